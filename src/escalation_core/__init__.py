@@ -1,0 +1,70 @@
+"""Raise the level of incidents that nobody acknowledges, and page the next responder.
+
+This package decides and does no I/O: what touches a database, a network or a clock lives in ``escalation_adapters``.
+"""
+
+from .delivery import Delivered, Outcome, Page, Rejected, Retry, RetryPolicy
+from .engine import Engine, IncidentHistory
+from .errors import (
+    EscalationError,
+    InvalidValue,
+    SettingsError,
+    StoreError,
+    StoreNotReady,
+    StoreRefused,
+    StoreUnavailable,
+    TransitionRefused,
+)
+from .health import Health
+from .keys import canary_bucket, idempotency_key, in_canary
+from .model import AuditEntry, Escalation, Incident, State
+from .pause import PauseSchedule
+from .plan import Escalate, Reschedule, Skip, plan
+from .policy import EscalationPolicy
+from .ports import Notifier, Router, Store
+from .report import DeliveryReport, TickReport
+from .routes import Route, SettingsRouter
+from .settings import Settings
+from .version import VERSION as __version__
+
+__all__ = [
+    "AuditEntry",
+    "Delivered",
+    "DeliveryReport",
+    "Engine",
+    "Escalate",
+    "Escalation",
+    "EscalationError",
+    "EscalationPolicy",
+    "Health",
+    "Incident",
+    "IncidentHistory",
+    "InvalidValue",
+    "Notifier",
+    "Outcome",
+    "Page",
+    "PauseSchedule",
+    "Rejected",
+    "Reschedule",
+    "Retry",
+    "RetryPolicy",
+    "Route",
+    "Router",
+    "Settings",
+    "SettingsError",
+    "SettingsRouter",
+    "Skip",
+    "State",
+    "Store",
+    "StoreError",
+    "StoreNotReady",
+    "StoreRefused",
+    "StoreUnavailable",
+    "TickReport",
+    "TransitionRefused",
+    "__version__",
+    "canary_bucket",
+    "idempotency_key",
+    "in_canary",
+    "plan",
+]

@@ -1,0 +1,71 @@
+"""What a value from outside must be, before it comes in. Each check returns the value or raises InvalidValue."""
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from .errors import InvalidValue
+
+MAX_KEY_BYTES = 512
+"""An incident key's length in UTF-8; a PostgreSQL btree refuses entries above 2704 bytes."""
+
+
+def check_key(value: object, field: str = "incident_key") -> str:
+    """Return an incident key: text of 1 to 512 bytes of UTF-8 without control characters."""
+    text = check_text(value, field)
+    size = len(text.encode())
+    if not 1 <= size <= MAX_KEY_BYTES:
+        raise InvalidValue(field, f"has {size} bytes", f"give 1 to {MAX_KEY_BYTES} bytes of UTF-8")
+    if not text.isprintable() and any(unicodedata.category(char) == "Cc" for char in text):
+        raise InvalidValue(field, "holds a control character", "give printable text")
+    return text
+
+
+def check_text(value: object, field: str) -> str:
+    """Return text that every store can hold: a str without NUL and without lone surrogates."""
+    if not isinstance(value, str):
+        raise InvalidValue(field, f"is {type(value).__name__}", "give a str")
+    if "\0" in value:
+        raise InvalidValue(field, "holds a NUL character", "leave it out")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidValue(field, "holds a lone surrogate", "give text that UTF-8 can encode") from None
+    return value
+
+
+def check_optional_text(value: object, field: str) -> str | None:
+    """Return None or text as in ``check_text``."""
+    return None if value is None else check_text(value, field)
+
+
+def check_labels(value: object, field: str = "labels") -> dict[str, str]:
+    """Return a copy of labels: a mapping of text to text."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(field, f"is {type(value).__name__}", "give a mapping of str to str")
+    return {check_text(name, field): check_text(text, f"{field}[{name!r}]") for name, text in value.items()}
+
+
+def check_instant(value: object, field: str) -> datetime:
+    """Return an aware datetime, in UTC: instants of one zone compare by their reading, which lies twice a year."""
+    if not isinstance(value, datetime):
+        raise InvalidValue(field, f"is {type(value).__name__}", "give a datetime with a time zone")
+    if value.tzinfo is UTC:
+        return value
+    if value.utcoffset() is None:
+        raise InvalidValue(field, "has no time zone", "give an aware datetime, such as datetime.now(UTC)")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidValue(field, "lies outside the years 1 to 9999", "give an instant within them") from None
+
+
+def check_count(value: object, field: str, least: int, most: int | None = None) -> int:
+    """Return an int (no bool) of at least ``least`` and at most ``most``."""
+    legal = f"give a whole number of at least {least}" if most is None else f"give a whole number, {least} to {most}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidValue(field, f"is {type(value).__name__}", legal)
+    if value < least or (most is not None and value > most):
+        raise InvalidValue(field, f"is {value}", legal)
+    return value

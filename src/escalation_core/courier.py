@@ -1,0 +1,216 @@
+"""Delivery: claim pages, send them, settle what became of them. Many at once, and never more than can start."""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from .delivery import (
+    Outcome,
+    Page,
+    PageRecord,
+    PageState,
+    Retry,
+    after_attempt,
+    bury,
+    cancel,
+    hold,
+    lease,
+    why_cancel,
+)
+from .flight import Flights, monotonic, within
+from .gate import gate
+from .model import Incident
+from .ports import Notifier, Store, Transaction
+from .report import DeliveryCount, DeliveryReport
+from .settings import Settings
+from .telemetry import Telemetry
+
+log = logging.getLogger("escalation_core")
+
+
+@attrs.frozen
+class Round:
+    """What one claim did."""
+
+    leased: Sequence[tuple[PageRecord, Incident]] = ()
+    ended: Sequence[PageRecord] = ()
+    at: datetime | None = None
+
+
+@attrs.define
+class Courier:
+    """Sends pages. What is in flight outlives the call that started it; the next call settles it."""
+
+    store: Store
+    settings: Settings
+    notifiers: Mapping[str, Notifier]
+    """The notifier of each target."""
+    telemetry: Telemetry
+    flights: Flights = attrs.field(factory=Flights)
+    _in_flight: Counter[str] = attrs.field(factory=Counter)
+    _landed: list[tuple[PageRecord, Outcome]] = attrs.field(factory=list)
+    _count: DeliveryCount = attrs.field(factory=DeliveryCount)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a page is in flight, or has landed and is not settled yet."""
+        return self.flights.busy or bool(self._landed)
+
+    async def deliver(self, longest: timedelta) -> DeliveryReport:
+        """Make one pass over the pages that are due now, claiming for at most ``longest``; return what became of them.
+
+        Each page is tried at most once: what is to be tried again is due later than the pass began.
+        """
+        began, until = monotonic(), None
+        while True:
+            started = Round()
+            if monotonic() - began < longest.total_seconds():
+                started = await self.start_due(until)
+                until = until or started.at
+            if not started.leased and not started.ended:
+                await self.settle()
+                if not self.flights.busy:
+                    return self.take_report()
+                await self.flights.wait()
+
+    async def start_due(self, until: datetime | None = None) -> Round:
+        """Settle what has landed, claim as many pages as can start at once, and start them.
+
+        Only pages that were due at ``until`` are claimed; None means now.
+        """
+        await self.settle()
+        room = {
+            target: free
+            for target in self.notifiers
+            if (free := self.settings.retry.per_target - self._in_flight[target]) > 0
+        }
+        if not room or self.settings.dry_run:
+            return Round()
+        deadline = monotonic() + self.settings.retry.lease.total_seconds()
+        claimed = await self.store.transact(lambda tx: self._claim(tx, room, until))
+        for record, incident in claimed.leased:
+            self._in_flight[record.target] += 1
+            self.flights.start(self._fly(record, incident, deadline))
+        for record in claimed.ended:
+            self._settled(record)
+        return claimed
+
+    async def settle(self) -> None:
+        """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""
+        landed, self._landed = self._landed, []
+        if not landed:
+            return
+        try:
+            settled = await self.store.transact(lambda tx: self._settle(tx, landed))
+        except BaseException:
+            self._landed = landed + self._landed
+            raise
+        self._count.stale += len(landed) - len(settled)
+        for record in settled:
+            self._settled(record)
+
+    def take_report(self) -> DeliveryReport:
+        """Return what was done since the last report."""
+        count, self._count = self._count, DeliveryCount()
+        return count.report()
+
+    async def finish(self) -> None:
+        """Wait for what is in flight, and settle it."""
+        while self.flights.busy:
+            await self.flights.wait()
+        await self.settle()
+
+    async def _claim(self, tx: Transaction, room: Mapping[str, int], until: datetime | None) -> Round:
+        now = await tx.now()
+        if not gate(self.settings, now).pages:
+            return Round(at=now)
+        leased: list[tuple[PageRecord, Incident]] = []
+        ended: list[PageRecord] = []
+        for found in await tx.outbox.claim(room, now=now, until=until or now):
+            if found.fault is not None:
+                ended.append(bury(found.page, f"unrenderable: {found.fault}", now))
+            elif (why := why_cancel(found.page, found.incident)) is not None or found.incident is None:
+                ended.append(cancel(found.page, why or "deleted", now))
+            else:
+                leased.append((lease(found.page, self.settings.retry, now), found.incident))
+        if leased or ended:
+            await tx.outbox.write([*(record for record, _ in leased), *ended])
+        return Round(leased, ended, now)
+
+    async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
+        """Send one page, unless its lease is nearly over: then another sender may have it already."""
+        try:
+            if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
+                self._count.stale += 1
+                return
+            outcome = await self._send(record, incident)
+            self._landed.append((record, outcome))
+        finally:
+            self._in_flight[record.target] -= 1
+
+    async def _send(self, record: PageRecord, incident: Incident) -> Outcome:
+        notifier = self.notifiers[record.target]
+        page = Page(
+            incident=incident,
+            episode=record.episode,
+            level=record.level,
+            target=record.target,
+            dedup_key=record.dedup_key,
+            attempt=record.attempts + 1,
+        )
+        self._count.sent += 1
+        with self.telemetry.sending(notifier.channel, page, monotonic) as outcome_of:
+            try:
+                outcome = await within(self.settings.retry.send_timeout, notifier.send(page))
+            except TimeoutError:
+                outcome = Retry("timed out")
+            except Exception as error:  # noqa: BLE001 - a notifier's own fault; its text may hold a URL, its type not
+                log.error("notifier %s raised %s; the page is tried again", notifier.channel, type(error).__name__)
+                outcome = Retry(f"the notifier raised {type(error).__name__}")
+            outcome_of(outcome)
+        return outcome
+
+    async def _settle(self, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]]) -> list[PageRecord]:
+        now = await tx.now()
+        standing = {found.page.id: found for found in await tx.outbox.lock([record.id for record, _ in landed])}
+        settled: list[PageRecord] = []
+        holds: dict[str, datetime] = {}
+        for leased, outcome in landed:
+            found = standing.get(leased.id)
+            if found is None or found.page.fence != leased.fence:
+                continue
+            settled.append(
+                after_attempt(
+                    found.page,
+                    outcome,
+                    policy=self.settings.retry,
+                    now=now,
+                    jitter=random.random(),  # noqa: S311 - spreads retries; nothing secret
+                    ended=None if found.fault else why_cancel(found.page, found.incident),
+                )
+            )
+            if isinstance(outcome, Retry) and outcome.throttled:
+                until = now + hold(outcome, self.settings.retry)
+                holds[leased.target] = max(until, holds.get(leased.target, until))
+        await tx.outbox.write(settled)
+        for target, until in sorted(holds.items()):
+            await tx.outbox.hold(target, until)
+        return settled
+
+    def _settled(self, record: PageRecord) -> None:
+        self._count.outcomes[record.state] += 1
+        if record.state is PageState.DEAD:
+            log.error(
+                "page %d is dead: incident %r level %d to %s: %s",
+                record.id,
+                record.incident_key,
+                record.level,
+                record.target,
+                record.reason,
+            )
+        self.telemetry.settled(record)
+

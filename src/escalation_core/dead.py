@@ -1,0 +1,90 @@
+"""Dead pages come back: queued again under the same dedup key, or routed anew if nobody was named for them."""
+
+from collections.abc import AsyncIterator, Sequence, Set
+
+import attrs
+
+from .delivery import NewPage, PageRecord, PageState, cancel, revive
+from .model import AuditEntry
+from .paging import pages_for
+from .ports import ClaimedPage, Router, Store, Transaction
+
+BATCH = 500
+
+
+@attrs.frozen(kw_only=True)
+class RetriedDead:
+    """What a retry of dead pages did."""
+
+    queued: int = 0
+    """Pages that are pending again."""
+    left: int = 0
+    """Pages that stay dead: nobody is named for them, their target has no notifier, or their incident is gone."""
+
+
+async def retry_dead(
+    store: Store, ids: Sequence[int] | None, *, router: Router, served: Set[str], by: str | None
+) -> RetriedDead:
+    """Queue dead pages again: those with these ids, or all of them."""
+    total = RetriedDead()
+    async for chunk in _chunks(store, ids):
+
+        async def work(tx: Transaction, chunk: Sequence[int] = chunk) -> RetriedDead:
+            return await _retry(tx, chunk, router, served, by)
+
+        done = await store.transact(work)
+        total = RetriedDead(queued=total.queued + done.queued, left=total.left + done.left)
+    return total
+
+
+async def _chunks(store: Store, ids: Sequence[int] | None) -> AsyncIterator[Sequence[int]]:
+    if ids is not None:
+        for first in range(0, len(ids), BATCH):
+            yield list(dict.fromkeys(ids[first : first + BATCH]))
+        return
+    after = 0
+    while True:
+
+        async def work(tx: Transaction, after: int = after) -> Sequence[PageRecord]:
+            return await tx.outbox.pages(after=after, limit=BATCH, state=PageState.DEAD)
+
+        found = await store.read(work)
+        if not found:
+            return
+        after = found[-1].id
+        yield [record.id for record in found]
+
+
+async def _retry(
+    tx: Transaction, ids: Sequence[int], router: Router, served: Set[str], by: str | None
+) -> RetriedDead:
+    now = await tx.now()
+    revived: list[PageRecord] = []
+    anew: list[NewPage] = []
+    left = 0
+    for found in await tx.outbox.lock(ids):
+        page = found.page
+        if page.state is not PageState.DEAD:
+            continue
+        routed = [] if page.target else _route_again(found, router, served)
+        if page.target in served:
+            revived.append(revive(page, now))
+        elif routed:
+            anew.extend(routed)
+            revived.append(cancel(page, "routed again", now))
+        else:
+            left += 1
+    await tx.outbox.write(revived)
+    await tx.outbox.enqueue(anew, now)
+    if revived:
+        await tx.journal.note([AuditEntry(at=now, action="dead retry", actor=by, reason=f"{len(revived)} pages")])
+    return RetriedDead(queued=len(revived), left=left)
+
+
+def _route_again(found: ClaimedPage, router: Router, served: Set[str]) -> list[NewPage]:
+    """Return the pages for whoever is named for the escalation now; empty if still nobody is."""
+    if found.incident is None:
+        return []
+    risen = attrs.evolve(found.incident, level=found.page.level, episode=found.page.episode)
+    pages = pages_for(risen, found.page.dedup_key, router=router, served=served)
+    return [page for page in pages if page.born_dead is None]

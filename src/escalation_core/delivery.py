@@ -1,0 +1,226 @@
+"""What becomes of a page: pure decisions about sending, trying again and giving up.
+
+::
+
+    pending --claim--> leased --sent--------------> delivered
+       ^                 |---- failed -- retry ---> pending
+       |                 |---- rejected, too old -> dead
+       |                 '-- acknowledged ------> cancelling --sent--> delivered
+       '--- dead retry --- dead                       '----- failed ----> cancelled
+    pending -- acknowledged, resolved, drained --> cancelled
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import attrs
+
+from .errors import InvalidValue
+from .model import Incident, State
+
+
+class PageState(StrEnum):
+    """Where a page stands. Pending, leased and cancelling pages are unsettled; the others are done."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    CANCELLING = "cancelling"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+@attrs.frozen
+class Delivered:
+    """The receiver took the page."""
+
+
+@attrs.frozen
+class Retry:
+    """The page may go another time: the receiver did not answer, or asked for patience.
+
+    ``reason`` is shown to people and must hold no secret.
+    """
+
+    reason: str
+    after: timedelta | None = None
+    """What the receiver asked for (Retry-After); None for the engine's own back-off."""
+    throttled: bool = False
+    """The receiver wants fewer pages (429): its whole target is held, and this was no attempt."""
+
+
+@attrs.frozen
+class Rejected:
+    """The receiver refuses this page for good; another attempt would change nothing. ``reason`` holds no secret."""
+
+    reason: str
+
+
+Outcome = Delivered | Retry | Rejected
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """One message to one target about one escalation, as a notifier gets it."""
+
+    incident: Incident
+    """The incident as it stands when the page is sent."""
+    episode: int
+    level: int
+    target: str
+    dedup_key: str
+    """The escalation's idempotency key: the same with each copy and each attempt."""
+    attempt: int = 1
+    """1 for the first attempt; attempts that the receiver throttled do not count."""
+
+
+@attrs.frozen(kw_only=True)
+class PageRecord:
+    """A page's row in the outbox."""
+
+    id: int
+    incident_key: str
+    episode: int
+    level: int
+    target: str
+    """Empty for a page that nobody is named for."""
+    dedup_key: str
+    state: PageState
+    created_at: datetime
+    due_at: datetime
+    """When a pending page may be sent; when a leased one's lease ends; when a settled one was settled."""
+    fence: int = 0
+    """Grows with each claim and each settlement: a sender whose number is old has lost the page."""
+    attempts: int = 0
+    tried_for: timedelta = timedelta()
+    """Time spent on attempts and back-off. Pauses are not in it, so retry horizons stand still while nobody sends."""
+    reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NewPage:
+    """A page to be put in the outbox together with its escalation."""
+
+    incident_key: str
+    episode: int
+    level: int
+    target: str
+    dedup_key: str
+    born_dead: str | None = None
+    """Why it can never be sent; None for a page that can."""
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """Times of delivery, all settable."""
+
+    lease: timedelta = timedelta(seconds=30)
+    """How long a claimed page belongs to its sender."""
+    send_timeout: timedelta = timedelta(seconds=10)
+    """How long one attempt may take; a page with less than this left of its lease is not sent by that sender."""
+    first: timedelta = timedelta(seconds=1)
+    """The first back-off; it doubles with each attempt."""
+    longest: timedelta = timedelta(seconds=60)
+    horizon: timedelta = timedelta(hours=24)
+    """A page that was tried for so long is dead."""
+    least_after: timedelta = timedelta(seconds=1)
+    most_after: timedelta = timedelta(hours=1)
+    """A receiver's Retry-After is taken within these two."""
+    throttle: timedelta = timedelta(seconds=10)
+    """How long a target is held that wants fewer pages and does not say for how long."""
+    per_target: int = 32
+    """Pages in flight to one target at most: a slow target never keeps another one waiting."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if field.name == "per_target":
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise InvalidValue("per_target", f"is {value!r}", "give a whole number of at least 1")
+            elif not isinstance(value, timedelta) or value <= timedelta():
+                raise InvalidValue(field.name, f"is {value!r}", "give a timedelta above zero")
+        if self.send_timeout >= self.lease:
+            raise InvalidValue("send_timeout", "is not shorter than the lease", "give less than the lease")
+
+    def backoff(self, attempts: int, jitter: float) -> timedelta:
+        """Return the wait after so many attempts: doubling, capped, and between half and all of it by ``jitter``."""
+        full = min(self.longest, self.first * float(2 ** min(attempts - 1, 30)))
+        return full * (0.5 + 0.5 * jitter)
+
+    def clamp(self, after: timedelta) -> timedelta:
+        """Return a receiver's Retry-After within its limits."""
+        return min(max(after, self.least_after), self.most_after)
+
+
+def why_cancel(page: PageRecord, incident: Incident | None) -> str | None:
+    """Return why a page that is about to be sent must not be: its incident ended; None when it may go."""
+    if page.state is PageState.CANCELLING:
+        return page.reason or "ended"
+    if incident is None:
+        return "deleted"
+    if incident.state is not State.OPEN:
+        return incident.state.value
+    return "episode ended" if incident.episode != page.episode else None
+
+
+def cancel(page: PageRecord, reason: str, now: datetime) -> PageRecord:
+    """Return the page cancelled."""
+    return attrs.evolve(page, state=PageState.CANCELLED, fence=page.fence + 1, due_at=now, reason=reason)
+
+
+def lease(page: PageRecord, policy: RetryPolicy, now: datetime) -> PageRecord:
+    """Return the page as it belongs to the sender that claims it now."""
+    return attrs.evolve(page, state=PageState.LEASED, fence=page.fence + 1, due_at=now + policy.lease)
+
+
+def bury(page: PageRecord, reason: str, now: datetime) -> PageRecord:
+    """Return the page dead."""
+    return attrs.evolve(page, state=PageState.DEAD, fence=page.fence + 1, due_at=now, reason=reason)
+
+
+def revive(page: PageRecord, now: datetime) -> PageRecord:
+    """Return a dead page as it is tried again, under the same dedup key."""
+    return attrs.evolve(
+        page, state=PageState.PENDING, fence=page.fence + 1, due_at=now, attempts=0, tried_for=timedelta(), reason=None
+    )
+
+
+def after_attempt(
+    page: PageRecord, outcome: Outcome, *, policy: RetryPolicy, now: datetime, jitter: float, ended: str | None
+) -> PageRecord:
+    """Return the page after one attempt.
+
+    ``jitter`` lies in [0, 1). ``ended`` is why the page must not be sent again (``why_cancel``), None if it may.
+    """
+    settled = attrs.evolve(page, fence=page.fence + 1, due_at=now)
+    counted = page.attempts if isinstance(outcome, Retry) and outcome.throttled else page.attempts + 1
+    if isinstance(outcome, Delivered):
+        return attrs.evolve(settled, state=PageState.DELIVERED, attempts=counted, reason=None)
+    if ended is not None:
+        return attrs.evolve(settled, state=PageState.CANCELLED, attempts=counted, reason=ended)
+    if isinstance(outcome, Rejected):
+        return attrs.evolve(settled, state=PageState.DEAD, attempts=counted, reason=outcome.reason)
+    wait = hold(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
+    began = page.due_at - policy.lease
+    tried_for = page.tried_for + max(now - began, timedelta()) + wait
+    if tried_for >= policy.horizon:
+        reason = f"gave up after {counted} attempts: {outcome.reason}"
+        return attrs.evolve(settled, state=PageState.DEAD, attempts=counted, tried_for=tried_for, reason=reason)
+    return attrs.evolve(
+        settled,
+        state=PageState.PENDING,
+        due_at=now + wait,
+        attempts=counted,
+        tried_for=tried_for,
+        reason=outcome.reason,
+    )
+
+
+def hold(outcome: Retry, policy: RetryPolicy) -> timedelta:
+    """Return for how long a target is held after it asked for fewer pages."""
+    return policy.throttle if outcome.after is None else policy.clamp(outcome.after)
+
+
+def _wait(outcome: Retry, policy: RetryPolicy, attempts: int, jitter: float) -> timedelta:
+    return policy.backoff(attempts, jitter) if outcome.after is None else policy.clamp(outcome.after)

@@ -1,0 +1,500 @@
+"""The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+from uuid import uuid4
+
+import attrs
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from . import health as _health
+from . import recalc as _recalc
+from . import rhythm, transitions
+from .checks import check_count, check_instant, check_key, check_labels, check_optional_text, check_text
+from .courier import Courier
+from .dead import RetriedDead, retry_dead
+from .delivery import PageRecord, PageState
+from .errors import InvalidValue
+from .flight import SingleFlight, clock, monotonic
+from .gate import gate
+from .model import AuditEntry, Escalation, Incident
+from .ports import Notifier, Router, Store, Transaction
+from .report import DeliveryReport, TickReport
+from .routes import SettingsRouter
+from .settings import Settings
+from .telemetry import Telemetry
+from .ticking import Ticker
+from .transitions import Change, Verb, admit
+from .version import VERSION
+
+Result = TypeVar("Result")
+log = logging.getLogger("escalation_core")
+
+BATCH_SIZE = 1000
+"""Rows per transaction of a tick: enough to make the round trips cheap, few enough to hold locks for moments."""
+RECALC_SHARE = timedelta(seconds=1)
+"""How long a recalculation may keep the next tick waiting."""
+
+
+@attrs.frozen(kw_only=True)
+class IncidentHistory:
+    """Everything the store knows of one incident."""
+
+    incident: Incident | None
+    """None if the host deleted the row, or there never was one."""
+    escalations: Sequence[Escalation]
+    pages: Sequence[PageRecord]
+    audit: Sequence[AuditEntry]
+
+
+class Engine:
+    """Escalates the incidents of one store and pages people about them.
+
+    Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
+    routes, ``worker`` names this engine's heartbeat. Calls belong to one event loop.
+
+    Raises:
+        InvalidValue: two notifiers serve one target, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: Settings | None = None,
+        notifiers: Sequence[Notifier] = (),
+        router: Router | None = None,
+        worker: str | None = None,
+        batch_size: int = BATCH_SIZE,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        self.store = store
+        self.settings = settings or Settings()
+        self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
+        self._notifiers = tuple(notifiers)
+        by_target: dict[str, Notifier] = {}
+        for notifier in notifiers:
+            for target in notifier.targets:
+                if target in by_target:
+                    raise InvalidValue("notifiers", f"two of them serve {target!r}", "leave one of them out")
+                by_target[target] = notifier
+        default = self.settings.default_target
+        if default is None and len(by_target) == 1:
+            default = next(iter(by_target))
+        self._telemetry = Telemetry(meter_provider, tracer_provider)
+        self._ticker = Ticker(
+            store=store,
+            settings=self.settings,
+            router=router or SettingsRouter(self.settings.routes, default),
+            targets=frozenset(by_target),
+            batch_size=check_count(batch_size, "batch_size", 1),
+        )
+        self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
+        self._ticking: SingleFlight[TickReport] = SingleFlight()
+        self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
+        self._ready = False
+        self._last_beat: datetime | None = None
+        self._ticked: tuple[Callable[[], float], float] | None = None
+        self._backlog: Mapping[str, int] = {}
+        self._recalculating = False
+        self._telemetry.observe(self)
+
+    async def __aenter__(self) -> "Engine":
+        """Check that the store is ready."""
+        await self._check()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Finish and close, as ``aclose`` does."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for the pages in flight, settle them, and close the notifiers and the store."""
+        try:
+            await self.courier.finish()
+        finally:
+            for notifier in self._notifiers:
+                await notifier.aclose()
+            await self.store.aclose()
+
+    # --- verbs: what may happen to an incident, and in which state, is the table in transitions.py
+
+    async def open(
+        self,
+        incident_key: str,
+        *,
+        severity: str | None = None,
+        summary: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        first_seen: datetime | None = None,
+        by: str | None = None,
+    ) -> Incident:
+        """Open an incident, or bring severity, summary and labels of a live one up to date; None leaves them alone.
+
+        A resolved key begins a new episode. A new incident's severity is ``warning`` unless one is given;
+        ``first_seen`` (aware) lies at most one year back and 24 hours ahead, and defaults to now.
+
+        Raises:
+            InvalidValue: a value is not legal; nothing was written.
+        """
+        check_key(incident_key)
+        check_optional_text(severity, "severity")
+        check_optional_text(summary, "summary")
+        labels = None if labels is None else check_labels(labels)
+        first_seen = None if first_seen is None else check_instant(first_seen, "first_seen")
+
+        async def work(tx: Transaction) -> Incident:
+            now = await tx.now()
+
+            async def change(standing: Incident | None) -> Change:
+                live = standing is not None and standing.resolved_at is None
+                return transitions.open_incident(
+                    standing,
+                    incident_key,
+                    severity=severity,
+                    summary=summary,
+                    labels=labels,
+                    first_seen=first_seen,
+                    highest_episode=0 if live else await tx.ledger.highest_episode(incident_key),
+                    policy=self.settings.policy,
+                    now=now,
+                )
+
+            standing = await tx.incidents.load(incident_key)
+            if standing is None:
+                opened = await change(None)
+                if await tx.incidents.insert(opened.incident):
+                    await tx.journal.note([_note(Verb.OPEN, opened.incident, now, by)])
+                    return opened.incident
+                # Somebody else opened it at this very moment: then it is theirs, brought up to date.
+                standing = await tx.incidents.load(incident_key)
+            return await _write(tx, Verb.OPEN, await change(standing), now, by)
+
+        return await self._run(work)
+
+    async def acknowledge(self, incident_key: str, *, by: str | None = None) -> Incident:
+        """Somebody has it: no more escalations, and pages not yet claimed for sending are cancelled.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is resolved.
+        """
+        return await self._change(
+            Verb.ACKNOWLEDGE, incident_key, by, lambda incident, now: transitions.acknowledge(incident, by, now=now)
+        )
+
+    async def unacknowledge(self, incident_key: str, *, by: str | None = None) -> Incident:
+        """Nobody has it after all: the episode goes on where it was. Cancelled pages stay cancelled.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is resolved.
+        """
+        return await self._change(
+            Verb.UNACKNOWLEDGE,
+            incident_key,
+            by,
+            lambda incident, now: transitions.unacknowledge(incident, policy=self.settings.policy, now=now),
+        )
+
+    async def resolve(self, incident_key: str, *, by: str | None = None) -> Incident:
+        """End it, and cancel its unsent pages.
+
+        Raises:
+            TransitionRefused: the key is unknown.
+        """
+        return await self._change(
+            Verb.RESOLVE, incident_key, by, lambda incident, now: transitions.resolve(incident, now=now)
+        )
+
+    async def change_severity(self, incident_key: str, severity: str, *, by: str | None = None) -> Incident:
+        """Give it another severity, and with it another window.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is resolved.
+        """
+        check_text(severity, "severity")
+        return await self._change(
+            Verb.CHANGE_SEVERITY,
+            incident_key,
+            by,
+            lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
+        )
+
+    async def snooze(self, incident_key: str, until: datetime | None, *, by: str | None = None) -> Incident:
+        """Let nothing escalate before ``until`` (aware); None ends the snooze. Recorded pages still go.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is acknowledged or resolved.
+        """
+        until = None if until is None else check_instant(until, "until")
+        return await self._change(
+            Verb.SNOOZE,
+            incident_key,
+            by,
+            lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
+        )
+
+    async def drain(self, incident_key: str, *, by: str | None = None) -> Incident:
+        """Take it down one level in a new episode, so that the level can be recorded and paged once more.
+
+        Raises:
+            TransitionRefused: the key is unknown, its incident is not open, or it is at level 0.
+        """
+        return await self._change(
+            Verb.DRAIN,
+            incident_key,
+            by,
+            lambda incident, now: transitions.drain(incident, policy=self.settings.policy, now=now),
+        )
+
+    # --- the two loops' bodies
+
+    async def tick(self, *, dry_run: bool = False, deliver: bool = True) -> TickReport:
+        """Record what is due, then make one bounded delivery pass: all that a host with a scheduler needs to call.
+
+        A second call on one engine joins the one in flight; other processes may tick at the same time.
+        ``deliver=False`` records only. A dry run, asked for here or set, decides and reports, and changes nothing.
+
+        Raises:
+            StoreUnavailable: the database is out of reach; whole batches that were committed stand.
+        """
+        if dry_run or self.settings.dry_run:
+            return await self._tick(dry_run=True)
+        return await (self._ticking.run(self._tick_and_deliver) if deliver else self._ticking.run(self._tick))
+
+    async def deliver(self) -> DeliveryReport:
+        """Make one pass over the pages that can be claimed: claim, send, settle. Each is tried at most once.
+
+        Claiming stops after one tick interval; what is left is for the next pass.
+        """
+        return await self._delivering.run(self._deliver)
+
+    async def recalc(self, *, by: str | None = None, progress: Callable[[int], None] | None = None) -> int:
+        """Give every open incident its true next_due_at, now; needed after windows got shorter or the maximum higher.
+
+        ``progress`` is told the number of rows visited so far. Interrupted, it is resumed by the workers.
+
+        Returns:
+            How many rows were visited.
+        """
+        await self.request_recalc(by=by)
+        while True:
+            state = await _recalc.advance(self.store, self.settings.policy)
+            if progress is not None:
+                progress(state.visited)
+            if state.requested_at is None:
+                return state.visited
+
+    async def request_recalc(self, *, by: str | None = None) -> None:
+        """Ask the workers to recalculate, between their ticks and with their own settings."""
+        check_optional_text(by, "by")
+        await self._check()
+        await _recalc.request(self.store, by)
+
+    # --- views
+
+    async def history(self, incident_key: str) -> IncidentHistory:
+        """Return everything the store knows of one incident."""
+        check_key(incident_key)
+
+        async def work(tx: Transaction) -> IncidentHistory:
+            escalations = await tx.ledger.escalations(limit=1000, incident_key=incident_key)
+            return IncidentHistory(
+                incident=await tx.incidents.load(incident_key, lock=False),
+                escalations=[escalation for _, escalation in escalations],
+                pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
+                audit=await tx.journal.audit(since=_health.BEGINNING, limit=1000, incident_key=incident_key),
+            )
+
+        return await self._read(work)
+
+    async def audit(self, since: datetime, *, limit: int = 1000) -> Sequence[AuditEntry]:
+        """Return what happened since then, newest first: escalations, pages that were settled, people's actions."""
+        since = check_instant(since, "since")
+        check_count(limit, "limit", 1)
+        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit))
+
+    async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
+        """Return pages that were given up, oldest first."""
+        return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
+
+    async def retry_dead(self, ids: Sequence[int] | None = None, *, by: str | None = None) -> RetriedDead:
+        """Queue dead pages again, all of them or those named, under their old dedup keys; route unroutable ones anew."""
+        await self._check()
+        retried = await retry_dead(self.store, ids, router=self._ticker.router, served=self._ticker.targets, by=by)
+        self.courier.flights.ring()
+        return retried
+
+    async def health(self) -> _health.Health:
+        """Return one picture of the engine and its store, and whether the light is green."""
+
+        async def work(tx: Transaction) -> _health.Health:
+            now = await tx.now()
+            return _health.diagnose(
+                settings=self.settings,
+                gate=gate(self.settings, now),
+                now=now,
+                beat=await tx.journal.last_beat(),
+                stats=await tx.journal.stats(
+                    now=now, canary_pct=self.settings.canary_pct, max_level=self.settings.max_level
+                ),
+                recalc=await tx.journal.recalc(lock=False),
+                served=tuple(self.courier.notifiers),
+                unconfigured=self._ticker.unconfigured,
+                version=VERSION,
+            )
+
+        health = await self._read(work)
+        self._backlog = health.stats.backlog
+        return health
+
+    # --- for a runner
+
+    async def next_tick_in(self, report: TickReport) -> timedelta:
+        """Return how long to wait after a tick before the next one is worth while."""
+
+        async def work(tx: Transaction) -> timedelta:
+            now = await tx.now()
+            return rhythm.until_next_tick(
+                report,
+                earliest=await tx.incidents.earliest_due(self.settings.canary_pct),
+                now=now,
+                gate=gate(self.settings, now),
+                settings=self.settings,
+            )
+
+        return timedelta() if report.recalculating else await self._read(work)
+
+    async def next_claim_in(self) -> timedelta:
+        """Return how long to wait before another page can be claimed."""
+
+        async def work(tx: Transaction) -> timedelta:
+            now = await tx.now()
+            return rhythm.until_next_claim(
+                earliest=await tx.outbox.earliest(tuple(self.courier.notifiers)),
+                now=now,
+                gate=gate(self.settings, now),
+                settings=self.settings,
+            )
+
+        return await self._read(work)
+
+    def observed_lag(self) -> float | None:
+        """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
+        return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
+
+    def observed_backlog(self) -> Mapping[str, int]:
+        """Return the unsettled pages by target, as health last counted them, for metrics."""
+        return self._backlog
+
+    # --- inside
+
+    async def _check(self) -> None:
+        if not self._ready:
+            await self.store.check()
+            self._ready = True
+
+    async def _run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        await self._check()
+        return await self.store.transact(work)
+
+    async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        await self._check()
+        return await self.store.read(work)
+
+    async def _change(
+        self, verb: Verb, incident_key: str, by: str | None, decide: Callable[[Incident, datetime], Change]
+    ) -> Incident:
+        check_key(incident_key)
+        check_optional_text(by, "by")
+
+        async def work(tx: Transaction) -> Incident:
+            now = await tx.now()
+            incident = admit(verb, incident_key, await tx.incidents.load(incident_key))
+            return await _write(tx, verb, decide(incident, now), now, by)
+
+        return await self._run(work)
+
+    async def _tick_and_deliver(self) -> TickReport:
+        report = await self._tick()
+        report.delivery = await self.deliver()
+        return report
+
+    async def _tick(self, *, dry_run: bool = False) -> TickReport:
+        await self._check()
+        with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
+            report = await self._ticker.tick(dry_run=dry_run)
+            span.set_attribute("escalation.escalated", report.escalated)
+        self._ticked = (clock(), monotonic())
+        self._telemetry.ticked(report)
+        _log_tick(report)
+        if report.pages > report.dead_pages:
+            self.courier.flights.ring()
+        await self._after_tick(report)
+        return report
+
+    async def _after_tick(self, report: TickReport) -> None:
+        """Beat, and give a recalculation that was asked for its share. Both are outside the tick's transactions."""
+        now = report.at
+        if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
+            pending = self._recalculating
+        else:
+            pending = await self.store.transact(lambda tx: self._beat(tx, now))
+            self._last_beat = now
+        began = monotonic()
+        while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
+            pending = (await _recalc.advance(self.store, self.settings.policy)).requested_at is not None
+        self._recalculating = report.recalculating = pending and not report.dry_run
+
+    async def _beat(self, tx: Transaction, now: datetime) -> bool:
+        await tx.journal.beat(self.worker, now, VERSION)
+        state = await tx.journal.recalc()
+        if state.fingerprint is None and state.requested_at is None:
+            # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
+            await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
+        return state.requested_at is not None
+
+    async def _deliver(self) -> DeliveryReport:
+        await self._check()
+        with self._telemetry.span("escalation.deliver"):
+            return await self.courier.deliver(self.settings.tick_interval)
+
+
+async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, by: str | None) -> Incident:
+    """Write what a verb changed, cancel the pages it ends, and keep who did it; a no-op leaves no trace."""
+    if change.changed:
+        await tx.incidents.save(change.incident)
+        if change.cancel is not None:
+            await tx.outbox.cancel(change.incident.incident_key, change.cancel, now)
+        await tx.journal.note([_note(verb, change.incident, now, by)])
+    return change.incident
+
+
+def _note(verb: Verb, incident: Incident, now: datetime, by: str | None) -> AuditEntry:
+    return AuditEntry(
+        at=now,
+        action=verb.value,
+        incident_key=incident.incident_key,
+        episode=incident.episode,
+        level=incident.level,
+        actor=by,
+    )
+
+
+def _log_tick(report: TickReport) -> None:
+    """Write the one line of a tick, under the seed's metric names."""
+    fields = {
+        "escalations_count": report.escalated,
+        "skipped_idempotent": report.skipped_idempotent,
+        "escalation_tick_ms": round(report.duration.total_seconds() * 1000, 1),
+        "rescheduled": report.rescheduled.total(),
+        "unreadable": report.skipped["unreadable"],
+        "pages": report.pages,
+        "dead_pages": report.dead_pages,
+        "mode": report.mode.value,
+        "dry_run": report.dry_run,
+    }
+    log.info("tick %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra={"tick": fields})

@@ -1,0 +1,90 @@
+"""What is under way: the one room of the core that knows asyncio. It waits and joins; it does no I/O."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+def monotonic() -> float:
+    """Return the running loop's clock in seconds, which no change of the wall clock touches."""
+    return asyncio.get_running_loop().time()
+
+
+def clock() -> Callable[[], float]:
+    """Return the running loop's clock itself, which any thread may call."""
+    return asyncio.get_running_loop().time
+
+
+async def within(span: timedelta, work: Awaitable[Result]) -> Result:
+    """Await ``work``; raise TimeoutError if it takes longer than ``span``."""
+    async with asyncio.timeout(span.total_seconds()):
+        return await work
+
+
+class SingleFlight(Generic[Result]):
+    """One flight at a time: whoever comes while it is under way joins it and gets the same result.
+
+    A passenger who is cancelled leaves; the flight goes on for the others, and ends when nobody is left.
+    """
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Result] | None = None
+        self._passengers = 0
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Start ``work``, or join the flight that is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(work())
+            self._passengers = 0
+        task = self._task
+        self._passengers += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._passengers == 1 and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+            raise
+        finally:
+            self._passengers -= 1
+
+
+class Flights:
+    """Many flights at once, and a bell that rings whenever one of them ends, or somebody rings it."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bell = asyncio.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any is under way."""
+        return bool(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start one; it must not raise."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._landed)
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        self._bell.set()
+
+    async def wait(self, longest: timedelta | None = None) -> None:
+        """Wait for the bell, at most for ``longest``; return at once if it rang since the last wait."""
+        try:
+            async with asyncio.timeout(None if longest is None else longest.total_seconds()):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+        self._bell.clear()
+
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler({"message": "a page's flight crashed", "exception": error})
+        self._bell.set()

@@ -1,0 +1,172 @@
+"""What health tells: one picture of the engine and of its store at one instant."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from .gate import Gate, Mode
+from .settings import Settings
+
+BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+"""Before everything: a day after the first instant there is, so that every zone can show it."""
+
+
+@attrs.frozen(kw_only=True)
+class Beat:
+    """The heartbeat of all workers together."""
+
+    since: datetime
+    """When the store was made ready: before the first tick, the lag counts from here."""
+    last: datetime | None = None
+    """When any worker last completed a tick."""
+    workers: int = 0
+    """How many workers completed one within the last day."""
+
+
+@attrs.frozen(kw_only=True)
+class RecalcState:
+    """How far the recalculation of next_due_at is."""
+
+    requested_at: datetime | None = None
+    """None when none is under way."""
+    cursor: str | None = None
+    """The last key that was visited."""
+    visited: int = 0
+    finished_at: datetime | None = None
+    fingerprint: str | None = None
+    """The policy that the last one, or the first tick, was made with."""
+
+
+@attrs.frozen(kw_only=True)
+class Stats:
+    """Counts that a store takes for health."""
+
+    overdue: int = 0
+    """Rows whose instant has come, canary outsiders and marked rows left out."""
+    oldest_due: datetime | None = None
+    """The least instant among them."""
+    marked: int = 0
+    """Rows that a host wrote and that were not looked at again yet."""
+    canary_held: int = 0
+    """Overdue rows outside the canary."""
+    exhausted: int = 0
+    """Open incidents at the maximum level."""
+    backlog: Mapping[str, int] = attrs.field(factory=dict)
+    """Unsettled pages, by target."""
+    oldest_page: datetime | None = None
+    """When the oldest unsettled page was recorded."""
+    dead: int = 0
+    unreadable: int = 0
+    """Rows that were put back because they cannot be read or planned."""
+    unreadable_examples: Sequence[tuple[str, str]] = ()
+    """At most 20 of them: incident key and fault."""
+    schema_version: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """The engine's state, as health, the command line and probes show it. Instants are in UTC, spans are spans."""
+
+    ok: bool
+    """False when nobody has completed a tick for two tick intervals though the engine is on and not paused."""
+    at: datetime
+    mode: Mode
+    paused_until: datetime | None
+    enabled: bool
+    v1: bool
+    dry_run: bool
+    canary_pct: int
+    tick_lag: timedelta
+    """Database time since the last completed tick of any worker."""
+    tick_interval: timedelta
+    oldest_overdue: timedelta
+    workers: int
+    stats: Stats
+    unconfigured: Mapping[str, int]
+    """Severities without a window of their own that this engine met, with counts."""
+    unserved: Sequence[str]
+    """Targets that have pages waiting but that this engine has no notifier for."""
+    recalc: RecalcState
+    warnings: Sequence[str]
+    version: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the same for JSON, under the seed's names: milliseconds, and instants as text."""
+        stats = self.stats
+        return {
+            "ok": self.ok,
+            "at": self.at.isoformat(),
+            "mode": self.mode.value,
+            "pausedUntil": None if self.paused_until is None else self.paused_until.isoformat(),
+            "enabled": self.enabled,
+            "v1": self.v1,
+            "dryRun": self.dry_run,
+            "canaryPct": self.canary_pct,
+            "canaryHeld": stats.canary_held,
+            "tickLagMs": _milliseconds(self.tick_lag),
+            "tickMs": _milliseconds(self.tick_interval),
+            "overdue": stats.overdue,
+            "oldestOverdueMs": _milliseconds(self.oldest_overdue),
+            "marked": stats.marked,
+            "exhausted": stats.exhausted,
+            "backlog": dict(stats.backlog),
+            "oldestPageMs": _milliseconds(self.at - (stats.oldest_page or self.at)),
+            "unserved": list(self.unserved),
+            "dead": stats.dead,
+            "unreadable": stats.unreadable,
+            "unreadableExamples": [{"incident_key": key, "fault": fault} for key, fault in stats.unreadable_examples],
+            "unconfigured": dict(self.unconfigured),
+            "workers": self.workers,
+            "recalc": {
+                "running": self.recalc.requested_at is not None,
+                "visited": self.recalc.visited,
+                "finishedAt": None if self.recalc.finished_at is None else self.recalc.finished_at.isoformat(),
+            },
+            "warnings": list(self.warnings),
+            "version": self.version,
+            "schemaVersion": stats.schema_version,
+        }
+
+
+def _milliseconds(span: timedelta) -> int:
+    return max(span, timedelta()) // timedelta(milliseconds=1)
+
+
+def diagnose(
+    *,
+    settings: Settings,
+    gate: Gate,
+    now: datetime,
+    beat: Beat,
+    stats: Stats,
+    recalc: RecalcState,
+    served: Sequence[str],
+    unconfigured: Mapping[str, int],
+    version: str,
+) -> Health:
+    """Put the picture together, and judge it: the light is green only while somebody ticks."""
+    lag = max(now - (beat.last or beat.since), timedelta())
+    warnings = list(settings.warnings)
+    if recalc.fingerprint not in (None, settings.policy.fingerprint()):
+        warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
+    return Health(
+        ok=not gate.pages or lag <= 2 * settings.tick_interval,
+        at=now,
+        mode=gate.mode,
+        paused_until=gate.until,
+        enabled=settings.worker_enabled,
+        v1=settings.v1,
+        dry_run=settings.dry_run,
+        canary_pct=settings.canary_pct,
+        tick_lag=lag,
+        tick_interval=settings.tick_interval,
+        oldest_overdue=now - stats.oldest_due if stats.oldest_due else timedelta(),
+        workers=beat.workers,
+        stats=stats,
+        unconfigured=unconfigured,
+        unserved=[target for target in stats.backlog if target not in served],
+        recalc=recalc,
+        warnings=warnings,
+        version=version,
+    )

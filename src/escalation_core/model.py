@@ -1,0 +1,139 @@
+"""The nouns: what the engine knows of an incident and of an escalation. No rule lives here."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from .checks import check_count, check_instant, check_key, check_labels, check_optional_text
+from .keys import idempotency_key
+
+LOOK_AGAIN = datetime(1970, 1, 1, tzinfo=UTC)
+"""The mark in next_due_at: the host wrote this row behind the engine's back; plan it anew, whatever the clock says."""
+
+
+class State(StrEnum):
+    """Where an incident stands, for the table of transitions."""
+
+    UNKNOWN = "unknown"
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+def _utc(value: datetime) -> datetime:
+    """Bring an aware datetime to UTC; what is none is left to its validator, which knows the field's name."""
+    aware = isinstance(value, datetime) and value.tzinfo is not UTC and value.utcoffset() is not None
+    return check_instant(value, "instant") if aware else value
+
+
+def _optional_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else _utc(value)
+
+
+def _labels(value: Mapping[str, str]) -> Mapping[str, str]:
+    return check_labels(value)
+
+
+def _is_instant(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if value is not None or field.name == "first_seen":
+        check_instant(value, field.name)
+
+
+def _is_text(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    check_optional_text(value, field.name)
+
+
+@attrs.frozen(kw_only=True)
+class Incident:
+    """One incident as it stands. Every instant is aware and kept in UTC; a bad value raises ``InvalidValue``.
+
+    Level, first_seen, last_escalated_at, snoozed_until and the acknowledgement belong to the episode.
+    """
+
+    incident_key: str = attrs.field(converter=check_key)
+    """The host's name for it: 1 to 512 bytes of UTF-8, no control characters; compared byte for byte."""
+    severity: str | None = attrs.field(default=None, validator=_is_text)
+    """Matched without regard to case and surrounding blanks; None is a severity that nobody configured."""
+    first_seen: datetime = attrs.field(converter=_utc, validator=_is_instant)
+    """When the episode began; the windows count from here."""
+    level: int = attrs.field(default=0)
+    """0: nobody was paged yet; n: the n-th escalation was the last one."""
+    episode: int = attrs.field(default=1)
+    """1 in the first life of the key; one more when it is opened again or drained."""
+    last_escalated_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    acknowledged_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    acknowledged_by: str | None = attrs.field(default=None, validator=_is_text)
+    resolved_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    snoozed_until: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    next_due_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    """What the store holds: the next escalation's instant, None when there is none, or the mark ``LOOK_AGAIN``."""
+    summary: str | None = attrs.field(default=None, validator=_is_text)
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=_labels)
+
+    @level.validator
+    def _check_level(self, _: object, value: object) -> None:
+        check_count(value, "level", 0)
+
+    @episode.validator
+    def _check_episode(self, _: object, value: object) -> None:
+        check_count(value, "episode", 1)
+
+    @property
+    def state(self) -> State:
+        """Open, acknowledged or resolved; resolved wins over acknowledged."""
+        if self.resolved_at is not None:
+            return State.RESOLVED
+        return State.OPEN if self.acknowledged_at is None else State.ACKNOWLEDGED
+
+
+@attrs.frozen(kw_only=True)
+class Escalation:
+    """One step up: what ``escalation_events`` records exactly once per (incident_key, episode, level)."""
+
+    incident_key: str
+    episode: int
+    level: int
+    created_at: datetime
+    unique_hash: str = attrs.field(
+        default=attrs.Factory(lambda self: idempotency_key(self.incident_key, self.level, self.episode), takes_self=True)
+    )
+    """The idempotency key, which is the dedup key of the escalation's pages as well."""
+
+
+@attrs.frozen
+class Recorded:
+    """What the ledger knows of an episode: its highest level, and when that was recorded."""
+
+    level: int
+    created_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class AuditEntry:
+    """One line of the audit: an escalation, a page's outcome, an operator's action or an engine's mark."""
+
+    at: datetime
+    action: str
+    """What happened: ``escalate``, ``acknowledge``, ``exhausted``, ``page delivered`` and the like."""
+    incident_key: str | None = None
+    episode: int | None = None
+    level: int | None = None
+    actor: str | None = None
+    reason: str | None = None
+    target: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Claimed:
+    """A row that a store found: the incident, or the fault that keeps it from being read (poison)."""
+
+    incident_key: str
+    incident: Incident | None
+    due_at: datetime | None = None
+    """The row's next_due_at as it stands."""
+    fault: str | None = None
+    was_unreadable: bool = False
+    """It was put back as poison before: it is held against the birth limits again."""

@@ -1,0 +1,134 @@
+"""The scheduled pause: a cron expression and a length, on the wall clock of a named zone."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import attrs
+from cronsim import CronSim, CronSimError
+
+from .checks import check_instant, check_text
+from .errors import InvalidValue
+
+MINUTE = timedelta(minutes=1)
+MAX_PAUSE = timedelta(minutes=10_080)
+"""A week: the longest scheduled pause."""
+_HOUR = timedelta(hours=1)
+_SEARCHED = timedelta(days=400)
+"""How far a schedule is followed to find out that its pauses end: a year, with room for any weekday."""
+
+
+def _zone(name: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(check_text(name, "tz"))
+    except (ValueError, OSError, KeyError):
+        raise InvalidValue("tz", f"{name!r} is no time zone", "give an IANA name, such as Europe/Berlin") from None
+
+
+def _cron(expression: object) -> str:
+    text = " ".join(check_text(expression, "cron").split())
+    if len(text.split(" ")) != 5:
+        remedy = "give minute, hour, day of month, month and weekday, such as '0 22 * * *'"
+        raise InvalidValue("cron", f"{text!r} has not five fields", remedy)
+    try:
+        CronSim(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions speak of wall-clock readings
+    except CronSimError as error:
+        raise InvalidValue("cron", f"{text!r} is no cron expression ({error})", "mend the field") from None
+    return text
+
+
+def _duration(value: object) -> timedelta:
+    span = timedelta(minutes=value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(span, timedelta):
+        raise InvalidValue("duration", f"is {type(value).__name__}", "give a timedelta or a number of minutes")
+    if not MINUTE <= span <= MAX_PAUSE:
+        raise InvalidValue("duration", f"is {span}", "give 1 minute to 7 days (10080 minutes)")
+    return span
+
+
+@attrs.frozen
+class PauseSchedule:
+    """Paging is paused for ``duration`` from each match of ``cron``, as the clocks on the wall of ``tz`` show it.
+
+    An instant is paused when its reading w satisfies m <= w < m + duration for some match m, computed on naive local
+    time: readings that are skipped in spring never occur, repeated ones are paused both times.
+
+    Raises:
+        InvalidValue: the cron expression has not five legal fields, never fires or never ends; the duration is not
+            1 minute to 7 days; the zone is unknown.
+    """
+
+    cron: str = attrs.field(converter=_cron)
+    duration: timedelta = attrs.field(converter=_duration)
+    """A timedelta, or a number of minutes."""
+    tz: str = attrs.field(default="UTC")
+    _zone: ZoneInfo = attrs.field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Find the zone, and refuse a schedule that never fires or never ends."""
+        object.__setattr__(self, "_zone", _zone(self.tz))
+        start = datetime(2024, 1, 1)  # noqa: DTZ001 - a reading of a wall clock
+        first = next(CronSim(self.cron, start - MINUTE), None)
+        if first is None:
+            raise InvalidValue("cron", f"{self.cron!r} never fires", "give days that exist")
+        if self._end(first) > first + _SEARCHED:
+            raise InvalidValue("cron", f"{self.cron!r} with {self.duration} never ends", "leave a gap between pauses")
+
+    def is_paused(self, instant: datetime) -> bool:
+        """Tell whether this instant lies within a pause."""
+        return self._match(self._reading(check_instant(instant, "instant"))) is not None
+
+    def paused_until(self, instant: datetime) -> datetime | None:
+        """Return the first instant at which the pause that is running now is over, in UTC; None when none is."""
+        instant = check_instant(instant, "instant")
+        if not self.is_paused(instant):
+            return None
+        while (match := self._match(reading := self._reading(instant))) is not None:
+            instant = self._until_reading(instant, self._end(match) - reading)
+        return instant
+
+    def _reading(self, instant: datetime) -> datetime:
+        return instant.astimezone(self._zone).replace(tzinfo=None)
+
+    def _latest(self, reading: datetime) -> datetime | None:
+        """Return the latest match at or before this reading."""
+        minute = reading.replace(second=0, microsecond=0)
+        return next(CronSim(self.cron, minute + MINUTE, reverse=True), None)
+
+    def _match(self, reading: datetime) -> datetime | None:
+        """Return the latest match whose pause covers this reading."""
+        match = self._latest(reading)
+        return match if match is not None and reading < match + self.duration else None
+
+    def _end(self, match: datetime) -> datetime:
+        """Return the reading at which the pause ends that began with this match, with all that overlap or touch it."""
+        give_up = match + _SEARCHED
+        while match <= give_up:
+            latest = self._latest(match + self.duration)
+            if latest is None or latest == match:
+                break
+            match = latest
+        return match + self.duration
+
+    def _until_reading(self, instant: datetime, span: timedelta) -> datetime:
+        """Return ``instant + span``, or the first change of the clock before it, where readings jump."""
+        end, offset = instant + span, self._offset(instant)
+        while instant < end:
+            step = min(instant + _HOUR, end)
+            if self._offset(step) != offset:
+                return self._change(instant, step, offset)
+            instant = step
+        return end
+
+    def _change(self, before: datetime, after: datetime, offset: timedelta | None) -> datetime:
+        """Return the instant between the two at which the zone's offset changes; zones change on whole seconds."""
+        while after - before > timedelta(seconds=1):
+            middle = before + (after - before) / 2
+            if self._offset(middle) == offset:
+                before = middle
+            else:
+                after = middle
+        return after.replace(microsecond=0)
+
+    def _offset(self, instant: datetime) -> timedelta | None:
+        return instant.astimezone(self._zone).utcoffset()
+

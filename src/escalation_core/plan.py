@@ -1,0 +1,129 @@
+"""The decision: from a row that a store claimed to what happens to it. Pure; ``now`` is an argument."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import attrs
+
+from .errors import InvalidValue
+from .gate import Gate
+from .model import LOOK_AGAIN, Claimed, Escalation, Incident, Recorded, State
+from .policy import EscalationPolicy
+
+OLDEST_BIRTH = timedelta(days=365)
+"""How far back a row's first_seen may lie when it comes in."""
+YOUNGEST_BIRTH = timedelta(hours=24)
+"""How far ahead it may lie."""
+
+
+class Reason(StrEnum):
+    """Why a row that was claimed did not escalate."""
+
+    NOT_DUE = "not_due"
+    """Planned anew with this engine's settings, it is not due yet."""
+    V1_OFF = "v1_off"
+    """It was marked, and got its true instant; ESCALATION_V1 keeps it from escalating."""
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+    EXHAUSTED = "exhausted"
+    """It is at the maximum level."""
+    IDEMPOTENT = "idempotent"
+    """Its escalation is recorded already; its level was brought up to the record, and nobody was paged."""
+    UNREADABLE = "unreadable"
+    """The row cannot be read or planned; it was put back."""
+
+
+@attrs.frozen(kw_only=True)
+class Escalate:
+    """The incident rises by one level, and its pages go out."""
+
+    incident: Incident
+    """As it is to be written."""
+    escalation: Escalation
+    lateness: timedelta | None
+    """Fired minus due; None for a row that the host had marked."""
+    exhausted: bool
+    """It reached the maximum level with this step."""
+
+
+@attrs.frozen(kw_only=True)
+class Reschedule:
+    """The incident is not due after all: its true instant is written, and nobody is paged."""
+
+    incident: Incident
+    reason: Reason
+
+
+@attrs.frozen(kw_only=True)
+class Skip:
+    """Nothing can happen to the incident now. ``incident`` is as it is to be written, None for an unreadable row."""
+
+    reason: Reason
+    incident: Incident | None
+    detail: str | None = None
+
+
+Decision = Escalate | Reschedule | Skip
+
+
+def plan(
+    claimed: Claimed,
+    *,
+    policy: EscalationPolicy,
+    now: datetime,
+    gate: Gate = Gate(),
+    recorded: Recorded | None = None,
+) -> Decision:
+    """Decide what happens to a claimed row.
+
+    ``recorded`` is what the ledger knows of the row's episode, given when its escalation turned out to be there
+    already. The ledger wins: the level becomes the recorded one, and nobody is paged.
+    """
+    incident = claimed.incident
+    if incident is None:
+        return Skip(reason=Reason.UNREADABLE, incident=None, detail=claimed.fault)
+    marked = incident.next_due_at == LOOK_AGAIN
+    if incident.state is not State.OPEN:
+        return Skip(reason=Reason(incident.state.value), incident=attrs.evolve(incident, next_due_at=None))
+    if marked or claimed.was_unreadable:
+        try:
+            check_birth(incident.first_seen, now)
+        except InvalidValue as fault:
+            return Skip(reason=Reason.UNREADABLE, incident=None, detail=str(fault))
+    if incident.last_escalated_at is not None and incident.last_escalated_at > now:
+        incident = attrs.evolve(incident, last_escalated_at=now)
+    if recorded is not None and recorded.level > incident.level:
+        return Skip(reason=Reason.IDEMPOTENT, incident=_catch_up(incident, recorded, policy, now))
+    due = policy.next_due_at(incident, now)
+    if due is None:
+        return Skip(reason=Reason.EXHAUSTED, incident=attrs.evolve(incident, next_due_at=None))
+    if due > now or not gate.pages:
+        reason = Reason.NOT_DUE if due > now else Reason.V1_OFF
+        return Reschedule(incident=attrs.evolve(incident, next_due_at=due), reason=reason)
+    return _escalate(incident, policy, now, None if marked else now - due)
+
+
+def check_birth(first_seen: datetime, now: datetime) -> None:
+    """Refuse a first_seen that no incident of today can have: over a year back, or over 24 hours ahead."""
+    if not now - OLDEST_BIRTH <= first_seen <= now + YOUNGEST_BIRTH:
+        remedy = "give an instant from one year back to 24 hours ahead"
+        raise InvalidValue("first_seen", f"is {first_seen.isoformat()}", remedy)
+
+
+def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None) -> Escalate:
+    risen = attrs.evolve(incident, level=incident.level + 1, last_escalated_at=now)
+    risen = attrs.evolve(risen, next_due_at=policy.next_due_at(risen, now))
+    return Escalate(
+        incident=risen,
+        escalation=Escalation(
+            incident_key=risen.incident_key, episode=risen.episode, level=risen.level, created_at=now
+        ),
+        lateness=lateness,
+        exhausted=risen.level >= policy.max_level,
+    )
+
+
+def _catch_up(incident: Incident, recorded: Recorded, policy: EscalationPolicy, now: datetime) -> Incident:
+    last = max(filter(None, (incident.last_escalated_at, recorded.created_at)))
+    risen = attrs.evolve(incident, level=recorded.level, last_escalated_at=last)
+    return attrs.evolve(risen, next_due_at=policy.next_due_at(risen, now))

@@ -1,0 +1,229 @@
+"""What the core asks of the world outside: narrow protocols in its own words. Adapters are what fulfils them.
+
+Every method of a store may raise ``StoreUnavailable`` (temporary) or ``StoreRefused`` (permanent), and nothing else
+of its own. How to write one: ``docs/how-to/write-a-store.md``; ``escalation_core.testing`` checks it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import attrs
+
+from .delivery import NewPage, Outcome, Page, PageRecord, PageState
+from .health import Beat, RecalcState, Stats
+from .model import AuditEntry, Claimed, Escalation, Incident, Recorded
+
+Result = TypeVar("Result")
+
+
+@attrs.frozen(kw_only=True)
+class ClaimedPage:
+    """A page that is locked until the transaction ends, and its incident as it stands."""
+
+    page: PageRecord
+    incident: Incident | None
+    """None if the row is gone, or cannot be read."""
+    fault: str | None = None
+    """Why the incident cannot be read."""
+
+
+class Incidents(Protocol):
+    """The rows of the host's incidents."""
+
+    async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
+        """Return one incident, locked until the transaction ends if ``lock``; None if there is none.
+
+        Raises ``InvalidValue`` for a row that cannot be read.
+        """
+
+    async def insert(self, incident: Incident) -> bool:
+        """Insert a new row whole. Return False if another transaction was faster."""
+
+    async def save(self, incident: Incident) -> None:
+        """Write every column of a row that was loaded before."""
+
+    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+        """Return rows with ``next_due_at`` at or before ``until``, oldest first, and lock them until the end.
+
+        Rows that another transaction holds are passed over. Canary outsiders are no candidates at all.
+        """
+
+    async def peek(
+        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
+    ) -> Sequence[Claimed]:
+        """Return what ``claim`` would, without any lock, in order of (next_due_at, incident_key), beyond ``after``."""
+
+    async def advance(self, incidents: Sequence[Incident]) -> None:
+        """Write level, last_escalated_at and next_due_at of locked rows, in bulk; they are readable again."""
+
+    async def put_back(self, unreadable: Mapping[str, str], now: datetime) -> None:
+        """Move next_due_at of rows that cannot be planned to a minute from now, doubling to an hour, and keep why.
+
+        ``unreadable`` maps the incident key to the fault.
+        """
+
+    async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
+        """Return open rows beyond the key ``after``, in an order of the store's own, each locked: waits, never skips."""
+
+    async def earliest_due(self, canary_pct: int) -> datetime | None:
+        """Return the least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
+
+
+class Ledger(Protocol):
+    """The escalations: each (incident_key, episode, level) once, whatever happens."""
+
+    async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
+        """Insert what is not there yet, in bulk. Return for each one whether it was new."""
+
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+        """Return the highest recorded level of each (incident_key, episode) that has one."""
+
+    async def highest_episode(self, incident_key: str) -> int:
+        """Return the highest recorded episode of a key, 0 if there is none."""
+
+    async def escalations(self, *, after: int = 0, limit: int, incident_key: str | None = None) -> Sequence[
+        tuple[int, Escalation]
+    ]:
+        """Return recorded escalations with ids above ``after``, in the order of their ids."""
+
+
+class Outbox(Protocol):
+    """The pages."""
+
+    async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
+        """Insert pages in bulk: pending, or dead if they were born so."""
+
+    async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
+        """Cancel a key's pending pages; mark its leased ones as cancelling: they may finish, but not be tried again.
+
+        Return how many.
+        """
+
+    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+        """Return unsettled pages that are due at or before ``until``, and lock them.
+
+        ``room`` says how many for each target; other targets, and those held beyond ``now``, get none. Oldest first.
+        """
+
+    async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
+        """Return these pages, locked; those that are gone are left out."""
+
+    async def write(self, pages: Sequence[PageRecord]) -> None:
+        """Write state, due_at, fence, attempts, tried_for and reason of locked pages, in bulk."""
+
+    async def hold(self, target: str, until: datetime) -> None:
+        """Let no worker claim a page for this target before ``until``; the later hold wins."""
+
+    async def earliest(self, targets: Sequence[str]) -> datetime | None:
+        """Return when the next unsettled page to one of these targets may be claimed."""
+
+    async def pages(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+    ) -> Sequence[PageRecord]:
+        """Return pages with ids above ``after``, in the order of their ids, of one key or one state if given."""
+
+
+class Journal(Protocol):
+    """What people and engines did, and how the engines fare."""
+
+    async def note(self, entries: Sequence[AuditEntry]) -> None:
+        """Keep entries. An ``exhausted`` mark is kept once per (incident_key, episode, level)."""
+
+    async def audit(
+        self, *, since: datetime, limit: int, incident_key: str | None = None
+    ) -> Sequence[AuditEntry]:
+        """Return escalations, settled pages and notes since then, newest first."""
+
+    async def beat(self, worker: str, now: datetime, version: str) -> None:
+        """Note that this worker completed a tick; forget workers that have been silent for a day."""
+
+    async def last_beat(self) -> Beat:
+        """Return when any worker last completed a tick, and since when this store could have been ticked."""
+
+    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
+        """Return the counts that health shows."""
+
+    async def recalc(self, *, lock: bool = True) -> RecalcState:
+        """Return how far the recalculation is, locked until the transaction ends if ``lock``."""
+
+    async def save_recalc(self, state: RecalcState) -> None:
+        """Write how far the recalculation is."""
+
+
+class Transaction(Protocol):
+    """One transaction: everything done through it is kept together, or not at all."""
+
+    @property
+    def incidents(self) -> Incidents:
+        """The rows of the host's incidents."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The escalations."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The pages."""
+
+    @property
+    def journal(self) -> Journal:
+        """The audit and the workers' heartbeats."""
+
+    async def now(self) -> datetime:
+        """Return the store's own instant: its clock decides what is due."""
+
+
+class Store(Protocol):
+    """A database that the engine works on."""
+
+    async def check(self) -> None:
+        """Raise ``StoreNotReady``, naming the command that helps, unless the schema is the one this version needs."""
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work`` in one transaction and return its result once that is committed.
+
+        If ``work`` raises, nothing is kept and the exception goes on. It may be run again from its beginning when the
+        database asks for that (a deadlock, a serialization failure); so it changes nothing but the database.
+        """
+
+    async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work``, which only reads, on one snapshot: without locks and without a trace."""
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+
+
+class Notifier(Protocol):
+    """A channel: sends pages to the targets that it knows."""
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """The names of the targets; no other page is handed to it."""
+
+    @property
+    def channel(self) -> str:
+        """The channel's name for metrics and logs, such as ``slack``."""
+
+    async def send(self, page: Page) -> Outcome:
+        """Send one page, once, and say what became of it.
+
+        Never raises for anything that a receiver or a network does: those are outcomes. A cancelled send may or may not
+        have arrived. No outcome's reason holds a secret.
+        """
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+
+
+class Router(Protocol):
+    """Who is paged about an escalation: the seed's ``resolveWebhook``."""
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        """Return the names of the targets for the escalation of ``incident`` to ``level``.
+
+        Pure and quick: it is asked inside the transaction. An exception, or no target, makes the page dead at birth,
+        which is counted and logged; the incident goes on climbing.
+        """
+
+

@@ -1,0 +1,73 @@
+"""Who is paged: from an incident and a level to the names of targets. The seed's ``resolveWebhook``."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from .checks import check_count, check_labels, check_optional_text, check_text
+from .errors import InvalidValue
+from .model import Incident
+
+
+def check_target(value: object, field: str) -> str:
+    """Return a target's name: text that is not blank, without control characters, of 1 to 200 characters."""
+    name = check_text(value, field)
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise InvalidValue(field, "is no target's name", "give 1 to 200 printable characters, such as slack:ops")
+    return name
+
+
+def _targets(value: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidValue("targets", f"is {type(value).__name__}", "give a list of targets' names")
+    if not value:
+        raise InvalidValue("targets", "is empty", "name at least one target")
+    return tuple(dict.fromkeys(check_target(name, "targets") for name in value))
+
+
+def _severity(value: str | None) -> str | None:
+    return check_optional_text(value, "severity")
+
+
+def _min_level(value: int) -> int:
+    return check_count(value, "min_level", 0)
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """Incidents that match every condition given here are paged to ``targets``.
+
+    Raises:
+        InvalidValue: a field has a wrong type, or no target is named.
+    """
+
+    severity: str | None = attrs.field(default=None, converter=_severity)
+    """Matched without regard to case and surrounding blanks; None matches every severity."""
+    min_level: int = attrs.field(default=1, converter=_min_level)
+    """The lowest level that this route is for."""
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=check_labels)
+    """Labels that the incident must have, each with this value."""
+    targets: tuple[str, ...] = attrs.field(converter=_targets)
+
+    def matches(self, incident: Incident, level: int) -> bool:
+        """Tell whether this route is for the escalation of ``incident`` to ``level``."""
+        if self.severity is not None:
+            severity = incident.severity or ""
+            if self.severity.strip().casefold() != severity.strip().casefold():
+                return False
+        return level >= self.min_level and self.labels.items() <= incident.labels.items()
+
+
+@attrs.frozen
+class SettingsRouter:
+    """The default router: the last route that matches wins, else the default target, else nobody."""
+
+    routes: Sequence[Route] = ()
+    default_target: str | None = None
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        """Return the targets' names; empty when nobody is named for this incident."""
+        for route in reversed(self.routes):
+            if route.matches(incident, level):
+                return route.targets
+        return () if self.default_target is None else (self.default_target,)

@@ -1,0 +1,153 @@
+"""What the engine tells OpenTelemetry: instruments and spans, at the ports and nowhere else.
+
+Names and meanings: ``docs/reference/telemetry.md``. No attribute ever holds an incident key or a webhook's URL.
+Only the OpenTelemetry API is used: without an SDK in the process, all of this does nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+import attrs
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.trace import Tracer, TracerProvider
+
+from .delivery import Outcome, Page, PageRecord, PageState, Rejected, Retry
+from .report import TickReport
+from .version import VERSION
+
+SCOPE = "escalation_core"
+
+
+class Observed(Protocol):
+    """What gauges ask an engine for. Called from the metric reader's own thread, so it reads plain attributes."""
+
+    def observed_lag(self) -> float | None:
+        """Return the seconds since this engine last completed a tick; None before the first."""
+
+    def observed_backlog(self) -> Mapping[str, int]:
+        """Return the unsettled pages by target, as last counted."""
+
+
+class _Gauges:
+    """The observable gauges of one meter. A second gauge of one name is dropped by SDKs, so engines share these."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.engines: WeakSet[Observed] = WeakSet()
+        meter.create_observable_gauge(
+            "escalation.tick.lag", [self._lag], unit="s", description="Time since an engine last completed a tick"
+        )
+        meter.create_observable_gauge(
+            "escalation.page.backlog", [self._backlog], unit="{page}", description="Unsettled pages"
+        )
+
+    def _lag(self, _: CallbackOptions) -> Iterable[Observation]:
+        lags = [lag for engine in list(self.engines) if (lag := engine.observed_lag()) is not None]
+        return [Observation(max(lags))] if lags else []
+
+    def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
+        backlog: dict[str, int] = {}
+        for engine in list(self.engines):
+            # Engines of one store count the same pages: the greater count is the newer truth, not their sum.
+            for target, count in engine.observed_backlog().items():
+                backlog[target] = max(count, backlog.get(target, 0))
+        return [Observation(count, {"escalation.target": target}) for target, count in backlog.items()]
+
+
+_gauges: WeakKeyDictionary[MeterProvider, _Gauges] = WeakKeyDictionary()
+
+
+def _gauges_of(provider: MeterProvider, meter: Meter) -> _Gauges:
+    if provider not in _gauges:
+        _gauges[provider] = _Gauges(meter)
+    return _gauges[provider]
+
+
+@attrs.define(slots=False)
+class Telemetry:
+    """The instruments of one engine. Providers default to the process's own."""
+
+    meter_provider: MeterProvider | None = None
+    tracer_provider: TracerProvider | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Create the instruments."""
+        provider = self.meter_provider or metrics.get_meter_provider()
+        meter = provider.get_meter(SCOPE, VERSION)
+        self._gauges = _gauges_of(provider, meter)
+        self._tracer: Tracer = trace.get_tracer(SCOPE, VERSION, self.tracer_provider)
+        self._ticks = meter.create_histogram("escalation.tick.duration", unit="s", description="Time a tick took")
+        self._escalations = meter.create_counter(
+            "escalation.escalations", unit="{escalation}", description="Escalations recorded"
+        )
+        self._skips = meter.create_counter(
+            "escalation.skips", unit="{incident}", description="Claimed incidents that did not escalate, by reason"
+        )
+        self._lateness = meter.create_histogram(
+            "escalation.lateness", unit="s", description="Greatest lateness in a tick: fired minus due"
+        )
+        self._deliveries = meter.create_counter(
+            "escalation.deliveries", unit="{attempt}", description="Attempts to send a page, by channel and outcome"
+        )
+        self._sends = meter.create_histogram("escalation.delivery.duration", unit="s", description="Time a send took")
+        self._pages = meter.create_counter(
+            "escalation.pages", unit="{page}", description="Pages settled, by the state they ended in"
+        )
+        self._unconfigured = meter.create_counter(
+            "escalation.severity.unconfigured",
+            unit="{escalation}",
+            description="Escalations of severities without a window of their own",
+        )
+
+    def observe(self, engine: Observed) -> None:
+        """Let the gauges ask this engine, for as long as it lives."""
+        self._gauges.engines.add(engine)
+
+    @contextmanager
+    def span(self, name: str, **attributes: Any) -> Iterator[trace.Span]:
+        """Trace what happens inside."""
+        with self._tracer.start_as_current_span(name, attributes=attributes, record_exception=False) as span:
+            yield span
+
+    def ticked(self, report: TickReport) -> None:
+        """Count what a tick did. A dry run is timed and not counted: nothing happened."""
+        self._ticks.record(report.duration.total_seconds(), {"escalation.mode": report.mode.value})
+        if report.dry_run:
+            return
+        self._escalations.add(report.escalated)
+        for reason, count in (report.skipped + report.rescheduled).items():
+            self._skips.add(count, {"escalation.reason": reason})
+        if report.latest is not None:
+            self._lateness.record(report.latest.total_seconds())
+        if report.dead_pages:
+            self._pages.add(report.dead_pages, {"escalation.state": PageState.DEAD.value})
+        if report.unconfigured:
+            self._unconfigured.add(report.unconfigured.total())
+
+    @contextmanager
+    def sending(self, channel: str, page: Page, now: Callable[[], float]) -> Iterator[Callable[[Outcome], None]]:
+        """Trace and time one send; the caller tells the outcome before the block ends."""
+        began = now()
+        with self.span("escalation.send", **{"escalation.channel": channel, "escalation.level": page.level}) as span:
+
+            def tell(outcome: Outcome) -> None:
+                attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
+                span.set_attributes(attributes)
+                self._deliveries.add(1, attributes)
+                self._sends.record(now() - began, attributes)
+
+            yield tell
+
+    def settled(self, page: PageRecord) -> None:
+        """Count a page that came to an end."""
+        if page.state in (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD):
+            self._pages.add(1, {"escalation.state": page.state.value})
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """Return an outcome's name for metrics and logs."""
+    if isinstance(outcome, Retry):
+        return "throttled" if outcome.throttled else "retry"
+    return "rejected" if isinstance(outcome, Rejected) else "delivered"
