@@ -1,0 +1,7 @@
+"""The engine on PostgreSQL 14 or newer: the store, and the migrations that prepare a schema for it."""
+
+from . import migrate
+from .attach import CannotAttach, ExistingIncidents
+from .store import PostgresStore
+
+__all__ = ["CannotAttach", "ExistingIncidents", "PostgresStore", "migrate"]

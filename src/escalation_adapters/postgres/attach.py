@@ -1,0 +1,193 @@
+"""Attaching to a host's own incidents table: what must hold for it, and what becomes of the rows it holds already."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import attrs
+from escalation_core import EscalationError, EscalationPolicy, InvalidValue
+from psycopg import AsyncConnection, sql
+
+from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, read_incident
+
+Existing = Literal["page", "hold"] | datetime
+"""What becomes of open incidents that are there already: all are looked at, none, or those first seen since then."""
+BATCH = 5000
+
+_TEXTS = ("text", "character varying")
+_INTEGERS = ("smallint", "integer", "bigint")
+_WANTED: Mapping[str, Sequence[str]] = {
+    "incident_key": KEY_TYPES,
+    "level": _INTEGERS,
+    "episode": _INTEGERS,
+    "acknowledged_by": _TEXTS,
+    "summary": _TEXTS,
+    "labels": ("jsonb", "json"),
+    **dict.fromkeys(INSTANTS, ("timestamp with time zone",)),
+}
+
+
+class CannotAttach(EscalationError):
+    """The host's table is not one that the engine can work on; every fault is named, and nothing was changed."""
+
+    def __init__(self, table: IncidentsTable, faults: Sequence[str]) -> None:
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        super().__init__(f"cannot attach to {table.schema}.{table.name}:{lines}")
+        self.faults = tuple(faults)
+
+
+class ExistingIncidents(EscalationError):
+    """The table holds open incidents, and nobody said what becomes of them; nothing was changed."""
+
+    def __init__(self, table: IncidentsTable, open_count: int, due_count: int) -> None:
+        super().__init__(
+            f"{table.schema}.{table.name} holds {open_count} open incidents, and {due_count} of them would page now;"
+            " say what becomes of them: --existing page (look at all of them), --existing hold (leave them alone until"
+            " a recalc) or --existing since=INSTANT (look at those first seen since then)"
+        )
+        self.open_count = open_count
+        self.due_count = due_count
+
+
+@attrs.frozen
+class Column:
+    """A column as the catalogue has it."""
+
+    kind: str
+    generated: bool
+
+
+async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> IncidentsTable | None:
+    """Return the table with its true types, or None if there is no such table.
+
+    Raises:
+        CannotAttach: the table is no plain table, lacks the key or first_seen, or has columns of other types.
+    """
+    columns = await _columns(connection, table)
+    if columns is None:
+        return None
+    faults = []
+    for name in ("incident_key", "first_seen"):
+        if table.columns[name] not in columns:
+            faults.append(f"it has no column {table.columns[name]!r}; say which it is: --column {name}=COLUMN")
+    for name, kinds in _WANTED.items():
+        column = columns.get(table.columns[name])
+        if column is not None and column.kind not in kinds:
+            faults.append(f"column {table.columns[name]!r} is {column.kind}; it must be {' or '.join(kinds)}")
+        if column is not None and column.generated:
+            faults.append(f"column {table.columns[name]!r} is generated, and the engine writes it; drop it or rename it")
+    if not faults and not await _unique(connection, table):
+        key = table.columns["incident_key"]
+        faults.append(f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart")
+    if faults:
+        raise CannotAttach(table, faults)
+    types = {name: columns[table.columns[name]].kind for name in table.types if table.columns[name] in columns}
+    return attrs.evolve(table, types={**table.types, **types})
+
+
+async def _columns(connection: AsyncConnection[Any], table: IncidentsTable) -> dict[str, Column] | None:
+    cursor = await connection.execute(
+        """
+        SELECT c.relkind::text, a.attname, coalesce(t.kind, ''), a.attgenerated::text <> '' OR a.attidentity::text = 'a'
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN a.atttypid IN ('varchar'::regtype, 'timestamptz'::regtype)
+                THEN a.atttypid::regtype::text ELSE pg_catalog.format_type(a.atttypid, NULL) END AS kind
+        ) t
+        WHERE n.nspname = %s AND c.relname = %s
+        """,
+        [table.schema, table.name],
+    )
+    rows = await cursor.fetchall()
+    if not rows:
+        return None
+    if rows[0][0] != "r":
+        raise CannotAttach(table, ["it is no plain table (a view, a foreign or a partitioned table)"])
+    return {name: Column(kind, generated) for _, name, kind, generated in rows if name is not None}
+
+
+async def _unique(connection: AsyncConnection[Any], table: IncidentsTable) -> bool:
+    cursor = await connection.execute(
+        """
+        SELECT EXISTS (
+            SELECT FROM pg_catalog.pg_index x
+            JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
+            WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s
+                AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indnkeyatts = 1 AND x.indimmediate
+        )
+        """,
+        [table.schema, table.name, table.columns["incident_key"]],
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def count_open(
+    connection: AsyncConnection[Any], table: IncidentsTable, policy: EscalationPolicy
+) -> tuple[int, int]:
+    """Return how many open incidents the table holds, and how many of them the policy would page about now."""
+    columns = await _columns(connection, table) or {}
+    missing = {name for name, column in table.columns.items() if column not in columns}
+    names = table.sql_names()
+    # The table has not got all columns yet: what is missing counts as what it will be added with.
+    select = sql.SQL(", ").join(
+        sql.SQL({"level": "0", "episode": "1"}.get(name, "NULL")) if name in missing else table.expression(name)
+        for name in COLUMNS
+    )
+    ended = [names[name] for name in ("acknowledged_at", "resolved_at") if name not in missing]
+    where = sql.SQL(" AND ").join([sql.SQL("true"), *(sql.SQL("i.{} IS NULL").format(name) for name in ended)])
+    statement = sql.SQL("SELECT now(), {} FROM {} i WHERE {}").format(select, names["incidents"], where)
+    open_count = due_count = 0
+    async with connection.transaction(), connection.cursor("escalation_open") as cursor:
+        await cursor.execute(statement)
+        async for now, *row in cursor:
+            open_count += 1
+            try:
+                due = policy.next_due_at(read_incident(row), now)
+            except InvalidValue:
+                continue  # it cannot be read, so it cannot page; health will list it
+            due_count += due is not None and due <= now
+    return open_count, due_count
+
+
+async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> int:
+    """Mark the open rows that are to be looked at, in batches that hold their locks for moments; return how many."""
+    if existing == "hold":
+        return 0
+    since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
+    statement = sql.SQL(
+        """
+        UPDATE {incidents} i SET {next_due_at} = to_timestamp(0)
+        WHERE i.{incident_key} IN (
+            SELECT o.{incident_key} FROM {incidents} o
+            WHERE o.{next_due_at} IS NULL AND o.{acknowledged_at} IS NULL AND o.{resolved_at} IS NULL
+                AND (o.{first_seen} IS NULL OR o.{first_seen} >= {since})
+            LIMIT {batch} FOR NO KEY UPDATE
+        )
+        """
+    ).format(since=sql.Literal(since), batch=sql.Literal(BATCH), **table.sql_names())
+    marked = 0
+    while True:
+        cursor = await connection.execute(statement)
+        marked += cursor.rowcount
+        if cursor.rowcount < BATCH:
+            return marked
+
+
+def given_columns(columns: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the whole mapping of columns from the part that a host gave.
+
+    Raises:
+        InvalidValue: it names what the engine has no column for, or one column twice.
+    """
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise InvalidValue("columns", f"the engine has no column {unknown[0]!r}", f"use {', '.join(COLUMNS)}")
+    whole = COLUMNS | dict(columns)
+    if len(set(whole.values())) < len(whole):
+        raise InvalidValue("columns", "one column is named twice", "name another column for each")
+    return whole

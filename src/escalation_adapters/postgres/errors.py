@@ -1,0 +1,44 @@
+"""Foreign errors are translated at the door: what the core sees of a database's troubles is temporary or permanent."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+AGAIN = ("40001", "40P01")
+"""Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
+_TEMPORARY = ("08", "53", "57P01", "57P02", "57P03", "25006", "55P03", *AGAIN)
+_NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
+MIGRATE = "run: escalation migrate up"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of psycopg and of its pool into the store's own. No message holds a DSN."""
+    try:
+        yield
+    except (PoolTimeout, TooManyRequests, PoolClosed) as error:
+        raise StoreUnavailable(f"PostgreSQL gave no connection: {_line(error)}") from None
+    except psycopg.Error as error:
+        raise translate(error) from None
+
+
+def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreRefused:
+    """Return the store's error for one of psycopg's."""
+    state = error.sqlstate or ""
+    if state.startswith(_NOT_MIGRATED):
+        return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
+    # Errors without a state are the connection's: refused, reset, closed.
+    if state.startswith(_TEMPORARY) or (
+        not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    ):
+        return StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
+    return StoreRefused(f"PostgreSQL refuses: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    """Return the first line of a message: the rest quotes statements and values."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return (primary or str(error)).strip().partition("\n")[0] or type(error).__name__

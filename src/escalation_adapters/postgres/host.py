@@ -1,0 +1,74 @@
+"""The side door of PostgreSQL: a host's plain SQL, and the trigger that answers it. For tests."""
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+import attrs
+from escalation_core.testing.host import Row
+from psycopg import AsyncConnection, sql
+from psycopg.types.json import Json
+
+from .table import COLUMNS, INSTANTS, IncidentsTable
+
+
+@attrs.frozen
+class PostgresHost:
+    """Writes to the incidents table as a host's own SQL does."""
+
+    dsn: str
+    table: IncidentsTable
+
+    async def insert(self, incident_key: str, **columns: Any) -> None:
+        """INSERT a row."""
+        values = {"incident_key": incident_key, **columns}
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+            self._incidents,
+            sql.SQL(", ").join(self._name(name) for name in values),
+            sql.SQL(", ").join(sql.Placeholder() for _ in values),
+        )
+        await self._execute(statement, _values(values))
+
+    async def update(self, incident_key: str, **columns: Any) -> None:
+        """UPDATE columns of a row."""
+        statement = sql.SQL("UPDATE {} SET {} WHERE {} = %s").format(
+            self._incidents,
+            sql.SQL(", ").join(sql.SQL("{} = %s").format(self._name(name)) for name in columns),
+            self._name("incident_key"),
+        )
+        await self._execute(statement, [*_values(columns), incident_key])
+
+    async def delete(self, incident_key: str) -> None:
+        """DELETE a row."""
+        statement = sql.SQL("DELETE FROM {} WHERE {} = %s").format(self._incidents, self._name("incident_key"))
+        await self._execute(statement, [incident_key])
+
+    async def rows(self) -> Mapping[str, Row]:
+        """SELECT every row."""
+        select = sql.SQL(", ").join(self.table.expression(name) for name in COLUMNS)
+        async with await AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+            cursor = await connection.execute(sql.SQL("SELECT {} FROM {} i").format(select, self._incidents))
+            return {row[0]: _row(row) for row in await cursor.fetchall()}
+
+    @property
+    def _incidents(self) -> sql.Identifier:
+        return sql.Identifier(self.table.schema, self.table.name)
+
+    def _name(self, name: str) -> sql.Identifier:
+        return sql.Identifier(self.table.columns[name])
+
+    async def _execute(self, statement: sql.Composed, values: list[Any]) -> None:
+        async with await AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+            await connection.execute(statement, values)
+
+
+def _values(columns: Mapping[str, Any]) -> list[Any]:
+    return [Json(value) if name == "labels" else value for name, value in columns.items()]
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    row = dict(zip(COLUMNS, values, strict=True))
+    for name in INSTANTS:
+        row[name] = None if row[name] is None else row[name].replace(tzinfo=UTC)
+    row["labels"] = row["labels"] or {}
+    return row

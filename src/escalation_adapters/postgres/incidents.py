@@ -1,0 +1,104 @@
+"""The Incidents port on the host's table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+from escalation_core import Incident, InvalidValue
+from escalation_core.model import Claimed
+from psycopg.types.json import Json
+
+from .session import Session, aware
+from .table import COLUMNS, read_claimed, read_incident
+
+_LOCK = b" FOR NO KEY UPDATE OF i"
+
+
+@attrs.define
+class Incidents:
+    """Rows of the host's table, in one transaction."""
+
+    session: Session
+    _were_unreadable: set[str] = attrs.field(factory=set)
+
+    async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
+        """Return one incident; the lock lets others refer to the row, and only keeps them from writing it."""
+        if not self.session.table.legal_key(incident_key):
+            return None
+        row = await self.session.row("load", suffix=_LOCK if lock else b"", key=incident_key)
+        return None if row is None else read_incident(row)
+
+    async def insert(self, incident: Incident) -> bool:
+        """Insert a row unless its key is taken."""
+        if not self.session.table.legal_key(incident.incident_key):
+            kind = self.session.table.types["incident_key"]
+            raise InvalidValue("incident_key", f"is no {kind}, which the host's column holds", f"give a {kind}")
+        return await self.session.row("insert", **_values(incident)) is not None
+
+    async def save(self, incident: Incident) -> None:
+        """Write every column."""
+        await self.session.run("save", **_values(incident))
+
+    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+        """Return due rows, locked: one transaction's claim is passed over by the others'."""
+        if canary_pct >= 100:
+            rows = await self.session.rows("claim", until=until, limit=limit)
+        else:
+            rows = await self.session.rows("claim_canary", until=until, limit=limit, percent=canary_pct)
+        claimed = [read_claimed(row) for row in rows]
+        self._were_unreadable.update(found.incident_key for found in claimed if found.was_unreadable)
+        return claimed
+
+    async def peek(
+        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
+    ) -> Sequence[Claimed]:
+        """Return due rows without a lock."""
+        due, key = after or (None, None)
+        rows = await self.session.rows(
+            "peek", until=until, after_due=due, after_key=key, limit=limit, percent=canary_pct
+        )
+        return [read_claimed(row) for row in rows]
+
+    async def advance(self, incidents: Sequence[Incident]) -> None:
+        """Write level and instants in one statement over arrays."""
+        if not incidents:
+            return
+        keys = [incident.incident_key for incident in incidents]
+        await self.session.run(
+            "advance",
+            keys=keys,
+            levels=[incident.level for incident in incidents],
+            lasts=[incident.last_escalated_at for incident in incidents],
+            dues=[incident.next_due_at for incident in incidents],
+        )
+        # Few rows were ever unreadable: the table of those is touched only for them.
+        healed = [key for key in keys if key in self._were_unreadable]
+        if healed:
+            await self.session.run("readable", keys=healed)
+
+    async def put_back(self, unreadable: Mapping[str, str], now: datetime) -> None:
+        """Give unreadable rows another instant, further off each time."""
+        await self.session.run("put_back", keys=list(unreadable), faults=list(unreadable.values()), now=now)
+
+    async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
+        """Return open rows by key, locked."""
+        return [read_claimed(row) for row in await self.session.rows("walk", after=after, limit=limit)]
+
+    async def earliest_due(self, canary_pct: int) -> datetime | None:
+        """Return the least instant within the canary."""
+        if canary_pct >= 100:
+            row = await self.session.row("earliest_due")
+        else:
+            row = await self.session.row("earliest_due_canary", percent=canary_pct)
+        return aware(row[0]) if row else None
+
+
+def _values(incident: Incident) -> dict[str, Any]:
+    values = {name: getattr(incident, name) for name in COLUMNS}
+    return values | {"labels": Json(dict(incident.labels), dumps=_dumps)}
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

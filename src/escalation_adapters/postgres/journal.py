@@ -1,0 +1,95 @@
+"""The Journal port: audit, heartbeats, health's counts and the recalculation's cursor."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import attrs
+from escalation_core import AuditEntry
+from escalation_core.health import Beat, RecalcState, Stats
+
+from .session import Session, aware
+
+
+@attrs.frozen
+class Journal:
+    """What people and engines did, in one transaction."""
+
+    session: Session
+
+    async def note(self, entries: Sequence[AuditEntry]) -> None:
+        """Insert in one statement; an exhausted mark that is there already passes by."""
+        await self.session.run(
+            "note",
+            instants=[entry.at for entry in entries],
+            actions=[entry.action for entry in entries],
+            keys=[entry.incident_key for entry in entries],
+            episodes=[entry.episode for entry in entries],
+            levels=[entry.level for entry in entries],
+            actors=[entry.actor for entry in entries],
+            reasons=[entry.reason for entry in entries],
+            targets=[entry.target for entry in entries],
+        )
+
+    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
+        """Return the three sources merged, each read newest first from its index."""
+        rows = await self.session.rows("audit", since=since, limit=limit, key=incident_key)
+        return [
+            AuditEntry(
+                at=at.replace(tzinfo=UTC),
+                action=action,
+                incident_key=key,
+                episode=episode,
+                level=level,
+                actor=actor,
+                reason=reason,
+                target=target,
+            )
+            for at, action, key, episode, level, actor, reason, target in rows
+        ]
+
+    async def beat(self, worker: str, now: datetime, version: str) -> None:
+        """Write this worker's row."""
+        await self.session.run("beat", worker=worker, now=now, version=version)
+
+    async def last_beat(self) -> Beat:
+        """Return the heartbeat of all workers together."""
+        row = await self.session.row("last_beat")
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        since, last, workers = row
+        return Beat(since=since.replace(tzinfo=UTC), last=aware(last), workers=workers)
+
+    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
+        """Count."""
+        row = await self.session.row("stats", now=now, percent=canary_pct, max_level=max_level)
+        assert row is not None  # noqa: S101 - an aggregate has one row
+        overdue, oldest, held, marked, exhausted, oldest_page, dead, unreadable, version = row
+        return Stats(
+            overdue=overdue,
+            oldest_due=aware(oldest),
+            marked=marked,
+            canary_held=held,
+            exhausted=exhausted,
+            backlog={target: count for target, count in await self.session.rows("backlog")},
+            oldest_page=aware(oldest_page),
+            dead=dead,
+            unreadable=unreadable,
+            unreadable_examples=[(key, fault) for key, fault in await self.session.rows("unreadable")],
+            schema_version=str(version),
+        )
+
+    async def recalc(self, *, lock: bool = True) -> RecalcState:
+        """Return how far the recalculation is."""
+        row = await self.session.row("recalc", suffix=b" FOR UPDATE" if lock else b"")
+        assert row is not None  # noqa: S101 - the migration inserts this one row
+        requested_at, cursor, visited, finished_at, fingerprint = row
+        return RecalcState(
+            requested_at=aware(requested_at),
+            cursor=cursor,
+            visited=visited,
+            finished_at=aware(finished_at),
+            fingerprint=fingerprint,
+        )
+
+    async def save_recalc(self, state: RecalcState) -> None:
+        """Write how far the recalculation is."""
+        await self.session.run("save_recalc", **attrs.asdict(state))

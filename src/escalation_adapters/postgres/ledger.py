@@ -1,0 +1,69 @@
+"""The Ledger port on escalation_events: its unique keys are what records each escalation exactly once."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+
+import attrs
+from escalation_core import Escalation
+from escalation_core.model import Recorded
+
+from .session import Session
+
+
+@attrs.frozen
+class Ledger:
+    """The escalations, in one transaction."""
+
+    session: Session
+
+    async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
+        """Insert in one statement; a unique key that is taken makes a row pass by, not fail."""
+        rows = await self.session.rows(
+            "record",
+            keys=[escalation.incident_key for escalation in escalations],
+            episodes=[escalation.episode for escalation in escalations],
+            levels=[escalation.level for escalation in escalations],
+            hashes=[escalation.unique_hash for escalation in escalations],
+            instants=[escalation.created_at for escalation in escalations],
+        )
+        new = {row[0] for row in rows}
+        fresh = []
+        for escalation in escalations:
+            # One call that names an escalation twice records it once: the second one is not new.
+            fresh.append(escalation.unique_hash in new)
+            new.discard(escalation.unique_hash)
+        return fresh
+
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+        """Return the highest recorded level of each episode, from the index."""
+        rows = await self.session.rows(
+            "highest", keys=[key for key, _ in episodes], episodes=[episode for _, episode in episodes]
+        )
+        return {(key, episode): Recorded(level, at.replace(tzinfo=UTC)) for key, episode, level, at in rows}
+
+    async def highest_episode(self, incident_key: str) -> int:
+        """Return the highest recorded episode."""
+        row = await self.session.row("highest_episode", key=incident_key)
+        return int(row[0]) if row else 0
+
+    async def escalations(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
+        """Return escalations by id."""
+        if incident_key is None:
+            rows = await self.session.rows("escalations", after=after, limit=limit)
+        else:
+            rows = await self.session.rows("escalations_of", after=after, limit=limit, key=incident_key)
+        return [
+            (
+                number,
+                Escalation(
+                    incident_key=key,
+                    episode=episode,
+                    level=level,
+                    created_at=at.replace(tzinfo=UTC),
+                    unique_hash=unique_hash,
+                ),
+            )
+            for number, key, episode, level, at, unique_hash in rows
+        ]

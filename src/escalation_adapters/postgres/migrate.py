@@ -1,0 +1,348 @@
+"""Migrations: numbered SQL files, each applied once, under a lock, with its checksum kept.
+
+``up`` needs a direct connection, not one through a transaction pooler: it holds a lock of its session, because indexes
+are built concurrently, which no transaction can hold.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+import attrs
+import psycopg
+from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused, StoreUnavailable
+from psycopg import AsyncConnection, sql
+from psycopg.types.json import Json
+
+from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
+from .errors import MIGRATE, translated
+from .statements import fill
+from .table import IncidentsTable
+
+LOCK_TIMEOUT = "2s"
+"""How long a statement waits for the host's table; writers queue behind a waiting one, so not for long."""
+LOCK_TRIES = 30
+_CONNECT_TIMEOUT = 10
+
+
+@attrs.frozen
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    template: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells whether the file is the one that was applied."""
+        return hashlib.sha256(self.template.encode()).hexdigest()
+
+    @property
+    def transactional(self) -> bool:
+        """Whether it runs in one transaction; indexes that are built concurrently cannot."""
+        return not self.template.startswith("-- transaction: none")
+
+
+@attrs.frozen(kw_only=True)
+class Status:
+    """One migration, and when it was applied, if it was."""
+
+    version: int
+    name: str
+    applied_at: datetime | None
+    changed: bool = False
+    """Its file is another one than the one that was applied."""
+
+
+def migrations() -> Sequence[Migration]:
+    """Return all migrations in their order."""
+    folder = files(__package__) / "migrations"
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [
+        Migration(int(name[:4]), name.removesuffix(".sql"), (folder / name).read_text(encoding="utf-8"))
+        for name in found
+    ]
+
+
+async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
+    """Return the table that this schema's installation works on.
+
+    Raises:
+        StoreNotReady: it is not migrated, or to another version than this library's.
+    """
+    try:
+        applied = await _applied(connection, schema)
+        table = await _recorded_table(connection, schema)
+    except psycopg.errors.UndefinedTable:
+        raise StoreNotReady(f"schema {schema!r} is not migrated; {MIGRATE}") from None
+    needed = max(migration.version for migration in migrations())
+    version = max(applied, default=0)
+    if version > needed:
+        raise StoreNotReady(
+            f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
+        )
+    if version < needed or table is None:
+        raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
+    return table
+
+
+async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
+    """Return every migration and whether it was applied."""
+    with translated():
+        async with await _connect(dsn) as connection:
+            try:
+                applied = await _applied(connection, schema)
+            except psycopg.errors.UndefinedTable:
+                applied = {}
+    found = []
+    for migration in migrations():
+        checksum, applied_at = applied.get(migration.version, (None, None))
+        found.append(
+            Status(
+                version=migration.version,
+                name=migration.name,
+                applied_at=applied_at,
+                changed=checksum not in (None, migration.checksum),
+            )
+        )
+    return found
+
+
+def print_sql(*, schema: str = "public", table: str = "incidents", columns: Mapping[str, str] | None = None) -> str:
+    """Return the SQL of all migrations, for people who want to read it or to run it themselves."""
+    names = _names(IncidentsTable(schema=schema, name=table, columns=given_columns(columns or {})))
+    return "\n".join(f"-- {migration.name}\n\n{fill(migration.template, names)}" for migration in migrations())
+
+
+async def up(
+    dsn: str,
+    *,
+    schema: str = "public",
+    table: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    existing: Existing | None = None,
+    trigger: bool = True,
+    policy: EscalationPolicy | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Sequence[str]:
+    """Bring a schema to the version that this library needs; return the names of the migrations that were applied.
+
+    The first time, ``table`` and ``columns`` (the engine's name to the host's) say where the host's incidents are; a
+    table that is not there is made. ``existing`` says what becomes of open incidents that are there already, judged by
+    ``policy``. ``trigger=False`` leaves the triggers out, for databases that have none: then hosts use the API alone.
+
+    Raises:
+        CannotAttach, ExistingIncidents: nothing was changed.
+        StoreNotReady: an applied migration's file has changed.
+        StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
+    """
+    with translated():
+        async with await _connect(dsn) as connection, _alone(connection, schema):
+            return await _up(connection, schema, table, columns, existing, trigger, policy or EscalationPolicy(), say)
+
+
+async def _up(
+    connection: AsyncConnection[Any],
+    schema: str,
+    table_name: str | None,
+    columns: Mapping[str, str] | None,
+    existing: Existing | None,
+    trigger: bool,
+    policy: EscalationPolicy,
+    say: Callable[[str], None],
+) -> Sequence[str]:
+    await _check_encoding(connection)
+    applied, recorded = await _standing(connection, schema)
+    _check_checksums(applied)
+    table = _choose(schema, recorded, table_name, columns)
+    found = await inspect(connection, table)
+    if recorded is None and found is not None and existing is None:
+        open_count, due_count = await count_open(connection, found, policy)
+        if open_count:
+            raise ExistingIncidents(found, open_count, due_count)
+    table = found or table
+    names = _names(table)
+    if found is None:
+        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    done = []
+    for migration in migrations():
+        if migration.version not in applied:
+            say(f"applying {migration.name}")
+            await _apply(connection, migration, names, skip=not trigger and migration.name == _TRIGGERS)
+            done.append(migration.name)
+    if recorded is None:
+        if found is not None and existing is not None:
+            marked = await mark_existing(connection, table, existing)
+            say(f"marked {marked} open incidents for a first look")
+        await _record_table(connection, table)
+    return done
+
+
+_TRIGGERS = "0004_host_writes"
+
+
+def _choose(
+    schema: str, recorded: IncidentsTable | None, name: str | None, columns: Mapping[str, str] | None
+) -> IncidentsTable:
+    """Return the table to work on: the recorded one, which nobody may contradict, or the one that is given."""
+    if recorded is None:
+        return IncidentsTable(schema=schema, name=name or "incidents", columns=given_columns(columns or {}))
+    given = given_columns({**recorded.columns, **(columns or {})})
+    if (name or recorded.name) != recorded.name or given != recorded.columns:
+        raise StoreRefused(
+            f"schema {schema!r} is attached to the table {recorded.name!r} with other columns or under another name;"
+            " leave the table and its columns out, or use another schema"
+        )
+    return recorded
+
+
+async def _apply(
+    connection: AsyncConnection[Any], migration: Migration, names: Mapping[str, sql.Composable], *, skip: bool
+) -> None:
+    text = "" if skip else fill(migration.template, names)
+    record = sql.SQL("INSERT INTO {}.escalation_migrations (version, name, checksum) VALUES (%s, %s, %s)").format(
+        names["schema"]
+    )
+    values = (migration.version, migration.name, migration.checksum)
+    if migration.transactional:
+        await _patiently(connection, text, record, values)
+        return
+    await _drop_invalid(connection, names)
+    for statement in text.split(";\n"):
+        if "CREATE" in statement:
+            await connection.execute(statement.encode())
+    await connection.execute(record, values)
+
+
+async def _patiently(
+    connection: AsyncConnection[Any], text: str, record: sql.Composed, values: tuple[object, ...]
+) -> None:
+    """Run a migration and record it, in one transaction.
+
+    One that does not get a table's lock in time gives way to the writers that queue behind it, and tries again.
+    """
+    for left in range(LOCK_TRIES, 0, -1):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
+                await connection.execute(text.encode())
+                await connection.execute(record, values)
+            return
+        except psycopg.errors.LockNotAvailable:
+            if left > 1:
+                await asyncio.sleep(0.5)
+    raise StoreUnavailable(
+        "others held the lock of the incidents table all the time; run the command again when no long transaction is"
+        " open on it"
+    )
+
+
+async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sql.Composable]) -> None:
+    """Drop indexes that an interrupted build left invalid: IF NOT EXISTS would take them for good ones."""
+    cursor = await connection.execute(
+        """
+        SELECT n.nspname, c.relname FROM pg_catalog.pg_index x
+        JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT x.indisvalid AND c.relname LIKE 'escalation\\_%%'
+            AND x.indrelid IN (%s::regclass, %s::regclass)
+        """,
+        [names["incidents"].as_string(), names["schema"].as_string() + ".escalation_events"],
+    )
+    for schema, name in await cursor.fetchall():
+        await connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
+
+
+async def _connect(dsn: str) -> AsyncConnection[Any]:
+    return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT)
+
+
+@asynccontextmanager
+async def _alone(connection: AsyncConnection[Any], schema: str) -> AsyncIterator[None]:
+    """Hold this schema's migration lock: two services that start at once migrate one after the other.
+
+    The lock is asked for again and again instead of waited for: a waiting statement would hold a snapshot, and a
+    concurrent index build waits for every snapshot there is.
+    """
+    key = int.from_bytes(hashlib.sha256(f"escalation-core {schema}".encode()).digest()[:8], "big", signed=True)
+    while True:
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", [key])
+        row = await cursor.fetchone()
+        if row and row[0]:
+            break
+        await asyncio.sleep(0.2)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+
+
+async def _check_encoding(connection: AsyncConnection[Any]) -> None:
+    cursor = await connection.execute("SHOW server_encoding")
+    row = await cursor.fetchone()
+    if row and row[0] != "UTF8":
+        raise StoreRefused(f"the database's encoding is {row[0]}; keys are UTF-8: use a database with ENCODING 'UTF8'")
+
+
+async def _standing(
+    connection: AsyncConnection[Any], schema: str
+) -> tuple[Mapping[int, tuple[str, datetime]], IncidentsTable | None]:
+    try:
+        return await _applied(connection, schema), await _recorded_table(connection, schema)
+    except psycopg.errors.UndefinedTable:
+        return {}, None
+
+
+async def _applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tuple[str, datetime]]:
+    cursor = await connection.execute(
+        sql.SQL("SELECT version, checksum, applied_at FROM {}.escalation_migrations").format(sql.Identifier(schema))
+    )
+    return {version: (checksum, applied_at) for version, checksum, applied_at in await cursor.fetchall()}
+
+
+async def _recorded_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:
+    cursor = await connection.execute(
+        sql.SQL("SELECT value FROM {}.escalation_meta WHERE name = 'incidents'").format(sql.Identifier(schema))
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    value = row[0]
+    return IncidentsTable(schema=schema, name=value["name"], columns=value["columns"], types=value["types"])
+
+
+async def _record_table(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
+    value = {"name": table.name, "columns": dict(table.columns), "types": dict(table.types)}
+    await connection.execute(
+        sql.SQL("INSERT INTO {}.escalation_meta (name, value) VALUES ('incidents', %s)").format(
+            sql.Identifier(table.schema)
+        ),
+        [Json(value)],
+    )
+
+
+def _check_checksums(applied: Mapping[int, tuple[str, datetime]]) -> None:
+    for migration in migrations():
+        if migration.version in applied and applied[migration.version][0] != migration.checksum:
+            raise StoreNotReady(
+                f"migration {migration.name} is not the file that was applied here; install the release that it"
+                " came from, or one that follows it"
+            )
+
+
+def _names(table: IncidentsTable) -> Mapping[str, sql.Composable]:
+    names = table.sql_names()
+    bucket = sql.SQL("('x' || substr(md5({key}::text), 1, 8))::bit(32)::bigint % 100").format(
+        key=sql.Identifier(table.columns["incident_key"])
+    )
+    return names | {
+        "bucket": bucket,
+        "ix_due": sql.Identifier("escalation_due"),
+        "ix_canary": sql.Identifier("escalation_canary"),
+    }

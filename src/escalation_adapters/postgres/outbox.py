@@ -1,0 +1,117 @@
+"""The Outbox port on escalation_pages."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
+from escalation_core import InvalidValue
+from escalation_core.delivery import NewPage, PageRecord, PageState
+from escalation_core.ports import ClaimedPage
+
+from .session import Row, Session, aware
+from .table import read_incident
+
+_PAGE_COLUMNS = 13
+
+
+@attrs.frozen
+class Outbox:
+    """The pages, in one transaction."""
+
+    session: Session
+
+    async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
+        """Insert in one statement."""
+        await self.session.run(
+            "enqueue",
+            keys=[page.incident_key for page in pages],
+            episodes=[page.episode for page in pages],
+            levels=[page.level for page in pages],
+            targets=[page.target for page in pages],
+            dedup_keys=[page.dedup_key for page in pages],
+            reasons=[page.born_dead for page in pages],
+            now=now,
+        )
+
+    async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
+        """Cancel pending pages, and let leased ones finish."""
+        return await self.session.run("cancel", key=incident_key, reason=reason, now=now)
+
+    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+        """Return due pages, each target's own share, locked: what others hold is passed over."""
+        rows = await self.session.rows(
+            "claim_pages", targets=list(room), rooms=list(room.values()), now=now, until=until
+        )
+        return [_claimed(row) for row in rows]
+
+    async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
+        """Return pages by id, locked."""
+        return [_claimed(row) for row in await self.session.rows("lock_pages", ids=list(ids))]
+
+    async def write(self, pages: Sequence[PageRecord]) -> None:
+        """Write in one statement."""
+        if not pages:
+            return
+        await self.session.run(
+            "write_pages",
+            ids=[page.id for page in pages],
+            states=[page.state.value for page in pages],
+            dues=[page.due_at for page in pages],
+            fences=[page.fence for page in pages],
+            attempts=[page.attempts for page in pages],
+            tried=[page.tried_for for page in pages],
+            reasons=[page.reason for page in pages],
+        )
+
+    async def hold(self, target: str, until: datetime) -> None:
+        """Hold a target for every worker."""
+        await self.session.run("hold", target=target, until=until)
+
+    async def earliest(self, targets: Sequence[str]) -> datetime | None:
+        """Return when the next page may be claimed, from the index."""
+        row = await self.session.row("earliest_page", targets=list(targets))
+        return aware(row[0]) if row else None
+
+    async def pages(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+    ) -> Sequence[PageRecord]:
+        """Return pages by id."""
+        if incident_key is not None:
+            rows = await self.session.rows("pages_of", after=after, limit=limit, key=incident_key)
+        elif state is PageState.DEAD:
+            # A statement of its own: only a constant lets the planner use the partial index.
+            rows = await self.session.rows("pages_dead", after=after, limit=limit)
+        elif state is not None:
+            rows = await self.session.rows("pages_in", after=after, limit=limit, state=state.value)
+        else:
+            rows = await self.session.rows("pages", after=after, limit=limit)
+        return [page for page in map(_page, rows) if state in (None, page.state)]
+
+
+def _page(row: Row) -> PageRecord:
+    number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
+    return PageRecord(
+        id=number,
+        incident_key=key,
+        episode=episode,
+        level=level,
+        target=target,
+        dedup_key=dedup_key,
+        state=PageState(state),
+        created_at=created_at.replace(tzinfo=UTC),
+        due_at=due_at.replace(tzinfo=UTC),
+        fence=fence,
+        attempts=attempts,
+        tried_for=tried,
+        reason=reason,
+    )
+
+
+def _claimed(row: Row) -> ClaimedPage:
+    page, standing, incident = _page(row[:_PAGE_COLUMNS]), row[_PAGE_COLUMNS], row[_PAGE_COLUMNS + 1 :]
+    if not standing:
+        return ClaimedPage(page=page, incident=None)
+    try:
+        return ClaimedPage(page=page, incident=read_incident(incident))
+    except InvalidValue as fault:
+        return ClaimedPage(page=page, incident=None, fault=str(fault))

@@ -1,0 +1,327 @@
+-- Every statement of the store at run time. {names} are identifiers of this installation, %(names)s are values.
+-- {row} is an incident's columns, as table.py writes them; every schema is named, so search_path does not matter.
+
+-- name: now
+-- The transaction's instant.
+SELECT now() AT TIME ZONE 'UTC'
+
+-- name: load
+-- One incident.
+SELECT {row}, false FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
+
+-- name: insert
+-- A new incident; nothing if the key is taken.
+INSERT INTO {incidents} (
+    {incident_key}, {severity}, {first_seen}, {level}, {episode}, {last_escalated_at}, {acknowledged_at},
+    {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels}
+) VALUES (
+    %(incident_key)s::{key_type}, %(severity)s::{severity_type}, %(first_seen)s, %(level)s, %(episode)s,
+    %(last_escalated_at)s, %(acknowledged_at)s, %(acknowledged_by)s, %(resolved_at)s, %(snoozed_until)s,
+    %(next_due_at)s, %(summary)s, %(labels)s::{labels_type}
+) ON CONFLICT ({incident_key}) DO NOTHING RETURNING true
+
+-- name: save
+-- Every column of an incident that was loaded before.
+UPDATE {incidents} SET
+    {severity} = %(severity)s::{severity_type}, {first_seen} = %(first_seen)s, {level} = %(level)s,
+    {episode} = %(episode)s, {last_escalated_at} = %(last_escalated_at)s, {acknowledged_at} = %(acknowledged_at)s,
+    {acknowledged_by} = %(acknowledged_by)s, {resolved_at} = %(resolved_at)s, {snoozed_until} = %(snoozed_until)s,
+    {next_due_at} = %(next_due_at)s, {summary} = %(summary)s, {labels} = %(labels)s::{labels_type}
+WHERE {incident_key} = %(incident_key)s::{key_type}
+
+-- name: claim
+-- Rows whose instant has come, oldest first, locked; what others hold is passed over.
+WITH picked AS MATERIALIZED (
+    SELECT i.* FROM {incidents} i WHERE i.{next_due_at} <= %(until)s
+    ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT {row}, u.incident_key IS NOT NULL
+FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+ORDER BY i.{next_due_at}
+
+-- name: claim_canary
+-- The same within the canary: each bucket's oldest from the index, merged; some are in reserve for those others hold.
+WITH candidate AS MATERIALIZED (
+    SELECT c.key, c.due FROM generate_series(0, %(percent)s - 1) AS b (bucket)
+    CROSS JOIN LATERAL (
+        SELECT i.{incident_key} AS key, i.{next_due_at} AS due FROM {incidents} i
+        WHERE {bucket} = b.bucket AND i.{next_due_at} <= %(until)s
+        ORDER BY i.{next_due_at} LIMIT %(limit)s
+    ) c
+    ORDER BY c.due LIMIT 4 * %(limit)s
+), picked AS MATERIALIZED (
+    SELECT i.* FROM candidate c JOIN {incidents} i ON i.{incident_key} = c.key
+    WHERE i.{next_due_at} <= %(until)s
+    ORDER BY c.due LIMIT %(limit)s FOR NO KEY UPDATE OF i SKIP LOCKED
+)
+SELECT {row}, u.incident_key IS NOT NULL
+FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+ORDER BY i.{next_due_at}
+
+-- name: peek
+-- What a claim would find, in pages by (next_due_at, key), without a lock.
+SELECT {row}, u.incident_key IS NOT NULL
+FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.{next_due_at} <= %(until)s
+    AND (%(percent)s >= 100 OR {bucket} < %(percent)s)
+    AND (
+        %(after_due)s::timestamptz IS NULL
+        OR (i.{next_due_at}, i.{incident_key}::text COLLATE "C") > (%(after_due)s::timestamptz, %(after_key)s::text)
+    )
+ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C" LIMIT %(limit)s
+
+-- name: advance
+-- Level and instants of many incidents at once.
+UPDATE {incidents} i SET {level} = v.level, {last_escalated_at} = v.last, {next_due_at} = v.due
+FROM unnest(%(keys)s::text[]::{key_type}[], %(levels)s::int[], %(lasts)s::timestamptz[], %(dues)s::timestamptz[])
+    AS v (key, level, last, due)
+WHERE i.{incident_key} = v.key
+
+-- name: readable
+-- These can be planned again.
+DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s)
+
+-- name: put_back
+-- A minute from now, doubling to an hour.
+WITH u AS (
+    INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at)
+    SELECT v.key, 1, v.fault, %(now)s FROM unnest(%(keys)s::text[], %(faults)s::text[]) AS v (key, fault)
+    ON CONFLICT (incident_key) DO UPDATE
+        SET attempts = was.attempts + 1, fault = excluded.fault, seen_at = excluded.seen_at
+    RETURNING incident_key, attempts
+)
+UPDATE {incidents} i
+SET {next_due_at} = %(now)s + least(interval '1 minute' * power(2, least(u.attempts, 11) - 1), interval '1 hour')
+FROM u WHERE i.{incident_key} = u.incident_key::{key_type}
+
+-- name: walk
+-- Open rows in the order of their keys, each locked; waits, never skips.
+SELECT {row}, false FROM {incidents} i
+WHERE (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+    AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
+
+-- name: earliest_due
+-- The least instant there is.
+SELECT min(i.{next_due_at}) AT TIME ZONE 'UTC' FROM {incidents} i WHERE i.{next_due_at} IS NOT NULL
+
+-- name: earliest_due_canary
+-- The least instant within the canary: the first of each bucket, from the index.
+SELECT min(c.due) AT TIME ZONE 'UTC' FROM generate_series(0, %(percent)s - 1) AS b (bucket)
+CROSS JOIN LATERAL (
+    SELECT i.{next_due_at} AS due FROM {incidents} i
+    WHERE {bucket} = b.bucket AND i.{next_due_at} IS NOT NULL ORDER BY i.{next_due_at} LIMIT 1
+) c
+
+-- name: record
+-- Each escalation once; returns those that were new.
+INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at)
+SELECT * FROM unnest(
+    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[])
+ON CONFLICT DO NOTHING RETURNING unique_hash
+
+-- name: highest
+-- The highest recorded level of episodes.
+SELECT v.key, v.episode, e.level, e.created_at AT TIME ZONE 'UTC'
+FROM unnest(%(keys)s::text[], %(episodes)s::int[]) AS v (key, episode)
+CROSS JOIN LATERAL (
+    SELECT e.level, e.created_at FROM {schema}.escalation_events e
+    WHERE e.incident_key = v.key AND e.episode = v.episode ORDER BY e.level DESC LIMIT 1
+) e
+
+-- name: highest_episode
+-- The highest recorded episode of a key.
+SELECT coalesce(max(episode), 0) FROM {schema}.escalation_events WHERE incident_key = %(key)s
+
+-- name: escalations
+-- Escalations in the order they were recorded.
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
+FROM {schema}.escalation_events
+WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
+
+-- name: escalations_of
+-- One key's escalations in the order they were recorded.
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
+FROM {schema}.escalation_events
+WHERE incident_key = %(key)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
+
+-- name: enqueue
+-- Pages, each once per escalation and target.
+INSERT INTO {schema}.escalation_pages
+    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
+SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
+    %(now)s, %(now)s, v.reason
+FROM unnest(
+    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[], %(dedup_keys)s::text[],
+    %(reasons)s::text[]) AS v (key, episode, level, target, dedup_key, reason)
+ON CONFLICT (incident_key, episode, level, target) DO NOTHING
+
+-- name: cancel
+-- A key's unsent pages: pending ones are cancelled, leased ones may finish.
+UPDATE {schema}.escalation_pages SET
+    state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
+    due_at = CASE state WHEN 'pending' THEN %(now)s ELSE due_at END,
+    reason = %(reason)s
+WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
+
+-- name: claim_pages
+-- Unsettled pages that are due, up to the room of each target, locked, with their incidents.
+WITH picked AS MATERIALIZED (
+    SELECT p.* FROM unnest(%(targets)s::text[], %(rooms)s::int[]) AS r (target, room)
+    CROSS JOIN LATERAL (
+        SELECT p.* FROM {schema}.escalation_pages p
+        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
+        ORDER BY p.due_at LIMIT r.room FOR NO KEY UPDATE SKIP LOCKED
+    ) p
+    WHERE NOT EXISTS (
+        SELECT FROM {schema}.escalation_targets t WHERE t.target = r.target AND t.held_until > %(now)s
+    )
+)
+SELECT {page}, i.{incident_key} IS NOT NULL, {row}
+FROM picked p LEFT JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
+ORDER BY p.due_at, p.id
+
+-- name: lock_pages
+-- These pages, locked, with their incidents.
+WITH picked AS MATERIALIZED (
+    SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s) ORDER BY p.id FOR NO KEY UPDATE
+)
+SELECT {page}, i.{incident_key} IS NOT NULL, {row}
+FROM picked p LEFT JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
+ORDER BY p.id
+
+-- name: write_pages
+-- What becomes of locked pages.
+UPDATE {schema}.escalation_pages p SET
+    state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
+    reason = v.reason
+FROM unnest(
+    %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
+    %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
+WHERE p.id = v.id
+
+-- name: hold
+-- No page for this target before then.
+INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)
+ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until)
+
+-- name: earliest_page
+-- When the next page to one of these targets may be claimed.
+SELECT min(greatest(p.due_at, t.held_until)) AT TIME ZONE 'UTC'
+FROM unnest(%(targets)s::text[]) AS r (target)
+CROSS JOIN LATERAL (
+    SELECT p.due_at FROM {schema}.escalation_pages p
+    WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') ORDER BY p.due_at LIMIT 1
+) p
+LEFT JOIN {schema}.escalation_targets t ON t.target = r.target
+
+-- name: pages
+-- Pages in the order they were recorded.
+SELECT {page} FROM {schema}.escalation_pages p WHERE p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+
+-- name: pages_of
+-- One key's pages.
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.incident_key = %(key)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+
+-- name: pages_dead
+-- Dead pages.
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.state = 'dead' AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+
+-- name: pages_in
+-- Pages in one state.
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.state = %(state)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+
+-- name: note
+-- Audit entries; an exhausted mark once.
+INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason, target)
+SELECT * FROM unnest(
+    %(instants)s::timestamptz[], %(actions)s::text[], %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[],
+    %(actors)s::text[], %(reasons)s::text[], %(targets)s::text[])
+ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING
+
+-- name: audit
+-- What happened since then, newest first: events, settled pages, notes.
+SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reason, target FROM (
+    (SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
+        NULL AS target, 1 AS kind, id
+    FROM {schema}.escalation_events
+    WHERE created_at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+    ORDER BY created_at DESC, id LIMIT %(limit)s)
+    UNION ALL
+    (SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
+    FROM {schema}.escalation_pages
+    WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= %(since)s
+        AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+    ORDER BY due_at DESC, id LIMIT %(limit)s)
+    UNION ALL
+    (SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
+    FROM {schema}.escalation_audit
+    WHERE at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+    ORDER BY at DESC, id LIMIT %(limit)s)
+) entry ORDER BY at DESC, kind, id LIMIT %(limit)s
+
+-- name: beat
+-- A worker completed a tick; those silent for a day are forgotten.
+WITH gone AS (
+    DELETE FROM {schema}.escalation_workers
+    WHERE ticked_at < %(now)s - interval '1 day' AND worker <> %(worker)s
+)
+INSERT INTO {schema}.escalation_workers (worker, ticked_at, version) VALUES (%(worker)s, %(now)s, %(version)s)
+ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = excluded.version
+
+-- name: last_beat
+-- When anybody last completed a tick, and since when that was possible.
+SELECT (SELECT max(applied_at) FROM {schema}.escalation_migrations) AT TIME ZONE 'UTC',
+    (SELECT max(ticked_at) FROM {schema}.escalation_workers) AT TIME ZONE 'UTC',
+    (SELECT count(*) FROM {schema}.escalation_workers)
+
+-- name: stats
+-- The counts that health shows. Exhausted incidents are found through their marks, not by a scan.
+SELECT
+    due.overdue, due.oldest AT TIME ZONE 'UTC', due.held,
+    (SELECT count(*) FROM {incidents} i WHERE i.{next_due_at} = to_timestamp(0)),
+    (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
+        JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
+        WHERE a.action = 'exhausted' AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+            AND i.{level} >= %(max_level)s),
+    (SELECT min(created_at) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
+        AT TIME ZONE 'UTC',
+    (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
+    (SELECT count(*) FROM {schema}.escalation_unreadable u
+        JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}),
+    (SELECT max(version) FROM {schema}.escalation_migrations)
+FROM (
+    SELECT count(*) FILTER (WHERE inside AND NOT put_back) AS overdue,
+        min(due) FILTER (WHERE inside AND NOT put_back) AS oldest,
+        count(*) FILTER (WHERE NOT inside) AS held
+    FROM (
+        SELECT i.{next_due_at} AS due, %(percent)s >= 100 OR {bucket} < %(percent)s AS inside,
+            u.incident_key IS NOT NULL AS put_back
+        FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+        WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s
+    ) come
+) due
+
+-- name: backlog
+-- Unsettled pages by target.
+SELECT target, count(*) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')
+GROUP BY target ORDER BY target
+
+-- name: unreadable
+-- Some of the rows that were put back.
+SELECT u.incident_key, u.fault FROM {schema}.escalation_unreadable u
+JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type} ORDER BY u.seen_at, u.incident_key LIMIT 20
+
+-- name: recalc
+-- How far the recalculation is.
+SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZONE 'UTC', fingerprint
+FROM {schema}.escalation_recalc
+
+-- name: save_recalc
+-- The same, written.
+UPDATE {schema}.escalation_recalc SET
+    requested_at = %(requested_at)s, cursor = %(cursor)s, visited = %(visited)s, finished_at = %(finished_at)s,
+    fingerprint = %(fingerprint)s

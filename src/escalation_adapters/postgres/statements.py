@@ -1,0 +1,43 @@
+"""The statements in ``queries.sql``, by name, in the words of one installation."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from psycopg import sql
+
+from .table import IncidentsTable
+
+PAGE = (
+    "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at AT TIME ZONE 'UTC',"
+    " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, p.tried_for, p.reason"
+)
+"""A page's columns, in the order in which outbox.py reads them."""
+
+
+@cache
+def templates() -> Mapping[str, str]:
+    """Return each statement of ``queries.sql`` by its name."""
+    text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], (body.strip() for body in parts[1::2]), strict=True))
+
+
+def statements(table: IncidentsTable) -> Mapping[str, bytes]:
+    """Return every statement, ready to be executed on this installation."""
+    names = table.sql_names() | {"page": sql.SQL(PAGE)}
+    return {
+        # A lone % is a modulo there; psycopg wants it doubled. Parameters are %(name)s.
+        name: re.sub(r"%(?!\()", "%%", fill(template, names)).encode()
+        for name, template in templates().items()
+    }
+
+
+def fill(template: str, names: Mapping[str, sql.Composable]) -> str:
+    """Put an installation's names into a template's ``{placeholders}``."""
+
+    def word(match: re.Match[str]) -> str:
+        return names[match[1]].as_string()
+
+    return re.sub(r"\{(\w+)\}", word, template)

@@ -1,0 +1,152 @@
+"""PostgresStore: the engine on the database that the service already has."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import psycopg
+from escalation_core import StoreUnavailable
+from escalation_core.ports import Transaction
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from . import migrate
+from .errors import AGAIN, translated
+from .incidents import Incidents
+from .journal import Journal
+from .ledger import Ledger
+from .outbox import Outbox
+from .session import Session
+from .statements import statements
+from .table import IncidentsTable
+
+Result = TypeVar("Result")
+log = logging.getLogger("escalation_core")
+
+TRIES = 5
+"""How often a transaction is run that the database asks to repeat."""
+PATIENCE = 10.0
+"""Seconds to wait for a connection before the database counts as unavailable."""
+
+
+class PostgresStore:
+    """A store on PostgreSQL 14 or newer, in the schema of the host's incidents table.
+
+    Made with ``connect``. The database's own clock decides what is due, unless a test or a replay gives one.
+    """
+
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[Any]], table: IncidentsTable, clock: Callable[[], datetime] | None
+    ) -> None:
+        self._pool = pool
+        self._statements = statements(table)
+        self.table = table
+        self.clock = clock
+
+    @classmethod
+    async def connect(
+        cls,
+        dsn: str,
+        *,
+        schema: str = "public",
+        clock: Callable[[], datetime] | None = None,
+        pooler: Literal["transaction"] | None = None,
+        max_connections: int = 8,
+    ) -> "PostgresStore":
+        """Connect to a migrated database.
+
+        ``schema`` is where the incidents table is; under which names its columns go was settled by ``migrate up``.
+        ``pooler="transaction"`` makes it safe behind a transaction pooler such as pgbouncer.
+
+        Raises:
+            StoreUnavailable: the database is down or out of reach.
+            StoreNotReady: it is not migrated, or to another version; the message names the command.
+        """
+        # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
+        kwargs: dict[str, Any] = {"prepare_threshold": None} if pooler == "transaction" else {}
+        pool = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=max_connections,
+            kwargs=kwargs,
+            open=False,
+            timeout=PATIENCE,
+            name="escalation",
+            check=AsyncConnectionPool.check_connection,
+        )
+        with translated():
+            # One connection of our own first: its error says what is wrong, where a pool's only says that it timed out.
+            async with await AsyncConnection.connect(dsn, connect_timeout=int(PATIENCE), **kwargs) as connection:
+                table = await migrate.attached(connection, schema)
+            await pool.open()
+        return cls(pool, table, clock)
+
+    async def check(self) -> None:
+        """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
+        with translated():
+            async with self._pool.connection() as connection:
+                await migrate.attached(connection, self.table.schema)
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                with translated():
+                    async with self._pool.connection() as connection:
+                        return await self._within(connection, work)
+            except _Again:
+                log.debug("the transaction is run again, attempt %d", attempt + 1)
+                await asyncio.sleep(0.01 * attempt)
+        raise StoreUnavailable("PostgreSQL is not available: the transaction met a conflict each time it was run")
+
+    async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work`` on one snapshot, in a read-only transaction."""
+        with translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                return await work(self._transaction(connection))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
+    async def _within(
+        self, connection: AsyncConnection[Any], work: Callable[[Transaction], Awaitable[Result]]
+    ) -> Result:
+        try:
+            async with connection.transaction():
+                return await work(self._transaction(connection))
+        except psycopg.Error as error:
+            if error.sqlstate in AGAIN:
+                raise _Again from None
+            raise
+
+    def _transaction(self, connection: AsyncConnection[Any]) -> "_Transaction":
+        return _Transaction(Session(connection, self._statements, self.table), self.clock)
+
+
+class _Again(Exception):
+    """The database asks for the whole transaction to be run again."""
+
+
+class _Transaction:
+    """One transaction: the four ports on one connection."""
+
+    def __init__(self, session: Session, clock: Callable[[], datetime] | None) -> None:
+        self._session = session
+        self._clock = clock
+        self.incidents = Incidents(session)
+        self.ledger = Ledger(session)
+        self.outbox = Outbox(session)
+        self.journal = Journal(session)
+
+    async def now(self) -> datetime:
+        """Return the transaction's instant."""
+        if self._clock is not None:
+            return self._clock()
+        row = await self._session.row("now")
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        instant: datetime = row[0].replace(tzinfo=UTC)
+        return instant

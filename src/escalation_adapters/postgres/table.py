@@ -1,0 +1,131 @@
+"""The host's incidents table: under which names and types its columns go, and how a row becomes an incident."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+from escalation_core import Incident, InvalidValue
+from escalation_core.model import Claimed
+from psycopg import sql
+
+COLUMNS = {
+    "incident_key": "incident_key",
+    "severity": "severity",
+    "first_seen": "first_seen",
+    "level": "escalation_level",
+    "episode": "episode",
+    "last_escalated_at": "last_escalated_at",
+    "acknowledged_at": "acknowledged_at",
+    "acknowledged_by": "acknowledged_by",
+    "resolved_at": "resolved_at",
+    "snoozed_until": "snoozed_until",
+    "next_due_at": "next_due_at",
+    "summary": "summary",
+    "labels": "labels",
+}
+"""What the engine calls a column, and what it is called in SQL unless the host says otherwise."""
+
+INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+_INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
+KEY_TYPES = ("text", "character varying", "uuid", *_INTEGERS)
+
+
+@attrs.frozen(kw_only=True)
+class IncidentsTable:
+    """Where the incidents are. ``columns`` and ``types`` go by the engine's names; types are PostgreSQL's own."""
+
+    schema: str
+    name: str = "incidents"
+    columns: Mapping[str, str] = attrs.field(factory=lambda: dict(COLUMNS))
+    types: Mapping[str, str] = attrs.field(factory=lambda: {"incident_key": "text", "severity": "text", "labels": "jsonb"})
+
+    def sql_names(self) -> dict[str, sql.Composable]:
+        """Return what the placeholders of statements stand for."""
+        names: dict[str, sql.Composable] = {
+            name: sql.Identifier(column) for name, column in self.columns.items()
+        }
+        names["schema"] = sql.Identifier(self.schema)
+        names["incidents"] = sql.Identifier(self.schema, self.name)
+        names["key_type"] = sql.SQL(self.types["incident_key"])
+        names["severity_type"] = sql.SQL(self.types["severity"])
+        names["labels_type"] = sql.SQL(self.types["labels"])
+        names["bucket"] = sql.SQL("('x' || substr(md5(i.{key}::text), 1, 8))::bit(32)::bigint % 100").format(
+            key=names["incident_key"]
+        )
+        names["row"] = sql.SQL(", ").join(self.expression(name) for name in COLUMNS)
+        return names
+
+    def expression(self, name: str) -> sql.Composable:
+        """Return how a column of the row i is selected, so that no value it may hold breaks the reading of others."""
+        column = sql.Identifier("i", self.columns[name])
+        if name in INSTANTS:
+            # Infinity, and years that Python has no datetime for, would break the whole batch that they are read in:
+            # they are brought to the two ends of what it has, which no row can hold otherwise, and told apart there.
+            # Without a zone, since the session's zone could push an instant near the ends over them.
+            return sql.SQL(
+                "CASE WHEN {0} > {last} THEN {last} WHEN {0} < {first} THEN {first} ELSE {0} END AT TIME ZONE 'UTC'"
+            ).format(
+                column,
+                first=sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
+                last=sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
+            )
+        return column if name in ("level", "episode", "labels") else sql.SQL("{}::text").format(column)
+
+    def legal_key(self, incident_key: str) -> bool:
+        """Tell whether a row can have this key at all: uuid and integer keys are read as their text."""
+        kind = self.types["incident_key"]
+        if kind == "uuid":
+            try:
+                return str(UUID(incident_key)) == incident_key
+            except ValueError:
+                return False
+        if kind in _INTEGERS:
+            whole = re.fullmatch(r"0|-?[1-9][0-9]{0,18}", incident_key)
+            return whole is not None and -(2 ** _INTEGERS[kind]) <= int(incident_key) < 2 ** _INTEGERS[kind]
+        return True
+
+
+def read_incident(row: Sequence[Any]) -> Incident:
+    """Return the incident of a row selected as ``{row}``; raise InvalidValue if it is none."""
+    values = dict(zip(COLUMNS, row, strict=False))
+    for name in INSTANTS:
+        if values[name] is not None:
+            values[name] = _instant(values[name], name)
+    values["labels"] = _labels(values["labels"])
+    return Incident(**values)
+
+
+def read_claimed(row: Sequence[Any]) -> Claimed:
+    """Return what was found in a row selected as ``{row}, was_unreadable``."""
+    key, due_at, was_unreadable = row[_KEY], row[_DUE_AT], row[len(COLUMNS)]
+    due_at = None if due_at is None else due_at.replace(tzinfo=UTC)
+    try:
+        return Claimed(incident_key=key, incident=read_incident(row), due_at=due_at, was_unreadable=was_unreadable)
+    except InvalidValue as fault:
+        return Claimed(
+            incident_key=key, incident=None, due_at=due_at, fault=str(fault), was_unreadable=was_unreadable
+        )
+
+
+_KEY = list(COLUMNS).index("incident_key")
+_DUE_AT = list(COLUMNS).index("next_due_at")
+
+
+def _instant(value: datetime, field: str) -> datetime:
+    instant = value.replace(tzinfo=UTC)
+    if instant in (_FIRST, _LAST):
+        raise InvalidValue(field, "is infinite, or outside the years 1 to 9999", "write an instant within them")
+    return instant
+
+
+def _labels(value: object) -> dict[str, str]:
+    """Return a host's JSON as labels: what is no text becomes its JSON, what is no object becomes nothing."""
+    if not isinstance(value, dict):
+        return {}
+    return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
