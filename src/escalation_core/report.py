@@ -84,6 +84,27 @@ class TickReport:
         """Whether any row was written."""
         return not self.dry_run and bool(self.escalated or self.rescheduled or self.skipped)
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the same for JSON, under the seed's names where it has some."""
+        return {
+            "escalations": self.escalated,
+            "at": None if self.at is None else self.at.isoformat(),
+            "mode": self.mode.value,
+            "paused_until": None if self.paused_until is None else self.paused_until.isoformat(),
+            "dry_run": self.dry_run,
+            "exhausted": self.exhausted,
+            "rescheduled": dict(self.rescheduled),
+            "skipped": dict(self.skipped),
+            "skipped_idempotent": self.skipped_idempotent,
+            "pages": self.pages,
+            "dead_pages": self.dead_pages,
+            "unconfigured": dict(self.unconfigured),
+            "latest_ms": None if self.latest is None else self.latest.total_seconds() * 1000,
+            "escalation_tick_ms": round(self.duration.total_seconds() * 1000, 3),
+            "examples": [attrs.asdict(example) for example in self.examples],
+            "delivery": None if self.delivery is None else attrs.asdict(self.delivery),
+        }
+
     def count(self, decisions: Iterable[Decision], keys: Iterable[str]) -> None:
         """Add what was decided about the incidents with these keys."""
         for decision, key in zip(decisions, keys, strict=True):

@@ -6,6 +6,7 @@
 import base64
 import binascii
 import difflib
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -24,6 +25,7 @@ from .routes import Route, check_target
 log = logging.getLogger("escalation_core")
 
 _MINUTE = timedelta(minutes=1)
+_MILLISECOND = timedelta(milliseconds=1)
 _READERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "ESCALATION_WORKER_ENABLED": ("worker_enabled", parse.boolean),
     "ESCALATION_V1": ("v1", parse.boolean),
@@ -117,6 +119,10 @@ class Settings:
         )
         object.__setattr__(self, "policy", policy)
 
+    def as_variables(self) -> dict[str, str | None]:
+        """Return what is in force as variables, the way ``from_env`` reads them; secrets among them. None is unset."""
+        return {name: _written(name, getattr(self, field)) for name, (field, _) in _READERS.items()}
+
     @classmethod
     def from_env(cls, mapping: Mapping[str, str], *, read_file: Callable[[str], str] | None = None) -> "Settings":
         """Read settings from variables, such as ``os.environ``.
@@ -145,6 +151,20 @@ class Settings:
         for warning in settings.warnings:
             log.warning("%s", warning)
         return settings
+
+
+def _written(name: str, value: Any) -> str | None:
+    if value is None or (not value and isinstance(value, Mapping | Sequence)):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, timedelta):
+        return f"{value / (_MILLISECOND if name == 'ESC_TICK_MS' else _MINUTE):g}"
+    if name == "ESC_ACK_MIN":
+        return json.dumps({severity: window / _MINUTE for severity, window in value.items()})
+    if name == "ESC_ROUTES":
+        return json.dumps([attrs.asdict(route) for route in value])
+    return json.dumps(dict(value)) if name == "ESC_TARGETS" else str(value)
 
 
 _BARE = frozenset({"OPS_HMAC_SECRET", "OPS_HMAC_SECRET_PREVIOUS", "ESC_DATABASE_URL"})

@@ -1,0 +1,85 @@
+"""Putting the pieces together from settings: what the command line runs, and what a small service may run as well."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from escalation_core import Engine, EscalationError, Notifier, Settings, SettingsRouter, Store
+from escalation_core.settings import LOG_TARGET
+
+from .files import read_secret
+from .log_notifier import LogNotifier
+
+NO_DATABASE = (
+    "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
+)
+
+
+class MissingExtra(EscalationError):
+    """A part of the library needs packages that are not installed; the message names the extra that brings them."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'")
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """Read settings from variables; secrets may come from files."""
+    return Settings.from_env(environ, read_file=read_secret)
+
+
+async def open_store(
+    url: str | None, *, schema: str = "public", clock: Callable[[], datetime] | None = None
+) -> Store:
+    """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``.
+
+    Raises:
+        EscalationError: there is no URL, or it is of another kind; it is not shown, since it may hold a password.
+        StoreUnavailable, StoreNotReady: the database is out of reach or not migrated.
+    """
+    if not url:
+        raise EscalationError(NO_DATABASE)
+    if url.startswith("sqlite:///"):
+        from .sqlite import SQLiteStore
+
+        return await SQLiteStore.connect(url.removeprefix("sqlite:///"), clock=clock)
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from .postgres import PostgresStore
+        except ImportError:
+            raise MissingExtra("PostgreSQL", "postgres") from None
+        return await PostgresStore.connect(url, schema=schema, clock=clock)
+    raise EscalationError("the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+
+
+def notifiers_of(settings: Settings) -> list[Notifier]:
+    """Return the notifiers of the settings' targets, and the log, which is always there."""
+    found: list[Notifier] = [LogNotifier(LOG_TARGET)]
+    targets = {name: url for name, url in settings.targets.items() if name != LOG_TARGET}
+    if targets:
+        try:
+            from .slack import SlackNotifier
+        except ImportError:
+            raise MissingExtra("paging over HTTP", "http") from None
+        found.append(SlackNotifier(targets, allow_http=settings.allow_http))
+    return found
+
+
+def router_of(settings: Settings) -> SettingsRouter:
+    """Return the settings' routes. Without a default target it is the only one there is, or the log if there is none."""
+    default = settings.default_target
+    if default is None and len(settings.targets) < 2:
+        default = next(iter(settings.targets), LOG_TARGET)
+    return SettingsRouter(settings.routes, default)
+
+
+async def open_engine(settings: Settings, *, schema: str = "public") -> Engine:
+    """Open the engine that the settings describe."""
+    store = await open_store(settings.database_url, schema=schema)
+    return Engine(
+        store,
+        settings=settings,
+        notifiers=notifiers_of(settings),
+        router=router_of(settings),
+        worker=f"{socket.gethostname()}/{os.getpid()}",
+    )

@@ -1,0 +1,184 @@
+"""What every command shares: settings, the engine, output for people or machines, and errors in one line."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import update_wrapper
+from typing import Any, TypeVar
+
+import attrs
+import click
+from escalation_core import Engine, EscalationError, InvalidValue, Settings
+
+from ..app import open_engine, settings_from
+from ..logs import set_up_logging
+
+Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., Any])
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@attrs.define
+class Context:
+    """What the options in front of a command said."""
+
+    database: str | None = None
+    schema: str = "public"
+
+    def settings(self) -> Settings:
+        """Return the settings in force: the environment's, with the database of the option."""
+        settings = settings_from(os.environ)
+        return settings if self.database is None else attrs.evolve(settings, database_url=self.database)
+
+    def run(self, work: Callable[[Engine], Awaitable[Result]], *, level: str = "WARNING") -> Result:
+        """Open the engine, do the work and close it again."""
+        set_up_logging(level=level)
+        settings = self.settings()
+
+        async def main() -> Result:
+            async with await open_engine(settings, schema=self.schema) as engine:
+                return await work(engine)
+
+        return asyncio.run(main())
+
+
+pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+def json_option(command: Command) -> Command:
+    """Give a command ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
+
+
+def actor_option(command: Command) -> Command:
+    """Give a command ``--by``."""
+    return click.option("--by", metavar="WHO", help="Who does it; kept in the audit.")(command)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: instants as ISO 8601 text, spans as seconds, records as objects."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if attrs.has(type(value)):
+        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Print a table: drawn on a terminal, in tab-separated lines elsewhere."""
+    if not rows:
+        click.echo(empty)
+        return
+    cells = [["" if cell is None else show(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in [list(columns), *cells]:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, title=title, title_justify="left", title_style="bold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+def show(value: object) -> str:
+    """Return a value for people: instants to the second in UTC; nothing that could steer a terminal."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show how far long work is, on a terminal; yield what is to be told the count done so far."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class Span(click.ParamType):
+    """A span such as 30s, 15m, 24h, 7d."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return the span."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value)
+        if match is None:
+            self.fail(f"{value!r} is no span; write such as 30s, 15m, 24h or 7d", param, ctx)
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class Instant(click.ParamType):
+    """An instant in ISO 8601 with a zone, or a span from now such as 2h."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the instant, aware."""
+        if isinstance(value, datetime):
+            return value
+        if re.fullmatch(r"[0-9]{1,6}[smhdw]", value):
+            return datetime.now(UTC) + SPAN.convert(value, param, ctx)
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no instant; write such as 2025-01-31T12:00:00Z, or a span such as 2h", param, ctx)
+        if instant.utcoffset() is None:
+            self.fail(f"{value!r} has no time zone; add Z or +01:00", param, ctx)
+        return instant
+
+
+SPAN = Span()
+INSTANT = Instant()
+
+
+def labels_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Return labels from NAME=VALUE texts."""
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidValue("label", f"{pair!r} is none", "write NAME=VALUE")
+        labels[name] = value
+    return labels
+
+
+def errors_in_one_line(function: Callable[[], None]) -> Callable[[], None]:
+    """Turn the library's errors into one line on stderr and exit code 1; anything else is a bug and shows itself."""
+
+    def main() -> None:
+        try:
+            function()
+        except EscalationError as error:
+            click.echo(f"escalation: {error}", err=True)
+            sys.exit(1)
+
+    return update_wrapper(main, function)

@@ -1,0 +1,185 @@
+"""Commands that prepare: migrations of a PostgreSQL schema, and a look at the settings."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from escalation_core import EscalationError, InvalidValue, Settings
+from escalation_core.settings import SECRETS
+
+from ..app import NO_DATABASE, MissingExtra, settings_from
+from .base import INSTANT, Context, json_option, pass_context, print_json, table
+
+if TYPE_CHECKING:
+    from ..postgres.attach import Existing
+
+Result = TypeVar("Result")
+
+
+def _postgres(context: Context) -> tuple[Any, str]:
+    """Return the migrations and the DSN; SQLite files have nothing to migrate."""
+    url = context.settings().database_url
+    if url is None:
+        raise EscalationError(NO_DATABASE)
+    if url.startswith("sqlite:"):
+        raise EscalationError("an SQLite file makes its own schema when it is opened; there is nothing to migrate")
+    try:
+        from ..postgres import migrate as migrations
+    except ImportError:
+        raise MissingExtra("PostgreSQL", "postgres") from None
+    return migrations, url
+
+
+def _run(work: Callable[[], Awaitable[Result]]) -> Result:
+    async def main() -> Result:
+        return await work()
+
+    return asyncio.run(main())
+
+
+@click.group()
+def migrate() -> None:
+    """Prepare a PostgreSQL schema for this version."""
+
+
+class ExistingChoice(click.ParamType):
+    """page, hold or since=INSTANT."""
+
+    name = "page|hold|since=INSTANT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Existing":
+        """Return the choice."""
+        if isinstance(value, datetime) or value in ("page", "hold"):
+            choice: Existing = value
+            return choice
+        if not value.startswith("since="):
+            self.fail("write page, hold or since=INSTANT", param, ctx)
+        return INSTANT.convert(value.removeprefix("since="), param, ctx)
+
+
+def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not equals or not column:
+            raise InvalidValue("column", f"{pair!r} is none", "write NAME=COLUMN, such as first_seen=created_at")
+        columns[name] = column
+    return columns
+
+
+_table_option = click.option("--table", help="The host's table; default: incidents.")
+_column_option = click.option(
+    "--column", "pairs", multiple=True, metavar="NAME=COLUMN", help="What the host calls a column, if not by our name."
+)
+
+
+@migrate.command("up")
+@_table_option
+@_column_option
+@click.option("--existing", type=ExistingChoice(), help="What becomes of open incidents that are there already.")
+@click.option("--no-trigger", is_flag=True, help="Make no trigger; then hosts use the API alone.")
+@json_option
+@pass_context
+def up(
+    context: Context,
+    table: str | None,
+    pairs: tuple[str, ...],
+    existing: "Existing | None",
+    no_trigger: bool,
+    as_json: bool,
+) -> None:
+    """Apply the migrations that are missing; the first time, attach to the host's incidents table."""
+    migrations, url = _postgres(context)
+    policy = context.settings().policy
+
+    async def work() -> Any:
+        return await migrations.up(
+            url,
+            schema=context.schema,
+            table=table,
+            columns=_columns(pairs) or None,
+            existing=existing,
+            trigger=not no_trigger,
+            policy=policy,
+            say=lambda line: click.echo(line, err=True),
+        )
+
+    applied = _run(work)
+    if as_json:
+        print_json({"applied": list(applied)})
+    else:
+        click.echo(f"{len(applied)} migrations applied" if applied else "up to date: nothing to apply")
+
+
+@migrate.command("status")
+@json_option
+@pass_context
+def status(context: Context, as_json: bool) -> None:
+    """Show which migrations are applied; exit code 1 if one is missing or has changed."""
+    migrations, url = _postgres(context)
+
+    async def work() -> Any:
+        return await migrations.status(url, schema=context.schema)
+
+    found = _run(work)
+    if as_json:
+        print_json(list(found))
+    else:
+        rows = [
+            (entry.name, entry.applied_at or "missing: run escalation migrate up", "changed" if entry.changed else "")
+            for entry in found
+        ]
+        table("Migrations", ("migration", "applied", "file"), rows, empty="no migrations")
+    if any(entry.applied_at is None or entry.changed for entry in found):
+        raise SystemExit(1)
+
+
+@migrate.command("print")
+@_table_option
+@_column_option
+@pass_context
+def print_command(context: Context, table: str | None, pairs: tuple[str, ...]) -> None:
+    """Print the SQL of all migrations, for people who read before they run."""
+    try:
+        from ..postgres import migrate as migrations
+    except ImportError:
+        raise MissingExtra("PostgreSQL", "postgres") from None
+    click.echo(
+        migrations.print_sql(schema=context.schema, table=table or "incidents", columns=_columns(pairs) or None)
+    )
+
+
+@click.group()
+def config() -> None:
+    """The settings."""
+
+
+@config.command("check")
+@json_option
+@pass_context
+def check(context: Context, as_json: bool) -> None:
+    """Check the environment's settings, and show what is in force; no secret is shown."""
+    settings = settings_from(os.environ)
+    rows = in_force(settings, database=context.database)
+    if as_json:
+        print_json({"settings": dict(rows), "warnings": list(settings.warnings)})
+        return
+    table("Settings in force", ("variable", "value"), rows, empty="")
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def in_force(settings: Settings, database: str | None = None) -> list[tuple[str, object]]:
+    """Return each variable and its value as it is written in an environment; of secrets, only whether they are set."""
+    values = settings.as_variables()
+    if database is not None:
+        values["ESC_DATABASE_URL"] = database
+    return [
+        (name, ("set" if value is not None else None) if name in SECRETS else value) for name, value in values.items()
+    ]
+
+
+COMMANDS = (migrate, config)

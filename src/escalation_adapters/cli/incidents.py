@@ -1,0 +1,151 @@
+"""Commands about one incident: the engine's verbs, and a look at what became of it."""
+
+from datetime import datetime
+
+import click
+from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
+
+from ..timeline import text, track
+from .base import INSTANT, Context, actor_option, json_option, labels_of, pass_context, print_json, show, table
+
+
+def _tell(incident: Incident, as_json: bool) -> None:
+    if as_json:
+        print_json(incident)
+        return
+    due = "nothing is due" if incident.next_due_at is None else f"next escalation {show(incident.next_due_at)}"
+    click.echo(
+        f"{show(incident.incident_key)}: {incident.state.value}, {show(incident.severity)},"
+        f" level {incident.level}, episode {incident.episode}; {due}"
+    )
+
+
+@click.command("open")
+@click.argument("key")
+@click.option("--severity", help="Such as critical or warning; a new incident's is warning.")
+@click.option("--summary", help="One line for people.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be given several times.")
+@click.option("--first-seen", type=INSTANT, help="When it began; default: now.")
+@actor_option
+@json_option
+@pass_context
+def open_command(
+    context: Context,
+    key: str,
+    severity: str | None,
+    summary: str | None,
+    labels: tuple[str, ...],
+    first_seen: datetime | None,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Open the incident KEY, or bring it up to date."""
+    given = labels_of(labels) or None
+
+    async def work(engine: Engine) -> Incident:
+        return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=first_seen, by=by)
+
+    _tell(context.run(work), as_json)
+
+
+@click.command("ack")
+@click.argument("key")
+@actor_option
+@json_option
+@pass_context
+def ack(context: Context, key: str, by: str | None, as_json: bool) -> None:
+    """Acknowledge the incident KEY: no more pages."""
+    _tell(context.run(lambda engine: engine.acknowledge(key, by=by)), as_json)
+
+
+@click.command("unack")
+@click.argument("key")
+@actor_option
+@json_option
+@pass_context
+def unack(context: Context, key: str, by: str | None, as_json: bool) -> None:
+    """Take an acknowledgement back: the episode goes on."""
+    _tell(context.run(lambda engine: engine.unacknowledge(key, by=by)), as_json)
+
+
+@click.command("resolve")
+@click.argument("key")
+@actor_option
+@json_option
+@pass_context
+def resolve(context: Context, key: str, by: str | None, as_json: bool) -> None:
+    """Resolve the incident KEY."""
+    _tell(context.run(lambda engine: engine.resolve(key, by=by)), as_json)
+
+
+@click.command("snooze")
+@click.argument("key")
+@click.option("--until", type=INSTANT, help="An instant with a zone, or a span from now such as 2h.")
+@click.option("--end", is_flag=True, help="End the snooze.")
+@actor_option
+@json_option
+@pass_context
+def snooze(context: Context, key: str, until: datetime | None, end: bool, by: str | None, as_json: bool) -> None:
+    """Let nothing about KEY escalate for a while."""
+    if end == (until is not None):
+        raise InvalidValue("until", "is missing, or given beside --end", "give --until INSTANT or --end")
+    _tell(context.run(lambda engine: engine.snooze(key, until, by=by)), as_json)
+
+
+@click.command("severity")
+@click.argument("key")
+@click.argument("severity")
+@actor_option
+@json_option
+@pass_context
+def change_severity(context: Context, key: str, severity: str, by: str | None, as_json: bool) -> None:
+    """Give the incident KEY another SEVERITY."""
+    _tell(context.run(lambda engine: engine.change_severity(key, severity, by=by)), as_json)
+
+
+@click.command("drain")
+@click.argument("key")
+@actor_option
+@json_option
+@pass_context
+def drain(context: Context, key: str, by: str | None, as_json: bool) -> None:
+    """Take the incident KEY down one level, in a new episode."""
+    _tell(context.run(lambda engine: engine.drain(key, by=by)), as_json)
+
+
+@click.command("show")
+@click.argument("key")
+@json_option
+@pass_context
+def show_command(context: Context, key: str, as_json: bool) -> None:
+    """Show everything that is known of the incident KEY: its state, its pages, and what happened."""
+
+    async def work(engine: Engine) -> tuple[IncidentHistory, datetime]:
+        return await engine.history(key), (await engine.health()).at
+
+    history, now = context.run(work)
+    if as_json:
+        print_json(history)
+        return
+    if history.incident is None and not history.escalations:
+        raise InvalidValue("key", f"{key!r} is unknown", "open it first, or look at: escalation audit --since 24h")
+    if history.incident is None:
+        click.echo(f"{show(key)}: the row is gone")
+    else:
+        _tell(history.incident, as_json=False)
+        click.echo(text([track(history, "", now)]))
+    table(
+        "Pages",
+        ("id", "episode", "level", "target", "state", "attempts", "at", "reason"),
+        [(p.id, p.episode, p.level, p.target, p.state, p.attempts, p.due_at, p.reason) for p in history.pages],
+        empty="no pages",
+    )
+    table(
+        "History",
+        ("at", "what", "episode", "level", "who", "target", "reason"),
+        [(e.at, e.action, e.episode, e.level, e.actor, e.target, e.reason) for e in history.audit],
+        empty="no history",
+    )
+
+
+COMMANDS = (open_command, ack, unack, resolve, snooze, change_severity, drain, show_command)

@@ -1,0 +1,151 @@
+"""Commands for operators: run the engine, tick once, look at its health, repair what is left."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+from escalation_core import AuditEntry, Engine, Health
+from escalation_core.dead import RetriedDead
+
+from ..runner import run
+from .base import SPAN, Context, actor_option, json_option, pass_context, print_json, progress, show, table
+
+
+@click.command("run")
+@pass_context
+def run_command(context: Context) -> None:
+    """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
+    context.run(run, level="INFO")
+
+
+@click.command("tick")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@click.option("--record-only", is_flag=True, help="Record escalations, and leave delivery to others.")
+@json_option
+@pass_context
+def tick(context: Context, dry_run: bool, record_only: bool, as_json: bool) -> None:
+    """Escalate what is due and deliver its pages, once: for a scheduler of your own."""
+    report = context.run(lambda engine: engine.tick(dry_run=dry_run, deliver=not record_only))
+    if as_json:
+        print_json(report.as_dict())
+        return
+    counts = report.as_dict()
+    would = " (dry run: nothing was changed)" if report.dry_run else ""
+    click.echo(f"{report.escalated} escalated, mode {report.mode.value}{would}")
+    rows = [(name, value) for name, value in counts.items() if value and name not in ("examples", "at", "mode")]
+    table("Tick", ("count", "value"), rows, empty="nothing was due")
+    examples = [(e.incident_key, e.outcome, e.episode, e.level, e.detail) for e in report.examples[:20]]
+    if examples:
+        table("Examples", ("incident", "outcome", "episode", "level", "detail"), examples, empty="")
+
+
+@click.command("recalc")
+@actor_option
+@json_option
+@pass_context
+def recalc(context: Context, by: str | None, as_json: bool) -> None:
+    """Give every open incident its true next instant, after windows got shorter or the maximum higher."""
+
+    async def work(engine: Engine) -> int:
+        with progress("recalculating", None, quiet=as_json) as tell:
+            return await engine.recalc(by=by, progress=tell)
+
+    visited = context.run(work)
+    if as_json:
+        print_json({"visited": visited})
+    else:
+        click.echo(f"{visited} open incidents visited")
+
+
+@click.command("audit")
+@click.option("--since", type=SPAN, default="24h", show_default=True, help="How far back.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Entries at most.")
+@json_option
+@pass_context
+def audit(context: Context, since: timedelta, limit: int, as_json: bool) -> None:
+    """Show what happened: escalations, pages, acknowledgements, operators' actions; newest first."""
+
+    async def work(engine: Engine) -> Sequence[AuditEntry]:
+        now = (await engine.health()).at
+        return await engine.audit(now - since, limit=limit)
+
+    entries = context.run(work)
+    if as_json:
+        print_json(list(entries))
+        return
+    table(
+        "Audit",
+        ("at", "what", "incident", "episode", "level", "who", "target", "reason"),
+        [(e.at, e.action, e.incident_key, e.episode, e.level, e.actor, e.target, e.reason) for e in entries],
+        empty="nothing happened",
+    )
+
+
+@click.group("dead")
+def dead() -> None:
+    """Pages that were given up."""
+
+
+@dead.command("list")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Pages at most.")
+@json_option
+@pass_context
+def dead_list(context: Context, limit: int, as_json: bool) -> None:
+    """List dead pages, and why each is dead."""
+    pages = context.run(lambda engine: engine.dead(limit=limit))
+    if as_json:
+        print_json(list(pages))
+        return
+    table(
+        "Dead pages",
+        ("id", "incident", "episode", "level", "target", "attempts", "since", "reason"),
+        [(p.id, p.incident_key, p.episode, p.level, p.target, p.attempts, p.due_at, p.reason) for p in pages],
+        empty="no dead pages",
+    )
+
+
+@dead.command("retry")
+@click.argument("ids", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "everything", is_flag=True, help="Every dead page.")
+@actor_option
+@json_option
+@pass_context
+def dead_retry(context: Context, ids: tuple[int, ...], everything: bool, by: str | None, as_json: bool) -> None:
+    """Queue dead pages again, under their old dedup keys: those with these IDS, or --all."""
+    if everything == bool(ids):
+        raise click.UsageError("give the ids of pages (escalation dead list shows them), or --all")
+
+    async def work(engine: Engine) -> RetriedDead:
+        return await engine.retry_dead(None if everything else ids, by=by)
+
+    retried = context.run(work)
+    if as_json:
+        print_json(retried)
+    else:
+        click.echo(f"{retried.queued} pages queued again, {retried.left} stay dead")
+
+
+@click.command("health")
+@json_option
+@pass_context
+def health(context: Context, as_json: bool) -> None:
+    """Show how the engine fares; exit code 1 when nobody ticks."""
+
+    async def work(engine: Engine) -> Health:
+        return await engine.health()
+
+    found = context.run(work)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        state = "ok" if found.ok else "NOT OK: nobody has completed a tick for two tick intervals"
+        click.echo(f"{state}; mode {found.mode.value}")
+        rows = [(name, show(value)) for name, value in found.as_dict().items() if value not in ([], {}, None)]
+        table("Health", ("what", "value"), rows, empty="")
+        for warning in found.warnings:
+            click.echo(f"warning: {warning}", err=True)
+    if not found.ok:
+        raise SystemExit(1)
+
+
+COMMANDS = (run_command, tick, recalc, audit, dead, health)

@@ -1,0 +1,117 @@
+"""Commands to see it work: the demonstration, and the replay of a log."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+from escalation_core import Engine, EscalationError, Settings, SettingsRouter, Store
+from escalation_core.testing import ManualClock, MemoryStore
+
+from ..app import MissingExtra, open_store, settings_from
+from ..log_notifier import LogNotifier
+from ..logs import set_up_logging
+from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
+from .base import json_option, print_json, progress, show, table
+
+
+@click.command("demo")
+@click.option("--svg", type=click.Path(path_type=Path), default=Path("escalation-demo.svg"), show_default=True)
+@json_option
+def demo_command(svg: Path, as_json: bool) -> None:
+    """Show it at work: two hours of an on-call night in a few seconds, on this machine alone."""
+    try:
+        from ..demo import SCENES, Line, demo
+    except ImportError:
+        raise MissingExtra("the demonstration", "cli") from None
+    from ..timeline import svg as draw
+    from ..timeline import text
+
+    set_up_logging(level="ERROR")
+    lines: list[Line] = []
+    colours = {"host": "cyan", "escalate": "red", "page": "yellow"}
+
+    def tell(line: Line) -> None:
+        lines.append(line)
+        if not as_json:
+            stamp = click.style(f"{line.at:%H:%M}", dim=True)
+            kind = click.style(f"{line.kind:<9}", fg=colours[line.kind])
+            click.echo(f"{stamp}  {kind} {line.incident_key:<17} {line.text}".rstrip())
+
+    if not as_json:
+        click.echo(f"A night on call: {len(SCENES)} scenes, one minute of it in a twentieth of a second.\n")
+    tracks = asyncio.run(demo(tell))
+    svg.write_text(draw(tracks, title="A night on call"), encoding="utf-8")
+    if as_json:
+        print_json({"lines": [line for line in lines], "svg": str(svg)})
+        return
+    click.echo(f"\n{text(tracks)}\n\nThe same as a picture: {svg}")
+
+
+@click.command("replay")
+@click.argument("events", type=click.Path(path_type=Path))
+@click.option("--store", "url", required=True, help="memory, sqlite:///FILE (empty or new) or postgresql://DSN.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the escalations there, as CSV.")
+@click.option(
+    "--keep", multiple=True, type=click.Choice(KEEPABLE), help="Settings that are off in a replay unless kept."
+)
+@json_option
+def replay_command(events: Path, url: str, out: Path | None, keep: tuple[str, ...], as_json: bool) -> None:
+    """Drive the engine with a log of host events (CSV: at, incident_key, event, severity), the log being the clock."""
+    set_up_logging(level="ERROR")
+    settings = replay_settings(settings_from(os.environ), keep)
+    usable, unusable = read_events(events)
+    outcome = asyncio.run(_replay(usable, url, settings, quiet=as_json))
+    outcome.unusable = unusable
+    if out is not None:
+        write_escalations(out, outcome.escalations)
+    if as_json:
+        print_json(outcome.as_dict())
+        return
+    span = f"{show(outcome.first)} to {show(outcome.last)}" if outcome.events else "no events"
+    click.echo(
+        f"{outcome.events} events about {outcome.incidents} incidents, {span}: {len(outcome.escalations)} escalations"
+    )
+    table("Escalations", ("level", "count"), list(outcome.levels.items()), empty="no escalations")
+    for name, faults in (("Unusable rows", outcome.unusable), ("Refused events", outcome.refused)):
+        rows = [(fault.line, fault.reason) for fault in faults]
+        table(f"{name}: {len(rows)}", ("line", "reason"), rows, empty=f"{name}: none")
+
+
+async def _replay(events: list[Event], url: str, settings: Settings, *, quiet: bool) -> Replay:
+    clock = ManualClock(events[0].at) if events else ManualClock()
+    async with _fresh_store(url, clock) as store:
+        # Pages are recorded for a target of the replay's own, and nobody sends them.
+        engine = Engine(
+            store, settings=settings, notifiers=[LogNotifier("replay")], router=SettingsRouter((), "replay")
+        )
+        with progress("replaying", len(events), quiet=quiet) as tell:
+            return await replay(engine, clock, events, progress=tell)
+
+
+@asynccontextmanager
+async def _fresh_store(url: str, clock: ManualClock) -> AsyncIterator[Store]:
+    """Open a store that holds nothing yet: an empty file, or a schema of its own that is dropped afterwards."""
+    if url == "memory":
+        yield MemoryStore(clock)
+    elif url.startswith(("postgresql://", "postgres://")):
+        try:
+            from ..postgres.scratch import scratch_store
+        except ImportError:
+            raise MissingExtra("PostgreSQL", "postgres") from None
+        async with scratch_store(url, clock) as scratch:
+            yield scratch
+    else:
+        path = Path(url.removeprefix("sqlite:///"))
+        if url.startswith("sqlite:///") and path.exists() and path.stat().st_size:
+            raise EscalationError(f"{path} is not empty; a replay wants a new file")
+        store = await open_store(url, clock=clock)
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+
+COMMANDS = (demo_command, replay_command)

@@ -1,0 +1,31 @@
+"""The root of the commands."""
+
+import click
+from escalation_core import __version__
+
+from . import database, incidents, operate, play
+from .base import Context, errors_in_one_line
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://...; default: ESC_DATABASE_URL.")
+@click.option("--schema", default="public", show_default=True, help="PostgreSQL: the schema of the incidents table.")
+@click.version_option(__version__, prog_name="escalation")
+@click.pass_context
+def cli(ctx: click.Context, database: str | None, schema: str) -> None:
+    """Raise the level of incidents that nobody acknowledges, and page the next responder.
+
+    Settings come from the environment; `escalation config check` shows what is in force.
+    """
+    ctx.obj = Context(database=database, schema=schema)
+
+
+for _module in (play, incidents, operate, database):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+
+
+@errors_in_one_line
+def run() -> None:
+    """Run the command line."""
+    cli()

@@ -1,0 +1,33 @@
+"""A schema that lives no longer than the work done in it: for replays."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from psycopg import AsyncConnection, sql
+
+from . import migrate
+from .errors import translated
+from .store import PostgresStore
+
+
+@asynccontextmanager
+async def scratch_store(dsn: str, clock: Callable[[], datetime] | None = None) -> AsyncIterator[PostgresStore]:
+    """Yield a store in a migrated schema of its own, and drop the schema afterwards, whatever happened.
+
+    Raises:
+        StoreUnavailable: the database is out of reach.
+    """
+    schema = f"escalation_scratch_{secrets.token_hex(6)}"
+    try:
+        await migrate.up(dsn, schema=schema)
+        store = await PostgresStore.connect(dsn, schema=schema, clock=clock)
+        try:
+            yield store
+        finally:
+            await store.aclose()
+    finally:
+        with translated():
+            async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+                await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))

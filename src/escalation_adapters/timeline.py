@@ -1,0 +1,148 @@
+"""Timelines: what happened to incidents, as a picture. SVG for pages, lines of text for terminals."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from xml.sax.saxutils import escape
+
+import attrs
+from escalation_core import IncidentHistory
+
+COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
+"""A bar's colour while the incident was in that state."""
+_BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
+_ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
+_WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
+
+
+@attrs.frozen
+class Span:
+    """A stretch of an incident's life in one state."""
+
+    start: datetime
+    end: datetime
+    state: str
+
+
+@attrs.frozen
+class Track:
+    """One incident's line: its stretches, and its escalations with their levels."""
+
+    label: str
+    spans: Sequence[Span]
+    levels: Sequence[tuple[datetime, int]]
+
+
+def track(history: IncidentHistory, label: str, until: datetime) -> Track:
+    """Return the line of one incident up to ``until``."""
+    changes = [(entry.at, _ENDS[entry.action]) for entry in reversed(history.audit) if entry.action in _ENDS]
+    spans: list[Span] = []
+    for number, (start, state) in enumerate(changes):
+        end = changes[number + 1][0] if number + 1 < len(changes) else until
+        if end > start:
+            spans.append(Span(start, end, state))
+    levels = [(escalation.created_at, escalation.level) for escalation in history.escalations]
+    return Track(label, spans, sorted(levels))
+
+
+def svg(tracks: Sequence[Track], *, title: str) -> str:
+    """Return a picture of the tracks: a bar per state, and a numbered dot for each escalation."""
+    start, end = _extent(tracks)
+    height = _TOP + _ROW * len(tracks) + 58
+
+    def x(at: datetime) -> float:
+        return round(_LEFT + (_WIDTH - _LEFT - 30) * ((at - start) / (end - start)), 1)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+        ' font-family="system-ui, sans-serif" font-size="13" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="16" y="26" font-size="16" font-weight="600" fill="#1f2430">{escape(title)}</text>',
+    ]
+    bottom = _TOP + _ROW * len(tracks)
+    for tick in _ticks(start, end):
+        parts.append(f'<line x1="{x(tick)}" y1="{_TOP - 6}" x2="{x(tick)}" y2="{bottom}" stroke="#e4e7ee"/>')
+        parts.append(
+            f'<text x="{x(tick)}" y="{bottom + 16}" fill="#6b7280" font-size="11" text-anchor="middle">'
+            f"{tick:%H:%M}</text>"
+        )
+    for number, line in enumerate(tracks):
+        middle = _TOP + _ROW * number + 14
+        parts.append(
+            f'<text x="{_LEFT - 12}" y="{middle + 4}" text-anchor="end" fill="#1f2430">{escape(line.label)}</text>'
+        )
+        for span in line.spans:
+            width = max(x(span.end) - x(span.start), 1)
+            parts.append(
+                f'<rect x="{x(span.start)}" y="{middle - 7}" width="{width:.1f}" height="14" rx="3"'
+                f' fill="{COLOURS[span.state]}"/>'
+            )
+        for at, level in line.levels:
+            parts.append(f'<circle cx="{x(at)}" cy="{middle}" r="9" fill="#b3261e"/>')
+            parts.append(
+                f'<text x="{x(at)}" y="{middle + 4}" text-anchor="middle" font-size="11" font-weight="600"'
+                f' fill="#ffffff">{level}</text>'
+            )
+    parts.append(_legend(bottom + 40))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _legend(y: int) -> str:
+    parts, x = [], _LEFT
+    for state, colour in COLOURS.items():
+        parts.append(f'<rect x="{x}" y="{y - 10}" width="22" height="12" rx="3" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 28}" y="{y}" fill="#4b5563" font-size="12">{state}</text>')
+        x += 130
+    parts.append(f'<circle cx="{x + 8}" cy="{y - 4}" r="8" fill="#b3261e"/>')
+    parts.append(f'<text x="{x + 22}" y="{y}" fill="#4b5563" font-size="12">escalation to level n, paged</text>')
+    return "\n".join(parts)
+
+
+def text(tracks: Sequence[Track], *, width: int = 78) -> str:
+    """Return the tracks as lines of a terminal, ``width`` characters wide."""
+    start, end = _extent(tracks)
+    margin = max((len(line.label) for line in tracks), default=0) + 2
+    room = max(width - margin, 10)
+
+    def column(at: datetime) -> int:
+        return min(int(room * ((at - start) / (end - start))), room - 1)
+
+    lines = []
+    for line in tracks:
+        cells = [" "] * room
+        for span in line.spans:
+            for place in range(column(span.start), column(span.end) + 1):
+                cells[place] = _BARS[span.state]
+        for at, level in line.levels:
+            cells[column(at)] = str(level % 10)
+        lines.append(line.label.ljust(margin) + "".join(cells).rstrip())
+    scale = [" "] * (room + 6)
+    for tick in _ticks(start, end):
+        for offset, char in enumerate(f"{tick:%H:%M}"):
+            scale[column(tick) + offset] = char
+    lines.append(" " * margin + "".join(scale).rstrip())
+    lines.append(" " * margin + "━ open  ─ acknowledged  ┄ resolved  n escalated to level n")
+    return "\n".join(lines)
+
+
+def _extent(tracks: Sequence[Track]) -> tuple[datetime, datetime]:
+    starts = [span.start for line in tracks for span in line.spans]
+    ends = [span.end for line in tracks for span in line.spans]
+    if not starts:
+        epoch = datetime(2025, 1, 1)  # noqa: DTZ001 - an empty picture needs some scale
+        return epoch, epoch + timedelta(hours=1)
+    return min(starts), max(max(ends), min(starts) + timedelta(seconds=1))
+
+
+def _ticks(start: datetime, end: datetime) -> Sequence[datetime]:
+    """Return the instants to label: five to nine of them, on whole steps of the clock."""
+    span = end - start
+    steps = [timedelta(minutes=m) for m in (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440)]
+    step = next((step for step in steps if span / step <= 9), span / 8)
+    first = start.replace(minute=0, second=0, microsecond=0)
+    found = []
+    while first <= end:
+        if first >= start:
+            found.append(first)
+        first += step
+    return found
