@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import attrs
 from escalation_core import Engine, Escalation, EscalationError, InvalidValue, Settings, State, TransitionRefused
@@ -116,8 +117,8 @@ def _header(line: str, path: Path) -> dict[str, int]:
         raise UnreadableLog(f"{path}, line 1: {fault}") from None
     for column in COLUMNS:
         if names.count(column) != 1:
-            fault = "is missing" if column not in names else "is there twice"
-            raise UnreadableLog(f"{path}, line 1: column {column!r} {fault}; the columns are {','.join(COLUMNS)}")
+            what = "is missing" if column not in names else "is there twice"
+            raise UnreadableLog(f"{path}, line 1: column {column!r} {what}; the columns are {','.join(COLUMNS)}")
     return {column: names.index(column) for column in COLUMNS} | {"": len(names)}
 
 
@@ -148,7 +149,7 @@ def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
 
 def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
     """Return the settings for a replay: canary, pause, dry run and switches are off unless they are kept by name."""
-    off = {
+    off: dict[str, dict[str, Any]] = {
         "canary": {"canary_pct": 100},
         "pause": {"pause_cron": None, "pause_length": None},
         "dry-run": {"dry_run": False},

@@ -121,7 +121,7 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
         yield lambda done: bar.update(task, completed=done)
 
 
-class Span(click.ParamType):
+class Span(click.ParamType[timedelta]):
     """A span such as 30s, 15m, 24h, 7d."""
 
     name = "span"
@@ -136,7 +136,7 @@ class Span(click.ParamType):
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[datetime]):
     """An instant in ISO 8601 with a zone, or a span from now such as 2h."""
 
     name = "instant"

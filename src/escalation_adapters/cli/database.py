@@ -45,7 +45,7 @@ def migrate() -> None:
     """Prepare a PostgreSQL schema for this version."""
 
 
-class ExistingChoice(click.ParamType):
+class ExistingChoice(click.ParamType["Existing"]):
     """page, hold or since=INSTANT."""
 
     name = "page|hold|since=INSTANT"
