@@ -1,0 +1,64 @@
+"""The project's sessions: ``nox -s demo``, ``tests``, ``lint``, ``typecheck``, ``docs``, ``bench``.
+
+Each runs on the Python that nox runs on, and installs what it needs.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "typecheck", "tests"]
+
+GROUPS = nox.project.load_toml("pyproject.toml")
+
+
+def _group(*names: str) -> list[str]:
+    """Return the requirements of dependency groups; older pips cannot read them."""
+    return [requirement for name in names for requirement in nox.project.dependency_groups(GROUPS, name)]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show the engine at work, on this machine alone."""
+    session.install(".[cli]")
+    session.run("escalation", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests: all of them, or what is named behind ``--``."""
+    session.install(".[all]", *_group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the rules of the house."""
+    session.install("-e", ".", *_group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.install("-e", ".[all]", *_group("test", "typecheck", "bench"))
+    session.run("mypy", "src", "tests", "benchmarks", "noxfile.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the docs; a warning is an error."""
+    session.install(".[all]", *_group("docs"))
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build/html")
+    session.log(f"the docs are in {Path('docs/_build/html/index.html')}")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure; the figures are written to benchmarks/results."""
+    session.install(".[all]", *_group("bench"))
+    session.run("python", "benchmarks/tick.py", *session.posargs)

@@ -1,0 +1,537 @@
+"""The Slack notifier against real sockets: what each reply means, and that no URL is ever shown."""
+
+import asyncio
+import html
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import context
+
+from escalation_adapters.slack import MOST_LABELS, MOST_READ, MOST_TEXT, SlackNotifier, render, retry_after
+from escalation_core import Delivered, Incident, InvalidValue, Notifier, Outcome, Page, Rejected, Retry
+
+SECRET = "T0HUSH/B0HUSH/xHUSHx"
+DEDUP = "5e" * 32
+INSTANT = datetime(2025, 1, 1, tzinfo=UTC)
+Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def page(**fields: Any) -> Page:
+    """Return a page to the target that the tests use."""
+    columns: dict[str, Any] = {"incident_key": "db-7/disk", "severity": "critical", "first_seen": INSTANT}
+    incident = Incident(**columns | fields)
+    return Page(incident=incident, episode=1, level=2, target="slack:ops", dedup_key=DEDUP)
+
+
+@asynccontextmanager
+async def receiver(handler: Handler) -> AsyncIterator[str]:
+    """Serve every path with ``handler`` on a free port; yield the server's address."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def raw_receiver(reply: Raw, *, scheme: str = "http") -> AsyncIterator[str]:
+    """Answer each connection with ``reply``, after its request was read; yield the server's address."""
+    tasks: set[asyncio.Task[Any] | None] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        try:
+            if scheme == "http":
+                await reader.readuntil(b"}")
+            await reply(reader, writer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+
+
+async def send(address: str, *, timeout: timedelta = timedelta(seconds=5)) -> Outcome:
+    """Send one page to a webhook at this address."""
+    notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True, timeout=timeout)
+    try:
+        return await notifier.send(page())
+    finally:
+        await notifier.aclose()
+
+
+async def outcome_of(status: int, body: str = "", headers: Mapping[str, str] | None = None) -> Outcome:
+    """Return what the notifier makes of this reply."""
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=body or None, headers=headers)
+
+    async with receiver(handler) as address:
+        return await send(address)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("body", ["ok", "ok\n", " ok "])
+async def test_ok_is_delivered(body: str) -> None:
+    """A 200 that says ok, give or take blanks, is a delivery."""
+    assert Delivered() == await outcome_of(200, body)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, "<html>log in</html>"), (200, ""), (200, "OK"), (200, "ok" * 5000), (204, "")]
+)
+async def test_any_other_body_is_tried_again(status: int, body: str) -> None:
+    """A 2xx without the receiver's ok is ambiguous, and what it said is not quoted."""
+    assert Retry(f"HTTP {status} without the receiver's ok") == await outcome_of(status, body)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_rejected_and_never_followed(status: int) -> None:
+    """A redirect would carry the page to a stranger: the stranger hears nothing."""
+    heard: list[str] = []
+
+    async def stranger(request: web.Request) -> web.Response:
+        heard.append(request.method)
+        return web.Response(text="ok")
+
+    async with receiver(stranger) as elsewhere:
+        outcome = await outcome_of(status, headers={"Location": f"{elsewhere}/{SECRET}"})
+    assert (Rejected("redirect"), []) == (outcome, heard)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
+async def test_client_errors_are_final(status: int) -> None:
+    """What the receiver refuses for good is rejected, by its status alone."""
+    assert Rejected(f"HTTP {status}") == await outcome_of(status, f"no_service {SECRET}")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
+async def test_temporary_errors_are_tried_again(status: int) -> None:
+    """What may pass is tried again at the engine's own pace."""
+    assert Retry(f"HTTP {status}") == await outcome_of(status, SECRET)
+
+
+@pytest.mark.asyncio
+async def test_unavailable_receiver_says_for_how_long() -> None:
+    """A Retry-After counts on a 503 as well, and holds no whole target."""
+    assert Retry("HTTP 503", timedelta(seconds=7)) == await outcome_of(503, headers={"Retry-After": "7"})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("value", "after"),
+    [
+        ("30", timedelta(seconds=30)),
+        ("0", timedelta()),
+        (" 5 ", timedelta(seconds=5)),
+        ("soon", None),
+        ("-3", None),
+        ("1e3", None),
+        ("٣", None),
+        ("9" * 5000, None),
+        ("Wed, 32 Nov 2025 99:99:99 GMT", None),
+        ("", None),
+    ],
+)
+async def test_throttled_target_is_held(value: str, after: timedelta | None) -> None:
+    """A 429 is no attempt; garbage in Retry-After leaves the wait to the engine."""
+    assert Retry("HTTP 429", after, throttled=True) == await outcome_of(429, headers={"Retry-After": value})
+
+
+@pytest.mark.asyncio
+async def test_throttled_without_retry_after() -> None:
+    """A 429 need not say for how long."""
+    assert Retry("HTTP 429", None, throttled=True) == await outcome_of(429)
+
+
+@pytest.mark.asyncio
+async def test_retry_after_may_be_a_date() -> None:
+    """A date counts from the reply's own Date, whatever this machine's clock says."""
+    there = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    headers = {"Date": format_datetime(there, usegmt=True)}
+    headers["Retry-After"] = format_datetime(there + timedelta(seconds=90), usegmt=True)
+    assert Retry("HTTP 429", timedelta(seconds=90), throttled=True) == await outcome_of(429, headers=headers)
+
+
+def test_date_that_has_passed_is_no_wait() -> None:
+    """A Retry-After in the past means at once."""
+    assert timedelta() == retry_after("Wed, 01 Jan 2020 00:00:00 GMT")
+
+
+@given(st.text(max_size=40))
+def test_no_retry_after_can_raise(value: str) -> None:
+    """Whatever stands in Retry-After and Date, it is a wait or none."""
+    for answer in (retry_after(value), retry_after("Wed, 01 Jan 2031 00:00:00 GMT", value)):
+        assert answer is None or answer >= timedelta()
+
+
+@pytest.mark.asyncio
+async def test_request_carries_the_dedup_key_twice() -> None:
+    """The page is a POST of JSON with its dedup key in a header and in the body beside the text; no cookie comes back."""
+    seen: list[tuple[str, str, Mapping[str, str], Any]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append((request.method, request.path, request.headers, await request.json()))
+        return web.Response(text="ok", headers={"Set-Cookie": f"who={SECRET}; Path=/"})
+
+    async with receiver(handler) as address:
+        notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True)
+        assert [Delivered(), Delivered()] == [await notifier.send(page()) for _ in range(2)]
+        await notifier.aclose()
+    for method, path, headers, body in seen:
+        assert ("POST", f"/{SECRET}") == (method, path)
+        assert ("application/json", DEDUP) == (headers["Content-Type"], headers["X-Dedup-Key"])
+        assert {"text": render(page()), "dedup_key": DEDUP} == body
+        assert "Cookie" not in headers
+
+
+async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(f"HTTP/1.1 {SECRET}\r\n\r\n".encode())
+
+
+async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def _break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+
+
+async def _endless_header(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\nok")
+
+
+async def _bad_chunk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SECRET}\r\n".encode())
+
+
+async def _silence(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+async def _no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(f"HTTP/1.1 400 Bad Request\r\n\r\n{SECRET}".encode())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("reply", "scheme", "reason"),
+    [
+        (_garbage, "http", "ClientResponseError"),
+        (_hang_up, "http", "ServerDisconnectedError"),
+        (_break_off, "http", "ClientPayloadError"),
+        (_endless_header, "http", "ClientResponseError"),
+        (_bad_chunk, "http", "Client"),
+        (_silence, "http", "timed out"),
+        (_trickle, "http", "timed out"),
+        (_no_tls, "https", "SSL"),
+    ],
+)
+async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
+    reply: Raw, scheme: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a receiver or the network does is a Retry that names the kind of failure and shows no URL anywhere."""
+    caplog.set_level(logging.DEBUG)
+    async with raw_receiver(reply, scheme=scheme) as address:
+        outcome = await send(address, timeout=timedelta(milliseconds=150 if "timed" in reason else 5000))
+    assert isinstance(outcome, Retry)
+    assert (True, None, False) == (reason in outcome.reason, outcome.after, outcome.throttled)
+    shown = repr(outcome) + caplog.text
+    assert "HUSH" not in shown
+    assert "127.0.0.1:" not in repr(outcome)
+
+
+@pytest.mark.asyncio
+async def test_refused_connection_is_tried_again() -> None:
+    """Nobody listens: the reason names the refusal and neither host nor path."""
+    async with raw_receiver(_silence) as address:
+        pass
+    assert Retry("ClientConnectorError (ConnectionRefusedError)") == await send(address)
+
+
+@pytest.mark.asyncio
+async def test_failed_reply_is_not_shown_by_any_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """Refusals and redirects leave no URL in a log of any level."""
+    caplog.set_level(logging.DEBUG)
+    shown = "".join([repr(await outcome_of(status, SECRET, {"Location": SECRET})) for status in (200, 302, 404, 429, 500)])
+    assert "HUSH" not in shown + caplog.text
+
+
+@pytest.mark.asyncio
+async def test_huge_reply_is_not_read() -> None:
+    """Of 50 MB only the first 4 KiB are read; the connection is dropped with the rest."""
+    sent = 0
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+        for _number in range(500):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+            sent += 100_000
+
+    async with raw_receiver(flood) as address:
+        assert Retry("HTTP 200 without the receiver's ok") == await send(address)
+    assert 50_000_000 > sent
+
+
+@pytest.mark.asyncio
+async def test_ok_beyond_the_cap_is_not_seen() -> None:
+    """An ok that comes after 4 KiB of blanks was not read."""
+    assert isinstance(await outcome_of(200, " " * MOST_READ + "ok"), Retry)
+
+
+@pytest.mark.asyncio
+async def test_ok_in_pieces_is_delivered() -> None:
+    """A reply may come in as many pieces as it likes."""
+
+    async def pieces(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece in (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\no\r\n", b"1\r\nk\r\n", b"0\r\n\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with raw_receiver(pieces) as address:
+        assert Delivered() == await send(address)
+
+
+@pytest.mark.asyncio
+async def test_packed_reply_is_not_unpacked() -> None:
+    """Packed replies were not asked for: none is unpacked, so none can be a bomb."""
+    outcome = await outcome_of(200, "ok", {"Content-Encoding": "gzip"})
+    assert Delivered() == outcome
+
+
+@pytest.mark.asyncio
+async def test_many_pages_fly_at_once() -> None:
+    """The notifier has no limit of its own: forty pages to one slow host are all under way together."""
+    arrived, open_door = 0, asyncio.Event()
+
+    async def handler(_: web.Request) -> web.Response:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 40:
+            open_door.set()
+        await open_door.wait()
+        return web.Response(text="ok")
+
+    async with receiver(handler) as address:
+        notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True)
+        assert [Delivered()] * 40 == await asyncio.gather(*(notifier.send(page()) for _ in range(40)))
+        await notifier.aclose()
+
+
+@pytest.mark.asyncio
+async def test_cancelled_send_is_cancelled() -> None:
+    """A cancellation is none of the outcomes: it goes through."""
+    async with raw_receiver(_silence) as address:
+        task = asyncio.create_task(send(address))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.asyncio
+async def test_lent_session_stays_open_and_obeys_the_same_rules() -> None:
+    """A session of the host's is used as it is, never closed; its raise_for_status does not raise here."""
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+
+        async def handler(_: web.Request) -> web.Response:
+            return web.Response(status=404, text=SECRET)
+
+        async with receiver(handler) as address:
+            notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True, session=session)
+            assert Rejected("HTTP 404") == await notifier.send(page())
+            await notifier.aclose()
+        assert not session.closed
+
+
+@pytest.mark.asyncio
+async def test_tracers_see_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracers that patch aiohttp see nothing of our session; OpenTelemetry's is told to look away from a lent one."""
+    seen: list[object] = []
+
+    async def spy(*_: object) -> None:
+        seen.append(context.get_value("suppress_instrumentation"))
+
+    def config() -> aiohttp.TraceConfig:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(spy)
+        return trace
+
+    untouched = aiohttp.ClientSession.__init__
+
+    def patched(self: aiohttp.ClientSession, **options: Any) -> None:
+        untouched(self, trace_configs=[config()], **options)
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async with receiver(handler) as address, aiohttp.ClientSession(trace_configs=[config()]) as session:
+        monkeypatch.setattr(aiohttp.ClientSession, "__init__", patched)
+        await send(address)
+        assert [] == seen
+        await SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True, session=session).send(page())
+        assert ([True], None) == (seen, context.get_value("suppress_instrumentation"))
+
+
+@pytest.mark.asyncio
+async def test_closed_notifier_opens_again() -> None:
+    """Closing is for the moment: a later page opens a new session."""
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async with receiver(handler) as address:
+        notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True)
+        for _number in range(2):
+            assert Delivered() == await notifier.send(page())
+            await notifier.aclose()
+        await notifier.aclose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://hooks.example/{SECRET}",
+        f"ftp://hooks.example/{SECRET}",
+        f"hooks.example/{SECRET}",
+        f"https:///{SECRET}",
+        f"https://hooks.example:99999/{SECRET}",
+        f"https://[::1/{SECRET}",
+        f"https://hooks .example/{SECRET}",
+        f"https://hooks.example/{SECRET}\n",
+        "",
+        None,
+    ],
+)
+def test_bad_url_is_refused_by_its_targets_name(url: Any) -> None:
+    """A URL that is no https URL with a host is refused; the refusal names the target, never the URL."""
+    with pytest.raises(InvalidValue, match="'slack:ops'") as caught:
+        SlackNotifier({"slack:good": "https://hooks.example/x", "slack:ops": url})
+    assert "HUSH" not in str(caught.value)
+    assert (None, None) == (caught.value.__cause__, caught.value.__context__)
+
+
+def test_swapped_name_and_url_are_refused_without_showing_it() -> None:
+    """A URL where the name belongs is a secret all the same."""
+    with pytest.raises(InvalidValue) as caught:
+        SlackNotifier({f"https://hooks.example/{SECRET}": "slack:ops"})
+    assert "HUSH" not in str(caught.value)
+
+
+def test_repr_shows_names_alone() -> None:
+    """Whoever prints the notifier learns its targets' names and nothing else."""
+    notifier: Notifier = SlackNotifier({"slack:ops": f"https://hooks.example/{SECRET}"})
+    assert ("SlackNotifier(['slack:ops'])", ("slack:ops",), "slack") == (
+        repr(notifier),
+        notifier.targets,
+        notifier.channel,
+    )
+
+
+def test_message_shows_what_one_must_know() -> None:
+    """Summary, key, severity, level and labels stand in the text."""
+    shown = render(page(summary="Disk nearly full", labels={"host": "db-7", "region": "eu"}))
+    assert "*Disk nearly full*\nIncident db-7/disk, severity critical, level 2\nhost=db-7, region=eu" == shown
+
+
+def test_message_without_summary_severity_and_labels() -> None:
+    """What is not there leaves no hole."""
+    assert "Incident db-7/disk, severity unconfigured, level 2" == render(page(severity=None))
+
+
+def test_later_episode_is_named() -> None:
+    """From the second episode on, the text says which it is."""
+    later = Page(incident=page().incident, episode=3, level=1, target="slack:ops", dedup_key=DEDUP)
+    assert render(later).endswith("level 1, episode 3")
+
+
+def test_markup_of_hosts_is_escaped() -> None:
+    """A summary can neither mention a channel nor forge a link or a second line."""
+    assert "*&lt;!channel&gt; a &amp; b*" == render(page(summary="<!channel>\na & b")).splitlines()[0]
+
+
+def test_labels_beyond_the_cap_are_counted() -> None:
+    """So many labels are shown, and of the others the number."""
+    shown = render(page(labels={f"l{number}": "x" for number in range(MOST_LABELS + 4)}))
+    assert (MOST_LABELS, True) == (shown.count("=x"), shown.endswith(", and 4 more"))
+
+
+def test_cut_shows_an_ellipsis() -> None:
+    """Who reads a summary that was cut sees that it was."""
+    assert render(page(summary="x" * 5000)).splitlines()[0].endswith("xx…*")
+
+
+piece = st.text(st.sampled_from("&<>a \n😀é"), max_size=20)
+nasty = st.builds(lambda text, times: text * times, piece, st.sampled_from([1, 2, 30, 300]))
+ENTITY = re.compile("&(?!amp;|lt;|gt;)|[<>]")
+
+
+@given(
+    key=st.text(st.sampled_from("&<>a😀"), min_size=1, max_size=128),
+    severity=st.none() | nasty,
+    summary=st.none() | nasty,
+    labels=st.dictionaries(nasty, nasty, max_size=20),
+)
+def test_text_keeps_its_cap_and_breaks_no_entity(
+    key: str, severity: str | None, summary: str | None, labels: dict[str, str]
+) -> None:
+    """Whatever a host writes, the text has at most 3,000 characters, nothing unescaped and no half of an entity."""
+    shown = render(page(incident_key=key, severity=severity, summary=summary, labels=labels))
+    assert MOST_TEXT >= len(shown)
+    assert ENTITY.search(shown) is None
+
+
+@given(st.text(st.sampled_from("&<>a"), min_size=1, max_size=200))
+def test_escaped_text_reads_as_it_was(summary: str) -> None:
+    """What is short enough is shown whole."""
+    assert f"*{summary}*" == html.unescape(render(page(summary=summary))).splitlines()[0]
+
+
+def test_fullest_message_is_within_the_cap() -> None:
+    """The caps of the parts add up to less than the whole's."""
+    full = page(
+        incident_key="&" * 512,
+        severity="&" * 4000,
+        summary="&" * 4000,
+        labels={f"{number}" + "&" * 100: "&" * 4000 for number in range(99)},
+    )
+    full = Page(incident=full.incident, episode=2**31, level=100, target="slack:ops", dedup_key=DEDUP)
+    assert MOST_TEXT >= len(render(full)) > MOST_TEXT * 0.9

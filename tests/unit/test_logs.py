@@ -1,0 +1,144 @@
+"""How the command line logs."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.logs import set_up_logging
+from escalation_core import Delivered, Engine, Incident, Page
+from escalation_core.testing import MemoryStore
+
+log = logging.getLogger("test")
+INSTANT = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    """Leave the root logger as it was."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+def page(**fields: object) -> Page:
+    incident = Incident(incident_key="db-7/disk", severity="critical", first_seen=INSTANT, **fields)  # type: ignore[arg-type]
+    return Page(incident=incident, episode=1, level=2, target="log", dedup_key="d" * 64)
+
+
+def test_json_has_the_four_keys() -> None:
+    """A record becomes one JSON object with at, level, logger and message."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    before = datetime.now(UTC)
+    log.info("hello %s", "world")
+    line = json.loads(stream.getvalue())
+    at = datetime.fromisoformat(line.pop("at"))
+    assert {"level": "INFO", "logger": "test", "message": "hello world"} == line
+    assert 1 > abs((at - before).total_seconds())
+    assert "UTC" == at.tzname()
+
+
+def test_tick_stands_beside_them() -> None:
+    """The dictionary on a tick's record is flattened, and cannot replace the four keys."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    log.info("tick", extra={"tick": {"escalations_count": 3, "level": "no"}})
+    line = json.loads(stream.getvalue())
+    assert (3, "INFO") == (line["escalations_count"], line["level"])
+
+
+@pytest.mark.asyncio
+async def test_engine_ticks_are_told_under_the_seed_names() -> None:
+    """A tick's line carries escalations_count, skipped_idempotent and escalation_tick_ms as numbers."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    await Engine(MemoryStore()).tick()
+    line = next(line for line in map(json.loads, stream.getvalue().splitlines()) if "escalation_tick_ms" in line)
+    assert (0, 0, float) == (line["escalations_count"], line["skipped_idempotent"], type(line["escalation_tick_ms"]))
+
+
+def test_exception_stays_on_one_line() -> None:
+    """A traceback and line feeds in a message do not break the line."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError:
+        log.exception("went\u2028wrong")
+    (text,) = stream.getvalue().splitlines()
+    line = json.loads(text)
+    assert "went\u2028wrong" == line["message"]
+    assert "ValueError: one\ntwo" in line["exception"]
+
+
+def test_terminal_gets_plain_lines() -> None:
+    """On a terminal a line is for people."""
+    stream = Terminal()
+    set_up_logging(stream=stream)
+    log.warning("disk nearly full")
+    assert stream.getvalue().endswith("Z WARNING test: disk nearly full\n")
+
+
+@pytest.mark.parametrize(("stream", "asked"), [(Terminal(), True), (io.StringIO(), False)])
+def test_asked_form_wins(stream: io.StringIO, asked: bool) -> None:
+    """What was asked for counts more than what the stream is."""
+    set_up_logging(json=asked, stream=stream)
+    log.info("hello")
+    assert asked == stream.getvalue().startswith("{")
+
+
+def test_second_set_up_replaces_the_first() -> None:
+    """Each record is written once, however often logging was set up, and at the level asked for last."""
+    first, second = io.StringIO(), io.StringIO()
+    set_up_logging(stream=first)
+    set_up_logging(stream=second, level="ERROR")
+    log.warning("too quiet")
+    log.error("loud")
+    assert ("", 1) == (first.getvalue(), len(second.getvalue().splitlines()))
+
+
+def test_unknown_level_is_refused_and_changes_nothing() -> None:
+    """A level that does not exist is a ValueError."""
+    before = list(logging.getLogger().handlers)
+    with pytest.raises(ValueError, match="LOUD"):
+        set_up_logging(level="LOUD", stream=io.StringIO())
+    assert before == logging.getLogger().handlers
+
+
+@pytest.mark.asyncio
+async def test_log_notifier_writes_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A page is one WARNING that names key, level, summary and dedup key, whatever line feeds the host put in."""
+    notifier = LogNotifier()
+    outcome = await notifier.send(page(summary="full\nINFO all is well", labels={"host": "a\nb"}))
+    await notifier.aclose()
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert (Delivered(), logging.WARNING, 1) == (outcome, record.levelno, len(message.splitlines()))
+    assert all(part in message for part in ("db-7/disk", "level 2", "full", "d" * 64))
+
+
+@pytest.mark.asyncio
+async def test_log_notifier_uses_the_given_name_and_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """Target and logger are the host's to choose."""
+    notifier = LogNotifier("pager", logging.getLogger("host.pages"))
+    await notifier.send(page())
+    assert (("pager",), "log", ["host.pages"]) == (
+        tuple(notifier.targets),
+        notifier.channel,
+        [record.name for record in caplog.records],
+    )
