@@ -196,7 +196,7 @@ def test_no_retry_after_can_raise(value: str) -> None:
 
 @pytest.mark.asyncio
 async def test_request_carries_the_dedup_key_twice() -> None:
-    """The page is a POST of JSON with its dedup key in a header and in the body beside the text; no cookie comes back."""
+    """The page is a POST of JSON, its dedup key in a header and in the body beside the text; no cookie comes back."""
     seen: list[tuple[str, str, Mapping[str, str], Any]] = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -288,7 +288,9 @@ async def test_refused_connection_is_tried_again() -> None:
 async def test_failed_reply_is_not_shown_by_any_logger(caplog: pytest.LogCaptureFixture) -> None:
     """Refusals and redirects leave no URL in a log of any level."""
     caplog.set_level(logging.DEBUG)
-    shown = "".join([repr(await outcome_of(status, SECRET, {"Location": SECRET})) for status in (200, 302, 404, 429, 500)])
+    shown = "".join(
+        [repr(await outcome_of(status, SECRET, {"Location": SECRET})) for status in (200, 302, 404, 429, 500)]
+    )
     assert "HUSH" not in shown + caplog.text
 
 
@@ -321,7 +323,12 @@ async def test_ok_in_pieces_is_delivered() -> None:
     """A reply may come in as many pieces as it likes."""
 
     async def pieces(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for piece in (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\no\r\n", b"1\r\nk\r\n", b"0\r\n\r\n"):
+        for piece in (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1\r\no\r\n",
+            b"1\r\nk\r\n",
+            b"0\r\n\r\n",
+        ):
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0.01)

