@@ -28,9 +28,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     return Settings.from_env(environ, read_file=read_secret)
 
 
-async def open_store(
-    url: str | None, *, schema: str = "public", clock: Callable[[], datetime] | None = None
-) -> Store:
+async def open_store(url: str | None, *, schema: str = "public", clock: Callable[[], datetime] | None = None) -> Store:
     """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``.
 
     Raises:
@@ -49,7 +47,9 @@ async def open_store(
         except ImportError:
             raise MissingExtra("PostgreSQL", "postgres") from None
         return await PostgresStore.connect(url, schema=schema, clock=clock)
-    raise EscalationError("the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    raise EscalationError(
+        "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    )
 
 
 def notifiers_of(settings: Settings) -> list[Notifier]:
@@ -66,7 +66,7 @@ def notifiers_of(settings: Settings) -> list[Notifier]:
 
 
 def router_of(settings: Settings) -> SettingsRouter:
-    """Return the settings' routes. Without a default target it is the only one there is, or the log if there is none."""
+    """Return the settings' routes; without a default target it is the only one there is, or the log if none is."""
     default = settings.default_target
     if default is None and len(settings.targets) < 2:
         default = next(iter(settings.targets), LOG_TARGET)

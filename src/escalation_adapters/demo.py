@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 from aiohttp import web
+
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock
 
@@ -126,9 +127,7 @@ async def demo(show: Callable[[Line], None], *, pace: float = 0.05) -> Sequence[
                 return [track(await engine.history(key), key, clock()) for key in keys]
 
 
-async def _minute(
-    engine: Engine, now: datetime, show: Callable[[Line], None], received: list[dict[str, Any]]
-) -> None:
+async def _minute(engine: Engine, now: datetime, show: Callable[[Line], None], received: list[dict[str, Any]]) -> None:
     for scene in SCENES:
         if START + timedelta(minutes=scene.minute) == now:
             await scene.act(engine, scene.incident_key)

@@ -15,9 +15,10 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
+
 from escalation_core import EscalationError
 
 USER = "postgres"
@@ -75,7 +76,7 @@ class EmbeddedPostgres:
         atexit.register(server.stop)
         return server
 
-    def __enter__(self) -> "EmbeddedPostgres":
+    def __enter__(self) -> Self:
         """Return the server."""
         return self
 
@@ -158,7 +159,7 @@ class EmbeddedPostgres:
         return False
 
     def _is_ready(self, pid: int) -> bool:
-        """Tell whether the server says that it takes connections; a crashed one's word is still there, under its pid."""
+        """Tell whether the server says that it takes connections; a crashed one's word stands under its own pid."""
         status = self.folder / "data" / "postmaster.pid"
         lines = status.read_text().split("\n") if status.exists() else []
         return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"

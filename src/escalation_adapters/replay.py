@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+
 from escalation_core import Engine, Escalation, EscalationError, InvalidValue, Settings, State, TransitionRefused
 from escalation_core.checks import check_instant, check_key, check_text
 from escalation_core.gate import Mode, gate

@@ -31,7 +31,8 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
     ``signals=False`` leaves the process's signals alone, for a host that has put handlers of its own on the loop;
     outside the main thread they always are.
 
-    Cancelled, it drops the tick, sends and settles the pages in flight, and leaves no task behind.
+    Cancelled, it drops the tick, sends and settles the pages in flight, and leaves no task behind; cancelled once more,
+    it drops those pages too, which go again when their leases end.
 
     Raises:
         StoreNotReady: the store has to be migrated first.
@@ -55,7 +56,11 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
             for task in (*loops, told):
                 task.cancel()
             ends = await asyncio.gather(*loops, told, return_exceptions=True)
-            await _finish(engine)
+            try:
+                await _finish(engine)
+            except asyncio.CancelledError:
+                await engine.courier.abandon()
+                raise
         for end in ends:
             if isinstance(end, Exception):
                 raise end
@@ -79,7 +84,7 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
         # As long as there is something to start, there may be more. After that a page's end, or a tick, rings.
         return timedelta() if started.leased or started.ended else await engine.next_claim_in()
 
-    await _insist("delivery", engine.store.check, leave)
+    await _insist("delivery", engine.check, leave)
     while (wait := await _insist("delivery", once, leave)) is not None:
         if wait:
             await courier.flights.wait(wait)

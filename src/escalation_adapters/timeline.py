@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from xml.sax.saxutils import escape
 
 import attrs
+
 from escalation_core import IncidentHistory
 
 COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
@@ -53,8 +54,8 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
         return round(_LEFT + (_WIDTH - _LEFT - 30) * ((at - start) / (end - start)), 1)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-        ' font-family="system-ui, sans-serif" font-size="13" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}">',
+        '<g font-family="system-ui, sans-serif" font-size="13">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="16" y="26" font-size="16" font-weight="600" fill="#1f2430">{escape(title)}</text>',
@@ -84,7 +85,7 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
                 f' fill="#ffffff">{level}</text>'
             )
     parts.append(_legend(bottom + 40))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
 
 
 def _legend(y: int) -> str:
@@ -131,7 +132,7 @@ def _extent(tracks: Sequence[Track]) -> tuple[datetime, datetime]:
     if not starts:
         epoch = datetime(2025, 1, 1)  # noqa: DTZ001 - an empty picture needs some scale
         return epoch, epoch + timedelta(hours=1)
-    return min(starts), max(max(ends), min(starts) + timedelta(seconds=1))
+    return min(starts), max(*ends, min(starts) + timedelta(seconds=1))
 
 
 def _ticks(start: datetime, end: datetime) -> Sequence[datetime]:

@@ -83,11 +83,7 @@ class Courier:
         Only pages that were due at ``until`` are claimed; None means now.
         """
         await self.settle()
-        room = {
-            target: free
-            for target in self.notifiers
-            if (free := self.settings.retry.per_target - self._in_flight[target]) > 0
-        }
+        room = self.room()
         if not room or self.settings.dry_run:
             return Round()
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
@@ -98,6 +94,11 @@ class Courier:
         for record in claimed.ended:
             self._settled(record)
         return claimed
+
+    def room(self) -> dict[str, int]:
+        """Return for each target that is not full how many more pages may be in flight to it."""
+        most = self.settings.retry.per_target
+        return {target: free for target in self.notifiers if (free := most - self._in_flight[target]) > 0}
 
     async def settle(self) -> None:
         """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""
@@ -123,6 +124,10 @@ class Courier:
         while self.flights.busy:
             await self.flights.wait()
         await self.settle()
+
+    async def abandon(self) -> None:
+        """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
+        await self.flights.cancel()
 
     async def _claim(self, tx: Transaction, room: Mapping[str, int], until: datetime | None) -> Round:
         now = await tx.now()
@@ -168,8 +173,9 @@ class Courier:
                 outcome = await within(self.settings.retry.send_timeout, notifier.send(page))
             except TimeoutError:
                 outcome = Retry("timed out")
-            except Exception as error:  # noqa: BLE001 - a notifier's own fault; its text may hold a URL, its type not
-                log.error("notifier %s raised %s; the page is tried again", notifier.channel, type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - a notifier's own fault stops no other page
+                fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
+                log.error("notifier %s raised %s; the page is tried again", notifier.channel, fault)  # noqa: TRY400
                 outcome = Retry(f"the notifier raised {type(error).__name__}")
             outcome_of(outcome)
         return outcome
@@ -213,4 +219,3 @@ class Courier:
                 record.reason,
             )
         self.telemetry.settled(record)
-

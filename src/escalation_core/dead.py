@@ -1,6 +1,7 @@
 """Dead pages come back: queued again under the same dedup key, or routed anew if nobody was named for them."""
 
-from collections.abc import AsyncIterator, Sequence, Set
+from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import attrs
 
@@ -23,7 +24,7 @@ class RetriedDead:
 
 
 async def retry_dead(
-    store: Store, ids: Sequence[int] | None, *, router: Router, served: Set[str], by: str | None
+    store: Store, ids: Sequence[int] | None, *, router: Router, served: AbstractSet[str], by: str | None
 ) -> RetriedDead:
     """Queue dead pages again: those with these ids, or all of them."""
     total = RetriedDead()
@@ -56,7 +57,7 @@ async def _chunks(store: Store, ids: Sequence[int] | None) -> AsyncIterator[Sequ
 
 
 async def _retry(
-    tx: Transaction, ids: Sequence[int], router: Router, served: Set[str], by: str | None
+    tx: Transaction, ids: Sequence[int], router: Router, served: AbstractSet[str], by: str | None
 ) -> RetriedDead:
     now = await tx.now()
     revived: list[PageRecord] = []
@@ -81,7 +82,7 @@ async def _retry(
     return RetriedDead(queued=len(revived), left=left)
 
 
-def _route_again(found: ClaimedPage, router: Router, served: Set[str]) -> list[NewPage]:
+def _route_again(found: ClaimedPage, router: Router, served: AbstractSet[str]) -> list[NewPage]:
     """Return the pages for whoever is named for the escalation now; empty if still nobody is."""
     if found.incident is None:
         return []

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Self, TypeVar
 from uuid import uuid4
 
 import attrs
@@ -103,9 +103,9 @@ class Engine:
         self._recalculating = False
         self._telemetry.observe(self)
 
-    async def __aenter__(self) -> "Engine":
+    async def __aenter__(self) -> Self:
         """Check that the store is ready."""
-        await self._check()
+        await self.check()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -291,7 +291,7 @@ class Engine:
     async def request_recalc(self, *, by: str | None = None) -> None:
         """Ask the workers to recalculate, between their ticks and with their own settings."""
         check_optional_text(by, "by")
-        await self._check()
+        await self.check()
         await _recalc.request(self.store, by)
 
     # --- views
@@ -322,8 +322,8 @@ class Engine:
         return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
 
     async def retry_dead(self, ids: Sequence[int] | None = None, *, by: str | None = None) -> RetriedDead:
-        """Queue dead pages again, all of them or those named, under their old dedup keys; route unroutable ones anew."""
-        await self._check()
+        """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew."""
+        await self.check()
         retried = await retry_dead(self.store, ids, router=self._ticker.router, served=self._ticker.targets, by=by)
         self.courier.flights.ring()
         return retried
@@ -374,7 +374,7 @@ class Engine:
         async def work(tx: Transaction) -> timedelta:
             now = await tx.now()
             return rhythm.until_next_claim(
-                earliest=await tx.outbox.earliest(tuple(self.courier.notifiers)),
+                earliest=await tx.outbox.earliest(tuple(self.courier.room())),
                 now=now,
                 gate=gate(self.settings, now),
                 settings=self.settings,
@@ -392,17 +392,22 @@ class Engine:
 
     # --- inside
 
-    async def _check(self) -> None:
+    async def check(self) -> None:
+        """Check once that the store is ready for this version; every other call does it first.
+
+        Raises:
+            StoreNotReady: it is not; the message names the command that helps.
+        """
         if not self._ready:
             await self.store.check()
             self._ready = True
 
     async def _run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        await self._check()
+        await self.check()
         return await self.store.transact(work)
 
     async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        await self._check()
+        await self.check()
         return await self.store.read(work)
 
     async def _change(
@@ -424,7 +429,7 @@ class Engine:
         return report
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:
-        await self._check()
+        await self.check()
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)
             span.set_attribute("escalation.escalated", report.escalated)
@@ -458,7 +463,7 @@ class Engine:
         return state.requested_at is not None
 
     async def _deliver(self) -> DeliveryReport:
-        await self._check()
+        await self.check()
         with self._telemetry.span("escalation.deliver"):
             return await self.courier.deliver(self.settings.tick_interval)
 

@@ -15,6 +15,7 @@ No message ever holds a secret: neither a password of a DSN nor a webhook's URL.
 """
 
 from collections.abc import Mapping
+from typing import Self
 
 
 class EscalationError(Exception):
@@ -41,7 +42,7 @@ class Problem(str):
     fault: str
     remedy: str
 
-    def __new__(cls, fault: str, remedy: str) -> "Problem":
+    def __new__(cls, fault: str, remedy: str) -> Self:
         """Join the parts to one sentence."""
         problem = super().__new__(cls, f"{fault}; {remedy}")
         problem.fault = fault

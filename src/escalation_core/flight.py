@@ -83,6 +83,14 @@ class Flights:
             return
         self._bell.clear()
 
+    async def cancel(self) -> None:
+        """Cancel all of them, and wait until they are gone."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     def _landed(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

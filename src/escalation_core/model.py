@@ -98,7 +98,9 @@ class Escalation:
     level: int
     created_at: datetime
     unique_hash: str = attrs.field(
-        default=attrs.Factory(lambda self: idempotency_key(self.incident_key, self.level, self.episode), takes_self=True)
+        default=attrs.Factory(
+            lambda self: idempotency_key(self.incident_key, self.level, self.episode), takes_self=True
+        )
     )
     """The idempotency key, which is the dedup key of the escalation's pages as well."""
 

@@ -1,13 +1,13 @@
 """From an escalation to its pages: one for each target, or one that is dead at birth and says why."""
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from .delivery import NewPage
 from .model import Incident
 from .ports import Router
 
 
-def pages_for(incident: Incident, dedup_key: str, *, router: Router, served: Set[str]) -> list[NewPage]:
+def pages_for(incident: Incident, dedup_key: str, *, router: Router, served: AbstractSet[str]) -> list[NewPage]:
     """Return the pages of the escalation that raised ``incident`` to its level. ``served`` targets have a notifier."""
 
     def page(target: str, born_dead: str | None = None) -> NewPage:

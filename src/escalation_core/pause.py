@@ -1,6 +1,6 @@
 """The scheduled pause: a cron expression and a length, on the wall clock of a named zone."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -131,4 +131,3 @@ class PauseSchedule:
 
     def _offset(self, instant: datetime) -> timedelta | None:
         return instant.astimezone(self._zone).utcoffset()
-

@@ -15,6 +15,8 @@ OLDEST_BIRTH = timedelta(days=365)
 YOUNGEST_BIRTH = timedelta(hours=24)
 """How far ahead it may lie."""
 
+_NOTHING_HELD = Gate()
+
 
 class Reason(StrEnum):
     """Why a row that was claimed did not escalate."""
@@ -71,7 +73,7 @@ def plan(
     *,
     policy: EscalationPolicy,
     now: datetime,
-    gate: Gate = Gate(),
+    gate: Gate = _NOTHING_HELD,
     recorded: Recorded | None = None,
 ) -> Decision:
     """Decide what happens to a claimed row.

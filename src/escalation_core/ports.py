@@ -64,7 +64,7 @@ class Incidents(Protocol):
         """
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
-        """Return open rows beyond the key ``after``, in an order of the store's own, each locked: waits, never skips."""
+        """Return open rows beyond the key ``after``, in the store's own order, each locked: waits, never skips."""
 
     async def earliest_due(self, canary_pct: int) -> datetime | None:
         """Return the least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
@@ -82,9 +82,9 @@ class Ledger(Protocol):
     async def highest_episode(self, incident_key: str) -> int:
         """Return the highest recorded episode of a key, 0 if there is none."""
 
-    async def escalations(self, *, after: int = 0, limit: int, incident_key: str | None = None) -> Sequence[
-        tuple[int, Escalation]
-    ]:
+    async def escalations(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
         """Return recorded escalations with ids above ``after``, in the order of their ids."""
 
 
@@ -130,9 +130,7 @@ class Journal(Protocol):
     async def note(self, entries: Sequence[AuditEntry]) -> None:
         """Keep entries. An ``exhausted`` mark is kept once per (incident_key, episode, level)."""
 
-    async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None
-    ) -> Sequence[AuditEntry]:
+    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
         """Return escalations, settled pages and notes since then, newest first."""
 
     async def beat(self, worker: str, now: datetime, version: str) -> None:
@@ -225,5 +223,3 @@ class Router(Protocol):
         Pure and quick: it is asked inside the transaction. An exception, or no target, makes the page dead at birth,
         which is counted and logged; the incident goes on climbing.
         """
-
-

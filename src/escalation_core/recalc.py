@@ -51,11 +51,7 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
     return await store.transact(work)
 
 
-def _after(
-    state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime
-) -> RecalcState:
+def _after(state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime) -> RecalcState:
     if visited == BATCH:
         return attrs.evolve(state, cursor=last, visited=state.visited + visited)
-    return RecalcState(
-        visited=state.visited + visited, finished_at=now, fingerprint=policy.fingerprint()
-    )
+    return RecalcState(visited=state.visited + visited, finished_at=now, fingerprint=policy.fingerprint())

@@ -12,6 +12,9 @@ from .model import Incident
 def check_target(value: object, field: str) -> str:
     """Return a target's name: text that is not blank, without control characters, of 1 to 200 characters."""
     name = check_text(value, field)
+    if "://" in name:
+        # Name and URL were swapped: the URL is a secret, so it is not quoted by whoever reports this.
+        raise InvalidValue(field, "has a URL where a name belongs", "map names to URLs, such as slack:ops")
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise InvalidValue(field, "is no target's name", "give 1 to 200 printable characters, such as slack:ops")
     return name

@@ -88,7 +88,7 @@ class Settings:
     ops_hmac_secret_previous: str | None = attrs.field(default=None, repr=False)
     ops_admin_role: str = "ops_admin"
     ops_read_role: str = "ops_read"
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     """Times of delivery; set in code alone."""
     warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
     """What is legal but probably not meant."""
@@ -261,7 +261,7 @@ def _check_targets(settings: Settings, problems: dict[str, Problem]) -> None:
         try:
             check_target(name, "target")
         except InvalidValue as fault:
-            problems["ESC_TARGETS"] = Problem(f"{name!r} {fault.fault}", fault.remedy)
+            problems["ESC_TARGETS"] = Problem(f"a name {fault.fault}", fault.remedy)
             continue
         if not isinstance(url, str) or not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
             remedy = "write https://..., or set ESC_ALLOW_HTTP=true for http"

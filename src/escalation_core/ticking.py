@@ -102,7 +102,9 @@ class Ticker:
         if top:
             await tx.journal.note(
                 [
-                    AuditEntry(at=now, action="exhausted", incident_key=i.incident_key, episode=i.episode, level=i.level)
+                    AuditEntry(
+                        at=now, action="exhausted", incident_key=i.incident_key, episode=i.episode, level=i.level
+                    )
                     for i in top
                 ]
             )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 import click
+
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
 
 from ..app import open_engine, settings_from

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
 from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
@@ -147,9 +148,7 @@ def print_command(context: Context, table: str | None, pairs: tuple[str, ...]) -
         from ..postgres import migrate as migrations
     except ImportError:
         raise MissingExtra("PostgreSQL", "postgres") from None
-    click.echo(
-        migrations.print_sql(schema=context.schema, table=table or "incidents", columns=_columns(pairs) or None)
-    )
+    click.echo(migrations.print_sql(schema=context.schema, table=table or "incidents", columns=_columns(pairs) or None))
 
 
 @click.group()

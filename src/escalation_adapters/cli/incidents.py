@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import click
+
 from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
 
 from ..timeline import text, track

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import click
+
 from escalation_core import AuditEntry, Engine, Health
 from escalation_core.dead import RetriedDead
 

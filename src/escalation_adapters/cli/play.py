@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
+
 from escalation_core import Engine, EscalationError, Settings, SettingsRouter, Store
 from escalation_core.testing import ManualClock, MemoryStore
 
@@ -45,7 +46,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
     tracks = asyncio.run(demo(tell))
     svg.write_text(draw(tracks, title="A night on call"), encoding="utf-8")
     if as_json:
-        print_json({"lines": [line for line in lines], "svg": str(svg)})
+        print_json({"lines": lines, "svg": str(svg)})
         return
     click.echo(f"\n{text(tracks)}\n\nThe same as a picture: {svg}")
 
@@ -105,13 +106,17 @@ async def _fresh_store(url: str, clock: ManualClock) -> AsyncIterator[Store]:
             yield scratch
     else:
         path = Path(url.removeprefix("sqlite:///"))
-        if url.startswith("sqlite:///") and path.exists() and path.stat().st_size:
+        if url.startswith("sqlite:///") and _holds_something(path):
             raise EscalationError(f"{path} is not empty; a replay wants a new file")
         store = await open_store(url, clock=clock)
         try:
             yield store
         finally:
             await store.aclose()
+
+
+def _holds_something(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 COMMANDS = (demo_command, replay_command)

@@ -1,6 +1,7 @@
 """The root of the commands."""
 
 import click
+
 from escalation_core import __version__
 
 from . import database, incidents, operate, play

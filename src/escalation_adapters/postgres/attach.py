@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import attrs
-from escalation_core import EscalationError, EscalationPolicy, InvalidValue
 from psycopg import AsyncConnection, sql
+
+from escalation_core import EscalationError, EscalationPolicy, InvalidValue
 
 from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, read_incident
 
@@ -66,19 +67,24 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> In
     columns = await _columns(connection, table)
     if columns is None:
         return None
-    faults = []
-    for name in ("incident_key", "first_seen"):
-        if table.columns[name] not in columns:
-            faults.append(f"it has no column {table.columns[name]!r}; say which it is: --column {name}=COLUMN")
+    faults = [
+        f"it has no column {table.columns[name]!r}; say which it is: --column {name}=COLUMN"
+        for name in ("incident_key", "first_seen")
+        if table.columns[name] not in columns
+    ]
     for name, kinds in _WANTED.items():
         column = columns.get(table.columns[name])
         if column is not None and column.kind not in kinds:
             faults.append(f"column {table.columns[name]!r} is {column.kind}; it must be {' or '.join(kinds)}")
         if column is not None and column.generated:
-            faults.append(f"column {table.columns[name]!r} is generated, and the engine writes it; drop it or rename it")
+            faults.append(
+                f"column {table.columns[name]!r} is generated, and the engine writes it; drop it or rename it"
+            )
     if not faults and not await _unique(connection, table):
         key = table.columns["incident_key"]
-        faults.append(f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart")
+        faults.append(
+            f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart"
+        )
     if faults:
         raise CannotAttach(table, faults)
     types = {name: columns[table.columns[name]].kind for name in table.types if table.columns[name] in columns}

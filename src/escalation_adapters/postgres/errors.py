@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""

@@ -5,9 +5,10 @@ from datetime import UTC
 from typing import Any
 
 import attrs
-from escalation_core.testing.host import Row
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import Json
+
+from escalation_core.testing.host import Row
 
 from .table import COLUMNS, INSTANTS, IncidentsTable
 

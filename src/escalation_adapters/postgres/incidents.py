@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 import attrs
+from psycopg.types.json import Json
+
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import Claimed
-from psycopg.types.json import Json
 
 from .session import Session, aware
 from .table import COLUMNS, read_claimed, read_incident

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import attrs
+
 from escalation_core import AuditEntry
 from escalation_core.health import Beat, RecalcState, Stats
 
@@ -69,7 +70,7 @@ class Journal:
             marked=marked,
             canary_held=held,
             exhausted=exhausted,
-            backlog={target: count for target, count in await self.session.rows("backlog")},
+            backlog=dict(await self.session.rows("backlog")),
             oldest_page=aware(oldest_page),
             dead=dead,
             unreadable=unreadable,

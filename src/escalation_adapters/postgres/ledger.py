@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 
 import attrs
+
 from escalation_core import Escalation
 from escalation_core.model import Recorded
 

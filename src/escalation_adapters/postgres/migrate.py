@@ -14,9 +14,10 @@ from typing import Any
 
 import attrs
 import psycopg
-from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused, StoreUnavailable
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import Json
+
+from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused, StoreUnavailable
 
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
 from .errors import MIGRATE, translated

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
+
 from escalation_core import InvalidValue
 from escalation_core.delivery import NewPage, PageRecord, PageState
 from escalation_core.ports import ClaimedPage

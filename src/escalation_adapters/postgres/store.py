@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import psycopg
-from escalation_core import StoreUnavailable
-from escalation_core.ports import Transaction
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
+
+from escalation_core import StoreUnavailable
+from escalation_core.ports import Transaction
 
 from . import migrate
 from .errors import AGAIN, translated
@@ -38,7 +39,10 @@ class PostgresStore:
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool[AsyncConnection[Any]], table: IncidentsTable, clock: Callable[[], datetime] | None
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[Any]],
+        table: IncidentsTable,
+        clock: Callable[[], datetime] | None,
     ) -> None:
         self._pool = pool
         self._statements = statements(table)

@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+from psycopg import sql
+
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import Claimed
-from psycopg import sql
 
 COLUMNS = {
     "incident_key": "incident_key",
@@ -43,13 +44,13 @@ class IncidentsTable:
     schema: str
     name: str = "incidents"
     columns: Mapping[str, str] = attrs.field(factory=lambda: dict(COLUMNS))
-    types: Mapping[str, str] = attrs.field(factory=lambda: {"incident_key": "text", "severity": "text", "labels": "jsonb"})
+    types: Mapping[str, str] = attrs.field(
+        factory=lambda: {"incident_key": "text", "severity": "text", "labels": "jsonb"}
+    )
 
     def sql_names(self) -> dict[str, sql.Composable]:
         """Return what the placeholders of statements stand for."""
-        names: dict[str, sql.Composable] = {
-            name: sql.Identifier(column) for name, column in self.columns.items()
-        }
+        names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in self.columns.items()}
         names["schema"] = sql.Identifier(self.schema)
         names["incidents"] = sql.Identifier(self.schema, self.name)
         names["key_type"] = sql.SQL(self.types["incident_key"])
@@ -108,9 +109,7 @@ def read_claimed(row: Sequence[Any]) -> Claimed:
     try:
         return Claimed(incident_key=key, incident=read_incident(row), due_at=due_at, was_unreadable=was_unreadable)
     except InvalidValue as fault:
-        return Claimed(
-            incident_key=key, incident=None, due_at=due_at, fault=str(fault), was_unreadable=was_unreadable
-        )
+        return Claimed(incident_key=key, incident=None, due_at=due_at, fault=str(fault), was_unreadable=was_unreadable)
 
 
 _KEY = list(COLUMNS).index("incident_key")

@@ -57,7 +57,7 @@ class HostTable(Protocol):
 
 
 def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> Row:
-    """Return the row that a host's INSERT leaves; ``highest_episode`` is the highest that the ledger knows of the key."""
+    """Return the row that a host's INSERT leaves; ``highest_episode`` is what the ledger knows of the key."""
     row: Row = {"incident_key": incident_key, "first_seen": now, **BLANK, **columns}
     if row["next_due_at"] is None:
         row["episode"] = highest_episode + 1

@@ -1,0 +1,103 @@
+"""Between Python's values and SQLite's: instants and spans as whole microseconds, labels as JSON."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from escalation_core import Incident, InvalidValue, canary_bucket
+from escalation_core.model import Claimed
+
+Row = tuple[Any, ...]
+
+COLUMNS = (
+    "incident_key",
+    "severity",
+    "first_seen",
+    "level",
+    "episode",
+    "last_escalated_at",
+    "acknowledged_at",
+    "acknowledged_by",
+    "resolved_at",
+    "snoozed_until",
+    "next_due_at",
+    "summary",
+    "labels",
+)
+INSTANTS = ("first_seen", "last_escalated_at", "acknowledged_at", "resolved_at", "snoozed_until", "next_due_at")
+SELECTED = ", ".join(f"i.{'escalation_level' if name == 'level' else name}" for name in COLUMNS)
+"""An incident's columns, in the order in which they are read here."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DUE_AT = COLUMNS.index("next_due_at")
+
+
+def micros(instant: datetime) -> int:
+    """Return an instant as SQLite has it."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def optional_micros(instant: datetime | None) -> int | None:
+    """Return an instant as SQLite has it, or None."""
+    return None if instant is None else micros(instant)
+
+
+def instant(value: int) -> datetime:
+    """Return an instant as Python has it."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def optional_instant(value: int | None) -> datetime | None:
+    """Return an instant as Python has it, or None."""
+    return None if value is None else instant(value)
+
+
+def span_micros(span: timedelta) -> int:
+    """Return a span as SQLite has it."""
+    return span // _MICROSECOND
+
+
+def row_of(values: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a row, with its canary bucket last, from values by an incident's field names."""
+    cells = [optional_micros(values[name]) if name in INSTANTS else values[name] for name in COLUMNS]
+    cells[-1] = json.dumps(dict(values["labels"]), ensure_ascii=False)
+    return (*cells, canary_bucket(values["incident_key"]))
+
+
+def values_of(row: Sequence[Any]) -> dict[str, Any]:
+    """Return a row's values by an incident's field names, as they stand."""
+    values = dict(zip(COLUMNS, row, strict=False))
+    for name in INSTANTS:
+        values[name] = _read_instant(values[name], name)
+    values["labels"] = json.loads(values["labels"] or "{}")
+    return values
+
+
+def _read_instant(value: int | None, field: str) -> datetime | None:
+    try:
+        return optional_instant(value)
+    except OverflowError:
+        raise InvalidValue(field, "lies outside the years 1 to 9999", "write an instant within them") from None
+
+
+def read_incident(row: Sequence[Any]) -> Incident:
+    """Return the incident of a selected row; raise InvalidValue if it is none."""
+    return Incident(**values_of(row))
+
+
+def read_claimed(row: Sequence[Any]) -> Claimed:
+    """Return what was found in a row, selected with whether it was unreadable before."""
+    was_unreadable = bool(row[len(COLUMNS)])
+    try:
+        incident, fault = read_incident(row), None
+    except InvalidValue as error:
+        incident, fault = None, str(error)
+    return Claimed(
+        incident_key=row[0],
+        incident=incident,
+        due_at=optional_instant(row[_DUE_AT]),
+        fault=fault,
+        was_unreadable=was_unreadable,
+    )

@@ -1,0 +1,56 @@
+"""The side door of SQLite: what a host's own SQL and a trigger would do, played in Python. For tests."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from escalation_core.testing.host import Row, host_insert, host_update
+
+from .codec import SELECTED, row_of, values_of
+from .incidents import WRITE
+
+if TYPE_CHECKING:
+    from .store import SQLiteStore
+
+
+@attrs.frozen
+class SQLiteHost:
+    """Writes to the incidents table as a host does: the ``HostTable`` of the conformance checks."""
+
+    store: "SQLiteStore"
+
+    async def insert(self, incident_key: str, **columns: Any) -> None:
+        """Insert a row."""
+
+        async def work(tx: Any) -> None:
+            highest = await tx.ledger.highest_episode(incident_key)
+            row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
+            await tx.incidents.session.run(WRITE, row_of(row))
+
+        await self.store.transact(work)
+
+    async def update(self, incident_key: str, **columns: Any) -> None:
+        """Update columns of a row."""
+
+        async def work(tx: Any) -> None:
+            before = (await self._rows(tx))[incident_key]
+            await tx.incidents.session.run(WRITE, row_of(host_update(before, columns, now=self.store.clock())))
+
+        await self.store.transact(work)
+
+    async def delete(self, incident_key: str) -> None:
+        """Delete a row."""
+
+        async def work(tx: Any) -> None:
+            await tx.incidents.session.run("DELETE FROM incidents WHERE incident_key = ?", (incident_key,))
+
+        await self.store.transact(work)
+
+    async def rows(self) -> Mapping[str, Row]:
+        """Return every row as it stands."""
+        return await self.store.read(self._rows)
+
+    async def _rows(self, tx: Any) -> dict[str, Row]:
+        rows = await tx.incidents.session.rows(f"SELECT {SELECTED} FROM incidents i")
+        return {row[0]: values_of(row) for row in rows}

@@ -1,0 +1,154 @@
+"""The Journal port."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from escalation_core import AuditEntry
+from escalation_core.health import Beat, RecalcState, Stats
+
+from .codec import instant, micros, optional_instant, optional_micros
+from .session import Session
+
+_DAY = timedelta(days=1)
+_AUDIT = """
+SELECT at, action, incident_key, episode, level, actor, reason, target FROM (
+    SELECT * FROM (
+        SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
+            NULL AS target, 1 AS kind, id
+        FROM escalation_events WHERE created_at >= ?1 AND (?2 IS NULL OR incident_key = ?2)
+        ORDER BY created_at DESC, id LIMIT ?3)
+    UNION ALL SELECT * FROM (
+        SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
+        FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= ?1
+            AND (?2 IS NULL OR incident_key = ?2)
+        ORDER BY due_at DESC, id LIMIT ?3)
+    UNION ALL SELECT * FROM (
+        SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
+        FROM escalation_audit WHERE at >= ?1 AND (?2 IS NULL OR incident_key = ?2)
+        ORDER BY at DESC, id LIMIT ?3)
+) ORDER BY at DESC, kind, id LIMIT ?3
+"""
+_STATS = """
+SELECT
+    count(*) FILTER (WHERE inside AND NOT put_back), min(due) FILTER (WHERE inside AND NOT put_back),
+    count(*) FILTER (WHERE NOT inside),
+    (SELECT count(*) FROM incidents WHERE next_due_at = 0),
+    (SELECT count(*) FROM incidents
+        WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= ?3),
+    (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
+    (SELECT count(*) FROM escalation_pages WHERE state = 'dead'),
+    (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)),
+    (SELECT user_version FROM pragma_user_version)
+FROM (
+    SELECT i.next_due_at AS due, ?2 >= 100 OR i.canary_bucket < ?2 AS inside, u.incident_key IS NOT NULL AS put_back
+    FROM incidents i LEFT JOIN escalation_unreadable u ON u.incident_key = i.incident_key
+    WHERE i.next_due_at > 0 AND i.next_due_at <= ?1
+)
+"""
+
+
+@attrs.frozen
+class Journal:
+    """What people and engines did, in one transaction."""
+
+    session: Session
+
+    async def note(self, entries: Sequence[AuditEntry]) -> None:
+        """Insert entries; an exhausted mark that is there already passes by."""
+        await self.session.run_many(
+            "INSERT INTO escalation_audit (at, action, incident_key, episode, level, actor, reason, target)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING",
+            [
+                (micros(e.at), e.action, e.incident_key, e.episode, e.level, e.actor, e.reason, e.target)
+                for e in entries
+            ],
+        )
+
+    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
+        """Return the three sources merged, each read newest first from its index."""
+        rows = await self.session.rows(_AUDIT, (micros(since), incident_key, limit))
+        return [
+            AuditEntry(
+                at=instant(at),
+                action=action,
+                incident_key=key,
+                episode=episode,
+                level=level,
+                actor=actor,
+                reason=reason,
+                target=target,
+            )
+            for at, action, key, episode, level, actor, reason, target in rows
+        ]
+
+    async def beat(self, worker: str, now: datetime, version: str) -> None:
+        """Write this worker's row, and forget those silent for a day."""
+        await self.session.run("DELETE FROM escalation_workers WHERE ticked_at < ?", (micros(now - _DAY),))
+        await self.session.run("REPLACE INTO escalation_workers VALUES (?, ?, ?)", (worker, micros(now), version))
+
+    async def last_beat(self) -> Beat:
+        """Return the heartbeat of all workers together."""
+        row = await self.session.row(
+            "SELECT (SELECT value FROM escalation_meta WHERE name = 'made_at'), max(ticked_at), count(*)"
+            " FROM escalation_workers"
+        )
+        assert row is not None  # noqa: S101 - an aggregate has one row
+        return Beat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])
+
+    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
+        """Count."""
+        row = await self.session.row(_STATS, (micros(now), canary_pct, max_level))
+        assert row is not None  # noqa: S101 - an aggregate has one row
+        overdue, oldest, held, marked, exhausted, oldest_page, dead, unreadable, version = row
+        backlog = await self.session.rows(
+            "SELECT target, count(*) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')"
+            " GROUP BY target ORDER BY target"
+        )
+        examples = await self.session.rows(
+            "SELECT incident_key, fault FROM escalation_unreadable JOIN incidents USING (incident_key)"
+            " ORDER BY seen_at, incident_key LIMIT 20"
+        )
+        return Stats(
+            overdue=overdue,
+            oldest_due=optional_instant(oldest),
+            marked=marked,
+            canary_held=held,
+            exhausted=exhausted,
+            backlog=dict(backlog),
+            oldest_page=optional_instant(oldest_page),
+            dead=dead,
+            unreadable=unreadable,
+            unreadable_examples=[(key, fault) for key, fault in examples],
+            schema_version=str(version),
+        )
+
+    async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
+        """Return how far the recalculation is."""
+        row = await self.session.row(
+            "SELECT requested_at, cursor, visited, finished_at, fingerprint FROM escalation_recalc"
+        )
+        assert row is not None  # noqa: S101 - the schema inserts this one row
+        requested_at, cursor, visited, finished_at, fingerprint = row
+        return RecalcState(
+            requested_at=optional_instant(requested_at),
+            cursor=cursor,
+            visited=visited,
+            finished_at=optional_instant(finished_at),
+            fingerprint=fingerprint,
+        )
+
+    async def save_recalc(self, state: RecalcState) -> None:
+        """Write how far the recalculation is."""
+        await self.session.run(
+            "UPDATE escalation_recalc SET requested_at = ?, cursor = ?, visited = ?, finished_at = ?, fingerprint = ?",
+            (
+                optional_micros(state.requested_at),
+                state.cursor,
+                state.visited,
+                optional_micros(state.finished_at),
+                state.fingerprint,
+            ),
+        )

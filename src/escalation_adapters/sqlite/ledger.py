@@ -1,0 +1,71 @@
+"""The Ledger port."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from escalation_core import Escalation
+from escalation_core.model import Recorded
+
+from .codec import instant, micros
+from .session import Session
+
+
+@attrs.frozen
+class Ledger:
+    """The escalations, in one transaction."""
+
+    session: Session
+
+    async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
+        """Insert what is not there yet; a unique key that is taken makes a row pass by."""
+        values = [(e.incident_key, e.level, e.unique_hash, micros(e.created_at), e.episode) for e in escalations]
+
+        def write(connection: sqlite3.Connection) -> list[bool]:
+            statement = (
+                "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+            )
+            return [connection.execute(statement, row).rowcount == 1 for row in values]
+
+        return await self.session.hop(write)
+
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+        """Return the highest recorded level of each episode."""
+        statement = (
+            "SELECT level, created_at FROM escalation_events WHERE incident_key = ? AND episode = ?"
+            " ORDER BY level DESC LIMIT 1"
+        )
+
+        def found(connection: sqlite3.Connection) -> dict[tuple[str, int], Recorded]:
+            rows = {episode: connection.execute(statement, episode).fetchone() for episode in episodes}
+            return {episode: Recorded(row[0], instant(row[1])) for episode, row in rows.items() if row is not None}
+
+        return await self.session.hop(found)
+
+    async def highest_episode(self, incident_key: str) -> int:
+        """Return the highest recorded episode."""
+        row = await self.session.row(
+            "SELECT coalesce(max(episode), 0) FROM escalation_events WHERE incident_key = ?", (incident_key,)
+        )
+        return int(row[0]) if row else 0
+
+    async def escalations(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
+        """Return escalations by id."""
+        rows = await self.session.rows(
+            "SELECT id, incident_key, episode, level, created_at, unique_hash FROM escalation_events"
+            f" WHERE {'incident_key = ?' if incident_key is not None else '? IS NULL'} AND id > ? ORDER BY id LIMIT ?",
+            (incident_key, after, limit),
+        )
+        return [
+            (
+                number,
+                Escalation(
+                    incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash
+                ),
+            )
+            for number, key, episode, level, at, unique_hash in rows
+        ]

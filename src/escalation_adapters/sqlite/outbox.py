@@ -1,0 +1,174 @@
+"""The Outbox port."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from escalation_core import InvalidValue
+from escalation_core.delivery import NewPage, PageRecord, PageState
+from escalation_core.ports import ClaimedPage
+
+from .codec import SELECTED, Row, instant, micros, optional_instant, read_incident, span_micros
+from .session import Session
+
+_PAGE = (
+    "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at, p.due_at, p.fence,"
+    " p.attempts, p.tried_for, p.reason"
+)
+_PAGE_COLUMNS = 13
+_UNSETTLED = "p.state IN ('pending', 'leased', 'cancelling')"
+_WITH_INCIDENT = (
+    f"SELECT {_PAGE}, i.incident_key IS NOT NULL, {SELECTED} FROM escalation_pages p"
+    " LEFT JOIN incidents i ON i.incident_key = p.incident_key"
+)
+
+
+@attrs.frozen
+class Outbox:
+    """The pages, in one transaction."""
+
+    session: Session
+
+    async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
+        """Insert pages that are not there yet."""
+        at = micros(now)
+        await self.session.run_many(
+            "INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at,"
+            " reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (incident_key, episode, level, target) DO NOTHING",
+            [
+                (
+                    page.incident_key,
+                    page.episode,
+                    page.level,
+                    page.target,
+                    page.dedup_key,
+                    "pending" if page.born_dead is None else "dead",
+                    at,
+                    at,
+                    page.born_dead,
+                )
+                for page in pages
+            ],
+        )
+
+    async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
+        """Cancel pending pages, and let leased ones finish."""
+        return await self.session.run(
+            "UPDATE escalation_pages SET due_at = CASE state WHEN 'pending' THEN ? ELSE due_at END,"
+            " state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END, reason = ?"
+            " WHERE incident_key = ? AND state IN ('pending', 'leased')",
+            (micros(now), reason, incident_key),
+        )
+
+    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+        """Return due pages, each target's own share."""
+        statement = (
+            f"{_WITH_INCIDENT} WHERE {_UNSETTLED} AND p.target = ? AND p.due_at <= ?"
+            " AND NOT EXISTS (SELECT 1 FROM escalation_targets t WHERE t.target = p.target AND t.held_until > ?)"
+            " ORDER BY p.due_at, p.id LIMIT ?"
+        )
+
+        def found(connection: sqlite3.Connection) -> list[Row]:
+            shares = (
+                connection.execute(statement, (target, micros(until), micros(now), count)).fetchall()
+                for target, count in room.items()
+            )
+            return [row for share in shares for row in share]
+
+        claimed = [_claimed(row) for row in await self.session.hop(found)]
+        return sorted(claimed, key=lambda found: (found.page.due_at, found.page.id))
+
+    async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
+        """Return pages by id."""
+
+        def found(connection: sqlite3.Connection) -> list[Row]:
+            rows = (connection.execute(f"{_WITH_INCIDENT} WHERE p.id = ?", (number,)).fetchone() for number in ids)
+            return [row for row in rows if row is not None]
+
+        return [_claimed(row) for row in await self.session.hop(found)]
+
+    async def write(self, pages: Sequence[PageRecord]) -> None:
+        """Write what becomes of pages."""
+        await self.session.run_many(
+            "UPDATE escalation_pages SET state = ?, due_at = ?, fence = ?, attempts = ?, tried_for = ?, reason = ?"
+            " WHERE id = ?",
+            [
+                (
+                    page.state.value,
+                    micros(page.due_at),
+                    page.fence,
+                    page.attempts,
+                    span_micros(page.tried_for),
+                    page.reason,
+                    page.id,
+                )
+                for page in pages
+            ],
+        )
+
+    async def hold(self, target: str, until: datetime) -> None:
+        """Hold a target for every worker."""
+        await self.session.run(
+            "INSERT INTO escalation_targets (target, held_until) VALUES (?, ?)"
+            " ON CONFLICT (target) DO UPDATE SET held_until = max(held_until, excluded.held_until)",
+            (target, micros(until)),
+        )
+
+    async def earliest(self, targets: Sequence[str]) -> datetime | None:
+        """Return when the next page may be claimed."""
+        statement = (
+            "SELECT max(min(p.due_at), coalesce((SELECT held_until FROM escalation_targets WHERE target = ?1),"
+            f" min(p.due_at))) FROM escalation_pages p WHERE p.target = ?1 AND {_UNSETTLED}"
+        )
+
+        def found(connection: sqlite3.Connection) -> int | None:
+            each = (connection.execute(statement, (target,)).fetchone()[0] for target in targets)
+            return min((value for value in each if value is not None), default=None)
+
+        return optional_instant(await self.session.hop(found))
+
+    async def pages(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+    ) -> Sequence[PageRecord]:
+        """Return pages by id."""
+        where, values = ["p.id > ?"], [after]
+        given: list[str] = []
+        if incident_key is not None:
+            where.append("p.incident_key = ?")
+            given.append(incident_key)
+        if state is not None:
+            # The state as a constant, which lets the planner use the index of dead pages.
+            where.append(f"p.state = '{state.value}'")
+        statement = f"SELECT {_PAGE} FROM escalation_pages p WHERE {' AND '.join(where)} ORDER BY p.id LIMIT ?"
+        return [_page(row) for row in await self.session.rows(statement, (*values, *given, limit))]
+
+
+def _page(row: Row) -> PageRecord:
+    number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
+    return PageRecord(
+        id=number,
+        incident_key=key,
+        episode=episode,
+        level=level,
+        target=target,
+        dedup_key=dedup_key,
+        state=PageState(state),
+        created_at=instant(created_at),
+        due_at=instant(due_at),
+        fence=fence,
+        attempts=attempts,
+        tried_for=timedelta(microseconds=tried),
+        reason=reason,
+    )
+
+
+def _claimed(row: Row) -> ClaimedPage:
+    page, standing, incident = _page(row[:_PAGE_COLUMNS]), row[_PAGE_COLUMNS], row[_PAGE_COLUMNS + 1 :]
+    if not standing:
+        return ClaimedPage(page=page, incident=None)
+    try:
+        return ClaimedPage(page=page, incident=read_incident(incident))
+    except InvalidValue as fault:
+        return ClaimedPage(page=page, incident=None, fault=str(fault))

@@ -1,0 +1,66 @@
+"""One connection in one thread: SQLite blocks, and the event loop must not."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import attrs
+
+from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
+
+from .codec import Row
+
+Result = TypeVar("Result")
+_TEMPORARY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+@attrs.frozen
+class Session:
+    """Runs statements on the connection, in its thread; what is given to ``hop`` runs there as one."""
+
+    connection: sqlite3.Connection
+    thread: ThreadPoolExecutor
+
+    async def hop(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` in the thread."""
+
+        def there() -> Result:
+            with translated():
+                return work(self.connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self.thread, there)
+
+    async def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement and return its rows."""
+        return await self.hop(lambda connection: connection.execute(statement, values).fetchall())
+
+    async def row(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
+        """Run a statement and return its first row."""
+        rows = await self.rows(statement, values)
+        return rows[0] if rows else None
+
+    async def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement and return how many rows it touched."""
+        return await self.hop(lambda connection: connection.execute(statement, values).rowcount)
+
+    async def run_many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row of values."""
+        await self.hop(lambda connection: connection.executemany(statement, values))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into the store's own: temporary or permanent."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        if primary in _TEMPORARY:
+            raise StoreUnavailable(f"SQLite is not available: {error}") from None
+        if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise StoreNotReady(f"the file is no SQLite database, or damaged ({error}); name another file") from None
+        raise StoreRefused(f"SQLite refuses: {error}") from None

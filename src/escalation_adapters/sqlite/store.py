@@ -1,0 +1,185 @@
+"""SQLiteStore: the embedded default. One file, durable to the last commit, shared by as many processes as like."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TypeVar
+
+from escalation_core import StoreNotReady
+from escalation_core.ports import Transaction
+
+from .codec import micros
+from .host import SQLiteHost
+from .incidents import Incidents
+from .journal import Journal
+from .ledger import Ledger
+from .outbox import Outbox
+from .session import Session, translated
+
+Result = TypeVar("Result")
+
+APPLICATION_ID = 0x45534341
+"""Says in a file's header that it is one of ours ("ESCA")."""
+VERSION = 1
+PATIENCE = 5.0
+"""Seconds to wait for another process's transaction before the file counts as unavailable."""
+
+
+def system_clock() -> datetime:
+    """Return the system's idea of now."""
+    return datetime.now(UTC)
+
+
+class SQLiteStore:
+    """A store in an SQLite file, in WAL mode with every commit synced (synchronous=FULL).
+
+    The file is made when it is first used. ``clock`` defaults to the system's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None) -> None:
+        self.path = os.fspath(path)
+        self.clock = clock or system_clock
+        self._turn = asyncio.Lock()
+        self._session: Session | None = None
+        self.host = SQLiteHost(self)
+
+    @classmethod
+    async def connect(
+        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None
+    ) -> "SQLiteStore":
+        """Open a file, or make it.
+
+        Raises:
+            StoreNotReady: the file is no database of ours, or of a newer version.
+            StoreUnavailable: others keep it locked, or the disk fails.
+            StoreRefused: it cannot be opened.
+        """
+        store = cls(path, clock=clock)
+        await store.check()
+        return store
+
+    async def check(self) -> None:
+        """Open the file if it is not open yet."""
+        async with self._turn:
+            await self._open()
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work`` while nobody else writes the file."""
+        async with self._turn:
+            session = await self._open()
+            await self._begin(session, "BEGIN IMMEDIATE")
+            try:
+                result = await work(_Transaction(session, self.clock))
+                await session.run("COMMIT")
+            except BaseException:
+                await self._roll_back(session)
+                raise
+            return result
+
+    async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work`` on one snapshot of the file, which it cannot write."""
+        async with self._turn:
+            session = await self._open()
+            await self._begin(session, "PRAGMA query_only = ON", "BEGIN")
+            try:
+                return await work(_Transaction(session, self.clock))
+            finally:
+                await self._roll_back(session)
+
+    async def aclose(self) -> None:
+        """Close the file. A second call does nothing."""
+        async with self._turn:
+            session, self._session = self._session, None
+            if session is not None:
+                await session.hop(lambda connection: connection.close())
+                session.thread.shutdown()
+
+    async def _open(self) -> Session:
+        if self._session is None:
+            thread = ThreadPoolExecutor(1, thread_name_prefix="escalation-sqlite")
+            try:
+                connection = await asyncio.get_running_loop().run_in_executor(thread, self._connect)
+            except BaseException:
+                thread.shutdown(wait=False)
+                raise
+            self._session = Session(connection, thread)
+        return self._session
+
+    def _connect(self) -> sqlite3.Connection:
+        with translated():
+            connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                _prepare(connection, self.path, self.clock)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    async def _begin(self, session: Session, *statements: str) -> None:
+        try:
+            for statement in statements:
+                await session.run(statement)
+        except BaseException:
+            await self._roll_back(session)
+            raise
+
+    async def _roll_back(self, session: Session) -> None:
+        """Leave no transaction behind, even if this task is cancelled meanwhile: the thread does it in its turn."""
+
+        def back(connection: sqlite3.Connection) -> None:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute("PRAGMA query_only = OFF")
+
+        await asyncio.shield(session.hop(back))
+
+
+def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], datetime]) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if not tables and not application:
+            _make(connection, clock())
+        elif application != APPLICATION_ID:
+            raise StoreNotReady(f"{path} is another program's database; name another file")
+        elif version != VERSION:
+            raise StoreNotReady(
+                f"{path} is at version {version} and this library knows {VERSION}; update escalation-core"
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _make(connection: sqlite3.Connection, now: datetime) -> None:
+    schema = (files(__package__) / "schema.sql").read_text(encoding="utf-8")
+    for statement in schema.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("INSERT INTO escalation_meta VALUES ('made_at', ?)", (micros(now),))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+class _Transaction:
+    """One transaction: the four ports on one connection."""
+
+    def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self.incidents = Incidents(session)
+        self.ledger = Ledger(session)
+        self.outbox = Outbox(session)
+        self.journal = Journal(session)
+
+    async def now(self) -> datetime:
+        """Return the instant by the store's clock."""
+        return self._clock()
