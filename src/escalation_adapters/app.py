@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from escalation_core import Engine, EscalationError, Notifier, Settings, SettingsRouter, Store
-from escalation_core.settings import LOG_TARGET
+from escalation_core.limits import LOG_TARGET
 
 from .files import read_secret
 from .log_notifier import LogNotifier

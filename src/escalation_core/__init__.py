@@ -4,7 +4,7 @@ This package decides and does no I/O: what touches a database, a network or a cl
 """
 
 from .delivery import Delivered, Outcome, Page, Rejected, Retry, RetryPolicy
-from .engine import Engine, IncidentHistory
+from .engine import Engine
 from .errors import (
     EscalationError,
     InvalidValue,
@@ -26,6 +26,7 @@ from .report import DeliveryReport, TickReport
 from .routes import Route, SettingsRouter
 from .settings import Settings
 from .version import VERSION as __version__
+from .views import IncidentHistory
 
 __all__ = [
     "AuditEntry",

@@ -1,36 +1,33 @@
 """The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Self, TypeVar
+from typing import Self
 from uuid import uuid4
 
 import attrs
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from . import health as _health
 from . import recalc as _recalc
-from . import rhythm, transitions
-from .checks import check_count, check_instant, check_key, check_labels, check_optional_text, check_text
+from . import rhythm
+from .checks import check_count, check_optional_text, check_text
 from .courier import Courier
 from .dead import RetriedDead, retry_dead
-from .delivery import PageRecord, PageState
 from .errors import InvalidValue
 from .flight import SingleFlight, clock, monotonic
 from .gate import gate
-from .model import AuditEntry, Escalation, Incident
+from .health import Health, diagnose
 from .ports import Notifier, Router, Store, Transaction
 from .report import DeliveryReport, TickReport
 from .routes import SettingsRouter
 from .settings import Settings
 from .telemetry import Telemetry
 from .ticking import Ticker
-from .transitions import Change, Verb, admit
 from .version import VERSION
+from .views import Views
 
-Result = TypeVar("Result")
 log = logging.getLogger("escalation_core")
 
 BATCH_SIZE = 1000
@@ -39,18 +36,7 @@ RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
 
 
-@attrs.frozen(kw_only=True)
-class IncidentHistory:
-    """Everything the store knows of one incident."""
-
-    incident: Incident | None
-    """None if the host deleted the row, or there never was one."""
-    escalations: Sequence[Escalation]
-    pages: Sequence[PageRecord]
-    audit: Sequence[AuditEntry]
-
-
-class Engine:
+class Engine(Views):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
@@ -72,8 +58,7 @@ class Engine:
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
     ) -> None:
-        self.store = store
-        self.settings = settings or Settings()
+        super().__init__(store, settings or Settings())
         self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
         self._notifiers = tuple(notifiers)
         by_target: dict[str, Notifier] = {}
@@ -96,7 +81,6 @@ class Engine:
         self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._ready = False
         self._last_beat: datetime | None = None
         self._ticked: tuple[Callable[[], float], float] | None = None
         self._backlog: Mapping[str, int] = {}
@@ -120,135 +104,6 @@ class Engine:
             for notifier in self._notifiers:
                 await notifier.aclose()
             await self.store.aclose()
-
-    # --- verbs: what may happen to an incident, and in which state, is the table in transitions.py
-
-    async def open(
-        self,
-        incident_key: str,
-        *,
-        severity: str | None = None,
-        summary: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        first_seen: datetime | None = None,
-        by: str | None = None,
-    ) -> Incident:
-        """Open an incident, or bring severity, summary and labels of a live one up to date; None leaves them alone.
-
-        A resolved key begins a new episode. A new incident's severity is ``warning`` unless one is given;
-        ``first_seen`` (aware) lies at most one year back and 24 hours ahead, and defaults to now.
-
-        Raises:
-            InvalidValue: a value is not legal; nothing was written.
-        """
-        check_key(incident_key)
-        check_optional_text(severity, "severity")
-        check_optional_text(summary, "summary")
-        labels = None if labels is None else check_labels(labels)
-        first_seen = None if first_seen is None else check_instant(first_seen, "first_seen")
-
-        async def work(tx: Transaction) -> Incident:
-            now = await tx.now()
-
-            async def change(standing: Incident | None) -> Change:
-                live = standing is not None and standing.resolved_at is None
-                return transitions.open_incident(
-                    standing,
-                    incident_key,
-                    severity=severity,
-                    summary=summary,
-                    labels=labels,
-                    first_seen=first_seen,
-                    highest_episode=0 if live else await tx.ledger.highest_episode(incident_key),
-                    policy=self.settings.policy,
-                    now=now,
-                )
-
-            standing = await tx.incidents.load(incident_key)
-            if standing is None:
-                opened = await change(None)
-                if await tx.incidents.insert(opened.incident):
-                    await tx.journal.note([_note(Verb.OPEN, opened.incident, now, by)])
-                    return opened.incident
-                # Somebody else opened it at this very moment: then it is theirs, brought up to date.
-                standing = await tx.incidents.load(incident_key)
-            return await _write(tx, Verb.OPEN, await change(standing), now, by)
-
-        return await self._run(work)
-
-    async def acknowledge(self, incident_key: str, *, by: str | None = None) -> Incident:
-        """Somebody has it: no more escalations, and pages not yet claimed for sending are cancelled.
-
-        Raises:
-            TransitionRefused: the key is unknown, or its incident is resolved.
-        """
-        return await self._change(
-            Verb.ACKNOWLEDGE, incident_key, by, lambda incident, now: transitions.acknowledge(incident, by, now=now)
-        )
-
-    async def unacknowledge(self, incident_key: str, *, by: str | None = None) -> Incident:
-        """Nobody has it after all: the episode goes on where it was. Cancelled pages stay cancelled.
-
-        Raises:
-            TransitionRefused: the key is unknown, or its incident is resolved.
-        """
-        return await self._change(
-            Verb.UNACKNOWLEDGE,
-            incident_key,
-            by,
-            lambda incident, now: transitions.unacknowledge(incident, policy=self.settings.policy, now=now),
-        )
-
-    async def resolve(self, incident_key: str, *, by: str | None = None) -> Incident:
-        """End it, and cancel its unsent pages.
-
-        Raises:
-            TransitionRefused: the key is unknown.
-        """
-        return await self._change(
-            Verb.RESOLVE, incident_key, by, lambda incident, now: transitions.resolve(incident, now=now)
-        )
-
-    async def change_severity(self, incident_key: str, severity: str, *, by: str | None = None) -> Incident:
-        """Give it another severity, and with it another window.
-
-        Raises:
-            TransitionRefused: the key is unknown, or its incident is resolved.
-        """
-        check_text(severity, "severity")
-        return await self._change(
-            Verb.CHANGE_SEVERITY,
-            incident_key,
-            by,
-            lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
-        )
-
-    async def snooze(self, incident_key: str, until: datetime | None, *, by: str | None = None) -> Incident:
-        """Let nothing escalate before ``until`` (aware); None ends the snooze. Recorded pages still go.
-
-        Raises:
-            TransitionRefused: the key is unknown, or its incident is acknowledged or resolved.
-        """
-        until = None if until is None else check_instant(until, "until")
-        return await self._change(
-            Verb.SNOOZE,
-            incident_key,
-            by,
-            lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
-        )
-
-    async def drain(self, incident_key: str, *, by: str | None = None) -> Incident:
-        """Take it down one level in a new episode, so that the level can be recorded and paged once more.
-
-        Raises:
-            TransitionRefused: the key is unknown, its incident is not open, or it is at level 0.
-        """
-        return await self._change(
-            Verb.DRAIN,
-            incident_key,
-            by,
-            lambda incident, now: transitions.drain(incident, policy=self.settings.policy, now=now),
-        )
 
     # --- the two loops' bodies
 
@@ -294,33 +149,6 @@ class Engine:
         await self.check()
         await _recalc.request(self.store, by)
 
-    # --- views
-
-    async def history(self, incident_key: str) -> IncidentHistory:
-        """Return everything the store knows of one incident."""
-        check_key(incident_key)
-
-        async def work(tx: Transaction) -> IncidentHistory:
-            escalations = await tx.ledger.escalations(limit=1000, incident_key=incident_key)
-            return IncidentHistory(
-                incident=await tx.incidents.load(incident_key, lock=False),
-                escalations=[escalation for _, escalation in escalations],
-                pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
-                audit=await tx.journal.audit(since=_health.BEGINNING, limit=1000, incident_key=incident_key),
-            )
-
-        return await self._read(work)
-
-    async def audit(self, since: datetime, *, limit: int = 1000) -> Sequence[AuditEntry]:
-        """Return what happened since then, newest first: escalations, pages that were settled, people's actions."""
-        since = check_instant(since, "since")
-        check_count(limit, "limit", 1)
-        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit))
-
-    async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
-        """Return pages that were given up, oldest first."""
-        return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
-
     async def retry_dead(self, ids: Sequence[int] | None = None, *, by: str | None = None) -> RetriedDead:
         """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew."""
         await self.check()
@@ -328,12 +156,12 @@ class Engine:
         self.courier.flights.ring()
         return retried
 
-    async def health(self) -> _health.Health:
+    async def health(self) -> Health:
         """Return one picture of the engine and its store, and whether the light is green."""
 
-        async def work(tx: Transaction) -> _health.Health:
+        async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            return _health.diagnose(
+            return diagnose(
                 settings=self.settings,
                 gate=gate(self.settings, now),
                 now=now,
@@ -392,37 +220,6 @@ class Engine:
 
     # --- inside
 
-    async def check(self) -> None:
-        """Check once that the store is ready for this version; every other call does it first.
-
-        Raises:
-            StoreNotReady: it is not; the message names the command that helps.
-        """
-        if not self._ready:
-            await self.store.check()
-            self._ready = True
-
-    async def _run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        await self.check()
-        return await self.store.transact(work)
-
-    async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        await self.check()
-        return await self.store.read(work)
-
-    async def _change(
-        self, verb: Verb, incident_key: str, by: str | None, decide: Callable[[Incident, datetime], Change]
-    ) -> Incident:
-        check_key(incident_key)
-        check_optional_text(by, "by")
-
-        async def work(tx: Transaction) -> Incident:
-            now = await tx.now()
-            incident = admit(verb, incident_key, await tx.incidents.load(incident_key))
-            return await _write(tx, verb, decide(incident, now), now, by)
-
-        return await self._run(work)
-
     async def _tick_and_deliver(self) -> TickReport:
         report = await self._tick()
         report.delivery = await self.deliver()
@@ -466,27 +263,6 @@ class Engine:
         await self.check()
         with self._telemetry.span("escalation.deliver"):
             return await self.courier.deliver(self.settings.tick_interval)
-
-
-async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, by: str | None) -> Incident:
-    """Write what a verb changed, cancel the pages it ends, and keep who did it; a no-op leaves no trace."""
-    if change.changed:
-        await tx.incidents.save(change.incident)
-        if change.cancel is not None:
-            await tx.outbox.cancel(change.incident.incident_key, change.cancel, now)
-        await tx.journal.note([_note(verb, change.incident, now, by)])
-    return change.incident
-
-
-def _note(verb: Verb, incident: Incident, now: datetime, by: str | None) -> AuditEntry:
-    return AuditEntry(
-        at=now,
-        action=verb.value,
-        incident_key=incident.incident_key,
-        episode=incident.episode,
-        level=incident.level,
-        actor=by,
-    )
 
 
 def _log_tick(report: TickReport) -> None:

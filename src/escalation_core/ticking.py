@@ -42,9 +42,11 @@ class Ticker:
     targets: frozenset[str]
     batch_size: int
     unconfigured: Counter[str] = attrs.field(factory=Counter)
+    _announced: bool = False
 
     async def tick(self, *, dry_run: bool) -> TickReport:
         """Run one tick and return what it did; in a dry run, what it would have done."""
+        self._announce()
         began = monotonic()
         report = TickReport(dry_run=dry_run)
         if dry_run:
@@ -194,6 +196,18 @@ class Ticker:
         for decision in batch.decisions:
             if isinstance(decision, Escalate) and not self.settings.policy.configured(decision.incident.severity):
                 self._met_unconfigured(report, str(decision.incident.severity))
+
+    def _announce(self) -> None:
+        """Warn once of settings that would make pages dead at birth; it is better known before the first one is."""
+        if self._announced:
+            return
+        self._announced = True
+        if not self.targets:
+            log.warning("this engine has no notifier: escalations are recorded, and their pages are dead")
+        named = dict.fromkeys(target for route in self.settings.routes for target in route.targets)
+        for target in named:
+            if self.targets and target not in self.targets:
+                log.warning("a route names the target %r, and no notifier serves it", target)
 
     def _met_unconfigured(self, report: TickReport, severity: str) -> None:
         if severity not in self.unconfigured:

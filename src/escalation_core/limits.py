@@ -1,0 +1,175 @@
+"""The limits of settings: what is in force is legal, however it was set."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from .checks import check_count
+from .errors import InvalidValue, Problem
+from .pause import PauseSchedule
+from .policy import MAX_LEVEL, MAX_WINDOW
+from .routes import Route, check_target
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+VARIABLES: Mapping[str, str] = {
+    "worker_enabled": "ESCALATION_WORKER_ENABLED",
+    "v1": "ESCALATION_V1",
+    "dry_run": "ESC_DRY_RUN",
+    "max_level": "MAX_ESC_LEVEL",
+    "critical_window": "ESC_CRIT_ACK_MIN",
+    "warning_window": "ESC_WARN_ACK_MIN",
+    "windows": "ESC_ACK_MIN",
+    "snooze": "ESC_SNOOZE_MIN",
+    "tick_interval": "ESC_TICK_MS",
+    "canary_pct": "ESC_CANARY_PCT",
+    "pause_cron": "ESC_PAUSE_CRON",
+    "pause_length": "ESC_PAUSE_MIN",
+    "tz": "ESC_TZ",
+    "database_url": "ESC_DATABASE_URL",
+    "targets": "ESC_TARGETS",
+    "routes": "ESC_ROUTES",
+    "default_target": "ESC_DEFAULT_TARGET",
+    "allow_http": "ESC_ALLOW_HTTP",
+    "ops_hmac_secret": "OPS_HMAC_SECRET",
+    "ops_hmac_secret_previous": "OPS_HMAC_SECRET_PREVIOUS",
+    "ops_admin_role": "OPS_ADMIN_ROLE",
+    "ops_read_role": "OPS_READ_ROLE",
+}
+"""The variable of each field: what a fault is reported under."""
+LOG_TARGET = "log"
+"""The target that every installation has: the process's own log."""
+_MINUTE = timedelta(minutes=1)
+_INSTANT = timedelta(microseconds=1)
+"""Code may set windows finer than the variables' whole minutes; only nothing at all is refused."""
+
+
+def check_types(settings: "Settings", problems: dict[str, Problem]) -> None:
+    """Find fields whose value is of a wrong type."""
+    for field, kind, wanted in (
+        *((name, bool, "True or False") for name in ("worker_enabled", "v1", "dry_run", "allow_http")),
+        *((name, timedelta, "a timedelta") for name in ("critical_window", "warning_window", "snooze")),
+        ("tick_interval", timedelta, "a timedelta"),
+        ("pause_length", timedelta | None, "a timedelta or None"),
+        ("windows", Mapping, "a mapping of severity to timedelta"),
+        ("targets", Mapping, "a mapping of name to URL"),
+        ("routes", Sequence, "a list of Route"),
+        ("tz", str, "an IANA name"),
+        *((name, str, "text") for name in ("ops_admin_role", "ops_read_role")),
+        *(
+            (name, str | None, "text or None")
+            for name in (
+                "pause_cron",
+                "database_url",
+                "default_target",
+                "ops_hmac_secret",
+                "ops_hmac_secret_previous",
+            )
+        ),
+    ):
+        value = getattr(settings, field)
+        if not isinstance(value, kind):
+            problems[VARIABLES[field]] = Problem(f"is {type(value).__name__}", f"give {wanted}")
+    for field, least, most in (("max_level", 1, MAX_LEVEL), ("canary_pct", 0, 100)):
+        try:
+            check_count(getattr(settings, field), field, least, most)
+        except InvalidValue as fault:
+            problems[VARIABLES[field]] = Problem(fault.fault, fault.remedy)
+
+
+def check_spans(settings: "Settings", problems: dict[str, Problem]) -> None:
+    """Find spans that are out of their limits, and severities that have two windows."""
+    second = timedelta(seconds=1)
+    for field, span, least, most, legal in (
+        ("critical_window", settings.critical_window, _INSTANT, MAX_WINDOW, "1 to 525600 minutes"),
+        ("warning_window", settings.warning_window, _INSTANT, MAX_WINDOW, "1 to 525600 minutes"),
+        ("snooze", settings.snooze, timedelta(), MAX_WINDOW, "0 to 525600 minutes"),
+        ("tick_interval", settings.tick_interval, second, 600 * second, "1000 to 600000 milliseconds"),
+    ):
+        if not least <= span <= most:
+            problems[VARIABLES[field]] = Problem(f"is {span}", f"give {legal}")
+    seen = {"critical": "ESC_CRIT_ACK_MIN", "warning": "ESC_WARN_ACK_MIN"}
+    for severity, span in settings.windows.items():
+        name = severity.strip().casefold() if isinstance(severity, str) else ""
+        if not name:
+            problems["ESC_ACK_MIN"] = Problem("names a severity that is empty or no text", "name it")
+        elif name in seen:
+            problems["ESC_ACK_MIN"] = Problem(f"sets {severity!r} a second time", f"set it once, in {seen[name]}")
+        elif not isinstance(span, timedelta) or not _INSTANT <= span <= MAX_WINDOW:
+            problems["ESC_ACK_MIN"] = Problem(f"{severity!r} is {span}", "give 1 to 525600 minutes")
+        seen[name] = "ESC_ACK_MIN"
+
+
+def check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
+    """Find targets without a legal URL, and routes to targets that nobody defined."""
+    schemes = ("https://", "http://") if settings.allow_http else ("https://",)
+    for name, url in settings.targets.items():
+        try:
+            check_target(name, "target")
+        except InvalidValue as fault:
+            problems["ESC_TARGETS"] = Problem(f"a name {fault.fault}", fault.remedy)
+            continue
+        if not isinstance(url, str) or not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
+            remedy = "write https://..., or set ESC_ALLOW_HTTP=true for http"
+            problems["ESC_TARGETS"] = Problem(f"the URL of {name!r} is not https", remedy)
+    if not all(isinstance(route, Route) for route in settings.routes):
+        problems["ESC_ROUTES"] = Problem("holds something that is no Route", "give Route(...) objects")
+    elif settings.targets:
+        named = dict.fromkeys(target for route in settings.routes for target in route.targets)
+        for target in named:
+            if target not in settings.targets and target != LOG_TARGET:
+                problems["ESC_ROUTES"] = Problem(f"names the target {target!r}", "define it in ESC_TARGETS")
+        default = settings.default_target
+        if default is not None and default not in settings.targets and default != LOG_TARGET:
+            problems["ESC_DEFAULT_TARGET"] = Problem(f"names the target {default!r}", "define it in ESC_TARGETS")
+
+
+def check_secrets(settings: "Settings", problems: dict[str, Problem]) -> None:
+    """Find secrets that are too weak, and roles that are empty."""
+    for field in ("ops_hmac_secret", "ops_hmac_secret_previous"):
+        fault = _secret_fault(getattr(settings, field))
+        if fault is not None:
+            remedy = "give whsec_ with base64 of 24 random bytes or more, or 32 plain bytes or more"
+            problems[VARIABLES[field]] = Problem(fault, remedy)
+    for field in ("ops_admin_role", "ops_read_role"):
+        if not getattr(settings, field).strip():
+            problems[VARIABLES[field]] = Problem("is empty", "name the role; an empty one admits nobody")
+
+
+def _secret_fault(secret: str | None) -> str | None:
+    if secret is None:
+        return None
+    if secret == "change_me":  # noqa: S105 - the seed's placeholder, which is refused here
+        return "is the placeholder"
+    if secret != secret.strip():
+        return "has surrounding blanks"
+    if not secret.startswith("whsec_"):
+        return "is shorter than 32 bytes" if len(secret.encode(errors="replace")) < 32 else None
+    try:
+        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+    except (binascii.Error, ValueError):
+        return "is not base64 after whsec_"
+    return "is shorter than 24 bytes" if size < 24 else None
+
+
+def pause_of(settings: "Settings", problems: dict[str, Problem], warnings: list[str]) -> PauseSchedule | None:
+    """Return the scheduled pause, if there is one."""
+    names = {"cron": "ESC_PAUSE_CRON", "duration": "ESC_PAUSE_MIN", "tz": "ESC_TZ"}
+    cron, length = settings.pause_cron, settings.pause_length
+    try:
+        # Without a schedule the zone and the length are checked all the same: a typo shows today, not when it counts.
+        schedule = PauseSchedule(cron or "0 0 * * *", length or _MINUTE, settings.tz)
+    except InvalidValue as fault:
+        problems[names[fault.field]] = Problem(fault.fault, fault.remedy)
+        return None
+    if cron is None:
+        if length is not None:
+            warnings.append("ESC_PAUSE_MIN is set without ESC_PAUSE_CRON: nothing is paused; set both")
+        return None
+    if length is None:
+        problems["ESC_PAUSE_CRON"] = Problem("is set without ESC_PAUSE_MIN", "set how many minutes a pause lasts")
+        return None
+    return schedule

@@ -1,0 +1,53 @@
+"""What people ask of the store: one incident's history, the audit, dead pages."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from .checks import check_count, check_instant, check_key
+from .delivery import PageRecord, PageState
+from .health import BEGINNING
+from .model import AuditEntry, Escalation, Incident
+from .ports import Transaction
+from .verbs import Verbs
+
+
+@attrs.frozen(kw_only=True)
+class IncidentHistory:
+    """Everything the store knows of one incident."""
+
+    incident: Incident | None
+    """None if the host deleted the row, or there never was one."""
+    escalations: Sequence[Escalation]
+    pages: Sequence[PageRecord]
+    audit: Sequence[AuditEntry]
+
+
+class Views(Verbs):
+    """The engine's views. They read one snapshot of the store, and change nothing."""
+
+    async def history(self, incident_key: str) -> IncidentHistory:
+        """Return everything the store knows of one incident."""
+        check_key(incident_key)
+
+        async def work(tx: Transaction) -> IncidentHistory:
+            escalations = await tx.ledger.escalations(limit=1000, incident_key=incident_key)
+            return IncidentHistory(
+                incident=await tx.incidents.load(incident_key, lock=False),
+                escalations=[escalation for _, escalation in escalations],
+                pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
+                audit=await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key),
+            )
+
+        return await self._read(work)
+
+    async def audit(self, since: datetime, *, limit: int = 1000) -> Sequence[AuditEntry]:
+        """Return what happened since then, newest first: escalations, pages that were settled, people's actions."""
+        since = check_instant(since, "since")
+        check_count(limit, "limit", 1)
+        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit))
+
+    async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
+        """Return pages that were given up, oldest first."""
+        return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
