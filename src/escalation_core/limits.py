@@ -2,18 +2,20 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .checks import check_count
 from .errors import InvalidValue, Problem
-from .pause import PauseSchedule
+from .pause import PauseSchedule, check_cron, check_duration, check_zone
 from .policy import MAX_LEVEL, MAX_WINDOW
 from .routes import Route, check_target
 
 if TYPE_CHECKING:
     from .settings import Settings
+
+Result = TypeVar("Result")
 
 VARIABLES: Mapping[str, str] = {
     "worker_enabled": "ESCALATION_WORKER_ENABLED",
@@ -42,7 +44,6 @@ VARIABLES: Mapping[str, str] = {
 """The variable of each field: what a fault is reported under."""
 LOG_TARGET = "log"
 """The target that every installation has: the process's own log."""
-_MINUTE = timedelta(minutes=1)
 _INSTANT = timedelta(microseconds=1)
 """Code may set windows finer than the variables' whole minutes; only nothing at all is refused."""
 
@@ -80,8 +81,19 @@ def check_types(settings: "Settings", problems: dict[str, Problem]) -> None:
             problems[VARIABLES[field]] = Problem(fault.fault, fault.remedy)
 
 
-def check_spans(settings: "Settings", problems: dict[str, Problem]) -> None:
-    """Find spans that are out of their limits, and severities that have two windows."""
+def check_limits(settings: "Settings", problems: dict[str, Problem]) -> None:
+    """Find whatever is out of its limits, among the fields whose types are right."""
+    for check, fields in (
+        (_check_spans, ("critical_window", "warning_window", "snooze", "tick_interval", "windows")),
+        (_check_targets, ("targets", "routes", "default_target", "allow_http")),
+        (_check_secrets, ("ops_hmac_secret", "ops_hmac_secret_previous")),
+        (_check_roles, ("ops_admin_role", "ops_read_role")),
+    ):
+        if not any(VARIABLES[field] in problems for field in fields):
+            check(settings, problems)
+
+
+def _check_spans(settings: "Settings", problems: dict[str, Problem]) -> None:
     second = timedelta(seconds=1)
     for field, span, least, most, legal in (
         ("critical_window", settings.critical_window, _INSTANT, MAX_WINDOW, "1 to 525600 minutes"),
@@ -103,8 +115,7 @@ def check_spans(settings: "Settings", problems: dict[str, Problem]) -> None:
         seen[name] = "ESC_ACK_MIN"
 
 
-def check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
-    """Find targets without a legal URL, and routes to targets that nobody defined."""
+def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
     schemes = ("https://", "http://") if settings.allow_http else ("https://",)
     for name, url in settings.targets.items():
         try:
@@ -127,13 +138,15 @@ def check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
             problems["ESC_DEFAULT_TARGET"] = Problem(f"names the target {default!r}", "define it in ESC_TARGETS")
 
 
-def check_secrets(settings: "Settings", problems: dict[str, Problem]) -> None:
-    """Find secrets that are too weak, and roles that are empty."""
+def _check_secrets(settings: "Settings", problems: dict[str, Problem]) -> None:
     for field in ("ops_hmac_secret", "ops_hmac_secret_previous"):
         fault = _secret_fault(getattr(settings, field))
         if fault is not None:
             remedy = "give whsec_ with base64 of 24 random bytes or more, or 32 plain bytes or more"
             problems[VARIABLES[field]] = Problem(fault, remedy)
+
+
+def _check_roles(settings: "Settings", problems: dict[str, Problem]) -> None:
     for field in ("ops_admin_role", "ops_read_role"):
         if not getattr(settings, field).strip():
             problems[VARIABLES[field]] = Problem("is empty", "name the role; an empty one admits nobody")
@@ -157,19 +170,29 @@ def _secret_fault(secret: str | None) -> str | None:
 
 def pause_of(settings: "Settings", problems: dict[str, Problem], warnings: list[str]) -> PauseSchedule | None:
     """Return the scheduled pause, if there is one."""
-    names = {"cron": "ESC_PAUSE_CRON", "duration": "ESC_PAUSE_MIN", "tz": "ESC_TZ"}
     cron, length = settings.pause_cron, settings.pause_length
-    try:
-        # Without a schedule the zone and the length are checked all the same: a typo shows today, not when it counts.
-        schedule = PauseSchedule(cron or "0 0 * * *", length or _MINUTE, settings.tz)
-    except InvalidValue as fault:
-        problems[names[fault.field]] = Problem(fault.fault, fault.remedy)
-        return None
-    if cron is None:
-        if length is not None:
-            warnings.append("ESC_PAUSE_MIN is set without ESC_PAUSE_CRON: nothing is paused; set both")
-        return None
-    if length is None:
+    # Without a schedule the zone and the length are checked all the same: a typo shows today, not when it counts.
+    for field, check, value in (
+        ("pause_cron", check_cron, cron),
+        ("pause_length", check_duration, length),
+        ("tz", check_zone, settings.tz),
+    ):
+        if value is not None and VARIABLES[field] not in problems:
+            _keep_fault(problems, field, check, value)
+    if cron is not None and length is None:
         problems["ESC_PAUSE_CRON"] = Problem("is set without ESC_PAUSE_MIN", "set how many minutes a pause lasts")
+    if cron is None and length is not None:
+        warnings.append("ESC_PAUSE_MIN is set without ESC_PAUSE_CRON: nothing is paused; set both")
+    if cron is None or length is None or any(VARIABLES[field] in problems for field in ("pause_length", "tz")):
         return None
-    return schedule
+    return _keep_fault(problems, "pause_cron", lambda text: PauseSchedule(text, length, settings.tz), cron)
+
+
+def _keep_fault(
+    problems: dict[str, Problem], field: str, check: Callable[[Any], Result], value: object
+) -> Result | None:
+    try:
+        return check(value)
+    except InvalidValue as fault:
+        problems[VARIABLES[field]] = Problem(fault.fault, fault.remedy)
+        return None

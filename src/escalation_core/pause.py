@@ -17,14 +17,16 @@ _SEARCHED = timedelta(days=400)
 """How far a schedule is followed to find out that its pauses end: a year, with room for any weekday."""
 
 
-def _zone(name: object) -> ZoneInfo:
+def check_zone(name: object) -> ZoneInfo:
+    """Return the time zone of an IANA name."""
     try:
         return ZoneInfo(check_text(name, "tz"))
     except (ValueError, OSError, KeyError):
         raise InvalidValue("tz", f"{name!r} is no time zone", "give an IANA name, such as Europe/Berlin") from None
 
 
-def _cron(expression: object) -> str:
+def check_cron(expression: object) -> str:
+    """Return a cron expression of five fields. A sixth would be seconds to one library and years to another."""
     text = " ".join(check_text(expression, "cron").split())
     if len(text.split(" ")) != 5:
         remedy = "give minute, hour, day of month, month and weekday, such as '0 22 * * *'"
@@ -36,7 +38,8 @@ def _cron(expression: object) -> str:
     return text
 
 
-def _duration(value: object) -> timedelta:
+def check_duration(value: object) -> timedelta:
+    """Return a pause's length: a timedelta, or whole minutes."""
     span = timedelta(minutes=value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(span, timedelta):
         raise InvalidValue("duration", f"is {type(value).__name__}", "give a timedelta or a number of minutes")
@@ -57,15 +60,15 @@ class PauseSchedule:
             1 minute to 7 days; the zone is unknown.
     """
 
-    cron: str = attrs.field(converter=_cron)
-    duration: timedelta = attrs.field(converter=_duration)
+    cron: str = attrs.field(converter=check_cron)
+    duration: timedelta = attrs.field(converter=check_duration)
     """A timedelta, or a number of minutes."""
     tz: str = attrs.field(default="UTC")
     _zone: ZoneInfo = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Find the zone, and refuse a schedule that never fires or never ends."""
-        object.__setattr__(self, "_zone", _zone(self.tz))
+        object.__setattr__(self, "_zone", check_zone(self.tz))
         start = datetime(2024, 1, 1)  # noqa: DTZ001 - a reading of a wall clock
         first = next(CronSim(self.cron, start - MINUTE), None)
         if first is None:

@@ -15,7 +15,7 @@ import attrs
 from . import parse
 from .delivery import RetryPolicy
 from .errors import Problem, SettingsError
-from .limits import VARIABLES, check_secrets, check_spans, check_targets, check_types, pause_of
+from .limits import VARIABLES, check_limits, check_types, pause_of
 from .pause import PauseSchedule
 from .policy import EscalationPolicy
 from .routes import Route
@@ -97,11 +97,8 @@ class Settings:
         problems: dict[str, Problem] = {}
         warnings = list(self.warnings)
         check_types(self, problems)
-        if not problems:
-            check_spans(self, problems)
-            check_targets(self, problems)
-            check_secrets(self, problems)
-            object.__setattr__(self, "pause", pause_of(self, problems, warnings))
+        check_limits(self, problems)
+        object.__setattr__(self, "pause", pause_of(self, problems, warnings))
         if problems:
             raise SettingsError(problems)
         if self.canary_pct == 0:
@@ -140,6 +137,8 @@ class Settings:
                     values[field] = read(text)
             except parse.Fault as fault:
                 problems[name] = Problem("is no legal value", fault.problem.remedy) if name in _BARE else fault.problem
+                if field == "pause_length":
+                    values[field] = _MINUTE  # it is there, if wrong: the cron expression is not without a length
         try:
             settings = cls(**values, warnings=_unknown(mapping))
         except SettingsError as error:
