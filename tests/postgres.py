@@ -44,15 +44,19 @@ class Server:
     def fresh(self, template: str | None = None) -> Iterator[str]:
         """Yield the DSN of a new database, a copy of a template if one is named; drop it afterwards."""
         name = f"test_{secrets.token_hex(6)}"
+        try:
+            yield self.create(name, template)
+        finally:
+            self.drop(name)
+
+    def create(self, name: str, template: str | None = None) -> str:
+        """Make a database, a copy of a template if one is named; return its DSN."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
                 sql.Identifier(name), sql.Identifier(template or "template0")
             )
             connection.execute(create)
-        try:
-            yield self.database(name)
-        finally:
-            self.drop(name)
+        return self.database(name)
 
     def drop(self, name: str) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:

@@ -24,6 +24,11 @@ async def within(span: timedelta, work: Awaitable[Result]) -> Result:
         return await work
 
 
+async def together(*work: Awaitable[Result]) -> list[Result]:
+    """Await all at once; return their results in order."""
+    return list(await asyncio.gather(*work))
+
+
 class SingleFlight(Generic[Result]):
     """One flight at a time: whoever comes while it is under way joins it and gets the same result.
 

@@ -1,0 +1,89 @@
+"""What a check needs of whoever runs it: fresh stores with a side door, or a notifier with a receiver to play with."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from ...model import Incident
+from ...policy import EscalationPolicy
+from ...ports import Notifier, Store
+from ..clock import ManualClock
+from ..host import HostTable
+
+POLICY = EscalationPolicy()
+
+
+class StoreHarness(Protocol):
+    """Makes stores for the checks. Each check gets a harness of its own."""
+
+    async def open(self, clock: ManualClock) -> Store:
+        """Return a store on an empty database that tells the time by ``clock``."""
+
+    async def again(self, store: Store) -> Store:
+        """Return another handle on the database of ``store``, as another process has it.
+
+        A store that cannot have two returns the same one.
+        """
+
+    def host(self, store: Store) -> HostTable:
+        """Return the side door: how a host writes to the table of ``store`` with SQL of its own."""
+
+
+class NotifierHarness(Protocol):
+    """A notifier and its receiver."""
+
+    target: str
+    """A target that leads to the receiver."""
+    secrets: Sequence[str]
+    """What must never show: URLs, tokens."""
+
+    @property
+    def notifier(self) -> Notifier:
+        """The notifier."""
+
+    async def accept(self) -> None:
+        """Let the receiver take pages."""
+
+    async def refuse(self) -> bool:
+        """Let the receiver refuse pages for good. Return False if this channel has no such thing."""
+
+    async def throttle(self, after: timedelta) -> bool:
+        """Let the receiver ask for patience. Return False if this channel has no such thing."""
+
+    async def vanish(self) -> bool:
+        """Let the receiver be out of reach. Return False if this channel has no such thing."""
+
+    async def stall(self) -> bool:
+        """Let the receiver take a page and not answer. Return False if this channel has no such thing."""
+
+    def arrived(self) -> Sequence[str]:
+        """Return the dedup key of each page that the receiver took, in their order."""
+
+
+def incident(key: str, clock: ManualClock, **fields: Any) -> Incident:
+    """Return an incident that is due now, unless its fields say otherwise."""
+    now = clock()
+    given = {"severity": "critical", "first_seen": now - timedelta(minutes=5), "next_due_at": now, **fields}
+    return Incident(incident_key=key, **given)
+
+
+async def put(store: Store, *incidents: Incident) -> None:
+    """Insert incidents, in one transaction each."""
+    for one in incidents:
+        assert await store.transact(lambda tx, one=one: tx.incidents.insert(one)), "a new row is inserted"  # type: ignore[misc]
+
+
+async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary_pct: int = 100) -> list[str]:
+    """Return the keys that a claim finds, in its order; nothing is written."""
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=until, limit=limit, canary_pct=canary_pct))
+    return [row.incident_key for row in rows]
+
+
+def same(expected: object, actual: object, what: str) -> None:
+    """Compare, with a message that tells more than that they differ."""
+    assert expected == actual, f"{what}: expected {expected!r}, got {actual!r}"
+
+
+def by_key(rows: Mapping[str, Mapping[str, Any]], key: str, *names: str) -> tuple[Any, ...]:
+    """Return some columns of one row."""
+    return tuple(rows[key][name] for name in names)

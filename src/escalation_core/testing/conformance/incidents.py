@@ -1,0 +1,193 @@
+"""Checks of the Incidents port."""
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from ...keys import canary_bucket
+from ...model import LOOK_AGAIN, Incident
+from ...ports import Transaction
+from ..clock import ManualClock
+from .harness import StoreHarness, claimed_keys, incident, put, same
+
+MINUTE = timedelta(minutes=1)
+
+
+async def every_field_comes_back(harness: StoreHarness) -> None:
+    """A row that is inserted, and one that is saved, comes back whole: microseconds, other scripts, labels."""
+    clock = ManualClock(datetime(2025, 6, 1, 12, 30, 15, 123456, tzinfo=UTC))
+    store, now = await harness.open(clock), clock()
+    one = Incident(
+        incident_key="db-7/ディスク|1",
+        severity=" Critical ",
+        first_seen=now - MINUTE,
+        level=3,
+        episode=4,
+        last_escalated_at=now - timedelta(microseconds=1),
+        acknowledged_at=now,
+        acknowledged_by="Ådne",
+        resolved_at=now + timedelta(microseconds=1),
+        snoozed_until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+        next_due_at=now + MINUTE,
+        summary="quotes ' \" and \\ and {braces} and %s",
+        labels={"team": "ops", "ключ": "значение", "": ""},
+    )
+    await put(store, one)
+    same(one, await store.read(lambda tx: tx.incidents.load(one.incident_key, lock=False)), "inserted")
+    bare = Incident(incident_key=one.incident_key, first_seen=now, next_due_at=None)
+    await store.transact(lambda tx: tx.incidents.save(bare))
+    same(bare, await store.transact(lambda tx: tx.incidents.load(bare.incident_key)), "saved")
+    same(None, await store.transact(lambda tx: tx.incidents.load("unknown")), "an unknown key")
+
+
+async def an_insert_loses_against_a_row_that_is_there(harness: StoreHarness) -> None:
+    """Inserting a key that is taken returns False and changes nothing."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    first = incident("a", clock, summary="first")
+    await put(store, first)
+    second = attrs.evolve(first, summary="second")
+    same(False, await store.transact(lambda tx: tx.incidents.insert(second)), "the second insert")
+    same(first, await store.transact(lambda tx: tx.incidents.load("a")), "the row")
+
+
+async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
+    """A claim returns rows due at or before the instant, oldest first, at most as many as asked; NULL is never due."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    await put(
+        store,
+        incident("now", clock),
+        incident("old", clock, next_due_at=now - MINUTE),
+        incident("later", clock, next_due_at=now + timedelta(microseconds=1)),
+        incident("never", clock, next_due_at=None),
+        incident("marked", clock, next_due_at=LOOK_AGAIN),
+    )
+    same(["marked", "old", "now"], await claimed_keys(store, now), "due")
+    same(["marked", "old"], await claimed_keys(store, now, limit=2), "limited")
+    same(["marked"], await claimed_keys(store, LOOK_AGAIN), "marked rows alone")
+    same(LOOK_AGAIN, await store.read(lambda tx: tx.incidents.earliest_due(100)), "the earliest")
+
+
+async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> None:
+    """A claim, a look and the earliest instant leave canary outsiders out, by the bucket that the core computes."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    keys = [f"canary/{number}/ü" for number in range(300)]
+    await put(store, *(incident(key, clock) for key in keys))
+    for percent in (0, 1, 10, 50, 99, 100):
+        inside = sorted(key for key in keys if canary_bucket(key) < percent)
+        found = await claimed_keys(store, now, limit=1000, canary_pct=percent)
+        same(inside, sorted(found), f"claimed at {percent} percent")
+
+        async def peek(tx: Transaction, percent: int = percent) -> list[str]:
+            rows = await tx.incidents.peek(until=now, after=None, limit=1000, canary_pct=percent)
+            return [row.incident_key for row in rows]
+
+        same(inside, sorted(await store.read(peek)), f"seen at {percent} percent")
+
+        async def earliest(tx: Transaction, percent: int = percent) -> datetime | None:
+            return await tx.incidents.earliest_due(percent)
+
+        same(now if inside else None, await store.read(earliest), f"the earliest at {percent} percent")
+    few = await claimed_keys(store, now, limit=7, canary_pct=50)
+    same(7, len(few), "a limited claim within the canary")
+
+
+async def a_look_goes_page_by_page(harness: StoreHarness) -> None:
+    """Looking without a lock goes through what is due by (instant, key), each row once, and changes nothing."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    rows = [incident(f"k{n:02}", clock, next_due_at=now - (n % 3) * MINUTE) for n in range(20)]
+    await put(store, *rows)
+    expected = sorted((row.next_due_at or now, row.incident_key) for row in rows)
+
+    async def look(tx: Transaction) -> list[tuple[datetime, str]]:
+        found: list[tuple[datetime, str]] = []
+        while True:
+            after = found[-1] if found else None
+            page = await tx.incidents.peek(until=now, after=after, limit=6, canary_pct=100)
+            found += [(row.due_at or now, row.incident_key) for row in page]
+            if len(page) < 6:
+                return found
+
+    same(expected, await store.read(look), "the rows")
+    same(20, len(await claimed_keys(store, now)), "still due")
+
+
+async def advancing_writes_level_and_instants_alone(harness: StoreHarness) -> None:
+    """Advancing many rows writes level, last_escalated_at and next_due_at, and nothing else."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    rows = [incident(f"k{n}", clock, summary=f"s{n}", labels={"n": str(n)}) for n in range(5)]
+    await put(store, *rows, incident("other", clock))
+    risen = [attrs.evolve(row, level=1, last_escalated_at=now, next_due_at=now + MINUTE) for row in rows[:4]]
+    risen.append(attrs.evolve(rows[4], level=7, last_escalated_at=now, next_due_at=None))
+    await store.transact(lambda tx: tx.incidents.advance([attrs.evolve(row, summary="ignored") for row in risen]))
+    for row in risen:
+        stored = await store.transact(lambda tx, key=row.incident_key: tx.incidents.load(key))  # type: ignore[misc]
+        same(row, stored, "an advanced row")
+    same(["other"], await claimed_keys(store, now), "what is still due")
+
+
+async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
+    """An unreadable row comes with its fault, beside readable ones, is put back 1, 2, 4 … 60 minutes, and heals."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    await put(store, incident("good", clock))
+    await host.insert("bad", severity="critical", level=-1, first_seen=now)
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=10, canary_pct=100))
+    found = {row.incident_key: row for row in rows}
+    same({"good", "bad"}, set(found), "claimed")
+    assert found["bad"].incident is None, "an unreadable row has no incident"
+    assert "level" in (found["bad"].fault or ""), "the fault names the column"
+    assert found["good"].incident is not None, "its neighbour is read"
+    for wait in (1, 2, 4, 8, 16, 32, 60, 60):
+        await store.transact(lambda tx: tx.incidents.put_back({"bad": "fault"}, now))
+        same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "put back until")
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    same((1, [("bad", "fault")]), (stats.unreadable, list(stats.unreadable_examples)), "listed")
+    await host.update("bad", level=0)
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=LOOK_AGAIN, limit=10, canary_pct=100))
+    same([("bad", True)], [(row.incident_key, row.was_unreadable) for row in rows], "remembered")
+    healed = rows[0].incident
+    assert healed is not None, "it can be read again"
+
+    async def claim_and_advance(tx: Transaction) -> None:
+        await tx.incidents.claim(until=LOOK_AGAIN, limit=10, canary_pct=100)
+        await tx.incidents.advance([attrs.evolve(healed, next_due_at=now + MINUTE)])
+
+    await store.transact(claim_and_advance)
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    same(0, stats.unreadable, "forgotten")
+
+
+async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
+    """A walk goes through all open rows, those that are never due included, each once, and no other."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    opened = [incident(f"k{n:02}", clock, next_due_at=None if n % 2 else now) for n in range(11)]
+    ended = [incident("acked", clock, acknowledged_at=now), incident("done", clock, resolved_at=now)]
+    await put(store, *opened, *ended)
+    visited: list[str] = []
+    while True:
+        after = visited[-1] if visited else None
+        page = await store.transact(lambda tx, after=after: tx.incidents.walk(after, 4))  # type: ignore[misc]
+        visited += [row.incident_key for row in page]
+        if len(page) < 4:
+            break
+    same([row.incident_key for row in opened], sorted(visited), "visited")
+    same(len(opened), len(visited), "each once")
+
+
+CHECKS = (
+    every_field_comes_back,
+    an_insert_loses_against_a_row_that_is_there,
+    a_claim_finds_what_is_due_oldest_first,
+    outsiders_of_the_canary_are_no_candidates,
+    a_look_goes_page_by_page,
+    advancing_writes_level_and_instants_alone,
+    rows_that_cannot_be_read_are_put_back,
+    a_walk_visits_every_open_row_once,
+)

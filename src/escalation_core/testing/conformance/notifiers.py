@@ -1,0 +1,103 @@
+"""Checks of a notifier, against a receiver that is real."""
+
+from datetime import timedelta
+
+from ...delivery import Delivered, Page, Rejected, Retry
+from ...flight import within
+from ...model import Incident
+from ..clock import ManualClock
+from .harness import NotifierHarness, same
+
+
+def _page(target: str, dedup_key: str = "d" * 64, summary: str | None = "Disk nearly full") -> Page:
+    incident = Incident(
+        incident_key="db-7/disk",
+        severity="critical",
+        first_seen=ManualClock()(),
+        level=2,
+        summary=summary,
+        labels={"team": "ops", "odd": "<&> ' \" \\ \n ü"},
+    )
+    return Page(incident=incident, episode=1, level=2, target=target, dedup_key=dedup_key)
+
+
+def _no_secret(harness: NotifierHarness, *texts: object) -> None:
+    for text in texts:
+        for secret in harness.secrets:
+            assert secret not in str(text), "a secret shows"
+            assert secret not in repr(text), "a secret shows"
+
+
+async def a_page_that_is_taken_is_delivered(harness: NotifierHarness) -> None:
+    """A page that the receiver takes is Delivered, and its dedup key arrives with it."""
+    await harness.accept()
+    same(Delivered(), await harness.notifier.send(_page(harness.target, "k" * 64)), "the outcome")
+    same(["k" * 64], list(harness.arrived()), "what arrived")
+
+
+async def any_text_is_sent(harness: NotifierHarness) -> None:
+    """No summary is too long, too odd or missing."""
+    await harness.accept()
+    for summary in (None, "", "x" * 100_000, "<!channel> & <b>", "\u202e\u0007\n\t", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢"):
+        same(Delivered(), await harness.notifier.send(_page(harness.target, summary=summary)), "the outcome")
+
+
+async def a_refusal_is_final(harness: NotifierHarness) -> None:
+    """What the receiver refuses for good is Rejected, with a reason that holds no secret."""
+    if await harness.refuse():
+        outcome = await harness.notifier.send(_page(harness.target))
+        assert isinstance(outcome, Rejected), f"a refusal is final, not {outcome!r}"
+        _no_secret(harness, outcome, outcome.reason)
+
+
+async def patience_is_heard(harness: NotifierHarness) -> None:
+    """A receiver that wants fewer pages is heard: throttled, for as long as it says."""
+    if await harness.throttle(timedelta(seconds=7)):
+        outcome = await harness.notifier.send(_page(harness.target))
+        assert isinstance(outcome, Retry), f"patience is a retry, not {outcome!r}"
+        same((True, timedelta(seconds=7)), (outcome.throttled, outcome.after), "what it asks for")
+        _no_secret(harness, outcome, outcome.reason)
+
+
+async def an_absent_receiver_is_tried_again(harness: NotifierHarness) -> None:
+    """A receiver that is out of reach makes a Retry, never an exception, and no secret shows."""
+    if await harness.vanish():
+        outcome = await harness.notifier.send(_page(harness.target))
+        assert isinstance(outcome, Retry), f"absence is a retry, not {outcome!r}"
+        same(False, outcome.throttled, "throttled")
+        _no_secret(harness, outcome, outcome.reason)
+        await harness.accept()
+        same(Delivered(), await harness.notifier.send(_page(harness.target)), "when it is back")
+
+
+async def a_send_can_be_cancelled(harness: NotifierHarness) -> None:
+    """A send that is given up while the receiver stalls ends at once, and the notifier works afterwards."""
+    if await harness.stall():
+        try:
+            await within(timedelta(milliseconds=200), harness.notifier.send(_page(harness.target)))
+        except TimeoutError:
+            pass
+        else:
+            raise AssertionError("the send was given up")
+        await harness.accept()
+        same(Delivered(), await harness.notifier.send(_page(harness.target)), "afterwards")
+
+
+async def nothing_shows_a_secret(harness: NotifierHarness) -> None:
+    """Neither its repr nor its names hold a secret; it serves its target; closing it twice is harmless."""
+    notifier = harness.notifier
+    _no_secret(harness, notifier, notifier.channel, list(notifier.targets))
+    assert harness.target in notifier.targets, "it serves its target"
+    await notifier.aclose()
+    await notifier.aclose()
+
+
+CHECKS = (
+    a_page_that_is_taken_is_delivered,
+    any_text_is_sent,
+    a_refusal_is_final,
+    patience_is_heard,
+    an_absent_receiver_is_tried_again,
+    a_send_can_be_cancelled,
+    nothing_shows_a_secret,
+)

@@ -1,0 +1,252 @@
+"""Checks of the Ledger, the Outbox and the Journal."""
+
+from datetime import timedelta
+
+import attrs
+
+from ...delivery import NewPage, PageRecord, PageState, cancel, lease, revive
+from ...delivery import RetryPolicy as Retries
+from ...health import RecalcState
+from ...keys import canary_bucket
+from ...model import AuditEntry, Escalation, Recorded
+from ...ports import Store, Transaction
+from ..clock import ManualClock
+from .harness import StoreHarness, incident, put, same
+
+MINUTE = timedelta(minutes=1)
+RETRIES = Retries()
+
+
+def _escalation(clock: ManualClock, key: str = "a", level: int = 1, episode: int = 1) -> Escalation:
+    return Escalation(incident_key=key, episode=episode, level=level, created_at=clock())
+
+
+def _page(key: str = "a", target: str = "t1", level: int = 1, **fields: str) -> NewPage:
+    return NewPage(incident_key=key, episode=1, level=level, target=target, dedup_key=f"{key}{level}", **fields)
+
+
+async def _pages(store: Store, state: PageState | None = None) -> list[PageRecord]:
+    return list(await store.read(lambda tx: tx.outbox.pages(limit=1000, state=state)))
+
+
+async def an_escalation_is_recorded_once(harness: StoreHarness) -> None:
+    """Each (incident_key, episode, level) is new exactly once: within one call, later, and for another handle."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    one, two = _escalation(clock), _escalation(clock, level=2)
+    same([True, True, False], list(await store.transact(lambda tx: tx.ledger.record([one, two, one]))), "new")
+    third = _escalation(clock, episode=2)
+    same([False, True], list(await other.transact(lambda tx: tx.ledger.record([two, third]))), "new to another")
+    found = await store.read(lambda tx: tx.ledger.escalations(limit=10))
+    same([one, two, third], [escalation for _, escalation in found], "the ledger")
+    number = found[0][0]
+    rest = await store.read(lambda tx: tx.ledger.escalations(after=number, limit=1))
+    same([two], [escalation for _, escalation in rest], "a page of the ledger")
+    same([], list(await store.read(lambda tx: tx.ledger.escalations(limit=10, incident_key="b"))), "of another key")
+
+
+async def the_highest_is_known(harness: StoreHarness) -> None:
+    """The ledger knows the highest level of each episode and the highest episode of each key."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    await store.transact(lambda tx: tx.ledger.record([_escalation(clock), _escalation(clock, episode=3)]))
+    first = clock()
+    clock.advance(MINUTE)
+    await store.transact(lambda tx: tx.ledger.record([_escalation(clock, level=2)]))
+    asked = [("a", 1), ("a", 2), ("a", 3), ("b", 1)]
+    highest = await store.transact(lambda tx: tx.ledger.highest(asked))
+    same({("a", 1): Recorded(2, clock()), ("a", 3): Recorded(1, first)}, dict(highest), "levels")
+    same(3, await store.transact(lambda tx: tx.ledger.highest_episode("a")), "episodes of a")
+    same(0, await store.transact(lambda tx: tx.ledger.highest_episode("b")), "episodes of b")
+
+
+async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
+    """A page is there once per escalation and target; one that was born dead is dead, with its reason."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    await put(store, incident("a", clock))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="t2"), _page()], clock()))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="", born_dead="nobody")], clock()))
+    found = [(page.target, page.state, page.reason, page.due_at) for page in await _pages(store)]
+    pending = PageState.PENDING
+    expected = [("t1", pending, None, clock()), ("t2", pending, None, clock()), ("", PageState.DEAD, "nobody", clock())]
+    same(expected, found, "the pages")
+    dead = await _pages(store, PageState.DEAD)
+    same([""], [page.target for page in dead], "the dead ones")
+    after = dead[0].id
+    same([], list(await store.read(lambda tx: tx.outbox.pages(after=after, limit=9))), "beyond the last")
+    of_b = await store.read(lambda tx: tx.outbox.pages(limit=9, incident_key="b"))
+    same([], list(of_b), "of another key")
+
+
+async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -> None:
+    """A claim returns each target's share of due pages, oldest first, with the incident as it stands."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    await put(store, incident("a", clock))
+    for level in (1, 2, 3):
+        pages = [_page(level=level, target=target) for target in ("t1", "t2", "t3")]
+        await store.transact(lambda tx, pages=pages: tx.outbox.enqueue(pages, clock()))  # type: ignore[misc]
+        clock.advance(MINUTE)
+
+    async def claim(tx: Transaction) -> list[tuple[str, int]]:
+        found = await tx.outbox.claim({"t1": 2, "t2": 5, "t4": 5}, now=clock(), until=now + MINUTE)
+        assert all(one.incident and one.incident.incident_key == "a" for one in found), "with its incident"
+        return [(one.page.target, one.page.level) for one in found]
+
+    expected = [("t1", 1), ("t1", 2), ("t2", 1), ("t2", 2)]
+    same(expected, sorted(await store.transact(claim)), "claimed")
+    await store.transact(lambda tx: tx.outbox.hold("t1", clock() + MINUTE))
+    await store.transact(lambda tx: tx.outbox.hold("t1", clock()))
+    same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the held target")
+    earliest = await store.read(lambda tx: tx.outbox.earliest(["t1"]))
+    same(clock() + MINUTE, earliest, "the held target's earliest")
+    same(now, await store.read(lambda tx: tx.outbox.earliest(["t1", "t2"])), "the earliest of two")
+    same(None, await store.read(lambda tx: tx.outbox.earliest(["t4"])), "the earliest of none")
+    await harness.host(store).delete("a")
+    gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
+    same([None], [one.incident for one in gone], "the incident of a deleted row")
+
+
+async def a_page_is_written_as_it_is_told(harness: StoreHarness) -> None:
+    """State, instants, fence, attempts, time and reason of a locked page come back as they were written."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    await put(store, incident("a", clock))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="t2")], now))
+    first, second = await _pages(store)
+    leased = lease(first, RETRIES, now)
+    done = attrs.evolve(
+        second,
+        state=PageState.DEAD,
+        fence=9,
+        attempts=4,
+        tried_for=timedelta(hours=1, microseconds=7),
+        reason="why",
+        due_at=now + MINUTE,
+    )
+    await store.transact(lambda tx: tx.outbox.write([leased, done]))
+    same([leased, done], await _pages(store), "the pages")
+    locked = await store.transact(lambda tx: tx.outbox.lock([second.id, first.id, 10**9]))
+    same({first.id, second.id}, {one.page.id for one in locked}, "locked")
+    back = revive(done, now)
+    await store.transact(lambda tx: tx.outbox.write([back, cancel(leased, "ended", now)]))
+    same(0, len(await _pages(store, PageState.DEAD)), "dead pages")
+
+
+async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
+    """Cancelling a key's pages ends the pending ones and lets the leased ones finish; others are untouched."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    await put(store, incident("a", clock), incident("b", clock))
+    pages = [_page(), _page(target="t2"), _page(target="t3", born_dead="x"), _page("b")]
+    await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
+    first = (await _pages(store))[0]
+    leased = lease(first, RETRIES, now)
+    await store.transact(lambda tx: tx.outbox.write([leased]))
+    clock.advance(MINUTE)
+    same(2, await store.transact(lambda tx: tx.outbox.cancel("a", "acknowledged", clock())), "how many")
+    same(0, await store.transact(lambda tx: tx.outbox.cancel("a", "resolved", clock())), "a second time")
+    found = [(page.state.value, page.reason, page.due_at, page.fence) for page in await _pages(store)]
+    expected = [
+        ("cancelling", "acknowledged", leased.due_at, leased.fence),
+        ("cancelled", "acknowledged", clock(), 0),
+        ("dead", "x", now, 0),
+        ("pending", None, now, 0),
+    ]
+    same(expected, found, "the pages")
+
+
+async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None:
+    """The audit merges escalations, settled pages and notes, newest first; an exhausted mark is kept once."""
+    clock = ManualClock()
+    store, start = await harness.open(clock), clock()
+    await put(store, incident("a", clock))
+    await store.transact(lambda tx: tx.journal.note([AuditEntry(at=start, action="open", incident_key="a", actor="x")]))
+    clock.advance(MINUTE)
+    await store.transact(lambda tx: tx.ledger.record([_escalation(clock)]))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="", born_dead="nobody")], clock()))
+    clock.advance(MINUTE)
+    mark = AuditEntry(at=clock(), action="exhausted", incident_key="a", episode=1, level=7)
+    await store.transact(lambda tx: tx.journal.note([mark, mark]))
+    await store.transact(lambda tx: tx.journal.note([attrs.evolve(mark, at=clock() + MINUTE)]))
+
+    async def audit(since: timedelta, limit: int = 10, key: str | None = None) -> list[str]:
+        entries = await store.read(lambda tx: tx.journal.audit(since=start + since, limit=limit, incident_key=key))
+        return [entry.action for entry in entries]
+
+    everything = ["exhausted", "escalate", "page dead", "open"]
+    same(everything, await audit(timedelta()), "everything")
+    same(everything[:3], await audit(MINUTE), "since then")
+    same(everything[:2], await audit(timedelta(), limit=2), "limited")
+    same(everything, await audit(timedelta(), key="a"), "of the key")
+    same([], await audit(timedelta(), key="b"), "of another key")
+
+
+async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
+    """The last beat is any worker's; a worker that has been silent for a day is forgotten."""
+    clock = ManualClock()
+    store, start = await harness.open(clock), clock()
+    beat = await store.read(lambda tx: tx.journal.last_beat())
+    same((None, 0), (beat.last, beat.workers), "before the first")
+    await store.transact(lambda tx: tx.journal.beat("one", start, "1.0"))
+    await store.transact(lambda tx: tx.journal.beat("two", start + MINUTE, "1.0"))
+    beat = await store.read(lambda tx: tx.journal.last_beat())
+    same((start + MINUTE, 2), (beat.last, beat.workers), "two workers")
+    late = start + timedelta(days=1, seconds=30)
+    await store.transact(lambda tx: tx.journal.beat("two", late, "1.1"))
+    beat = await store.read(lambda tx: tx.journal.last_beat())
+    same((late, 1), (beat.last, beat.workers), "a day later")
+
+
+async def stats_count(harness: StoreHarness) -> None:
+    """Health's counts: overdue without marks and outsiders, held, marked, exhausted, backlog, dead pages."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    inside, outside = "in/2", "out/0"
+    percent = min(canary_bucket(inside), canary_bucket(outside)) + 1
+    if canary_bucket(inside) > canary_bucket(outside):
+        inside, outside = outside, inside
+    await put(
+        store,
+        incident(inside, clock, next_due_at=now - MINUTE),
+        incident(outside, clock, next_due_at=now - 2 * MINUTE),
+        incident("top", clock, level=7, next_due_at=None),
+        incident("top/acked", clock, level=7, next_due_at=None, acknowledged_at=now),
+    )
+    await harness.host(store).insert("host", severity="critical", first_seen=now)
+    tops = [AuditEntry(at=now, action="exhausted", incident_key=k, episode=1, level=7) for k in ("top", "top/acked")]
+    await store.transact(lambda tx: tx.journal.note(tops))
+    pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", born_dead="nobody")]
+    await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=percent, max_level=7))
+    same((1, now - MINUTE), (stats.overdue, stats.oldest_due), "overdue")
+    same((1, 1, 1), (stats.canary_held, stats.marked, stats.exhausted), "held, marked, exhausted")
+    same(({"t1": 2, "t2": 1}, now, 1), (dict(stats.backlog), stats.oldest_page, stats.dead), "pages")
+    whole = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    same((2, 0), (whole.overdue, whole.canary_held), "without a canary")
+
+
+async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
+    """How far a recalculation is comes back as it was written."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    same(RecalcState(), await store.read(lambda tx: tx.journal.recalc(lock=False)), "at first")
+    state = RecalcState(requested_at=now, cursor="ключ", visited=7, finished_at=now - MINUTE, fingerprint="f")
+    await store.transact(lambda tx: tx.journal.save_recalc(state))
+    same(state, await store.transact(lambda tx: tx.journal.recalc()), "afterwards")
+
+
+CHECKS = (
+    an_escalation_is_recorded_once,
+    the_highest_is_known,
+    a_page_is_queued_once_per_target,
+    a_claim_of_pages_takes_what_there_is_room_for,
+    a_page_is_written_as_it_is_told,
+    cancelling_spares_what_is_in_flight,
+    the_audit_tells_everything_newest_first,
+    heartbeats_of_all_workers_count,
+    stats_count,
+    the_recalculation_keeps_its_place,
+)

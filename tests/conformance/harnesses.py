@@ -1,0 +1,91 @@
+"""The harnesses of our own stores."""
+
+import secrets
+from pathlib import Path
+from typing import cast
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres.host import PostgresHost
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Store
+from escalation_core.testing import HostTable, ManualClock, MemoryStore
+
+from ..postgres import Server
+
+
+class MemoryHarness:
+    """Memory has one handle on each store."""
+
+    async def open(self, clock: ManualClock) -> Store:
+        return MemoryStore(clock)
+
+    async def again(self, store: Store) -> Store:
+        return store
+
+    def host(self, store: Store) -> HostTable:
+        return cast("MemoryStore", store).host
+
+    async def aclose(self) -> None:
+        pass
+
+
+class SQLiteHarness:
+    """Each store is a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stores: list[SQLiteStore] = []
+
+    async def open(self, clock: ManualClock) -> Store:
+        return await self._connect(self._folder / f"{len(self._stores)}.db", clock)
+
+    async def again(self, store: Store) -> Store:
+        file = cast("SQLiteStore", store)
+        return await self._connect(Path(file.path), cast("ManualClock", file.clock))
+
+    async def _connect(self, path: Path, clock: ManualClock) -> Store:
+        store = await SQLiteStore.connect(path, clock=clock)
+        self._stores.append(store)
+        return store
+
+    def host(self, store: Store) -> HostTable:
+        return cast("SQLiteStore", store).host
+
+    async def aclose(self) -> None:
+        for store in self._stores:
+            await store.aclose()
+
+
+class PostgresHarness:
+    """Each store is a database, copied from a migrated one."""
+
+    def __init__(self, server: Server, template: str) -> None:
+        self._server = server
+        self._template = template
+        self._databases: dict[str, str] = {}
+        self._stores: dict[PostgresStore, str] = {}
+
+    async def open(self, clock: ManualClock) -> Store:
+        name = f"conformance_{secrets.token_hex(6)}"
+        dsn = self._server.create(name, self._template)
+        self._databases[name] = dsn
+        return await self._connect(dsn, clock)
+
+    async def again(self, store: Store) -> Store:
+        postgres = cast("PostgresStore", store)
+        return await self._connect(self._stores[postgres], cast("ManualClock", postgres.clock))
+
+    async def _connect(self, dsn: str, clock: ManualClock) -> Store:
+        store = await PostgresStore.connect(dsn, clock=clock)
+        self._stores[store] = dsn
+        return store
+
+    def host(self, store: Store) -> HostTable:
+        postgres = cast("PostgresStore", store)
+        return PostgresHost(self._stores[postgres], postgres.table)
+
+    async def aclose(self) -> None:
+        for store in self._stores:
+            await store.aclose()
+        for name in self._databases:
+            self._server.drop(name)
