@@ -30,7 +30,7 @@ python_use_unqualified_type_names = True
 
 # Names of other projects, and type variables, have no page here.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(aiohttp|asyncio|collections|datetime|logging|opentelemetry|os|pathlib|psycopg_pool|typing)\b.*"),
+    (r"py:.*", r"(asyncio|collections|datetime|logging|opentelemetry|os|pathlib|psycopg|psycopg_pool|subprocess|typing)\b.*"),
     (r"py:.*", r"escalation_.*\.Result"),
 ]
 

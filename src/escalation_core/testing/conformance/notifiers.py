@@ -38,7 +38,7 @@ async def a_page_that_is_taken_is_delivered(harness: NotifierHarness) -> None:
 async def any_text_is_sent(harness: NotifierHarness) -> None:
     """No summary is too long, too odd or missing."""
     await harness.accept()
-    for summary in (None, "", "x" * 100_000, "<!channel> & <b>", "\u202e\u0007\n\t", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢"):
+    for summary in (None, "", "x" * 100_000, "<!channel> & <b>", "\u202e\u0007\n\t", "\U0001f4df pager"):
         same(Delivered(), await harness.notifier.send(_page(harness.target, summary=summary)), "the outcome")
 
 
