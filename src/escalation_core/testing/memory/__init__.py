@@ -1,0 +1,5 @@
+"""MemoryStore: the reference of what a store does."""
+
+from .store import MemoryStore
+
+__all__ = ["MemoryStore"]

@@ -1,0 +1,107 @@
+"""The Journal port."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from ...delivery import PageRecord, PageState
+from ...health import Beat, RecalcState, Stats
+from ...keys import canary_bucket
+from ...model import LOOK_AGAIN, AuditEntry, Escalation
+from .state import State, Undo, is_open
+
+SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)
+SCHEMA_VERSION = "memory"
+
+
+@attrs.frozen
+class Journal:
+    """What people and engines did."""
+
+    store: State
+    undo: Undo
+
+    async def note(self, entries: Sequence[AuditEntry]) -> None:
+        for entry in entries:
+            again = entry.action == "exhausted" and any(
+                (note.action, note.incident_key, note.episode, note.level)
+                == (entry.action, entry.incident_key, entry.episode, entry.level)
+                for note in self.store.notes.values()
+            )
+            if not again:
+                self.undo.put(self.store.notes, len(self.store.notes) + 1, entry)
+
+    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
+        entries = [
+            *(_of_escalation(escalation) for escalation in self.store.ledger.values()),
+            *(_of_page(page) for page in self.store.pages.values() if page.state in SETTLED),
+            *self.store.notes.values(),
+        ]
+        found = [entry for entry in entries if entry.at >= since and incident_key in (None, entry.incident_key)]
+        return sorted(found, key=lambda entry: entry.at, reverse=True)[:limit]
+
+    async def beat(self, worker: str, now: datetime, version: str) -> None:
+        self.undo.put(self.store.beats, worker, now)
+        for name, at in list(self.store.beats.items()):
+            if now - at > timedelta(days=1):
+                self.undo.drop(self.store.beats, name)
+
+    async def last_beat(self) -> Beat:
+        beats = self.store.beats.values()
+        return Beat(since=self.store.made_at, last=max(beats, default=None), workers=len(beats))
+
+    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
+        insiders = {key for key in self.store.due if canary_pct >= 100 or canary_bucket(key) < canary_pct}
+        come = {key: due for key, due in self.store.due.items() if LOOK_AGAIN < due <= now}
+        overdue = [due for key, due in come.items() if key in insiders and key not in self.store.unreadable]
+        unsettled = [self.store.pages[number] for number in self.store.unsettled]
+        backlog: dict[str, int] = {}
+        for page in unsettled:
+            backlog[page.target] = backlog.get(page.target, 0) + 1
+        exhausted = [
+            row
+            for row in self.store.rows.values()
+            if is_open(row) and isinstance(row["level"], int) and row["level"] >= max_level
+        ]
+        return Stats(
+            overdue=len(overdue),
+            oldest_due=min(overdue, default=None),
+            marked=sum(due == LOOK_AGAIN for due in self.store.due.values()),
+            canary_held=sum(key not in insiders for key in come),
+            exhausted=len(exhausted),
+            backlog=backlog,
+            oldest_page=min((page.created_at for page in unsettled), default=None),
+            dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
+            unreadable=len(self.store.unreadable),
+            unreadable_examples=[(key, fault) for key, (_, fault) in list(self.store.unreadable.items())[:20]],
+            schema_version=SCHEMA_VERSION,
+        )
+
+    async def recalc(self, *, lock: bool = True) -> RecalcState:
+        return self.store.state["recalc"]
+
+    async def save_recalc(self, state: RecalcState) -> None:
+        self.undo.put(self.store.state, "recalc", state)
+
+
+def _of_escalation(escalation: Escalation) -> AuditEntry:
+    return AuditEntry(
+        at=escalation.created_at,
+        action="escalate",
+        incident_key=escalation.incident_key,
+        episode=escalation.episode,
+        level=escalation.level,
+    )
+
+
+def _of_page(page: PageRecord) -> AuditEntry:
+    return AuditEntry(
+        at=page.due_at,
+        action=f"page {page.state.value}",
+        incident_key=page.incident_key,
+        episode=page.episode,
+        level=page.level,
+        target=page.target,
+        reason=page.reason,
+    )

@@ -1,0 +1,107 @@
+"""The Outbox port."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+import attrs
+
+from ...delivery import NewPage, PageRecord, PageState
+from ...ports import ClaimedPage
+from .state import State, Undo, read_row
+
+UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
+
+
+@attrs.frozen
+class Outbox:
+    """The pages."""
+
+    store: State
+    undo: Undo
+
+    async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
+        for page in pages:
+            identity = (page.incident_key, page.episode, page.level, page.target)
+            if identity in self.store.page_ids:
+                continue
+            number = len(self.store.pages) + 1
+            self.undo.put(self.store.page_ids, identity, number)
+            self._put(
+                PageRecord(
+                    id=number,
+                    incident_key=page.incident_key,
+                    episode=page.episode,
+                    level=page.level,
+                    target=page.target,
+                    dedup_key=page.dedup_key,
+                    state=PageState.PENDING if page.born_dead is None else PageState.DEAD,
+                    created_at=now,
+                    due_at=now,
+                    reason=page.born_dead,
+                )
+            )
+
+    async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
+        cancelled = 0
+        for number in list(self.store.unsettled):
+            page = self.store.pages[number]
+            if page.incident_key != incident_key or page.state is PageState.CANCELLING:
+                continue
+            if page.state is PageState.PENDING:
+                self._put(attrs.evolve(page, state=PageState.CANCELLED, due_at=now, reason=reason))
+            else:
+                self._put(attrs.evolve(page, state=PageState.CANCELLING, reason=reason))
+            cancelled += 1
+        return cancelled
+
+    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+        free = {target: count for target, count in room.items() if self.store.holds.get(target, now) <= now}
+        claimed: list[ClaimedPage] = []
+        for page in sorted(self._unsettled(), key=lambda page: (page.due_at, page.id)):
+            if page.due_at <= until and free.get(page.target, 0) > 0:
+                free[page.target] -= 1
+                claimed.append(self._claimed(page))
+        return claimed
+
+    async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
+        return [self._claimed(self.store.pages[number]) for number in ids if number in self.store.pages]
+
+    async def write(self, pages: Sequence[PageRecord]) -> None:
+        for page in pages:
+            self._put(page)
+
+    async def hold(self, target: str, until: datetime) -> None:
+        self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))
+
+    async def earliest(self, targets: Sequence[str]) -> datetime | None:
+        waits = (
+            max(page.due_at, self.store.holds.get(page.target, page.due_at))
+            for page in self._unsettled()
+            if page.target in targets
+        )
+        return min(waits, default=None)
+
+    async def pages(
+        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+    ) -> Sequence[PageRecord]:
+        found = [
+            page
+            for number, page in self.store.pages.items()
+            if number > after and incident_key in (None, page.incident_key) and state in (None, page.state)
+        ]
+        return found[:limit]
+
+    def _unsettled(self) -> Iterator[PageRecord]:
+        return (self.store.pages[number] for number in self.store.unsettled)
+
+    def _put(self, page: PageRecord) -> None:
+        self.undo.put(self.store.pages, page.id, page)
+        if page.state in UNSETTLED:
+            self.undo.put(self.store.unsettled, page.id, None)
+        else:
+            self.undo.drop(self.store.unsettled, page.id)
+
+    def _claimed(self, page: PageRecord) -> ClaimedPage:
+        row = self.store.rows.get(page.incident_key)
+        incident, fault = (None, None) if row is None else read_row(row)
+        return ClaimedPage(page=page, incident=incident, fault=fault)

@@ -1,0 +1,85 @@
+"""What a MemoryStore holds, and how a write to it is taken back."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from ...delivery import PageRecord
+from ...errors import InvalidValue
+from ...health import RecalcState
+from ...model import AuditEntry, Escalation, Incident, Recorded
+from ..clock import Clock
+from ..host import Row
+
+
+class State:
+    """The tables."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.rows: dict[str, Row] = {}
+        self.due: dict[str, datetime] = {}
+        """next_due_at of the rows that have one."""
+        self.unreadable: dict[str, tuple[int, str]] = {}
+        """Attempts and fault of the rows that were put back."""
+        self.ledger: dict[int, Escalation] = {}
+        self.levels: dict[tuple[str, int], Recorded] = {}
+        self.hashes: dict[str, int] = {}
+        self.episodes: dict[str, int] = {}
+        self.pages: dict[int, PageRecord] = {}
+        self.page_ids: dict[tuple[str, int, int, str], int] = {}
+        self.unsettled: dict[int, None] = {}
+        self.holds: dict[str, datetime] = {}
+        self.notes: dict[int, AuditEntry] = {}
+        self.beats: dict[str, datetime] = {}
+        self.state: dict[str, RecalcState] = {"recalc": RecalcState()}
+        self.made_at = clock()
+
+
+class Undo:
+    """Writes that can be taken back: a transaction that fails leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._steps: list[Callable[[], object]] = []
+
+    def put(self, table: dict[Any, Any], key: object, value: object) -> None:
+        """Write an entry."""
+        if key in table:
+            old = table[key]
+            self._steps.append(lambda: table.__setitem__(key, old))
+        else:
+            self._steps.append(lambda: table.pop(key))
+        table[key] = value
+
+    def drop(self, table: dict[Any, Any], key: object) -> None:
+        """Remove an entry, if it is there."""
+        if key in table:
+            old = table.pop(key)
+            self._steps.append(lambda: table.__setitem__(key, old))
+
+    def roll_back(self) -> None:
+        """Take everything back, the last write first."""
+        while self._steps:
+            self._steps.pop()()
+
+
+def write_row(store: State, undo: Undo, row: Row) -> None:
+    """Write a row, and keep the index of instants."""
+    undo.put(store.rows, row["incident_key"], row)
+    if row["next_due_at"] is None:
+        undo.drop(store.due, row["incident_key"])
+    else:
+        undo.put(store.due, row["incident_key"], row["next_due_at"])
+
+
+def is_open(row: Row) -> bool:
+    """Tell whether a row is neither acknowledged nor resolved."""
+    return row["acknowledged_at"] is None and row["resolved_at"] is None
+
+
+def read_row(row: Row) -> tuple[Incident | None, str | None]:
+    """Return a row's incident, or the fault that keeps it from being one."""
+    try:
+        return Incident(**row), None
+    except InvalidValue as fault:
+        return None, str(fault)

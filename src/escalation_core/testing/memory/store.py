@@ -1,0 +1,93 @@
+"""MemoryStore: the reference. It keeps nothing on disk, and is exact about everything else."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+import attrs
+
+from ...ports import Transaction
+from ..clock import Clock, system_clock
+from ..host import Row, host_insert, host_update
+from .incidents import Incidents
+from .journal import Journal
+from .ledger import Ledger
+from .outbox import Outbox
+from .state import State, Undo, write_row
+
+Result = TypeVar("Result")
+
+
+class MemoryStore(State):
+    """A store in this process's memory, for tests, replays and demonstrations.
+
+    Its transactions are atomic because their steps never wait: no other task runs between two of them. ``clock``
+    defaults to the system's. ``host`` is the side door of a host that writes with SQL of its own.
+    """
+
+    def __init__(self, clock: Clock = system_clock) -> None:
+        super().__init__(clock)
+        self.host = MemoryHost(self)
+
+    async def check(self) -> None:
+        """Do nothing: there is no schema to be of another version."""
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work``; take everything back if it raises."""
+        undo = Undo()
+        try:
+            return await work(_Transaction(self, undo))
+        except BaseException:
+            undo.roll_back()
+            raise
+
+    async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work``, and take back whatever it wrote: a reader leaves no trace."""
+        undo = Undo()
+        try:
+            return await work(_Transaction(self, undo))
+        finally:
+            undo.roll_back()
+
+    async def aclose(self) -> None:
+        """Do nothing: what is in memory goes with the process."""
+
+
+@attrs.frozen
+class MemoryHost:
+    """A host's own writes to a MemoryStore: the ``HostTable`` of the conformance checks."""
+
+    store: MemoryStore
+
+    async def insert(self, incident_key: str, **columns: Any) -> None:
+        """Insert a row, as a host's SQL and the trigger would."""
+        highest = self.store.episodes.get(incident_key, 0)
+        row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
+        write_row(self.store, Undo(), row)
+
+    async def update(self, incident_key: str, **columns: Any) -> None:
+        """Update a row, as a host's SQL and the trigger would."""
+        write_row(self.store, Undo(), host_update(self.store.rows[incident_key], columns, now=self.store.clock()))
+
+    async def delete(self, incident_key: str) -> None:
+        """Delete a row."""
+        self.store.rows.pop(incident_key, None)
+        self.store.due.pop(incident_key, None)
+
+    async def rows(self) -> Mapping[str, Row]:
+        """Return every row as it stands."""
+        return {key: dict(row) for key, row in self.store.rows.items()}
+
+
+class _Transaction:
+    """One transaction: the four ports on one undo log."""
+
+    def __init__(self, store: MemoryStore, undo: Undo) -> None:
+        self._clock = store.clock
+        self.incidents = Incidents(store, undo)
+        self.ledger = Ledger(store, undo)
+        self.outbox = Outbox(store, undo)
+        self.journal = Journal(store, undo)
+
+    async def now(self) -> datetime:
+        return self._clock()
