@@ -23,13 +23,18 @@ class Incidents:
 
     session: Session
     _were_unreadable: set[str] = attrs.field(factory=set)
+    _loaded: dict[str, datetime | None] = attrs.field(factory=dict)
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
         """Return one incident; the lock lets others refer to the row, and only keeps them from writing it."""
         if not self.session.table.legal_key(incident_key):
             return None
         row = await self.session.row("load", suffix=_LOCK if lock else b"", key=incident_key)
-        return None if row is None else read_incident(row)
+        if row is None:
+            return None
+        incident = read_incident(row)
+        self._loaded[incident_key] = incident.next_due_at
+        return incident
 
     async def insert(self, incident: Incident) -> bool:
         """Insert a row unless its key is taken."""
@@ -39,7 +44,13 @@ class Incidents:
         return await self.session.row("insert", **_values(incident)) is not None
 
     async def save(self, incident: Incident) -> None:
-        """Write every column."""
+        """Write every column.
+
+        The trigger takes a statement that leaves next_due_at as it was for a host's. So one that happens to write the
+        same instant again moves it away first.
+        """
+        if self._loaded.get(incident.incident_key, incident.next_due_at) == incident.next_due_at:
+            await self.session.run("move_away", key=incident.incident_key)
         await self.session.run("save", **_values(incident))
 
     async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:

@@ -29,6 +29,10 @@ UPDATE {incidents} SET
     {next_due_at} = %(next_due_at)s, {summary} = %(summary)s, {labels} = %(labels)s::{labels_type}
 WHERE {incident_key} = %(incident_key)s::{key_type}
 
+-- name: move_away
+-- An instant that no row keeps, so that the statement that follows changes it for sure.
+UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s::{key_type}
+
 -- name: claim
 -- Rows whose instant has come, oldest first, locked; what others hold is passed over.
 WITH picked AS MATERIALIZED (
