@@ -1,7 +1,7 @@
 """Measure a tick on a durable PostgreSQL: incidents a second, as a ratio to the cheapest SQL for the same rows; memory.
 
 Run by ``nox -s bench``. Both figures come from one run, turn by turn, so that a slow machine slows both. The tables and
-the machine are written to ``benchmarks/results/tick.json``.
+the machine are written to ``benchmarks/results/tick.json``, and the figures to the README.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -145,7 +146,28 @@ def report(
     figures = {"count": count, "floor_per_second": base, "floors": floors, "ticks": rows, "machine": machine}
     path = RESULTS / "tick.json"
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_readme(figures)
     console.print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
+
+
+def write_readme(figures: dict[str, Any]) -> None:
+    """Put the table where the README shows it."""
+    readme = RESULTS.parent.parent / "README.md"
+    head, _, rest = readme.read_text(encoding="utf-8").partition("<!-- bench: begin -->\n")
+    _, _, tail = rest.partition("<!-- bench: end -->")
+    lines = [
+        f"| a tick over {figures['count']:,} due incidents, durable PostgreSQL | incidents/s | ratio | peak memory |",
+        "| --- | --- | --- | --- |",
+        f"| the same rows as three SQL statements: the floor | {figures['floor_per_second']:,.0f} | 1.00 | |",
+        *(
+            f"| `engine.tick()`, batches of {batch} | {row['incidents_per_second']:,.0f} | {row['of_floor']:.2f} |"
+            f" {row['peak_megabytes']:.0f} MB |"
+            for batch, row in figures["ticks"].items()
+        ),
+    ]
+    table = "\n".join(lines)
+    text = f"{head}<!-- bench: begin -->\n\n{table}\n\n<!-- bench: end -->{tail}"
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""What is particular to SQLite: the file, its durability, and processes that share it."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Engine, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core.ports import Transaction
+from escalation_core.testing import ManualClock, RecordingNotifier
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+WORKER = """
+import asyncio, sys
+from datetime import datetime, UTC
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Engine
+from escalation_core.testing import ManualClock, RecordingNotifier
+
+async def main():
+    store = await SQLiteStore.connect(sys.argv[1], clock=ManualClock(datetime(2025, 1, 1, tzinfo=UTC)))
+    engine = Engine(store, notifiers=[RecordingNotifier("t")], batch_size=25)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    escalated = 0
+    for _ in range(3):
+        escalated += (await engine.tick(deliver=False)).escalated
+    print(escalated, flush=True)
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def fill(path: Path, count: int) -> None:
+    async with Engine(SQLiteStore(path, clock=ManualClock(NOW))) as engine:
+        for number in range(count):
+            seen = NOW - timedelta(minutes=10)
+            await engine.open(f"k{number}", severity="critical", first_seen=seen)
+
+
+async def recorded(path: Path) -> list[tuple[str, int, int]]:
+    store = await SQLiteStore.connect(path, clock=ManualClock(NOW))
+    found = await store.read(lambda tx: tx.ledger.escalations(limit=100_000))
+    pages = await store.read(lambda tx: tx.outbox.pages(limit=100_000))
+    await store.aclose()
+    steps = sorted((e.incident_key, e.episode, e.level) for _, e in found)
+    assert steps == sorted((page.incident_key, page.episode, page.level) for page in pages)
+    return steps
+
+
+async def test_commits_are_synced_and_readers_do_not_wait(tmp_path: Path) -> None:
+    """The file is in WAL mode, and each commit is synced."""
+    store = await SQLiteStore.connect(tmp_path / "a.db")
+
+    async def pragmas(tx: Transaction) -> list[object]:
+        session = tx.incidents.session  # type: ignore[attr-defined]
+        return [(await session.row(f"PRAGMA {name}"))[0] for name in ("journal_mode", "synchronous")]
+
+    assert ["wal", 2] == await store.read(pragmas)
+    await store.aclose()
+    await store.aclose()
+
+
+async def test_a_reopened_file_holds_everything(tmp_path: Path) -> None:
+    """What was committed is there when the file is opened again."""
+    path = tmp_path / "a.db"
+    await fill(path, 3)
+    async with Engine(SQLiteStore(path, clock=ManualClock(NOW)), notifiers=[RecordingNotifier("t")]) as engine:
+        assert 3 == (await engine.tick()).escalated
+    assert [("k0", 1, 1), ("k1", 1, 1), ("k2", 1, 1)] == await recorded(path)
+
+
+async def test_processes_share_a_file(tmp_path: Path) -> None:
+    """Two processes that tick at once record each level once, and leave none."""
+    path = tmp_path / "a.db"
+    await fill(path, 300)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert "ready" == worker.stdout.readline().strip()
+    escalated = 0
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    for worker in workers:
+        out, _ = worker.communicate(timeout=60)
+        assert 0 == worker.returncode
+        escalated += int(out)
+    assert 300 == escalated
+    assert 300 == len(await recorded(path))
+
+
+async def test_a_killed_process_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    """After a kill in the middle of a tick, the ledger and the outbox agree, and the next tick finishes the work."""
+    path = tmp_path / "a.db"
+    await fill(path, 400)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    assert "ready" == worker.stdout.readline().strip()
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    while not await recorded(path):
+        assert worker.poll() is None
+    worker.kill()
+    worker.communicate(timeout=30)
+    await recorded(path)
+    async with Engine(SQLiteStore(path, clock=ManualClock(NOW)), notifiers=[RecordingNotifier("t")]) as engine:
+        await engine.tick(deliver=False)
+    assert 400 == len(await recorded(path))
+
+
+async def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    """Another program's database, one of a newer version, a text and a folder are refused with a word each."""
+    foreign, newer, text = tmp_path / "foreign.db", tmp_path / "newer.db", tmp_path / "text.db"
+    with contextlib.closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+    await fill(newer, 0)
+    with contextlib.closing(sqlite3.connect(newer)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    text.write_text("no database at all, but a longer text than its header" * 20)
+    for path, error, word in (
+        (foreign, StoreNotReady, "another program"),
+        (newer, StoreNotReady, "version 99"),
+        (text, StoreNotReady, "no SQLite database"),
+        (tmp_path, (StoreRefused, StoreUnavailable), "SQLite"),
+    ):
+        with pytest.raises(error, match=word):
+            await SQLiteStore.connect(path)
+    with contextlib.closing(sqlite3.connect(foreign)) as connection:
+        assert [("theirs",)] == connection.execute("SELECT name FROM sqlite_schema").fetchall()
+
+
+async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
+    """A task that is cancelled inside a transaction leaves nothing behind, and the store goes on."""
+    store = await SQLiteStore.connect(tmp_path / "a.db", clock=ManualClock(NOW))
+    engine = Engine(store)
+    inside = asyncio.Event()
+
+    async def work(tx: Transaction) -> None:
+        await tx.journal.beat("w", NOW, "1")
+        inside.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(store.transact(work))
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert None is (await store.read(lambda tx: tx.journal.last_beat())).last
+    await engine.open("a")
+    await store.aclose()
+
+
+async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another program keeps locked is StoreUnavailable, and works again afterwards."""
+    monkeypatch.setattr("escalation_adapters.sqlite.store.PATIENCE", 0.05)
+    path = tmp_path / "a.db"
+    store = await SQLiteStore.connect(path)
+    engine = Engine(store)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await engine.open("a")
+        other.execute("ROLLBACK")
+    assert "a" == (await engine.open("a")).incident_key
+    await store.aclose()
+
+
+def test_no_thread_is_left(tmp_path: Path) -> None:
+    """A closed store leaves no thread, and one store serves one loop after another."""
+    import threading
+
+    store = SQLiteStore(tmp_path / os.fsdecode("a.db"))
+    asyncio.run(store.check())
+    asyncio.run(store.check())
+    asyncio.run(store.aclose())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("escalation-sqlite")]
