@@ -30,12 +30,15 @@ python_use_unqualified_type_names = True
 
 # Names of other projects, and type variables, have no page here.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(asyncio|collections|datetime|logging|opentelemetry|os|pathlib|psycopg|psycopg_pool|subprocess|typing)\b.*"),
+    (
+        r"py:.*",
+        r"(asyncio|collections|datetime|logging|opentelemetry|os|pathlib|psycopg|psycopg_pool|subprocess|typing)\b.*",
+    ),
     (r"py:.*", r"escalation_.*\.Result"),
 ]
 
 
-def _sections(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+def _sections(app: Any, what: str, name: str, obj: Any, _options: Any, lines: list[str]) -> None:
     """Read Google's sections; not in what is said of attributes, where a colon starts no section."""
     if what not in ("attribute", "property", "data"):
         lines[:] = GoogleDocstring(lines, Config(), app, what, name, obj).lines()

@@ -14,6 +14,7 @@ from .log_notifier import LogNotifier
 NO_DATABASE = (
     "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
 )
+UNKNOWN_DATABASE = "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
 class MissingExtra(EscalationError):
@@ -47,9 +48,7 @@ async def open_store(url: str | None, *, schema: str = "public", clock: Callable
         except ImportError:
             raise MissingExtra("PostgreSQL", "postgres") from None
         return await PostgresStore.connect(url, schema=schema, clock=clock)
-    raise EscalationError(
-        "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-    )
+    raise EscalationError(UNKNOWN_DATABASE)
 
 
 def notifiers_of(settings: Settings) -> list[Notifier]:

@@ -4,6 +4,7 @@ Rules: ``docs/reference/rules.md``, "Replay". At one instant host events come be
 the exact instant at which they are due; after the last event nothing more is played.
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -198,11 +199,14 @@ async def _escalate(engine: Engine, clock: ManualClock, limit: datetime, *, incl
         return await tx.incidents.earliest_due(settings.canary_pct)
 
     while (due := await engine.store.read(earliest)) is not None:
-        held = gate(settings, due)
-        at = held.until if held.mode is Mode.PAUSED and held.until is not None else due
+        # A change may make due what had its instant long ago: then it is played now, or when the pause ends.
+        at = max(due, clock())
+        held = gate(settings, at)
+        if held.mode is Mode.PAUSED and held.until is not None:
+            at = held.until
         if at > limit or (at == limit and not inclusive) or settings.dry_run:
             return
-        clock.set(max(at, clock()))
+        clock.set(at)
         if not (await engine.tick(deliver=False)).changed:
             return
 
@@ -253,12 +257,26 @@ def write_escalations(path: Path, escalations: Sequence[Escalation]) -> None:
     writer = csv.writer(text)
     writer.writerow(("at", "incident_key", "episode", "level"))
     for escalation in escalations:
-        at = escalation.created_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = escalation.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         writer.writerow((at, escalation.incident_key, escalation.episode, escalation.level))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    write_whole(path, text.getvalue())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; into a pipe or a device, which cannot be replaced, as it comes.
+
+    Raises:
+        EscalationError: it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    unfinished = target.parent / f".{target.name}.{os.getpid()}"
     try:
-        unfinished.write_bytes(text.getvalue().encode())
-        unfinished.replace(path)
+        if path.exists() and not path.is_file():
+            path.write_bytes(text.encode())
+            return
+        unfinished.write_bytes(text.encode())
+        unfinished.replace(target)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
         raise EscalationError(f"{path} cannot be written: {error.strerror}") from None

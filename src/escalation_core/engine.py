@@ -151,6 +151,7 @@ class Engine(Views):
 
     async def retry_dead(self, ids: Sequence[int] | None = None, *, by: str | None = None) -> RetriedDead:
         """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew."""
+        check_optional_text(by, "by")
         await self.check()
         retried = await retry_dead(self.store, ids, router=self._ticker.router, served=self._ticker.targets, by=by)
         self.courier.flights.ring()

@@ -98,6 +98,6 @@ class EscalationPolicy:
 
     def fingerprint(self) -> str:
         """Return a text that changes when an incident's due instant may: what a recalc was made with."""
-        windows = ",".join(f"{name}={window.total_seconds():g}" for name, window in sorted(self.windows.items()))
+        windows = ",".join(f"{name}={window.total_seconds()}" for name, window in sorted(self.windows.items()))
         rest = (self.default_window, self.snooze, self.tick_interval)
-        return f"{windows};{';'.join(f'{span.total_seconds():g}' for span in rest)};{self.max_level}"
+        return f"{windows};{';'.join(f'{span.total_seconds()}' for span in rest)};{self.max_level}"

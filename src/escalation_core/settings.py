@@ -150,15 +150,19 @@ class Settings:
         return settings
 
 
+def _number(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
 def _written(name: str, value: Any) -> str | None:
     if value is None or (not value and isinstance(value, Mapping | Sequence)):
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, timedelta):
-        return f"{value / (_MILLISECOND if name == 'ESC_TICK_MS' else _MINUTE):g}"
+        return str(_number(value / (_MILLISECOND if name == "ESC_TICK_MS" else _MINUTE)))
     if name == "ESC_ACK_MIN":
-        return json.dumps({severity: window / _MINUTE for severity, window in value.items()})
+        return json.dumps({severity: _number(window / _MINUTE) for severity, window in value.items()})
     if name == "ESC_ROUTES":
         return json.dumps([attrs.asdict(route) for route in value])
     return json.dumps(dict(value)) if name == "ESC_TARGETS" else str(value)

@@ -61,6 +61,7 @@ class Verbs:
         check_key(incident_key)
         check_optional_text(severity, "severity")
         check_optional_text(summary, "summary")
+        check_optional_text(by, "by")
         labels = None if labels is None else check_labels(labels)
         first_seen = None if first_seen is None else check_instant(first_seen, "first_seen")
 
@@ -192,6 +193,7 @@ async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, by:
 
 
 def _note(verb: Verb, incident: Incident, now: datetime, by: str | None) -> AuditEntry:
+    said = {Verb.CHANGE_SEVERITY: incident.severity, Verb.SNOOZE: _until(incident)}
     return AuditEntry(
         at=now,
         action=verb.value,
@@ -199,4 +201,9 @@ def _note(verb: Verb, incident: Incident, now: datetime, by: str | None) -> Audi
         episode=incident.episode,
         level=incident.level,
         actor=by,
+        reason=said.get(verb),
     )
+
+
+def _until(incident: Incident) -> str:
+    return "ended" if incident.snoozed_until is None else f"until {incident.snoozed_until.isoformat()}"

@@ -22,6 +22,8 @@ from ..logs import set_up_logging
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=99_999)
+"""The longest span: from now it leads to instants that exist, in both directions."""
 
 
 @attrs.define
@@ -63,7 +65,8 @@ def actor_option(command: Command) -> Command:
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    # In ASCII: neither the terminal nor a stream's encoding has a say in what it holds.
+    click.echo(json.dumps(plain(value), indent=2))
 
 
 def plain(value: Any) -> Any:
@@ -134,7 +137,10 @@ class Span(click.ParamType[timedelta]):
         match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value)
         if match is None:
             self.fail(f"{value!r} is no span; write such as 30s, 15m, 24h or 7d", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+        if span > _LONGEST:
+            self.fail(f"{value!r} is longer than {_LONGEST.days} days", param, ctx)
+        return span
 
 
 class Instant(click.ParamType[datetime]):

@@ -11,7 +11,7 @@ import click
 from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
-from ..app import NO_DATABASE, MissingExtra, settings_from
+from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, settings_from
 from .base import INSTANT, Context, json_option, pass_context, print_json, table
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def _postgres(context: Context) -> tuple[Any, str]:
         raise EscalationError(NO_DATABASE)
     if url.startswith("sqlite:"):
         raise EscalationError("an SQLite file makes its own schema when it is opened; there is nothing to migrate")
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise EscalationError(UNKNOWN_DATABASE)
     try:
         from ..postgres import migrate as migrations
     except ImportError:

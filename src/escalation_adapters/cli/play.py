@@ -14,7 +14,7 @@ from escalation_core.testing import ManualClock, MemoryStore
 from ..app import MissingExtra, open_store, settings_from
 from ..log_notifier import LogNotifier
 from ..logs import set_up_logging
-from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
+from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations, write_whole
 from .base import json_option, print_json, progress, show, table
 
 
@@ -44,7 +44,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
     if not as_json:
         click.echo(f"A night on call: {len(SCENES)} scenes, one minute of it in a twentieth of a second.\n")
     tracks = asyncio.run(demo(tell))
-    svg.write_text(draw(tracks, title="A night on call"), encoding="utf-8")
+    write_whole(svg, draw(tracks, title="A night on call"))
     if as_json:
         print_json({"lines": lines, "svg": str(svg)})
         return
@@ -76,9 +76,9 @@ def replay_command(events: Path, url: str, out: Path | None, keep: tuple[str, ..
         f"{outcome.events} events about {outcome.incidents} incidents, {span}: {len(outcome.escalations)} escalations"
     )
     table("Escalations", ("level", "count"), list(outcome.levels.items()), empty="no escalations")
-    for name, faults in (("Unusable rows", outcome.unusable), ("Refused events", outcome.refused)):
+    for name, faults in (("unusable row", outcome.unusable), ("refused event", outcome.refused)):
         rows = [(fault.line, fault.reason) for fault in faults]
-        table(f"{name}: {len(rows)}", ("line", "reason"), rows, empty=f"{name}: none")
+        table(f"{name.capitalize()}s: {len(rows)}", (f"{name}, line", "reason"), rows, empty=f"no {name}s")
 
 
 async def _replay(events: list[Event], url: str, settings: Settings, *, quiet: bool) -> Replay:

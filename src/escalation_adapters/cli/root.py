@@ -1,5 +1,8 @@
 """The root of the commands."""
 
+import io
+import sys
+
 import click
 
 from escalation_core import __version__
@@ -29,4 +32,7 @@ for _module in (play, incidents, operate, database):
 @errors_in_one_line
 def run() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the stream's encoding lacks is shown as a question mark and stops nothing.
+        sys.stdout.reconfigure(errors="replace")
     cli()

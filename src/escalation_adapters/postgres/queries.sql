@@ -106,16 +106,21 @@ WHERE (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type}
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
 -- name: earliest_due
--- The least instant there is.
-SELECT min(i.{next_due_at}) AT TIME ZONE 'UTC' FROM {incidents} i WHERE i.{next_due_at} IS NOT NULL
+-- The least instant there is. What lies beyond the year 9999 never comes; what lies before 1970 has come.
+SELECT CASE WHEN first.due < to_timestamp(0) THEN to_timestamp(0) ELSE first.due END AT TIME ZONE 'UTC'
+FROM (SELECT min(i.{next_due_at}) AS due FROM {incidents} i WHERE i.{next_due_at} < '9999-12-31 00:00:00+00') AS first
 
 -- name: earliest_due_canary
 -- The least instant within the canary: the first of each bucket, from the index.
-SELECT min(c.due) AT TIME ZONE 'UTC' FROM generate_series(0, %(percent)s - 1) AS b (bucket)
-CROSS JOIN LATERAL (
-    SELECT i.{next_due_at} AS due FROM {incidents} i
-    WHERE {bucket} = b.bucket AND i.{next_due_at} IS NOT NULL ORDER BY i.{next_due_at} LIMIT 1
-) c
+SELECT CASE WHEN first.due < to_timestamp(0) THEN to_timestamp(0) ELSE first.due END AT TIME ZONE 'UTC'
+FROM (
+    SELECT min(c.due) AS due FROM generate_series(0, %(percent)s - 1) AS b (bucket)
+    CROSS JOIN LATERAL (
+        SELECT i.{next_due_at} AS due FROM {incidents} i
+        WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00'
+        ORDER BY i.{next_due_at} LIMIT 1
+    ) c
+) AS first
 
 -- name: record
 -- Each escalation once; returns those that were new.
