@@ -7,6 +7,7 @@ import attrs
 
 from .checks import check_count, check_instant, check_key
 from .delivery import PageRecord, PageState
+from .errors import InvalidValue
 from .health import BEGINNING
 from .model import AuditEntry, Escalation, Incident
 from .ports import Transaction
@@ -18,7 +19,9 @@ class IncidentHistory:
     """Everything the store knows of one incident."""
 
     incident: Incident | None
-    """None if the host deleted the row, or there never was one."""
+    """None if the host deleted the row, it cannot be read, or there never was one."""
+    fault: str | None = None
+    """Why the row cannot be read."""
     escalations: Sequence[Escalation]
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
@@ -33,8 +36,14 @@ class Views(Verbs):
 
         async def work(tx: Transaction) -> IncidentHistory:
             escalations = await tx.ledger.escalations(limit=1000, incident_key=incident_key)
+            incident, fault = None, None
+            try:
+                incident = await tx.incidents.load(incident_key, lock=False)
+            except InvalidValue as error:
+                fault = str(error)
             return IncidentHistory(
-                incident=await tx.incidents.load(incident_key, lock=False),
+                incident=incident,
+                fault=fault,
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
                 audit=await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key),
