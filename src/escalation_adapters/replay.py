@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from escalation_core import Engine, Escalation, EscalationError, InvalidValue, Settings, State, TransitionRefused
-from escalation_core.checks import check_instant, check_key, check_text
+from escalation_core.checks import check_instant, check_key
 from escalation_core.gate import Mode, gate
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
@@ -125,7 +125,10 @@ def _header(line: str, path: Path) -> dict[str, int]:
 
 
 def _cells(line: str) -> list[str]:
-    check_text(line, "row")
+    if not line.isascii() and any("\udc80" <= char <= "\udcff" for char in line):
+        raise InvalidValue("row", "is not UTF-8", "save the log as UTF-8")
+    if "\0" in line:
+        raise InvalidValue("row", "holds a NUL character", "save the log as UTF-8 text")
     try:
         return next(csv.reader([line.removesuffix("\r")], strict=True), [])
     except csv.Error as error:

@@ -1,7 +1,7 @@
 """Timelines: what happened to incidents, as a picture. SVG for pages, lines of text for terminals."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from xml.sax.saxutils import escape
 
 import attrs
@@ -12,6 +12,8 @@ COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
 """A bar's colour while the incident was in that state."""
 _BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
 _ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
+_EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
+"""Where an empty picture begins: some scale it needs."""
 _WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
 
 
@@ -34,15 +36,25 @@ class Track:
 
 
 def track(history: IncidentHistory, label: str, until: datetime) -> Track:
-    """Return the line of one incident up to ``until``."""
+    """Return the line of one incident up to ``until``.
+
+    What a host did with SQL of its own is not in the audit; the row tells the last of it.
+    """
     changes = [(entry.at, _ENDS[entry.action]) for entry in reversed(history.audit) if entry.action in _ENDS]
-    spans: list[Span] = []
-    for number, (start, state) in enumerate(changes):
-        end = changes[number + 1][0] if number + 1 < len(changes) else until
-        if end > start:
-            spans.append(Span(start, end, state))
-    levels = [(escalation.created_at, escalation.level) for escalation in history.escalations]
-    return Track(label, spans, sorted(levels))
+    levels = sorted((escalation.created_at, escalation.level) for escalation in history.escalations)
+    if history.incident is not None:
+        told = {state for _, state in changes}
+        for at, state in (
+            (min([history.incident.first_seen, *(at for at, _ in levels)]), "open"),
+            (history.incident.acknowledged_at, "acknowledged"),
+            (history.incident.resolved_at, "resolved"),
+        ):
+            if at is not None and state not in told:
+                changes.append((at, state))
+    changes.sort()
+    ends = [at for at, _ in changes[1:]] + [until]
+    spans = [Span(start, end, state) for (start, state), end in zip(changes, ends, strict=False) if end > start]
+    return Track(label, spans, levels)
 
 
 def svg(tracks: Sequence[Track], *, title: str) -> str:
@@ -127,12 +139,11 @@ def text(tracks: Sequence[Track], *, width: int = 78) -> str:
 
 
 def _extent(tracks: Sequence[Track]) -> tuple[datetime, datetime]:
-    starts = [span.start for line in tracks for span in line.spans]
-    ends = [span.end for line in tracks for span in line.spans]
-    if not starts:
-        epoch = datetime(2025, 1, 1)  # noqa: DTZ001 - an empty picture needs some scale
-        return epoch, epoch + timedelta(hours=1)
-    return min(starts), max(*ends, min(starts) + timedelta(seconds=1))
+    instants = [at for line in tracks for span in line.spans for at in (span.start, span.end)]
+    instants += [at for line in tracks for at, _ in line.levels]
+    if not instants:
+        return _EMPTY, _EMPTY + timedelta(hours=1)
+    return min(instants), max(*instants, min(instants) + timedelta(seconds=1))
 
 
 def _ticks(start: datetime, end: datetime) -> Sequence[datetime]:

@@ -125,13 +125,13 @@ def show_command(context: Context, key: str, as_json: bool) -> None:
         return await engine.history(key), (await engine.health()).at
 
     history, now = context.run(work)
-    if history.fault is not None:
-        click.echo(f"{show(key)}: the row cannot be read ({show(history.fault)})")
-    elif history.incident is None and not history.escalations:
+    if history.incident is None and history.fault is None and not history.escalations:
         raise InvalidValue("key", f"{key!r} is unknown", "open it first, or look at: escalation audit --since 24h")
     if as_json:
         print_json(history)
         return
+    if history.fault is not None:
+        click.echo(f"{show(key)}: the row cannot be read ({show(history.fault)})")
     elif history.incident is None:
         click.echo(f"{show(key)}: the row is gone")
     else:

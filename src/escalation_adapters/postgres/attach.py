@@ -76,12 +76,13 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> In
         column = columns.get(table.columns[name])
         if column is not None and column.kind not in kinds:
             faults.append(f"column {table.columns[name]!r} is {column.kind}; it must be {' or '.join(kinds)}")
-        if column is not None and column.generated:
-            faults.append(
-                f"column {table.columns[name]!r} is generated, and the engine writes it; drop it or rename it"
-            )
-    if not faults and not await _unique(connection, table):
-        key = table.columns["incident_key"]
+    faults += [
+        f"column {column!r} is generated, and the engine writes it; drop it or rename it"
+        for column in table.columns.values()
+        if column in columns and columns[column].generated
+    ]
+    key = table.columns["incident_key"]
+    if key in columns and not await _unique(connection, table):
         faults.append(
             f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart"
         )
@@ -94,17 +95,19 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> In
 async def _columns(connection: AsyncConnection[Any], table: IncidentsTable) -> dict[str, Column] | None:
     cursor = await connection.execute(
         """
-        SELECT c.relkind::text, a.attname, coalesce(t.kind, ''), a.attgenerated::text <> '' OR a.attidentity::text = 'a'
+        SELECT c.relkind::text, a.attname,
+            -- A host's own type with its schema: the search_path of later connections may be another one.
+            CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
+                ELSE pg_catalog.format('%%I.%%I', tn.nspname, t.typname) END,
+            a.attgenerated::text <> '' OR a.attidentity::text = 'a' AND a.attname <> %s
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN a.atttypid IN ('varchar'::regtype, 'timestamptz'::regtype)
-                THEN a.atttypid::regtype::text ELSE pg_catalog.format_type(a.atttypid, NULL) END AS kind
-        ) t
+        LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
         WHERE n.nspname = %s AND c.relname = %s
         """,
-        [table.schema, table.name],
+        [table.columns["incident_key"], table.schema, table.name],
     )
     rows = await cursor.fetchall()
     if not rows:

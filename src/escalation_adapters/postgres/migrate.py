@@ -260,7 +260,9 @@ async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sq
 
 
 async def _connect(dsn: str) -> AsyncConnection[Any]:
-    return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT)
+    return await AsyncConnection.connect(
+        dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT, client_encoding="utf8"
+    )
 
 
 @asynccontextmanager

@@ -10,11 +10,11 @@ SELECT now() AT TIME ZONE 'UTC'
 SELECT {row}, false FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
 
 -- name: insert
--- A new incident; nothing if the key is taken.
+-- A new incident; nothing if the key is taken. A host's identity column takes a key only if it is overridden.
 INSERT INTO {incidents} (
     {incident_key}, {severity}, {first_seen}, {level}, {episode}, {last_escalated_at}, {acknowledged_at},
     {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels}
-) VALUES (
+) OVERRIDING SYSTEM VALUE VALUES (
     %(incident_key)s::{key_type}, %(severity)s::{severity_type}, %(first_seen)s, %(level)s, %(episode)s,
     %(last_escalated_at)s, %(acknowledged_at)s, %(acknowledged_by)s, %(resolved_at)s, %(snoozed_until)s,
     %(next_due_at)s, %(summary)s, %(labels)s::{labels_type}
