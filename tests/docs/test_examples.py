@@ -1,0 +1,108 @@
+"""Every example runs, or at least is what the command line takes."""
+
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import click
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
+from sybil import Sybil
+from sybil.example import Example
+from sybil.parsers.myst import PythonCodeBlockParser
+
+from escalation_adapters.cli.root import cli
+
+from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, inline_commands, parse
+
+SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
+LESSON = ROOT / "docs/tutorial/own-table.md"
+"""A page whose blocks build on each other; it is walked as a whole."""
+EXAMPLES = [example for page in PAGES if page != LESSON for example in SYBIL.parse(page).examples()]
+
+
+def run(example: Example) -> None:
+    """Run one example as a program of its own."""
+    example.namespace.clear()
+    example.namespace["__name__"] = "example"
+    example.evaluate()
+
+
+def url(dsn: str) -> str:
+    """Return a DSN as a URL, which is what the command line takes."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    return f"postgresql:///{quote(parts.pop('dbname'))}?{urlencode(parts, quote_via=quote)}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{Path(e.path).relative_to(ROOT)}:{e.line}")
+def test_python_example_runs(
+    example: Example, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python example runs as it stands, in an empty folder, on a migrated database if it asks for one."""
+    monkeypatch.chdir(tmp_path)
+    if "ESC_DATABASE_URL" in str(example.parsed):
+        monkeypatch.setenv("ESC_DATABASE_URL", request.getfixturevalue("migrated_dsn"))
+
+    run(example)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in all_blocks("sql") if block.page != LESSON], ids=lambda block: block.name
+)
+def test_sql_example_runs(block: Block, migrated_dsn: str) -> None:
+    """SQL runs on a migrated database, as a host that has one open incident."""
+    with psycopg.connect(migrated_dsn) as connection:
+        connection.execute(
+            "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
+        )
+        connection.execute(block.text.encode())
+
+
+def test_lesson_runs_as_a_whole(pg_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lesson about an own table does what it says, from its first block to its last."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ESC_DATABASE_URL", url(pg_dsn))
+    programs = {example.line: example for example in SYBIL.parse(LESSON).examples()}
+    outputs: list[str] = []
+
+    for block in blocks(LESSON, "bash", "sql", "python"):
+        if block.language == "sql":
+            with psycopg.connect(pg_dsn, autocommit=True) as connection:
+                connection.execute(block.text.encode())
+        elif block.language == "python":
+            run(programs[block.line])
+        else:
+            for words in command_lines(block.text):
+                done = CliRunner().invoke(cli, words, catch_exceptions=False)
+                assert 0 == done.exit_code, (words, done.output)
+                outputs.append(done.output)
+
+    assert "0 escalated" in outputs[-3]
+    assert "1 open incidents visited" in outputs[-2]
+    assert "1 escalated" in outputs[-1]
+
+
+@pytest.mark.parametrize("block", all_blocks("bash"), ids=lambda block: block.name)
+def test_shell_example_is_legal(block: Block) -> None:
+    """Each ``escalation`` line of a shell example is one that the command line takes: command, options, arguments."""
+    for words in command_lines(block.text):
+        assert parse(words).startswith("escalation")
+
+
+def test_commands_named_in_text_exist() -> None:
+    """A command that running text names exists, and takes what it is shown with."""
+    for page, words in inline_commands():
+        try:
+            parse(words)
+        except click.MissingParameter:
+            continue  # the text names the command alone
+        except Exception as error:
+            raise AssertionError(f"{page.relative_to(ROOT)}: escalation {' '.join(words)}: {error!r}") from error
+
+
+def test_there_are_examples() -> None:
+    """The search for examples finds some: an empty parametrization would pass unseen."""
+    assert len(EXAMPLES) > 10
+    assert all_blocks("bash")
+    assert all_blocks("sql")

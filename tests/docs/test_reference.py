@@ -1,0 +1,251 @@
+"""What the reference lists is what the code has: no more, no less."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+
+import escalation_adapters
+import escalation_adapters.app
+import escalation_adapters.embedded
+import escalation_adapters.postgres
+import escalation_adapters.replay
+import escalation_core
+from escalation_adapters.cli.root import cli
+from escalation_core import EscalationError, RetryPolicy, Settings, State, TickReport, telemetry
+from escalation_core.delivery import PageState
+from escalation_core.gate import Mode
+from escalation_core.plan import Reason
+from escalation_core.settings import SECRETS
+from escalation_core.testing import MemoryStore
+from escalation_core.transitions import ALLOWED, Verb
+
+from .pages import DOCS, code, table
+
+REFERENCE = DOCS / "reference"
+
+
+def text(name: str) -> str:
+    return (REFERENCE / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_settings_are_all_there_with_their_defaults() -> None:
+    """The table of settings names every variable, in the code's order, with the default that is in force."""
+    rows = table(REFERENCE / "settings.md", first="variable")
+    listed = {code(row[0])[0]: next(iter(code(row[1])), None) for row in rows}
+
+    in_force = Settings().as_variables()
+
+    assert list(in_force) == list(listed)
+    assert in_force == listed
+
+
+def test_limits_of_settings_are_the_codes() -> None:
+    """A number range in the table is what the settings take: its ends are legal, and one step beyond is not."""
+    checked = 0
+    for row in table(REFERENCE / "settings.md", first="variable"):
+        limits = re.fullmatch(r"(\d+) to (\d+)", row[2])
+        if limits is None:
+            continue
+        name, least, most = code(row[0])[0], int(limits[1]), int(limits[2])
+        beside = {"ESC_PAUSE_CRON": "0 0 1 1 *"} if name == "ESC_PAUSE_MIN" else {}
+        for value in (least, most):
+            Settings.from_env({name: str(value), **beside})
+        for value in (least - 1, most + 1):
+            with pytest.raises(escalation_core.SettingsError):
+                Settings.from_env({name: str(value), **beside})
+        checked += 1
+    assert 7 == checked
+
+
+def test_secrets_are_named() -> None:
+    """The variables that may come from files are the code's secrets."""
+    section = text("settings").partition("## Secrets from files")[2].partition("##")[0]
+
+    assert set(SECRETS) == {name for name in code(section) if name in Settings().as_variables()}
+
+
+def test_retry_policy_is_listed() -> None:
+    """The table of delivery's times has every field with its default."""
+    policy = RetryPolicy()
+    listed = {code(row[0])[0]: row[1] for row in table(REFERENCE / "settings.md", first="field")}
+
+    assert {name: shown(getattr(policy, name)) for name in listed} == listed
+    assert {field.name for field in policy.__attrs_attrs__} == set(listed)
+
+
+def shown(value: object) -> str:
+    seconds = value.total_seconds() if hasattr(value, "total_seconds") else None
+    if seconds is None:
+        return str(value)
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
+
+
+def created_instruments() -> dict[str, tuple[str, str]]:
+    """Return what telemetry creates: the name of each instrument, its kind and its unit."""
+    found = {}
+    for node in ast.walk(ast.parse(Path(telemetry.__file__).read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if not node.func.attr.startswith("create_"):
+            continue
+        unit = next(word.value for word in node.keywords if word.arg == "unit")
+        name = node.args[0]
+        assert isinstance(name, ast.Constant)
+        assert isinstance(unit, ast.Constant)
+        kind = node.func.attr.removeprefix("create_").removeprefix("observable_")
+        found[str(name.value)] = (kind, str(unit.value))
+    return found
+
+
+def test_instruments_are_all_there() -> None:
+    """The table of instruments has each one that the code creates, with its kind and unit."""
+    listed = {
+        code(row[0])[0]: (row[1], code(row[2])[0]) for row in table(REFERENCE / "telemetry.md", first="instrument")
+    }
+
+    assert created_instruments() == listed
+
+
+def test_attributes_are_all_there() -> None:
+    """The values of attributes are those that the code has, and no attribute is left out."""
+    listed = {code(row[0])[0]: set(code(row[1])) for row in table(REFERENCE / "telemetry.md", first="attribute")}
+    source = Path(telemetry.__file__).read_text(encoding="utf-8")
+    used = set(re.findall(r'"(escalation\.[a-z_]+)":', source)) - {"escalation.level"}
+
+    assert used == set(listed)
+    assert set(Mode) == listed["escalation.mode"]
+    assert set(Reason) == listed["escalation.reason"]
+    assert {PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD} == listed["escalation.state"]
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_commands_are_all_there() -> None:
+    """The pages of the command line name each command, once, and no other."""
+    listed = [code(row[0])[0] for row in table(REFERENCE / "cli.md", first="command")]
+
+    assert sorted(name for name, _ in commands(cli, "escalation")) == sorted(listed)
+
+
+def test_options_are_all_there() -> None:
+    """Each option that the page shows beside a command is one of that command's, or of all commands."""
+    known = dict(commands(cli, "escalation"))
+    for row in table(REFERENCE / "cli.md", first="command"):
+        options = {option for param in known[code(row[0])[0]].params for option in param.opts}
+        for shown_option in re.findall(r"--[a-z-]+", row[1]):
+            assert shown_option in options, (row[0], shown_option)
+
+
+async def test_health_fields_are_all_there() -> None:
+    """The table of health has each field of its JSON, in its order."""
+    async with escalation_core.Engine(MemoryStore()) as engine:
+        fields = list((await engine.health()).as_dict())
+    health = text("json").partition("## A tick")[0]
+
+    assert fields == re.findall(r"^\| `(\w+)` \|", health, re.MULTILINE)
+
+
+def test_tick_fields_are_all_there() -> None:
+    """The table of a tick has each field of its JSON, in its order."""
+    tick = text("json").partition("## A tick")[2]
+
+    assert list(TickReport().as_dict()) == re.findall(r"^\| `(\w+)` \|", tick, re.MULTILINE)
+
+
+def test_errors_are_all_there() -> None:
+    """The table and the tree of errors have every error that callers may see."""
+    listed = {code(row[0])[0] for row in table(REFERENCE / "errors.md", first="error")}
+    tree = set(re.findall(r"[├└]── (\w+)", text("errors")))
+
+    known = {error.__name__ for error in descendants(EscalationError)}
+
+    assert known == listed
+    assert known == tree
+
+
+def descendants(error: type[Exception]) -> Iterator[type[Exception]]:
+    for child in error.__subclasses__():
+        if child.__module__.startswith(("escalation_core", "escalation_adapters")):
+            yield child
+            yield from descendants(child)
+
+
+def test_public_names_are_all_there() -> None:
+    """The API page has every name of escalation_core, of its testing kit, and of the stores."""
+    documented = set(re.findall(r":: (escalation_[\w.]+)", text("api")))
+    public = {f"escalation_core.{name}" for name in escalation_core.__all__} - {"escalation_core.__version__"}
+    kit = {"ManualClock", "MemoryStore", "RecordingNotifier", "HostTable"}
+
+    assert public <= documented
+    assert {f"escalation_core.testing.{name}" for name in kit} <= documented
+    assert set() == {name for name in public if not hasattr(escalation_core, name.rpartition(".")[2])}
+
+
+def test_transitions_are_the_codes() -> None:
+    """The table of transitions refuses a verb in exactly the states in which the code does."""
+    columns = (State.OPEN, State.ACKNOWLEDGED, State.RESOLVED, State.UNKNOWN)
+    listed = {
+        Verb(code(row[0])[0]): {state for state, cell in zip(columns, row[1:], strict=True) if cell != "refused"}
+        for row in table(REFERENCE / "rules.md", first="verb")
+    }
+
+    assert {verb: set(states) for verb, states in ALLOWED.items()} == listed
+
+
+def documented_columns() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for section in re.split(r"^## ", text("tables"), flags=re.MULTILINE)[1:]:
+        found[section.partition("\n")[0].strip()] = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    return found
+
+
+def test_columns_are_all_there(migrated_dsn: str) -> None:
+    """The page of tables has each table of a migrated schema and each of its columns, and no other."""
+    with psycopg.connect(migrated_dsn) as connection:
+        rows = connection.execute(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        ).fetchall()
+    actual: dict[str, set[str]] = {}
+    for name, column in rows:
+        actual.setdefault(name, set()).add(column)
+
+    assert actual == {name: set(columns) for name, columns in documented_columns().items()}
+
+
+def test_sqlite_has_the_same_columns() -> None:
+    """SQLite's tables have the columns of the page, but for those that the page tells of."""
+    schema = (Path(escalation_adapters.__file__).parent / "sqlite/schema.sql").read_text(encoding="utf-8")
+    documented = documented_columns()
+    for name, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\)(?: WITHOUT ROWID)?;", schema, re.DOTALL):
+        columns = set(re.findall(r"(?:^|, |\n)\s*([a-z_]+) (?:TEXT|INTEGER)", body)) - {"canary_bucket"}
+        assert columns == set(documented[name]), name
+
+
+def test_every_module_of_the_core_has_a_room() -> None:
+    """The plan of the house names every module of the core, and none that is not there."""
+    core = Path(escalation_core.__file__).parent
+    modules = {path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    rooms = (DOCS / "explanation/house.md").read_text(encoding="utf-8").partition("## Rooms of the core")[2]
+    named = re.findall(r"^\| (`.*?) \|", rooms.partition("## ")[0], re.MULTILINE)
+
+    assert modules - {"__init__"} == {name for cell in named for name in code(cell)}
+
+
+def test_decisions_are_all_listed() -> None:
+    """Each decision stands in the index, under its own number."""
+    files = sorted(path.stem for path in (DOCS / "decisions").glob("0*.md"))
+    listed = re.findall(r"^(\d{4}-[\w-]+)$", (DOCS / "decisions/index.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert files == listed
+    assert [f"{number:04}" for number in range(1, len(files) + 1)] == [name[:4] for name in files]
