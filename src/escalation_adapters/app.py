@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Literal
 
 from escalation_core import Engine, EscalationError, Notifier, Settings, SettingsRouter, Store
 from escalation_core.limits import LOG_TARGET
@@ -11,6 +12,8 @@ from escalation_core.limits import LOG_TARGET
 from .files import read_secret
 from .log_notifier import LogNotifier
 
+Pooler = Literal["transaction"]
+"""What stands between this process and PostgreSQL: a pooler in transaction mode, such as pgbouncer."""
 NO_DATABASE = (
     "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
 )
@@ -29,7 +32,13 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     return Settings.from_env(environ, read_file=read_secret)
 
 
-async def open_store(url: str | None, *, schema: str = "public", clock: Callable[[], datetime] | None = None) -> Store:
+async def open_store(
+    url: str | None,
+    *,
+    schema: str = "public",
+    pooler: Pooler | None = None,
+    clock: Callable[[], datetime] | None = None,
+) -> Store:
     """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``.
 
     Raises:
@@ -47,7 +56,7 @@ async def open_store(url: str | None, *, schema: str = "public", clock: Callable
             from .postgres import PostgresStore
         except ImportError:
             raise MissingExtra("PostgreSQL", "postgres") from None
-        return await PostgresStore.connect(url, schema=schema, clock=clock)
+        return await PostgresStore.connect(url, schema=schema, pooler=pooler, clock=clock)
     raise EscalationError(UNKNOWN_DATABASE)
 
 
@@ -72,13 +81,19 @@ def router_of(settings: Settings) -> SettingsRouter:
     return SettingsRouter(settings.routes, default)
 
 
-async def open_engine(settings: Settings, *, schema: str = "public") -> Engine:
-    """Open the engine that the settings describe."""
-    store = await open_store(settings.database_url, schema=schema)
+async def open_engine(
+    settings: Settings, *, schema: str = "public", pooler: Pooler | None = None, lasting: bool = False
+) -> Engine:
+    """Open the engine that the settings describe.
+
+    ``lasting`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
+    """
+    store = await open_store(settings.database_url, schema=schema, pooler=pooler)
+    machine = socket.gethostname()
     return Engine(
         store,
         settings=settings,
         notifiers=notifiers_of(settings),
         router=router_of(settings),
-        worker=f"{socket.gethostname()}/{os.getpid()}",
+        worker=f"{machine}/{os.getpid()}" if lasting else machine,
     )

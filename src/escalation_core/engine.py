@@ -162,14 +162,15 @@ class Engine(Views):
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
+            stats = await tx.journal.stats(
+                now=now, canary_pct=self.settings.canary_pct, max_level=self.settings.max_level
+            )
             return diagnose(
                 settings=self.settings,
                 gate=gate(self.settings, now),
                 now=now,
                 beat=await tx.journal.last_beat(),
-                stats=await tx.journal.stats(
-                    now=now, canary_pct=self.settings.canary_pct, max_level=self.settings.max_level
-                ),
+                stats=attrs.evolve(stats, backlog=await tx.outbox.backlog()),
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self.courier.notifiers),
                 unconfigured=self._ticker.unconfigured,
@@ -216,7 +217,7 @@ class Engine(Views):
         return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
 
     def observed_backlog(self) -> Mapping[str, int]:
-        """Return the unsettled pages by target, as health last counted them, for metrics."""
+        """Return the unsettled pages by target, as the last heartbeat counted them, for metrics."""
         return self._backlog
 
     # --- inside
@@ -254,6 +255,7 @@ class Engine(Views):
 
     async def _beat(self, tx: Transaction, now: datetime) -> bool:
         await tx.journal.beat(self.worker, now, VERSION)
+        self._backlog = await tx.outbox.backlog()
         state = await tx.journal.recalc()
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.

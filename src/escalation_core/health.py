@@ -40,7 +40,7 @@ class RecalcState:
 
 @attrs.frozen(kw_only=True)
 class Stats:
-    """Counts that a store takes for health."""
+    """Counts that are taken for health."""
 
     overdue: int = 0
     """Rows whose instant has come, canary outsiders and marked rows left out."""

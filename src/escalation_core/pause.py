@@ -33,7 +33,7 @@ def check_cron(expression: object) -> str:
         raise InvalidValue("cron", f"{text!r} has not five fields", remedy)
     try:
         CronSim(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions speak of wall-clock readings
-    except CronSimError as error:
+    except (CronSimError, ValueError) as error:
         raise InvalidValue("cron", f"{text!r} is no cron expression ({error})", "mend the field") from None
     return text
 

@@ -118,6 +118,9 @@ class Outbox(Protocol):
     async def earliest(self, targets: Sequence[str]) -> datetime | None:
         """Return when the next unsettled page to one of these targets may be claimed."""
 
+    async def backlog(self) -> Mapping[str, int]:
+        """Return how many unsettled pages there are, by target."""
+
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
     ) -> Sequence[PageRecord]:
@@ -140,7 +143,7 @@ class Journal(Protocol):
         """Return when any worker last completed a tick, and since when this store could have been ticked."""
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
-        """Return the counts that health shows."""
+        """Return the counts that health shows, but for the backlog, which is the outbox's. Ended rows do not count."""
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is, locked until the transaction ends if ``lock``."""

@@ -108,8 +108,15 @@ class Telemetry:
     @contextmanager
     def span(self, name: str, **attributes: Any) -> Iterator[trace.Span]:
         """Trace what happens inside."""
-        with self._tracer.start_as_current_span(name, attributes=attributes, record_exception=False) as span:
-            yield span
+        with self._tracer.start_as_current_span(
+            name, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                # The error's kind and no more: its text may name an incident.
+                span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+                raise
 
     def ticked(self, report: TickReport) -> None:
         """Count what a tick did. A dry run is timed and not counted: nothing happened."""

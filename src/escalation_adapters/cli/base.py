@@ -16,7 +16,7 @@ import click
 
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
 
-from ..app import open_engine, settings_from
+from ..app import Pooler, open_engine, settings_from
 from ..logs import set_up_logging
 
 Result = TypeVar("Result")
@@ -32,19 +32,23 @@ class Context:
 
     database: str | None = None
     schema: str = "public"
+    pooler: Pooler | None = None
 
     def settings(self) -> Settings:
         """Return the settings in force: the environment's, with the database of the option."""
         settings = settings_from(os.environ)
         return settings if self.database is None else attrs.evolve(settings, database_url=self.database)
 
-    def run(self, work: Callable[[Engine], Awaitable[Result]], *, level: str = "WARNING") -> Result:
+    def run(
+        self, work: Callable[[Engine], Awaitable[Result]], *, level: str = "WARNING", lasting: bool = False
+    ) -> Result:
         """Open the engine, do the work and close it again."""
         set_up_logging(level=level)
         settings = self.settings()
 
         async def main() -> Result:
-            async with await open_engine(settings, schema=self.schema) as engine:
+            engine = await open_engine(settings, schema=self.schema, pooler=self.pooler, lasting=lasting)
+            async with engine:
                 return await work(engine)
 
         return asyncio.run(main())

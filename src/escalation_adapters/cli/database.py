@@ -12,6 +12,7 @@ from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
 from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, settings_from
+from ..logs import set_up_logging
 from .base import INSTANT, Context, json_option, pass_context, print_json, table
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def config() -> None:
 @pass_context
 def check(context: Context, as_json: bool) -> None:
     """Check the environment's settings, and show what is in force; no secret is shown."""
+    set_up_logging(level="ERROR")  # warnings are part of the answer
     settings = settings_from(os.environ)
     rows = in_force(settings, database=context.database)
     if as_json:

@@ -16,7 +16,7 @@ from .base import SPAN, Context, actor_option, json_option, pass_context, print_
 @pass_context
 def run_command(context: Context) -> None:
     """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
-    context.run(run, level="INFO")
+    context.run(run, level="INFO", lasting=True)
 
 
 @click.command("tick")

@@ -7,6 +7,7 @@ import click
 
 from escalation_core import __version__
 
+from ..app import Pooler
 from . import database, incidents, operate, play
 from .base import Context, errors_in_one_line
 
@@ -14,14 +15,15 @@ from .base import Context, errors_in_one_line
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://...; default: ESC_DATABASE_URL.")
 @click.option("--schema", default="public", show_default=True, help="PostgreSQL: the schema of the incidents table.")
+@click.option("--pooler", type=click.Choice(["transaction"]), help="PostgreSQL: behind a pooler in that mode.")
 @click.version_option(__version__, prog_name="escalation")
 @click.pass_context
-def cli(ctx: click.Context, database: str | None, schema: str) -> None:
+def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | None) -> None:
     """Raise the level of incidents that nobody acknowledges, and page the next responder.
 
     Settings come from the environment; `escalation config check` shows what is in force.
     """
-    ctx.obj = Context(database=database, schema=schema)
+    ctx.obj = Context(database=database, schema=schema, pooler=pooler)
 
 
 for _module in (play, incidents, operate, database):
@@ -35,4 +37,4 @@ def run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the stream's encoding lacks is shown as a question mark and stops nothing.
         sys.stdout.reconfigure(errors="replace")
-    cli()
+    cli(prog_name="escalation")

@@ -70,7 +70,6 @@ class Journal:
             marked=marked,
             canary_held=held,
             exhausted=exhausted,
-            backlog=dict(await self.session.rows("backlog")),
             oldest_page=aware(oldest_page),
             dead=dead,
             unreadable=unreadable,

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -260,9 +260,7 @@ async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sq
 
 
 async def _connect(dsn: str) -> AsyncConnection[Any]:
-    return await AsyncConnection.connect(
-        dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT, client_encoding="utf8"
-    )
+    return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT, client_encoding="utf8")
 
 
 @asynccontextmanager
@@ -304,9 +302,11 @@ async def _standing(
 
 async def _applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tuple[str, datetime]]:
     cursor = await connection.execute(
-        sql.SQL("SELECT version, checksum, applied_at FROM {}.escalation_migrations").format(sql.Identifier(schema))
+        sql.SQL("SELECT version, checksum, applied_at AT TIME ZONE 'UTC' FROM {}.escalation_migrations").format(
+            sql.Identifier(schema)
+        )
     )
-    return {version: (checksum, applied_at) for version, checksum, applied_at in await cursor.fetchall()}
+    return {version: (checksum, at.replace(tzinfo=UTC)) for version, checksum, at in await cursor.fetchall()}
 
 
 async def _recorded_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:

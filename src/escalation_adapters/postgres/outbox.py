@@ -73,6 +73,10 @@ class Outbox:
         row = await self.session.row("earliest_page", targets=list(targets))
         return aware(row[0]) if row else None
 
+    async def backlog(self) -> Mapping[str, int]:
+        """Return how many unsettled pages there are, by target."""
+        return dict(await self.session.rows("backlog"))
+
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
     ) -> Sequence[PageRecord]:

@@ -300,7 +300,8 @@ SELECT
         AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
     (SELECT count(*) FROM {schema}.escalation_unreadable u
-        JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}),
+        JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
+        WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL),
     (SELECT max(version) FROM {schema}.escalation_migrations)
 FROM (
     SELECT count(*) FILTER (WHERE inside AND NOT put_back) AS overdue,
@@ -322,7 +323,8 @@ GROUP BY target ORDER BY target
 -- name: unreadable
 -- Some of the rows that were put back.
 SELECT u.incident_key, u.fault FROM {schema}.escalation_unreadable u
-JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type} ORDER BY u.seen_at, u.incident_key LIMIT 20
+JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
+WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at, u.incident_key LIMIT 20
 
 -- name: recalc
 -- How far the recalculation is.

@@ -69,7 +69,9 @@ class PostgresStore:
             StoreNotReady: it is not migrated, or to another version; the message names the command.
         """
         # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
-        kwargs: dict[str, Any] = {"prepare_threshold": None} if pooler == "transaction" else {}
+        kwargs: dict[str, Any] = {"connect_timeout": int(PATIENCE), "client_encoding": "utf8"}
+        if pooler == "transaction":
+            kwargs["prepare_threshold"] = None
         pool = AsyncConnectionPool(
             dsn,
             min_size=1,
@@ -79,10 +81,13 @@ class PostgresStore:
             timeout=PATIENCE,
             name="escalation",
             check=AsyncConnectionPool.check_connection,
+            # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
+            reconnect_timeout=PATIENCE,
+            reconnect_failed=AsyncConnectionPool.check,
         )
         with translated():
             # One connection of our own first: its error says what is wrong, where a pool's only says that it timed out.
-            async with await AsyncConnection.connect(dsn, connect_timeout=int(PATIENCE), **kwargs) as connection:
+            async with await AsyncConnection.connect(dsn, **kwargs) as connection:
                 table = await migrate.attached(connection, schema)
             await pool.open()
         return cls(pool, table, clock)

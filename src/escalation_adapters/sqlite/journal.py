@@ -39,7 +39,8 @@ SELECT
         WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= ?3),
     (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
     (SELECT count(*) FROM escalation_pages WHERE state = 'dead'),
-    (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)),
+    (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)
+        WHERE acknowledged_at IS NULL AND resolved_at IS NULL),
     (SELECT user_version FROM pragma_user_version)
 FROM (
     SELECT i.next_due_at AS due, ?2 >= 100 OR i.canary_bucket < ?2 AS inside, u.incident_key IS NOT NULL AS put_back
@@ -103,13 +104,9 @@ class Journal:
         row = await self.session.row(_STATS, (micros(now), canary_pct, max_level))
         assert row is not None  # noqa: S101 - an aggregate has one row
         overdue, oldest, held, marked, exhausted, oldest_page, dead, unreadable, version = row
-        backlog = await self.session.rows(
-            "SELECT target, count(*) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')"
-            " GROUP BY target ORDER BY target"
-        )
         examples = await self.session.rows(
             "SELECT incident_key, fault FROM escalation_unreadable JOIN incidents USING (incident_key)"
-            " ORDER BY seen_at, incident_key LIMIT 20"
+            " WHERE acknowledged_at IS NULL AND resolved_at IS NULL ORDER BY seen_at, incident_key LIMIT 20"
         )
         return Stats(
             overdue=overdue,
@@ -117,7 +114,6 @@ class Journal:
             marked=marked,
             canary_held=held,
             exhausted=exhausted,
-            backlog=dict(backlog),
             oldest_page=optional_instant(oldest_page),
             dead=dead,
             unreadable=unreadable,

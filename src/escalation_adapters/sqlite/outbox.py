@@ -129,6 +129,11 @@ class Outbox:
 
         return optional_instant(await self.session.hop(found))
 
+    async def backlog(self) -> Mapping[str, int]:
+        """Return how many unsettled pages there are, by target."""
+        statement = f"SELECT p.target, count(*) FROM escalation_pages p WHERE {_UNSETTLED} GROUP BY 1 ORDER BY 1"
+        return dict(await self.session.rows(statement))
+
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
     ) -> Sequence[PageRecord]:

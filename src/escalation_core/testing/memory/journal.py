@@ -56,9 +56,11 @@ class Journal:
         come = {key: due for key, due in self.store.due.items() if LOOK_AGAIN < due <= now}
         overdue = [due for key, due in come.items() if key in insiders and key not in self.store.unreadable]
         unsettled = [self.store.pages[number] for number in self.store.unsettled]
-        backlog: dict[str, int] = {}
-        for page in unsettled:
-            backlog[page.target] = backlog.get(page.target, 0) + 1
+        unreadable = [
+            (key, fault)
+            for key, (_, fault) in self.store.unreadable.items()
+            if key in self.store.rows and is_open(self.store.rows[key])
+        ]
         exhausted = [
             row
             for row in self.store.rows.values()
@@ -70,11 +72,10 @@ class Journal:
             marked=sum(due == LOOK_AGAIN for due in self.store.due.values()),
             canary_held=sum(key not in insiders for key in come),
             exhausted=len(exhausted),
-            backlog=backlog,
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
-            unreadable=len(self.store.unreadable),
-            unreadable_examples=[(key, fault) for key, (_, fault) in list(self.store.unreadable.items())[:20]],
+            unreadable=len(unreadable),
+            unreadable_examples=unreadable[:20],
             schema_version=SCHEMA_VERSION,
         )
 

@@ -1,5 +1,6 @@
 """The Outbox port."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -80,6 +81,9 @@ class Outbox:
             if page.target in targets
         )
         return min(waits, default=None)
+
+    async def backlog(self) -> Mapping[str, int]:
+        return dict(Counter(page.target for page in self._unsettled()))
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
