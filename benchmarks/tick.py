@@ -25,6 +25,8 @@ from escalation_adapters.log_notifier import LogNotifier
 from escalation_adapters.postgres import PostgresStore, migrate
 from escalation_core import Engine
 
+MOST_MEGABYTES = 150
+"""What a process may take at its peak while it ticks, however much is due."""
 RESULTS = Path(__file__).parent / "results"
 FILL = """
     INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
@@ -147,7 +149,13 @@ def report(
     path = RESULTS / "tick.json"
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     write_readme(figures)
+    worst = max(row["peak_megabytes"] for row in rows.values())
     console.print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
+
+    kept = worst <= MOST_MEGABYTES
+    console.print(f"{'ok' if kept else 'MISSED'}: peak memory {worst:.0f} MB, at most {MOST_MEGABYTES} MB wanted")
+    if not kept:
+        raise SystemExit(1)
 
 
 def write_readme(figures: dict[str, Any]) -> None:

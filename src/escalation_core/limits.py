@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .checks import check_count
+from .delivery import RetryPolicy
 from .errors import InvalidValue, Problem
 from .pause import PauseSchedule, check_cron, check_duration, check_zone
 from .policy import MAX_LEVEL, MAX_WINDOW
@@ -74,6 +75,8 @@ def check_types(settings: "Settings", problems: dict[str, Problem]) -> None:
         value = getattr(settings, field)
         if not isinstance(value, kind):
             problems[VARIABLES[field]] = Problem(f"is {type(value).__name__}", f"give {wanted}")
+    if not isinstance(settings.retry, RetryPolicy):
+        problems["retry"] = Problem(f"is {type(settings.retry).__name__}", "give a RetryPolicy")
     for field, least, most in (("max_level", 1, MAX_LEVEL), ("canary_pct", 0, 100)):
         try:
             check_count(getattr(settings, field), field, least, most)
@@ -126,6 +129,10 @@ def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
         if not isinstance(url, str) or not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
             remedy = "write https://..., or set ESC_ALLOW_HTTP=true for http"
             problems["ESC_TARGETS"] = Problem(f"the URL of {name!r} is not https", remedy)
+    if settings.default_target is not None and not _keep_fault(
+        problems, "default_target", lambda name: check_target(name, "target"), settings.default_target
+    ):
+        return
     if not all(isinstance(route, Route) for route in settings.routes):
         problems["ESC_ROUTES"] = Problem("holds something that is no Route", "give Route(...) objects")
     elif settings.targets:

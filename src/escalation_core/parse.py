@@ -65,6 +65,10 @@ def targets(text: str) -> dict[str, str]:
     """Read a JSON object from target name to URL. The text is a secret: no fault shows any of it but a name."""
     document = _json(text, dict[str, Any], '{"slack:ops": "https://..."}')
     for name, url in document.items():
+        try:
+            check_target(name, "target")
+        except InvalidValue as fault:
+            raise Fault(f"a name {fault.fault}", fault.remedy) from None
         if not isinstance(url, str):
             raise Fault(f"the URL of {name!r} is not text", "write it as a JSON string")
     return document

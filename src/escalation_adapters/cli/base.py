@@ -40,10 +40,15 @@ class Context:
         return settings if self.database is None else attrs.evolve(settings, database_url=self.database)
 
     def run(
-        self, work: Callable[[Engine], Awaitable[Result]], *, level: str = "WARNING", lasting: bool = False
+        self,
+        work: Callable[[Engine], Awaitable[Result]],
+        *,
+        level: str = "WARNING",
+        json: bool | None = None,
+        lasting: bool = False,
     ) -> Result:
         """Open the engine, do the work and close it again."""
-        set_up_logging(level=level)
+        set_up_logging(json, level=level)
         settings = self.settings()
 
         async def main() -> Result:

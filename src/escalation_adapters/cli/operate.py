@@ -13,10 +13,11 @@ from .base import SPAN, Context, actor_option, json_option, pass_context, print_
 
 
 @click.command("run")
+@click.option("--json", "as_json", is_flag=True, help="Log JSON, as is done anyway where no terminal is.")
 @pass_context
-def run_command(context: Context) -> None:
+def run_command(context: Context, as_json: bool) -> None:
     """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
-    context.run(run, level="INFO", lasting=True)
+    context.run(run, level="INFO", json=True if as_json else None, lasting=True)
 
 
 @click.command("tick")

@@ -149,7 +149,9 @@ async def count_open(
     )
     ended = [names[name] for name in ("acknowledged_at", "resolved_at") if name not in missing]
     where = sql.SQL(" AND ").join([sql.SQL("true"), *(sql.SQL("i.{} IS NULL").format(name) for name in ended)])
-    statement = sql.SQL("SELECT now() AT TIME ZONE 'UTC', {} FROM {} i WHERE {}").format(select, names["incidents"], where)
+    statement = sql.SQL("SELECT now() AT TIME ZONE 'UTC', {} FROM {} i WHERE {}").format(
+        select, names["incidents"], where
+    )
     open_count = due_count = 0
     async with connection.transaction(), connection.cursor("escalation_open") as cursor:
         await cursor.execute(statement)

@@ -1,7 +1,7 @@
 """The Outbox port on escalation_pages."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
@@ -107,7 +107,7 @@ def _page(row: Row) -> PageRecord:
         due_at=due_at.replace(tzinfo=UTC),
         fence=fence,
         attempts=attempts,
-        tried_for=tried,
+        tried_for=timedelta(microseconds=tried),
         reason=reason,
     )
 

@@ -11,9 +11,9 @@ from .table import IncidentsTable
 
 PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at AT TIME ZONE 'UTC',"
-    " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, p.tried_for, p.reason"
+    " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, (extract(epoch FROM p.tried_for) * 1000000)::bigint, p.reason"
 )
-"""A page's columns, in the order in which outbox.py reads them."""
+"""A page's columns, in the order in which outbox.py reads them, in a form that no session's style of dates changes."""
 
 
 @cache

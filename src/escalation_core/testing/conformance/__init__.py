@@ -11,13 +11,15 @@ A check that fails raises AssertionError.
 
 from collections.abc import Awaitable, Callable
 
-from . import incidents, notifiers, promises, records
+from . import claimants, edges, incidents, notifiers, promises, records
 from .harness import NotifierHarness, StoreHarness
 
 STORE_CHECKS: tuple[Callable[[StoreHarness], Awaitable[None]], ...] = (
     *incidents.CHECKS,
     *records.CHECKS,
     *promises.CHECKS,
+    *claimants.CHECKS,
+    *edges.CHECKS,
 )
 NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS
 

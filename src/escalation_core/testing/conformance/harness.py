@@ -16,7 +16,11 @@ POLICY = EscalationPolicy()
 
 
 class StoreHarness(Protocol):
-    """Makes stores for the checks. Each check gets a harness of its own."""
+    """Makes stores for the checks. Each check gets a harness of its own.
+
+    A harness whose stores let two transactions write at once, as PostgreSQL does, says ``concurrent = True``: then its
+    claims are held to pass over what others hold. Nothing is asked of stores whose writers wait for each other.
+    """
 
     async def open(self, clock: ManualClock) -> Store:
         """Return a store on an empty database that tells the time by ``clock``."""
@@ -60,6 +64,11 @@ class NotifierHarness(Protocol):
 
     def arrived(self) -> Sequence[str]:
         """Return the dedup key of each page that the receiver took, in their order."""
+
+
+def concurrent(harness: StoreHarness) -> bool:
+    """Tell whether two transactions on one database can write at once."""
+    return bool(getattr(harness, "concurrent", False))
 
 
 def incident(key: str, clock: ManualClock, **fields: Any) -> Incident:

@@ -1,0 +1,211 @@
+"""Checks with two handles on one database, as two processes have them, at the same time.
+
+A store that has one handle alone runs what can be run with it.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+import attrs
+
+from ...delivery import Delivered, NewPage, Outcome, Page, PageState
+from ...engine import Engine
+from ...errors import StoreError
+from ...flight import together, within
+from ...model import Escalation, Incident
+from ...ports import Store, Transaction
+from ..clock import ManualClock
+from ..notifier import RecordingNotifier
+from .harness import StoreHarness, concurrent, incident, put, same
+
+MINUTE = timedelta(minutes=1)
+AT_ONCE = timedelta(seconds=5)
+"""More than any statement takes that does not wait for a lock, and less than a lock that nobody lets go."""
+
+
+async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
+    """While one transaction holds rows, another claims the others, at once; what was let go can be claimed again."""
+    if not concurrent(harness):
+        return
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    other = await harness.again(store)
+    keys = [f"k{n}" for n in range(10)]
+    await put(store, *(incident(key, clock, next_due_at=now - (10 - n) * MINUTE) for n, key in enumerate(keys)))
+
+    async def claim(tx: Transaction, limit: int = 100, canary_pct: int = 100) -> list[str]:
+        rows = await tx.incidents.claim(until=now, limit=limit, canary_pct=canary_pct)
+        return [row.incident_key for row in rows]
+
+    async def both(tx: Transaction) -> None:
+        same(keys[:3], await claim(tx, limit=3), "the first claim")
+        for percent in (100, 99):
+            found = await within(AT_ONCE, other.transact(partial(claim, canary_pct=percent)))
+            same(keys[3:], found, f"the second claim at {percent} percent")
+        looked = await within(AT_ONCE, other.read(lambda tx: tx.incidents.load("k0", lock=False)))
+        assert looked is not None, "a look waits for nobody"
+
+    await store.transact(both)
+    same(keys, await other.transact(claim), "when the first has ended")
+
+
+async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -> None:
+    """While one sender's transaction holds pages, another's claims the others, at once."""
+    if not concurrent(harness):
+        return
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    other = await harness.again(store)
+    await put(store, incident("a", clock))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(level) for level in range(1, 7)], now))
+
+    async def claim(tx: Transaction, room: int) -> list[int]:
+        return [found.page.level for found in await tx.outbox.claim({"t": room}, now=now, until=now)]
+
+    async def both(tx: Transaction) -> None:
+        first = await claim(tx, 2)
+        second = await within(AT_ONCE, other.transact(lambda tx: claim(tx, 9)))
+        same((2, 4, [1, 2, 3, 4, 5, 6]), (len(first), len(second), sorted(first + second)), "the two shares")
+
+    await store.transact(both)
+
+
+async def no_update_is_lost(harness: StoreHarness) -> None:
+    """Whoever loads or walks rows to change them waits for the others, and sees what they wrote."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    await put(store, incident("loaded", clock), incident("walked", clock))
+
+    async def load(tx: Transaction) -> None:
+        one = await tx.incidents.load("loaded")
+        assert one is not None, "it is there"
+        await tx.incidents.save(attrs.evolve(one, level=one.level + 1))
+
+    async def walk(tx: Transaction) -> None:
+        found = [row.incident for row in await tx.incidents.walk("loaded", 9) if row.incident is not None]
+        await tx.incidents.advance([attrs.evolve(one, level=one.level + 1) for one in found])
+
+    for work in (load, walk):
+        await together(*(each.transact(work) for each in (store, other) * 5))
+    levels = {key: row["level"] for key, row in (await harness.host(store).rows()).items()}
+    same({"loaded": 10, "walked": 10}, levels, "ten steps each")
+
+
+async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
+    """If two insert a key at once, one of them does, and the other is told so."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    for key in (f"k{n}" for n in range(10)):
+        born = [incident(key, clock, summary=text) for text in ("one", "two")]
+        won = await together(*(_insert(each, one) for each, one in zip((store, other), born, strict=True)))
+        same([False, True], sorted(won), "who won")
+        kept = await store.read(lambda tx, key=key: tx.incidents.load(key, lock=False))  # type: ignore[misc]
+        same(born[won.index(True)], kept, "the row is the winner's")
+
+
+async def two_that_record_the_same_record_it_once(harness: StoreHarness) -> None:
+    """Escalations that two record at once, in whatever order, are new to exactly one of them."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    for level in range(1, 6):
+        steps = [Escalation(incident_key=f"k{n}", episode=1, level=level, created_at=clock()) for n in range(20)]
+        first, second = await together(_record(store, steps), _record(other, steps[::-1]))
+        told = [one != two for one, two in zip(first, second[::-1], strict=True)]
+        same([True] * 20, told, "each is new to one of the two")
+    same(100, len(await store.read(lambda tx: tx.ledger.escalations(limit=1000))), "recorded")
+
+
+async def a_reader_sees_one_state(harness: StoreHarness) -> None:
+    """Within one read everything is of one instant, whatever others commit meanwhile; they do not wait for it."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    await put(store, incident("a", clock), incident("b", clock))
+    if other is store:
+        return
+
+    async def change(tx: Transaction) -> None:
+        await tx.incidents.advance([incident(key, clock, level=5) for key in ("a", "b")])
+        await tx.incidents.insert(incident("c", clock))
+
+    async def look(tx: Transaction) -> list[int | None]:
+        levels = []
+        for key in ("a", "b", "c"):
+            one = await tx.incidents.load(key, lock=False)
+            levels.append(None if one is None else one.level)
+            if key == "a":
+                await within(AT_ONCE, other.transact(change))
+        return levels
+
+    same([0, 0, None], await store.read(look), "within the read")
+
+
+async def a_reader_leaves_no_trace(harness: StoreHarness) -> None:
+    """What is written within a read is refused or taken back."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    await put(store, incident("a", clock))
+
+    async def write(tx: Transaction) -> None:
+        await tx.incidents.save(incident("a", clock, level=5))
+
+    with contextlib.suppress(StoreError):
+        await store.read(write)
+    same(0, (await harness.host(store).rows())["a"]["level"], "the level")
+    await store.transact(write)
+    same(5, (await harness.host(store).rows())["a"]["level"], "the level after a transaction")
+
+
+async def a_lease_that_ended_passes_to_another(harness: StoreHarness) -> None:
+    """A sender that stalls beyond its lease loses the page: another sends it, and the first one's word is stale."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    await put(store, incident("a", clock))
+    second = RecordingNotifier("t")
+    quick = Engine(other, notifiers=[second])
+
+    class Stalling(RecordingNotifier):
+        async def send(self, page: Page) -> Outcome:
+            clock.advance(timedelta(seconds=29, microseconds=999_999))
+            same(0, (await quick.deliver()).sent, "sent while the lease runs")
+            clock.advance(timedelta(microseconds=1))
+            same(1, (await quick.deliver()).delivered, "delivered by the other")
+            return await super().send(page)
+
+    first = Stalling("t", answer=lambda page: Delivered())
+    delivery = (await Engine(store, notifiers=[first]).tick()).delivery
+    assert delivery is not None, "the tick delivered"
+    same((1, 0, 1), (delivery.sent, delivery.delivered, delivery.stale), "the first one's report")
+    same(1, len({page.dedup_key for page in [*first.pages, *second.pages]}), "dedup keys")
+    pages = await store.read(lambda tx: tx.outbox.pages(limit=9))
+    same([(PageState.DELIVERED, 1)], [(page.state, page.attempts) for page in pages], "the page")
+
+
+def _page(level: int) -> NewPage:
+    return NewPage(incident_key="a", episode=1, level=level, target="t", dedup_key=f"d{level}")
+
+
+async def _insert(store: Store, one: Incident) -> bool:
+    return await store.transact(lambda tx: tx.incidents.insert(one))
+
+
+async def _record(store: Store, steps: Sequence[Escalation]) -> Sequence[bool]:
+    return await store.transact(lambda tx: tx.ledger.record(steps))
+
+
+CHECKS = (
+    a_claim_passes_over_what_others_hold,
+    a_claim_of_pages_passes_over_what_others_hold,
+    no_update_is_lost,
+    of_two_inserts_one_wins,
+    two_that_record_the_same_record_it_once,
+    a_reader_sees_one_state,
+    a_reader_leaves_no_trace,
+    a_lease_that_ended_passes_to_another,
+)

@@ -1,0 +1,167 @@
+"""Checks at the edges: odd rows, odd keys, leases that ended, and nothing at all."""
+
+from datetime import timedelta
+from typing import Any
+
+from ...delivery import NewPage, PageState, RetryPolicy, cancel, lease
+from ...engine import Engine
+from ...ports import Store, Transaction
+from ..clock import ManualClock
+from ..notifier import RecordingNotifier
+from .harness import StoreHarness, claimed_keys, incident, put, same
+
+MINUTE = timedelta(minutes=1)
+ODD: dict[str, dict[str, Any]] = {
+    "negative": {"level": -1},
+    "no level": {"level": None},
+    "no birth": {"first_seen": None},
+    "never born": {"first_seen": "infinity"},
+    "always there": {"first_seen": "-infinity"},
+    "never again": {"snoozed_until": "infinity"},
+    "ended before time": {"last_escalated_at": "-infinity"},
+}
+"""What hosts write and no incident can hold. A table that refuses one of them is as good."""
+KEYS = ("A", "a", "Z", "b", "ä", "a b", "a-b", "a/b", "~", "Ω", "🔥", "%", "_", "a|1", "'", '"', "\\", "{}")
+"""Collations differ about their order; bytes do not."""
+
+
+async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
+    """A row that cannot be read says why, and holds up neither its neighbours nor the tick; gone, it is forgotten."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    await put(store, incident("good", clock))
+    odd = []
+    for key, columns in ODD.items():
+        try:
+            await host.insert(key, **{"severity": "critical", "first_seen": now, **columns})
+        except Exception:  # noqa: BLE001, S112 - the table refuses it, in the driver's own words
+            continue
+        odd.append(key)
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=100, canary_pct=100))
+    found = {row.incident_key: row for row in rows}
+    same({"good", *odd}, set(found), "claimed")
+    for key in odd:
+        same(None, found[key].incident, f"the incident of {key!r}")
+        assert found[key].fault, f"{key!r} says why"
+    report = await Engine(store, notifiers=[RecordingNotifier("t")]).tick()
+    same((1, len(odd)), (report.escalated, report.skipped["unreadable"]), "escalated and unreadable")
+    same([], await claimed_keys(store, now), "nothing is due")
+    same(sorted(odd), await _unreadable(store, clock), "listed")
+    for key in odd:
+        await host.delete(key)
+    same([], await _unreadable(store, clock), "listed when they are gone")
+
+
+async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
+    """A page whose incident cannot be read comes with the fault, and is dead; it is not taken for one that is gone."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    engine = Engine(store, notifiers=[RecordingNotifier("t")])
+    await put(store, incident("a", clock))
+    await engine.tick(deliver=False)
+    await host.update("a", level=-1)
+    found = await store.transact(lambda tx: tx.outbox.claim({"t": 9}, now=now, until=now))
+    same([None], [one.incident for one in found], "the incident")
+    assert "level" in (found[0].fault or ""), "the fault names the column"
+    await engine.deliver()
+    pages = await store.read(lambda tx: tx.outbox.pages(limit=9))
+    same([PageState.DEAD], [page.state for page in pages], "the page")
+
+
+async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
+    """Keys that differ in case, accents or signs are different; looks and walks go through all of them once."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    await put(store, *(incident(key, clock, summary=key) for key in KEYS))
+
+    async def look(tx: Transaction) -> list[str]:
+        seen: list[str] = []
+        while True:
+            after = (now, seen[-1]) if seen else None
+            rows = await tx.incidents.peek(until=now, after=after, limit=4, canary_pct=100)
+            seen += [row.incident_key for row in rows]
+            if len(rows) < 4:
+                return seen
+
+    async def walk(tx: Transaction) -> list[str]:
+        seen: list[str] = []
+        while rows := await tx.incidents.walk(seen[-1] if seen else None, 4):
+            seen += [row.incident_key for row in rows]
+        return seen
+
+    same(sorted(KEYS), await store.read(look), "seen, in the order of bytes")
+    same(sorted(KEYS), sorted(await store.transact(walk)), "walked")
+    for key in KEYS:
+        one = await store.read(lambda tx, key=key: tx.incidents.load(key, lock=False))  # type: ignore[misc]
+        assert one is not None, f"{key!r} is found"
+        same(key, one.summary, "the row of this very key")
+
+
+async def a_lease_ends(harness: StoreHarness) -> None:
+    """A leased page may be claimed again from its lease's end on, a cancelling one too; a settled one never."""
+    clock, retries = ManualClock(), RetryPolicy()
+    store, now = await harness.open(clock), clock()
+    await put(store, incident("a", clock))
+    new = [NewPage(incident_key="a", episode=1, level=n, target="t", dedup_key=f"d{n}") for n in (1, 2, 3)]
+    await store.transact(lambda tx: tx.outbox.enqueue(new, now))
+    one, two, three = await store.read(lambda tx: tx.outbox.pages(limit=9))
+    leased = [lease(one, retries, now), lease(two, retries, now + MINUTE), cancel(three, "ended", now)]
+    await store.transact(lambda tx: tx.outbox.write(leased))
+
+    async def claim() -> list[tuple[int, str]]:
+        found = await store.transact(lambda tx: tx.outbox.claim({"t": 9}, now=clock(), until=clock()))
+        return [(each.page.level, each.page.state.value) for each in found]
+
+    end = now + retries.lease
+    same(end, await store.read(lambda tx: tx.outbox.earliest(["t"])), "the earliest is a lease's end")
+    clock.set(end - timedelta(microseconds=1))
+    same([], await claim(), "while the leases run")
+    clock.set(end)
+    same([(1, "leased")], await claim(), "when the first has ended")
+    await store.transact(lambda tx: tx.outbox.cancel("a", "acknowledged", clock()))
+    same([(1, "cancelling")], await claim(), "when it is cancelling")
+    clock.set(end + MINUTE)
+    same([(1, "cancelling"), (2, "cancelling")], await claim(), "when both have ended")
+    await store.transact(lambda tx: tx.outbox.hold("t", clock()))
+    same(2, len(await claim()), "a hold ends at its instant")
+
+
+async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
+    """Every bulk write takes an empty list, and every question about nothing has an answer."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+
+    async def work(tx: Transaction) -> None:
+        await tx.incidents.advance([])
+        await tx.incidents.put_back({}, now)
+        await tx.outbox.enqueue([], now)
+        await tx.outbox.write([])
+        await tx.journal.note([])
+        same([], list(await tx.ledger.record([])), "recorded")
+        same({}, dict(await tx.ledger.highest([])), "the highest of none")
+        same([], list(await tx.outbox.lock([])), "locked")
+        same([], list(await tx.outbox.claim({}, now=now, until=now)), "claimed")
+        same(None, await tx.outbox.earliest([]), "the earliest of none")
+        same(0, await tx.outbox.cancel("a", "ended", now), "cancelled")
+        same(None, await tx.incidents.earliest_due(100), "the earliest row")
+        same(None, await tx.incidents.earliest_due(0), "the earliest row for nobody")
+
+    await store.transact(work)
+
+
+async def _unreadable(store: Store, clock: ManualClock) -> list[str]:
+    stats = await store.read(lambda tx: tx.journal.stats(now=clock(), canary_pct=100, max_level=7))
+    keys = sorted(key for key, _ in stats.unreadable_examples)
+    same(len(keys), stats.unreadable, "as many as are listed")
+    return keys
+
+
+CHECKS = (
+    odd_rows_stop_nobody,
+    a_page_of_an_odd_row_says_why,
+    keys_are_compared_byte_for_byte,
+    a_lease_ends,
+    nothing_is_written_for_nothing,
+)

@@ -1,0 +1,115 @@
+"""Delivery end to end, from PostgreSQL to a web server of the kind that stands in front of real receivers."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.slack import SlackNotifier
+from escalation_core import Engine, RetryPolicy, Settings
+from escalation_core.delivery import PageState
+
+pytestmark = pytest.mark.system("nginx")
+
+CONFIG = """
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 256; }}
+http {{
+    log_format keys '$uri $http_x_dedup_key';
+    access_log {folder}/access.log keys;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location = /ok {{ return 200 "ok"; }}
+        location = /login {{ return 200 "<html>please log in</html>"; }}
+        location = /moved {{ return 302 /ok; }}
+        location = /gone {{ return 410; }}
+        location = /busy {{ add_header Retry-After 7 always; return 429; }}
+        location = /down {{ return 503; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[str]:
+    """The URL of a web server of this test's own; its access log is in the test's folder."""
+    tmp_path.chmod(0o755)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "nginx.conf"
+    config.write_text(CONFIG.format(folder=tmp_path, port=port))
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
+    assert program is not None
+    server = subprocess.Popen([program, "-c", str(config), "-e", str(tmp_path / "error.log")])
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert server.poll() is None, (tmp_path / "error.log").read_text()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+                break
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+async def test_three_hundred_pages_arrive_once_each(nginx: str, migrated_dsn: str, tmp_path: Path) -> None:
+    """What is due is recorded, sent and settled; the web server saw each dedup key once, and nothing is left."""
+    async with Engine(
+        await PostgresStore.connect(migrated_dsn),
+        notifiers=[SlackNotifier({"slack:ops": f"{nginx}/ok"}, allow_http=True)],
+    ) as engine:
+        now = (await engine.health()).at
+        for number in range(300):
+            seen = now - engine.settings.critical_window
+            await engine.open(f"k{number}", severity="critical", first_seen=seen, summary="<b> & more")
+        report = await engine.tick()
+        assert report.delivery is not None
+        assert (300, 300, 300) == (report.escalated, report.delivery.sent, report.delivery.delivered)
+        health = await engine.health()
+        assert ({}, 0) == (dict(health.stats.backlog), health.stats.dead)
+        pages = await engine.store.read(lambda tx: tx.outbox.pages(limit=1000))
+    seen_keys = sorted(line.split()[1] for line in (tmp_path / "access.log").read_text().splitlines())
+    assert sorted(page.dedup_key for page in pages) == seen_keys
+    assert 300 == len(set(seen_keys))
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "reason"),
+    [
+        ("ok", PageState.DELIVERED, None),
+        ("login", PageState.PENDING, "HTTP 200 without the receiver's ok"),
+        ("moved", PageState.DEAD, "redirect"),
+        ("gone", PageState.DEAD, "HTTP 410"),
+        ("busy", PageState.PENDING, "HTTP 429"),
+        ("down", PageState.PENDING, "HTTP 503"),
+    ],
+)
+async def test_each_answer_has_its_end(
+    path: str, state: PageState, reason: str | None, nginx: str, migrated_dsn: str, tmp_path: Path
+) -> None:
+    """Taken, moved, gone, busy or down: the page ends or waits as the answer asks, and no redirect is followed."""
+    settings = Settings(retry=RetryPolicy(per_target=2))
+    notifier = SlackNotifier({"slack:ops": f"{nginx}/{path}"}, allow_http=True)
+    async with Engine(await PostgresStore.connect(migrated_dsn), settings=settings, notifiers=[notifier]) as engine:
+        now = (await engine.health()).at
+        await engine.open("k", severity="critical", first_seen=now - settings.critical_window)
+        await engine.tick()
+        (page,) = (await engine.history("k")).pages
+    assert (state, reason) == (page.state, page.reason)
+    assert 1 == len((tmp_path / "access.log").read_text().splitlines())
