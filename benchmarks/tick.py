@@ -136,7 +136,7 @@ def report(
     base = count / statistics.median(floors)
     table = Table("what", "incidents/s", "of the floor", "peak MB", title=f"A tick over {count} due incidents")
     table.add_row("the same rows in three statements (floor)", f"{base:,.0f}", "1.00", "")
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for batch, runs in ticks.items():
         rate = count / statistics.median(run["seconds"] for run in runs)
         peak = max(run["megabytes"] for run in runs)

@@ -129,10 +129,9 @@ def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
         if not isinstance(url, str) or not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
             remedy = "write https://..., or set ESC_ALLOW_HTTP=true for http"
             problems["ESC_TARGETS"] = Problem(f"the URL of {name!r} is not https", remedy)
-    if settings.default_target is not None and not _keep_fault(
-        problems, "default_target", lambda name: check_target(name, "target"), settings.default_target
-    ):
-        return
+    default = settings.default_target
+    if default is not None:
+        default = _keep_fault(problems, "default_target", lambda name: check_target(name, "target"), default)
     if not all(isinstance(route, Route) for route in settings.routes):
         problems["ESC_ROUTES"] = Problem("holds something that is no Route", "give Route(...) objects")
     elif settings.targets:
@@ -140,7 +139,6 @@ def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
         for target in named:
             if target not in settings.targets and target != LOG_TARGET:
                 problems["ESC_ROUTES"] = Problem(f"names the target {target!r}", "define it in ESC_TARGETS")
-        default = settings.default_target
         if default is not None and default not in settings.targets and default != LOG_TARGET:
             problems["ESC_DEFAULT_TARGET"] = Problem(f"names the target {default!r}", "define it in ESC_TARGETS")
 

@@ -48,7 +48,7 @@ class Context:
         lasting: bool = False,
     ) -> Result:
         """Open the engine, do the work and close it again."""
-        set_up_logging(json, level=level)
+        set_up_logging(json_lines, level=level)
         settings = self.settings()
 
         async def main() -> Result:

@@ -144,14 +144,19 @@ def status(context: Context, as_json: bool) -> None:
 @migrate.command("print")
 @_table_option
 @_column_option
+@json_option
 @pass_context
-def print_command(context: Context, table: str | None, pairs: tuple[str, ...]) -> None:
+def print_command(context: Context, table: str | None, pairs: tuple[str, ...], as_json: bool) -> None:
     """Print the SQL of all migrations, for people who read before they run."""
     try:
         from ..postgres import migrate as migrations
     except ImportError:
         raise MissingExtra("PostgreSQL", "postgres") from None
-    click.echo(migrations.print_sql(schema=context.schema, table=table or "incidents", columns=_columns(pairs) or None))
+    text = migrations.print_sql(schema=context.schema, table=table or "incidents", columns=_columns(pairs) or None)
+    if as_json:
+        print_json({"sql": text})
+    else:
+        click.echo(text)
 
 
 @click.group()

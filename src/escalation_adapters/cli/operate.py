@@ -17,7 +17,7 @@ from .base import SPAN, Context, actor_option, json_option, pass_context, print_
 @pass_context
 def run_command(context: Context, as_json: bool) -> None:
     """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
-    context.run(run, level="INFO", json=True if as_json else None, lasting=True)
+    context.run(run, level="INFO", json_lines=True if as_json else None, lasting=True)
 
 
 @click.command("tick")
