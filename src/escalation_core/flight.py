@@ -36,25 +36,36 @@ class SingleFlight(Generic[Result]):
     """
 
     def __init__(self) -> None:
-        self._task: asyncio.Task[Result] | None = None
-        self._passengers = 0
+        self._flight: _Flight[Result] | None = None
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Start ``work``, or join the flight that is under way."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(work())
-            self._passengers = 0
-        task = self._task
-        self._passengers += 1
+        while self._flight is not None and self._flight.abandoned and not self._flight.task.done():
+            # Everybody has left it and it is still ending: to join it would be to be cancelled with it.
+            await asyncio.wait([self._flight.task])
+        if self._flight is None or self._flight.task.done():
+            self._flight = _Flight(asyncio.get_running_loop().create_task(work()))
+        flight = self._flight
+        flight.passengers += 1
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(flight.task)
         except asyncio.CancelledError:
-            if self._passengers == 1 and not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+            if flight.passengers == 1 and not flight.task.done():
+                flight.abandoned = True
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
             raise
         finally:
-            self._passengers -= 1
+            flight.passengers -= 1
+
+
+class _Flight(Generic[Result]):
+    """One flight of a SingleFlight, with passengers of its own."""
+
+    def __init__(self, task: "asyncio.Task[Result]") -> None:
+        self.task = task
+        self.passengers = 0
+        self.abandoned = False
 
 
 class Flights:

@@ -44,7 +44,7 @@ class Context:
         work: Callable[[Engine], Awaitable[Result]],
         *,
         level: str = "WARNING",
-        json: bool | None = None,
+        json_lines: bool | None = None,
         lasting: bool = False,
     ) -> Result:
         """Open the engine, do the work and close it again."""

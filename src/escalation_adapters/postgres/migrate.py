@@ -20,7 +20,7 @@ from psycopg.types.json import Json
 from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused, StoreUnavailable
 
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
-from .errors import MIGRATE, translated
+from .errors import MIGRATE, check_dsn, translated
 from .statements import fill
 from .table import IncidentsTable
 
@@ -260,6 +260,7 @@ async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sq
 
 
 async def _connect(dsn: str) -> AsyncConnection[Any]:
+    check_dsn(dsn)
     return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT, client_encoding="utf8")
 
 

@@ -14,7 +14,7 @@ from escalation_core import StoreUnavailable
 from escalation_core.ports import Transaction
 
 from . import migrate
-from .errors import AGAIN, translated
+from .errors import AGAIN, check_dsn, translated
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
@@ -65,9 +65,11 @@ class PostgresStore:
         ``pooler="transaction"`` makes it safe behind a transaction pooler such as pgbouncer.
 
         Raises:
+            InvalidValue: the DSN cannot be read.
             StoreUnavailable: the database is down or out of reach.
             StoreNotReady: it is not migrated, or to another version; the message names the command.
         """
+        check_dsn(dsn)
         # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
         kwargs: dict[str, Any] = {"connect_timeout": int(PATIENCE), "client_encoding": "utf8"}
         if pooler == "transaction":
