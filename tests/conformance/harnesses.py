@@ -59,6 +59,8 @@ class SQLiteHarness:
 class PostgresHarness:
     """Each store is a database, copied from a migrated one."""
 
+    concurrent = True
+
     def __init__(self, server: Server, template: str) -> None:
         self._server = server
         self._template = template

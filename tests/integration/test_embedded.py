@@ -74,7 +74,6 @@ def shared_memory(creator: int | None = None) -> set[str]:
     return {row[1] for row in rows if creator in (None, int(row[4]))}
 
 
-
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root runs the server as somebody else")
 def test_programs_that_nobody_reaches_are_copied(tmp_path: Path) -> None:
     """Root starts a server from a wheel below a closed folder, such as a virtual environment in root's home."""

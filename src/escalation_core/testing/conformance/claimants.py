@@ -73,11 +73,13 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
 
 
 async def no_update_is_lost(harness: StoreHarness) -> None:
-    """Whoever loads or walks rows to change them waits for the others, and sees what they wrote."""
+    """Whoever loads or walks rows or locks pages to change them waits for the others, and sees what they wrote."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
     await put(store, incident("loaded", clock), incident("walked", clock))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(1)], clock()))
+    (page,) = await store.read(lambda tx: tx.outbox.pages(limit=9))
 
     async def load(tx: Transaction) -> None:
         one = await tx.incidents.load("loaded")
@@ -88,10 +90,15 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
         found = [row.incident for row in await tx.incidents.walk("loaded", 9) if row.incident is not None]
         await tx.incidents.advance([attrs.evolve(one, level=one.level + 1) for one in found])
 
-    for work in (load, walk):
+    async def lock(tx: Transaction) -> None:
+        (found,) = await tx.outbox.lock([page.id])
+        await tx.outbox.write([attrs.evolve(found.page, attempts=found.page.attempts + 1)])
+
+    for work in (load, walk, lock):
         await together(*(each.transact(work) for each in (store, other) * 5))
     levels = {key: row["level"] for key, row in (await harness.host(store).rows()).items()}
     same({"loaded": 10, "walked": 10}, levels, "ten steps each")
+    same([10], [one.attempts for one in await store.read(lambda tx: tx.outbox.pages(limit=9))], "ten attempts")
 
 
 async def of_two_inserts_one_wins(harness: StoreHarness) -> None:

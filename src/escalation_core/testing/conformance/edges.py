@@ -3,8 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
+import attrs
+
 from ...delivery import NewPage, PageState, RetryPolicy, cancel, lease
 from ...engine import Engine
+from ...model import Incident
 from ...ports import Store, Transaction
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
@@ -99,6 +102,40 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
         same(key, one.summary, "the row of this very key")
 
 
+async def what_the_engine_saves_is_no_hosts_write(harness: StoreHarness) -> None:
+    """A row that is saved is as it was told to be, also where a host's own write would mark it or begin an episode."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    first = incident("a", clock, level=3, episode=2, next_due_at=now + MINUTE)
+    again = attrs.evolve(first, severity="warning", level=1, last_escalated_at=now)
+    ended = attrs.evolve(again, resolved_at=now, acknowledged_at=now, acknowledged_by="x", next_due_at=None)
+    opened = attrs.evolve(ended, resolved_at=None)
+    await put(store, first)
+    for one in (again, ended, opened):
+
+        async def save(tx: Transaction, one: Incident = one) -> None:
+            await tx.incidents.load("a")
+            await tx.incidents.save(one)
+
+        await store.transact(save)
+        same(one, await store.read(lambda tx: tx.incidents.load("a", lock=False)), "the row")
+
+
+async def pages_come_oldest_first(harness: StoreHarness) -> None:
+    """Claimed pages are in the order in which they fell due, whichever target they are for."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    await put(store, incident("a", clock))
+    targets = ("t2", "t1", "t3", "t1", "t2")
+    for level, target in enumerate(targets, 1):
+        page = NewPage(incident_key="a", episode=1, level=level, target=target, dedup_key=f"d{level}")
+        await store.transact(lambda tx, page=page: tx.outbox.enqueue([page], clock()))  # type: ignore[misc]
+        clock.advance(MINUTE)
+    room = {"t1": 9, "t2": 9, "t3": 9}
+    found = await store.transact(lambda tx: tx.outbox.claim(room, now=clock(), until=clock()))
+    same(list(enumerate(targets, 1)), [(one.page.level, one.page.target) for one in found], "the pages")
+
+
 async def a_lease_ends(harness: StoreHarness) -> None:
     """A leased page may be claimed again from its lease's end on, a cancelling one too; a settled one never."""
     clock, retries = ManualClock(), RetryPolicy()
@@ -162,6 +199,8 @@ CHECKS = (
     odd_rows_stop_nobody,
     a_page_of_an_odd_row_says_why,
     keys_are_compared_byte_for_byte,
+    what_the_engine_saves_is_no_hosts_write,
+    pages_come_oldest_first,
     a_lease_ends,
     nothing_is_written_for_nothing,
 )

@@ -1,0 +1,37 @@
+"""What acceptance tests share: the command line, called in this process."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .console import Console, url_of
+
+
+@pytest.fixture(autouse=True)
+def _put_back_logging() -> Iterator[None]:
+    """Leave the root logger as it was; commands set up logging for their process."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Console:
+    """The command line without any settings."""
+    return Console(monkeypatch, capsys)
+
+
+@pytest.fixture
+def on_sqlite(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Console:
+    """The command line on an SQLite file of this test's own."""
+    return Console(monkeypatch, capsys, ESC_DATABASE_URL=f"sqlite:///{tmp_path / 'escalation.db'}")
+
+
+@pytest.fixture
+def on_postgres(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], migrated_dsn: str) -> Console:
+    """The command line on a migrated PostgreSQL database of this test's own."""
+    return Console(monkeypatch, capsys, ESC_DATABASE_URL=url_of(migrated_dsn))

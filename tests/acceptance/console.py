@@ -1,0 +1,109 @@
+"""The command line as people and machines use it: called in this process, or started as a program."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import attrs
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from escalation_adapters.cli import main
+
+PROGRAM = (sys.executable, "-W", "error", "-c", "from escalation_adapters.cli import main; main()")
+"""What the console script does. Warnings are errors there as well."""
+OURS = ("ESC_", "ESCALATION_", "OPS_", "MAX_ESC_")
+PATIENCE = 60
+"""Seconds after which a program that hangs has failed."""
+
+
+@attrs.frozen
+class Said:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with no setting in it but those that are given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return {**kept, **given}
+
+
+class Console:
+    """Calls the command line in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **env: str) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self.env = env
+
+    def __call__(self, *args: str | Path, **env: str) -> Said:
+        with self._monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["escalation", *map(str, args)])
+            patch.setattr(os, "environ", environment(self.env | env))
+            with pytest.raises(SystemExit) as end:
+                main()
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in err
+        return Said(int(end.value.code or 0), out, err)
+
+
+def start(*args: str | Path, cwd: Path | None = None, code: str | None = None, **env: str) -> "subprocess.Popen[str]":
+    """Start the command line as a program; ``code`` is what Python runs before it."""
+    program = PROGRAM if code is None else (*PROGRAM[:-1], f"{code}; {PROGRAM[-1]}")
+    return subprocess.Popen(
+        [*program, *map(str, args)],
+        env=environment(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> Said:
+    """Wait for a program's end, within bounds."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"the program hangs; it said {out!r} and {err!r}")
+    return Said(process.returncode, out, err)
+
+
+def program(*args: str | Path, cwd: Path | None = None, code: str | None = None, **env: str) -> Said:
+    """Run the command line as a program."""
+    return finish(start(*args, cwd=cwd, code=code, **env))
+
+
+def one_line(said: Said) -> str:
+    """Return the one line that a refusal is: exit code 1, nothing on stdout, no traceback."""
+    assert (1, "", 1) == (said.code, said.out, len(said.err.splitlines())), said
+    assert said.err.startswith("escalation: ")
+    return said.err.removeprefix("escalation: ").rstrip("\n")
+
+
+def url_of(dsn: str) -> str:
+    """Return a DSN as a URL, which is what the command line takes."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    user, database = quote(parts.pop("user", "")), quote(parts.pop("dbname", ""))
+    return f"postgresql://{user + '@' if user else ''}/{database}?{urlencode(parts, quote_via=quote)}"

@@ -1,0 +1,111 @@
+"""What the core's unit tests share: an incident, a picture of a store, and a notifier that waits to be let go."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from escalation_core import Delivered, Incident, Outcome, Page
+from escalation_core.delivery import PageRecord, PageState
+from escalation_core.ports import Transaction
+from escalation_core.testing import MemoryStore
+from escalation_core.testing.host import Row
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def incident(key: str = "k", **fields: Any) -> Incident:
+    """Return an incident that was first seen at START."""
+    return Incident(**{"incident_key": key, "severity": "critical", "first_seen": START, **fields})
+
+
+def page(**fields: Any) -> PageRecord:
+    """Return a page that was leased at START for 30 seconds."""
+    return PageRecord(
+        **{
+            "id": 1,
+            "incident_key": "k",
+            "episode": 1,
+            "level": 1,
+            "target": "test",
+            "dedup_key": "d",
+            "state": PageState.LEASED,
+            "created_at": START,
+            "due_at": START + 30 * SECOND,
+            "fence": 1,
+            **fields,
+        }
+    )
+
+
+def picture(store: MemoryStore) -> dict[str, Any]:
+    """Return everything a store holds but heartbeats, in a copy that later writes do not touch."""
+    return {
+        "rows": {key: dict(row) for key, row in store.rows.items()},
+        "due": dict(store.due),
+        "unreadable": dict(store.unreadable),
+        "ledger": dict(store.ledger),
+        "pages": dict(store.pages),
+        "unsettled": dict(store.unsettled),
+        "holds": dict(store.holds),
+        "notes": dict(store.notes),
+        "recalc": store.state["recalc"],
+    }
+
+
+def row(store: MemoryStore, key: str = "k") -> Row:
+    """Return a row as it stands."""
+    return dict(store.rows[key])
+
+
+def states(store: MemoryStore) -> list[str]:
+    """Return the states of all pages, in the order of their ids."""
+    return [page.state.value for page in store.pages.values()]
+
+
+def actions(store: MemoryStore) -> list[str]:
+    """Return the actions that were noted, in their order."""
+    return [note.action for note in store.notes.values()]
+
+
+async def put(store: MemoryStore, *incidents: Incident) -> None:
+    """Write incidents as they are."""
+
+    async def work(tx: Transaction) -> None:
+        for one in incidents:
+            await tx.incidents.save(one)
+
+    await store.transact(work)
+
+
+class GatedNotifier:
+    """Holds every page until ``gate`` is set; ``begun`` tells that one has come."""
+
+    channel = "gated"
+
+    def __init__(self, *targets: str, outcome: Outcome | None = None) -> None:
+        self.targets: Sequence[str] = targets or ("test",)
+        self.outcome: Outcome = outcome or Delivered()
+        self.pages: list[Page] = []
+        self.gate = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.most = 0
+        self._now = 0
+
+    async def send(self, page: Page) -> Outcome:
+        self.pages.append(page)
+        self._now += 1
+        self.most = max(self.most, self._now)
+        self.begun.set()
+        try:
+            await self.gate.wait()
+        finally:
+            self._now -= 1
+        return self.outcome
+
+    async def aclose(self) -> None:
+        pass

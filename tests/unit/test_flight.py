@@ -1,0 +1,235 @@
+"""One flight for many passengers, and many flights with one bell."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from escalation_core.flight import Flights, SingleFlight, monotonic, together, within
+
+SHORT = timedelta(milliseconds=1)
+
+
+class Work:
+    """Work that ends when it is told to, and counts."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.begun = 0
+        self.cancelled = 0
+        self.error: Exception | None = None
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        number = self.begun
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return number
+
+
+async def settle() -> None:
+    """Let every task run as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def board(flight: SingleFlight[int], work: Work) -> "asyncio.Task[int]":
+    """Start a passenger."""
+    return asyncio.create_task(flight.run(work))
+
+
+async def test_joiner_gets_the_same_result() -> None:
+    """Whoever comes while work is under way gets its result; it ran once."""
+    flight, work = SingleFlight[int](), Work()
+    passengers = [board(flight, work) for _ in range(3)]
+    await settle()
+    work.gate.set()
+    assert ([1, 1, 1], 1) == (await asyncio.gather(*passengers), work.begun)
+
+
+async def test_next_call_is_a_new_flight() -> None:
+    """After a flight has landed the next call starts another."""
+    flight, work = SingleFlight[int](), Work()
+    work.gate.set()
+    assert [1, 2] == [await flight.run(work), await flight.run(work)]
+
+
+@pytest.mark.parametrize("leaver", [0, 1])
+async def test_one_of_two_who_is_cancelled_leaves_alone(leaver: int) -> None:
+    """The flight goes on for the other, whoever started it."""
+    flight, work = SingleFlight[int](), Work()
+    passengers = [board(flight, work) for _ in range(2)]
+    await settle()
+    passengers[leaver].cancel()
+    await settle()
+    assert [leaver == 0, leaver == 1] == [passenger.cancelled() for passenger in passengers]
+    work.gate.set()
+    assert (1, 0) == (await passengers[1 - leaver], work.cancelled)
+
+
+@pytest.mark.parametrize("together_", [True, False])
+async def test_flight_ends_when_everybody_has_left(together_: bool) -> None:
+    """When the last passenger is cancelled the work is cancelled, and gone before the passenger is."""
+    flight, work = SingleFlight[int](), Work()
+    passengers = [board(flight, work) for _ in range(2)]
+    await settle()
+    for passenger in passengers:
+        passenger.cancel()
+        if not together_:
+            await settle()
+    await settle()
+    assert ([True, True], 1) == ([passenger.cancelled() for passenger in passengers], work.cancelled)
+    work.gate.set()
+    assert 2 == await flight.run(work)
+
+
+async def test_exception_is_shared() -> None:
+    """Every passenger gets the flight's exception, and the next call is a new flight."""
+    flight, work = SingleFlight[int](), Work()
+    work.error = RuntimeError("storm")
+    passengers = [board(flight, work) for _ in range(2)]
+    await settle()
+    work.gate.set()
+    assert [work.error] * 2 == await asyncio.gather(*passengers, return_exceptions=True)
+    work.error = None
+    assert 2 == await flight.run(work)
+
+
+class Stubborn(Work):
+    """Work that takes its time to end when it is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def __call__(self) -> int:
+        try:
+            return await super().__call__()
+        finally:
+            if self.cancelled:
+                self.ending.set()
+                await self.may_end.wait()
+
+
+async def test_newcomer_does_not_board_a_flight_that_is_being_cancelled() -> None:
+    """Whoever comes while an abandoned flight still ends is not cancelled with it, and gets a flight of its own."""
+    flight, work = SingleFlight[int](), Stubborn()
+    leaver = board(flight, work)
+    await settle()
+    leaver.cancel()
+    await work.ending.wait()
+    newcomer = board(flight, work)
+    await settle()
+    work.may_end.set()
+    work.gate.set()
+    assert 2 == await newcomer
+    assert [True] == [task.cancelled() for task in await _gone(leaver)]
+
+
+async def _gone(task: "asyncio.Task[int]") -> list["asyncio.Task[int]"]:
+    await asyncio.wait([task])
+    return [task]
+
+
+async def test_passengers_of_the_last_flight_are_not_counted_for_the_next() -> None:
+    """A new flight that starts before the old one's passengers have woken still ends when its own have left."""
+    flight, work = SingleFlight[int](), Work()
+    started: list[asyncio.Task[int]] = []
+
+    async def starts_anew() -> int:
+        await asyncio.sleep(0)
+        started.append(board(flight, work))
+        return 7
+
+    assert 7 == await flight.run(starts_anew)
+    await settle()
+    started[0].cancel()
+    await settle()
+    assert (1, 1) == (work.begun, work.cancelled)
+
+
+# --- many flights
+
+
+async def test_bell_rings_when_a_flight_ends() -> None:
+    """A wait ends with the first flight that does, and busy tells whether any is left."""
+    flights, work = Flights(), Work()
+
+    async def fly() -> None:
+        await work()
+
+    assert not flights.busy
+    flights.start(fly())
+    assert flights.busy
+    asyncio.get_running_loop().call_soon(work.gate.set)
+    await flights.wait()
+    assert not flights.busy
+
+
+async def test_bell_that_rang_before_is_heard() -> None:
+    """A wait returns at once if the bell rang since the last one, and only then."""
+    flights = Flights()
+    flights.ring()
+    await flights.wait()
+    began = monotonic()
+    await flights.wait(SHORT)
+    assert SHORT.total_seconds() <= monotonic() - began + 0.0005
+
+
+async def test_cancelled_flights_are_gone() -> None:
+    """Cancel ends all of them and waits until they are gone; without any it returns at once."""
+    flights, work = Flights(), Work()
+
+    async def fly() -> None:
+        await work()
+
+    await flights.cancel()
+    flights.start(fly())
+    flights.start(fly())
+    await settle()
+    await flights.cancel()
+    assert (2, False) == (work.cancelled, flights.busy)
+
+
+async def test_flight_that_crashes_is_told_to_the_loop() -> None:
+    """An exception that no flight should raise is not lost, and the bell rings all the same."""
+    flights, told = Flights(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+    async def crash() -> None:
+        raise RuntimeError("storm")
+
+    flights.start(crash())
+    await flights.wait()
+    assert ["a page's flight crashed"] == [context["message"] for context in told]
+    assert not flights.busy
+
+
+# --- the rest
+
+
+async def test_within_its_time_work_is_done() -> None:
+    """Work that is quick enough gives its result, and what takes longer is a TimeoutError."""
+    work = Work()
+    with pytest.raises(TimeoutError):
+        await within(SHORT, work())
+    work.gate.set()
+    assert (2, 1) == (await within(timedelta(seconds=10), work()), work.cancelled)
+
+
+async def test_together_keeps_the_order() -> None:
+    """Results come in the order of the work, whichever ends first."""
+    first, second = Work(), Work()
+    second.gate.set()
+    calls: list[Callable[[], Awaitable[int]]] = [first, second]
+    asyncio.get_running_loop().call_soon(first.gate.set)
+    second.begun = 4
+    assert [1, 5] == await together(*(call() for call in calls))

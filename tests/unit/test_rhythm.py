@@ -1,0 +1,148 @@
+"""How long the runner sleeps."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalation_core import Engine, Settings, TickReport
+from escalation_core.gate import Gate, Mode
+from escalation_core.model import LOOK_AGAIN
+from escalation_core.rhythm import until_next_claim, until_next_tick
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+
+from .kit import HOUR, MINUTE, SECOND, START
+
+ZERO = timedelta()
+IDLE: dict[str, Any] = {}
+BUSY: dict[str, Any] = {"escalated": 1}
+OPEN = Gate()
+TICK = [
+    # what the tick did, the earliest row (from now; None for none), the gate, how long to sleep
+    ("nothing to come", IDLE, None, OPEN, MINUTE),
+    ("due in a while", IDLE, 17 * SECOND, OPEN, 17 * SECOND),
+    ("due in a moment", IDLE, timedelta(microseconds=1), OPEN, timedelta(microseconds=1)),
+    ("due in an hour", IDLE, HOUR, OPEN, MINUTE),
+    ("due at the tick", IDLE, MINUTE, OPEN, MINUTE),
+    ("due after a busy tick", BUSY, 17 * SECOND, OPEN, 17 * SECOND),
+    ("more is due after a busy tick", BUSY, ZERO, OPEN, ZERO),
+    ("long due after a busy tick", BUSY, -HOUR, OPEN, ZERO),
+    ("reschedules are changes", {"rescheduled": Counter(not_due=1)}, -HOUR, OPEN, ZERO),
+    ("skips are changes", {"skipped": Counter(unreadable=1)}, -HOUR, OPEN, ZERO),
+    ("due, but the tick changed nothing", IDLE, ZERO, OPEN, MINUTE),
+    ("long due, but the tick changed nothing", IDLE, -HOUR, OPEN, MINUTE),
+    ("marked, but the tick changed nothing", IDLE, LOOK_AGAIN - START, OPEN, MINUTE),
+    ("dry run", {**BUSY, "dry_run": True}, ZERO, OPEN, MINUTE),
+    ("dry run, due in a while", {"dry_run": True}, 17 * SECOND, OPEN, MINUTE),
+    ("disabled", BUSY, ZERO, Gate(Mode.DISABLED), MINUTE),
+    ("disabled, due in a while", IDLE, 17 * SECOND, Gate(Mode.DISABLED), MINUTE),
+    ("V1 off", BUSY, ZERO, Gate(Mode.V1_OFF), MINUTE),
+    ("paused for long", BUSY, ZERO, Gate(Mode.PAUSED, START + HOUR), MINUTE),
+    ("paused for a while", IDLE, None, Gate(Mode.PAUSED, START + 17 * SECOND), 17 * SECOND),
+    ("pause is over", IDLE, None, Gate(Mode.PAUSED, START - SECOND), ZERO),
+    ("paused in a dry run", {"dry_run": True}, None, Gate(Mode.PAUSED, START + 17 * SECOND), 17 * SECOND),
+]
+
+
+@pytest.mark.parametrize(
+    ("did", "earliest", "held", "sleep"), [case[1:] for case in TICK], ids=[case[0] for case in TICK]
+)
+def test_sleep_after_a_tick(did: dict[str, Any], earliest: timedelta | None, held: Gate, sleep: timedelta) -> None:
+    """The runner sleeps to the earliest row or the pause's end, one interval at most, and never spins."""
+    due = None if earliest is None else START + earliest
+    assert sleep == until_next_tick(
+        TickReport(**did), earliest=due, now=START, gate=held, settings=Settings(tick_interval=MINUTE)
+    )
+
+
+LEAST = timedelta(milliseconds=50)
+CLAIM: list[tuple[str, timedelta | None, Gate, dict[str, Any], timedelta]] = [
+    ("no page", None, OPEN, {}, MINUTE),
+    ("due in a while", 17 * SECOND, OPEN, {}, 17 * SECOND),
+    ("due in an hour", HOUR, OPEN, {}, MINUTE),
+    ("due now", ZERO, OPEN, {}, LEAST),
+    ("long due", -HOUR, OPEN, {}, LEAST),
+    ("dry run", ZERO, OPEN, {"dry_run": True}, MINUTE),
+    ("disabled", ZERO, Gate(Mode.DISABLED), {}, MINUTE),
+    ("V1 off", ZERO, Gate(Mode.V1_OFF), {}, MINUTE),
+    ("paused for long", ZERO, Gate(Mode.PAUSED, START + HOUR), {}, MINUTE),
+    ("paused for a while", ZERO, Gate(Mode.PAUSED, START + 17 * SECOND), {}, 17 * SECOND),
+    ("pause is over", ZERO, Gate(Mode.PAUSED, START - SECOND), {}, ZERO),
+]
+
+
+@pytest.mark.parametrize(
+    ("earliest", "held", "given_", "sleep"), [case[1:] for case in CLAIM], ids=[case[0] for case in CLAIM]
+)
+def test_sleep_before_a_claim(earliest: timedelta | None, held: Gate, given_: dict[str, Any], sleep: timedelta) -> None:
+    """The delivery loop sleeps to the next page or the pause's end, one interval at most, and never spins."""
+    due = None if earliest is None else START + earliest
+    settings = Settings(tick_interval=MINUTE, **given_)
+    assert sleep == until_next_claim(earliest=due, now=START, gate=held, settings=settings)
+
+
+GATES = st.sampled_from([OPEN, Gate(Mode.DISABLED), Gate(Mode.V1_OFF), Gate(Mode.PAUSED, START + 5 * SECOND)])
+
+
+@given(
+    st.none() | st.timedeltas(-HOUR, HOUR),
+    GATES,
+    st.booleans(),
+    st.integers(0, 2),
+    st.timedeltas(SECOND, 600 * SECOND),
+)
+def test_no_sleep_is_longer_than_a_tick(
+    earliest: timedelta | None, held: Gate, dry_run: bool, escalated: int, tick: timedelta
+) -> None:
+    """Whatever is to come, the runner looks again within one interval; at once only after a tick that did something."""
+    due = None if earliest is None else START + earliest
+    report = TickReport(dry_run=dry_run, escalated=escalated)
+    settings = Settings(tick_interval=tick, dry_run=dry_run)
+    sleep = until_next_tick(report, earliest=due, now=START, gate=held, settings=settings)
+    claim = until_next_claim(earliest=due, now=START, gate=held, settings=settings)
+    assert (report.changed and held.pages) or sleep > ZERO
+    assert ZERO <= sleep <= tick
+    assert ZERO < claim <= tick
+
+
+# --- through the engine
+
+
+async def test_engine_asks_its_store_for_the_next_row(store: MemoryStore, clock: ManualClock) -> None:
+    """The engine sleeps to its earliest incident."""
+    engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE))
+    await engine.open("k", severity="critical")
+    clock.advance(MINUTE)
+    assert 4 * MINUTE == await engine.next_tick_in(await engine.tick())
+    await engine.acknowledge("k")
+    assert 10 * MINUTE == await engine.next_tick_in(await engine.tick())
+
+
+async def test_canary_outsiders_wake_nobody(store: MemoryStore, clock: ManualClock) -> None:
+    """A row that this engine may not escalate does not count for its sleep."""
+    engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE, canary_pct=10))
+    await engine.open("k2", severity="critical")
+    assert 10 * MINUTE == await engine.next_tick_in(await engine.tick())
+    await engine.open("k0", severity="critical")
+    assert 5 * MINUTE == await engine.next_tick_in(await engine.tick())
+
+
+async def test_recalculation_wants_the_next_tick_at_once(store: MemoryStore) -> None:
+    """While a recalculation is under way there is no sleep."""
+    assert ZERO == await Engine(store).next_tick_in(TickReport(recalculating=True))
+
+
+async def test_engine_asks_its_store_for_the_next_page(store: MemoryStore, clock: ManualClock) -> None:
+    """The delivery loop sleeps to the next page to a target that this engine serves, holds included."""
+    engine = Engine(store, notifiers=[RecordingNotifier()])
+    assert MINUTE == await engine.next_claim_in()
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    assert LEAST == await engine.next_claim_in()
+    await store.transact(lambda tx: tx.outbox.hold("test", clock() + 20 * SECOND))
+    assert 20 * SECOND == await engine.next_claim_in()
+    assert MINUTE == await Engine(store, notifiers=[RecordingNotifier("other")]).next_claim_in()

@@ -1,0 +1,555 @@
+"""The table of verbs and states, whole, through the engine."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+
+from escalation_core import Engine, Incident, InvalidValue, Settings, State, TransitionRefused
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.memory.incidents import Incidents
+from escalation_core.transitions import ALLOWED, Verb
+
+from .kit import DAY, HOUR, MINUTE, SECOND, START, actions, picture, put, row, states
+
+Call = Callable[[Engine], Awaitable[Incident]]
+
+CALLS: dict[Verb, Call] = {
+    Verb.OPEN: lambda engine: engine.open("k", by="op"),
+    Verb.ACKNOWLEDGE: lambda engine: engine.acknowledge("k", by="op"),
+    Verb.UNACKNOWLEDGE: lambda engine: engine.unacknowledge("k", by="op"),
+    Verb.RESOLVE: lambda engine: engine.resolve("k", by="op"),
+    Verb.CHANGE_SEVERITY: lambda engine: engine.change_severity("k", "warning", by="op"),
+    Verb.SNOOZE: lambda engine: engine.snooze("k", START + 9 * HOUR, by="op"),
+    Verb.DRAIN: lambda engine: engine.drain("k", by="op"),
+}
+LIVE = [State.OPEN, State.ACKNOWLEDGED]
+REFUSED = [
+    *((verb, State.UNKNOWN) for verb in Verb if verb is not Verb.OPEN),
+    *((verb, State.RESOLVED) for verb in Verb if verb not in (Verb.OPEN, Verb.RESOLVE)),
+    (Verb.SNOOZE, State.ACKNOWLEDGED),
+    (Verb.DRAIN, State.ACKNOWLEDGED),
+]
+NO_OPS = [
+    (Verb.ACKNOWLEDGE, State.ACKNOWLEDGED),
+    (Verb.UNACKNOWLEDGE, State.OPEN),
+    (Verb.RESOLVE, State.RESOLVED),
+    *((Verb.OPEN, state) for state in LIVE),
+]
+T10 = START + 10 * MINUTE
+NOW = START + 20 * MINUTE
+BASE: dict[str, Any] = {
+    "incident_key": "k",
+    "severity": "critical",
+    "first_seen": START,
+    "level": 1,
+    "last_escalated_at": T10,
+    "next_due_at": T10 + 30 * MINUTE,
+    "summary": "disk",
+    "labels": {"a": "1"},
+}
+"""The incident that stands before each verb: it escalated once, ten minutes after it was seen."""
+ENDS: dict[State, dict[str, Any]] = {
+    State.OPEN: {},
+    State.ACKNOWLEDGED: {"acknowledged_at": T10 + MINUTE, "acknowledged_by": "first", "next_due_at": None},
+    State.RESOLVED: {"resolved_at": T10 + MINUTE, "next_due_at": None},
+}
+
+
+async def stand(store: MemoryStore, clock: ManualClock, state: State, **fields: Any) -> Engine:
+    """Bring the incident to a state, with one page that is not sent yet, and return an engine at NOW."""
+    engine = Engine(store, notifiers=[RecordingNotifier()])
+    if state is not State.UNKNOWN:
+        await engine.open("k", severity="critical", summary="disk", labels={"a": "1"})
+        clock.set(T10)
+        await engine.tick(deliver=False)
+        await put(store, Incident(**{**BASE, **ENDS[state], **fields}))
+    clock.set(NOW)
+    return engine
+
+
+def expected(**fields: Any) -> dict[str, Any]:
+    """Return the row that BASE becomes with these fields."""
+    return attrs.asdict(Incident(**{**BASE, **fields}))
+
+
+def test_table_of_the_code_is_the_table_of_the_rules() -> None:
+    """What is allowed is everything that the table does not refuse."""
+    allowed = {(verb, state) for verb in Verb for state in ALLOWED[verb]}
+    assert {(verb, state) for verb in Verb for state in State} - set(REFUSED) == allowed
+
+
+@pytest.mark.parametrize(("verb", "state"), REFUSED)
+async def test_refused_verbs_write_nothing(verb: Verb, state: State, store: MemoryStore, clock: ManualClock) -> None:
+    """A refusal names key, state and verb, says what to do, and leaves the store as it was."""
+    engine = await stand(store, clock, state)
+    before = picture(store)
+    with pytest.raises(TransitionRefused) as caught:
+        await CALLS[verb](engine)
+    refusal = caught.value
+    assert ("k", state.value, verb.value) == (refusal.incident_key, refusal.state, refusal.verb)
+    assert f"cannot {verb.value} incident 'k': it is {state.value}; " in str(refusal)
+    assert before == picture(store)
+
+
+@pytest.mark.parametrize(("verb", "state"), NO_OPS)
+async def test_no_ops_leave_no_trace(verb: Verb, state: State, store: MemoryStore, clock: ManualClock) -> None:
+    """A verb that changes nothing returns the incident and writes neither row nor page nor note."""
+    engine = await stand(store, clock, state)
+    before = picture(store)
+    result = await CALLS[verb](engine)
+    assert before == picture(store)
+    assert row(store) == attrs.asdict(result)
+
+
+WRITES: list[tuple[str, State, Call, dict[str, Any], list[str]]] = [
+    (
+        "open",
+        State.OPEN,
+        lambda engine: engine.open("k", severity="warning", summary="new", labels={"b": "2"}, first_seen=NOW),
+        {"severity": "warning", "summary": "new", "labels": {"b": "2"}, "next_due_at": T10 + 30 * MINUTE},
+        ["pending"],
+    ),
+    (
+        "open",
+        State.ACKNOWLEDGED,
+        lambda engine: engine.open("k", severity="warning", summary="new", labels={"b": "2"}, first_seen=NOW),
+        {**ENDS[State.ACKNOWLEDGED], "severity": "warning", "summary": "new", "labels": {"b": "2"}},
+        ["pending"],
+    ),
+    (
+        "open",
+        State.RESOLVED,
+        lambda engine: engine.open("k"),
+        {"level": 0, "episode": 2, "first_seen": NOW, "last_escalated_at": None, "next_due_at": NOW + 5 * MINUTE},
+        ["cancelled"],
+    ),
+    (
+        "open",
+        State.RESOLVED,
+        lambda engine: engine.open("k", severity="warning", summary="s", labels={}, first_seen=NOW - MINUTE),
+        {
+            "level": 0,
+            "episode": 2,
+            "first_seen": NOW - MINUTE,
+            "last_escalated_at": None,
+            "next_due_at": NOW + 14 * MINUTE,
+            "severity": "warning",
+            "summary": "s",
+            "labels": {},
+        },
+        ["cancelled"],
+    ),
+    (
+        "acknowledge",
+        State.OPEN,
+        CALLS[Verb.ACKNOWLEDGE],
+        {"acknowledged_at": NOW, "acknowledged_by": "op", "next_due_at": None},
+        ["cancelled"],
+    ),
+    ("unacknowledge", State.ACKNOWLEDGED, CALLS[Verb.UNACKNOWLEDGE], {}, ["pending"]),
+    ("resolve", State.OPEN, CALLS[Verb.RESOLVE], {"resolved_at": NOW, "next_due_at": None}, ["cancelled"]),
+    (
+        "resolve",
+        State.ACKNOWLEDGED,
+        CALLS[Verb.RESOLVE],
+        {**ENDS[State.ACKNOWLEDGED], "resolved_at": NOW},
+        ["cancelled"],
+    ),
+    ("change_severity", State.OPEN, CALLS[Verb.CHANGE_SEVERITY], {"severity": "warning"}, ["pending"]),
+    (
+        "change_severity",
+        State.ACKNOWLEDGED,
+        CALLS[Verb.CHANGE_SEVERITY],
+        {**ENDS[State.ACKNOWLEDGED], "severity": "warning"},
+        ["pending"],
+    ),
+    (
+        "snooze",
+        State.OPEN,
+        CALLS[Verb.SNOOZE],
+        {"snoozed_until": START + 9 * HOUR, "next_due_at": START + 9 * HOUR},
+        ["pending"],
+    ),
+    ("drain", State.OPEN, CALLS[Verb.DRAIN], {"level": 0, "episode": 2}, ["cancelled"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "call", "fields", "pages"), WRITES, ids=[f"{case[0]}-{case[1]}" for case in WRITES]
+)
+async def test_verbs_write_what_the_table_says(
+    verb: str,
+    state: State,
+    call: Call,
+    fields: dict[str, Any],
+    pages: list[str],
+    store: MemoryStore,
+    clock: ManualClock,
+) -> None:
+    """A verb writes exactly these columns, treats unsent pages so, and leaves one note of itself."""
+    engine = await stand(store, clock, state)
+    noted = len(store.notes)
+    result = await call(engine)
+    assert expected(**fields) == row(store)
+    assert row(store) == attrs.asdict(result)
+    assert pages == states(store)
+    assert [verb] == actions(store)[noted:]
+
+
+async def test_notes_tell_who_and_where(store: MemoryStore, clock: ManualClock) -> None:
+    """A note holds instant, key, episode, level and actor, as they are after the verb."""
+    engine = await stand(store, clock, State.OPEN)
+    await engine.drain("k", by="op")
+    note = list(store.notes.values())[-1]
+    assert (NOW, "drain", "k", 2, 0, "op") == (
+        note.at,
+        note.action,
+        note.incident_key,
+        note.episode,
+        note.level,
+        note.actor,
+    )
+
+
+# --- open
+
+
+async def test_open_creates(store: MemoryStore, clock: ManualClock) -> None:
+    """An unknown key begins at level 0 of episode 1, seen now, as a warning."""
+    engine = await stand(store, clock, State.UNKNOWN)
+    result = await engine.open("k", by="op")
+    born = Incident(incident_key="k", severity="warning", first_seen=NOW, next_due_at=NOW + 15 * MINUTE)
+    assert born == result
+    assert attrs.asdict(born) == row(store)
+    assert ["open"] == actions(store)
+
+
+@pytest.mark.parametrize(("given", "severity"), [(None, "warning"), ("critical", "critical"), ("", "")])
+async def test_new_incidents_severity(given: str | None, severity: str, store: MemoryStore) -> None:
+    """A new incident is a warning unless a severity is given."""
+    assert severity == (await Engine(store).open("k", severity=given)).severity
+
+
+async def test_open_leaves_alone_what_is_not_said(store: MemoryStore, clock: ManualClock) -> None:
+    """None changes nothing; each of the three can be said alone."""
+    engine = await stand(store, clock, State.OPEN)
+    await engine.open("k", summary="new")
+    assert expected(summary="new") == row(store)
+    await engine.open("k", labels={})
+    assert expected(summary="new", labels={}) == row(store)
+
+
+async def test_open_with_another_severity_recomputes(store: MemoryStore, clock: ManualClock) -> None:
+    """A live incident's instant follows its new severity."""
+    engine = Engine(store)
+    await engine.open("k", severity="critical")
+    await engine.open("k", severity="warning")
+    assert START + 15 * MINUTE == row(store)["next_due_at"]
+
+
+async def test_reopened_key_keeps_what_is_not_said(store: MemoryStore, clock: ManualClock) -> None:
+    """A new episode keeps severity, summary and labels of the old one, and nobody's acknowledgement."""
+    engine = await stand(
+        store, clock, State.RESOLVED, acknowledged_at=T10, acknowledged_by="first", snoozed_until=START + DAY
+    )
+    again = await engine.open("k")
+    assert ("critical", "disk", {"a": "1"}) == (again.severity, again.summary, again.labels)
+    assert (None, None, None) == (again.acknowledged_at, again.acknowledged_by, again.snoozed_until)
+
+
+async def test_new_episode_is_beyond_the_ledger(store: MemoryStore, clock: ManualClock) -> None:
+    """A row that its host deleted and opens again is heard: its episode is one more than any recorded."""
+    engine = await stand(store, clock, State.OPEN)
+    await store.host.delete("k")
+    again = await engine.open("k", severity="critical")
+    assert (2, 0) == (again.episode, again.level)
+    clock.advance(5 * MINUTE)
+    assert 1 == (await engine.tick()).escalated
+
+
+async def test_reopened_episode_is_paged_from_level_1(store: MemoryStore, clock: ManualClock) -> None:
+    """Level 1 of a new episode is a new escalation with a dedup key of its own."""
+    engine = await stand(store, clock, State.RESOLVED)
+    await engine.open("k")
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    assert [(1, 1), (2, 1)] == [(one.episode, one.level) for one in store.ledger.values()]
+    assert 2 == len({page.dedup_key for page in store.pages.values()})
+
+
+BIRTHS = [
+    (-365 * DAY, True),
+    (-365 * DAY - timedelta(microseconds=1), False),
+    (24 * HOUR, True),
+    (24 * HOUR + timedelta(microseconds=1), False),
+]
+
+
+@pytest.mark.parametrize(("born", "legal"), BIRTHS)
+@pytest.mark.parametrize("state", list(State))
+async def test_first_seen_of_open_has_limits(
+    born: timedelta, legal: bool, state: State, store: MemoryStore, clock: ManualClock
+) -> None:
+    """first_seen lies at most one year back and 24 hours ahead; else nothing is written."""
+    engine = await stand(store, clock, state)
+    before = picture(store)
+    if legal:
+        result = await engine.open("k", first_seen=NOW + born)
+        assert (START if state in LIVE else NOW + born) == result.first_seen
+    else:
+        with pytest.raises(InvalidValue) as caught:
+            await engine.open("k", first_seen=NOW + born)
+        assert "first_seen" == caught.value.field
+        assert before == picture(store)
+
+
+async def test_first_seen_in_the_future_waits(store: MemoryStore, clock: ManualClock) -> None:
+    """The window counts from first_seen, also when that is yet to come; any zone is taken, and kept in UTC."""
+    tokyo = (START + HOUR).astimezone(ZoneInfo("Asia/Tokyo"))
+    one = await Engine(store).open("k", severity="critical", first_seen=tokyo)
+    assert (START + HOUR, START + HOUR + 5 * MINUTE) == (one.first_seen, one.next_due_at)
+    assert UTC is one.first_seen.tzinfo
+
+
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("incident_key", {"incident_key": ""}),
+    ("incident_key", {"incident_key": 7}),
+    ("severity", {"severity": 7}),
+    ("severity", {"severity": "a\0"}),
+    ("summary", {"summary": b"x"}),
+    ("summary", {"summary": "\ud800"}),
+    ("labels", {"labels": [("a", "1")]}),
+    ("labels", {"labels": {7: "a"}}),
+    ("labels['a']", {"labels": {"a": 7}}),
+    ("first_seen", {"first_seen": datetime(2025, 1, 1)}),  # noqa: DTZ001 - naive on purpose
+    ("first_seen", {"first_seen": "2025-01-01"}),
+    ("first_seen", {"first_seen": datetime.max.replace(tzinfo=timezone(-HOUR))}),
+    ("by", {"by": 7}),
+    ("by", {"by": "a\0"}),
+]
+
+
+@pytest.mark.parametrize(("field", "given"), BAD)
+async def test_open_refuses_bad_values_by_name(field: str, given: dict[str, Any], store: MemoryStore) -> None:
+    """A bad value is refused under its field's name before anything is written."""
+    before = picture(store)
+    with pytest.raises(InvalidValue) as caught:
+        await Engine(store).open(**{"incident_key": "k", **given})
+    assert field == caught.value.field
+    assert before == picture(store)
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_bad_actors_are_refused(verb: Verb, store: MemoryStore, clock: ManualClock) -> None:
+    """Whoever acts is named by text that every store can hold."""
+    state = State.ACKNOWLEDGED if verb is Verb.UNACKNOWLEDGE else State.OPEN
+    engine = await stand(store, clock, state)
+    before = picture(store)
+    arguments: dict[Verb, tuple[Any, ...]] = {Verb.SNOOZE: (None,), Verb.CHANGE_SEVERITY: ("warning",)}
+    with pytest.raises(InvalidValue) as caught:
+        await getattr(engine, verb.value)("k", *arguments.get(verb, ()), by="a\0")
+    assert "by" == caught.value.field
+    assert before == picture(store)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.OPEN])
+async def test_bad_keys_are_refused(verb: Verb, store: MemoryStore) -> None:
+    """What can be no key is a bad value, not an unknown incident."""
+    arguments: dict[Verb, tuple[Any, ...]] = {Verb.SNOOZE: (None,), Verb.CHANGE_SEVERITY: ("warning",)}
+    with pytest.raises(InvalidValue) as caught:
+        await getattr(Engine(store), verb.value)("a\n", *arguments.get(verb, ()))
+    assert "incident_key" == caught.value.field
+
+
+@pytest.mark.parametrize("severity", [None, 7, "a\0"])
+async def test_change_severity_takes_text_alone(severity: Any, store: MemoryStore, clock: ManualClock) -> None:
+    """A severity is text."""
+    engine = await stand(store, clock, State.OPEN)
+    with pytest.raises(InvalidValue) as caught:
+        await engine.change_severity("k", severity)
+    assert "severity" == caught.value.field
+
+
+# --- acknowledge and unacknowledge
+
+
+async def test_first_actor_stays(store: MemoryStore, clock: ManualClock) -> None:
+    """A second acknowledgement changes neither the actor nor the instant."""
+    engine = await stand(store, clock, State.ACKNOWLEDGED)
+    result = await engine.acknowledge("k", by="second")
+    assert ("first", T10 + MINUTE) == (result.acknowledged_by, result.acknowledged_at)
+
+
+async def test_cancelled_pages_stay_cancelled_after_unacknowledge(store: MemoryStore, clock: ManualClock) -> None:
+    """Taking the acknowledgement back sends nothing that was cancelled; the next level pages."""
+    notifier = RecordingNotifier()
+    engine = Engine(store, notifiers=[notifier])
+    await engine.open("k", severity="critical")
+    clock.set(T10)
+    await engine.tick(deliver=False)
+    await engine.acknowledge("k", by="a")
+    result = await engine.unacknowledge("k")
+    assert (1, 1, START, T10, None, None) == (
+        result.level,
+        result.episode,
+        result.first_seen,
+        result.last_escalated_at,
+        result.acknowledged_at,
+        result.acknowledged_by,
+    )
+    await engine.deliver()
+    assert ["cancelled"] == states(store)
+    clock.advance(30 * MINUTE)
+    await engine.tick()
+    assert [2] == [page.level for page in notifier.pages]
+
+
+async def test_resolving_twice_keeps_the_first_instant(store: MemoryStore, clock: ManualClock) -> None:
+    """A second resolve is no news."""
+    engine = await stand(store, clock, State.RESOLVED)
+    assert T10 + MINUTE == (await engine.resolve("k")).resolved_at
+
+
+# --- severity
+
+
+async def test_change_severity_recomputes(store: MemoryStore, clock: ManualClock) -> None:
+    """A shorter window makes the incident due earlier, a longer one later."""
+    engine = Engine(store)
+    await engine.open("k", severity="warning")
+    assert START + 5 * MINUTE == (await engine.change_severity("k", "critical")).next_due_at
+    assert START + 15 * MINUTE == (await engine.change_severity("k", "other")).next_due_at
+
+
+# --- snooze
+
+
+async def test_snooze_until_none_ends_it(store: MemoryStore, clock: ManualClock) -> None:
+    """None takes the snooze away, and the instant is the rule's again."""
+    engine = await stand(store, clock, State.OPEN)
+    await engine.snooze("k", START + 9 * HOUR)
+    await engine.snooze("k", None)
+    assert expected() == row(store)
+
+
+async def test_snoozed_incident_does_not_rise_and_its_pages_go(store: MemoryStore, clock: ManualClock) -> None:
+    """Nothing escalates before the snooze ends; a page that was recorded goes all the same."""
+    notifier = RecordingNotifier()
+    engine = Engine(store, notifiers=[notifier])
+    await engine.open("k", severity="critical")
+    clock.set(T10)
+    await engine.tick(deliver=False)
+    await engine.snooze("k", START + 9 * HOUR)
+    clock.set(START + 9 * HOUR - SECOND)
+    assert 0 == (await engine.tick()).escalated
+    assert [1] == [page.level for page in notifier.pages]
+    clock.set(START + 9 * HOUR)
+    assert 1 == (await engine.tick()).escalated
+
+
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+async def test_snooze_reaches_to_the_year_9999(store: MemoryStore, clock: ManualClock) -> None:
+    """The last second of the year 9999 is legal."""
+    engine = await stand(store, clock, State.OPEN)
+    result = await engine.snooze("k", LAST)
+    assert (LAST, LAST) == (result.snoozed_until, result.next_due_at)
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        datetime(2025, 1, 2),  # noqa: DTZ001 - naive on purpose
+        LAST + timedelta(microseconds=1),
+        datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-HOUR)),
+        "2025-01-02T00:00:00Z",
+        1735776000,
+        MINUTE,
+    ],
+)
+async def test_bad_snoozes_are_refused(until: Any, store: MemoryStore, clock: ManualClock) -> None:
+    """Until is an aware datetime up to the year 9999, else it is refused by name and nothing is written."""
+    engine = await stand(store, clock, State.OPEN)
+    before = picture(store)
+    with pytest.raises(InvalidValue) as caught:
+        await engine.snooze("k", until)
+    assert "until" == caught.value.field
+    assert before == picture(store)
+
+
+async def test_snooze_into_the_past_delays_nothing(store: MemoryStore, clock: ManualClock) -> None:
+    """A snooze that is over already is recorded, and the instant stays the rule's."""
+    engine = await stand(store, clock, State.OPEN)
+    assert T10 + 30 * MINUTE == (await engine.snooze("k", START - DAY)).next_due_at
+
+
+# --- drain
+
+
+async def test_drain_keeps_what_belongs_to_the_incident(store: MemoryStore, clock: ManualClock) -> None:
+    """first_seen, last_escalated_at and snoozed_until stay; the instant follows the lower level."""
+    engine = await stand(store, clock, State.OPEN, level=5, snoozed_until=START + MINUTE)
+    result = await engine.drain("k")
+    assert expected(level=4, episode=2, snoozed_until=START + MINUTE) == attrs.asdict(result)
+
+
+async def test_drained_level_is_recorded_and_paged_once_more(store: MemoryStore, clock: ManualClock) -> None:
+    """After a drain the same level is a new escalation of the new episode; the old page is not sent."""
+    notifier = RecordingNotifier()
+    engine = Engine(store, notifiers=[notifier])
+    await engine.open("k", severity="critical")
+    clock.set(T10)
+    await engine.tick(deliver=False)
+    await engine.drain("k")
+    clock.advance(30 * MINUTE)
+    await engine.tick()
+    assert [(2, 1)] == [(page.episode, page.level) for page in notifier.pages]
+    assert ["cancelled", "delivered"] == states(store)
+    assert "drained" == store.pages[1].reason
+
+
+async def test_drain_at_level_0_is_refused(store: MemoryStore) -> None:
+    """There is no level to take back: the refusal names key, state and verb, and nothing is written."""
+    engine = Engine(store)
+    await engine.open("k")
+    before = picture(store)
+    with pytest.raises(TransitionRefused) as caught:
+        await engine.drain("k")
+    assert ("k", "at level 0", "drain") == (caught.value.incident_key, caught.value.state, caught.value.verb)
+    assert before == picture(store)
+
+
+async def test_drain_from_the_maximum_revives(store: MemoryStore, clock: ManualClock) -> None:
+    """An exhausted incident that is drained climbs again."""
+    engine = await stand(store, clock, State.OPEN, level=7, next_due_at=None)
+    assert T10 + 30 * MINUTE == (await engine.drain("k")).next_due_at
+    clock.set(T10 + 35 * MINUTE)
+    assert (1, 1) == ((report := await engine.tick()).escalated, report.exhausted)
+
+
+# --- edges
+
+
+async def test_verbs_follow_the_settings_of_their_engine(store: MemoryStore) -> None:
+    """Windows of further severities count in verbs too."""
+    engine = Engine(store, settings=Settings(windows={"high": 7 * MINUTE}))
+    assert START + 7 * MINUTE == (await engine.open("k", severity=" HIGH ")).next_due_at
+
+
+async def test_open_that_comes_second_is_an_update(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another process inserts the key between look and insert, the incident is theirs, brought up to date."""
+    await Engine(store).open("k", severity="critical", summary="theirs")
+    load, looked = Incidents.load, []
+
+    async def blind_once(self: Incidents, key: str, *, lock: bool = True) -> Incident | None:
+        looked.append(key)
+        return None if len(looked) == 1 else await load(self, key, lock=lock)
+
+    monkeypatch.setattr(Incidents, "load", blind_once)
+    result = await Engine(store).open("k", summary="mine")
+    assert ("critical", "mine", 1) == (result.severity, result.summary, result.episode)
