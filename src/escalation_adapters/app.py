@@ -88,12 +88,12 @@ async def open_engine(
 
     ``lasting`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
     """
-    store = await open_store(settings.database_url, schema=schema, pooler=pooler)
+    notifiers = notifiers_of(settings)  # before the store: what fails here leaves no connection behind
     machine = socket.gethostname()
     return Engine(
-        store,
+        await open_store(settings.database_url, schema=schema, pooler=pooler),
         settings=settings,
-        notifiers=notifiers_of(settings),
+        notifiers=notifiers,
         router=router_of(settings),
         worker=f"{machine}/{os.getpid()}" if lasting else machine,
     )

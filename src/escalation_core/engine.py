@@ -235,7 +235,7 @@ class Engine(Views):
         self._ticked = (clock(), monotonic())
         self._telemetry.ticked(report)
         _log_tick(report)
-        if report.pages > report.dead_pages:
+        if report.pages > report.dead_pages and not report.dry_run:
             self.courier.flights.ring()
         await self._after_tick(report)
         return report

@@ -87,14 +87,7 @@ class Ticker:
             return Batch((), ())
         decisions = [self._plan(row, now, held) for row in claimed]
         decisions = await self._reconcile(tx, claimed, decisions, now)
-        pages = [
-            page
-            for decision in decisions
-            if isinstance(decision, Escalate)
-            for page in pages_for(
-                decision.incident, decision.escalation.unique_hash, router=self.router, served=self.targets
-            )
-        ]
+        pages = self._pages(decisions)
         written = [decision.incident for decision in decisions if decision.incident is not None]
         await tx.incidents.advance(written)
         if pages:
@@ -168,11 +161,21 @@ class Ticker:
                     decisions[number] = plan(
                         claimed[number], policy=self.settings.policy, now=now, recorded=recorded[episode]
                     )
-            self._count(report, Batch(claimed, decisions))
+            self._count(report, Batch(claimed, decisions, self._pages(decisions)))
             if len(claimed) < self.batch_size:
                 return
             last = claimed[-1]
             after = (last.due_at or LOOK_AGAIN, last.incident_key)
+
+    def _pages(self, decisions: Sequence[Decision]) -> list[NewPage]:
+        return [
+            page
+            for decision in decisions
+            if isinstance(decision, Escalate)
+            for page in pages_for(
+                decision.incident, decision.escalation.unique_hash, router=self.router, served=self.targets
+            )
+        ]
 
     def _plan(self, row: Claimed, now: datetime, held: Gate) -> Decision:
         try:
@@ -192,6 +195,8 @@ class Ticker:
         for page in batch.pages:
             if page.born_dead is not None:
                 report.dead_pages += 1
+                if report.dry_run:
+                    continue
                 log.error("page is dead: incident %r level %d: %s", page.incident_key, page.level, page.born_dead)
         for decision in batch.decisions:
             if isinstance(decision, Escalate) and not self.settings.policy.configured(decision.incident.severity):

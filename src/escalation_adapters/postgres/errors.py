@@ -12,7 +12,9 @@ from escalation_core import InvalidValue, StoreNotReady, StoreRefused, StoreUnav
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
-_TEMPORARY = ("08", "53", "57P01", "57P02", "57P03", "25006", "55P03", *AGAIN)
+# Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
+# timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
+_TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
 _NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
 MIGRATE = "run: escalation migrate up"
 

@@ -8,19 +8,18 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from importlib.resources import files
+from datetime import datetime
 from typing import Any
 
 import attrs
 import psycopg
 from psycopg import AsyncConnection, sql
-from psycopg.types.json import Json
 
-from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core import EscalationPolicy, StoreRefused, StoreUnavailable
 
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
-from .errors import MIGRATE, check_dsn, translated
+from .errors import check_dsn, translated
+from .installation import Migration, check_checksums, migrations, record_table, standing
 from .statements import fill
 from .table import IncidentsTable
 
@@ -28,25 +27,6 @@ LOCK_TIMEOUT = "2s"
 """How long a statement waits for the host's table; writers queue behind a waiting one, so not for long."""
 LOCK_TRIES = 30
 _CONNECT_TIMEOUT = 10
-
-
-@attrs.frozen
-class Migration:
-    """One numbered file."""
-
-    version: int
-    name: str
-    template: str
-
-    @property
-    def checksum(self) -> str:
-        """What tells whether the file is the one that was applied."""
-        return hashlib.sha256(self.template.encode()).hexdigest()
-
-    @property
-    def transactional(self) -> bool:
-        """Whether it runs in one transaction; indexes that are built concurrently cannot."""
-        return not self.template.startswith("-- transaction: none")
 
 
 @attrs.frozen(kw_only=True)
@@ -60,49 +40,14 @@ class Status:
     """Its file is another one than the one that was applied."""
 
 
-def migrations() -> Sequence[Migration]:
-    """Return all migrations in their order."""
-    folder = files(__package__) / "migrations"
-    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [
-        Migration(int(name[:4]), name.removesuffix(".sql"), (folder / name).read_text(encoding="utf-8"))
-        for name in found
-    ]
-
-
-async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
-    """Return the table that this schema's installation works on.
-
-    Raises:
-        StoreNotReady: it is not migrated, or to another version than this library's.
-    """
-    try:
-        applied = await _applied(connection, schema)
-        table = await _recorded_table(connection, schema)
-    except psycopg.errors.UndefinedTable:
-        raise StoreNotReady(f"schema {schema!r} is not migrated; {MIGRATE}") from None
-    needed = max(migration.version for migration in migrations())
-    version = max(applied, default=0)
-    if version > needed:
-        raise StoreNotReady(
-            f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
-        )
-    if version < needed or table is None:
-        raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
-    return table
-
-
 async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
     """Return every migration and whether it was applied."""
     with translated():
         async with await _connect(dsn) as connection:
-            try:
-                applied = await _applied(connection, schema)
-            except psycopg.errors.UndefinedTable:
-                applied = {}
+            versions, _ = await standing(connection, schema)
     found = []
     for migration in migrations():
-        checksum, applied_at = applied.get(migration.version, (None, None))
+        checksum, applied_at = versions.get(migration.version, (None, None))
         found.append(
             Status(
                 version=migration.version,
@@ -158,8 +103,8 @@ async def _up(
     say: Callable[[str], None],
 ) -> Sequence[str]:
     await _check_encoding(connection)
-    applied, recorded = await _standing(connection, schema)
-    _check_checksums(applied)
+    versions, recorded = await standing(connection, schema)
+    check_checksums(versions)
     table = _choose(schema, recorded, table_name, columns)
     found = await inspect(connection, table)
     if recorded is None and found is not None and existing is None:
@@ -172,7 +117,7 @@ async def _up(
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
     done = []
     for migration in migrations():
-        if migration.version not in applied:
+        if migration.version not in versions:
             say(f"applying {migration.name}")
             await _apply(connection, migration, names, skip=not trigger and migration.name == _TRIGGERS)
             done.append(migration.name)
@@ -180,7 +125,7 @@ async def _up(
         if found is not None and existing is not None:
             marked = await mark_existing(connection, table, existing)
             say(f"marked {marked} open incidents for a first look")
-        await _record_table(connection, table)
+        await record_table(connection, table)
     return done
 
 
@@ -290,54 +235,6 @@ async def _check_encoding(connection: AsyncConnection[Any]) -> None:
     row = await cursor.fetchone()
     if row and row[0] != "UTF8":
         raise StoreRefused(f"the database's encoding is {row[0]}; keys are UTF-8: use a database with ENCODING 'UTF8'")
-
-
-async def _standing(
-    connection: AsyncConnection[Any], schema: str
-) -> tuple[Mapping[int, tuple[str, datetime]], IncidentsTable | None]:
-    try:
-        return await _applied(connection, schema), await _recorded_table(connection, schema)
-    except psycopg.errors.UndefinedTable:
-        return {}, None
-
-
-async def _applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tuple[str, datetime]]:
-    cursor = await connection.execute(
-        sql.SQL("SELECT version, checksum, applied_at AT TIME ZONE 'UTC' FROM {}.escalation_migrations").format(
-            sql.Identifier(schema)
-        )
-    )
-    return {version: (checksum, at.replace(tzinfo=UTC)) for version, checksum, at in await cursor.fetchall()}
-
-
-async def _recorded_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:
-    cursor = await connection.execute(
-        sql.SQL("SELECT value FROM {}.escalation_meta WHERE name = 'incidents'").format(sql.Identifier(schema))
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        return None
-    value = row[0]
-    return IncidentsTable(schema=schema, name=value["name"], columns=value["columns"], types=value["types"])
-
-
-async def _record_table(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
-    value = {"name": table.name, "columns": dict(table.columns), "types": dict(table.types)}
-    await connection.execute(
-        sql.SQL("INSERT INTO {}.escalation_meta (name, value) VALUES ('incidents', %s)").format(
-            sql.Identifier(table.schema)
-        ),
-        [Json(value)],
-    )
-
-
-def _check_checksums(applied: Mapping[int, tuple[str, datetime]]) -> None:
-    for migration in migrations():
-        if migration.version in applied and applied[migration.version][0] != migration.checksum:
-            raise StoreNotReady(
-                f"migration {migration.name} is not the file that was applied here; install the release that it"
-                " came from, or one that follows it"
-            )
 
 
 def _names(table: IncidentsTable) -> Mapping[str, sql.Composable]:

@@ -13,9 +13,9 @@ from psycopg_pool import AsyncConnectionPool
 from escalation_core import StoreUnavailable
 from escalation_core.ports import Transaction
 
-from . import migrate
 from .errors import AGAIN, check_dsn, translated
 from .incidents import Incidents
+from .installation import attached
 from .journal import Journal
 from .ledger import Ledger
 from .outbox import Outbox
@@ -90,7 +90,7 @@ class PostgresStore:
         with translated():
             # One connection of our own first: its error says what is wrong, where a pool's only says that it timed out.
             async with await AsyncConnection.connect(dsn, **kwargs) as connection:
-                table = await migrate.attached(connection, schema)
+                table = await attached(connection, schema)
             await pool.open()
         return cls(pool, table, clock)
 
@@ -98,7 +98,7 @@ class PostgresStore:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
         with translated():
             async with self._pool.connection() as connection:
-                await migrate.attached(connection, self.table.schema)
+                await attached(connection, self.table.schema)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""

@@ -1,0 +1,121 @@
+"""An installation: which migrations there are, which of them a schema has, and which table it is attached to."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.types.json import Json
+
+from escalation_core import StoreNotReady
+
+from .errors import MIGRATE
+from .table import IncidentsTable
+
+
+@attrs.frozen
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    template: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells whether the file is the one that was applied."""
+        return hashlib.sha256(self.template.encode()).hexdigest()
+
+    @property
+    def transactional(self) -> bool:
+        """Whether it runs in one transaction; indexes that are built concurrently cannot."""
+        return not self.template.startswith("-- transaction: none")
+
+
+def migrations() -> Sequence[Migration]:
+    """Return all migrations in their order."""
+    folder = files(__package__) / "migrations"
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [
+        Migration(int(name[:4]), name.removesuffix(".sql"), (folder / name).read_text(encoding="utf-8"))
+        for name in found
+    ]
+
+
+async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
+    """Return the table that this schema's installation works on.
+
+    Raises:
+        StoreNotReady: it is not migrated, or to another version than this library's.
+    """
+    try:
+        versions = await applied(connection, schema)
+        table = await recorded_table(connection, schema)
+    except psycopg.errors.UndefinedTable:
+        raise StoreNotReady(f"schema {schema!r} is not migrated; {MIGRATE}") from None
+    needed = max(migration.version for migration in migrations())
+    version = max(versions, default=0)
+    if version > needed:
+        raise StoreNotReady(
+            f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
+        )
+    if version < needed or table is None:
+        raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
+    return table
+
+
+async def standing(
+    connection: AsyncConnection[Any], schema: str
+) -> tuple[Mapping[int, tuple[str, datetime]], IncidentsTable | None]:
+    """Return what a schema has: its migrations and its table; nothing and None before the first migration."""
+    try:
+        return await applied(connection, schema), await recorded_table(connection, schema)
+    except psycopg.errors.UndefinedTable:
+        return {}, None
+
+
+async def applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tuple[str, datetime]]:
+    """Return the checksum and the instant of each migration that was applied."""
+    cursor = await connection.execute(
+        sql.SQL("SELECT version, checksum, applied_at AT TIME ZONE 'UTC' FROM {}.escalation_migrations").format(
+            sql.Identifier(schema)
+        )
+    )
+    return {version: (checksum, at.replace(tzinfo=UTC)) for version, checksum, at in await cursor.fetchall()}
+
+
+async def recorded_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:
+    """Return the table that this schema is attached to, None while it is to none."""
+    cursor = await connection.execute(
+        sql.SQL("SELECT value FROM {}.escalation_meta WHERE name = 'incidents'").format(sql.Identifier(schema))
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    value = row[0]
+    return IncidentsTable(schema=schema, name=value["name"], columns=value["columns"], types=value["types"])
+
+
+async def record_table(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
+    """Keep which table this schema is attached to: the last step of the first migration."""
+    value = {"name": table.name, "columns": dict(table.columns), "types": dict(table.types)}
+    await connection.execute(
+        sql.SQL("INSERT INTO {}.escalation_meta (name, value) VALUES ('incidents', %s)").format(
+            sql.Identifier(table.schema)
+        ),
+        [Json(value)],
+    )
+
+
+def check_checksums(found: Mapping[int, tuple[str, datetime]]) -> None:
+    """Raise ``StoreNotReady`` if an applied migration's file is another one now."""
+    for migration in migrations():
+        if migration.version in found and found[migration.version][0] != migration.checksum:
+            raise StoreNotReady(
+                f"migration {migration.name} is not the file that was applied here; install the release that it"
+                " came from, or one that follows it"
+            )
