@@ -35,3 +35,10 @@ def on_sqlite(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def on_postgres(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], migrated_dsn: str) -> Console:
     """The command line on a migrated PostgreSQL database of this test's own."""
     return Console(monkeypatch, capsys, ESC_DATABASE_URL=url_of(migrated_dsn))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def escalation(request: pytest.FixtureRequest) -> Console:
+    """The command line on each database in turn."""
+    console: Console = request.getfixturevalue(f"on_{request.param}")
+    return console

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -107,3 +108,13 @@ def url_of(dsn: str) -> str:
     parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     user, database = quote(parts.pop("user", "")), quote(parts.pop("dbname", ""))
     return f"postgresql://{user + '@' if user else ''}/{database}?{urlencode(parts, quote_via=quote)}"
+
+
+def ago(minutes: float) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+
+
+def told(said: Said) -> str:
+    """Return what a command that succeeded said, without a word on stderr."""
+    assert (0, "") == (said.code, said.err), said
+    return said.out

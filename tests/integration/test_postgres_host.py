@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from escalation_adapters.postgres import PostgresStore
-from escalation_core import Engine, TickReport, idempotency_key
+from escalation_core import Delivered, Engine, Retry, TickReport, idempotency_key
 from escalation_core.delivery import PageState
 from escalation_core.model import LOOK_AGAIN
 from escalation_core.testing import ManualClock, RecordingNotifier
@@ -398,6 +398,36 @@ async def test_mended_row_is_heard(scene: Scene) -> None:
     assert (0, ()) == (stats.unreadable, tuple(stats.unreadable_examples))
 
 
+async def test_keys_that_are_none_hold_nobody_up(scene: Scene) -> None:
+    """Keys that no incident can have are listed like other poison, with a good row beside them that is paged."""
+    illegal = ["", "tab\tkey", "x" * 513, "é" * 257]
+    for key in (*illegal, "good", "é" * 256):
+        insert(scene, key, age=timedelta(hours=1))
+    assert [("good", 1, 1), ("é" * 256, 1, 1)] == await scene.tick()
+    stats = (await scene.engine.health()).stats
+    assert sorted(illegal) == sorted(key for key, _ in stats.unreadable_examples)
+    assert {"incident_key"} == {fault.partition(":")[0] for _, fault in stats.unreadable_examples}
+
+
+async def test_dry_run_tells_the_same_and_changes_nothing(scene: Scene) -> None:
+    """A dry run over marked, due and poisonous rows reports what a tick then does, and leaves every row as it is."""
+    poison(scene)
+    scene.sql(
+        "INSERT INTO incidents (incident_key, severity, first_seen)"
+        " SELECT 'k' || n, 'critical', %(now)s - make_interval(mins => n) FROM generate_series(1, 10) AS n"
+    )
+    rows: LiteralString = "SELECT string_agg(i::text || i.xmin::text, ',' ORDER BY incident_key) FROM incidents i"
+    before = scene.value(rows)
+    report = await scene.engine.tick(dry_run=True)
+    assert (before, 0) == (scene.value(rows), scene.value("SELECT count(*) FROM escalation_unreadable"))
+    assert 6 == len(await scene.tick())
+    assert (report.escalated, report.rescheduled, report.skipped) == (
+        scene.report.escalated,
+        scene.report.rescheduled,
+        scene.report.skipped,
+    )
+
+
 async def test_verb_on_poison_names_the_fault(scene: Scene) -> None:
     """A verb on a row that cannot be read is refused with the column's name, and recalc passes the row by."""
     poison(scene)
@@ -426,16 +456,20 @@ async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: 
         poison(scene)
         assert [] == await scene.tick()
         assert start + 5 * MINUTE == scene.row("k")["next_due_at"]
+        scene.notifier.answer = lambda page: Retry("busy", after=MINUTE)
         assert [("k", 1, 1)] == await scene.tick(5 * MINUTE)
+        assert [MINUTE] == [page.tried_for for page in (await scene.engine.history("k")).pages]
+        scene.notifier.answer = lambda page: Delivered()
+        assert [("k", 1, 1)] == await scene.tick(MINUTE)
         end = datetime.max.replace(microsecond=0, tzinfo=UTC)
         assert end == (await scene.engine.snooze("k", end)).next_due_at
         history = await scene.engine.history("k")
         assert history.incident is not None
         assert (start, end) == (history.incident.first_seen, history.incident.snoozed_until)
         assert [start + 5 * MINUTE] == [escalation.created_at for escalation in history.escalations]
-        assert {start, start + 5 * MINUTE} >= {entry.at for entry in await scene.engine.audit(start)}
+        assert {start + 5 * MINUTE, start + 6 * MINUTE} == {entry.at for entry in await scene.engine.audit(start)}
         health = await scene.engine.health()
-        assert (start + 5 * MINUTE, len(POISON)) == (health.at, health.stats.unreadable)
+        assert (start + 6 * MINUTE, len(POISON)) == (health.at, health.stats.unreadable)
 
 
 async def test_the_databases_own_clock_decides(migrated_dsn: str) -> None:

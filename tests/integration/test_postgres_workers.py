@@ -227,6 +227,9 @@ async def test_pages_of_a_worker_killed_while_sending_go_again(migrated_dsn: str
     assert {"delivered": 20} == page_states(migrated_dsn)
 
 
+ROUNDS = 16
+
+
 class Watched:
     """A store that notes when the claim of each page began."""
 
@@ -271,7 +274,7 @@ async def test_no_page_is_claimed_after_its_acknowledgement(migrated_dsn: str) -
             acknowledged[key] = monotonic()
 
     try:
-        for number in range(25):
+        for number in range(ROUNDS):
             keys = overdue(migrated_dsn, 24, prefix=f"r{number}-")
             work = [engine.tick() for engine in ticking]
             await asyncio.gather(by_api(keys[::2]), by_sql(keys[1::2]), *work)
@@ -286,7 +289,7 @@ async def test_no_page_is_claimed_after_its_acknowledgement(migrated_dsn: str) -
     assert [] == [key for key, began in claims if began > acknowledged[key]]
     assert {"delivered", "cancelled"} >= set(states)
     # Both sides won some of the races; else this test would tell nothing.
-    assert 0 < states["delivered"] == len(claims) < 25 * 24
+    assert 0 < states["delivered"] == len(claims) < ROUNDS * 24
     assert [] == select(migrated_dsn, "SELECT incident_key FROM incidents WHERE next_due_at IS NOT NULL")
 
 
@@ -337,6 +340,45 @@ async def test_conflict_without_end_is_temporary(migrated_dsn: str) -> None:
     assert [] == select(migrated_dsn, "SELECT reason FROM escalation_audit WHERE action = 'tried'")
 
 
+TEMPORARY: Sequence[LiteralString] = ("08006", "25P03", "53300", "55P03", "57014", "57P01", "57P05", "58030")
+
+
+async def test_interruptions_are_temporary(migrated_dsn: str) -> None:
+    """Time limits, lost connections, full servers and operators who cancel statements are no reason to stop for."""
+    store = await PostgresStore.connect(migrated_dsn, max_connections=1)
+    for state in TEMPORARY:
+        work, runs = failing(state, 1)
+        with pytest.raises(StoreUnavailable, match=r"^PostgreSQL is not available: as if$"):
+            await store.transact(work)
+        assert 2 == await store.transact(work)
+        assert [0, 1] == runs
+    await store.aclose()
+    assert ["2"] * len(TEMPORARY) == select(migrated_dsn, "SELECT reason FROM escalation_audit WHERE action = 'tried'")
+
+
+async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -> None:
+    """An operator who ends the engine's connections interrupts what runs on them, and no later call."""
+    store = await PostgresStore.connect(migrated_dsn, max_connections=2)
+    end: LiteralString = "SELECT pg_terminate_backend(%(pid)s::int)"
+
+    async def work(tx: Transaction) -> None:
+        anything: Any = tx
+        select(migrated_dsn, end, pid=anything.incidents.session.connection.info.backend_pid)
+        await tx.now()
+
+    with pytest.raises(StoreUnavailable, match="terminating connection"):
+        await store.transact(work)
+    async with Engine(store) as engine:
+        await engine.open("k")
+        mine = select(
+            migrated_dsn,
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        for pid in mine:
+            select(migrated_dsn, end, pid=pid)
+        assert 1 == (await engine.acknowledge("k")).episode
+
+
 async def test_true_deadlock_is_resolved(migrated_dsn: str) -> None:
     """Two transactions that lock two incidents crosswise both succeed in the end."""
     a, b = overdue(migrated_dsn, 2)
@@ -379,7 +421,8 @@ async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
 @pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be killed")
 async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server that dies in mid-tick costs one clear error; once it is back the same store goes on without any."""
-    monkeypatch.setattr(store_module, "PATIENCE", 2.0)
+    # Not less: between two attempts of the pool there may be 2.2 seconds.
+    monkeypatch.setattr(store_module, "PATIENCE", 2.5)
     with EmbeddedPostgres.start(durable=True) as server:
         dsn = make_conninfo(server.dsn(), password="hunter2-hunter2")
         await migrate.up(dsn)

@@ -170,7 +170,7 @@ async def populate(store: MemoryStore, clock: ManualClock) -> None:
     await host.insert("marked-ended", acknowledged_at=START)
     await host.insert("poison", level=None)
     await host.insert("ancient", first_seen=START - 2 * 365 * DAY)
-    known = Escalation(incident_key="known", episode=1, level=1, created_at=START + 10 * MINUTE)
+    known = Escalation(incident_key="known", episode=1, level=1, created_at=START + 50 * MINUTE)
     await store.transact(lambda tx: tx.ledger.record([known]))
 
 
@@ -223,7 +223,7 @@ async def test_dry_run_as_a_setting(store: MemoryStore, clock: ManualClock) -> N
     """With ESC_DRY_RUN=true every tick is one, and nothing is ever sent."""
     await populate(store, clock)
     notifier = RecordingNotifier()
-    engine = engine_of(store, notifier, dry_run=True)
+    engine = engine_of(store, notifier, dry_run=True, windows={"low": 2 * HOUR})
     first, second = await engine.tick(), await engine.tick()
     assert (True, 4, 4, []) == (first.dry_run, first.escalated, second.escalated, notifier.pages)
     assert (0, {}) == (len(store.ledger) - 1, store.pages)
@@ -277,7 +277,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_recalc_writes_the_instant_alone(store: MemoryStore, small_batches: None) -> None:
-    """Each open row gets its true next_due_at, those without one too; nothing else is written, ended rows not at all."""
+    """Each open row gets its true next_due_at, those without one too; nothing else is written."""
     await put(
         store,
         incident("a", next_due_at=START + DAY),
@@ -428,7 +428,7 @@ async def test_v1_off_reschedules_marked_rows_alone(store: MemoryStore, clock: M
     """With V1 off marked rows get their true instant, due or not; due rows stay as they are, and nothing escalates."""
     await populate(store, clock)
     before = picture(store)
-    report = await engine_of(store, v1=False).tick()
+    report = await engine_of(store, v1=False, windows={"low": 2 * HOUR}).tick()
     assert (Mode.V1_OFF, 0, 0) == (report.mode, report.escalated, report.pages)
     assert {"v1_off": 1, "not_due": 1} == dict(report.rescheduled)
     assert {"unreadable": 2} == dict(report.skipped)
@@ -436,7 +436,7 @@ async def test_v1_off_reschedules_marked_rows_alone(store: MemoryStore, clock: M
     assert {"marked", "marked-young", "poison", "ancient"} == touched
     assert START + 5 * MINUTE == row(store, "marked")["next_due_at"]
     assert [before["ledger"], before["pages"]] == [store.ledger, store.pages]
-    after = await engine_of(store).tick()
+    after = await engine_of(store, windows={"low": 2 * HOUR}).tick()
     assert 4 == after.escalated
 
 
@@ -711,7 +711,7 @@ async def test_batch_that_fails_leaves_nothing(clock: ManualClock, store: Memory
 
         return await transact(broken)
 
-    store.transact = breaking  # type: ignore[method-assign, assignment]
+    store.transact = breaking  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         await engine_of(store).tick()
     assert before == picture(store)

@@ -225,7 +225,7 @@ def test_weekly_windows() -> None:
     """Friday 18:00 to Monday 09:00 is one pause, also over the end of a year."""
     schedule = PauseSchedule("0 18 * * 5", 63 * 60, BERLIN)
     assert [("12-26 17:00", "12-29 08:00"), ("01-02 17:00", "01-05 08:00")] == windows(
-        schedule, "2025-12-24 00:00", "2026-01-06 00:00"
+        schedule, "2025-12-26 12:00", "2026-01-05 12:00"
     )
     assert utc("2026-01-05 08:00") == schedule.paused_until(utc("2026-01-03 12:00"))
 

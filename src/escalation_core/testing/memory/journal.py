@@ -66,11 +66,6 @@ class Journal:
             for row in self.store.rows.values()
             if is_open(row) and isinstance(row["level"], int) and row["level"] >= max_level
         ]
-        unreadable = [
-            (key, fault)
-            for key, (_, fault) in self.store.unreadable.items()
-            if (row := self.store.rows.get(key)) is not None and is_open(row)
-        ]
         return Stats(
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),

@@ -1,0 +1,270 @@
+"""The command line's commands, as people and schedulers use them, on both databases."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from escalation_core import idempotency_key
+
+from .console import Console, Said, ago, one_line, told
+
+
+def after(said: Said, *names: str) -> tuple[object, ...]:
+    """Return these fields of the incident that a verb printed as JSON."""
+    assert (0, "") == (said.code, said.err), said
+    return tuple(said.json[name] for name in names)
+
+
+# --- the verbs
+
+
+def test_verbs(escalation: Console) -> None:
+    """Each verb does to the incident what the rules say, and prints it."""
+    born = ago(20)
+    opened = escalation(
+        "open", "db-7/disk", "--severity", "critical", "--summary", "Disk at 91 %", "--label", "team=db",
+        "--label", "site=a=b", "--first-seen", born, "--by", "monitoring", "--json",
+    )  # fmt: skip
+    assert ("db-7/disk", "critical", "Disk at 91 %", {"team": "db", "site": "a=b"}, 0, 1) == after(
+        opened, "incident_key", "severity", "summary", "labels", "level", "episode"
+    )
+    assert datetime.fromisoformat(born) == datetime.fromisoformat(opened.json["first_seen"])
+    assert datetime.fromisoformat(born) + timedelta(minutes=5) == datetime.fromisoformat(opened.json["next_due_at"])
+
+    assert (1,) == after(escalation("tick", "--record-only", "--json"), "escalations")
+    assert "db-7/disk: open, critical, level 1, episode 1; next escalation " in told(escalation("open", "db-7/disk"))
+
+    until = datetime.now(UTC) + timedelta(days=3)
+    snoozed = escalation("snooze", "db-7/disk", "--until", until.isoformat(), "--by", "ada", "--json")
+    assert [until, until] == [datetime.fromisoformat(str(x)) for x in after(snoozed, "snoozed_until", "next_due_at")]
+    spanned = escalation("snooze", "db-7/disk", "--until", "2h", "--json")
+    left = datetime.fromisoformat(spanned.json["snoozed_until"]) - datetime.now(UTC)
+    assert timedelta(minutes=119) < left <= timedelta(hours=2)
+    assert (None,) == after(escalation("snooze", "db-7/disk", "--end", "--json"), "snoozed_until")
+
+    assert (0, 2) == after(escalation("drain", "db-7/disk", "--json"), "level", "episode")
+    assert ("warning",) == after(escalation("severity", "db-7/disk", "warning", "--json"), "severity")
+
+    acknowledged = escalation("ack", "db-7/disk", "--by", "ada", "--json")
+    assert ("ada", None) == after(acknowledged, "acknowledged_by", "next_due_at")
+    assert (acknowledged.json["acknowledged_at"],) == after(escalation("ack", "db-7/disk", "--json"), "acknowledged_at")
+    assert "acknowledged, warning, level 0, episode 2; nothing is due" in told(escalation("ack", "db-7/disk"))
+    assert (None, None) == after(escalation("unack", "db-7/disk", "--json"), "acknowledged_by", "acknowledged_at")
+
+    resolved = escalation("resolve", "db-7/disk", "--by", "ada", "--json")
+    assert resolved.json["resolved_at"] is not None
+    assert "resolved, warning" in told(escalation("resolve", "db-7/disk"))
+    assert (3, 0, "warning") == after(escalation("open", "db-7/disk", "--json"), "episode", "level", "severity")
+
+
+@pytest.mark.parametrize(
+    ("given", "refused", "reason"),
+    [
+        ((), ("ack", "k"), "cannot acknowledge incident 'k': it is unknown; open it first"),
+        ((), ("unack", "k"), "cannot unacknowledge incident 'k': it is unknown; open it first"),
+        ((), ("resolve", "k"), "cannot resolve incident 'k': it is unknown; open it first"),
+        ((), ("drain", "k"), "cannot drain incident 'k': it is unknown; open it first"),
+        ((), ("severity", "k", "x"), "cannot change_severity incident 'k': it is unknown; open it first"),
+        ((), ("snooze", "k", "--end"), "cannot snooze incident 'k': it is unknown; open it first"),
+        ((("open", "k"),), ("drain", "k"), "cannot drain incident 'k': it is at level 0; there is no level to take"),
+        ((("open", "k"), ("ack", "k")), ("snooze", "k", "--end"), "cannot snooze incident 'k': it is acknowledged; un"),
+        ((("open", "k"), ("resolve", "k")), ("ack", "k"), "cannot acknowledge incident 'k': it is resolved; open it"),
+        ((), ("show", "k"), "key: 'k' is unknown; open it first"),
+        ((), ("show", "k", "--json"), "key: 'k' is unknown; open it first"),
+        ((), ("open", "k" * 513), "incident_key: has 513 bytes; give 1 to 512"),
+        ((), ("open", "a\nb"), "incident_key: holds a control character"),
+        ((), ("open", ""), "incident_key: has 0 bytes"),
+        ((), ("open", "k", "--label", "x"), "label: 'x' is none; write NAME=VALUE"),
+        ((), ("open", "k", "--first-seen", "2001-01-01T00:00:00Z"), "first_seen: is 2001-01-01T00:00:00+00:00; give"),
+        ((), ("snooze", "k"), "until: is missing, or given beside --end"),
+        ((), ("snooze", "k", "--end", "--until", "2h"), "until: is missing, or given beside --end"),
+    ],
+)
+def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused: tuple[str, ...], reason: str) -> None:
+    """What is refused is refused in one line, with exit code 1, and nothing is written."""
+    for command in given:
+        told(on_sqlite(*command))
+    before = on_sqlite("audit", "--json").json
+    assert one_line(on_sqlite(*refused)).startswith(reason)
+    assert before == on_sqlite("audit", "--json").json
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (("nope",), "No such command 'nope'"),
+        (("ack",), "Missing argument 'KEY'"),
+        (("tick", "--loud"), "No such option '--loud'"),
+        (("snooze", "k", "--until", "soon"), "'soon' is no instant; write such as 2025-01-31T12:00:00Z, or a span"),
+        (("snooze", "k", "--until", "2025-01-31T12:00:00"), "has no time zone; add Z or +01:00"),
+        (("snooze", "k", "--until", "999999w"), "'999999w' is longer than 99999 days"),
+        (("audit", "--since", "999999w"), "'999999w' is longer than 99999 days"),
+        (("audit", "--since", "1"), "'1' is no span; write such as 30s, 15m, 24h or 7d"),
+        (("audit", "--limit", "0"), "0 is not in the range"),
+        (("dead", "retry"), "give the ids of pages (escalation dead list shows them), or --all"),
+        (("dead", "retry", "1", "--all"), "give the ids of pages (escalation dead list shows them), or --all"),
+        (("dead", "retry", "x"), "'x' is not a valid integer"),
+        (("replay", "x.csv"), "Missing option '--store'"),
+        (("--pooler", "session", "tick"), "'session' is not"),
+    ],
+)
+def test_usage(on_sqlite: Console, wrong: tuple[str, ...], reason: str) -> None:
+    """A wrong call is explained on stderr, with exit code 2."""
+    said = on_sqlite(*wrong)
+    assert (2, "") == (said.code, said.out)
+    assert said.err.startswith("Usage: escalation")
+    assert reason in " ".join(said.err.split())
+
+
+# --- operating
+
+
+def test_tick(escalation: Console) -> None:
+    """A tick records and delivers; a dry run says what would be and changes nothing; --record-only delivers nothing."""
+    told(escalation("open", "late", "--severity", "critical", "--first-seen", ago(20)))
+    told(escalation("open", "early", "--severity", "critical"))
+    dry = escalation("tick", "--dry-run")
+    assert "1 escalated, mode open (dry run: nothing was changed)" == dry.lines[0]
+    assert ["incident\toutcome\tepisode\tlevel\tdetail", "late\tescalate\t1\t1\t"] == dry.lines[-2:]
+    shown = escalation("show", "late", "--json").json
+    assert (0, [], []) == (shown["incident"]["level"], shown["escalations"], shown["pages"])
+    recorded = escalation("tick", "--record-only", "--json")
+    assert (1, 1, False, None) == after(recorded, "escalations", "pages", "dry_run", "delivery")
+    delivered = escalation("tick", "--json")
+    assert 1 == delivered.json["delivery"]["delivered"]
+    # Without targets, pages go to the log.
+    [line] = delivered.err.splitlines()
+    assert "page to log: incident 'late' level 1" in json.loads(line)["message"]
+    assert "0 escalated, mode open" == escalation("tick").lines[0]
+
+
+def test_switches(on_sqlite: Console) -> None:
+    """Switched off or paused, a tick does nothing and says why."""
+    told(on_sqlite("open", "late", "--first-seen", ago(20)))
+    always = {"ESC_PAUSE_CRON": "0 * * * *", "ESC_PAUSE_MIN": "59"}
+    for mode, variables in {
+        "disabled": {"ESCALATION_WORKER_ENABLED": "false"},
+        "v1_off": {"ESCALATION_V1": "false"},
+    }.items():
+        assert (0, mode) == after(on_sqlite("tick", "--json", **variables), "escalations", "mode")
+        assert mode == on_sqlite("health", "--json", **variables).json["mode"]
+    if datetime.now(UTC).minute < 58:
+        paused = on_sqlite("tick", "--json", **always)
+        assert (0, "paused") == after(paused, "escalations", "mode")
+        assert 59 == datetime.fromisoformat(paused.json["paused_until"]).minute
+    assert (1, True) == after(on_sqlite("tick", "--json", ESC_DRY_RUN="true"), "escalations", "dry_run")
+    assert (1,) == after(on_sqlite("tick", "--json", "--record-only"), "escalations")
+
+
+def test_show(escalation: Console) -> None:
+    """Show tells the state, a timeline, the pages and the history."""
+    told(escalation("open", "late", "--severity", "critical", "--first-seen", ago(60), "--by", "monitoring"))
+    escalation("tick")
+    told(escalation("ack", "late", "--by", "ada"))
+    out = told(escalation("show", "late"))
+    lines = out.splitlines()
+    assert "late: acknowledged, critical, level 1, episode 1; nothing is due" == lines[0]
+    assert "1" in lines[1]
+    assert "━ open  ─ acknowledged  ┄ resolved  n escalated to level n" == lines[3].strip()
+    assert ["1", "1", "1", "log", "delivered", "1"] == lines[5].split("\t")[:6]
+    history = [line.split("\t")[1:5] for line in lines[7:]]
+    assert [
+        ["acknowledge", "1", "1", "ada"],
+        ["page delivered", "1", "1", ""],
+        ["escalate", "1", "1", ""],
+        ["open", "1", "0", "monitoring"],
+    ] == history
+    shown = escalation("show", "late", "--json").json
+    assert {"incident", "escalations", "pages", "audit"} <= set(shown)
+    assert [idempotency_key("late", 1)] == [one["unique_hash"] for one in shown["escalations"]]
+    assert [idempotency_key("late", 1)] == [page["dedup_key"] for page in shown["pages"]]
+
+
+def test_recalc(escalation: Console) -> None:
+    """After shorter windows health warns, and recalc gives each open incident its true instant."""
+    told(escalation("open", "k", "--severity", "warning", "--first-seen", ago(10)))
+    assert [] == escalation("tick", "--json").json["examples"]
+    shorter = {"ESC_WARN_ACK_MIN": "5"}
+    assert 0 == escalation("tick", "--json", **shorter).json["escalations"]
+    health = escalation("health", **shorter)
+    warning = "warning: windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc"
+    assert (0, [warning]) == (health.code, health.err.splitlines())
+    assert "1 open incidents visited" == told(escalation("recalc", "--by", "ada", **shorter)).strip()
+    assert "" == escalation("health", **shorter).err
+    assert {"visited": 1} == escalation("recalc", "--json", **shorter).json
+    assert 1 == escalation("tick", "--json", **shorter).json["escalations"]
+
+
+def test_audit(escalation: Console) -> None:
+    """The audit tells what happened, newest first, within the span and the limit."""
+    assert "nothing happened" == told(escalation("audit")).strip()
+    assert [] == escalation("audit", "--json").json
+    for key in ("a", "b", "c"):
+        told(escalation("open", key, "--by", "ada"))
+    told(escalation("resolve", "b", "--by", "bob"))
+    entries = escalation("audit", "--json").json
+    assert [("resolve", "b", "bob"), ("open", "c", "ada"), ("open", "b", "ada"), ("open", "a", "ada")] == [
+        (entry["action"], entry["incident_key"], entry["actor"]) for entry in entries
+    ]
+    assert entries[:2] == escalation("audit", "--limit", "2", "--json").json
+    assert entries == escalation("audit", "--since", "99999d", "--json").json
+    header, first, *_ = told(escalation("audit")).splitlines()
+    assert "at\twhat\tincident\tepisode\tlevel\twho\ttarget\treason" == header
+    assert ["resolve", "b", "1", "0", "bob"] == first.split("\t")[1:6]
+
+
+def test_dead(escalation: Console) -> None:
+    """Dead pages are listed with their reason, and retried by id or all, under their old dedup key."""
+    assert "no dead pages" == told(escalation("dead", "list")).strip()
+    targets = {"ESC_TARGETS": json.dumps({"a": "https://192.0.2.1/x", "b": "https://192.0.2.1/y"})}
+    for key in ("one", "two", "three"):
+        told(escalation("open", key, "--first-seen", ago(20)))
+    # Two targets, and neither a route nor a default: nobody is named.
+    born = escalation("tick", "--record-only", "--json", **targets)
+    assert (3, 3) == (born.json["escalations"], born.json["dead_pages"])
+    assert 3 == len(born.err.splitlines())
+    pages = escalation("dead", "list", "--json").json
+    assert {idempotency_key(key, 1) for key in ("one", "two", "three")} == {page["dedup_key"] for page in pages}
+    assert {"dead"} == {page["state"] for page in pages}
+    assert pages[:2] == escalation("dead", "list", "--limit", "2", "--json").json
+    lines = told(escalation("dead", "list")).splitlines()
+    assert "id\tincident\tepisode\tlevel\ttarget\tattempts\tsince\treason" == lines[0]
+    assert "unroutable: no route matches and there is no default target" == lines[1].split("\t")[-1]
+    assert 3 == escalation("health", "--json").json["dead"]
+
+    routed = targets | {"ESC_DEFAULT_TARGET": "a"}
+    one = escalation("dead", "retry", str(pages[0]["id"]), "--by", "ada", "--json", **routed)
+    assert {"queued": 1, "left": 0} == one.json
+    assert "2 pages queued again, 0 stay dead" == told(escalation("dead", "retry", "--all", **routed)).strip()
+    assert [] == escalation("dead", "list", "--json").json
+    assert {"a": 3} == escalation("health", "--json", **routed).json["backlog"]
+
+
+def test_health(escalation: Console) -> None:
+    """Health is green at first, tells lag and modes, and is red with exit code 1 once nobody has ticked for long."""
+    first = escalation("health")
+    assert (0, "ok; mode open") == (first.code, first.lines[0])
+    assert 0 == escalation("tick").code
+    seen = escalation("health", "--json").json
+    assert {"ok", "enabled", "v1", "canaryPct", "tickLagMs", "tickMs"} <= set(seen)
+    assert (True, True, True, 100, 60000, 1) == tuple(
+        seen[name] for name in ("ok", "enabled", "v1", "canaryPct", "tickMs", "workers")
+    )
+    assert 0 <= seen["tickLagMs"] < 10_000
+
+
+def test_health_is_red(on_sqlite: Console, tmp_path: Path) -> None:
+    """Two tick intervals after the last tick health is red, in both forms, with exit code 1."""
+    assert 0 == on_sqlite("tick").code
+    with closing(sqlite3.connect(tmp_path / "escalation.db")) as file:
+        file.execute("UPDATE escalation_workers SET ticked_at = ticked_at - 121 * 1000000")
+        file.commit()
+    said = on_sqlite("health")
+    assert (1, "NOT OK: nobody has completed a tick for two tick intervals; mode open") == (said.code, said.lines[0])
+    as_json = on_sqlite("health", "--json")
+    assert (1, False) == (as_json.code, as_json.json["ok"])
+    assert 0 == on_sqlite("health", ESC_TICK_MS="600000").code

@@ -1,0 +1,146 @@
+"""What the command line prints: nothing that steers a terminal, and which extra is missing."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from .console import PATIENCE, PROGRAM, Console, ago, environment, one_line, program, told
+
+NASTY = "x\x1b]0;owned\x07\x9b31m\u202e\r\n\tx"
+"""What would name a terminal's window, paint it and turn its text around."""
+
+
+# --- output
+
+
+def steering(text: str) -> list[str]:
+    """Return what of the nasty text could steer a terminal that is shown this."""
+    return [char for char in ("\x1b]0;", "\x07", "\x9b", "\u202e") if char in text]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_nothing_steers_a_terminal(on_sqlite: Console, as_json: bool) -> None:
+    """Whatever a host wrote, no command prints a character that could steer a terminal or break a line."""
+    key = "k\u202e\u2028k"
+    said = [on_sqlite("open", key, "--severity", NASTY, "--summary", NASTY, "--label", f"{NASTY}={NASTY}",
+                      "--by", NASTY, "--first-seen", ago(20), *["--json"] * as_json)]  # fmt: skip
+    said.extend(
+        on_sqlite(*command, *["--json"] * as_json, ESC_DEFAULT_TARGET="nobody")
+        for command in (("tick",), ("show", key), ("audit",), ("dead", "list"), ("ack", key), ("health",))
+    )
+    said.append(on_sqlite("ack", "no\u202esuch\u2028key"))
+    for one in said:
+        assert [] == steering(one.out)
+        assert [] == steering(one.err)
+    if not as_json:
+        assert {7} == {line.count("\t") for line in said[3].lines}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
+    """On a terminal tables are drawn, and what a host wrote steers it no more than elsewhere."""
+    on_sqlite("open", "k\u202ek", "--severity", NASTY, "--by", NASTY, "--summary", NASTY)
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*PROGRAM, "audit"],
+            env=environment(on_sqlite.env) | {"COLUMNS": "200", "TERM": "xterm-256color"},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side has closed it
+                break
+            if not piece:
+                break
+            shown += piece
+        assert 0 == process.wait(PATIENCE)
+    finally:
+        os.close(ours)
+    text = shown.decode()
+    assert "Audit" in text
+    assert "┃" in text
+    assert [] == steering(text)
+
+
+def test_narrow_encoding(on_sqlite: Console) -> None:
+    """Where the output's encoding lacks characters, they are replaced; no command stops for that."""
+    on_sqlite("open", "Straße/🔥", "--severity", "crítico", "--summary", "🔥")
+    for arguments in (["show", "Straße/🔥"], ["audit"], ["audit", "--json"]):
+        said = subprocess.run(
+            [*PROGRAM, *arguments],
+            env=environment(on_sqlite.env) | {"PYTHONIOENCODING": "cp1252"},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (0, b"") == (said.returncode, said.stderr)
+        text = said.stdout.decode("cp1252")
+        if arguments[-1] == "--json":
+            assert "Straße/🔥" == json.loads(text)[0]["incident_key"]
+
+
+def test_version_and_help(console: Console) -> None:
+    """--version and --help answer on every command, and need no settings."""
+    assert told(console("--version")).startswith("escalation, version ")
+    for command in (
+        (),
+        ("run",),
+        ("tick",),
+        ("migrate",),
+        ("migrate", "up"),
+        ("dead", "retry"),
+        ("replay",),
+        ("demo",),
+    ):
+        assert "Usage: escalation" in told(console(*command, "--help", ESC_TICK_MS="wrong"))
+
+
+# --- extras that are not installed
+
+ON_POSTGRES = {"ESC_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+MISSING: Mapping[str, tuple[tuple[str, ...], str, str, dict[str, str]]] = {
+    "click": (("tick",), "the command line", "cli", {}),
+    "psycopg": (("tick",), "PostgreSQL", "postgres", ON_POSTGRES),
+    "psycopg_pool": (("migrate", "up"), "PostgreSQL", "postgres", ON_POSTGRES),
+    "aiohttp": (("demo",), "the demonstration", "cli", {}),
+}
+
+
+@pytest.mark.parametrize("package", MISSING)
+def test_missing_extra(package: str, tmp_path: Path) -> None:
+    """A command that needs an extra says in one line which."""
+    command, what, extra, env = MISSING[package]
+    line = f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'"
+    said = program(*command, cwd=tmp_path, code=f"import sys; sys.modules[{package!r}] = None", **env)
+    assert line == one_line(said)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_missing_extra_leaves_nothing_open(request: pytest.FixtureRequest, database: str) -> None:
+    """An extra that is missed when the database is there ends the command at once; no connection keeps it."""
+    console: Console = request.getfixturevalue(f"on_{database}")
+    env = console.env | {"ESC_TARGETS": '{"slack:ops": "https://192.0.2.1/x"}'}
+    said = program("tick", code="import sys; sys.modules['aiohttp'] = None", **env)
+    line = "paging over HTTP needs packages that are not installed; run: pip install 'escalation-core[http]'"
+    assert line == one_line(said)
+
+
+def test_memory_needs_no_extra(tmp_path: Path) -> None:
+    """Without psycopg and aiohttp the command line works on SQLite, and pages go to the log."""
+    code = "import sys; sys.modules['psycopg'] = sys.modules['aiohttp'] = None"
+    env = {"ESC_DATABASE_URL": f"sqlite:///{tmp_path / 'escalation.db'}"}
+    assert 0 == program("open", "k", "--first-seen", ago(20), code=code, **env).code
+    ticked = program("tick", "--json", code=code, **env)
+    assert (0, 1) == (ticked.code, ticked.json["delivery"]["delivered"])

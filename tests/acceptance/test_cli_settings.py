@@ -1,0 +1,255 @@
+"""What the command line says of settings and databases that are wrong, and how it prepares one."""
+
+import json
+import re
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from escalation_core import Settings
+
+from .console import Console, ago, one_line, told, url_of
+
+SECRET = "hunter2hunter2hunter2hunter2hunter2"
+
+
+# --- settings
+
+
+def test_config_check(console: Console) -> None:
+    """Config check shows every variable as it is in force, and no secret."""
+    assert dict(Settings().as_variables()) == console("config", "check", "--json").json["settings"]
+    secrets = {
+        "ESC_DATABASE_URL": f"postgresql://u:{SECRET}@h/d",
+        "ESC_TARGETS": json.dumps({"slack:ops": f"https://hooks.example.org/{SECRET}"}),
+        "OPS_HMAC_SECRET": SECRET,
+        "OPS_HMAC_SECRET_PREVIOUS": f"{SECRET}-old",
+    }
+    said = console("config", "check", "--json", ESC_SNOOZE_MIN="7", ESC_ACK_MIN='{"high": 2}', **secrets)
+    assert (0, "") == (said.code, said.err)
+    shown = said.json["settings"]
+    assert {"ESC_SNOOZE_MIN": "7", "ESC_ACK_MIN": '{"high": 2}'} == {
+        name: shown[name] for name in ("ESC_SNOOZE_MIN", "ESC_ACK_MIN")
+    }
+    assert dict.fromkeys(secrets, "set") == {name: shown[name] for name in secrets}
+    for text in (said.out, console("config", "check", **secrets).out):
+        assert SECRET not in text
+
+
+def test_config_warnings(console: Console) -> None:
+    """What is legal but probably not meant is told once, and is no error."""
+    said = console("config", "check", ESC_TICKS_MS="5", ESC_CANARY_PCT="0")
+    assert (
+        0,
+        [
+            "warning: ESC_TICKS_MS is no setting and was ignored; the nearest is ESC_TICK_MS",
+            "warning: ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them",
+        ],
+    ) == (said.code, said.err.splitlines())
+    assert 2 == len(console("config", "check", "--json", ESC_TICKS_MS="5", ESC_CANARY_PCT="0").json["warnings"])
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("tick",), ("health", "--json"), ("run",), ("recalc",)])
+def test_wrong_settings(on_sqlite: Console, command: tuple[str, ...]) -> None:
+    """Wrong settings are told all at once, each with fault and remedy, without a secret, with exit code 1."""
+    wrong = {
+        "ESC_DRY_RUN": "yes",
+        "ESC_CANARY_PCT": "10%",
+        "ESC_TICK_MS": "1",
+        "MAX_ESC_LEVEL": "101",
+        "ESC_PAUSE_CRON": "0 22 * *",
+        "ESC_TZ": "Mars/Base",
+        "ESC_TARGETS": json.dumps({"slack:ops": f"http://{SECRET}"}),
+        "OPS_HMAC_SECRET": "hunter2",
+        "OPS_HMAC_SECRET_PREVIOUS": "change_me",
+        "OPS_ADMIN_ROLE": " ",
+    }
+    said = on_sqlite(*command, **wrong)
+    assert (1, "") == (said.code, said.out)
+    first, *lines = said.err.splitlines()
+    assert f"escalation: {len(wrong)} settings are wrong:" == first
+    assert set(wrong) == {line.strip().partition(":")[0] for line in lines}
+    assert all("; " in line for line in lines)
+    assert "hunter2" not in said.err
+
+
+def test_secret_from_a_file(console: Console, tmp_path: Path) -> None:
+    """A secret may come as a file, and a file that cannot be read is a fault like any other."""
+    file = tmp_path / "url"
+    file.write_text(f"sqlite:///{tmp_path / 'escalation.db'}\n", encoding="utf-8")
+    assert 0 == console("tick", ESC_DATABASE_URL_FILE=str(file)).code
+    assert (tmp_path / "escalation.db").exists()
+    said = console("tick", ESC_DATABASE_URL_FILE=str(tmp_path / "none"))
+    assert (1, True) == (said.code, "name a UTF-8 file that this process may read" in said.err)
+
+
+# --- databases that are not there
+
+ON_DATABASE = (("tick",), ("health", "--json"), ("open", "k"), ("run",), ("migrate", "up"), ("migrate", "status"))
+
+
+@pytest.mark.parametrize("command", [*ON_DATABASE[:4], ("dead", "list"), ("show", "k"), ("migrate", "up")])
+def test_no_database(console: Console, command: tuple[str, ...]) -> None:
+    """Without a database it says in one line how to name one."""
+    assert one_line(console(*command)).startswith("ESC_DATABASE_URL is not set; set it to sqlite:///FILE or")
+
+
+@pytest.mark.parametrize("command", ON_DATABASE)
+@pytest.mark.parametrize("url", [f"mysql://u:{SECRET}@h/d", f"host=h password={SECRET}", "sqlitefile.db"])
+def test_unknown_kind(console: Console, command: tuple[str, ...], url: str) -> None:
+    """A URL of no known kind is refused in one line, and is not repeated."""
+    line = one_line(console("--database", url, *command))
+    assert "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE" == line
+
+
+@pytest.mark.parametrize("command", ON_DATABASE)
+def test_postgres_is_down(console: Console, command: tuple[str, ...]) -> None:
+    """A PostgreSQL that is out of reach is told in one line, without the password."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        url = f"postgresql://escalation:{SECRET}@127.0.0.1:{port}/service"
+        line = one_line(console(*command, ESC_DATABASE_URL=url))
+    assert line.startswith("PostgreSQL is not available: ")
+    assert "refused" in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("command", [("tick",), ("migrate", "up"), ("replay", "LOG", "--store", "URL")])
+@pytest.mark.parametrize("password", ["s3cr%zz3t4u", "s3cr 3t4u", "s3cr/3t4u", "5432/3t4u", "s3cr@3t4u", "s3cr?3t4u"])
+def test_password_that_is_not_encoded(
+    console: Console, tmp_path: Path, command: tuple[str, ...], password: str
+) -> None:
+    """A password whose special characters are not percent-encoded is never quoted, as the driver would."""
+    url = f"postgresql://me:{password}@127.0.0.1:1/service"
+    log = tmp_path / "log.csv"
+    log.write_text("at,incident_key,event,severity\n", encoding="utf-8")
+    words = [url if word == "URL" else str(log) if word == "LOG" else word for word in command]
+    line = one_line(console("--database", url, *words))
+    assert not any(part in line for part in ("s3cr", "5432", "3t4u"))
+
+
+def test_postgres_is_not_migrated(console: Console, pg_dsn: str) -> None:
+    """A PostgreSQL that is not migrated is told in one line that names the command."""
+    for command in ON_DATABASE[:4]:
+        line = one_line(console(*command, ESC_DATABASE_URL=url_of(pg_dsn)))
+        assert "schema 'public' is not migrated; run: escalation migrate up" == line
+
+
+def test_sqlite_file_of_another_program(console: Console, tmp_path: Path) -> None:
+    """A file that is no database of ours is left as it is."""
+    other, text = tmp_path / "other.db", tmp_path / "text.db"
+    with closing(sqlite3.connect(other)) as file:
+        file.execute("CREATE TABLE t (x)")
+    text.write_text("not a database, but long enough to be taken for one" * 100, encoding="utf-8")
+    for path in (other, text):
+        before = path.read_bytes()
+        assert "name another file" in one_line(console("--database", f"sqlite:///{path}", "tick"))
+        assert before == path.read_bytes()
+    missing = tmp_path / "no" / "such.db"
+    assert "SQLite refuses" in one_line(console("--database", f"sqlite:///{missing}", "tick"))
+
+
+def test_database_option_wins(on_sqlite: Console, tmp_path: Path) -> None:
+    """--database counts before ESC_DATABASE_URL."""
+    told(on_sqlite("--database", f"sqlite:///{tmp_path / 'other.db'}", "open", "k"))
+    assert "key: 'k' is unknown" in one_line(on_sqlite("show", "k"))
+
+
+# --- migrations
+
+
+def test_migrate(console: Console, pg_dsn: str) -> None:
+    """Migrate status tells what is missing with exit code 1; migrate up applies it; then both have nothing to do."""
+    console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
+    before = console("migrate", "status", "--json")
+    assert 1 == before.code
+    names = [entry["name"] for entry in before.json]
+    assert names
+    assert all(entry["applied_at"] is None for entry in before.json)
+    missing = console("migrate", "status")
+    assert (1, len(names)) == (missing.code, missing.out.count("missing: run escalation migrate up"))
+    up = console("migrate", "up")
+    assert (0, f"{len(names)} migrations applied") == (up.code, up.out.strip())
+    assert [f"applying {name}" for name in names] == up.err.splitlines()
+    assert "up to date: nothing to apply" == told(console("migrate", "up")).strip()
+    assert {"applied": []} == console("migrate", "up", "--json").json
+    after_ = console("migrate", "status", "--json")
+    assert (0, True) == (after_.code, all(entry["applied_at"] and not entry["changed"] for entry in after_.json))
+    assert 0 == console("tick", "--json").json["escalations"]
+
+
+def test_migrate_print(console: Console) -> None:
+    """Migrate print needs no database, and fills in the names."""
+    text = told(console("--schema", "ops", "migrate", "print", "--table", "tickets", "--column", "first_seen=born"))
+    assert "escalation_events" in text
+    for name in ('"ops"', '"tickets"', '"born"'):
+        assert name in text
+    assert (
+        text.strip()
+        == console("--schema", "ops", "migrate", "print", "--table", "tickets", "--column", "first_seen=born", "--json")
+        .json["sql"]
+        .strip()
+    )
+    assert "column: 'x' is none; write NAME=COLUMN" in one_line(console("migrate", "print", "--column", "x"))
+
+
+def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:
+    """The SQL that migrate print shows is SQL that PostgreSQL takes."""
+    text = told(console("migrate", "print"))
+    with psycopg.connect(pg_dsn, autocommit=True) as connection:
+        for part in re.split(r"^(?=-- \d{4}_)", text, flags=re.MULTILINE):
+            # Indexes that are built concurrently go one by one; nobody can run two in one string.
+            for statement in part.split(";\n") if "CONCURRENTLY" in part else [part]:
+                connection.execute(statement.encode())
+    assert ["escalation_events"] == tables(pg_dsn, "escalation_events")
+
+
+def tables(dsn: str, name: str) -> list[str]:
+    with psycopg.connect(dsn) as connection:
+        return [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE tablename = %s", [name])]
+
+
+HOST_TABLE = """
+CREATE SCHEMA ops;
+CREATE TABLE ops.tickets (
+    incident_key text PRIMARY KEY, prio text, born timestamptz NOT NULL DEFAULT now(), escalation_level int DEFAULT 0,
+    acknowledged_at timestamptz, last_escalated_at timestamptz
+);
+INSERT INTO ops.tickets (incident_key, prio, born) VALUES
+    ('old', 'critical', now() - interval '3 hours'), ('new', 'critical', now() - interval '10 minutes'),
+    ('fresh', 'critical', now());
+"""
+
+
+@pytest.mark.parametrize(
+    ("existing", "paged", "after_recalc"),
+    [("page", 2, 0), ("hold", 0, 2), ("since=INSTANT", 1, 1)],
+)
+def test_existing(console: Console, pg_dsn: str, existing: str, paged: int, after_recalc: int) -> None:
+    """On a table with open incidents migrate says how many would page, and --existing says what becomes of them."""
+    with psycopg.connect(pg_dsn, autocommit=True) as connection:
+        connection.execute(HOST_TABLE.encode())
+    console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
+    attach = ("--schema", "ops", "migrate", "up", "--table", "tickets", "--column", "severity=prio", "--column",
+              "first_seen=born")  # fmt: skip
+    line = one_line(console(*attach))
+    assert "ops.tickets holds 3 open incidents, and 2 of them would page now" in line
+    assert "--existing" in line
+    choice = existing.replace("INSTANT", ago(60))
+    said = console(*attach, "--existing", choice)
+    assert 0 == said.code, said
+    assert paged == console("--schema", "ops", "tick", "--record-only", "--json").json["escalations"]
+    told(console("--schema", "ops", "recalc"))
+    assert after_recalc == console("--schema", "ops", "tick", "--record-only", "--json").json["escalations"]
+    assert "write page, hold or since=INSTANT" in console(*attach, "--existing", "maybe").err
+
+
+@pytest.mark.parametrize("command", ["up", "status"])
+def test_sqlite_needs_no_migration(on_sqlite: Console, command: str) -> None:
+    """On SQLite there is nothing to migrate, and it says so."""
+    assert "an SQLite file makes its own schema" in one_line(on_sqlite("migrate", command))

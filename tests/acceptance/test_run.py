@@ -1,0 +1,150 @@
+"""``escalation run`` as a service manager starts it: it ticks, pages a real receiver, and ends when it is told to."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp import web
+
+from escalation_core import idempotency_key
+
+from .console import PATIENCE, Console, Said, ago, finish, start
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+
+
+@attrs.define
+class Receiver:
+    """A web server that takes pages, each after ``delay`` seconds."""
+
+    delay: float = 0
+    url: str = ""
+    began: list[str] = attrs.field(factory=list)
+    pages: list[dict[str, Any]] = attrs.field(factory=list)
+
+    async def take(self, request: web.Request) -> web.Response:
+        page = await request.json()
+        self.began.append(page["dedup_key"])
+        await asyncio.sleep(self.delay)
+        self.pages.append(page)
+        return web.Response(text="ok")
+
+
+@asynccontextmanager
+async def receiving(delay: float = 0) -> AsyncIterator[Receiver]:
+    receiver = Receiver(delay)
+    app = web.Application()
+    app.router.add_post("/page", receiver.take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/page"
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+async def until(true: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait until something is so, within bounds."""
+    async with asyncio.timeout(PATIENCE / 2):
+        while not true():
+            assert process.poll() is None, finish(process)
+            await asyncio.sleep(0.01)
+
+
+async def ended(process: "subprocess.Popen[str]") -> Said:
+    """Wait for the program's end while the receiver in this process goes on."""
+    return await asyncio.to_thread(finish, process)
+
+
+def variables(receiver: Receiver) -> dict[str, str]:
+    return {
+        "ESC_TARGETS": json.dumps({"slack:ops": receiver.url, "other": receiver.url + "?other"}),
+        "ESC_ALLOW_HTTP": "true",
+        "ESC_DEFAULT_TARGET": "slack:ops",
+        "ESC_TICK_MS": "1000",
+    }
+
+
+async def call(console: Console, *args: str, **env: str) -> Said:
+    """Call the command line in a thread: it has an event loop of its own."""
+    return await asyncio.to_thread(console, *args, **env)
+
+
+async def test_run(escalation: Console) -> None:
+    """It ticks and pages until SIGTERM, logs JSON lines with the metrics' names, and ends with exit code 0."""
+    for key in ("one", "two"):
+        assert 0 == (await call(escalation, "open", key, "--severity", "critical", "--first-seen", ago(20))).code
+    async with receiving() as receiver:
+        process = start("run", **escalation.env, **variables(receiver))
+        try:
+            await until(lambda: 2 == len(receiver.pages), process)
+            # Opened while it runs: seen within a tick.
+            await call(escalation, "open", "three", "--severity", "critical", "--first-seen", ago(20))
+            await until(lambda: 3 == len(receiver.pages), process)
+            health = await call(escalation, "health", "--json", **variables(receiver))
+            process.send_signal(signal.SIGTERM)
+            said = await ended(process)
+        finally:
+            process.kill()
+    assert (0, "") == (said.code, said.out)
+    assert (True, 1, {}) == (health.json["ok"], health.json["workers"], health.json["backlog"])
+    assert {idempotency_key(key, 1) for key in ("one", "two", "three")} == {
+        page["dedup_key"] for page in receiver.pages
+    }
+    lines = [json.loads(line) for line in said.err.splitlines()]
+    assert all({"at", "level", "logger", "message"} <= set(line) for line in lines)
+    ticks = [line for line in lines if "escalation_tick_ms" in line]
+    assert all({"escalations_count", "skipped_idempotent", "escalation_tick_ms"} <= set(line) for line in ticks)
+    assert 3 == sum(line["escalations_count"] for line in ticks)
+    assert "stopping" in " ".join(line["message"] for line in lines)
+    assert receiver.url not in said.err
+
+
+async def test_nothing_is_lost(on_sqlite: Console) -> None:
+    """SIGTERM while pages are in flight: those arrive and are settled, the rest waits whole for the next worker."""
+    keys = [f"INC{number}" for number in range(40)]  # more than may be in flight to one target
+    for key in keys:
+        assert 0 == (await call(on_sqlite, "open", key, "--severity", "critical", "--first-seen", ago(20))).code
+    async with receiving(delay=0.7) as receiver:
+        process = start("run", **on_sqlite.env, **variables(receiver))
+        try:
+            await until(lambda: bool(receiver.began), process)
+            process.send_signal(signal.SIGTERM)
+            said = await ended(process)
+        finally:
+            process.kill()
+        assert 0 == said.code
+        assert 0 < len(receiver.pages) < len(keys)
+        assert sorted(receiver.began) == sorted(page["dedup_key"] for page in receiver.pages)
+        backlog = (await call(on_sqlite, "health", "--json", **variables(receiver))).json["backlog"]
+        assert {"slack:ops": len(keys) - len(receiver.pages)} == backlog
+        receiver.delay = 0
+        rest = await call(on_sqlite, "tick", "--json", **variables(receiver))
+    assert (0, 0) == (rest.code, rest.json["escalations"])
+    # Each exactly once: neither lost nor doubled.
+    assert sorted(idempotency_key(key, 1) for key in keys) == sorted(page["dedup_key"] for page in receiver.pages)
+
+
+async def test_interrupted(on_sqlite: Console) -> None:
+    """Ctrl-C ends it like SIGTERM."""
+    process = start("run", **on_sqlite.env)
+    said_so = process.stderr
+    assert said_so is not None
+    try:
+        first = await asyncio.to_thread(said_so.readline)
+        process.send_signal(signal.SIGINT)
+        said = await ended(process)
+    finally:
+        process.kill()
+    assert (0, "") == (said.code, said.out)
+    assert "escalation_tick_ms" in json.loads(first)
