@@ -15,7 +15,7 @@ from . import rhythm
 from .checks import check_count, check_optional_text, check_text
 from .courier import Courier
 from .dead import RetriedDead, retry_dead
-from .errors import InvalidValue
+from .errors import InvalidValue, StoreUnavailable
 from .flight import SingleFlight, clock, monotonic
 from .gate import gate
 from .health import Health, diagnose
@@ -250,7 +250,13 @@ class Engine(Views):
             self._last_beat = now
         began = monotonic()
         while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
-            pending = (await _recalc.advance(self.store, self.settings.policy)).requested_at is not None
+            try:
+                pending = (await _recalc.advance(self.store, self.settings.policy)).requested_at is not None
+            except StoreUnavailable as error:
+                # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
+                log.warning("the recalculation waits: %s", error)
+                self._recalculating = True
+                return
         self._recalculating = report.recalculating = pending and not report.dry_run
 
     async def _beat(self, tx: Transaction, now: datetime) -> bool:

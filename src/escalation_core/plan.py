@@ -32,7 +32,7 @@ class Reason(StrEnum):
     IDEMPOTENT = "idempotent"
     """Its escalation is recorded already; its level was brought up to the record, and nobody was paged."""
     UNREADABLE = "unreadable"
-    """The row cannot be read or planned; it was put back."""
+    """The row cannot be read, planned or written; it was put back."""
 
 
 @attrs.frozen(kw_only=True)

@@ -174,6 +174,12 @@ class Transaction(Protocol):
     async def now(self) -> datetime:
         """Return the store's own instant: its clock decides what is due."""
 
+    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Run ``work`` inside this transaction. If it raises, what it did is undone, and the transaction can go on.
+
+        A statement that the database refuses raises ``StoreRefused`` here already, and not at the transaction's end.
+        """
+
 
 class Store(Protocol):
     """A database that the engine works on."""

@@ -1,13 +1,19 @@
 """Recalculation: give every open row its true next_due_at after the windows or the maximum changed."""
 
+import logging
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 import attrs
 
+from .errors import StoreRefused
 from .health import RecalcState
-from .model import LOOK_AGAIN, AuditEntry
+from .model import LOOK_AGAIN, AuditEntry, Incident
 from .policy import EscalationPolicy
 from .ports import Store, Transaction
+
+log = logging.getLogger("escalation_core")
 
 BATCH = 1000
 
@@ -43,12 +49,24 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
             due = policy.next_due_at(row.incident, now)
             if due != row.incident.next_due_at:
                 moved.append(attrs.evolve(row.incident, next_due_at=due))
-        await tx.incidents.advance(moved)
+        await _write(tx, moved)
         state = _after(state, len(rows), rows[-1].incident_key if rows else None, policy, now)
         await tx.journal.save_recalc(state)
         return state
 
     return await store.transact(work)
+
+
+async def _write(tx: Transaction, moved: Sequence[Incident]) -> None:
+    """Write the instants; a row that a host's constraint refuses stays as it is, and stops no other."""
+    try:
+        await tx.attempt(lambda: tx.incidents.advance(moved))
+    except StoreRefused:
+        for one in moved:
+            try:
+                await tx.attempt(partial(tx.incidents.advance, [one]))
+            except StoreRefused as refusal:
+                log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
 
 
 def _after(state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime) -> RecalcState:

@@ -4,10 +4,12 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import attrs
 
 from .delivery import NewPage
+from .errors import StoreRefused
 from .flight import monotonic
 from .gate import Gate, Mode, gate
 from .model import LOOK_AGAIN, AuditEntry, Claimed, State
@@ -59,34 +61,57 @@ class Ticker:
 
     async def _batch(self, report: TickReport) -> bool:
         """Run one transaction; return whether there may be more to do."""
-        at, batch = await self.store.transact(self._first if report.at is None else self._next(report.at))
+        try:
+            at, batch = await self.store.transact(self._work(report.at, self._write))
+        except StoreRefused as refusal:
+            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which.
+            log.warning("a batch was refused and is written row by row: %s", refusal)
+            at, batch = await self.store.transact(self._work(report.at, self._write_each))
         self._admit(report, at)
         self._count(report, batch)
         return len(batch.claimed) >= self.batch_size
 
-    async def _first(self, tx: Transaction) -> tuple[datetime, Batch]:
-        # A tick takes its instant once, from the store's clock, for all its batches.
-        now = await tx.now()
-        return now, await self._record(tx, now)
+    def _work(self, at: datetime | None, write: "_Write") -> Callable[[Transaction], Awaitable[tuple[datetime, Batch]]]:
+        """Return the work of one transaction: claim one batch, decide about each row, and write what was decided."""
 
-    def _next(self, now: datetime) -> Callable[[Transaction], Awaitable[tuple[datetime, Batch]]]:
         async def work(tx: Transaction) -> tuple[datetime, Batch]:
-            return now, await self._record(tx, now)
+            # A tick takes its instant once, from the store's clock, for all its batches.
+            now = at or await tx.now()
+            claimed, decisions = await self._claim(tx, now)
+            return now, await write(tx, claimed, decisions, now) if claimed else Batch((), ())
 
         return work
 
-    async def _record(self, tx: Transaction, now: datetime) -> Batch:
-        """Claim one batch, decide about each row, and write event, pages and incident together."""
+    async def _claim(self, tx: Transaction, now: datetime) -> tuple[Sequence[Claimed], list[Decision]]:
         held = gate(self.settings, now)
         if not held.claims:
-            return Batch((), ())
+            return (), []
         claimed = await tx.incidents.claim(
             until=_until(held, now), limit=self.batch_size, canary_pct=self.settings.canary_pct
         )
-        if not claimed:
-            return Batch((), ())
-        decisions = [self._plan(row, now, held) for row in claimed]
-        decisions = await self._reconcile(tx, claimed, decisions, now)
+        return claimed, [self._plan(row, now, held) for row in claimed]
+
+    async def _write_each(
+        self, tx: Transaction, claimed: Sequence[Claimed], decisions: Sequence[Decision], now: datetime
+    ) -> Batch:
+        """Write row by row, and put back each one that the store refuses; the others are none the worse for it."""
+        written: list[Batch] = []
+        for row, decision in zip(claimed, decisions, strict=True):
+            try:
+                batch = await tx.attempt(partial(self._write, tx, [row], [decision], now))
+            except StoreRefused as refusal:
+                skip = Skip(reason=Reason.UNREADABLE, incident=None, detail=str(refusal))
+                # If even this is refused it is not the row's fault alone, and the tick ends with the refusal.
+                batch = await tx.attempt(partial(self._write, tx, [row], [skip], now))
+            written.append(batch)
+        done = [decision for batch in written for decision in batch.decisions]
+        return Batch(claimed, done, [page for batch in written for page in batch.pages])
+
+    async def _write(
+        self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
+    ) -> Batch:
+        """Write event, pages and incident together, in bulk."""
+        decisions = await self._reconcile(tx, claimed, list(planned), now)
         pages = self._pages(decisions)
         written = [decision.incident for decision in decisions if decision.incident is not None]
         await tx.incidents.advance(written)
@@ -222,6 +247,9 @@ class Ticker:
                 log.warning("severity %r has no window of its own: ESC_WARN_ACK_MIN counts for it", severity)
         report.unconfigured[severity] += 1
         self.unconfigured[severity] += 1
+
+
+_Write = Callable[[Transaction, Sequence[Claimed], Sequence[Decision], datetime], Awaitable[Batch]]
 
 
 def _until(held: Gate, now: datetime) -> datetime:

@@ -95,7 +95,8 @@ class Incidents:
         await self.session.run("put_back", keys=list(unreadable), faults=list(unreadable.values()), now=now)
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
-        """Return open rows by key, locked."""
+        """Return open rows by key, locked; a row that others hold for long is waited for by a later call."""
+        await self.session.run("patience")
         return [read_claimed(row) for row in await self.session.rows("walk", after=after, limit=limit)]
 
     async def earliest_due(self, canary_pct: int) -> datetime | None:

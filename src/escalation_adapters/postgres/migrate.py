@@ -60,7 +60,7 @@ async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
 
 
 def print_sql(*, schema: str = "public", table: str = "incidents", columns: Mapping[str, str] | None = None) -> str:
-    """Return the SQL of all migrations, for people who want to read it or to run it themselves."""
+    """Return the SQL of all migrations, for people who read before they run ``up``."""
     names = _names(IncidentsTable(schema=schema, name=table, columns=given_columns(columns or {})))
     return "\n".join(f"-- {migration.name}\n\n{fill(migration.template, names)}" for migration in migrations())
 

@@ -98,6 +98,10 @@ UPDATE {incidents} i
 SET {next_due_at} = %(now)s + least(interval '1 minute' * power(2, least(u.attempts, 11) - 1), interval '1 hour')
 FROM u WHERE i.{incident_key} = u.incident_key::{key_type}
 
+-- name: patience
+-- For the rest of the transaction: one that waits for a row must not keep those waiting that wait for it.
+SET LOCAL lock_timeout = '1s'
+
 -- name: walk
 -- Open rows in the order of their keys, each locked; waits, never skips.
 SELECT {row}, false FROM {incidents} i

@@ -10,10 +10,10 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from escalation_core import StoreUnavailable
+from escalation_core import StoreRefused, StoreUnavailable
 from escalation_core.ports import Transaction
 
-from .errors import AGAIN, check_dsn, translated
+from .errors import AGAIN, check_dsn, translate, translated
 from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
@@ -152,6 +152,16 @@ class _Transaction:
         self.ledger = Ledger(session)
         self.outbox = Outbox(session)
         self.journal = Journal(session)
+
+    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Run ``work`` behind a savepoint."""
+        try:
+            async with self._session.connection.transaction():
+                return await work()
+        except psycopg.Error as error:
+            refusal = translate(error)
+            # Whatever else went wrong concerns the whole transaction, and is told where that ends.
+            raise refusal if isinstance(refusal, StoreRefused) else error from None
 
     async def now(self) -> datetime:
         """Return the transaction's instant."""

@@ -175,6 +175,7 @@ class _Transaction:
 
     def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
         self._clock = clock
+        self._session = session
         self.incidents = Incidents(session)
         self.ledger = Ledger(session)
         self.outbox = Outbox(session)
@@ -183,3 +184,15 @@ class _Transaction:
     async def now(self) -> datetime:
         """Return the instant by the store's clock."""
         return self._clock()
+
+    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Run ``work`` behind a savepoint."""
+        await self._session.run("SAVEPOINT attempt")
+        try:
+            result = await work()
+        except BaseException:
+            await self._session.run("ROLLBACK TO attempt")
+            raise
+        finally:
+            await self._session.run("RELEASE attempt")
+        return result

@@ -48,6 +48,29 @@ async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None
     same([], list(await store.read(lambda tx: tx.journal.audit(since=clock(), limit=9))), "the audit")
 
 
+async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:
+    """What an attempt did is undone when it raises; the transaction goes on, and keeps the rest."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+
+    async def fail(tx: Transaction) -> None:
+        await tx.incidents.insert(incident("inside", clock))
+        raise _Fault
+
+    async def work(tx: Transaction) -> None:
+        await tx.incidents.insert(incident("before", clock))
+        try:
+            await tx.attempt(lambda: fail(tx))
+        except _Fault:
+            pass
+        else:
+            raise AssertionError("the exception came out")
+        assert await tx.attempt(lambda: tx.incidents.insert(incident("after", clock))), "another attempt"
+
+    await store.transact(work)
+    same(["after", "before"], sorted(await claimed_keys(store, clock())), "the rows")
+
+
 async def two_claimants_share_the_rows(harness: StoreHarness) -> None:
     """Two engines that tick at once record each level once, whoever claims which row."""
     clock = ManualClock()
@@ -197,6 +220,7 @@ async def _rows(harness: StoreHarness, store: Store) -> Mapping[str, Mapping[str
 
 CHECKS = (
     a_transaction_that_fails_leaves_nothing,
+    an_attempt_that_fails_is_undone,
     two_claimants_share_the_rows,
     a_duplicate_catches_up_with_the_ledger,
     nothing_is_sent_after_an_acknowledgement,

@@ -57,9 +57,14 @@ class Undo:
             old = table.pop(key)
             self._steps.append(lambda: table.__setitem__(key, old))
 
-    def roll_back(self) -> None:
-        """Take everything back, the last write first."""
-        while self._steps:
+    @property
+    def mark(self) -> int:
+        """How much there is to take back: to come back to this point."""
+        return len(self._steps)
+
+    def roll_back(self, mark: int = 0) -> None:
+        """Take everything back that came after the mark, the last write first."""
+        while len(self._steps) > mark:
             self._steps.pop()()
 
 

@@ -84,6 +84,7 @@ class _Transaction:
 
     def __init__(self, store: MemoryStore, undo: Undo) -> None:
         self._clock = store.clock
+        self._undo = undo
         self.incidents = Incidents(store, undo)
         self.ledger = Ledger(store, undo)
         self.outbox = Outbox(store, undo)
@@ -91,3 +92,11 @@ class _Transaction:
 
     async def now(self) -> datetime:
         return self._clock()
+
+    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        mark = self._undo.mark
+        try:
+            return await work()
+        except BaseException:
+            self._undo.roll_back(mark)
+            raise
