@@ -1,7 +1,9 @@
 """Timelines: what happened to incidents, as a picture. SVG for pages, lines of text for terminals."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from unicodedata import combining, east_asian_width
 from xml.sax.saxutils import escape
 
 import attrs
@@ -14,6 +16,9 @@ _BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
 _ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
 _EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
 """Where an empty picture begins: some scale it needs."""
+_LEAST = timedelta(seconds=1)
+"""The shortest time that a picture shows."""
+_NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
 
 
@@ -40,7 +45,12 @@ def track(history: IncidentHistory, label: str, until: datetime) -> Track:
 
     What a host did with SQL of its own is not in the audit; the row tells the last of it.
     """
-    changes = [(entry.at, _ENDS[entry.action]) for entry in reversed(history.audit) if entry.action in _ENDS]
+    changes: list[tuple[datetime, str]] = []
+    for entry in reversed(history.audit):
+        # Opening what is open or acknowledged brings its text up to date, and leaves its state alone.
+        live = entry.action == "open" and bool(changes) and changes[-1][1] != "resolved"
+        if entry.action in _ENDS and not live:
+            changes.append((entry.at, _ENDS[entry.action]))
     levels = sorted((escalation.created_at, escalation.level) for escalation in history.escalations)
     if history.incident is not None:
         told = {state for _, state in changes}
@@ -68,9 +78,9 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}">',
         '<g font-family="system-ui, sans-serif" font-size="13">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{_xml(title)}</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="26" font-size="16" font-weight="600" fill="#1f2430">{escape(title)}</text>',
+        f'<text x="16" y="26" font-size="16" font-weight="600" fill="#1f2430">{_xml(title)}</text>',
     ]
     bottom = _TOP + _ROW * len(tracks)
     for tick in _ticks(start, end):
@@ -82,7 +92,7 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
     for number, line in enumerate(tracks):
         middle = _TOP + _ROW * number + 14
         parts.append(
-            f'<text x="{_LEFT - 12}" y="{middle + 4}" text-anchor="end" fill="#1f2430">{escape(line.label)}</text>'
+            f'<text x="{_LEFT - 12}" y="{middle + 4}" text-anchor="end" fill="#1f2430">{_xml(line.label)}</text>'
         )
         for span in line.spans:
             width = max(x(span.end) - x(span.start), 1)
@@ -100,6 +110,11 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
     return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
 
 
+def _xml(text: str) -> str:
+    """Return text as XML may hold it: escaped, and without the characters that XML has no way to write."""
+    return escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
 def _legend(y: int) -> str:
     parts, x = [], _LEFT
     for state, colour in COLOURS.items():
@@ -114,21 +129,22 @@ def _legend(y: int) -> str:
 def text(tracks: Sequence[Track], *, width: int = 78) -> str:
     """Return the tracks as lines of a terminal, ``width`` characters wide."""
     start, end = _extent(tracks)
-    margin = max((len(line.label) for line in tracks), default=0) + 2
+    labels = [_printable(line.label) for line in tracks]
+    margin = max(map(_cells, labels), default=0) + 2
     room = max(width - margin, 10)
 
     def column(at: datetime) -> int:
         return min(int(room * ((at - start) / (end - start))), room - 1)
 
     lines = []
-    for line in tracks:
+    for label, line in zip(labels, tracks, strict=True):
         cells = [" "] * room
         for span in line.spans:
             for place in range(column(span.start), column(span.end) + 1):
                 cells[place] = _BARS[span.state]
         for at, level in line.levels:
             cells[column(at)] = str(level % 10)
-        lines.append(line.label.ljust(margin) + "".join(cells).rstrip())
+        lines.append(label + " " * (margin - _cells(label)) + "".join(cells).rstrip())
     scale = [" "] * (room + 6)
     for tick in _ticks(start, end):
         for offset, char in enumerate(f"{tick:%H:%M}"):
@@ -138,12 +154,22 @@ def text(tracks: Sequence[Track], *, width: int = 78) -> str:
     return "\n".join(lines)
 
 
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _cells(text: str) -> int:
+    """Return how many of a terminal's cells a text takes: wide letters take two, combining ones none."""
+    return sum(2 if east_asian_width(char) in "WF" else not combining(char) for char in text)
+
+
 def _extent(tracks: Sequence[Track]) -> tuple[datetime, datetime]:
     instants = [at for line in tracks for span in line.spans for at in (span.start, span.end)]
     instants += [at for line in tracks for at, _ in line.levels]
     if not instants:
         return _EMPTY, _EMPTY + timedelta(hours=1)
-    return min(instants), max(*instants, min(instants) + timedelta(seconds=1))
+    start = min(*instants, datetime.max.replace(tzinfo=UTC) - _LEAST)
+    return start, max(*instants, start + _LEAST)
 
 
 def _ticks(start: datetime, end: datetime) -> Sequence[datetime]:
@@ -156,5 +182,7 @@ def _ticks(start: datetime, end: datetime) -> Sequence[datetime]:
     while first <= end:
         if first >= start:
             found.append(first)
+        if end - first < step:
+            break
         first += step
     return found

@@ -43,7 +43,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
 
     if not as_json:
         click.echo(f"A night on call: {len(SCENES)} scenes, one minute of it in a twentieth of a second.\n")
-    tracks = asyncio.run(demo(tell))
+    tracks = asyncio.run(demo(tell, pace=0 if as_json else 0.05))
     write_whole(svg, draw(tracks, title="A night on call"))
     if as_json:
         print_json({"lines": lines, "svg": str(svg)})

@@ -125,9 +125,9 @@ class Incidents:
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         """Return open rows by key."""
         rows = await self.session.rows(
-            f"{_FOUND} WHERE (?1 IS NULL OR i.incident_key > ?1) AND i.acknowledged_at IS NULL"
-            " AND i.resolved_at IS NULL ORDER BY i.incident_key LIMIT ?2",
-            (after, limit),
+            f"{_FOUND} WHERE (:after IS NULL OR i.incident_key > :after) AND i.acknowledged_at IS NULL"
+            " AND i.resolved_at IS NULL ORDER BY i.incident_key LIMIT :limit",
+            {"after": after, "limit": limit},
         )
         return [read_claimed(row) for row in rows]
 

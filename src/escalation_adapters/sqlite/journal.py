@@ -17,18 +17,18 @@ SELECT at, action, incident_key, episode, level, actor, reason, target FROM (
     SELECT * FROM (
         SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
             NULL AS target, 1 AS kind, id
-        FROM escalation_events WHERE created_at >= ?1 AND (?2 IS NULL OR incident_key = ?2)
-        ORDER BY created_at DESC, id LIMIT ?3)
+        FROM escalation_events WHERE created_at >= :since AND (:key IS NULL OR incident_key = :key)
+        ORDER BY created_at DESC, id LIMIT :limit)
     UNION ALL SELECT * FROM (
         SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
-        FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= ?1
-            AND (?2 IS NULL OR incident_key = ?2)
-        ORDER BY due_at DESC, id LIMIT ?3)
+        FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= :since
+            AND (:key IS NULL OR incident_key = :key)
+        ORDER BY due_at DESC, id LIMIT :limit)
     UNION ALL SELECT * FROM (
         SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
-        FROM escalation_audit WHERE at >= ?1 AND (?2 IS NULL OR incident_key = ?2)
-        ORDER BY at DESC, id LIMIT ?3)
-) ORDER BY at DESC, kind, id LIMIT ?3
+        FROM escalation_audit WHERE at >= :since AND (:key IS NULL OR incident_key = :key)
+        ORDER BY at DESC, id LIMIT :limit)
+) ORDER BY at DESC, kind, id LIMIT :limit
 """
 _STATS = """
 SELECT
@@ -36,16 +36,17 @@ SELECT
     count(*) FILTER (WHERE NOT inside),
     (SELECT count(*) FROM incidents WHERE next_due_at = 0),
     (SELECT count(*) FROM incidents
-        WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= ?3),
+        WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= :max_level),
     (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
     (SELECT count(*) FROM escalation_pages WHERE state = 'dead'),
     (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)
         WHERE acknowledged_at IS NULL AND resolved_at IS NULL),
     (SELECT user_version FROM pragma_user_version)
 FROM (
-    SELECT i.next_due_at AS due, ?2 >= 100 OR i.canary_bucket < ?2 AS inside, u.incident_key IS NOT NULL AS put_back
+    SELECT i.next_due_at AS due, :percent >= 100 OR i.canary_bucket < :percent AS inside,
+        u.incident_key IS NOT NULL AS put_back
     FROM incidents i LEFT JOIN escalation_unreadable u ON u.incident_key = i.incident_key
-    WHERE i.next_due_at > 0 AND i.next_due_at <= ?1
+    WHERE i.next_due_at > 0 AND i.next_due_at <= :now
 )
 """
 
@@ -70,7 +71,7 @@ class Journal:
 
     async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
         """Return the three sources merged, each read newest first from its index."""
-        rows = await self.session.rows(_AUDIT, (micros(since), incident_key, limit))
+        rows = await self.session.rows(_AUDIT, {"since": micros(since), "key": incident_key, "limit": limit})
         return [
             AuditEntry(
                 at=instant(at),
@@ -101,7 +102,7 @@ class Journal:
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         """Count."""
-        row = await self.session.row(_STATS, (micros(now), canary_pct, max_level))
+        row = await self.session.row(_STATS, {"now": micros(now), "percent": canary_pct, "max_level": max_level})
         assert row is not None  # noqa: S101 - an aggregate has one row
         overdue, oldest, held, marked, exhausted, oldest_page, dead, unreadable, version = row
         examples = await self.session.rows(

@@ -119,12 +119,12 @@ class Outbox:
     async def earliest(self, targets: Sequence[str]) -> datetime | None:
         """Return when the next page may be claimed."""
         statement = (
-            "SELECT max(min(p.due_at), coalesce((SELECT held_until FROM escalation_targets WHERE target = ?1),"
-            f" min(p.due_at))) FROM escalation_pages p WHERE p.target = ?1 AND {_UNSETTLED}"
+            "SELECT max(min(p.due_at), coalesce((SELECT held_until FROM escalation_targets WHERE target = :target),"
+            f" min(p.due_at))) FROM escalation_pages p WHERE p.target = :target AND {_UNSETTLED}"
         )
 
         def found(connection: sqlite3.Connection) -> int | None:
-            each = (connection.execute(statement, (target,)).fetchone()[0] for target in targets)
+            each = (connection.execute(statement, {"target": target}).fetchone()[0] for target in targets)
             return min((value for value in each if value is not None), default=None)
 
         return optional_instant(await self.session.hop(found))

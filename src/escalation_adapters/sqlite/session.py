@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,6 +14,8 @@ from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
 from .codec import Row
 
 Result = TypeVar("Result")
+Values = Sequence[Any] | Mapping[str, Any]
+"""For places in their order (``?``), or by name (``:name``)."""
 _TEMPORARY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
@@ -33,16 +35,16 @@ class Session:
 
         return await asyncio.get_running_loop().run_in_executor(self.thread, there)
 
-    async def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+    async def rows(self, statement: str, values: Values = ()) -> list[Row]:
         """Run a statement and return its rows."""
         return await self.hop(lambda connection: connection.execute(statement, values).fetchall())
 
-    async def row(self, statement: str, values: Sequence[Any] = ()) -> Row | None:
+    async def row(self, statement: str, values: Values = ()) -> Row | None:
         """Run a statement and return its first row."""
         rows = await self.rows(statement, values)
         return rows[0] if rows else None
 
-    async def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+    async def run(self, statement: str, values: Values = ()) -> int:
         """Run a statement and return how many rows it touched."""
         return await self.hop(lambda connection: connection.execute(statement, values).rowcount)
 
