@@ -56,13 +56,18 @@ class _Gauges:
         return [Observation(count, {"escalation.target": target}) for target, count in backlog.items()]
 
 
-_gauges: WeakKeyDictionary[MeterProvider, _Gauges] = WeakKeyDictionary()
+_gauges: WeakKeyDictionary[object, _Gauges] = WeakKeyDictionary()
 
 
 def _gauges_of(provider: MeterProvider, meter: Meter) -> _Gauges:
-    if provider not in _gauges:
-        _gauges[provider] = _Gauges(meter)
-    return _gauges[provider]
+    key: object = provider
+    if provider not in _gauges and provider is metrics.get_meter_provider():
+        # The process's provider is a stand-in until the host sets the real one, which then takes over the stand-in's
+        # gauges. Both go by one key, the API's module, so that engines made before and after share them.
+        key = metrics
+    if key not in _gauges:
+        _gauges[key] = _Gauges(meter)
+    return _gauges[key]
 
 
 @attrs.define(slots=False)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,6 +20,7 @@ from escalation_adapters.cli import main
 PROGRAM = (sys.executable, "-W", "error", "-c", "from escalation_adapters.cli import main; main()")
 """What the console script does. Warnings are errors there as well."""
 OURS = ("ESC_", "ESCALATION_", "OPS_", "MAX_ESC_")
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 PATIENCE = 60
 """Seconds after which a program that hangs has failed."""
 
@@ -65,7 +67,9 @@ class Console:
         return Said(int(end.value.code or 0), out, err)
 
 
-def start(*args: str | Path, cwd: Path | None = None, code: str | None = None, **env: str) -> "subprocess.Popen[str]":
+def start(
+    *args: str | Path, env: Mapping[str, str] = NO_SETTINGS, cwd: Path | None = None, code: str | None = None
+) -> "subprocess.Popen[str]":
     """Start the command line as a program; ``code`` is what Python runs before it."""
     program = PROGRAM if code is None else (*PROGRAM[:-1], f"{code}; {PROGRAM[-1]}")
     return subprocess.Popen(
@@ -91,9 +95,11 @@ def finish(process: "subprocess.Popen[str]") -> Said:
     return Said(process.returncode, out, err)
 
 
-def program(*args: str | Path, cwd: Path | None = None, code: str | None = None, **env: str) -> Said:
+def program(
+    *args: str | Path, env: Mapping[str, str] = NO_SETTINGS, cwd: Path | None = None, code: str | None = None
+) -> Said:
     """Run the command line as a program."""
-    return finish(start(*args, cwd=cwd, code=code, **env))
+    return finish(start(*args, env=env, cwd=cwd, code=code))
 
 
 def one_line(said: Said) -> str:

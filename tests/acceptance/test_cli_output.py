@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,6 +45,8 @@ def test_nothing_steers_a_terminal(on_sqlite: Console, as_json: bool) -> None:
 def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
     """On a terminal tables are drawn, and what a host wrote steers it no more than elsewhere."""
     on_sqlite("open", "k\u202ek", "--severity", NASTY, "--by", NASTY, "--summary", NASTY)
+    import pty  # not there on Windows
+
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -123,7 +124,7 @@ def test_missing_extra(package: str, tmp_path: Path) -> None:
     """A command that needs an extra says in one line which."""
     command, what, extra, env = MISSING[package]
     line = f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'"
-    said = program(*command, cwd=tmp_path, code=f"import sys; sys.modules[{package!r}] = None", **env)
+    said = program(*command, cwd=tmp_path, code=f"import sys; sys.modules[{package!r}] = None", env=env)
     assert line == one_line(said)
 
 
@@ -132,7 +133,7 @@ def test_missing_extra_leaves_nothing_open(request: pytest.FixtureRequest, datab
     """An extra that is missed when the database is there ends the command at once; no connection keeps it."""
     console: Console = request.getfixturevalue(f"on_{database}")
     env = console.env | {"ESC_TARGETS": '{"slack:ops": "https://192.0.2.1/x"}'}
-    said = program("tick", code="import sys; sys.modules['aiohttp'] = None", **env)
+    said = program("tick", code="import sys; sys.modules['aiohttp'] = None", env=env)
     line = "paging over HTTP needs packages that are not installed; run: pip install 'escalation-core[http]'"
     assert line == one_line(said)
 
@@ -141,6 +142,6 @@ def test_memory_needs_no_extra(tmp_path: Path) -> None:
     """Without psycopg and aiohttp the command line works on SQLite, and pages go to the log."""
     code = "import sys; sys.modules['psycopg'] = sys.modules['aiohttp'] = None"
     env = {"ESC_DATABASE_URL": f"sqlite:///{tmp_path / 'escalation.db'}"}
-    assert 0 == program("open", "k", "--first-seen", ago(20), code=code, **env).code
-    ticked = program("tick", "--json", code=code, **env)
+    assert 0 == program("open", "k", "--first-seen", ago(20), code=code, env=env).code
+    ticked = program("tick", "--json", code=code, env=env)
     assert (0, 1) == (ticked.code, ticked.json["delivery"]["delivered"])

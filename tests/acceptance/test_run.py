@@ -85,7 +85,7 @@ async def test_run(escalation: Console) -> None:
     for key in ("one", "two"):
         assert 0 == (await call(escalation, "open", key, "--severity", "critical", "--first-seen", ago(20))).code
     async with receiving() as receiver:
-        process = start("run", **escalation.env, **variables(receiver))
+        process = start("run", env=escalation.env | variables(receiver))
         try:
             await until(lambda: 2 == len(receiver.pages), process)
             # Opened while it runs: seen within a tick.
@@ -116,7 +116,7 @@ async def test_nothing_is_lost(on_sqlite: Console) -> None:
     for key in keys:
         assert 0 == (await call(on_sqlite, "open", key, "--severity", "critical", "--first-seen", ago(20))).code
     async with receiving(delay=0.7) as receiver:
-        process = start("run", **on_sqlite.env, **variables(receiver))
+        process = start("run", env=on_sqlite.env | variables(receiver))
         try:
             await until(lambda: bool(receiver.began), process)
             process.send_signal(signal.SIGTERM)
@@ -137,7 +137,7 @@ async def test_nothing_is_lost(on_sqlite: Console) -> None:
 
 async def test_interrupted(on_sqlite: Console) -> None:
     """Ctrl-C ends it like SIGTERM."""
-    process = start("run", **on_sqlite.env)
+    process = start("run", env=on_sqlite.env)
     said_so = process.stderr
     assert said_so is not None
     try:

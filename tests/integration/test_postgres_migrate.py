@@ -172,6 +172,16 @@ async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) 
         await PostgresStore.connect(pg_dsn)
 
 
+async def test_interrupted_before_its_last_step(pg_dsn: str) -> None:
+    """A migration that died before its table was recorded says so, and the command completes it."""
+    await migrate.up(pg_dsn)
+    execute(pg_dsn, "DELETE FROM escalation_meta WHERE name = 'incidents'")
+    with pytest.raises(StoreNotReady, match="was interrupted; run: escalation migrate up"):
+        await PostgresStore.connect(pg_dsn)
+    await migrate.up(pg_dsn)
+    await (await PostgresStore.connect(pg_dsn)).aclose()
+
+
 async def test_invalid_index_is_built_again(pg_dsn: str) -> None:
     """An index that an interrupted build left invalid is dropped and built again."""
     await migrate.up(pg_dsn)

@@ -22,6 +22,11 @@ STUBBORN = """
     END $$;
     CREATE TRIGGER stubborn BEFORE UPDATE ON incidents FOR EACH ROW EXECUTE FUNCTION stubborn();
 """
+DEFERRED = STUBBORN.replace(
+    "TRIGGER stubborn BEFORE UPDATE ON incidents",
+    "CONSTRAINT TRIGGER stubborn AFTER UPDATE ON incidents DEFERRABLE INITIALLY DEFERRED",
+)
+"""Refuses when the transaction ends."""
 
 
 def execute(dsn: str, *statements: str) -> None:
@@ -33,8 +38,8 @@ def execute(dsn: str, *statements: str) -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 @pytest.mark.parametrize(
     "refusal",
-    ["ALTER TABLE incidents ADD CHECK (incident_key <> 'k7' OR escalation_level < 1)", STUBBORN],
-    ids=["constraint", "trigger"],
+    ["ALTER TABLE incidents ADD CHECK (incident_key <> 'k7' OR escalation_level < 1)", STUBBORN, DEFERRED],
+    ids=["constraint", "trigger", "deferred"],
 )
 async def test_a_row_that_cannot_be_written_is_put_back(refusal: str, batch_size: int, migrated_dsn: str) -> None:
     """A row whose update the host refuses is put back and listed; every other one of its batch escalates and pages."""

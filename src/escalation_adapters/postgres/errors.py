@@ -1,14 +1,12 @@
 """Foreign errors are translated at the door: what the core sees of a database's troubles is temporary or permanent."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from escalation_core import InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
@@ -17,23 +15,6 @@ AGAIN = ("40001", "40P01")
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
 _NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
 MIGRATE = "run: escalation migrate up"
-
-
-def check_dsn(dsn: str) -> None:
-    """Refuse what is no connection string. The driver would quote the part that it cannot read: a password's, maybe.
-
-    Raises:
-        InvalidValue: it cannot be read; no part of it is in the message.
-    """
-    try:
-        parts = conninfo_to_dict(dsn)
-        port, hosts = str(parts.get("port") or ""), str(parts.get("host") or "")
-    except psycopg.ProgrammingError:
-        port, hosts = "?", ""
-    # A bare / or @ in a password makes its rest look like a port or a host.
-    if not re.fullmatch(r"[0-9,]*", port) or any("@" in host[1:] for host in hosts.split(",")):
-        remedy = "write postgresql://USER:PASSWORD@HOST/DATABASE, and %XX for other characters in it"
-        raise InvalidValue("dsn", "is no connection string", remedy)
 
 
 @contextmanager

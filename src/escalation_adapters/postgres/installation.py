@@ -63,7 +63,9 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
         raise StoreNotReady(
             f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
         )
-    if version < needed or table is None:
+    if table is None:
+        raise StoreNotReady(f"the migration of schema {schema!r} was interrupted; {MIGRATE}")
+    if version < needed:
         raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
     return table
 

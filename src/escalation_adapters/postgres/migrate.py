@@ -18,7 +18,8 @@ from psycopg import AsyncConnection, sql
 from escalation_core import EscalationPolicy, StoreRefused, StoreUnavailable
 
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
-from .errors import check_dsn, translated
+from .dsn import arguments
+from .errors import translated
 from .installation import Migration, check_checksums, migrations, record_table, standing
 from .statements import fill
 from .table import IncidentsTable
@@ -26,7 +27,6 @@ from .table import IncidentsTable
 LOCK_TIMEOUT = "2s"
 """How long a statement waits for the host's table; writers queue behind a waiting one, so not for long."""
 LOCK_TRIES = 30
-_CONNECT_TIMEOUT = 10
 
 
 @attrs.frozen(kw_only=True)
@@ -205,8 +205,7 @@ async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sq
 
 
 async def _connect(dsn: str) -> AsyncConnection[Any]:
-    check_dsn(dsn)
-    return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT, client_encoding="utf8")
+    return await AsyncConnection.connect(dsn, autocommit=True, **arguments(dsn))
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from datetime import datetime
 from psycopg import AsyncConnection, sql
 
 from . import migrate
+from .dsn import arguments
 from .errors import translated
 from .store import PostgresStore
 
@@ -17,8 +18,10 @@ async def scratch_store(dsn: str, clock: Callable[[], datetime] | None = None) -
     """Yield a store in a migrated schema of its own, and drop the schema afterwards, whatever happened.
 
     Raises:
+        InvalidValue: the DSN cannot be read.
         StoreUnavailable: the database is out of reach.
     """
+    how = arguments(dsn)
     schema = f"escalation_scratch_{secrets.token_hex(6)}"
     try:
         await migrate.up(dsn, schema=schema)
@@ -29,5 +32,5 @@ async def scratch_store(dsn: str, clock: Callable[[], datetime] | None = None) -
             await store.aclose()
     finally:
         with translated():
-            async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+            async with await AsyncConnection.connect(dsn, autocommit=True, **how) as connection:
                 await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))

@@ -13,7 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 from escalation_core import StoreRefused, StoreUnavailable
 from escalation_core.ports import Transaction
 
-from .errors import AGAIN, check_dsn, translate, translated
+from .dsn import PATIENCE, arguments
+from .errors import AGAIN, translate, translated
 from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
@@ -28,8 +29,6 @@ log = logging.getLogger("escalation_core")
 
 TRIES = 5
 """How often a transaction is run that the database asks to repeat."""
-PATIENCE = 10.0
-"""Seconds to wait for a connection before the database counts as unavailable."""
 
 
 class PostgresStore:
@@ -69,9 +68,8 @@ class PostgresStore:
             StoreUnavailable: the database is down or out of reach.
             StoreNotReady: it is not migrated, or to another version; the message names the command.
         """
-        check_dsn(dsn)
+        kwargs = arguments(dsn)
         # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
-        kwargs: dict[str, Any] = {"connect_timeout": int(PATIENCE), "client_encoding": "utf8"}
         if pooler == "transaction":
             kwargs["prepare_threshold"] = None
         pool = AsyncConnectionPool(
@@ -157,7 +155,10 @@ class _Transaction:
         """Run ``work`` behind a savepoint."""
         try:
             async with self._session.connection.transaction():
-                return await work()
+                result = await work()
+                # A host's deferred constraints would refuse only when the whole transaction ends.
+                await self._session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                return result
         except psycopg.Error as error:
             refusal = translate(error)
             # Whatever else went wrong concerns the whole transaction, and is told where that ends.

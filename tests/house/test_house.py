@@ -1,0 +1,208 @@
+"""The rules of the house, as far as a machine can check them: who imports whom, what is public, how things are kept."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+
+import escalation_core
+import escalation_core.testing
+
+from .source import ROOT, Module, modules, repository
+
+ALLOWED = {
+    *("attrs", "cronsim", "opentelemetry", "escalation_core"),
+    *(
+        "base64",
+        "binascii",
+        "collections",
+        "contextlib",
+        "datetime",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "itertools",
+        "json",
+    ),
+    *("logging", "math", "random", "re", "typing", "unicodedata", "uuid", "weakref", "zoneinfo"),
+}
+"""What the core may import: its three dependencies, and rooms of the standard library that do no I/O."""
+PUBLIC = [
+    "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
+    "EscalationPolicy", "Health", "Incident", "IncidentHistory", "InvalidValue", "Notifier", "Outcome", "Page",
+    "PauseSchedule", "Rejected", "Reschedule", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError",
+    "SettingsRouter", "Skip", "State", "Store", "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable",
+    "TickReport", "TransitionRefused", "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan",
+]  # fmt: skip
+PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
+COMPOSED = {"app", "cli", "demo", "replay"}
+"""Rooms of the adapters that put others together; every other one stands alone."""
+MOST_LINES = 400
+
+CORE = modules("escalation_core")
+ADAPTERS = modules("escalation_adapters")
+ALL = [*CORE, *ADAPTERS]
+
+
+def offenders(found: Callable[[Module], object], among: Sequence[Module]) -> dict[str, object]:
+    """Return what is found in each module, by the module's name, where anything is."""
+    return {module.name: offence for module in among if (offence := found(module))}
+
+
+# --- who imports whom
+
+
+def test_import_contracts() -> None:
+    """The contracts that pyproject.toml draws between the rooms are kept."""
+    checked = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == checked.returncode, checked.stdout + checked.stderr
+    assert "0 broken" in checked.stdout
+
+
+def test_every_adapter_has_a_room() -> None:
+    """Each adapter stands in the contract that keeps adapters apart, or is known to put others together."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    [apart] = [contract for contract in contracts if contract["type"] == "independence"]
+    rooms = {module.name.split(".")[1] for module in ADAPTERS if "." in module.name}
+    assert rooms == {name.split(".")[1] for name in apart["modules"]} | COMPOSED
+
+
+def test_core_imports() -> None:
+    """The core imports its dependencies and quiet modules of the standard library, and nothing else."""
+
+    def strange(module: Module) -> set[str]:
+        allowed = ALLOWED | {"asyncio"} if module.name == "escalation_core.flight" else ALLOWED
+        return set(module.imports()) - allowed
+
+    assert {} == offenders(strange, CORE)
+
+
+def test_telemetry_is_api_alone() -> None:
+    """Of OpenTelemetry the core imports the API, never an SDK or an exporter."""
+
+    def beyond(module: Module) -> set[str]:
+        nodes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom)]
+        names = {node.module for node in nodes if node.module and node.module.startswith("opentelemetry.")}
+        return {name for name in names if name.split(".")[1] not in {"metrics", "trace"}}
+
+    assert {} == offenders(beyond, CORE)
+
+
+def test_core_does_no_io() -> None:
+    """The core opens no file, prints nothing, and asks no clock; testing's clock is the one that may."""
+
+    def does(module: Module) -> set[str]:
+        calls = [node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+        named = {call.id for call in calls if isinstance(call, ast.Name)}
+        asked = {ast.unparse(call) for call in calls if isinstance(call, ast.Attribute)}
+        clocks = {name for name in asked if re.fullmatch(r"(\w+\.)*(datetime|date)\.(now|utcnow|today)", name)}
+        if module.name == "escalation_core.testing.clock":
+            clocks -= {"datetime.now"}
+        return clocks | named & {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
+
+    assert {} == offenders(does, CORE)
+
+
+# --- what is public
+
+
+def test_public_names() -> None:
+    """The public names of escalation_core are exactly these, in order, and each is there."""
+    assert PUBLIC == escalation_core.__all__
+    assert all(hasattr(escalation_core, name) for name in PUBLIC)
+
+
+def test_public_names_for_tests() -> None:
+    """The public names of escalation_core.testing are exactly these, in order, and each is there."""
+    assert PUBLIC_FOR_TESTS == escalation_core.testing.__all__
+    assert all(hasattr(escalation_core.testing, name) for name in PUBLIC_FOR_TESTS)
+
+
+def test_all_is_true() -> None:
+    """Every __all__ names each name once, and what is there."""
+
+    def wrong(module: Module) -> list[str]:
+        there = importlib.import_module(module.name)
+        names = list(getattr(there, "__all__", ()))
+        return [name for name in names if names.count(name) > 1 or not hasattr(there, name)]
+
+    assert {} == offenders(wrong, ALL)
+
+
+def test_each_public_name_is_used_as_a_host_would() -> None:
+    """The file that is only type-checked uses every public name."""
+    tree = ast.parse((ROOT / "tests" / "typing" / "api.py").read_text(encoding="utf-8"))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert set() == {*PUBLIC, *PUBLIC_FOR_TESTS} - used
+
+
+# --- how things are kept
+
+
+def test_length() -> None:
+    """A module is short enough to read standing."""
+    lengths = {module.name: len(module.text.splitlines()) for module in ALL}
+    assert {} == {name: length for name, length in lengths.items() if length > MOST_LINES}
+
+
+def test_docstrings() -> None:
+    """Every module, and every public function and class of it, says what it is for."""
+
+    def silent(module: Module) -> list[str]:
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        named = [node for node in module.tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+        mute = [node.name for node in named if not ast.get_docstring(node)]
+        return mute if ast.get_docstring(module.tree) else ["the module", *mute]
+
+    assert {} == offenders(silent, ALL)
+
+
+def test_exceptions_to_linters_name_their_rule() -> None:
+    """Nothing is kept from a linter or from mypy without the rule's name."""
+
+    def bare(module: Module) -> list[str]:
+        comments = re.findall(r"#\s*(?:noqa|type:\s*ignore)\b[^\n]*", module.text)
+        return [c for c in comments if not re.match(r"#\s*(noqa: [A-Z]+[0-9]+|type:\s*ignore\[[a-z-]+)", c)]
+
+    assert {} == offenders(bare, ALL)
+
+
+STRANGERS = (
+    *(f"{host}.org" for host in ("pypi", "test.pypi", "files.pythonhosted", "registry.npmjs")),
+    *(f"/{home}/" for home in ("root", "Users")),
+    "/home" + "/",
+)
+"""Package registries' hosts and people's folders; put together here, since this file is searched as well."""
+
+
+def test_no_registry_and_no_home() -> None:
+    """No file of the repository names a package registry's host, or a folder of somebody's own machine."""
+    found = []
+    for path in repository():
+        text = path.read_text(encoding="utf-8")
+        found += [(str(path.relative_to(ROOT)), stranger) for stranger in STRANGERS if stranger in text]
+    assert [] == found
+
+
+def test_text_is_text() -> None:
+    """Every text file is UTF-8 with line feeds, and ends with one."""
+    bad = []
+    for path in repository():
+        content = path.read_bytes()
+        content.decode("utf-8")
+        if b"\r" in content or (content and not content.endswith(b"\n")):
+            bad.append(str(path.relative_to(ROOT)))
+    assert [] == bad

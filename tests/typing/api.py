@@ -1,0 +1,260 @@
+"""The public names as a host uses them. This file never runs: it is type-checked, and that is the test."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, assert_type
+
+from escalation_adapters.files import read_secret
+from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.runner import run
+from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import (
+    AuditEntry,
+    Delivered,
+    DeliveryReport,
+    Engine,
+    Escalate,
+    Escalation,
+    EscalationError,
+    EscalationPolicy,
+    Health,
+    Incident,
+    IncidentHistory,
+    InvalidValue,
+    Notifier,
+    Outcome,
+    Page,
+    PauseSchedule,
+    Rejected,
+    Reschedule,
+    Retry,
+    RetryPolicy,
+    Route,
+    Router,
+    Settings,
+    SettingsError,
+    SettingsRouter,
+    Skip,
+    State,
+    Store,
+    StoreError,
+    StoreNotReady,
+    StoreRefused,
+    StoreUnavailable,
+    TickReport,
+    TransitionRefused,
+    __version__,
+    canary_bucket,
+    idempotency_key,
+    in_canary,
+    plan,
+)
+from escalation_core.model import Claimed
+from escalation_core.plan import Decision
+from escalation_core.ports import Transaction
+from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
+
+Result = TypeVar("Result")
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+async def the_first_lines(dsn: str, url: str) -> None:
+    """A service that has a scheduler of its own."""
+    store = await PostgresStore.connect(dsn, schema="ops", pooler="transaction")
+    settings = Settings.from_env(os.environ, read_file=read_secret)
+    engine = Engine(store, settings=settings, notifiers=[SlackNotifier({"slack:ops": url}), LogNotifier()])
+    opened = await engine.open(
+        "db-7/disk",
+        severity="critical",
+        summary="Disk nearly full",
+        labels={"team": "db"},
+        first_seen=NOON,
+        by="monitoring",
+    )
+    assert_type(opened, Incident)
+    report = await engine.tick()
+    assert_type(report, TickReport)
+    assert_type(report.escalated, int)
+    assert_type(report.delivery, DeliveryReport | None)
+    assert_type(await engine.tick(dry_run=True, deliver=False), TickReport)
+    assert_type(await engine.deliver(), DeliveryReport)
+    await engine.aclose()
+
+
+async def a_worker(stop: asyncio.Event) -> None:
+    """A service that lets the runner do it."""
+    async with Engine(SQLiteStore("escalation.db"), worker="node-1", batch_size=100) as engine:
+        assert_type(engine, Engine)
+        await run(engine, stop=stop, signals=False)
+
+
+async def verbs(engine: Engine) -> None:
+    """Each verb returns the incident as it stands."""
+    assert_type(await engine.acknowledge("k", by="ada"), Incident)
+    assert_type(await engine.unacknowledge("k"), Incident)
+    assert_type(await engine.snooze("k", NOON, by="ada"), Incident)
+    assert_type(await engine.snooze("k", None), Incident)
+    assert_type(await engine.change_severity("k", "warning"), Incident)
+    assert_type(await engine.drain("k"), Incident)
+    incident = await engine.resolve("k")
+    assert_type(incident.state, State)
+    assert_type(incident.resolved_at, datetime | None)
+    assert_type(incident.labels, Mapping[str, str])
+
+
+async def views(engine: Engine) -> None:
+    """What people look at."""
+    history = await engine.history("k")
+    assert_type(history, IncidentHistory)
+    assert_type(history.escalations, Sequence[Escalation])
+    assert_type(await engine.audit(NOON, limit=10), Sequence[AuditEntry])
+    health = await engine.health()
+    assert_type(health, Health)
+    assert_type(health.as_dict(), dict[str, object])
+    assert_type(health.tick_lag, timedelta)
+    assert_type(await engine.recalc(by="ada", progress=print), int)
+    await engine.request_recalc()
+    for page in await engine.dead():
+        await engine.retry_dead([page.id], by="ada")
+
+
+async def errors(engine: Engine) -> str:
+    """One tree: the root catches all of it, and each branch has its parts."""
+    try:
+        await engine.acknowledge("k")
+    except TransitionRefused as refusal:
+        return f"{refusal.incident_key} {refusal.state} {refusal.verb}"
+    except InvalidValue as fault:
+        return f"{fault.field}: {fault.fault}; {fault.remedy}"
+    except (StoreUnavailable, StoreNotReady, StoreRefused) as fault:
+        store_error: StoreError = fault
+        return str(store_error)
+    except SettingsError as wrong:
+        return "; ".join(f"{name} {problem.fault}" for name, problem in wrong.problems.items())
+    except EscalationError as any_other:
+        return str(any_other)
+    return __version__
+
+
+def in_code() -> Settings:
+    """Settings in code, with finer steps than variables have."""
+    return Settings(
+        critical_window=timedelta(seconds=90),
+        windows={"high": timedelta(minutes=10)},
+        routes=[Route(severity="critical", min_level=2, labels={"team": "db"}, targets=("phone",))],
+        default_target="slack:ops",
+        retry=RetryPolicy(horizon=timedelta(hours=1), per_target=4),
+    )
+
+
+def decisions(incident: Incident, settings: Settings) -> str:
+    """The decision by itself: pure, and every fork has a name."""
+    policy = EscalationPolicy(windows={"critical": timedelta(minutes=5)}, max_level=3)
+    assert_type(policy.next_due_at(incident), datetime | None)
+    assert_type(settings.policy, EscalationPolicy)
+    assert_type(settings.pause, PauseSchedule | None)
+    assert_type(PauseSchedule("0 22 * * *", timedelta(hours=8), tz="Europe/Berlin").is_paused(NOON), bool)
+    decision = plan(Claimed(incident_key="k", incident=incident), policy=policy, now=NOON)
+    assert_type(decision, Decision)
+    match decision:
+        case Escalate(incident=risen, escalation=escalation):
+            assert_type(risen, Incident)
+            assert_type(escalation.unique_hash, str)
+            return escalation.unique_hash
+        case Reschedule(reason=reason):
+            return reason.value
+        case Skip(reason=reason, detail=detail):
+            return detail or reason.value
+
+
+assert_type(idempotency_key("db-7/disk", 1), str)
+assert_type(idempotency_key("db-7/disk", 1, 2), str)
+assert_type(canary_bucket("db-7/disk"), int)
+assert_type(in_canary("db-7/disk", 10), bool)
+
+
+# --- what hosts write themselves
+
+
+class Pager:
+    """A notifier of the host's own."""
+
+    channel = "pager"
+
+    def __init__(self, *targets: str) -> None:
+        self.targets: Sequence[str] = targets
+
+    async def send(self, page: Page) -> Outcome:
+        """Answer in each of the three ways."""
+        assert_type(page.incident, Incident)
+        if page.attempt == 1:
+            return Retry("busy", after=timedelta(seconds=5), throttled=True)
+        return Delivered() if page.level < 3 else Rejected("nobody is there")
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+class ByTeam:
+    """A router of the host's own."""
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        """Page the team, and from level 3 on its lead."""
+        team = incident.labels.get("team", "ops")
+        return [team, f"{team}-lead"] if level >= 3 else [team]
+
+
+class Counting:
+    """A store around another store."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.calls = 0
+
+    async def check(self) -> None:
+        """Pass on."""
+        await self.inner.check()
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Count, and pass on."""
+        self.calls += 1
+        return await self.inner.transact(work)
+
+    async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Pass on."""
+        return await self.inner.read(work)
+
+    async def aclose(self) -> None:
+        """Pass on."""
+        await self.inner.aclose()
+
+
+def fulfilled(dsn_store: PostgresStore, url: str) -> tuple[Sequence[Store], Sequence[Notifier], Sequence[Router]]:
+    """All of ours, and the host's, fulfil the ports."""
+    stores: Sequence[Store] = [MemoryStore(), SQLiteStore("x.db"), dsn_store, Counting(MemoryStore())]
+    notifiers: Sequence[Notifier] = [Pager("a"), LogNotifier(), RecordingNotifier("a"), SlackNotifier({"b": url})]
+    routers: Sequence[Router] = [ByTeam(), SettingsRouter((), "a")]
+    return stores, notifiers, routers
+
+
+# --- tests of hosts
+
+
+async def a_test_of_a_host() -> None:
+    """A host's own test, on memory and with a clock that stands still."""
+    clock = ManualClock(NOON)
+    as_clock: Clock = clock
+    store = MemoryStore(as_clock)
+    recording = RecordingNotifier("slack:ops", answer=lambda page: Retry("busy"))
+    engine = Engine(store, notifiers=[recording, Pager("phone")], router=ByTeam())
+    host: HostTable = store.host
+    await host.insert("k", severity="critical")
+    assert_type(clock.advance(timedelta(minutes=5)), datetime)
+    await engine.tick()
+    assert_type(recording.pages, list[Page])
+    rows: Mapping[str, dict[str, Any]] = await host.rows()
+    assert rows["k"]["level"] == 1
