@@ -1,6 +1,10 @@
-"""Secrets that come as files: what container platforms mount and ``NAME_FILE`` variables name."""
+"""Files: secrets that come as files (containers mount them, ``NAME_FILE`` names them), and results that go out."""
 
+import contextlib
+import os
 from pathlib import Path
+
+from escalation_core import EscalationError
 
 MOST_BYTES = 64 * 1024
 """A secret is a line; a file beyond this is some other file, named by mistake."""
@@ -25,3 +29,23 @@ def read_secret(path: str) -> str:
         pass
     # Raised out here because a UnicodeDecodeError carries the bytes, and an exception carries the one it came from.
     raise ValueError("the file is not UTF-8")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; into a pipe or a device, which cannot be replaced, as it comes.
+
+    Raises:
+        EscalationError: it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    unfinished = target.parent / f".{target.name}.{os.getpid()}"
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(text.encode())
+            return
+        unfinished.write_bytes(text.encode())
+        unfinished.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise EscalationError(f"{path} cannot be written: {error.strerror}") from None

@@ -12,9 +12,10 @@ from escalation_core import Engine, EscalationError, Settings, SettingsRouter, S
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..app import MissingExtra, open_store, settings_from
+from ..files import write_whole
 from ..log_notifier import LogNotifier
 from ..logs import set_up_logging
-from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations, write_whole
+from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
 from .base import json_option, print_json, progress, show, table
 
 

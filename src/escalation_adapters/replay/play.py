@@ -1,13 +1,7 @@
-"""Replay: drive the real engine with a log of host events, the log's times being the clock.
+"""Playing a log of host events: the engine works as ever, and the log's instants are its clock."""
 
-Rules: ``docs/reference/rules.md``, "Replay". At one instant host events come before escalations; escalations happen at
-the exact instant at which they are due; after the last event nothing more is played.
-"""
-
-import contextlib
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
@@ -17,38 +11,16 @@ from typing import Any
 
 import attrs
 
-from escalation_core import Engine, Escalation, EscalationError, InvalidValue, Settings, State, TransitionRefused
-from escalation_core.checks import check_instant, check_key
+from escalation_core import Engine, Escalation, InvalidValue, Settings, State, TransitionRefused
 from escalation_core.gate import Mode, gate
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
 
-COLUMNS = ("at", "incident_key", "event", "severity")
-EVENTS = ("opened", "acknowledged", "severity_changed", "reopened", "resolved")
+from ..files import write_whole
+from .log import Event, Fault
+
 _CHUNK = 5000
-
-
-class UnreadableLog(EscalationError):
-    """The log as a whole cannot be read: no header, or a column is missing."""
-
-
-@attrs.frozen
-class Event:
-    """One usable row of the log."""
-
-    line: int
-    at: datetime
-    incident_key: str
-    event: str
-    severity: str
-
-
-@attrs.frozen
-class Fault:
-    """A row that was left out, and why."""
-
-    line: int
-    reason: str
+KEEPABLE = ("canary", "pause", "dry-run", "switches")
 
 
 @attrs.define(kw_only=True)
@@ -87,71 +59,6 @@ class Replay:
         }
 
 
-def read_events(path: Path) -> tuple[list[Event], list[Fault]]:
-    """Return the log's events in the order of their instants (of the file, at one instant), and the unusable rows.
-
-    Raises:
-        UnreadableLog: the file cannot be opened, or its header lacks a column.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UnreadableLog(f"{path} cannot be read: {error.strerror}") from None
-    # Line by line: no legal value holds a line break, so an open quote spoils its own line and not the rest.
-    lines = enumerate(text.split("\n"), 1)
-    header = _header(next(lines)[1], path)
-    events: list[Event] = []
-    faults: list[Fault] = []
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            events.append(_event(number, _cells(line), header))
-        except InvalidValue as fault:
-            faults.append(Fault(number, str(fault)))
-    return sorted(events, key=lambda event: event.at), faults
-
-
-def _header(line: str, path: Path) -> dict[str, int]:
-    try:
-        names = [name.strip() for name in _cells(line)]
-    except InvalidValue as fault:
-        raise UnreadableLog(f"{path}, line 1: {fault}") from None
-    for column in COLUMNS:
-        if names.count(column) != 1:
-            what = "is missing" if column not in names else "is there twice"
-            raise UnreadableLog(f"{path}, line 1: column {column!r} {what}; the columns are {','.join(COLUMNS)}")
-    return {column: names.index(column) for column in COLUMNS} | {"": len(names)}
-
-
-def _cells(line: str) -> list[str]:
-    if not line.isascii() and any("\udc80" <= char <= "\udcff" for char in line):
-        raise InvalidValue("row", "is not UTF-8", "save the log as UTF-8")
-    if "\0" in line:
-        raise InvalidValue("row", "holds a NUL character", "save the log as UTF-8 text")
-    try:
-        return next(csv.reader([line.removesuffix("\r")], strict=True), [])
-    except csv.Error as error:
-        raise InvalidValue("row", f"is no CSV ({error})", "mend its quotes") from None
-
-
-def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
-    if len(cells) != header[""]:
-        raise InvalidValue("row", f"has {len(cells)} cells", f"give {header['']}, as the header has")
-    at, key, event, severity = (cells[header[column]] for column in COLUMNS)
-    try:
-        instant = check_instant(datetime.fromisoformat(at.strip()), "at")
-    except InvalidValue:
-        raise
-    except ValueError:
-        raise InvalidValue("at", f"{at!r} is no instant", "write such as 2025-01-31T12:00:00Z") from None
-    if event not in EVENTS:
-        raise InvalidValue("event", f"{event!r} is none", f"write {', '.join(EVENTS)}")
-    if event == "severity_changed" and not severity.strip():
-        raise InvalidValue("severity", "is empty", "name the severity that it changed to")
-    return Event(line, instant, check_key(key), event, severity)
-
-
 def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
     """Return the settings for a replay: canary, pause, dry run and switches are off unless they are kept by name."""
     off: dict[str, dict[str, Any]] = {
@@ -162,9 +69,6 @@ def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
     }
     changes = {field: value for name, fields in off.items() if name not in keep for field, value in fields.items()}
     return attrs.evolve(settings, warnings=(), **changes)
-
-
-KEEPABLE = ("canary", "pause", "dry-run", "switches")
 
 
 async def replay(
@@ -263,23 +167,3 @@ def write_escalations(path: Path, escalations: Sequence[Escalation]) -> None:
         at = escalation.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         writer.writerow((at, escalation.incident_key, escalation.episode, escalation.level))
     write_whole(path, text.getvalue())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; into a pipe or a device, which cannot be replaced, as it comes.
-
-    Raises:
-        EscalationError: it cannot be written.
-    """
-    target = Path(os.path.realpath(path))
-    unfinished = target.parent / f".{target.name}.{os.getpid()}"
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(text.encode())
-            return
-        unfinished.write_bytes(text.encode())
-        unfinished.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise EscalationError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,102 @@
+"""Reading a log of host events: usable rows become events, the others are listed with their line number."""
+
+import csv
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+
+from escalation_core import EscalationError, InvalidValue
+from escalation_core.checks import check_instant, check_key
+
+COLUMNS = ("at", "incident_key", "event", "severity")
+EVENTS = ("opened", "acknowledged", "severity_changed", "reopened", "resolved")
+
+
+class UnreadableLog(EscalationError):
+    """The log as a whole cannot be read: no header, or a column is missing."""
+
+
+@attrs.frozen
+class Event:
+    """One usable row of the log."""
+
+    line: int
+    at: datetime
+    incident_key: str
+    event: str
+    severity: str
+
+
+@attrs.frozen
+class Fault:
+    """A row that was left out, and why."""
+
+    line: int
+    reason: str
+
+
+def read_events(path: Path) -> tuple[list[Event], list[Fault]]:
+    """Return the log's events in the order of their instants (of the file, at one instant), and the unusable rows.
+
+    Raises:
+        UnreadableLog: the file cannot be opened, or its header lacks a column.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UnreadableLog(f"{path} cannot be read: {error.strerror}") from None
+    # Line by line: no legal value holds a line break, so an open quote spoils its own line and not the rest.
+    lines = enumerate(text.split("\n"), 1)
+    header = _header(next(lines)[1], path)
+    events: list[Event] = []
+    faults: list[Fault] = []
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            events.append(_event(number, _cells(line), header))
+        except InvalidValue as fault:
+            faults.append(Fault(number, str(fault)))
+    return sorted(events, key=lambda event: event.at), faults
+
+
+def _header(line: str, path: Path) -> dict[str, int]:
+    try:
+        names = [name.strip() for name in _cells(line)]
+    except InvalidValue as fault:
+        raise UnreadableLog(f"{path}, line 1: {fault}") from None
+    for column in COLUMNS:
+        if names.count(column) != 1:
+            what = "is missing" if column not in names else "is there twice"
+            raise UnreadableLog(f"{path}, line 1: column {column!r} {what}; the columns are {','.join(COLUMNS)}")
+    return {column: names.index(column) for column in COLUMNS} | {"": len(names)}
+
+
+def _cells(line: str) -> list[str]:
+    if not line.isascii() and any("\udc80" <= char <= "\udcff" for char in line):
+        raise InvalidValue("row", "is not UTF-8", "save the log as UTF-8")
+    if "\0" in line:
+        raise InvalidValue("row", "holds a NUL character", "save the log as UTF-8 text")
+    try:
+        return next(csv.reader([line.removesuffix("\r")], strict=True), [])
+    except csv.Error as error:
+        raise InvalidValue("row", f"is no CSV ({error})", "mend its quotes") from None
+
+
+def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
+    if len(cells) != header[""]:
+        raise InvalidValue("row", f"has {len(cells)} cells", f"give {header['']}, as the header has")
+    at, key, event, severity = (cells[header[column]] for column in COLUMNS)
+    try:
+        instant = check_instant(datetime.fromisoformat(at.strip()), "at")
+    except InvalidValue:
+        raise
+    except ValueError:
+        raise InvalidValue("at", f"{at!r} is no instant", "write such as 2025-01-31T12:00:00Z") from None
+    if event not in EVENTS:
+        raise InvalidValue("event", f"{event!r} is none", f"write {', '.join(EVENTS)}")
+    if event == "severity_changed" and not severity.strip():
+        raise InvalidValue("severity", "is empty", "name the severity that it changed to")
+    return Event(line, instant, check_key(key), event, severity)
