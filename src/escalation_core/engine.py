@@ -20,6 +20,7 @@ from .flight import SingleFlight, clock, monotonic
 from .gate import gate
 from .health import Health, diagnose
 from .ports import Notifier, Router, Store, Transaction
+from .recording import Recorder
 from .report import DeliveryReport, TickReport
 from .routes import SettingsRouter
 from .settings import Settings
@@ -71,11 +72,15 @@ class Engine(Views):
         if default is None and len(by_target) == 1:
             default = next(iter(by_target))
         self._telemetry = Telemetry(meter_provider, tracer_provider)
+        self._recorder = Recorder(
+            policy=self.settings.policy,
+            router=router or SettingsRouter(self.settings.routes, default),
+            targets=frozenset(by_target),
+        )
         self._ticker = Ticker(
             store=store,
             settings=self.settings,
-            router=router or SettingsRouter(self.settings.routes, default),
-            targets=frozenset(by_target),
+            recorder=self._recorder,
             batch_size=check_count(batch_size, "batch_size", 1),
         )
         self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
@@ -153,7 +158,7 @@ class Engine(Views):
         """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew."""
         check_optional_text(by, "by")
         await self.check()
-        retried = await retry_dead(self.store, ids, router=self._ticker.router, served=self._ticker.targets, by=by)
+        retried = await retry_dead(self.store, ids, router=self._recorder.router, served=self._recorder.targets, by=by)
         self.courier.flights.ring()
         return retried
 

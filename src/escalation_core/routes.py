@@ -68,6 +68,19 @@ class SettingsRouter:
     routes: Sequence[Route] = ()
     default_target: str | None = None
 
+    @property
+    def targets(self) -> Sequence[str]:
+        """Every target that is named, each once."""
+        default = () if self.default_target is None else (self.default_target,)
+        return tuple(dict.fromkeys([*(target for route in self.routes for target in route.targets), *default]))
+
+    @property
+    def total(self) -> bool:
+        """Whether every incident has a target, whatever it is like."""
+        return self.default_target is not None or any(
+            route.severity is None and route.min_level <= 1 and not route.labels for route in self.routes
+        )
+
     def route(self, incident: Incident, level: int) -> Sequence[str]:
         """Return the targets' names; empty when nobody is named for this incident."""
         for route in reversed(self.routes):

@@ -928,15 +928,18 @@ async def test_invented_severities_fill_no_memory(store: MemoryStore, clock: Man
 async def test_engine_tells_once_what_would_make_pages_dead(
     store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No notifier at all, or routes to targets that nobody serves, are warned of at the first tick."""
+    """No notifier, targets that nobody serves, incidents without a route: all of it is told at the first tick."""
     alone = Engine(store)
     routed = engine_of(store, routes=[Route(targets=["test", "nowhere"]), Route(targets=["nowhere"])])
+    partial = engine_of(store, RecordingNotifier("a", "b"), routes=[Route(min_level=2, targets=["a"])])
     for _ in range(2):
         await alone.tick()
         await routed.tick()
+        await partial.tick()
     assert [
         "this engine has no notifier: escalations are recorded, and their pages are dead",
         "a route names the target 'nowhere', and no notifier serves it",
+        "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET",
     ] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
