@@ -145,3 +145,24 @@ def test_memory_needs_no_extra(tmp_path: Path) -> None:
     assert 0 == program("open", "k", "--first-seen", ago(20), code=code, env=env).code
     ticked = program("tick", "--json", code=code, env=env)
     assert (0, 1) == (ticked.code, ticked.json["delivery"]["delivered"])
+
+
+FULL = "escalation: its output cannot be written: No space left on device"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only where there is a device that is always full")
+@pytest.mark.parametrize(("streams", "code", "line"), [(">&-", 0, ""), (">&- 2>&-", 0, ""), (">/dev/full", 1, FULL)])
+def test_output_that_goes_nowhere(on_sqlite: Console, streams: str, code: int, line: str) -> None:
+    """A closed stream stops nothing; a full disk is told in one line."""
+    assert 0 == on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(20)).code
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *PROGRAM, "tick"],
+        env=environment(on_sqlite.env),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    said = [text for text in done.stderr.splitlines() if not text.startswith("{")]
+    assert (code, [line] if line else []) == (done.returncode, said)
+    assert 1 == len(on_sqlite("show", "k", "--json").json["escalations"])

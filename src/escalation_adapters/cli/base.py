@@ -1,14 +1,16 @@
 """What every command shares: settings, the engine, output for people or machines, and errors in one line."""
 
 import asyncio
+import errno
 import json
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -114,9 +116,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 def show(value: object) -> str:
-    """Return a value for people: instants to the second in UTC; nothing that could steer a terminal."""
+    """Return a value for people: instants to the second in UTC, and nothing that could steer a terminal."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name} {item}" for name, item in value.items() if item)
+    elif isinstance(value, list):
+        value = "; ".join(show(item) for item in value)
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
 
 
@@ -187,14 +193,31 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     return labels
 
 
+_FULL = (errno.ENOSPC, errno.EIO, errno.EBADF)
+
+
+@contextmanager
+def open_streams() -> Iterator[None]:
+    """Let output go nowhere where a stream is closed, as some schedulers start their jobs."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        yield
+
+
 def errors_in_one_line(function: Callable[[], None]) -> Callable[[], None]:
     """Turn the library's errors into one line on stderr and exit code 1; anything else is a bug and shows itself."""
 
     def main() -> None:
-        try:
-            function()
-        except EscalationError as error:
-            click.echo(f"escalation: {error}", err=True)
-            sys.exit(1)
+        with open_streams():
+            try:
+                function()
+            except EscalationError as error:
+                click.echo(f"escalation: {error}", err=True)
+                sys.exit(1)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                click.echo(f"escalation: its output cannot be written: {error.strerror}", err=True)
+                sys.exit(1)
 
     return update_wrapper(main, function)

@@ -34,7 +34,11 @@ def tick(context: Context, dry_run: bool, record_only: bool, as_json: bool) -> N
     counts = report.as_dict()
     would = " (dry run: nothing was changed)" if report.dry_run else ""
     click.echo(f"{report.escalated} escalated, mode {report.mode.value}{would}")
-    rows = [(name, value) for name, value in counts.items() if value and name not in ("examples", "at", "mode")]
+    rows = [
+        (name, value)
+        for name, value in counts.items()
+        if value and show(value) and name not in ("examples", "at", "mode")
+    ]
     table("Tick", ("count", "value"), rows, empty="nothing was due")
     examples = [(e.incident_key, e.outcome, e.episode, e.level, e.detail) for e in report.examples[:20]]
     if examples:
@@ -142,7 +146,7 @@ def health(context: Context, as_json: bool) -> None:
     else:
         state = "ok" if found.ok else "NOT OK: nobody has completed a tick for two tick intervals"
         click.echo(f"{state}; mode {found.mode.value}")
-        rows = [(name, show(value)) for name, value in found.as_dict().items() if value not in ([], {}, None)]
+        rows = [(name, said) for name, value in found.as_dict().items() if value is not None and (said := show(value))]
         table("Health", ("what", "value"), rows, empty="")
         for warning in found.warnings:
             click.echo(f"warning: {warning}", err=True)
