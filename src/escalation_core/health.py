@@ -151,7 +151,7 @@ def diagnose(
     if recalc.fingerprint not in (None, settings.policy.fingerprint()):
         warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
     return Health(
-        ok=not gate.pages or lag <= 2 * settings.tick_interval,
+        ok=gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag <= 2 * settings.tick_interval,
         at=now,
         mode=gate.mode,
         paused_until=gate.until,

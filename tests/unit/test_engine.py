@@ -800,6 +800,12 @@ async def test_health_is_green_while_the_engine_is_off(
     assert (True, HOUR) == (health.ok, health.tick_lag)
 
 
+async def test_health_is_red_when_nobody_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
+    """With V1 off workers tick all the same; nobody else would give marked rows their instant."""
+    clock.advance(HOUR)
+    assert not (await engine_of(store, v1=False).health()).ok
+
+
 async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
     """JSON has the seed's names, milliseconds, and everything else under camel case."""
     engine = engine_of(store, RecordingNotifier(answer=lambda page: Retry("down")), canary_pct=90, max_level=1)
