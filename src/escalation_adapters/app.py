@@ -17,6 +17,7 @@ Pooler = Literal["transaction"]
 NO_DATABASE = (
     "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
 )
+NO_FILE = "sqlite:/// names no file, and what is kept in none is lost; give sqlite:///FILE"
 UNKNOWN_DATABASE = "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
@@ -50,6 +51,8 @@ async def open_store(
     if url.startswith("sqlite:///"):
         from .sqlite import SQLiteStore
 
+        if url in ("sqlite:///", "sqlite:///:memory:"):
+            raise EscalationError(NO_FILE)
         return await SQLiteStore.connect(url.removeprefix("sqlite:///"), clock=clock)
     if url.startswith(("postgresql://", "postgres://")):
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 from escalation_core import EscalationError
@@ -37,15 +38,27 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         EscalationError: it cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    unfinished = target.parent / f".{target.name}.{os.getpid()}"
+    unfinished: Path | None = None
     try:
-        if path.exists() and not path.is_file():
+        if _is_stdout(path):
+            sys.stdout.write(text)
+        elif path.exists() and not path.is_file():
             path.write_bytes(text.encode())
-            return
-        unfinished.write_bytes(text.encode())
-        unfinished.replace(target)
+        else:
+            target = Path(os.path.realpath(path))
+            unfinished = target.parent / f".{target.name}.{os.getpid()}"
+            unfinished.write_bytes(text.encode())
+            unfinished.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            if unfinished is not None:
+                unfinished.unlink()
         raise EscalationError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _is_stdout(path: Path) -> bool:
+    """Tell whether a path leads to where this process prints: to replace that file would lose what is printed next."""
+    try:
+        return path.exists() and os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False

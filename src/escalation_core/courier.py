@@ -19,6 +19,7 @@ from .delivery import (
     cancel,
     hold,
     lease,
+    outcome_of,
     why_cancel,
 )
 from .flight import Flights, monotonic, within
@@ -168,16 +169,19 @@ class Courier:
             attempt=record.attempts + 1,
         )
         self._count.sent += 1
-        with self.telemetry.sending(notifier.channel, page, monotonic) as outcome_of:
+        with self.telemetry.sending(notifier.channel, page, monotonic) as tell:
             try:
-                outcome = await within(self.settings.retry.send_timeout, notifier.send(page))
+                answer = await within(self.settings.retry.send_timeout, notifier.send(page))
+                outcome = outcome_of(answer)
+                if not isinstance(answer, Outcome):
+                    log.error("notifier %s answered with %s: no outcome", notifier.channel, type(answer).__name__)
             except TimeoutError:
                 outcome = Retry("timed out")
             except Exception as error:  # noqa: BLE001 - a notifier's own fault stops no other page
                 fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
                 log.error("notifier %s raised %s; the page is tried again", notifier.channel, fault)  # noqa: TRY400
                 outcome = Retry(f"the notifier raised {type(error).__name__}")
-            outcome_of(outcome)
+            tell(outcome)
         return outcome
 
     async def _settle(self, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]]) -> list[PageRecord]:

@@ -57,6 +57,8 @@ class Rejected:
 
 
 Outcome = Delivered | Retry | Rejected
+MOST_REASON = 1000
+"""Characters of a reason that are kept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -215,6 +217,23 @@ def after_attempt(
         tried_for=tried_for,
         reason=outcome.reason,
     )
+
+
+def outcome_of(answer: object) -> Outcome:
+    """Return a notifier's answer as an outcome that any store can write; what is none is a retry that says so."""
+    if isinstance(answer, Delivered):
+        return Delivered()
+    if isinstance(answer, Rejected):
+        return Rejected(_reason(answer.reason))
+    if isinstance(answer, Retry):
+        after = answer.after if isinstance(answer.after, timedelta) else None
+        return Retry(_reason(answer.reason), after, throttled=answer.throttled is True)
+    return Retry(f"the notifier answered with {type(answer).__name__}, which is no outcome")
+
+
+def _reason(reason: object) -> str:
+    text = reason if isinstance(reason, str) else f"no reason, but {type(reason).__name__}"
+    return text[:MOST_REASON].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def hold(outcome: Retry, policy: RetryPolicy) -> timedelta:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import Self
 from uuid import uuid4
@@ -15,8 +16,8 @@ from . import rhythm
 from .checks import check_count, check_optional_text, check_text
 from .courier import Courier
 from .dead import RetriedDead, retry_dead
-from .errors import InvalidValue, StoreUnavailable
-from .flight import SingleFlight, clock, monotonic
+from .errors import EscalationError, InvalidValue, StoreUnavailable
+from .flight import Home, SingleFlight, clock, monotonic
 from .gate import gate
 from .health import Health, diagnose
 from .ports import Notifier, Router, Store, Transaction
@@ -41,7 +42,7 @@ class Engine(Views):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``worker`` names this engine's heartbeat. Calls belong to one event loop.
+    routes, ``worker`` names this engine's heartbeat. An engine belongs to the event loop that it first ticks in.
 
     Raises:
         InvalidValue: two notifiers serve one target, or a batch size below 1.
@@ -84,6 +85,7 @@ class Engine(Views):
             batch_size=check_count(batch_size, "batch_size", 1),
         )
         self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
+        self._home = Home()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._last_beat: datetime | None = None
@@ -103,12 +105,11 @@ class Engine(Views):
 
     async def aclose(self) -> None:
         """Wait for the pages in flight, settle them, and close the notifiers and the store."""
-        try:
-            await self.courier.finish()
-        finally:
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.store.aclose)
             for notifier in self._notifiers:
-                await notifier.aclose()
-            await self.store.aclose()
+                closing.push_async_callback(notifier.aclose)
+            await self.courier.finish()
 
     # --- the two loops' bodies
 
@@ -120,7 +121,9 @@ class Engine(Views):
 
         Raises:
             StoreUnavailable: the database is out of reach; whole batches that were committed stand.
+            EscalationError: the engine ticked in another event loop before.
         """
+        self._check_loop()
         if dry_run or self.settings.dry_run:
             return await self._tick(dry_run=True)
         return await (self._ticking.run(self._tick_and_deliver) if deliver else self._ticking.run(self._tick))
@@ -130,6 +133,7 @@ class Engine(Views):
 
         Claiming stops after one tick interval; what is left is for the next pass.
         """
+        self._check_loop()
         return await self._delivering.run(self._deliver)
 
     async def recalc(self, *, by: str | None = None, progress: Callable[[int], None] | None = None) -> int:
@@ -226,6 +230,13 @@ class Engine(Views):
         return self._backlog
 
     # --- inside
+
+    def _check_loop(self) -> None:
+        """Refuse to tick in a second event loop: pages in flight and connections belong to the first."""
+        if not self._home.enter():
+            raise EscalationError(
+                "this engine ticked in another event loop before; open one for each loop: async with Engine(...)"
+            )
 
     async def _tick_and_deliver(self) -> TickReport:
         report = await self._tick()

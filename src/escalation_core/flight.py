@@ -29,6 +29,19 @@ async def together(*work: Awaitable[Result]) -> list[Result]:
     return list(await asyncio.gather(*work))
 
 
+class Home:
+    """The one event loop that something belongs to: the first that it is used in."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def enter(self) -> bool:
+        """Tell whether the running loop is the one; before the first call none is."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        return self._loop is loop
+
+
 class SingleFlight(Generic[Result]):
     """One flight at a time: whoever comes while it is under way joins it and gets the same result.
 

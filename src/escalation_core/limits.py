@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +46,9 @@ VARIABLES: Mapping[str, str] = {
 """The variable of each field: what a fault is reported under."""
 LOG_TARGET = "log"
 """The target that every installation has: the process's own log."""
+_AUTHORITY = re.compile(
+    r"[a-z]+://([^/?#@]*@)?([^/?#@:\[\]]+|\[[0-9a-f:.%]+\])(:(?P<port>[0-9]{1,5}))?([/?#]|$)", re.IGNORECASE
+)
 _INSTANT = timedelta(microseconds=1)
 """Code may set windows finer than the variables' whole minutes; only nothing at all is refused."""
 
@@ -126,9 +130,9 @@ def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
         except InvalidValue as fault:
             problems["ESC_TARGETS"] = Problem(f"a name {fault.fault}", fault.remedy)
             continue
-        if not isinstance(url, str) or not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
-            remedy = "write https://..., or set ESC_ALLOW_HTTP=true for http"
-            problems["ESC_TARGETS"] = Problem(f"the URL of {name!r} is not https", remedy)
+        wrong = _url_fault(url, schemes)
+        if wrong is not None:
+            problems["ESC_TARGETS"] = Problem(f"the URL of {name!r} {wrong.fault}", wrong.remedy)
     default = settings.default_target
     if default is not None:
         default = _keep_fault(problems, "default_target", lambda name: check_target(name, "target"), default)
@@ -141,6 +145,15 @@ def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
                 problems["ESC_ROUTES"] = Problem(f"names the target {target!r}", "define it in ESC_TARGETS")
         if default is not None and default not in settings.targets and default != LOG_TARGET:
             problems["ESC_DEFAULT_TARGET"] = Problem(f"names the target {default!r}", "define it in ESC_TARGETS")
+
+
+def _url_fault(url: object, schemes: tuple[str, ...]) -> Problem | None:
+    if not isinstance(url, str) or not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
+        return Problem("is not https", "write https://..., or set ESC_ALLOW_HTTP=true for http")
+    authority = _AUTHORITY.match(url)
+    if authority is None or int(authority["port"] or 1) > 65535:
+        return Problem("names no host, or no port that exists", "write https://HOST/PATH")
+    return None
 
 
 def _check_secrets(settings: "Settings", problems: dict[str, Problem]) -> None:

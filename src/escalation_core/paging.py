@@ -3,8 +3,10 @@
 from collections.abc import Set as AbstractSet
 
 from .delivery import NewPage
+from .errors import InvalidValue
 from .model import Incident
 from .ports import Router
+from .routes import check_targets
 
 
 def pages_for(incident: Incident, dedup_key: str, *, router: Router, served: AbstractSet[str]) -> list[NewPage]:
@@ -21,7 +23,9 @@ def pages_for(incident: Incident, dedup_key: str, *, router: Router, served: Abs
         )
 
     try:
-        targets = tuple(dict.fromkeys(router.route(incident, incident.level)))
+        targets = check_targets(router.route(incident, incident.level))
+    except InvalidValue as fault:
+        return [page("", f"unroutable: the router's answer {fault.fault}")]
     except Exception as error:  # noqa: BLE001 - a host's router must not stop the ladder
         return [page("", f"unroutable: the router raised {type(error).__name__}")]
     if not targets:

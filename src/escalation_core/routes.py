@@ -20,12 +20,17 @@ def check_target(value: object, field: str) -> str:
     return name
 
 
-def _targets(value: Sequence[str]) -> tuple[str, ...]:
+def check_targets(value: object) -> tuple[str, ...]:
+    """Return targets' names, each once: a sequence of them, which may be empty, and no single text."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidValue("targets", f"is {type(value).__name__}", "give a list of targets' names")
-    if not value:
-        raise InvalidValue("targets", "is empty", "name at least one target")
     return tuple(dict.fromkeys(check_target(name, "targets") for name in value))
+
+
+def _targets(value: Sequence[str]) -> tuple[str, ...]:
+    if not check_targets(value):
+        raise InvalidValue("targets", "is empty", "name at least one target")
+    return check_targets(value)
 
 
 def _severity(value: str | None) -> str | None:

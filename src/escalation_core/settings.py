@@ -103,7 +103,7 @@ class Settings:
             raise SettingsError(problems)
         if self.canary_pct == 0:
             warnings.append("ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them")
-        object.__setattr__(self, "warnings", tuple(warnings))
+        object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
         policy = EscalationPolicy(
             windows={"critical": self.critical_window, "warning": self.warning_window} | dict(self.windows),
             default_window=self.warning_window,

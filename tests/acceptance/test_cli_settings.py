@@ -106,6 +106,20 @@ def test_unknown_kind(console: Console, command: tuple[str, ...], url: str) -> N
     assert "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE" == line
 
 
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:"])
+def test_no_file(console: Console, url: str) -> None:
+    """An SQLite URL without a file would keep nothing: it is refused in one line."""
+    line = one_line(console("--database", url, "open", "k"))
+    assert "sqlite:/// names no file, and what is kept in none is lost; give sqlite:///FILE" == line
+
+
+def test_warnings_are_told_once(on_sqlite: Console, tmp_path: Path) -> None:
+    """With --database as well, each warning is told once."""
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    health = on_sqlite("--database", url, "health", "--json", ESC_CANARY_PCT="0").json
+    assert 1 == len(health["warnings"])
+
+
 @pytest.mark.parametrize("command", ON_DATABASE)
 def test_postgres_is_down(console: Console, command: tuple[str, ...]) -> None:
     """A PostgreSQL that is out of reach is told in one line, without the password."""

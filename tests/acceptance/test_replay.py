@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +29,7 @@ from escalation_core import Engine, Settings, SettingsRouter, Store
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..postgres import Server
-from .console import Console, Said, finish, one_line, program, start, url_of
+from .console import PROGRAM, Console, Said, finish, one_line, program, start, url_of
 from .reference import MINUTE, Row, Rules, expect, instant
 
 ROOT = Path(__file__).parents[2]
@@ -326,9 +327,9 @@ def test_order_of_the_output(tmp_path: Path) -> None:
     assert sorted(keys, key=str.encode) == [key for _, key, _, _ in steps(tmp_path, log)]
 
 
-@pytest.mark.parametrize("year", ["0001", "9999"])
+@pytest.mark.parametrize("year", ["1970", "9998"])
 def test_ends_of_time(console: Console, tmp_path: Path, year: str) -> None:
-    """A log from either end of the calendar is played like any other."""
+    """A log from either end of what every store keeps is played like any other."""
     log = write(tmp_path, f"{HEADER}\n{year}-06-30T00:00:00Z,a,opened,critical\n{year}-06-30T00:05:00Z,b,opened,\n")
     said = console("replay", log, "--store", "memory", "--out", tmp_path / "out.csv")
     assert (0, "") == (said.code, said.err)
@@ -705,6 +706,45 @@ def test_postgres_leaves_nothing_when_it_is_interrupted(pg_dsn: str, tmp_path: P
     assert 1 == said.code
     assert "Traceback" not in said.err
     assert ["public"] == schemas(pg_dsn)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+def test_postgres_leaves_nothing_when_it_is_terminated(pg_dsn: str, tmp_path: Path) -> None:
+    """SIGTERM ends a replay as Ctrl-C does."""
+    log = write(tmp_path, log_of(*((minute, f"k{minute}", "opened", "") for minute in range(50_000))))
+    process = start("replay", log, "--store", url_of(pg_dsn))
+    until = time.monotonic() + 20
+    while 2 > len(schemas(pg_dsn)) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert 1 == finish(process).code
+    assert ["public"] == schemas(pg_dsn)
+
+
+@pytest.mark.parametrize("at", ["1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_instants_that_no_store_escalates_at(at: str, tmp_path: Path) -> None:
+    """An instant at the ends of what stores keep is an unusable row, in every store."""
+    events, faults = read_events(write(tmp_path, f"{HEADER}\n{at},k,opened,\n"))
+    assert ([], True) == (events, "lies outside the years 1970 to 9998" in faults[0].reason)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="only where there is such a file")
+def test_out_to_where_the_rest_is_printed(tmp_path: Path) -> None:
+    """--out /dev/stdout into a file: the file holds the escalations and what is told after them."""
+    log, said = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "said"
+    with said.open("wb") as stdout:
+        command = [*PROGRAM, "replay", str(log), "--store", "memory", "--out", "/dev/stdout"]
+        subprocess.run(command, stdout=stdout, check=True, timeout=60)
+    text = said.read_text(encoding="utf-8")
+    assert text.startswith("at,incident_key,episode,level")
+    assert "escalations" in text
+
+
+def test_store_that_cannot_be_looked_at(console: Console, tmp_path: Path) -> None:
+    """A file name that the system refuses is told in one line."""
+    log = write(tmp_path, f"{HEADER}\n{GOOD}")
+    line = one_line(console("replay", log, "--store", f"sqlite:////tmp/{'x' * 300}"))
+    assert "cannot be read: File name too long" in line
 
 
 def test_as_a_program(tmp_path: Path) -> None:

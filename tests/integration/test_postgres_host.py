@@ -118,6 +118,18 @@ async def test_overdue_row_pages_at_the_next_tick(scene: Scene) -> None:
     assert [] == await scene.tick()
 
 
+@pytest.mark.parametrize("labels", ['{"n": 1e5000}', '{"a": ' + "[" * 3000 + "]" * 3000 + "}"])
+async def test_labels_that_python_cannot_read_stop_nobody(labels: str, scene: Scene) -> None:
+    """A row whose labels PostgreSQL holds and Python does not read is put back and listed; every other one is paged."""
+    insert(scene, "good", age=timedelta(hours=1))
+    insert(scene, "bad", age=timedelta(hours=1))
+    scene.sql("UPDATE incidents SET labels = %(labels)s::jsonb WHERE incident_key = 'bad'", labels=labels)
+    assert [("good", 1, 1)] == await scene.tick()
+    assert ["bad"] == [key for key, _ in (await scene.engine.health()).stats.unreadable_examples]
+    scene.sql("UPDATE incidents SET labels = '{}', severity = 'warning' WHERE incident_key = 'bad'")
+    assert [("bad", 1, 1)] == await scene.tick()
+
+
 async def test_acknowledged_row_is_left_alone(scene: Scene) -> None:
     """An acknowledgement by SQL ends paging: the page that was not claimed yet is cancelled, and no other follows."""
     insert(scene, "k", age=timedelta(hours=1))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from escalation_adapters.sqlite import SQLiteStore
-from escalation_core import Engine, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core import AuditEntry, Engine, StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 
@@ -124,6 +124,28 @@ async def test_a_killed_process_loses_nothing_that_was_committed(tmp_path: Path)
     async with Engine(SQLiteStore(path, clock=ManualClock(NOW)), notifiers=[RecordingNotifier("t")]) as engine:
         await engine.tick(deliver=False)
     assert 400 == len(await recorded(path))
+
+
+async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    """On a full disk SQLite takes back the whole transaction, savepoints and all: the file is unavailable, for now."""
+    store = await SQLiteStore.connect(tmp_path / "escalation.db", clock=ManualClock(NOW))
+    await store.transact(fill_up)
+
+    async def work(tx: Transaction) -> None:
+        await tx.journal.note([AuditEntry(at=NOW, action="first")])
+        await tx.attempt(lambda: tx.journal.note([AuditEntry(at=NOW, action="second", reason="x" * 1_000_000)]))
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.transact(work)
+    assert [] == list(await store.read(lambda tx: tx.journal.audit(since=NOW, limit=9)))
+    await store.aclose()
+
+
+async def fill_up(tx: Transaction) -> None:
+    """Let the file grow no more."""
+    session = tx.journal.session  # type: ignore[attr-defined]
+    [pages] = await session.row("PRAGMA page_count")
+    await session.row(f"PRAGMA max_page_count = {pages + 2}")
 
 
 async def test_a_foreign_file_is_refused(tmp_path: Path) -> None:

@@ -253,6 +253,31 @@ async def test_notifier_that_raises_is_a_retry(
     assert [] == [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "the notifier answered with NoneType, which is no outcome"),
+        (True, "the notifier answered with bool, which is no outcome"),
+        (Delivered, "the notifier answered with type, which is no outcome"),
+        (Retry("busy", 3.0), "busy"),  # type: ignore[arg-type]
+        (Retry("a\0b"), "a\N{REPLACEMENT CHARACTER}b"),
+        (Rejected("x\udc80y"), "x?y"),
+        (Rejected("x" * 5000), "x" * 1000),
+        (Rejected(7), "no reason, but int"),  # type: ignore[arg-type]
+    ],
+)
+async def test_answer_that_is_no_outcome_stops_nobody(
+    answer: Any, reason: str, store: MemoryStore, clock: ManualClock
+) -> None:
+    """Whatever a notifier answers with or puts into its answer, the store gets it in a form that it can hold."""
+    await escalated(store, clock, keys=["a", "b"])
+    notifier = RecordingNotifier(answer=lambda page: answer if page.incident.incident_key == "a" else Delivered())
+    engine = engine_of(store, notifier)
+    assert (2, 1) == ((report := await engine.deliver()).sent, report.delivered)
+    assert [reason, None] == [page.reason for page in store.pages.values()]
+    await engine.aclose()
+
+
 async def test_send_that_takes_too_long_is_a_retry(store: MemoryStore, clock: ManualClock) -> None:
     """An attempt ends after the send timeout, and the page is tried again."""
     await escalated(store, clock)

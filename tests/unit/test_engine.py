@@ -12,6 +12,7 @@ import pytest
 from escalation_core import (
     Engine,
     Escalation,
+    EscalationError,
     Incident,
     InvalidValue,
     Notifier,
@@ -947,6 +948,62 @@ async def test_engine_tells_once_what_would_make_pages_dead(
         "a route names the target 'nowhere', and no notifier serves it",
         "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET",
     ] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("test", "unroutable: the router's answer is str"),
+        (None, "unroutable: the router's answer is NoneType"),
+        ([None], "unroutable: the router's answer is NoneType"),
+        (["test", 5], "unroutable: the router's answer is int"),
+        (["a\0b"], "unroutable: the router's answer holds a NUL character"),
+        (["test", "l\udc80"], "unroutable: the router's answer holds a lone surrogate"),
+        ([], "unroutable: no route matches and there is no default target"),
+    ],
+)
+async def test_router_that_answers_nonsense_stops_no_ladder(
+    answer: Any, reason: str, store: MemoryStore, clock: ManualClock
+) -> None:
+    """The escalation is recorded, its one page is born dead and says why, and the ladder goes on."""
+
+    class Nonsense:
+        def route(self, incident: Incident, level: int) -> Any:
+            return answer
+
+    engine = Engine(store, notifiers=[RecordingNotifier()], router=Nonsense())
+    await put(store, incident("k", next_due_at=START), incident("l", next_due_at=START))
+    assert [2, 2] == await ticks(engine, clock, 5 * MINUTE, 30 * MINUTE)
+    assert {reason} == {page.reason for page in await engine.dead()}
+
+
+async def test_closing_closes_everything(store: MemoryStore) -> None:
+    """A notifier that fails to close keeps neither the others nor the store from it, and its error is told."""
+    closed: list[str] = []
+
+    class Closing(RecordingNotifier):
+        async def aclose(self) -> None:
+            closed.append(self.targets[0])
+            if self.targets[0] == "a":
+                raise OSError("stuck")
+
+    class Store(MemoryStore):
+        async def aclose(self) -> None:
+            closed.append("store")
+
+    with pytest.raises(OSError, match="stuck"):
+        await Engine(Store(), notifiers=[Closing("a"), Closing("b")]).aclose()
+    assert ["a", "b", "store"] == sorted(closed)
+
+
+def test_second_event_loop_is_refused(store: MemoryStore) -> None:
+    """An engine that ticked in one event loop refuses to in another, and says what to do; verbs go on."""
+    engine = engine_of(store)
+    asyncio.run(engine.tick())
+    for call in (engine.tick, engine.deliver):
+        with pytest.raises(EscalationError, match=r"another event loop .* async with Engine"):
+            asyncio.run(call())
+    asyncio.run(engine.open("k"))
 
 
 # --- hosts that write by themselves

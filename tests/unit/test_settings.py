@@ -260,6 +260,10 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("ESC_TARGETS", "[]", "not a JSON object"),
     ("ESC_TARGETS", '{"a": 7}', "not text"),
     ("ESC_TARGETS", '{"a": "http://h/x"}', "not https"),
+    *(
+        ("ESC_TARGETS", f'{{"a": "https://{rest}"}}', "names no host, or no port")
+        for rest in ("", "/x", "h:abc/x", "h:65536", ":443/x", "me:pass@/x", "?x")
+    ),
     ("ESC_TARGETS", '{"a": "ftp://h/x"}', "not https"),
     ("ESC_TARGETS", '{"a": "https://h/x y"}', "not https"),
     ("ESC_TARGETS", '{"a": "https://h/x\\n"}', "not https"),

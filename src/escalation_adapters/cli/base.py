@@ -5,9 +5,10 @@ import errno
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
 from pathlib import Path
@@ -32,7 +33,7 @@ _LONGEST = timedelta(days=99_999)
 class Context:
     """What the options in front of a command said."""
 
-    database: str | None = None
+    database: str | None = attrs.field(default=None, repr=False)
     schema: str = "public"
     pooler: Pooler | None = None
 
@@ -138,6 +139,22 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def run_to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine; SIGTERM ends it as Ctrl-C does, so that what it made for itself is removed first."""
+
+    async def main() -> Result:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs is a task's
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; a thread that is not the main one
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise click.Abort from None
 
 
 class Span(click.ParamType[timedelta]):

@@ -1,6 +1,5 @@
 """Commands to see it work: the demonstration, and the replay of a log."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from ..files import write_whole
 from ..log_notifier import LogNotifier
 from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
-from .base import json_option, print_json, progress, show, table
+from .base import json_option, print_json, progress, run_to_the_end, show, table
 
 
 @click.command("demo")
@@ -44,7 +43,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
 
     if not as_json:
         click.echo(f"A night on call: {len(SCENES)} scenes, one minute of it in a twentieth of a second.\n")
-    tracks = asyncio.run(demo(tell, pace=0 if as_json else 0.05))
+    tracks = run_to_the_end(demo(tell, pace=0 if as_json else 0.05))
     write_whole(svg, draw(tracks, title="A night on call"))
     if as_json:
         print_json({"lines": lines, "svg": str(svg)})
@@ -65,7 +64,7 @@ def replay_command(events: Path, url: str, out: Path | None, keep: tuple[str, ..
     set_up_logging(level="ERROR")
     settings = replay_settings(settings_from(os.environ), keep)
     usable, unusable = read_events(events)
-    outcome = asyncio.run(_replay(usable, url, settings, quiet=as_json))
+    outcome = run_to_the_end(_replay(usable, url, settings, quiet=as_json))
     outcome.unusable = unusable
     if out is not None:
         write_escalations(out, outcome.escalations)
@@ -117,7 +116,10 @@ async def _fresh_store(url: str, clock: ManualClock) -> AsyncIterator[Store]:
 
 
 def _holds_something(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    try:
+        return path.exists() and path.stat().st_size > 0
+    except OSError as error:
+        raise EscalationError(f"{path} cannot be read: {error.strerror}") from None
 
 
 COMMANDS = (demo_command, replay_command)

@@ -17,7 +17,7 @@ from .table import COLUMNS, INSTANTS, IncidentsTable
 class PostgresHost:
     """Writes to the incidents table as a host's own SQL does."""
 
-    dsn: str
+    dsn: str = attrs.field(repr=False)
     table: IncidentsTable
 
     async def insert(self, incident_key: str, **columns: Any) -> None:

@@ -48,6 +48,12 @@ class IncidentsTable:
         factory=lambda: {"incident_key": "text", "severity": "text", "labels": "jsonb"}
     )
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse names that would be read as a placeholder, or end a function's body, where they stand in SQL."""
+        for name in (self.schema, self.name, *self.columns.values()):
+            if "%" in name or "$body$" in name:
+                raise InvalidValue("name", f"{name!r} holds % or $body$", "rename it in the database")
+
     def sql_names(self) -> dict[str, sql.Composable]:
         """Return what the placeholders of statements stand for."""
         names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in self.columns.items()}
@@ -76,7 +82,7 @@ class IncidentsTable:
                 first=sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
                 last=sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
             )
-        return column if name in ("level", "episode", "labels") else sql.SQL("{}::text").format(column)
+        return column if name in ("level", "episode") else sql.SQL("{}::text").format(column)
 
     def legal_key(self, incident_key: str) -> bool:
         """Tell whether a row can have this key at all: uuid and integer keys are read as their text."""
@@ -124,8 +130,15 @@ def _instant(value: datetime, field: str) -> datetime:
     return instant
 
 
-def _labels(value: object) -> dict[str, str]:
-    """Return a host's JSON as labels: what is no text becomes its JSON, what is no object becomes nothing."""
-    if not isinstance(value, dict):
-        return {}
-    return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+def _labels(text: str | None) -> dict[str, str]:
+    """Return a host's JSON as labels: what is no text becomes its JSON, what is no object becomes nothing.
+
+    It is selected as text and read here, row by row: PostgreSQL keeps numbers and depths that Python does not read.
+    """
+    try:
+        value = json.loads(text or "null")
+        if not isinstance(value, dict):
+            return {}
+        return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+    except (ValueError, RecursionError):
+        raise InvalidValue("labels", "nest too deep, or hold a number too long", "write texts") from None

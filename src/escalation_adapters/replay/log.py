@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -11,6 +11,8 @@ from escalation_core import EscalationError, InvalidValue
 from escalation_core.checks import check_instant, check_key
 
 COLUMNS = ("at", "incident_key", "event", "severity")
+FIRST, LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""next_due_at begins with 1970, whose first instant is the mark; after the last day no escalation has an instant."""
 EVENTS = ("opened", "acknowledged", "severity_changed", "reopened", "resolved")
 
 
@@ -95,6 +97,8 @@ def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
         raise
     except ValueError:
         raise InvalidValue("at", f"{at!r} is no instant", "write such as 2025-01-31T12:00:00Z") from None
+    if not FIRST <= instant <= LAST:
+        raise InvalidValue("at", f"{at!r} lies outside the years 1970 to 9998", "replay what happened within them")
     if event not in EVENTS:
         raise InvalidValue("event", f"{event!r} is none", f"write {', '.join(EVENTS)}")
     if event == "severity_changed" and not severity.strip():

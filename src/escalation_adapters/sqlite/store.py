@@ -191,8 +191,10 @@ class _Transaction:
         try:
             result = await work()
         except BaseException:
-            await self._session.run("ROLLBACK TO attempt")
+            # On a full disk SQLite takes back the whole transaction by itself: then there is no savepoint any more.
+            if await self._session.hop(lambda connection: connection.in_transaction):
+                await self._session.run("ROLLBACK TO attempt")
+                await self._session.run("RELEASE attempt")
             raise
-        finally:
-            await self._session.run("RELEASE attempt")
+        await self._session.run("RELEASE attempt")
         return result
