@@ -1,5 +1,6 @@
 """The side door of PostgreSQL: a host's plain SQL, and the trigger that answers it. For tests."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
@@ -71,5 +72,5 @@ def _row(values: tuple[Any, ...]) -> Row:
     row = dict(zip(COLUMNS, values, strict=True))
     for name in INSTANTS:
         row[name] = None if row[name] is None else row[name].replace(tzinfo=UTC)
-    row["labels"] = row["labels"] or {}
+    row["labels"] = json.loads(row["labels"] or "{}")
     return row
