@@ -1,0 +1,170 @@
+"""Signed requests: Standard Webhooks 1.0.0 (https://github.com/standard-webhooks/standard-webhooks).
+
+What is signed is ``id.timestamp.body``, over the body's raw bytes, with HMAC-SHA256. Nothing here knows a framework or a
+database: a verified id is for the caller to remember, so that a captured request is refused the second time.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from escalation_core import InvalidValue
+
+ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
+LEGACY = "x-signature"
+TOLERANCE = timedelta(minutes=5)
+"""How far a request's timestamp may be from now, into the past and the future; the specification's advice."""
+PREFIX = "whsec_"
+_VERSION = "v1,"
+_MOST_SIGNATURES = 16
+"""Entries of one header that are looked at: a sender that rotates its secret sends two."""
+
+Secret = str | bytes
+Headers = Iterable[tuple[bytes, bytes]]
+"""As they came: several of one name are several pairs."""
+
+
+@attrs.frozen
+class Verified:
+    """The request was made by somebody who knows the secret."""
+
+    secret: int
+    """Which of the verifier's secrets it was, counted from 0."""
+    message_id: str | None
+    """To be refused when it comes again; None with the seed's ``X-Signature``, which has none."""
+    expires: datetime | None
+    """Until when the id has to be remembered: after it the timestamp alone is reason to refuse."""
+
+
+@attrs.frozen
+class Refused:
+    """The request is none of ours. ``reason`` holds nothing that came with it."""
+
+    reason: str
+
+
+def mac(key: bytes, *parts: bytes) -> bytes:
+    """Return the HMAC-SHA256 (RFC 2104, RFC 4231) of the parts put together."""
+    digest = hmac.new(key, digestmod="sha256")
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def key_of(secret: Secret) -> bytes:
+    """Return the key that a secret stands for: bytes as they are, ``whsec_`` and base64, or any other text.
+
+    Raises:
+        InvalidValue: it is empty, or no base64 after ``whsec_``. The secret is not in the message.
+    """
+    if isinstance(secret, str) and secret.startswith(PREFIX):
+        try:
+            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidValue("secret", "is not base64 after whsec_", "give it as it was made") from None
+    elif isinstance(secret, str):
+        key = secret.encode("utf-8", errors="surrogateescape")
+    elif isinstance(secret, bytes):
+        key = secret
+    else:
+        raise InvalidValue("secret", f"is {type(secret).__name__}", "give text or bytes")
+    if not key:
+        raise InvalidValue("secret", "is empty", "give a key")
+    return key
+
+
+def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:
+    """Return the value of the ``webhook-signature`` header.
+
+    ``timestamp`` is in seconds since 1970, as the ``webhook-timestamp`` header says it; ``body`` is what is sent, byte
+    for byte; ``message_id`` is made anew for every request, of printable ASCII without a dot or a blank.
+
+    Raises:
+        InvalidValue: the secret or the id is of no use.
+    """
+    if not isinstance(message_id, str) or not _legal_id(message_id.encode("utf-8", errors="replace")):
+        raise InvalidValue("message_id", "is no id", "give 1 to 256 printable ASCII characters without dot and blank")
+    if not isinstance(timestamp, int) or isinstance(timestamp, bool) or timestamp < 0:
+        raise InvalidValue("timestamp", "is no number of seconds", "give int(time.time())")
+    return _entry(key_of(secret), message_id.encode(), str(timestamp).encode(), body).decode()
+
+
+class HmacVerifier:
+    """Verifies signed requests. ``secrets`` are all that count just now: the one in use, and the one before it.
+
+    ``legacy`` also admits the seed's ``X-Signature``: hex over the body alone. Such a request can be captured and sent
+    again for ever, so it is off unless a caller that cannot do better needs it.
+
+    Raises:
+        InvalidValue: there is no secret, or one is of no use.
+    """
+
+    def __init__(self, secrets: Sequence[Secret], *, tolerance: timedelta = TOLERANCE, legacy: bool = False) -> None:
+        if isinstance(secrets, str | bytes) or not secrets:
+            raise InvalidValue("secrets", "holds no secret", "give a list of at least one")
+        self._keys = [key_of(secret) for secret in secrets]
+        self._tolerance = tolerance
+        self._legacy = legacy
+
+    def __repr__(self) -> str:
+        """Return how many secrets there are, and nothing of them."""
+        return f"{type(self).__name__}({len(self._keys)} secrets)"
+
+    def verify(self, headers: Headers, body: bytes, *, now: datetime) -> Verified | Refused:
+        """Tell who signed a request. Whatever came with it, this raises nothing.
+
+        Which part of a signature differs is not to be learnt from the time this takes.
+        """
+        found: dict[str, list[bytes]] = {ID: [], TIMESTAMP: [], SIGNATURE: [], LEGACY: []}
+        for given_name, value in headers:
+            found.get(given_name.lower().decode("latin-1"), []).append(value)
+        legacy = found.pop(LEGACY)
+        if self._legacy and legacy and not any(found.values()):
+            return self._verify_legacy(legacy, body)
+        for name, values in found.items():
+            if len(values) != 1:
+                return Refused(f"{name} is {'missing' if not values else 'there more than once'}")
+        message_id, timestamp, signature = (values[0] for values in found.values())
+        if not _legal_id(message_id):
+            return Refused(f"{ID} is no id")
+        if not re.fullmatch(rb"[0-9]{1,11}", timestamp):
+            return Refused(f"{TIMESTAMP} is no number of seconds")
+        at = int(timestamp)
+        if abs(now.timestamp() - at) > self._tolerance.total_seconds():
+            return Refused(f"{TIMESTAMP} is too far from now")
+        given = signature.split(b" ")[:_MOST_SIGNATURES]
+        number = self._match([_entry(key, message_id, timestamp, body) for key in self._keys], given)
+        if number is None:
+            return Refused("no signature is right")
+        expires = datetime.fromtimestamp(at, tz=now.tzinfo) + self._tolerance
+        return Verified(number, message_id.decode("ascii"), expires)
+
+    def _verify_legacy(self, values: Sequence[bytes], body: bytes) -> Verified | Refused:
+        if len(values) != 1:
+            return Refused(f"{LEGACY} is there more than once")
+        number = self._match([mac(key, body).hex().encode() for key in self._keys], values)
+        return Refused("no signature is right") if number is None else Verified(number, None, None)
+
+    @staticmethod
+    def _match(wanted: Sequence[bytes], given: Sequence[bytes]) -> int | None:
+        number = None
+        for index, right in enumerate(wanted):
+            for one in given:
+                # Every pair is compared, so that the time tells nothing.
+                if hmac.compare_digest(right, one) and number is None:
+                    number = index
+        return number
+
+
+def _entry(key: bytes, message_id: bytes, timestamp: bytes, body: bytes) -> bytes:
+    return _VERSION.encode() + base64.b64encode(mac(key, message_id, b".", timestamp, b".", body))
+
+
+def _legal_id(message_id: bytes) -> bool:
+    # A dot would let one signature stand for two readings of id and timestamp.
+    return re.fullmatch(rb"[!-\-/-~]{1,256}", message_id) is not None

@@ -1,0 +1,40 @@
+"""Who may do what: principals, which the host knows from its own login, and the roles that admit them."""
+
+from collections.abc import Iterable
+
+import attrs
+
+from escalation_core import InvalidValue
+
+
+def _roles(roles: Iterable[str]) -> frozenset[str]:
+    # A str is an iterable of its letters, and "ops_admin" in it would be a search for a part.
+    if isinstance(roles, str | bytes):
+        raise InvalidValue("roles", "is text", "give a set of role names")
+    found = frozenset(roles)
+    if not all(isinstance(role, str) for role in found):
+        raise InvalidValue("roles", "holds something that is no text", "give role names")
+    return found
+
+
+def _id(value: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidValue("id", "is empty or no text", "name who it is")
+    return value
+
+
+@attrs.frozen
+class Principal:
+    """Somebody whom the host has recognized. ``id`` stands in the audit.
+
+    Raises:
+        InvalidValue: the id is empty, or the roles are no set of texts.
+    """
+
+    id: str = attrs.field(converter=_id)
+    roles: frozenset[str] = attrs.field(default=frozenset(), converter=_roles)
+
+
+def admits(principal: Principal | None, role: str | None) -> bool:
+    """Tell whether a principal has a role, to the letter. An empty or unset role admits nobody; nobody has none."""
+    return bool(principal is not None and role and role.strip() and role in principal.roles)
