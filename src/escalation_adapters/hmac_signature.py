@@ -1,7 +1,7 @@
 """Signed requests: Standard Webhooks 1.0.0 (https://github.com/standard-webhooks/standard-webhooks).
 
-What is signed is ``id.timestamp.body``, over the body's raw bytes, with HMAC-SHA256. Nothing here knows a framework or a
-database: a verified id is for the caller to remember, so that a captured request is refused the second time.
+What is signed is ``id.timestamp.body``, over the body's raw bytes, with HMAC-SHA256. Nothing here knows a framework or
+a database: a verified id is for the caller to remember, so that a captured request is refused the second time.
 """
 
 import base64

@@ -18,7 +18,9 @@ from .errors import (
 from .health import Health
 from .keys import canary_bucket, idempotency_key, in_canary
 from .model import AuditEntry, Escalation, Incident, State
+from .operators import Resumed
 from .pause import PauseSchedule
+from .pausing import Pause
 from .plan import Escalate, Reschedule, Skip, plan
 from .policy import EscalationPolicy
 from .ports import Notifier, Router, Store
@@ -44,9 +46,11 @@ __all__ = [
     "Notifier",
     "Outcome",
     "Page",
+    "Pause",
     "PauseSchedule",
     "Rejected",
     "Reschedule",
+    "Resumed",
     "Retry",
     "RetryPolicy",
     "Route",

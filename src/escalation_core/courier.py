@@ -132,7 +132,7 @@ class Courier:
 
     async def _claim(self, tx: Transaction, room: Mapping[str, int], until: datetime | None) -> Round:
         now = await tx.now()
-        if not gate(self.settings, now).pages:
+        if not gate(self.settings, now, await tx.operations.pauses(now)).pages:
             return Round(at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []

@@ -20,6 +20,7 @@ from .errors import EscalationError, InvalidValue, StoreUnavailable
 from .flight import Home, SingleFlight, clock, monotonic
 from .gate import gate
 from .health import Health, diagnose
+from .operators import Operators
 from .ports import Notifier, Router, Store, Transaction
 from .recording import Recorder
 from .report import DeliveryReport, TickReport
@@ -28,7 +29,6 @@ from .settings import Settings
 from .telemetry import Telemetry
 from .ticking import Ticker
 from .version import VERSION
-from .views import Views
 
 log = logging.getLogger("escalation_core")
 
@@ -38,7 +38,7 @@ RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
 
 
-class Engine(Views):
+class Engine(Operators):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
@@ -176,7 +176,7 @@ class Engine(Views):
             )
             return diagnose(
                 settings=self.settings,
-                gate=gate(self.settings, now),
+                gate=gate(self.settings, now, await tx.operations.pauses(now)),
                 now=now,
                 beat=await tx.journal.last_beat(),
                 stats=attrs.evolve(stats, backlog=await tx.outbox.backlog()),
@@ -201,7 +201,7 @@ class Engine(Views):
                 report,
                 earliest=await tx.incidents.earliest_due(self.settings.canary_pct),
                 now=now,
-                gate=gate(self.settings, now),
+                gate=gate(self.settings, now, await tx.operations.pauses(now)),
                 settings=self.settings,
             )
 
@@ -215,7 +215,7 @@ class Engine(Views):
             return rhythm.until_next_claim(
                 earliest=await tx.outbox.earliest(tuple(self.courier.room())),
                 now=now,
-                gate=gate(self.settings, now),
+                gate=gate(self.settings, now, await tx.operations.pauses(now)),
                 settings=self.settings,
             )
 

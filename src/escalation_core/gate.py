@@ -1,10 +1,12 @@
-"""Whether the engine may act at all at this instant: the switches of the seed, and the pause."""
+"""Whether the engine may act at all at this instant: the switches of the seed, and the pauses."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
 import attrs
 
+from .pausing import Pause, Paused, paused_at
 from .settings import Settings
 
 
@@ -22,10 +24,15 @@ class Mode(StrEnum):
 
 @attrs.frozen
 class Gate:
-    """What holds the engine back now, and for how long if that is known."""
+    """What holds the engine back now, and the pause if it is one."""
 
     mode: Mode = Mode.OPEN
-    until: datetime | None = None
+    paused: Paused | None = None
+
+    @property
+    def until(self) -> datetime | None:
+        """When the pause ends, if there is one."""
+        return None if self.paused is None else self.paused.until
 
     @property
     def claims(self) -> bool:
@@ -38,11 +45,11 @@ class Gate:
         return self.mode is Mode.OPEN
 
 
-def gate(settings: Settings, now: datetime) -> Gate:
-    """Return what the settings hold back at ``now``."""
+def gate(settings: Settings, now: datetime, pauses: Sequence[Pause] = ()) -> Gate:
+    """Return what the settings and the operators' pauses hold back at ``now``. The switches win."""
     if not settings.worker_enabled:
         return Gate(Mode.DISABLED)
-    until = settings.pause.paused_until(now) if settings.pause is not None else None
-    if until is not None:
-        return Gate(Mode.PAUSED, until)
+    paused = paused_at(settings.pause, pauses, now)
+    if paused is not None:
+        return Gate(Mode.PAUSED, paused)
     return Gate() if settings.v1 else Gate(Mode.V1_OFF)

@@ -73,6 +73,9 @@ class Health:
     at: datetime
     mode: Mode
     paused_until: datetime | None
+    paused_by: str | None
+    """Who paused: an operator, or ``schedule``."""
+    pause_reason: str | None
     enabled: bool
     v1: bool
     dry_run: bool
@@ -99,6 +102,8 @@ class Health:
             "at": self.at.isoformat(),
             "mode": self.mode.value,
             "pausedUntil": None if self.paused_until is None else self.paused_until.isoformat(),
+            "pausedBy": self.paused_by,
+            "pauseReason": self.pause_reason,
             "enabled": self.enabled,
             "v1": self.v1,
             "dryRun": self.dry_run,
@@ -155,6 +160,8 @@ def diagnose(
         at=now,
         mode=gate.mode,
         paused_until=gate.until,
+        paused_by=None if gate.paused is None else gate.paused.by,
+        pause_reason=None if gate.paused is None else gate.paused.reason,
         enabled=settings.worker_enabled,
         v1=settings.v1,
         dry_run=settings.dry_run,

@@ -13,6 +13,7 @@ import attrs
 from .delivery import NewPage, Outcome, Page, PageRecord, PageState
 from .health import Beat, RecalcState, Stats
 from .model import AuditEntry, Claimed, Escalation, Incident, Recorded
+from .pausing import Pause
 
 Result = TypeVar("Result")
 
@@ -152,6 +153,22 @@ class Journal(Protocol):
         """Write how far the recalculation is."""
 
 
+class Operations(Protocol):
+    """What operators set at run time, and which of their requests were seen."""
+
+    async def pauses(self, now: datetime) -> Sequence[Pause]:
+        """Return the rows that have not ended at ``now``, in the order in which they were set."""
+
+    async def add_pause(self, pause: Pause) -> None:
+        """Insert a row."""
+
+    async def end_pauses(self, now: datetime) -> int:
+        """End, at ``now``, every pause that has not ended; what lifts the schedule stays. Return how many."""
+
+    async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+        """Keep a request's id until it expires; forget some of those that have expired. Return whether it was new."""
+
+
 class Transaction(Protocol):
     """One transaction: everything done through it is kept together, or not at all."""
 
@@ -170,6 +187,10 @@ class Transaction(Protocol):
     @property
     def journal(self) -> Journal:
         """The audit and the workers' heartbeats."""
+
+    @property
+    def operations(self) -> Operations:
+        """Operators' pauses and requests."""
 
     async def now(self) -> datetime:
         """Return the store's own instant: its clock decides what is due."""

@@ -51,40 +51,35 @@ class Ticker:
     async def _batch(self, report: TickReport) -> bool:
         """Run one transaction; return whether there may be more to do."""
         try:
-            at, batch = await self.store.transact(self._work(report.at, self.recorder.write))
+            batch = await self.store.transact(self._work(report, self.recorder.write))
         except StoreRefused as refusal:
             # A host's constraint or trigger refuses a row, and with it the whole batch: find out which.
             log.warning("a batch was refused and is written row by row: %s", refusal)
-            at, batch = await self.store.transact(self._work(report.at, self.recorder.write_each))
-        self._admit(report, at)
+            batch = await self.store.transact(self._work(report, self.recorder.write_each))
         self._count(report, batch)
         return len(batch.claimed) >= self.batch_size
 
-    def _work(self, at: datetime | None, write: "_Write") -> Callable[[Transaction], Awaitable[tuple[datetime, Batch]]]:
+    def _work(self, report: TickReport, write: "_Write") -> Callable[[Transaction], Awaitable[Batch]]:
         """Return the work of one transaction: claim one batch, decide about each row, and write what was decided."""
 
-        async def work(tx: Transaction) -> tuple[datetime, Batch]:
-            # A tick takes its instant once, from the store's clock, for all its batches.
-            now = at or await tx.now()
-            claimed, decisions = await self._claim(tx, now)
-            return now, await write(tx, claimed, decisions, now) if claimed else Batch((), ())
+        async def work(tx: Transaction) -> Batch:
+            # A tick takes its instant once, from the store's clock, for all its batches; each asks if it is paused.
+            now = report.at or await tx.now()
+            held = await self._admit(tx, report, now)
+            if not held.claims:
+                return Batch((), ())
+            claimed = await tx.incidents.claim(
+                until=_until(held, now), limit=self.batch_size, canary_pct=self.settings.canary_pct
+            )
+            decisions = [self._plan(row, now, held) for row in claimed]
+            return await write(tx, claimed, decisions, now) if claimed else Batch((), ())
 
         return work
-
-    async def _claim(self, tx: Transaction, now: datetime) -> tuple[Sequence[Claimed], list[Decision]]:
-        held = gate(self.settings, now)
-        if not held.claims:
-            return (), []
-        claimed = await tx.incidents.claim(
-            until=_until(held, now), limit=self.batch_size, canary_pct=self.settings.canary_pct
-        )
-        return claimed, [self._plan(row, now, held) for row in claimed]
 
     async def _rehearse(self, tx: Transaction, report: TickReport) -> None:
         """Decide about everything that is due, on a snapshot, each row once, and write nothing."""
         now = await tx.now()
-        held = gate(self.settings, now)
-        self._admit(report, now)
+        held = await self._admit(tx, report, now)
         after: tuple[datetime, str] | None = None
         while held.claims:
             claimed = await tx.incidents.peek(
@@ -111,9 +106,11 @@ class Ticker:
         except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
 
-    def _admit(self, report: TickReport, now: datetime) -> None:
-        held = gate(self.settings, now)
+    async def _admit(self, tx: Transaction, report: TickReport, now: datetime) -> Gate:
+        """Return what holds this transaction back, and note it in the report."""
+        held = gate(self.settings, now, await tx.operations.pauses(now))
         report.at, report.mode, report.paused_until = now, held.mode, held.until
+        return held
 
     def _count(self, report: TickReport, batch: Batch) -> None:
         """Count what was committed; a transaction that the database made us repeat counts once."""

@@ -75,6 +75,16 @@ def variables(receiver: Receiver) -> dict[str, str]:
     }
 
 
+async def tick_line(process: "subprocess.Popen[str]") -> Any:
+    """Return the log line of the next tick that ends."""
+    log = process.stderr
+    assert log is not None
+    while True:
+        line = json.loads(await asyncio.wait_for(asyncio.to_thread(log.readline), PATIENCE / 2))
+        if "mode" in line:
+            return line
+
+
 async def call(console: Console, *args: str, **env: str) -> Said:
     """Call the command line in a thread: it has an event loop of its own."""
     return await asyncio.to_thread(console, *args, **env)
@@ -108,6 +118,28 @@ async def test_run(escalation: Console) -> None:
     assert 3 == sum(line["escalations_count"] for line in ticks)
     assert "stopping" in " ".join(line["message"] for line in lines)
     assert receiver.url not in said.err
+
+
+async def test_pause_from_another_process(escalation: Console) -> None:
+    """A pause that another process sets holds the worker from its next tick; nothing goes until somebody resumes."""
+    async with receiving() as receiver:
+        process = start("run", env=escalation.env | variables(receiver))
+        try:
+            assert "open" == (await tick_line(process))["mode"]
+            paused = await call(escalation, "pause", "--until", "1h", "--reason", "deploying", "--by", "ada", "--json")
+            await call(escalation, "open", "one", "--severity", "critical", "--first-seen", ago(20))
+            seen = (await call(escalation, "health", "--json")).json
+            # The second tick to end from now on began after the pause.
+            modes = [(await tick_line(process))["mode"] for _ in range(3)]
+            assert ([], "paused") == (receiver.began, modes[-1])
+            assert 0 == (await call(escalation, "resume", "--by", "bob")).code
+            await until(lambda: 1 == len(receiver.pages), process)
+            process.send_signal(signal.SIGTERM)
+            assert 0 == (await ended(process)).code
+        finally:
+            process.kill()
+    assert ("paused", "ada", "deploying") == (seen["mode"], seen["pausedBy"], seen["pauseReason"])
+    assert paused.json["ends_at"] == seen["pausedUntil"]
 
 
 async def test_nothing_is_lost(on_sqlite: Console) -> None:

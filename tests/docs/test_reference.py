@@ -225,7 +225,8 @@ def test_columns_are_all_there(migrated_dsn: str) -> None:
 
 def test_sqlite_has_the_same_columns() -> None:
     """SQLite's tables have the columns of the page, but for those that the page tells of."""
-    schema = (Path(escalation_adapters.__file__).parent / "sqlite/schema.sql").read_text(encoding="utf-8")
+    files = sorted((Path(escalation_adapters.__file__).parent / "sqlite/schema").glob("*.sql"))
+    schema = "\n".join(file.read_text(encoding="utf-8") for file in files)
     documented = documented_columns()
     for name, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\)(?: WITHOUT ROWID)?;", schema, re.DOTALL):
         columns = set(re.findall(r"(?:^|, |\n)\s*([a-z_]+) (?:TEXT|INTEGER)", body)) - {"canary_bucket"}

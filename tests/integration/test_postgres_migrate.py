@@ -26,7 +26,7 @@ from escalation_core.testing import RecordingNotifier
 
 from ..postgres import Server
 
-NAMES = ["0001_tables", "0002_incidents", "0003_indexes", "0004_host_writes"]
+NAMES = ["0001_tables", "0002_incidents", "0003_indexes", "0004_host_writes", "0005_operations"]
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 
 # Of each five tickets one is acknowledged, three are due with the default windows, and one is not due yet.
@@ -130,7 +130,7 @@ async def test_status_tells_what_was_applied_and_what_has_changed(pg_dsn: str) -
 def test_print_sql_is_in_the_words_of_the_installation() -> None:
     """The printed SQL names each migration, and the schema, table and columns that were given."""
     text = migrate.print_sql(schema="app", table="tickets", columns=COLUMNS)
-    assert [True] * 4 == [f"-- {name}\n" in text for name in NAMES]
+    assert [True] * len(NAMES) == [f"-- {name}\n" in text for name in NAMES]
     assert 'ALTER TABLE "app"."tickets"' in text
     assert 'ADD COLUMN IF NOT EXISTS "acked" timestamptz' in text
 
@@ -168,7 +168,7 @@ async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) 
         await PostgresStore.connect(pg_dsn)
     await migrate.up(pg_dsn)
     execute(pg_dsn, as_if_only(4))
-    with pytest.raises(StoreNotReady, match="is at version 3 and 4 is needed; run: escalation migrate up"):
+    with pytest.raises(StoreNotReady, match="is at version 3 and 5 is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
 
 

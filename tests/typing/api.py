@@ -28,9 +28,11 @@ from escalation_core import (
     Notifier,
     Outcome,
     Page,
+    Pause,
     PauseSchedule,
     Rejected,
     Reschedule,
+    Resumed,
     Retry,
     RetryPolicy,
     Route,
@@ -104,6 +106,15 @@ async def verbs(engine: Engine) -> None:
     assert_type(incident.state, State)
     assert_type(incident.resolved_at, datetime | None)
     assert_type(incident.labels, Mapping[str, str])
+
+
+async def operators(engine: Engine) -> None:
+    """What operators do to all workers at once."""
+    assert_type(await engine.pause(timedelta(hours=1), reason="deploying", by="ada"), Pause)
+    assert_type(await engine.pause(NOON), Pause)
+    resumed = await engine.resume(override_schedule=True, reason="done", by="ada")
+    assert_type(resumed, Resumed)
+    assert_type(resumed.schedule_lifted_until, datetime | None)
 
 
 async def views(engine: Engine) -> None:

@@ -53,6 +53,8 @@ def picture(store: MemoryStore) -> dict[str, Any]:
         "unsettled": dict(store.unsettled),
         "holds": dict(store.holds),
         "notes": dict(store.notes),
+        "pauses": dict(store.pauses),
+        "requests": dict(store.requests),
         "recalc": store.state["recalc"],
     }
 

@@ -6,6 +6,7 @@ import pytest
 
 from escalation_core import Settings
 from escalation_core.gate import Gate, Mode, gate
+from escalation_core.pausing import Paused
 
 from .kit import HOUR, MINUTE, START
 
@@ -30,7 +31,7 @@ def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
     """Disabled is stronger than paused, paused stronger than V1 off; without any of them the gate is open."""
     expected = Gate(Mode.OPEN)
     expected = expected if v1 else Gate(Mode.V1_OFF)
-    expected = Gate(Mode.PAUSED, END) if paused else expected
+    expected = Gate(Mode.PAUSED, Paused(END, "schedule")) if paused else expected
     expected = expected if enabled else Gate(Mode.DISABLED)
     assert expected == gate(settings(enabled=enabled, v1=v1, paused=paused), START)
 
@@ -61,7 +62,9 @@ def test_what_each_mode_allows(mode: Mode, claims: bool, pages: bool) -> None:
 )
 def test_pause_holds_while_it_lasts(now: datetime, until: datetime | None) -> None:
     """The gate is shut from the pause's beginning up to its end, and says until when."""
-    assert (Gate() if until is None else Gate(Mode.PAUSED, until)) == gate(settings(paused=True), now)
+    assert (Gate() if until is None else Gate(Mode.PAUSED, Paused(until, "schedule"))) == gate(
+        settings(paused=True), now
+    )
 
 
 def test_dry_run_is_no_mode() -> None:

@@ -1,7 +1,7 @@
 """How long the runner sleeps."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from escalation_core import Engine, Settings, TickReport
 from escalation_core.gate import Gate, Mode
 from escalation_core.model import LOOK_AGAIN
+from escalation_core.pausing import Paused
 from escalation_core.rhythm import until_next_claim, until_next_tick
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -20,6 +21,12 @@ ZERO = timedelta()
 IDLE: dict[str, Any] = {}
 BUSY: dict[str, Any] = {"escalated": 1}
 OPEN = Gate()
+
+
+def paused(until: datetime) -> Gate:
+    return Gate(Mode.PAUSED, Paused(until))
+
+
 TICK = [
     # what the tick did, the earliest row (from now; None for none), the gate, how long to sleep
     ("nothing to come", IDLE, None, OPEN, MINUTE),
@@ -40,10 +47,10 @@ TICK = [
     ("disabled", BUSY, ZERO, Gate(Mode.DISABLED), MINUTE),
     ("disabled, due in a while", IDLE, 17 * SECOND, Gate(Mode.DISABLED), MINUTE),
     ("V1 off", BUSY, ZERO, Gate(Mode.V1_OFF), MINUTE),
-    ("paused for long", BUSY, ZERO, Gate(Mode.PAUSED, START + HOUR), MINUTE),
-    ("paused for a while", IDLE, None, Gate(Mode.PAUSED, START + 17 * SECOND), 17 * SECOND),
-    ("pause is over", IDLE, None, Gate(Mode.PAUSED, START - SECOND), ZERO),
-    ("paused in a dry run", {"dry_run": True}, None, Gate(Mode.PAUSED, START + 17 * SECOND), 17 * SECOND),
+    ("paused for long", BUSY, ZERO, paused(START + HOUR), MINUTE),
+    ("paused for a while", IDLE, None, paused(START + 17 * SECOND), 17 * SECOND),
+    ("pause is over", IDLE, None, paused(START - SECOND), ZERO),
+    ("paused in a dry run", {"dry_run": True}, None, paused(START + 17 * SECOND), 17 * SECOND),
 ]
 
 
@@ -68,9 +75,9 @@ CLAIM: list[tuple[str, timedelta | None, Gate, dict[str, Any], timedelta]] = [
     ("dry run", ZERO, OPEN, {"dry_run": True}, MINUTE),
     ("disabled", ZERO, Gate(Mode.DISABLED), {}, MINUTE),
     ("V1 off", ZERO, Gate(Mode.V1_OFF), {}, MINUTE),
-    ("paused for long", ZERO, Gate(Mode.PAUSED, START + HOUR), {}, MINUTE),
-    ("paused for a while", ZERO, Gate(Mode.PAUSED, START + 17 * SECOND), {}, 17 * SECOND),
-    ("pause is over", ZERO, Gate(Mode.PAUSED, START - SECOND), {}, ZERO),
+    ("paused for long", ZERO, paused(START + HOUR), {}, MINUTE),
+    ("paused for a while", ZERO, paused(START + 17 * SECOND), {}, 17 * SECOND),
+    ("pause is over", ZERO, paused(START - SECOND), {}, ZERO),
 ]
 
 
@@ -84,7 +91,7 @@ def test_sleep_before_a_claim(earliest: timedelta | None, held: Gate, given_: di
     assert sleep == until_next_claim(earliest=due, now=START, gate=held, settings=settings)
 
 
-GATES = st.sampled_from([OPEN, Gate(Mode.DISABLED), Gate(Mode.V1_OFF), Gate(Mode.PAUSED, START + 5 * SECOND)])
+GATES = st.sampled_from([OPEN, Gate(Mode.DISABLED), Gate(Mode.V1_OFF), paused(START + 5 * SECOND)])
 
 
 @given(

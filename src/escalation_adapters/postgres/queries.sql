@@ -340,3 +340,28 @@ FROM {schema}.escalation_recalc
 UPDATE {schema}.escalation_recalc SET
     requested_at = %(requested_at)s, cursor = %(cursor)s, visited = %(visited)s, finished_at = %(finished_at)s,
     fingerprint = %(fingerprint)s
+
+-- name: pauses
+-- Operators' pauses that have not ended, in the order in which they were set.
+SELECT starts_at AT TIME ZONE 'UTC', ends_at AT TIME ZONE 'UTC', actor, reason, lifts_schedule
+FROM {schema}.escalation_pauses WHERE ends_at > %(now)s ORDER BY id
+
+-- name: add_pause
+-- One more.
+INSERT INTO {schema}.escalation_pauses (starts_at, ends_at, actor, reason, lifts_schedule)
+VALUES (%(starts_at)s, %(ends_at)s, %(actor)s, %(reason)s, %(lifts_schedule)s)
+
+-- name: end_pauses
+-- They end now; what lifts the schedule stays.
+UPDATE {schema}.escalation_pauses SET ends_at = %(now)s WHERE ends_at > %(now)s AND NOT lifts_schedule
+
+-- name: forget_requests
+-- Some ids that have expired; what others forget just now is left to them.
+DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(
+    SELECT message_id FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
+    ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
+
+-- name: remember
+-- A request's id, unless it is there.
+INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(message_id)s, %(expires)s)
+ON CONFLICT DO NOTHING

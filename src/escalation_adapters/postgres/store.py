@@ -19,6 +19,7 @@ from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
 from .ledger import Ledger
+from .operations import Operations
 from .outbox import Outbox
 from .session import Session
 from .statements import statements
@@ -141,7 +142,7 @@ class _Again(Exception):
 
 
 class _Transaction:
-    """One transaction: the four ports on one connection."""
+    """One transaction: the five ports on one connection."""
 
     def __init__(self, session: Session, clock: Callable[[], datetime] | None) -> None:
         self._session = session
@@ -150,6 +151,7 @@ class _Transaction:
         self.ledger = Ledger(session)
         self.outbox = Outbox(session)
         self.journal = Journal(session)
+        self.operations = Operations(session)
 
     async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""

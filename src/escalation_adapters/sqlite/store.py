@@ -17,6 +17,7 @@ from .host import SQLiteHost
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
+from .operations import Operations
 from .outbox import Outbox
 from .session import Session, translated
 
@@ -24,7 +25,6 @@ Result = TypeVar("Result")
 
 APPLICATION_ID = 0x45534341
 """Says in a file's header that it is one of ours ("ESCA")."""
-VERSION = 1
 PATIENCE = 5.0
 """Seconds to wait for another process's transaction before the file counts as unavailable."""
 
@@ -145,14 +145,21 @@ def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], date
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if not tables and not application:
-            _make(connection, clock())
-        elif application != APPLICATION_ID:
+        if (tables or application) and application != APPLICATION_ID:
             raise StoreNotReady(f"{path} is another program's database; name another file")
-        elif version != VERSION:
+        steps = _steps()
+        if version > len(steps):
             raise StoreNotReady(
-                f"{path} is at version {version} and this library knows {VERSION}; update escalation-core"
+                f"{path} is at version {version} and this library knows {len(steps)}; update escalation-core"
             )
+        for step in steps[version:]:
+            for statement in step.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+        if version < len(steps):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+            connection.execute("INSERT OR IGNORE INTO escalation_meta VALUES ('made_at', ?)", (micros(clock()),))
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -160,18 +167,15 @@ def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], date
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _make(connection: sqlite3.Connection, now: datetime) -> None:
-    schema = (files(__package__) / "schema.sql").read_text(encoding="utf-8")
-    for statement in schema.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute("INSERT INTO escalation_meta VALUES ('made_at', ?)", (micros(now),))
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+def _steps() -> list[str]:
+    """Return the files that bring an empty file to this library's version, one version each."""
+    folder = files(__package__) / "schema"
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    return [entry.read_text(encoding="utf-8") for entry in found]
 
 
 class _Transaction:
-    """One transaction: the four ports on one connection."""
+    """One transaction: the five ports on one connection."""
 
     def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -180,6 +184,7 @@ class _Transaction:
         self.ledger = Ledger(session)
         self.outbox = Outbox(session)
         self.journal = Journal(session)
+        self.operations = Operations(session)
 
     async def now(self) -> datetime:
         """Return the instant by the store's clock."""

@@ -8,6 +8,7 @@ from ...delivery import PageRecord
 from ...errors import InvalidValue
 from ...health import RecalcState
 from ...model import AuditEntry, Escalation, Incident, Recorded
+from ...pausing import Pause
 from ..clock import Clock
 from ..host import Row
 
@@ -32,6 +33,9 @@ class State:
         self.holds: dict[str, datetime] = {}
         self.notes: dict[int, AuditEntry] = {}
         self.beats: dict[str, datetime] = {}
+        self.pauses: dict[int, Pause] = {}
+        self.requests: dict[str, datetime] = {}
+        """When the ids of signed requests expire."""
         self.state: dict[str, RecalcState] = {"recalc": RecalcState()}
         self.made_at = clock()
 

@@ -12,6 +12,7 @@ from ..host import Row, host_insert, host_update
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
+from .operations import Operations
 from .outbox import Outbox
 from .state import State, Undo, write_row
 
@@ -80,7 +81,7 @@ class MemoryHost:
 
 
 class _Transaction:
-    """One transaction: the four ports on one undo log."""
+    """One transaction: the five ports on one undo log."""
 
     def __init__(self, store: MemoryStore, undo: Undo) -> None:
         self._clock = store.clock
@@ -89,6 +90,7 @@ class _Transaction:
         self.ledger = Ledger(store, undo)
         self.outbox = Outbox(store, undo)
         self.journal = Journal(store, undo)
+        self.operations = Operations(store, undo)
 
     async def now(self) -> datetime:
         return self._clock()

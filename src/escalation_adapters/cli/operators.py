@@ -1,0 +1,54 @@
+"""Commands for operators, about the engine as a whole: pause it, let it go on."""
+
+from datetime import datetime
+
+import click
+
+from escalation_core import Engine, Pause, Resumed
+
+from .base import INSTANT, Context, actor_option, json_option, pass_context, print_json, show
+
+
+@click.command("pause")
+@click.option("--until", type=INSTANT, required=True, help="An instant, or a span such as 2h; at most 24h away.")
+@click.option("--reason", metavar="TEXT", help="Why; shown by health, kept in the audit.")
+@actor_option
+@json_option
+@pass_context
+def pause(context: Context, until: datetime, reason: str | None, by: str | None, as_json: bool) -> None:
+    """Let nothing escalate and no page be sent, in any worker, for a while."""
+
+    async def work(engine: Engine) -> Pause:
+        return await engine.pause(until, reason=reason, by=by)
+
+    made = context.run(work)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"paused until {show(made.ends_at)}; end it earlier with: escalation resume")
+
+
+@click.command("resume")
+@click.option("--override-schedule", is_flag=True, help="End the scheduled pause that is running, too.")
+@click.option("--reason", metavar="TEXT", help="Why; kept in the audit.")
+@actor_option
+@json_option
+@pass_context
+def resume(context: Context, override_schedule: bool, reason: str | None, by: str | None, as_json: bool) -> None:
+    """End every pause that operators set; what is due escalates within a tick."""
+
+    async def work(engine: Engine) -> tuple[Resumed, str | None]:
+        resumed = await engine.resume(override_schedule=override_schedule, reason=reason, by=by)
+        health = await engine.health()
+        return resumed, None if health.mode.value == "open" else health.mode.value
+
+    resumed, held = context.run(work)
+    if as_json:
+        print_json({"ended": resumed.ended, "schedule_lifted_until": resumed.schedule_lifted_until, "held": held})
+        return
+    lifted = resumed.schedule_lifted_until
+    said = f"{resumed.ended} pauses ended" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
+    click.echo(said if held is None else f"{said}; still {held}: the settings say so")
+
+
+COMMANDS = (pause, resume)

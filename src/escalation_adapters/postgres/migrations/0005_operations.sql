@@ -1,0 +1,18 @@
+-- What operators set at run time, and the ids of their signed requests, so that none is taken twice by any worker.
+
+-- A pause, or with lifts_schedule a scheduled one that was ended early: then the schedule does not count meanwhile.
+CREATE TABLE IF NOT EXISTS {schema}.escalation_pauses (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    starts_at timestamptz NOT NULL,
+    ends_at timestamptz NOT NULL CHECK (ends_at >= starts_at),
+    actor text,
+    reason text,
+    lifts_schedule boolean NOT NULL DEFAULT false
+);
+CREATE INDEX IF NOT EXISTS escalation_pauses_ends ON {schema}.escalation_pauses (ends_at);
+
+CREATE TABLE IF NOT EXISTS {schema}.escalation_requests (
+    message_id text PRIMARY KEY,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS escalation_requests_expires ON {schema}.escalation_requests (expires_at);

@@ -1,0 +1,76 @@
+"""What operators do to the engine as a whole: pause it, and let it go on. Every worker obeys from its next tick."""
+
+from datetime import datetime, timedelta
+
+import attrs
+
+from .checks import check_instant, check_optional_text
+from .errors import InvalidValue
+from .model import AuditEntry
+from .pausing import Pause, pause_from
+from .ports import Transaction
+from .views import Views
+
+
+@attrs.frozen(kw_only=True)
+class Resumed:
+    """What a resume did."""
+
+    ended: int = 0
+    """How many operators' pauses it ended."""
+    schedule_lifted_until: datetime | None = None
+    """Until when the schedule does not count, if it was overridden and a scheduled pause was running."""
+
+
+class Operators(Views):
+    """The operators' verbs. Each leaves an entry in the audit: who, what, when, why."""
+
+    async def pause(self, until: datetime | timedelta, *, reason: str | None = None, by: str | None = None) -> Pause:
+        """Let nothing escalate and no page be sent, in any worker, until an instant or for a span; at most 24 hours.
+
+        Acknowledging and resolving go on. Pauses add up: one that is running is neither shortened nor replaced.
+
+        Raises:
+            InvalidValue: the end is over already, more than 24 hours away, or naive.
+        """
+        until = until if isinstance(until, timedelta) else check_instant(until, "until")
+        check_optional_text(reason, "reason")
+        check_optional_text(by, "by")
+
+        async def work(tx: Transaction) -> Pause:
+            now = await tx.now()
+            pause = pause_from(now, until, actor=by, reason=reason)
+            await tx.operations.add_pause(pause)
+            why = f"until {pause.ends_at.isoformat()}" + ("" if reason is None else f": {reason}")
+            await tx.journal.note([AuditEntry(at=now, action="pause", actor=by, reason=why)])
+            return pause
+
+        return await self._run(work)
+
+    async def resume(
+        self, *, override_schedule: bool = False, reason: str | None = None, by: str | None = None
+    ) -> Resumed:
+        """End every operator's pause, and with ``override_schedule`` the scheduled one that is running, too.
+
+        The next scheduled pause comes as ever. The switches of the settings still win.
+        """
+        if not isinstance(override_schedule, bool):
+            raise InvalidValue("override_schedule", f"is {type(override_schedule).__name__}", "give True or False")
+        check_optional_text(reason, "reason")
+        check_optional_text(by, "by")
+
+        async def work(tx: Transaction) -> Resumed:
+            now = await tx.now()
+            ended = await tx.operations.end_pauses(now)
+            schedule = self.settings.pause
+            lifted = schedule.paused_until(now) if override_schedule and schedule is not None else None
+            if lifted is not None:
+                await tx.operations.add_pause(
+                    Pause(starts_at=now, ends_at=lifted, actor=by, reason=reason, lifts_schedule=True)
+                )
+            what = [] if lifted is None else [f"schedule lifted until {lifted.isoformat()}"]
+            why = ": ".join([*what, *([] if reason is None else [reason])]) or None
+            await tx.journal.note([AuditEntry(at=now, action="resume", actor=by, reason=why)])
+            return Resumed(ended=ended, schedule_lifted_until=lifted)
+
+        return await self._run(work)

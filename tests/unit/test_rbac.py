@@ -1,0 +1,46 @@
+"""Who is admitted."""
+
+from typing import Any
+
+import pytest
+
+from escalation_adapters.rbac import Principal, admits
+from escalation_core import InvalidValue
+
+
+@pytest.mark.parametrize(
+    ("roles", "role", "expected"),
+    [
+        ({"ops_admin"}, "ops_admin", True),
+        ({"other", "ops_admin"}, "ops_admin", True),
+        (["ops_admin"], "ops_admin", True),
+        ({"ops_admin"}, "ops_read", False),
+        # To the letter: no part, no other case, no blanks.
+        ({"ops_admins"}, "ops_admin", False),
+        ({"OPS_ADMIN"}, "ops_admin", False),
+        ({" ops_admin"}, "ops_admin", False),
+        (set(), "ops_admin", False),
+        # An empty or unset role admits nobody, whatever they have.
+        ({""}, "", False),
+        ({" "}, " ", False),
+        ({"None"}, None, False),
+    ],
+)
+def test_rbac_denies_non_ops(roles: Any, role: str | None, expected: bool) -> None:
+    """A principal is admitted if the role is one of theirs, exactly."""
+    assert expected == admits(Principal("ada", roles), role)
+
+
+def test_nobody_is_not_admitted() -> None:
+    """Without a principal there is no role."""
+    assert not admits(None, "ops_admin")
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [(("", ()), "id"), ((" ", ()), "id"), ((None, ()), "id"), (("ada", "ops_admin"), "roles"), (("ada", [1]), "roles")],
+)
+def test_bad_principals_are_refused(given: Any, field: str) -> None:
+    """A text in place of a set of roles would be searched for parts: it is refused, as is somebody without a name."""
+    with pytest.raises(InvalidValue, match=f"^{field}: "):
+        Principal(*given)
