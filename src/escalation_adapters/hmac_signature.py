@@ -8,8 +8,10 @@ import base64
 import binascii
 import hmac
 import re
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import attrs
 
@@ -92,6 +94,13 @@ def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str
     if not isinstance(timestamp, int) or isinstance(timestamp, bool) or timestamp < 0:
         raise InvalidValue("timestamp", "is no number of seconds", "give int(time.time())")
     return _entry(key_of(secret), message_id.encode(), str(timestamp).encode(), body).decode()
+
+
+def signed_headers(body: bytes, *, secret: Secret, at: float | None = None) -> dict[str, str]:
+    """Return the three headers of a request with this body, signed now (or at a Unix time), under an id of its own."""
+    message_id, timestamp = f"msg_{uuid4().hex}", int(time.time() if at is None else at)
+    signature = sign(secret=secret, message_id=message_id, timestamp=timestamp, body=body)
+    return {ID: message_id, TIMESTAMP: str(timestamp), SIGNATURE: signature}
 
 
 class HmacVerifier:

@@ -126,6 +126,8 @@ class AuditEntry:
     actor: str | None = None
     reason: str | None = None
     target: str | None = None
+    cursor: str | None = None
+    """Its place in the audit, as the store tells it: what ``Engine.audit(after=)`` takes. Not written."""
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from .checks import check_instant, check_optional_text
+from .checks import check_instant, check_optional_text, check_text
 from .errors import InvalidValue
 from .model import AuditEntry
 from .pausing import Pause, pause_from
@@ -24,6 +24,31 @@ class Resumed:
 
 class Operators(Views):
     """The operators' verbs. Each leaves an entry in the audit: who, what, when, why."""
+
+    async def now(self) -> datetime:
+        """Return the instant by the store's clock, which decides what is due."""
+        return await self._read(lambda tx: tx.now())
+
+    async def note(self, action: str, *, reason: str | None = None, by: str | None = None) -> None:
+        """Keep in the audit what an operator did, for actions that leave no entry of their own."""
+        check_text(action, "action")
+        check_optional_text(reason, "reason")
+        check_optional_text(by, "by")
+
+        async def work(tx: Transaction) -> None:
+            await tx.journal.note([AuditEntry(at=await tx.now(), action=action, actor=by, reason=reason)])
+
+        await self._run(work)
+
+    async def remember_request(self, message_id: str, *, expires: datetime) -> bool:
+        """Keep the id of a signed request until it expires; return False if any worker saw it before."""
+        check_text(message_id, "message_id")
+        expires = check_instant(expires, "expires")
+
+        async def work(tx: Transaction) -> bool:
+            return await tx.operations.remember(message_id, now=await tx.now(), expires=expires)
+
+        return await self._run(work)
 
     async def pause(self, until: datetime | timedelta, *, reason: str | None = None, by: str | None = None) -> Pause:
         """Let nothing escalate and no page be sent, in any worker, until an instant or for a span; at most 24 hours.

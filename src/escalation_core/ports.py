@@ -14,6 +14,7 @@ from .delivery import NewPage, Outcome, Page, PageRecord, PageState
 from .health import Beat, RecalcState, Stats
 from .model import AuditEntry, Claimed, Escalation, Incident, Recorded
 from .pausing import Pause
+from .position import Position
 
 Result = TypeVar("Result")
 
@@ -134,8 +135,13 @@ class Journal(Protocol):
     async def note(self, entries: Sequence[AuditEntry]) -> None:
         """Keep entries. An ``exhausted`` mark is kept once per (incident_key, episode, level)."""
 
-    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
-        """Return escalations, settled pages and notes since then, newest first."""
+    async def audit(
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+    ) -> Sequence[AuditEntry]:
+        """Return escalations, settled pages and notes since then, in the order of their places, with cursors.
+
+        ``after`` leaves out what stands up to this place.
+        """
 
     async def beat(self, worker: str, now: datetime, version: str) -> None:
         """Note that this worker completed a tick; forget workers that have been silent for a day."""

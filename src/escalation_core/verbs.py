@@ -94,17 +94,21 @@ class Verbs:
 
         return await self._run(work)
 
-    async def acknowledge(self, incident_key: str, *, by: str | None = None) -> Incident:
+    async def acknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
         """Somebody has it: no more escalations, and pages not yet claimed for sending are cancelled.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is resolved.
         """
         return await self._change(
-            Verb.ACKNOWLEDGE, incident_key, by, lambda incident, now: transitions.acknowledge(incident, by, now=now)
+            Verb.ACKNOWLEDGE,
+            incident_key,
+            by,
+            lambda incident, now: transitions.acknowledge(incident, by, now=now),
+            reason,
         )
 
-    async def unacknowledge(self, incident_key: str, *, by: str | None = None) -> Incident:
+    async def unacknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
         """Nobody has it after all: the episode goes on where it was. Cancelled pages stay cancelled.
 
         Raises:
@@ -115,16 +119,17 @@ class Verbs:
             incident_key,
             by,
             lambda incident, now: transitions.unacknowledge(incident, policy=self.settings.policy, now=now),
+            reason,
         )
 
-    async def resolve(self, incident_key: str, *, by: str | None = None) -> Incident:
+    async def resolve(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
         """End it, and cancel its unsent pages.
 
         Raises:
             TransitionRefused: the key is unknown.
         """
         return await self._change(
-            Verb.RESOLVE, incident_key, by, lambda incident, now: transitions.resolve(incident, now=now)
+            Verb.RESOLVE, incident_key, by, lambda incident, now: transitions.resolve(incident, now=now), reason
         )
 
     async def change_severity(self, incident_key: str, severity: str, *, by: str | None = None) -> Incident:
@@ -155,7 +160,7 @@ class Verbs:
             lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
         )
 
-    async def drain(self, incident_key: str, *, by: str | None = None) -> Incident:
+    async def drain(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
         """Take it down one level in a new episode, so that the level can be recorded and paged once more.
 
         Raises:
@@ -166,33 +171,42 @@ class Verbs:
             incident_key,
             by,
             lambda incident, now: transitions.drain(incident, policy=self.settings.policy, now=now),
+            reason,
         )
 
     async def _change(
-        self, verb: Verb, incident_key: str, by: str | None, decide: Callable[[Incident, datetime], Change]
+        self,
+        verb: Verb,
+        incident_key: str,
+        by: str | None,
+        decide: Callable[[Incident, datetime], Change],
+        reason: str | None = None,
     ) -> Incident:
         check_key(incident_key)
         check_optional_text(by, "by")
+        check_optional_text(reason, "reason")
 
         async def work(tx: Transaction) -> Incident:
             now = await tx.now()
             incident = admit(verb, incident_key, await tx.incidents.load(incident_key))
-            return await _write(tx, verb, decide(incident, now), now, by)
+            return await _write(tx, verb, decide(incident, now), now, by, reason)
 
         return await self._run(work)
 
 
-async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, by: str | None) -> Incident:
+async def _write(
+    tx: Transaction, verb: Verb, change: Change, now: datetime, by: str | None, reason: str | None = None
+) -> Incident:
     """Write what a verb changed, cancel the pages it ends, and keep who did it; a no-op leaves no trace."""
     if change.changed:
         await tx.incidents.save(change.incident)
         if change.cancel is not None:
             await tx.outbox.cancel(change.incident.incident_key, change.cancel, now)
-        await tx.journal.note([_note(verb, change.incident, now, by)])
+        await tx.journal.note([_note(verb, change.incident, now, by, reason)])
     return change.incident
 
 
-def _note(verb: Verb, incident: Incident, now: datetime, by: str | None) -> AuditEntry:
+def _note(verb: Verb, incident: Incident, now: datetime, by: str | None, reason: str | None = None) -> AuditEntry:
     said = {Verb.CHANGE_SEVERITY: incident.severity, Verb.SNOOZE: _until(incident)}
     return AuditEntry(
         at=now,
@@ -201,7 +215,7 @@ def _note(verb: Verb, incident: Incident, now: datetime, by: str | None) -> Audi
         episode=incident.episode,
         level=incident.level,
         actor=by,
-        reason=said.get(verb),
+        reason=said.get(verb, reason),
     )
 
 

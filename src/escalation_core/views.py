@@ -11,6 +11,7 @@ from .errors import InvalidValue
 from .health import BEGINNING
 from .model import AuditEntry, Escalation, Incident
 from .ports import Transaction
+from .position import position_of
 from .verbs import Verbs
 
 
@@ -51,11 +52,15 @@ class Views(Verbs):
 
         return await self._read(work)
 
-    async def audit(self, since: datetime, *, limit: int = 1000) -> Sequence[AuditEntry]:
-        """Return what happened since then, newest first: escalations, pages that were settled, people's actions."""
+    async def audit(self, since: datetime, *, limit: int = 1000, after: str | None = None) -> Sequence[AuditEntry]:
+        """Return what happened since then, newest first: escalations, pages that were settled, people's actions.
+
+        For the next page of entries, ``after`` is the ``cursor`` of the last one.
+        """
         since = check_instant(since, "since")
         check_count(limit, "limit", 1)
-        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit))
+        position = None if after is None else position_of(after)
+        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit, after=position))
 
     async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
         """Return pages that were given up, oldest first."""

@@ -12,6 +12,7 @@ import pytest
 import escalation_adapters
 import escalation_adapters.app
 import escalation_adapters.embedded
+import escalation_adapters.ops.client
 import escalation_adapters.postgres
 import escalation_adapters.replay
 import escalation_core

@@ -40,7 +40,7 @@ PUBLIC = [
     "in_canary", "plan",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
-COMPOSED = {"app", "cli", "demo", "replay"}
+COMPOSED = {"app", "cli", "demo", "ops", "replay"}
 """Rooms of the adapters that put others together; every other one stands alone."""
 MOST_LINES = 400
 

@@ -8,7 +8,13 @@ from typing import Any, TypeVar, assert_type
 
 from escalation_adapters.files import read_secret
 from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.ops import Limits, OpsHandler, Signer
+from escalation_adapters.ops.asgi import OpsASGI
+from escalation_adapters.ops.client import OpsClient
+from escalation_adapters.ops.http import ops_app
 from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.rate_limit import Limit, MemoryLimiter, RateLimiter
+from escalation_adapters.rbac import Principal
 from escalation_adapters.runner import run
 from escalation_adapters.slack import SlackNotifier
 from escalation_adapters.sqlite import SQLiteStore
@@ -115,6 +121,22 @@ async def operators(engine: Engine) -> None:
     resumed = await engine.resume(override_schedule=True, reason="done", by="ada")
     assert_type(resumed, Resumed)
     assert_type(resumed.schedule_lifted_until, datetime | None)
+
+
+async def endpoints(engine: Engine, native: Any) -> None:
+    """What a service mounts for its operators, and how another one asks."""
+
+    async def login(request: Any) -> Principal | None:
+        return Principal("ada", {"ops_admin"}) if request is native else None
+
+    limiter: RateLimiter = MemoryLimiter(most_keys=100)
+    cron = Signer("c" * 40, Principal("cron", ["ops_admin"]))
+    limits = Limits(tick=Limit(20, timedelta(minutes=2)))
+    handler = OpsHandler(engine, login=login, signers=[cron], limiter=limiter, limits=limits, proxies=["10.0.0.0/8"])
+    OpsASGI(handler)
+    ops_app(handler)
+    async with OpsClient("https://example.org/ops/escalation", secret="c" * 40) as ops:
+        assert_type(await ops.act("pause", minutes=30), dict[str, Any])
 
 
 async def views(engine: Engine) -> None:

@@ -1,12 +1,19 @@
-"""Commands for operators, about the engine as a whole: pause it, let it go on."""
+"""Commands for operators, about the engine as a whole: pause it, let it go on, sign a request to one that runs."""
 
+import json
+import os
+import shlex
 from datetime import datetime
 
 import click
 
-from escalation_core import Engine, Pause, Resumed
+from escalation_core import Engine, EscalationError, Pause, Resumed
 
-from .base import INSTANT, Context, actor_option, json_option, pass_context, print_json, show
+from ..app import settings_from
+from ..hmac_signature import signed_headers
+from ..ops.handler import ACTIONS
+from ..ops.messages import JSON
+from .base import INSTANT, Context, actor_option, json_option, labels_of, pass_context, print_json, show
 
 
 @click.command("pause")
@@ -51,4 +58,33 @@ def resume(context: Context, override_schedule: bool, reason: str | None, by: st
     click.echo(said if held is None else f"{said}; still {held}: the settings say so")
 
 
-COMMANDS = (pause, resume)
+@click.command("sign")
+@click.argument("action")
+@click.option("--url", default="http://127.0.0.1:8080/ops/escalation", show_default=True, help="Where it is mounted.")
+@click.option("--field", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the body; JSON, or else text.")
+def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
+    """Print a curl line for ACTION (tick, pause, ...) at the operators' endpoints, signed with OPS_HMAC_SECRET.
+
+    The line is good for five minutes, and once.
+    """
+    secret = settings_from(os.environ).ops_hmac_secret
+    if secret is None:
+        raise EscalationError("OPS_HMAC_SECRET is not set; set it to the secret that the service verifies with")
+    if action not in ACTIONS:
+        raise click.UsageError(f"{action!r} is no action; the actions are {', '.join(ACTIONS)}")
+    fields = {name: _json(value) for name, value in labels_of(pairs).items()}
+    body = json.dumps({"action": action, **fields}).encode()
+    words = ["curl", "-sS", "-X", "POST", f"{url.rstrip('/')}/{action}"]
+    for name, value in {"content-type": JSON, **signed_headers(body, secret=secret)}.items():
+        words += ["-H", f"{name}: {value}"]
+    click.echo(shlex.join([*words, "--data-binary", body.decode()]))
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+COMMANDS = (pause, resume, sign_command)

@@ -7,6 +7,7 @@ import attrs
 
 from escalation_core import AuditEntry
 from escalation_core.health import Beat, RecalcState, Stats
+from escalation_core.position import Position
 
 from .session import Session, aware
 
@@ -31,9 +32,12 @@ class Journal:
             targets=[entry.target for entry in entries],
         )
 
-    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
+    async def audit(
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+    ) -> Sequence[AuditEntry]:
         """Return the three sources merged, each read newest first from its index."""
-        rows = await self.session.rows("audit", since=since, limit=limit, key=incident_key)
+        place = dict.fromkeys(("at", "source", "id")) if after is None else attrs.asdict(after)
+        rows = await self.session.rows("audit", since=since, limit=limit, key=incident_key, **place)
         return [
             AuditEntry(
                 at=at.replace(tzinfo=UTC),
@@ -44,8 +48,9 @@ class Journal:
                 actor=actor,
                 reason=reason,
                 target=target,
+                cursor=Position(at.replace(tzinfo=UTC), source, number).cursor,
             )
-            for at, action, key, episode, level, actor, reason, target in rows
+            for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
     async def beat(self, worker: str, now: datetime, version: str) -> None:

@@ -256,25 +256,31 @@ SELECT * FROM unnest(
 ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING
 
 -- name: audit
--- What happened since then, newest first: events, settled pages, notes.
-SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reason, target FROM (
+-- What happened since then, newest first: events, settled pages, notes; each read from its index, after a place.
+SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reason, target, source, id FROM (
     (SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
-        NULL AS target, 1 AS kind, id
+        NULL AS target, 1 AS source, id
     FROM {schema}.escalation_events
     WHERE created_at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+        AND (%(at)s::timestamptz IS NULL OR created_at < %(at)s::timestamptz
+            OR created_at = %(at)s::timestamptz AND (1, id) > (%(source)s::int, %(id)s::bigint))
     ORDER BY created_at DESC, id LIMIT %(limit)s)
     UNION ALL
     (SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
     FROM {schema}.escalation_pages
     WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= %(since)s
         AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+        AND (%(at)s::timestamptz IS NULL OR due_at < %(at)s::timestamptz
+            OR due_at = %(at)s::timestamptz AND (2, id) > (%(source)s::int, %(id)s::bigint))
     ORDER BY due_at DESC, id LIMIT %(limit)s)
     UNION ALL
     (SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
     FROM {schema}.escalation_audit
     WHERE at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+        AND (%(at)s::timestamptz IS NULL OR at < %(at)s::timestamptz
+            OR at = %(at)s::timestamptz AND (3, id) > (%(source)s::int, %(id)s::bigint))
     ORDER BY at DESC, id LIMIT %(limit)s)
-) entry ORDER BY at DESC, kind, id LIMIT %(limit)s
+) entry ORDER BY at DESC, source, id LIMIT %(limit)s
 
 -- name: beat
 -- A worker completed a tick; those silent for a day are forgotten.

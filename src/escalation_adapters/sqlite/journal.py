@@ -7,26 +7,30 @@ import attrs
 
 from escalation_core import AuditEntry
 from escalation_core.health import Beat, RecalcState, Stats
+from escalation_core.position import Position
 
 from .codec import instant, micros, optional_instant, optional_micros
 from .session import Session
 
 _DAY = timedelta(days=1)
 _AUDIT = """
-SELECT at, action, incident_key, episode, level, actor, reason, target FROM (
+SELECT at, action, incident_key, episode, level, actor, reason, target, kind, id FROM (
     SELECT * FROM (
         SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
             NULL AS target, 1 AS kind, id
         FROM escalation_events WHERE created_at >= :since AND (:key IS NULL OR incident_key = :key)
+            AND (:at IS NULL OR created_at <= :at AND (-created_at, 1, id) > (-:at, :source, :id))
         ORDER BY created_at DESC, id LIMIT :limit)
     UNION ALL SELECT * FROM (
         SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
         FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= :since
             AND (:key IS NULL OR incident_key = :key)
+            AND (:at IS NULL OR due_at <= :at AND (-due_at, 2, id) > (-:at, :source, :id))
         ORDER BY due_at DESC, id LIMIT :limit)
     UNION ALL SELECT * FROM (
         SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
         FROM escalation_audit WHERE at >= :since AND (:key IS NULL OR incident_key = :key)
+            AND (:at IS NULL OR at <= :at AND (-at, 3, id) > (-:at, :source, :id))
         ORDER BY at DESC, id LIMIT :limit)
 ) ORDER BY at DESC, kind, id LIMIT :limit
 """
@@ -69,9 +73,14 @@ class Journal:
             ],
         )
 
-    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
+    async def audit(
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+    ) -> Sequence[AuditEntry]:
         """Return the three sources merged, each read newest first from its index."""
-        rows = await self.session.rows(_AUDIT, {"since": micros(since), "key": incident_key, "limit": limit})
+        place: dict[str, int | None] = {"at": None, "source": None, "id": None}
+        if after is not None:
+            place = {"at": micros(after.at), "source": after.source, "id": after.id}
+        rows = await self.session.rows(_AUDIT, {"since": micros(since), "key": incident_key, "limit": limit, **place})
         return [
             AuditEntry(
                 at=instant(at),
@@ -82,8 +91,9 @@ class Journal:
                 actor=actor,
                 reason=reason,
                 target=target,
+                cursor=Position(instant(at), source, number).cursor,
             )
-            for at, action, key, episode, level, actor, reason, target in rows
+            for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
     async def beat(self, worker: str, now: datetime, version: str) -> None:

@@ -9,6 +9,7 @@ from ...delivery import PageRecord, PageState
 from ...health import Beat, RecalcState, Stats
 from ...keys import canary_bucket
 from ...model import LOOK_AGAIN, AuditEntry, Escalation
+from ...position import Position, Source
 from .state import State, Undo, is_open
 
 SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)
@@ -32,14 +33,23 @@ class Journal:
             if not again:
                 self.undo.put(self.store.notes, len(self.store.notes) + 1, entry)
 
-    async def audit(self, *, since: datetime, limit: int, incident_key: str | None = None) -> Sequence[AuditEntry]:
+    async def audit(
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+    ) -> Sequence[AuditEntry]:
+        store = self.store
         entries = [
-            *(_of_escalation(escalation) for escalation in self.store.ledger.values()),
-            *(_of_page(page) for page in self.store.pages.values() if page.state in SETTLED),
-            *self.store.notes.values(),
+            *((Source.ESCALATION, number, _of_escalation(entry)) for number, entry in store.ledger.items()),
+            *((Source.PAGE, page.id, _of_page(page)) for page in store.pages.values() if page.state in SETTLED),
+            *((Source.NOTE, number, entry) for number, entry in store.notes.items()),
         ]
-        found = [entry for entry in entries if entry.at >= since and incident_key in (None, entry.incident_key)]
-        return sorted(found, key=lambda entry: entry.at, reverse=True)[:limit]
+        found = [
+            (Position(entry.at, source, number), entry)
+            for source, number, entry in entries
+            if entry.at >= since and incident_key in (None, entry.incident_key)
+        ]
+        placed = sorted(found, key=lambda one: _place(one[0]))
+        rest = [one for one in placed if after is None or _place(one[0]) > _place(after)]
+        return [attrs.evolve(entry, cursor=position.cursor) for position, entry in rest[:limit]]
 
     async def beat(self, worker: str, now: datetime, version: str) -> None:
         self.undo.put(self.store.beats, worker, now)
@@ -84,6 +94,11 @@ class Journal:
 
     async def save_recalc(self, state: RecalcState) -> None:
         self.undo.put(self.store.state, "recalc", state)
+
+
+def _place(position: Position) -> tuple[timedelta, int, int]:
+    """Return what sorts newest first."""
+    return LOOK_AGAIN - position.at, position.source, position.id
 
 
 def _of_escalation(escalation: Escalation) -> AuditEntry:

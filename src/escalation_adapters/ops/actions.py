@@ -1,0 +1,142 @@
+"""What the routes do: one function each, from checked fields to a response."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from escalation_core import AuditEntry, Engine, Escalation, Incident
+from escalation_core.delivery import PageRecord
+
+from . import reading
+from .messages import Problem, Response, answer
+
+Fields = Mapping[str, Any]
+Act = Callable[[Engine, Fields, str], Awaitable[Response]]
+"""An action: engine, the body's fields, who does it."""
+
+
+async def tick(engine: Engine, fields: Fields, by: str) -> Response:
+    """Record what is due and deliver, once."""
+    dry_run = reading.flag(fields, "dry_run", False)
+    report = await engine.tick(dry_run=dry_run)
+    if not report.dry_run:
+        await engine.note("tick", by=by, reason=reading.text(fields, "reason", None))
+    return answer(report.as_dict())
+
+
+async def recalc(engine: Engine, fields: Fields, by: str) -> Response:
+    """Ask the workers to recalculate."""
+    reading.text(fields, "reason", None)
+    await engine.request_recalc(by=by)
+    return answer({"recalc": (await engine.health()).as_dict()["recalc"]}, HTTPStatus.ACCEPTED)
+
+
+async def pause(engine: Engine, fields: Fields, by: str) -> Response:
+    """Pause every worker, until an instant or for some minutes."""
+    minutes = reading.number(fields, "minutes", 1, 1440, None)
+    text = reading.text(fields, "until", None)
+    if (minutes is None) == (text is None):
+        raise reading.bad("until", "is missing, or minutes is there as well", "give one of the two: a pause ends")
+    until = timedelta(minutes=minutes) if text is None else reading.instant(text, "until")
+    made = await engine.pause(until, reason=reading.text(fields, "reason", None), by=by)
+    return answer({"paused_until": made.ends_at.isoformat()})
+
+
+async def resume(engine: Engine, fields: Fields, by: str) -> Response:
+    """End operators' pauses, and if asked the scheduled one that is running."""
+    override = reading.flag(fields, "override_schedule", False)
+    done = await engine.resume(override_schedule=override, reason=reading.text(fields, "reason", None), by=by)
+    return answer({"ended": done.ended, "schedule_lifted_until": _at(done.schedule_lifted_until)})
+
+
+async def drain(engine: Engine, fields: Fields, by: str) -> Response:
+    """Take an incident down one level."""
+    key, reason = reading.text(fields, "incident_key"), reading.text(fields, "reason", None)
+    return answer({"incident": incident_json(await engine.drain(key, by=by, reason=reason))})
+
+
+async def acknowledge(engine: Engine, fields: Fields, by: str) -> Response:
+    """Acknowledge an incident."""
+    key, reason = reading.text(fields, "incident_key"), reading.text(fields, "reason", None)
+    return answer({"incident": incident_json(await engine.acknowledge(key, by=by, reason=reason))})
+
+
+async def resolve(engine: Engine, fields: Fields, by: str) -> Response:
+    """Resolve an incident."""
+    key, reason = reading.text(fields, "incident_key"), reading.text(fields, "reason", None)
+    return answer({"incident": incident_json(await engine.resolve(key, by=by, reason=reason))})
+
+
+async def health(engine: Engine, *, detail: bool) -> Response:
+    """Tell whether the light is green, and to those who may know it, everything."""
+    found = await engine.health()
+    status = HTTPStatus.OK if found.ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return answer(found.as_dict() if detail else {"ok": found.ok}, status)
+
+
+async def audit(engine: Engine, fields: Fields) -> Response:
+    """Tell what happened, newest first, a page of entries at a time."""
+    start = reading.since(fields.get("since", "24h"), "since", await engine.now())
+    limit = fields.get("limit", "100")
+    if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
+        raise reading.bad("limit", "is no number of entries", "give 1 to 1000")
+    entries = await engine.audit(start, limit=int(limit), after=fields.get("after"))
+    following = entries[-1].cursor if len(entries) == int(limit) else None
+    return answer({"entries": [entry_json(entry) for entry in entries], "next": following})
+
+
+async def incident(engine: Engine, fields: Fields) -> Response:
+    """Tell everything about one incident."""
+    if "key" not in fields:
+        raise reading.bad("key", "is missing", "give the incident key")
+    history = await engine.history(fields["key"])
+    if history.incident is None and history.fault is None and not history.escalations and not history.audit:
+        raise Problem(HTTPStatus.NOT_FOUND, "key: no such incident", field="key")
+    return answer(
+        {
+            "incident": None if history.incident is None else incident_json(history.incident),
+            "fault": history.fault,
+            "escalations": [escalation_json(escalation) for escalation in history.escalations],
+            "pages": [page_json(page) for page in history.pages],
+            "audit": [entry_json(entry) for entry in history.audit],
+        }
+    )
+
+
+def incident_json(incident: Incident) -> dict[str, object]:
+    """Return an incident as JSON has it."""
+    return {"state": incident.state.value, **_plain(attrs.asdict(incident))}
+
+
+def escalation_json(escalation: Escalation) -> dict[str, object]:
+    """Return an escalation as JSON has it."""
+    return _plain(attrs.asdict(escalation))
+
+
+def page_json(page: PageRecord) -> dict[str, object]:
+    """Return a page as JSON has it; its target is a name, never a URL."""
+    return _plain(attrs.asdict(page))
+
+
+def entry_json(entry: AuditEntry) -> dict[str, object]:
+    """Return an audit entry as JSON has it."""
+    return _plain(attrs.asdict(entry))
+
+
+def _at(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, object]:
+    return {name: _value(value) for name, value in record.items()}
+
+
+def _value(value: Any) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value

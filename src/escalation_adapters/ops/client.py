@@ -1,0 +1,76 @@
+"""A client for host code that acts on another service's engine: it signs each request anew."""
+
+import json
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from yarl import URL
+
+from escalation_core import EscalationError
+
+from ..hmac_signature import Secret, signed_headers
+from .messages import JSON
+
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+class OpsRefused(EscalationError):
+    """The endpoint answered with a problem. ``status`` is the response's, ``problem`` the document (RFC 9457)."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(f"{status}: {problem.get('detail', 'the endpoint gave no reason')}")
+        self.status = status
+        self.problem = problem
+
+
+class OpsClient:
+    """Asks the endpoints mounted at ``url`` for actions. A context manager; neither URL nor secret is ever shown."""
+
+    def __init__(self, url: str, *, secret: Secret, headers: dict[str, str] | None = None) -> None:
+        self._url = URL(url)
+        self._secret = secret
+        self._headers = headers or {}
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        """Return the kind alone."""
+        return f"{type(self).__name__}()"
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool."""
+        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def act(self, action: str, **fields: Any) -> dict[str, Any]:
+        """Do something, such as ``act("pause", minutes=30)``; return the answer's document.
+
+        Raises:
+            OpsRefused: the endpoint refuses.
+            EscalationError: it is out of reach, or answers with something else.
+        """
+        if self._session is None:
+            raise EscalationError("the client is not open; write: async with OpsClient(...) as ops")
+        body = json.dumps({"action": action, **fields}).encode()
+        headers = {"Content-Type": JSON, **signed_headers(body, secret=self._secret)}
+        try:
+            async with self._session.post(
+                self._url / action, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                document = json.loads(await response.read())
+                status = response.status
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # By its kind alone: its text may hold the URL.
+            raise EscalationError(f"the operators' endpoint gave no answer: {type(error).__name__}") from None
+        if not isinstance(document, dict):
+            raise EscalationError("the operators' endpoint gave no answer: it is no JSON object")
+        if status >= 300:
+            raise OpsRefused(status, document)
+        return document

@@ -1,0 +1,171 @@
+"""Who gets in. The order is fixed: size, peer, signature, replay, role, principal's limit; only then the body counts.
+
+What is cheap stands in front, so that somebody who knows no secret costs nothing but the reading of 64 KiB.
+"""
+
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from escalation_core import Engine, InvalidValue, Settings
+
+from ..hmac_signature import HmacVerifier, Refused, Secret
+from ..peers import Network, client
+from ..rate_limit import Limit, RateLimiter
+from ..rbac import Principal, admits
+from .messages import Problem, Request
+
+log = logging.getLogger("escalation_adapters.ops")
+
+MOST_BYTES = 64 * 1024
+"""The longest body."""
+Login = Callable[[Any], Principal | Awaitable[Principal | None] | None]
+"""The host's own login: from the framework's request to a principal, None if it knows nobody."""
+
+
+@attrs.frozen
+class Signer:
+    """A secret, and who signs with it, if that is settled: then the signature is a login as well."""
+
+    secret: Secret = attrs.field(repr=False)
+    principal: Principal | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How often somebody may knock."""
+
+    peer: Limit = attrs.field(default=Limit(120))
+    """Each peer, before anything else is looked at."""
+    tick: Limit = attrs.field(default=Limit(10))
+    """Each principal's ticks; the seed's."""
+    act: Limit = attrs.field(default=Limit(60))
+    """Each principal's other actions, by route."""
+    look: Limit = attrs.field(default=Limit(120))
+    """Each principal's reads, by route."""
+
+
+def signers_of(settings: Settings) -> list[Signer]:
+    """Return the signers of OPS_HMAC_SECRET and OPS_HMAC_SECRET_PREVIOUS.
+
+    Raises:
+        InvalidValue: neither is set.
+    """
+    secrets = [settings.ops_hmac_secret, settings.ops_hmac_secret_previous]
+    found = [Signer(secret) for secret in secrets if secret is not None]
+    if not found:
+        raise InvalidValue("signers", "there is no secret", "set OPS_HMAC_SECRET, or give signers=[Signer(...)]")
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class Guard:
+    """Lets requests in, or raises the problem that answers them."""
+
+    engine: Engine
+    signers: Sequence[Signer] = attrs.field(repr=False)
+    verifier: HmacVerifier
+    login: Login | None
+    limiter: RateLimiter
+    limits: Limits
+    proxies: Sequence[Network]
+
+    async def body(self, request: Request) -> bytes:
+        """Return the body, once the peer's limit admits it and it is not too long."""
+        self._check_length(request)
+        key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
+        await self.limit(f"peer:{key}", self.limits.peer)
+        body = await request.read(MOST_BYTES)
+        if body is None:
+            raise _too_large()
+        return body
+
+    async def signed(self, request: Request, body: bytes) -> Principal | None:
+        """Return who signed a request, None if that is not settled by the secret; a captured one is refused.
+
+        Raises:
+            Problem: 401, whatever is wrong with the signature.
+        """
+        now = await self.engine.now()
+        verdict = self.verifier.verify(request.headers, body, now=now)
+        if isinstance(verdict, Refused):
+            raise _unauthorized(f"the signature is refused: {verdict.reason}")
+        if verdict.message_id is not None and verdict.expires is not None:
+            new = await self.engine.remember_request(verdict.message_id, expires=verdict.expires)
+            if not new:
+                raise _unauthorized("the signature is refused: this webhook-id was seen before")
+        return self.signers[verdict.secret].principal
+
+    async def admit(self, request: Request, role: str, known: Principal | None) -> Principal:
+        """Return the principal, who has the role.
+
+        Raises:
+            Problem: 401 if nobody is logged in, 403 without the role.
+        """
+        principal = known or await self._login(request)
+        if principal is None:
+            raise _unauthorized("nobody is logged in")
+        if not admits(principal, role):
+            raise Problem(HTTPStatus.FORBIDDEN, f"this needs the role {role!r}")
+        return principal
+
+    async def reader(self, request: Request) -> Principal | None:
+        """Return the principal with the read role, None if it is anybody else: for what both may see in part."""
+        principal = await self._login(request)
+        return principal if admits(principal, self.engine.settings.ops_read_role) else None
+
+    async def limit(self, key: str, limit: Limit) -> None:
+        """Count one knock.
+
+        Raises:
+            Problem: 429 with Retry-After; 503 if the limiter is down.
+        """
+        try:
+            decision = await self.limiter.hit(key, limit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the limiter is down
+            log.error("the rate limiter is down: %s", type(error).__name__)  # noqa: TRY400 - its text may hold a URL
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "the rate limiter is down", headers=retry_after(timedelta(seconds=5))
+            ) from None
+        if not decision.allowed:
+            detail = f"at most {limit.count} within {limit.window.total_seconds():g} s"
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=retry_after(decision.retry_after))
+
+    async def _login(self, request: Request) -> Principal | None:
+        if self.login is None:
+            return None
+        found = self.login(request.native)
+        principal = await found if inspect.isawaitable(found) else found
+        if principal is not None and not isinstance(principal, Principal):
+            log.error("the login returned %s; give a Principal or None", type(principal).__name__)
+            return None
+        return principal
+
+    @staticmethod
+    def _check_length(request: Request) -> None:
+        if request.values(b"content-encoding"):
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a Content-Encoding is not read; send the body as it is")
+        declared = request.values(b"content-length")
+        if len(declared) > 1 or any(not length.isdigit() for length in declared):
+            raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is no number", field="Content-Length")
+        if any(len(length) > 10 or int(length) > MOST_BYTES for length in declared):
+            raise _too_large()
+
+
+def retry_after(span: timedelta) -> Mapping[str, str]:
+    """Return the header that asks for patience, in whole seconds."""
+    return {"Retry-After": str(max(1, math.ceil(span.total_seconds())))}
+
+
+def _too_large() -> Problem:
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes")
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": 'Signature realm="escalation"'})

@@ -1,0 +1,166 @@
+"""The operators' endpoints: from a request to a response, without a framework."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+
+import attrs
+
+from escalation_core import (
+    Engine,
+    EscalationError,
+    InvalidValue,
+    StoreNotReady,
+    StoreRefused,
+    StoreUnavailable,
+    TransitionRefused,
+)
+
+from ..hmac_signature import HmacVerifier
+from ..peers import networks
+from ..rate_limit import MemoryLimiter, RateLimiter
+from . import actions, reading
+from .guard import Guard, Limits, Login, Signer, retry_after, signers_of
+from .messages import JSON, Problem, Request, Response
+
+log = logging.getLogger("escalation_adapters.ops")
+
+
+@attrs.frozen
+class Action:
+    """A route that changes something: its name is in its path and in the body that was signed for it."""
+
+    act: actions.Act
+    fields: tuple[str, ...]
+
+
+ACTIONS: dict[str, Action] = {
+    "tick": Action(actions.tick, ("dry_run", "reason")),
+    "recalc": Action(actions.recalc, ("reason",)),
+    "pause": Action(actions.pause, ("until", "minutes", "reason")),
+    "resume": Action(actions.resume, ("override_schedule", "reason")),
+    "drain": Action(actions.drain, ("incident_key", "reason")),
+    "acknowledge": Action(actions.acknowledge, ("incident_key", "reason")),
+    "resolve": Action(actions.resolve, ("incident_key", "reason")),
+}
+VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Awaitable[Response]], tuple[str, ...]]] = {
+    "audit": (actions.audit, ("since", "limit", "after")),
+    "incident": (actions.incident, ("key",)),
+}
+HEALTH = "health"
+_UNKNOWN = "unknown"
+
+
+class OpsHandler:
+    """Answers the operators' requests about one engine. ``ops_http`` and ``ops_asgi`` bind it to a server.
+
+    ``login`` tells who sent a request, by the host's own means; a header is never believed. ``signers`` default to the
+    settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the seed's
+    ``X-Signature``, which can be captured and sent again for ever. ``proxies`` are the addresses or networks whose
+    ``X-Forwarded-For`` is believed.
+
+    Raises:
+        InvalidValue: there is no secret, or a proxy is no address.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        login: Login | None = None,
+        signers: Sequence[Signer] | None = None,
+        legacy_signature: bool = False,
+        limiter: RateLimiter | None = None,
+        limits: Limits | None = None,
+        proxies: Sequence[str] = (),
+    ) -> None:
+        found = signers_of(engine.settings) if signers is None else list(signers)
+        self.engine = engine
+        self.guard = Guard(
+            engine=engine,
+            signers=found,
+            verifier=HmacVerifier([signer.secret for signer in found], legacy=legacy_signature),
+            login=login,
+            limiter=limiter or MemoryLimiter(),
+            limits=limits or Limits(),
+            proxies=networks(proxies),
+        )
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request. Nothing is raised: what goes wrong is a problem document."""
+        try:
+            return await self._route(request)
+        except Problem as problem:
+            return problem.response()
+        except EscalationError as error:
+            return _problem_of(error).response()
+        except Exception as error:  # noqa: BLE001 - a fault of ours, or of the host's login, is told by its kind alone
+            log.error("%s %s failed: %s", request.method, request.path, type(error).__name__)  # noqa: TRY400
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the request could not be answered").response()
+
+    async def _route(self, request: Request) -> Response:
+        name = request.path.removeprefix("/")
+        if name in ACTIONS:
+            _check_method(request, "POST")
+            return await self._act(request, name, ACTIONS[name])
+        if name == HEALTH or name in VIEWS:
+            _check_method(request, "GET")
+            return await self._view(request, name)
+        raise Problem(HTTPStatus.NOT_FOUND, "there is no such route")
+
+    async def _act(self, request: Request, name: str, action: Action) -> Response:
+        body = await self.guard.body(request)
+        signer = await self.guard.signed(request, body)
+        principal = await self.guard.admit(request, self.engine.settings.ops_admin_role, signer)
+        limits = self.guard.limits
+        await self.guard.limit(f"{name}:{principal.id}", limits.tick if name == "tick" else limits.act)
+        _check_content_type(request)
+        fields = reading.parse(body)
+        known = ("action", *action.fields)
+        for field in fields:
+            if field not in known:
+                raise reading.unknown(field, known)
+        if reading.text(fields, "action") != name:
+            raise reading.bad("action", "is another route's", f'sign a body with "action": "{name}"')
+        return await action.act(self.engine, fields, principal.id)
+
+    async def _view(self, request: Request, name: str) -> Response:
+        await self.guard.body(request)
+        if name == HEALTH:
+            reading.query(request.query, ())
+            return await actions.health(self.engine, detail=await self.guard.reader(request) is not None)
+        view, known = VIEWS[name]
+        principal = await self.guard.admit(request, self.engine.settings.ops_read_role, None)
+        await self.guard.limit(f"{name}:{principal.id}", self.guard.limits.look)
+        return await view(self.engine, reading.query(request.query, known))
+
+
+def _check_method(request: Request, method: str) -> None:
+    if request.method != method:
+        raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {method}", headers={"Allow": method})
+
+
+def _check_content_type(request: Request) -> None:
+    given = [value.decode("latin-1").partition(";")[0].strip().lower() for value in request.values(b"content-type")]
+    if given != [JSON]:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}", field="Content-Type")
+
+
+def _problem_of(error: EscalationError) -> Problem:
+    """Return the problem that one of the library's errors is."""
+    if isinstance(error, InvalidValue):
+        return reading.bad(error.field, error.fault, error.remedy)
+    if isinstance(error, TransitionRefused):
+        status = HTTPStatus.NOT_FOUND if error.state == _UNKNOWN else HTTPStatus.CONFLICT
+        return Problem(status, str(error), field="incident_key")
+    patience = retry_after(timedelta(seconds=5))
+    if isinstance(error, StoreUnavailable):
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not available", headers=patience)
+    if isinstance(error, StoreNotReady):
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=patience)
+    if isinstance(error, StoreRefused):
+        log.error("the database refuses: %s", error)
+        return Problem(HTTPStatus.CONFLICT, "the database refuses this; the log says why")
+    log.error("a request failed: %s", type(error).__name__)
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the request could not be answered", headers=patience)

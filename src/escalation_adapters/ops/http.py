@@ -1,0 +1,46 @@
+"""The operators' endpoints as an aiohttp application: ``app.add_subapp("/ops/escalation", ops_app(handler))``."""
+
+from aiohttp import web
+
+from .handler import OpsHandler
+from .messages import Request
+
+_CHUNK = 64 * 1024
+
+
+def ops_app(handler: OpsHandler) -> web.Application:
+    """Return the application. The handler's ``login`` gets aiohttp's request."""
+
+    async def answer(request: web.Request) -> web.Response:
+        response = await handler.handle(
+            Request(
+                method=request.method,
+                path="/" + request.match_info["route"],
+                query=request.rel_url.raw_query_string,
+                headers=request.raw_headers,
+                peer=_peer(request),
+                read=lambda most: _read(request, most),
+                native=request,
+            )
+        )
+        return web.Response(status=response.status, body=response.body, headers=response.all_headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{route:.*}", answer)
+    return app
+
+
+async def _read(request: web.Request, most: int) -> bytes | None:
+    # Not request.read(): what counts is this limit, not the one of the host's application.
+    body = bytearray()
+    while chunk := await request.content.read(_CHUNK):
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
+def _peer(request: web.Request) -> str | None:
+    # The connection's other end, which no middleware and no header has a say in.
+    name = None if request.transport is None else request.transport.get_extra_info("peername")
+    return name[0] if isinstance(name, tuple) else None

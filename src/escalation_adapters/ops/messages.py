@@ -1,0 +1,89 @@
+"""Requests and responses of the operators' endpoints, in no framework's words."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request, as a binding hands it over."""
+
+    method: str
+    path: str
+    """Below the mount point, such as ``/tick``."""
+    query: str = ""
+    """As it came, without the question mark."""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    peer: str | None = None
+    """The address of the connection's other end."""
+    read: Callable[[int], Awaitable[bytes | None]]
+    """Read the body, up to so many bytes; None if there are more."""
+    native: Any = attrs.field(default=None, repr=False)
+    """The framework's own request: what the host's login looks at."""
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of a header, one for each time it is there."""
+        return [value for given, value in self.headers if given.lower() == name]
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """One response."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """Return every header. No cache keeps what operators see."""
+        kept = {"Content-Type": self.content_type, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return kept | dict(self.headers)
+
+
+class Problem(Exception):
+    """A request that is answered with a problem document (RFC 9457). It names the field and holds no secret."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """Return the document."""
+        document: dict[str, object] = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            document["field"] = self.field
+        return Response(status=self.status.value, body=encode(document), content_type=PROBLEM, headers=self.headers)
+
+
+def answer(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Return a response with a JSON document."""
+    return Response(status=status.value, body=encode(value))
+
+
+def encode(value: object) -> bytes:
+    """Return a JSON document, in ASCII: nobody downstream has a say in its encoding."""
+    return json.dumps(value, allow_nan=False).encode("ascii")

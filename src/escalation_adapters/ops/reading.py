@@ -1,0 +1,145 @@
+"""Reading what requests bring: strict JSON, and fields of the right type, one clear fault at a time."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+from .messages import Problem
+
+MISSING: Any = object()
+DEEPEST = 8
+"""How deep a body may nest; ours are flat."""
+_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST = timedelta(days=36_500)
+
+
+def bad(field: str, fault: str, remedy: str) -> Problem:
+    """Return the problem of a field whose value cannot be used."""
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {fault}; {remedy}", field=field)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body: UTF-8, no name twice, no NaN, not deep."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not UTF-8", field="body") from None
+    if _depth(text) > DEEPEST:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body nests deeper than {DEEPEST} levels", field="body")
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+    except Problem:
+        raise
+    except (ValueError, RecursionError):
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body is no JSON (RFC 8259)", field="body") from None
+    if not isinstance(value, dict):
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body is no JSON object", field="body")
+    return value
+
+
+def query(text: str, known: tuple[str, ...]) -> dict[str, str]:
+    """Return the parameters of a query, each once and none unknown."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=16)
+    except ValueError:  # UnicodeDecodeError is one
+        raise Problem(HTTPStatus.BAD_REQUEST, "the query cannot be read; write name=value", field="query") from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            raise unknown(name, known)
+        if name in found:
+            raise bad(name, "is there twice", "give it once")
+        found[name] = value
+    return found
+
+
+def unknown(name: str, known: tuple[str, ...]) -> Problem:
+    """Return the problem of a field that nobody knows."""
+    shown = name[:64].encode("ascii", "backslashreplace").decode()
+    remedy = f"the fields are {', '.join(known)}" if known else "there are no fields"
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}: is unknown; {remedy}", field=shown)
+
+
+def text(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
+    """Return a text; null is the same as none."""
+    return _typed(fields, name, default, str, "a text")
+
+
+def flag(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
+    """Return true or false."""
+    return _typed(fields, name, default, bool, "true or false")
+
+
+def number(fields: Mapping[str, Any], name: str, least: int, most: int, default: Any = MISSING) -> Any:
+    """Return a whole number within limits."""
+    value = _typed(fields, name, default, int, f"a whole number, {least} to {most}")
+    if value is not default and not least <= value <= most:
+        raise bad(name, f"is {value}" if abs(value) < 10**9 else "is far out", f"give {least} to {most}")
+    return value
+
+
+def instant(value: str, name: str) -> datetime:
+    """Return an instant: ISO 8601 with a zone."""
+    try:
+        found = datetime.fromisoformat(value)
+        if found.utcoffset() is not None:
+            return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise bad(name, "is no instant with a zone", "write such as 2025-01-31T12:00:00Z")
+
+
+def since(value: str, name: str, now: datetime) -> datetime:
+    """Return an instant, or how long ago it was: ``24h``."""
+    match = _SPAN.fullmatch(value)
+    if match is None:
+        return instant(value, name)
+    span = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    return now - min(span, _LONGEST)
+
+
+def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wanted: str) -> Any:
+    value = fields.get(name)
+    if value is None:
+        if default is MISSING:
+            raise bad(name, "is missing", f"give {wanted}")
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise bad(name, "is of a wrong type", f"give {wanted}")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            shown = name[:64].encode("ascii", "backslashreplace").decode()
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{shown}: is there twice; give it once", field=shown)
+        found[name] = value
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise Problem(HTTPStatus.BAD_REQUEST, f"the body holds {name}, which JSON has not", field="body")
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets are open at once, at most, counted without a parser that could fall."""
+    deepest = depth = 0
+    quoted = escaped = False
+    for char in text:
+        if quoted:
+            quoted, escaped = escaped or char != '"', char == "\\" and not escaped
+        elif char == '"':
+            quoted = True
+        elif char in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "]}":
+            depth -= 1
+    return deepest

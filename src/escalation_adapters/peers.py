@@ -1,0 +1,53 @@
+"""Who knocks: the address that a limit counts for, behind proxies or not."""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from escalation_core import InvalidValue
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+UNKNOWN = "unknown"
+"""The key of all whose address cannot be read, together."""
+_SITE = 64
+"""One customer's IPv6 network: single addresses of it cost nothing."""
+
+
+def networks(proxies: Sequence[str]) -> tuple[Network, ...]:
+    """Return the networks that proxies' addresses or networks name.
+
+    Raises:
+        InvalidValue: one is neither.
+    """
+    found = []
+    for proxy in proxies:
+        try:
+            found.append(ipaddress.ip_network(proxy))
+        except ValueError:
+            remedy = "give an address or a network, such as 10.0.0.0/8"
+            raise InvalidValue("proxies", f"{proxy!r} is neither an address nor a network", remedy) from None
+    return tuple(found)
+
+
+def client(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Network]) -> str:
+    """Return the key of whoever sent a request: an IPv4 address, or an IPv6 network.
+
+    ``peer`` is the other end of the connection. ``X-Forwarded-For`` counts only as far as our own proxies wrote it: it
+    is read from its end, and the first address that is none of ours is the client's.
+    """
+    at = _address(peer)
+    hops = [hop for value in forwarded_for for hop in value.decode("latin-1").split(",")]
+    while at is not None and hops and any(at in network for network in proxies):
+        at = _address(hops.pop().strip())
+    if at is None:
+        return UNKNOWN
+    return str(at) if at.version == 4 else str(ipaddress.ip_network((at, _SITE), strict=False))
+
+
+def _address(text: str | None) -> Address | None:
+    try:
+        found = ipaddress.ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if found.version == 6 else None
+    return mapped or found

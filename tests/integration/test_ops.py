@@ -1,0 +1,508 @@
+"""The operators' endpoints, the same suite on every binding: who gets in, what it does, and what bad input gets."""
+
+import asyncio
+import gzip
+import json
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from escalation_adapters.hmac_signature import mac
+from escalation_adapters.ops import Limits, OpsHandler, Signer
+from escalation_adapters.rate_limit import Decision, Limit
+from escalation_adapters.rbac import Principal
+from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+
+from .service import BINDINGS, OLD_SECRET, SECRET, Answer, Service, cookie, serving
+
+MINUTE = timedelta(minutes=1)
+ACTIONS: dict[str, dict[str, Any]] = {
+    "tick": {},
+    "recalc": {},
+    "pause": {"minutes": 60},
+    "resume": {},
+    "drain": {"incident_key": "k"},
+    "acknowledge": {"incident_key": "k"},
+    "resolve": {"incident_key": "k"},
+}
+WEBHOOK = "https://hooks.example.org/T0K3N"
+SETTINGS = Settings(
+    ops_hmac_secret=SECRET,
+    ops_hmac_secret_previous=OLD_SECRET,
+    targets={"test": WEBHOOK},
+    snooze=timedelta(),
+)
+
+
+def engine_of(clock: ManualClock, store: MemoryStore | None = None) -> Engine:
+    store = store or MemoryStore(clock)
+    return Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")])
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2025, 1, 1, 12, tzinfo=UTC))
+
+
+@pytest.fixture(params=BINDINGS)
+async def service(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[Service]:
+    """A service with one critical incident ``k`` at level 1."""
+    engine = engine_of(clock)
+    await engine.open("k", severity="critical", summary="Disk nearly full", by="monitoring")
+    clock.advance(5 * MINUTE)
+    await engine.tick()
+    async with serving(request.param, engine, clock) as running:
+        yield running
+
+
+def is_problem(answer: Answer, status: int, field: str | None = None) -> bool:
+    """Check a problem document: its type, its status, the field that it names, and that no secret is in it."""
+    document = answer.json
+    assert "application/problem+json" == answer.headers["content-type"], answer
+    assert (status, status) == (answer.status, document["status"]), answer
+    assert field == document.get("field"), answer
+    assert {"type", "title", "status", "detail"} <= set(document)
+    for hidden in (SECRET, OLD_SECRET, "T0K3N", "Traceback"):
+        assert hidden not in repr(answer)
+    return True
+
+
+async def picture(service: Service) -> tuple[Any, ...]:
+    """Return what an action could change."""
+    history = await service.engine.history("k")
+    return history.incident, len(history.escalations), len(await service.engine.audit(datetime(2000, 1, 1, tzinfo=UTC)))
+
+
+# --- what the actions do
+
+
+async def test_tick(service: Service) -> None:
+    """It records what is due, delivers it, answers with the seed's count, and leaves who it was in the audit."""
+    service.clock.advance(5 * MINUTE)
+    dry = await service.act("tick", dry_run=True)
+    assert (200, 1, True) == (dry.status, dry.json["escalations"], dry.json["dry_run"])
+    answer = await service.act("tick", reason="is it alive?")
+    assert (200, 1, 1) == (answer.status, answer.json["escalations"], answer.json["delivery"]["delivered"])
+    assert 0 == (await service.act("tick")).json["escalations"]
+    [first, last] = [e for e in await service.engine.audit(service.clock() - MINUTE) if e.action == "tick"]
+    assert ("ada", None, "is it alive?") == (last.actor, last.reason, first.reason)
+
+
+async def test_recalc_is_asked_for(service: Service) -> None:
+    """It answers 202 at once; the workers do it with their next tick."""
+    answer = await service.act("recalc")
+    assert (202, True) == (answer.status, answer.json["recalc"]["running"])
+    service.clock.advance(MINUTE)
+    await service.engine.tick()
+    assert (await service.engine.health()).recalc.finished_at is not None
+
+
+async def test_pause_and_resume(service: Service) -> None:
+    """A pause has an end, holds every worker, is told by health with who and why, and ends with a resume."""
+    answer = await service.act("pause", minutes=60, reason="deploying")
+    assert {"paused_until": (service.clock() + 60 * MINUTE).isoformat()} == answer.json
+    service.clock.advance(30 * MINUTE)
+    assert 0 == (await service.act("tick")).json["escalations"]
+    health = (await service.get("/health")).json
+    assert ("paused", "ada", "deploying") == (health["mode"], health["pausedBy"], health["pauseReason"])
+    assert {"ended": 1, "schedule_lifted_until": None} == (await service.act("resume", override_schedule=True)).json
+    assert 1 == (await service.act("tick")).json["escalations"]
+    until = (service.clock() + 24 * 60 * MINUTE).isoformat()
+    assert until == (await service.act("pause", until=until.replace("+00:00", "Z"))).json["paused_until"]
+
+
+async def test_drain_acknowledge_resolve(service: Service) -> None:
+    """Each answers with the incident as it stands, and leaves who, what and why in the audit."""
+    drained = (await service.act("drain", incident_key="k", reason="page again")).json["incident"]
+    assert (0, 2, "open") == (drained["level"], drained["episode"], drained["state"])
+    acked = (await service.act("acknowledge", incident_key="k", reason="on it")).json["incident"]
+    assert ("acknowledged", "ada") == (acked["state"], acked["acknowledged_by"])
+    assert "resolved" == (await service.act("resolve", incident_key="k")).json["incident"]["state"]
+    found = {entry.action: (entry.actor, entry.reason) for entry in await service.engine.audit(service.clock())}
+    assert (("ada", "page again"), ("ada", "on it")) == (found["drain"], found["acknowledge"])
+    assert is_problem(await service.act("drain", incident_key="k"), 409, "incident_key")
+    assert is_problem(await service.act("acknowledge", incident_key="nobody's"), 404, "incident_key")
+
+
+# --- views
+
+
+async def test_health(service: Service) -> None:
+    """Nobody sees whether it is green, and no more; who may read sees all; 503 when nobody ticks."""
+    for user in (None, "eve"):
+        assert (200, {"ok": True}) == ((answer := await service.get("/health", user)).status, answer.json)
+    seen = (await service.get("/health", "bob")).json
+    assert {"ok", "enabled", "v1", "canaryPct", "tickLagMs", "oldestOverdueMs", "backlog", "dead"} <= set(seen)
+    service.clock.advance(3 * MINUTE)
+    red = await service.get("/health", None)
+    assert (503, {"ok": False}) == (red.status, red.json)
+    assert (503, 180_000) == ((red := await service.get("/health")).status, red.json["tickLagMs"])
+    await service.act("pause", minutes=5)
+    assert 200 == (await service.get("/health", None)).status
+
+
+async def test_audit_in_pages(service: Service) -> None:
+    """Entries come newest first, a page at a time, each once; the last page names no next one."""
+    for _ in range(3):
+        service.clock.advance(MINUTE)
+        await service.act("pause", minutes=5)
+    whole = (await service.get("/audit?since=24h&limit=1000", "bob")).json
+    assert None is whole["next"]
+    found: list[Any] = []
+    following = "0"
+    while following is not None:
+        after = f"&after={following}" if found else ""
+        page = (await service.get(f"/audit?since=24h&limit=2{after}", "bob")).json
+        found += page["entries"]
+        following = page["next"]
+    assert whole["entries"] == found
+    assert ["pause"] * 3 == [entry["action"] for entry in found[:3]]
+    assert {"escalate", "open", "page delivered"} <= {entry["action"] for entry in found}
+    since = service.clock().isoformat().replace("+", "%2B")
+    assert 1 == len((await service.get(f"/audit?since={since}")).json["entries"])
+
+
+@pytest.mark.parametrize("key", ["k", "a b", "ключ/🔥?&=#%", "../health", "k\u2028k"])
+async def test_incident(service: Service, key: str) -> None:
+    """One incident's state, escalations, pages and history, whatever its key."""
+    from urllib.parse import quote
+
+    await service.engine.open(key, severity="critical")
+    service.clock.advance(5 * MINUTE)
+    await service.engine.tick()
+    seen = (await service.get(f"/incident?key={quote(key, safe='')}", "bob")).json
+    assert (key, "open") == (seen["incident"]["incident_key"], seen["incident"]["state"])
+    assert "delivered" == seen["pages"][-1]["state"]
+    assert {"open", "escalate"} <= {entry["action"] for entry in seen["audit"]}
+    assert seen["incident"]["level"] == seen["escalations"][-1]["level"]
+
+
+# --- who gets in
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_rbac_denies_non_ops(service: Service, action: str) -> None:
+    """A right signature without the role changes nothing: nobody 401, anybody else 403."""
+    before = await picture(service)
+    assert is_problem(await service.act(action, user=None, **ACTIONS[action]), 401)
+    for user in ("bob", "eve"):
+        assert is_problem(await service.act(action, user=user, **ACTIONS[action]), 403)
+    assert before == await picture(service)
+    assert 200 <= (await service.act(action, **ACTIONS[action])).status < 300
+
+
+@pytest.mark.parametrize("path", ["/audit", "/incident?key=k"])
+async def test_views_need_the_read_role(service: Service, path: str) -> None:
+    """Details are for those with the read role."""
+    assert is_problem(await service.get(path, None), 401)
+    assert is_problem(await service.get(path, "eve"), 403)
+    assert 200 == (await service.get(path, "bob")).status
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_hmac_rejects_tampered_body(service: Service, action: str) -> None:
+    """Whatever is not signed to the letter is 401 and changes nothing."""
+    before = await picture(service)
+    body = json.dumps({"action": action, **ACTIONS[action]}).encode()
+    good = dict(service.signed(body))
+    wrong: dict[str, tuple[list[tuple[str, str]], bytes]] = {
+        "tampered": (list(good.items()), body.replace(b" ", b"")),
+        "unsigned": ([("content-type", "application/json")], body),
+        "another secret": (list(service.signed(body, secret="x" * 40)), body),
+        "stale": (list(service.signed(body, age=301)), body),
+        "future": (list(service.signed(body, age=-301)), body),
+        "no timestamp": ([(name, value) for name, value in good.items() if name != "webhook-timestamp"], body),
+        "two signatures": ([*good.items(), ("webhook-signature", good["webhook-signature"])], body),
+        "two ids": ([*good.items(), ("Webhook-Id", "other")], body),
+        "garbage": ([*service.signed(body)[:3], ("webhook-signature", "v1,\xff\xfe=")], body),
+        "the seed's header": ([("x-signature", mac(SECRET.encode(), body).hex())], body),
+    }
+    for name, (headers, sent) in wrong.items():
+        answer = await service.send("POST", f"/{action}", [*headers, *cookie("ada")], sent)
+        assert is_problem(answer, 401), name
+    assert before == await picture(service)
+
+
+async def test_both_secrets_count(service: Service) -> None:
+    """While the secret is rotated the one before counts as well."""
+    body = b'{"action": "tick"}'
+    headers = [*service.signed(body, secret=OLD_SECRET), *cookie("ada")]
+    assert 200 == (await service.send("POST", "/tick", headers, body)).status
+
+
+async def test_captured_request_is_of_no_use(service: Service) -> None:
+    """The same request a second time is 401, in any worker; and it serves no other route."""
+    body = b'{"action": "pause", "minutes": 5}'
+    headers = [*service.signed(body), *cookie("ada")]
+    assert 200 == (await service.send("POST", "/pause", headers, body)).status
+    assert is_problem(await service.send("POST", "/pause", headers, body), 401)
+    other = engine_of(service.clock, service.engine.store)  # type: ignore[arg-type]
+    async with serving("aiohttp", other, service.clock) as elsewhere:
+        assert is_problem(await elsewhere.send("POST", "/pause", headers, body), 401)
+    fresh = [*service.signed(b'{"action": "resume"}'), *cookie("ada")]
+    assert is_problem(await service.send("POST", "/tick", fresh, b'{"action": "resume"}'), 422, "action")
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_secret_that_is_a_login(binding: str, clock: ManualClock) -> None:
+    """A secret with a principal of its own needs no other login, and no more roles than it was given."""
+    cron = Signer("c" * 40, Principal("cron", {"ops_admin"}))
+    async with serving(binding, engine_of(clock), clock, login=None, signers=[Signer(SECRET), cron]) as service:
+        body = b'{"action": "tick"}'
+        signed = service.signed(body, secret="c" * 40)
+        assert 200 == (await service.send("POST", "/tick", signed, body)).status
+        assert is_problem(await service.send("POST", "/tick", service.signed(body), body), 401)
+        [entry] = await service.engine.audit(clock())
+        assert "cron" == entry.actor
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_seeds_signature_when_switched_on(binding: str, clock: ManualClock) -> None:
+    """X-Signature over the raw body counts if it was asked for."""
+    async with serving(binding, engine_of(clock), clock, legacy_signature=True) as service:
+        body = b'{"action": "tick"}'
+        headers = [("x-signature", mac(SECRET.encode(), body).hex()), ("content-type", "application/json")]
+        assert 200 == (await service.send("POST", "/tick", [*headers, *cookie("ada")], body)).status
+        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401)
+
+
+def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
+    """A handler without a secret is an error at once, which says what to set."""
+    with pytest.raises(InvalidValue, match="set OPS_HMAC_SECRET"):
+        OpsHandler(Engine(MemoryStore(clock)))
+
+
+async def test_login_may_be_a_coroutine_and_must_give_a_principal(clock: ManualClock) -> None:
+    """An async login is awaited; one that answers anything but a Principal admits nobody."""
+
+    async def known(native: Any) -> Principal:
+        return Principal("ada", {"ops_admin"})
+
+    for login, status in ((known, 200), (lambda native: "ada", 401), (lambda native: {"roles": ["ops_admin"]}, 401)):
+        async with serving("aiohttp", engine_of(clock), clock, login=login) as service:
+            assert status == (await service.act("tick", user=None)).status
+
+
+# --- bad input
+
+BODIES: list[tuple[bytes, int, str]] = [
+    (b"", 400, "body"),
+    (b"nonsense", 400, "body"),
+    (b"\xff\xfe", 400, "body"),
+    (b"[]", 400, "body"),
+    (b'"pause"', 400, "body"),
+    (b'{"action": "pause", "minutes": NaN}', 400, "body"),
+    (b'{"action": "pause", "minutes": -Infinity}', 400, "body"),
+    (b'{"action": "pause", "minutes": 5, "minutes": 6}', 400, "minutes"),
+    (b'{"action": "pause", "minutes": ' + b"9" * 5000 + b"}", 400, "body"),
+    (b'{"action": "pause", "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", 400, "body"),
+    (b'{"action": "pause", "x": ' + b'{"a":' * 9 + b"1" + b"}" * 9 + b"}", 400, "body"),
+    (b'{"action": "pause"', 400, "body"),
+    (b'{"action": "pause", "minutes": 5, "hours": 1}', 422, "hours"),
+    (b'{"minutes": 5}', 422, "action"),
+    (b'{"action": 7, "minutes": 5}', 422, "action"),
+    (b'{"action": "PAUSE", "minutes": 5}', 422, "action"),
+    (b'{"action": "pause"}', 422, "until"),
+    (b'{"action": "pause", "minutes": 5, "until": "2025-01-01T13:00:00Z"}', 422, "until"),
+    (b'{"action": "pause", "minutes": "5"}', 422, "minutes"),
+    (b'{"action": "pause", "minutes": 5.0}', 422, "minutes"),
+    (b'{"action": "pause", "minutes": true}', 422, "minutes"),
+    (b'{"action": "pause", "minutes": 0}', 422, "minutes"),
+    (b'{"action": "pause", "minutes": 1441}', 422, "minutes"),
+    (b'{"action": "pause", "until": "tomorrow"}', 422, "until"),
+    (b'{"action": "pause", "until": "2025-01-01T13:00:00"}', 422, "until"),
+    (b'{"action": "pause", "until": "2025-01-01T11:00:00Z"}', 422, "until"),
+    (b'{"action": "pause", "until": "2026-01-01T11:00:00Z"}', 422, "until"),
+    (b'{"action": "pause", "until": "9999-12-31T23:59:59-12:00"}', 422, "until"),
+    (b'{"action": "pause", "minutes": 5, "reason": 7}', 422, "reason"),
+    (b'{"action": "pause", "minutes": 5, "reason": "\\u0000"}', 422, "reason"),
+    (b'{"action": "pause", "minutes": 5, "reason": "\\ud800"}', 422, "reason"),
+    (b'{"action": "pause", "minutes": 5, "\\ud800": 1}', 422, "\\ud800"),
+]
+
+
+async def test_bad_bodies(service: Service) -> None:
+    """Each is a problem that names the field; nothing is paused."""
+    for body, status, field in BODIES:
+        answer = await service.send("POST", "/pause", [*service.signed(body), *cookie("ada")], body)
+        assert is_problem(answer, status, field), body[:60]
+    assert "open" == (await service.engine.health()).mode
+
+
+async def test_bad_keys(service: Service) -> None:
+    """A key that is none is 422, one that nobody knows 404."""
+    for key in (None, 7, "", "x" * 513, "a\nb", "\ud800", ["k"], {"k": 1}, "no such incident"):
+        answer = await service.act("drain", incident_key=key)
+        assert is_problem(answer, 404 if key == "no such incident" else 422, "incident_key"), key
+
+
+QUERIES = [
+    ("/audit?since=yesterday", 422, "since"),
+    ("/audit?since=2025-01-01T00:00:00", 422, "since"),
+    ("/audit?limit=0", 422, "limit"),
+    ("/audit?limit=1001", 422, "limit"),
+    ("/audit?limit=-1", 422, "limit"),
+    ("/audit?limit=%D9%A5", 422, "limit"),
+    ("/audit?after=x", 422, "after"),
+    ("/audit?after=" + "9" * 18 + ".1.1", 422, "after"),
+    ("/audit?limit=1&limit=2", 422, "limit"),
+    ("/audit?before=x", 422, "before"),
+    ("/audit?since", 400, "query"),
+    ("/audit?since=%FF", 400, "query"),
+    ("/audit?" + "&".join(f"a{n}=1" for n in range(40)), 400, "query"),
+    ("/incident", 422, "key"),
+    ("/incident?key=", 422, "incident_key"),
+    ("/incident?key=%00", 422, "incident_key"),
+    ("/incident?key=none", 404, "key"),
+    ("/health?x=1", 422, "x"),
+]
+
+
+async def test_bad_queries(service: Service) -> None:
+    """Each is a problem that names the parameter."""
+    for path, status, field in QUERIES:
+        assert is_problem(await service.get(path), status, field), path
+
+
+async def test_bad_requests(service: Service) -> None:
+    """Size, encoding, type, method and path, each with its own status; nothing is done."""
+    body = b'{"action": "tick"}'
+
+    def headers(*more: tuple[str, str], of: bytes = body) -> list[tuple[str, str]]:
+        return [*service.signed(of), *cookie("ada"), *more]
+
+    def plain(*more: tuple[str, str]) -> list[tuple[str, str]]:
+        return [pair for pair in headers() if pair[0] != "content-type"] + list(more)
+
+    huge = b'{"action": "tick", "reason": "' + b"x" * 70_000 + b'"}'
+    chunks = b"".join(b"2000\r\n" + b"x" * 0x2000 + b"\r\n" for _ in range(9)) + b"0\r\n\r\n"
+    cases = [
+        (413, "POST", "/tick", headers(of=huge), huge),
+        (413, "POST", "/tick", headers(("transfer-encoding", "chunked")), chunks),
+        (415, "POST", "/tick", headers(("content-encoding", "gzip")), gzip.compress(body)),
+        (415, "POST", "/tick", plain(), body),
+        (415, "POST", "/tick", plain(("content-type", "text/plain")), body),
+        (405, "GET", "/tick", headers(), b""),
+        (405, "POST", "/health", headers(), body),
+        (405, "DELETE", "/audit", headers(), b""),
+        (404, "POST", "/nothing", headers(), body),
+        (404, "GET", "/", headers(), b""),
+        (404, "GET", "/health/", headers(), b""),
+    ]
+    for status, method, path, sent, content in cases:
+        answer = await service.send(method, path, sent, content)
+        assert is_problem(answer, status, answer.json.get("field")), (method, path)
+    assert [] == [entry for entry in await service.engine.audit(service.clock()) if entry.action == "tick"]
+
+
+# --- when something is down
+
+
+class Down(MemoryStore):
+    """A database that goes away."""
+
+    down = False
+
+    async def transact(self, work: Any) -> Any:
+        self._check()
+        return await super().transact(work)
+
+    async def read(self, work: Any) -> Any:
+        self._check()
+        return await super().read(work)
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable(f"PostgreSQL is not available: {SECRET}")
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_database_that_is_down(binding: str, clock: ManualClock) -> None:
+    """Every route answers 503 with Retry-After, and tells nothing of it."""
+    store = Down(clock)
+    async with serving(binding, engine_of(clock, store), clock) as service:
+        store.down = True
+        answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
+        answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k")]
+        for answer in answers:
+            assert is_problem(answer, 503)
+            assert 1 <= int(answer.headers["retry-after"])
+
+
+class Broken:
+    """A limiter that is down."""
+
+    async def hit(self, key: str, limit: Limit) -> Decision:
+        raise OSError(f"redis://:{SECRET}@h is gone")
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody gets in while nobody counts."""
+    async with serving(binding, engine_of(clock), clock, limiter=Broken()) as service:
+        for answer in (await service.act("tick"), await service.get("/health", None)):
+            assert is_problem(answer, 503)
+    assert "OSError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_fault_of_the_login_is_no_500(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """A login that raises is told by its kind, in the log alone."""
+
+    def login(native: Any) -> Principal:
+        raise RuntimeError(SECRET)
+
+    caplog.set_level(logging.DEBUG)
+    async with serving("aiohttp", engine_of(clock), clock, login=login) as service:
+        assert is_problem(await service.act("tick"), 503)
+    assert "RuntimeError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+# --- limits
+
+
+async def test_ten_ticks_a_minute(service: Service) -> None:
+    """The eleventh tick of a principal within a minute is 429, says when to come again, and does nothing."""
+    assert [200] * 10 == [(await service.act("tick", dry_run=True)).status for _ in range(10)]
+    refused = await service.act("tick")
+    assert is_problem(refused, 429)
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert 200 == (await service.act("pause", minutes=1)).status
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_peer_is_limited_before_anything_is_looked_at(binding: str, clock: ManualClock) -> None:
+    """Wrong signatures use the peer's limit up; then even right ones wait. A proxy that is known says who it is."""
+    limits = Limits(peer=Limit(3))
+    async with serving(binding, engine_of(clock), clock, limits=limits, proxies=["127.0.0.0/8"]) as service:
+        body = b'{"action": "tick"}'
+
+        async def knock(client: str) -> int:
+            headers = [("x-forwarded-for", client), *service.signed(body, secret="w" * 40)]
+            return (await service.send("POST", "/tick", headers, body)).status
+
+        assert [401, 401, 401, 429] == [await knock("192.0.2.1") for _ in range(4)]
+        assert [401, 429] == [await knock("192.0.2.2"), await knock("1.1.1.1, 192.0.2.1")]
+        assert [401, 401, 401, 429] == [await knock(f"2001:db8::{n}") for n in range(4)]
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_forwarded_for_is_not_believed(binding: str, clock: ManualClock) -> None:
+    """Without a configured proxy the header means nothing."""
+    async with serving(binding, engine_of(clock), clock, limits=Limits(peer=Limit(2))) as service:
+        answers = [await service.send("GET", "/health", [("x-forwarded-for", f"10.0.0.{n}")]) for n in range(3)]
+        assert [200, 200, 429] == [answer.status for answer in answers]
+
+
+async def test_many_at_once(service: Service) -> None:
+    """Requests at once each get their answer; a captured one gets in once."""
+    body = b'{"action": "pause", "minutes": 5}'
+    headers = [*service.signed(body), *cookie("ada")]
+    answers = await asyncio.gather(*(service.send("POST", "/pause", headers, body) for _ in range(8)))
+    assert [200] + [401] * 7 == sorted(answer.status for answer in answers)
+    assert 1 == len([e for e in await service.engine.audit(service.clock()) if e.action == "pause"])
