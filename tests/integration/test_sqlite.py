@@ -6,13 +6,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from escalation_adapters.sqlite import SQLiteStore
-from escalation_core import AuditEntry, Engine, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core import AuditEntry, Engine, Escalation, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core.delivery import PageRecord
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 
@@ -48,8 +50,12 @@ async def fill(path: Path, count: int) -> None:
 
 async def recorded(path: Path) -> list[tuple[str, int, int]]:
     store = await SQLiteStore.connect(path, clock=ManualClock(NOW))
-    found = await store.read(lambda tx: tx.ledger.escalations(limit=100_000))
-    pages = await store.read(lambda tx: tx.outbox.pages(limit=100_000))
+
+    async def both(tx: Transaction) -> tuple[Sequence[tuple[int, Escalation]], Sequence[PageRecord]]:
+        # In one snapshot: others may be at it.
+        return await tx.ledger.escalations(limit=100_000), await tx.outbox.pages(limit=100_000)
+
+    found, pages = await store.read(both)
     await store.aclose()
     steps = sorted((e.incident_key, e.episode, e.level) for _, e in found)
     assert steps == sorted((page.incident_key, page.episode, page.level) for page in pages)
