@@ -479,7 +479,8 @@ async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: 
         assert history.incident is not None
         assert (start, end) == (history.incident.first_seen, history.incident.snoozed_until)
         assert [start + 5 * MINUTE] == [escalation.created_at for escalation in history.escalations]
-        assert {start + 5 * MINUTE, start + 6 * MINUTE} == {entry.at for entry in await scene.engine.audit(start)}
+        told = [entry for entry in await scene.engine.audit(start) if not str(entry.reason).startswith("by SQL")]
+        assert {start + 5 * MINUTE, start + 6 * MINUTE} == {entry.at for entry in told}
         health = await scene.engine.health()
         assert (start + 6 * MINUTE, len(POISON)) == (health.at, health.stats.unreadable)
 

@@ -34,8 +34,10 @@ class SQLiteHost:
         """Update columns of a row."""
 
         async def work(tx: Any) -> None:
-            before = (await self._rows(tx))[incident_key]
-            await tx.incidents.session.run(WRITE, row_of(host_update(before, columns, now=self.store.clock())))
+            before, now = (await self._rows(tx))[incident_key], self.store.clock()
+            after, noted = host_update(before, columns, now=now)
+            await tx.incidents.session.run(WRITE, row_of(after))
+            await tx.journal.note(noted)
 
         await self.store.transact(work)
 

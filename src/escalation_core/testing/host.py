@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..model import LOOK_AGAIN
+from ..model import LOOK_AGAIN, AuditEntry
 
 Row = dict[str, Any]
 """A row as it stands, by ``Incident``'s field names. It may hold what no incident can: a level of None, say."""
@@ -65,11 +65,11 @@ def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episod
     return row
 
 
-def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> Row:
-    """Return the row that a host's UPDATE leaves."""
+def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> tuple[Row, list[AuditEntry]]:
+    """Return the row that a host's UPDATE leaves, and what the trigger notes of it in the audit."""
     after = {**before, **columns}
     if after["next_due_at"] != before["next_due_at"] or all(after[name] == before[name] for name in WATCHED):
-        return after
+        return after, []
     if after["episode"] == before["episode"]:
         if before["resolved_at"] is not None and after["resolved_at"] is None:
             after["episode"] += 1
@@ -87,7 +87,31 @@ def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> Ro
     if after["acknowledged_at"] is None:
         after["acknowledged_by"] = None
     after["next_due_at"] = _mark(after)
-    return after
+    action = _what_was_done(before, after)
+    if action is None:
+        return after, []
+    entry = AuditEntry(
+        at=now,
+        action=action,
+        incident_key=after["incident_key"],
+        episode=after["episode"],
+        level=after["level"],
+        actor=after["acknowledged_by"] if action == "acknowledge" else None,
+        reason="by SQL",
+    )
+    return after, [entry]
+
+
+def _what_was_done(before: Row, after: Row) -> str | None:
+    """Return the action that an UPDATE comes to, None if it is none that the audit tells of."""
+    resolved = before["resolved_at"] is not None, after["resolved_at"] is not None
+    acknowledged = before["acknowledged_at"] is not None, after["acknowledged_at"] is not None
+    if resolved[0] != resolved[1]:
+        return "resolve" if resolved[1] else "open"
+    if acknowledged[0] != acknowledged[1]:
+        return "acknowledge" if acknowledged[1] else "unacknowledge"
+    levels = before["level"], after["level"]
+    return "drain" if all(isinstance(level, int) for level in levels) and levels[1] < levels[0] else None
 
 
 def _mark(row: Row) -> datetime | None:

@@ -13,8 +13,11 @@ BEGIN
 END
 $body$;
 
+-- Writes escalation_audit with the rights of its owner, for the same reason.
 CREATE OR REPLACE FUNCTION {schema}.escalation_host_update() RETURNS trigger
-LANGUAGE plpgsql AS $body$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    done text;
 BEGIN
     IF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
         IF OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN
@@ -44,6 +47,18 @@ BEGIN
     END IF;
     NEW.{next_due_at} := CASE
         WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+    done := CASE
+        WHEN OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL THEN 'resolve'
+        WHEN OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN 'open'
+        WHEN OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL THEN 'acknowledge'
+        WHEN OLD.{acknowledged_at} IS NOT NULL AND NEW.{acknowledged_at} IS NULL THEN 'unacknowledge'
+        WHEN NEW.{level} < OLD.{level} THEN 'drain'
+    END;
+    IF done IS NOT NULL THEN
+        INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason) VALUES (
+            now(), done, NEW.{incident_key}::text, NEW.{episode}, NEW.{level},
+            CASE done WHEN 'acknowledge' THEN NEW.{acknowledged_by}::text END, 'by SQL, as ' || session_user);
+    END IF;
     RETURN NEW;
 END
 $body$;

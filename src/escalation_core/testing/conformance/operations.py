@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import attrs
 
+from ...health import BEGINNING
 from ...pausing import Pause
 from ...ports import Transaction
 from ..clock import ManualClock
@@ -57,4 +58,35 @@ async def a_request_is_taken_once(harness: StoreHarness) -> None:
         same(expected, seen, f"{name} at {at}")
 
 
-CHECKS = (pauses_are_seen_by_all_until_they_end, a_request_is_taken_once)
+async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
+    """An acknowledgement, a resolution and the like by a host's own SQL are told like those by the API."""
+    clock = ManualClock()
+    store, start = await harness.open(clock), clock()
+    host = harness.host(store)
+    await host.insert("k", severity="critical", first_seen=start)
+    for columns in (
+        {"acknowledged_at": start, "acknowledged_by": "ada"},
+        {"summary": "no news"},
+        {"acknowledged_at": None},
+        {"severity": "warning"},
+        {"level": 3},
+        {"level": 2},
+        {"resolved_at": start},
+        {"resolved_at": None},
+    ):
+        await host.update("k", **columns)
+    # By its own clock, which on a database is not the test's.
+    entries = await store.read(lambda tx: tx.journal.audit(since=BEGINNING, limit=99, incident_key="k"))
+    told = sorted((entry.action, entry.episode, entry.level, entry.actor) for entry in entries)
+    expected = [
+        ("acknowledge", 1, 0, "ada"),
+        ("drain", 2, 2, None),
+        ("open", 3, 0, None),
+        ("resolve", 2, 2, None),
+        ("unacknowledge", 1, 0, None),
+    ]
+    same(expected, told, "the audit")
+    same({True}, {str(entry.reason).startswith("by SQL") for entry in entries}, "the reason")
+
+
+CHECKS = (what_a_host_does_is_in_the_audit, pauses_are_seen_by_all_until_they_end, a_request_is_taken_once)

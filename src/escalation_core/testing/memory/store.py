@@ -68,7 +68,10 @@ class MemoryHost:
 
     async def update(self, incident_key: str, **columns: Any) -> None:
         """Update a row, as a host's SQL and the trigger would."""
-        write_row(self.store, Undo(), host_update(self.store.rows[incident_key], columns, now=self.store.clock()))
+        before, now = self.store.rows[incident_key], self.store.clock()
+        after, noted = host_update(before, columns, now=now)
+        write_row(self.store, Undo(), after)
+        await Journal(self.store, Undo()).note(noted)
 
     async def delete(self, incident_key: str) -> None:
         """Delete a row."""
