@@ -16,6 +16,7 @@ from .errors import (
     TransitionRefused,
 )
 from .health import Health
+from .keeping import Pruned
 from .keys import canary_bucket, idempotency_key, in_canary
 from .model import AuditEntry, Escalation, Incident, State
 from .operators import Resumed
@@ -24,6 +25,7 @@ from .pausing import Pause
 from .plan import Escalate, Reschedule, Skip, plan
 from .policy import EscalationPolicy
 from .ports import Notifier, Router, Store
+from .proof import Proof
 from .report import DeliveryReport, TickReport
 from .routes import Route, SettingsRouter
 from .settings import Settings
@@ -48,6 +50,8 @@ __all__ = [
     "Page",
     "Pause",
     "PauseSchedule",
+    "Proof",
+    "Pruned",
     "Rejected",
     "Reschedule",
     "Resumed",

@@ -1,14 +1,17 @@
 """What operators do to the engine as a whole: pause it, and let it go on. Every worker obeys from its next tick."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import attrs
 
 from .checks import check_instant, check_optional_text, check_text
 from .errors import InvalidValue
+from .keeping import Pruned, prune
 from .model import AuditEntry
 from .pausing import Pause, pause_from
 from .ports import Transaction
+from .proof import Proof
 from .views import Views
 
 
@@ -71,6 +74,24 @@ class Operators(Views):
             return pause
 
         return await self._run(work)
+
+    async def prune(
+        self, older_than: timedelta, *, by: str | None = None, progress: Callable[[int], None] = lambda gone: None
+    ) -> Pruned:
+        """Remove escalations, pages, audit entries and the like that are older, in batches.
+
+        Nothing of an open incident and nothing of a key's highest episode goes: those are still needed.
+
+        Raises:
+            InvalidValue: the span is shorter than a day.
+        """
+        check_optional_text(by, "by")
+        await self.check()
+        return await prune(self.store, older_than, by=by, progress=progress)
+
+    async def prove(self) -> Proof:
+        """Count what is recorded, so that the promise shows: each escalation once, each with its pages."""
+        return await self._read(lambda tx: tx.operations.proof())
 
     async def resume(
         self, *, override_schedule: bool = False, reason: str | None = None, by: str | None = None

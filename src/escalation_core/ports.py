@@ -14,7 +14,8 @@ from .delivery import NewPage, Outcome, Page, PageRecord, PageState
 from .health import Beat, RecalcState, Stats
 from .model import AuditEntry, Claimed, Escalation, Incident, Recorded
 from .pausing import Pause
-from .position import Position
+from .position import Position, Source
+from .proof import Proof
 
 Result = TypeVar("Result")
 
@@ -173,6 +174,20 @@ class Operations(Protocol):
 
     async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Keep a request's id until it expires; forget some of those that have expired. Return whether it was new."""
+
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
+        """Look at rows with ids above ``after`` that are older than ``before``, and remove those that may go.
+
+        Escalations and settled pages may go unless their incident is open or theirs is the key's highest recorded
+        episode, notes unless their incident is open. Return the last id that was looked at, None after the last batch,
+        and how many went.
+        """
+
+    async def forget(self, *, before: datetime, now: datetime) -> int:
+        """Remove pauses that ended before then, and request ids that have expired ``now``; return how many."""
+
+    async def proof(self) -> Proof:
+        """Count what is recorded."""
 
 
 class Transaction(Protocol):

@@ -268,3 +268,41 @@ def test_health_is_red(on_sqlite: Console, tmp_path: Path) -> None:
     as_json = on_sqlite("health", "--json")
     assert (1, False) == (as_json.code, as_json.json["ok"])
     assert 0 == on_sqlite("health", ESC_TICK_MS="600000").code
+
+
+def test_prune_and_prove(escalation: Console) -> None:
+    """Prune removes what is old enough and says how much; prove counts, and finds what is broken."""
+    told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
+    assert 0 == escalation("tick").code
+    told(escalation("resolve", "k"))
+    assert (
+        "removed: 0 escalations, 0 pages, 0 audit entries" == told(escalation("prune", "--older-than", "400d")).strip()
+    )
+    assert 2 == escalation("prune").code
+    assert "older_than: is no span of a day or more" in escalation("prune", "--older-than", "1h").err
+    proof = escalation("prove", "--json").json
+    assert (True, 1, {"delivered": 1}) == (proof["holds"], proof["escalations"], proof["pages"])
+    assert told(escalation("prove")).startswith("the promise holds")
+
+
+def test_prove_finds_what_is_broken(on_sqlite: Console, tmp_path: Path) -> None:
+    """A page that somebody deleted by hand shows, with exit code 1."""
+    told(on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(20)))
+    assert 0 == on_sqlite("tick").code
+    with closing(sqlite3.connect(tmp_path / "escalation.db")) as file:
+        file.execute("DELETE FROM escalation_pages")
+        file.commit()
+    said = on_sqlite("prove")
+    assert (1, "THE PROMISE IS BROKEN") == (said.code, said.lines[0])
+    assert 1 == on_sqlite("prove", "--json").json["without_page"]
+
+
+def test_pause_and_resume(escalation: Console) -> None:
+    """A pause is told with its end, seen by health, and ended by a resume, which says what still holds."""
+    assert "escalation resume" in told(escalation("pause", "--until", "1h", "--reason", "deploying", "--by", "ada"))
+    assert "paused" == escalation("tick", "--json").json["mode"]
+    assert "pauses ended: 1" == told(escalation("resume")).strip()
+    switched_off = escalation("resume", ESCALATION_WORKER_ENABLED="false")
+    assert "pauses ended: 0; still disabled: the settings say so" == told(switched_off).strip()
+    assert "until: is more than 24 hours away" in escalation("pause", "--until", "2d").err
+    assert {"ended": 0, "schedule_lifted_until": None, "held": None} == escalation("resume", "--json").json

@@ -34,10 +34,10 @@ ALLOWED = {
 PUBLIC = [
     "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
     "EscalationPolicy", "Health", "Incident", "IncidentHistory", "InvalidValue", "Notifier", "Outcome", "Page", "Pause",
-    "PauseSchedule", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings",
-    "SettingsError", "SettingsRouter", "Skip", "State", "Store", "StoreError", "StoreNotReady", "StoreRefused",
-    "StoreUnavailable", "TickReport", "TransitionRefused", "__version__", "canary_bucket", "idempotency_key",
-    "in_canary", "plan",
+    "PauseSchedule", "Proof", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy", "Route", "Router",
+    "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store", "StoreError", "StoreNotReady",
+    "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "__version__", "canary_bucket",
+    "idempotency_key", "in_canary", "plan",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 COMPOSED = {"app", "cli", "demo", "ops", "replay"}

@@ -36,6 +36,8 @@ from escalation_core import (
     Page,
     Pause,
     PauseSchedule,
+    Proof,
+    Pruned,
     Rejected,
     Reschedule,
     Resumed,
@@ -121,6 +123,9 @@ async def operators(engine: Engine) -> None:
     resumed = await engine.resume(override_schedule=True, reason="done", by="ada")
     assert_type(resumed, Resumed)
     assert_type(resumed.schedule_lifted_until, datetime | None)
+    assert_type(await engine.prune(timedelta(days=400), by="cron", progress=print), Pruned)
+    assert_type((await engine.prove()).holds, bool)
+    assert_type(await engine.prove(), Proof)
 
 
 async def endpoints(engine: Engine, native: Any) -> None:

@@ -1,19 +1,32 @@
-"""Commands for operators, about the engine as a whole: pause it, let it go on, sign a request to one that runs."""
+"""Commands for operators, about the engine as a whole: pause it, sign a request to it, prune and prove its records."""
 
 import json
 import os
 import shlex
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import attrs
 import click
 
-from escalation_core import Engine, EscalationError, Pause, Resumed
+from escalation_core import Engine, EscalationError, Pause, Proof, Pruned, Resumed
 
 from ..app import settings_from
 from ..hmac_signature import signed_headers
 from ..ops.handler import ACTIONS
 from ..ops.messages import JSON
-from .base import INSTANT, Context, actor_option, json_option, labels_of, pass_context, print_json, show
+from .base import (
+    INSTANT,
+    SPAN,
+    Context,
+    actor_option,
+    json_option,
+    labels_of,
+    pass_context,
+    print_json,
+    progress,
+    show,
+    table,
+)
 
 
 @click.command("pause")
@@ -54,7 +67,7 @@ def resume(context: Context, override_schedule: bool, reason: str | None, by: st
         print_json({"ended": resumed.ended, "schedule_lifted_until": resumed.schedule_lifted_until, "held": held})
         return
     lifted = resumed.schedule_lifted_until
-    said = f"{resumed.ended} pauses ended" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
+    said = f"pauses ended: {resumed.ended}" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
     click.echo(said if held is None else f"{said}; still {held}: the settings say so")
 
 
@@ -87,4 +100,43 @@ def _json(text: str) -> object:
         return text
 
 
-COMMANDS = (pause, resume, sign_command)
+@click.command("prune")
+@click.option("--older-than", type=SPAN, required=True, help="Such as 400d; a day at least.")
+@actor_option
+@json_option
+@pass_context
+def prune(context: Context, older_than: timedelta, by: str | None, as_json: bool) -> None:
+    """Remove old escalations, pages and audit entries: never of an open incident, nor of a key's highest episode."""
+
+    async def work(engine: Engine) -> Pruned:
+        with progress("pruning", None, quiet=as_json) as tell:
+            return await engine.prune(older_than, by=by, progress=tell)
+
+    gone = context.run(work)
+    if as_json:
+        print_json(gone)
+    else:
+        click.echo(f"removed: {gone.escalations} escalations, {gone.pages} pages, {gone.audit} audit entries")
+
+
+@click.command("prove")
+@json_option
+@pass_context
+def prove(context: Context, as_json: bool) -> None:
+    """Count what is recorded: each escalation once, each with its pages; exit code 1 if that does not hold."""
+
+    async def work(engine: Engine) -> Proof:
+        return await engine.prove()
+
+    proof = context.run(work)
+    if as_json:
+        print_json({"holds": proof.holds, **attrs.asdict(proof)})
+    else:
+        click.echo("the promise holds" if proof.holds else "THE PROMISE IS BROKEN")
+        rows = [(name, count) for name, count in attrs.asdict(proof).items() if name != "pages"]
+        table("Proof", ("what", "count"), [*rows, *((f"pages {s}", n) for s, n in proof.pages.items())], empty="")
+    if not proof.holds:
+        raise SystemExit(1)
+
+
+COMMANDS = (pause, resume, sign_command, prune, prove)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import attrs
 
 from escalation_core.pausing import Pause
+from escalation_core.position import Source
+from escalation_core.proof import Proof
 
 from .session import Session
 
@@ -41,3 +43,28 @@ class Operations:
         """Insert the id; the key tells whether it was there."""
         await self.session.run("forget_requests", now=now)
         return await self.session.run("remember", message_id=message_id, expires=expires) == 1
+
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
+        """Look at a batch by the primary key, and delete what may go of it, in one statement."""
+        row = await self.session.row(f"prune_{source.name.lower()}", before=before, after=after, limit=limit)
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        return row[0], row[1]
+
+    async def forget(self, *, before: datetime, now: datetime) -> int:
+        """Delete both."""
+        return await self.session.run("forget_pauses", before=before) + await self.session.run(
+            "forget_expired", now=now
+        )
+
+    async def proof(self) -> Proof:
+        """Count."""
+        row = await self.session.row("proof")
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        count, distinct, without_page, without_escalation = row
+        return Proof(
+            escalations=count,
+            duplicates=count - distinct,
+            without_page=without_page,
+            without_escalation=without_escalation,
+            pages=dict(await self.session.rows("proof_pages")),
+        )

@@ -371,3 +371,73 @@ DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(
 -- A request's id, unless it is there.
 INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(message_id)s, %(expires)s)
 ON CONFLICT DO NOTHING
+
+-- name: prune_escalation
+-- Escalations that are old enough, a batch at a time.
+WITH seen AS MATERIALIZED (
+    SELECT d.id FROM {schema}.escalation_events d
+    WHERE d.id > %(after)s AND d.created_at < %(before)s ORDER BY d.id LIMIT %(limit)s
+), gone AS (
+    DELETE FROM {schema}.escalation_events d USING seen s
+    WHERE d.id = s.id
+        AND d.episode < (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key)
+        AND NOT EXISTS (
+        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
+            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
+    RETURNING 1
+)
+SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone)
+
+-- name: prune_page
+-- Settled pages, the same.
+WITH seen AS MATERIALIZED (
+    SELECT d.id FROM {schema}.escalation_pages d
+    WHERE d.id > %(after)s AND d.due_at < %(before)s
+        AND d.state IN ('delivered', 'cancelled', 'dead') ORDER BY d.id LIMIT %(limit)s
+), gone AS (
+    DELETE FROM {schema}.escalation_pages d USING seen s
+    WHERE d.id = s.id
+        AND d.episode < (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key)
+        AND NOT EXISTS (
+        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
+            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
+    RETURNING 1
+)
+SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone)
+
+-- name: prune_note
+-- Notes, the same.
+WITH seen AS MATERIALIZED (
+    SELECT d.id FROM {schema}.escalation_audit d
+    WHERE d.id > %(after)s AND d.at < %(before)s ORDER BY d.id LIMIT %(limit)s
+), gone AS (
+    DELETE FROM {schema}.escalation_audit d USING seen s
+    WHERE d.id = s.id AND NOT EXISTS (
+        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
+            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
+    RETURNING 1
+)
+SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone)
+
+-- name: forget_pauses
+-- Pauses that were over by then.
+DELETE FROM {schema}.escalation_pauses WHERE ends_at < %(before)s
+
+-- name: forget_expired
+-- Every request's id that has expired.
+DELETE FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
+
+-- name: proof
+-- How many escalations there are, how many different ones, and what is without its other half.
+SELECT (SELECT count(*) FROM {schema}.escalation_events),
+    (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM {schema}.escalation_events) AS one),
+    (SELECT count(*) FROM {schema}.escalation_events e WHERE NOT EXISTS (
+        SELECT FROM {schema}.escalation_pages p
+        WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),
+    (SELECT count(*) FROM {schema}.escalation_pages p WHERE NOT EXISTS (
+        SELECT FROM {schema}.escalation_events e
+        WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level))
+
+-- name: proof_pages
+-- Pages by state.
+SELECT state, count(*) FROM {schema}.escalation_pages GROUP BY 1 ORDER BY 1

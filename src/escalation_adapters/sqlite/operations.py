@@ -6,9 +6,18 @@ from datetime import datetime
 import attrs
 
 from escalation_core.pausing import Pause
+from escalation_core.position import Source
+from escalation_core.proof import Proof
 
 from .codec import instant, micros
 from .session import Session
+
+_ROWS = {
+    Source.ESCALATION: ("escalation_events", "created_at", "true", "episode"),
+    Source.PAGE: ("escalation_pages", "due_at", "state IN ('delivered', 'cancelled', 'dead')", "episode"),
+    Source.NOTE: ("escalation_audit", "at", "true", "-1"),
+}
+"""Of each source its table, when a row was made, which rows count, and the episode that protects them."""
 
 
 @attrs.frozen
@@ -53,3 +62,46 @@ class Operations:
             (message_id, micros(expires)),
         )
         return inserted == 1
+
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
+        """Look at a batch by the primary key, and delete what may go of it."""
+        table, made, counts, episode = _ROWS[source]
+        seen = f"SELECT id FROM {table} WHERE id > :after AND {made} < :before AND {counts} ORDER BY id LIMIT :limit"
+        values = {"after": after, "before": micros(before), "limit": limit}
+        row = await self.session.row(f"SELECT max(id) FROM ({seen})", values)
+        last = None if row is None else row[0]
+        gone = await self.session.run(
+            f"DELETE FROM {table} AS d WHERE id IN ({seen})"
+            " AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key"
+            " AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL)"
+            f" AND (d.incident_key IS NULL OR {episode} < coalesce("
+            "(SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key), 0))",
+            values,
+        )
+        return last, gone
+
+    async def forget(self, *, before: datetime, now: datetime) -> int:
+        """Delete both."""
+        pauses = await self.session.run("DELETE FROM escalation_pauses WHERE ends_at < ?", (micros(before),))
+        return pauses + await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))
+
+    async def proof(self) -> Proof:
+        """Count."""
+        row = await self.session.row(
+            "SELECT (SELECT count(*) FROM escalation_events),"
+            " (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM escalation_events)),"
+            " (SELECT count(*) FROM escalation_events e WHERE NOT EXISTS (SELECT 1 FROM escalation_pages p"
+            " WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),"
+            " (SELECT count(*) FROM escalation_pages p WHERE NOT EXISTS (SELECT 1 FROM escalation_events e"
+            " WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level))"
+        )
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        count, distinct, without_page, without_escalation = row
+        pages = await self.session.rows("SELECT state, count(*) FROM escalation_pages GROUP BY 1 ORDER BY 1")
+        return Proof(
+            escalations=count,
+            duplicates=count - distinct,
+            without_page=without_page,
+            without_escalation=without_escalation,
+            pages=dict(pages),
+        )

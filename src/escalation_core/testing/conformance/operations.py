@@ -5,11 +5,15 @@ from datetime import timedelta
 
 import attrs
 
+from ...delivery import NewPage
 from ...health import BEGINNING
+from ...model import AuditEntry, Escalation
 from ...pausing import Pause
 from ...ports import Transaction
+from ...position import Source
+from ...proof import Proof
 from ..clock import ManualClock
-from .harness import StoreHarness, same
+from .harness import StoreHarness, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 
@@ -89,4 +93,70 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
     same({True}, {str(entry.reason).startswith("by SQL") for entry in entries}, "the reason")
 
 
-CHECKS = (what_a_host_does_is_in_the_audit, pauses_are_seen_by_all_until_they_end, a_request_is_taken_once)
+async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
+    """Old rows go in batches; what is young stays, and what belongs to an open incident or a key's highest episode."""
+    clock = ManualClock()
+    store, old = await harness.open(clock), clock()
+    await put(
+        store,
+        incident("open", clock, episode=2, level=1, next_due_at=old),
+        incident("done", clock, episode=2, level=1, next_due_at=None, resolved_at=old),
+    )
+    steps = [(key, episode) for key in ("open", "done", "gone") for episode in (1, 2)]
+    for key, episode in steps:
+        escalation = Escalation(incident_key=key, episode=episode, level=1, created_at=clock())
+        page = NewPage(
+            incident_key=key,
+            episode=episode,
+            level=1,
+            target="t",
+            dedup_key="d",
+            born_dead=None if episode == 2 else "x",
+        )
+        note = AuditEntry(at=clock(), action="acknowledge", incident_key=key, episode=episode)
+
+        async def write(tx: Transaction, e: Escalation = escalation, p: NewPage = page, n: AuditEntry = note) -> None:
+            await tx.ledger.record([e])
+            await tx.outbox.enqueue([p], clock())
+            await tx.journal.note([n])
+
+        await store.transact(write)
+    await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="pause")]))
+    before = clock() + MINUTE
+
+    async def prune(source: Source, limit: int) -> list[int]:
+        after: int | None = 0
+        gone = []
+        while after is not None:
+
+            async def batch(tx: Transaction, after: int = after) -> tuple[int | None, int]:
+                return await tx.operations.prune(source, before=before, after=after, limit=limit)
+
+            after, count = await store.transact(batch)
+            gone.append(count)
+        return gone
+
+    counted = Proof(escalations=6, duplicates=0, without_page=0, without_escalation=0, pages={"dead": 3, "pending": 3})
+    same(counted, await store.read(lambda tx: tx.operations.proof()), "the proof")
+    young = await store.transact(lambda tx: tx.operations.prune(Source.NOTE, before=old, after=0, limit=99))
+    same((None, 0), young, "what is young")
+    same(2, sum(await prune(Source.PAGE, 2)), "settled pages")
+    same(2, sum(await prune(Source.ESCALATION, 4)), "escalations")
+    same(5, sum(await prune(Source.NOTE, 1)), "notes: those of the open incident stay")
+    left = [(e.incident_key, e.episode) for _, e in await store.read(lambda tx: tx.ledger.escalations(limit=99))]
+    same([("open", 1), ("open", 2), ("done", 2), ("gone", 2)], left, "escalations that stay")
+    same(2, await store.read(lambda tx: tx.ledger.highest_episode("gone")), "the highest episode")
+    after = await store.read(lambda tx: tx.operations.proof())
+    same((4, True), (after.escalations, after.holds), "the proof afterwards")
+    await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=old, ends_at=old + MINUTE)))
+    await store.transact(lambda tx: tx.operations.remember("m", now=old, expires=old + MINUTE))
+    late = old + 2 * MINUTE
+    same(2, await store.transact(lambda tx: tx.operations.forget(before=late, now=late)), "forgotten")
+
+
+CHECKS = (
+    what_is_still_needed_is_not_pruned,
+    what_a_host_does_is_in_the_audit,
+    pauses_are_seen_by_all_until_they_end,
+    a_request_is_taken_once,
+)

@@ -1,0 +1,25 @@
+"""The proof of the promise, by all that is recorded."""
+
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Proof:
+    """What is recorded, counted so that the promise shows."""
+
+    escalations: int
+    duplicates: int
+    """Escalations of one (incident_key, episode, level) beyond the first: 0, or the promise is broken."""
+    without_page: int
+    """Escalations that have no page at all: 0, or the promise is broken."""
+    without_escalation: int
+    """Pages whose escalation is not recorded: 0, or the promise is broken."""
+    pages: Mapping[str, int]
+    """Pages by state: pending, leased and cancelling ones are still to be settled."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise holds for all that is recorded."""
+        return not (self.duplicates or self.without_page or self.without_escalation)
