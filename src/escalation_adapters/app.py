@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal
 
-from escalation_core import Engine, EscalationError, Notifier, Settings, SettingsRouter, Store
+from escalation_core import Engine, EscalationError, Heartbeat, Notifier, Settings, SettingsRouter, Store
 from escalation_core.limits import LOG_TARGET
 
 from .files import read_secret
@@ -76,6 +76,17 @@ def notifiers_of(settings: Settings) -> list[Notifier]:
     return found
 
 
+def heartbeat_of(settings: Settings) -> Heartbeat | None:
+    """Return the heartbeat of the settings, if they have one."""
+    if settings.heartbeat_url is None:
+        return None
+    try:
+        from .heartbeat import HttpHeartbeat
+    except ImportError:
+        raise MissingExtra("the heartbeat", "http") from None
+    return HttpHeartbeat(settings.heartbeat_url, allow_http=settings.allow_http)
+
+
 def router_of(settings: Settings) -> SettingsRouter:
     """Return the settings' routes; without a default target it is the only one there is, or the log if none is."""
     default = settings.default_target
@@ -92,11 +103,13 @@ async def open_engine(
     ``lasting`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
     """
     notifiers = notifiers_of(settings)  # before the store: what fails here leaves no connection behind
+    heartbeat = heartbeat_of(settings)
     machine = socket.gethostname()
     return Engine(
         await open_store(settings.database_url, schema=schema, pooler=pooler),
         settings=settings,
         notifiers=notifiers,
         router=router_of(settings),
+        heartbeat=heartbeat,
         worker=f"{machine}/{os.getpid()}" if lasting else machine,
     )

@@ -5,17 +5,17 @@ must be ``ok`` to the letter is because proxies and login pages answer 200 as we
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from json import dumps
 
 import aiohttp
-from opentelemetry import context
 from yarl import URL
 
 from escalation_core import Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+
+from .quiet_http import failure, parse, session, untraced
 
 MOST_READ = 4096
 """Bytes of a reply that are ever read."""
@@ -74,7 +74,7 @@ class SlackNotifier:
             "Accept-Encoding": "identity",
         }
         try:
-            with _untraced():
+            with untraced():
                 async with self._session().post(
                     self._urls[page.target],
                     data=body,
@@ -87,7 +87,7 @@ class SlackNotifier:
                 ) as response:
                     return await _outcome(response)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            return Retry(_failure(error))
+            return Retry(failure(error))
 
     async def aclose(self) -> None:
         """Close the session, unless it was lent."""
@@ -99,12 +99,7 @@ class SlackNotifier:
         if self._lent is not None:
             return self._lent
         if self._own is None or self._own.closed:
-            # No limit of its own: the engine bounds what is in flight to each target, and a slow one makes none wait.
-            self._own = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
-            # Tracers that patch aiohttp put themselves in here, and would see each URL.
-            self._own.trace_configs.clear()
+            self._own = session()
         return self._own
 
 
@@ -192,37 +187,9 @@ def _date(text: str) -> datetime | None:
 def _url(name: str, url: str, allow_http: bool) -> URL:
     if "://" in name:
         raise InvalidValue("targets", "has a URL where a name belongs", "map names to URLs, such as slack:ops")
-    schemes = ("https", "http") if allow_http else ("https",)
-    parsed = _parse(url)
-    if parsed is None or parsed.scheme not in schemes or not parsed.host:
+    parsed = parse(url, allow_http=allow_http)
+    if parsed is None:
+        schemes = ("https", "http") if allow_http else ("https",)
         remedy = "write https://HOST/..." + ("" if allow_http else ", or allow http for a receiver in your own network")
         raise InvalidValue("targets", f"the URL of {name!r} is no {' or '.join(schemes)} URL with a host", remedy)
     return parsed
-
-
-def _parse(url: object) -> URL | None:
-    # Returns, so that the refusal is raised outside of any except: exceptions carry those they came from.
-    if not isinstance(url, str) or not url.isprintable() or " " in url:
-        return None
-    try:
-        return URL(url)
-    except ValueError:
-        return None
-
-
-def _failure(error: Exception) -> str:
-    """Return the kind of a failure. Messages and reprs are left alone: aiohttp's hold the URL."""
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    cause = getattr(error, "os_error", None)
-    return type(error).__name__ + ("" if cause is None else f" ({type(cause).__name__})")
-
-
-@contextmanager
-def _untraced() -> Iterator[None]:
-    """Keep OpenTelemetry's HTTP instrumentation away: it writes URLs into spans. The engine traces sends itself."""
-    token = context.attach(context.set_value("suppress_instrumentation", True))
-    try:
-        yield
-    finally:
-        context.detach(token)

@@ -24,7 +24,7 @@ from .pause import PauseSchedule
 from .pausing import Pause
 from .plan import Escalate, Reschedule, Skip, plan
 from .policy import EscalationPolicy
-from .ports import Notifier, Router, Store
+from .ports import Heartbeat, Notifier, Router, Store
 from .proof import Proof
 from .report import DeliveryReport, TickReport
 from .routes import Route, SettingsRouter
@@ -42,6 +42,7 @@ __all__ = [
     "EscalationError",
     "EscalationPolicy",
     "Health",
+    "Heartbeat",
     "Incident",
     "IncidentHistory",
     "InvalidValue",

@@ -17,11 +17,11 @@ from .checks import check_count, check_optional_text, check_text
 from .courier import Courier
 from .dead import RetriedDead, retry_dead
 from .errors import EscalationError, InvalidValue, StoreUnavailable
-from .flight import Home, SingleFlight, clock, monotonic
+from .flight import Flights, Home, SingleFlight, clock, monotonic
 from .gate import gate
 from .health import Health, diagnose
 from .operators import Operators
-from .ports import Notifier, Router, Store, Transaction
+from .ports import Heartbeat, Notifier, Router, Store, Transaction
 from .recording import Recorder
 from .report import DeliveryReport, TickReport
 from .routes import SettingsRouter
@@ -42,7 +42,8 @@ class Engine(Operators):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``worker`` names this engine's heartbeat. An engine belongs to the event loop that it first ticks in.
+    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end. An engine
+    belongs to the event loop that it first ticks in.
 
     Raises:
         InvalidValue: two notifiers serve one target, or a batch size below 1.
@@ -59,6 +60,7 @@ class Engine(Operators):
         batch_size: int = BATCH_SIZE,
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         super().__init__(store, settings or Settings())
         self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
@@ -86,6 +88,8 @@ class Engine(Operators):
         )
         self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
         self._home = Home()
+        self._heartbeat = heartbeat
+        self._beats = Flights()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._last_beat: datetime | None = None
@@ -110,6 +114,8 @@ class Engine(Operators):
             for notifier in self._notifiers:
                 closing.push_async_callback(notifier.aclose)
             await self.courier.finish()
+            while self._beats.busy:
+                await self._beats.wait()
 
     # --- the two loops' bodies
 
@@ -254,6 +260,8 @@ class Engine(Operators):
         if report.pages > report.dead_pages and not report.dry_run:
             self.courier.flights.ring()
         await self._after_tick(report)
+        if self._heartbeat is not None and not self._beats.busy:
+            self._beats.start(self._heartbeat.beat())
         return report
 
     async def _after_tick(self, report: TickReport) -> None:

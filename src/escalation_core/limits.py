@@ -37,6 +37,7 @@ VARIABLES: Mapping[str, str] = {
     "targets": "ESC_TARGETS",
     "routes": "ESC_ROUTES",
     "default_target": "ESC_DEFAULT_TARGET",
+    "heartbeat_url": "ESC_HEARTBEAT_URL",
     "allow_http": "ESC_ALLOW_HTTP",
     "ops_hmac_secret": "OPS_HMAC_SECRET",
     "ops_hmac_secret_previous": "OPS_HMAC_SECRET_PREVIOUS",
@@ -71,6 +72,7 @@ def check_types(settings: "Settings", problems: dict[str, Problem]) -> None:
                 "pause_cron",
                 "database_url",
                 "default_target",
+                "heartbeat_url",
                 "ops_hmac_secret",
                 "ops_hmac_secret_previous",
             )
@@ -93,6 +95,7 @@ def check_limits(settings: "Settings", problems: dict[str, Problem]) -> None:
     for check, fields in (
         (_check_spans, ("critical_window", "warning_window", "snooze", "tick_interval", "windows")),
         (_check_targets, ("targets", "routes", "default_target", "allow_http")),
+        (_check_heartbeat, ("heartbeat_url", "allow_http")),
         (_check_secrets, ("ops_hmac_secret", "ops_hmac_secret_previous")),
         (_check_roles, ("ops_admin_role", "ops_read_role")),
     ):
@@ -123,7 +126,7 @@ def _check_spans(settings: "Settings", problems: dict[str, Problem]) -> None:
 
 
 def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
-    schemes = ("https://", "http://") if settings.allow_http else ("https://",)
+    schemes = _schemes(settings)
     for name, url in settings.targets.items():
         try:
             check_target(name, "target")
@@ -154,6 +157,17 @@ def _url_fault(url: object, schemes: tuple[str, ...]) -> Problem | None:
     if authority is None or int(authority["port"] or 1) > 65535:
         return Problem("names no host, or no port that exists", "write https://HOST/PATH")
     return None
+
+
+def _check_heartbeat(settings: "Settings", problems: dict[str, Problem]) -> None:
+    if settings.heartbeat_url is not None:
+        wrong = _url_fault(settings.heartbeat_url, _schemes(settings))
+        if wrong is not None:
+            problems["ESC_HEARTBEAT_URL"] = wrong
+
+
+def _schemes(settings: "Settings") -> tuple[str, ...]:
+    return ("https://", "http://") if settings.allow_http else ("https://",)
 
 
 def _check_secrets(settings: "Settings", problems: dict[str, Problem]) -> None:

@@ -265,6 +265,13 @@ class Notifier(Protocol):
         """Close what is open."""
 
 
+class Heartbeat(Protocol):
+    """Tells somebody outside that ticks go on: a dead man's switch."""
+
+    async def beat(self) -> None:
+        """Tell it once. It raises nothing, and its time is bounded; a tick never waits for it."""
+
+
 class Router(Protocol):
     """Who is paged about an escalation: the seed's ``resolveWebhook``."""
 

@@ -42,6 +42,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "targets": parse.targets,
     "routes": parse.routes,
     "default_target": parse.target,
+    "heartbeat_url": parse.words,
     "allow_http": parse.boolean,
     "ops_hmac_secret": parse.words,
     "ops_hmac_secret_previous": parse.words,
@@ -49,7 +50,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "ops_read_role": parse.words,
 }
 """How each field's variable is read. Limits are in limits.py."""
-SECRETS = ("ESC_DATABASE_URL", "ESC_TARGETS", "OPS_HMAC_SECRET", "OPS_HMAC_SECRET_PREVIOUS")
+SECRETS = ("ESC_DATABASE_URL", "ESC_TARGETS", "ESC_HEARTBEAT_URL", "OPS_HMAC_SECRET", "OPS_HMAC_SECRET_PREVIOUS")
 """Variables whose value is never shown. Each may come as ``NAME_FILE``, the path of a file that holds it."""
 
 
@@ -80,6 +81,8 @@ class Settings:
     targets: Mapping[str, str] = attrs.field(factory=dict, repr=lambda targets: repr(sorted(targets)))
     routes: Sequence[Route] = ()
     default_target: str | None = None
+    heartbeat_url: str | None = attrs.field(default=None, repr=False)
+    """Called after each good tick: a dead man's switch."""
     allow_http: bool = False
     ops_hmac_secret: str | None = attrs.field(default=None, repr=False)
     ops_hmac_secret_previous: str | None = attrs.field(default=None, repr=False)
@@ -168,7 +171,7 @@ def _written(name: str, value: Any) -> str | None:
     return json.dumps(dict(value)) if name == "ESC_TARGETS" else str(value)
 
 
-_BARE = frozenset({"OPS_HMAC_SECRET", "OPS_HMAC_SECRET_PREVIOUS", "ESC_DATABASE_URL"})
+_BARE = frozenset({"ESC_HEARTBEAT_URL", "OPS_HMAC_SECRET", "OPS_HMAC_SECRET_PREVIOUS", "ESC_DATABASE_URL"})
 """Secrets whose faults are told without a word of the value."""
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, assert_type
 
 from escalation_adapters.files import read_secret
+from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.log_notifier import LogNotifier
 from escalation_adapters.ops import Limits, OpsHandler, Signer
 from escalation_adapters.ops.asgi import OpsASGI
@@ -28,6 +29,7 @@ from escalation_core import (
     EscalationError,
     EscalationPolicy,
     Health,
+    Heartbeat,
     Incident,
     IncidentHistory,
     InvalidValue,
@@ -273,6 +275,8 @@ class Counting:
 
 def fulfilled(dsn_store: PostgresStore, url: str) -> tuple[Sequence[Store], Sequence[Notifier], Sequence[Router]]:
     """All of ours, and the host's, fulfil the ports."""
+    heartbeat: Heartbeat = HttpHeartbeat("https://example.org/ping", timeout=timedelta(seconds=3))
+    Engine(MemoryStore(), heartbeat=heartbeat)
     stores: Sequence[Store] = [MemoryStore(), SQLiteStore("x.db"), dsn_store, Counting(MemoryStore())]
     notifiers: Sequence[Notifier] = [Pager("a"), LogNotifier(), RecordingNotifier("a"), SlackNotifier({"b": url})]
     routers: Sequence[Router] = [ByTeam(), SettingsRouter((), "a")]

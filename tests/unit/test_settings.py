@@ -65,6 +65,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "ESC_TARGETS": None,
         "ESC_ROUTES": None,
         "ESC_DEFAULT_TARGET": None,
+        "ESC_HEARTBEAT_URL": None,
         "ESC_ALLOW_HTTP": "false",
         "OPS_HMAC_SECRET": None,
         "OPS_HMAC_SECRET_PREVIOUS": None,
@@ -260,6 +261,8 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("ESC_TARGETS", "[]", "not a JSON object"),
     ("ESC_TARGETS", '{"a": 7}', "not text"),
     ("ESC_TARGETS", '{"a": "http://h/x"}', "not https"),
+    ("ESC_HEARTBEAT_URL", "http://h/T0K3N", "is not https"),
+    ("ESC_HEARTBEAT_URL", "https://", "names no host"),
     *(
         ("ESC_TARGETS", f'{{"a": "https://{rest}"}}', "names no host, or no port")
         for rest in ("", "/x", "h:abc/x", "h:65536", ":443/x", "me:pass@/x", "?x")
