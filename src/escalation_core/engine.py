@@ -1,7 +1,7 @@
 """The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import Self
@@ -19,14 +19,14 @@ from .dead import RetriedDead, retry_dead
 from .errors import EscalationError, InvalidValue, StoreUnavailable
 from .flight import Flights, Home, SingleFlight, clock, monotonic
 from .gate import gate
-from .health import Health, diagnose
+from .health import Health, Stats, diagnose
 from .operators import Operators
 from .ports import Heartbeat, Notifier, Router, Store, Transaction
 from .recording import Recorder
 from .report import DeliveryReport, TickReport
 from .routes import SettingsRouter
 from .settings import Settings
-from .telemetry import Telemetry
+from .telemetry import Observed, Telemetry
 from .ticking import Ticker
 from .version import VERSION
 
@@ -94,7 +94,7 @@ class Engine(Operators):
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._last_beat: datetime | None = None
         self._ticked: tuple[Callable[[], float], float] | None = None
-        self._backlog: Mapping[str, int] = {}
+        self._observed: Observed | None = None
         self._recalculating = False
         self._telemetry.observe(self)
 
@@ -177,24 +177,20 @@ class Engine(Operators):
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            stats = await tx.journal.stats(
-                now=now, canary_pct=self.settings.canary_pct, max_level=self.settings.max_level
-            )
+            stats = await self._count(tx, now)
             return diagnose(
                 settings=self.settings,
                 gate=gate(self.settings, now, await tx.operations.pauses(now)),
                 now=now,
                 beat=await tx.journal.last_beat(),
-                stats=attrs.evolve(stats, backlog=await tx.outbox.backlog()),
+                stats=stats,
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self.courier.notifiers),
                 unconfigured=self._ticker.unconfigured,
                 version=VERSION,
             )
 
-        health = await self._read(work)
-        self._backlog = health.stats.backlog
-        return health
+        return await self._read(work)
 
     # --- for a runner
 
@@ -231,9 +227,9 @@ class Engine(Operators):
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
         return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
 
-    def observed_backlog(self) -> Mapping[str, int]:
-        """Return the unsettled pages by target, as the last heartbeat counted them, for metrics."""
-        return self._backlog
+    def observed_stats(self) -> Observed | None:
+        """Return the store's counts, as this engine's last heartbeat or health took them, for metrics."""
+        return self._observed
 
     # --- inside
 
@@ -285,12 +281,20 @@ class Engine(Operators):
 
     async def _beat(self, tx: Transaction, now: datetime) -> bool:
         await tx.journal.beat(self.worker, now, VERSION)
-        self._backlog = await tx.outbox.backlog()
+        await self._count(tx, now)
         state = await tx.journal.recalc()
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
             await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
         return state.requested_at is not None
+
+    async def _count(self, tx: Transaction, now: datetime) -> Stats:
+        """Return the store's counts, and keep them for metrics."""
+        settings = self.settings
+        stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
+        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
+        self._observed = Observed(stats, now - stats.oldest_due if stats.oldest_due else timedelta())
+        return stats
 
     async def _deliver(self) -> DeliveryReport:
         await self.check()

@@ -4,8 +4,9 @@ Names and meanings: ``docs/reference/telemetry.md``. No attribute ever holds an 
 Only the OpenTelemetry API is used: without an SDK in the process, all of this does nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -15,32 +16,62 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from opentelemetry.trace import Tracer, TracerProvider
 
 from .delivery import Outcome, Page, PageRecord, PageState, Rejected, Retry
+from .health import Stats
 from .report import TickReport
 from .version import VERSION
 
 SCOPE = "escalation_core"
 
 
-class Observed(Protocol):
+@attrs.frozen
+class Observed:
+    """A store's counts at one instant."""
+
+    stats: Stats
+    oldest_overdue: timedelta
+
+
+class Observable(Protocol):
     """What gauges ask an engine for. Called from the metric reader's own thread, so it reads plain attributes."""
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick; None before the first."""
 
-    def observed_backlog(self) -> Mapping[str, int]:
-        """Return the unsettled pages by target, as last counted."""
+    def observed_stats(self) -> Observed | None:
+        """Return the store's counts, as last taken; None before the first."""
 
 
 class _Gauges:
     """The observable gauges of one meter. A second gauge of one name is dropped by SDKs, so engines share these."""
 
     def __init__(self, meter: Meter) -> None:
-        self.engines: WeakSet[Observed] = WeakSet()
+        self.engines: WeakSet[Observable] = WeakSet()
         meter.create_observable_gauge(
             "escalation.tick.lag", [self._lag], unit="s", description="Time since an engine last completed a tick"
         )
         meter.create_observable_gauge(
             "escalation.page.backlog", [self._backlog], unit="{page}", description="Unsettled pages"
+        )
+        meter.create_observable_gauge(
+            "escalation.page.dead", [self._most(lambda seen: seen.stats.dead)], unit="{page}", description="Dead pages"
+        )
+        meter.create_observable_gauge(
+            "escalation.incident.overdue",
+            [self._most(lambda seen: seen.stats.overdue)],
+            unit="{incident}",
+            description="Incidents that are due and did not escalate yet",
+        )
+        meter.create_observable_gauge(
+            "escalation.incident.oldest_overdue",
+            [self._most(lambda seen: seen.oldest_overdue.total_seconds())],
+            unit="s",
+            description="How long the oldest of them has been due",
+        )
+        meter.create_observable_gauge(
+            "escalation.incident.exhausted",
+            [self._most(lambda seen: seen.stats.exhausted)],
+            unit="{incident}",
+            description="Open incidents at the highest level",
         )
 
     def _lag(self, _: CallbackOptions) -> Iterable[Observation]:
@@ -49,11 +80,21 @@ class _Gauges:
 
     def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
         backlog: dict[str, int] = {}
-        for engine in list(self.engines):
-            # Engines of one store count the same pages: the greater count is the newer truth, not their sum.
-            for target, count in engine.observed_backlog().items():
+        for seen in self._seen():
+            for target, count in seen.stats.backlog.items():
                 backlog[target] = max(count, backlog.get(target, 0))
         return [Observation(count, {"escalation.target": target}) for target, count in backlog.items()]
+
+    def _most(self, read: Callable[[Observed], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            # Engines of one store count the same rows: the greatest count is the one that alarms, not their sum.
+            seen = self._seen()
+            return [Observation(max(map(read, seen)))] if seen else []
+
+        return observe
+
+    def _seen(self) -> list[Observed]:
+        return [seen for engine in list(self.engines) if (seen := engine.observed_stats()) is not None]
 
 
 _gauges: WeakKeyDictionary[object, _Gauges] = WeakKeyDictionary()
@@ -106,7 +147,7 @@ class Telemetry:
             description="Escalations of severities without a window of their own",
         )
 
-    def observe(self, engine: Observed) -> None:
+    def observe(self, engine: Observable) -> None:
         """Let the gauges ask this engine, for as long as it lives."""
         self._gauges.engines.add(engine)
 

@@ -852,7 +852,9 @@ async def test_health_names_targets_that_nobody_here_serves(store: MemoryStore, 
     clock.advance(5 * MINUTE)
     await engine.tick(deliver=False)
     assert [["a"], []] == [list((await one.health()).unserved) for one in (engine_of(store), engine)]
-    assert {"a": 1} == engine.observed_backlog()
+    observed = engine.observed_stats()
+    assert observed is not None
+    assert {"a": 1} == observed.stats.backlog
 
 
 @pytest.mark.parametrize("fields", [{}, *HELD, {"dry_run": True}], ids=["open", *HELD_IDS, "dry-run"])

@@ -174,7 +174,8 @@ async def test_dry_run_counts_nothing(seen: Seen, store: MemoryStore, clock: Man
     clock.advance(20 * MINUTE)
     report = await engine.tick(dry_run=True)
     assert 2 == report.escalated
-    assert {"escalation.tick.duration", "escalation.tick.lag"} >= set(seen.points())
+    counters = {"escalation.escalations", "escalation.lateness", "escalation.pages", "escalation.severity.unconfigured"}
+    assert set() == counters & set(seen.points())
     [span] = seen.spans("escalation.tick")
     assert {"escalation.dry_run": True, "escalation.escalated": 2} == attributes(span)
     assert [] == seen.spans("escalation.deliver")
@@ -264,6 +265,22 @@ async def test_backlog(seen: Seen, store: MemoryStore, clock: ManualClock) -> No
     await engine.tick()
     await engine.health()
     assert {(("escalation.target", "slack:ops"),): 2} == seen.points()["escalation.page.backlog"]
+
+
+async def test_counts(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
+    """Overdue, exhausted and dead are what the last heartbeat, or health, counted."""
+    engine = seen.engine(store, settings=Settings(max_level=1))
+    dead = seen.engine(store, RecordingNotifier("slack:ops", answer=lambda page: Rejected("no")))
+    late = incident("late", first_seen=START + 3 * MINUTE, next_due_at=START + 8 * MINUTE)
+    await put(store, incident("top", next_due_at=START + 5 * MINUTE), late)
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    await dead.deliver()
+    clock.advance(5 * MINUTE)
+    await engine.health()
+    points = seen.points()
+    names = ("incident.overdue", "incident.oldest_overdue", "incident.exhausted", "page.dead")
+    assert [[1], [120.0], [1], [1]] == [list(points[f"escalation.{name}"].values()) for name in names]
 
 
 async def test_engines_share_gauges(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
@@ -414,6 +431,10 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
         "escalation.delivery.duration": "s",
         "escalation.tick.lag": "s",
         "escalation.page.backlog": "{page}",
+        "escalation.page.dead": "{page}",
+        "escalation.incident.overdue": "{incident}",
+        "escalation.incident.oldest_overdue": "s",
+        "escalation.incident.exhausted": "{incident}",
     } == seen.units()
 
 
