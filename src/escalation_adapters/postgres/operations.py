@@ -52,6 +52,7 @@ class Operations:
 
     async def forget(self, *, before: datetime, now: datetime) -> int:
         """Delete both."""
+        await self.session.run("forget_limits")
         return await self.session.run("forget_pauses", before=before) + await self.session.run(
             "forget_expired", now=now
         )

@@ -441,3 +441,26 @@ SELECT (SELECT count(*) FROM {schema}.escalation_events),
 -- name: proof_pages
 -- Pages by state.
 SELECT state, count(*) FROM {schema}.escalation_pages GROUP BY 1 ORDER BY 1
+
+-- name: hit
+-- One knock: taken if fewer than the limit were within the window; some keys that are quiet are forgotten.
+WITH quiet AS (
+    DELETE FROM {schema}.escalation_rate_limits WHERE key = ANY(ARRAY(
+        SELECT key FROM {schema}.escalation_rate_limits WHERE expires_at <= now() AND key <> %(key)s
+        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO {schema}.escalation_rate_limits AS r (key, hits, allowed, expires_at) VALUES (
+    %(key)s, CASE WHEN %(count)s > 0 THEN ARRAY[now()] ELSE ARRAY[]::timestamptz[] END, %(count)s > 0,
+    now() + %(window)s)
+ON CONFLICT (key) DO UPDATE SET (hits, allowed, expires_at) = (
+    SELECT CASE WHEN count(*) < %(count)s THEN array_agg(h ORDER BY h) FILTER (WHERE h IS NOT NULL) || now()
+            ELSE coalesce(array_agg(h ORDER BY h) FILTER (WHERE h IS NOT NULL), ARRAY[]::timestamptz[]) END,
+        count(*) < %(count)s, now() + %(window)s
+    FROM unnest(r.hits) AS h WHERE h > now() - %(window)s
+)
+RETURNING allowed, cardinality(hits),
+    coalesce(hits[greatest(cardinality(hits) - %(count)s + 1, 1)], now()) + %(window)s - now()
+
+-- name: forget_limits
+-- Every key that is quiet.
+DELETE FROM {schema}.escalation_rate_limits WHERE expires_at <= now()

@@ -16,3 +16,12 @@ CREATE TABLE IF NOT EXISTS {schema}.escalation_requests (
     expires_at timestamptz NOT NULL
 );
 CREATE INDEX IF NOT EXISTS escalation_requests_expires ON {schema}.escalation_requests (expires_at);
+
+-- Knocks at the operators' endpoints. Unlogged: a crash empties it, which does no more than start the counts anew.
+CREATE UNLOGGED TABLE IF NOT EXISTS {schema}.escalation_rate_limits (
+    key text PRIMARY KEY,
+    hits timestamptz[] NOT NULL,
+    allowed boolean NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS escalation_rate_limits_expires ON {schema}.escalation_rate_limits (expires_at);
