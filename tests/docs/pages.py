@@ -76,6 +76,15 @@ def command_lines(text: str) -> Iterator[list[str]]:
             yield words[1:]
 
 
+def exports(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the variables that a shell example exports."""
+    for line in text.splitlines():
+        if line.startswith("export "):
+            for word in shlex.split(line)[1:]:
+                name, _, value = word.partition("=")
+                yield name, value
+
+
 def inline_commands() -> Iterator[tuple[Path, list[str]]]:
     """Yield the commands that pages name in running text; an option or argument may stand for any."""
     for page in PAGES:

@@ -14,7 +14,7 @@ from sybil.parsers.myst import PythonCodeBlockParser
 
 from escalation_adapters.cli.root import cli
 
-from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, inline_commands, parse
+from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, exports, inline_commands, parse
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
 LESSON = ROOT / "docs/tutorial/own-table.md"
@@ -88,6 +88,27 @@ def test_shell_example_is_legal(block: Block) -> None:
     """Each ``escalation`` line of a shell example is one that the command line takes: command, options, arguments."""
     for words in command_lines(block.text):
         assert parse(words).startswith("escalation")
+
+
+RUNBOOK = ROOT / "docs/how-to/runbook.md"
+
+
+@pytest.mark.parametrize("block", blocks(RUNBOOK, "bash"), ids=lambda block: block.name)
+def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command of the runbook does its work, on a database with an incident that is at its second level."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ESC_DATABASE_URL", url(migrated_dsn))
+    with psycopg.connect(migrated_dsn) as connection:
+        connection.execute(
+            "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
+        )
+    for name, value in exports(block.text):
+        monkeypatch.setenv(name, value)
+    lines = list(command_lines(block.text))
+    assert lines
+    for words in lines:
+        done = CliRunner().invoke(cli, words, catch_exceptions=False)
+        assert 0 == done.exit_code, (words, done.output)
 
 
 def test_commands_named_in_text_exist() -> None:
