@@ -42,7 +42,7 @@ PUBLIC = [
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 SHARED = {"quiet_http"}
 """Tools that several adapters stand on."""
-COMPOSED = {"app", "cli", "demo", "ops", "replay"}
+COMPOSED = {"app", "blocking", "cli", "demo", "ops", "replay"}
 """Rooms of the adapters that put others together; every other one stands alone."""
 MOST_LINES = 400
 

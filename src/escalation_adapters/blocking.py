@@ -1,0 +1,105 @@
+"""An engine for hosts without asyncio: its event loop runs in a thread of its own, and calls wait for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial, update_wrapper
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from escalation_core import Engine, EscalationError
+
+from .runner import run
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def _blocking(
+    method: Callable[Concatenate[Engine, Given], Awaitable[Result]],
+) -> "Callable[Concatenate[BlockingEngine, Given], Result]":
+    """Return the method as one that waits for its result."""
+
+    def call(self: "BlockingEngine", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return self._portal_of().call(partial(method, self.engine, *args, **kwargs))
+
+    return update_wrapper(call, method)
+
+
+class BlockingEngine:
+    """The engine's calls for threads: a context manager that any number of threads may use at once.
+
+    ``make`` makes the engine; it is awaited in the loop's thread, so it may connect a store. ``work=True`` also ticks
+    and delivers there, like ``run``; without it, call ``tick``. Open it in the process that uses it: after a fork, not
+    before.
+    """
+
+    open = _blocking(Engine.open)
+    acknowledge = _blocking(Engine.acknowledge)
+    unacknowledge = _blocking(Engine.unacknowledge)
+    resolve = _blocking(Engine.resolve)
+    change_severity = _blocking(Engine.change_severity)
+    snooze = _blocking(Engine.snooze)
+    drain = _blocking(Engine.drain)
+    tick = _blocking(Engine.tick)
+    deliver = _blocking(Engine.deliver)
+    recalc = _blocking(Engine.recalc)
+    request_recalc = _blocking(Engine.request_recalc)
+    retry_dead = _blocking(Engine.retry_dead)
+    pause = _blocking(Engine.pause)
+    resume = _blocking(Engine.resume)
+    prune = _blocking(Engine.prune)
+    prove = _blocking(Engine.prove)
+    history = _blocking(Engine.history)
+    audit = _blocking(Engine.audit)
+    dead = _blocking(Engine.dead)
+    health = _blocking(Engine.health)
+
+    def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:
+        self._make = make
+        self._work = work
+        self._portal: BlockingPortal | None = None
+        self._engine: Engine | None = None
+        self._stack = ExitStack()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself; its coroutines belong to the loop's thread."""
+        if self._engine is None:
+            raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
+        return self._engine
+
+    def __enter__(self) -> Self:
+        """Start the thread, make the engine, check that its store is ready."""
+        with ExitStack() as stack:
+            self._portal = portal = stack.enter_context(start_blocking_portal())
+            self._engine = engine = portal.call(self._make)
+            stack.callback(partial(portal.call, engine.aclose))
+            portal.call(engine.check)
+            if self._work:
+                stop = portal.call(_event)
+                working = portal.start_task_soon(partial(run, engine, stop=stop, signals=False))
+                stack.callback(self._stop, portal, stop, working)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Finish what is in flight, close the engine, end the thread."""
+        self._stack.close()
+        self._portal = self._engine = None
+
+    @staticmethod
+    def _stop(portal: BlockingPortal, stop: asyncio.Event, working: "Future[None]") -> None:
+        portal.call(stop.set)
+        working.result()
+
+    def _portal_of(self) -> BlockingPortal:
+        if self._portal is None:
+            raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
+        return self._portal
+
+
+async def _event() -> asyncio.Event:
+    return asyncio.Event()

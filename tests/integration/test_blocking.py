@@ -1,0 +1,84 @@
+"""The engine for hosts without asyncio."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from escalation_adapters.blocking import BlockingEngine
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Engine, EscalationError, Incident, InvalidValue, Settings, State, TransitionRefused
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+
+
+async def in_memory() -> Engine:
+    return Engine(MemoryStore(ManualClock()), notifiers=[RecordingNotifier()])
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_calls_wait_for_their_results() -> None:
+    """Each call returns what the coroutine would, and raises what it would; at the end no thread is left."""
+    before = threads()
+    with BlockingEngine(in_memory) as engine:
+        opened = engine.open("k", severity="critical", labels={"team": "db"})
+        assert isinstance(opened, Incident)
+        assert 0 == engine.tick().escalated
+        assert State.ACKNOWLEDGED is engine.acknowledge("k", by="ada").state
+        assert engine.health().ok
+        assert timedelta(hours=1) == (paused := engine.pause(timedelta(hours=1))).ends_at - paused.starts_at
+        assert 1 == engine.resume().ended
+        assert engine.prove().holds
+        with pytest.raises(TransitionRefused):
+            engine.drain("k")
+        with pytest.raises(InvalidValue, match="incident_key"):
+            engine.open("")
+    assert before == threads()
+
+
+def test_many_threads(tmp_path: Path) -> None:
+    """Any number of threads may call at once."""
+
+    async def on_sqlite() -> Engine:
+        return Engine(SQLiteStore(tmp_path / "e.db"), notifiers=[RecordingNotifier()])
+
+    with BlockingEngine(on_sqlite) as engine, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: engine.open(f"k{number % 5}"), range(40)))
+        assert 5 == len({entry.incident_key for entry in engine.audit(datetime(2000, 1, 1, tzinfo=UTC))})
+
+
+def test_it_may_work_by_itself() -> None:
+    """With work=True it ticks and delivers in its thread until it is closed."""
+    notifier = RecordingNotifier()
+
+    async def make() -> Engine:
+        settings = Settings(tick_interval=timedelta(seconds=1))
+        return Engine(MemoryStore(), settings=settings, notifiers=[notifier])
+
+    with BlockingEngine(make, work=True) as engine:
+        engine.open("k", severity="critical", first_seen=datetime.now(UTC) - timedelta(hours=1))
+        until = time.monotonic() + 10
+        while not notifier.pages and time.monotonic() < until:
+            time.sleep(0.01)
+    assert ["k"] == [page.incident.incident_key for page in notifier.pages]
+
+
+def test_what_fails_leaves_nothing_behind() -> None:
+    """An engine that cannot be made ends the thread with the error; one that is not open says so."""
+
+    async def broken() -> Engine:
+        raise LookupError("no settings")
+
+    before = threads()
+    with pytest.raises(LookupError, match="no settings"), BlockingEngine(broken):
+        pytest.fail("it opened")
+    assert before == threads()
+    closed = BlockingEngine(in_memory)
+    for call in (closed.tick, closed.health):
+        with pytest.raises(EscalationError, match="is not open"):
+            call()
