@@ -306,3 +306,19 @@ def test_pause_and_resume(escalation: Console) -> None:
     assert "pauses ended: 0; still disabled: the settings say so" == told(switched_off).strip()
     assert "until: is more than 24 hours away" in escalation("pause", "--until", "2d").err
     assert {"ended": 0, "schedule_lifted_until": None, "held": None} == escalation("resume", "--json").json
+
+
+def test_audit_in_pages(escalation: Console) -> None:
+    """A full page tells the cursor of the next one, and the last page tells none."""
+    for number in range(3):
+        told(escalation("open", f"k{number}"))
+    first = escalation("audit", "--limit", "2")
+    cursor = first.err.rpartition(" ")[2].strip()
+    assert (0, 3, "there may be more: --after ") == (
+        first.code,
+        len(first.lines),
+        first.err.removesuffix(cursor + "\n"),
+    )
+    rest = escalation("audit", "--limit", "2", "--after", cursor, "--json")
+    assert (1, "") == (len(rest.json), rest.err)
+    assert "after: is no cursor" in escalation("audit", "--after", "x").err

@@ -4,16 +4,26 @@ import asyncio
 import gzip
 import json
 import logging
+import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.hmac_signature import mac
-from escalation_adapters.ops import Limits, OpsHandler, Signer
-from escalation_adapters.rate_limit import Decision, Limit
+from escalation_adapters.ops import Limits, OpsHandler, Request, Signer
+from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_adapters.rbac import Principal
+from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -506,3 +516,72 @@ async def test_many_at_once(service: Service) -> None:
     answers = await asyncio.gather(*(service.send("POST", "/pause", headers, body) for _ in range(8)))
     assert [200] + [401] * 7 == sorted(answer.status for answer in answers)
     assert 1 == len([e for e in await service.engine.audit(service.clock()) if e.action == "pause"])
+
+
+async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
+    """They use the limit of their peer up and nothing else: no row is written, and memory stays flat."""
+    store = MemoryStore(clock)
+    limiter = MemoryLimiter()
+    handler = OpsHandler(engine_of(clock, store), login=lambda native: None, limiter=limiter)
+    body = b'{"action": "tick"}'
+
+    async def read(most: int) -> bytes:
+        return body
+
+    async def knock(number: int) -> int:
+        headers = [(b"webhook-id", b"m%d" % number), (b"webhook-timestamp", b"1"), (b"webhook-signature", b"v1,AAAA")]
+        request = Request(method="POST", path="/tick", headers=headers, peer="192.0.2.1", read=read)
+        return (await handler.handle(request)).status
+
+    await knock(-1)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    found = Counter([await knock(number) for number in range(10_000)])
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert {401: 119, 429: 9881} == found
+    assert ({}, 1) == (store.requests, len(limiter._hits))
+    assert grown < 200_000
+
+
+async def test_no_secret_shows_anywhere(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Planted secrets are in no answer, no log, no span and no metric, whatever goes wrong."""
+    caplog.set_level(logging.DEBUG)
+    reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    slack = SlackNotifier({"test": "https://127.0.0.1:1/T0K3N"})
+    settings = attrs.evolve(SETTINGS, heartbeat_url="https://127.0.0.1:1/B3AT", warnings=())
+    engine = Engine(
+        MemoryStore(clock),
+        settings=settings,
+        notifiers=[slack],
+        heartbeat=HttpHeartbeat("https://127.0.0.1:1/B3AT"),
+        meter_provider=MeterProvider([reader]),
+        tracer_provider=tracers,
+    )
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    seen = ""
+    async with serving("aiohttp", engine, clock) as service:
+        for action, fields in ACTIONS.items():
+            body = json.dumps({"action": action, **fields}).encode()
+            good = [*service.signed(body), *cookie("ada")]
+            for headers in (
+                good,
+                good,
+                good[:3],
+                [*good[:3], ("webhook-signature", SECRET)],
+                [("x-signature", SECRET)],
+            ):
+                seen += repr(await service.send("POST", f"/{action}", headers, body))
+        for path in ("/health", "/audit", "/incident?key=k", "/incident?key=nobody", "/nothing"):
+            seen += repr(await service.get(path))
+        seen += repr((service, engine, settings, service.handler, service.handler.guard, slack))
+    await engine.aclose()
+    seen += caplog.text + repr([span.to_json() for span in exporter.get_finished_spans()])
+    data = reader.get_metrics_data()
+    assert data is not None
+    seen += data.to_json()
+    assert "ClientConnectorError" in seen
+    assert [] == [secret for secret in (SECRET, OLD_SECRET, "T0K3N", "B3AT") if secret in seen]

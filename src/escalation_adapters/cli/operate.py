@@ -66,14 +66,15 @@ def recalc(context: Context, by: str | None, as_json: bool) -> None:
 @click.command("audit")
 @click.option("--since", type=SPAN, default="24h", show_default=True, help="How far back.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Entries at most.")
+@click.option("--after", metavar="CURSOR", help="Go on behind this entry: the cursor that the last page ended with.")
 @json_option
 @pass_context
-def audit(context: Context, since: timedelta, limit: int, as_json: bool) -> None:
+def audit(context: Context, since: timedelta, limit: int, after: str | None, as_json: bool) -> None:
     """Show what happened: escalations, pages, acknowledgements, operators' actions; newest first."""
 
     async def work(engine: Engine) -> Sequence[AuditEntry]:
         now = (await engine.health()).at
-        return await engine.audit(now - since, limit=limit)
+        return await engine.audit(now - since, limit=limit, after=after)
 
     entries = context.run(work)
     if as_json:
@@ -85,6 +86,8 @@ def audit(context: Context, since: timedelta, limit: int, as_json: bool) -> None
         [(e.at, e.action, e.incident_key, e.episode, e.level, e.actor, e.target, e.reason) for e in entries],
         empty="nothing happened",
     )
+    if len(entries) == limit:
+        click.echo(f"there may be more: --after {entries[-1].cursor}", err=True)
 
 
 @click.group("dead")
