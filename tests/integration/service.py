@@ -114,7 +114,7 @@ async def serving(binding: str, engine: Engine, clock: ManualClock, **options: A
     if binding == "aiohttp":
         app = web.Application()
         app.add_subapp("/ops/escalation", ops_app(handler))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()

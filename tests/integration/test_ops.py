@@ -518,6 +518,17 @@ async def test_many_at_once(service: Service) -> None:
     assert 1 == len([e for e in await service.engine.audit(service.clock()) if e.action == "pause"])
 
 
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None:
+    """A client that sends half of its body and waits is answered with 408."""
+    async with serving(binding, engine_of(clock), clock) as service:
+        handler = service.handler
+        handler.guard = attrs.evolve(handler.guard, patience=timedelta(seconds=0.1))
+        body = b'{"action": "tick"}'
+        headers = [*service.signed(body), *cookie("ada"), ("content-length", "100")]
+        assert is_problem(await service.send("POST", "/tick", headers, body), 408)
+
+
 async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     """They use the limit of their peer up and nothing else: no row is written, and memory stays flat."""
     store = MemoryStore(clock)

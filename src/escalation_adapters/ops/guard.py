@@ -3,6 +3,7 @@
 What is cheap stands in front, so that somebody who knows no secret costs nothing but the reading of 64 KiB.
 """
 
+import asyncio
 import inspect
 import logging
 import math
@@ -75,13 +76,19 @@ class Guard:
     limiter: RateLimiter
     limits: Limits
     proxies: Sequence[Network]
+    patience: timedelta = timedelta(seconds=10)
+    """How long a body may take to come."""
 
     async def body(self, request: Request) -> bytes:
         """Return the body, once the peer's limit admits it and it is not too long."""
         self._check_length(request)
         key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
         await self.limit(f"peer:{key}", self.limits.peer)
-        body = await request.read(MOST_BYTES)
+        try:
+            async with asyncio.timeout(self.patience.total_seconds()):
+                body = await request.read(MOST_BYTES)
+        except TimeoutError:
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from None
         if body is None:
             raise _too_large()
         return body
