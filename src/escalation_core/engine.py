@@ -34,6 +34,8 @@ log = logging.getLogger("escalation_core")
 
 BATCH_SIZE = 1000
 """Rows per transaction of a tick: enough to make the round trips cheap, few enough to hold locks for moments."""
+CLAIMS = 2
+"""Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
 RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
 
@@ -58,6 +60,7 @@ class Engine(Operators):
         router: Router | None = None,
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
+        claims: int = CLAIMS,
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
         heartbeat: Heartbeat | None = None,
@@ -85,6 +88,7 @@ class Engine(Operators):
             settings=self.settings,
             recorder=self._recorder,
             batch_size=check_count(batch_size, "batch_size", 1),
+            claims=check_count(claims, "claims", 1),
         )
         self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
         self._home = Home()
@@ -196,32 +200,19 @@ class Engine(Operators):
 
     async def next_tick_in(self, report: TickReport) -> timedelta:
         """Return how long to wait after a tick before the next one is worth while."""
-
-        async def work(tx: Transaction) -> timedelta:
-            now = await tx.now()
-            return rhythm.until_next_tick(
-                report,
-                earliest=await tx.incidents.earliest_due(self.settings.canary_pct),
-                now=now,
-                gate=gate(self.settings, now, await tx.operations.pauses(now)),
-                settings=self.settings,
-            )
-
-        return timedelta() if report.recalculating else await self._read(work)
+        if report.recalculating:
+            return timedelta()
+        await self.check()
+        seen = await self.store.look(canary_pct=self.settings.canary_pct)
+        held = gate(self.settings, seen.at, seen.pauses)
+        return rhythm.until_next_tick(report, earliest=seen.due_at, now=seen.at, gate=held, settings=self.settings)
 
     async def next_claim_in(self) -> timedelta:
         """Return how long to wait before another page can be claimed."""
-
-        async def work(tx: Transaction) -> timedelta:
-            now = await tx.now()
-            return rhythm.until_next_claim(
-                earliest=await tx.outbox.earliest(tuple(self.courier.room())),
-                now=now,
-                gate=gate(self.settings, now, await tx.operations.pauses(now)),
-                settings=self.settings,
-            )
-
-        return await self._read(work)
+        await self.check()
+        seen = await self.store.look(canary_pct=self.settings.canary_pct, targets=tuple(self.courier.room()))
+        held = gate(self.settings, seen.at, seen.pauses)
+        return rhythm.until_next_claim(earliest=seen.page_due_at, now=seen.at, gate=held, settings=self.settings)
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""

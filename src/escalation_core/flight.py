@@ -25,8 +25,14 @@ async def within(span: timedelta, work: Awaitable[Result]) -> Result:
 
 
 async def together(*work: Awaitable[Result]) -> list[Result]:
-    """Await all at once; return their results in order."""
-    return list(await asyncio.gather(*work))
+    """Await all at once; return their results in order. If any raise, the first error is raised once all have ended."""
+    ends = await asyncio.gather(*work, return_exceptions=True)
+    results: list[Result] = []
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+        results.append(end)
+    return results
 
 
 class Home:

@@ -14,9 +14,11 @@ def idempotency_key(incident_key: str, level: int, episode: int = 1) -> str:
     Raises:
         InvalidValue: the key, level or episode is not one.
     """
-    check_key(incident_key)
-    check_count(level, "level", 0)
-    check_count(episode, "episode", 1)
+    return escalation_hash(check_key(incident_key), check_count(level, "level", 0), check_count(episode, "episode", 1))
+
+
+def escalation_hash(incident_key: str, level: int, episode: int) -> str:
+    """Return ``idempotency_key`` of what was checked before."""
     text = f"{incident_key}|{level}" if episode == 1 else f"\0{episode}|{level}|{incident_key}"
     return hashlib.sha256(text.encode()).hexdigest()
 

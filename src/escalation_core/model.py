@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from .checks import check_count, check_instant, check_key, check_labels, check_optional_text
-from .keys import idempotency_key
+from .keys import escalation_hash
 
 LOOK_AGAIN = datetime(1970, 1, 1, tzinfo=UTC)
 """The mark in next_due_at: the host wrote this row behind the engine's back; plan it anew, whatever the clock says."""
@@ -88,6 +88,25 @@ class Incident:
             return State.RESOLVED
         return State.OPEN if self.acknowledged_at is None else State.ACKNOWLEDGED
 
+    def moved(self, *, level: int, last_escalated_at: datetime | None, next_due_at: datetime | None) -> "Incident":
+        """Return the incident at another place of its ladder.
+
+        What it has was checked when it was made, and what is new is an engine's own: nothing is checked again, because
+        a tick does this for every row.
+        """
+        other = object.__new__(Incident)
+        put = object.__setattr__
+        for name in _STAYS:
+            put(other, name, getattr(self, name))
+        put(other, "level", level)
+        put(other, "last_escalated_at", last_escalated_at)
+        put(other, "next_due_at", next_due_at)
+        return other
+
+
+_MOVES = ("level", "last_escalated_at", "next_due_at")
+_STAYS = tuple(field.name for field in attrs.fields(Incident) if field.name not in _MOVES)
+
 
 @attrs.frozen(kw_only=True)
 class Escalation:
@@ -99,7 +118,7 @@ class Escalation:
     created_at: datetime
     unique_hash: str = attrs.field(
         default=attrs.Factory(
-            lambda self: idempotency_key(self.incident_key, self.level, self.episode), takes_self=True
+            lambda self: escalation_hash(self.incident_key, self.level, self.episode), takes_self=True
         )
     )
     """The idempotency key, which is the dedup key of the escalation's pages as well."""

@@ -86,22 +86,22 @@ def plan(
         return Skip(reason=Reason.UNREADABLE, incident=None, detail=claimed.fault)
     marked = incident.next_due_at == LOOK_AGAIN
     if incident.state is not State.OPEN:
-        return Skip(reason=Reason(incident.state.value), incident=attrs.evolve(incident, next_due_at=None))
+        return Skip(reason=Reason(incident.state.value), incident=_due(incident, None))
     if marked or claimed.was_unreadable:
         try:
             check_birth(incident.first_seen, now)
         except InvalidValue as fault:
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=str(fault))
     if incident.last_escalated_at is not None and incident.last_escalated_at > now:
-        incident = attrs.evolve(incident, last_escalated_at=now)
+        incident = incident.moved(level=incident.level, last_escalated_at=now, next_due_at=incident.next_due_at)
     if recorded is not None and recorded.level > incident.level:
         return Skip(reason=Reason.IDEMPOTENT, incident=_catch_up(incident, recorded, policy, now))
     due = policy.next_due_at(incident, now)
     if due is None:
-        return Skip(reason=Reason.EXHAUSTED, incident=attrs.evolve(incident, next_due_at=None))
+        return Skip(reason=Reason.EXHAUSTED, incident=_due(incident, None))
     if due > now or not gate.pages:
         reason = Reason.NOT_DUE if due > now else Reason.V1_OFF
-        return Reschedule(incident=attrs.evolve(incident, next_due_at=due), reason=reason)
+        return Reschedule(incident=_due(incident, due), reason=reason)
     return _escalate(incident, policy, now, None if marked else now - due)
 
 
@@ -113,8 +113,7 @@ def check_birth(first_seen: datetime, now: datetime) -> None:
 
 
 def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None) -> Escalate:
-    risen = attrs.evolve(incident, level=incident.level + 1, last_escalated_at=now)
-    risen = attrs.evolve(risen, next_due_at=policy.next_due_at(risen, now))
+    risen = policy.advance(incident, incident.level + 1, now, now)
     return Escalate(
         incident=risen,
         escalation=Escalation(
@@ -127,5 +126,8 @@ def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, laten
 
 def _catch_up(incident: Incident, recorded: Recorded, policy: EscalationPolicy, now: datetime) -> Incident:
     last = max(filter(None, (incident.last_escalated_at, recorded.created_at)))
-    risen = attrs.evolve(incident, level=recorded.level, last_escalated_at=last)
-    return attrs.evolve(risen, next_due_at=policy.next_due_at(risen, now))
+    return policy.advance(incident, recorded.level, last, now)
+
+
+def _due(incident: Incident, due: datetime | None) -> Incident:
+    return incident.moved(level=incident.level, last_escalated_at=incident.last_escalated_at, next_due_at=due)

@@ -87,12 +87,19 @@ class EscalationPolicy:
         It is the latest of ``first_seen + window * (level + 1)``, ``last_escalated_at + max(snooze, tick_interval)``
         and ``snoozed_until``. With ``now``, a ``last_escalated_at`` in the future counts as now.
         """
-        if incident.state is not State.OPEN or incident.level >= self.max_level:
-            return None
-        due = later(incident.first_seen, self.window(incident.severity) * (incident.level + 1))
         last = incident.last_escalated_at
+        return self._due(incident, incident.level, last if last is None or now is None else min(last, now))
+
+    def advance(self, incident: Incident, level: int, last_escalated_at: datetime, now: datetime) -> Incident:
+        """Return the incident at this level since that instant, due for the next one; the future counts as now."""
+        due = self._due(incident, level, min(last_escalated_at, now))
+        return incident.moved(level=level, last_escalated_at=last_escalated_at, next_due_at=due)
+
+    def _due(self, incident: Incident, level: int, last: datetime | None) -> datetime | None:
+        if incident.state is not State.OPEN or level >= self.max_level:
+            return None
+        due = later(incident.first_seen, self.window(incident.severity) * (level + 1))
         if last is not None:
-            last = last if now is None else min(last, now)
             due = max(due, later(last, max(self.snooze, self.tick_interval)))
         return due if incident.snoozed_until is None else max(due, incident.snoozed_until)
 

@@ -31,6 +31,20 @@ class ClaimedPage:
     """Why the incident cannot be read."""
 
 
+@attrs.frozen(kw_only=True)
+class Outlook:
+    """What a store is seen to have in store, at one glance."""
+
+    at: datetime
+    """The store's own instant."""
+    pauses: Sequence[Pause]
+    """Operators' pauses that have not ended, in the order in which they were set."""
+    due_at: datetime | None
+    """The least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
+    page_due_at: datetime | None
+    """When the next unsettled page may be claimed, to one of the targets that were asked for."""
+
+
 class Incidents(Protocol):
     """The rows of the host's incidents."""
 
@@ -68,9 +82,6 @@ class Incidents(Protocol):
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         """Return open rows beyond the key ``after``, in the store's own order, each locked: waits, never skips."""
-
-    async def earliest_due(self, canary_pct: int) -> datetime | None:
-        """Return the least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
 
 
 class Ledger(Protocol):
@@ -117,9 +128,6 @@ class Outbox(Protocol):
 
     async def hold(self, target: str, until: datetime) -> None:
         """Let no worker claim a page for this target before ``until``; the later hold wins."""
-
-    async def earliest(self, targets: Sequence[str]) -> datetime | None:
-        """Return when the next unsettled page to one of these targets may be claimed."""
 
     async def backlog(self) -> Mapping[str, int]:
         """Return how many unsettled pages there are, by target."""
@@ -238,6 +246,13 @@ class Store(Protocol):
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work``, which only reads, on one snapshot: without locks and without a trace."""
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Return what is next: for this canary's rows, and for pages to these targets.
+
+        It is what an engine asks when nothing is due, which is nearly always: it is to cost one round trip, whatever
+        the number of rows.
+        """
 
     async def aclose(self) -> None:
         """Close what is open."""

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 import attrs
 
 from .errors import StoreRefused
-from .flight import monotonic
+from .flight import monotonic, together
 from .gate import Gate, Mode, gate
 from .model import LOOK_AGAIN, Claimed
+from .pausing import Pause
 from .plan import Decision, Escalate, Reason, Skip, plan
 from .ports import Store, Transaction
 from .recording import Batch, Recorder
@@ -32,6 +33,7 @@ class Ticker:
     settings: Settings
     recorder: Recorder
     batch_size: int
+    claims: int
     unconfigured: Counter[str] = attrs.field(factory=Counter)
     _announced: bool = False
 
@@ -43,10 +45,25 @@ class Ticker:
         if dry_run:
             await self.store.read(lambda tx: self._rehearse(tx, report))
         else:
-            while await self._batch(report):
-                pass
+            seen = await self.store.look(canary_pct=self.settings.canary_pct)
+            held = self._hold(report, seen.at, seen.pauses)
+            due = held.claims and seen.due_at is not None and seen.due_at <= _until(held, seen.at)
+            # More at once only where there is more than one batch.
+            if due and await self._batch(report):
+                await self._batches(report)
         report.duration = timedelta(seconds=monotonic() - began)
         return report
+
+    async def _batches(self, report: TickReport) -> None:
+        """Run transactions, several at once, until one of them finds no full batch any more."""
+        more = True
+
+        async def one_after_another() -> None:
+            nonlocal more
+            while more:
+                more = await self._batch(report) and more
+
+        await together(*(one_after_another() for _ in range(self.claims)))
 
     async def _batch(self, report: TickReport) -> bool:
         """Run one transaction; return whether there may be more to do."""
@@ -108,7 +125,10 @@ class Ticker:
 
     async def _admit(self, tx: Transaction, report: TickReport, now: datetime) -> Gate:
         """Return what holds this transaction back, and note it in the report."""
-        held = gate(self.settings, now, await tx.operations.pauses(now))
+        return self._hold(report, now, await tx.operations.pauses(now))
+
+    def _hold(self, report: TickReport, now: datetime, pauses: Sequence[Pause]) -> Gate:
+        held = gate(self.settings, now, pauses)
         report.at, report.mode, report.paused_until = now, held.mode, held.until
         return held
 

@@ -33,7 +33,7 @@ from escalation_core import (
     in_canary,
 )
 from escalation_core.courier import Round
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 
 Result = TypeVar("Result")
@@ -249,6 +249,9 @@ class Watched:
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         return await self._store.read(work)
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        return await self._store.look(canary_pct=canary_pct, targets=targets)
 
     async def aclose(self) -> None:
         await self._store.aclose()
@@ -616,16 +619,16 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
     store = await PostgresStore.connect(migrated_dsn)
     texts = statements(store.table)
     await store.aclose()
-    values = {"until": datetime.now(UTC), "limit": 1000, "percent": 10}
+    values = {"until": datetime.now(UTC), "limit": 1000, "percent": 10, "targets": "{}", "now": None}
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute("ANALYZE incidents")
         for mode in ("force_custom_plan", "force_generic_plan"):
             connection.execute(f"SET plan_cache_mode = {mode}".encode())
             for name, index in (
                 ("claim", "escalation_due"),
-                ("earliest_due", "escalation_due"),
+                ("look", "escalation_due"),
                 ("claim_canary", "escalation_canary"),
-                ("earliest_due_canary", "escalation_canary"),
+                ("look", "escalation_canary"),
             ):
                 row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], values, prepare=True).fetchone()
                 assert row is not None

@@ -67,7 +67,7 @@ from escalation_core import (
 )
 from escalation_core.model import Claimed
 from escalation_core.plan import Decision
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
 
 Result = TypeVar("Result")
@@ -267,6 +267,10 @@ class Counting:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Pass on."""
         return await self.inner.read(work)
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Pass on."""
+        return await self.inner.look(canary_pct=canary_pct, targets=targets)
 
     async def aclose(self) -> None:
         """Pass on."""

@@ -11,7 +11,7 @@ from psycopg.types.json import Json
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import Claimed
 
-from .session import Session, aware
+from .session import Session
 from .table import COLUMNS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
@@ -98,14 +98,6 @@ class Incidents:
         """Return open rows by key, locked; a row that others hold for long is waited for by a later call."""
         await self.session.run("patience")
         return [read_claimed(row) for row in await self.session.rows("walk", after=after, limit=limit)]
-
-    async def earliest_due(self, canary_pct: int) -> datetime | None:
-        """Return the least instant within the canary."""
-        if canary_pct >= 100:
-            row = await self.session.row("earliest_due")
-        else:
-            row = await self.session.row("earliest_due_canary", percent=canary_pct)
-        return aware(row[0]) if row else None
 
 
 def _values(incident: Incident) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from escalation_core.pausing import Pause
 from escalation_core.position import Source
 from escalation_core.proof import Proof
 
-from .session import Session
+from .session import Row, Session
 
 
 @attrs.frozen
@@ -20,16 +20,7 @@ class Operations:
 
     async def pauses(self, now: datetime) -> Sequence[Pause]:
         """Read them by the index of those that end later."""
-        return [
-            Pause(
-                starts_at=start.replace(tzinfo=UTC),
-                ends_at=end.replace(tzinfo=UTC),
-                actor=actor,
-                reason=reason,
-                lifts_schedule=lifts,
-            )
-            for start, end, actor, reason, lifts in await self.session.rows("pauses", now=now)
-        ]
+        return [read_pause(row) for row in await self.session.rows("pauses", now=now)]
 
     async def add_pause(self, pause: Pause) -> None:
         """Insert a row."""
@@ -69,3 +60,10 @@ class Operations:
             without_escalation=without_escalation,
             pages=dict(await self.session.rows("proof_pages")),
         )
+
+
+def read_pause(row: Row) -> Pause:
+    """Return the pause of a row."""
+    start, end, actor, reason, lifts = row
+    starts_at, ends_at = start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
+    return Pause(starts_at=starts_at, ends_at=ends_at, actor=actor, reason=reason, lifts_schedule=lifts)

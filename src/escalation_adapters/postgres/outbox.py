@@ -9,10 +9,11 @@ from escalation_core import InvalidValue
 from escalation_core.delivery import NewPage, PageRecord, PageState
 from escalation_core.ports import ClaimedPage
 
-from .session import Row, Session, aware
+from .session import Row, Session
 from .table import read_incident
 
 _PAGE_COLUMNS = 13
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @attrs.frozen
@@ -23,16 +24,17 @@ class Outbox:
 
     async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
         """Insert in one statement."""
-        await self.session.run(
-            "enqueue",
-            keys=[page.incident_key for page in pages],
-            episodes=[page.episode for page in pages],
-            levels=[page.level for page in pages],
-            targets=[page.target for page in pages],
-            dedup_keys=[page.dedup_key for page in pages],
-            reasons=[page.born_dead for page in pages],
-            now=now,
-        )
+        values: dict[str, object] = {
+            "keys": [page.incident_key for page in pages],
+            "episodes": [page.episode for page in pages],
+            "levels": [page.level for page in pages],
+            "targets": [page.target for page in pages],
+            "dedup_keys": [page.dedup_key for page in pages],
+            "reasons": [page.born_dead for page in pages],
+            "now": now,
+        }
+        if not await self.session.insert("enqueue_new", **values):
+            await self.session.run("enqueue", **values)
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
         """Cancel pending pages, and let leased ones finish."""
@@ -60,18 +62,13 @@ class Outbox:
             dues=[page.due_at for page in pages],
             fences=[page.fence for page in pages],
             attempts=[page.attempts for page in pages],
-            tried=[page.tried_for for page in pages],
+            tried=[f"{page.tried_for // _MICROSECOND} microseconds" for page in pages],
             reasons=[page.reason for page in pages],
         )
 
     async def hold(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""
         await self.session.run("hold", target=target, until=until)
-
-    async def earliest(self, targets: Sequence[str]) -> datetime | None:
-        """Return when the next page may be claimed, from the index."""
-        row = await self.session.row("earliest_page", targets=list(targets))
-        return aware(row[0]) if row else None
 
     async def backlog(self) -> Mapping[str, int]:
         """Return how many unsettled pages there are, by target."""

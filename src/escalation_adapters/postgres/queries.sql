@@ -7,7 +7,7 @@ SELECT now() AT TIME ZONE 'UTC'
 
 -- name: load
 -- One incident.
-SELECT {row}, false FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
+SELECT {row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
 
 -- name: insert
 -- A new incident; nothing if the key is taken. A host's identity column takes a key only if it is overridden.
@@ -83,7 +83,7 @@ WHERE i.{incident_key} = v.key
 
 -- name: readable
 -- These can be planned again.
-DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s)
+DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s::text[])
 
 -- name: put_back
 -- A minute from now, doubling to an hour.
@@ -109,22 +109,39 @@ WHERE (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type}
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
--- name: earliest_due
--- The least instant there is. What lies beyond the year 9999 never comes; what lies before 1970 has come.
-SELECT CASE WHEN first.due < to_timestamp(0) THEN to_timestamp(0) ELSE first.due END AT TIME ZONE 'UTC'
-FROM (SELECT min(i.{next_due_at}) AS due FROM {incidents} i WHERE i.{next_due_at} < '9999-12-31 00:00:00+00') AS first
+-- name: look
+-- What is next, in one row, or one for each pause. What lies beyond the year 9999 never comes; before 1970, it has come.
+-- The least instant within a canary is the first of each bucket's, from the index.
+SELECT c.now AT TIME ZONE 'UTC',
+    (SELECT CASE WHEN due < to_timestamp(0) THEN to_timestamp(0) ELSE due END AT TIME ZONE 'UTC' FROM (
+        SELECT CASE WHEN %(percent)s >= 100 THEN (
+            SELECT min(i.{next_due_at}) FROM {incidents} i WHERE i.{next_due_at} < '9999-12-31 00:00:00+00'
+        ) ELSE (
+            SELECT min(f.due) FROM generate_series(0, %(percent)s - 1) AS b (bucket)
+            CROSS JOIN LATERAL (
+                SELECT i.{next_due_at} AS due FROM {incidents} i
+                WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00'
+                ORDER BY i.{next_due_at} LIMIT 1
+            ) f
+        ) END AS due
+    ) AS first),
+    (SELECT min(greatest(p.due_at, t.held_until)) AT TIME ZONE 'UTC'
+        FROM unnest(%(targets)s::text[]) AS r (target)
+        CROSS JOIN LATERAL (
+            SELECT p.due_at FROM {schema}.escalation_pages p
+            WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') ORDER BY p.due_at LIMIT 1
+        ) p
+        LEFT JOIN {schema}.escalation_targets t ON t.target = r.target),
+    z.starts_at AT TIME ZONE 'UTC', z.ends_at AT TIME ZONE 'UTC', z.actor, z.reason, z.lifts_schedule
+FROM (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS c
+LEFT JOIN {schema}.escalation_pauses z ON z.ends_at > c.now
+ORDER BY z.id
 
--- name: earliest_due_canary
--- The least instant within the canary: the first of each bucket, from the index.
-SELECT CASE WHEN first.due < to_timestamp(0) THEN to_timestamp(0) ELSE first.due END AT TIME ZONE 'UTC'
-FROM (
-    SELECT min(c.due) AS due FROM generate_series(0, %(percent)s - 1) AS b (bucket)
-    CROSS JOIN LATERAL (
-        SELECT i.{next_due_at} AS due FROM {incidents} i
-        WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00'
-        ORDER BY i.{next_due_at} LIMIT 1
-    ) c
-) AS first
+-- name: record_new
+-- Escalations of which none is there yet; fails if one is.
+INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at)
+SELECT * FROM unnest(
+    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[])
 
 -- name: record
 -- Each escalation once; returns those that were new.
@@ -157,6 +174,16 @@ WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
 SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
 FROM {schema}.escalation_events
 WHERE incident_key = %(key)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
+
+-- name: enqueue_new
+-- Pages of which none is there yet; fails if one is.
+INSERT INTO {schema}.escalation_pages
+    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
+SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
+    %(now)s, %(now)s, v.reason
+FROM unnest(
+    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[], %(dedup_keys)s::text[],
+    %(reasons)s::text[]) AS v (key, episode, level, target, dedup_key, reason)
 
 -- name: enqueue
 -- Pages, each once per escalation and target.
@@ -197,7 +224,7 @@ ORDER BY p.due_at, p.id
 -- name: lock_pages
 -- These pages, locked, with their incidents.
 WITH picked AS MATERIALIZED (
-    SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s) ORDER BY p.id FOR NO KEY UPDATE
+    SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[]) ORDER BY p.id FOR NO KEY UPDATE
 )
 SELECT {page}, i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
@@ -217,16 +244,6 @@ WHERE p.id = v.id
 -- No page for this target before then.
 INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)
 ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until)
-
--- name: earliest_page
--- When the next page to one of these targets may be claimed.
-SELECT min(greatest(p.due_at, t.held_until)) AT TIME ZONE 'UTC'
-FROM unnest(%(targets)s::text[]) AS r (target)
-CROSS JOIN LATERAL (
-    SELECT p.due_at FROM {schema}.escalation_pages p
-    WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') ORDER BY p.due_at LIMIT 1
-) p
-LEFT JOIN {schema}.escalation_targets t ON t.target = r.target
 
 -- name: pages
 -- Pages in the order they were recorded.

@@ -6,7 +6,9 @@ from typing import Any
 
 import attrs
 from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
 
+from .arrays import literal
 from .table import IncidentsTable
 
 Row = tuple[Any, ...]
@@ -22,7 +24,7 @@ class Session:
 
     async def rows(self, name: str, *, suffix: bytes = b"", **values: object) -> Sequence[Row]:
         """Run a statement and return its rows."""
-        cursor = await self.connection.execute(self.statements[name] + suffix, values)
+        cursor = await self.connection.execute(self.statements[name] + suffix, _bulk(values))
         return await cursor.fetchall()
 
     async def row(self, name: str, *, suffix: bytes = b"", **values: object) -> Row | None:
@@ -32,7 +34,20 @@ class Session:
 
     async def run(self, name: str, **values: object) -> int:
         """Run a statement and return how many rows it touched."""
-        return (await self.connection.execute(self.statements[name], values)).rowcount
+        return (await self.connection.execute(self.statements[name], _bulk(values))).rowcount
+
+    async def insert(self, name: str, **values: object) -> bool:
+        """Run a statement that inserts; return False, and insert nothing, if a unique key is taken."""
+        try:
+            async with self.connection.transaction():
+                await self.run(name, **values)
+        except UniqueViolation:
+            return False
+        return True
+
+
+def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: literal(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def aware(value: datetime | None) -> datetime | None:

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.pq import ConnStatus
 from psycopg_pool import AsyncConnectionPool
 
 from escalation_core import StoreRefused, StoreUnavailable
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 
 from .dsn import PATIENCE, arguments
 from .errors import AGAIN, translate, translated
@@ -19,9 +20,9 @@ from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
 from .ledger import Ledger
-from .operations import Operations
+from .operations import Operations, read_pause
 from .outbox import Outbox
-from .session import Session
+from .session import Session, aware
 from .statements import statements
 from .table import IncidentsTable
 
@@ -69,7 +70,8 @@ class PostgresStore:
             StoreUnavailable: the database is down or out of reach.
             StoreNotReady: it is not migrated, or to another version; the message names the command.
         """
-        kwargs = arguments(dsn)
+        # One statement by itself is a transaction; what takes more says so.
+        kwargs = arguments(dsn) | {"autocommit": True}
         # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
         if pooler == "transaction":
             kwargs["prepare_threshold"] = None
@@ -81,7 +83,7 @@ class PostgresStore:
             open=False,
             timeout=PATIENCE,
             name="escalation",
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
             # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
             reconnect_timeout=PATIENCE,
             reconnect_failed=AsyncConnectionPool.check,
@@ -118,6 +120,17 @@ class PostgresStore:
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 return await work(self._transaction(connection))
 
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Return what is next, with one statement that is a transaction by itself."""
+        now = None if self.clock is None else self.clock()
+        with translated():
+            async with self._pool.connection() as connection:
+                session = Session(connection, self._statements, self.table)
+                rows = await session.rows("look", percent=canary_pct, targets=list(targets), now=now)
+        at, due, page_due = rows[0][:3]
+        pauses = [read_pause(row[3:]) for row in rows if row[3] is not None]
+        return Outlook(at=at.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._pool.close()
@@ -135,6 +148,16 @@ class PostgresStore:
 
     def _transaction(self, connection: AsyncConnection[Any]) -> "_Transaction":
         return _Transaction(Session(connection, self._statements, self.table), self.clock)
+
+
+async def _check(connection: AsyncConnection[Any]) -> None:
+    """Raise, or ask the server, if it has sent anything since the connection was last used: its farewell, mostly.
+
+    To ask each time would double what it costs to find that nothing is due.
+    """
+    connection.pgconn.consume_input()
+    if connection.pgconn.status != ConnStatus.OK:
+        await AsyncConnectionPool.check_connection(connection)
 
 
 class _Again(Exception):

@@ -100,32 +100,48 @@ class IncidentsTable:
 
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a row selected as ``{row}``; raise InvalidValue if it is none."""
-    values = dict(zip(COLUMNS, row, strict=False))
-    for name in INSTANTS:
-        if values[name] is not None:
-            values[name] = _instant(values[name], name)
-    values["labels"] = _labels(values["labels"])
-    return Incident(**values)
+    key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
+    return Incident(
+        incident_key=key,
+        severity=severity,
+        first_seen=_instant(first_seen, "first_seen"),
+        level=level,
+        episode=episode,
+        last_escalated_at=_instant(last, "last_escalated_at"),
+        acknowledged_at=_instant(acked, "acknowledged_at"),
+        acknowledged_by=acked_by,
+        resolved_at=_instant(resolved, "resolved_at"),
+        snoozed_until=_instant(snoozed, "snoozed_until"),
+        # The engine's own column is written anew whenever the row is; whatever it holds, the row can be read.
+        next_due_at=None if due is None else due.replace(tzinfo=UTC),
+        summary=summary,
+        labels=_labels(labels) if labels else {},
+    )
 
 
 def read_claimed(row: Sequence[Any]) -> Claimed:
     """Return what was found in a row selected as ``{row}, was_unreadable``."""
-    key, due_at, was_unreadable = row[_KEY], row[_DUE_AT], row[len(COLUMNS)]
-    due_at = None if due_at is None else due_at.replace(tzinfo=UTC)
+    *values, was_unreadable = row
+    key, due = values[_KEY], values[_DUE_AT]
+    due_at = None if due is None else due.replace(tzinfo=UTC)
+    incident, fault = None, None
     try:
-        return Claimed(incident_key=key, incident=read_incident(row), due_at=due_at, was_unreadable=was_unreadable)
-    except InvalidValue as fault:
-        return Claimed(incident_key=key, incident=None, due_at=due_at, fault=str(fault), was_unreadable=was_unreadable)
+        incident = read_incident(values)
+    except InvalidValue as error:
+        fault = str(error)
+    return Claimed(incident_key=key, incident=incident, due_at=due_at, fault=fault, was_unreadable=was_unreadable)
 
 
 _KEY = list(COLUMNS).index("incident_key")
 _DUE_AT = list(COLUMNS).index("next_due_at")
 
 
-def _instant(value: datetime, field: str) -> datetime:
+def _instant(value: datetime | None, field: str) -> Any:
+    """Return a column's instant in UTC; one that is missing is for the incident to judge."""
+    if value is None:
+        return None
     instant = value.replace(tzinfo=UTC)
-    # The engine's own column is written anew whenever the row is; whatever it holds, the row can be read.
-    if instant in (_FIRST, _LAST) and field != "next_due_at":
+    if instant in (_FIRST, _LAST):
         raise InvalidValue(field, "is infinite, or outside the years 1 to 9999", "write an instant within them")
     return instant
 

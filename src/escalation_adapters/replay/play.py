@@ -111,10 +111,7 @@ async def _escalate(engine: Engine, clock: ManualClock, limit: datetime, *, incl
     """Play every escalation that is due before ``limit``, or at it, each at its own instant."""
     settings = engine.settings
 
-    async def earliest(tx: Transaction) -> datetime | None:
-        return await tx.incidents.earliest_due(settings.canary_pct)
-
-    while (due := await engine.store.read(earliest)) is not None:
+    while (due := (await engine.store.look(canary_pct=settings.canary_pct)).due_at) is not None:
         # A change may make due what had its instant long ago: then it is played now, or when the pause ends.
         at = max(due, clock())
         held = gate(settings, at)

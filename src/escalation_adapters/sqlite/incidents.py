@@ -131,7 +131,7 @@ class Incidents:
         )
         return [read_claimed(row) for row in rows]
 
-    async def earliest_due(self, canary_pct: int) -> datetime | None:
+    async def earliest(self, canary_pct: int) -> datetime | None:
         """Return the least instant within the canary."""
         least = "SELECT min(next_due_at) FROM incidents WHERE next_due_at IS NOT NULL"
 

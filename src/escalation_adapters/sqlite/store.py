@@ -3,14 +3,14 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TypeVar
 
 from escalation_core import StoreNotReady
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 
 from .codec import micros
 from .host import SQLiteHost
@@ -89,6 +89,22 @@ class SQLiteStore:
                 return await work(_Transaction(session, self.clock))
             finally:
                 await self._roll_back(session)
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Return what is next."""
+
+        async def work(tx: _Transaction) -> Outlook:
+            now = await tx.now()
+            return Outlook(
+                at=now,
+                pauses=await tx.operations.pauses(now),
+                due_at=await tx.incidents.earliest(canary_pct),
+                page_due_at=await tx.outbox.earliest(targets),
+            )
+
+        async with self._turn:
+            session = await self._open()
+            return await work(_Transaction(session, self.clock))
 
     async def aclose(self) -> None:
         """Close the file. A second call does nothing."""

@@ -152,7 +152,7 @@ async def a_lease_ends(harness: StoreHarness) -> None:
         return [(each.page.level, each.page.state.value) for each in found]
 
     end = now + retries.lease
-    same(end, await store.read(lambda tx: tx.outbox.earliest(["t"])), "the earliest is a lease's end")
+    same(end, (await store.look(canary_pct=100, targets=["t"])).page_due_at, "the earliest is a lease's end")
     clock.set(end - timedelta(microseconds=1))
     same([], await claim(), "while the leases run")
     clock.set(end)
@@ -180,12 +180,12 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
         same({}, dict(await tx.ledger.highest([])), "the highest of none")
         same([], list(await tx.outbox.lock([])), "locked")
         same([], list(await tx.outbox.claim({}, now=now, until=now)), "claimed")
-        same(None, await tx.outbox.earliest([]), "the earliest of none")
         same(0, await tx.outbox.cancel("a", "ended", now), "cancelled")
-        same(None, await tx.incidents.earliest_due(100), "the earliest row")
-        same(None, await tx.incidents.earliest_due(0), "the earliest row for nobody")
 
     await store.transact(work)
+    for percent in (0, 50, 100):
+        seen = await store.look(canary_pct=percent)
+        same((now, [], None, None), (seen.at, list(seen.pauses), seen.due_at, seen.page_due_at), "an empty store")
 
 
 async def _unreadable(store: Store, clock: ManualClock) -> list[str]:

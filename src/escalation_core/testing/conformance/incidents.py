@@ -66,7 +66,7 @@ async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
     same(["marked", "old", "now"], await claimed_keys(store, now), "due")
     same(["marked", "old"], await claimed_keys(store, now, limit=2), "limited")
     same(["marked"], await claimed_keys(store, LOOK_AGAIN), "marked rows alone")
-    same(LOOK_AGAIN, await store.read(lambda tx: tx.incidents.earliest_due(100)), "the earliest")
+    same(LOOK_AGAIN, (await store.look(canary_pct=100)).due_at, "the earliest")
 
 
 async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> None:
@@ -86,10 +86,9 @@ async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> No
 
         same(inside, sorted(await store.read(peek)), f"seen at {percent} percent")
 
-        async def earliest(tx: Transaction, percent: int = percent) -> datetime | None:
-            return await tx.incidents.earliest_due(percent)
-
-        same(now if inside else None, await store.read(earliest), f"the earliest at {percent} percent")
+        same(
+            now if inside else None, (await store.look(canary_pct=percent)).due_at, f"the earliest at {percent} percent"
+        )
     few = await claimed_keys(store, now, limit=7, canary_pct=50)
     same(7, len(few), "a limited claim within the canary")
 

@@ -100,10 +100,9 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
     await store.transact(lambda tx: tx.outbox.hold("t1", clock() + MINUTE))
     await store.transact(lambda tx: tx.outbox.hold("t1", clock()))
     same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the held target")
-    earliest = await store.read(lambda tx: tx.outbox.earliest(["t1"]))
-    same(clock() + MINUTE, earliest, "the held target's earliest")
-    same(now, await store.read(lambda tx: tx.outbox.earliest(["t1", "t2"])), "the earliest of two")
-    same(None, await store.read(lambda tx: tx.outbox.earliest(["t4"])), "the earliest of none")
+    for targets, earliest in ((["t1"], clock() + MINUTE), (["t1", "t2"], now), (["t4"], None), ([], None)):
+        seen = await store.look(canary_pct=100, targets=targets)
+        same(earliest, seen.page_due_at, f"the earliest page to {targets}")
     await harness.host(store).delete("a")
     gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
     same([None], [one.incident for one in gone], "the incident of a deleted row")

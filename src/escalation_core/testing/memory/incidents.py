@@ -59,7 +59,7 @@ class Incidents:
         keys = sorted(key for key, row in self.store.rows.items() if (after is None or key > after) and is_open(row))
         return [self._claimed(key) for key in keys[:limit]]
 
-    async def earliest_due(self, canary_pct: int) -> datetime | None:
+    def earliest(self, canary_pct: int) -> datetime | None:
         return min((due for _, due in self._candidates(canary_pct)), default=None)
 
     def _candidates(self, canary_pct: int) -> Iterator[tuple[str, datetime]]:

@@ -74,7 +74,7 @@ class Outbox:
     async def hold(self, target: str, until: datetime) -> None:
         self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))
 
-    async def earliest(self, targets: Sequence[str]) -> datetime | None:
+    def earliest(self, targets: Sequence[str]) -> datetime | None:
         waits = (
             max(page.due_at, self.store.holds.get(page.target, page.due_at))
             for page in self._unsettled()

@@ -1,12 +1,12 @@
 """MemoryStore: the reference. It keeps nothing on disk, and is exact about everything else."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 import attrs
 
-from ...ports import Transaction
+from ...ports import Outlook, Transaction
 from ..clock import Clock, system_clock
 from ..host import Row, host_insert, host_update
 from .incidents import Incidents
@@ -49,6 +49,17 @@ class MemoryStore(State):
             return await work(_Transaction(self, undo))
         finally:
             undo.roll_back()
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Return what is next."""
+        tx = _Transaction(self, Undo())
+        now = await tx.now()
+        return Outlook(
+            at=now,
+            pauses=await tx.operations.pauses(now),
+            due_at=tx.incidents.earliest(canary_pct),
+            page_due_at=tx.outbox.earliest(targets),
+        )
 
     async def aclose(self) -> None:
         """Do nothing: what is in memory goes with the process."""
