@@ -78,7 +78,7 @@ class Incidents:
         if not incidents:
             return
         keys = [incident.incident_key for incident in incidents]
-        await self.session.run(
+        await self.session.later(
             "advance",
             keys=keys,
             levels=[incident.level for incident in incidents],

@@ -33,8 +33,7 @@ class Outbox:
             "reasons": [page.born_dead for page in pages],
             "now": now,
         }
-        if not await self.session.insert("enqueue_new", **values):
-            await self.session.run("enqueue", **values)
+        await self.session.later("enqueue_new" if self.session.hopes else "enqueue", **values)
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
         """Cancel pending pages, and let leased ones finish."""

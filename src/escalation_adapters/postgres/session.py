@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 from psycopg import AsyncConnection
-from psycopg.errors import UniqueViolation
 
 from .arrays import literal
 from .table import IncidentsTable
@@ -14,16 +13,24 @@ from .table import IncidentsTable
 Row = tuple[Any, ...]
 
 
-@attrs.frozen
+@attrs.define
 class Session:
-    """Runs named statements in the transaction that is open on its connection."""
+    """Runs named statements in the transaction that is open on its connection.
+
+    While it hopes, statements that need no answer wait for one another, and go out together: a round trip each would
+    cost a tick more than the work itself. Should one of them meet a unique key that is taken, the transaction is run
+    again without hope, each statement by itself.
+    """
 
     connection: AsyncConnection[Row]
     statements: Mapping[str, bytes]
     table: IncidentsTable
+    hopes: bool = True
+    _waiting: list[tuple[str, Mapping[str, object]]] = attrs.field(factory=list)
 
     async def rows(self, name: str, *, suffix: bytes = b"", **values: object) -> Sequence[Row]:
         """Run a statement and return its rows."""
+        await self.flush()
         cursor = await self.connection.execute(self.statements[name] + suffix, _bulk(values))
         return await cursor.fetchall()
 
@@ -34,16 +41,22 @@ class Session:
 
     async def run(self, name: str, **values: object) -> int:
         """Run a statement and return how many rows it touched."""
+        await self.flush()
         return (await self.connection.execute(self.statements[name], _bulk(values))).rowcount
 
-    async def insert(self, name: str, **values: object) -> bool:
-        """Run a statement that inserts; return False, and insert nothing, if a unique key is taken."""
-        try:
-            async with self.connection.transaction():
-                await self.run(name, **values)
-        except UniqueViolation:
-            return False
-        return True
+    async def later(self, name: str, **values: object) -> None:
+        """Run a statement at the next occasion, at the transaction's end at the latest."""
+        self._waiting.append((name, _bulk(values)))
+        if not self.hopes:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Run what is waiting."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            async with self.connection.pipeline():
+                for name, values in waiting:
+                    await self.connection.execute(self.statements[name], values)
 
 
 def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:

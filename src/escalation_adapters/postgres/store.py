@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
+import attrs
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import ConnStatus
@@ -103,12 +104,14 @@ class PostgresStore:
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
+        hopes = True
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
                     async with self._pool.connection() as connection:
-                        return await self._within(connection, work)
-            except _Again:
+                        return await self._within(connection, work, hopes)
+            except _Again as again:
+                hopes = hopes and not again.disappointed
                 log.debug("the transaction is run again, attempt %d", attempt + 1)
                 await asyncio.sleep(0.01 * attempt)
         raise StoreUnavailable("PostgreSQL is not available: the transaction met a conflict each time it was run")
@@ -118,15 +121,14 @@ class PostgresStore:
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                return await work(self._transaction(connection))
+                return await work(_Transaction(self._session(connection), self.clock))
 
     async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
         """Return what is next, with one statement that is a transaction by itself."""
         now = None if self.clock is None else self.clock()
         with translated():
             async with self._pool.connection() as connection:
-                session = Session(connection, self._statements, self.table)
-                rows = await session.rows("look", percent=canary_pct, targets=list(targets), now=now)
+                rows = await self._session(connection).rows("look", percent=canary_pct, targets=list(targets), now=now)
         at, due, page_due = rows[0][:3]
         pauses = [read_pause(row[3:]) for row in rows if row[3] is not None]
         return Outlook(at=at.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
@@ -136,18 +138,33 @@ class PostgresStore:
         await self._pool.close()
 
     async def _within(
-        self, connection: AsyncConnection[Any], work: Callable[[Transaction], Awaitable[Result]]
+        self, connection: AsyncConnection[Any], work: Callable[[Transaction], Awaitable[Result]], hopes: bool
     ) -> Result:
+        session = Session(connection, self._statements, self.table, hopes)
         try:
             async with connection.transaction():
-                return await work(self._transaction(connection))
+                result = await work(_Transaction(session, self.clock))
+                await session.flush()
+                return result
+        except psycopg.errors.UniqueViolation:
+            if session.hopes:
+                raise _Again(disappointed=True) from None
+            raise
         except psycopg.Error as error:
             if error.sqlstate in AGAIN:
                 raise _Again from None
             raise
 
-    def _transaction(self, connection: AsyncConnection[Any]) -> "_Transaction":
-        return _Transaction(Session(connection, self._statements, self.table), self.clock)
+    def _session(self, connection: AsyncConnection[Any]) -> Session:
+        return Session(connection, self._statements, self.table)
+
+
+@attrs.define
+class _Again(Exception):
+    """The whole transaction is to be run again."""
+
+    disappointed: bool = False
+    """A unique key was taken that was hoped to be free."""
 
 
 async def _check(connection: AsyncConnection[Any]) -> None:
@@ -158,10 +175,6 @@ async def _check(connection: AsyncConnection[Any]) -> None:
     connection.pgconn.consume_input()
     if connection.pgconn.status != ConnStatus.OK:
         await AsyncConnectionPool.check_connection(connection)
-
-
-class _Again(Exception):
-    """The database asks for the whole transaction to be run again."""
 
 
 class _Transaction:
@@ -178,6 +191,8 @@ class _Transaction:
 
     async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""
+        await self._session.flush()
+        self._session.hopes = False
         try:
             async with self._session.connection.transaction():
                 result = await work()
