@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import attrs
 
@@ -14,6 +15,7 @@ MAX_LEVEL = 100
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
+@lru_cache(maxsize=1000)
 def _normal(severity: str) -> str:
     return severity.strip().casefold()
 
