@@ -1,193 +1,153 @@
-"""Measure a tick on a durable PostgreSQL: incidents a second, as a ratio to the cheapest SQL for the same rows; memory.
+"""A tick over 100,000 due incidents of 1,000,000, beside the cheapest SQL for the same rows, and the seed's worker."""
 
-Run by ``nox -s bench``. Both figures come from one run, turn by turn, so that a slow machine slows both. The tables and
-the machine are written to ``benchmarks/results/tick.json``, and the figures to the README.
-"""
-
-import argparse
 import asyncio
-import json
-import platform
-import re
-import resource
+import gc
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg
-from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 
-from escalation_adapters.embedded import EmbeddedPostgres
 from escalation_adapters.log_notifier import LogNotifier
-from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
-MOST_MEGABYTES = 150
-"""What a process may take at its peak while it ticks, however much is due."""
-RESULTS = Path(__file__).parent / "results"
-FILL = """
-    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
-    SELECT 'bench/' || n, 'critical', now() - interval '10 minutes', now() - interval '5 minutes'
-    FROM generate_series(1, {count}) AS n
-"""
+from . import seed
+from .ground import DUE, OTHERS, Ground, child, children, peak_megabytes, stopwatch, wal_bytes, when_told
+from .results import Ratio, Result, median_ratio, spread
+
 FLOOR = (
     """
     INSERT INTO escalation_events (incident_key, level, unique_hash, episode)
-    SELECT incident_key, 1, encode(sha256(convert_to(incident_key || '|1', 'UTF8')), 'hex'), 1 FROM incidents
+    SELECT 'bench/' || n, 1, encode(sha256(convert_to('bench/' || n || '|1', 'UTF8')), 'hex'), 1
+    FROM generate_series(1, {due}) AS n
     """,
     """
     INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at)
-    SELECT incident_key, 1, 1, 'log', encode(sha256(convert_to(incident_key || '|1', 'UTF8')), 'hex'), 'pending',
-        now(), now() FROM incidents
+    SELECT 'bench/' || n, 1, 1, 'log', encode(sha256(convert_to('bench/' || n || '|1', 'UTF8')), 'hex'), 'pending',
+        now(), now()
+    FROM generate_series(1, {due}) AS n
     """,
     """
     UPDATE incidents SET escalation_level = 1, last_escalated_at = now(), next_due_at = now() + interval '30 minutes'
+    WHERE next_due_at <= now()
     """,
 )
+"""The same rows into the same tables, in one transaction: nothing that decides row by row can be quicker."""
 
 
-def prepare(dsn: str, count: int) -> None:
-    """Leave ``count`` incidents that are due, and nothing else."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("TRUNCATE incidents, escalation_events, escalation_pages, escalation_audit")
-        connection.execute(FILL.format(count=count).encode())
-        connection.execute("VACUUM ANALYZE incidents")
-        connection.execute("CHECKPOINT")
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+    """Measure turn by turn: floor, seed, and the engine in each way."""
+    due, others = (20_000, 180_000) if quick else (100_000, 900_000)
+    rounds = 3
+    ways: list[tuple[int, int, int]] = [(1000, 1, 1), (1000, 2, 1)]
+    if not quick:
+        ways += [(500, 2, 1), (2000, 2, 1), (5000, 2, 1), (1000, 4, 1), (1000, 1, 2), (1000, 2, 2)]
+    rows = (DUE.format(due=due), OTHERS.format(others=others))
+    task = progress.add_task("tick", total=rounds * (2 + len(ways)))
+    floors: list[float] = []
+    seeds: list[float] = []
+    runs: dict[tuple[int, int, int], list[dict[str, Any]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        with ground.database(*rows) as dsn:
+            before = wal_bytes(dsn)
+            floors.append(due / floor(dsn, due))
+            floor_wal = (wal_bytes(dsn) - before) / due
+        progress.advance(task)
+        with ground.database(*rows) as dsn:
+            seeds.append(child("tick", dsn=dsn, seed=due // 20)["rate"])
+        progress.advance(task)
+        for way in ways:
+            with ground.database(*rows) as dsn:
+                runs[way].append(measure(dsn, due, *way))
+            progress.advance(task)
+    progress.remove_task(task)
+    base, slow = statistics.median(floors), statistics.median(seeds)
+    table = [
+        ["the same rows in three statements: the floor", f"{base:,.0f}", "1.00", "", f"{floor_wal:,.0f}", ""],
+        ["one row at a time: the seed", f"{slow:,.0f}", f"{slow / base:.3f}", "", "", ""],
+    ]
+    figures: dict[str, Any] = {"due": due, "rows": due + others, "floor": spread(floors), "seed": spread(seeds)}
+    for (batch, claims, processes), found in runs.items():
+        rates = [one["rate"] for one in found]
+        middle = {name: statistics.median(one[name] for one in found) for name in ("cpu", "wal", "megabytes")}
+        name = f"batches of {batch}, {claims} in flight" + (f", {processes} processes" if processes > 1 else "")
+        of_floor = median_ratio(rates, floors)
+        table.append(
+            [
+                name,
+                f"{statistics.median(rates):,.0f}",
+                f"{of_floor:.2f}",
+                f"{middle['cpu']:.0f}",
+                f"{middle['wal']:,.0f}",
+                f"{middle['megabytes']:.0f}",
+            ]
+        )
+        figures[f"{batch}/{claims}/{processes}"] = middle | {"rate": spread(rates), "of_floor": of_floor}
+    rates = [one["rate"] for one in runs[1000, 2, 1]]
+    return Result(
+        name="tick",
+        title=f"A tick over {due:,} due incidents of {due + others:,}, durable PostgreSQL",
+        columns=("what", "incidents/s", "of the floor", "client CPU µs each", "WAL bytes each", "peak MB"),
+        rows=table,
+        ratios=[
+            Ratio(name="tick, of the floor", value=median_ratio(rates, floors), least=0.45, aim=0.7),
+            Ratio(name="tick, times the seed", value=median_ratio(rates, seeds), least=20),
+        ],
+        data=figures,
+    )
 
 
-def floor(dsn: str) -> float:
-    """Return the seconds that the same rows take as three statements in one transaction."""
+def floor(dsn: str, due: int) -> float:
+    """Return the seconds that the cheapest SQL takes."""
     with psycopg.connect(dsn) as connection:
         began = time.perf_counter()
         for statement in FLOOR:
-            connection.execute(statement.encode())
+            connection.execute(statement.format(due=due).encode())
         connection.commit()
         return time.perf_counter() - began
 
 
-async def tick(dsn: str, count: int, batch: int) -> float:
-    """Return the seconds that the engine's tick takes."""
+def measure(dsn: str, due: int, batch: int, claims: int, processes: int) -> dict[str, Any]:
+    """Return one run of the engine, with its costs for each incident."""
+    before = wal_bytes(dsn)
+    if processes == 1:
+        found = [child("tick", dsn=dsn, batch=batch, claims=claims)]
+    else:
+        found = children("tick", [{"dsn": dsn, "batch": batch, "claims": claims}] * processes)
+    done = sum(one["count"] for one in found)
+    if done != due:
+        raise SystemExit(f"the tick escalated {done} of {due}")
+    return {
+        "rate": due / max(one["seconds"] for one in found),
+        "cpu": sum(one["cpu"] for one in found) / due * 1e6,
+        "wal": (wal_bytes(dsn) - before) / due,
+        "megabytes": max(one["megabytes"] for one in found),
+    }
+
+
+def in_child(dsn: str, batch: int = 0, claims: int = 0, seed: int = 0) -> dict[str, Any]:
+    """Tick once, or escalate some rows as the seed does."""
+    return rate_of_seed(dsn, seed) if seed else asyncio.run(_tick(dsn, batch, claims))
+
+
+def rate_of_seed(dsn: str, limit: int, webhook: str | None = None) -> dict[str, Any]:
+    """Return the seed's rate over so many rows."""
+    when_told()
+    began = time.perf_counter()
+    count = seed.tick(dsn, limit, webhook)
+    return {"rate": count / (time.perf_counter() - began), "megabytes": peak_megabytes()}
+
+
+async def _tick(dsn: str, batch: int, claims: int) -> dict[str, Any]:
     store = await PostgresStore.connect(dsn)
-    engine = Engine(store, notifiers=[LogNotifier("log")], batch_size=batch)
-    try:
-        began = time.perf_counter()
+    engine = Engine(store, notifiers=[LogNotifier("log")], batch_size=batch, claims=claims)
+    async with engine:
+        gc.collect()
+        gc.freeze()  # as `escalation run` does
+        when_told()
+        wall, cpu = stopwatch()
         report = await engine.tick(deliver=False)
-        took = time.perf_counter() - began
-    finally:
-        await store.aclose()
-    if report.escalated != count:
-        raise SystemExit(f"the tick escalated {report.escalated} of {count}")
-    return took
-
-
-def child(dsn: str, count: int, batch: int) -> dict[str, float]:
-    """Tick in a process of its own, so that its peak memory is the tick's; return seconds and megabytes."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", dsn, str(count), str(batch)], capture_output=True, text=True, check=True
-    )
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-def in_child(dsn: str, count: int, batch: int) -> None:
-    """Tick, and print the figures."""
-    seconds = asyncio.run(tick(dsn, count, batch))
-    print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes()}))
-
-
-def peak_megabytes() -> float:
-    """Return the most memory that this process has held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux's getrusage would begin with the peak of the process that started this one.
-        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
-        return int(kilobytes) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
-
-
-def main() -> None:
-    """Measure, show and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="20,000 incidents instead of 100,000")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--child", nargs=3, metavar=("DSN", "COUNT", "BATCH"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        in_child(options.child[0], int(options.child[1]), int(options.child[2]))
-        return
-    count = 20_000 if options.quick else 100_000
-    batches = (500, 1000, 2000)
-    console = Console()
-    floors: list[float] = []
-    ticks: dict[int, list[dict[str, float]]] = {batch: [] for batch in batches}
-    with EmbeddedPostgres.start(durable=True) as server:
-        dsn = server.dsn()
-        asyncio.run(migrate.up(dsn))
-        for number in range(options.rounds):
-            console.print(f"round {number + 1} of {options.rounds}", style="dim")
-            prepare(dsn, count)
-            floors.append(floor(dsn))
-            for batch in batches:
-                prepare(dsn, count)
-                ticks[batch].append(child(dsn, count, batch))
-        with psycopg.connect(dsn) as connection:
-            version = connection.info.server_version
-    report(console, count, version, floors, ticks)
-
-
-def report(
-    console: Console, count: int, version: int, floors: list[float], ticks: dict[int, list[dict[str, float]]]
-) -> None:
-    """Print the table, and write it."""
-    base = count / statistics.median(floors)
-    table = Table("what", "incidents/s", "of the floor", "peak MB", title=f"A tick over {count} due incidents")
-    table.add_row("the same rows in three statements (floor)", f"{base:,.0f}", "1.00", "")
-    rows: dict[str, dict[str, Any]] = {}
-    for batch, runs in ticks.items():
-        rate = count / statistics.median(run["seconds"] for run in runs)
-        peak = max(run["megabytes"] for run in runs)
-        table.add_row(f"engine.tick(), batches of {batch}", f"{rate:,.0f}", f"{rate / base:.2f}", f"{peak:.0f}")
-        rows[str(batch)] = {"incidents_per_second": rate, "of_floor": rate / base, "peak_megabytes": peak, "runs": runs}
-    console.print(table)
-    RESULTS.mkdir(exist_ok=True)
-    machine = {"python": platform.python_version(), "system": platform.platform(), "postgres": version}
-    figures = {"count": count, "floor_per_second": base, "floors": floors, "ticks": rows, "machine": machine}
-    path = RESULTS / "tick.json"
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_readme(figures)
-    worst = max(row["peak_megabytes"] for row in rows.values())
-    console.print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
-
-    kept = worst <= MOST_MEGABYTES
-    console.print(f"{'ok' if kept else 'MISSED'}: peak memory {worst:.0f} MB, at most {MOST_MEGABYTES} MB wanted")
-    if not kept:
-        raise SystemExit(1)
-
-
-def write_readme(figures: dict[str, Any]) -> None:
-    """Put the table where the README shows it."""
-    readme = RESULTS.parent.parent / "README.md"
-    head, _, rest = readme.read_text(encoding="utf-8").partition("<!-- bench: begin -->\n")
-    _, _, tail = rest.partition("<!-- bench: end -->")
-    lines = [
-        f"| a tick over {figures['count']:,} due incidents, durable PostgreSQL | incidents/s | ratio | peak memory |",
-        "| --- | --- | --- | --- |",
-        f"| the same rows as three SQL statements: the floor | {figures['floor_per_second']:,.0f} | 1.00 | |",
-        *(
-            f"| `engine.tick()`, batches of {batch} | {row['incidents_per_second']:,.0f} | {row['of_floor']:.2f} |"
-            f" {row['peak_megabytes']:.0f} MB |"
-            for batch, row in figures["ticks"].items()
-        ),
-    ]
-    table = "\n".join(lines)
-    text = f"{head}<!-- bench: begin -->\n\n{table}\n\n<!-- bench: end -->{tail}"
-    readme.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        wall, cpu = stopwatch()[0] - wall, stopwatch()[1] - cpu
+    return {"seconds": wall, "cpu": cpu, "count": report.escalated, "megabytes": peak_megabytes()}

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from .delivery import (
+    Delivered,
     Outcome,
     Page,
     PageRecord,
@@ -33,12 +34,16 @@ from .telemetry import Telemetry
 log = logging.getLogger("escalation_core")
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Round:
-    """What one claim did."""
+    """What one transaction of delivery did."""
 
+    settled: Sequence[PageRecord] = ()
+    """Pages that had landed, as they are now."""
     leased: Sequence[tuple[PageRecord, Incident]] = ()
+    """Pages to be sent."""
     ended: Sequence[PageRecord] = ()
+    """Pages that were claimed and are not to be sent."""
     at: datetime | None = None
 
 
@@ -67,6 +72,8 @@ class Courier:
         Each page is tried at most once: what is to be tried again is due later than the pass began.
         """
         began, until = monotonic(), None
+        if not self.busy and not await self._any_due():
+            return self.take_report()
         while True:
             started = Round()
             if monotonic() - began < longest.total_seconds():
@@ -79,22 +86,16 @@ class Courier:
                 await self.flights.wait()
 
     async def start_due(self, until: datetime | None = None) -> Round:
-        """Settle what has landed, claim as many pages as can start at once, and start them.
+        """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
 
         Only pages that were due at ``until`` are claimed; None means now.
         """
-        await self.settle()
-        room = self.room()
-        if not room or self.settings.dry_run:
-            return Round()
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
-        claimed = await self.store.transact(lambda tx: self._claim(tx, room, until))
-        for record, incident in claimed.leased:
+        done = await self._exchange({} if self.settings.dry_run else self.room(), until)
+        for record, incident in done.leased:
             self._in_flight[record.target] += 1
             self.flights.start(self._fly(record, incident, deadline))
-        for record in claimed.ended:
-            self._settled(record)
-        return claimed
+        return done
 
     def room(self) -> dict[str, int]:
         """Return for each target that is not full how many more pages may be in flight to it."""
@@ -103,17 +104,7 @@ class Courier:
 
     async def settle(self) -> None:
         """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""
-        landed, self._landed = self._landed, []
-        if not landed:
-            return
-        try:
-            settled = await self.store.transact(lambda tx: self._settle(tx, landed))
-        except BaseException:
-            self._landed = landed + self._landed
-            raise
-        self._count.stale += len(landed) - len(settled)
-        for record in settled:
-            self._settled(record)
+        await self._exchange({}, None)
 
     def take_report(self) -> DeliveryReport:
         """Return what was done since the last report."""
@@ -130,10 +121,39 @@ class Courier:
         """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
         await self.flights.cancel()
 
-    async def _claim(self, tx: Transaction, room: Mapping[str, int], until: datetime | None) -> Round:
+    async def _any_due(self) -> bool:
+        targets = tuple(self.room())
+        if not targets or self.settings.dry_run:
+            return False
+        seen = await self.store.look(canary_pct=0, targets=targets)
+        return seen.page_due_at is not None and seen.page_due_at <= seen.at
+
+    async def _exchange(self, room: Mapping[str, int], until: datetime | None) -> Round:
+        """Settle what has landed, and claim for the room there is."""
+        landed, self._landed = self._landed, []
+        if not landed and not room:
+            return Round()
+        try:
+            done = await self.store.transact(lambda tx: self._round(tx, landed, room, until))
+        except BaseException:
+            self._landed = landed + self._landed
+            raise
+        self._count.stale += len(landed) - len(done.settled)
+        for record in (*done.settled, *done.ended):
+            self._settled(record)
+        return done
+
+    async def _round(
+        self,
+        tx: Transaction,
+        landed: Sequence[tuple[PageRecord, Outcome]],
+        room: Mapping[str, int],
+        until: datetime | None,
+    ) -> Round:
         now = await tx.now()
-        if not gate(self.settings, now, await tx.operations.pauses(now)).pages:
-            return Round(at=now)
+        settled = await self._settle(tx, landed, now)
+        if not room or not gate(self.settings, now, await tx.operations.pauses(now)).pages:
+            return Round(settled=settled, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []
         for found in await tx.outbox.claim(room, now=now, until=until or now):
@@ -145,7 +165,7 @@ class Courier:
                 leased.append((lease(found.page, self.settings.retry, now), found.incident))
         if leased or ended:
             await tx.outbox.write([*(record for record, _ in leased), *ended])
-        return Round(leased, ended, now)
+        return Round(settled=settled, leased=leased, ended=ended, at=now)
 
     async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
         """Send one page, unless its lease is nearly over: then another sender may have it already."""
@@ -184,32 +204,39 @@ class Courier:
             tell(outcome)
         return outcome
 
-    async def _settle(self, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]]) -> list[PageRecord]:
-        now = await tx.now()
-        standing = {found.page.id: found for found in await tx.outbox.lock([record.id for record, _ in landed])}
-        settled: list[PageRecord] = []
+    async def _settle(
+        self, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]], now: datetime
+    ) -> list[PageRecord]:
+        """Write what became of the pages that are still this sender's; return them."""
+        policy = self.settings.retry
+        # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
+        arrived = [
+            after_attempt(leased, outcome, policy=policy, now=now, jitter=0.0, ended=None)
+            for leased, outcome in landed
+            if isinstance(outcome, Delivered)
+        ]
+        written = await tx.outbox.settle(arrived) if arrived else frozenset()
+        settled = [record for record in arrived if record.id in written]
+        others = [(leased, outcome) for leased, outcome in landed if not isinstance(outcome, Delivered)]
+        if not others:
+            return settled
+        standing = {found.page.id: found for found in await tx.outbox.lock([record.id for record, _ in others])}
+        failed: list[PageRecord] = []
         holds: dict[str, datetime] = {}
-        for leased, outcome in landed:
+        for leased, outcome in others:
             found = standing.get(leased.id)
             if found is None or found.page.fence != leased.fence:
                 continue
-            settled.append(
-                after_attempt(
-                    found.page,
-                    outcome,
-                    policy=self.settings.retry,
-                    now=now,
-                    jitter=random.random(),  # noqa: S311 - spreads retries; nothing secret
-                    ended=None if found.fault else why_cancel(found.page, found.incident),
-                )
-            )
+            jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
+            ended = None if found.fault else why_cancel(found.page, found.incident)
+            failed.append(after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended))
             if isinstance(outcome, Retry) and outcome.throttled:
-                until = now + hold(outcome, self.settings.retry)
+                until = now + hold(outcome, policy)
                 holds[leased.target] = max(until, holds.get(leased.target, until))
-        await tx.outbox.write(settled)
+        await tx.outbox.write(failed)
         for target, until in sorted(holds.items()):
             await tx.outbox.hold(target, until)
-        return settled
+        return settled + failed
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1

@@ -5,6 +5,7 @@ of its own. How to write one: ``docs/how-to/write-a-store.md``; ``escalation_cor
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -125,6 +126,12 @@ class Outbox(Protocol):
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write state, due_at, fence, attempts, tried_for and reason of locked pages, in bulk."""
+
+    async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
+        """Write pages as ``write`` does, but only those whose fence is still the one before theirs; return their ids.
+
+        They need not be locked.
+        """
 
     async def hold(self, target: str, until: datetime) -> None:
         """Let no worker claim a page for this target before ``until``; the later hold wins."""

@@ -1,6 +1,7 @@
 """The Outbox port on escalation_pages."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -52,18 +53,12 @@ class Outbox:
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write in one statement."""
-        if not pages:
-            return
-        await self.session.run(
-            "write_pages",
-            ids=[page.id for page in pages],
-            states=[page.state.value for page in pages],
-            dues=[page.due_at for page in pages],
-            fences=[page.fence for page in pages],
-            attempts=[page.attempts for page in pages],
-            tried=[f"{page.tried_for // _MICROSECOND} microseconds" for page in pages],
-            reasons=[page.reason for page in pages],
-        )
+        if pages:
+            await self.session.later("write_pages", **_written(pages))
+
+    async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
+        """Write in one statement, which looks at the fences."""
+        return {row[0] for row in await self.session.rows("settle_pages", suffix=b"", **_written(pages))}
 
     async def hold(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""
@@ -87,6 +82,18 @@ class Outbox:
         else:
             rows = await self.session.rows("pages", after=after, limit=limit)
         return [page for page in map(_page, rows) if state in (None, page.state)]
+
+
+def _written(pages: Sequence[PageRecord]) -> dict[str, object]:
+    return {
+        "ids": [page.id for page in pages],
+        "states": [page.state.value for page in pages],
+        "dues": [page.due_at for page in pages],
+        "fences": [page.fence for page in pages],
+        "attempts": [page.attempts for page in pages],
+        "tried": [f"{page.tried_for // _MICROSECOND} microseconds" for page in pages],
+        "reasons": [page.reason for page in pages],
+    }
 
 
 def _page(row: Row) -> PageRecord:

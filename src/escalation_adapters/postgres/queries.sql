@@ -240,6 +240,17 @@ FROM unnest(
     %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
 WHERE p.id = v.id
 
+-- name: settle_pages
+-- What becomes of pages that still have the fence before.
+UPDATE {schema}.escalation_pages p SET
+    state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
+    reason = v.reason
+FROM unnest(
+    %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
+    %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
+WHERE p.id = v.id
+    AND p.fence = v.fence - 1 RETURNING p.id
+
 -- name: hold
 -- No page for this target before then.
 INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)

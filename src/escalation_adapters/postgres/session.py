@@ -1,6 +1,7 @@
 """One transaction's connection, with the statements of its installation."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,13 +51,15 @@ class Session:
         if not self.hopes:
             await self.flush()
 
-    async def flush(self) -> None:
-        """Run what is waiting."""
+    async def flush(self, last: AsyncExitStack | None = None) -> None:
+        """Run what is waiting: now, or together with whatever else is run until ``last`` ends."""
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            async with self.connection.pipeline():
-                for name, values in waiting:
-                    await self.connection.execute(self.statements[name], values)
+        if not waiting:
+            return
+        async with AsyncExitStack() as here:
+            await (last or here).enter_async_context(self.connection.pipeline())
+            for name, values in waiting:
+                await self.connection.execute(self.statements[name], values)
 
 
 def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:

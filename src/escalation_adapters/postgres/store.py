@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import attrs
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.pq import ConnStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from escalation_core import StoreRefused, StoreUnavailable
@@ -142,10 +143,11 @@ class PostgresStore:
     ) -> Result:
         session = Session(connection, self._statements, self.table, hopes)
         try:
-            async with connection.transaction():
+            async with AsyncExitStack() as last, connection.transaction():
                 result = await work(_Transaction(session, self.clock))
-                await session.flush()
-                return result
+                # What still waits goes out together with the commit.
+                await session.flush(last)
+            return result
         except psycopg.errors.UniqueViolation:
             if session.hopes:
                 raise _Again(disappointed=True) from None
@@ -154,6 +156,9 @@ class PostgresStore:
             if error.sqlstate in AGAIN:
                 raise _Again from None
             raise
+        finally:
+            if connection.info.transaction_status is TransactionStatus.INERROR:
+                await connection.rollback()
 
     def _session(self, connection: AsyncConnection[Any]) -> Session:
         return Session(connection, self._statements, self.table)

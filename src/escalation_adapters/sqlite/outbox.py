@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import attrs
@@ -22,6 +23,11 @@ _UNSETTLED = "p.state IN ('pending', 'leased', 'cancelling')"
 _WITH_INCIDENT = (
     f"SELECT {_PAGE}, i.incident_key IS NOT NULL, {SELECTED} FROM escalation_pages p"
     " LEFT JOIN incidents i ON i.incident_key = p.incident_key"
+)
+
+
+_WRITE = (
+    "UPDATE escalation_pages SET state = ?, due_at = ?, fence = ?, attempts = ?, tried_for = ?, reason = ? WHERE id = ?"
 )
 
 
@@ -91,22 +97,20 @@ class Outbox:
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write what becomes of pages."""
-        await self.session.run_many(
-            "UPDATE escalation_pages SET state = ?, due_at = ?, fence = ?, attempts = ?, tried_for = ?, reason = ?"
-            " WHERE id = ?",
-            [
-                (
-                    page.state.value,
-                    micros(page.due_at),
-                    page.fence,
-                    page.attempts,
-                    span_micros(page.tried_for),
-                    page.reason,
-                    page.id,
-                )
+        await self.session.run_many(_WRITE, [_written(page) for page in pages])
+
+    async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
+        """Write what becomes of pages whose fence stands."""
+
+        def settled(connection: sqlite3.Connection) -> AbstractSet[int]:
+            statement = f"{_WRITE} AND fence = ?"
+            return {
+                page.id
                 for page in pages
-            ],
-        )
+                if connection.execute(statement, (*_written(page), page.fence - 1)).rowcount == 1
+            }
+
+        return await self.session.hop(settled)
 
     async def hold(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""
@@ -167,6 +171,11 @@ def _page(row: Row) -> PageRecord:
         tried_for=timedelta(microseconds=tried),
         reason=reason,
     )
+
+
+def _written(page: PageRecord) -> tuple[object, ...]:
+    tried = span_micros(page.tried_for)
+    return (page.state.value, micros(page.due_at), page.fence, page.attempts, tried, page.reason, page.id)
 
 
 def _claimed(row: Row) -> ClaimedPage:

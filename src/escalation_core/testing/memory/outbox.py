@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 import attrs
@@ -70,6 +71,12 @@ class Outbox:
     async def write(self, pages: Sequence[PageRecord]) -> None:
         for page in pages:
             self._put(page)
+
+    async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
+        owned = [page for page in pages if page.id in self.store.pages]
+        owned = [page for page in owned if self.store.pages[page.id].fence == page.fence - 1]
+        await self.write(owned)
+        return {page.id for page in owned}
 
     async def hold(self, target: str, until: datetime) -> None:
         self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))

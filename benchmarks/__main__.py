@@ -1,0 +1,64 @@
+"""Run the bench: ``python -m benchmarks [--quick] [PART ...]``."""
+
+import argparse
+import importlib
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from . import report
+from .ground import ground
+from .results import Result, machine
+
+PARTS = ("tick", "endtoend")
+
+
+def main() -> None:
+    """Measure, show, write, judge."""
+    parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, no other systems; nothing is written")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
+    options = parser.parse_args()
+    if options.child:
+        part, arguments = options.child
+        figures: dict[str, Any] = _part(part).in_child(**json.loads(arguments))
+        print(json.dumps(figures))
+        return
+    console = Console()
+    columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(), TextColumn(""))
+    results: list[Result] = []
+    with ground() as server, Progress(*columns, console=console, transient=True) as progress:
+        about = machine(server.version)
+        for name in options.parts or PARTS:
+            result: Result = _part(name).run(server, progress, quick=options.quick)
+            server.forget()
+            result.show(console)
+            results.append(result)
+    if not options.quick:
+        for result in results:
+            result.write(about)
+        report.write()
+    sys.exit(0 if judge(console, results) else 1)
+
+
+def judge(console: Console, results: list[Result]) -> bool:
+    """Print a verdict for each ratio, and a summary; return whether all are kept."""
+    ratios = [ratio for result in results for ratio in result.ratios]
+    for ratio in ratios:
+        console.print(ratio.line(), style="green" if ratio.kept else "red", highlight=False)
+    missed = [ratio.name for ratio in ratios if not ratio.kept]
+    summary = f"all {len(ratios)} kept" if not missed else f"{len(missed)} of {len(ratios)} missed: {'; '.join(missed)}"
+    console.print(f"bench: {summary}", highlight=False, soft_wrap=True)
+    return not missed
+
+
+def _part(name: str) -> Any:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+if __name__ == "__main__":
+    main()

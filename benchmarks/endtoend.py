@@ -1,0 +1,143 @@
+"""From due to delivered: 10,000 incidents, one page each, to a web server; beside other systems that promise as much."""
+
+import asyncio
+import contextlib
+import gc
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.progress import Progress
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.slack import SlackNotifier
+from escalation_core import Engine, RetryPolicy, Settings
+
+from .ground import DUE, Ground, child, peak_megabytes, when_told
+from .results import Ratio, Result, median_ratio, spread
+from .tick import rate_of_seed
+
+CONFIG = """
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 1024; }}
+http {{
+    access_log {folder}/access.log;
+    keepalive_requests 1000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ return 200 "ok"; }}
+    }}
+}}
+"""
+
+
+@attrs.frozen
+class Sink:
+    """A web server that takes every page, and its log."""
+
+    url: str
+    log: Path
+
+    def count(self) -> int:
+        """Return how many pages it took."""
+        with self.log.open("rb") as lines:
+            return sum(1 for _ in lines)
+
+
+@contextlib.contextmanager
+def sink() -> Iterator[Sink]:
+    """Start nginx."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
+    if program is None:
+        raise SystemExit("this part of the bench needs nginx: apt-get install nginx-light")
+    with tempfile.TemporaryDirectory(prefix="escalation-bench-") as name, socket.socket() as probe:
+        folder = Path(name)
+        folder.chmod(0o755)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        config = folder / "nginx.conf"
+        config.write_text(CONFIG.format(folder=folder, port=port), encoding="utf-8")
+        server = subprocess.Popen([program, "-c", str(config), "-e", str(folder / "error.log")])
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+                    break
+                time.sleep(0.1)
+            yield Sink(f"http://127.0.0.1:{port}/page", folder / "access.log")
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+    """Measure turn by turn."""
+    due, rounds = (2_000, 3) if quick else (10_000, 3)
+    rows = (DUE.format(due=due),)
+    ways = ["engine", "engine, uvloop", "seed"]
+    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    task = progress.add_task("end to end", total=rounds * len(ways))
+    for _ in range(rounds):
+        for way in ways:
+            with ground.database(*rows) as dsn, sink() as receiver:
+                count = due // 5 if way == "seed" else due
+                runs[way].append(child("endtoend", way=way, dsn=dsn, url=receiver.url, count=count))
+                if (took := receiver.count()) != count:
+                    raise SystemExit(f"{way}: {took} of {count} pages arrived")
+            progress.advance(task)
+    progress.remove_task(task)
+    rates = {way: [one["rate"] for one in found] for way, found in runs.items()}
+    memory = {way: max(one["megabytes"] for one in found) for way, found in runs.items()}
+    ours = rates["engine, uvloop"]
+    ratios = [Ratio(name="end to end, times the seed", value=median_ratio(ours, rates["seed"]), least=8)]
+    return Result(
+        name="endtoend",
+        title=f"{due:,} incidents from due to delivered, one process, a local web server",
+        columns=("what", "pages/s", "peak MB"),
+        rows=[[way, f"{statistics.median(rates[way]):,.0f}", f"{memory[way]:.0f}"] for way in ways],
+        ratios=ratios,
+        data={way: {"rate": spread(rates[way]), "megabytes": memory[way]} for way in ways},
+    )
+
+
+def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
+    """Deliver."""
+    if way == "seed":
+        return rate_of_seed(dsn, count, url)
+    if way == "engine, uvloop":
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(deliver(dsn, url, count))
+    return asyncio.run(deliver(dsn, url, count))
+
+
+async def deliver(dsn: str, url: str, count: int) -> dict[str, Any]:
+    """Let one engine tick once, which delivers as well."""
+    settings = Settings(allow_http=True, retry=RetryPolicy(per_target=64))
+    notifier = SlackNotifier({"slack:ops": url}, allow_http=True)
+    async with Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[notifier]) as engine:
+        gc.collect()
+        gc.freeze()
+        when_told()
+        began = time.perf_counter()
+        report = await engine.tick()
+        seconds = time.perf_counter() - began
+    if report.delivery is None or report.delivery.delivered != count:
+        raise SystemExit(f"delivered {report.delivery} of {count}")
+    return {"rate": count / seconds, "megabytes": peak_megabytes()}

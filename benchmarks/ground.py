@@ -1,0 +1,154 @@
+"""The ground that parts stand on: a durable PostgreSQL with templates of rows, and children to measure in."""
+
+import asyncio
+import contextlib
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from escalation_adapters.embedded import EmbeddedPostgres
+from escalation_adapters.postgres import migrate
+
+ROOT = Path(__file__).parent.parent
+DUE = """
+    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+    SELECT 'bench/' || n, 'critical', now() - interval '10 minutes', now() - interval '5 minutes'
+    FROM generate_series(1, {due}) AS n
+"""
+"""Rows that are due."""
+OTHERS = """
+    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+    SELECT 'other/' || n, 'critical', now(), now() + interval '1 day' + n * interval '1 ms'
+    FROM generate_series(1, {others}) AS n
+"""
+"""Rows that are not, yet."""
+
+
+class Ground:
+    """A server for the whole bench, and databases that are made from templates."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server = server
+        self._number = 0
+        self._templates: dict[tuple[str, ...], str] = {}
+        self.version = self._ask("SHOW server_version_num")
+
+    @contextlib.contextmanager
+    def database(self, *statements: str) -> Iterator[str]:
+        """Give the DSN of a migrated database that these statements were run in, after a checkpoint.
+
+        The statements run once; each database is a copy of the files that they left.
+        """
+        if statements not in self._templates:
+            self._templates[statements] = self._template(statements)
+        name = self._create(f"TEMPLATE {self._templates[statements]} STRATEGY file_copy")
+        with psycopg.connect(self._server.dsn(name), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+        try:
+            yield self._server.dsn(name)
+        finally:
+            self._drop(name)
+
+    def forget(self) -> None:
+        """Drop the templates: each part has its own, and the disk is not endless."""
+        for name in self._templates.values():
+            self._drop(name)
+        self._templates.clear()
+
+    def _template(self, statements: Sequence[str]) -> str:
+        name = self._create("")
+        asyncio.run(migrate.up(self._server.dsn(name)))
+        with psycopg.connect(self._server.dsn(name), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+            connection.execute("VACUUM ANALYZE")
+        return name
+
+    def _create(self, how: str) -> str:
+        self._number += 1
+        name = f"bench_{self._number}"
+        self._ask(f"CREATE DATABASE {name} {how}")
+        return name
+
+    def _drop(self, name: str) -> None:
+        self._ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def _ask(self, statement: str) -> int:
+        with psycopg.connect(self._server.dsn(), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            row = cursor.fetchone() if cursor.description else None
+            return 0 if row is None else int(row[0])
+
+
+@contextlib.contextmanager
+def ground() -> Iterator[Ground]:
+    """Start the server: fsync and synchronous_commit on, everything else as it comes."""
+    with EmbeddedPostgres.start(durable=True) as server:
+        yield Ground(server)
+
+
+def child(part: str, **arguments: Any) -> dict[str, Any]:
+    """Run ``in_child`` of a part in a process of its own, so that its peak memory is its own; return its figures."""
+    [figures] = children(part, [arguments])
+    return figures
+
+
+def children(part: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run several at once: each begins when all are ready."""
+    command = [sys.executable, "-m", "benchmarks", "--child", part]
+    running = [
+        subprocess.Popen([*command, json.dumps(each)], cwd=ROOT, stdin=-1, stdout=-1, text=True) for each in arguments
+    ]
+    try:
+        for process in running:
+            assert process.stdout is not None
+            if process.stdout.readline() != "ready\n":
+                raise SystemExit(f"the bench's child for {part} did not start")
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        outputs = [process.communicate()[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    return [json.loads(output) for output in outputs]
+
+
+def when_told() -> None:
+    """In a child: say that everything is ready, and wait for the start."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux's getrusage would begin with the peak of the process that started this one.
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
+        return int(kilobytes) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def wal_bytes(dsn: str) -> int:
+    """Return how much write-ahead log there has been."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def stopwatch() -> tuple[float, float]:
+    """Return the wall's clock and this process's share of the processor, in seconds."""
+    return time.perf_counter(), time.process_time()

@@ -1,0 +1,5 @@
+"""The figures, where people look."""
+
+
+def write() -> None:
+    """Write tables and plots."""

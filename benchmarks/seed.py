@@ -1,0 +1,46 @@
+"""The worker that the project began with, as a baseline: one row at a time, each statement a transaction.
+
+A port of its algorithm to psycopg's synchronous connection: select what is due, and for each row insert the event (a
+taken key is skipped), raise the incident, post the message.
+"""
+
+import hashlib
+import http.client
+import json
+from urllib.parse import urlsplit
+
+import psycopg
+
+SELECT = """
+    SELECT incident_key, severity, escalation_level, summary FROM incidents
+    WHERE acknowledged_at IS NULL AND now() >= next_due_at AND escalation_level < 7
+        AND (last_escalated_at IS NULL OR now() - last_escalated_at >= interval '30 minutes')
+    LIMIT %s
+"""
+INSERT = "INSERT INTO escalation_events (incident_key, level, unique_hash) VALUES (%s, %s, %s)"
+UPDATE = """
+    UPDATE incidents SET escalation_level = escalation_level + 1, last_escalated_at = now(),
+        next_due_at = now() + interval '30 minutes'
+    WHERE incident_key = %s
+"""
+
+
+def tick(dsn: str, limit: int, webhook: str | None = None) -> int:
+    """Escalate up to ``limit`` rows; post each to the webhook if there is one; return how many."""
+    escalated = 0
+    url = urlsplit(webhook or "")
+    sender = http.client.HTTPConnection(url.hostname or "", url.port or 80) if webhook else None
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for key, severity, level, summary in connection.execute(SELECT, (limit,)).fetchall():
+            dedup = hashlib.sha256(f"{key}|{level + 1}".encode()).hexdigest()
+            try:
+                connection.execute(INSERT, (key, level + 1, dedup))
+            except psycopg.errors.UniqueViolation:
+                continue
+            connection.execute(UPDATE, (key,))
+            if sender is not None:
+                body = json.dumps({"text": f"{severity} {key} {summary}", "dedup_key": dedup})
+                sender.request("POST", url.path, body, {"Content-Type": "application/json", "X-Dedup-Key": dedup})
+                sender.getresponse().read()
+            escalated += 1
+    return escalated
