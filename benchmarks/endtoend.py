@@ -129,7 +129,7 @@ def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
 
 async def deliver(dsn: str, url: str, count: int) -> dict[str, Any]:
     """Let one engine tick once, which delivers as well."""
-    settings = Settings(allow_http=True, retry=RetryPolicy(per_target=64))
+    settings = Settings(allow_http=True, retry=RetryPolicy(per_target=128))
     notifier = SlackNotifier({"slack:ops": url}, allow_http=True)
     async with Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[notifier]) as engine:
         gc.collect()

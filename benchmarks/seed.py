@@ -1,14 +1,12 @@
 """The worker that the project began with, as a baseline: one row at a time, each statement a transaction.
 
-A port of its algorithm to psycopg's synchronous connection: select what is due, and for each row insert the event (a
+A port of its algorithm to the libraries that the engine uses, psycopg and aiohttp: select what is due, and for each row insert the event (a
 taken key is skipped), raise the incident, post the message.
 """
 
 import hashlib
-import http.client
-import json
-from urllib.parse import urlsplit
 
+import aiohttp
 import psycopg
 
 SELECT = """
@@ -25,22 +23,24 @@ UPDATE = """
 """
 
 
-def tick(dsn: str, limit: int, webhook: str | None = None) -> int:
+async def tick(dsn: str, limit: int, webhook: str | None = None) -> int:
     """Escalate up to ``limit`` rows; post each to the webhook if there is one; return how many."""
     escalated = 0
-    url = urlsplit(webhook or "")
-    sender = http.client.HTTPConnection(url.hostname or "", url.port or 80) if webhook else None
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for key, severity, level, summary in connection.execute(SELECT, (limit,)).fetchall():
+    async with (
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection,
+        aiohttp.ClientSession() as session,
+    ):
+        due = await connection.execute(SELECT, (limit,))
+        for key, severity, level, summary in await due.fetchall():
             dedup = hashlib.sha256(f"{key}|{level + 1}".encode()).hexdigest()
             try:
-                connection.execute(INSERT, (key, level + 1, dedup))
+                await connection.execute(INSERT, (key, level + 1, dedup))
             except psycopg.errors.UniqueViolation:
                 continue
-            connection.execute(UPDATE, (key,))
-            if sender is not None:
-                body = json.dumps({"text": f"{severity} {key} {summary}", "dedup_key": dedup})
-                sender.request("POST", url.path, body, {"Content-Type": "application/json", "X-Dedup-Key": dedup})
-                sender.getresponse().read()
+            await connection.execute(UPDATE, (key,))
+            if webhook is not None:
+                body = {"text": f"{severity} {key} {summary}", "dedup_key": dedup}
+                async with session.post(webhook, json=body, headers={"X-Dedup-Key": dedup}) as reply:
+                    await reply.read()
             escalated += 1
     return escalated

@@ -136,7 +136,7 @@ def rate_of_seed(dsn: str, limit: int, webhook: str | None = None) -> dict[str, 
     """Return the seed's rate over so many rows."""
     when_told()
     began = time.perf_counter()
-    count = seed.tick(dsn, limit, webhook)
+    count = asyncio.run(seed.tick(dsn, limit, webhook))
     return {"rate": count / (time.perf_counter() - began), "megabytes": peak_megabytes()}
 
 

@@ -155,8 +155,8 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Return the reply's first bytes; the connection is dropped with whatever else would come."""
     body = b""
-    while len(body) < MOST_READ and (chunk := await response.content.read(MOST_READ - len(body))):
-        body += chunk
+    while len(body) < MOST_READ and not response.content.at_eof():
+        body += await response.content.read(MOST_READ - len(body))
     return body
 
 

@@ -98,9 +98,13 @@ class Courier:
         return done
 
     def room(self) -> dict[str, int]:
-        """Return for each target that is not full how many more pages may be in flight to it."""
+        """Return for each target that is not full how many more pages may be claimed for it now.
+
+        At most half of those that may be in flight: while some are settled and claimed, others are under way.
+        """
         most = self.settings.retry.per_target
-        return {target: free for target in self.notifiers if (free := most - self._in_flight[target]) > 0}
+        free = {target: most - self._in_flight[target] for target in self.notifiers}
+        return {target: min(count, (most + 1) // 2) for target, count in free.items() if count > 0}
 
     async def settle(self) -> None:
         """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""

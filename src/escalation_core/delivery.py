@@ -195,10 +195,12 @@ def after_attempt(
 
     ``jitter`` lies in [0, 1). ``ended`` is why the page must not be sent again (``why_cancel``), None if it may.
     """
-    settled = attrs.evolve(page, fence=page.fence + 1, due_at=now)
     counted = page.attempts if isinstance(outcome, Retry) and outcome.throttled else page.attempts + 1
     if isinstance(outcome, Delivered):
-        return attrs.evolve(settled, state=PageState.DELIVERED, attempts=counted, reason=None)
+        return attrs.evolve(
+            page, state=PageState.DELIVERED, fence=page.fence + 1, due_at=now, attempts=counted, reason=None
+        )
+    settled = attrs.evolve(page, fence=page.fence + 1, due_at=now)
     if ended is not None:
         return attrs.evolve(settled, state=PageState.CANCELLED, attempts=counted, reason=ended)
     if isinstance(outcome, Rejected):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from aiohttp import web
 from escalation_adapters.app import open_engine
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
+from escalation_core.ports import Outlook
 from escalation_core.testing import MemoryStore
 
 SECRET = "T0HUSH"
@@ -55,10 +56,10 @@ async def test_each_good_tick_is_heard() -> None:
     class Failing(MemoryStore):
         down = False
 
-        async def transact(self, work: Any) -> Any:
+        async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
             if self.down:
                 raise StoreUnavailable("down")
-            return await super().transact(work)
+            return await super().look(canary_pct=canary_pct, targets=targets)
 
     store = Failing()
     async with watching() as watcher:

@@ -32,7 +32,7 @@ from escalation_core import (
     idempotency_key,
 )
 from escalation_core.delivery import PageState
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import MemoryStore
 
 Result = TypeVar("Result")
@@ -64,6 +64,11 @@ class Store(MemoryStore):
         """Fail, or do it."""
         self._answer()
         return await super().read(work)
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Fail, or do it."""
+        self._answer()
+        return await super().look(canary_pct=canary_pct, targets=targets)
 
     def _answer(self) -> None:
         self.calls += 1

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Literal, TypeVar
 
 import attrs
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from escalation_core import StoreRefused, StoreUnavailable
@@ -173,12 +174,14 @@ class _Again(Exception):
 
 
 async def _check(connection: AsyncConnection[Any]) -> None:
-    """Raise, or ask the server, if it has sent anything since the connection was last used: its farewell, mostly.
+    """Ask the server for a sign of life if it has said anything since the last use: its farewell, mostly.
 
     To ask each time would double what it costs to find that nothing is due.
     """
-    connection.pgconn.consume_input()
-    if connection.pgconn.status != ConnStatus.OK:
+    with DefaultSelector() as selector:
+        selector.register(connection.pgconn.socket, EVENT_READ)
+        spoke = selector.select(0)
+    if spoke:
         await AsyncConnectionPool.check_connection(connection)
 
 
