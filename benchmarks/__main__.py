@@ -13,7 +13,7 @@ from . import report
 from .ground import ground
 from .results import Result, machine
 
-PARTS = ("tick", "endtoend")
+PARTS = ("tick", "empty", "canary", "endtoend", "lateness", "sqlite", "verbs", "backlog", "start")
 
 
 def main() -> None:

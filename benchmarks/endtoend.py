@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import shutil
 import socket
 import statistics
@@ -132,8 +131,6 @@ async def deliver(dsn: str, url: str, count: int) -> dict[str, Any]:
     settings = Settings(allow_http=True, retry=RetryPolicy(per_target=128))
     notifier = SlackNotifier({"slack:ops": url}, allow_http=True)
     async with Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[notifier]) as engine:
-        gc.collect()
-        gc.freeze()
         when_told()
         began = time.perf_counter()
         report = await engine.tick()

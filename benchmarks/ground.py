@@ -90,8 +90,11 @@ class Ground:
 
 @contextlib.contextmanager
 def ground() -> Iterator[Ground]:
-    """Start the server: fsync and synchronous_commit on, everything else as it comes."""
+    """Start the server: fsync and synchronous_commit on, as it comes; and with the times of commits, which tell lateness."""
     with EmbeddedPostgres.start(durable=True) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
+        server.restart()
         yield Ground(server)
 
 

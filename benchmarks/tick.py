@@ -1,7 +1,6 @@
 """A tick over 100,000 due incidents of 1,000,000, beside the cheapest SQL for the same rows, and the seed's worker."""
 
 import asyncio
-import gc
 import statistics
 import time
 from typing import Any
@@ -144,8 +143,6 @@ async def _tick(dsn: str, batch: int, claims: int) -> dict[str, Any]:
     store = await PostgresStore.connect(dsn)
     engine = Engine(store, notifiers=[LogNotifier("log")], batch_size=batch, claims=claims)
     async with engine:
-        gc.collect()
-        gc.freeze()  # as `escalation run` does
         when_told()
         wall, cpu = stopwatch()
         report = await engine.tick(deliver=False)

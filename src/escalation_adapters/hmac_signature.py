@@ -37,10 +37,12 @@ class Verified:
 
     secret: int
     """Which of the verifier's secrets it was, counted from 0."""
-    message_id: str | None
+    message_id: str | None = None
     """To be refused when it comes again; None with the seed's ``X-Signature``, which has none."""
-    expires: datetime | None
-    """Until when the id has to be remembered: after it the timestamp alone is reason to refuse."""
+    timestamp: int | None = None
+    """When it was signed, in seconds since 1970, as its sender says."""
+    expires: datetime | None = None
+    """Until when the id has to be remembered: long after the timestamp alone is reason to refuse."""
 
 
 @attrs.frozen
@@ -129,12 +131,17 @@ class HmacVerifier:
 
         Which part of a signature differs is not to be learnt from the time this takes.
         """
+        found = self.match(headers, body)
+        return found if isinstance(found, Refused) else self.in_time(found, now)
+
+    def match(self, headers: Headers, body: bytes) -> Verified | Refused:
+        """Tell whose signature it is, whenever it was made: the part of ``verify`` that needs no clock."""
         found: dict[str, list[bytes]] = {ID: [], TIMESTAMP: [], SIGNATURE: [], LEGACY: []}
         for given_name, value in headers:
             found.get(given_name.lower().decode("latin-1"), []).append(value)
         legacy = found.pop(LEGACY)
         if self._legacy and legacy and not any(found.values()):
-            return self._verify_legacy(legacy, body)
+            return self._match_legacy(legacy, body)
         for name, values in found.items():
             if len(values) != 1:
                 return Refused(f"{name} is {'missing' if not values else 'there more than once'}")
@@ -143,21 +150,27 @@ class HmacVerifier:
             return Refused(f"{ID} is no id")
         if not re.fullmatch(rb"[0-9]{1,11}", timestamp):
             return Refused(f"{TIMESTAMP} is no number of seconds")
-        at = int(timestamp)
-        if abs(now.timestamp() - at) > self._tolerance.total_seconds():
-            return Refused(f"{TIMESTAMP} is too far from now")
         given = signature.split(b" ")[:_MOST_SIGNATURES]
         number = self._match([_entry(key, message_id, timestamp, body) for key in self._keys], given)
         if number is None:
             return Refused("no signature is right")
-        expires = datetime.fromtimestamp(at, tz=now.tzinfo) + self._tolerance
-        return Verified(number, message_id.decode("ascii"), expires)
+        return Verified(number, message_id.decode("ascii"), int(timestamp))
 
-    def _verify_legacy(self, values: Sequence[bytes], body: bytes) -> Verified | Refused:
+    def in_time(self, found: Verified, now: datetime) -> Verified | Refused:
+        """Tell whether a signature that is right was made about now."""
+        if found.timestamp is None:
+            return found
+        if abs(now.timestamp() - found.timestamp) > self._tolerance.total_seconds():
+            return Refused(f"{TIMESTAMP} is too far from now")
+        # Longer than it can be verified: between that and the memory's own look at the clock time goes by.
+        expires = datetime.fromtimestamp(found.timestamp, tz=now.tzinfo) + 2 * self._tolerance
+        return attrs.evolve(found, expires=expires)
+
+    def _match_legacy(self, values: Sequence[bytes], body: bytes) -> Verified | Refused:
         if len(values) != 1:
             return Refused(f"{LEGACY} is there more than once")
         number = self._match([mac(key, body).hex().encode() for key in self._keys], values)
-        return Refused("no signature is right") if number is None else Verified(number, None, None)
+        return Refused("no signature is right") if number is None else Verified(number)
 
     @staticmethod
     def _match(wanted: Sequence[bytes], given: Sequence[bytes]) -> int | None:

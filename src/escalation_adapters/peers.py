@@ -1,6 +1,7 @@
 """Who knocks: the address that a limit counts for, behind proxies or not."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from escalation_core import InvalidValue
@@ -9,6 +10,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNKNOWN = "unknown"
 """The key of all whose address cannot be read, together."""
+_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^(\d+\.\d+\.\d+\.\d+):\d+$")
+"""Some proxies write the port as well, and IPv6 addresses in brackets then."""
 _SITE = 64
 """One customer's IPv6 network: single addresses of it cost nothing."""
 
@@ -45,8 +48,9 @@ def client(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[N
 
 
 def _address(text: str | None) -> Address | None:
+    bare = _PORT.sub(r"\1\2", text or "")
     try:
-        found = ipaddress.ip_address((text or "").partition("%")[0])
+        found = ipaddress.ip_address(bare.partition("%")[0])
     except ValueError:
         return None
     mapped = found.ipv4_mapped if found.version == 6 else None

@@ -5,6 +5,10 @@ from collections.abc import Iterable
 import attrs
 
 from escalation_core import InvalidValue
+from escalation_core.checks import check_text
+
+MOST_ID = 256
+"""Characters of a principal's id: it stands in the audit, and limits are counted by it."""
 
 
 def _roles(roles: Iterable[str]) -> frozenset[str]:
@@ -18,9 +22,9 @@ def _roles(roles: Iterable[str]) -> frozenset[str]:
 
 
 def _id(value: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidValue("id", "is empty or no text", "name who it is")
-    return value
+    if not isinstance(value, str) or not value.strip() or len(value) > MOST_ID:
+        raise InvalidValue("id", "is no name", f"name who it is, in 1 to {MOST_ID} characters")
+    return check_text(value, "id")
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ log = logging.getLogger("escalation_adapters.runner")
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
-BREATH = timedelta(milliseconds=20)
+BREATH = timedelta(milliseconds=2)
 """The least between two ticks. Rhythm asks for less only while there is work; this bounds the loop whatever it asks."""
 
 

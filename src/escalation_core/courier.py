@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -29,7 +30,9 @@ from .model import Incident
 from .ports import Notifier, Store, Transaction
 from .report import DeliveryCount, DeliveryReport
 from .settings import Settings
-from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from .telemetry import Telemetry
 
 log = logging.getLogger("escalation_core")
 
@@ -55,7 +58,7 @@ class Courier:
     settings: Settings
     notifiers: Mapping[str, Notifier]
     """The notifier of each target."""
-    telemetry: Telemetry
+    telemetry: "Telemetry"
     flights: Flights = attrs.field(factory=Flights)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
     _landed: list[tuple[PageRecord, Outcome]] = attrs.field(factory=list)

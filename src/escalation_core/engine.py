@@ -1,15 +1,13 @@
 """The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
-from typing import Self
-from uuid import uuid4
+from typing import TYPE_CHECKING, Self
 
 import attrs
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
 
 from . import recalc as _recalc
 from . import rhythm
@@ -19,16 +17,19 @@ from .dead import RetriedDead, retry_dead
 from .errors import EscalationError, InvalidValue, StoreUnavailable
 from .flight import Flights, Home, SingleFlight, clock, monotonic
 from .gate import gate
-from .health import Health, Stats, diagnose
+from .health import Health, Observed, Stats, diagnose
 from .operators import Operators
 from .ports import Heartbeat, Notifier, Router, Store, Transaction
 from .recording import Recorder
 from .report import DeliveryReport, TickReport
 from .routes import SettingsRouter
 from .settings import Settings
-from .telemetry import Observed, Telemetry
 from .ticking import Ticker
 from .version import VERSION
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 log = logging.getLogger("escalation_core")
 
@@ -61,12 +62,15 @@ class Engine(Operators):
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
         claims: int = CLAIMS,
-        meter_provider: MeterProvider | None = None,
-        tracer_provider: TracerProvider | None = None,
+        meter_provider: "MeterProvider | None" = None,
+        tracer_provider: "TracerProvider | None" = None,
         heartbeat: Heartbeat | None = None,
     ) -> None:
+        # OpenTelemetry takes half as long to import as everything here: who makes an engine waits for it, nobody else.
+        from .telemetry import Telemetry  # noqa: PLC0415
+
         super().__init__(store, settings or Settings())
-        self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
+        self.worker = check_text(worker, "worker") if worker is not None else os.urandom(16).hex()
         self._notifiers = tuple(notifiers)
         by_target: dict[str, Notifier] = {}
         for notifier in notifiers:
@@ -162,11 +166,12 @@ class Engine(Operators):
             if state.requested_at is None:
                 return state.visited
 
-    async def request_recalc(self, *, by: str | None = None) -> None:
+    async def request_recalc(self, *, reason: str | None = None, by: str | None = None) -> None:
         """Ask the workers to recalculate, between their ticks and with their own settings."""
+        check_optional_text(reason, "reason")
         check_optional_text(by, "by")
         await self.check()
-        await _recalc.request(self.store, by)
+        await _recalc.request(self.store, by, reason)
 
     async def retry_dead(self, ids: Sequence[int] | None = None, *, by: str | None = None) -> RetriedDead:
         """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew."""

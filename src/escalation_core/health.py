@@ -64,6 +64,14 @@ class Stats:
     schema_version: str = ""
 
 
+@attrs.frozen
+class Observed:
+    """A store's counts at one instant, for metrics."""
+
+    stats: Stats
+    oldest_overdue: timedelta
+
+
 @attrs.frozen(kw_only=True)
 class Health:
     """The engine's state, as health, the command line and probes show it. Instants are in UTC, spans are spans."""

@@ -18,7 +18,7 @@ log = logging.getLogger("escalation_core")
 BATCH = 1000
 
 
-async def request(store: Store, by: str | None) -> RecalcState:
+async def request(store: Store, by: str | None, reason: str | None) -> RecalcState:
     """Ask for a recalculation; one that is under way starts over, since the settings may have changed again."""
 
     async def work(tx: Transaction) -> RecalcState:
@@ -26,7 +26,7 @@ async def request(store: Store, by: str | None) -> RecalcState:
         now = await tx.now()
         asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0)
         await tx.journal.save_recalc(asked)
-        await tx.journal.note([AuditEntry(at=now, action="recalc", actor=by)])
+        await tx.journal.note([AuditEntry(at=now, action="recalc", actor=by, reason=reason)])
         return asked
 
     return await store.transact(work)

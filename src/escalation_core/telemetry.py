@@ -6,7 +6,6 @@ Only the OpenTelemetry API is used: without an SDK in the process, all of this d
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -16,19 +15,11 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from opentelemetry.trace import Tracer, TracerProvider
 
 from .delivery import Outcome, Page, PageRecord, PageState, Rejected, Retry
-from .health import Stats
+from .health import Observed
 from .report import TickReport
 from .version import VERSION
 
 SCOPE = "escalation_core"
-
-
-@attrs.frozen
-class Observed:
-    """A store's counts at one instant."""
-
-    stats: Stats
-    oldest_overdue: timedelta
 
 
 class Observable(Protocol):

@@ -635,13 +635,13 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
         connection.execute("ANALYZE incidents")
         for mode in ("force_custom_plan", "force_generic_plan"):
             connection.execute(f"SET plan_cache_mode = {mode}".encode())
-            for name, percent, index in (
-                ("claim", 100, "escalation_due"),
-                ("look", 100, "escalation_due"),
-                ("claim_canary", 10, "escalation_canary"),
-                ("look", 10, "escalation_canary"),
+            for name, buckets, index in (
+                ("claim", None, "escalation_due"),
+                ("look", None, "escalation_due"),
+                ("claim_canary", "{0,1,2}", "escalation_canary"),
+                ("look_canary", "{0,1,2}", "escalation_canary"),
             ):
-                values["percent"] = percent
+                values["buckets"] = buckets
                 row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], values, prepare=True).fetchone()
                 assert row is not None
                 scans = nodes(row[0][0]["Plan"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from datetime import datetime, timedelta
 
@@ -74,7 +75,7 @@ def resume(context: Context, override_schedule: bool, reason: str | None, by: st
 @click.command("sign")
 @click.argument("action")
 @click.option("--url", default="http://127.0.0.1:8080/ops/escalation", show_default=True, help="Where it is mounted.")
-@click.option("--field", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the body; JSON, or else text.")
+@click.option("--field", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the body.")
 def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
     """Print a curl line for ACTION (tick, pause, ...) at the operators' endpoints, signed with OPS_HMAC_SECRET.
 
@@ -85,7 +86,11 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
         raise EscalationError("OPS_HMAC_SECRET is not set; set it to the secret that the service verifies with")
     if action not in ACTIONS:
         raise click.UsageError(f"{action!r} is no action; the actions are {', '.join(ACTIONS)}")
-    fields = {name: _json(value) for name, value in labels_of(pairs).items()}
+    known = ACTIONS[action].fields
+    given = labels_of(pairs)
+    if unknown := sorted(given.keys() - set(known)):
+        raise click.UsageError(f"{action} has no field {unknown[0]!r}; its fields are {', '.join(known)}")
+    fields = {name: _value(name, value) for name, value in given.items()}
     body = json.dumps({"action": action, **fields}).encode()
     words = ["curl", "-sS", "-X", "POST", f"{url.rstrip('/')}/{action}"]
     for name, value in {"content-type": JSON, **signed_headers(body, secret=secret)}.items():
@@ -93,11 +98,17 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
     click.echo(shlex.join([*words, "--data-binary", body.decode()]))
 
 
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _value(name: str, text: str) -> object:
+    """Return a field's value: most are texts, an incident key of digits as well."""
+    if name in ("dry_run", "override_schedule"):
+        if text not in ("true", "false"):
+            raise click.UsageError(f"{name} is {text!r}; give true or false")
+        return text == "true"
+    if name == "minutes":
+        if not re.fullmatch("[0-9]{1,4}", text):
+            raise click.UsageError(f"minutes is {text!r}; give a whole number, 1 to 1440")
+        return int(text)
+    return text
 
 
 @click.command("prune")

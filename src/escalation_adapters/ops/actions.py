@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from escalation_core import AuditEntry, Engine, Escalation, Incident
+from escalation_core.checks import check_key
 from escalation_core.delivery import PageRecord
 
 from . import reading
@@ -19,18 +20,16 @@ Act = Callable[[Engine, Fields, str], Awaitable[Response]]
 
 
 async def tick(engine: Engine, fields: Fields, by: str) -> Response:
-    """Record what is due and deliver, once."""
-    dry_run = reading.flag(fields, "dry_run", False)
-    report = await engine.tick(dry_run=dry_run)
-    if not report.dry_run:
-        await engine.note("tick", by=by, reason=reading.text(fields, "reason", None))
-    return answer(report.as_dict())
+    """Record what is due and deliver, once. That it was asked for is in the audit first, whatever comes of it."""
+    dry_run, reason = reading.flag(fields, "dry_run", False), reading.text(fields, "reason", None)
+    if not dry_run and not engine.settings.dry_run:
+        await engine.note("tick", by=by, reason=reason)
+    return answer((await engine.tick(dry_run=dry_run)).as_dict())
 
 
 async def recalc(engine: Engine, fields: Fields, by: str) -> Response:
     """Ask the workers to recalculate."""
-    reading.text(fields, "reason", None)
-    await engine.request_recalc(by=by)
+    await engine.request_recalc(by=by, reason=reading.text(fields, "reason", None))
     return answer({"recalc": (await engine.health()).as_dict()["recalc"]}, HTTPStatus.ACCEPTED)
 
 
@@ -83,7 +82,7 @@ async def audit(engine: Engine, fields: Fields) -> Response:
     limit = fields.get("limit", "100")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
         raise reading.bad("limit", "is no number of entries", "give 1 to 1000")
-    entries = await engine.audit(start, limit=int(limit), after=fields.get("after"))
+    entries = await engine.audit(start, limit=int(limit), after=fields.get("after") or None)
     following = entries[-1].cursor if len(entries) == int(limit) else None
     return answer({"entries": [entry_json(entry) for entry in entries], "next": following})
 
@@ -92,7 +91,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
     """Tell everything about one incident."""
     if "key" not in fields:
         raise reading.bad("key", "is missing", "give the incident key")
-    history = await engine.history(fields["key"])
+    history = await engine.history(check_key(fields["key"], "key"))
     if history.incident is None and history.fault is None and not history.escalations and not history.audit:
         raise Problem(HTTPStatus.NOT_FOUND, "key: no such incident", field="key")
     return answer(

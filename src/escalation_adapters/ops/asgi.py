@@ -26,6 +26,10 @@ class OpsASGI:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})  # before it was accepted: servers answer 403
+            return
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served here")
         peer = scope.get("client")

@@ -16,7 +16,7 @@ import attrs
 
 from escalation_core import Engine, InvalidValue, Settings
 
-from ..hmac_signature import HmacVerifier, Refused, Secret
+from ..hmac_signature import HmacVerifier, Refused, Secret, Verified
 from ..peers import Network, client
 from ..rate_limit import Limit, RateLimiter
 from ..rbac import Principal, admits
@@ -73,17 +73,19 @@ class Guard:
     signers: Sequence[Signer] = attrs.field(repr=False)
     verifier: HmacVerifier
     login: Login | None
-    limiter: RateLimiter
+    peers: RateLimiter
+    """Counts peers, apart from principals: however many of them knock, no principal's count is forgotten for it."""
+    principals: RateLimiter
     limits: Limits
     proxies: Sequence[Network]
     patience: timedelta = timedelta(seconds=10)
-    """How long a body may take to come."""
+    """How long a body may take to come, a limiter to count and a login to answer."""
 
     async def body(self, request: Request) -> bytes:
         """Return the body, once the peer's limit admits it and it is not too long."""
         self._check_length(request)
         key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
-        await self.limit(f"peer:{key}", self.limits.peer)
+        await self._count(self.peers, f"peer:{key}", self.limits.peer)
         try:
             async with asyncio.timeout(self.patience.total_seconds()):
                 body = await request.read(MOST_BYTES)
@@ -99,8 +101,10 @@ class Guard:
         Raises:
             Problem: 401, whatever is wrong with the signature.
         """
-        now = await self.engine.now()
-        verdict = self.verifier.verify(request.headers, body, now=now)
+        # Whoever knows no secret does not get as far as the database.
+        verdict = self.verifier.match(request.headers, body)
+        if isinstance(verdict, Verified):
+            verdict = self.verifier.in_time(verdict, await self.engine.now())
         if isinstance(verdict, Refused):
             raise _unauthorized(f"the signature is refused: {verdict.reason}")
         if verdict.message_id is not None and verdict.expires is not None:
@@ -124,17 +128,25 @@ class Guard:
 
     async def reader(self, request: Request) -> Principal | None:
         """Return the principal with the read role, None if it is anybody else: for what both may see in part."""
-        principal = await self._login(request)
+        try:
+            principal = await self._login(request)
+        except Exception as error:  # noqa: BLE001 - a login that is down says nothing about the engine
+            log.error("the login failed: %s", type(error).__name__)  # noqa: TRY400 - its text may hold a secret
+            return None
         return principal if admits(principal, self.engine.settings.ops_read_role) else None
 
-    async def limit(self, key: str, limit: Limit) -> None:
-        """Count one knock.
+    async def limit(self, route: str, principal: Principal, limit: Limit) -> None:
+        """Count one knock of a principal.
 
         Raises:
             Problem: 429 with Retry-After; 503 if the limiter is down.
         """
+        await self._count(self.principals, f"{route}:{principal.id}", limit)
+
+    async def _count(self, limiter: RateLimiter, key: str, limit: Limit) -> None:
         try:
-            decision = await self.limiter.hit(key, limit)
+            async with asyncio.timeout(self.patience.total_seconds()):
+                decision = await limiter.hit(key, limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, the limiter is down
             log.error("the rate limiter is down: %s", type(error).__name__)  # noqa: TRY400 - its text may hold a URL
             raise Problem(
@@ -148,7 +160,8 @@ class Guard:
         if self.login is None:
             return None
         found = self.login(request.native)
-        principal = await found if inspect.isawaitable(found) else found
+        async with asyncio.timeout(self.patience.total_seconds()):
+            principal = await found if inspect.isawaitable(found) else found
         if principal is not None and not isinstance(principal, Principal):
             log.error("the login returned %s; give a Principal or None", type(principal).__name__)
             return None

@@ -82,7 +82,8 @@ class OpsHandler:
             signers=found,
             verifier=HmacVerifier([signer.secret for signer in found], legacy=legacy_signature),
             login=login,
-            limiter=limiter or MemoryLimiter(),
+            peers=limiter or MemoryLimiter(),
+            principals=limiter or MemoryLimiter(),
             limits=limits or Limits(),
             proxies=networks(proxies),
         )
@@ -97,7 +98,7 @@ class OpsHandler:
             return _problem_of(error).response()
         except Exception as error:  # noqa: BLE001 - a fault of ours, or of the host's login, is told by its kind alone
             log.error("%s %s failed: %s", request.method, request.path, type(error).__name__)  # noqa: TRY400
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the request could not be answered").response()
+            return _unanswered().response()
 
     async def _route(self, request: Request) -> Response:
         name = request.path.removeprefix("/")
@@ -114,7 +115,7 @@ class OpsHandler:
         signer = await self.guard.signed(request, body)
         principal = await self.guard.admit(request, self.engine.settings.ops_admin_role, signer)
         limits = self.guard.limits
-        await self.guard.limit(f"{name}:{principal.id}", limits.tick if name == "tick" else limits.act)
+        await self.guard.limit(name, principal, limits.tick if name == "tick" else limits.act)
         _check_content_type(request)
         fields = reading.parse(body)
         known = ("action", *action.fields)
@@ -129,10 +130,13 @@ class OpsHandler:
         await self.guard.body(request)
         if name == HEALTH:
             reading.query(request.query, ())
-            return await actions.health(self.engine, detail=await self.guard.reader(request) is not None)
+            reader = await self.guard.reader(request)
+            if reader is not None:
+                await self.guard.limit(name, reader, self.guard.limits.look)
+            return await actions.health(self.engine, detail=reader is not None)
         view, known = VIEWS[name]
         principal = await self.guard.admit(request, self.engine.settings.ops_read_role, None)
-        await self.guard.limit(f"{name}:{principal.id}", self.guard.limits.look)
+        await self.guard.limit(name, principal, self.guard.limits.look)
         return await view(self.engine, reading.query(request.query, known))
 
 
@@ -163,4 +167,9 @@ def _problem_of(error: EscalationError) -> Problem:
         log.error("the database refuses: %s", error)
         return Problem(HTTPStatus.CONFLICT, "the database refuses this; the log says why")
     log.error("a request failed: %s", type(error).__name__)
+    return _unanswered()
+
+
+def _unanswered() -> Problem:
+    patience = retry_after(timedelta(seconds=5))
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the request could not be answered", headers=patience)

@@ -37,7 +37,10 @@ async def _read(request: web.Request, most: int) -> bytes | None:
         body += chunk
         if len(body) > most:
             return None
-    return bytes(body)
+    if not body:
+        # A middleware of the host may have read it: aiohttp keeps what it read, and gives it to everybody after.
+        body = bytearray(await request.read())
+    return bytes(body) if len(body) <= most else None
 
 
 def _peer(request: web.Request) -> str | None:

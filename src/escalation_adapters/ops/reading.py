@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
+from escalation_core.checks import check_text
+
 from .messages import Problem
 
 MISSING: Any = object()
@@ -66,8 +68,9 @@ def unknown(name: str, known: tuple[str, ...]) -> Problem:
 
 
 def text(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
-    """Return a text; null is the same as none."""
-    return _typed(fields, name, default, str, "a text")
+    """Return a text that every store can hold; null is the same as none."""
+    value = _typed(fields, name, default, str, "a text")
+    return value if value is default else check_text(value, name)
 
 
 def flag(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:

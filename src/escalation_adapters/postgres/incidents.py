@@ -58,7 +58,7 @@ class Incidents:
         if canary_pct >= 100:
             rows = await self.session.rows("claim", until=until, limit=limit)
         else:
-            rows = await self.session.rows("claim_canary", until=until, limit=limit, percent=canary_pct)
+            rows = await self.session.rows("claim_canary", until=until, limit=limit, buckets=list(range(canary_pct)))
         claimed = [read_claimed(row) for row in rows]
         self._were_unreadable.update(found.incident_key for found in claimed if found.was_unreadable)
         return claimed

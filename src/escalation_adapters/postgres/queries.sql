@@ -46,7 +46,7 @@ ORDER BY i.{next_due_at}
 -- name: claim_canary
 -- The same within the canary: each bucket's oldest from the index, merged; some are in reserve for those others hold.
 WITH candidate AS MATERIALIZED (
-    SELECT c.key, c.due FROM generate_series(0, %(percent)s - 1) AS b (bucket)
+    SELECT c.key, c.due FROM unnest(%(buckets)s::int[]) AS b (bucket)
     CROSS JOIN LATERAL (
         SELECT i.{incident_key} AS key, i.{next_due_at} AS due FROM {incidents} i
         WHERE {bucket} = b.bucket AND i.{next_due_at} <= %(until)s
@@ -54,9 +54,9 @@ WITH candidate AS MATERIALIZED (
     ) c
     ORDER BY c.due LIMIT 4 * %(limit)s
 ), picked AS MATERIALIZED (
-    SELECT i.* FROM candidate c JOIN {incidents} i ON i.{incident_key} = c.key
-    WHERE i.{next_due_at} <= %(until)s
-    ORDER BY c.due LIMIT %(limit)s FOR NO KEY UPDATE OF i SKIP LOCKED
+    SELECT i.* FROM {incidents} i
+    WHERE i.{incident_key} = ANY(ARRAY(SELECT c.key FROM candidate c)) AND i.{next_due_at} <= %(until)s
+    ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT {row}, u.incident_key IS NOT NULL
 FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
@@ -109,22 +109,24 @@ WHERE (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type}
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
+-- name: next_due
+-- The least instant there is. What lies beyond the year 9999 never comes; what lies before 1970 has come.
+SELECT greatest(i.{next_due_at}, to_timestamp(0)) AT TIME ZONE 'UTC' FROM {incidents} i
+WHERE i.{next_due_at} < '9999-12-31 00:00:00+00' ORDER BY i.{next_due_at} LIMIT 1
+
+-- name: next_due_canary
+-- The same within the canary: the first of each bucket's, from the index.
+SELECT min(f.due) AT TIME ZONE 'UTC' FROM unnest(%(buckets)s::int[]) AS b (bucket)
+CROSS JOIN LATERAL (
+    SELECT greatest(i.{next_due_at}, to_timestamp(0)) AS due FROM {incidents} i
+    WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00'
+    ORDER BY i.{next_due_at} LIMIT 1
+) f
+
 -- name: look
--- What is next, in one row, or one for each pause. What lies beyond the year 9999 never comes; before 1970, it has come.
--- The least instant within a canary is the first of each bucket's, from the index.
-SELECT c.now AT TIME ZONE 'UTC',
-    (SELECT CASE WHEN due < to_timestamp(0) THEN to_timestamp(0) ELSE due END AT TIME ZONE 'UTC' FROM (
-        SELECT CASE WHEN %(percent)s >= 100 THEN (
-            SELECT min(i.{next_due_at}) FROM {incidents} i WHERE i.{next_due_at} < '9999-12-31 00:00:00+00'
-        ) ELSE (
-            SELECT min(f.due) FROM generate_series(0, %(percent)s - 1) AS b (bucket)
-            CROSS JOIN LATERAL (
-                SELECT i.{next_due_at} AS due FROM {incidents} i
-                WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00'
-                ORDER BY i.{next_due_at} LIMIT 1
-            ) f
-        ) END AS due
-    ) AS first),
+-- What is next, in one row, or one for each pause. One of the two above stands in it: a statement that could be either
+-- would be planned anew each time, and this one is asked all the time.
+SELECT c.now AT TIME ZONE 'UTC', ({soonest}),
     (SELECT min(greatest(p.due_at, t.held_until)) AT TIME ZONE 'UTC'
         FROM unnest(%(targets)s::text[]) AS r (target)
         CROSS JOIN LATERAL (

@@ -46,10 +46,11 @@ class Session:
         return (await self.connection.execute(self.statements[name], _bulk(values))).rowcount
 
     async def later(self, name: str, **values: object) -> None:
-        """Run a statement at the next occasion, at the transaction's end at the latest."""
-        self._waiting.append((name, _bulk(values)))
-        if not self.hopes:
-            await self.flush()
+        """Run a statement: now, or, while it hopes, at the next occasion, at the transaction's end at the latest."""
+        if self.hopes:
+            self._waiting.append((name, _bulk(values)))
+        else:
+            await self.run(name, **values)
 
     async def flush(self, last: AsyncExitStack | None = None) -> None:
         """Run what is waiting: now, or together with whatever else is run until ``last`` ends."""

@@ -27,10 +27,13 @@ def templates() -> Mapping[str, str]:
 def statements(table: IncidentsTable) -> Mapping[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
+    texts = {name: fill(template, names) for name, template in templates().items() if name != "look"}
+    for name, part in (("look", "next_due"), ("look_canary", "next_due_canary")):
+        texts[name] = fill(templates()["look"], names | {"soonest": sql.SQL(texts[part])})
     return {
         # A lone % is a modulo there; psycopg wants it doubled. Parameters are %(name)s.
-        name: re.sub(r"%(?!\()", "%%", fill(template, names)).encode()
-        for name, template in templates().items()
+        name: re.sub(r"%(?!\()", "%%", text).encode()
+        for name, text in texts.items()
     }
 
 

@@ -128,9 +128,11 @@ class PostgresStore:
     async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
         """Return what is next, with one statement that is a transaction by itself."""
         now = None if self.clock is None else self.clock()
+        within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
+        name = "look_canary" if within else "look"
         with translated():
             async with self._pool.connection() as connection:
-                rows = await self._session(connection).rows("look", percent=canary_pct, targets=list(targets), now=now)
+                rows = await self._session(connection).rows(name, suffix=b"", **within, targets=list(targets), now=now)
         at, due, page_due = rows[0][:3]
         pauses = [read_pause(row[3:]) for row in rows if row[3] is not None]
         return Outlook(at=at.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
@@ -149,7 +151,8 @@ class PostgresStore:
                 # What still waits goes out together with the commit.
                 await session.flush(last)
             return result
-        except psycopg.errors.UniqueViolation:
+        except (psycopg.errors.UniqueViolation, psycopg.errors.PipelineAborted):
+            # Something among what went out together failed. Run one by one, it tells what.
             if session.hopes:
                 raise _Again(disappointed=True) from None
             raise

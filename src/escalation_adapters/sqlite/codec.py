@@ -68,18 +68,22 @@ def row_of(values: dict[str, Any]) -> tuple[Any, ...]:
 
 def values_of(row: Sequence[Any]) -> dict[str, Any]:
     """Return a row's values by an incident's field names, as they stand."""
-    values = dict(zip(COLUMNS, row, strict=False))
-    for name in INSTANTS:
-        values[name] = _read_instant(values[name], name)
-    values["labels"] = json.loads(values["labels"] or "{}")
-    return values
-
-
-def _read_instant(value: int | None, field: str) -> datetime | None:
-    try:
-        return optional_instant(value)
-    except OverflowError:
-        raise InvalidValue(field, "lies outside the years 1 to 9999", "write an instant within them") from None
+    key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
+    return {
+        "incident_key": key,
+        "severity": severity,
+        "first_seen": _read_instant(first_seen, "first_seen"),
+        "level": level,
+        "episode": episode,
+        "last_escalated_at": _read_instant(last, "last_escalated_at"),
+        "acknowledged_at": _read_instant(acked, "acknowledged_at"),
+        "acknowledged_by": acked_by,
+        "resolved_at": _read_instant(resolved, "resolved_at"),
+        "snoozed_until": _read_instant(snoozed, "snoozed_until"),
+        "next_due_at": _read_instant(due, "next_due_at"),
+        "summary": summary,
+        "labels": {} if labels in (None, "{}") else json.loads(labels),
+    }
 
 
 def read_incident(row: Sequence[Any]) -> Incident:
@@ -87,11 +91,19 @@ def read_incident(row: Sequence[Any]) -> Incident:
     return Incident(**values_of(row))
 
 
+def _read_instant(value: int | None, field: str) -> Any:
+    """Return a column's instant; one that is missing is for the incident to judge."""
+    try:
+        return None if value is None else instant(value)
+    except OverflowError:
+        raise InvalidValue(field, "lies outside the years 1 to 9999", "write an instant within them") from None
+
+
 def read_claimed(row: Sequence[Any]) -> Claimed:
     """Return what was found in a row, selected with whether it was unreadable before."""
     was_unreadable = bool(row[len(COLUMNS)])
     try:
-        incident, fault = read_incident(row), None
+        incident, fault = read_incident(row[:-1]), None
     except InvalidValue as error:
         incident, fault = None, str(error)
     return Claimed(

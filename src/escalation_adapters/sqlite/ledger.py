@@ -27,7 +27,13 @@ class Ledger:
                 "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
             )
-            return [connection.execute(statement, row).rowcount == 1 for row in values]
+            # As good as always all are new, and then one call does.
+            connection.execute("SAVEPOINT record")
+            if connection.executemany(statement, values).rowcount != len(values):
+                connection.execute("ROLLBACK TO record")
+                return [connection.execute(statement, row).rowcount == 1 for row in values]
+            connection.execute("RELEASE record")
+            return [True] * len(values)
 
         return await self.session.hop(write)
 

@@ -1,0 +1,67 @@
+"""A worker that has fallen behind: 1,000,000 due at once. What it holds in memory, and what a snapshot costs meanwhile.
+
+The snapshot is somebody's transaction that stays open, so that no dead row can be cleaned up while the rows go by.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import psycopg
+from rich.progress import Progress
+
+from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.postgres import PostgresStore
+from escalation_core import Engine
+
+from .ground import DUE, Ground, child, peak_megabytes, when_told
+from .results import Ratio, Result
+
+
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+    """Measure once."""
+    due = 20_000 if quick else 1_000_000
+    task = progress.add_task("backlog", total=2)
+    with ground.database(DUE.format(due=due)) as dsn:
+        whole = child("backlog", dsn=dsn, count=due)
+    progress.advance(task)
+    with ground.database(DUE.format(due=min(due, 100_000))) as dsn, psycopg.connect(dsn) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT count(*) FROM incidents")
+        held = child("backlog", dsn=dsn, count=min(due, 100_000))
+    progress.remove_task(task)
+    return Result(
+        name="backlog",
+        title=f"{due:,} due at once",
+        columns=("what", "incidents/s", "peak MB", "an empty tick afterwards, ms"),
+        rows=[
+            [name, f"{one['rate']:,.0f}", f"{one['megabytes']:.0f}", f"{one['empty_ms']:.2f}"]
+            for name, one in ((f"{due:,} due", whole), (f"{min(due, 100_000):,} due, a snapshot held", held))
+        ],
+        ratios=[
+            Ratio(name="memory while a backlog is worked off", value=whole["megabytes"], most=120, aim=80, unit=" MB"),
+            Ratio(name="empty tick under a held snapshot", value=held["empty_ms"], most=100, unit=" ms"),
+        ],
+        data={"whole": whole, "snapshot": held},
+    )
+
+
+def in_child(dsn: str, count: int) -> dict[str, Any]:
+    """Tick until it is done, then a few times more."""
+    return asyncio.run(_work(dsn, count))
+
+
+async def _work(dsn: str, count: int) -> dict[str, Any]:
+    async with Engine(await PostgresStore.connect(dsn), notifiers=[LogNotifier("log")]) as engine:
+        when_told()
+        began = time.perf_counter()
+        report = await engine.tick(deliver=False)
+        seconds = time.perf_counter() - began
+        if report.escalated != count:
+            raise SystemExit(f"the tick escalated {report.escalated} of {count}")
+        took = []
+        for _ in range(20):
+            began = time.perf_counter()
+            await engine.tick(deliver=False)
+            took.append((time.perf_counter() - began) * 1000)
+    return {"rate": count / seconds, "megabytes": peak_megabytes(), "empty_ms": sorted(took)[len(took) // 2]}

@@ -1,0 +1,121 @@
+"""A tick that finds nothing due: what it costs at any number of rows, with rows in the way that must not be looked at.
+
+One row in ten is snoozed, one in ten exhausted, and nine in a hundred are due, but outside the canary.
+"""
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from rich.progress import Progress
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres.statements import statements
+from escalation_core import Engine, Settings
+
+from .ground import Ground, child, when_told
+from .results import Ratio, Result, spread
+
+CANARY = 50
+FILL = """
+    INSERT INTO incidents (incident_key, severity, first_seen, escalation_level, snoozed_until, next_due_at)
+    SELECT key, 'critical', now() - interval '1 day', CASE WHEN part = 1 THEN 7 ELSE 0 END,
+        CASE WHEN part = 0 THEN now() + interval '1 day' END,
+        CASE WHEN part = 0 THEN now() + interval '1 day' + n * interval '1 ms'
+            WHEN part = 1 THEN NULL
+            WHEN n %% 50 < 9 AND bucket >= {canary} THEN now() - interval '1 hour'
+            ELSE now() + interval '1 hour' + n * interval '1 ms' END
+    FROM (
+        SELECT n, n %% 10 AS part, 'k/' || n AS key,
+            ('x' || substr(md5('k/' || n), 1, 8))::bit(32)::bigint %% 100 AS bucket
+        FROM generate_series(1, {rows}) AS n
+    ) AS made
+""".replace("%%", "%")
+"""Nine of fifty are due if they lie outside; half of them do: nine in a hundred."""
+
+
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+    """Measure at each size, for this canary and for everybody's."""
+    sizes = (10_000, 100_000) if quick else (10_000, 1_000_000, 5_000_000)
+    rounds = 3
+    task = progress.add_task("empty tick", total=len(sizes))
+    figures: dict[str, Any] = {}
+    for size in sizes:
+        with ground.database(FILL.format(rows=size, canary=CANARY)) as dsn:
+            runs = [child("empty", dsn=dsn) for _ in range(rounds)]
+            claims = [claim(dsn) for _ in range(rounds)]
+        ground.forget()
+        figures[str(size)] = {
+            "call_ms": spread([one["call_ms"] for one in runs]),
+            "claim_ms": spread(claims),
+        }
+        progress.advance(task)
+    progress.remove_task(task)
+    small, large = figures[str(sizes[0])], figures[str(sizes[-1])]
+    return Result(
+        name="empty",
+        title=f"A tick with nothing due, canary {CANARY} %, 9 % of the rows due outside of it",
+        columns=("rows", "claim at the server, ms", "engine.tick(), ms"),
+        rows=[
+            [f"{size:,}", f"{one['claim_ms']['median']:.3f}", f"{one['call_ms']['median']:.3f}"]
+            for size, one in ((size, figures[str(size)]) for size in sizes)
+        ],
+        ratios=[
+            Ratio(
+                name="empty tick, the claim at the server",
+                value=large["claim_ms"]["median"],
+                most=0.3,
+                aim=0.1,
+                unit=" ms",
+            ),
+            Ratio(name="empty tick, the whole call", value=large["call_ms"]["median"], most=0.6, aim=0.3, unit=" ms"),
+            Ratio(
+                name=f"empty tick, {sizes[-1]:,} rows beside {sizes[0]:,}",
+                value=large["call_ms"]["median"] / small["call_ms"]["median"],
+                most=2,
+            ),
+        ],
+        data=figures,
+    )
+
+
+def claim(dsn: str) -> float:
+    """Return the milliseconds that the claim itself takes at the server, warm."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        table = asyncio.run(_table(dsn))
+        values = {"until": datetime.now(UTC), "limit": 1000, "buckets": "{" + ",".join(map(str, range(CANARY))) + "}"}
+        took = []
+        for _ in range(30):
+            rows = connection.execute(b"EXPLAIN (ANALYZE, TIMING OFF) " + statements(table)["claim_canary"], values)
+            text = "\n".join(row[0] for row in rows.fetchall())
+            [milliseconds] = re.findall(r"Execution Time: ([0-9.]+) ms", text)
+            took.append(float(milliseconds))
+        return sorted(took)[len(took) // 2]
+
+
+async def _table(dsn: str) -> Any:
+    store = await PostgresStore.connect(dsn)
+    await store.aclose()
+    return store.table
+
+
+def in_child(dsn: str) -> dict[str, Any]:
+    """Tick many times."""
+    return asyncio.run(_ticks(dsn))
+
+
+async def _ticks(dsn: str) -> dict[str, Any]:
+    async with Engine(await PostgresStore.connect(dsn), settings=Settings(canary_pct=CANARY)) as engine:
+        await engine.tick()  # the first one beats as well
+        when_told()
+        took = []
+        for _ in range(500):
+            began = time.perf_counter()
+            report = await engine.tick()
+            took.append(time.perf_counter() - began)
+            if report.changed:
+                raise SystemExit("the empty tick was not empty")
+    return {"call_ms": sorted(took)[len(took) // 2] * 1000}

@@ -1,0 +1,74 @@
+"""How late an escalation is recorded: 1,000 incidents, due at random instants within 30 seconds, 100,000 others around.
+
+Measured where it is written: an event's instant is its tick's, so the commit is what counts. A listener polls for none:
+the database's own commit timestamps tell.
+"""
+
+import asyncio
+from typing import Any
+
+import psycopg
+from rich.progress import Progress
+
+from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.runner import run as run_engine
+from escalation_core import Engine
+
+from .ground import Ground, child, when_told
+from .results import Ratio, Result, quantile
+
+OTHERS = """
+    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+    SELECT 'other/' || n, 'critical', now(), now() + interval '1 day' + n * interval '1 ms'
+    FROM generate_series(1, {others}) AS n
+"""
+SOON = """
+    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+    SELECT 'soon/' || n, 'critical', due - interval '5 minutes', due
+    FROM (SELECT n, clock_timestamp() + interval '1 second' + random() * {within} * interval '1 second' AS due
+        FROM generate_series(1, {count}) AS n) AS made
+"""
+LATE = """
+    SELECT extract(epoch FROM pg_xact_commit_timestamp(e.xmin) - (i.first_seen + interval '5 minutes')) * 1000
+    FROM escalation_events e JOIN incidents i USING (incident_key)
+"""
+
+
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+    """Measure once: each incident is a measurement."""
+    count, within = (200, 6) if quick else (1000, 30)
+    task = progress.add_task("lateness", total=1)
+    with ground.database(OTHERS.format(others=100_000)) as dsn:
+        found = child("lateness", dsn=dsn, count=count, within=within)
+    progress.remove_task(task)
+    late = found["late_ms"]
+    figures = {"p50": quantile(late, 0.5), "p99": quantile(late, 0.99), "max": max(late)}
+    return Result(
+        name="lateness",
+        title=f"Lateness of {count:,} incidents due at random instants, 100,000 others around",
+        columns=("p50, ms", "p99, ms", "max, ms"),
+        rows=[[f"{figures[name]:.1f}" for name in ("p50", "p99", "max")]],
+        ratios=[Ratio(name="lateness, p99", value=figures["p99"], most=20, aim=5, unit=" ms")],
+        data=figures | {"late_ms": sorted(late)},
+    )
+
+
+def in_child(dsn: str, count: int, within: int) -> dict[str, Any]:
+    """Run a worker while they come due."""
+    when_told()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(SOON.format(count=count, within=within).encode())
+    asyncio.run(_work(dsn, within + 3))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        late = [float(row[0]) for row in connection.execute(LATE.encode()).fetchall()]
+    if len(late) != count:
+        raise SystemExit(f"{len(late)} of {count} were recorded")
+    return {"late_ms": late}
+
+
+async def _work(dsn: str, seconds: float) -> None:
+    stop = asyncio.Event()
+    async with Engine(await PostgresStore.connect(dsn), notifiers=[LogNotifier("log")]) as engine:
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+        await run_engine(engine, stop=stop, signals=False)

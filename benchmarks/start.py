@@ -1,0 +1,40 @@
+"""What an import costs above bare Python, and how long the command line takes to its first answer."""
+
+import subprocess
+import sys
+import time
+
+from rich.progress import Progress
+
+from .ground import Ground
+from .results import Ratio, Result, spread
+
+WAYS = {
+    "bare Python": (sys.executable, "-c", "pass"),
+    "import escalation_core": (sys.executable, "-c", "import escalation_core"),
+    "escalation --version": (sys.executable, "-c", "from escalation_adapters.cli import main; main()", "--version"),
+}
+
+
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+    """Measure whole processes, turn by turn."""
+    rounds = 7 if quick else 21
+    task = progress.add_task("start", total=rounds)
+    took: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way, command in WAYS.items():
+            began = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            took[way].append((time.perf_counter() - began) * 1000)
+        progress.advance(task)
+    progress.remove_task(task)
+    figures = {way: spread(found) for way, found in took.items()}
+    above = figures["import escalation_core"]["median"] - figures["bare Python"]["median"]
+    return Result(
+        name="start",
+        title="Whole processes",
+        columns=("what", "ms"),
+        rows=[[way, f"{figures[way]['median']:.0f}"] for way in WAYS],
+        ratios=[Ratio(name="import escalation_core above bare Python", value=above, most=150, aim=100, unit=" ms")],
+        data=figures,
+    )
