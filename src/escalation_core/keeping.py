@@ -39,15 +39,18 @@ async def prune(
     now = await store.read(lambda tx: tx.now())
     before = now - min(older_than, now - now.min.replace(tzinfo=now.tzinfo))
     gone: dict[Source, int] = dict.fromkeys(Source, 0)
-    for source in (Source.PAGE, Source.ESCALATION, Source.NOTE):  # a page never outlives its escalation
+    for source in (Source.ESCALATION, Source.NOTE):
         after: int | None = 0
         while after is not None:
 
-            async def batch(tx: Transaction, source: Source = source, after: int = after) -> tuple[int | None, int]:
+            async def batch(
+                tx: Transaction, source: Source = source, after: int = after
+            ) -> tuple[int | None, int, int]:
                 return await tx.operations.prune(source, before=before, after=after, limit=BATCH)
 
-            after, count = await store.transact(batch)
+            after, count, pages = await store.transact(batch)
             gone[source] += count
+            gone[Source.PAGE] += pages
             progress(sum(gone.values()))
 
     async def rest(tx: Transaction) -> Pruned:

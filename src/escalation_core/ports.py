@@ -190,12 +190,12 @@ class Operations(Protocol):
     async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Keep a request's id until it expires; forget some of those that have expired. Return whether it was new."""
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
-        """Look at rows with ids above ``after`` that are older than ``before``, and remove those that may go.
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
+        """Look at escalations or notes with ids above ``after``, older than ``before``, and remove those that may go.
 
-        Escalations and settled pages may go unless their incident is open or theirs is the key's highest recorded
-        episode, notes unless their incident is open. Return the last id that was looked at, None after the last batch,
-        and how many went.
+        Notes may go unless their incident is open. An escalation goes together with its pages, unless its incident is
+        open, its episode is the key's highest recorded one, or one of the pages is unsettled or was settled later.
+        Return the last id that was looked at, None after the last batch, how many went, and how many pages with them.
         """
 
     async def forget(self, *, before: datetime, now: datetime) -> int:

@@ -33,10 +33,13 @@ def ops_app(handler: OpsHandler) -> web.Application:
 async def _read(request: web.Request, most: int) -> bytes | None:
     # Not request.read(): what counts is this limit, not the one of the host's application.
     body = bytearray()
-    while chunk := await request.content.read(_CHUNK):
-        body += chunk
-        if len(body) > most:
-            return None
+    try:
+        while chunk := await request.content.read(_CHUNK):
+            body += chunk
+            if len(body) > most:
+                return None
+    except (ConnectionError, web.RequestPayloadError):
+        return b""  # whoever sent it has hung up, and hears no answer
     if not body:
         # A middleware of the host may have read it: aiohttp keeps what it read, and gives it to everybody after.
         body = bytearray(await request.read())

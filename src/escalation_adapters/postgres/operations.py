@@ -35,11 +35,12 @@ class Operations:
         await self.session.run("forget_requests", now=now)
         return await self.session.run("remember", message_id=message_id, expires=expires) == 1
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
         """Look at a batch by the primary key, and delete what may go of it, in one statement."""
         row = await self.session.row(f"prune_{source.name.lower()}", before=before, after=after, limit=limit)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        return row[0], row[1]
+        last, gone, pages = row
+        return last, gone, pages
 
     async def forget(self, *, before: datetime, now: datetime) -> int:
         """Delete both."""

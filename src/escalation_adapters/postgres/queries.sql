@@ -403,7 +403,7 @@ INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(mess
 ON CONFLICT DO NOTHING
 
 -- name: prune_escalation
--- Escalations that are old enough, a batch at a time.
+-- Escalations that are old enough, a batch at a time, each together with its pages.
 WITH seen AS MATERIALIZED (
     SELECT d.id FROM {schema}.escalation_events d
     WHERE d.id > %(after)s AND d.created_at < %(before)s ORDER BY d.id LIMIT %(limit)s
@@ -414,29 +414,19 @@ WITH seen AS MATERIALIZED (
         AND NOT EXISTS (
         SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
             AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
-    RETURNING 1
-)
-SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone)
-
--- name: prune_page
--- Settled pages, the same.
-WITH seen AS MATERIALIZED (
-    SELECT d.id FROM {schema}.escalation_pages d
-    WHERE d.id > %(after)s AND d.due_at < %(before)s
-        AND d.state IN ('delivered', 'cancelled', 'dead') ORDER BY d.id LIMIT %(limit)s
-), gone AS (
-    DELETE FROM {schema}.escalation_pages d USING seen s
-    WHERE d.id = s.id
-        AND d.episode < (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key)
         AND NOT EXISTS (
-        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
-            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
-    RETURNING 1
+        SELECT FROM {schema}.escalation_pages p
+        WHERE p.incident_key = d.incident_key AND p.episode = d.episode AND p.level = d.level
+            AND (p.state NOT IN ('delivered', 'cancelled', 'dead') OR p.due_at >= %(before)s))
+    RETURNING d.incident_key, d.episode, d.level
+), pages AS (
+    DELETE FROM {schema}.escalation_pages p USING gone g
+    WHERE p.incident_key = g.incident_key AND p.episode = g.episode AND p.level = g.level RETURNING 1
 )
-SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone)
+SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), (SELECT count(*) FROM pages)
 
 -- name: prune_note
--- Notes, the same.
+-- Notes that are old enough.
 WITH seen AS MATERIALIZED (
     SELECT d.id FROM {schema}.escalation_audit d
     WHERE d.id > %(after)s AND d.at < %(before)s ORDER BY d.id LIMIT %(limit)s
@@ -447,7 +437,7 @@ WITH seen AS MATERIALIZED (
             AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
     RETURNING 1
 )
-SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone)
+SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), 0
 
 -- name: forget_pauses
 -- Pauses that were over by then.

@@ -1,5 +1,6 @@
 """The Operations port."""
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,12 +13,10 @@ from escalation_core.proof import Proof
 from .codec import instant, micros
 from .session import Session
 
-_ROWS = {
-    Source.ESCALATION: ("escalation_events", "created_at", "true", "episode"),
-    Source.PAGE: ("escalation_pages", "due_at", "state IN ('delivered', 'cancelled', 'dead')", "episode"),
-    Source.NOTE: ("escalation_audit", "at", "true", "-1"),
-}
-"""Of each source its table, when a row was made, which rows count, and the episode that protects them."""
+_ENDED = (
+    "NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key"
+    " AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL)"
+)
 
 
 @attrs.frozen
@@ -63,22 +62,31 @@ class Operations:
         )
         return inserted == 1
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
         """Look at a batch by the primary key, and delete what may go of it."""
-        table, made, counts, episode = _ROWS[source]
-        seen = f"SELECT id FROM {table} WHERE id > :after AND {made} < :before AND {counts} ORDER BY id LIMIT :limit"
+        table, made = ("escalation_audit", "at") if source is Source.NOTE else ("escalation_events", "created_at")
+        batch = f"SELECT id FROM {table} WHERE id > :after AND {made} < :before ORDER BY id LIMIT :limit"
         values = {"after": after, "before": micros(before), "limit": limit}
-        row = await self.session.row(f"SELECT max(id) FROM ({seen})", values)
+        row = await self.session.row(f"SELECT max(id) FROM ({batch})", values)
         last = None if row is None else row[0]
-        gone = await self.session.run(
-            f"DELETE FROM {table} AS d WHERE id IN ({seen})"
-            " AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key"
-            " AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL)"
-            f" AND (d.incident_key IS NULL OR {episode} < coalesce("
-            "(SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key), 0))",
+        if source is Source.NOTE:
+            gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {_ENDED}", values)
+            return last, gone, 0
+        going = await self.session.rows(
+            f"SELECT d.incident_key, d.episode, d.level FROM {table} d WHERE d.id IN ({batch}) AND {_ENDED}"
+            " AND d.episode < (SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key)"
+            " AND NOT EXISTS (SELECT 1 FROM escalation_pages p WHERE p.incident_key = d.incident_key"
+            " AND p.episode = d.episode AND p.level = d.level"
+            " AND NOT (p.state IN ('delivered', 'cancelled', 'dead') AND p.due_at < :before))",
             values,
         )
-        return last, gone
+
+        def delete(connection: sqlite3.Connection) -> list[int]:
+            statement = "DELETE FROM {} WHERE incident_key = ? AND episode = ? AND level = ?"
+            return [connection.executemany(statement.format(of), going).rowcount for of in ("escalation_pages", table)]
+
+        pages, gone = await self.session.hop(delete) if going else (0, 0)
+        return last, gone, pages
 
     async def forget(self, *, before: datetime, now: datetime) -> int:
         """Delete both."""

@@ -1,11 +1,11 @@
 """The Operations port: pauses that every worker sees, and requests that are taken once."""
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
-from ...delivery import NewPage
+from ...delivery import NewPage, RetryPolicy, cancel, lease
 from ...health import BEGINNING
 from ...model import AuditEntry, Escalation
 from ...pausing import Pause
@@ -124,25 +124,24 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="pause")]))
     before = clock() + MINUTE
 
-    async def prune(source: Source, limit: int) -> list[int]:
+    async def prune(source: Source, limit: int) -> tuple[int, int]:
         after: int | None = 0
-        gone = []
+        gone = of_them = 0
         while after is not None:
 
-            async def batch(tx: Transaction, after: int = after) -> tuple[int | None, int]:
+            async def batch(tx: Transaction, after: int = after) -> tuple[int | None, int, int]:
                 return await tx.operations.prune(source, before=before, after=after, limit=limit)
 
-            after, count = await store.transact(batch)
-            gone.append(count)
-        return gone
+            after, count, pages = await store.transact(batch)
+            gone, of_them = gone + count, of_them + pages
+        return gone, of_them
 
     counted = Proof(escalations=6, duplicates=0, without_page=0, without_escalation=0, pages={"dead": 3, "pending": 3})
     same(counted, await store.read(lambda tx: tx.operations.proof()), "the proof")
     young = await store.transact(lambda tx: tx.operations.prune(Source.NOTE, before=old, after=0, limit=99))
-    same((None, 0), young, "what is young")
-    same(2, sum(await prune(Source.PAGE, 2)), "settled pages")
-    same(2, sum(await prune(Source.ESCALATION, 4)), "escalations")
-    same(5, sum(await prune(Source.NOTE, 1)), "notes: those of the open incident stay")
+    same((None, 0, 0), young, "what is young")
+    same((2, 2), await prune(Source.ESCALATION, 4), "escalations and their pages")
+    same((5, 0), await prune(Source.NOTE, 1), "notes: those of the open incident stay")
     left = [(e.incident_key, e.episode) for _, e in await store.read(lambda tx: tx.ledger.escalations(limit=99))]
     same([("open", 1), ("open", 2), ("done", 2), ("gone", 2)], left, "escalations that stay")
     same(2, await store.read(lambda tx: tx.ledger.highest_episode("gone")), "the highest episode")
@@ -154,7 +153,42 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     same(2, await store.transact(lambda tx: tx.operations.forget(before=late, now=late)), "forgotten")
 
 
+async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> None:
+    """While a page is unsettled, or was settled after the cut, its escalation stays; both go at once, or neither."""
+    clock = ManualClock()
+    store, start = await harness.open(clock), clock()
+    for level in (1, 2, 3):
+        await store.transact(lambda tx, level=level: _step(tx, clock, episode=1, level=level))  # type: ignore[misc]
+    await store.transact(lambda tx: _step(tx, clock, episode=2, level=1))
+    pages = await store.read(lambda tx: tx.outbox.pages(limit=9))
+    early, late = start + MINUTE, start + 3 * MINUTE
+    policy = RetryPolicy()
+    settled = [
+        cancel(lease(pages[0], policy, early), "ended", early),
+        cancel(lease(pages[1], policy, late), "ended", late),
+    ]
+    await store.transact(lambda tx: tx.outbox.write(settled))
+    for before, expected in ((start + 2 * MINUTE, (1, 1)), (start + 2 * MINUTE, (0, 0)), (start + 4 * MINUTE, (1, 1))):
+
+        async def prune(tx: Transaction, before: datetime = before) -> tuple[int | None, int, int]:
+            return await tx.operations.prune(Source.ESCALATION, before=before, after=0, limit=99)
+
+        same(expected, (await store.transact(prune))[1:], "gone")
+        same(True, (await store.read(lambda tx: tx.operations.proof())).holds, "the proof")
+    left = [(e.episode, e.level) for _, e in await store.read(lambda tx: tx.ledger.escalations(limit=99))]
+    same([(1, 3), (2, 1)], left, "what is left")
+    recorded = await store.read(lambda tx: tx.ledger.highest([("k", 1)]))
+    same(3, recorded["k", 1].level, "the highest level of an episode in part")
+
+
+async def _step(tx: Transaction, clock: ManualClock, *, episode: int, level: int) -> None:
+    await tx.ledger.record([Escalation(incident_key="k", episode=episode, level=level, created_at=clock())])
+    page = NewPage(incident_key="k", episode=episode, level=level, target="t", dedup_key=f"{episode}.{level}")
+    await tx.outbox.enqueue([page], clock())
+
+
 CHECKS = (
+    an_escalation_goes_with_its_pages_or_stays,
     what_is_still_needed_is_not_pruned,
     what_a_host_does_is_in_the_audit,
     pauses_are_seen_by_all_until_they_end,

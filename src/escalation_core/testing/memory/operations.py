@@ -6,6 +6,7 @@ from datetime import datetime
 
 import attrs
 
+from ...delivery import PageRecord
 from ...pausing import Pause
 from ...position import Source
 from ...proof import Proof
@@ -44,21 +45,25 @@ class Operations:
         self.undo.put(self.store.requests, message_id, expires)
         return True
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int]:
+    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
         store = self.store
-        rows: dict[int, tuple[datetime, str | None, int | None]]
-        if source is Source.ESCALATION:
-            rows = {number: (e.created_at, e.incident_key, e.episode) for number, e in store.ledger.items()}
-        elif source is Source.PAGE:
-            settled = [page for number, page in store.pages.items() if number not in store.unsettled]
-            rows = {page.id: (page.due_at, page.incident_key, page.episode) for page in settled}
-        else:
-            rows = {number: (note.at, note.incident_key, None) for number, note in store.notes.items()}
-        seen = sorted(number for number, (at, _, _) in rows.items() if number > after and at < before)[:limit]
-        gone = [number for number in seen if self._may_go(*rows[number][1:])]
-        for number in gone:
-            self._remove(source, number)
-        return (seen[-1] if seen else None), len(gone)
+        if source is Source.NOTE:
+            seen = sorted(n for n, note in store.notes.items() if n > after and note.at < before)[:limit]
+            gone = [n for n in seen if self._ended(store.notes[n].incident_key)]
+            for number in gone:
+                self.undo.drop(store.notes, number)
+            return (seen[-1] if seen else None), len(gone), 0
+        seen = sorted(n for n, e in store.ledger.items() if n > after and e.created_at < before)[:limit]
+        count = pages = 0
+        for number in seen:
+            escalation = store.ledger[number]
+            step = (escalation.incident_key, escalation.episode, escalation.level)
+            of_it = [page for page in store.pages.values() if (page.incident_key, page.episode, page.level) == step]
+            settled = all(page.id not in store.unsettled and page.due_at < before for page in of_it)
+            if settled and self._ended(step[0]) and step[1] < store.episodes.get(step[0], 0):
+                self._remove(number, of_it)
+                count, pages = count + 1, pages + len(of_it)
+        return (seen[-1] if seen else None), count, pages
 
     async def forget(self, *, before: datetime, now: datetime) -> int:
         over = [number for number, pause in self.store.pauses.items() if pause.ends_at < before]
@@ -82,23 +87,16 @@ class Operations:
             pages=dict(sorted(Counter(page.state.value for page in self.store.pages.values()).items())),
         )
 
-    def _may_go(self, key: str | None, episode: int | None) -> bool:
-        if key is None:
-            return True
-        if key in self.store.rows and is_open(self.store.rows[key]):
-            return False
-        return episode is None or episode < self.store.episodes.get(key, 0)
+    def _ended(self, key: str | None) -> bool:
+        return key is None or key not in self.store.rows or not is_open(self.store.rows[key])
 
-    def _remove(self, source: Source, number: int) -> None:
-        store = self.store
-        if source is Source.NOTE:
-            self.undo.drop(store.notes, number)
-        elif source is Source.PAGE:
-            page = store.pages[number]
+    def _remove(self, number: int, pages: Sequence[PageRecord]) -> None:
+        store, escalation = self.store, self.store.ledger[number]
+        for page in pages:
             self.undo.drop(store.page_ids, (page.incident_key, page.episode, page.level, page.target))
-            self.undo.drop(store.pages, number)
-        else:
-            escalation = store.ledger[number]
-            self.undo.drop(store.hashes, escalation.unique_hash)
-            self.undo.drop(store.levels, (escalation.incident_key, escalation.episode))
-            self.undo.drop(store.ledger, number)
+            self.undo.drop(store.pages, page.id)
+        self.undo.drop(store.hashes, escalation.unique_hash)
+        self.undo.drop(store.ledger, number)
+        episode = (escalation.incident_key, escalation.episode)
+        if not any((other.incident_key, other.episode) == episode for other in store.ledger.values()):
+            self.undo.drop(store.levels, episode)
