@@ -1,6 +1,7 @@
 """An engine for hosts without asyncio: its event loop runs in a thread of its own, and calls wait for it."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from escalation_core import Engine, EscalationError
 
 from .runner import run
 
+log = logging.getLogger("escalation_adapters.blocking")
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -81,6 +83,7 @@ class BlockingEngine:
             if self._work:
                 stop = portal.call(_event)
                 working = portal.start_task_soon(partial(run, engine, stop=stop, signals=False))
+                working.add_done_callback(_say_if_dead)
                 stack.callback(self._stop, portal, stop, working)
             self._stack = stack.pop_all()
         return self
@@ -99,6 +102,12 @@ class BlockingEngine:
         if self._portal is None:
             raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
         return self._portal
+
+
+def _say_if_dead(working: "Future[None]") -> None:
+    """Say at once that nobody ticks here any more. Calls go on: an incident can still be acknowledged."""
+    if not working.cancelled() and (error := working.exception()) is not None:
+        log.critical("the worker of this BlockingEngine has died, nothing escalates here any more: %s", error)
 
 
 async def _event() -> asyncio.Event:

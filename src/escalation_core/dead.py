@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 
 import attrs
 
-from .delivery import NewPage, PageRecord, PageState, cancel, revive
+from .delivery import NewPage, PageRecord, PageState, cancel, revive, why_cancel
 from .model import AuditEntry
 from .paging import pages_for
 from .ports import ClaimedPage, Router, Store, Transaction
@@ -19,22 +19,34 @@ class RetriedDead:
 
     queued: int = 0
     """Pages that are pending again."""
+    cancelled: int = 0
+    """Pages that nobody needs any more: their incident ended."""
     left: int = 0
-    """Pages that stay dead: nobody is named for them, their target has no notifier, or their incident is gone."""
+    """Pages that stay dead: nobody is named for them, or their target has no notifier."""
 
 
 async def retry_dead(
-    store: Store, ids: Sequence[int] | None, *, router: Router, served: AbstractSet[str], by: str | None
+    store: Store,
+    ids: Sequence[int] | None,
+    *,
+    router: Router,
+    served: AbstractSet[str],
+    reason: str | None,
+    by: str | None,
 ) -> RetriedDead:
-    """Queue dead pages again: those with these ids, or all of them."""
+    """Queue dead pages again, or cancel them if their incidents have ended: those with these ids, or all of them."""
     total = RetriedDead()
     async for chunk in _chunks(store, ids):
 
         async def work(tx: Transaction, chunk: Sequence[int] = chunk) -> RetriedDead:
-            return await _retry(tx, chunk, router, served, by)
+            return await _retry(tx, chunk, router, served, reason, by)
 
         done = await store.transact(work)
-        total = RetriedDead(queued=total.queued + done.queued, left=total.left + done.left)
+        total = RetriedDead(
+            queued=total.queued + done.queued,
+            cancelled=total.cancelled + done.cancelled,
+            left=total.left + done.left,
+        )
     return total
 
 
@@ -57,15 +69,19 @@ async def _chunks(store: Store, ids: Sequence[int] | None) -> AsyncIterator[Sequ
 
 
 async def _retry(
-    tx: Transaction, ids: Sequence[int], router: Router, served: AbstractSet[str], by: str | None
+    tx: Transaction, ids: Sequence[int], router: Router, served: AbstractSet[str], reason: str | None, by: str | None
 ) -> RetriedDead:
     now = await tx.now()
     revived: list[PageRecord] = []
     anew: list[NewPage] = []
+    ended: list[PageRecord] = []
     left = 0
     for found in await tx.outbox.lock(ids):
         page = found.page
         if page.state is not PageState.DEAD:
+            continue
+        if found.fault is None and (why := why_cancel(page, found.incident)) is not None:
+            ended.append(cancel(page, why, now))
             continue
         routed = [] if page.target else _route_again(found, router, served)
         if page.target in served:
@@ -75,11 +91,12 @@ async def _retry(
             revived.append(cancel(page, "routed again", now))
         else:
             left += 1
-    await tx.outbox.write(revived)
+    await tx.outbox.write([*revived, *ended])
     await tx.outbox.enqueue(anew, now)
-    if revived:
-        await tx.journal.note([AuditEntry(at=now, action="dead retry", actor=by, reason=f"{len(revived)} pages")])
-    return RetriedDead(queued=len(revived), left=left)
+    if revived or ended:
+        told = f"{len(revived)} pages queued, {len(ended)} cancelled" + ("" if reason is None else f": {reason}")
+        await tx.journal.note([AuditEntry(at=now, action="dead retry", actor=by, reason=told)])
+    return RetriedDead(queued=len(revived), cancelled=len(ended), left=left)
 
 
 def _route_again(found: ClaimedPage, router: Router, served: AbstractSet[str]) -> list[NewPage]:

@@ -150,7 +150,9 @@ class Engine(Operators):
         self._check_loop()
         return await self._delivering.run(self._deliver)
 
-    async def recalc(self, *, by: str | None = None, progress: Callable[[int], None] | None = None) -> int:
+    async def recalc(
+        self, *, reason: str | None = None, by: str | None = None, progress: Callable[[int], None] | None = None
+    ) -> int:
         """Give every open incident its true next_due_at, now; needed after windows got shorter or the maximum higher.
 
         ``progress`` is told the number of rows visited so far. Interrupted, it is resumed by the workers.
@@ -158,7 +160,7 @@ class Engine(Operators):
         Returns:
             How many rows were visited.
         """
-        await self.request_recalc(by=by)
+        await self.request_recalc(reason=reason, by=by)
         while True:
             state = await _recalc.advance(self.store, self.settings.policy)
             if progress is not None:
@@ -173,11 +175,18 @@ class Engine(Operators):
         await self.check()
         await _recalc.request(self.store, by, reason)
 
-    async def retry_dead(self, ids: Sequence[int] | None = None, *, by: str | None = None) -> RetriedDead:
-        """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew."""
+    async def retry_dead(
+        self, ids: Sequence[int] | None = None, *, reason: str | None = None, by: str | None = None
+    ) -> RetriedDead:
+        """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew.
+
+        Those whose incidents have ended are cancelled instead.
+        """
+        check_optional_text(reason, "reason")
         check_optional_text(by, "by")
         await self.check()
-        retried = await retry_dead(self.store, ids, router=self._recorder.router, served=self._recorder.targets, by=by)
+        router, served = self._recorder.router, self._recorder.targets
+        retried = await retry_dead(self.store, ids, router=router, served=served, reason=reason, by=by)
         self.courier.flights.ring()
         return retried
 
@@ -191,7 +200,7 @@ class Engine(Operators):
                 settings=self.settings,
                 gate=gate(self.settings, now, await tx.operations.pauses(now)),
                 now=now,
-                beat=await tx.journal.last_beat(),
+                beat=await tx.journal.last_beat(now),
                 stats=stats,
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self.courier.notifiers),
@@ -262,7 +271,7 @@ class Engine(Operators):
         if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
             pending = self._recalculating
         else:
-            pending = await self.store.transact(lambda tx: self._beat(tx, now))
+            pending = await self.store.transact(self._beat)
             self._last_beat = now
         began = monotonic()
         while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
@@ -275,7 +284,8 @@ class Engine(Operators):
                 return
         self._recalculating = report.recalculating = pending and not report.dry_run
 
-    async def _beat(self, tx: Transaction, now: datetime) -> bool:
+    async def _beat(self, tx: Transaction) -> bool:
+        now = await tx.now()  # the tick is complete now, however long ago it began
         await tx.journal.beat(self.worker, now, VERSION)
         await self._count(tx, now)
         state = await tx.journal.recalc()
@@ -289,7 +299,9 @@ class Engine(Operators):
         settings = self.settings
         stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
         stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
-        self._observed = Observed(stats, now - stats.oldest_due if stats.oldest_due else timedelta())
+        # While people hold escalation back on purpose, nothing is late.
+        late = stats.oldest_due is not None and gate(settings, now, await tx.operations.pauses(now)).pages
+        self._observed = Observed(stats, now - stats.oldest_due if late and stats.oldest_due else timedelta())
         return stats
 
     async def _deliver(self) -> DeliveryReport:

@@ -23,11 +23,11 @@ class Pruned:
     pages: int = 0
     audit: int = 0
     rest: int = 0
-    """Pauses that are over, and ids of requests that have expired."""
+    """Pauses that are over, ids of requests that have expired, and limits that nobody knocks at any more."""
 
 
 async def prune(
-    store: Store, older_than: timedelta, *, by: str | None, progress: Callable[[int], None] = lambda gone: None
+    store: Store, older_than: timedelta, *, reason: str | None, by: str | None, progress: Callable[[int], None]
 ) -> Pruned:
     """Remove what is older, batch by batch: never of an open incident, never of a key's highest episode.
 
@@ -58,7 +58,8 @@ async def prune(
         done = Pruned(
             escalations=gone[Source.ESCALATION], pages=gone[Source.PAGE], audit=gone[Source.NOTE], rest=forgotten
         )
-        told = f"older than {older_than.days} days: {sum(gone.values())} rows"
+        why = "" if reason is None else f": {reason}"
+        told = f"older than {older_than.days} days: {sum(gone.values())} rows{why}"
         await tx.journal.note([AuditEntry(at=now, action="prune", actor=by, reason=told)])
         return done
 

@@ -76,7 +76,12 @@ class Operators(Views):
         return await self._run(work)
 
     async def prune(
-        self, older_than: timedelta, *, by: str | None = None, progress: Callable[[int], None] = lambda gone: None
+        self,
+        older_than: timedelta,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+        progress: Callable[[int], None] = lambda gone: None,
     ) -> Pruned:
         """Remove escalations, pages, audit entries and the like that are older, in batches.
 
@@ -85,9 +90,10 @@ class Operators(Views):
         Raises:
             InvalidValue: the span is shorter than a day.
         """
+        check_optional_text(reason, "reason")
         check_optional_text(by, "by")
         await self.check()
-        return await prune(self.store, older_than, by=by, progress=progress)
+        return await prune(self.store, older_than, reason=reason, by=by, progress=progress)
 
     async def prove(self) -> Proof:
         """Count what is recorded, so that the promise shows: each escalation once, each with its pages."""

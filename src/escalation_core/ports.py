@@ -162,8 +162,8 @@ class Journal(Protocol):
     async def beat(self, worker: str, now: datetime, version: str) -> None:
         """Note that this worker completed a tick; forget workers that have been silent for a day."""
 
-    async def last_beat(self) -> Beat:
-        """Return when any worker last completed a tick, and since when this store could have been ticked."""
+    async def last_beat(self, now: datetime) -> Beat:
+        """Return when any worker last completed a tick, since when one could, and how many did within a day."""
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         """Return the counts that health shows, but for the backlog, which is the outbox's. Ended rows do not count."""
@@ -193,8 +193,8 @@ class Operations(Protocol):
     async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
         """Look at escalations or notes with ids above ``after``, older than ``before``, and remove those that may go.
 
-        Notes may go unless their incident is open. An escalation goes together with its pages, unless its incident is
-        open, its episode is the key's highest recorded one, or one of the pages is unsettled or was settled later.
+        Notes go unless their incident is not resolved. An escalation goes together with its pages, unless its incident
+        is open, its episode is the key's highest recorded one, or one of the pages is unsettled or was settled later.
         Return the last id that was looked at, None after the last batch, how many went, and how many pages with them.
         """
 

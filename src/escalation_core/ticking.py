@@ -80,9 +80,9 @@ class Ticker:
         """Return the work of one transaction: claim one batch, decide about each row, and write what was decided."""
 
         async def work(tx: Transaction) -> Batch:
-            # A tick takes its instant once, from the store's clock, for all its batches; each asks if it is paused.
+            # A tick takes its instant once, from the store's clock, for all its batches; each asks if it is paused by now.
+            held = await self._admit(tx, report)
             now = report.at or await tx.now()
-            held = await self._admit(tx, report, now)
             if not held.claims:
                 return Batch((), ())
             claimed = await tx.incidents.claim(
@@ -95,8 +95,8 @@ class Ticker:
 
     async def _rehearse(self, tx: Transaction, report: TickReport) -> None:
         """Decide about everything that is due, on a snapshot, each row once, and write nothing."""
-        now = await tx.now()
-        held = await self._admit(tx, report, now)
+        held = await self._admit(tx, report)
+        now = report.at or await tx.now()
         after: tuple[datetime, str] | None = None
         while held.claims:
             claimed = await tx.incidents.peek(
@@ -123,13 +123,15 @@ class Ticker:
         except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
 
-    async def _admit(self, tx: Transaction, report: TickReport, now: datetime) -> Gate:
+    async def _admit(self, tx: Transaction, report: TickReport) -> Gate:
         """Return what holds this transaction back, and note it in the report."""
+        now = await tx.now()
         return self._hold(report, now, await tx.operations.pauses(now))
 
     def _hold(self, report: TickReport, now: datetime, pauses: Sequence[Pause]) -> Gate:
         held = gate(self.settings, now, pauses)
-        report.at, report.mode, report.paused_until = now, held.mode, held.until
+        report.at = report.at or now
+        report.mode, report.paused_until = held.mode, held.until
         return held
 
     def _count(self, report: TickReport, batch: Batch) -> None:

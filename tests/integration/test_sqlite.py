@@ -192,7 +192,7 @@ async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert None is (await store.read(lambda tx: tx.journal.last_beat())).last
+    assert None is (await store.read(lambda tx: tx.journal.last_beat(datetime.now(UTC)))).last
     await engine.open("a")
     await store.aclose()
 

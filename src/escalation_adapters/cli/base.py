@@ -75,6 +75,11 @@ def actor_option(command: Command) -> Command:
     return click.option("--by", metavar="WHO", help="Who does it; kept in the audit.")(command)
 
 
+def reason_option(command: Command) -> Command:
+    """Give a command ``--reason``."""
+    return click.option("--reason", metavar="TEXT", help="Why; kept in the audit.")(command)
+
+
 def print_json(value: object) -> None:
     """Print one JSON document."""
     # In ASCII: neither the terminal nor a stream's encoding has a say in what it holds.

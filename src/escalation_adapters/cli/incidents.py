@@ -7,7 +7,18 @@ import click
 from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
 
 from ..timeline import text, track
-from .base import INSTANT, Context, actor_option, json_option, labels_of, pass_context, print_json, show, table
+from .base import (
+    INSTANT,
+    Context,
+    actor_option,
+    json_option,
+    labels_of,
+    pass_context,
+    print_json,
+    reason_option,
+    show,
+    table,
+)
 
 
 def _tell(incident: Incident, as_json: bool) -> None:
@@ -51,32 +62,35 @@ def open_command(
 
 @click.command("ack")
 @click.argument("key")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def ack(context: Context, key: str, by: str | None, as_json: bool) -> None:
+def ack(context: Context, key: str, reason: str | None, by: str | None, as_json: bool) -> None:
     """Acknowledge the incident KEY: no more pages."""
-    _tell(context.run(lambda engine: engine.acknowledge(key, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.acknowledge(key, reason=reason, by=by)), as_json)
 
 
 @click.command("unack")
 @click.argument("key")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def unack(context: Context, key: str, by: str | None, as_json: bool) -> None:
+def unack(context: Context, key: str, reason: str | None, by: str | None, as_json: bool) -> None:
     """Take an acknowledgement back: the episode goes on."""
-    _tell(context.run(lambda engine: engine.unacknowledge(key, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.unacknowledge(key, reason=reason, by=by)), as_json)
 
 
 @click.command("resolve")
 @click.argument("key")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def resolve(context: Context, key: str, by: str | None, as_json: bool) -> None:
+def resolve(context: Context, key: str, reason: str | None, by: str | None, as_json: bool) -> None:
     """Resolve the incident KEY."""
-    _tell(context.run(lambda engine: engine.resolve(key, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.resolve(key, reason=reason, by=by)), as_json)
 
 
 @click.command("snooze")
@@ -106,12 +120,13 @@ def change_severity(context: Context, key: str, severity: str, by: str | None, a
 
 @click.command("drain")
 @click.argument("key")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def drain(context: Context, key: str, by: str | None, as_json: bool) -> None:
+def drain(context: Context, key: str, reason: str | None, by: str | None, as_json: bool) -> None:
     """Take the incident KEY down one level, in a new episode."""
-    _tell(context.run(lambda engine: engine.drain(key, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.drain(key, reason=reason, by=by)), as_json)
 
 
 @click.command("show")

@@ -9,7 +9,18 @@ from escalation_core import AuditEntry, Engine, Health
 from escalation_core.dead import RetriedDead
 
 from ..runner import run
-from .base import SPAN, Context, actor_option, json_option, pass_context, print_json, progress, show, table
+from .base import (
+    SPAN,
+    Context,
+    actor_option,
+    json_option,
+    pass_context,
+    print_json,
+    progress,
+    reason_option,
+    show,
+    table,
+)
 
 
 @click.command("run")
@@ -46,15 +57,16 @@ def tick(context: Context, dry_run: bool, record_only: bool, as_json: bool) -> N
 
 
 @click.command("recalc")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def recalc(context: Context, by: str | None, as_json: bool) -> None:
+def recalc(context: Context, reason: str | None, by: str | None, as_json: bool) -> None:
     """Give every open incident its true next instant, after windows got shorter or the maximum higher."""
 
     async def work(engine: Engine) -> int:
         with progress("recalculating", None, quiet=as_json) as tell:
-            return await engine.recalc(by=by, progress=tell)
+            return await engine.recalc(reason=reason, by=by, progress=tell)
 
     visited = context.run(work)
     if as_json:
@@ -116,22 +128,25 @@ def dead_list(context: Context, limit: int, as_json: bool) -> None:
 @dead.command("retry")
 @click.argument("ids", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "everything", is_flag=True, help="Every dead page.")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def dead_retry(context: Context, ids: tuple[int, ...], everything: bool, by: str | None, as_json: bool) -> None:
+def dead_retry(
+    context: Context, ids: tuple[int, ...], everything: bool, reason: str | None, by: str | None, as_json: bool
+) -> None:
     """Queue dead pages again, under their old dedup keys: those with these IDS, or --all."""
     if everything == bool(ids):
         raise click.UsageError("give the ids of pages (escalation dead list shows them), or --all")
 
     async def work(engine: Engine) -> RetriedDead:
-        return await engine.retry_dead(None if everything else ids, by=by)
+        return await engine.retry_dead(None if everything else ids, reason=reason, by=by)
 
     retried = context.run(work)
     if as_json:
         print_json(retried)
     else:
-        click.echo(f"{retried.queued} pages queued again, {retried.left} stay dead")
+        click.echo(f"{retried.queued} pages queued again, {retried.cancelled} cancelled, {retried.left} stay dead")
 
 
 @click.command("health")

@@ -25,6 +25,7 @@ from .base import (
     pass_context,
     print_json,
     progress,
+    reason_option,
     show,
     table,
 )
@@ -51,7 +52,7 @@ def pause(context: Context, until: datetime, reason: str | None, by: str | None,
 
 @click.command("resume")
 @click.option("--override-schedule", is_flag=True, help="End the scheduled pause that is running, too.")
-@click.option("--reason", metavar="TEXT", help="Why; kept in the audit.")
+@reason_option
 @actor_option
 @json_option
 @pass_context
@@ -113,15 +114,16 @@ def _value(name: str, text: str) -> object:
 
 @click.command("prune")
 @click.option("--older-than", type=SPAN, required=True, help="Such as 400d; a day at least.")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def prune(context: Context, older_than: timedelta, by: str | None, as_json: bool) -> None:
+def prune(context: Context, older_than: timedelta, reason: str | None, by: str | None, as_json: bool) -> None:
     """Remove old escalations, pages and audit entries: never of an open incident, nor of a key's highest episode."""
 
     async def work(engine: Engine) -> Pruned:
         with progress("pruning", None, quiet=as_json) as tell:
-            return await engine.prune(older_than, by=by, progress=tell)
+            return await engine.prune(older_than, reason=reason, by=by, progress=tell)
 
     gone = context.run(work)
     if as_json:

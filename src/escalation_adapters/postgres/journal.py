@@ -57,9 +57,9 @@ class Journal:
         """Write this worker's row."""
         await self.session.run("beat", worker=worker, now=now, version=version)
 
-    async def last_beat(self) -> Beat:
+    async def last_beat(self, now: datetime) -> Beat:
         """Return the heartbeat of all workers together."""
-        row = await self.session.row("last_beat")
+        row = await self.session.row("last_beat", now=now)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         since, last, workers = row
         return Beat(since=since.replace(tzinfo=UTC), last=aware(last), workers=workers)

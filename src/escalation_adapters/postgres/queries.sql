@@ -325,7 +325,7 @@ ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = exc
 -- When anybody last completed a tick, and since when that was possible.
 SELECT (SELECT max(applied_at) FROM {schema}.escalation_migrations) AT TIME ZONE 'UTC',
     (SELECT max(ticked_at) FROM {schema}.escalation_workers) AT TIME ZONE 'UTC',
-    (SELECT count(*) FROM {schema}.escalation_workers)
+    (SELECT count(*) FROM {schema}.escalation_workers WHERE ticked_at > %(now)s - interval '1 day')
 
 -- name: stats
 -- The counts that health shows. Exhausted incidents are found through their marks, not by a scan.
@@ -389,7 +389,7 @@ VALUES (%(starts_at)s, %(ends_at)s, %(actor)s, %(reason)s, %(lifts_schedule)s)
 
 -- name: end_pauses
 -- They end now; what lifts the schedule stays.
-UPDATE {schema}.escalation_pauses SET ends_at = %(now)s WHERE ends_at > %(now)s AND NOT lifts_schedule
+UPDATE {schema}.escalation_pauses SET ends_at = greatest(starts_at, %(now)s) WHERE ends_at > %(now)s AND NOT lifts_schedule
 
 -- name: forget_requests
 -- Some ids that have expired; what others forget just now is left to them.
@@ -433,8 +433,7 @@ WITH seen AS MATERIALIZED (
 ), gone AS (
     DELETE FROM {schema}.escalation_audit d USING seen s
     WHERE d.id = s.id AND NOT EXISTS (
-        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
-            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
+        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type} AND i.{resolved_at} IS NULL)
     RETURNING 1
 )
 SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), 0

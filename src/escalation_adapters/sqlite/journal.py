@@ -101,11 +101,12 @@ class Journal:
         await self.session.run("DELETE FROM escalation_workers WHERE ticked_at < ?", (micros(now - _DAY),))
         await self.session.run("REPLACE INTO escalation_workers VALUES (?, ?, ?)", (worker, micros(now), version))
 
-    async def last_beat(self) -> Beat:
+    async def last_beat(self, now: datetime) -> Beat:
         """Return the heartbeat of all workers together."""
         row = await self.session.row(
-            "SELECT (SELECT value FROM escalation_meta WHERE name = 'made_at'), max(ticked_at), count(*)"
-            " FROM escalation_workers"
+            "SELECT (SELECT value FROM escalation_meta WHERE name = 'made_at'), max(ticked_at),"
+            " count(*) FILTER (WHERE ticked_at > ?) FROM escalation_workers",
+            (micros(now - timedelta(days=1)),),
         )
         assert row is not None  # noqa: S101 - an aggregate has one row
         return Beat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])

@@ -13,6 +13,7 @@ from escalation_core.proof import Proof
 from .codec import instant, micros
 from .session import Session
 
+_RESOLVED = "NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key AND i.resolved_at IS NULL)"
 _ENDED = (
     "NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key"
     " AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL)"
@@ -49,7 +50,7 @@ class Operations:
     async def end_pauses(self, now: datetime) -> int:
         """Bring their ends forward."""
         return await self.session.run(
-            "UPDATE escalation_pauses SET ends_at = :now WHERE ends_at > :now AND NOT lifts_schedule",
+            "UPDATE escalation_pauses SET ends_at = max(starts_at, :now) WHERE ends_at > :now AND NOT lifts_schedule",
             {"now": micros(now)},
         )
 
@@ -70,7 +71,7 @@ class Operations:
         row = await self.session.row(f"SELECT max(id) FROM ({batch})", values)
         last = None if row is None else row[0]
         if source is Source.NOTE:
-            gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {_ENDED}", values)
+            gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {_RESOLVED}", values)
             return last, gone, 0
         going = await self.session.rows(
             f"SELECT d.incident_key, d.episode, d.level FROM {table} d WHERE d.id IN ({batch}) AND {_ENDED}"

@@ -187,15 +187,15 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
     """The last beat is any worker's; a worker that has been silent for a day is forgotten."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
-    beat = await store.read(lambda tx: tx.journal.last_beat())
+    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
     same((None, 0), (beat.last, beat.workers), "before the first")
     await store.transact(lambda tx: tx.journal.beat("one", start, "1.0"))
     await store.transact(lambda tx: tx.journal.beat("two", start + MINUTE, "1.0"))
-    beat = await store.read(lambda tx: tx.journal.last_beat())
+    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
     same((start + MINUTE, 2), (beat.last, beat.workers), "two workers")
     late = start + timedelta(days=1, seconds=30)
     await store.transact(lambda tx: tx.journal.beat("two", late, "1.1"))
-    beat = await store.read(lambda tx: tx.journal.last_beat())
+    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
     same((late, 1), (beat.last, beat.workers), "a day later")
 
 

@@ -57,9 +57,10 @@ class Journal:
             if now - at > timedelta(days=1):
                 self.undo.drop(self.store.beats, name)
 
-    async def last_beat(self) -> Beat:
+    async def last_beat(self, now: datetime) -> Beat:
         beats = self.store.beats.values()
-        return Beat(since=self.store.made_at, last=max(beats, default=None), workers=len(beats))
+        lately = sum(beat > now - timedelta(days=1) for beat in beats)
+        return Beat(since=self.store.made_at, last=max(beats, default=None), workers=lately)
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         insiders = {key for key in self.store.due if canary_pct >= 100 or canary_bucket(key) < canary_pct}

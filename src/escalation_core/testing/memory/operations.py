@@ -49,7 +49,7 @@ class Operations:
         store = self.store
         if source is Source.NOTE:
             seen = sorted(n for n, note in store.notes.items() if n > after and note.at < before)[:limit]
-            gone = [n for n in seen if self._ended(store.notes[n].incident_key)]
+            gone = [n for n in seen if self._resolved(store.notes[n].incident_key)]
             for number in gone:
                 self.undo.drop(store.notes, number)
             return (seen[-1] if seen else None), len(gone), 0
@@ -86,6 +86,9 @@ class Operations:
             ),
             pages=dict(sorted(Counter(page.state.value for page in self.store.pages.values()).items())),
         )
+
+    def _resolved(self, key: str | None) -> bool:
+        return key is None or key not in self.store.rows or self.store.rows[key]["resolved_at"] is not None
 
     def _ended(self, key: str | None) -> bool:
         return key is None or key not in self.store.rows or not is_open(self.store.rows[key])
