@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -35,7 +36,7 @@ class BlockingEngine:
 
     ``make`` makes the engine; it is awaited in the loop's thread, so it may connect a store. ``work=True`` also ticks
     and delivers there, like ``run``; without it, call ``tick``. Open it in the process that uses it: after a fork, not
-    before.
+    before. Close it before the process ends: it would wait for its thread.
     """
 
     open = _blocking(Engine.open)
@@ -64,6 +65,7 @@ class BlockingEngine:
         self._work = work
         self._portal: BlockingPortal | None = None
         self._engine: Engine | None = None
+        self._process: int | None = None
         self._stack = ExitStack()
 
     @property
@@ -75,9 +77,11 @@ class BlockingEngine:
 
     def __enter__(self) -> Self:
         """Start the thread, make the engine, check that its store is ready."""
+        if self._portal is not None:
+            raise EscalationError("the engine is open already")
         with ExitStack() as stack:
-            self._portal = portal = stack.enter_context(start_blocking_portal())
-            self._engine = engine = portal.call(self._make)
+            portal = stack.enter_context(start_blocking_portal())
+            engine = portal.call(self._make)
             stack.callback(partial(portal.call, engine.aclose))
             portal.call(engine.check)
             if self._work:
@@ -85,13 +89,14 @@ class BlockingEngine:
                 working = portal.start_task_soon(partial(run, engine, stop=stop, signals=False))
                 working.add_done_callback(_say_if_dead)
                 stack.callback(self._stop, portal, stop, working)
+            self._portal, self._engine, self._process = portal, engine, os.getpid()
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Finish what is in flight, close the engine, end the thread."""
-        self._stack.close()
         self._portal = self._engine = None
+        self._stack.close()
 
     @staticmethod
     def _stop(portal: BlockingPortal, stop: asyncio.Event, working: "Future[None]") -> None:
@@ -101,6 +106,8 @@ class BlockingEngine:
     def _portal_of(self) -> BlockingPortal:
         if self._portal is None:
             raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
+        if self._process != os.getpid():
+            raise EscalationError("the engine was opened before this process was forked; open it in the process itself")
         return self._portal
 
 

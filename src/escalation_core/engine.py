@@ -1,11 +1,11 @@
 """The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 import attrs
 
@@ -70,7 +70,7 @@ class Engine(Operators):
         from .telemetry import Telemetry  # noqa: PLC0415
 
         super().__init__(store, settings or Settings())
-        self.worker = check_text(worker, "worker") if worker is not None else os.urandom(16).hex()
+        self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
         self._notifiers = tuple(notifiers)
         by_target: dict[str, Notifier] = {}
         for notifier in notifiers:

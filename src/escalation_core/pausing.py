@@ -80,7 +80,7 @@ def pause_from(now: datetime, until: datetime | timedelta, *, actor: str | None,
     Raises:
         InvalidValue: it would be over already, or longer than 24 hours.
     """
-    end = now + min(until, 2 * LONGEST) if isinstance(until, timedelta) else until
+    end = now + max(timedelta(), min(until, 2 * LONGEST)) if isinstance(until, timedelta) else until
     if end <= now:
         raise InvalidValue("until", "is over already", "give an instant to come, or a span")
     if end > now + LONGEST:

@@ -80,7 +80,7 @@ class Ticker:
         """Return the work of one transaction: claim one batch, decide about each row, and write what was decided."""
 
         async def work(tx: Transaction) -> Batch:
-            # A tick takes its instant once, from the store's clock, for all its batches; each asks if it is paused by now.
+            # A tick takes its instant once, from the store's clock, for all its batches. Each asks if it is paused now.
             held = await self._admit(tx, report)
             now = report.at or await tx.now()
             if not held.claims:

@@ -14,6 +14,9 @@ from .ports import Transaction
 from .position import position_of
 from .verbs import Verbs
 
+MOST = 1_000_000
+"""Entries that one call returns at most."""
+
 
 @attrs.frozen(kw_only=True)
 class IncidentHistory:
@@ -58,10 +61,11 @@ class Views(Verbs):
         For the next page of entries, ``after`` is the ``cursor`` of the last one.
         """
         since = check_instant(since, "since")
-        check_count(limit, "limit", 1)
+        check_count(limit, "limit", 1, MOST)
         position = None if after is None else position_of(after)
         return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit, after=position))
 
     async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
         """Return pages that were given up, oldest first."""
+        check_count(limit, "limit", 1, MOST)
         return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))

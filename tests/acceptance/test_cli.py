@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from escalation_core import idempotency_key
@@ -238,8 +239,10 @@ def test_dead(escalation: Console) -> None:
 
     routed = targets | {"ESC_DEFAULT_TARGET": "a"}
     one = escalation("dead", "retry", str(pages[0]["id"]), "--by", "ada", "--json", **routed)
-    assert {"queued": 1, "left": 0} == one.json
-    assert "2 pages queued again, 0 stay dead" == told(escalation("dead", "retry", "--all", **routed)).strip()
+    assert {"queued": 1, "cancelled": 0, "left": 0} == one.json
+    assert (
+        "2 pages queued again, 0 cancelled, 0 stay dead" == told(escalation("dead", "retry", "--all", **routed)).strip()
+    )
     assert [] == escalation("dead", "list", "--json").json
     assert {"a": 3} == escalation("health", "--json", **routed).json["backlog"]
 
@@ -285,16 +288,36 @@ def test_prune_and_prove(escalation: Console) -> None:
     assert told(escalation("prove")).startswith("the promise holds")
 
 
-def test_prove_finds_what_is_broken(on_sqlite: Console, tmp_path: Path) -> None:
-    """A page that somebody deleted by hand shows, with exit code 1."""
-    told(on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(20)))
-    assert 0 == on_sqlite("tick").code
-    with closing(sqlite3.connect(tmp_path / "escalation.db")) as file:
-        file.execute("DELETE FROM escalation_pages")
-        file.commit()
-    said = on_sqlite("prove")
+BREACHES = {
+    "without_page": ["DELETE FROM escalation_pages"],
+    "without_escalation": ["DELETE FROM escalation_events"],
+    "duplicates": [
+        "{drop}",
+        "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode)"
+        " SELECT incident_key, level, unique_hash || '2', created_at, episode FROM escalation_events",
+    ],
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: Console, breach: str) -> None:
+    """What somebody broke by hand shows, with exit code 1."""
+    told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
+    assert 0 == escalation("tick").code
+    assert 0 == escalation("prove").code
+    index = "escalation_events_level"
+    if "postgres" in request.node.name:
+        with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
+            for statement in BREACHES[breach]:
+                connection.execute(statement.format(drop=f"DROP INDEX {index}").encode())
+    else:
+        with closing(sqlite3.connect(request.getfixturevalue("tmp_path") / "escalation.db")) as file:
+            for statement in BREACHES[breach]:
+                file.execute(statement.format(drop=f"DROP INDEX {index}"))
+            file.commit()
+    said = escalation("prove")
     assert (1, "THE PROMISE IS BROKEN") == (said.code, said.lines[0])
-    assert 1 == on_sqlite("prove", "--json").json["without_page"]
+    assert 1 == escalation("prove", "--json").json[breach]
 
 
 def test_pause_and_resume(escalation: Console) -> None:

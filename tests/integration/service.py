@@ -27,6 +27,7 @@ OLD_SECRET = "whsec_" + "b2xkIHNlY3JldCB0aGF0IHdhcyByb3RhdGVk"
 BINDINGS = ("aiohttp", "starlette", "fastapi")
 USERS = {
     "ada": Principal("ada", {"ops_admin", "ops_read"}),
+    "carol": Principal("carol", {"ops_admin", "ops_read"}),
     "bob": Principal("bob", {"ops_read"}),
     "eve": Principal("eve", {"visitor"}),
 }

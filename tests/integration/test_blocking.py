@@ -1,7 +1,9 @@
 """The engine for hosts without asyncio."""
 
+import os
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,17 @@ import pytest
 
 from escalation_adapters.blocking import BlockingEngine
 from escalation_adapters.sqlite import SQLiteStore
-from escalation_core import Engine, EscalationError, Incident, InvalidValue, Settings, State, TransitionRefused
+from escalation_core import (
+    Engine,
+    EscalationError,
+    Incident,
+    InvalidValue,
+    Settings,
+    State,
+    StoreRefused,
+    TransitionRefused,
+)
+from escalation_core.ports import Outlook
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 
@@ -82,3 +94,36 @@ def test_what_fails_leaves_nothing_behind() -> None:
     for call in (closed.tick, closed.health):
         with pytest.raises(EscalationError, match="is not open"):
             call()
+
+
+def test_worker_that_dies_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """The log tells at once that nobody ticks any more; incidents can still be acknowledged, and the end tells why."""
+
+    class Refusing(MemoryStore):
+        async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+            raise StoreRefused("permission denied")
+
+    async def make() -> Engine:
+        return Engine(Refusing(), notifiers=[RecordingNotifier()])
+
+    with pytest.raises(StoreRefused), BlockingEngine(make, work=True) as engine:
+        until = time.monotonic() + 10
+        while "has died" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.01)
+        assert "nothing escalates here any more: permission denied" in caplog.text
+        engine.open("k")
+        assert State.ACKNOWLEDGED is engine.acknowledge("k").state
+
+
+def test_opened_once_and_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second opening, and a call in a process that was forked later, are refused; after a close it may open anew."""
+    engine = BlockingEngine(in_memory)
+    for _ in range(2):
+        with engine:
+            with pytest.raises(EscalationError, match="is open already"):
+                engine.__enter__()
+            with monkeypatch.context() as forked:
+                forked.setattr(os, "getpid", lambda: -1)
+                with pytest.raises(EscalationError, match="before this process was forked"):
+                    engine.health()
+            assert engine.health().ok

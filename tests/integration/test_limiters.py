@@ -18,7 +18,7 @@ from escalation_adapters.ops.library_limiter import LibraryLimiter
 from escalation_adapters.ops.postgres_limiter import PostgresLimiter
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.rate_limit import Limit, MemoryLimiter, RateLimiter
-from escalation_core import InvalidValue, StoreUnavailable
+from escalation_core import Engine, InvalidValue, StoreUnavailable
 
 TWO = Limit(2, timedelta(seconds=1))
 
@@ -103,10 +103,18 @@ async def test_quiet_keys_are_forgotten(migrated_dsn: str) -> None:
         await limiter.hit(f"old{number}", Limit(1, timedelta(microseconds=1)))
     for _ in range(5):
         await limiter.hit("k", TWO)
+    assert [("k", 2)] == await limits_in(store)
+    # A prune removes what no knock has come across.
+    await limiter.hit("quiet", Limit(1, timedelta(microseconds=1)))
+    async with Engine(store) as engine:
+        await engine.prune(timedelta(days=400))
+        assert [("k", 2)] == await limits_in(store)
+
+
+async def limits_in(store: PostgresStore) -> list[Any]:
     async with store._pool.connection() as connection:
-        rows = await (await connection.execute("SELECT key, cardinality(hits) FROM escalation_rate_limits")).fetchall()
-    assert [("k", 2)] == rows
-    await store.aclose()
+        found = await connection.execute("SELECT key, cardinality(hits) FROM escalation_rate_limits ORDER BY key")
+        return await found.fetchall()
 
 
 async def test_storage_that_is_down_raises(migrated_dsn: str) -> None:

@@ -75,6 +75,9 @@ async def test_curl_line(clock: ManualClock) -> None:
     ("command", "env", "said"),
     [
         (("sign", "tick"), {}, "OPS_HMAC_SECRET is not set"),
+        (("sign", "tick", "--field", "speed=9"), {"OPS_HMAC_SECRET": SECRET}, "tick has no field 'speed'"),
+        (("sign", "tick", "--field", "dry_run=yes"), {"OPS_HMAC_SECRET": SECRET}, "give true or false"),
+        (("sign", "pause", "--field", "minutes=NaN"), {"OPS_HMAC_SECRET": SECRET}, "give a whole number"),
         (("sign", "dance"), {"OPS_HMAC_SECRET": SECRET}, "the actions are tick, recalc, pause"),
     ],
 )
@@ -83,3 +86,11 @@ def test_nothing_to_sign(command: tuple[str, ...], env: dict[str, str], said: st
     done = program(*command, env=env)
     assert 0 != done.code
     assert said in done.err
+
+
+def test_texts_are_signed_as_texts() -> None:
+    """A key of digits, or a reason that looks like JSON, is a text all the same."""
+    fields = ("--field", "incident_key=4711", "--field", "reason=null")
+    said = program("sign", "drain", *fields, env={"OPS_HMAC_SECRET": SECRET})
+    body = json.loads(shlex.split(said.out)[-1])
+    assert {"action": "drain", "incident_key": "4711", "reason": "null"} == body

@@ -1,8 +1,10 @@
 """A host that writes to its incidents with plain SQL alone: each row is looked at by the next tick."""
 
+import re
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, LiteralString
 
 import attrs
@@ -12,7 +14,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
+from escalation_adapters.ops.postgres_limiter import PostgresLimiter
 from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.rate_limit import Limit
 from escalation_core import Delivered, Engine, Retry, TickReport, idempotency_key
 from escalation_core.delivery import PageState
 from escalation_core.model import LOOK_AGAIN
@@ -530,6 +534,38 @@ async def test_host_needs_no_rights_on_the_engines_tables(scene: Scene) -> None:
             assert [("k", 3, 1)] == await scene.tick()
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 host.value("SELECT count(*) FROM escalation_events")
+        finally:
+            owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
+            owner.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+async def test_worker_needs_no_more_rights_than_the_docs_say(scene: Scene) -> None:
+    """A role with exactly the documented rights ticks, delivers, pauses, prunes, proves, and counts knocks."""
+    page = (Path(__file__).parents[2] / "docs/how-to/migrate-and-attach.md").read_text(encoding="utf-8")
+    [grants] = [block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "GRANT" in block]
+    role, password = f"worker_{secrets.token_hex(6)}", secrets.token_hex(6)
+    name = sql.Identifier(role)
+    with psycopg.connect(scene.dsn, autocommit=True) as owner:
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
+        try:
+            owner.execute(grants.replace("CURRENT_USER", role).encode())
+            insert(scene, "k", age=timedelta(hours=1))
+            store = await PostgresStore.connect(make_conninfo(scene.dsn, user=role, password=password))
+            async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
+                assert 1 == (await engine.tick()).escalated
+                await engine.open("other", severity="critical")
+                await engine.pause(timedelta(minutes=1), by="ada")
+                await engine.resume(by="ada")
+                await engine.acknowledge("k")
+                await engine.resolve("k")
+                await engine.recalc()
+                await engine.retry_dead()
+                assert await engine.remember_request("m", expires=datetime.now(UTC) + timedelta(minutes=5))
+                assert (await PostgresLimiter(store).hit("k", Limit(1))).allowed
+                await engine.prune(timedelta(days=1))
+                assert (await engine.prove()).holds
+                assert (await engine.health()).ok
+                assert await engine.audit(datetime(2000, 1, 1, tzinfo=UTC))
         finally:
             owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
             owner.execute(sql.SQL("DROP ROLE {}").format(name))

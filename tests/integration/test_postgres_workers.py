@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -658,3 +659,28 @@ async def test_many_workers_fit_in_few_connections(migrated_dsn: str) -> None:
     assert 100 == len({incident.incident_key for incident in opened})
     assert {1} == {incident.episode for incident in again}
     assert [101] == select(migrated_dsn, "SELECT count(*) FROM incidents")
+
+
+async def test_storm_of_cancellations_loses_no_connection(migrated_dsn: str) -> None:
+    """Calls that are cancelled at any moment give their connections back; the store serves on with all of them."""
+    store = await PostgresStore.connect(migrated_dsn, max_connections=4)
+    async with Engine(store) as engine:
+        await engine.open("k")
+        for number in range(300):
+            calls = [asyncio.create_task(engine.open("k", summary=str(number))) for _ in range(8)]
+            await asyncio.sleep(random.random() * 0.01)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        # As many at once as there are connections, each holding its own.
+        together, arrived = asyncio.Event(), 0
+
+        async def hold(tx: Transaction) -> None:
+            nonlocal arrived
+            await tx.now()
+            arrived += 1
+            if arrived == 4:
+                together.set()
+            await together.wait()
+
+        await asyncio.wait_for(asyncio.gather(*(store.transact(hold) for _ in range(4))), 20)

@@ -718,7 +718,7 @@ async def test_dead_page_is_queued_again_under_its_key(store: MemoryStore, clock
     await engine.deliver()
     assert [store.ledger[1].unique_hash] == [page.dedup_key for page in notifier.pages]
     note = list(store.notes.values())[-1]
-    assert ("dead retry", "op", "1 pages") == (note.action, note.actor, note.reason)
+    assert ("dead retry", "op", "1 pages queued, 0 cancelled") == (note.action, note.actor, note.reason)
 
 
 async def test_only_named_pages_are_queued_again(store: MemoryStore, clock: ManualClock) -> None:
@@ -774,14 +774,16 @@ async def test_page_that_is_still_unroutable_stays_dead(router: Any, store: Memo
     assert before == picture(store)
 
 
-async def test_dead_pages_of_deleted_rows_stay(store: MemoryStore, clock: ManualClock) -> None:
-    """Without its incident an unroutable page cannot be routed."""
+async def test_dead_pages_of_ended_incidents_are_cancelled(store: MemoryStore, clock: ManualClock) -> None:
+    """Nobody needs the dead page of an incident that is resolved or gone; a retry clears it, be it routable or not."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     await Engine(store, router=Named()).tick()
     await store.host.delete("k")
-    result = await Engine(store, notifiers=[RecordingNotifier()]).retry_dead()
-    assert (0, 1) == (result.queued, result.left)
+    result = await Engine(store, notifiers=[RecordingNotifier()]).retry_dead(reason="cleaning up")
+    assert (0, 1, 0) == (result.queued, result.cancelled, result.left)
+    assert [("cancelled", "deleted")] == [(page.state, page.reason) for page in store.pages.values()]
+    assert "0 pages queued, 1 cancelled: cleaning up" == list(store.notes.values())[-1].reason
 
 
 async def test_more_dead_pages_than_one_batch(store: MemoryStore, clock: ManualClock) -> None:

@@ -1155,3 +1155,39 @@ async def test_audit_is_bounded(store: MemoryStore, clock: ManualClock) -> None:
         await engine.audit(datetime(2025, 1, 1))  # noqa: DTZ001 - naive on purpose
     with pytest.raises(InvalidValue, match="limit"):
         await engine.audit(START, limit=0)
+
+
+async def test_heartbeat_tells_when_a_tick_was_complete(store: MemoryStore, clock: ManualClock) -> None:
+    """A tick that took longer than two intervals has completed just now all the same: the light is green."""
+
+    class Slow:
+        def route(self, incident: Incident, level: int) -> list[str]:
+            clock.advance(5 * MINUTE)
+            return ["test"]
+
+    engine = Engine(store, notifiers=[RecordingNotifier("test")], router=Slow())
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    health = await engine.health()
+    assert (True, timedelta()) == (health.ok, health.tick_lag)
+    clock.advance(DAY)
+    assert (1, 0) == (health.workers, (await engine.health()).workers)
+
+
+async def test_nothing_is_late_while_people_hold_it_back(store: MemoryStore, clock: ManualClock) -> None:
+    """The gauge of the oldest overdue stands at zero during a pause, so that no alert undoes it."""
+    engine = Engine(store, notifiers=[RecordingNotifier()])
+    await engine.open("k", severity="critical")
+    clock.advance(10 * MINUTE)
+    await engine.pause(HOUR)
+    await engine.tick()
+    seen = engine.observed_stats()
+    assert seen is not None
+    assert (1, timedelta()) == (seen.stats.overdue, seen.oldest_overdue)
+    await engine.resume()
+    clock.advance(MINUTE)
+    await engine.health()
+    seen = engine.observed_stats()
+    assert seen is not None
+    assert 6 * MINUTE == seen.oldest_overdue

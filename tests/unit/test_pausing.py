@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from escalation_core import Engine, InvalidValue, Pause, PauseSchedule, Settings
+from escalation_core import Engine, Incident, InvalidValue, Pause, PauseSchedule, Settings
 from escalation_core.gate import Mode
 from escalation_core.pausing import Paused, pause_from, paused_at
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from .kit import DAY, HOUR, MINUTE, START, incident, put
+from .kit import DAY, HOUR, MINUTE, SECOND, START, incident, put
 
 SECOND_HOUR = PauseSchedule("0 1 * * *", 60)
 """Paused from one to two."""
@@ -146,3 +146,24 @@ async def test_bad_pause_is_refused(given: dict[str, Any], store: MemoryStore) -
     with pytest.raises(InvalidValue):
         await engine_of(store).pause(**given)
     assert Mode.OPEN is (await engine_of(store).tick()).mode
+
+
+async def test_pause_in_the_middle_of_a_tick_stops_its_other_batches(store: MemoryStore, clock: ManualClock) -> None:
+    """Each batch asks anew: what is left waits for the pause's end."""
+
+    class Router:
+        routed = 0
+
+        def route(self, incident: Incident, level: int) -> list[str]:
+            self.routed += 1
+            if self.routed == 2:
+                now = clock.advance(SECOND)
+                store.pauses[1] = Pause(starts_at=now, ends_at=now + HOUR)
+            return ["test"]
+
+    engine = Engine(store, notifiers=[RecordingNotifier("test")], router=Router(), batch_size=2)
+    for number in range(10):
+        await engine.open(f"k{number}", severity="critical")
+    clock.advance(5 * MINUTE)
+    report = await engine.tick(deliver=False)
+    assert (2, Mode.PAUSED) == (report.escalated, report.mode)

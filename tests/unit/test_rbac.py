@@ -44,3 +44,10 @@ def test_bad_principals_are_refused(given: Any, field: str) -> None:
     """A text in place of a set of roles would be searched for parts: it is refused, as is somebody without a name."""
     with pytest.raises(InvalidValue, match=f"^{field}: "):
         Principal(*given)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 257])
+def test_id_must_fit_into_the_audit(name: str) -> None:
+    """What no store can hold, or no limit can be counted by, is refused before it acts."""
+    with pytest.raises(InvalidValue, match="id: "):
+        Principal(name)

@@ -86,6 +86,8 @@ class Guard:
         self._check_length(request)
         key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
         await self._count(self.peers, f"peer:{key}", self.limits.peer)
+        if request.values(b"content-encoding"):
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a Content-Encoding is not read; send the body as it is")
         try:
             async with asyncio.timeout(self.patience.total_seconds()):
                 body = await request.read(MOST_BYTES)
@@ -169,8 +171,6 @@ class Guard:
 
     @staticmethod
     def _check_length(request: Request) -> None:
-        if request.values(b"content-encoding"):
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a Content-Encoding is not read; send the body as it is")
         declared = request.values(b"content-length")
         if len(declared) > 1 or any(not length.isdigit() for length in declared):
             raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is no number", field="Content-Length")

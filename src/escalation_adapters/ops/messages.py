@@ -18,9 +18,10 @@ class Request:
     method: str
     path: str
     """Below the mount point, such as ``/tick``."""
-    query: str = ""
+    query: str = attrs.field(default="", repr=False)
     """As it came, without the question mark."""
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Sequence[tuple[bytes, bytes]] = attrs.field(default=(), repr=False)
+    """Signatures and cookies among them: not to be shown."""
     peer: str | None = None
     """The address of the connection's other end."""
     read: Callable[[int], Awaitable[bytes | None]]

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Literal, TypeVar
@@ -49,6 +49,7 @@ class PostgresStore:
         clock: Callable[[], datetime] | None,
     ) -> None:
         self._pool = pool
+        self._coming_back: set[asyncio.Task[None]] = set()
         self._statements = statements(table)
         self.table = table
         self.clock = clock
@@ -101,7 +102,7 @@ class PostgresStore:
     async def check(self) -> None:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
         with translated():
-            async with self._pool.connection() as connection:
+            async with self._lent() as connection:
                 await attached(connection, self.table.schema)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
@@ -110,7 +111,7 @@ class PostgresStore:
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
-                    async with self._pool.connection() as connection:
+                    async with self._lent() as connection:
                         return await self._within(connection, work, hopes)
             except _Again as again:
                 hopes = hopes and not again.disappointed
@@ -121,7 +122,7 @@ class PostgresStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
         with translated():
-            async with self._pool.connection() as connection, connection.transaction():
+            async with self._lent() as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 return await work(_Transaction(self._session(connection), self.clock))
 
@@ -131,7 +132,7 @@ class PostgresStore:
         within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
         name = "look_canary" if within else "look"
         with translated():
-            async with self._pool.connection() as connection:
+            async with self._lent() as connection:
                 rows = await self._session(connection).rows(name, suffix=b"", **within, targets=list(targets), now=now)
         at, due, page_due = rows[0][:3]
         pauses = [read_pause(row[3:]) for row in rows if row[3] is not None]
@@ -163,6 +164,21 @@ class PostgresStore:
         finally:
             if connection.info.transaction_status is TransactionStatus.INERROR:
                 await connection.rollback()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Take a connection from the pool, and give it back whatever happens.
+
+        The pool's own way loses a connection for good whose borrower is cancelled just while it is given back.
+        """
+        connection = await self._pool.getconn()
+        try:
+            yield connection
+        finally:
+            back = asyncio.create_task(self._pool.putconn(connection))
+            self._coming_back.add(back)
+            back.add_done_callback(self._coming_back.discard)
+            await asyncio.shield(back)
 
     def _session(self, connection: AsyncConnection[Any]) -> Session:
         return Session(connection, self._statements, self.table)

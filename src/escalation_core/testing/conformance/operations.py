@@ -37,6 +37,14 @@ async def pauses_are_seen_by_all_until_they_end(harness: StoreHarness) -> None:
     same(0, await store.transact(lambda tx: tx.operations.end_pauses(now)), "ended again")
     earlier = await store.read(lambda tx: tx.operations.pauses(start + MINUTE))
     same([attrs.evolve(long, ends_at=now), lift], earlier, "the row tells when it ended")
+    # Whoever resumes may see an earlier instant than whoever paused did.
+    ahead = Pause(starts_at=now + MINUTE, ends_at=now + 9 * MINUTE)
+    await store.transact(lambda tx: tx.operations.add_pause(ahead))
+    same(1, await other.transact(lambda tx: tx.operations.end_pauses(now)), "ended before its start")
+    covering = [
+        each for each in await store.read(lambda tx: tx.operations.pauses(now)) if each.covers(now + 5 * MINUTE)
+    ]
+    same([], covering, "what still holds")
 
 
 async def a_request_is_taken_once(harness: StoreHarness) -> None:
