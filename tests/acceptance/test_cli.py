@@ -288,14 +288,21 @@ def test_prune_and_prove(escalation: Console) -> None:
     assert told(escalation("prove")).startswith("the promise holds")
 
 
-BREACHES = {
-    "without_page": ["DELETE FROM escalation_pages"],
-    "without_escalation": ["DELETE FROM escalation_events"],
-    "duplicates": [
-        "{drop}",
-        "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode)"
-        " SELECT incident_key, level, unique_hash || '2', created_at, episode FROM escalation_events",
+TWICE = (
+    "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode)"
+    " SELECT incident_key, level, unique_hash || '2', created_at, episode FROM escalation_events"
+)
+UNGUARDED = {
+    "postgres": ["DROP INDEX escalation_events_level"],
+    "sqlite": [
+        "ALTER TABLE escalation_events RENAME TO kept",
+        "CREATE TABLE escalation_events AS SELECT * FROM kept",
     ],
+}
+BREACHES = {
+    "without_page": "DELETE FROM escalation_pages",
+    "without_escalation": "DELETE FROM escalation_events",
+    "duplicates": TWICE,
 }
 
 
@@ -305,15 +312,14 @@ def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: 
     told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
     assert 0 == escalation("tick").code
     assert 0 == escalation("prove").code
-    index = "escalation_events_level"
     if "postgres" in request.node.name:
         with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
-            for statement in BREACHES[breach]:
-                connection.execute(statement.format(drop=f"DROP INDEX {index}").encode())
+            for statement in [*UNGUARDED["postgres"], BREACHES[breach]]:
+                connection.execute(statement.encode())
     else:
         with closing(sqlite3.connect(request.getfixturevalue("tmp_path") / "escalation.db")) as file:
-            for statement in BREACHES[breach]:
-                file.execute(statement.format(drop=f"DROP INDEX {index}"))
+            for statement in [*UNGUARDED["sqlite"], BREACHES[breach]]:
+                file.execute(statement)
             file.commit()
     said = escalation("prove")
     assert (1, "THE PROMISE IS BROKEN") == (said.code, said.lines[0])

@@ -106,13 +106,17 @@ def test_worker_that_dies_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async def make() -> Engine:
         return Engine(Refusing(), notifiers=[RecordingNotifier()])
 
-    with pytest.raises(StoreRefused), BlockingEngine(make, work=True) as engine:
-        until = time.monotonic() + 10
-        while "has died" not in caplog.text and time.monotonic() < until:
-            time.sleep(0.01)
-        assert "nothing escalates here any more: permission denied" in caplog.text
-        engine.open("k")
-        assert State.ACKNOWLEDGED is engine.acknowledge("k").state
+    def serve() -> None:
+        with BlockingEngine(make, work=True) as engine:
+            until = time.monotonic() + 10
+            while "has died" not in caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+            assert "nothing escalates here any more: permission denied" in caplog.text
+            engine.open("k")
+            assert State.ACKNOWLEDGED is engine.acknowledge("k").state
+
+    with pytest.raises(StoreRefused):
+        serve()
 
 
 def test_opened_once_and_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
