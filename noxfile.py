@@ -61,4 +61,4 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure; the figures are written to benchmarks/results."""
     session.install(".[all]", *_group("bench"))
-    session.run("python", "benchmarks/tick.py", *session.posargs)
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,4 +1,4 @@
-"""From due to delivered: 10,000 incidents, one page each, to a web server; beside other systems that promise as much."""
+"""From due to delivered: 10,000 incidents, one page each, to a web server; beside the seed's worker."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import uvloop
 from rich.progress import Progress
 
 from escalation_adapters.postgres import PostgresStore
@@ -119,8 +120,6 @@ def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
     if way == "seed":
         return rate_of_seed(dsn, count, url)
     if way == "engine, uvloop":
-        import uvloop
-
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(deliver(dsn, url, count))
     return asyncio.run(deliver(dsn, url, count))

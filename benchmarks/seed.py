@@ -1,7 +1,7 @@
 """The worker that the project began with, as a baseline: one row at a time, each statement a transaction.
 
-A port of its algorithm to the libraries that the engine uses, psycopg and aiohttp: select what is due, and for each row insert the event (a
-taken key is skipped), raise the incident, post the message.
+A port of its algorithm to the libraries that the engine uses, psycopg and aiohttp: select what is due, and for each row
+insert the event (a taken key is skipped), raise the incident, post the message.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ from .ground import Ground, child, when_told
 from .results import Ratio, Result, median_ratio, spread
 
 
-def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:  # noqa: ARG001 - parts are called alike
     """Measure turn by turn."""
     due, rounds = (5_000, 3) if quick else (50_000, 3)
     task = progress.add_task("SQLite", total=rounds * 2)

@@ -16,7 +16,7 @@ WAYS = {
 }
 
 
-def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
+def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:  # noqa: ARG001 - parts are called alike
     """Measure whole processes, turn by turn."""
     rounds = 7 if quick else 21
     task = progress.add_task("start", total=rounds)

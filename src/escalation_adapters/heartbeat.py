@@ -23,6 +23,8 @@ class HttpHeartbeat:
         parsed = parse(url, allow_http=allow_http)
         if parsed is None:
             raise InvalidValue("heartbeat", "is no https URL with a host", "write https://HOST/...")
+        if timeout <= timedelta():
+            raise InvalidValue("timeout", f"is {timeout}", "give a timedelta above zero")
         self._url = parsed
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._failing = False
@@ -41,7 +43,7 @@ class HttpHeartbeat:
                         self._url, allow_redirects=False, raise_for_status=False, timeout=self._timeout
                     ) as response,
                 ):
-                    fault = None if response.status < 300 else f"status {response.status}"
+                    fault = None if 200 <= response.status < 300 else f"status {response.status}"
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             fault = failure(error)
         if fault is not None and not self._failing:

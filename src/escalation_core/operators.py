@@ -104,7 +104,8 @@ class Operators(Views):
     ) -> Resumed:
         """End every operator's pause, and with ``override_schedule`` the scheduled one that is running, too.
 
-        The next scheduled pause comes as ever. The switches of the settings still win.
+        The next scheduled pause comes as ever. The switches of the settings still win. Which schedule there is, this
+        engine's settings say: they are to be the workers' own.
         """
         if not isinstance(override_schedule, bool):
             raise InvalidValue("override_schedule", f"is {type(override_schedule).__name__}", "give True or False")

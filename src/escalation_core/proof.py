@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from .delivery import PageState
+
 
 @attrs.frozen(kw_only=True)
 class Proof:
@@ -16,10 +18,13 @@ class Proof:
     """Escalations that have no page at all: 0, or the promise is broken."""
     without_escalation: int
     """Pages whose escalation is not recorded: 0, or the promise is broken."""
+    copies: int = 0
+    """Pages of one escalation to one target beyond the first: 0, or the promise is broken."""
     pages: Mapping[str, int]
-    """Pages by state: pending, leased and cancelling ones are still to be settled."""
+    """Pages by state: pending, leased and cancelling ones are to be settled yet; an unknown one breaks the promise."""
 
     @property
     def holds(self) -> bool:
         """Whether the promise holds for all that is recorded."""
-        return not (self.duplicates or self.without_page or self.without_escalation)
+        broken = self.duplicates or self.without_page or self.without_escalation or self.copies
+        return not broken and set(self.pages) <= {state.value for state in PageState}

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
-import httpx
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -56,17 +56,22 @@ async def knock(request: pytest.FixtureRequest) -> AsyncIterator[Knock]:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async def sender(http: httpx.AsyncClient) -> Knock:
-        async def send(body: bytes, headers: dict[str, str], user: str = "ada") -> int:
-            answer = await http.post("/reindex", content=body, headers={**headers, "x-user": user})
-            return answer.status_code
-
-        return send
-
     if request.param == "asgi":
-        transport = httpx.ASGITransport(app=on_asgi)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            yield await sender(http)
+
+        async def call(body: bytes, headers: dict[str, str], user: str = "ada") -> int:
+            given = [(name.encode(), value.encode()) for name, value in {**headers, "x-user": user}.items()]
+            sent: list[Any] = []
+
+            async def receive() -> dict[str, Any]:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await on_asgi({"type": "http", "client": ("192.0.2.1", 5), "headers": given}, receive, send)
+            return int(sent[0]["status"])
+
+        yield call
         return
     app = web.Application()
     app.router.add_post("/reindex", on_aiohttp)
@@ -74,8 +79,14 @@ async def knock(request: pytest.FixtureRequest) -> AsyncIterator[Knock]:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{runner.addresses[0][1]}", trust_env=False) as http:
-            yield await sender(http)
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/reindex"
+        async with aiohttp.ClientSession() as http:
+
+            async def post(body: bytes, headers: dict[str, str], user: str = "ada") -> int:
+                async with http.post(url, data=body, headers={**headers, "x-user": user}) as answer:
+                    return answer.status
+
+            yield post
     finally:
         await runner.cleanup()
 

@@ -70,6 +70,8 @@ def resume(context: Context, override_schedule: bool, reason: str | None, by: st
         return
     lifted = resumed.schedule_lifted_until
     said = f"pauses ended: {resumed.ended}" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
+    if override_schedule and lifted is None:
+        said += ", no schedule lifted: by the settings here (ESC_PAUSE_CRON) none is running"
     click.echo(said if held is None else f"{said}; still {held}: the settings say so")
 
 

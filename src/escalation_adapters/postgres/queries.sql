@@ -455,30 +455,35 @@ SELECT (SELECT count(*) FROM {schema}.escalation_events),
         WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),
     (SELECT count(*) FROM {schema}.escalation_pages p WHERE NOT EXISTS (
         SELECT FROM {schema}.escalation_events e
-        WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level))
+        WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level)),
+    (SELECT count(*) FROM {schema}.escalation_pages) - (SELECT count(*) FROM (
+        SELECT DISTINCT incident_key, episode, level, target FROM {schema}.escalation_pages) AS one)
 
 -- name: proof_pages
 -- Pages by state.
 SELECT state, count(*) FROM {schema}.escalation_pages GROUP BY 1 ORDER BY 1
 
 -- name: hit
--- One knock: taken if fewer than the limit were within the window; some keys that are quiet are forgotten.
+-- One knock: taken if fewer than the limit were within the window; some keys that are quiet are forgotten. Its instant is
+-- taken when its turn has come: by the transaction's, one that waited would knock in the past of those before it.
 WITH quiet AS (
     DELETE FROM {schema}.escalation_rate_limits WHERE key = ANY(ARRAY(
         SELECT key FROM {schema}.escalation_rate_limits WHERE expires_at <= now() AND key <> %(key)s
         ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.escalation_rate_limits AS r (key, hits, allowed, expires_at) VALUES (
-    %(key)s, CASE WHEN %(count)s > 0 THEN ARRAY[now()] ELSE ARRAY[]::timestamptz[] END, %(count)s > 0,
-    now() + %(window)s)
+    %(key)s, CASE WHEN %(count)s > 0 THEN ARRAY[clock_timestamp()] ELSE ARRAY[]::timestamptz[] END, %(count)s > 0,
+    clock_timestamp() + %(window)s)
 ON CONFLICT (key) DO UPDATE SET (hits, allowed, expires_at) = (
-    SELECT CASE WHEN count(*) < %(count)s THEN array_agg(h ORDER BY h) FILTER (WHERE h IS NOT NULL) || now()
-            ELSE coalesce(array_agg(h ORDER BY h) FILTER (WHERE h IS NOT NULL), ARRAY[]::timestamptz[]) END,
-        count(*) < %(count)s, now() + %(window)s
-    FROM unnest(r.hits) AS h WHERE h > now() - %(window)s
+    SELECT CASE WHEN cardinality(kept.hits) < %(count)s THEN kept.hits || turn.at ELSE kept.hits END,
+        cardinality(kept.hits) < %(count)s, turn.at + %(window)s
+    FROM (SELECT clock_timestamp() AS at OFFSET 0) AS turn
+    CROSS JOIN LATERAL (
+        SELECT ARRAY(SELECT h FROM unnest(r.hits) AS h WHERE h > turn.at - %(window)s ORDER BY h) AS hits
+    ) AS kept
 )
 RETURNING allowed, cardinality(hits),
-    coalesce(hits[greatest(cardinality(hits) - %(count)s + 1, 1)], now()) + %(window)s - now()
+    coalesce(hits[greatest(cardinality(hits) - %(count)s + 1, 1)] + %(window)s, expires_at) - (expires_at - %(window)s)
 
 -- name: forget_limits
 -- Every key that is quiet.

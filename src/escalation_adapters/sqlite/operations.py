@@ -102,15 +102,18 @@ class Operations:
             " (SELECT count(*) FROM escalation_events e WHERE NOT EXISTS (SELECT 1 FROM escalation_pages p"
             " WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),"
             " (SELECT count(*) FROM escalation_pages p WHERE NOT EXISTS (SELECT 1 FROM escalation_events e"
-            " WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level))"
+            " WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level)),"
+            " (SELECT count(*) FROM escalation_pages) - (SELECT count(*) FROM"
+            " (SELECT DISTINCT incident_key, episode, level, target FROM escalation_pages))"
         )
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        count, distinct, without_page, without_escalation = row
+        count, distinct, without_page, without_escalation, copies = row
         pages = await self.session.rows("SELECT state, count(*) FROM escalation_pages GROUP BY 1 ORDER BY 1")
         return Proof(
             escalations=count,
             duplicates=count - distinct,
             without_page=without_page,
             without_escalation=without_escalation,
+            copies=copies,
             pages=dict(pages),
         )

@@ -25,3 +25,20 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {schema}.escalation_rate_limits (
     expires_at timestamptz NOT NULL
 );
 CREATE INDEX IF NOT EXISTS escalation_rate_limits_expires ON {schema}.escalation_rate_limits (expires_at);
+
+-- Whoever may work with the tables that were there before may work with these as well: a worker's role of its own.
+DO $body$
+DECLARE
+    entry record;
+BEGIN
+    FOR entry IN
+        SELECT given.grantee, given.privilege_type
+        FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) AS given
+        WHERE c.oid = '{schema}.escalation_audit'::regclass AND given.grantee <> c.relowner
+    LOOP
+        EXECUTE 'GRANT ' || entry.privilege_type
+            || ' ON {schema}.escalation_pauses, {schema}.escalation_requests, {schema}.escalation_rate_limits TO '
+            || CASE entry.grantee WHEN 0 THEN 'PUBLIC' ELSE entry.grantee::regrole::text END;
+    END LOOP;
+END
+$body$;
