@@ -90,7 +90,7 @@ class Ground:
 
 @contextlib.contextmanager
 def ground() -> Iterator[Ground]:
-    """Start the server, as it comes: fsync and synchronous_commit on; and with times of commits, which tell lateness."""
+    """Start the server as it comes, fsync and synchronous_commit on; and with times of commits, which tell lateness."""
     with EmbeddedPostgres.start(durable=True) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")

@@ -35,6 +35,8 @@ nitpick_ignore_regex = [
         r"(aiohttp|asyncio|collections|datetime|limits|logging|opentelemetry|os|pathlib|psycopg|psycopg_pool|subprocess|typing)\b.*",
     ),
     (r"py:.*", r"escalation_.*\.Result"),
+    # Imported for type checkers alone, so that the import of the engine stays quick.
+    (r"py:class", r"(Meter|Tracer)Provider"),
 ]
 
 
