@@ -1,5 +1,6 @@
 """The command line's commands, as people and schedulers use them, on both databases."""
 
+import getpass
 import json
 import sqlite3
 from contextlib import closing
@@ -281,11 +282,27 @@ def test_prune_and_prove(escalation: Console) -> None:
     assert (
         "removed: 0 escalations, 0 pages, 0 audit entries" == told(escalation("prune", "--older-than", "400d")).strip()
     )
+    told(escalation("prune", "--older-than", "400d", "--by", "cron", "--reason", "nightly"))
+    prunes = [entry for entry in escalation("audit", "--json").json if entry["action"] == "prune"]
+    assert [("cron", "nightly"), (getpass.getuser(), None)] == [
+        (each["actor"], each["reason"][-7:] if each["actor"] == "cron" else None) for each in prunes
+    ]
     assert 2 == escalation("prune").code
     assert "older_than: is no span of a day or more" in escalation("prune", "--older-than", "1h").err
     proof = escalation("prove", "--json").json
     assert (True, 1, {"delivered": 1}) == (proof["holds"], proof["escalations"], proof["pages"])
     assert told(escalation("prove")).startswith("the promise holds")
+
+
+def test_override_the_schedule(escalation: Console) -> None:
+    """A pause that the settings ask for ends when an operator says so, and not otherwise."""
+    began = (datetime.now(UTC) - timedelta(minutes=5)).minute
+    always = {"ESC_PAUSE_CRON": f"{began} * * * *", "ESC_PAUSE_MIN": "30"}
+    kept = escalation("resume", "--json", **always).json
+    assert (None, "paused") == (kept["schedule_lifted_until"], kept["held"])
+    lifted = escalation("resume", "--override-schedule", "--json", **always).json
+    assert lifted["schedule_lifted_until"] is not None
+    assert lifted["held"] is None
 
 
 TWICE = (

@@ -101,7 +101,11 @@ async def test_run(escalation: Console) -> None:
             # Opened while it runs: seen within a tick.
             await call(escalation, "open", "three", "--severity", "critical", "--first-seen", ago(20))
             await until(lambda: 3 == len(receiver.pages), process)
-            health = await call(escalation, "health", "--json", **variables(receiver))
+            # A page is settled after it has arrived.
+            for _ in range(100):
+                health = await call(escalation, "health", "--json", **variables(receiver))
+                if not health.json["backlog"]:
+                    break
             process.send_signal(signal.SIGTERM)
             said = await ended(process)
         finally:

@@ -1,5 +1,6 @@
 """Every example runs, or at least is what the command line takes."""
 
+import json
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -93,22 +94,77 @@ def test_shell_example_is_legal(block: Block) -> None:
 RUNBOOK = ROOT / "docs/how-to/runbook.md"
 
 
+OPEN = "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
+NIGHT = f"""
+    {OPEN};
+    INSERT INTO escalation_events (incident_key, level, unique_hash) VALUES ('db-7/disk', 2, 'd');
+    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+    VALUES ('db-8/disk', 'critical', now() - interval '1 hour', now() - interval '55 minutes');
+    INSERT INTO escalation_pages
+        (id, incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
+    OVERRIDING SYSTEM VALUE
+    SELECT id, 'db-7/disk', 1, 2, 'slack:' || id, 'd', 'dead', now(), now(), 'HTTP 404'
+    FROM generate_series(17, 19) AS id;
+    INSERT INTO escalation_audit (at, action) VALUES (now() - interval '500 days', 'tick');
+    INSERT INTO escalation_pauses (starts_at, ends_at) VALUES (now(), now() + interval '1 minute')
+"""
+"""An incident at its second level with three dead pages, another one that is due, an old note, a pause."""
+EFFECTS = {
+    "ack": "SELECT acknowledged_by = 'primary' FROM incidents WHERE incident_key = 'db-7/disk'",
+    "dead retry": "SELECT state = 'pending' FROM escalation_pages WHERE id = 17",
+    "drain": "SELECT (escalation_level, episode) = (1, 2) FROM incidents WHERE incident_key = 'db-7/disk'",
+    "pause": "SELECT max(ends_at) > now() + interval '50 minutes' FROM escalation_pauses",
+    "prune": "SELECT count(*) = 0 FROM escalation_audit WHERE at < now() - interval '400 days'",
+    "recalc": "SELECT finished_at IS NOT NULL AND visited = 2 FROM escalation_recalc",
+    "resume": "SELECT count(*) = 0 FROM escalation_pauses WHERE ends_at > now()",
+    "snooze": "SELECT snoozed_until > now() + interval '1 hour' FROM incidents WHERE incident_key = 'db-7/disk'",
+    "snooze --end": "SELECT snoozed_until IS NULL FROM incidents WHERE incident_key = 'db-7/disk'",
+    "tick": "SELECT count(*) = 1 FROM escalation_workers",
+    "tick --dry-run": "SELECT count(*) = 1 FROM escalation_events",
+}
+"""What a command must have done to the database."""
+SAYS = {
+    "audit": "page dead",
+    "config": "ESC_CRIT_ACK_MIN",
+    "dead list": "slack:19",
+    "health": "mode",
+    "migrate": "",
+    "prove": "the promise holds",
+    "show": "db-7/disk",
+    "sign": "curl -sS -X POST https://status.example.org/ops/escalation/tick -H ",
+}
+"""What a command that only looks must say."""
+
+
 @pytest.mark.parametrize("block", blocks(RUNBOOK, "bash"), ids=lambda block: block.name)
 def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command of the runbook does its work, on a database with an incident that is at its second level."""
+    """Each command of the runbook does its work, on a database in the middle of a bad night."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESC_DATABASE_URL", url(migrated_dsn))
-    with psycopg.connect(migrated_dsn) as connection:
-        connection.execute(
-            "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
-        )
+    monkeypatch.setenv(
+        "ESC_TARGETS", json.dumps({f"slack:{number}": "https://127.0.0.1:1/s" for number in (17, 18, 19)})
+    )
     for name, value in exports(block.text):
         monkeypatch.setenv(name, value)
     lines = list(command_lines(block.text))
     assert lines
-    for words in lines:
-        done = CliRunner().invoke(cli, words, catch_exceptions=False)
-        assert 0 == done.exit_code, (words, done.output)
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute(NIGHT.encode())
+        for words in lines:
+            done = CliRunner().invoke(cli, words, catch_exceptions=False)
+            assert 0 == done.exit_code, (words, done.output)
+            changes, looks = ([line for line in table if matches(line, words)] for table in (EFFECTS, SAYS))
+            assert changes or looks, f"nothing says what {words} must do"
+            for line in changes:
+                if line == "snooze" and "--end" in words:
+                    continue
+                assert (True,) == connection.execute(EFFECTS[line].encode()).fetchone(), (words, done.output)
+            for line in looks:
+                assert SAYS[line] in done.output, words
+
+
+def matches(line: str, words: list[str]) -> bool:
+    return line.startswith(words[0]) and set(line.split()) <= set(words)
 
 
 def test_commands_named_in_text_exist() -> None:

@@ -1,5 +1,6 @@
 """The engine for hosts without asyncio."""
 
+import asyncio
 import os
 import threading
 import time
@@ -17,6 +18,8 @@ from escalation_core import (
     EscalationError,
     Incident,
     InvalidValue,
+    Outcome,
+    Page,
     Settings,
     State,
     StoreRefused,
@@ -131,3 +134,38 @@ def test_opened_once_and_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> 
                 with pytest.raises(EscalationError, match="before this process was forked"):
                     engine.health()
             assert engine.health().ok
+
+
+def test_leaving_finishes_what_is_in_flight() -> None:
+    """The pages in flight are settled and the notifier is closed; a store that is not ready is refused on entering."""
+
+    class Slow(RecordingNotifier):
+        closed = False
+
+        async def send(self, page: Page) -> Outcome:
+            await asyncio.sleep(0.2)
+            return await super().send(page)
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    notifier, store = Slow(), MemoryStore()
+
+    async def make() -> Engine:
+        return Engine(store, settings=Settings(tick_interval=timedelta(seconds=1)), notifiers=[notifier])
+
+    with BlockingEngine(make, work=True) as engine:
+        engine.open("k", severity="critical", first_seen=datetime.now(UTC) - timedelta(hours=1))
+        until = time.monotonic() + 10
+        while not engine.health().stats.backlog and time.monotonic() < until:
+            time.sleep(0.01)
+    assert notifier.closed
+    assert 1 == len(notifier.pages)
+    with BlockingEngine(make) as engine:
+        assert {} == engine.health().stats.backlog
+
+    async def unready() -> Engine:
+        return Engine(SQLiteStore("/nowhere/at/all/e.db"))
+
+    with pytest.raises(EscalationError, match="unable to open"), BlockingEngine(unready):
+        pytest.fail("it opened")

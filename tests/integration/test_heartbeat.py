@@ -26,11 +26,16 @@ class Watcher:
 
     url: str = ""
     heard: int = 0
+    hung_up: int = 0
     status: int = 200
     delay: float = 0
 
     async def hear(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(self.delay)
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.hung_up += 1
+            raise
         self.heard += 1
         return web.Response(status=self.status, headers={"Location": "/elsewhere"})
 
@@ -40,7 +45,7 @@ async def watching() -> AsyncIterator[Watcher]:
     watcher = Watcher()
     app = web.Application()
     app.router.add_get("/{secret}", watcher.hear)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -51,7 +56,7 @@ async def watching() -> AsyncIterator[Watcher]:
 
 
 async def test_each_good_tick_is_heard() -> None:
-    """A tick that ran to its end is heard, a paused one as well; one that failed is not."""
+    """A tick that ran to its end is heard, a paused and a dry one as well; one that failed is not."""
 
     class Failing(MemoryStore):
         down = False
@@ -71,11 +76,15 @@ async def test_each_good_tick_is_heard() -> None:
         await engine.tick()
         await engine.aclose()
         assert 2 == watcher.heard
+        dry = Engine(store, settings=Settings(dry_run=True), heartbeat=HttpHeartbeat(watcher.url, allow_http=True))
+        await dry.tick()
+        await dry.aclose()
+        assert 3 == watcher.heard
         store.down = True
         with pytest.raises(StoreUnavailable):
             await engine.tick()
         await engine.aclose()
-        assert 2 == watcher.heard
+        assert 3 == watcher.heard
 
 
 async def test_no_tick_waits_for_it() -> None:
@@ -98,6 +107,7 @@ async def test_failures_are_told_once_and_without_the_url(caplog: pytest.LogCapt
         for status, delay in ((500, 0), (302, 0), (200, 1), (200, 0), (204, 0)):
             watcher.status, watcher.delay = status, delay
             await beat.beat()
+        assert 5 == watcher.heard + watcher.hung_up, "a redirect was followed"
     await beat.beat()
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "the heartbeat does not arrive: status 500" == told[0]

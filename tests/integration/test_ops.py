@@ -793,9 +793,12 @@ async def test_no_secret_shows_anywhere(clock: ManualClock, caplog: pytest.LogCa
             seen += repr(await service.get(path))
         seen += repr((service, engine, settings, service.handler, service.handler.guard, slack))
     await engine.aclose()
-    seen += caplog.text + repr([span.to_json() for span in exporter.get_finished_spans()])
+    spans = exporter.get_finished_spans()
+    assert {"escalation.tick", "escalation.send"} <= {span.name for span in spans}
+    seen += caplog.text + repr([span.to_json() for span in spans])
     data = reader.get_metrics_data()
     assert data is not None
+    assert data.resource_metrics
     seen += data.to_json()
     assert "ClientConnectorError" in seen
     assert [] == [secret for secret in (SECRET, OLD_SECRET, "T0K3N", "B3AT") if secret in seen]

@@ -203,3 +203,20 @@ def test_sign_refuses_what_would_not_verify(wrong: dict[str, Any]) -> None:
 def test_repr_shows_no_secret() -> None:
     """Printed, a verifier tells how many secrets it has."""
     assert "HmacVerifier(2 secrets)" == repr(HmacVerifier([SECRET, OTHER]))
+
+
+def test_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each secret is held against each entry by ``compare_digest``, also when an early one is right."""
+    compared: list[tuple[object, object]] = []
+    compare = hmac.compare_digest
+
+    def spy(a: bytes, b: bytes) -> bool:
+        compared.append((a, b))
+        return compare(a, b)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    wrong = "v1," + base64.b64encode(bytes(32)).decode()
+    verified = HmacVerifier([SECRET, OTHER]).verify(headers(signature=f"{SIGNATURE} {wrong}"), BODY, now=NOW)
+    assert isinstance(verified, Verified)
+    assert 4 == len(compared)
+    assert all(isinstance(value, bytes) for pair in compared for value in pair)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import getpass
 import json
 import os
 import re
@@ -72,7 +73,17 @@ def json_option(command: Command) -> Command:
 
 def actor_option(command: Command) -> Command:
     """Give a command ``--by``."""
-    return click.option("--by", metavar="WHO", help="Who does it; kept in the audit.")(command)
+    option = click.option(
+        "--by", metavar="WHO", default=_login, help="Who does it; kept in the audit. Default: your login name."
+    )
+    return option(command)
+
+
+def _login() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return None
 
 
 def reason_option(command: Command) -> Command:
