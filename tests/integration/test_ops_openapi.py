@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_schema_conformance,
     status_code_conformance,
 )
@@ -29,8 +30,32 @@ from .service import BINDINGS, SECRET, Service, serving
 
 DOCUMENT: dict[str, Any] = json.loads((files("escalation_adapters.ops") / "openapi.json").read_text(encoding="utf-8"))
 MANY = Limit(10**6)
-schema = schemathesis.openapi.from_dict(DOCUMENT)
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+def unsigned(operation: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation without signature and login: the test sees to these, what is made up is the rest."""
+    return operation | {
+        "security": [],
+        "parameters": [each for each in operation.get("parameters", []) if "$ref" not in each],
+    }
+
+
+schema = schemathesis.openapi.from_dict(
+    DOCUMENT
+    | {
+        "paths": {
+            path: {method: unsigned(operation) for method, operation in operations.items()}
+            for path, operations in DOCUMENT["paths"].items()
+        }
+    }
+)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
 
 
 def test_every_route_is_there() -> None:
