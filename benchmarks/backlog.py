@@ -55,10 +55,13 @@ async def _work(dsn: str, count: int) -> dict[str, Any]:
     async with Engine(await PostgresStore.connect(dsn), notifiers=[LogNotifier("log")]) as engine:
         when_told()
         began = time.perf_counter()
-        report = await engine.tick(deliver=False)
+        escalated, behind = 0, True
+        while behind:
+            report = await engine.tick(deliver=False)
+            escalated, behind = escalated + report.escalated, report.behind
         seconds = time.perf_counter() - began
-        if report.escalated != count:
-            raise SystemExit(f"the tick escalated {report.escalated} of {count}")
+        if escalated != count:
+            raise SystemExit(f"ticks escalated {escalated} of {count}")
         took = []
         for _ in range(20):
             began = time.perf_counter()

@@ -320,7 +320,10 @@ def _log_tick(report: TickReport) -> None:
         "unreadable": report.skipped["unreadable"],
         "pages": report.pages,
         "dead_pages": report.dead_pages,
+        "behind": report.behind,
         "mode": report.mode.value,
         "dry_run": report.dry_run,
     }
+    if report.behind:
+        log.warning("incidents fall due faster than this worker escalates them; more workers share the work")
     log.info("tick %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra={"tick": fields})

@@ -92,6 +92,8 @@ class Health:
     """Database time since the last completed tick of any worker."""
     tick_interval: timedelta
     oldest_overdue: timedelta
+    behind: bool
+    """Incidents are due for longer than a tick interval, and nobody holds them back on purpose."""
     workers: int
     stats: Stats
     unconfigured: Mapping[str, int]
@@ -121,6 +123,7 @@ class Health:
             "tickMs": _milliseconds(self.tick_interval),
             "overdue": stats.overdue,
             "oldestOverdueMs": _milliseconds(self.oldest_overdue),
+            "behind": self.behind,
             "marked": stats.marked,
             "exhausted": stats.exhausted,
             "backlog": dict(stats.backlog),
@@ -160,6 +163,7 @@ def diagnose(
 ) -> Health:
     """Put the picture together, and judge it: the light is green only while somebody ticks."""
     lag = max(now - (beat.last or beat.since), timedelta())
+    oldest_overdue = now - stats.oldest_due if stats.oldest_due else timedelta()
     warnings = list(settings.warnings)
     if recalc.fingerprint not in (None, settings.policy.fingerprint()):
         warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
@@ -176,7 +180,8 @@ def diagnose(
         canary_pct=settings.canary_pct,
         tick_lag=lag,
         tick_interval=settings.tick_interval,
-        oldest_overdue=now - stats.oldest_due if stats.oldest_due else timedelta(),
+        oldest_overdue=oldest_overdue,
+        behind=gate.pages and not settings.dry_run and oldest_overdue > settings.tick_interval,
         workers=beat.workers,
         stats=stats,
         unconfigured=unconfigured,

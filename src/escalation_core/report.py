@@ -62,6 +62,8 @@ class TickReport:
     latest: timedelta | None = None
     """The greatest lateness, fired minus due."""
     batches: int = 0
+    behind: bool = False
+    """After one tick interval there was still more to claim: this worker does not keep up."""
     duration: timedelta = timedelta()
     examples: list[Example] = attrs.field(factory=list)
     """At most 1,000."""
@@ -99,6 +101,7 @@ class TickReport:
             "pages": self.pages,
             "dead_pages": self.dead_pages,
             "unconfigured": dict(self.unconfigured),
+            "behind": self.behind,
             "latest_ms": None if self.latest is None else self.latest.total_seconds() * 1000,
             "escalation_tick_ms": round(self.duration.total_seconds() * 1000, 3),
             "examples": [attrs.asdict(example) for example in self.examples],

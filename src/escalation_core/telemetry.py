@@ -116,6 +116,9 @@ class Telemetry:
         self._gauges = _gauges_of(provider, meter)
         self._tracer: Tracer = trace.get_tracer(SCOPE, VERSION, self.tracer_provider)
         self._ticks = meter.create_histogram("escalation.tick.duration", unit="s", description="Time a tick took")
+        self._behind = meter.create_counter(
+            "escalation.tick.behind", unit="{tick}", description="Ticks that ended with more to claim"
+        )
         self._escalations = meter.create_counter(
             "escalation.escalations", unit="{escalation}", description="Escalations recorded"
         )
@@ -163,6 +166,7 @@ class Telemetry:
         self._ticks.record(report.duration.total_seconds(), {"escalation.mode": report.mode.value})
         if report.dry_run:
             return
+        self._behind.add(int(report.behind))
         self._escalations.add(report.escalated)
         for reason, count in (report.skipped + report.rescheduled).items():
             self._skips.add(count, {"escalation.reason": reason})

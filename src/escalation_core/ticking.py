@@ -1,4 +1,4 @@
-"""The tick: claim what is due, plan it, record it; one transaction per batch, until a short batch."""
+"""The tick: claim what is due, plan it, record it; one transaction per batch, for one tick interval at most."""
 
 import logging
 from collections import Counter
@@ -50,17 +50,23 @@ class Ticker:
             due = held.claims and seen.due_at is not None and seen.due_at <= _until(held, seen.at)
             # More at once only where there is more than one batch.
             if due and await self._batch(report):
-                await self._batches(report)
+                await self._batches(report, until=began + self.settings.tick_interval.total_seconds())
         report.duration = timedelta(seconds=monotonic() - began)
         return report
 
-    async def _batches(self, report: TickReport) -> None:
-        """Run transactions, several at once, until one of them finds no full batch any more."""
+    async def _batches(self, report: TickReport, *, until: float) -> None:
+        """Run transactions, several at once, until one of them finds no full batch any more, or one interval is over.
+
+        However much is due, a tick ends: with it comes the heartbeat, and the turn of what waits for it.
+        """
         more = True
 
         async def one_after_another() -> None:
             nonlocal more
             while more:
+                if monotonic() >= until:
+                    report.behind = True
+                    return
                 more = await self._batch(report) and more
 
         await together(*(one_after_another() for _ in range(self.claims)))

@@ -26,7 +26,7 @@ from escalation_core.testing import RecordingNotifier
 
 from ..postgres import Server
 
-NAMES = ["0001_tables", "0002_incidents", "0003_indexes", "0004_host_writes", "0005_operations"]
+NAMES = ["0001_tables", "0002_incidents", "0003_indexes", "0004_host_writes", "0005_operations", "0006_upkeep"]
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 
 # Of each five tickets one is acknowledged, three are due with the default windows, and one is not due yet.
@@ -168,8 +168,19 @@ async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) 
         await PostgresStore.connect(pg_dsn)
     await migrate.up(pg_dsn)
     execute(pg_dsn, as_if_only(4))
-    with pytest.raises(StoreNotReady, match="is at version 3 and 5 is needed; run: escalation migrate up"):
+    with pytest.raises(StoreNotReady, match="is at version 3 and 6 is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
+
+
+async def test_the_server_looks_after_the_tables(pg_dsn: str) -> None:
+    """Large tables are vacuumed long before a fifth is dead, and the planner knows the rows that were there before."""
+    execute(pg_dsn, TICKETS)
+    await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page")
+    found = dict(select(pg_dsn, "SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL"))
+    assert "autovacuum_vacuum_scale_factor=0.01" in found["escalation_pages"]
+    assert "autovacuum_vacuum_insert_scale_factor=0.05" in found["escalation_events"]
+    known = select(pg_dsn, "SELECT count(*) FROM pg_stats WHERE tablename IN ('tickets', 'escalation_canary')")
+    assert known[0] > 5
 
 
 async def test_interrupted_before_its_last_step(pg_dsn: str) -> None:

@@ -1,6 +1,7 @@
 """The tick and what surrounds it, through the engine on the store that is the reference."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -828,6 +829,7 @@ async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
         "canaryHeld": 0,
         "overdue": 1,
         "oldestOverdueMs": 60_000,
+        "behind": False,
         "marked": 1,
         "exhausted": 1,
         "backlog": {"test": 1},
@@ -843,6 +845,40 @@ async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
         "schemaVersion": "memory",
     }
     assert expected.items() <= found.items()
+
+
+async def test_tick_ends_though_more_is_due(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After one tick interval a tick stops to claim, beats, pages, and says that it is behind; the next one goes on."""
+    seconds = itertools.count(step=10)
+    monkeypatch.setattr("escalation_core.ticking.monotonic", lambda: next(seconds))
+    await put(store, *(incident(f"k{n:02}", next_due_at=START + n * MINUTE) for n in range(40)))
+    clock.advance(60 * MINUTE)
+    notifier = RecordingNotifier()
+    engine = Engine(store, notifiers=[notifier], batch_size=2)
+    reports = [await engine.tick() for _ in range(4)]
+    assert [True, True, True, False] == [report.behind for report in reports]
+    counts = [report.escalated for report in reports]
+    assert all(0 < count < 20 for count in counts)
+    assert 40 == sum(counts)
+    assert [f"k{n:02}" for n in range(40)] == [page.incident.incident_key for page in notifier.pages]
+    for report in reports:
+        assert report.delivery is not None
+        assert report.escalated == report.delivery.delivered
+    assert 3 == caplog.text.count("more workers share the work")
+
+
+async def test_behind(store: MemoryStore, clock: ManualClock) -> None:
+    """Health says that workers do not keep up when something is due for over an interval, and nobody holds it."""
+    await put(store, incident("k", next_due_at=START))
+    seen = []
+    for fields in ({}, {"dry_run": True}, {"worker_enabled": False}):
+        clock.set(START + MINUTE)
+        on_time = (await engine_of(store, **fields).health()).behind
+        clock.advance(timedelta(seconds=1))
+        seen.append((on_time, (await engine_of(store, **fields).health()).behind))
+    assert [(False, True), (False, False), (False, False)] == seen
 
 
 async def test_health_names_targets_that_nobody_here_serves(store: MemoryStore, clock: ManualClock) -> None:
@@ -904,7 +940,7 @@ async def test_tick_writes_one_line(store: MemoryStore, clock: ManualClock, capl
     await engine_of(store, windows={"low": 2 * HOUR}).tick(deliver=False)
     [line] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("tick ")]
     assert line.startswith("tick escalations_count=4 skipped_idempotent=1 escalation_tick_ms=")
-    assert line.endswith(" rescheduled=2 unreadable=2 pages=4 dead_pages=0 mode=open dry_run=False")
+    assert line.endswith(" rescheduled=2 unreadable=2 pages=4 dead_pages=0 behind=False mode=open dry_run=False")
 
 
 async def test_severities_without_a_window_are_counted_and_told_once(

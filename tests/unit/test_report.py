@@ -130,6 +130,7 @@ def test_report_has_the_seeds_names() -> None:
         "pages": 2,
         "dead_pages": 1,
         "unconfigured": {"high": 1},
+        "behind": False,
         "latest_ms": 1500.0,
         "escalation_tick_ms": 1.234,
         "examples": [

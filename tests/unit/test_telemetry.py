@@ -424,6 +424,7 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
     await engine.health()
     assert {
         "escalation.tick.duration": "s",
+        "escalation.tick.behind": "{tick}",
         "escalation.escalations": "{escalation}",
         "escalation.skips": "{incident}",
         "escalation.lateness": "s",
