@@ -87,7 +87,7 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
     await _insist("delivery", engine.check, leave)
     while (wait := await _insist("delivery", once, leave)) is not None:
         if wait:
-            await courier.flights.wait(wait)
+            await courier.wait(wait)
         else:
             await asyncio.sleep(0)
 

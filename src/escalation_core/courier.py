@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("escalation_core")
 
+COMPANY = timedelta(milliseconds=20)
+"""How long a page that has landed waits at most for others, to be settled together."""
+
 
 @attrs.frozen(kw_only=True)
 class Round:
@@ -86,7 +89,7 @@ class Courier:
                 await self.settle()
                 if not self.flights.busy:
                     return self.take_report()
-                await self.flights.wait()
+                await self.wait()
 
     async def start_due(self, until: datetime | None = None) -> Round:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
@@ -108,6 +111,18 @@ class Courier:
         most = self.settings.retry.per_target
         free = {target: most - self._in_flight[target] for target in self.notifiers}
         return {target: min(count, (most + 1) // 2) for target, count in free.items() if count > 0}
+
+    async def wait(self, longest: timedelta | None = None) -> None:
+        """Wait until a page lands or a tick rings, at most for ``longest``; then a moment more, for company.
+
+        A transaction for each page would cost as much as to send it.
+        """
+        await self.flights.wait(longest)
+        if self.flights.busy and not self._half_free():
+            await self.flights.wait(COMPANY, enough=self._half_free)
+
+    def _half_free(self) -> bool:
+        return any(0 < 2 * count <= self.settings.retry.per_target for count in self._in_flight.values())
 
     async def settle(self) -> None:
         """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""

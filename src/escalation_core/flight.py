@@ -109,14 +109,20 @@ class Flights:
         """Wake whoever waits."""
         self._bell.set()
 
-    async def wait(self, longest: timedelta | None = None) -> None:
-        """Wait for the bell, at most for ``longest``; return at once if it rang since the last wait."""
+    async def wait(self, longest: timedelta | None = None, *, enough: Callable[[], bool] = lambda: True) -> None:
+        """Wait for the bell, at most for ``longest``; return at once if it rang since the last wait.
+
+        While others are under way it rings for nothing until it is ``enough``.
+        """
         try:
             async with asyncio.timeout(None if longest is None else longest.total_seconds()):
-                await self._bell.wait()
+                while True:
+                    await self._bell.wait()
+                    self._bell.clear()
+                    if not self.busy or enough():
+                        return
         except TimeoutError:
             return
-        self._bell.clear()
 
     async def cancel(self) -> None:
         """Cancel all of them, and wait until they are gone."""

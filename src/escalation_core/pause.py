@@ -1,10 +1,10 @@
 """The scheduled pause: a cron expression and a length, on the wall clock of a named zone."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import attrs
-from cronsim import CronSim, CronSimError
 
 from .checks import check_instant, check_text
 from .errors import InvalidValue
@@ -15,6 +15,17 @@ MAX_PAUSE = timedelta(minutes=10_080)
 _HOUR = timedelta(hours=1)
 _SEARCHED = timedelta(days=400)
 """How far a schedule is followed to find out that its pauses end: a year, with room for any weekday."""
+
+
+def _matches(cron: str, reading: datetime, *, backwards: bool = False) -> Iterator[datetime]:
+    """Return the matches after a reading, or those before it from the latest on; ValueError if it is no expression."""
+    # Everybody imports this module, and few have a schedule.
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415
+
+    try:
+        return CronSim(cron, reading, reverse=backwards)
+    except CronSimError as error:
+        raise ValueError(str(error)) from None
 
 
 def check_zone(name: object) -> ZoneInfo:
@@ -32,8 +43,8 @@ def check_cron(expression: object) -> str:
         remedy = "give minute, hour, day of month, month and weekday, such as '0 22 * * *'"
         raise InvalidValue("cron", f"{text!r} has not five fields", remedy)
     try:
-        CronSim(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions speak of wall-clock readings
-    except (CronSimError, ValueError) as error:
+        _matches(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions speak of wall-clock readings
+    except ValueError as error:
         raise InvalidValue("cron", f"{text!r} is no cron expression ({error})", "mend the field") from None
     return text
 
@@ -70,7 +81,7 @@ class PauseSchedule:
         """Find the zone, and refuse a schedule that never fires or never ends."""
         object.__setattr__(self, "_zone", check_zone(self.tz))
         start = datetime(2024, 1, 1)  # noqa: DTZ001 - a reading of a wall clock
-        first = next(CronSim(self.cron, start - MINUTE), None)
+        first = next(_matches(self.cron, start - MINUTE), None)
         if first is None:
             raise InvalidValue("cron", f"{self.cron!r} never fires", "give days that exist")
         if self._end(first) > first + _SEARCHED:
@@ -95,7 +106,7 @@ class PauseSchedule:
     def _latest(self, reading: datetime) -> datetime | None:
         """Return the latest match at or before this reading."""
         minute = reading.replace(second=0, microsecond=0)
-        return next(CronSim(self.cron, minute + MINUTE, reverse=True), None)
+        return next(_matches(self.cron, minute + MINUTE, backwards=True), None)
 
     def _match(self, reading: datetime) -> datetime | None:
         """Return the latest match whose pause covers this reading."""

@@ -1,6 +1,7 @@
 """Who is paged: from an incident and a level to the names of targets. The seed's ``resolveWebhook``."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -24,7 +25,17 @@ def check_targets(value: object) -> tuple[str, ...]:
     """Return targets' names, each once: a sequence of them, which may be empty, and no single text."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidValue("targets", f"is {type(value).__name__}", "give a list of targets' names")
-    return tuple(dict.fromkeys(check_target(name, "targets") for name in value))
+    names = tuple(value)
+    try:
+        return _each_once(names)
+    except TypeError:  # something in it cannot be hashed, and so is no name
+        return _each_once.__wrapped__(names)
+
+
+@lru_cache(maxsize=1000)
+def _each_once(names: tuple[object, ...]) -> tuple[str, ...]:
+    # The same few answers are given for every incident.
+    return tuple(dict.fromkeys(check_target(name, "targets") for name in names))
 
 
 def _targets(value: Sequence[str]) -> tuple[str, ...]:
