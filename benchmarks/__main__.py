@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import report
 from .ground import ground
-from .results import Result, machine
+from .results import FOLDER, Result, machine
 
 PARTS = ("tick", "empty", "canary", "endtoend", "lateness", "sqlite", "verbs", "backlog", "start")
 
@@ -19,7 +19,9 @@ PARTS = ("tick", "empty", "canary", "endtoend", "lateness", "sqlite", "verbs", "
 def main() -> None:
     """Measure, show, write, judge."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, no other systems; nothing is written")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller sizes, no other systems; the docs stay as they are"
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
     options = parser.parse_args()
@@ -37,10 +39,9 @@ def main() -> None:
             result: Result = _part(name).run(server, progress, quick=options.quick)
             server.forget()
             result.show(console)
+            result.write(about, FOLDER / "quick" if options.quick else FOLDER)
             results.append(result)
     if not options.quick:
-        for result in results:
-            result.write(about)
         report.write()
     sys.exit(0 if judge(console, results) else 1)
 

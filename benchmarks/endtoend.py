@@ -1,4 +1,4 @@
-"""From due to delivered: 10,000 incidents, one page each, to a web server; beside the seed's worker."""
+"""From due to delivered: 10,000 incidents, one page each, to a web server; beside the seed and other systems."""
 
 import asyncio
 import contextlib
@@ -20,16 +20,19 @@ from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Settings
 
+from . import peers
 from .ground import DUE, Ground, child, peak_megabytes, when_told
 from .results import Ratio, Result, median_ratio, spread
 from .tick import rate_of_seed
 
+ALERTMANAGER = "Alertmanager"
 CONFIG = """
 worker_processes 1;
+worker_rlimit_nofile 40000;
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 20000; }}
 http {{
     access_log {folder}/access.log;
     keepalive_requests 1000000;
@@ -89,14 +92,19 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     """Measure turn by turn."""
     due, rounds = (2_000, 3) if quick else (10_000, 3)
     rows = (DUE.format(due=due),)
-    ways = ["engine", "engine, uvloop", "seed"]
+    others = () if quick else (*peers.JOBS, ALERTMANAGER)
+    ways = ["engine", "engine, uvloop", "seed", *others]
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     task = progress.add_task("end to end", total=rounds * len(ways))
     for _ in range(rounds):
         for way in ways:
             with ground.database(*rows) as dsn, sink() as receiver:
                 count = due // 5 if way == "seed" else due
-                runs[way].append(child("endtoend", way=way, dsn=dsn, url=receiver.url, count=count))
+                if way == ALERTMANAGER:
+                    runs[way].append(peers.rate_of_alertmanager(receiver.url, count, receiver.count))
+                else:
+                    part = "peers" if way in peers.JOBS else "endtoend"
+                    runs[way].append(child(part, way=way, dsn=dsn, url=receiver.url, count=count))
                 if (took := receiver.count()) != count:
                     raise SystemExit(f"{way}: {took} of {count} pages arrived")
             progress.advance(task)
@@ -105,6 +113,15 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     memory = {way: max(one["megabytes"] for one in found) for way, found in runs.items()}
     ours = rates["engine, uvloop"]
     ratios = [Ratio(name="end to end, times the seed", value=median_ratio(ours, rates["seed"]), least=8)]
+    if others:
+        lighter = memory["engine, uvloop"] / memory[ALERTMANAGER]
+        ratios += [
+            Ratio(name="end to end, times pgqueuer", value=median_ratio(ours, rates["pgqueuer"]), least=1.2),
+            Ratio(
+                name="end to end, times Alertmanager", value=median_ratio(ours, rates[ALERTMANAGER]), least=0.8, aim=1.5
+            ),
+            Ratio(name="memory, of Alertmanager's", value=lighter, most=0.5),
+        ]
     return Result(
         name="endtoend",
         title=f"{due:,} incidents from due to delivered, one process, a local web server",

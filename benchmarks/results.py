@@ -56,10 +56,9 @@ class Result:
             table.add_row(*row)
         console.print(table)
 
-    def write(self, machine: Mapping[str, Any]) -> Path:
+    def write(self, machine: Mapping[str, Any], folder: Path) -> None:
         """Write the figures."""
-        FOLDER.mkdir(exist_ok=True)
-        path = FOLDER / f"{self.name}.json"
+        folder.mkdir(exist_ok=True)
         ratios = [attrs.asdict(ratio) | {"kept": ratio.kept} for ratio in self.ratios]
         whole = {
             "title": self.title,
@@ -69,8 +68,7 @@ class Result:
             "figures": self.data,
             "machine": machine,
         }
-        path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-        return path
+        (folder / f"{self.name}.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -125,6 +125,8 @@ def render(page: Page) -> str:
 def _escape(text: str, most: int) -> str:
     """Return the text on one line, escaped as Slack asks, with at most ``most`` characters; a cut shows an ellipsis."""
     line = " ".join(text.split())
+    if len(line) <= most and _ENTITIES.keys().isdisjoint(line):
+        return line
     pieces = [_ENTITIES.get(char, char) for char in line[: most + 1]]
     if sum(map(len, pieces)) <= most:
         return "".join(pieces)
@@ -138,10 +140,11 @@ def _escape(text: str, most: int) -> str:
 
 async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     """Return what a reply means. Its text is never quoted: a receiver may echo the URL."""
-    status, after = response.status, retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+    status, headers = response.status, response.headers
+    if 200 <= status < 300 and (await _read(response)).strip() == b"ok":
+        return Delivered()
+    after = retry_after(headers.get("Retry-After"), headers.get("Date"))
     if 200 <= status < 300:
-        if (await _read(response)).strip() == b"ok":
-            return Delivered()
         return Retry(f"HTTP {status} without the receiver's ok", after)
     if status == 429:
         return Retry("HTTP 429", after, throttled=True)
