@@ -1,6 +1,7 @@
 """What all tests share: a real PostgreSQL, programs of the system, and how hypothesis searches."""
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -27,6 +28,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SERVER = pytest.StashKey[str]()
 MISSING = pytest.StashKey[dict[str, int]]()
 TEMPLATE = "escalation_template"
+
+
+@pytest.fixture(autouse=True)
+def _put_back_logging() -> Iterator[None]:
+    """Leave the root logger as it was: a command that is called in this process sets up logging for all of it."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

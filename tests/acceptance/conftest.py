@@ -1,22 +1,10 @@
 """What acceptance tests share: the command line, called in this process."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .console import Console, url_of
-
-
-@pytest.fixture(autouse=True)
-def _put_back_logging() -> Iterator[None]:
-    """Leave the root logger as it was; commands set up logging for their process."""
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
 
 
 @pytest.fixture
