@@ -3,6 +3,7 @@
 Each runs on the Python that nox runs on, and installs what it needs.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -61,4 +62,6 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure; the figures are written to benchmarks/results."""
     session.install(".[all]", *_group("bench"))
+    if shutil.which("apt-get"):
+        session.run("bash", ".ci/install-packages", "benchmarks/system-packages", external=True)
     session.run("python", "-m", "benchmarks", *session.posargs)
