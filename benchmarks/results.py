@@ -58,7 +58,7 @@ class Result:
 
     def write(self, machine: Mapping[str, Any], folder: Path) -> None:
         """Write the figures."""
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         ratios = [attrs.asdict(ratio) | {"kept": ratio.kept} for ratio in self.ratios]
         whole = {
             "title": self.title,
