@@ -1,13 +1,14 @@
 """The nouns: what the engine knows of an incident and of an escalation. No rule lives here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import attrs
 
-from .checks import check_count, check_instant, check_key, check_labels, check_optional_text
+from .checks import MAX_KEY_BYTES, check_count, check_instant, check_key, check_labels, check_optional_text
 from .keys import escalation_hash
 
 LOOK_AGAIN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +32,10 @@ def _utc(value: datetime) -> datetime:
 
 def _optional_utc(value: datetime | None) -> datetime | None:
     return None if value is None else _utc(value)
+
+
+def _plain(text: object) -> bool:
+    return type(text) is str and text.isascii() and "\0" not in text
 
 
 def _labels(value: Mapping[str, str]) -> Mapping[str, str]:
@@ -81,6 +86,39 @@ class Incident:
     def _check_episode(self, _: object, value: object) -> None:
         check_count(value, "episode", 1)
 
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> "Incident":
+        """Return the incident of a store's row: its values in the order of the fields, instants in UTC.
+
+        As good as every row is plain, and seen to be so at a glance; a tick has thousands of them. Any other goes
+        the long way, which says what is wrong with it if something is.
+
+        Raises:
+            InvalidValue: the row is no incident.
+        """
+        key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
+        plain = (
+            type(key) is str
+            and 0 < len(key) <= MAX_KEY_BYTES
+            and key.isascii()
+            and key.isprintable()
+            and type(level) is int
+            and level >= 0
+            and type(episode) is int
+            and episode >= 1
+            and not labels
+            and first_seen is not None
+            and (severity is None or _plain(severity))
+            and (acked_by is None or _plain(acked_by))
+            and (summary is None or _plain(summary))
+        )
+        if not plain:
+            return cls(**dict(zip(_FIELDS, row, strict=True)))
+        made = object.__new__(cls)
+        for put, value in zip(_IN_ORDER, row, strict=True):
+            put(made, value)
+        return made
+
     @property
     def state(self) -> State:
         """Open, acknowledged or resolved; resolved wins over acknowledged."""
@@ -95,17 +133,21 @@ class Incident:
         a tick does this for every row.
         """
         other = object.__new__(Incident)
-        put = object.__setattr__
-        for name in _STAYS:
-            put(other, name, getattr(self, name))
-        put(other, "level", level)
-        put(other, "last_escalated_at", last_escalated_at)
-        put(other, "next_due_at", next_due_at)
+        for put, value in zip(_STAYS_FIRST, (*_STAY(self), level, last_escalated_at, next_due_at), strict=True):
+            put(other, value)
         return other
 
 
+def _put(*names: str) -> tuple[Callable[[Incident, object], None], ...]:
+    """Return what puts values into these fields of an incident that is being made, past its being frozen."""
+    return tuple(getattr(Incident, name).__set__ for name in names)
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(Incident))
 _MOVES = ("level", "last_escalated_at", "next_due_at")
-_STAYS = tuple(field.name for field in attrs.fields(Incident) if field.name not in _MOVES)
+_STAYS = tuple(name for name in _FIELDS if name not in _MOVES)
+_STAY = attrgetter(*_STAYS)
+_IN_ORDER, _STAYS_FIRST = _put(*_FIELDS), _put(*_STAYS, *_MOVES)
 
 
 @attrs.frozen(kw_only=True)

@@ -33,6 +33,7 @@ COLUMNS = {
 INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
+_ENDS = (_FIRST.year, _LAST.year)
 _INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
 KEY_TYPES = ("text", "character varying", "uuid", *_INTEGERS)
 
@@ -101,21 +102,23 @@ class IncidentsTable:
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a row selected as ``{row}``; raise InvalidValue if it is none."""
     key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
-    return Incident(
-        incident_key=key,
-        severity=severity,
-        first_seen=_instant(first_seen, "first_seen"),
-        level=level,
-        episode=episode,
-        last_escalated_at=_instant(last, "last_escalated_at"),
-        acknowledged_at=_instant(acked, "acknowledged_at"),
-        acknowledged_by=acked_by,
-        resolved_at=_instant(resolved, "resolved_at"),
-        snoozed_until=_instant(snoozed, "snoozed_until"),
-        # The engine's own column is written anew whenever the row is; whatever it holds, the row can be read.
-        next_due_at=None if due is None else due.replace(tzinfo=UTC),
-        summary=summary,
-        labels=_labels(labels) if labels else {},
+    return Incident.of_row(
+        (
+            key,
+            severity,
+            _instant(first_seen, "first_seen"),
+            level,
+            episode,
+            _instant(last, "last_escalated_at"),
+            _instant(acked, "acknowledged_at"),
+            acked_by,
+            _instant(resolved, "resolved_at"),
+            _instant(snoozed, "snoozed_until"),
+            # The engine's own column is written anew whenever the row is; whatever it holds, the row can be read.
+            None if due is None else due.replace(tzinfo=UTC),
+            summary,
+            _labels(labels) if labels else {},
+        )
     )
 
 
@@ -140,7 +143,7 @@ def _instant(value: datetime | None, field: str) -> Any:
     if value is None:
         return None
     instant = value.replace(tzinfo=UTC)
-    if instant in (_FIRST, _LAST):
+    if instant.year in _ENDS and instant in (_FIRST, _LAST):
         raise InvalidValue(field, "is infinite, or outside the years 1 to 9999", "write an instant within them")
     return instant
 

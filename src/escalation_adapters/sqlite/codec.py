@@ -67,7 +67,7 @@ def row_of(values: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def values_of(row: Sequence[Any]) -> dict[str, Any]:
-    """Return a row's values by an incident's field names, as they stand."""
+    """Return a row's values by an incident's field names and in their order, as they stand."""
     key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
     return {
         "incident_key": key,
@@ -88,7 +88,7 @@ def values_of(row: Sequence[Any]) -> dict[str, Any]:
 
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a selected row; raise InvalidValue if it is none."""
-    return Incident(**values_of(row))
+    return Incident.of_row(tuple(values_of(row).values()))
 
 
 def _read_instant(value: int | None, field: str) -> Any:
