@@ -96,7 +96,7 @@ class Incident:
         Raises:
             InvalidValue: the row is no incident.
         """
-        key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
+        key, severity, first_seen, level, episode, _, _, acked_by, _, _, _, summary, labels = row
         plain = (
             type(key) is str
             and 0 < len(key) <= MAX_KEY_BYTES
