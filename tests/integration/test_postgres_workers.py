@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
-from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.postgres import PostgresStore, migrate, pool
 from escalation_adapters.postgres import store as store_module
 from escalation_adapters.postgres.statements import statements
 from escalation_core import (
@@ -34,6 +34,7 @@ from escalation_core import (
     in_canary,
 )
 from escalation_core.courier import Round
+from escalation_core.gate import Mode
 from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 
@@ -394,6 +395,24 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
         assert 1 == (await engine.acknowledge("k")).episode
 
 
+async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was idle in the pool during a restart is dead; the first call afterwards is none the wiser."""
+    monkeypatch.setattr(pool, "PATIENCE", 2.0)
+    with EmbeddedPostgres.start() as server:
+        await migrate.up(server.dsn())
+        store = await PostgresStore.connect(server.dsn())
+        everybody = asyncio.Barrier(8)
+
+        async def work(tx: Transaction) -> None:
+            await everybody.wait()
+
+        async with Engine(store) as engine:
+            await asyncio.gather(*(store.transact(work) for _ in range(8)))
+            server.crash()
+            server.restart()
+            assert Mode.OPEN is (await engine.tick()).mode
+
+
 async def test_true_deadlock_is_resolved(migrated_dsn: str) -> None:
     """Two transactions that lock two incidents crosswise both succeed in the end."""
     a, b = overdue(migrated_dsn, 2)
@@ -586,7 +605,7 @@ async def test_nothing_stays_behind_in_a_session(migrated_dsn: str, pooler: Any,
             await engine.audit(datetime.now(UTC) - timedelta(days=1))
         await engine.acknowledge("k1")
         await engine.recalc()
-        async with store._pool.connection() as connection:
+        async with store._pool.lent() as connection:
             found = await connection.execute(
                 "SELECT (SELECT count(*) > 0 FROM pg_prepared_statements),"
                 " (SELECT count(*) FROM pg_settings WHERE source = 'session' AND name !~ '^transaction_'),"

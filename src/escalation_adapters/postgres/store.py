@@ -2,22 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Literal, TypeVar
 
 import attrs
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
-from psycopg_pool import AsyncConnectionPool
 
 from escalation_core import StoreRefused, StoreUnavailable
 from escalation_core.ports import Outlook, Transaction
 
-from .dsn import PATIENCE, arguments
+from .dsn import arguments
 from .errors import AGAIN, translate, translated
 from .incidents import Incidents
 from .installation import attached
@@ -25,6 +23,7 @@ from .journal import Journal
 from .ledger import Ledger
 from .operations import Operations, read_pause
 from .outbox import Outbox
+from .pool import Pool
 from .session import Session, aware
 from .statements import statements
 from .table import IncidentsTable
@@ -44,12 +43,11 @@ class PostgresStore:
 
     def __init__(
         self,
-        pool: AsyncConnectionPool[AsyncConnection[Any]],
+        pool: Pool,
         table: IncidentsTable,
         clock: Callable[[], datetime] | None,
     ) -> None:
         self._pool = pool
-        self._coming_back: set[asyncio.Task[None]] = set()
         self._statements = statements(table)
         self.table = table
         self.clock = clock
@@ -79,19 +77,7 @@ class PostgresStore:
         # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
         if pooler == "transaction":
             kwargs["prepare_threshold"] = None
-        pool = AsyncConnectionPool(
-            dsn,
-            min_size=1,
-            max_size=max_connections,
-            kwargs=kwargs,
-            open=False,
-            timeout=PATIENCE,
-            name="escalation",
-            check=_check,
-            # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
-            reconnect_timeout=PATIENCE,
-            reconnect_failed=AsyncConnectionPool.check,
-        )
+        pool = Pool(dsn, kwargs, max_connections=max_connections)
         with translated():
             # One connection of our own first: its error says what is wrong, where a pool's only says that it timed out.
             async with await AsyncConnection.connect(dsn, **kwargs) as connection:
@@ -102,7 +88,7 @@ class PostgresStore:
     async def check(self) -> None:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
         with translated():
-            async with self._lent() as connection:
+            async with self._pool.lent() as connection:
                 await attached(connection, self.table.schema)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
@@ -111,7 +97,7 @@ class PostgresStore:
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
-                    async with self._lent() as connection:
+                    async with self._pool.lent() as connection:
                         return await self._within(connection, work, hopes)
             except _Again as again:
                 hopes = hopes and not again.disappointed
@@ -122,7 +108,7 @@ class PostgresStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
         with translated():
-            async with self._lent() as connection, connection.transaction():
+            async with self._pool.lent() as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 return await work(_Transaction(self._session(connection), self.clock))
 
@@ -132,7 +118,7 @@ class PostgresStore:
         within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
         name = "look_canary" if within else "look"
         with translated():
-            async with self._lent() as connection:
+            async with self._pool.lent() as connection:
                 rows = await self._session(connection).rows(name, suffix=b"", **within, targets=list(targets), now=now)
         at, due, page_due = rows[0][:3]
         pauses = [read_pause(row[3:]) for row in rows if row[3] is not None]
@@ -140,7 +126,7 @@ class PostgresStore:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pool.close()
+        await self._pool.aclose()
 
     async def _within(
         self, connection: AsyncConnection[Any], work: Callable[[Transaction], Awaitable[Result]], hopes: bool
@@ -165,21 +151,6 @@ class PostgresStore:
             if connection.info.transaction_status is TransactionStatus.INERROR:
                 await connection.rollback()
 
-    @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Take a connection from the pool, and give it back whatever happens.
-
-        The pool's own way loses a connection for good whose borrower is cancelled just while it is given back.
-        """
-        connection = await self._pool.getconn()
-        try:
-            yield connection
-        finally:
-            back = asyncio.create_task(self._pool.putconn(connection))
-            self._coming_back.add(back)
-            back.add_done_callback(self._coming_back.discard)
-            await asyncio.shield(back)
-
     def _session(self, connection: AsyncConnection[Any]) -> Session:
         return Session(connection, self._statements, self.table)
 
@@ -190,18 +161,6 @@ class _Again(Exception):
 
     disappointed: bool = False
     """A unique key was taken that was hoped to be free."""
-
-
-async def _check(connection: AsyncConnection[Any]) -> None:
-    """Ask the server for a sign of life if it has said anything since the last use: its farewell, mostly.
-
-    To ask each time would double what it costs to find that nothing is due.
-    """
-    with DefaultSelector() as selector:
-        selector.register(connection.pgconn.socket, EVENT_READ)
-        spoke = selector.select(0)
-    if spoke:
-        await AsyncConnectionPool.check_connection(connection)
 
 
 class _Transaction:

@@ -1,0 +1,81 @@
+"""Connections, lent and taken back. One that died while it was idle is noticed before it is used."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from selectors import EVENT_READ, DefaultSelector
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from .dsn import PATIENCE
+
+
+class Pool:
+    """A pool of connections that outlives the server's restarts."""
+
+    def __init__(self, dsn: str, kwargs: dict[str, Any], *, max_connections: int) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=max_connections,
+            kwargs=kwargs,
+            open=False,
+            timeout=PATIENCE,
+            name="escalation",
+            # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
+            reconnect_timeout=PATIENCE,
+            reconnect_failed=AsyncConnectionPool.check,
+        )
+        self._coming_back: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin to connect."""
+        await self._pool.open()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Lend a connection that is alive, and take it back whatever happens.
+
+        After a restart of the server all that were idle are dead. The pool's own check would rest between two of them,
+        longer each time, and the last would be found when nobody waits any more; here each is put back at once, and
+        the pool makes another.
+        """
+        for _ in range(self._pool.max_size + 1):
+            connection = await self._pool.getconn()
+            try:
+                if await _alive(connection):
+                    yield connection
+                    return
+            finally:
+                await self._take_back(connection)
+        raise psycopg.OperationalError("the server ends each connection")
+
+    async def _take_back(self, connection: AsyncConnection[Any]) -> None:
+        """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then."""
+        back = asyncio.create_task(self._pool.putconn(connection))
+        self._coming_back.add(back)
+        back.add_done_callback(self._coming_back.discard)
+        await asyncio.shield(back)
+
+
+async def _alive(connection: AsyncConnection[Any]) -> bool:
+    """Tell whether the server is there. It is asked only if it has said anything since the last use: farewell, mostly.
+
+    To ask each time would double what it costs to find that nothing is due.
+    """
+    try:
+        with DefaultSelector() as selector:
+            selector.register(connection.pgconn.socket, EVENT_READ)
+            if not selector.select(0):
+                return True
+        await AsyncConnectionPool.check_connection(connection)
+    except psycopg.OperationalError:
+        return False
+    return True
