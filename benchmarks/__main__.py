@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import logging
 import sys
 from typing import Any
 
@@ -26,11 +27,13 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
     options = parser.parse_args()
     if options.child:
+        # Pages to the log go nowhere: what is measured is not the terminal.
+        logging.getLogger().addHandler(logging.NullHandler())
         part, arguments = options.child
         figures: dict[str, Any] = _part(part).in_child(**json.loads(arguments))
         print(json.dumps(figures))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(), TextColumn(""))
     results: list[Result] = []
     with ground() as server, Progress(*columns, console=console, transient=True) as progress:

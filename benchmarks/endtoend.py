@@ -18,13 +18,17 @@ from rich.progress import Progress
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.slack import SlackNotifier
-from escalation_core import Engine, RetryPolicy, Settings
+from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings
 
 from . import peers
-from .ground import DUE, Ground, child, peak_megabytes, when_told
+from .ground import DUE, Ground, child, peak_megabytes, stopwatch, when_told
 from .results import Ratio, Result, median_ratio, spread
 from .tick import rate_of_seed
 
+UVLOOP = "engine, uvloop"
+AT_ONCE = "engine, uvloop, pages taken at once without HTTP"
+HTTP = "aiohttp with uvloop, no engine and no database"
+"""What the HTTP client alone can do: an engine that cost nothing would be no quicker."""
 ALERTMANAGER = "Alertmanager"
 CONFIG = """
 worker_processes 1;
@@ -93,7 +97,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     due, rounds = (2_000, 3) if quick else (10_000, 3)
     rows = (DUE.format(due=due),)
     others = () if quick else (*peers.JOBS, ALERTMANAGER)
-    ways = ["engine", "engine, uvloop", "seed", *others]
+    ways = ["engine", UVLOOP, AT_ONCE, HTTP, "seed", *others]
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     task = progress.add_task("end to end", total=rounds * len(ways))
     for _ in range(rounds):
@@ -105,16 +109,17 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
                 else:
                     part = "peers" if way in peers.JOBS else "endtoend"
                     runs[way].append(child(part, way=way, dsn=dsn, url=receiver.url, count=count))
-                if (took := receiver.count()) != count:
+                if way != AT_ONCE and (took := receiver.count()) != count:
                     raise SystemExit(f"{way}: {took} of {count} pages arrived")
             progress.advance(task)
     progress.remove_task(task)
     rates = {way: [one["rate"] for one in found] for way, found in runs.items()}
+    cpu = {way: [one["cpu"] for one in found if "cpu" in one] for way, found in runs.items()}
     memory = {way: max(one["megabytes"] for one in found) for way, found in runs.items()}
-    ours = rates["engine, uvloop"]
+    ours = rates[UVLOOP]
     ratios = [Ratio(name="end to end, times the seed", value=median_ratio(ours, rates["seed"]), least=8)]
     if others:
-        lighter = memory["engine, uvloop"] / memory[ALERTMANAGER]
+        lighter = memory[UVLOOP] / memory[ALERTMANAGER]
         ratios += [
             Ratio(name="end to end, times pgqueuer", value=median_ratio(ours, rates["pgqueuer"]), least=1.2),
             Ratio(
@@ -125,10 +130,22 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     return Result(
         name="endtoend",
         title=f"{due:,} incidents from due to delivered, one process, a local web server",
-        columns=("what", "pages/s", "peak MB"),
-        rows=[[way, f"{statistics.median(rates[way]):,.0f}", f"{memory[way]:.0f}"] for way in ways],
+        columns=("what", "pages/s", "client CPU µs each", "peak MB"),
+        rows=[
+            [
+                way,
+                f"{statistics.median(rates[way]):,.0f}",
+                f"{statistics.median(cpu[way]):.0f}" if cpu[way] else "",
+                f"{memory[way]:.0f}",
+            ]
+            for way in ways
+        ],
         ratios=ratios,
-        data={way: {"rate": spread(rates[way]), "megabytes": memory[way]} for way in ways},
+        data={
+            way: {"rate": spread(rates[way]), "megabytes": memory[way]}
+            | ({"cpu": spread(cpu[way])} if cpu[way] else {})
+            for way in ways
+        },
     )
 
 
@@ -136,21 +153,36 @@ def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
     """Deliver."""
     if way == "seed":
         return rate_of_seed(dsn, count, url)
-    if way == "engine, uvloop":
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(deliver(dsn, url, count))
-    return asyncio.run(deliver(dsn, url, count))
+    work = peers.post_all(url, count) if way == HTTP else deliver(dsn, url, count, taken_at_once=way == AT_ONCE)
+    loop = asyncio.new_event_loop if way == "engine" else uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop) as runner:
+        seconds, cpu = runner.run(work)
+    return {"rate": count / seconds, "cpu": cpu / count * 1e6, "megabytes": peak_megabytes()}
 
 
-async def deliver(dsn: str, url: str, count: int) -> dict[str, Any]:
-    """Let one engine tick once, which delivers as well."""
+async def deliver(dsn: str, url: str, count: int, *, taken_at_once: bool) -> tuple[float, float]:
+    """Let one engine tick once, which delivers as well; return what it took of the wall's clock and the processor."""
     settings = Settings(allow_http=True, retry=RetryPolicy(per_target=128))
-    notifier = SlackNotifier({"slack:ops": url}, allow_http=True)
+    notifier = Taker() if taken_at_once else SlackNotifier({"slack:ops": url}, allow_http=True)
     async with Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[notifier]) as engine:
         when_told()
-        began = time.perf_counter()
+        wall, cpu = stopwatch()
         report = await engine.tick()
-        seconds = time.perf_counter() - began
+        wall, cpu = stopwatch()[0] - wall, stopwatch()[1] - cpu
     if report.delivery is None or report.delivery.delivered != count:
         raise SystemExit(f"delivered {report.delivery} of {count}")
-    return {"rate": count / seconds, "megabytes": peak_megabytes()}
+    return wall, cpu
+
+
+class Taker:
+    """Takes each page at once: what is left is the engine's own."""
+
+    channel = "taker"
+    targets = ("slack:ops",)
+
+    async def send(self, _: Page) -> Outcome:
+        """Take it."""
+        return Delivered()
+
+    async def aclose(self) -> None:
+        """Hold nothing."""

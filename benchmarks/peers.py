@@ -24,7 +24,7 @@ import aiohttp
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from .ground import peak_megabytes, when_told
+from .ground import peak_megabytes, stopwatch, when_told
 
 JOBS = ("pgqueuer", "procrastinate", "APScheduler")
 AT_ONCE = 64
@@ -65,6 +65,21 @@ def _session() -> aiohttp.ClientSession:
 async def _post(http: aiohttp.ClientSession, url: str) -> None:
     async with http.post(url, data=BODY) as reply:
         await reply.read()
+
+
+async def post_all(url: str, count: int) -> tuple[float, float]:
+    """Post so many messages, and do nothing else; return what it took of the wall's clock and the processor."""
+    left = iter(range(count))
+
+    async def sender(http: aiohttp.ClientSession) -> None:
+        for _ in left:
+            await _post(http, url)
+
+    async with _session() as http:
+        when_told()
+        wall, cpu = stopwatch()
+        await asyncio.gather(*(sender(http) for _ in range(AT_ONCE)))
+        return stopwatch()[0] - wall, stopwatch()[1] - cpu
 
 
 async def _pgqueuer(dsn: str, url: str, count: int) -> float:
