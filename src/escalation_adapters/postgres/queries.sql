@@ -450,14 +450,22 @@ DELETE FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
 -- How many escalations there are, how many different ones, and what is without its other half.
 SELECT (SELECT count(*) FROM {schema}.escalation_events),
     (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM {schema}.escalation_events) AS one),
-    (SELECT count(*) FROM {schema}.escalation_events e WHERE NOT EXISTS (
-        SELECT FROM {schema}.escalation_pages p
-        WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),
+    lone.own, lone.adopted,
     (SELECT count(*) FROM {schema}.escalation_pages p WHERE NOT EXISTS (
         SELECT FROM {schema}.escalation_events e
         WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level)),
     (SELECT count(*) FROM {schema}.escalation_pages) - (SELECT count(*) FROM (
         SELECT DISTINCT incident_key, episode, level, target FROM {schema}.escalation_pages) AS one)
+FROM (
+    SELECT count(*) FILTER (WHERE e.id > was.adopted) AS own, count(*) FILTER (WHERE e.id <= was.adopted) AS adopted
+    FROM {schema}.escalation_events e
+    CROSS JOIN (
+        SELECT coalesce(max(m.value::bigint), 0) AS adopted FROM {schema}.escalation_meta m WHERE m.name = 'adopted'
+    ) AS was
+    WHERE NOT EXISTS (
+        SELECT FROM {schema}.escalation_pages p
+        WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)
+) AS lone
 
 -- name: proof_pages
 -- Pages by state.
