@@ -161,10 +161,17 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     same(2, await store.read(lambda tx: tx.ledger.highest_episode("gone")), "the highest episode")
     after = await store.read(lambda tx: tx.operations.proof())
     same((5, True), (after.escalations, after.holds), "the proof afterwards")
-    await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=old, ends_at=old + MINUTE)))
+    await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="resume")]))
+    again = await store.read(lambda tx: tx.journal.audit(since=BEGINNING, limit=99))
+    same(len(noted) + 1, len(again), "what is written afterwards replaces nothing")
+    ends = (old + MINUTE, old + 9 * MINUTE)
+    for end in ends:
+        await store.transact(lambda tx, end=end: tx.operations.add_pause(Pause(starts_at=old, ends_at=end)))  # type: ignore[misc]
     await store.transact(lambda tx: tx.operations.remember("m", now=old, expires=old + MINUTE))
     late = old + 2 * MINUTE
     same(2, await store.transact(lambda tx: tx.operations.forget(before=late, now=late)), "forgotten")
+    await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=late, ends_at=ends[1])))
+    same(2, len(await store.read(lambda tx: tx.operations.pauses(late))), "pauses that stand")
 
 
 async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> None:

@@ -24,7 +24,7 @@ class Operations:
         return [pause for pause in self.store.pauses.values() if pause.ends_at > now]
 
     async def add_pause(self, pause: Pause) -> None:
-        self.undo.put(self.store.pauses, len(self.store.pauses) + 1, pause)
+        self.undo.put(self.store.pauses, next(self.store.numbers["pauses"]), pause)
 
     async def end_pauses(self, now: datetime) -> int:
         standing = [
