@@ -39,6 +39,8 @@ CLAIMS = 2
 """Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
 RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
+STALE = 3
+"""After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
 
 class Engine(Operators):
@@ -102,7 +104,7 @@ class Engine(Operators):
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._last_beat: datetime | None = None
         self._ticked: tuple[Callable[[], float], float] | None = None
-        self._observed: Observed | None = None
+        self._observed: tuple[Callable[[], float], float, Observed] | None = None
         self._recalculating = False
         self._telemetry.observe(self)
 
@@ -233,8 +235,11 @@ class Engine(Operators):
         return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
 
     def observed_stats(self) -> Observed | None:
-        """Return the store's counts, as this engine's last heartbeat or health took them, for metrics."""
-        return self._observed
+        """Return the store's counts, as this engine's last heartbeat or health took them, for metrics; None once old."""
+        if self._observed is None:
+            return None
+        time, at, seen = self._observed
+        return seen if time() - at <= STALE * self.settings.tick_interval.total_seconds() else None
 
     # --- inside
 
@@ -301,7 +306,8 @@ class Engine(Operators):
         stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
         # While people hold escalation back on purpose, nothing is late.
         late = stats.oldest_due is not None and gate(settings, now, await tx.operations.pauses(now)).pages
-        self._observed = Observed(stats, now - stats.oldest_due if late and stats.oldest_due else timedelta())
+        overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
+        self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats
 
     async def _deliver(self) -> DeliveryReport:

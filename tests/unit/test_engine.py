@@ -930,6 +930,19 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
     assert 0 <= (engine.observed_lag() or 0) < 5
 
 
+async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tick intervals after a heartbeat or health took them, metrics no longer tell the counts; a new look does."""
+    engine, time = engine_of(store), [1000.0]
+    monkeypatch.setattr("escalation_core.engine.clock", lambda: lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.monotonic", lambda: time[0])
+    for look in (engine.health, engine.tick):
+        await look()
+        time[0] += 180
+        assert engine.observed_stats() is not None
+        time[0] += 0.1
+        assert engine.observed_stats() is None
+
+
 # --- what is said
 
 
