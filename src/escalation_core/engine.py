@@ -133,7 +133,7 @@ class Engine(Operators):
         """Record what is due, then make one bounded delivery pass: all that a host with a scheduler needs to call.
 
         A second call on one engine joins the one in flight; other processes may tick at the same time.
-        ``deliver=False`` records only. A dry run, asked for here or set, decides and reports, and changes nothing.
+        ``deliver=False`` records only; who joins such a tick and did not ask for that makes the delivery pass after it. A dry run, asked for here or set, decides and reports, and changes nothing.
 
         Raises:
             StoreUnavailable: the database is out of reach; whole batches that were committed stand.
@@ -142,7 +142,13 @@ class Engine(Operators):
         self._check_loop()
         if dry_run or self.settings.dry_run:
             return await self._tick(dry_run=True)
-        return await (self._ticking.run(self._tick_and_deliver) if deliver else self._ticking.run(self._tick))
+        if not deliver:
+            return await self._ticking.run(self._tick)
+        report = await self._ticking.run(self._tick_and_deliver)
+        if report.delivery is None:
+            # It joined a tick that only records. That one's report is not this caller's alone: the pass goes into a copy.
+            report = attrs.evolve(report, delivery=await self.deliver())
+        return report
 
     async def deliver(self) -> DeliveryReport:
         """Make one pass over the pages that can be claimed: claim, send, settle. Each is tried at most once.

@@ -27,7 +27,7 @@ from escalation_core import (
 from escalation_core.gate import Mode
 from escalation_core.model import LOOK_AGAIN
 from escalation_core.plan import Decision, plan
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, GatedNotifier, actions, incident, picture, put, row, states
@@ -132,6 +132,41 @@ async def test_second_tick_joins_the_first(store: MemoryStore, clock: ManualCloc
     notifier.gate.set()
     assert await first is await second
     assert (1, 1) == ((await first).escalated, len(notifier.pages))
+
+
+class HeldStore(MemoryStore):
+    """A store that does not let a tick begin before ``gate`` is set."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.gate = asyncio.Event()
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        await self.gate.wait()
+        return await super().look(canary_pct=canary_pct, targets=targets)
+
+
+@pytest.mark.parametrize("leaver", [None, 0, 1])
+async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None, clock: ManualClock) -> None:
+    """Whoever asked for delivery gets it, once, whichever tick came first; who is cancelled spoils nothing for others."""
+    store, notifier = HeldStore(clock), RecordingNotifier()
+    engine = engine_of(store, notifier)
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    ticks = [asyncio.create_task(engine.tick(deliver=deliver)) for deliver in (False, True, True)]
+    await asyncio.sleep(0.01)
+    if leaver is not None:
+        ticks[leaver].cancel()
+        await asyncio.sleep(0)
+    store.gate.set()
+    ends = await asyncio.gather(*ticks, return_exceptions=True)
+    told = [None if isinstance(end, BaseException) else (end.escalated, end.delivery is not None) for end in ends]
+    expected = [(1, False), (1, True), (1, True)]
+    assert told == [None if number == leaver else each for number, each in enumerate(expected)]
+    last = ends[2]
+    assert isinstance(last, TickReport)
+    assert last.delivery is not None
+    assert (1, 1) == (last.delivery.delivered, len(notifier.pages))
 
 
 async def test_tick_delivers_unless_it_is_told_not_to(store: MemoryStore, clock: ManualClock) -> None:
