@@ -47,8 +47,8 @@ class Engine(Operators):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end. An engine
-    belongs to the event loop that it first ticks in.
+    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end; the settings'
+    URL alone makes none, since the core calls nobody itself. An engine belongs to the event loop that it first ticks in.
 
     Raises:
         InvalidValue: two notifiers serve one target, or a batch size below 1.
@@ -266,6 +266,11 @@ class Engine(Operators):
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)
             span.set_attribute("escalation.escalated", report.escalated)
+        if self._ticked is None and self._heartbeat is None and self.settings.heartbeat_url is not None:
+            log.warning(
+                "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
+                " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.app.open_engine does"
+            )
         self._ticked = (clock(), monotonic())
         self._telemetry.ticked(report)
         _log_tick(report)

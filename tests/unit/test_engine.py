@@ -981,6 +981,24 @@ async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pyte
 # --- what is said
 
 
+async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A URL that nobody calls is warned of once, with the remedy and without the URL; not where there is a heartbeat."""
+
+    class Beats:
+        async def beat(self) -> None:
+            pass
+
+    settings = Settings(heartbeat_url="https://example.org/T0HUSH")
+    for heartbeat, warnings in ((None, 1), (Beats(), 0)):
+        caplog.clear()
+        engine = Engine(store, settings=settings, notifiers=[RecordingNotifier()], heartbeat=heartbeat)
+        await engine.tick()
+        await engine.tick()
+        said = [record.message for record in caplog.records if "ESC_HEARTBEAT_URL" in record.message]
+        assert warnings == len(said)
+        assert all("heartbeat=HttpHeartbeat" in line and "T0HUSH" not in line for line in said)
+
+
 async def test_tick_writes_one_line(store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     """The line of a tick has the seed's metric names."""
     caplog.set_level(logging.INFO)
