@@ -186,6 +186,37 @@ def test_show(escalation: Console) -> None:
     assert [idempotency_key("late", 1)] == [page["dedup_key"] for page in shown["pages"]]
 
 
+def by_sql(request: pytest.FixtureRequest, *statements: str) -> None:
+    """Run SQL on the database of the test, past the library."""
+    if "postgres" in request.node.name:
+        with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+    else:
+        with closing(sqlite3.connect(request.getfixturevalue("tmp_path") / "escalation.db")) as file:
+            for statement in statements:
+                file.execute(statement)
+            file.commit()
+
+
+def test_a_deleted_row(request: pytest.FixtureRequest, escalation: Console) -> None:
+    """Of a row that the host deleted show tells what is left, also if it never escalated."""
+    told(escalation("open", "k", "--by", "ada"))
+    by_sql(request, "DELETE FROM incidents")
+    lines = told(escalation("show", "k")).splitlines()
+    assert ("k: the row is gone", "no pages") == (lines[0], lines[1])
+    assert ["open", "1", "0", "ada"] == lines[-1].split("\t")[1:5]
+
+
+def test_a_row_that_cannot_be_read(request: pytest.FixtureRequest, escalation: Console) -> None:
+    """A verb on it says in one line what is wrong with the row, and show does as well."""
+    told(escalation("open", "k"))
+    by_sql(request, "UPDATE incidents SET escalation_level = -1")
+    fault = "cannot acknowledge incident 'k': it is unreadable; mend its row: level: is -1"
+    assert one_line(escalation("ack", "k")).startswith(fault)
+    assert "the row cannot be read (level: is -1" in told(escalation("show", "k"))
+
+
 def test_recalc(escalation: Console) -> None:
     """After shorter windows health warns, and recalc gives each open incident its true instant."""
     told(escalation("open", "k", "--severity", "warning", "--first-seen", ago(10)))
@@ -329,15 +360,7 @@ def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: 
     told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
     assert 0 == escalation("tick").code
     assert 0 == escalation("prove").code
-    if "postgres" in request.node.name:
-        with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
-            for statement in [*UNGUARDED["postgres"], BREACHES[breach]]:
-                connection.execute(statement.encode())
-    else:
-        with closing(sqlite3.connect(request.getfixturevalue("tmp_path") / "escalation.db")) as file:
-            for statement in [*UNGUARDED["sqlite"], BREACHES[breach]]:
-                file.execute(statement)
-            file.commit()
+    by_sql(request, *UNGUARDED["postgres" if "postgres" in request.node.name else "sqlite"], BREACHES[breach])
     said = escalation("prove")
     assert (1, "THE PROMISE IS BROKEN") == (said.code, said.lines[0])
     assert 1 == escalation("prove", "--json").json[breach]

@@ -140,7 +140,7 @@ def show_command(context: Context, key: str, as_json: bool) -> None:
         return await engine.history(key), (await engine.health()).at
 
     history, now = context.run(work)
-    if history.incident is None and history.fault is None and not history.escalations:
+    if not history.known:
         raise InvalidValue("key", f"{key!r} is unknown", "open it first, or look at: escalation audit --since 24h")
     if as_json:
         print_json(history)

@@ -92,7 +92,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
     if "key" not in fields:
         raise reading.bad("key", "is missing", "give the incident key")
     history = await engine.history(check_key(fields["key"], "key"))
-    if history.incident is None and history.fault is None and not history.escalations and not history.audit:
+    if not history.known:
         raise Problem(HTTPStatus.NOT_FOUND, "key: no such incident", field="key")
     return answer(
         {
