@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from . import transitions
 from .checks import check_instant, check_key, check_labels, check_optional_text, check_text
+from .errors import InvalidValue, TransitionRefused
 from .model import AuditEntry, Incident
 from .ports import Store, Transaction
 from .settings import Settings
@@ -15,7 +16,10 @@ Result = TypeVar("Result")
 
 
 class Verbs:
-    """The verbs on one incident. Each is one transaction: the incident, its pages and the audit, or nothing."""
+    """The verbs on one incident. Each is one transaction: the incident, its pages and the audit, or nothing.
+
+    On a row that cannot be read each is refused, with ``TransitionRefused`` that tells the row's fault.
+    """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -82,14 +86,14 @@ class Verbs:
                     now=now,
                 )
 
-            standing = await tx.incidents.load(incident_key)
+            standing = await _load(tx, Verb.OPEN, incident_key)
             if standing is None:
                 opened = await change(None)
                 if await tx.incidents.insert(opened.incident):
                     await tx.journal.note([_note(Verb.OPEN, opened.incident, now, by)])
                     return opened.incident
                 # Somebody else opened it at this very moment: then it is theirs, brought up to date.
-                standing = await tx.incidents.load(incident_key)
+                standing = await _load(tx, Verb.OPEN, incident_key)
             return await _write(tx, Verb.OPEN, await change(standing), now, by)
 
         return await self._run(work)
@@ -188,10 +192,18 @@ class Verbs:
 
         async def work(tx: Transaction) -> Incident:
             now = await tx.now()
-            incident = admit(verb, incident_key, await tx.incidents.load(incident_key))
+            incident = admit(verb, incident_key, await _load(tx, verb, incident_key))
             return await _write(tx, verb, decide(incident, now), now, by, reason)
 
         return await self._run(work)
+
+
+async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:
+    """Return the incident, locked. That its row cannot be read is no fault of whoever asks: it is the row's state."""
+    try:
+        return await tx.incidents.load(incident_key)
+    except InvalidValue as fault:
+        raise TransitionRefused(incident_key, "unreadable", verb.value, f"mend its row: {fault}") from fault
 
 
 async def _write(

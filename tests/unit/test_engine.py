@@ -23,6 +23,7 @@ from escalation_core import (
     StoreNotReady,
     StoreUnavailable,
     TickReport,
+    TransitionRefused,
 )
 from escalation_core.gate import Mode
 from escalation_core.model import LOOK_AGAIN
@@ -664,11 +665,11 @@ async def test_row_that_cannot_be_planned_is_put_back(
 
 
 async def test_verbs_refuse_rows_that_cannot_be_read(store: MemoryStore) -> None:
-    """A verb on a poisoned row says which column is wrong."""
+    """A verb on a poisoned row says which column is wrong, and that it is the row's fault, not the caller's."""
     await store.host.insert("k", level=None)
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(TransitionRefused, match=r"mend its row: level: is ") as caught:
         await engine_of(store).acknowledge("k")
-    assert "level" == caught.value.field
+    assert ("k", "unreadable", "acknowledge") == (caught.value.incident_key, caught.value.state, caught.value.verb)
 
 
 # --- duplicates and failures
