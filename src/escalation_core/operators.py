@@ -56,7 +56,8 @@ class Operators(Views):
     async def pause(self, until: datetime | timedelta, *, reason: str | None = None, by: str | None = None) -> Pause:
         """Let nothing escalate and no page be sent, in any worker, until an instant or for a span; at most 24 hours.
 
-        Acknowledging and resolving go on. Pauses add up: one that is running is neither shortened nor replaced.
+        Acknowledging and resolving go on. Pauses add up: one that is running is neither shortened nor replaced, and
+        until when paging is paused by all of them together, health says.
 
         Raises:
             InvalidValue: the end is over already, more than 24 hours away, or naive.

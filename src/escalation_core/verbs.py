@@ -1,7 +1,7 @@
 """What may happen to an incident: the verbs of hosts and people. Which state allows which is in transitions.py."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from . import transitions
@@ -150,13 +150,15 @@ class Verbs:
             lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
         )
 
-    async def snooze(self, incident_key: str, until: datetime | None, *, by: str | None = None) -> Incident:
-        """Let nothing escalate before ``until`` (aware); None ends the snooze. Recorded pages still go.
+    async def snooze(
+        self, incident_key: str, until: datetime | timedelta | None, *, by: str | None = None
+    ) -> Incident:
+        """Let nothing escalate before ``until`` (aware), or for a span; None ends the snooze. Recorded pages still go.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is acknowledged or resolved.
         """
-        until = None if until is None else check_instant(until, "until")
+        until = until if until is None or isinstance(until, timedelta) else check_instant(until, "until")
         return await self._change(
             Verb.SNOOZE,
             incident_key,

@@ -110,6 +110,7 @@ def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused
         (("dead", "retry"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "1", "--all"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "x"), "'x' is not a valid integer"),
+        (("migrate", "up", "--existing", "since=2h"), "since is a span from now; write an instant such as since=2025"),
         (("replay", "x.csv"), "Missing option '--store'"),
         (("--pooler", "session", "tick"), "'session' is not"),
     ],
@@ -375,6 +376,32 @@ def test_pause_and_resume(escalation: Console) -> None:
     assert "pauses ended: 0; still disabled: the settings say so" == told(switched_off).strip()
     assert "until: is more than 24 hours away" in escalation("pause", "--until", "2d").err
     assert {"ended": 0, "schedule_lifted_until": None, "held": None} == escalation("resume", "--json").json
+
+
+def test_pause_within_a_longer_one(escalation: Console) -> None:
+    """Until when paging is paused is told, not until when this pause alone would last; a switch that is off hides none."""
+    told(escalation("pause", "--until", "1h"))
+    until = escalation("health", "--json").json["pausedUntil"]
+    within = escalation("pause", "--until", "5m", "--json", ESCALATION_WORKER_ENABLED="false").json
+    assert (until, True) == (within["paused_until"], within["ends_at"] < until)
+    assert f"paused until {until[:10]} {until[11:19]}Z" in told(escalation("pause", "--until", "5m"))
+
+
+def test_spans_count_from_the_stores_now(on_sqlite: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However wrong the clock of whoever calls is, a span begins at the store's own instant."""
+
+    def ahead() -> datetime:
+        return datetime.now(UTC) + timedelta(hours=3)
+
+    def minutes(end: str) -> int:
+        return round((datetime.fromisoformat(end) - ahead()) / timedelta(minutes=1))
+
+    monkeypatch.setattr("escalation_adapters.sqlite.store.system_clock", ahead)
+    opened = on_sqlite("open", "k", "--first-seen", "10m", "--json").json
+    snoozed = on_sqlite("snooze", "k", "--until", "2h", "--json").json
+    paused = on_sqlite("pause", "--until", "5m", "--json").json
+    ends = (opened["first_seen"], snoozed["snoozed_until"], paused["ends_at"])
+    assert [10, 120, 5] == [minutes(end) for end in ends]
 
 
 def test_audit_in_pages(escalation: Console) -> None:

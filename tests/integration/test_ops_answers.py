@@ -21,6 +21,13 @@ async def service() -> AsyncIterator[Service]:
         yield running
 
 
+async def test_a_pause_within_a_longer_one(service: Service) -> None:
+    """The answer is until when paging is paused, not until when this pause alone would last."""
+    for minutes in (60, 5):
+        answer = await service.act("pause", minutes=minutes)
+        assert {"paused_until": (START + timedelta(hours=1)).isoformat()} == answer.json
+
+
 @pytest.mark.parametrize("action", ["acknowledge", "resolve", "drain"])
 async def test_a_row_that_cannot_be_read_is_a_conflict(service: Service, action: str) -> None:
     """An action on such a row is refused with its fault: no field of the request is at fault but the key itself."""

@@ -469,17 +469,25 @@ async def test_snooze_reaches_to_the_year_9999(store: MemoryStore, clock: Manual
         datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-HOUR)),
         "2025-01-02T00:00:00Z",
         1735776000,
-        MINUTE,
+        -MINUTE,
+        timedelta(),
+        timedelta.max,
     ],
 )
 async def test_bad_snoozes_are_refused(until: Any, store: MemoryStore, clock: ManualClock) -> None:
-    """Until is an aware datetime up to the year 9999, else it is refused by name and nothing is written."""
+    """Until is an aware datetime up to the year 9999 or a span, else it is refused by name and nothing is written."""
     engine = await stand(store, clock, State.OPEN)
     before = picture(store)
     with pytest.raises(InvalidValue) as caught:
         await engine.snooze("k", until)
     assert "until" == caught.value.field
     assert before == picture(store)
+
+
+async def test_snooze_for_a_span(store: MemoryStore, clock: ManualClock) -> None:
+    """A span counts from the store's now."""
+    engine = await stand(store, clock, State.OPEN)
+    assert clock() + 2 * HOUR == (await engine.snooze("k", 2 * HOUR)).snoozed_until
 
 
 async def test_snooze_into_the_past_delays_nothing(store: MemoryStore, clock: ManualClock) -> None:

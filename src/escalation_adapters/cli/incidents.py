@@ -1,6 +1,6 @@
 """Commands about one incident: the engine's verbs, and a look at what became of it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import click
 
@@ -47,7 +47,7 @@ def open_command(
     severity: str | None,
     summary: str | None,
     labels: tuple[str, ...],
-    first_seen: datetime | None,
+    first_seen: datetime | timedelta | None,
     by: str | None,
     as_json: bool,
 ) -> None:
@@ -55,7 +55,8 @@ def open_command(
     given = labels_of(labels) or None
 
     async def work(engine: Engine) -> Incident:
-        return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=first_seen, by=by)
+        began = await engine.now() + first_seen if isinstance(first_seen, timedelta) else first_seen
+        return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=began, by=by)
 
     _tell(context.run(work), as_json)
 
@@ -100,7 +101,9 @@ def resolve(context: Context, key: str, reason: str | None, by: str | None, as_j
 @actor_option
 @json_option
 @pass_context
-def snooze(context: Context, key: str, until: datetime | None, end: bool, by: str | None, as_json: bool) -> None:
+def snooze(
+    context: Context, key: str, until: datetime | timedelta | None, end: bool, by: str | None, as_json: bool
+) -> None:
     """Let nothing about KEY escalate for a while."""
     if end == (until is not None):
         raise InvalidValue("until", "is missing, or given beside --end", "give --until INSTANT or --end")
