@@ -8,7 +8,7 @@ import attrs
 from .checks import check_instant, check_optional_text, check_text
 from .errors import InvalidValue
 from .keeping import Pruned, prune
-from .model import AuditEntry
+from .model import AuditEntry, told
 from .pausing import Pause, pause_from
 from .ports import Transaction
 from .proof import Proof
@@ -70,7 +70,7 @@ class Operators(Views):
             now = await tx.now()
             pause = pause_from(now, until, actor=by, reason=reason)
             await tx.operations.add_pause(pause)
-            why = f"until {pause.ends_at.isoformat()}" + ("" if reason is None else f": {reason}")
+            why = told(f"until {pause.ends_at.isoformat()}", reason)
             await tx.journal.note([AuditEntry(at=now, action="pause", actor=by, reason=why)])
             return pause
 
@@ -122,8 +122,7 @@ class Operators(Views):
                 await tx.operations.add_pause(
                     Pause(starts_at=now, ends_at=lifted, actor=by, reason=reason, lifts_schedule=True)
                 )
-            what = [] if lifted is None else [f"schedule lifted until {lifted.isoformat()}"]
-            why = ": ".join([*what, *([] if reason is None else [reason])]) or None
+            why = told(None if lifted is None else f"schedule lifted until {lifted.isoformat()}", reason)
             await tx.journal.note([AuditEntry(at=now, action="resume", actor=by, reason=why)])
             return Resumed(ended=ended, schedule_lifted_until=lifted)
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from . import transitions
 from .checks import check_instant, check_key, check_labels, check_optional_text, check_text
 from .errors import InvalidValue, TransitionRefused
-from .model import AuditEntry, Incident
+from .model import AuditEntry, Incident, told
 from .ports import Store, Transaction
 from .settings import Settings
 from .transitions import Change, Verb, admit
@@ -136,7 +136,9 @@ class Verbs:
             Verb.RESOLVE, incident_key, by, lambda incident, now: transitions.resolve(incident, now=now), reason
         )
 
-    async def change_severity(self, incident_key: str, severity: str, *, by: str | None = None) -> Incident:
+    async def change_severity(
+        self, incident_key: str, severity: str, *, reason: str | None = None, by: str | None = None
+    ) -> Incident:
         """Give it another severity, and with it another window.
 
         Raises:
@@ -148,10 +150,16 @@ class Verbs:
             incident_key,
             by,
             lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
+            reason,
         )
 
     async def snooze(
-        self, incident_key: str, until: datetime | timedelta | None, *, by: str | None = None
+        self,
+        incident_key: str,
+        until: datetime | timedelta | None,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
     ) -> Incident:
         """Let nothing escalate before ``until`` (aware), or for a span; None ends the snooze. Recorded pages still go.
 
@@ -164,6 +172,7 @@ class Verbs:
             incident_key,
             by,
             lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
+            reason,
         )
 
     async def drain(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
@@ -229,7 +238,7 @@ def _note(verb: Verb, incident: Incident, now: datetime, by: str | None, reason:
         episode=incident.episode,
         level=incident.level,
         actor=by,
-        reason=said.get(verb, reason),
+        reason=told(said.get(verb), reason),
     )
 
 

@@ -378,6 +378,16 @@ def test_pause_and_resume(escalation: Console) -> None:
     assert {"ended": 0, "schedule_lifted_until": None, "held": None} == escalation("resume", "--json").json
 
 
+def test_why_is_kept(escalation: Console) -> None:
+    """Who snoozed or changed the severity said why."""
+    told(escalation("open", "k"))
+    told(escalation("severity", "k", "critical", "--by", "ada", "--reason", "customers see it"))
+    told(escalation("snooze", "k", "--until", "2099-01-01T00:00:00Z", "--by", "bob", "--reason", "on it"))
+    audit = {entry["action"]: (entry["actor"], entry["reason"]) for entry in escalation("audit", "--json").json}
+    assert ("ada", "critical: customers see it") == audit["change_severity"]
+    assert ("bob", "until 2099-01-01T00:00:00+00:00: on it") == audit["snooze"]
+
+
 def test_pause_within_a_longer_one(escalation: Console) -> None:
     """Until when paging is paused is told, not until when this pause alone would last; a switch that is off hides none."""
     told(escalation("pause", "--until", "1h"))

@@ -34,6 +34,7 @@ NAMES = [
     "0005_operations",
     "0006_upkeep",
     "0007_adopted",
+    "0008_host_notes",
 ]
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 

@@ -278,7 +278,7 @@ async def test_exhausted_is_marked_once_and_then_nothing(store: MemoryStore, clo
     await store.host.update("k", severity="warning")
     report = await engine.tick()
     assert {"exhausted": 1} == dict(report.skipped)
-    assert (["open", "exhausted"], None) == (actions(store), row(store)["next_due_at"])
+    assert (["open", "exhausted", "change_severity"], None) == (actions(store), row(store)["next_due_at"])
     note = store.notes[2]
     assert ("k", 1, 1, START + 5 * MINUTE) == (note.incident_key, note.episode, note.level, note.at)
 

@@ -496,6 +496,26 @@ async def test_snooze_into_the_past_delays_nothing(store: MemoryStore, clock: Ma
     assert T10 + 30 * MINUTE == (await engine.snooze("k", START - DAY)).next_due_at
 
 
+async def test_why_is_kept_beside_what(store: MemoryStore, clock: ManualClock) -> None:
+    """The audit tells another severity and a snooze with their values, and then the reason, if one is given."""
+    engine = await stand(store, clock, State.OPEN)
+    since = clock()
+    for reason in (None, "somebody looks at it"):
+        clock.advance(MINUTE)
+        await engine.change_severity("k", "warning" if reason else "low", reason=reason)
+        clock.advance(MINUTE)
+        await engine.snooze("k", START + 9 * HOUR + (MINUTE if reason else SECOND), reason=reason)
+    clock.advance(MINUTE)
+    await engine.snooze("k", None, reason="it is back")
+    assert [
+        "ended: it is back",
+        "until 2025-01-01T09:01:00+00:00: somebody looks at it",
+        "warning: somebody looks at it",
+        "until 2025-01-01T09:00:01+00:00",
+        "low",
+    ] == [entry.reason for entry in await engine.audit(since) if entry.action in ("change_severity", "snooze")]
+
+
 # --- drain
 
 

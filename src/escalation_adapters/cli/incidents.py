@@ -98,27 +98,37 @@ def resolve(context: Context, key: str, reason: str | None, by: str | None, as_j
 @click.argument("key")
 @click.option("--until", type=INSTANT, help="An instant with a zone, or a span from now such as 2h.")
 @click.option("--end", is_flag=True, help="End the snooze.")
+@reason_option
 @actor_option
 @json_option
 @pass_context
 def snooze(
-    context: Context, key: str, until: datetime | timedelta | None, end: bool, by: str | None, as_json: bool
+    context: Context,
+    key: str,
+    until: datetime | timedelta | None,
+    end: bool,
+    reason: str | None,
+    by: str | None,
+    as_json: bool,
 ) -> None:
     """Let nothing about KEY escalate for a while."""
     if end == (until is not None):
         raise InvalidValue("until", "is missing, or given beside --end", "give --until INSTANT or --end")
-    _tell(context.run(lambda engine: engine.snooze(key, until, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.snooze(key, until, reason=reason, by=by)), as_json)
 
 
 @click.command("severity")
 @click.argument("key")
 @click.argument("severity")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def change_severity(context: Context, key: str, severity: str, by: str | None, as_json: bool) -> None:
+def change_severity(
+    context: Context, key: str, severity: str, reason: str | None, by: str | None, as_json: bool
+) -> None:
     """Give the incident KEY another SEVERITY."""
-    _tell(context.run(lambda engine: engine.change_severity(key, severity, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.change_severity(key, severity, reason=reason, by=by)), as_json)
 
 
 @click.command("drain")

@@ -83,6 +83,9 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
         {"severity": "warning"},
         {"level": 3},
         {"level": 2},
+        {"snoozed_until": start + MINUTE},
+        {"severity": "critical", "snoozed_until": None},
+        {"snoozed_until": start + MINUTE / 120},
         {"resolved_at": start},
         {"resolved_at": None},
     ):
@@ -92,13 +95,19 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
     told = sorted((entry.action, entry.episode, entry.level, entry.actor) for entry in entries)
     expected = [
         ("acknowledge", 1, 0, "ada"),
+        ("change_severity", 1, 0, None),
+        ("change_severity", 2, 2, None),
         ("drain", 2, 2, None),
         ("open", 3, 0, None),
         ("resolve", 2, 2, None),
+        *[("snooze", 2, 2, None)] * 3,
         ("unacknowledge", 1, 0, None),
     ]
     same(expected, told, "the audit")
     same({True}, {str(entry.reason).startswith("by SQL") for entry in entries}, "the reason")
+    values = {str(entry.reason).partition(": ")[2] for entry in entries if entry.action in ("change_severity", "snooze")}
+    ends = {f"until {(start + span).isoformat()}" for span in (MINUTE, MINUTE / 120)}
+    same({"warning", "critical", "ended", *ends}, values, "what was changed to")
 
 
 async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
