@@ -145,6 +145,17 @@ def test_tick(escalation: Console) -> None:
     assert "0 escalated, mode open" == escalation("tick").lines[0]
 
 
+def test_tick_by_hand(escalation: Console) -> None:
+    """Who ticks by hand is in the audit if they say so; what a scheduler calls each minute, and a dry run, is not."""
+    told(escalation("tick"))
+    told(escalation("tick", "--dry-run", "--by", "ada"))
+    told(escalation("tick", "--by", "ada", ESC_DRY_RUN="true"))
+    told(escalation("tick", "--by", "ada"))
+    told(escalation("tick", "--reason", "no worker runs"))
+    noted = [(each["actor"], each["reason"]) for each in escalation("audit", "--json").json if each["action"] == "tick"]
+    assert [(getpass.getuser(), "no worker runs"), ("ada", None)] == noted
+
+
 def test_switches(on_sqlite: Console) -> None:
     """Switched off or paused, a tick does nothing and says why."""
     told(on_sqlite("open", "late", "--first-seen", ago(20)))
