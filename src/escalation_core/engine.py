@@ -47,8 +47,8 @@ class Engine(Operators):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end; the settings'
-    URL alone makes none, since the core calls nobody itself. An engine belongs to the event loop that it first ticks in.
+    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end; the URL in
+    the settings alone makes none. An engine belongs to the event loop that it first ticks in.
 
     Raises:
         InvalidValue: two notifiers serve one target, or a batch size below 1.
@@ -133,7 +133,8 @@ class Engine(Operators):
         """Record what is due, then make one bounded delivery pass: all that a host with a scheduler needs to call.
 
         A second call on one engine joins the one in flight; other processes may tick at the same time.
-        ``deliver=False`` records only; who joins such a tick and did not ask for that makes the delivery pass after it. A dry run, asked for here or set, decides and reports, and changes nothing.
+        ``deliver=False`` records only; a call that joins such a tick and wants delivery makes the pass after it. A dry
+        run, asked for here or set, decides and reports, and changes nothing.
 
         Raises:
             StoreUnavailable: the database is out of reach; whole batches that were committed stand.
@@ -146,7 +147,7 @@ class Engine(Operators):
             return await self._ticking.run(self._tick)
         report = await self._ticking.run(self._tick_and_deliver)
         if report.delivery is None:
-            # It joined a tick that only records. That one's report is not this caller's alone: the pass goes into a copy.
+            # It joined a tick that only records, whose report is not this caller's alone: the pass goes into a copy.
             report = attrs.evolve(report, delivery=await self.deliver())
         return report
 
@@ -241,7 +242,7 @@ class Engine(Operators):
         return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
 
     def observed_stats(self) -> Observed | None:
-        """Return the store's counts, as this engine's last heartbeat or health took them, for metrics; None once old."""
+        """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
         if self._observed is None:
             return None
         time, at, seen = self._observed

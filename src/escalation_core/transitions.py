@@ -155,7 +155,9 @@ def snooze(
     """Let nothing escalate before ``until``, or for a span; None ends the snooze. Pages that are recorded still go."""
     if isinstance(until, timedelta):
         if until <= timedelta():
-            raise InvalidValue("until", "is a span that is over already", "give a longer one, or None to end the snooze")
+            raise InvalidValue(
+                "until", "is a span that is over already", "give a longer one, or None to end the snooze"
+            )
         until = now + min(until, datetime.max.replace(tzinfo=UTC) - now)
     if until is not None and check_instant(until, "until") > LAST_SNOOZE:
         raise InvalidValue("until", "lies beyond the year 9999", f"give at most {LAST_SNOOZE.isoformat()}")

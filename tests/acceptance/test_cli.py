@@ -400,7 +400,7 @@ def test_why_is_kept(escalation: Console) -> None:
 
 
 def test_pause_within_a_longer_one(escalation: Console) -> None:
-    """Until when paging is paused is told, not until when this pause alone would last; a switch that is off hides none."""
+    """Until when paging is paused is told, not when this pause alone would end; a switch that is off hides none."""
     told(escalation("pause", "--until", "1h"))
     until = escalation("health", "--json").json["pausedUntil"]
     within = escalation("pause", "--until", "5m", "--json", ESCALATION_WORKER_ENABLED="false").json

@@ -1,4 +1,4 @@
-"""What the operators' endpoints answer where the plain answer would mislead; on one binding, since none has a say in it."""
+"""What the operators' endpoints answer where the plain answer would mislead; bindings have no say in it."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -149,7 +149,7 @@ class HeldStore(MemoryStore):
 
 @pytest.mark.parametrize("leaver", [None, 0, 1])
 async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None, clock: ManualClock) -> None:
-    """Whoever asked for delivery gets it, once, whichever tick came first; who is cancelled spoils nothing for others."""
+    """Whoever asked for delivery gets it, whichever tick came first; who is cancelled spoils nothing for others."""
     store, notifier = HeldStore(clock), RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -967,7 +967,7 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
 
 
 async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tick intervals after a heartbeat or health took them, metrics no longer tell the counts; a new look does."""
+    """Three tick intervals after a beat or health took them, metrics no longer tell the counts; a new look does."""
     engine, time = engine_of(store), [1000.0]
     monkeypatch.setattr("escalation_core.engine.clock", lambda: lambda: time[0])
     monkeypatch.setattr("escalation_core.engine.monotonic", lambda: time[0])
@@ -983,7 +983,7 @@ async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pyte
 
 
 async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A URL that nobody calls is warned of once, with the remedy and without the URL; not where there is a heartbeat."""
+    """A URL that nobody calls is warned of once, with the remedy and without the URL; not if there is a heartbeat."""
 
     class Beats:
         async def beat(self) -> None:

@@ -39,15 +39,13 @@ def run_command(context: Context, as_json: bool) -> None:
 @actor_option
 @json_option
 @pass_context
-def tick(
-    context: Context, dry_run: bool, record_only: bool, reason: str | None, by: str | None, as_json: bool
-) -> None:
+def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None, by: str | None, as_json: bool) -> None:
     """Escalate what is due and deliver its pages, once: for a scheduler of your own, or by hand.
 
     By hand, say --by or --reason: then it is kept in the audit who ticked, and why. Without either it is a scheduler's.
     """
-    # A tick through the endpoints is always an operator's, and is always noted. This command is cron's as well: 1,440
-    # notes a day would bury what people did, and what a tick does is in the audit anyhow, each escalation and each page.
+    # A tick through the endpoints is an operator's, and always noted. This command is cron's as well: 1,440 notes a day
+    # would bury what people did, and what a tick does is in the audit anyhow, each escalation and each page.
     # A terminal is no sign of an operator (ssh without one, a container with one), so whoever is one says so.
     given = click.get_current_context().get_parameter_source("by") is ParameterSource.COMMANDLINE
     by_hand = given or reason is not None

@@ -80,7 +80,8 @@ class Operations:
         going = await self.session.rows(
             f"SELECT d.incident_key, d.episode, d.level FROM {table} d WHERE d.id IN ({batch}) AND {_OVER}"
             # The highest that is recorded stays whatever followed: a key that is deleted counts on from it.
-            f" AND d.episode < {_RECORDED} AND NOT EXISTS (SELECT 1 FROM escalation_pages p WHERE p.incident_key = d.incident_key"
+            f" AND d.episode < {_RECORDED}"
+            " AND NOT EXISTS (SELECT 1 FROM escalation_pages p WHERE p.incident_key = d.incident_key"
             " AND p.episode = d.episode AND p.level = d.level"
             " AND NOT (p.state IN ('delivered', 'cancelled', 'dead') AND p.due_at < :before))",
             values,

@@ -105,7 +105,9 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
     ]
     same(expected, told, "the audit")
     same({True}, {str(entry.reason).startswith("by SQL") for entry in entries}, "the reason")
-    values = {str(entry.reason).partition(": ")[2] for entry in entries if entry.action in ("change_severity", "snooze")}
+    values = {
+        str(entry.reason).partition(": ")[2] for entry in entries if entry.action in ("change_severity", "snooze")
+    }
     ends = {f"until {(start + span).isoformat()}" for span in (MINUTE, MINUTE / 120)}
     same({"warning", "critical", "ended", *ends}, values, "what was changed to")
 
@@ -164,7 +166,11 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     same((6, 0), await prune(Source.NOTE, 1), "notes")
     noted = await store.read(lambda tx: tx.journal.audit(since=BEGINNING, limit=99))
     stay = [("done", 2), ("gone", 2), ("had", 4), ("open", 1), ("open", 2)]
-    same(stay, sorted((e.incident_key, e.episode) for e in noted if e.action in ("acknowledge", "open")), "notes that stay")
+    same(
+        stay,
+        sorted((e.incident_key, e.episode) for e in noted if e.action in ("acknowledge", "open")),
+        "notes that stay",
+    )
     left = [(e.incident_key, e.episode) for _, e in await store.read(lambda tx: tx.ledger.escalations(limit=99))]
     same([("open", 1), ("open", 2), ("done", 2), ("had", 2), ("gone", 2)], left, "escalations that stay")
     same(2, await store.read(lambda tx: tx.ledger.highest_episode("gone")), "the highest episode")
