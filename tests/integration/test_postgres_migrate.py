@@ -252,9 +252,13 @@ async def test_other_encodings_are_refused(postgres_server: Server, pg_dsn: str,
 
 
 async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
-    """With trigger=False there is no trigger and no function, and the API alone works."""
+    """With trigger=False there is no trigger and no function, a later up makes none, and the API alone works."""
+    made: LiteralString = "SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc WHERE oid >= 16384"
     assert NAMES == list(await migrate.up(pg_dsn, trigger=False))
-    assert [] == select(pg_dsn, "SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc WHERE oid >= 16384")
+    assert [] == select(pg_dsn, made)
+    execute(pg_dsn, as_if_only(7))
+    assert NAMES[6:] == list(await migrate.up(pg_dsn))
+    assert [] == select(pg_dsn, made)
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
         await engine.open("k", first_seen=datetime.now(UTC) - timedelta(minutes=16))
