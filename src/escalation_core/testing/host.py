@@ -88,10 +88,12 @@ def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> tu
     if after["acknowledged_at"] is None:
         after["acknowledged_by"] = None
     after["next_due_at"] = _mark(after)
-    done = [(_what_was_done(before, after), None)]
     # What the reopening above has cleared is not what the host did.
-    done += [("change_severity", after["severity"] or "none")] if severity else []
-    done += [("snooze", _until(columns["snoozed_until"]))] if snoozed else []
+    done: list[tuple[str | None, str | None]] = [
+        (_what_was_done(before, after), None),
+        ("change_severity" if severity else None, "none" if after["severity"] is None else after["severity"]),
+        ("snooze" if snoozed else None, _until(after["snoozed_until"])),
+    ]
     return after, [_noted(action, what, after, now) for action, what in done if action is not None]
 
 
