@@ -58,6 +58,9 @@ class BlockingEngine:
     history = _blocking(Engine.history)
     audit = _blocking(Engine.audit)
     dead = _blocking(Engine.dead)
+    note = _blocking(Engine.note)
+    now = _blocking(Engine.now)
+    remember_request = _blocking(Engine.remember_request)
     health = _blocking(Engine.health)
 
     def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:

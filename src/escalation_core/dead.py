@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 import attrs
 
 from .delivery import NewPage, PageRecord, PageState, cancel, revive, why_cancel
-from .model import AuditEntry
+from .model import AuditEntry, told
 from .paging import pages_for
 from .ports import ClaimedPage, Router, Store, Transaction
 
@@ -94,8 +94,8 @@ async def _retry(
     await tx.outbox.write([*revived, *ended])
     await tx.outbox.enqueue(anew, now)
     if revived or ended:
-        told = f"{len(revived)} pages queued, {len(ended)} cancelled" + ("" if reason is None else f": {reason}")
-        await tx.journal.note([AuditEntry(at=now, action="dead retry", actor=by, reason=told)])
+        what = f"{len(revived)} pages queued, {len(ended)} cancelled"
+        await tx.journal.note([AuditEntry(at=now, action="dead retry", actor=by, reason=told(what, reason))])
     return RetriedDead(queued=len(revived), cancelled=len(ended), left=left)
 
 

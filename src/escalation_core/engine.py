@@ -39,14 +39,16 @@ CLAIMS = 2
 """Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
 RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
+STALE = 3
+"""After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
 
 class Engine(Operators):
     """Escalates the incidents of one store and pages people about them.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end. An engine
-    belongs to the event loop that it first ticks in.
+    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end; the URL in
+    the settings alone makes none. An engine belongs to the event loop that it first ticks in.
 
     Raises:
         InvalidValue: two notifiers serve one target, or a batch size below 1.
@@ -102,7 +104,7 @@ class Engine(Operators):
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._last_beat: datetime | None = None
         self._ticked: tuple[Callable[[], float], float] | None = None
-        self._observed: Observed | None = None
+        self._observed: tuple[Callable[[], float], float, Observed] | None = None
         self._recalculating = False
         self._telemetry.observe(self)
 
@@ -131,7 +133,8 @@ class Engine(Operators):
         """Record what is due, then make one bounded delivery pass: all that a host with a scheduler needs to call.
 
         A second call on one engine joins the one in flight; other processes may tick at the same time.
-        ``deliver=False`` records only. A dry run, asked for here or set, decides and reports, and changes nothing.
+        ``deliver=False`` records only; a call that joins such a tick and wants delivery makes the pass after it. A dry
+        run, asked for here or set, decides and reports, and changes nothing.
 
         Raises:
             StoreUnavailable: the database is out of reach; whole batches that were committed stand.
@@ -140,7 +143,13 @@ class Engine(Operators):
         self._check_loop()
         if dry_run or self.settings.dry_run:
             return await self._tick(dry_run=True)
-        return await (self._ticking.run(self._tick_and_deliver) if deliver else self._ticking.run(self._tick))
+        if not deliver:
+            return await self._ticking.run(self._tick)
+        report = await self._ticking.run(self._tick_and_deliver)
+        if report.delivery is None:
+            # It joined a tick that only records, whose report is not this caller's alone: the pass goes into a copy.
+            report = attrs.evolve(report, delivery=await self.deliver())
+        return report
 
     async def deliver(self) -> DeliveryReport:
         """Make one pass over the pages that can be claimed: claim, send, settle. Each is tried at most once.
@@ -233,8 +242,11 @@ class Engine(Operators):
         return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
 
     def observed_stats(self) -> Observed | None:
-        """Return the store's counts, as this engine's last heartbeat or health took them, for metrics."""
-        return self._observed
+        """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
+        if self._observed is None:
+            return None
+        time, at, seen = self._observed
+        return seen if time() - at <= STALE * self.settings.tick_interval.total_seconds() else None
 
     # --- inside
 
@@ -255,6 +267,11 @@ class Engine(Operators):
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)
             span.set_attribute("escalation.escalated", report.escalated)
+        if self._ticked is None and self._heartbeat is None and self.settings.heartbeat_url is not None:
+            log.warning(
+                "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
+                " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.app.open_engine does"
+            )
         self._ticked = (clock(), monotonic())
         self._telemetry.ticked(report)
         _log_tick(report)
@@ -301,7 +318,8 @@ class Engine(Operators):
         stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
         # While people hold escalation back on purpose, nothing is late.
         late = stats.oldest_due is not None and gate(settings, now, await tx.operations.pauses(now)).pages
-        self._observed = Observed(stats, now - stats.oldest_due if late and stats.oldest_due else timedelta())
+        overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
+        self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats
 
     async def _deliver(self) -> DeliveryReport:

@@ -24,7 +24,7 @@ class Mode(StrEnum):
 
 @attrs.frozen
 class Gate:
-    """What holds the engine back now, and the pause if it is one."""
+    """What holds the engine back now, and the pause if there is one, also where a switch holds more."""
 
     mode: Mode = Mode.OPEN
     paused: Paused | None = None
@@ -47,9 +47,9 @@ class Gate:
 
 def gate(settings: Settings, now: datetime, pauses: Sequence[Pause] = ()) -> Gate:
     """Return what the settings and the operators' pauses hold back at ``now``. The switches win."""
-    if not settings.worker_enabled:
-        return Gate(Mode.DISABLED)
     paused = paused_at(settings.pause, pauses, now)
+    if not settings.worker_enabled:
+        return Gate(Mode.DISABLED, paused)
     if paused is not None:
         return Gate(Mode.PAUSED, paused)
     return Gate() if settings.v1 else Gate(Mode.V1_OFF)

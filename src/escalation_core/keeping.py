@@ -6,7 +6,7 @@ from datetime import timedelta
 import attrs
 
 from .errors import InvalidValue
-from .model import AuditEntry
+from .model import AuditEntry, told
 from .ports import Store, Transaction
 from .position import Source
 
@@ -58,9 +58,8 @@ async def prune(
         done = Pruned(
             escalations=gone[Source.ESCALATION], pages=gone[Source.PAGE], audit=gone[Source.NOTE], rest=forgotten
         )
-        why = "" if reason is None else f": {reason}"
-        told = f"older than {older_than.days} days: {sum(gone.values())} rows{why}"
-        await tx.journal.note([AuditEntry(at=now, action="prune", actor=by, reason=told)])
+        what = f"older than {older_than.days} days: {sum(gone.values())} rows"
+        await tx.journal.note([AuditEntry(at=now, action="prune", actor=by, reason=told(what, reason))])
         return done
 
     return await store.transact(rest)

@@ -191,6 +191,11 @@ class AuditEntry:
     """Its place in the audit, as the store tells it: what ``Engine.audit(after=)`` takes. Not written."""
 
 
+def told(*parts: str | None) -> str | None:
+    """Return what an audit entry's reason says: what was done, then why; None if there is nothing to say."""
+    return ": ".join(said) if (said := [part for part in parts if part is not None]) else None
+
+
 @attrs.frozen(kw_only=True)
 class Claimed:
     """A row that a store found: the incident, or the fault that keeps it from being read (poison)."""

@@ -8,7 +8,7 @@ import attrs
 from .checks import check_instant, check_optional_text, check_text
 from .errors import InvalidValue
 from .keeping import Pruned, prune
-from .model import AuditEntry
+from .model import AuditEntry, told
 from .pausing import Pause, pause_from
 from .ports import Transaction
 from .proof import Proof
@@ -56,7 +56,8 @@ class Operators(Views):
     async def pause(self, until: datetime | timedelta, *, reason: str | None = None, by: str | None = None) -> Pause:
         """Let nothing escalate and no page be sent, in any worker, until an instant or for a span; at most 24 hours.
 
-        Acknowledging and resolving go on. Pauses add up: one that is running is neither shortened nor replaced.
+        Acknowledging and resolving go on. Pauses add up: one that is running is neither shortened nor replaced, and
+        until when paging is paused by all of them together, health says.
 
         Raises:
             InvalidValue: the end is over already, more than 24 hours away, or naive.
@@ -69,7 +70,7 @@ class Operators(Views):
             now = await tx.now()
             pause = pause_from(now, until, actor=by, reason=reason)
             await tx.operations.add_pause(pause)
-            why = f"until {pause.ends_at.isoformat()}" + ("" if reason is None else f": {reason}")
+            why = told(f"until {pause.ends_at.isoformat()}", reason)
             await tx.journal.note([AuditEntry(at=now, action="pause", actor=by, reason=why)])
             return pause
 
@@ -121,8 +122,7 @@ class Operators(Views):
                 await tx.operations.add_pause(
                     Pause(starts_at=now, ends_at=lifted, actor=by, reason=reason, lifts_schedule=True)
                 )
-            what = [] if lifted is None else [f"schedule lifted until {lifted.isoformat()}"]
-            why = ": ".join([*what, *([] if reason is None else [reason])]) or None
+            why = told(None if lifted is None else f"schedule lifted until {lifted.isoformat()}", reason)
             await tx.journal.note([AuditEntry(at=now, action="resume", actor=by, reason=why)])
             return Resumed(ended=ended, schedule_lifted_until=lifted)
 

@@ -193,8 +193,10 @@ class Operations(Protocol):
     async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
         """Look at escalations or notes with ids above ``after``, older than ``before``, and remove those that may go.
 
-        Notes go unless their incident is not resolved. An escalation goes together with its pages, unless its incident
-        is open, its episode is the key's highest recorded one, or one of the pages is unsettled or was settled later.
+        Neither goes while its incident is open, nor if its episode is the key's highest: that of the row, or the
+        highest one that is recorded. Notes about no incident go by their age alone. An escalation goes together with
+        its pages, unless its episode is the highest recorded one, whatever the row says, or one of the pages is
+        unsettled or was settled later.
         Return the last id that was looked at, None after the last batch, how many went, and how many pages with them.
         """
 

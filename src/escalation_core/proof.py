@@ -16,6 +16,8 @@ class Proof:
     """Escalations of one (incident_key, episode, level) beyond the first: 0, or the promise is broken."""
     without_page: int
     """Escalations that have no page at all: 0, or the promise is broken."""
+    adopted: int = 0
+    """Escalations without a page that were there before the engine: another program recorded them, and paged or not."""
     without_escalation: int
     """Pages whose escalation is not recorded: 0, or the promise is broken."""
     copies: int = 0

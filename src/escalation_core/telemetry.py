@@ -29,7 +29,7 @@ class Observable(Protocol):
         """Return the seconds since this engine last completed a tick; None before the first."""
 
     def observed_stats(self) -> Observed | None:
-        """Return the store's counts, as last taken; None before the first."""
+        """Return the store's counts, as last taken; None before the first, and once they are old."""
 
 
 class _Gauges:

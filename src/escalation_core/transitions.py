@@ -16,7 +16,7 @@ drain              level - 1, episode + 1      refused       refused       refus
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import attrs
@@ -149,8 +149,16 @@ def change_severity(incident: Incident, severity: str, *, policy: EscalationPoli
     return _recompute(incident, attrs.evolve(incident, severity=severity), policy, now)
 
 
-def snooze(incident: Incident, until: datetime | None, *, policy: EscalationPolicy, now: datetime) -> Change:
-    """Let nothing escalate before ``until``; None ends the snooze. Pages that are recorded still go."""
+def snooze(
+    incident: Incident, until: datetime | timedelta | None, *, policy: EscalationPolicy, now: datetime
+) -> Change:
+    """Let nothing escalate before ``until``, or for a span; None ends the snooze. Pages that are recorded still go."""
+    if isinstance(until, timedelta):
+        if until <= timedelta():
+            raise InvalidValue(
+                "until", "is a span that is over already", "give a longer one, or None to end the snooze"
+            )
+        until = now + min(until, datetime.max.replace(tzinfo=UTC) - now)
     if until is not None and check_instant(until, "until") > LAST_SNOOZE:
         raise InvalidValue("until", "lies beyond the year 9999", f"give at most {LAST_SNOOZE.isoformat()}")
     return _recompute(incident, attrs.evolve(incident, snoozed_until=until), policy, now)

@@ -1,12 +1,13 @@
 """What may happen to an incident: the verbs of hosts and people. Which state allows which is in transitions.py."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from . import transitions
 from .checks import check_instant, check_key, check_labels, check_optional_text, check_text
-from .model import AuditEntry, Incident
+from .errors import InvalidValue, TransitionRefused
+from .model import AuditEntry, Incident, told
 from .ports import Store, Transaction
 from .settings import Settings
 from .transitions import Change, Verb, admit
@@ -15,7 +16,10 @@ Result = TypeVar("Result")
 
 
 class Verbs:
-    """The verbs on one incident. Each is one transaction: the incident, its pages and the audit, or nothing."""
+    """The verbs on one incident. Each is one transaction: the incident, its pages and the audit, or nothing.
+
+    On a row that cannot be read each is refused, with ``TransitionRefused`` that tells the row's fault.
+    """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -82,14 +86,14 @@ class Verbs:
                     now=now,
                 )
 
-            standing = await tx.incidents.load(incident_key)
+            standing = await _load(tx, Verb.OPEN, incident_key)
             if standing is None:
                 opened = await change(None)
                 if await tx.incidents.insert(opened.incident):
                     await tx.journal.note([_note(Verb.OPEN, opened.incident, now, by)])
                     return opened.incident
                 # Somebody else opened it at this very moment: then it is theirs, brought up to date.
-                standing = await tx.incidents.load(incident_key)
+                standing = await _load(tx, Verb.OPEN, incident_key)
             return await _write(tx, Verb.OPEN, await change(standing), now, by)
 
         return await self._run(work)
@@ -132,7 +136,9 @@ class Verbs:
             Verb.RESOLVE, incident_key, by, lambda incident, now: transitions.resolve(incident, now=now), reason
         )
 
-    async def change_severity(self, incident_key: str, severity: str, *, by: str | None = None) -> Incident:
+    async def change_severity(
+        self, incident_key: str, severity: str, *, reason: str | None = None, by: str | None = None
+    ) -> Incident:
         """Give it another severity, and with it another window.
 
         Raises:
@@ -144,20 +150,29 @@ class Verbs:
             incident_key,
             by,
             lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
+            reason,
         )
 
-    async def snooze(self, incident_key: str, until: datetime | None, *, by: str | None = None) -> Incident:
-        """Let nothing escalate before ``until`` (aware); None ends the snooze. Recorded pages still go.
+    async def snooze(
+        self,
+        incident_key: str,
+        until: datetime | timedelta | None,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> Incident:
+        """Let nothing escalate before ``until`` (aware), or for a span; None ends the snooze. Recorded pages still go.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is acknowledged or resolved.
         """
-        until = None if until is None else check_instant(until, "until")
+        until = until if until is None or isinstance(until, timedelta) else check_instant(until, "until")
         return await self._change(
             Verb.SNOOZE,
             incident_key,
             by,
             lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
+            reason,
         )
 
     async def drain(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
@@ -188,10 +203,18 @@ class Verbs:
 
         async def work(tx: Transaction) -> Incident:
             now = await tx.now()
-            incident = admit(verb, incident_key, await tx.incidents.load(incident_key))
+            incident = admit(verb, incident_key, await _load(tx, verb, incident_key))
             return await _write(tx, verb, decide(incident, now), now, by, reason)
 
         return await self._run(work)
+
+
+async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:
+    """Return the incident, locked. That its row cannot be read is no fault of whoever asks: it is the row's state."""
+    try:
+        return await tx.incidents.load(incident_key)
+    except InvalidValue as fault:
+        raise TransitionRefused(incident_key, "unreadable", verb.value, f"mend its row: {fault}") from fault
 
 
 async def _write(
@@ -215,7 +238,7 @@ def _note(verb: Verb, incident: Incident, now: datetime, by: str | None, reason:
         episode=incident.episode,
         level=incident.level,
         actor=by,
-        reason=said.get(verb, reason),
+        reason=told(said.get(verb), reason),
     )
 
 

@@ -30,6 +30,11 @@ class IncidentHistory:
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
 
+    @property
+    def known(self) -> bool:
+        """Whether there is anything: a key of which there is nothing was never one, or all of it was pruned."""
+        return bool(self.incident or self.fault or self.escalations or self.pages or self.audit)
+
 
 class Views(Verbs):
     """The engine's views. They read one snapshot of the store, and change nothing."""

@@ -110,6 +110,7 @@ def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused
         (("dead", "retry"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "1", "--all"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "x"), "'x' is not a valid integer"),
+        (("migrate", "up", "--existing", "since=2h"), "since is a span from now; write an instant such as since=2025"),
         (("replay", "x.csv"), "Missing option '--store'"),
         (("--pooler", "session", "tick"), "'session' is not"),
     ],
@@ -142,6 +143,17 @@ def test_tick(escalation: Console) -> None:
     [line] = delivered.err.splitlines()
     assert "page to log: incident 'late' level 1" in json.loads(line)["message"]
     assert "0 escalated, mode open" == escalation("tick").lines[0]
+
+
+def test_tick_by_hand(escalation: Console) -> None:
+    """Who ticks by hand is in the audit if they say so; what a scheduler calls each minute, and a dry run, is not."""
+    told(escalation("tick"))
+    told(escalation("tick", "--dry-run", "--by", "ada"))
+    told(escalation("tick", "--by", "ada", ESC_DRY_RUN="true"))
+    told(escalation("tick", "--by", "ada"))
+    told(escalation("tick", "--reason", "no worker runs"))
+    noted = [(each["actor"], each["reason"]) for each in escalation("audit", "--json").json if each["action"] == "tick"]
+    assert [(getpass.getuser(), "no worker runs"), ("ada", None)] == noted
 
 
 def test_switches(on_sqlite: Console) -> None:
@@ -184,6 +196,37 @@ def test_show(escalation: Console) -> None:
     assert {"incident", "escalations", "pages", "audit"} <= set(shown)
     assert [idempotency_key("late", 1)] == [one["unique_hash"] for one in shown["escalations"]]
     assert [idempotency_key("late", 1)] == [page["dedup_key"] for page in shown["pages"]]
+
+
+def by_sql(request: pytest.FixtureRequest, *statements: str) -> None:
+    """Run SQL on the database of the test, past the library."""
+    if "postgres" in request.node.name:
+        with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+    else:
+        with closing(sqlite3.connect(request.getfixturevalue("tmp_path") / "escalation.db")) as file:
+            for statement in statements:
+                file.execute(statement)
+            file.commit()
+
+
+def test_a_deleted_row(request: pytest.FixtureRequest, escalation: Console) -> None:
+    """Of a row that the host deleted show tells what is left, also if it never escalated."""
+    told(escalation("open", "k", "--by", "ada"))
+    by_sql(request, "DELETE FROM incidents")
+    lines = told(escalation("show", "k")).splitlines()
+    assert ("k: the row is gone", "no pages") == (lines[0], lines[1])
+    assert ["open", "1", "0", "ada"] == lines[-1].split("\t")[1:5]
+
+
+def test_a_row_that_cannot_be_read(request: pytest.FixtureRequest, escalation: Console) -> None:
+    """A verb on it says in one line what is wrong with the row, and show does as well."""
+    told(escalation("open", "k"))
+    by_sql(request, "UPDATE incidents SET escalation_level = -1")
+    fault = "cannot acknowledge incident 'k': it is unreadable; mend its row: level: is -1"
+    assert one_line(escalation("ack", "k")).startswith(fault)
+    assert "the row cannot be read (level: is -1" in told(escalation("show", "k"))
 
 
 def test_recalc(escalation: Console) -> None:
@@ -329,15 +372,7 @@ def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: 
     told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
     assert 0 == escalation("tick").code
     assert 0 == escalation("prove").code
-    if "postgres" in request.node.name:
-        with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
-            for statement in [*UNGUARDED["postgres"], BREACHES[breach]]:
-                connection.execute(statement.encode())
-    else:
-        with closing(sqlite3.connect(request.getfixturevalue("tmp_path") / "escalation.db")) as file:
-            for statement in [*UNGUARDED["sqlite"], BREACHES[breach]]:
-                file.execute(statement)
-            file.commit()
+    by_sql(request, *UNGUARDED["postgres" if "postgres" in request.node.name else "sqlite"], BREACHES[breach])
     said = escalation("prove")
     assert (1, "THE PROMISE IS BROKEN") == (said.code, said.lines[0])
     assert 1 == escalation("prove", "--json").json[breach]
@@ -352,6 +387,42 @@ def test_pause_and_resume(escalation: Console) -> None:
     assert "pauses ended: 0; still disabled: the settings say so" == told(switched_off).strip()
     assert "until: is more than 24 hours away" in escalation("pause", "--until", "2d").err
     assert {"ended": 0, "schedule_lifted_until": None, "held": None} == escalation("resume", "--json").json
+
+
+def test_why_is_kept(escalation: Console) -> None:
+    """Who snoozed or changed the severity said why."""
+    told(escalation("open", "k"))
+    told(escalation("severity", "k", "critical", "--by", "ada", "--reason", "customers see it"))
+    told(escalation("snooze", "k", "--until", "2099-01-01T00:00:00Z", "--by", "bob", "--reason", "on it"))
+    audit = {entry["action"]: (entry["actor"], entry["reason"]) for entry in escalation("audit", "--json").json}
+    assert ("ada", "critical: customers see it") == audit["change_severity"]
+    assert ("bob", "until 2099-01-01T00:00:00+00:00: on it") == audit["snooze"]
+
+
+def test_pause_within_a_longer_one(escalation: Console) -> None:
+    """Until when paging is paused is told, not when this pause alone would end; a switch that is off hides none."""
+    told(escalation("pause", "--until", "1h"))
+    until = escalation("health", "--json").json["pausedUntil"]
+    within = escalation("pause", "--until", "5m", "--json", ESCALATION_WORKER_ENABLED="false").json
+    assert (until, True) == (within["paused_until"], within["ends_at"] < until)
+    assert f"paused until {until[:10]} {until[11:19]}Z" in told(escalation("pause", "--until", "5m"))
+
+
+def test_spans_count_from_the_stores_now(on_sqlite: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However wrong the clock of whoever calls is, a span begins at the store's own instant."""
+
+    def ahead() -> datetime:
+        return datetime.now(UTC) + timedelta(hours=3)
+
+    def minutes(end: str) -> int:
+        return round((datetime.fromisoformat(end) - ahead()) / timedelta(minutes=1))
+
+    monkeypatch.setattr("escalation_adapters.sqlite.store.system_clock", ahead)
+    opened = on_sqlite("open", "k", "--first-seen", "10m", "--json").json
+    snoozed = on_sqlite("snooze", "k", "--until", "2h", "--json").json
+    paused = on_sqlite("pause", "--until", "5m", "--json").json
+    ends = (opened["first_seen"], snoozed["snoozed_until"], paused["ends_at"])
+    assert [10, 120, 5] == [minutes(end) for end in ends]
 
 
 def test_audit_in_pages(escalation: Console) -> None:

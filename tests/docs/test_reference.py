@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import click
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ import escalation_adapters.postgres
 import escalation_adapters.replay
 import escalation_core
 from escalation_adapters.cli.root import cli
-from escalation_core import EscalationError, RetryPolicy, Settings, State, TickReport, telemetry
+from escalation_core import EscalationError, Proof, RetryPolicy, Settings, State, TickReport, telemetry
 from escalation_core.delivery import PageState
 from escalation_core.gate import Mode
 from escalation_core.plan import Reason
@@ -159,9 +160,16 @@ async def test_health_fields_are_all_there() -> None:
 
 def test_tick_fields_are_all_there() -> None:
     """The table of a tick has each field of its JSON, in its order."""
-    tick = text("json").partition("## A tick")[2]
+    tick = text("json").partition("## A tick")[2].partition("## ")[0]
 
     assert list(TickReport().as_dict()) == re.findall(r"^\| `(\w+)` \|", tick, re.MULTILINE)
+
+
+def test_proof_fields_are_all_there() -> None:
+    """The table of a proof has each of its fields, in their order."""
+    proof = text("json").partition("## A proof")[2]
+
+    assert ["holds", *attrs.fields_dict(Proof)] == re.findall(r"^\| `(\w+)` \|", proof, re.MULTILINE)
 
 
 def test_errors_are_all_there() -> None:

@@ -1,6 +1,7 @@
 """The engine for hosts without asyncio."""
 
 import asyncio
+import inspect
 import os
 import threading
 import time
@@ -54,6 +55,18 @@ def test_calls_wait_for_their_results() -> None:
         with pytest.raises(InvalidValue, match="incident_key"):
             engine.open("")
     assert before == threads()
+
+
+def test_it_has_all_of_the_engines_calls() -> None:
+    """Whatever an engine can be asked for can be asked for here, but for what the thread does itself."""
+    own = {"aclose", "check", "next_claim_in", "next_tick_in"}
+    calls = {name for name, call in inspect.getmembers(Engine, inspect.iscoroutinefunction) if not name.startswith("_")}
+    assert calls - own == {name for name in vars(BlockingEngine) if not name.startswith("_")} - {"engine"}
+    with BlockingEngine(in_memory) as engine:
+        now = engine.now()
+        engine.note("tick", by="ada")
+        assert [True, False] == [engine.remember_request("m", expires=now + timedelta(hours=1)) for _ in range(2)]
+        assert ["tick"] == [entry.action for entry in engine.audit(now)]
 
 
 def test_many_threads(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from escalation_adapters.ops.postgres_limiter import PostgresLimiter
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.rate_limit import Limit
-from escalation_core import Delivered, Engine, Retry, TickReport, idempotency_key
+from escalation_core import Delivered, Engine, Retry, TickReport, TransitionRefused, idempotency_key
 from escalation_core.delivery import PageState
 from escalation_core.model import LOOK_AGAIN
 from escalation_core.testing import ManualClock, RecordingNotifier
@@ -451,8 +451,9 @@ async def test_verb_on_poison_names_the_fault(scene: Scene) -> None:
     """A verb on a row that cannot be read is refused with the column's name, and recalc passes the row by."""
     poison(scene)
     await scene.tick()
-    with pytest.raises(ValueError, match=r"first_seen: is infinite, or outside the years 1 to 9999"):
-        await scene.engine.acknowledge("year-20000")
+    for verb in (scene.engine.acknowledge, scene.engine.open):
+        with pytest.raises(TransitionRefused, match=r"first_seen: is infinite, or outside the years 1 to 9999"):
+            await verb("year-20000")
     assert len(POISON) == await scene.engine.recalc()
     assert 0 == scene.marked()
 

@@ -26,7 +26,16 @@ from escalation_core.testing import RecordingNotifier
 
 from ..postgres import Server
 
-NAMES = ["0001_tables", "0002_incidents", "0003_indexes", "0004_host_writes", "0005_operations", "0006_upkeep"]
+NAMES = [
+    "0001_tables",
+    "0002_incidents",
+    "0003_indexes",
+    "0004_host_writes",
+    "0005_operations",
+    "0006_upkeep",
+    "0007_adopted",
+    "0008_host_notes",
+]
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 
 # Of each five tickets one is acknowledged, three are due with the default windows, and one is not due yet.
@@ -97,6 +106,7 @@ def as_if_only(version: int) -> LiteralString:
     statements: dict[int, LiteralString] = {
         3: "DELETE FROM escalation_migrations WHERE version >= 3",
         4: "DELETE FROM escalation_migrations WHERE version >= 4",
+        7: "DELETE FROM escalation_migrations WHERE version >= 7",
     }
     return statements[version]
 
@@ -168,7 +178,7 @@ async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) 
         await PostgresStore.connect(pg_dsn)
     await migrate.up(pg_dsn)
     execute(pg_dsn, as_if_only(4))
-    with pytest.raises(StoreNotReady, match="is at version 3 and 6 is needed; run: escalation migrate up"):
+    with pytest.raises(StoreNotReady, match=f"is at version 3 and {len(NAMES)} is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
 
 
@@ -242,9 +252,13 @@ async def test_other_encodings_are_refused(postgres_server: Server, pg_dsn: str,
 
 
 async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
-    """With trigger=False there is no trigger and no function, and the API alone works."""
+    """With trigger=False there is no trigger and no function, a later up makes none, and the API alone works."""
+    made: LiteralString = "SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc WHERE oid >= 16384"
     assert NAMES == list(await migrate.up(pg_dsn, trigger=False))
-    assert [] == select(pg_dsn, "SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc WHERE oid >= 16384")
+    assert [] == select(pg_dsn, made)
+    execute(pg_dsn, as_if_only(7))
+    assert NAMES[6:] == list(await migrate.up(pg_dsn))
+    assert [] == select(pg_dsn, made)
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
         await engine.open("k", first_seen=datetime.now(UTC) - timedelta(minutes=16))
@@ -254,10 +268,10 @@ async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
     assert ["k"] == [page.incident.incident_key for page in notifier.pages]
 
 
-async def test_events_of_old_are_kept(pg_dsn: str) -> None:
-    """Events recorded without episodes keep their rows and belong to episode 1, and their ladders go on."""
+def seed(dsn: str) -> str:
+    """Make the seed's tables, in which an incident rose by one level; return the hash of that escalation."""
     old = idempotency_key("db-7/disk", 1)
-    with psycopg.connect(pg_dsn) as connection:
+    with psycopg.connect(dsn) as connection:
         connection.execute(
             """
             CREATE TABLE incidents (
@@ -278,6 +292,12 @@ async def test_events_of_old_are_kept(pg_dsn: str) -> None:
         connection.execute(
             "INSERT INTO escalation_events (incident_key, level, unique_hash) VALUES ('db-7/disk', 1, %s)", [old]
         )
+    return old
+
+
+async def test_events_of_old_are_kept(pg_dsn: str) -> None:
+    """Events recorded without episodes keep their rows and belong to episode 1, and their ladders go on."""
+    old = seed(pg_dsn)
     await migrate.up(pg_dsn, existing="page")
     events: LiteralString = "SELECT id, incident_key, episode, level, unique_hash FROM escalation_events ORDER BY id"
     assert [(1, "db-7/disk", 1, 1, old)] == select(pg_dsn, events)
@@ -286,6 +306,33 @@ async def test_events_of_old_are_kept(pg_dsn: str) -> None:
         assert 1 == (await engine.tick()).escalated
     assert [idempotency_key("db-7/disk", 2)] == [page.dedup_key for page in notifier.pages]
     assert [1, 2] == [level for _, _, _, level, _ in select(pg_dsn, events)]
+
+
+async def test_events_of_old_do_not_break_the_promise(pg_dsn: str) -> None:
+    """Events that were there before the engine have no pages and are counted apart; later ones without are a breach."""
+    seed(pg_dsn)
+    await migrate.up(pg_dsn, existing="page")
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
+        await engine.tick()
+        proof = await engine.prove()
+        assert (True, 2, 1, 0) == (proof.holds, proof.escalations, proof.adopted, proof.without_page)
+        execute(pg_dsn, "DELETE FROM escalation_pages")
+        proof = await engine.prove()
+        assert (False, 1, 1) == (proof.holds, proof.adopted, proof.without_page)
+
+
+async def test_an_installation_learns_what_it_adopted(pg_dsn: str) -> None:
+    """One that was migrated before that was remembered counts as adopted what was there before its first page."""
+    seed(pg_dsn)
+    await migrate.up(pg_dsn, existing="page")
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
+        await engine.tick()
+        execute(pg_dsn, "DELETE FROM escalation_meta WHERE name = 'adopted'")
+        assert not (await engine.prove()).holds
+        execute(pg_dsn, as_if_only(7))
+        await migrate.up(pg_dsn)
+        proof = await engine.prove()
+        assert (True, 1) == (proof.holds, proof.adopted)
 
 
 # --- a host's populated table

@@ -110,6 +110,7 @@ async def verbs(engine: Engine) -> None:
     assert_type(await engine.unacknowledge("k"), Incident)
     assert_type(await engine.snooze("k", NOON, by="ada"), Incident)
     assert_type(await engine.snooze("k", None), Incident)
+    assert_type(await engine.snooze("k", timedelta(hours=2), reason="looked at"), Incident)
     assert_type(await engine.change_severity("k", "warning"), Incident)
     assert_type(await engine.drain("k"), Incident)
     incident = await engine.resolve("k")

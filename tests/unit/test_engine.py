@@ -23,11 +23,12 @@ from escalation_core import (
     StoreNotReady,
     StoreUnavailable,
     TickReport,
+    TransitionRefused,
 )
 from escalation_core.gate import Mode
 from escalation_core.model import LOOK_AGAIN
 from escalation_core.plan import Decision, plan
-from escalation_core.ports import Transaction
+from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, GatedNotifier, actions, incident, picture, put, row, states
@@ -132,6 +133,41 @@ async def test_second_tick_joins_the_first(store: MemoryStore, clock: ManualCloc
     notifier.gate.set()
     assert await first is await second
     assert (1, 1) == ((await first).escalated, len(notifier.pages))
+
+
+class HeldStore(MemoryStore):
+    """A store that does not let a tick begin before ``gate`` is set."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.gate = asyncio.Event()
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        await self.gate.wait()
+        return await super().look(canary_pct=canary_pct, targets=targets)
+
+
+@pytest.mark.parametrize("leaver", [None, 0, 1])
+async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None, clock: ManualClock) -> None:
+    """Whoever asked for delivery gets it, whichever tick came first; who is cancelled spoils nothing for others."""
+    store, notifier = HeldStore(clock), RecordingNotifier()
+    engine = engine_of(store, notifier)
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    ticks = [asyncio.create_task(engine.tick(deliver=deliver)) for deliver in (False, True, True)]
+    await asyncio.sleep(0.01)
+    if leaver is not None:
+        ticks[leaver].cancel()
+        await asyncio.sleep(0)
+    store.gate.set()
+    ends = await asyncio.gather(*ticks, return_exceptions=True)
+    told = [None if isinstance(end, BaseException) else (end.escalated, end.delivery is not None) for end in ends]
+    expected = [(1, False), (1, True), (1, True)]
+    assert told == [None if number == leaver else each for number, each in enumerate(expected)]
+    last = ends[2]
+    assert isinstance(last, TickReport)
+    assert last.delivery is not None
+    assert (1, 1) == (last.delivery.delivered, len(notifier.pages))
 
 
 async def test_tick_delivers_unless_it_is_told_not_to(store: MemoryStore, clock: ManualClock) -> None:
@@ -242,7 +278,7 @@ async def test_exhausted_is_marked_once_and_then_nothing(store: MemoryStore, clo
     await store.host.update("k", severity="warning")
     report = await engine.tick()
     assert {"exhausted": 1} == dict(report.skipped)
-    assert (["open", "exhausted"], None) == (actions(store), row(store)["next_due_at"])
+    assert (["open", "exhausted", "change_severity"], None) == (actions(store), row(store)["next_due_at"])
     note = store.notes[2]
     assert ("k", 1, 1, START + 5 * MINUTE) == (note.incident_key, note.episode, note.level, note.at)
 
@@ -629,11 +665,11 @@ async def test_row_that_cannot_be_planned_is_put_back(
 
 
 async def test_verbs_refuse_rows_that_cannot_be_read(store: MemoryStore) -> None:
-    """A verb on a poisoned row says which column is wrong."""
+    """A verb on a poisoned row says which column is wrong, and that it is the row's fault, not the caller's."""
     await store.host.insert("k", level=None)
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(TransitionRefused, match=r"mend its row: level: is ") as caught:
         await engine_of(store).acknowledge("k")
-    assert "level" == caught.value.field
+    assert ("k", "unreadable", "acknowledge") == (caught.value.incident_key, caught.value.state, caught.value.verb)
 
 
 # --- duplicates and failures
@@ -930,7 +966,38 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
     assert 0 <= (engine.observed_lag() or 0) < 5
 
 
+async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tick intervals after a beat or health took them, metrics no longer tell the counts; a new look does."""
+    engine, time = engine_of(store), [1000.0]
+    monkeypatch.setattr("escalation_core.engine.clock", lambda: lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.monotonic", lambda: time[0])
+    for look in (engine.health, engine.tick):
+        await look()
+        time[0] += 180
+        assert engine.observed_stats() is not None
+        time[0] += 0.1
+        assert engine.observed_stats() is None
+
+
 # --- what is said
+
+
+async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A URL that nobody calls is warned of once, with the remedy and without the URL; not if there is a heartbeat."""
+
+    class Beats:
+        async def beat(self) -> None:
+            pass
+
+    settings = Settings(heartbeat_url="https://example.org/T0HUSH")
+    for heartbeat, warnings in ((None, 1), (Beats(), 0)):
+        caplog.clear()
+        engine = Engine(store, settings=settings, notifiers=[RecordingNotifier()], heartbeat=heartbeat)
+        await engine.tick()
+        await engine.tick()
+        said = [record.message for record in caplog.records if "ESC_HEARTBEAT_URL" in record.message]
+        assert warnings == len(said)
+        assert all("heartbeat=HttpHeartbeat" in line and "T0HUSH" not in line for line in said)
 
 
 async def test_tick_writes_one_line(store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:

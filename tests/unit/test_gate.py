@@ -28,11 +28,12 @@ def settings(*, enabled: bool = True, v1: bool = True, paused: bool = False, dry
 @pytest.mark.parametrize("paused", [True, False])
 @pytest.mark.parametrize("v1", [True, False])
 def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
-    """Disabled is stronger than paused, paused stronger than V1 off; without any of them the gate is open."""
+    """Disabled is stronger than paused, and still tells the pause; paused is stronger than V1 off; else it is open."""
+    pause = Paused(END, "schedule") if paused else None
     expected = Gate(Mode.OPEN)
     expected = expected if v1 else Gate(Mode.V1_OFF)
-    expected = Gate(Mode.PAUSED, Paused(END, "schedule")) if paused else expected
-    expected = expected if enabled else Gate(Mode.DISABLED)
+    expected = Gate(Mode.PAUSED, pause) if paused else expected
+    expected = expected if enabled else Gate(Mode.DISABLED, pause)
     assert expected == gate(settings(enabled=enabled, v1=v1, paused=paused), START)
 
 

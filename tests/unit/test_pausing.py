@@ -124,10 +124,17 @@ async def test_resume_overrides_the_schedule_once(store: MemoryStore, clock: Man
 
 
 async def test_switches_win(store: MemoryStore) -> None:
-    """No resume turns on what the settings switched off."""
+    """No resume turns on what the settings switched off; what is paused beside that shows all the same."""
     engine = engine_of(store, worker_enabled=False)
-    await engine.pause(HOUR)
+    await engine.pause(HOUR, by="ada")
     assert Mode.DISABLED is (await engine.tick()).mode
+    health = await engine.health()
+    assert (Mode.DISABLED, True, START + HOUR, "ada") == (
+        health.mode,
+        health.ok,
+        health.paused_until,
+        health.paused_by,
+    )
     await engine.resume(override_schedule=True)
     assert Mode.DISABLED is (await engine.tick()).mode
 

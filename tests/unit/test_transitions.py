@@ -469,11 +469,13 @@ async def test_snooze_reaches_to_the_year_9999(store: MemoryStore, clock: Manual
         datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-HOUR)),
         "2025-01-02T00:00:00Z",
         1735776000,
-        MINUTE,
+        -MINUTE,
+        timedelta(),
+        timedelta.max,
     ],
 )
 async def test_bad_snoozes_are_refused(until: Any, store: MemoryStore, clock: ManualClock) -> None:
-    """Until is an aware datetime up to the year 9999, else it is refused by name and nothing is written."""
+    """Until is an aware datetime up to the year 9999 or a span, else it is refused by name and nothing is written."""
     engine = await stand(store, clock, State.OPEN)
     before = picture(store)
     with pytest.raises(InvalidValue) as caught:
@@ -482,10 +484,36 @@ async def test_bad_snoozes_are_refused(until: Any, store: MemoryStore, clock: Ma
     assert before == picture(store)
 
 
+async def test_snooze_for_a_span(store: MemoryStore, clock: ManualClock) -> None:
+    """A span counts from the store's now."""
+    engine = await stand(store, clock, State.OPEN)
+    assert clock() + 2 * HOUR == (await engine.snooze("k", 2 * HOUR)).snoozed_until
+
+
 async def test_snooze_into_the_past_delays_nothing(store: MemoryStore, clock: ManualClock) -> None:
     """A snooze that is over already is recorded, and the instant stays the rule's."""
     engine = await stand(store, clock, State.OPEN)
     assert T10 + 30 * MINUTE == (await engine.snooze("k", START - DAY)).next_due_at
+
+
+async def test_why_is_kept_beside_what(store: MemoryStore, clock: ManualClock) -> None:
+    """The audit tells another severity and a snooze with their values, and then the reason, if one is given."""
+    engine = await stand(store, clock, State.OPEN)
+    since = clock()
+    for reason in (None, "somebody looks at it"):
+        clock.advance(MINUTE)
+        await engine.change_severity("k", "warning" if reason else "low", reason=reason)
+        clock.advance(MINUTE)
+        await engine.snooze("k", START + 9 * HOUR + (MINUTE if reason else SECOND), reason=reason)
+    clock.advance(MINUTE)
+    await engine.snooze("k", None, reason="it is back")
+    assert [
+        "ended: it is back",
+        "until 2025-01-01T09:01:00+00:00: somebody looks at it",
+        "warning: somebody looks at it",
+        "until 2025-01-01T09:00:01+00:00",
+        "low",
+    ] == [entry.reason for entry in await engine.audit(since) if entry.action in ("change_severity", "snooze")]
 
 
 # --- drain

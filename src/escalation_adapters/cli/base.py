@@ -191,17 +191,17 @@ class Span(click.ParamType[timedelta]):
         return span
 
 
-class Instant(click.ParamType[datetime]):
-    """An instant in ISO 8601 with a zone, or a span from now such as 2h."""
+class Instant(click.ParamType[datetime | timedelta]):
+    """An instant in ISO 8601 with a zone, or a span from now such as 2h: which now that is, the store's clock says."""
 
     name = "instant"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the instant, aware."""
-        if isinstance(value, datetime):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        """Return the instant, aware, or the span."""
+        if isinstance(value, datetime | timedelta):
             return value
         if re.fullmatch(r"[0-9]{1,6}[smhdw]", value):
-            return datetime.now(UTC) + SPAN.convert(value, param, ctx)
+            return SPAN.convert(value, param, ctx)
         try:
             instant = datetime.fromisoformat(value)
         except ValueError:

@@ -61,7 +61,10 @@ class ExistingChoice(click.ParamType["Existing"]):
             return choice
         if not value.startswith("since="):
             self.fail("write page, hold or since=INSTANT", param, ctx)
-        return INSTANT.convert(value.removeprefix("since="), param, ctx)
+        since = INSTANT.convert(value.removeprefix("since="), param, ctx)
+        if not isinstance(since, datetime):
+            self.fail("since is a span from now; write an instant such as since=2025-01-31T12:00:00Z", param, ctx)
+        return since
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, str]:

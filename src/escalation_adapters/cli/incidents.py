@@ -1,6 +1,6 @@
 """Commands about one incident: the engine's verbs, and a look at what became of it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import click
 
@@ -47,7 +47,7 @@ def open_command(
     severity: str | None,
     summary: str | None,
     labels: tuple[str, ...],
-    first_seen: datetime | None,
+    first_seen: datetime | timedelta | None,
     by: str | None,
     as_json: bool,
 ) -> None:
@@ -55,7 +55,8 @@ def open_command(
     given = labels_of(labels) or None
 
     async def work(engine: Engine) -> Incident:
-        return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=first_seen, by=by)
+        began = await engine.now() + first_seen if isinstance(first_seen, timedelta) else first_seen
+        return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=began, by=by)
 
     _tell(context.run(work), as_json)
 
@@ -97,25 +98,37 @@ def resolve(context: Context, key: str, reason: str | None, by: str | None, as_j
 @click.argument("key")
 @click.option("--until", type=INSTANT, help="An instant with a zone, or a span from now such as 2h.")
 @click.option("--end", is_flag=True, help="End the snooze.")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def snooze(context: Context, key: str, until: datetime | None, end: bool, by: str | None, as_json: bool) -> None:
+def snooze(
+    context: Context,
+    key: str,
+    until: datetime | timedelta | None,
+    end: bool,
+    reason: str | None,
+    by: str | None,
+    as_json: bool,
+) -> None:
     """Let nothing about KEY escalate for a while."""
     if end == (until is not None):
         raise InvalidValue("until", "is missing, or given beside --end", "give --until INSTANT or --end")
-    _tell(context.run(lambda engine: engine.snooze(key, until, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.snooze(key, until, reason=reason, by=by)), as_json)
 
 
 @click.command("severity")
 @click.argument("key")
 @click.argument("severity")
+@reason_option
 @actor_option
 @json_option
 @pass_context
-def change_severity(context: Context, key: str, severity: str, by: str | None, as_json: bool) -> None:
+def change_severity(
+    context: Context, key: str, severity: str, reason: str | None, by: str | None, as_json: bool
+) -> None:
     """Give the incident KEY another SEVERITY."""
-    _tell(context.run(lambda engine: engine.change_severity(key, severity, by=by)), as_json)
+    _tell(context.run(lambda engine: engine.change_severity(key, severity, reason=reason, by=by)), as_json)
 
 
 @click.command("drain")
@@ -140,7 +153,7 @@ def show_command(context: Context, key: str, as_json: bool) -> None:
         return await engine.history(key), (await engine.health()).at
 
     history, now = context.run(work)
-    if history.incident is None and history.fault is None and not history.escalations:
+    if not history.known:
         raise InvalidValue("key", f"{key!r} is unknown", "open it first, or look at: escalation audit --since 24h")
     if as_json:
         print_json(history)

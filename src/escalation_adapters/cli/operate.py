@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import click
+from click.core import ParameterSource
 
-from escalation_core import AuditEntry, Engine, Health
+from escalation_core import AuditEntry, Engine, Health, TickReport
 from escalation_core.dead import RetriedDead
 
 from ..runner import run
@@ -34,11 +35,27 @@ def run_command(context: Context, as_json: bool) -> None:
 @click.command("tick")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
 @click.option("--record-only", is_flag=True, help="Record escalations, and leave delivery to others.")
+@reason_option
+@actor_option
 @json_option
 @pass_context
-def tick(context: Context, dry_run: bool, record_only: bool, as_json: bool) -> None:
-    """Escalate what is due and deliver its pages, once: for a scheduler of your own."""
-    report = context.run(lambda engine: engine.tick(dry_run=dry_run, deliver=not record_only))
+def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None, by: str | None, as_json: bool) -> None:
+    """Escalate what is due and deliver its pages, once: for a scheduler of your own, or by hand.
+
+    By hand, say --by or --reason: then it is kept in the audit who ticked, and why. Without either it is a scheduler's.
+    """
+    # A tick through the endpoints is an operator's, and always noted. This command is cron's as well: 1,440 notes a day
+    # would bury what people did, and what a tick does is in the audit anyhow, each escalation and each page.
+    # A terminal is no sign of an operator (ssh without one, a container with one), so whoever is one says so.
+    given = click.get_current_context().get_parameter_source("by") is ParameterSource.COMMANDLINE
+    by_hand = given or reason is not None
+
+    async def work(engine: Engine) -> TickReport:
+        if by_hand and not dry_run and not engine.settings.dry_run:
+            await engine.note("tick", reason=reason, by=by)
+        return await engine.tick(dry_run=dry_run, deliver=not record_only)
+
+    report = context.run(work)
     if as_json:
         print_json(report.as_dict())
         return

@@ -37,17 +37,18 @@ from .base import (
 @actor_option
 @json_option
 @pass_context
-def pause(context: Context, until: datetime, reason: str | None, by: str | None, as_json: bool) -> None:
+def pause(context: Context, until: datetime | timedelta, reason: str | None, by: str | None, as_json: bool) -> None:
     """Let nothing escalate and no page be sent, in any worker, for a while."""
 
-    async def work(engine: Engine) -> Pause:
-        return await engine.pause(until, reason=reason, by=by)
+    async def work(engine: Engine) -> tuple[Pause, datetime]:
+        made = await engine.pause(until, reason=reason, by=by)
+        return made, (await engine.health()).paused_until or made.ends_at
 
-    made = context.run(work)
+    made, paused_until = context.run(work)
     if as_json:
-        print_json(made)
+        print_json({**attrs.asdict(made), "paused_until": paused_until})
     else:
-        click.echo(f"paused until {show(made.ends_at)}; end it earlier with: escalation resume")
+        click.echo(f"paused until {show(paused_until)}; end it earlier with: escalation resume")
 
 
 @click.command("resume")

@@ -34,14 +34,14 @@ async def recalc(engine: Engine, fields: Fields, by: str) -> Response:
 
 
 async def pause(engine: Engine, fields: Fields, by: str) -> Response:
-    """Pause every worker, until an instant or for some minutes."""
+    """Pause every worker, until an instant or for some minutes; answer until when all that pauses them lasts."""
     minutes = reading.number(fields, "minutes", 1, 1440, None)
     text = reading.text(fields, "until", None)
     if (minutes is None) == (text is None):
         raise reading.bad("until", "is missing, or minutes is there as well", "give one of the two: a pause ends")
     until = timedelta(minutes=minutes) if text is None else reading.instant(text, "until")
     made = await engine.pause(until, reason=reading.text(fields, "reason", None), by=by)
-    return answer({"paused_until": made.ends_at.isoformat()})
+    return answer({"paused_until": _at((await engine.health()).paused_until or made.ends_at)})
 
 
 async def resume(engine: Engine, fields: Fields, by: str) -> Response:
@@ -92,7 +92,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
     if "key" not in fields:
         raise reading.bad("key", "is missing", "give the incident key")
     history = await engine.history(check_key(fields["key"], "key"))
-    if history.incident is None and history.fault is None and not history.escalations and not history.audit:
+    if not history.known:
         raise Problem(HTTPStatus.NOT_FOUND, "key: no such incident", field="key")
     return answer(
         {

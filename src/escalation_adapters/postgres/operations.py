@@ -53,11 +53,12 @@ class Operations:
         """Count."""
         row = await self.session.row("proof")
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        count, distinct, without_page, without_escalation, copies = row
+        count, distinct, without_page, adopted, without_escalation, copies = row
         return Proof(
             escalations=count,
             duplicates=count - distinct,
             without_page=without_page,
+            adopted=adopted,
             without_escalation=without_escalation,
             copies=copies,
             pages=dict(await self.session.rows("proof_pages")),

@@ -402,18 +402,25 @@ DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(
 INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(message_id)s, %(expires)s)
 ON CONFLICT DO NOTHING
 
+-- name: over
+-- A part of the two below, not a statement: d belongs to no open incident, and to an episode that another one followed.
+NOT EXISTS (
+        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
+            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
+        AND coalesce(d.episode, 0) < greatest(
+            (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key),
+            (SELECT i.{episode} FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}))
+
 -- name: prune_escalation
--- Escalations that are old enough, a batch at a time, each together with its pages.
+-- Escalations that are old enough, a batch at a time, each together with its pages. The highest episode that is recorded
+-- stays whatever followed: a key that is deleted and comes again counts on from it.
 WITH seen AS MATERIALIZED (
     SELECT d.id FROM {schema}.escalation_events d
     WHERE d.id > %(after)s AND d.created_at < %(before)s ORDER BY d.id LIMIT %(limit)s
 ), gone AS (
     DELETE FROM {schema}.escalation_events d USING seen s
-    WHERE d.id = s.id
+    WHERE d.id = s.id AND {over}
         AND d.episode < (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key)
-        AND NOT EXISTS (
-        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
-            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
         AND NOT EXISTS (
         SELECT FROM {schema}.escalation_pages p
         WHERE p.incident_key = d.incident_key AND p.episode = d.episode AND p.level = d.level
@@ -426,14 +433,13 @@ WITH seen AS MATERIALIZED (
 SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), (SELECT count(*) FROM pages)
 
 -- name: prune_note
--- Notes that are old enough.
+-- Notes that are old enough; those about no incident by their age alone.
 WITH seen AS MATERIALIZED (
     SELECT d.id FROM {schema}.escalation_audit d
     WHERE d.id > %(after)s AND d.at < %(before)s ORDER BY d.id LIMIT %(limit)s
 ), gone AS (
     DELETE FROM {schema}.escalation_audit d USING seen s
-    WHERE d.id = s.id AND NOT EXISTS (
-        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type} AND i.{resolved_at} IS NULL)
+    WHERE d.id = s.id AND (d.incident_key IS NULL OR {over})
     RETURNING 1
 )
 SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), 0
@@ -450,14 +456,22 @@ DELETE FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
 -- How many escalations there are, how many different ones, and what is without its other half.
 SELECT (SELECT count(*) FROM {schema}.escalation_events),
     (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM {schema}.escalation_events) AS one),
-    (SELECT count(*) FROM {schema}.escalation_events e WHERE NOT EXISTS (
-        SELECT FROM {schema}.escalation_pages p
-        WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),
+    lone.own, lone.adopted,
     (SELECT count(*) FROM {schema}.escalation_pages p WHERE NOT EXISTS (
         SELECT FROM {schema}.escalation_events e
         WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level)),
     (SELECT count(*) FROM {schema}.escalation_pages) - (SELECT count(*) FROM (
         SELECT DISTINCT incident_key, episode, level, target FROM {schema}.escalation_pages) AS one)
+FROM (
+    SELECT count(*) FILTER (WHERE e.id > was.adopted) AS own, count(*) FILTER (WHERE e.id <= was.adopted) AS adopted
+    FROM {schema}.escalation_events e
+    CROSS JOIN (
+        SELECT coalesce(max(m.value::bigint), 0) AS adopted FROM {schema}.escalation_meta m WHERE m.name = 'adopted'
+    ) AS was
+    WHERE NOT EXISTS (
+        SELECT FROM {schema}.escalation_pages p
+        WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)
+) AS lone
 
 -- name: proof_pages
 -- Pages by state.

@@ -27,7 +27,8 @@ def templates() -> Mapping[str, str]:
 def statements(table: IncidentsTable) -> Mapping[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
-    texts = {name: fill(template, names) for name, template in templates().items() if name != "look"}
+    names["over"] = sql.SQL(fill(templates()["over"], names).partition("\n")[2])
+    texts = {name: fill(template, names) for name, template in templates().items() if name not in ("look", "over")}
     for name, part in (("look", "next_due"), ("look_canary", "next_due_canary")):
         texts[name] = fill(templates()["look"], names | {"soonest": sql.SQL(texts[part])})
     return {

@@ -52,8 +52,8 @@ class IncidentsTable:
     def __attrs_post_init__(self) -> None:
         """Refuse names that would be read as a placeholder, or end a function's body, where they stand in SQL."""
         for name in (self.schema, self.name, *self.columns.values()):
-            if "%" in name or "$body$" in name:
-                raise InvalidValue("name", f"{name!r} holds % or $body$", "rename it in the database")
+            if any(mark in name for mark in ("%", "$body$", "$do$")):
+                raise InvalidValue("name", f"{name!r} holds %, $body$ or $do$", "rename it in the database")
 
     def sql_names(self) -> dict[str, sql.Composable]:
         """Return what the placeholders of statements stand for."""

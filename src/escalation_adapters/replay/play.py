@@ -61,7 +61,10 @@ class Replay:
 
 
 def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
-    """Return the settings for a replay: canary, pause, dry run and switches are off unless they are kept by name."""
+    """Return the settings for a replay: canary, pause, dry run and switches are off unless they are kept by name.
+
+    Nobody outside is told that a replay ticks.
+    """
     off: dict[str, dict[str, Any]] = {
         "canary": {"canary_pct": 100},
         "pause": {"pause_cron": None, "pause_length": None},
@@ -69,7 +72,7 @@ def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
         "switches": {"worker_enabled": True, "v1": True},
     }
     changes = {field: value for name, fields in off.items() if name not in keep for field, value in fields.items()}
-    return attrs.evolve(settings, warnings=(), **changes)
+    return attrs.evolve(settings, warnings=(), heartbeat_url=None, **changes)
 
 
 async def replay(

@@ -13,11 +13,14 @@ from escalation_core.proof import Proof
 from .codec import instant, micros
 from .session import Session
 
-_RESOLVED = "NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key AND i.resolved_at IS NULL)"
-_ENDED = (
+_RECORDED = "(SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key)"
+_OVER = (
     "NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key"
     " AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL)"
+    f" AND coalesce(d.episode, 0) < max(coalesce({_RECORDED}, 0),"
+    " coalesce((SELECT i.episode FROM incidents i WHERE i.incident_key = d.incident_key), 0))"
 )
+"""The row d belongs to no open incident, and to an episode that another one followed."""
 
 
 @attrs.frozen
@@ -71,11 +74,13 @@ class Operations:
         row = await self.session.row(f"SELECT max(id) FROM ({batch})", values)
         last = None if row is None else row[0]
         if source is Source.NOTE:
-            gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {_RESOLVED}", values)
+            may_go = f"(d.incident_key IS NULL OR {_OVER})"
+            gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {may_go}", values)
             return last, gone, 0
         going = await self.session.rows(
-            f"SELECT d.incident_key, d.episode, d.level FROM {table} d WHERE d.id IN ({batch}) AND {_ENDED}"
-            " AND d.episode < (SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key)"
+            f"SELECT d.incident_key, d.episode, d.level FROM {table} d WHERE d.id IN ({batch}) AND {_OVER}"
+            # The highest that is recorded stays whatever followed: a key that is deleted counts on from it.
+            f" AND d.episode < {_RECORDED}"
             " AND NOT EXISTS (SELECT 1 FROM escalation_pages p WHERE p.incident_key = d.incident_key"
             " AND p.episode = d.episode AND p.level = d.level"
             " AND NOT (p.state IN ('delivered', 'cancelled', 'dead') AND p.due_at < :before))",

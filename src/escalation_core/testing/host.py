@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..model import LOOK_AGAIN, AuditEntry
+from ..model import LOOK_AGAIN, AuditEntry, told
 
 Row = dict[str, Any]
 """A row as it stands, by ``Incident``'s field names. It may hold what no incident can: a level of None, say."""
@@ -68,6 +68,7 @@ def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episod
 def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> tuple[Row, list[AuditEntry]]:
     """Return the row that a host's UPDATE leaves, and what the trigger notes of it in the audit."""
     after = {**before, **columns}
+    severity, snoozed = (after[name] != before[name] for name in ("severity", "snoozed_until"))
     if after["next_due_at"] != before["next_due_at"] or all(after[name] == before[name] for name in WATCHED):
         return after, []
     if after["episode"] == before["episode"]:
@@ -87,23 +88,33 @@ def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> tu
     if after["acknowledged_at"] is None:
         after["acknowledged_by"] = None
     after["next_due_at"] = _mark(after)
-    action = _what_was_done(before, after)
-    if action is None:
-        return after, []
-    entry = AuditEntry(
+    # What the reopening above has cleared is not what the host did.
+    done: list[tuple[str | None, str | None]] = [
+        (_what_was_done(before, after), None),
+        ("change_severity" if severity else None, "none" if after["severity"] is None else after["severity"]),
+        ("snooze" if snoozed else None, _until(after["snoozed_until"])),
+    ]
+    return after, [_noted(action, what, after, now) for action, what in done if action is not None]
+
+
+def _noted(action: str, what: str | None, after: Row, now: datetime) -> AuditEntry:
+    return AuditEntry(
         at=now,
         action=action,
         incident_key=after["incident_key"],
         episode=after["episode"],
         level=after["level"],
         actor=after["acknowledged_by"] if action == "acknowledge" else None,
-        reason="by SQL",
+        reason=told("by SQL", what),
     )
-    return after, [entry]
+
+
+def _until(end: object) -> str:
+    return "ended" if end is None else f"until {end.isoformat() if isinstance(end, datetime) else end}"
 
 
 def _what_was_done(before: Row, after: Row) -> str | None:
-    """Return the action that an UPDATE comes to, None if it is none that the audit tells of."""
+    """Return what an UPDATE does to an incident's state or level, None if it is nothing that the audit tells of."""
     resolved = before["resolved_at"] is not None, after["resolved_at"] is not None
     acknowledged = before["acknowledged_at"] is not None, after["acknowledged_at"] is not None
     if resolved[0] != resolved[1]:

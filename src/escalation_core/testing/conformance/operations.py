@@ -83,6 +83,9 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
         {"severity": "warning"},
         {"level": 3},
         {"level": 2},
+        {"snoozed_until": start + MINUTE},
+        {"severity": "critical", "snoozed_until": None},
+        {"snoozed_until": start + MINUTE / 120},
         {"resolved_at": start},
         {"resolved_at": None},
     ):
@@ -92,13 +95,21 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
     told = sorted((entry.action, entry.episode, entry.level, entry.actor) for entry in entries)
     expected = [
         ("acknowledge", 1, 0, "ada"),
+        ("change_severity", 1, 0, None),
+        ("change_severity", 2, 2, None),
         ("drain", 2, 2, None),
         ("open", 3, 0, None),
         ("resolve", 2, 2, None),
+        *[("snooze", 2, 2, None)] * 3,
         ("unacknowledge", 1, 0, None),
     ]
     same(expected, told, "the audit")
     same({True}, {str(entry.reason).startswith("by SQL") for entry in entries}, "the reason")
+    values = {
+        str(entry.reason).partition(": ")[2] for entry in entries if entry.action in ("change_severity", "snooze")
+    }
+    ends = {f"until {(start + span).isoformat()}" for span in (MINUTE, MINUTE / 120)}
+    same({"warning", "critical", "ended", *ends}, values, "what was changed to")
 
 
 async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
@@ -109,8 +120,10 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
         store,
         incident("open", clock, episode=2, level=1, next_due_at=old),
         incident("done", clock, episode=2, level=1, next_due_at=None, resolved_at=old),
+        # Acknowledged, which is how a host that never resolves ends it; since its last escalation it began twice anew.
+        incident("had", clock, episode=4, next_due_at=None, acknowledged_at=old),
     )
-    steps = [(key, episode) for key in ("open", "done", "gone") for episode in (1, 2)]
+    steps = [(key, episode) for key in ("open", "done", "had", "gone") for episode in (1, 2)]
     for key, episode in steps:
         escalation = Escalation(incident_key=key, episode=episode, level=1, created_at=clock())
         page = NewPage(
@@ -129,7 +142,8 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
             await tx.journal.note([n])
 
         await store.transact(write)
-    await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="pause")]))
+    later = [AuditEntry(at=clock(), action="open", incident_key="had", episode=episode) for episode in (3, 4)]
+    await store.transact(lambda tx: tx.journal.note([*later, AuditEntry(at=clock(), action="pause")]))
     before = clock() + MINUTE
 
     async def prune(source: Source, limit: int) -> tuple[int, int]:
@@ -144,21 +158,35 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
             gone, of_them = gone + count, of_them + pages
         return gone, of_them
 
-    counted = Proof(escalations=6, duplicates=0, without_page=0, without_escalation=0, pages={"dead": 3, "pending": 3})
+    counted = Proof(escalations=8, duplicates=0, without_page=0, without_escalation=0, pages={"dead": 4, "pending": 4})
     same(counted, await store.read(lambda tx: tx.operations.proof()), "the proof")
     young = await store.transact(lambda tx: tx.operations.prune(Source.NOTE, before=old, after=0, limit=99))
     same((None, 0, 0), young, "what is young")
-    same((2, 2), await prune(Source.ESCALATION, 4), "escalations and their pages")
-    same((5, 0), await prune(Source.NOTE, 1), "notes: those of the open incident stay")
+    same((3, 3), await prune(Source.ESCALATION, 4), "escalations and their pages")
+    same((6, 0), await prune(Source.NOTE, 1), "notes")
+    noted = await store.read(lambda tx: tx.journal.audit(since=BEGINNING, limit=99))
+    stay = [("done", 2), ("gone", 2), ("had", 4), ("open", 1), ("open", 2)]
+    same(
+        stay,
+        sorted((e.incident_key, e.episode) for e in noted if e.action in ("acknowledge", "open")),
+        "notes that stay",
+    )
     left = [(e.incident_key, e.episode) for _, e in await store.read(lambda tx: tx.ledger.escalations(limit=99))]
-    same([("open", 1), ("open", 2), ("done", 2), ("gone", 2)], left, "escalations that stay")
+    same([("open", 1), ("open", 2), ("done", 2), ("had", 2), ("gone", 2)], left, "escalations that stay")
     same(2, await store.read(lambda tx: tx.ledger.highest_episode("gone")), "the highest episode")
     after = await store.read(lambda tx: tx.operations.proof())
-    same((4, True), (after.escalations, after.holds), "the proof afterwards")
-    await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=old, ends_at=old + MINUTE)))
+    same((5, True), (after.escalations, after.holds), "the proof afterwards")
+    await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="resume")]))
+    again = await store.read(lambda tx: tx.journal.audit(since=BEGINNING, limit=99))
+    same(len(noted) + 1, len(again), "what is written afterwards replaces nothing")
+    ends = (old + MINUTE, old + 9 * MINUTE)
+    for end in ends:
+        await store.transact(lambda tx, end=end: tx.operations.add_pause(Pause(starts_at=old, ends_at=end)))  # type: ignore[misc]
     await store.transact(lambda tx: tx.operations.remember("m", now=old, expires=old + MINUTE))
     late = old + 2 * MINUTE
     same(2, await store.transact(lambda tx: tx.operations.forget(before=late, now=late)), "forgotten")
+    await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=late, ends_at=ends[1])))
+    same(2, len(await store.read(lambda tx: tx.operations.pauses(late))), "pauses that stand")
 
 
 async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> None:

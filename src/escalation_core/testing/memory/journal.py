@@ -31,7 +31,7 @@ class Journal:
                 for note in self.store.notes.values()
             )
             if not again:
-                self.undo.put(self.store.notes, len(self.store.notes) + 1, entry)
+                self.undo.put(self.store.notes, next(self.store.numbers["notes"]), entry)
 
     async def audit(
         self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None

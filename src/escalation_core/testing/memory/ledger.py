@@ -22,7 +22,7 @@ class Ledger:
         store, episode = self.store, (escalation.incident_key, escalation.episode)
         if escalation.unique_hash in store.hashes:
             return False
-        number = len(store.ledger) + 1
+        number = next(store.numbers["ledger"])
         self.undo.put(store.ledger, number, escalation)
         self.undo.put(store.hashes, escalation.unique_hash, number)
         if episode not in store.levels or store.levels[episode].level < escalation.level:

@@ -24,7 +24,7 @@ class Operations:
         return [pause for pause in self.store.pauses.values() if pause.ends_at > now]
 
     async def add_pause(self, pause: Pause) -> None:
-        self.undo.put(self.store.pauses, len(self.store.pauses) + 1, pause)
+        self.undo.put(self.store.pauses, next(self.store.numbers["pauses"]), pause)
 
     async def end_pauses(self, now: datetime) -> int:
         standing = [
@@ -49,7 +49,7 @@ class Operations:
         store = self.store
         if source is Source.NOTE:
             seen = sorted(n for n, note in store.notes.items() if n > after and note.at < before)[:limit]
-            gone = [n for n in seen if self._resolved(store.notes[n].incident_key)]
+            gone = [n for n in seen if self._over(store.notes[n].incident_key, store.notes[n].episode)]
             for number in gone:
                 self.undo.drop(store.notes, number)
             return (seen[-1] if seen else None), len(gone), 0
@@ -60,7 +60,8 @@ class Operations:
             step = (escalation.incident_key, escalation.episode, escalation.level)
             of_it = [page for page in store.pages.values() if (page.incident_key, page.episode, page.level) == step]
             settled = all(page.id not in store.unsettled and page.due_at < before for page in of_it)
-            if settled and self._ended(step[0]) and step[1] < store.episodes.get(step[0], 0):
+            # The highest that is recorded stays whatever followed: a key that is deleted counts on from it.
+            if settled and self._over(*step[:2]) and step[1] < store.episodes.get(step[0], 0):
                 self._remove(number, of_it)
                 count, pages = count + 1, pages + len(of_it)
         return (seen[-1] if seen else None), count, pages
@@ -87,11 +88,13 @@ class Operations:
             pages=dict(sorted(Counter(page.state.value for page in self.store.pages.values()).items())),
         )
 
-    def _resolved(self, key: str | None) -> bool:
-        return key is None or key not in self.store.rows or self.store.rows[key]["resolved_at"] is not None
-
-    def _ended(self, key: str | None) -> bool:
-        return key is None or key not in self.store.rows or not is_open(self.store.rows[key])
+    def _over(self, key: str | None, episode: int | None) -> bool:
+        """Tell whether this is about no open incident, and about an episode that another one followed."""
+        if key is None:
+            return True
+        row = self.store.rows.get(key)
+        highest = max(self.store.episodes.get(key, 0), 0 if row is None else row["episode"] or 0)
+        return (row is None or not is_open(row)) and (episode or 0) < highest
 
     def _remove(self, number: int, pages: Sequence[PageRecord]) -> None:
         store, escalation = self.store, self.store.ledger[number]

@@ -26,7 +26,7 @@ class Outbox:
             identity = (page.incident_key, page.episode, page.level, page.target)
             if identity in self.store.page_ids:
                 continue
-            number = len(self.store.pages) + 1
+            number = next(self.store.numbers["pages"])
             self.undo.put(self.store.page_ids, identity, number)
             self._put(
                 PageRecord(

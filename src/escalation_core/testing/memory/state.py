@@ -1,7 +1,9 @@
 """What a MemoryStore holds, and how a write to it is taken back."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 from ...delivery import PageRecord
@@ -38,6 +40,8 @@ class State:
         """When the ids of signed requests expire."""
         self.state: dict[str, RecalcState] = {"recalc": RecalcState()}
         self.made_at = clock()
+        self.numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
+        """The next id of each table that has some. None is given twice, whatever was pruned or taken back."""
 
 
 class Undo:
