@@ -3,7 +3,7 @@
 import pytest
 
 from escalation_adapters.postgres.dsn import arguments
-from escalation_core import InvalidValue, RetryPolicy
+from escalation_core import InvalidValue
 
 
 @pytest.mark.parametrize(
@@ -13,15 +13,6 @@ from escalation_core import InvalidValue, RetryPolicy
 def test_patience(dsn: str, seconds: object) -> None:
     """A DSN's own connect_timeout wins, as it should with several hosts."""
     assert seconds == arguments(dsn)["connect_timeout"]
-
-
-def test_silence() -> None:
-    """A host that is gone without a word is noticed within a lease; a DSN's own words win."""
-    said = arguments("host=h keepalives_idle=60")
-    assert ("60", 20_000) == (said["keepalives_idle"], said["tcp_user_timeout"])
-    plain = arguments("host=h")
-    noticed = plain["keepalives_idle"] + plain["keepalives_interval"] * plain["keepalives_count"]
-    assert noticed < RetryPolicy().lease.total_seconds()
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from escalation_core import InvalidValue
 
 PATIENCE = 10.0
-"""Seconds to wait for a connection before the database counts as unavailable."""
-_UNLESS_SAID: dict[str, Any] = {
-    "connect_timeout": int(PATIENCE),
-    # A host that is gone without a word, or cut off, is noticed within 20 s; the system's own patience is hours.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 20_000,
-}
-"""libpq's own words for how long to wait, in seconds, the last in milliseconds; what a DSN says wins."""
+"""Seconds to wait for a connection before the database counts as unavailable; a DSN's own connect_timeout wins."""
 
 
 def arguments(dsn: str) -> dict[str, Any]:
@@ -37,4 +28,4 @@ def arguments(dsn: str) -> dict[str, Any]:
     if not re.fullmatch(r"[0-9,]*", port) or any("@" in host[1:] for host in hosts.split(",")):
         remedy = "write postgresql://USER:PASSWORD@HOST/DATABASE, and %XX for other characters in it"
         raise InvalidValue("dsn", "is no connection string", remedy)
-    return _UNLESS_SAID | {name: parts[name] for name in _UNLESS_SAID if parts.get(name)} | {"client_encoding": "utf8"}
+    return {"connect_timeout": parts.get("connect_timeout") or int(PATIENCE), "client_encoding": "utf8"}
