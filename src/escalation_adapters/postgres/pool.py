@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from . import silence
 from .dsn import PATIENCE
 
 
@@ -30,6 +32,8 @@ class Pool:
             reconnect_failed=AsyncConnectionPool.check,
         )
         self._coming_back: set[asyncio.Task[None]] = set()
+        self._lent_before: WeakSet[AsyncConnection[Any]] = WeakSet()
+        self._distrusted: WeakSet[AsyncConnection[Any]] = WeakSet()
 
     async def open(self) -> None:
         """Begin to connect."""
@@ -40,8 +44,8 @@ class Pool:
         await self._pool.close()
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Lend a connection that is alive, and take it back whatever happens.
+    async def lent(self, longest: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
+        """Lend a connection that is alive, for so many seconds at most, and take it back whatever happens.
 
         After a restart of the server all that were idle are dead. The pool's own check would rest between two of them,
         longer each time, and the last would be found when nobody waits any more; here each is put back at once, and
@@ -50,12 +54,21 @@ class Pool:
         for _ in range(self._pool.max_size + 1):
             connection = await self._pool.getconn()
             try:
-                if await _alive(connection):
-                    yield connection
-                    return
+                if connection in self._distrusted:
+                    # Another one was silent while this one was open: it would be so as well, mostly.
+                    await connection.close()
+                    continue
+                self._lent_before.add(connection)
+                async with silence.limited(connection, longest or silence.SILENCE, self._distrust):
+                    if await _alive(connection):
+                        yield connection
+                        return
             finally:
                 await self._take_back(connection)
         raise psycopg.OperationalError("the server ends each connection")
+
+    def _distrust(self) -> None:
+        self._distrusted |= self._lent_before
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
         """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then."""

@@ -15,6 +15,7 @@ from psycopg.pq import TransactionStatus
 from escalation_core import StoreRefused, StoreUnavailable
 from escalation_core.ports import Outlook, Transaction
 
+from . import silence
 from .dsn import arguments
 from .errors import AGAIN, translate, translated
 from .incidents import Incidents
@@ -108,7 +109,7 @@ class PostgresStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
         with translated():
-            async with self._pool.lent() as connection, connection.transaction():
+            async with self._pool.lent(silence.LONG_SILENCE) as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 return await work(_Transaction(self._session(connection), self.clock))
 
@@ -194,7 +195,7 @@ class _Transaction:
         """Return the transaction's instant."""
         if self._clock is not None:
             return self._clock()
-        row = await self._session.row("now")
+        row = await self._session.row("now", idle=f"{silence.IDLE:.1f}s")
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         instant: datetime = row[0].replace(tzinfo=UTC)
         return instant
