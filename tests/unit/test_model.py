@@ -29,7 +29,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "summary": TEXTS,
     "labels": st.dictionaries(st.text(max_size=4), TEXTS, max_size=2),
 }
-PLAIN: dict[str, Any] = dict.fromkeys(VALUES) | {"incident_key": "k", "first_seen": INSTANT, "level": 0, "episode": 1, "labels": {}}
+PLAIN: dict[str, Any] = dict.fromkeys(VALUES)
+PLAIN |= {"incident_key": "k", "first_seen": INSTANT, "level": 0, "episode": 1, "labels": {}}
 
 
 def test_fields_are_in_the_order_of_a_row() -> None:
