@@ -456,7 +456,7 @@ async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
 async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server that dies in mid-tick costs one clear error; once it is back the same store goes on without any."""
     # Not less: between two attempts of the pool there may be 2.2 seconds.
-    monkeypatch.setattr(store_module, "PATIENCE", 2.5)
+    monkeypatch.setattr(pool, "PATIENCE", 2.5)
     with EmbeddedPostgres.start(durable=True) as server:
         dsn = make_conninfo(server.dsn(), password="hunter2-hunter2")
         await migrate.up(dsn)
