@@ -131,6 +131,31 @@ async def test_pause_and_resume(service: Service) -> None:
     assert until == (await service.act("pause", until=until.replace("+00:00", "Z"))).json["paused_until"]
 
 
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_resume_lifts_the_schedule_if_asked(binding: str, clock: ManualClock) -> None:
+    """A scheduled pause outlasts a plain resume; ``override_schedule`` lifts it until it would have ended."""
+    schedule = attrs.evolve(SETTINGS, pause_cron="0 11 * * *", pause_length=120 * MINUTE, warnings=())
+    engine = Engine(MemoryStore(clock), settings=schedule, notifiers=[RecordingNotifier("test")])
+    await engine.open("k", severity="critical", first_seen=clock() - 5 * MINUTE)
+    async with serving(binding, engine, clock) as service:
+        kept = await service.act("resume", override_schedule=False)
+        assert {"ended": 0, "schedule_lifted_until": None} == kept.json
+        assert ("paused", 0) == ((held := (await service.act("tick")).json)["mode"], held["escalations"])
+        lifted = await service.act("resume", override_schedule=True)
+        assert {"ended": 0, "schedule_lifted_until": (clock() + 60 * MINUTE).isoformat()} == lifted.json
+        assert ("open", 1) == ((free := (await service.act("tick")).json)["mode"], free["escalations"])
+
+
+async def test_reasons_are_kept(service: Service) -> None:
+    """Every action's reason is in the audit, beside who did it."""
+    for action, fields in ACTIONS.items():
+        answer = await service.act(action, **fields, reason=f"why {action}")
+        assert answer.status in (200, 202)
+    found = {entry.action: entry for entry in await service.engine.audit(service.clock())}
+    for action in ACTIONS:
+        assert ("ada", True) == (found[action].actor, (found[action].reason or "").endswith(f"why {action}")), action
+
+
 async def test_drain_acknowledge_resolve(service: Service) -> None:
     """Each answers with the incident as it stands, and leaves who, what and why in the audit."""
     drained = (await service.act("drain", incident_key="k", reason="page again")).json["incident"]
@@ -550,7 +575,9 @@ async def test_peer_is_limited_before_anything_is_looked_at(binding: str, clock:
 
         async def knock(client: str) -> int:
             headers = [("x-forwarded-for", client), *service.signed(body, secret="w" * 40)]
-            return (await service.send("POST", "/tick", headers, body)).status
+            answer = await service.send("POST", "/tick", headers, body)
+            assert answer.status != 429 or 1 <= int(answer.headers["retry-after"]) <= 60
+            return answer.status
 
         assert [401, 401, 401, 429] == [await knock("192.0.2.1") for _ in range(4)]
         assert [401, 429] == [await knock("192.0.2.2"), await knock("1.1.1.1, 192.0.2.1")]
