@@ -7,9 +7,10 @@ import logging
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -19,12 +20,15 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from psycopg import AsyncConnection
 
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.hmac_signature import mac
 from escalation_adapters.ops import Limits, OpsHandler, Request, Signer
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.http import ops_app
+from escalation_adapters.ops.postgres_limiter import PostgresLimiter
+from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_adapters.rbac import Principal
 from escalation_adapters.slack import SlackNotifier
@@ -533,8 +537,12 @@ class Broken:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody gets in while nobody counts."""
+    """Nobody gets in while nobody counts: principals if theirs is down, nobody at all if the peers' is."""
     async with serving(binding, engine_of(clock), clock, limiter=Broken()) as service:
+        for answer in (await service.act("tick"), await service.get("/health")):
+            assert is_problem(answer, 503)
+        assert 200 == (await service.get("/health", None)).status
+    async with serving(binding, engine_of(clock), clock, peer_limiter=Broken()) as service:
         for answer in (await service.act("tick"), await service.get("/health", None)):
             assert is_problem(answer, 503)
     assert "OSError" in caplog.text
@@ -655,48 +663,77 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
         assert is_problem(await service.send("POST", "/tick", headers, body), 408)
 
 
+class Lending(PostgresStore):
+    """A store that knows who takes its connections, by the names of tasks."""
+
+    borrowers: ClassVar[Counter[str]] = Counter()
+
+    def _lent(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        task = asyncio.current_task()
+        assert task is not None
+        self.borrowers[task.get_name()] += 1
+        return super()._lent()
+
+
+async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counter[int], list[int]]:
+    """Knock so often with wrong signatures, while the engine ticks; return the statuses, and the knocks between ticks."""
+    statuses: Counter[int] = Counter()
+    ticked_at = [0]
+
+    async def read(most: int) -> bytes:
+        return b'{"action": "tick"}'
+
+    async def knocks() -> None:
+        for number in range(count):
+            sent = {b"webhook-id": b"m%d" % number, b"webhook-timestamp": b"1", b"webhook-signature": b"v1,AAAA"}
+            request = Request(method="POST", path="/tick", headers=list(sent.items()), peer="192.0.2.1", read=read)
+            statuses[(await handler.handle(request)).status] += 1
+            await asyncio.sleep(0)
+
+    flooding = asyncio.create_task(knocks(), name="flood")
+    while not flooding.done():
+        await engine.tick()
+        ticked_at.append(statuses.total())
+        await asyncio.sleep(0)
+    await flooding
+    return statuses, [later - earlier for earlier, later in pairwise(ticked_at)]
+
+
 async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     """They use their peer's limit up and nothing else: no row is written, memory stays flat, ticks go on between."""
     store = MemoryStore(clock)
-    limiter = MemoryLimiter()
+    limiter, peers = MemoryLimiter(), MemoryLimiter()
     engine = engine_of(clock, store)
-    handler = OpsHandler(engine, login=lambda native: None, limiter=limiter)
-    body = b'{"action": "tick"}'
-    knocked, ticked_at = 0, [0]
-
-    async def read(most: int) -> bytes:
-        return body
-
-    async def knock(number: int) -> int:
-        nonlocal knocked
-        headers = [(b"webhook-id", b"m%d" % number), (b"webhook-timestamp", b"1"), (b"webhook-signature", b"v1,AAAA")]
-        request = Request(method="POST", path="/tick", headers=headers, peer="192.0.2.1", read=read)
-        status = (await handler.handle(request)).status
-        knocked += 1
-        await asyncio.sleep(0)
-        return status
-
-    async def tick() -> None:
-        while True:
-            await engine.tick()
-            ticked_at.append(knocked)
-            await asyncio.sleep(0)
-
-    await knock(-1)
-    ticking = asyncio.create_task(tick())
+    handler = OpsHandler(engine, login=lambda native: None, limiter=limiter, peer_limiter=peers)
+    await flood(handler, engine, 1)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    found = Counter([await knock(number) for number in range(10_000)])
-    ticking.cancel()
-    ticks, ticked_at = len(ticked_at), [later - earlier for earlier, later in pairwise(ticked_at)]
+    found, between = await flood(handler, engine, 10_000)
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert {401: 119, 429: 9881} == found
-    assert ({}, 1) == (store.requests, len(limiter._hits))
+    assert ({}, 0, 1) == (store.requests, len(limiter._hits), len(peers._hits))
     assert grown < 500_000
     # No tick waits for more than a few knocks: none is kept out by the flood.
-    assert ticks > 100
-    assert max(ticked_at) < 100
+    assert len(between) > 100
+    assert max(between) < 100
+
+
+async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(migrated_dsn: str) -> None:
+    """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
+    store = await Lending.connect(migrated_dsn)
+    store.borrowers.clear()
+    async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")]) as engine:
+        handler = OpsHandler(engine, login=lambda native: None, limiter=PostgresLimiter(store))
+        found, between = await flood(handler, engine, 10_000)
+        async with store._pool.connection() as connection:
+            rows = await connection.execute(
+                "SELECT (SELECT count(*) FROM escalation_rate_limits), (SELECT count(*) FROM escalation_requests)"
+            )
+            assert (0, 0) == await rows.fetchone()
+    assert {401: 120, 429: 9880} == found
+    assert 0 == store.borrowers["flood"]
+    assert store.borrowers.total() > len(between) > 5
 
 
 async def test_request_without_a_secret_costs_the_database_nothing(clock: ManualClock) -> None:
@@ -734,6 +771,7 @@ async def test_limiter_and_login_that_hang(binding: str, clock: ManualClock, cap
 
     cases: list[tuple[dict[str, Any], str, int]] = [
         ({"limiter": Hanging()}, "/health", 503),
+        ({"peer_limiter": Hanging()}, "/health", 503),
         ({"login": never}, "/health", 200),
         ({"login": broken}, "/health", 200),
         ({"login": never}, "/audit", 503),

@@ -139,7 +139,15 @@ async def endpoints(engine: Engine, native: Any) -> None:
     limiter: RateLimiter = MemoryLimiter(most_keys=100)
     cron = Signer("c" * 40, Principal("cron", ["ops_admin"]))
     limits = Limits(tick=Limit(20, timedelta(minutes=2)))
-    handler = OpsHandler(engine, login=login, signers=[cron], limiter=limiter, limits=limits, proxies=["10.0.0.0/8"])
+    handler = OpsHandler(
+        engine,
+        login=login,
+        signers=[cron],
+        limiter=limiter,
+        peer_limiter=MemoryLimiter(),
+        limits=limits,
+        proxies=["10.0.0.0/8", "unix"],
+    )
     OpsASGI(handler)
     ops_app(handler)
     async with OpsClient("https://example.org/ops/escalation", secret="c" * 40) as ops:

@@ -74,7 +74,8 @@ class Guard:
     verifier: HmacVerifier
     login: Login | None
     peers: RateLimiter
-    """Counts peers, apart from principals: however many of them knock, no principal's count is forgotten for it."""
+    """Counts peers, apart from principals: whoever knocks without a secret writes no row that principals' counts are in,
+    and makes no count of theirs forgotten."""
     principals: RateLimiter
     limits: Limits
     proxies: Sequence[Network]

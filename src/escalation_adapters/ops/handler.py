@@ -57,8 +57,9 @@ class OpsHandler:
 
     ``login`` tells who sent a request, by the host's own means; a header is never believed. ``signers`` default to the
     settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the seed's
-    ``X-Signature``, which can be captured and sent again for ever. ``proxies`` are the addresses or networks whose
-    ``X-Forwarded-For`` is believed.
+    ``X-Signature``, which can be captured and sent again for ever. ``limiter`` counts principals, ``peer_limiter`` the
+    peers in front of the signature: in memory, unless one is given that costs as little. ``proxies`` are the addresses
+    or networks whose ``X-Forwarded-For`` is believed.
 
     Raises:
         InvalidValue: there is no secret, or a proxy is no address.
@@ -72,6 +73,7 @@ class OpsHandler:
         signers: Sequence[Signer] | None = None,
         legacy_signature: bool = False,
         limiter: RateLimiter | None = None,
+        peer_limiter: RateLimiter | None = None,
         limits: Limits | None = None,
         proxies: Sequence[str] = (),
     ) -> None:
@@ -82,7 +84,7 @@ class OpsHandler:
             signers=found,
             verifier=HmacVerifier([signer.secret for signer in found], legacy=legacy_signature),
             login=login,
-            peers=limiter or MemoryLimiter(),
+            peers=peer_limiter or MemoryLimiter(),
             principals=limiter or MemoryLimiter(),
             limits=limits or Limits(),
             proxies=networks(proxies),
