@@ -59,6 +59,7 @@ class BlockingEngine:
     audit = _blocking(Engine.audit)
     dead = _blocking(Engine.dead)
     health = _blocking(Engine.health)
+    is_green = _blocking(Engine.is_green)
 
     def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:
         self._make = make

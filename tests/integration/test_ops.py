@@ -32,7 +32,7 @@ from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_adapters.rbac import Principal
 from escalation_adapters.slack import SlackNotifier
-from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
+from escalation_core import Engine, Health, InvalidValue, Settings, StoreUnavailable
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Service, cookie, serving
@@ -188,6 +188,19 @@ async def test_health(service: Service) -> None:
     assert (503, 180_000) == ((red := await service.get("/health")).status, red.json["tickLagMs"])
     await service.act("pause", minutes=5)
     assert 200 == (await service.get("/health", None)).status
+
+
+async def test_probes_cost_no_counting(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may see the light alone makes the database count nothing, however often they ask."""
+
+    async def count() -> Health:
+        raise AssertionError("something was counted")
+
+    monkeypatch.setattr(service.engine, "health", count)
+    assert (200, {"ok": True}) == ((green := await service.get("/health", None)).status, green.json)
+    service.clock.advance(3 * MINUTE)
+    assert (503, {"ok": False}) == ((red := await service.get("/health", None)).status, red.json)
+    assert is_problem(await service.get("/health"), 503)
 
 
 async def test_audit_in_pages(service: Service) -> None:

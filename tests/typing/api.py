@@ -162,6 +162,7 @@ async def views(engine: Engine) -> None:
     assert_type(await engine.audit(NOON, limit=10), Sequence[AuditEntry])
     health = await engine.health()
     assert_type(health, Health)
+    assert_type(await engine.is_green(), bool)
     assert_type(health.as_dict(), dict[str, object])
     assert_type(health.tick_lag, timedelta)
     assert_type(await engine.recalc(by="ada", progress=print), int)
