@@ -1,9 +1,10 @@
 """The operators' endpoints: from a request to a response, without a framework."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 
@@ -44,7 +45,7 @@ ACTIONS: dict[str, Action] = {
     "acknowledge": Action(actions.acknowledge, ("incident_key", "reason")),
     "resolve": Action(actions.resolve, ("incident_key", "reason")),
 }
-VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Awaitable[Response]], tuple[str, ...]]] = {
+VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Coroutine[Any, Any, Response]], tuple[str, ...]]] = {
     "audit": (actions.audit, ("since", "limit", "after")),
     "incident": (actions.incident, ("key",)),
 }
@@ -135,11 +136,11 @@ class OpsHandler:
             reader = await self.guard.reader(request)
             if reader is not None:
                 await self.guard.limit(name, reader, self.guard.limits.look)
-            return await actions.health(self.engine, detail=reader is not None)
+            return await self.guard.soon(actions.health(self.engine, detail=reader is not None))
         view, known = VIEWS[name]
         principal = await self.guard.admit(request, self.engine.settings.ops_read_role, None)
         await self.guard.limit(name, principal, self.guard.limits.look)
-        return await view(self.engine, reading.query(request.query, known))
+        return await self.guard.soon(view(self.engine, reading.query(request.query, known)))
 
 
 def _check_method(request: Request, method: str) -> None:
