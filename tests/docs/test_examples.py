@@ -1,9 +1,16 @@
 """Every example runs, or at least is what the command line takes."""
 
+import asyncio
 import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import click
 import psycopg
 import pytest
@@ -14,7 +21,11 @@ from sybil.example import Example
 from sybil.parsers.myst import PythonCodeBlockParser
 
 from escalation_adapters.cli.root import cli
+from escalation_adapters.hmac_signature import signed_headers
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Engine
 
+from ..integration.service import listening
 from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, exports, inline_commands, parse
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
@@ -46,6 +57,43 @@ def test_python_example_runs(
         monkeypatch.setenv("ESC_DATABASE_URL", request.getfixturevalue("migrated_dsn"))
 
     run(example)
+
+
+SECRET = "whsec_c2VjcmV0IG9mIHRoaXJ0eS10d28gcmFuZG9tIGJ5dGVz"
+CALLS: list[tuple[str, str, str, int, object]] = [
+    ("embed-in-a-web-service", "web.Application()", "POST /incidents/db-7/ack", 200, {"state": "acknowledged"}),
+    ("embed-in-a-web-service", "FastAPI(", "POST /incidents/db-9", 200, {"state": "open"}),
+    ("run-a-worker", "web.Application()", "POST /incidents/disk/acknowledge", 200, {"state": "acknowledged"}),
+    ("operators-endpoints", "ops_app(", "GET /ops/escalation/health", 200, {"ok": True}),
+    ("operators-endpoints", "FastAPI(", "GET /ops/escalation/health", 200, {"ok": True}),
+    ("operators-endpoints", "/reindex", "POST /reindex", 403, None),
+]
+"""What a route of an example answers: the page, what its block holds, the request, the status and the document."""
+SERVED = [example for example in EXAMPLES if re.search(r"(?:web\.Application|FastAPI)\(", str(example.parsed))]
+
+
+@pytest.mark.parametrize("example", SERVED, ids=lambda e: f"{Path(e.path).relative_to(ROOT)}:{e.line}")
+def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each web service that the documentation shows serves the route that it shows."""
+    monkeypatch.chdir(tmp_path)
+    page, text = Path(example.path).stem, str(example.parsed)
+    [(request, status, document)] = [rest for name, part, *rest in CALLS if name == page and part in text]
+
+    async def call() -> None:
+        method, path = request.split(" ")
+        async with Engine(SQLiteStore("escalation.db")) as engine:
+            for key in ("db-7", "disk"):
+                await engine.open(key, severity="critical")
+        async with listening(example.namespace["app"]) as port, aiohttp.ClientSession() as http:
+            signed = signed_headers(b"", secret=SECRET)
+            async with http.request(method, f"http://127.0.0.1:{port}{path}", headers=signed) as answer:
+                assert status == answer.status
+                assert document is None or document == await answer.json()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "run", Coroutine.close)  # the server that is to serve it is ours
+        run(example)
+    asyncio.run(call())
 
 
 @pytest.mark.parametrize(
@@ -89,6 +137,33 @@ def test_shell_example_is_legal(block: Block) -> None:
     """Each ``escalation`` line of a shell example is one that the command line takes: command, options, arguments."""
     for words in command_lines(block.text):
         assert parse(words).startswith("escalation")
+
+
+CRON = re.compile(r"^\* \* \* \* \*  app  (.*)$", re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="cron needs a shell")
+def test_line_for_cron_ticks(migrated_dsn: str, tmp_path: Path) -> None:
+    """The line for cron ticks as cron runs it: by ``sh``, with next to nothing in its environment but what the file sets."""
+    [line] = CRON.findall((ROOT / "docs/how-to/embed-with-your-scheduler.md").read_text(encoding="utf-8"))
+    settings = tmp_path / "escalation.env"
+    program = shutil.which("escalation", path=str(Path(sys.executable).parent))
+    assert program is not None
+    settings.write_text(f"export PATH='{Path(program).parent}':$PATH\nESC_DATABASE_URL='{url(migrated_dsn)}'\n")
+    assert "/etc/escalation.env" in line
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute(NIGHT.encode())
+        done = subprocess.run(
+            ["sh", "-c", line.replace("/etc/escalation.env", str(settings))],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SHELL": "/bin/sh"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+        assert (True,) == connection.execute(EFFECTS["tick"].encode()).fetchone(), done.stdout
 
 
 RUNBOOK = ROOT / "docs/how-to/runbook.md"
@@ -203,5 +278,6 @@ def test_commands_named_in_text_exist() -> None:
 def test_there_are_examples() -> None:
     """The search for examples finds some: an empty parametrization would pass unseen."""
     assert len(EXAMPLES) > 10
+    assert len(CALLS) == len(SERVED)
     assert all_blocks("bash")
     assert all_blocks("sql")
