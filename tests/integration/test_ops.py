@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import logging
+import socket
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,11 +13,12 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, UnixConnector, web
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -37,7 +39,7 @@ from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, Health, InvalidValue, Settings, StoreUnavailable
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Service, cookie, serving
+from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Service, cookie, listening, mounted, serving
 
 MINUTE = timedelta(minutes=1)
 ACTIONS: dict[str, dict[str, Any]] = {
@@ -695,6 +697,23 @@ async def test_forwarded_for_is_not_believed(binding: str, clock: ManualClock) -
     async with serving(binding, engine_of(clock), clock, limits=Limits(peer=Limit(2))) as service:
         answers = [await service.send("GET", "/health", [("x-forwarded-for", f"10.0.0.{n}")]) for n in range(3)]
         assert [200, 200, 429] == [answer.status for answer in answers]
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_proxy_at_a_unix_socket(binding: str, clock: ManualClock, tmp_path: Path) -> None:
+    """All that comes through a Unix socket counts together, or for whom the proxy says if it is believed."""
+    for proxies, statuses in (((), [200, 200, 429]), (("unix",), [200, 200, 200])):
+        handler = OpsHandler(engine_of(clock), limits=Limits(peer=Limit(2)), proxies=proxies)
+        path = str(tmp_path / f"{len(proxies)}.sock")
+        async with (
+            listening(mounted(binding, handler), path),
+            ClientSession(connector=UnixConnector(path)) as http,
+        ):
+            for number, status in enumerate(statuses):
+                headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+                async with http.get("http://localhost/ops/escalation/health", headers=headers) as answer:
+                    assert status == answer.status
 
 
 async def test_many_at_once(service: Service) -> None:

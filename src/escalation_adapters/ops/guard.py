@@ -17,7 +17,7 @@ import attrs
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
 
 from ..hmac_signature import HmacVerifier, Refused, Secret, Verified
-from ..peers import Network, client
+from ..peers import Proxy, client
 from ..rate_limit import Limit, RateLimiter
 from ..rbac import Principal, admits
 from .messages import Problem, Request
@@ -80,7 +80,7 @@ class Guard:
     and makes no count of theirs forgotten."""
     principals: RateLimiter
     limits: Limits
-    proxies: Sequence[Network]
+    proxies: Sequence[Proxy]
     patience: timedelta = timedelta(seconds=10)
     """How long a body may take to come and a login to answer."""
     store_patience: timedelta = timedelta(seconds=2)

@@ -60,10 +60,10 @@ class OpsHandler:
     settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the seed's
     ``X-Signature``, which can be captured and sent again for ever. ``limiter`` counts principals, ``peer_limiter`` the
     peers in front of the signature: in memory, unless one is given that costs as little. ``proxies`` are the addresses
-    or networks whose ``X-Forwarded-For`` is believed.
+    or networks whose ``X-Forwarded-For`` is believed; ``unix`` is whoever comes through a Unix socket.
 
     Raises:
-        InvalidValue: there is no secret, or a proxy is no address.
+        InvalidValue: there is no secret, or a proxy is none of these.
     """
 
     def __init__(
