@@ -150,7 +150,7 @@ async def endpoints(engine: Engine, native: Any) -> None:
     )
     OpsASGI(handler)
     ops_app(handler)
-    async with OpsClient("https://example.org/ops/escalation", secret="c" * 40) as ops:
+    async with OpsClient("https://example.org/ops/escalation", secret="c" * 40, timeout=timedelta(minutes=5)) as ops:
         assert_type(await ops.act("pause", minutes=30), dict[str, Any])
 
 
