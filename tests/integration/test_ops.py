@@ -39,7 +39,7 @@ from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, Health, InvalidValue, Settings, StoreUnavailable
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Service, cookie, listening, mounted, serving
+from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Headers, Service, cookie, listening, mounted, serving
 
 MINUTE = timedelta(minutes=1)
 ACTIONS: dict[str, dict[str, Any]] = {
@@ -267,25 +267,33 @@ async def test_views_need_the_read_role(service: Service, path: str) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_hmac_rejects_tampered_body(service: Service, action: str) -> None:
-    """Whatever is not signed to the letter is 401 and changes nothing."""
+    """Whatever is not signed to the letter is 401, names the header, and changes nothing."""
     before = await picture(service)
     body = json.dumps({"action": action, **ACTIONS[action]}).encode()
     good = dict(service.signed(body))
-    wrong: dict[str, tuple[list[tuple[str, str]], bytes]] = {
-        "tampered": (list(good.items()), body.replace(b" ", b"")),
-        "unsigned": ([("content-type", "application/json")], body),
-        "another secret": (list(service.signed(body, secret="x" * 40)), body),
-        "stale": (list(service.signed(body, age=301)), body),
-        "future": (list(service.signed(body, age=-301)), body),
-        "no timestamp": ([(name, value) for name, value in good.items() if name != "webhook-timestamp"], body),
-        "two signatures": ([*good.items(), ("webhook-signature", good["webhook-signature"])], body),
-        "two ids": ([*good.items(), ("Webhook-Id", "other")], body),
-        "garbage": ([*service.signed(body)[:3], ("webhook-signature", "v1,\xff\xfe=")], body),
-        "the seed's header": ([("x-signature", mac(SECRET.encode(), body).hex())], body),
+    stamp = [(name, value) for name, value in good.items() if name != "webhook-timestamp"]
+    wrong: dict[str, tuple[Headers, bytes, str]] = {
+        "tampered": (list(good.items()), body.replace(b" ", b""), "webhook-signature"),
+        "unsigned": ([("content-type", "application/json")], body, "webhook-id"),
+        "another secret": (service.signed(body, secret="x" * 40), body, "webhook-signature"),
+        "stale": (service.signed(body, age=301), body, "webhook-timestamp"),
+        "stale, the old secret's": (service.signed(body, age=301, secret=OLD_SECRET), body, "webhook-timestamp"),
+        "future": (service.signed(body, age=-301), body, "webhook-timestamp"),
+        "no timestamp": (stamp, body, "webhook-timestamp"),
+        "no number": ([*stamp, ("webhook-timestamp", "now")], body, "webhook-timestamp"),
+        "no id": ([("webhook-id", "a.b"), *list(good.items())[2:]], body, "webhook-id"),
+        "two signatures": (
+            [*good.items(), ("webhook-signature", good["webhook-signature"])],
+            body,
+            "webhook-signature",
+        ),
+        "two ids": ([*good.items(), ("Webhook-Id", "other")], body, "webhook-id"),
+        "garbage": ([*service.signed(body)[:3], ("webhook-signature", "v1,\xff\xfe=")], body, "webhook-signature"),
+        "the seed's header": ([("x-signature", mac(SECRET.encode(), body).hex())], body, "webhook-id"),
     }
-    for name, (headers, sent) in wrong.items():
+    for name, (headers, sent, field) in wrong.items():
         answer = await service.send("POST", f"/{action}", [*headers, *cookie("ada")], sent)
-        assert is_problem(answer, 401), name
+        assert is_problem(answer, 401, field), name
     assert before == await picture(service)
 
 
@@ -301,10 +309,10 @@ async def test_captured_request_is_of_no_use(service: Service) -> None:
     body = b'{"action": "pause", "minutes": 5}'
     headers = [*service.signed(body), *cookie("ada")]
     assert 200 == (await service.send("POST", "/pause", headers, body)).status
-    assert is_problem(await service.send("POST", "/pause", headers, body), 401)
+    assert is_problem(await service.send("POST", "/pause", headers, body), 401, "webhook-id")
     other = engine_of(service.clock, service.engine.store)  # type: ignore[arg-type]
     async with serving("aiohttp", other, service.clock) as elsewhere:
-        assert is_problem(await elsewhere.send("POST", "/pause", headers, body), 401)
+        assert is_problem(await elsewhere.send("POST", "/pause", headers, body), 401, "webhook-id")
     fresh = [*service.signed(b'{"action": "resume"}'), *cookie("ada")]
     assert is_problem(await service.send("POST", "/tick", fresh, b'{"action": "resume"}'), 422, "action")
 
@@ -330,7 +338,8 @@ async def test_captured_request_is_of_no_use_at_its_end(binding: str) -> None:
         for seconds in (299.999, 300, 301):
             clock.set(signed_at + timedelta(seconds=seconds))
             clock.step = timedelta(milliseconds=2)
-            assert is_problem(await service.send("POST", "/pause", headers, body), 401)
+            answer = await service.send("POST", "/pause", headers, body)
+            assert is_problem(answer, 401, "webhook-id" if seconds <= 300 else "webhook-timestamp")
             clock.step = timedelta()
 
 
@@ -354,7 +363,9 @@ async def test_seeds_signature_when_switched_on(binding: str, clock: ManualClock
         body = b'{"action": "tick"}'
         headers = [("x-signature", mac(SECRET.encode(), body).hex()), ("content-type", "application/json")]
         assert 200 == (await service.send("POST", "/tick", [*headers, *cookie("ada")], body)).status
-        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401)
+        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401, "x-signature")
+        twice = [headers[0], *headers, *cookie("ada")]
+        assert is_problem(await service.send("POST", "/tick", twice, body), 401, "x-signature")
 
 
 def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
@@ -363,14 +374,17 @@ def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
         OpsHandler(Engine(MemoryStore(clock)))
 
 
-async def test_login_may_be_a_coroutine_and_must_give_a_principal(clock: ManualClock) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_login_may_be_a_coroutine_and_must_give_a_principal(
+    binding: str, clock: ManualClock
+) -> None:
     """An async login is awaited; one that answers anything but a Principal admits nobody."""
 
     async def known(native: Any) -> Principal:
         return Principal("ada", {"ops_admin"})
 
     for login, status in ((known, 200), (lambda native: "ada", 401), (lambda native: {"roles": ["ops_admin"]}, 401)):
-        async with serving("aiohttp", engine_of(clock), clock, login=login) as service:
+        async with serving(binding, engine_of(clock), clock, login=login) as service:
             assert status == (await service.act("tick", user=None)).status
 
 
@@ -492,22 +506,32 @@ async def test_bad_requests(service: Service) -> None:
 
     huge = b'{"action": "tick", "reason": "' + b"x" * 70_000 + b'"}'
     chunks = b"".join(b"2000\r\n" + b"x" * 0x2000 + b"\r\n" for _ in range(9)) + b"0\r\n\r\n"
-    cases = [
-        (413, "POST", "/tick", headers(of=huge), huge),
-        (413, "POST", "/tick", headers(("transfer-encoding", "chunked")), chunks),
-        (415, "POST", "/tick", headers(("content-encoding", "gzip")), gzip.compress(body)),
-        (415, "POST", "/tick", plain(), body),
-        (415, "POST", "/tick", plain(("content-type", "text/plain")), body),
-        (405, "GET", "/tick", headers(), b""),
-        (405, "POST", "/health", headers(), body),
-        (405, "DELETE", "/audit", headers(), b""),
-        (404, "POST", "/nothing", headers(), body),
-        (404, "GET", "/", headers(), b""),
-        (404, "GET", "/health/", headers(), b""),
+    cases: list[tuple[int, str | None, str, str, Headers, bytes]] = [
+        (413, "body", "POST", "/tick", headers(of=huge), huge),
+        (413, "body", "POST", "/tick", headers(("transfer-encoding", "chunked")), chunks),
+        (415, "Content-Encoding", "POST", "/tick", headers(("content-encoding", "gzip")), gzip.compress(body)),
+        (415, "Content-Type", "POST", "/tick", plain(), body),
+        (415, "Content-Type", "POST", "/tick", plain(("content-type", "text/plain")), body),
+        (405, None, "GET", "/tick", headers(), b""),
+        (405, None, "POST", "/health", headers(), body),
+        (405, None, "DELETE", "/audit", headers(), b""),
+        (404, None, "POST", "/nothing", headers(), body),
+        (404, None, "GET", "/", headers(), b""),
+        (404, None, "GET", "/health/", headers(), b""),
     ]
-    for status, method, path, sent, content in cases:
-        answer = await service.send(method, path, sent, content)
-        assert is_problem(answer, status, answer.json.get("field")), (method, path)
+    for status, field, method, path, sent, content in cases:
+        assert is_problem(await service.send(method, path, sent, content), status, field), (method, path)
+    assert [] == [entry for entry in await service.engine.audit(service.clock()) if entry.action == "tick"]
+
+
+async def test_requests_that_servers_refuse(service: Service) -> None:
+    """What a server's own parser may refuse is 4xx all the same, in its words or in ours, and nothing is done."""
+    body = b'{"action": "tick"}'
+    length = ("content-length", str(len(body)))
+    for more in ([("content-type", "application/json")], [length, ("content-length", "1")]):
+        answer = await service.send("POST", "/tick", [*service.signed(body), *cookie("ada"), *more], body)
+        assert 400 <= answer.status < 500, more
+    assert 400 <= (await service.get("/health?" + "a" * 9000)).status < 500
     assert [] == [entry for entry in await service.engine.audit(service.clock()) if entry.action == "tick"]
 
 
@@ -605,14 +629,17 @@ async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, ca
     assert SECRET not in caplog.text
 
 
-async def test_fault_of_the_login_is_no_500(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_fault_of_the_login_is_no_500(
+    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """A login that raises is told by its kind, in the log alone."""
 
     def login(native: Any) -> Principal:
         raise RuntimeError(SECRET)
 
     caplog.set_level(logging.DEBUG)
-    async with serving("aiohttp", engine_of(clock), clock, login=login) as service:
+    async with serving(binding, engine_of(clock), clock, login=login) as service:
         assert is_problem(await service.act("tick"), 503)
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
@@ -733,7 +760,7 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
         handler.guard = attrs.evolve(handler.guard, patience=timedelta(seconds=0.1))
         body = b'{"action": "tick"}'
         headers = [*service.signed(body), *cookie("ada"), ("content-length", "100")]
-        assert is_problem(await service.send("POST", "/tick", headers, body), 408)
+        assert is_problem(await service.send("POST", "/tick", headers, body), 408, "body")
 
 
 WHO = ContextVar("WHO", default="ticks")
@@ -811,7 +838,10 @@ async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(mi
     assert store.borrowers["ticks"] > len(between) > 5
 
 
-async def test_request_without_a_secret_costs_the_database_nothing(clock: ManualClock) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_request_without_a_secret_costs_the_database_nothing(
+    binding: str, clock: ManualClock
+) -> None:
     """Whoever cannot sign does not get as far as the store, be it up or down."""
 
     class Down(MemoryStore):
@@ -820,11 +850,11 @@ async def test_request_without_a_secret_costs_the_database_nothing(clock: Manual
 
         read = transact
 
-    async with serving("aiohttp", engine_of(clock, Down(clock)), clock) as service:
+    async with serving(binding, engine_of(clock, Down(clock)), clock) as service:
         body = b'{"action": "tick"}'
-        assert is_problem(await service.send("POST", "/tick", cookie("ada"), body), 401)
+        assert is_problem(await service.send("POST", "/tick", cookie("ada"), body), 401, "webhook-id")
         wrong = service.signed(body, secret="w" * 40)
-        assert is_problem(await service.send("POST", "/tick", [*wrong, *cookie("ada")], body), 401)
+        assert is_problem(await service.send("POST", "/tick", [*wrong, *cookie("ada")], body), 401, "webhook-signature")
         assert is_problem(await service.send("POST", "/tick", [*service.signed(body), *cookie("ada")], body), 503)
 
 
@@ -899,7 +929,10 @@ async def test_websocket_is_declined(clock: ManualClock) -> None:
     assert [{"type": "websocket.close"}] == sent
 
 
-async def test_no_secret_shows_anywhere(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_no_secret_shows_anywhere(
+    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """Planted secrets are in no answer, no log, no span and no metric, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
@@ -918,7 +951,7 @@ async def test_no_secret_shows_anywhere(clock: ManualClock, caplog: pytest.LogCa
     await engine.open("k", severity="critical")
     clock.advance(5 * MINUTE)
     seen = ""
-    async with serving("aiohttp", engine, clock) as service:
+    async with serving(binding, engine, clock) as service:
         for action, fields in ACTIONS.items():
             body = json.dumps({"action": action, **fields}).encode()
             good = [*service.signed(body), *cookie("ada")]

@@ -16,7 +16,7 @@ import attrs
 
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
 
-from ..hmac_signature import HmacVerifier, Refused, Secret, Verified
+from ..hmac_signature import ID, HmacVerifier, Refused, Secret, Verified
 from ..peers import Proxy, client
 from ..rate_limit import Limit, RateLimiter
 from ..rbac import Principal, admits
@@ -93,12 +93,13 @@ class Guard:
         key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
         await self._count(self.peers, f"peer:{key}", self.limits.peer)
         if request.values(b"content-encoding"):
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a Content-Encoding is not read; send the body as it is")
+            detail = "a Content-Encoding is not read; send the body as it is"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Encoding")
         try:
             async with asyncio.timeout(self.patience.total_seconds()):
                 body = await request.read(MOST_BYTES)
         except TimeoutError:
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from None
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time", field="body") from None
         if body is None:
             raise _too_large()
         return body
@@ -115,7 +116,7 @@ class Guard:
             # Whether the id was kept when this takes too long does not matter: nothing was done, and the next is signed anew.
             verdict = await self.soon(self._first_time(verdict))
         if isinstance(verdict, Refused):
-            raise _unauthorized(f"the signature is refused: {verdict.reason}")
+            raise _unauthorized(f"the signature is refused: {verdict.reason}", verdict.header)
         return self.signers[verdict.secret].principal
 
     async def soon(self, asked: Coroutine[Any, Any, Result]) -> Result:
@@ -177,7 +178,7 @@ class Guard:
             return verdict
         if await self.engine.remember_request(verdict.message_id, expires=verdict.expires):
             return verdict
-        return Refused("this webhook-id was seen before")
+        return Refused(f"this {ID} was seen before", ID)
 
     async def _login(self, request: Request) -> Principal | None:
         if self.login is None:
@@ -205,8 +206,9 @@ def retry_after(span: timedelta) -> Mapping[str, str]:
 
 
 def _too_large() -> Problem:
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes")
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes", field="body")
 
 
-def _unauthorized(detail: str) -> Problem:
-    return Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": 'Signature realm="escalation"'})
+def _unauthorized(detail: str, field: str | None = None) -> Problem:
+    headers = {"WWW-Authenticate": 'Signature realm="escalation"'}
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, field=field, headers=headers)
