@@ -62,6 +62,7 @@ class BlockingEngine:
     now = _blocking(Engine.now)
     remember_request = _blocking(Engine.remember_request)
     health = _blocking(Engine.health)
+    is_green = _blocking(Engine.is_green)
 
     def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:
         self._make = make

@@ -47,9 +47,11 @@ class Verified:
 
 @attrs.frozen
 class Refused:
-    """The request is none of ours. ``reason`` holds nothing that came with it."""
+    """The request is none of ours. ``reason`` holds nothing that came with it, and tells of no secret."""
 
     reason: str
+    header: str
+    """Which header it is about."""
 
 
 def mac(key: bytes, *parts: bytes) -> bytes:
@@ -144,16 +146,16 @@ class HmacVerifier:
             return self._match_legacy(legacy, body)
         for name, values in found.items():
             if len(values) != 1:
-                return Refused(f"{name} is {'missing' if not values else 'there more than once'}")
+                return Refused(f"{name} is {'missing' if not values else 'there more than once'}", name)
         message_id, timestamp, signature = (values[0] for values in found.values())
         if not _legal_id(message_id):
-            return Refused(f"{ID} is no id")
+            return Refused(f"{ID} is no id", ID)
         if not re.fullmatch(rb"[0-9]{1,11}", timestamp):
-            return Refused(f"{TIMESTAMP} is no number of seconds")
+            return Refused(f"{TIMESTAMP} is no number of seconds", TIMESTAMP)
         given = signature.split(b" ")[:_MOST_SIGNATURES]
         number = self._match([_entry(key, message_id, timestamp, body) for key in self._keys], given)
         if number is None:
-            return Refused("no signature is right")
+            return Refused("no signature is right", SIGNATURE)
         return Verified(number, message_id.decode("ascii"), int(timestamp))
 
     def in_time(self, found: Verified, now: datetime) -> Verified | Refused:
@@ -161,16 +163,16 @@ class HmacVerifier:
         if found.timestamp is None:
             return found
         if abs(now.timestamp() - found.timestamp) > self._tolerance.total_seconds():
-            return Refused(f"{TIMESTAMP} is too far from now")
+            return Refused(f"{TIMESTAMP} is too far from now", TIMESTAMP)
         # Longer than it can be verified: between that and the memory's own look at the clock time goes by.
         expires = datetime.fromtimestamp(found.timestamp, tz=now.tzinfo) + 2 * self._tolerance
         return attrs.evolve(found, expires=expires)
 
     def _match_legacy(self, values: Sequence[bytes], body: bytes) -> Verified | Refused:
         if len(values) != 1:
-            return Refused(f"{LEGACY} is there more than once")
+            return Refused(f"{LEGACY} is there more than once", LEGACY)
         number = self._match([mac(key, body).hex().encode() for key in self._keys], values)
-        return Refused("no signature is right") if number is None else Verified(number)
+        return Refused("no signature is right", LEGACY) if number is None else Verified(number)
 
     @staticmethod
     def _match(wanted: Sequence[bytes], given: Sequence[bytes]) -> int | None:

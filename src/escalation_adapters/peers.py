@@ -8,6 +8,10 @@ from escalation_core import InvalidValue
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+UNIX = "unix"
+"""The other end of a Unix socket, which has no address; among proxies: who comes that way is one."""
+Proxy = Network | str
+"""A network, or ``UNIX``."""
 UNKNOWN = "unknown"
 """The key of all whose address cannot be read, together."""
 _PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^(\d+\.\d+\.\d+\.\d+):\d+$")
@@ -16,31 +20,34 @@ _SITE = 64
 """One customer's IPv6 network: single addresses of it cost nothing."""
 
 
-def networks(proxies: Sequence[str]) -> tuple[Network, ...]:
-    """Return the networks that proxies' addresses or networks name.
+def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:
+    """Return the networks that proxies' addresses or networks name; ``unix`` stays as it is.
 
     Raises:
-        InvalidValue: one is neither.
+        InvalidValue: one is none of these.
     """
-    found = []
+    found: list[Proxy] = []
     for proxy in proxies:
         try:
-            found.append(ipaddress.ip_network(proxy))
+            found.append(UNIX if proxy == UNIX else ipaddress.ip_network(proxy))
         except ValueError:
-            remedy = "give an address or a network, such as 10.0.0.0/8"
+            remedy = "give an address or a network, such as 10.0.0.0/8, or unix for a Unix socket"
             raise InvalidValue("proxies", f"{proxy!r} is neither an address nor a network", remedy) from None
     return tuple(found)
 
 
-def client(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Network]) -> str:
+def client(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Proxy]) -> str:
     """Return the key of whoever sent a request: an IPv4 address, or an IPv6 network.
 
-    ``peer`` is the other end of the connection. ``X-Forwarded-For`` counts only as far as our own proxies wrote it: it
-    is read from its end, and the first address that is none of ours is the client's.
+    ``peer`` is the other end of the connection, an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our own
+    proxies wrote it: it is read from its end, and the first address that is none of ours is the client's.
     """
-    at = _address(peer)
     hops = [hop for value in forwarded_for for hop in value.decode("latin-1").split(",")]
-    while at is not None and hops and any(at in network for network in proxies):
+    ours = [proxy for proxy in proxies if not isinstance(proxy, str)]
+    if peer == UNIX and UNIX in proxies and hops:
+        peer = hops.pop().strip()
+    at = _address(peer)
+    while at is not None and hops and any(at in network for network in ours):
         at = _address(hops.pop().strip())
     if at is None:
         return UNKNOWN

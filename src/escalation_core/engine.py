@@ -17,7 +17,7 @@ from .dead import RetriedDead, retry_dead
 from .errors import EscalationError, InvalidValue, StoreUnavailable
 from .flight import Flights, Home, SingleFlight, clock, monotonic
 from .gate import gate
-from .health import Health, Observed, Stats, diagnose
+from .health import Health, Observed, Stats, diagnose, is_green, lag_of
 from .operators import Operators
 from .ports import Heartbeat, Notifier, Router, Store, Transaction
 from .recording import Recorder
@@ -216,6 +216,16 @@ class Engine(Operators):
                 unconfigured=self._ticker.unconfigured,
                 version=VERSION,
             )
+
+        return await self._read(work)
+
+    async def is_green(self) -> bool:
+        """Tell whether the light is green, as ``health`` does, and count nothing for it: for probes, however many."""
+
+        async def work(tx: Transaction) -> bool:
+            now = await tx.now()
+            held = gate(self.settings, now, await tx.operations.pauses(now))
+            return is_green(self.settings, held, lag_of(await tx.journal.last_beat(now), now))
 
         return await self._read(work)
 

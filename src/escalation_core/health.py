@@ -149,6 +149,16 @@ def _milliseconds(span: timedelta) -> int:
     return max(span, timedelta()) // timedelta(milliseconds=1)
 
 
+def lag_of(beat: Beat, now: datetime) -> timedelta:
+    """Return how long ago any worker last completed a tick, or could have."""
+    return max(now - (beat.last or beat.since), timedelta())
+
+
+def is_green(settings: Settings, gate: Gate, lag: timedelta) -> bool:
+    """Tell whether the light is green: only while somebody ticks, unless nobody is to."""
+    return gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag <= 2 * settings.tick_interval
+
+
 def diagnose(
     *,
     settings: Settings,
@@ -161,14 +171,14 @@ def diagnose(
     unconfigured: Mapping[str, int],
     version: str,
 ) -> Health:
-    """Put the picture together, and judge it: the light is green only while somebody ticks."""
-    lag = max(now - (beat.last or beat.since), timedelta())
+    """Put the picture together, and judge it."""
+    lag = lag_of(beat, now)
     oldest_overdue = now - stats.oldest_due if stats.oldest_due else timedelta()
     warnings = list(settings.warnings)
     if recalc.fingerprint not in (None, settings.policy.fingerprint()):
         warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
     return Health(
-        ok=gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag <= 2 * settings.tick_interval,
+        ok=is_green(settings, gate, lag),
         at=now,
         mode=gate.mode,
         paused_until=gate.until,

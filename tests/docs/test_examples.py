@@ -1,9 +1,16 @@
 """Every example runs, or at least is what the command line takes."""
 
+import asyncio
 import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import click
 import psycopg
 import pytest
@@ -14,7 +21,11 @@ from sybil.example import Example
 from sybil.parsers.myst import PythonCodeBlockParser
 
 from escalation_adapters.cli.root import cli
+from escalation_adapters.hmac_signature import signed_headers
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Engine
 
+from ..integration.service import listening
 from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, exports, inline_commands, parse
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
@@ -46,6 +57,43 @@ def test_python_example_runs(
         monkeypatch.setenv("ESC_DATABASE_URL", request.getfixturevalue("migrated_dsn"))
 
     run(example)
+
+
+SECRET = "whsec_c2VjcmV0IG9mIHRoaXJ0eS10d28gcmFuZG9tIGJ5dGVz"
+CALLS: list[tuple[str, str, str, int, object]] = [
+    ("embed-in-a-web-service", "web.Application()", "POST /incidents/db-7/ack", 200, {"state": "acknowledged"}),
+    ("embed-in-a-web-service", "FastAPI(", "POST /incidents/db-9", 200, {"state": "open"}),
+    ("run-a-worker", "web.Application()", "POST /incidents/disk/acknowledge", 200, {"state": "acknowledged"}),
+    ("operators-endpoints", "ops_app(", "GET /ops/escalation/health", 200, {"ok": True}),
+    ("operators-endpoints", "FastAPI(", "GET /ops/escalation/health", 200, {"ok": True}),
+    ("operators-endpoints", "/reindex", "POST /reindex", 403, None),
+]
+"""What a route of an example answers: the page, what its block holds, the request, the status and the document."""
+SERVED = [example for example in EXAMPLES if re.search(r"(?:web\.Application|FastAPI)\(", str(example.parsed))]
+
+
+@pytest.mark.parametrize("example", SERVED, ids=lambda e: f"{Path(e.path).relative_to(ROOT)}:{e.line}")
+def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each web service that the documentation shows serves the route that it shows."""
+    monkeypatch.chdir(tmp_path)
+    page, text = Path(example.path).stem, str(example.parsed)
+    [(request, status, document)] = [rest for name, part, *rest in CALLS if name == page and part in text]
+
+    async def call() -> None:
+        method, path = request.split(" ")
+        async with Engine(SQLiteStore("escalation.db")) as engine:
+            for key in ("db-7", "disk"):
+                await engine.open(key, severity="critical")
+        async with listening(example.namespace["app"]) as port, aiohttp.ClientSession() as http:
+            signed = signed_headers(b"", secret=SECRET)
+            async with http.request(method, f"http://127.0.0.1:{port}{path}", headers=signed) as answer:
+                assert status == answer.status
+                assert document is None or document == await answer.json()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "run", Coroutine.close)  # the server that is to serve it is ours
+        run(example)
+    asyncio.run(call())
 
 
 @pytest.mark.parametrize(
@@ -91,44 +139,79 @@ def test_shell_example_is_legal(block: Block) -> None:
         assert parse(words).startswith("escalation")
 
 
+CRON = re.compile(r"^\* \* \* \* \*  app  (.*)$", re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="cron needs a shell")
+def test_line_for_cron_ticks(migrated_dsn: str, tmp_path: Path) -> None:
+    """The line for cron ticks as cron runs it: by ``sh``, with next to nothing in its environment but what the file sets."""
+    [line] = CRON.findall((ROOT / "docs/how-to/embed-with-your-scheduler.md").read_text(encoding="utf-8"))
+    settings = tmp_path / "escalation.env"
+    program = shutil.which("escalation", path=str(Path(sys.executable).parent))
+    assert program is not None
+    settings.write_text(f"export PATH='{Path(program).parent}':$PATH\nESC_DATABASE_URL='{url(migrated_dsn)}'\n")
+    assert "/etc/escalation.env" in line
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute(NIGHT.encode())
+        done = subprocess.run(
+            ["sh", "-c", line.replace("/etc/escalation.env", str(settings))],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SHELL": "/bin/sh"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+        assert (True,) == connection.execute(EFFECTS["tick"].encode()).fetchone(), done.stdout
+
+
 RUNBOOK = ROOT / "docs/how-to/runbook.md"
 
 
 OPEN = "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
+INSIDE, OUTSIDE = "db-4/disk", "db-8/disk"
+"""Incidents inside and outside of a canary of 10 percent."""
 NIGHT = f"""
     {OPEN};
     INSERT INTO escalation_events (incident_key, level, unique_hash) VALUES ('db-7/disk', 2, 'd');
     INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
-    VALUES ('db-8/disk', 'critical', now() - interval '1 hour', now() - interval '55 minutes');
+    SELECT key, 'critical', now() - interval '1 hour', now() - interval '55 minutes'
+    FROM unnest(ARRAY['{INSIDE}', '{OUTSIDE}']) AS key;
     INSERT INTO escalation_pages
         (id, incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
     OVERRIDING SYSTEM VALUE
     SELECT id, 'db-7/disk', 1, 2, 'slack:' || id, 'd', 'dead', now(), now(), 'HTTP 404'
     FROM generate_series(17, 19) AS id;
-    INSERT INTO escalation_audit (at, action) VALUES (now() - interval '500 days', 'tick');
-    INSERT INTO escalation_pauses (starts_at, ends_at) VALUES (now(), now() + interval '1 minute')
+    INSERT INTO escalation_audit (at, action) VALUES (now() - interval '500 days', 'tick')
 """
-"""An incident at its second level with three dead pages, another one that is due, an old note, a pause."""
+"""An incident at its second level with three dead pages, two that are due, one of them in the canary; an old note."""
+PAUSE = "INSERT INTO escalation_pauses (starts_at, ends_at) VALUES (now(), now() + interval '1 minute')"
+"""What there is to resume; while it lasts no tick escalates anything, so only those who resume get it."""
 EFFECTS = {
     "ack": "SELECT acknowledged_by = 'primary' FROM incidents WHERE incident_key = 'db-7/disk'",
     "dead retry": "SELECT state = 'pending' FROM escalation_pages WHERE id = 17",
     "drain": "SELECT (escalation_level, episode) = (1, 2) FROM incidents WHERE incident_key = 'db-7/disk'",
     "pause": "SELECT max(ends_at) > now() + interval '50 minutes' FROM escalation_pauses",
     "prune": "SELECT count(*) = 0 FROM escalation_audit WHERE at < now() - interval '400 days'",
-    "recalc": "SELECT finished_at IS NOT NULL AND visited = 2 FROM escalation_recalc",
+    "recalc": "SELECT finished_at IS NOT NULL AND visited = 3 FROM escalation_recalc",
     "resume": "SELECT count(*) = 0 FROM escalation_pauses WHERE ends_at > now()",
     "snooze": "SELECT snoozed_until > now() + interval '1 hour' FROM incidents WHERE incident_key = 'db-7/disk'",
     "snooze --end": "SELECT snoozed_until IS NULL FROM incidents WHERE incident_key = 'db-7/disk'",
-    "tick": "SELECT count(*) = 1 FROM escalation_workers",
-    "tick --dry-run": "SELECT count(*) = 1 FROM escalation_events",
+    "tick": f"SELECT escalation_level = 1 FROM incidents WHERE incident_key = '{INSIDE}'",
+    "tick --dry-run": f"""
+        SELECT next_due_at < now() - interval '50 minutes' AND escalation_level = 0
+            AND (SELECT count(*) = 1 FROM escalation_events)
+        FROM incidents WHERE incident_key = '{INSIDE}'
+    """,
 }
-"""What a command must have done to the database."""
+"""What a command must have done to the database. Of several lines that fit a command the longest counts."""
 SAYS = {
     "audit": "page dead",
     "config": "ESC_CRIT_ACK_MIN",
     "dead list": "slack:19",
     "health": "mode",
-    "migrate": "",
+    "migrate": "applied",
     "prove": "the promise holds",
     "show": "db-7/disk",
     "sign": "curl -sS -X POST https://status.example.org/ops/escalation/tick -H ",
@@ -150,21 +233,35 @@ def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypat
     assert lines
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute(NIGHT.encode())
+        if any(words[0] == "resume" for words in lines):
+            connection.execute(PAUSE.encode())
         for words in lines:
             done = CliRunner().invoke(cli, words, catch_exceptions=False)
             assert 0 == done.exit_code, (words, done.output)
-            changes, looks = ([line for line in table if matches(line, words)] for table in (EFFECTS, SAYS))
-            assert changes or looks, f"nothing says what {words} must do"
-            for line in changes:
-                if line == "snooze" and "--end" in words:
-                    continue
-                assert (True,) == connection.execute(EFFECTS[line].encode()).fetchone(), (words, done.output)
-            for line in looks:
-                assert SAYS[line] in done.output, words
+            change, says = closest(EFFECTS, words), closest(SAYS, words)
+            assert change or says, f"nothing says what {words} must do"
+            if change is not None:
+                assert (True,) == connection.execute(change.encode()).fetchone(), (words, done.output)
+            assert (says or "") in done.output, words
 
 
-def matches(line: str, words: list[str]) -> bool:
-    return line.startswith(words[0]) and set(line.split()) <= set(words)
+def test_runbook_tells_what_the_canary_holds(
+    migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the canary's block the incident outside of it is overdue still, and health counts it."""
+    [block] = [block for block in blocks(RUNBOOK, "bash") if "ESC_CANARY_PCT" in block.text]
+    test_runbook_runs(block, migrated_dsn, tmp_path, monkeypatch)
+    done = CliRunner().invoke(cli, ["health", "--json"], catch_exceptions=False)
+    assert 1 == json.loads(done.output)["canaryHeld"]
+    with psycopg.connect(migrated_dsn) as connection:
+        levels = connection.execute("SELECT incident_key, escalation_level FROM incidents").fetchall()
+    assert {"db-7/disk": 2, INSIDE: 1, OUTSIDE: 0} == dict(levels)
+
+
+def closest(table: dict[str, str], words: list[str]) -> str | None:
+    """Return what a table has under the longest line that fits a command, None if none does."""
+    fitting = [line for line in table if line.split()[0] == words[0] and set(line.split()) <= set(words)]
+    return table[max(fitting, key=len)] if fitting else None
 
 
 def test_commands_named_in_text_exist() -> None:
@@ -181,5 +278,6 @@ def test_commands_named_in_text_exist() -> None:
 def test_there_are_examples() -> None:
     """The search for examples finds some: an empty parametrization would pass unseen."""
     assert len(EXAMPLES) > 10
+    assert len(CALLS) == len(SERVED)
     assert all_blocks("bash")
     assert all_blocks("sql")

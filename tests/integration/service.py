@@ -112,28 +112,43 @@ def cookie(user: str | None) -> Headers:
 async def serving(binding: str, engine: Engine, clock: ManualClock, **options: Any) -> AsyncIterator[Service]:
     """Serve the endpoints below /ops/escalation."""
     handler = OpsHandler(engine, **{"login": login, **options})
-    if binding == "aiohttp":
-        app = web.Application()
-        app.add_subapp("/ops/escalation", ops_app(handler))
+    async with listening(mounted(binding, handler)) as port:
+        yield Service(port, engine, clock, handler)
+
+
+def mounted(binding: str, handler: OpsHandler) -> Any:
+    """Return a host's application of a framework, with the endpoints below /ops/escalation."""
+    if binding == "starlette":
+        return Starlette(routes=[Mount("/ops/escalation", OpsASGI(handler))])
+    if binding == "fastapi":
+        app = FastAPI()
+        app.mount("/ops/escalation", OpsASGI(handler))
+        return app
+    site = web.Application()
+    site.add_subapp("/ops/escalation", ops_app(handler))
+    return site
+
+
+@asynccontextmanager
+async def listening(app: Any, unix: str | None = None) -> AsyncIterator[int]:
+    """Serve an application, aiohttp's or an ASGI one, on a port, which is yielded, or on a Unix socket."""
+    if isinstance(app, web.Application):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield Service(runner.addresses[0][1], engine, clock, handler)
+            await (web.TCPSite(runner, "127.0.0.1", 0) if unix is None else web.UnixSite(runner, unix)).start()
+            yield 0 if unix else runner.addresses[0][1]
         finally:
             await runner.cleanup()
         return
-    mounted: Any = FastAPI() if binding == "fastapi" else Starlette(routes=[Mount("/ops/escalation", OpsASGI(handler))])
-    if binding == "fastapi":
-        mounted.mount("/ops/escalation", OpsASGI(handler))
-    config = uvicorn.Config(mounted, host="127.0.0.1", port=0, log_config=None, lifespan="on", proxy_headers=False)
+    config = uvicorn.Config(app, port=0, uds=unix, log_config=None, lifespan="on", proxy_headers=False)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())
     try:
         async with asyncio.timeout(10):
             while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.005)
-        yield Service(server.servers[0].sockets[0].getsockname()[1], engine, clock, handler)
+        yield 0 if unix else server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
         await task

@@ -47,6 +47,7 @@ def test_calls_wait_for_their_results() -> None:
         assert 0 == engine.tick().escalated
         assert State.ACKNOWLEDGED is engine.acknowledge("k", by="ada").state
         assert engine.health().ok
+        assert engine.is_green()
         assert timedelta(hours=1) == (paused := engine.pause(timedelta(hours=1))).ends_at - paused.starts_at
         assert 1 == engine.resume().ended
         assert engine.prove().holds

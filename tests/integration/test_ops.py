@@ -1,37 +1,45 @@
 """The operators' endpoints, the same suite on every binding: who gets in, what it does, and what bad input gets."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import logging
+import socket
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import attrs
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, UnixConnector, web
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from psycopg import AsyncConnection
 
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.hmac_signature import mac
 from escalation_adapters.ops import Limits, OpsHandler, Request, Signer
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.http import ops_app
+from escalation_adapters.ops.postgres_limiter import PostgresLimiter
+from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_adapters.rbac import Principal
 from escalation_adapters.slack import SlackNotifier
-from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
+from escalation_core import Engine, Health, InvalidValue, Settings, StoreUnavailable
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Service, cookie, serving
+from .service import BINDINGS, OLD_SECRET, SECRET, USERS, Answer, Headers, Service, cookie, listening, mounted, serving
 
 MINUTE = timedelta(minutes=1)
 ACTIONS: dict[str, dict[str, Any]] = {
@@ -131,6 +139,31 @@ async def test_pause_and_resume(service: Service) -> None:
     assert until == (await service.act("pause", until=until.replace("+00:00", "Z"))).json["paused_until"]
 
 
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_resume_lifts_the_schedule_if_asked(binding: str, clock: ManualClock) -> None:
+    """A scheduled pause outlasts a plain resume; ``override_schedule`` lifts it until it would have ended."""
+    schedule = attrs.evolve(SETTINGS, pause_cron="0 11 * * *", pause_length=120 * MINUTE, warnings=())
+    engine = Engine(MemoryStore(clock), settings=schedule, notifiers=[RecordingNotifier("test")])
+    await engine.open("k", severity="critical", first_seen=clock() - 5 * MINUTE)
+    async with serving(binding, engine, clock) as service:
+        kept = await service.act("resume", override_schedule=False)
+        assert {"ended": 0, "schedule_lifted_until": None} == kept.json
+        assert ("paused", 0) == ((held := (await service.act("tick")).json)["mode"], held["escalations"])
+        lifted = await service.act("resume", override_schedule=True)
+        assert {"ended": 0, "schedule_lifted_until": (clock() + 60 * MINUTE).isoformat()} == lifted.json
+        assert ("open", 1) == ((free := (await service.act("tick")).json)["mode"], free["escalations"])
+
+
+async def test_reasons_are_kept(service: Service) -> None:
+    """Every action's reason is in the audit, beside who did it."""
+    for action, fields in ACTIONS.items():
+        answer = await service.act(action, **fields, reason=f"why {action}")
+        assert answer.status in (200, 202)
+    found = {entry.action: entry for entry in await service.engine.audit(service.clock())}
+    for action in ACTIONS:
+        assert ("ada", True) == (found[action].actor, (found[action].reason or "").endswith(f"why {action}")), action
+
+
 async def test_drain_acknowledge_resolve(service: Service) -> None:
     """Each answers with the incident as it stands, and leaves who, what and why in the audit."""
     drained = (await service.act("drain", incident_key="k", reason="page again")).json["incident"]
@@ -159,6 +192,19 @@ async def test_health(service: Service) -> None:
     assert (503, 180_000) == ((red := await service.get("/health")).status, red.json["tickLagMs"])
     await service.act("pause", minutes=5)
     assert 200 == (await service.get("/health", None)).status
+
+
+async def test_probes_cost_no_counting(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may see the light alone makes the database count nothing, however often they ask."""
+
+    async def count() -> Health:
+        raise AssertionError("something was counted")
+
+    monkeypatch.setattr(service.engine, "health", count)
+    assert (200, {"ok": True}) == ((green := await service.get("/health", None)).status, green.json)
+    service.clock.advance(3 * MINUTE)
+    assert (503, {"ok": False}) == ((red := await service.get("/health", None)).status, red.json)
+    assert is_problem(await service.get("/health"), 503)
 
 
 async def test_audit_in_pages(service: Service) -> None:
@@ -221,25 +267,33 @@ async def test_views_need_the_read_role(service: Service, path: str) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_hmac_rejects_tampered_body(service: Service, action: str) -> None:
-    """Whatever is not signed to the letter is 401 and changes nothing."""
+    """Whatever is not signed to the letter is 401, names the header, and changes nothing."""
     before = await picture(service)
     body = json.dumps({"action": action, **ACTIONS[action]}).encode()
     good = dict(service.signed(body))
-    wrong: dict[str, tuple[list[tuple[str, str]], bytes]] = {
-        "tampered": (list(good.items()), body.replace(b" ", b"")),
-        "unsigned": ([("content-type", "application/json")], body),
-        "another secret": (list(service.signed(body, secret="x" * 40)), body),
-        "stale": (list(service.signed(body, age=301)), body),
-        "future": (list(service.signed(body, age=-301)), body),
-        "no timestamp": ([(name, value) for name, value in good.items() if name != "webhook-timestamp"], body),
-        "two signatures": ([*good.items(), ("webhook-signature", good["webhook-signature"])], body),
-        "two ids": ([*good.items(), ("Webhook-Id", "other")], body),
-        "garbage": ([*service.signed(body)[:3], ("webhook-signature", "v1,\xff\xfe=")], body),
-        "the seed's header": ([("x-signature", mac(SECRET.encode(), body).hex())], body),
+    stamp = [(name, value) for name, value in good.items() if name != "webhook-timestamp"]
+    wrong: dict[str, tuple[Headers, bytes, str]] = {
+        "tampered": (list(good.items()), body.replace(b" ", b""), "webhook-signature"),
+        "unsigned": ([("content-type", "application/json")], body, "webhook-id"),
+        "another secret": (service.signed(body, secret="x" * 40), body, "webhook-signature"),
+        "stale": (service.signed(body, age=301), body, "webhook-timestamp"),
+        "stale, the old secret's": (service.signed(body, age=301, secret=OLD_SECRET), body, "webhook-timestamp"),
+        "future": (service.signed(body, age=-301), body, "webhook-timestamp"),
+        "no timestamp": (stamp, body, "webhook-timestamp"),
+        "no number": ([*stamp, ("webhook-timestamp", "now")], body, "webhook-timestamp"),
+        "no id": ([("webhook-id", "a.b"), *list(good.items())[2:]], body, "webhook-id"),
+        "two signatures": (
+            [*good.items(), ("webhook-signature", good["webhook-signature"])],
+            body,
+            "webhook-signature",
+        ),
+        "two ids": ([*good.items(), ("Webhook-Id", "other")], body, "webhook-id"),
+        "garbage": ([*service.signed(body)[:3], ("webhook-signature", "v1,\xff\xfe=")], body, "webhook-signature"),
+        "the seed's header": ([("x-signature", mac(SECRET.encode(), body).hex())], body, "webhook-id"),
     }
-    for name, (headers, sent) in wrong.items():
+    for name, (headers, sent, field) in wrong.items():
         answer = await service.send("POST", f"/{action}", [*headers, *cookie("ada")], sent)
-        assert is_problem(answer, 401), name
+        assert is_problem(answer, 401, field), name
     assert before == await picture(service)
 
 
@@ -255,10 +309,10 @@ async def test_captured_request_is_of_no_use(service: Service) -> None:
     body = b'{"action": "pause", "minutes": 5}'
     headers = [*service.signed(body), *cookie("ada")]
     assert 200 == (await service.send("POST", "/pause", headers, body)).status
-    assert is_problem(await service.send("POST", "/pause", headers, body), 401)
+    assert is_problem(await service.send("POST", "/pause", headers, body), 401, "webhook-id")
     other = engine_of(service.clock, service.engine.store)  # type: ignore[arg-type]
     async with serving("aiohttp", other, service.clock) as elsewhere:
-        assert is_problem(await elsewhere.send("POST", "/pause", headers, body), 401)
+        assert is_problem(await elsewhere.send("POST", "/pause", headers, body), 401, "webhook-id")
     fresh = [*service.signed(b'{"action": "resume"}'), *cookie("ada")]
     assert is_problem(await service.send("POST", "/tick", fresh, b'{"action": "resume"}'), 422, "action")
 
@@ -284,7 +338,8 @@ async def test_captured_request_is_of_no_use_at_its_end(binding: str) -> None:
         for seconds in (299.999, 300, 301):
             clock.set(signed_at + timedelta(seconds=seconds))
             clock.step = timedelta(milliseconds=2)
-            assert is_problem(await service.send("POST", "/pause", headers, body), 401)
+            answer = await service.send("POST", "/pause", headers, body)
+            assert is_problem(answer, 401, "webhook-id" if seconds <= 300 else "webhook-timestamp")
             clock.step = timedelta()
 
 
@@ -308,7 +363,9 @@ async def test_seeds_signature_when_switched_on(binding: str, clock: ManualClock
         body = b'{"action": "tick"}'
         headers = [("x-signature", mac(SECRET.encode(), body).hex()), ("content-type", "application/json")]
         assert 200 == (await service.send("POST", "/tick", [*headers, *cookie("ada")], body)).status
-        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401)
+        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401, "x-signature")
+        twice = [headers[0], *headers, *cookie("ada")]
+        assert is_problem(await service.send("POST", "/tick", twice, body), 401, "x-signature")
 
 
 def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
@@ -317,14 +374,17 @@ def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
         OpsHandler(Engine(MemoryStore(clock)))
 
 
-async def test_login_may_be_a_coroutine_and_must_give_a_principal(clock: ManualClock) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_login_may_be_a_coroutine_and_must_give_a_principal(
+    binding: str, clock: ManualClock
+) -> None:
     """An async login is awaited; one that answers anything but a Principal admits nobody."""
 
     async def known(native: Any) -> Principal:
         return Principal("ada", {"ops_admin"})
 
     for login, status in ((known, 200), (lambda native: "ada", 401), (lambda native: {"roles": ["ops_admin"]}, 401)):
-        async with serving("aiohttp", engine_of(clock), clock, login=login) as service:
+        async with serving(binding, engine_of(clock), clock, login=login) as service:
             assert status == (await service.act("tick", user=None)).status
 
 
@@ -446,22 +506,32 @@ async def test_bad_requests(service: Service) -> None:
 
     huge = b'{"action": "tick", "reason": "' + b"x" * 70_000 + b'"}'
     chunks = b"".join(b"2000\r\n" + b"x" * 0x2000 + b"\r\n" for _ in range(9)) + b"0\r\n\r\n"
-    cases = [
-        (413, "POST", "/tick", headers(of=huge), huge),
-        (413, "POST", "/tick", headers(("transfer-encoding", "chunked")), chunks),
-        (415, "POST", "/tick", headers(("content-encoding", "gzip")), gzip.compress(body)),
-        (415, "POST", "/tick", plain(), body),
-        (415, "POST", "/tick", plain(("content-type", "text/plain")), body),
-        (405, "GET", "/tick", headers(), b""),
-        (405, "POST", "/health", headers(), body),
-        (405, "DELETE", "/audit", headers(), b""),
-        (404, "POST", "/nothing", headers(), body),
-        (404, "GET", "/", headers(), b""),
-        (404, "GET", "/health/", headers(), b""),
+    cases: list[tuple[int, str | None, str, str, Headers, bytes]] = [
+        (413, "body", "POST", "/tick", headers(of=huge), huge),
+        (413, "body", "POST", "/tick", headers(("transfer-encoding", "chunked")), chunks),
+        (415, "Content-Encoding", "POST", "/tick", headers(("content-encoding", "gzip")), gzip.compress(body)),
+        (415, "Content-Type", "POST", "/tick", plain(), body),
+        (415, "Content-Type", "POST", "/tick", plain(("content-type", "text/plain")), body),
+        (405, None, "GET", "/tick", headers(), b""),
+        (405, None, "POST", "/health", headers(), body),
+        (405, None, "DELETE", "/audit", headers(), b""),
+        (404, None, "POST", "/nothing", headers(), body),
+        (404, None, "GET", "/", headers(), b""),
+        (404, None, "GET", "/health/", headers(), b""),
     ]
-    for status, method, path, sent, content in cases:
-        answer = await service.send(method, path, sent, content)
-        assert is_problem(answer, status, answer.json.get("field")), (method, path)
+    for status, field, method, path, sent, content in cases:
+        assert is_problem(await service.send(method, path, sent, content), status, field), (method, path)
+    assert [] == [entry for entry in await service.engine.audit(service.clock()) if entry.action == "tick"]
+
+
+async def test_requests_that_servers_refuse(service: Service) -> None:
+    """What a server's own parser may refuse is 4xx all the same, in its words or in ours, and nothing is done."""
+    body = b'{"action": "tick"}'
+    length = ("content-length", str(len(body)))
+    for more in ([("content-type", "application/json")], [length, ("content-length", "1")]):
+        answer = await service.send("POST", "/tick", [*service.signed(body), *cookie("ada"), *more], body)
+        assert 400 <= answer.status < 500, more
+    assert 400 <= (await service.get("/health?" + "a" * 9000)).status < 500
     assert [] == [entry for entry in await service.engine.audit(service.clock()) if entry.action == "tick"]
 
 
@@ -499,6 +569,45 @@ async def test_database_that_is_down(binding: str, clock: ManualClock) -> None:
             assert 1 <= int(answer.headers["retry-after"])
 
 
+class Stubborn(MemoryStore):
+    """A database that hangs, behind a driver that does not heed being cancelled."""
+
+    hangs = False
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.free = asyncio.Event()
+
+    async def transact(self, work: Any) -> Any:
+        while self.hangs and not self.free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.free.wait()
+        return await super().transact(work)
+
+    read = transact
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_database_that_hangs(binding: str, clock: ManualClock) -> None:
+    """Whoever asks hears 503 before long, also while the driver waits on; nothing is done, then or later."""
+    store = Stubborn(clock)
+    async with serving(binding, engine_of(clock, store), clock) as service:
+        handler = service.handler
+        handler.guard = attrs.evolve(handler.guard, store_patience=timedelta(seconds=0.05))
+        store.hangs = True
+        try:
+            answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
+            answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k")]
+            answers += [await service.get("/health", None)]
+        finally:
+            store.free.set()
+        for answer in answers:
+            assert is_problem(answer, 503)
+            assert 1 <= int(answer.headers["retry-after"])
+        assert 200 == (await service.get("/health")).status
+        assert [] == [e for e in await service.engine.audit(clock() - MINUTE) if e.action in ACTIONS]
+
+
 class Broken:
     """A limiter that is down."""
 
@@ -508,22 +617,29 @@ class Broken:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody gets in while nobody counts."""
+    """Nobody gets in while nobody counts: principals if theirs is down, nobody at all if the peers' is."""
     async with serving(binding, engine_of(clock), clock, limiter=Broken()) as service:
+        for answer in (await service.act("tick"), await service.get("/health")):
+            assert is_problem(answer, 503)
+        assert 200 == (await service.get("/health", None)).status
+    async with serving(binding, engine_of(clock), clock, peer_limiter=Broken()) as service:
         for answer in (await service.act("tick"), await service.get("/health", None)):
             assert is_problem(answer, 503)
     assert "OSError" in caplog.text
     assert SECRET not in caplog.text
 
 
-async def test_fault_of_the_login_is_no_500(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_fault_of_the_login_is_no_500(
+    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """A login that raises is told by its kind, in the log alone."""
 
     def login(native: Any) -> Principal:
         raise RuntimeError(SECRET)
 
     caplog.set_level(logging.DEBUG)
-    async with serving("aiohttp", engine_of(clock), clock, login=login) as service:
+    async with serving(binding, engine_of(clock), clock, login=login) as service:
         assert is_problem(await service.act("tick"), 503)
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
@@ -550,7 +666,9 @@ async def test_peer_is_limited_before_anything_is_looked_at(binding: str, clock:
 
         async def knock(client: str) -> int:
             headers = [("x-forwarded-for", client), *service.signed(body, secret="w" * 40)]
-            return (await service.send("POST", "/tick", headers, body)).status
+            answer = await service.send("POST", "/tick", headers, body)
+            assert answer.status != 429 or 1 <= int(answer.headers["retry-after"]) <= 60
+            return answer.status
 
         assert [401, 401, 401, 429] == [await knock("192.0.2.1") for _ in range(4)]
         assert [401, 429] == [await knock("192.0.2.2"), await knock("1.1.1.1, 192.0.2.1")]
@@ -608,6 +726,23 @@ async def test_forwarded_for_is_not_believed(binding: str, clock: ManualClock) -
         assert [200, 200, 429] == [answer.status for answer in answers]
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_proxy_at_a_unix_socket(binding: str, clock: ManualClock, tmp_path: Path) -> None:
+    """All that comes through a Unix socket counts together, or for whom the proxy says if it is believed."""
+    for proxies, statuses in (((), [200, 200, 429]), (("unix",), [200, 200, 200])):
+        handler = OpsHandler(engine_of(clock), limits=Limits(peer=Limit(2)), proxies=proxies)
+        path = str(tmp_path / f"{len(proxies)}.sock")
+        async with (
+            listening(mounted(binding, handler), path),
+            ClientSession(connector=UnixConnector(path)) as http,
+        ):
+            for number, status in enumerate(statuses):
+                headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+                async with http.get("http://localhost/ops/escalation/health", headers=headers) as answer:
+                    assert status == answer.status
+
+
 async def test_many_at_once(service: Service) -> None:
     """Requests at once each get their answer; a captured one gets in once."""
     body = b'{"action": "pause", "minutes": 5}'
@@ -625,54 +760,88 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
         handler.guard = attrs.evolve(handler.guard, patience=timedelta(seconds=0.1))
         body = b'{"action": "tick"}'
         headers = [*service.signed(body), *cookie("ada"), ("content-length", "100")]
-        assert is_problem(await service.send("POST", "/tick", headers, body), 408)
+        assert is_problem(await service.send("POST", "/tick", headers, body), 408, "body")
+
+
+WHO = ContextVar("WHO", default="ticks")
+
+
+class Lending(PostgresStore):
+    """A store that knows who takes its connections."""
+
+    borrowers: ClassVar[Counter[str]] = Counter()
+
+    def _lent(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        self.borrowers[WHO.get()] += 1
+        return super()._lent()
+
+
+async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counter[int], list[int]]:
+    """Knock so often with wrong signatures, while the engine ticks; return the statuses, and the knocks between ticks."""
+    statuses: Counter[int] = Counter()
+    ticked_at = [0]
+
+    async def read(most: int) -> bytes:
+        return b'{"action": "tick"}'
+
+    async def knocks() -> None:
+        WHO.set("flood")
+        for number in range(count):
+            sent = {b"webhook-id": b"m%d" % number, b"webhook-timestamp": b"1", b"webhook-signature": b"v1,AAAA"}
+            request = Request(method="POST", path="/tick", headers=list(sent.items()), peer="192.0.2.1", read=read)
+            statuses[(await handler.handle(request)).status] += 1
+            await asyncio.sleep(0)
+
+    flooding = asyncio.create_task(knocks())
+    while not flooding.done():
+        await engine.tick()
+        ticked_at.append(statuses.total())
+        await asyncio.sleep(0)
+    await flooding
+    return statuses, [later - earlier for earlier, later in pairwise(ticked_at)]
 
 
 async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     """They use their peer's limit up and nothing else: no row is written, memory stays flat, ticks go on between."""
     store = MemoryStore(clock)
-    limiter = MemoryLimiter()
+    limiter, peers = MemoryLimiter(), MemoryLimiter()
     engine = engine_of(clock, store)
-    handler = OpsHandler(engine, login=lambda native: None, limiter=limiter)
-    body = b'{"action": "tick"}'
-    knocked, ticked_at = 0, [0]
-
-    async def read(most: int) -> bytes:
-        return body
-
-    async def knock(number: int) -> int:
-        nonlocal knocked
-        headers = [(b"webhook-id", b"m%d" % number), (b"webhook-timestamp", b"1"), (b"webhook-signature", b"v1,AAAA")]
-        request = Request(method="POST", path="/tick", headers=headers, peer="192.0.2.1", read=read)
-        status = (await handler.handle(request)).status
-        knocked += 1
-        await asyncio.sleep(0)
-        return status
-
-    async def tick() -> None:
-        while True:
-            await engine.tick()
-            ticked_at.append(knocked)
-            await asyncio.sleep(0)
-
-    await knock(-1)
-    ticking = asyncio.create_task(tick())
+    handler = OpsHandler(engine, login=lambda native: None, limiter=limiter, peer_limiter=peers)
+    await flood(handler, engine, 1)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    found = Counter([await knock(number) for number in range(10_000)])
-    ticking.cancel()
-    ticks, ticked_at = len(ticked_at), [later - earlier for earlier, later in pairwise(ticked_at)]
+    found, between = await flood(handler, engine, 10_000)
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert {401: 119, 429: 9881} == found
-    assert ({}, 1) == (store.requests, len(limiter._hits))
+    assert ({}, 0, 1) == (store.requests, len(limiter._hits), len(peers._hits))
     assert grown < 500_000
     # No tick waits for more than a few knocks: none is kept out by the flood.
-    assert ticks > 100
-    assert max(ticked_at) < 100
+    assert len(between) > 100
+    assert max(between) < 100
 
 
-async def test_request_without_a_secret_costs_the_database_nothing(clock: ManualClock) -> None:
+async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(migrated_dsn: str) -> None:
+    """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
+    store = await Lending.connect(migrated_dsn)
+    store.borrowers.clear()
+    async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")]) as engine:
+        handler = OpsHandler(engine, login=lambda native: None, limiter=PostgresLimiter(store))
+        found, between = await flood(handler, engine, 10_000)
+        async with store._pool.connection() as connection:
+            rows = await connection.execute(
+                "SELECT (SELECT count(*) FROM escalation_rate_limits), (SELECT count(*) FROM escalation_requests)"
+            )
+            assert (0, 0) == await rows.fetchone()
+    assert {401: 120, 429: 9880} == found
+    assert 0 == store.borrowers["flood"]
+    assert store.borrowers["ticks"] > len(between) > 5
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_request_without_a_secret_costs_the_database_nothing(
+    binding: str, clock: ManualClock
+) -> None:
     """Whoever cannot sign does not get as far as the store, be it up or down."""
 
     class Down(MemoryStore):
@@ -681,11 +850,11 @@ async def test_request_without_a_secret_costs_the_database_nothing(clock: Manual
 
         read = transact
 
-    async with serving("aiohttp", engine_of(clock, Down(clock)), clock) as service:
+    async with serving(binding, engine_of(clock, Down(clock)), clock) as service:
         body = b'{"action": "tick"}'
-        assert is_problem(await service.send("POST", "/tick", cookie("ada"), body), 401)
+        assert is_problem(await service.send("POST", "/tick", cookie("ada"), body), 401, "webhook-id")
         wrong = service.signed(body, secret="w" * 40)
-        assert is_problem(await service.send("POST", "/tick", [*wrong, *cookie("ada")], body), 401)
+        assert is_problem(await service.send("POST", "/tick", [*wrong, *cookie("ada")], body), 401, "webhook-signature")
         assert is_problem(await service.send("POST", "/tick", [*service.signed(body), *cookie("ada")], body), 503)
 
 
@@ -707,6 +876,7 @@ async def test_limiter_and_login_that_hang(binding: str, clock: ManualClock, cap
 
     cases: list[tuple[dict[str, Any], str, int]] = [
         ({"limiter": Hanging()}, "/health", 503),
+        ({"peer_limiter": Hanging()}, "/health", 503),
         ({"login": never}, "/health", 200),
         ({"login": broken}, "/health", 200),
         ({"login": never}, "/audit", 503),
@@ -714,7 +884,8 @@ async def test_limiter_and_login_that_hang(binding: str, clock: ManualClock, cap
     for options, path, status in cases:
         async with serving(binding, engine_of(clock), clock, **options) as service:
             handler = service.handler
-            handler.guard = attrs.evolve(handler.guard, patience=timedelta(seconds=0.05))
+            short = timedelta(seconds=0.05)
+            handler.guard = attrs.evolve(handler.guard, patience=short, store_patience=short)
             answer = await service.get(path)
             assert status == answer.status
             assert status == 200 or int(answer.headers["retry-after"]) > 0
@@ -758,7 +929,10 @@ async def test_websocket_is_declined(clock: ManualClock) -> None:
     assert [{"type": "websocket.close"}] == sent
 
 
-async def test_no_secret_shows_anywhere(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_no_secret_shows_anywhere(
+    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """Planted secrets are in no answer, no log, no span and no metric, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
@@ -777,7 +951,7 @@ async def test_no_secret_shows_anywhere(clock: ManualClock, caplog: pytest.LogCa
     await engine.open("k", severity="critical")
     clock.advance(5 * MINUTE)
     seen = ""
-    async with serving("aiohttp", engine, clock) as service:
+    async with serving(binding, engine, clock) as service:
         for action, fields in ACTIONS.items():
             body = json.dumps({"action": action, **fields}).encode()
             good = [*service.signed(body), *cookie("ada")]

@@ -4,13 +4,13 @@ import asyncio
 import json
 import shlex
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
-from escalation_adapters.ops.client import OpsClient, OpsRefused
-from escalation_core import Engine, EscalationError, Settings
+from escalation_adapters.ops.client import TIMEOUT, OpsClient, OpsRefused
+from escalation_core import Engine, EscalationError, InvalidValue, Settings
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..acceptance.console import program
@@ -51,6 +51,36 @@ async def test_client_without_an_answer() -> None:
         assert "T0K3N" not in repr(fault.value) + str(fault.value) + repr(ops)
     with pytest.raises(EscalationError, match="is not open"):
         await OpsClient("http://127.0.0.1:1/", secret=SECRET).act("tick")
+
+
+async def test_client_waits_as_long_as_it_was_told() -> None:
+    """An endpoint that takes longer than the timeout is told as one that gave no answer; the request reached it."""
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        asked.set()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with OpsClient(url, secret=SECRET, timeout=timedelta(seconds=0.2)) as ops:
+            with pytest.raises(EscalationError, match="gave no answer: TimeoutError"):
+                await ops.act("tick")
+        assert asked.is_set()
+        await gone.wait()
+    for wrong in (timedelta(), timedelta(seconds=-1), 30):
+        with pytest.raises(InvalidValue, match="timeout: "):
+            OpsClient(url, secret=SECRET, timeout=wrong)  # type: ignore[arg-type]
+
+
+def test_client_waits_for_a_whole_tick() -> None:
+    """By default it waits longer than a tick and its delivery pass may take."""
+    settings = Settings()
+    assert 2 * settings.tick_interval + settings.retry.send_timeout < TIMEOUT
 
 
 async def test_curl_line(clock: ManualClock) -> None:

@@ -140,10 +140,18 @@ async def endpoints(engine: Engine, native: Any) -> None:
     limiter: RateLimiter = MemoryLimiter(most_keys=100)
     cron = Signer("c" * 40, Principal("cron", ["ops_admin"]))
     limits = Limits(tick=Limit(20, timedelta(minutes=2)))
-    handler = OpsHandler(engine, login=login, signers=[cron], limiter=limiter, limits=limits, proxies=["10.0.0.0/8"])
+    handler = OpsHandler(
+        engine,
+        login=login,
+        signers=[cron],
+        limiter=limiter,
+        peer_limiter=MemoryLimiter(),
+        limits=limits,
+        proxies=["10.0.0.0/8", "unix"],
+    )
     OpsASGI(handler)
     ops_app(handler)
-    async with OpsClient("https://example.org/ops/escalation", secret="c" * 40) as ops:
+    async with OpsClient("https://example.org/ops/escalation", secret="c" * 40, timeout=timedelta(minutes=5)) as ops:
         assert_type(await ops.act("pause", minutes=30), dict[str, Any])
 
 
@@ -155,6 +163,7 @@ async def views(engine: Engine) -> None:
     assert_type(await engine.audit(NOON, limit=10), Sequence[AuditEntry])
     health = await engine.health()
     assert_type(health, Health)
+    assert_type(await engine.is_green(), bool)
     assert_type(health.as_dict(), dict[str, object])
     assert_type(health.tick_lag, timedelta)
     assert_type(await engine.recalc(by="ada", progress=print), int)

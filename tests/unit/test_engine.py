@@ -30,6 +30,8 @@ from escalation_core.model import LOOK_AGAIN
 from escalation_core.plan import Decision, plan
 from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.memory.journal import Journal
+from escalation_core.testing.memory.outbox import Outbox
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, GatedNotifier, actions, incident, picture, put, row, states
 
@@ -824,6 +826,7 @@ async def test_health_is_green_while_somebody_ticks(store: MemoryStore, clock: M
         clock.advance(wait)
         health = await engine.health()
         seen.append(health.ok)
+        assert health.ok is await engine.is_green()
     assert [True, True, False] * 2 == seen
     assert (2 * MINUTE + TICK, 1) == (health.tick_lag, health.workers)
 
@@ -834,14 +837,42 @@ async def test_health_is_green_while_the_engine_is_off(
 ) -> None:
     """Disabled or paused nobody is expected to tick."""
     clock.advance(HOUR)
-    health = await engine_of(store, **held).health()
-    assert (True, HOUR) == (health.ok, health.tick_lag)
+    engine = engine_of(store, **held)
+    health = await engine.health()
+    assert (True, HOUR, True) == (health.ok, health.tick_lag, await engine.is_green())
+
+
+async def test_health_is_green_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:
+    """An operator's pause counts as the schedule does, to its last moment."""
+    engine = engine_of(store)
+    clock.advance(HOUR)
+    await engine.pause(HOUR)
+    for wait, green in ((HOUR - TICK, True), (TICK, False)):
+        clock.advance(wait)
+        assert (green, green) == ((await engine.health()).ok, await engine.is_green())
 
 
 async def test_health_is_red_when_nobody_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
     """With V1 off workers tick all the same; nobody else would give marked rows their instant."""
     clock.advance(HOUR)
-    assert not (await engine_of(store, v1=False).health()).ok
+    engine = engine_of(store, v1=False)
+    assert (False, False) == ((await engine.health()).ok, await engine.is_green())
+
+
+async def test_light_alone_counts_nothing(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the light is green is told without the counts of health, which cost more the more is overdue."""
+
+    async def count(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was counted")
+
+    monkeypatch.setattr(Journal, "stats", count)
+    monkeypatch.setattr(Outbox, "backlog", count)
+    engine = engine_of(store)
+    assert await engine.is_green()
+    with pytest.raises(AssertionError, match="was counted"):
+        await engine.health()
 
 
 async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:

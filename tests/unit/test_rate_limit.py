@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.peers import UNKNOWN, client, networks
+from escalation_adapters.peers import UNIX, UNKNOWN, client, networks
 from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_core import InvalidValue
 
@@ -102,6 +102,7 @@ PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.7"])
         ("10.1.1.1", [b"\xff\xfe"], UNKNOWN),
         (None, [], UNKNOWN),
         ("/run/socket", [b"1.2.3.4"], UNKNOWN),
+        (UNIX, [b"1.2.3.4"], UNKNOWN),
         # One IPv6 customer has a whole network.
         ("2001:db8::1", [], "2001:db8::/64"),
         ("2001:db8::ffff:1", [], "2001:db8::/64"),
@@ -117,7 +118,26 @@ def test_for_whom_a_knock_counts(peer: str | None, forwarded: list[bytes], expec
     assert expected == client(peer, forwarded, PROXIES)
 
 
-@pytest.mark.parametrize("proxy", ["", "localhost", "10.0.0.1/8", "10.0.0.0/33"])
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        (UNIX, [b"1.2.3.4"], "1.2.3.4"),
+        (UNIX, [b"9.9.9.9, 1.2.3.4", b"10.2.2.2"], "1.2.3.4"),
+        (UNIX, [], UNKNOWN),
+        # Only the connection itself is one: the word in a header is no address.
+        (UNIX, [b"9.9.9.9, unix"], UNKNOWN),
+        (None, [b"1.2.3.4"], UNKNOWN),
+        ("", [b"1.2.3.4"], UNKNOWN),
+        ("198.51.100.1", [b"1.2.3.4"], "198.51.100.1"),
+        ("10.1.1.1", [b"9.9.9.9, unix"], UNKNOWN),
+    ],
+)
+def test_for_whom_a_knock_at_a_unix_socket_counts(peer: str | None, forwarded: list[bytes], expected: str) -> None:
+    """Where the proxy comes through a Unix socket it is believed, and nobody else for it."""
+    assert expected == client(peer, forwarded, networks(["unix", "10.0.0.0/8"]))
+
+
+@pytest.mark.parametrize("proxy", ["", "UNIX", "unix:", "localhost", "10.0.0.1/8", "10.0.0.0/33"])
 def test_proxies_are_addresses(proxy: str) -> None:
     """What is neither an address nor a network is refused."""
     with pytest.raises(InvalidValue, match="proxies: "):

@@ -6,6 +6,7 @@ Only this package's neutral handler is behind it; nothing of a framework is impo
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from ..peers import UNIX
 from .handler import OpsHandler
 from .messages import Request
 
@@ -32,7 +33,6 @@ class OpsASGI:
             return
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served here")
-        peer = scope.get("client")
         response = await self.handler.handle(
             Request(
                 method=scope["method"],
@@ -40,7 +40,7 @@ class OpsASGI:
                 path=scope["path"].removeprefix(scope.get("root_path", "")),
                 query=scope.get("query_string", b"").decode("latin-1"),
                 headers=[(bytes(name), bytes(value)) for name, value in scope["headers"]],
-                peer=None if peer is None else peer[0],
+                peer=_peer(scope),
                 read=_reader(receive),
                 native=scope,
             )
@@ -49,6 +49,14 @@ class OpsASGI:
         headers.append((b"content-length", str(len(response.body)).encode()))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
+
+
+def _peer(scope: Scope) -> str | None:
+    client, server = scope.get("client"), scope.get("server")
+    if client:
+        return str(client[0])
+    # The specification has a path and no port for a server's Unix socket.
+    return UNIX if server and server[1] is None else None
 
 
 def _reader(receive: Receive) -> Callable[[int], Awaitable[bytes | None]]:

@@ -1,18 +1,20 @@
 """A client for host code that acts on another service's engine: it signs each request anew."""
 
 import json
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
-from escalation_core import EscalationError
+from escalation_core import EscalationError, InvalidValue
 
 from ..hmac_signature import Secret, signed_headers
 from .messages import JSON
 
-_TIMEOUT = aiohttp.ClientTimeout(total=30)
+TIMEOUT = timedelta(minutes=3)
+"""Longer than a tick of a busy service by default: a tick interval, a delivery pass of another one, and a last send."""
 
 
 class OpsRefused(EscalationError):
@@ -25,12 +27,24 @@ class OpsRefused(EscalationError):
 
 
 class OpsClient:
-    """Asks the endpoints mounted at ``url`` for actions. A context manager; neither URL nor secret is ever shown."""
+    """Asks the endpoints mounted at ``url`` for actions. A context manager; neither URL nor secret is ever shown.
 
-    def __init__(self, url: str, *, secret: Secret, headers: dict[str, str] | None = None) -> None:
+    ``timeout`` is for one answer. A tick may take two of the service's tick intervals and some seconds: give more if
+    ESC_TICK_MS is longer there than by default.
+
+    Raises:
+        InvalidValue: the timeout is not above nothing.
+    """
+
+    def __init__(
+        self, url: str, *, secret: Secret, headers: dict[str, str] | None = None, timeout: timedelta = TIMEOUT
+    ) -> None:
+        if not isinstance(timeout, timedelta) or timeout <= timedelta():
+            raise InvalidValue("timeout", "is no span", "give a timedelta above nothing")
         self._url = URL(url)
         self._secret = secret
         self._headers = headers or {}
+        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
@@ -39,7 +53,7 @@ class OpsClient:
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
         return self
 
     async def __aexit__(

@@ -7,23 +7,25 @@ import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
-from escalation_core import Engine, InvalidValue, Settings
+from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
 
-from ..hmac_signature import HmacVerifier, Refused, Secret, Verified
-from ..peers import Network, client
+from ..hmac_signature import ID, HmacVerifier, Refused, Secret, Verified
+from ..peers import Proxy, client
 from ..rate_limit import Limit, RateLimiter
 from ..rbac import Principal, admits
 from .messages import Problem, Request
+from .patience import within
 
 log = logging.getLogger("escalation_adapters.ops")
 
+Result = TypeVar("Result")
 MOST_BYTES = 64 * 1024
 """The longest body."""
 Login = Callable[[Any], Principal | Awaitable[Principal | None] | None]
@@ -74,12 +76,16 @@ class Guard:
     verifier: HmacVerifier
     login: Login | None
     peers: RateLimiter
-    """Counts peers, apart from principals: however many of them knock, no principal's count is forgotten for it."""
+    """Counts peers, apart from principals: whoever knocks without a secret writes no row that principals' counts are in,
+    and makes no count of theirs forgotten."""
     principals: RateLimiter
     limits: Limits
-    proxies: Sequence[Network]
+    proxies: Sequence[Proxy]
     patience: timedelta = timedelta(seconds=10)
-    """How long a body may take to come, a limiter to count and a login to answer."""
+    """How long a body may take to come and a login to answer."""
+    store_patience: timedelta = timedelta(seconds=2)
+    """How long a limiter may take to count, and the store to tell something or to remember an id: shorter than a store's
+    own patience, since those who ask for health give up before that."""
 
     async def body(self, request: Request) -> bytes:
         """Return the body, once the peer's limit admits it and it is not too long."""
@@ -87,12 +93,13 @@ class Guard:
         key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
         await self._count(self.peers, f"peer:{key}", self.limits.peer)
         if request.values(b"content-encoding"):
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a Content-Encoding is not read; send the body as it is")
+            detail = "a Content-Encoding is not read; send the body as it is"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Encoding")
         try:
             async with asyncio.timeout(self.patience.total_seconds()):
                 body = await request.read(MOST_BYTES)
         except TimeoutError:
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from None
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time", field="body") from None
         if body is None:
             raise _too_large()
         return body
@@ -106,14 +113,22 @@ class Guard:
         # Whoever knows no secret does not get as far as the database.
         verdict = self.verifier.match(request.headers, body)
         if isinstance(verdict, Verified):
-            verdict = self.verifier.in_time(verdict, await self.engine.now())
+            # Whether the id was kept when this takes too long does not matter: nothing was done, and the next is signed anew.
+            verdict = await self.soon(self._first_time(verdict))
         if isinstance(verdict, Refused):
-            raise _unauthorized(f"the signature is refused: {verdict.reason}")
-        if verdict.message_id is not None and verdict.expires is not None:
-            new = await self.engine.remember_request(verdict.message_id, expires=verdict.expires)
-            if not new:
-                raise _unauthorized("the signature is refused: this webhook-id was seen before")
+            raise _unauthorized(f"the signature is refused: {verdict.reason}", verdict.header)
         return self.signers[verdict.secret].principal
+
+    async def soon(self, asked: Coroutine[Any, Any, Result]) -> Result:
+        """Return what the store was asked for; nothing that would be left half done.
+
+        Raises:
+            StoreUnavailable: it takes too long.
+        """
+        try:
+            return await within(self.store_patience, asked)
+        except TimeoutError:
+            raise StoreUnavailable("the store takes too long to answer") from None
 
     async def admit(self, request: Request, role: str, known: Principal | None) -> Principal:
         """Return the principal, who has the role.
@@ -147,8 +162,7 @@ class Guard:
 
     async def _count(self, limiter: RateLimiter, key: str, limit: Limit) -> None:
         try:
-            async with asyncio.timeout(self.patience.total_seconds()):
-                decision = await limiter.hit(key, limit)
+            decision = await within(self.store_patience, limiter.hit(key, limit))
         except Exception as error:  # noqa: BLE001 - whatever it is, the limiter is down
             log.error("the rate limiter is down: %s", type(error).__name__)  # noqa: TRY400 - its text may hold a URL
             raise Problem(
@@ -157,6 +171,14 @@ class Guard:
         if not decision.allowed:
             detail = f"at most {limit.count} within {limit.window.total_seconds():g} s"
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=retry_after(decision.retry_after))
+
+    async def _first_time(self, found: Verified) -> Verified | Refused:
+        verdict = self.verifier.in_time(found, await self.engine.now())
+        if isinstance(verdict, Refused) or verdict.message_id is None or verdict.expires is None:
+            return verdict
+        if await self.engine.remember_request(verdict.message_id, expires=verdict.expires):
+            return verdict
+        return Refused(f"this {ID} was seen before", ID)
 
     async def _login(self, request: Request) -> Principal | None:
         if self.login is None:
@@ -184,8 +206,9 @@ def retry_after(span: timedelta) -> Mapping[str, str]:
 
 
 def _too_large() -> Problem:
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes")
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes", field="body")
 
 
-def _unauthorized(detail: str) -> Problem:
-    return Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": 'Signature realm="escalation"'})
+def _unauthorized(detail: str, field: str | None = None) -> Problem:
+    headers = {"WWW-Authenticate": 'Signature realm="escalation"'}
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, field=field, headers=headers)

@@ -1,9 +1,10 @@
 """The operators' endpoints: from a request to a response, without a framework."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 
@@ -44,7 +45,7 @@ ACTIONS: dict[str, Action] = {
     "acknowledge": Action(actions.acknowledge, ("incident_key", "reason")),
     "resolve": Action(actions.resolve, ("incident_key", "reason")),
 }
-VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Awaitable[Response]], tuple[str, ...]]] = {
+VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Coroutine[Any, Any, Response]], tuple[str, ...]]] = {
     "audit": (actions.audit, ("since", "limit", "after")),
     "incident": (actions.incident, ("key",)),
 }
@@ -57,11 +58,12 @@ class OpsHandler:
 
     ``login`` tells who sent a request, by the host's own means; a header is never believed. ``signers`` default to the
     settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the seed's
-    ``X-Signature``, which can be captured and sent again for ever. ``proxies`` are the addresses or networks whose
-    ``X-Forwarded-For`` is believed.
+    ``X-Signature``, which can be captured and sent again for ever. ``limiter`` counts principals, ``peer_limiter`` the
+    peers in front of the signature: in memory, unless one is given that costs as little. ``proxies`` are the addresses
+    or networks whose ``X-Forwarded-For`` is believed; ``unix`` is whoever comes through a Unix socket.
 
     Raises:
-        InvalidValue: there is no secret, or a proxy is no address.
+        InvalidValue: there is no secret, or a proxy is none of these.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class OpsHandler:
         signers: Sequence[Signer] | None = None,
         legacy_signature: bool = False,
         limiter: RateLimiter | None = None,
+        peer_limiter: RateLimiter | None = None,
         limits: Limits | None = None,
         proxies: Sequence[str] = (),
     ) -> None:
@@ -82,7 +85,7 @@ class OpsHandler:
             signers=found,
             verifier=HmacVerifier([signer.secret for signer in found], legacy=legacy_signature),
             login=login,
-            peers=limiter or MemoryLimiter(),
+            peers=peer_limiter or MemoryLimiter(),
             principals=limiter or MemoryLimiter(),
             limits=limits or Limits(),
             proxies=networks(proxies),
@@ -133,11 +136,11 @@ class OpsHandler:
             reader = await self.guard.reader(request)
             if reader is not None:
                 await self.guard.limit(name, reader, self.guard.limits.look)
-            return await actions.health(self.engine, detail=reader is not None)
+            return await self.guard.soon(actions.health(self.engine, detail=reader is not None))
         view, known = VIEWS[name]
         principal = await self.guard.admit(request, self.engine.settings.ops_read_role, None)
         await self.guard.limit(name, principal, self.guard.limits.look)
-        return await view(self.engine, reading.query(request.query, known))
+        return await self.guard.soon(view(self.engine, reading.query(request.query, known)))
 
 
 def _check_method(request: Request, method: str) -> None:

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from ..peers import UNIX
 from .handler import OpsHandler
 from .messages import Request
 
@@ -49,4 +50,6 @@ async def _read(request: web.Request, most: int) -> bytes | None:
 def _peer(request: web.Request) -> str | None:
     # The connection's other end, which no middleware and no header has a say in.
     name = None if request.transport is None else request.transport.get_extra_info("peername")
-    return name[0] if isinstance(name, tuple) else None
+    if isinstance(name, tuple):
+        return str(name[0])
+    return None if name is None else UNIX  # a path, mostly an empty one

@@ -23,7 +23,7 @@ class Request:
     headers: Sequence[tuple[bytes, bytes]] = attrs.field(default=(), repr=False)
     """Signatures and cookies among them: not to be shown."""
     peer: str | None = None
-    """The address of the connection's other end."""
+    """The address of the connection's other end; ``unix`` if it is a Unix socket."""
     read: Callable[[int], Awaitable[bytes | None]]
     """Read the body, up to so many bytes; None if there are more."""
     native: Any = attrs.field(default=None, repr=False)

@@ -1,0 +1,53 @@
+"""The operators' endpoints while PostgreSQL is down, and after it came back."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
+from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.postgres import store as store_module
+from escalation_core import Engine, Settings
+from escalation_core.testing import ManualClock, RecordingNotifier
+
+from .service import SECRET, Service, serving
+from .test_ops import ACTIONS, is_problem, picture
+
+
+@pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be stopped")
+@pytest.mark.parametrize("binding", ["aiohttp", "starlette"])
+async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every route answers 503 long before the store gives up, nothing is done, and all is well once the server is back."""
+    # Longer than the client of these tests waits: what waited for the store to give up would not be heard.
+    monkeypatch.setattr(store_module, "PATIENCE", 20.0)
+    with EmbeddedPostgres.start() as server:
+        await migrate.up(server.dsn())
+        store = await PostgresStore.connect(server.dsn())
+        settings, clock = Settings(ops_hmac_secret=SECRET), ManualClock(datetime.now(UTC))
+        async with (
+            Engine(store, settings=settings, notifiers=[RecordingNotifier()]) as engine,
+            serving(binding, engine, clock) as service,
+        ):
+            await engine.open("k", severity="critical", first_seen=clock() - timedelta(minutes=6))
+            assert 1 == (await engine.tick()).escalated
+            before = await picture(service)
+            server.crash()
+            for answer in await asyncio.gather(
+                *(service.act(action, **fields) for action, fields in ACTIONS.items()),
+                *(service.get(path) for path in ("/health", "/audit", "/incident?key=k")),
+                service.get("/health", None),
+            ):
+                assert is_problem(answer, 503)
+                assert 1 <= int(answer.headers["retry-after"])
+            server.restart()
+            await recovered(service)
+            assert before == await picture(service)
+            assert 200 == (await service.act("pause", minutes=5)).status
+
+
+async def recovered(service: Service) -> None:
+    """Ask for health until it is green."""
+    async with asyncio.timeout(60):
+        while (await service.get("/health", None)).status != 200:
+            await asyncio.sleep(0.05)
