@@ -1,7 +1,6 @@
 """The limits of settings: what is in force is legal, however it was set."""
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -199,11 +198,14 @@ def _secret_fault(secret: str | None) -> str | None:
         return "is the placeholder"
     if secret != secret.strip():
         return "has surrounding blanks"
-    if not secret.startswith("whsec_"):
-        return "is shorter than 32 bytes" if len(secret.encode(errors="replace")) < 32 else None
     try:
+        if not secret.startswith("whsec_"):
+            # An environment's bytes that are no UTF-8 are surrogates to Python, and bytes again to who signs.
+            return "is shorter than 32 bytes" if len(secret.encode(errors="surrogateescape")) < 32 else None
         size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-    except (binascii.Error, ValueError):
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    except ValueError:  # binascii.Error is one
         return "is not base64 after whsec_"
     return "is shorter than 24 bytes" if size < 24 else None
 
