@@ -1,9 +1,12 @@
-"""The project's sessions: ``nox -s demo``, ``tests``, ``lint``, ``typecheck``, ``docs``, ``bench``.
+"""The project's sessions: ``nox -s demo``, ``tests``, ``lint``, ``typecheck``, ``docs``, ``bench``, ``fuzz``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
 
+import platform
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -56,6 +59,16 @@ def docs(session: nox.Session) -> None:
     session.install(".[all]", *_group("docs"))
     session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build/html")
     session.log(f"the docs are in {Path('docs/_build/html/index.html')}")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what faces the outside, guided by coverage; ``-- --seconds 60`` is for all of it together."""
+    here = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
+    if not re.match(r"CPython 3\.1[1-4]\..* on linux x86_64$", here):
+        session.error(f"atheris has wheels for CPython 3.11 to 3.14 on linux x86_64, and nox runs on {here}")
+    session.install("--only-binary", "atheris", ".[all]", *_group("test", "fuzz"))
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
 
 
 @nox.session

@@ -5,7 +5,6 @@ a database: a verified id is for the caller to remember, so that a captured requ
 """
 
 import base64
-import binascii
 import hmac
 import re
 import time
@@ -66,15 +65,14 @@ def key_of(secret: Secret) -> bytes:
     """Return the key that a secret stands for: bytes as they are, ``whsec_`` and base64, or any other text.
 
     Raises:
-        InvalidValue: it is empty, or no base64 after ``whsec_``. The secret is not in the message.
+        InvalidValue: it is empty, no base64 after ``whsec_``, or cannot be encoded. The secret is not in it.
     """
-    if isinstance(secret, str) and secret.startswith(PREFIX):
-        try:
-            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        except (binascii.Error, ValueError):
-            raise InvalidValue("secret", "is not base64 after whsec_", "give it as it was made") from None
-    elif isinstance(secret, str):
-        key = secret.encode("utf-8", errors="surrogateescape")
+    if isinstance(secret, str):
+        decoded = _decoded(secret)
+        if isinstance(decoded, str):
+            # Raised out here: an exception carries the one it came from, and that one carries the secret.
+            raise InvalidValue("secret", decoded, "give it as it was made")
+        key = decoded
     elif isinstance(secret, bytes):
         key = secret
     else:
@@ -82,6 +80,18 @@ def key_of(secret: Secret) -> bytes:
     if not key:
         raise InvalidValue("secret", "is empty", "give a key")
     return key
+
+
+def _decoded(secret: str) -> bytes | str:
+    """Return the key that a text stands for, or what is wrong with it."""
+    try:
+        if secret.startswith(PREFIX):
+            return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        return secret.encode("utf-8", errors="surrogateescape")
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    except ValueError:  # binascii.Error is one
+        return "is not base64 after whsec_"
 
 
 def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:

@@ -27,12 +27,18 @@ def check_text(value: object, field: str) -> str:
         raise InvalidValue(field, f"is {type(value).__name__}", "give a str")
     if "\0" in value:
         raise InvalidValue(field, "holds a NUL character", "leave it out")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidValue(field, "holds a lone surrogate", "give text that UTF-8 can encode") from None
+    # Raised outside of any except: an exception carries the one it came from, and that one carries the text.
+    if not value.isascii() and not _encodable(value):
+        raise InvalidValue(field, "holds a lone surrogate", "give text that UTF-8 can encode")
     return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_optional_text(value: object, field: str) -> str | None:

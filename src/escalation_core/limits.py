@@ -1,13 +1,12 @@
 """The limits of settings: what is in force is legal, however it was set."""
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .checks import check_count
+from .checks import check_count, check_text
 from .delivery import RetryPolicy
 from .errors import InvalidValue, Problem
 from .pause import PauseSchedule, check_cron, check_duration, check_zone
@@ -115,14 +114,22 @@ def _check_spans(settings: "Settings", problems: dict[str, Problem]) -> None:
             problems[VARIABLES[field]] = Problem(f"is {span}", f"give {legal}")
     seen = {"critical": "ESC_CRIT_ACK_MIN", "warning": "ESC_WARN_ACK_MIN"}
     for severity, span in settings.windows.items():
-        name = severity.strip().casefold() if isinstance(severity, str) else ""
+        name = _name(severity)
         if not name:
-            problems["ESC_ACK_MIN"] = Problem("names a severity that is empty or no text", "name it")
+            problems["ESC_ACK_MIN"] = Problem("names a severity that is empty, or no text for a store", "name it")
         elif name in seen:
             problems["ESC_ACK_MIN"] = Problem(f"sets {severity!r} a second time", f"set it once, in {seen[name]}")
         elif not isinstance(span, timedelta) or not _INSTANT <= span <= MAX_WINDOW:
             problems["ESC_ACK_MIN"] = Problem(f"{severity!r} is {span}", "give 1 to 525600 minutes")
         seen[name] = "ESC_ACK_MIN"
+
+
+def _name(severity: object) -> str:
+    # The windows' fingerprint is kept in the database.
+    try:
+        return check_text(severity, "severity").strip().casefold()
+    except InvalidValue:
+        return ""
 
 
 def _check_targets(settings: "Settings", problems: dict[str, Problem]) -> None:
@@ -191,11 +198,14 @@ def _secret_fault(secret: str | None) -> str | None:
         return "is the placeholder"
     if secret != secret.strip():
         return "has surrounding blanks"
-    if not secret.startswith("whsec_"):
-        return "is shorter than 32 bytes" if len(secret.encode(errors="replace")) < 32 else None
     try:
+        if not secret.startswith("whsec_"):
+            # An environment's bytes that are no UTF-8 are surrogates to Python, and bytes again to who signs.
+            return "is shorter than 32 bytes" if len(secret.encode(errors="surrogateescape")) < 32 else None
         size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-    except (binascii.Error, ValueError):
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    except ValueError:  # binascii.Error is one
         return "is not base64 after whsec_"
     return "is shorter than 24 bytes" if size < 24 else None
 

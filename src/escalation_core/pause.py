@@ -1,7 +1,7 @@
 """The scheduled pause: a cron expression and a length, on the wall clock of a named zone."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -15,6 +15,8 @@ MAX_PAUSE = timedelta(minutes=10_080)
 _HOUR = timedelta(hours=1)
 _SEARCHED = timedelta(days=400)
 """How far a schedule is followed to find out that its pauses end: a year, with room for any weekday."""
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC)
+"""Beyond these a reading, or the end of a pause, may be no datetime any more."""
 
 
 def _matches(cron: str, reading: datetime, *, backwards: bool = False) -> Iterator[datetime]:
@@ -64,7 +66,8 @@ class PauseSchedule:
     """Paging is paused for ``duration`` from each match of ``cron``, as the clocks on the wall of ``tz`` show it.
 
     An instant is paused when its reading w satisfies m <= w < m + duration for some match m, computed on naive local
-    time: readings that are skipped in spring never occur, repeated ones are paused both times.
+    time: readings that are skipped in spring never occur, repeated ones are paused both times. The last days of
+    9999 are never paused: no pause could end in them.
 
     Raises:
         InvalidValue: the cron expression has not five legal fields, never fires or never ends; the duration is not
@@ -89,16 +92,20 @@ class PauseSchedule:
 
     def is_paused(self, instant: datetime) -> bool:
         """Tell whether this instant lies within a pause."""
-        return self._match(self._reading(check_instant(instant, "instant"))) is not None
+        return self._covering(check_instant(instant, "instant")) is not None
 
     def paused_until(self, instant: datetime) -> datetime | None:
         """Return the first instant at which the pause that is running now is over, in UTC; None when none is."""
         instant = check_instant(instant, "instant")
         if not self.is_paused(instant):
             return None
-        while (match := self._match(reading := self._reading(instant))) is not None:
-            instant = self._until_reading(instant, self._end(match) - reading)
+        while (match := self._covering(instant)) is not None:
+            instant = self._until_reading(instant, self._end(match) - self._reading(instant))
         return instant
+
+    def _covering(self, instant: datetime) -> datetime | None:
+        """Return the latest match whose pause covers this instant."""
+        return self._match(self._reading(instant)) if _FIRST <= instant <= _LAST else None
 
     def _reading(self, instant: datetime) -> datetime:
         return instant.astimezone(self._zone).replace(tzinfo=None)
@@ -106,7 +113,10 @@ class PauseSchedule:
     def _latest(self, reading: datetime) -> datetime | None:
         """Return the latest match at or before this reading."""
         minute = reading.replace(second=0, microsecond=0)
-        return next(_matches(self.cron, minute + MINUTE, backwards=True), None)
+        try:
+            return next(_matches(self.cron, minute + MINUTE, backwards=True), None)
+        except OverflowError:  # it would lie before the year 1
+            return None
 
     def _match(self, reading: datetime) -> datetime | None:
         """Return the latest match whose pause covers this reading."""
@@ -115,7 +125,8 @@ class PauseSchedule:
 
     def _end(self, match: datetime) -> datetime:
         """Return the reading at which the pause ends that began with this match, with all that overlap or touch it."""
-        give_up = match + _SEARCHED
+        last = _LAST.replace(tzinfo=None)
+        give_up = min(match, last - _SEARCHED) + _SEARCHED
         while match <= give_up:
             latest = self._latest(match + self.duration)
             if latest is None or latest == match:

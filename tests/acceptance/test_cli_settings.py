@@ -40,6 +40,16 @@ def test_config_check(console: Console) -> None:
         assert SECRET not in text
 
 
+@pytest.mark.parametrize("host", ["xn--a", "[1.2.3.4]", "h\u2100"])
+@pytest.mark.parametrize("name", ["ESC_TARGETS", "ESC_HEARTBEAT_URL"])
+def test_config_check_of_a_host_that_cannot_be_called(host: str, name: str, console: Console) -> None:
+    """A URL that would stop a worker's start is wrong in config check already, and not shown."""
+    url = f"https://{host}/{SECRET}"
+    said = console("config", "check", **{name: json.dumps({"slack:ops": url}) if name == "ESC_TARGETS" else url})
+    assert "https URL with a host" in one_line(said)
+    assert SECRET not in said.err
+
+
 def test_config_warnings(console: Console) -> None:
     """What is legal but probably not meant is told once, and is no error."""
     said = console("config", "check", ESC_TICKS_MS="5", ESC_CANARY_PCT="0")

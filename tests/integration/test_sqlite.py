@@ -212,6 +212,13 @@ async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, mon
     await store.aclose()
 
 
+@pytest.mark.parametrize("name", ["a\0b.db", "\ud800.db"])
+async def test_a_path_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    """A path with a NUL, or that cannot be encoded, is StoreRefused as any other that cannot be opened."""
+    with pytest.raises(StoreRefused, match="no file's name may hold"):
+        await SQLiteStore.connect(f"{tmp_path}/{name}")
+
+
 def test_no_thread_is_left(tmp_path: Path) -> None:
     """A closed store leaves no thread, and one store serves one loop after another."""
     import threading

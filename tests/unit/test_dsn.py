@@ -16,7 +16,15 @@ def test_patience(dsn: str, seconds: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "dsn", ["postgresql://me:s3cr/3t@h/d", "postgresql://me:s3cr@3t@h/d", "host=s3cr port=3t", "s3cr"]
+    "dsn",
+    [
+        "postgresql://me:s3cr/3t@h/d",
+        "postgresql://me:s3cr@3t@h/d",
+        "host=s3cr port=3t",
+        "s3cr",
+        "postgresql://me:s3cr\udcff3t@h/d",
+        "postgresql://me:s3cr\0003t@h/d",
+    ],
 )
 def test_unreadable(dsn: str) -> None:
     """What is no DSN is refused, and no part of it is quoted."""
@@ -24,3 +32,4 @@ def test_unreadable(dsn: str) -> None:
         arguments(dsn)
     assert "s3cr" not in str(refusal.value)
     assert "3t" not in str(refusal.value)
+    assert "s3cr" not in repr(vars(refusal.value.__context__ or refusal.value))

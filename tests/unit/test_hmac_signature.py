@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.hmac_signature import HmacVerifier, Refused, Verified, mac, sign
-from escalation_core import InvalidValue
+from escalation_adapters.hmac_signature import HmacVerifier, Refused, Verified, key_of, mac, sign
+from escalation_core import InvalidValue, Settings, SettingsError
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "another secret, of thirty-two bytes or more"
@@ -229,3 +230,19 @@ def test_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(verified, Verified)
     assert 4 == len(compared)
     assert all(isinstance(value, bytes) for pair in compared for value in pair)
+
+
+@pytest.mark.parametrize("secret", ["hush" * 9 + "\ud800", "whsec_hush\x80", "whsec_hush!"])
+def test_secret_that_is_no_key_is_refused_and_carried_nowhere(secret: str) -> None:
+    """What cannot be a key is refused as settings refuse it, and neither the error nor what led to it holds it."""
+    with pytest.raises(InvalidValue, match=r"^secret: ") as refusal:
+        HmacVerifier([secret])
+    assert None is refusal.value.__context__
+    with pytest.raises(SettingsError):
+        Settings(ops_hmac_secret=secret)
+
+
+def test_secret_of_other_bytes_is_a_key() -> None:
+    """A variable's bytes that are no UTF-8 are the key as they are."""
+    assert b"\xff" * 32 == key_of(os.fsdecode(b"\xff" * 32))
+    assert Settings(ops_hmac_secret="\udcff" * 32).ops_hmac_secret

@@ -370,3 +370,15 @@ def test_long_pauses_keep_the_definition(weekdays: list[int], duration: int, tz:
     assert case.defined(instant) == (until is not None)
     if until is not None:
         assert (True, False) == (case.defined(until - TICK), case.defined(until))
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+@pytest.mark.parametrize("cron", ["0 * * * *", "30 23 31 12 *", "0 0 29 2 sun"])
+def test_instants_at_the_ends_of_time_are_told_of(cron: str, tz: str) -> None:
+    """A replay may play the year 9998 with its pauses, and what has no datetime any more is not paused."""
+    schedule = PauseSchedule(cron, 30, tz)
+    late, last = datetime(9998, 12, 31, 23, 45, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    for instant in (datetime(1, 1, 1, tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC), late, last - 11 * DAY, last):
+        assert schedule.is_paused(instant) == (schedule.paused_until(instant) is not None)
+    assert late + 15 * MINUTE == PauseSchedule("30 23 31 12 *", 30).paused_until(late)
+    assert None is PauseSchedule("0 * * * *", 59).paused_until(last)

@@ -315,6 +315,13 @@ def test_illegal_texts(name: str, text: str, fault: str) -> None:
     assert f"{found[name].fault}; {found[name].remedy}" == found[name]
 
 
+@pytest.mark.parametrize("severity", ["a\\u0000", "\\ud800"])
+def test_severity_that_no_store_holds_is_refused(severity: str) -> None:
+    """The windows' fingerprint goes to the database with the first beat: what it cannot hold is a problem now."""
+    found = problems(lambda: read(ESC_ACK_MIN=f'{{"{severity}": 10}}'))
+    assert "names a severity that is empty, or no text for a store; name it" == found["ESC_ACK_MIN"]
+
+
 def test_http_needs_to_be_allowed() -> None:
     """Targets over http are legal with ESC_ALLOW_HTTP alone."""
     variables = {"ESC_TARGETS": '{"a": "http://h/x", "b": "https://h/x"}'}

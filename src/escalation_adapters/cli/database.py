@@ -11,7 +11,7 @@ import click
 from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
-from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, settings_from
+from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, heartbeat_of, notifiers_of, settings_from
 from ..logs import set_up_logging
 from .base import INSTANT, Context, json_option, pass_context, print_json, table
 
@@ -174,6 +174,9 @@ def check(context: Context, as_json: bool) -> None:
     """Check the environment's settings, and show what is in force; no secret is shown."""
     set_up_logging(level="ERROR")  # warnings are part of the answer
     settings = settings_from(os.environ)
+    # Which hosts there are, only those know who call them: what would stop a worker's start is told here.
+    notifiers_of(settings)
+    heartbeat_of(settings)
     rows = in_force(settings, database=context.database)
     if as_json:
         print_json({"settings": dict(rows), "warnings": list(settings.warnings)})

@@ -7,6 +7,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from escalation_core import InvalidValue
+from escalation_core.checks import check_text
 
 PATIENCE = 10.0
 """Seconds to wait for a connection before the database counts as unavailable; a DSN's own connect_timeout wins."""
@@ -20,9 +21,10 @@ def arguments(dsn: str) -> dict[str, Any]:
             read: a password's, maybe.
     """
     try:
-        parts = conninfo_to_dict(dsn)
+        # The driver raises what holds the DSN if it cannot encode it, and reads no further than a NUL.
+        parts = conninfo_to_dict(check_text(dsn, "dsn"))
         port, hosts = str(parts.get("port") or ""), str(parts.get("host") or "")
-    except psycopg.ProgrammingError:
+    except (InvalidValue, psycopg.ProgrammingError):
         parts, port, hosts = {}, "?", ""
     # A bare / or @ in a password makes its rest look like a port or a host.
     if not re.fullmatch(r"[0-9,]*", port) or any("@" in host[1:] for host in hosts.split(",")):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TypeVar
 
-from escalation_core import StoreNotReady
+from escalation_core import StoreNotReady, StoreRefused
 from escalation_core.ports import Outlook, Transaction
 
 from .codec import micros
@@ -127,7 +127,10 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         with translated():
-            connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            except ValueError:
+                raise StoreRefused("SQLite refuses: the path holds what no file's name may hold") from None
             try:
                 _prepare(connection, self.path, self.clock)
             except BaseException:
