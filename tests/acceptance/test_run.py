@@ -13,6 +13,7 @@ import attrs
 import pytest
 from aiohttp import web
 
+from escalation_adapters.cli.base import _loop_factory
 from escalation_core import idempotency_key
 
 from .console import PATIENCE, Console, Said, ago, finish, start
@@ -184,3 +185,12 @@ async def test_interrupted(on_sqlite: Console) -> None:
         process.kill()
     assert (0, "") == (said.code, said.out)
     assert "escalation_tick_ms" in json.loads(first)
+
+
+def test_loop_is_the_quicker_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line runs on uvloop where it is installed, and on Python's own loop where it is not."""
+    found = _loop_factory()
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert None is _loop_factory()
+    assert found is not None
+    assert "uvloop" == found.__module__

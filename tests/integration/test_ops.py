@@ -363,7 +363,9 @@ async def test_seeds_signature_when_switched_on(binding: str, clock: ManualClock
         body = b'{"action": "tick"}'
         headers = [("x-signature", mac(SECRET.encode(), body).hex()), ("content-type", "application/json")]
         assert 200 == (await service.send("POST", "/tick", [*headers, *cookie("ada")], body)).status
-        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401, "x-signature")
+        assert is_problem(
+            await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401, "x-signature"
+        )
         twice = [headers[0], *headers, *cookie("ada")]
         assert is_problem(await service.send("POST", "/tick", twice, body), 401, "x-signature")
 
@@ -375,9 +377,7 @@ def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_login_may_be_a_coroutine_and_must_give_a_principal(
-    binding: str, clock: ManualClock
-) -> None:
+async def test_login_may_be_a_coroutine_and_must_give_a_principal(binding: str, clock: ManualClock) -> None:
     """An async login is awaited; one that answers anything but a Principal admits nobody."""
 
     async def known(native: Any) -> Principal:
@@ -630,9 +630,7 @@ async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, ca
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_fault_of_the_login_is_no_500(
-    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_fault_of_the_login_is_no_500(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     """A login that raises is told by its kind, in the log alone."""
 
     def login(native: Any) -> Principal:
@@ -839,9 +837,7 @@ async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(mi
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_request_without_a_secret_costs_the_database_nothing(
-    binding: str, clock: ManualClock
-) -> None:
+async def test_request_without_a_secret_costs_the_database_nothing(binding: str, clock: ManualClock) -> None:
     """Whoever cannot sign does not get as far as the store, be it up or down."""
 
     class Down(MemoryStore):
@@ -930,9 +926,7 @@ async def test_websocket_is_declined(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_no_secret_shows_anywhere(
-    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_no_secret_shows_anywhere(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     """Planted secrets are in no answer, no log, no span and no metric, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
