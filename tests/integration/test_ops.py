@@ -9,12 +9,11 @@ import socket
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import pytest
@@ -24,7 +23,6 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from psycopg import AsyncConnection
 
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.hmac_signature import mac
@@ -363,7 +361,9 @@ async def test_seeds_signature_when_switched_on(binding: str, clock: ManualClock
         body = b'{"action": "tick"}'
         headers = [("x-signature", mac(SECRET.encode(), body).hex()), ("content-type", "application/json")]
         assert 200 == (await service.send("POST", "/tick", [*headers, *cookie("ada")], body)).status
-        assert is_problem(await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401, "x-signature")
+        assert is_problem(
+            await service.send("POST", "/tick", [*headers, *cookie("ada")], body + b" "), 401, "x-signature"
+        )
         twice = [headers[0], *headers, *cookie("ada")]
         assert is_problem(await service.send("POST", "/tick", twice, body), 401, "x-signature")
 
@@ -375,9 +375,7 @@ def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_login_may_be_a_coroutine_and_must_give_a_principal(
-    binding: str, clock: ManualClock
-) -> None:
+async def test_login_may_be_a_coroutine_and_must_give_a_principal(binding: str, clock: ManualClock) -> None:
     """An async login is awaited; one that answers anything but a Principal admits nobody."""
 
     async def known(native: Any) -> Principal:
@@ -630,9 +628,7 @@ async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, ca
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_fault_of_the_login_is_no_500(
-    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_fault_of_the_login_is_no_500(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     """A login that raises is told by its kind, in the log alone."""
 
     def login(native: Any) -> Principal:
@@ -764,20 +760,11 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
 
 
 WHO = ContextVar("WHO", default="ticks")
-
-
-class Lending(PostgresStore):
-    """A store that knows who takes its connections."""
-
-    borrowers: ClassVar[Counter[str]] = Counter()
-
-    def _lent(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        self.borrowers[WHO.get()] += 1
-        return super()._lent()
+"""Who takes a connection."""
 
 
 async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counter[int], list[int]]:
-    """Knock so often with wrong signatures, while the engine ticks; return the statuses, and the knocks between ticks."""
+    """Knock with wrong signatures while the engine ticks; return the statuses, and the knocks between ticks."""
     statuses: Counter[int] = Counter()
     ticked_at = [0]
 
@@ -821,10 +808,19 @@ async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     assert max(between) < 100
 
 
-async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(migrated_dsn: str) -> None:
+async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
-    store = await Lending.connect(migrated_dsn)
-    store.borrowers.clear()
+    borrowers: Counter[str] = Counter()
+    lent = PostgresStore._lent
+
+    def counted(self: PostgresStore) -> Any:
+        borrowers[WHO.get()] += 1
+        return lent(self)
+
+    monkeypatch.setattr(PostgresStore, "_lent", counted)
+    store = await PostgresStore.connect(migrated_dsn)
     async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")]) as engine:
         handler = OpsHandler(engine, login=lambda native: None, limiter=PostgresLimiter(store))
         found, between = await flood(handler, engine, 10_000)
@@ -834,14 +830,12 @@ async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(mi
             )
             assert (0, 0) == await rows.fetchone()
     assert {401: 120, 429: 9880} == found
-    assert 0 == store.borrowers["flood"]
-    assert store.borrowers["ticks"] > len(between) > 5
+    assert 0 == borrowers["flood"]
+    assert borrowers["ticks"] > len(between) > 5
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_request_without_a_secret_costs_the_database_nothing(
-    binding: str, clock: ManualClock
-) -> None:
+async def test_request_without_a_secret_costs_the_database_nothing(binding: str, clock: ManualClock) -> None:
     """Whoever cannot sign does not get as far as the store, be it up or down."""
 
     class Down(MemoryStore):
@@ -930,9 +924,7 @@ async def test_websocket_is_declined(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_no_secret_shows_anywhere(
-    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_no_secret_shows_anywhere(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     """Planted secrets are in no answer, no log, no span and no metric, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
