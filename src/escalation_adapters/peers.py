@@ -39,8 +39,8 @@ def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:
 def client(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Proxy]) -> str:
     """Return the key of whoever sent a request: an IPv4 address, or an IPv6 network.
 
-    ``peer`` is the other end of the connection, an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our own
-    proxies wrote it: it is read from its end, and the first address that is none of ours is the client's.
+    ``peer`` is the other end of the connection, an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our
+    own proxies wrote it: it is read from its end, and the first address that is none of ours is the client's.
     """
     hops = [hop for value in forwarded_for for hop in value.decode("latin-1").split(",")]
     ours = [proxy for proxy in proxies if not isinstance(proxy, str)]

@@ -60,13 +60,13 @@ def test_python_example_runs(
 
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoaXJ0eS10d28gcmFuZG9tIGJ5dGVz"
-CALLS: list[tuple[str, str, str, int, object]] = [
-    ("embed-in-a-web-service", "web.Application()", "POST /incidents/db-7/ack", 200, {"state": "acknowledged"}),
-    ("embed-in-a-web-service", "FastAPI(", "POST /incidents/db-9", 200, {"state": "open"}),
-    ("run-a-worker", "web.Application()", "POST /incidents/disk/acknowledge", 200, {"state": "acknowledged"}),
-    ("operators-endpoints", "ops_app(", "GET /ops/escalation/health", 200, {"ok": True}),
-    ("operators-endpoints", "FastAPI(", "GET /ops/escalation/health", 200, {"ok": True}),
-    ("operators-endpoints", "/reindex", "POST /reindex", 403, None),
+CALLS: list[tuple[str, str, tuple[str, int, object]]] = [
+    ("embed-in-a-web-service", "web.Application()", ("POST /incidents/db-7/ack", 200, {"state": "acknowledged"})),
+    ("embed-in-a-web-service", "FastAPI(", ("POST /incidents/db-9", 200, {"state": "open"})),
+    ("run-a-worker", "web.Application()", ("POST /incidents/disk/acknowledge", 200, {"state": "acknowledged"})),
+    ("operators-endpoints", "ops_app(", ("GET /ops/escalation/health", 200, {"ok": True})),
+    ("operators-endpoints", "FastAPI(", ("GET /ops/escalation/health", 200, {"ok": True})),
+    ("operators-endpoints", "/reindex", ("POST /reindex", 403, None)),
 ]
 """What a route of an example answers: the page, what its block holds, the request, the status and the document."""
 SERVED = [example for example in EXAMPLES if re.search(r"(?:web\.Application|FastAPI)\(", str(example.parsed))]
@@ -77,9 +77,9 @@ def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypat
     """Each web service that the documentation shows serves the route that it shows."""
     monkeypatch.chdir(tmp_path)
     page, text = Path(example.path).stem, str(example.parsed)
-    [(request, status, document)] = [rest for name, part, *rest in CALLS if name == page and part in text]
+    [(request, status, document)] = [call for name, part, call in CALLS if name == page and part in text]
 
-    async def call() -> None:
+    async def ask() -> None:
         method, path = request.split(" ")
         async with Engine(SQLiteStore("escalation.db")) as engine:
             for key in ("db-7", "disk"):
@@ -93,7 +93,7 @@ def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(asyncio, "run", Coroutine.close)  # the server that is to serve it is ours
         run(example)
-    asyncio.run(call())
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ CRON = re.compile(r"^\* \* \* \* \*  app  (.*)$", re.MULTILINE)
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="cron needs a shell")
 def test_line_for_cron_ticks(migrated_dsn: str, tmp_path: Path) -> None:
-    """The line for cron ticks as cron runs it: by ``sh``, with next to nothing in its environment but what the file sets."""
+    """The line for cron ticks as cron runs it: by ``sh``, with little in its environment but what the file sets."""
     [line] = CRON.findall((ROOT / "docs/how-to/embed-with-your-scheduler.md").read_text(encoding="utf-8"))
     settings = tmp_path / "escalation.env"
     program = shutil.which("escalation", path=str(Path(sys.executable).parent))

@@ -9,12 +9,11 @@ import socket
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import pytest
@@ -24,7 +23,6 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from psycopg import AsyncConnection
 
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.hmac_signature import mac
@@ -762,20 +760,11 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
 
 
 WHO = ContextVar("WHO", default="ticks")
-
-
-class Lending(PostgresStore):
-    """A store that knows who takes its connections."""
-
-    borrowers: ClassVar[Counter[str]] = Counter()
-
-    def _lent(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        self.borrowers[WHO.get()] += 1
-        return super()._lent()
+"""Who takes a connection."""
 
 
 async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counter[int], list[int]]:
-    """Knock so often with wrong signatures, while the engine ticks; return the statuses, and the knocks between ticks."""
+    """Knock with wrong signatures while the engine ticks; return the statuses, and the knocks between ticks."""
     statuses: Counter[int] = Counter()
     ticked_at = [0]
 
@@ -819,10 +808,19 @@ async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     assert max(between) < 100
 
 
-async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(migrated_dsn: str) -> None:
+async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
-    store = await Lending.connect(migrated_dsn)
-    store.borrowers.clear()
+    borrowers: Counter[str] = Counter()
+    lent = PostgresStore._lent
+
+    def counted(self: PostgresStore) -> Any:
+        borrowers[WHO.get()] += 1
+        return lent(self)
+
+    monkeypatch.setattr(PostgresStore, "_lent", counted)
+    store = await PostgresStore.connect(migrated_dsn)
     async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")]) as engine:
         handler = OpsHandler(engine, login=lambda native: None, limiter=PostgresLimiter(store))
         found, between = await flood(handler, engine, 10_000)
@@ -832,8 +830,8 @@ async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(mi
             )
             assert (0, 0) == await rows.fetchone()
     assert {401: 120, 429: 9880} == found
-    assert 0 == store.borrowers["flood"]
-    assert store.borrowers["ticks"] > len(between) > 5
+    assert 0 == borrowers["flood"]
+    assert borrowers["ticks"] > len(between) > 5
 
 
 @pytest.mark.parametrize("binding", BINDINGS)

@@ -18,7 +18,7 @@ from .test_ops import ACTIONS, is_problem, picture
 @pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be stopped")
 @pytest.mark.parametrize("binding", ["aiohttp", "starlette"])
 async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every route answers 503 long before the store gives up, nothing is done, and all is well once the server is back."""
+    """Every route answers 503 long before the store gives up, nothing is done, and it recovers by itself."""
     # Longer than the client of these tests waits: what waited for the store to give up would not be heard.
     monkeypatch.setattr(store_module, "PATIENCE", 20.0)
     with EmbeddedPostgres.start() as server:
@@ -49,5 +49,5 @@ async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.Monkey
 async def recovered(service: Service) -> None:
     """Ask for health until it is green."""
     async with asyncio.timeout(60):
-        while (await service.get("/health", None)).status != 200:
+        while (await service.get("/health", None)).status != 200:  # noqa: ASYNC110 - a database sends no event
             await asyncio.sleep(0.05)

@@ -76,16 +76,16 @@ class Guard:
     verifier: HmacVerifier
     login: Login | None
     peers: RateLimiter
-    """Counts peers, apart from principals: whoever knocks without a secret writes no row that principals' counts are in,
-    and makes no count of theirs forgotten."""
+    """Counts peers, apart from principals: whoever knows no secret writes no row, and makes no count be forgotten."""
     principals: RateLimiter
     limits: Limits
     proxies: Sequence[Proxy]
     patience: timedelta = timedelta(seconds=10)
     """How long a body may take to come and a login to answer."""
     store_patience: timedelta = timedelta(seconds=2)
-    """How long a limiter may take to count, and the store to tell something or to remember an id: shorter than a store's
-    own patience, since those who ask for health give up before that."""
+    """How long a limiter may take to count, and the store to tell something or to remember an id.
+
+    Shorter than a store's own patience: those who ask for health give up before that ends."""
 
     async def body(self, request: Request) -> bytes:
         """Return the body, once the peer's limit admits it and it is not too long."""
@@ -113,7 +113,7 @@ class Guard:
         # Whoever knows no secret does not get as far as the database.
         verdict = self.verifier.match(request.headers, body)
         if isinstance(verdict, Verified):
-            # Whether the id was kept when this takes too long does not matter: nothing was done, and the next is signed anew.
+            # If this takes too long, the id may be kept or not: nothing was done, and the next request is signed anew.
             verdict = await self.soon(self._first_time(verdict))
         if isinstance(verdict, Refused):
             raise _unauthorized(f"the signature is refused: {verdict.reason}", verdict.header)
