@@ -31,6 +31,7 @@ from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.http import ops_app
 from escalation_adapters.ops.postgres_limiter import PostgresLimiter
 from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres.pool import Pool
 from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_adapters.rbac import Principal
 from escalation_adapters.slack import SlackNotifier
@@ -421,6 +422,8 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"action": "pause", "minutes": 5, "reason": "\\u0000"}', 422, "reason"),
     (b'{"action": "pause", "minutes": 5, "reason": "\\ud800"}', 422, "reason"),
     (b'{"action": "pause", "minutes": 5, "\\ud800": 1}', 422, "\\ud800"),
+    (b'{"action": "pause", "minutes": 5, "": 1}', 422, '""'),
+    (b'{"action": "pause", "until": "2025-01-01\xf0\x9f\x94\xa513:00:00Z"}', 422, "until"),
 ]
 
 
@@ -430,6 +433,23 @@ async def test_bad_bodies(service: Service) -> None:
         answer = await service.send("POST", "/pause", [*service.signed(body), *cookie("ada")], body)
         assert is_problem(answer, status, field), body[:60]
     assert "open" == (await service.engine.health()).mode
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_query_is_no_way_to_act(service: Service, action: str) -> None:
+    """What changes something is said in the body, which is signed; a query is refused, and nothing is done."""
+    body = json.dumps({"action": action}).encode()
+    before = await service.engine.audit(service.clock() - timedelta(days=1))
+    answer = await service.send("POST", f"/{action}?dry_run=true", [*service.signed(body), *cookie("ada")], body)
+    assert is_problem(answer, 422, "dry_run")
+    assert before == await service.engine.audit(service.clock() - timedelta(days=1))
+
+
+@pytest.mark.parametrize("path", ["", "/a%0ab", "/%0d%0aX:y", "/%0A"])
+async def test_odd_paths_on_aiohttp(clock: ManualClock, path: str) -> None:
+    """A line feed in a path, and the mount point itself, are answered with a problem as well."""
+    async with serving("aiohttp", engine_of(clock), clock) as service:
+        assert is_problem(await service.get(path), 404), path
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -477,6 +497,8 @@ QUERIES = [
     ("/audit?before=x", 422, "before"),
     ("/audit?since", 400, "query"),
     ("/audit?since=%FF", 400, "query"),
+    ("/audit?since=%zz", 400, "query"),
+    ("/audit?=k", 422, '""'),
     ("/audit?" + "&".join(f"a{n}=1" for n in range(40)), 400, "query"),
     ("/incident", 422, "key"),
     ("/incident?key=", 422, "key"),
@@ -639,6 +661,18 @@ async def test_fault_of_the_login_is_no_500(binding: str, clock: ManualClock, ca
         assert is_problem(await service.act("tick"), 503)
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_principal_that_is_none_is_the_hosts_fault(
+    binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A login that makes a principal of nothing is told in the log; the client, who sent no such field, hears of none."""
+    async with serving(binding, engine_of(clock), clock, login=lambda native: Principal("", ["ops_admin"])) as service:
+        refused = await service.act("tick")
+        assert is_problem(refused, 503)
+        assert "field" not in refused.json
+    assert "the login's principal is none: id" in caplog.text
 
 
 # --- limits
@@ -813,18 +847,18 @@ async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(
 ) -> None:
     """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
     borrowers: Counter[str] = Counter()
-    lent = PostgresStore._lent
+    lent = Pool.lent
 
-    def counted(self: PostgresStore) -> Any:
+    def counted(self: Pool, longest: float | None = None) -> Any:
         borrowers[WHO.get()] += 1
-        return lent(self)
+        return lent(self, longest)
 
-    monkeypatch.setattr(PostgresStore, "_lent", counted)
+    monkeypatch.setattr(Pool, "lent", counted)
     store = await PostgresStore.connect(migrated_dsn)
     async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")]) as engine:
         handler = OpsHandler(engine, login=lambda native: None, limiter=PostgresLimiter(store))
         found, between = await flood(handler, engine, 10_000)
-        async with store._pool.connection() as connection:
+        async with store._pool.lent() as connection:
             rows = await connection.execute(
                 "SELECT (SELECT count(*) FROM escalation_rate_limits), (SELECT count(*) FROM escalation_requests)"
             )

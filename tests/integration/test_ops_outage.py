@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
-from escalation_adapters.postgres import PostgresStore, migrate
-from escalation_adapters.postgres import store as store_module
+from escalation_adapters.postgres import PostgresStore, migrate, pool
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock, RecordingNotifier
 
@@ -20,7 +19,7 @@ from .test_ops import ACTIONS, is_problem, picture
 async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every route answers 503 long before the store gives up, nothing is done, and it recovers by itself."""
     # Longer than the client of these tests waits: what waited for the store to give up would not be heard.
-    monkeypatch.setattr(store_module, "PATIENCE", 20.0)
+    monkeypatch.setattr(pool, "PATIENCE", 20.0)
     with EmbeddedPostgres.start() as server:
         await migrate.up(server.dsn())
         store = await PostgresStore.connect(server.dsn())

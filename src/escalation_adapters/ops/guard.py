@@ -183,9 +183,15 @@ class Guard:
     async def _login(self, request: Request) -> Principal | None:
         if self.login is None:
             return None
-        found = self.login(request.native)
-        async with asyncio.timeout(self.patience.total_seconds()):
-            principal = await found if inspect.isawaitable(found) else found
+        try:
+            found = self.login(request.native)
+            async with asyncio.timeout(self.patience.total_seconds()):
+                principal = await found if inspect.isawaitable(found) else found
+        except InvalidValue as fault:
+            # The host's fault: told as the client's, it would name a field that nobody sent.
+            log.error("the login's principal is none: %s", fault.field)  # noqa: TRY400 - its text may hold who it is
+            detail = "the login failed"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry_after(timedelta(seconds=5))) from None
         if principal is not None and not isinstance(principal, Principal):
             log.error("the login returned %s; give a Principal or None", type(principal).__name__)
             return None

@@ -119,6 +119,8 @@ class OpsHandler:
         principal = await self.guard.admit(request, self.engine.settings.ops_admin_role, signer)
         limits = self.guard.limits
         await self.guard.limit(name, principal, limits.tick if name == "tick" else limits.act)
+        # What a query says is not signed: it is no way to say anything here.
+        reading.query(request.query, ())
         _check_content_type(request)
         fields = reading.parse(body)
         known = ("action", *action.fields)

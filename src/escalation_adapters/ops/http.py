@@ -16,7 +16,7 @@ def ops_app(handler: OpsHandler) -> web.Application:
         response = await handler.handle(
             Request(
                 method=request.method,
-                path="/" + request.match_info["route"],
+                path="/" + request.match_info.get("route", ""),
                 query=request.rel_url.raw_query_string,
                 headers=request.raw_headers,
                 peer=_peer(request),
@@ -27,7 +27,8 @@ def ops_app(handler: OpsHandler) -> web.Application:
         return web.Response(status=response.status, body=response.body, headers=response.all_headers)
 
     app = web.Application()
-    app.router.add_route("*", "/{route:.*}", answer)
+    app.router.add_route("*", "", answer)
+    app.router.add_route("*", "/{route:(?s:.*)}", answer)
     return app
 
 
