@@ -667,7 +667,7 @@ async def test_fault_of_the_login_is_no_500(binding: str, clock: ManualClock, ca
 async def test_principal_that_is_none_is_the_hosts_fault(
     binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A login that makes a principal of nothing is told in the log; the client, who sent no such field, hears of none."""
+    """A login that makes a principal of nothing is told in the log; the client hears of no field that it never sent."""
     async with serving(binding, engine_of(clock), clock, login=lambda native: Principal("", ["ops_admin"])) as service:
         refused = await service.act("tick")
         assert is_problem(refused, 503)
