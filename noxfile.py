@@ -1,4 +1,4 @@
-"""The project's sessions: ``nox -s demo``, ``tests``, ``lint``, ``typecheck``, ``docs``, ``bench``.
+"""The project's sessions: ``nox -s demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
@@ -31,6 +31,13 @@ def tests(session: nox.Session) -> None:
     """Run the tests: all of them, or what is named behind ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
+    session.install(".[all]", *_group("test"))
+    session.run("pytest", "-v", "-p", "no:randomly", "tests/faults", *session.posargs)
 
 
 @nox.session

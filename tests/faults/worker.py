@@ -1,0 +1,149 @@
+"""A worker process: the engine and its runner on a real database, with short times, in a process of its own.
+
+Started by ``arena`` as a fork of a server that has imported everything; or, with another version of the library in the
+path, as ``python -m tests.faults.worker SPEC``.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+import attrs
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+from escalation_adapters import runner
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres import store as store_module
+from escalation_adapters.slack import SlackNotifier
+from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
+
+from . import defects
+from .history import Rules
+from .hook import Act
+
+PATIENCE = 2.5
+"""Seconds of patience with a connection. Not less: between two attempts of the pool there may be 2.2 seconds."""
+RUNNER_WAITS = 0.1, 0.5
+"""The runner's first and longest wait for a database that is down, as short as everything else here."""
+READY = "worker is ready"
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """What a worker is told."""
+
+    name: str
+    dsn: str = attrs.field(repr=False)
+    targets: Mapping[str, str] = attrs.field(repr=False)
+    log: str
+    """The file that it writes everything to."""
+    rules: Rules = attrs.field(factory=Rules)
+    defect: defects.Name | None = None
+    act: Act | None = None
+    batch_size: int = 50
+    max_connections: int = 4
+    walk: str = "run"
+
+
+def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
+    """Return the settings that the rules stand for. Critical incidents page everybody, others the first target."""
+    first, *_ = targets or {"ops": ""}
+    return Settings(
+        max_level=rules.max_level,
+        critical_window=timedelta(seconds=rules.windows["critical"]),
+        warning_window=timedelta(seconds=rules.windows["warning"]),
+        snooze=timedelta(seconds=rules.snooze),
+        tick_interval=timedelta(seconds=rules.tick),
+        routes=(Route(severity="critical", targets=tuple(targets)),) if targets else (),
+        default_target=first,
+        retry=RetryPolicy(
+            lease=timedelta(seconds=rules.lease),
+            send_timeout=timedelta(seconds=rules.send_timeout),
+            first=timedelta(seconds=0.2),
+            longest=timedelta(seconds=1),
+            least_after=timedelta(seconds=0.1),
+            throttle=timedelta(seconds=0.5),
+        ),
+    )
+
+
+async def open_engine(spec: Spec, output: TextIO) -> Engine:
+    """Open the engine; a database that is not there yet is waited for."""
+    spans = TracerProvider()
+    spans.add_span_processor(
+        SimpleSpanProcessor(ConsoleSpanExporter(out=output, formatter=lambda span: span.to_json(None) + "\n"))
+    )
+    while True:
+        try:
+            store = await PostgresStore.connect(spec.dsn, max_connections=spec.max_connections)
+            break
+        except StoreUnavailable as error:
+            logging.getLogger("tests.faults").warning("not yet: %s", error)
+            await asyncio.sleep(RUNNER_WAITS[0])
+    return Engine(
+        store,
+        settings=settings_of(spec.rules, spec.targets),
+        notifiers=[SlackNotifier(spec.targets, allow_http=True)],
+        worker=spec.name,
+        batch_size=spec.batch_size,
+        tracer_provider=spans,
+        meter_provider=MeterProvider([InMemoryMetricReader()]),
+    )
+
+
+async def _work(spec: Spec, output: TextIO) -> None:
+    from . import walks
+
+    async with await open_engine(spec, output) as engine:
+        if spec.act is not None:
+            spec.act.arm()
+        output.write(READY + "\n")
+        await walks.WALKS[spec.walk](engine)
+
+
+def main(spec: Spec) -> None:
+    """Be the worker, until a signal or a fault ends it."""
+    output = Path(spec.log).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as the process is
+    for number in (1, 2):
+        os.dup2(output.fileno(), number)
+    sys.stdout = sys.stderr = output
+    warnings.simplefilter("error")
+    logging.basicConfig(stream=output, level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s", force=True)
+    for noisy in ("asyncio", "psycopg"):
+        logging.getLogger(noisy).setLevel(logging.INFO)
+    _hurry()
+    if spec.defect is not None:
+        defects.plant(spec.defect, spec.dsn)
+    asyncio.run(_work(spec, output))
+
+
+def _hurry() -> None:
+    """Make what waits for a database as short as everything else here."""
+    store: Any = store_module
+    store.PATIENCE = PATIENCE
+    runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
+
+
+def read(text: str) -> Spec:
+    """Return the spec of a command line, where nothing acts and no defect is planted."""
+    values = json.loads(text)
+    return Spec(**values | {"rules": Rules(**values["rules"])})
+
+
+def write(spec: Spec) -> str:
+    """Return a spec for a command line."""
+    return json.dumps(attrs.asdict(spec))
+
+
+if __name__ == "__main__":
+    main(read(sys.argv[1]))
