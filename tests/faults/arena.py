@@ -17,7 +17,7 @@ from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
 from . import defects, trail
-from .ground import PASSWORD, Ground
+from .ground import PASSWORD, WORKER, Ground
 from .history import INFINITY, Fault, Held, History, Rules, Violation
 from .hook import Act
 from .hosts import Hosts
@@ -58,6 +58,8 @@ class Arena:
     defect: defects.Name | None = None
     began: float = attrs.field(factory=time)
     _lives: "list[asyncio.Task[None]]" = attrs.field(factory=list)
+    also: dict[str, int] = attrs.field(factory=dict)
+    """Further figures for the report."""
     told: tuple[History, list[Violation]] | None = None
     """What the run has come to, once it is judged."""
 
@@ -96,7 +98,7 @@ class Arena:
     # --- workers
 
     async def work(
-        self, slot: str, *, act: Act | None = None, proxied: bool = True, walk: str = "run", ready: bool = True
+        self, slot: str, *, act: Act | None = None, proxied: bool = True, ready: bool = True, **how: Any
     ) -> Worker:
         """Start a worker in a slot; each one that follows another there has a name of its own, and the same proxy."""
         name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
@@ -105,13 +107,15 @@ class Arena:
             await self.proxies[slot].start()
         spec = Spec(
             name=name,
-            dsn=self.ground.dsn(self.database, name=name, port=self.proxies[slot].port if proxied else None),
+            dsn=self.ground.dsn(
+                self.database, name=name, port=self.proxies[slot].port if proxied else None, user=WORKER
+            ),
             targets={target: self.receiver.url(name, target) for target in self.targets},
             log=str(self.folder / f"{self.database}-{name}.log"),
             rules=self.rules,
             defect=self.defect,
             act=act,
-            walk=walk,
+            **how,
         )
         worker = await asyncio.to_thread(Worker.start, spec, self.ground.forks)
         self.workers.append(worker)
@@ -123,18 +127,17 @@ class Arena:
         """Start so many workers at once."""
         return list(await asyncio.gather(*(self.work(f"w{number + 1}") for number in range(count))))
 
-    def note(self, kind: str, start: float, *workers: Worker, **flags: bool) -> Fault:
+    def note(self, kind: str, start: float, *workers: Worker, **flags: Any) -> Fault:
         """Write down a fault that ends now."""
-        names = frozenset(worker.name for worker in workers) or None
-        fault = Fault(kind=kind, start=start, end=time(), workers=names, **flags)
+        fault = Fault(kind=kind, start=start, end=time(), workers=_names(workers), **flags)
         self.faults.append(fault)
         return fault
 
     @contextmanager
-    def fault(self, kind: str, *workers: Worker, patience: float = 0.0, **flags: bool) -> Iterator[None]:
+    def fault(self, kind: str, *workers: Worker, patience: float = 0.0, **flags: Any) -> Iterator[None]:
         """Write down a fault that lasts as long as this context, and for ``patience`` beyond it."""
         start = time()
-        names = frozenset(worker.name for worker in workers) or None
+        names = _names(workers)
         try:
             yield
         finally:
@@ -222,7 +225,9 @@ class Arena:
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
         codes = {worker.name: await worker.gone() for worker in self.workers}
-        killed = {name for fault in self.faults if fault.kind in ("kill", "act") for name in fault.workers or ()}
+        killed = {
+            name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
+        }
         bad = [name for name, code in codes.items() if code and name not in killed]
         history, texts = await asyncio.to_thread(self.history, ended, dead)
         violations = check(history, texts, SECRETS)
@@ -265,3 +270,7 @@ class Arena:
             await worker.gone()
         for proxy in self.proxies.values():
             await proxy.stop()
+
+
+def _names(workers: Sequence[Worker]) -> frozenset[str] | None:
+    return frozenset(worker.name for worker in workers) or None

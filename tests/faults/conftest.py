@@ -53,7 +53,7 @@ def stage(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
         async with Arena.open(ground, tmp_path, **how) as arena:
             yield arena
         if arena.told is not None:
-            note(request, figures(request.node.name, monotonic() - began, *arena.told))
+            note(request, figures(request.node.name, monotonic() - began, *arena.told, arena.also))
 
     return opened
 

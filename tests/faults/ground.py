@@ -19,6 +19,15 @@ from . import trail
 PASSWORD = "pa55word-that-nobody-may-see"
 """The server asks for none; it is there to be told by mistake."""
 TEMPLATE = "faults_template"
+WORKER = "escalation_worker"
+"""The role of workers: no superuser, so that limits hold for it."""
+RIGHTS = f"""
+CREATE ROLE {WORKER} LOGIN;
+GRANT CREATE ON DATABASE {TEMPLATE} TO {WORKER};
+GRANT USAGE ON SCHEMA public, faults TO {WORKER};
+GRANT ALL ON ALL TABLES IN SCHEMA public, faults TO {WORKER};
+GRANT ALL ON ALL SEQUENCES IN SCHEMA public, faults TO {WORKER};
+"""
 
 
 @attrs.define
@@ -39,13 +48,16 @@ class Ground:
             ground.create(TEMPLATE, "template0")
             asyncio.run(migrate.up(ground.dsn(TEMPLATE)))
             trail.lay(ground.dsn(TEMPLATE))
+            with psycopg.connect(ground.dsn(TEMPLATE), autocommit=True) as connection:
+                connection.execute(RIGHTS.encode())
             yield ground
 
-    def dsn(self, database: str, *, name: str = "harness", port: int | None = None) -> str:
+    def dsn(self, database: str, *, name: str = "harness", port: int | None = None, user: str = "postgres") -> str:
         """Return a DSN, through a proxy's port if one is given."""
         return make_conninfo(
             self.server.dsn(database),
             port=port or self.server.port,
+            user=user,
             password=PASSWORD,
             application_name=name,
             sslmode="disable",

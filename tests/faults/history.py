@@ -19,6 +19,7 @@ class Rules:
     max_level: int = 3
     lease: float = 2.0
     send_timeout: float = 0.5
+    per_target: int = 32
 
     @property
     def gap(self) -> float:
@@ -121,6 +122,8 @@ class Fault:
     start: float
     end: float
     workers: frozenset[str] | None = None
+    keys: frozenset[str] | None = None
+    """The incidents that it befell; None for all."""
     stops: bool = False
     holds: bool = False
     """Whether pages cannot be claimed meanwhile, though escalations can be recorded."""
@@ -158,7 +161,7 @@ class History:
     alarmed: frozenset[int] = frozenset()
     """Pages whose death was logged as an error."""
     poison: frozenset[str] = frozenset()
-    """Keys whose rows cannot be planned."""
+    """Keys whose rows cannot be planned, at first or at all: nobody says when they are to be escalated."""
     queries: Mapping[str, tuple[int, float]] = attrs.field(factory=dict)
     """Per worker how many statements reached the database, within how many seconds."""
 

@@ -95,7 +95,17 @@ class Act:
         watch({self.point.path: {self.point.line}}, met)
 
 
+def linger() -> None:
+    """Wait for a kill that is to come soon."""
+    if _coming:
+        sleep(60)
+
+
+_coming: list[float] = []
+
+
 def _later(seconds: float) -> None:
+    _coming.append(seconds)
     sleep(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from .history import INFINITY, Fault, History, Violation
+from .history import History, Violation
 from .judge_pages import Course, courses
 from .lives import blocks, deadline
 
@@ -15,10 +15,8 @@ EACH = 20
 
 def stuck(history: History) -> Iterator[Violation]:
     """I7: a page that may go is claimed within a tick, one that a dead worker held within a tick after its lease."""
-    holding = [(fault.start, fault.end) for fault in history.faults if fault.holds]
-    stopped = sorted(blocks(history) + holding)
     for course in courses(history):
-        yield from _late(course, history, stopped)
+        yield from _late(course, history, blocks(history, course.page.key, pages=True))
 
 
 def _late(course: Course, history: History, stopped: Sequence[tuple[float, float]]) -> Iterator[Violation]:
@@ -65,12 +63,14 @@ def told(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violation
 
 
 def recoveries(history: History) -> list[float]:
-    """Return how long each page waited that a killed or stalled worker had claimed: until the next claim."""
+    """Return how long each page of a killed or stalled worker waited for the next claim, outside of any outage."""
     waits = []
+    stopped = blocks(history)
     for course in courses(history):
         claims = course.claims
         for claim, following in pairwise(claims):
-            if following.was != "leased":
+            nobody = any(start <= following.at and end >= claim.at for start, end in stopped)
+            if following.was != "leased" or nobody:
                 continue
             hit = [
                 fault.start
@@ -89,8 +89,3 @@ def lateness(history: History) -> list[float]:
         for course in courses(history)
         if course.claims and deadline(course.claims[0].due_was, 0.0, stopped) == course.claims[0].due_was
     ]
-
-
-def whole(faults: Sequence[Fault]) -> bool:
-    """Tell whether every fault has ended."""
-    return all(fault.end < INFINITY for fault in faults)

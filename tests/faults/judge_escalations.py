@@ -14,10 +14,10 @@ INSTANT = 0.002
 def lost(history: History) -> Iterator[Violation]:
     """I1: what was due while the incident was open is recorded within two ticks."""
     recorded = episodes(history.events)
-    stopped = blocks(history)
     for key, stretches in lives(history).items():
         if key in history.poison:
             continue
+        stopped = blocks(history, key)
         for stretch in stretches:
             if stretch.state == "open":
                 yield from _owed(stretch, recorded.get((key, stretch.episode), []), history, stopped)
@@ -53,6 +53,8 @@ def doubled(history: History) -> Iterator[Violation]:
             yield Violation("I2", key, level, f"episode {episode}: recorded {count} times")
     found = lives(history)
     for (key, episode), events in episodes(history.events).items():
+        if key in history.poison:
+            continue
         own = [stretch for stretch in found.get(key, ()) if stretch.episode == episode]
         if not own:
             yield Violation("I2", key, events[0].level, f"there never was an episode {episode}")

@@ -100,9 +100,16 @@ def _after(standing: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], 
     )
 
 
-def blocks(history: History) -> list[tuple[float, float]]:
-    """Return the times in which nothing can be escalated: faults that stop everything, and pauses."""
-    stopped = [(fault.start, fault.end) for fault in history.faults if fault.stops]
+def blocks(history: History, key: str | None = None, *, pages: bool = False) -> list[tuple[float, float]]:
+    """Return the times in which nothing can be escalated, or not this incident: faults that stop it, and pauses.
+
+    With ``pages`` also those in which no page can be claimed.
+    """
+    stopped = [
+        (fault.start, fault.end)
+        for fault in history.faults
+        if (fault.stops or (pages and fault.holds)) and (fault.keys is None or key in fault.keys)
+    ]
     return sorted(stopped + [(held.began, held.ended) for held in history.held])
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ Figures = dict[str, Any]
 """One run's, fit for JSON."""
 
 
-def figures(name: str, seconds: float, history: History, violations: Sequence[Violation]) -> Figures:
+def figures(
+    name: str, seconds: float, history: History, violations: Sequence[Violation], also: Mapping[str, int]
+) -> Figures:
     """Return what one run came to."""
     accepted = Counter((post.dedup_key, post.target) for post in history.posts if post.accepted)
     return {
         "run": name,
         "seconds": round(seconds, 1),
+        **also,
         "faults": dict(Counter(fault.kind for fault in history.faults)),
         "writes": len(history.ops),
         "escalations": len(history.events),
@@ -51,6 +54,7 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
         "seconds": round(seconds, 1),
         "runs": len(clean),
         **sums,
+        "kill points": sum(run.get("points", 0) for run in clean),
         "faults": dict(sorted(faults.items())),
         "recovery": {"count": len(recovered), "p50": percentile(recovered, 0.5), "max": percentile(recovered, 1.0)},
         "lateness": {"count": len(late), "p50": percentile(late, 0.5), "p99": percentile(late, 0.99)},

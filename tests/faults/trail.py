@@ -33,7 +33,8 @@ BEGIN
     RETURN NULL;
 END
 $body$;
-CREATE TRIGGER faults_step AFTER UPDATE ON escalation_pages FOR EACH ROW EXECUTE FUNCTION faults.step();
+CREATE TRIGGER faults_step AFTER UPDATE ON escalation_pages FOR EACH ROW
+    WHEN (OLD.state <> NEW.state OR OLD.fence <> NEW.fence) EXECUTE FUNCTION faults.step();
 CREATE TRIGGER faults_written AFTER INSERT ON escalation_events FOR EACH ROW EXECUTE FUNCTION faults.written();
 """
 

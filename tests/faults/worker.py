@@ -27,7 +27,7 @@ from escalation_adapters.postgres import store as store_module
 from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
 
-from . import defects
+from . import defects, hook, points, walks
 from .history import Rules
 from .hook import Act
 
@@ -36,6 +36,7 @@ PATIENCE = 2.5
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
 READY = "worker is ready"
+COUNTED = "worker came by"
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +54,9 @@ class Spec:
     batch_size: int = 50
     max_connections: int = 4
     walk: str = "run"
+    """What it does: one of the walks, or ``migrate SCHEMA``."""
+    counts: bool = False
+    """Whether it tells in the end how often it came by each point."""
 
 
 def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
@@ -73,6 +77,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
             longest=timedelta(seconds=1),
             least_after=timedelta(seconds=0.1),
             throttle=timedelta(seconds=0.5),
+            per_target=rules.per_target,
         ),
     )
 
@@ -102,13 +107,19 @@ async def open_engine(spec: Spec, output: TextIO) -> Engine:
 
 
 async def _work(spec: Spec, output: TextIO) -> None:
-    from . import walks
-
-    async with await open_engine(spec, output) as engine:
-        if spec.act is not None:
-            spec.act.arm()
-        output.write(READY + "\n")
-        await walks.WALKS[spec.walk](engine)
+    what, _, schema = spec.walk.partition(" ")
+    engine = None if schema else await open_engine(spec, output)
+    counts = hook.count(points.points()) if spec.counts else {}
+    if spec.act is not None:
+        spec.act.arm()
+    output.write(READY + "\n")
+    if engine is None:
+        await walks.migrating(spec.dsn, schema)
+    else:
+        async with engine:
+            await walks.WALKS[what](engine)
+    output.writelines(f"{COUNTED} {point.module} {point.line} {count}\n" for point, count in counts.items())
+    hook.linger()
 
 
 def main(spec: Spec) -> None:
