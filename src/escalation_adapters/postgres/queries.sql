@@ -2,8 +2,8 @@
 -- {row} is an incident's columns, as table.py writes them; every schema is named, so search_path does not matter.
 
 -- name: now
--- The transaction's instant.
-SELECT now() AT TIME ZONE 'UTC'
+-- The transaction's instant. And should its client stand still from now on, its locks are not held for ever.
+SELECT now() AT TIME ZONE 'UTC', set_config('idle_in_transaction_session_timeout', %(idle)s, true)
 
 -- name: load
 -- One incident.

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Literal, TypeVar
+from weakref import WeakSet
 
 import attrs
 import psycopg
@@ -17,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from escalation_core import StoreRefused, StoreUnavailable
 from escalation_core.ports import Outlook, Transaction
 
+from . import silence
 from .dsn import PATIENCE, arguments
 from .errors import AGAIN, translate, translated
 from .incidents import Incidents
@@ -50,6 +52,8 @@ class PostgresStore:
     ) -> None:
         self._pool = pool
         self._coming_back: set[asyncio.Task[None]] = set()
+        self._lent_before: WeakSet[AsyncConnection[Any]] = WeakSet()
+        self._distrusted: WeakSet[AsyncConnection[Any]] = WeakSet()
         self._statements = statements(table)
         self.table = table
         self.clock = clock
@@ -122,7 +126,7 @@ class PostgresStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
         with translated():
-            async with self._lent() as connection, connection.transaction():
+            async with self._lent(silence.LONG_SILENCE) as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 return await work(_Transaction(self._session(connection), self.clock))
 
@@ -166,19 +170,30 @@ class PostgresStore:
                 await connection.rollback()
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Take a connection from the pool, and give it back whatever happens.
+    async def _lent(self, longest: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
+        """Take a connection from the pool, for so many seconds at most, and give it back whatever happens.
 
         The pool's own way loses a connection for good whose borrower is cancelled just while it is given back.
         """
-        connection = await self._pool.getconn()
+        while (connection := await self._pool.getconn()) in self._distrusted:
+            # Another one was silent while this one was open: it would be so as well, mostly.
+            await connection.close()
+            await self._back(connection)
+        self._lent_before.add(connection)
         try:
-            yield connection
+            async with silence.limited(connection, longest or silence.SILENCE, self._distrust):
+                yield connection
         finally:
-            back = asyncio.create_task(self._pool.putconn(connection))
-            self._coming_back.add(back)
-            back.add_done_callback(self._coming_back.discard)
-            await asyncio.shield(back)
+            await self._back(connection)
+
+    async def _back(self, connection: AsyncConnection[Any]) -> None:
+        back = asyncio.create_task(self._pool.putconn(connection))
+        self._coming_back.add(back)
+        back.add_done_callback(self._coming_back.discard)
+        await asyncio.shield(back)
+
+    def _distrust(self) -> None:
+        self._distrusted |= self._lent_before
 
     def _session(self, connection: AsyncConnection[Any]) -> Session:
         return Session(connection, self._statements, self.table)
@@ -235,7 +250,7 @@ class _Transaction:
         """Return the transaction's instant."""
         if self._clock is not None:
             return self._clock()
-        row = await self._session.row("now")
+        row = await self._session.row("now", idle=f"{silence.IDLE:.1f}s")
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         instant: datetime = row[0].replace(tzinfo=UTC)
         return instant

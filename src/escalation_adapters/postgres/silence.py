@@ -1,0 +1,60 @@
+"""How long a database may be silent. A server or a network that went without a farewell is noticed by nothing else.
+
+What a worker waits for: the call is given up, and no connection that was open then is trusted any more. What waits for
+a worker: the server itself ends a transaction whose client does not go on, and with it its locks.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+log = logging.getLogger("escalation_core")
+
+SILENCE = 60.0
+"""Seconds that a call may take. A batch takes a second at most; somebody's lock may take longer, and is asked again."""
+LONG_SILENCE = 600.0
+"""The same for what reads a whole table, such as a dry run."""
+GRACE = 2.0
+"""Seconds that a call has to end by itself after it was cancelled."""
+IDLE = 30.0
+"""Seconds after which the server ends a transaction whose client is gone, or stands still."""
+
+
+@asynccontextmanager
+async def limited(
+    connection: AsyncConnection[Any], seconds: float, given_up: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Give up what is under way on the connection when it takes longer; ``given_up`` is called when that happens."""
+    tasks: list[asyncio.Task[None]] = []
+
+    def late() -> None:
+        given_up()
+        tasks.append(asyncio.create_task(_give_up(connection, seconds)))
+
+    timer = asyncio.get_running_loop().call_later(seconds, late)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _give_up(connection: AsyncConnection[Any], seconds: float) -> None:
+    """Ask the server to cancel; if that is of no use, end the connection. Either way, whoever waits gets an error."""
+    log.warning("PostgreSQL has not answered for %.0f s; the call is given up", seconds)
+    with suppress(psycopg.Error, OSError):
+        await connection.cancel_safe(timeout=GRACE)
+    await asyncio.sleep(GRACE)
+    if not connection.closed:
+        # Not closed, but at its end: who waits for the socket wakes up, and finds nothing more to read.
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as end, suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

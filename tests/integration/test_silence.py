@@ -1,0 +1,124 @@
+"""Connections that are silent without a farewell, at either end: neither a worker nor a row waits for ever."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from escalation_adapters.postgres import PostgresStore, silence
+from escalation_core import Engine, StoreUnavailable
+from escalation_core.ports import Transaction
+from escalation_core.testing import RecordingNotifier
+
+
+@attrs.define
+class Wire:
+    """A proxy whose connections can become silent, all those that there are."""
+
+    dsn: str
+    silent: "set[asyncio.Task[None]]" = attrs.field(factory=set)
+    pumps: "set[asyncio.Task[None]]" = attrs.field(factory=set)
+
+    def fall_silent(self) -> None:
+        self.silent |= self.pumps
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parts = conninfo_to_dict(self.dsn)
+        there = await asyncio.open_connection(
+            str(parts.get("hostaddr") or parts["host"]), int(parts.get("port") or 5432)
+        )
+        for source, sink in ((reader, there[1]), (there[0], writer)):
+            self.pumps.add(asyncio.create_task(self.pump(source, sink)))
+
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        me = asyncio.current_task()
+        try:
+            while data := await source.read(65536):
+                if me not in self.silent:
+                    sink.write(data)
+        finally:
+            sink.close()
+
+
+@asynccontextmanager
+async def wire(dsn: str) -> AsyncIterator[tuple[Wire, str]]:
+    made = Wire(dsn)
+    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield made, make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+    finally:
+        server.close()
+        for pump in made.pumps:
+            pump.cancel()
+        await asyncio.gather(*made.pumps, return_exceptions=True)
+
+
+async def test_half_open_connections_held_a_worker_for_ever(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that falls silent costs a call its time limit, once: connections that are as old are not tried again."""
+    monkeypatch.setattr(silence, "SILENCE", 0.5)
+    monkeypatch.setattr(silence, "GRACE", 0.2)
+    async with wire(migrated_dsn) as (between, dsn), Engine(await PostgresStore.connect(dsn)) as engine:
+        await asyncio.gather(*(engine.open(f"k{number}") for number in range(20)))
+        between.fall_silent()
+        with caplog.at_level(logging.WARNING), pytest.raises(StoreUnavailable, match="not available"):
+            await asyncio.wait_for(engine.open("late"), 10)
+        assert "late" == (await asyncio.wait_for(engine.open("late"), 0.5)).incident_key
+    assert 1 == caplog.text.count("has not answered for")
+
+
+async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lives is told that nobody waits any more: no connection is left behind in somebody's queue."""
+    monkeypatch.setattr(silence, "SILENCE", 0.3)
+    monkeypatch.setattr(silence, "GRACE", 5.0)
+    async with Engine(await PostgresStore.connect(migrated_dsn)) as engine:
+        with psycopg.connect(migrated_dsn) as holder, psycopg.connect(migrated_dsn, autocommit=True) as observer:
+            holder.execute("LOCK TABLE incidents IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(StoreUnavailable, match="canceling statement due to user request"):
+                await asyncio.wait_for(engine.open("k"), 4)
+            waiting = observer.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ).fetchone()
+            assert (0,) == waiting
+
+
+async def test_worker_that_stood_still_held_its_rows_for_ever(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stands still within a transaction loses it, and others get the rows that it had locked."""
+    monkeypatch.setattr(silence, "IDLE", 0.3)
+    still, other = await PostgresStore.connect(migrated_dsn), await PostgresStore.connect(migrated_dsn)
+    holds = asyncio.Event()
+    goes_on = asyncio.Event()
+
+    async def claim(tx: Transaction) -> int:
+        return len(await tx.incidents.claim(until=await tx.now(), limit=10, canary_pct=100))
+
+    async def claim_and_stand_still(tx: Transaction) -> None:
+        assert 1 == await claim(tx)
+        holds.set()
+        await goes_on.wait()
+        await tx.now()
+
+    async with Engine(other, notifiers=[RecordingNotifier()]) as engine:
+        await engine.open("k", severity="critical", first_seen=datetime.now(UTC) - timedelta(hours=1))
+        standing = asyncio.create_task(still.transact(claim_and_stand_still))
+        await holds.wait()
+        assert 0 == await other.transact(claim)
+        for _ in range(100):
+            if await other.transact(claim):
+                break
+            await asyncio.sleep(0.05)
+        assert 1 == (await engine.tick()).escalated
+        goes_on.set()
+        with pytest.raises(StoreUnavailable, match="idle-in-transaction"):
+            await standing
+    await still.aclose()
