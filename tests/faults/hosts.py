@@ -62,7 +62,8 @@ class Hosts:
 
     async def live(self, key: str, *, steps: int = 4, pace: float = 0.8) -> None:
         """Let one incident live: it opens, and so many things happen to it, that long after each other at most."""
-        await self.do("open", key)
+        while not await self.do("open", key):
+            pass  # the database did not take it, and answers again
         state = "open"
         for _ in range(self.random.randint(0, steps)):
             await asyncio.sleep(self.random.random() * pace)

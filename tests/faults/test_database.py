@@ -64,13 +64,12 @@ async def test_stopped_for_long(stage: Stage) -> None:
 @pytest.mark.timeout(600)
 async def test_backends_terminated(stage: Stage, full: bool) -> None:
     """An operator who ends all connections of the workers costs them an attempt each time."""
-    times = TERMINATIONS[full]
-    async with busy(stage, 7, incidents=6 * times, over=0.6 * times) as arena:
+    times, random = TERMINATIONS[full], Random(7)
+    async with busy(stage, 7, incidents=6 * times, over=times) as arena:
         for _ in range(times):
-            with arena.fault("backends terminated"):
+            with arena.fault("backends terminated", stops=True):
                 await arena.execute(END)
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2 + random.random() * 1.5)
 
 
 async def test_reply_to_commit_is_lost(stage: Stage) -> None:

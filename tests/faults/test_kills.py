@@ -11,10 +11,10 @@ from escalation_core import EscalationPolicy
 from .conftest import Stage
 from .history import Fault
 from .mill import RULES, Mill
-from .points import Point, points
+from .points import Point, forgotten, points
 from .receiver import OK
 
-WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "migrate")
+WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "migrate")
 QUICK, FULL = 2, 20
 """Seeds for each point."""
 PARTS = 4
@@ -30,6 +30,11 @@ async def _routes(mill: Mill) -> dict[Point, tuple[str, int]]:
                 if count > found.get(point, ("", 0))[1]:
                     found[point] = (walk, count)
     return found
+
+
+def test_no_room_is_forgotten() -> None:
+    """Each module that can be suspended is searched for points, or it is said why not."""
+    assert [] == forgotten()
 
 
 @pytest.mark.timeout(1800)

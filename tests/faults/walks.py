@@ -12,7 +12,7 @@ import attrs
 import psycopg
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import migrate
+from escalation_adapters.postgres import migrate, silence
 from escalation_adapters.postgres.attach import ExistingIncidents
 from escalation_adapters.runner import run
 from escalation_core import Engine, EscalationPolicy, StoreUnavailable
@@ -116,6 +116,18 @@ async def _joined(engine: Engine) -> None:
         await asyncio.gather(first, return_exceptions=True)
 
 
+async def _silent(engine: Engine) -> None:
+    """Wait for a table that somebody holds, for longer than a database may be silent; then go on."""
+    store: Any = engine.store
+    silence.SILENCE = silence.GRACE = 0.05
+    async with store._lent() as holder, holder.transaction():
+        await holder.execute("LOCK TABLE escalation_pauses IN ACCESS EXCLUSIVE MODE")
+        with contextlib.suppress(StoreUnavailable):
+            await engine.tick()
+    silence.SILENCE = 5.0
+    await engine.tick()
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "tick": _tick,
@@ -126,6 +138,7 @@ WALKS: Mapping[str, Walk] = {
     "trouble": _trouble,
     "cancelled": _cancelled,
     "joined": _joined,
+    "silent": _silent,
 }
 
 

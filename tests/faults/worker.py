@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from escalation_adapters import runner
-from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres import PostgresStore, silence
 from escalation_adapters.postgres import store as store_module
 from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
@@ -33,6 +33,8 @@ from .hook import Act
 
 PATIENCE = 2.5
 """Seconds of patience with a connection. Not less: between two attempts of the pool there may be 2.2 seconds."""
+SILENCE = 2.0, 0.3, 0.7
+"""Seconds of a database's silence, of grace after it, and of a client's own within a transaction."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
 READY = "worker is ready"
@@ -142,6 +144,7 @@ def _hurry() -> None:
     """Make what waits for a database as short as everything else here."""
     store: Any = store_module
     store.PATIENCE = PATIENCE
+    silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
     runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
 
 
