@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
@@ -26,7 +26,7 @@ from .proxy import Proxy
 from .receiver import TOKEN, Receiver
 from .watchers import Watcher
 from .worker import Spec, settings_of
-from .workers import Worker
+from .workers import Program, Worker
 
 SECRETS = (PASSWORD, TOKEN)
 QUIET = 12.0
@@ -98,9 +98,19 @@ class Arena:
     # --- workers
 
     async def work(
-        self, slot: str, *, act: Act | None = None, proxied: bool = True, ready: bool = True, **how: Any
+        self,
+        slot: str,
+        *,
+        act: Act | None = None,
+        proxied: bool = True,
+        ready: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **how: Any,
     ) -> Worker:
-        """Start a worker in a slot; each one that follows another there has a name of its own, and the same proxy."""
+        """Start a worker in a slot; each one that follows another there has a name of its own, and the same proxy.
+
+        One with an ``environment`` of its own is started as a program, which takes longer.
+        """
         name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
         if proxied and slot not in self.proxies:
             self.proxies[slot] = Proxy(self.ground.server.port)
@@ -117,7 +127,10 @@ class Arena:
             act=act,
             **how,
         )
-        worker = await asyncio.to_thread(Worker.start, spec, self.ground.forks)
+        if environment is None:
+            worker = await asyncio.to_thread(Worker.start, spec, self.ground.forks)
+        else:
+            worker = Worker(spec, await asyncio.to_thread(Program.start, spec, environment))
         self.workers.append(worker)
         if ready:
             await worker.until_ready()
@@ -142,6 +155,16 @@ class Arena:
             yield
         finally:
             self.faults.append(Fault(kind=kind, start=start, end=time() + patience, workers=names, **flags))
+
+    @contextmanager
+    def trial(self, kind: str, *, patience: float = 0.0, **flags: Any) -> Iterator[None]:
+        """Write down something that has to be borne: it interrupts no worker, and so excuses no copy."""
+        start = time()
+        try:
+            yield
+        finally:
+            end = time() + patience
+            self.faults.append(Fault(kind=kind, start=start, end=end, workers=frozenset(), **flags))
 
     async def kill(self, worker: Worker) -> None:
         """Kill a worker, as nothing can be answered to."""

@@ -12,7 +12,7 @@ import attrs
 import psycopg
 from psycopg import AsyncConnection
 
-from escalation_core import Engine, StoreUnavailable
+from escalation_core import Engine, StoreUnavailable, TransitionRefused
 
 from .history import Op, Verb
 
@@ -87,6 +87,8 @@ class Hosts:
         committed = True
         try:
             await write(verb, key, name, values)
+        except TransitionRefused:
+            return False
         except (StoreUnavailable, psycopg.Error, TimeoutError):
             self.refused += 1
             committed = await self._was_done(name)

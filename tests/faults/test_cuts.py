@@ -79,7 +79,7 @@ async def test_cut_in_the_middle_of_http(stage: Stage, middle: str) -> None:
     """A request that is cut off anywhere goes again; what had arrived may arrive once more, under the same key."""
     async with stage(seed=4) as arena:
         await arena.team(2)
-        with arena.fault("HTTP cut"):
+        with arena.trial("HTTP cut"):
             arena.receiver.answers = _sometimes(MIDDLES[middle])
             arena.live(12, over=1)
             await arena.lived()

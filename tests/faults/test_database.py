@@ -97,7 +97,7 @@ async def test_reply_to_commit_is_lost(stage: Stage) -> None:
 async def test_slow(stage: Stage) -> None:
     """A slow network makes everything late by its round trips, and breaks nothing."""
     async with busy(stage, 9) as arena:
-        with arena.fault("slow network"):
+        with arena.trial("slow network"):
             for proxy in arena.proxies.values():
                 proxy.delay = 0.01
             await asyncio.sleep(3)
@@ -135,7 +135,7 @@ async def test_locked_by_a_person(stage: Stage) -> None:
     async with busy(stage, 12) as arena:
         await arena.hosts.do("open", "held", sql=True)
         async with await AsyncConnection.connect(arena.dsn) as person:
-            with arena.fault("row held", stops=True, keys=frozenset({"held"})):
+            with arena.trial("row held", stops=True, keys=frozenset({"held"})):
                 await person.execute("SELECT FROM incidents WHERE incident_key = 'held' FOR UPDATE")
                 await asyncio.sleep(2.5)
                 await person.rollback()
@@ -158,7 +158,7 @@ async def test_tables_are_rebuilt_meanwhile(stage: Stage) -> None:
     """VACUUM FULL and ALTER TABLE on the tables in use hold the workers up for as long as they take."""
     async with busy(stage, 13) as arena:
         for change in CHANGES:
-            with arena.fault("table rebuilt"):
+            with arena.trial("table rebuilt"):
                 await arena.execute(change)
             await asyncio.sleep(0.3)
 
@@ -169,10 +169,11 @@ async def test_conflicts(stage: Stage) -> None:
         await arena.execute(
             f"ALTER ROLE {WORKER} IN DATABASE {arena.database} SET default_transaction_isolation = 'serializable'"
         )
-        with arena.fault("conflicts"):
+        with arena.trial("conflicts"):
             await arena.execute(END)
             crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
             await asyncio.gather(*crossing)
+        assert any("is run again" in worker.text for worker in arena.workers)
         await arena.execute(f"ALTER ROLE {WORKER} IN DATABASE {arena.database} RESET default_transaction_isolation")
 
 

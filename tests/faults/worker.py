@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from time import time
 from typing import Any, TextIO
 
 import attrs
@@ -114,7 +115,7 @@ async def _work(spec: Spec, output: TextIO) -> None:
     counts = hook.count(points.points()) if spec.counts else {}
     if spec.act is not None:
         spec.act.arm()
-    output.write(READY + "\n")
+    output.write(f"{READY} at {time():.0f} by its own clock\n")
     if engine is None:
         await walks.migrating(spec.dsn, schema)
     else:

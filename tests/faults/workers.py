@@ -3,16 +3,53 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import time
+from typing import Protocol
 
 import attrs
 
-from .worker import READY, Spec, main
+from .worker import READY, Spec, main, write
 
 PATIENCE = 30.0
+
+
+class Process(Protocol):
+    """What there is to know of a process."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    @property
+    def exitcode(self) -> int | None: ...
+
+
+@attrs.frozen
+class Program:
+    """A process that was started as a program, with an environment of its own."""
+
+    popen: "subprocess.Popen[bytes]"
+
+    @classmethod
+    def start(cls, spec: Spec, environment: Mapping[str, str]) -> "Program":
+        """Start a worker as a program."""
+        command = [sys.executable, "-m", "tests.faults.worker", write(spec)]
+        folders = [environment.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
+        given = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        with Path(spec.log).open("ab") as log:
+            return cls(subprocess.Popen(command, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+
+    @property
+    def pid(self) -> int | None:
+        return self.popen.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self.popen.poll()
 
 
 @attrs.define
@@ -20,7 +57,7 @@ class Worker:
     """One process."""
 
     spec: Spec
-    process: BaseProcess
+    process: Process
     ready: bool = False
 
     @classmethod
@@ -38,7 +75,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether the process is there."""
-        return self.process.is_alive()
+        return self.process.exitcode is None
 
     @property
     def text(self) -> str:
