@@ -37,7 +37,9 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
     session.install(".[all]", *_group("test"))
-    session.run("pytest", "-v", "-p", "no:randomly", "tests/faults", *session.posargs)
+    # They wait more than they work: several go on at once, each on a PostgreSQL of its own.
+    options = ("-v", "-n", "4", "--dist", "worksteal", "-p", "no:randomly")
+    session.run("pytest", *options, "tests/faults", *session.posargs)
 
 
 @nox.session

@@ -9,8 +9,8 @@ from .lives import blocks, deadline
 
 BUSY = 60 * 25
 """Statements a minute and worker that are no hot loop, at a tick a second; each claim and each step may have more."""
-EACH = 20
-"""Statements that one page or one event may cost, retries and all."""
+EACH = 8
+"""Statements that one step of a page or one event may cost, retries and all."""
 
 
 def stuck(history: History) -> Iterator[Violation]:
@@ -79,13 +79,3 @@ def recoveries(history: History) -> list[float]:
             ]
             waits.append(following.at - min(hit, default=claim.at))
     return waits
-
-
-def lateness(history: History) -> list[float]:
-    """Return by how much each escalation came later than its predecessor's gap allowed, outside of any outage."""
-    stopped = blocks(history)
-    return [
-        course.claims[0].at - course.claims[0].due_was
-        for course in courses(history)
-        if course.claims and deadline(course.claims[0].due_was, 0.0, stopped) == course.claims[0].due_was
-    ]

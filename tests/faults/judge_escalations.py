@@ -45,6 +45,24 @@ def _owed(
             return
 
 
+def lateness(history: History) -> list[float]:
+    """Return how much later than due each escalation was written that nothing had disturbed."""
+    recorded = episodes(history.events)
+    found = []
+    for key, stretches in lives(history).items():
+        stopped = [] if key in history.poison else blocks(history, key)
+        for stretch in stretches:
+            by_level = {event.level: event for event in recorded.get((key, stretch.episode), [])}
+            for level, event in by_level.items():
+                below = by_level.get(level - 1)
+                if stretch.state != "open" or below is None or key in history.poison:
+                    continue
+                due = stretch.due(level, below.created_at, history.rules)
+                if stretch.sure_from < due and event.at < stretch.sure_to and deadline(due, 0.0, stopped) == due:
+                    found.append(event.at - due)
+    return found
+
+
 def doubled(history: History) -> Iterator[Violation]:
     """I2: one event per (incident, episode, level), without a gap, and none that was not due."""
     counts = Counter((event.key, event.episode, event.level) for event in history.events)

@@ -19,6 +19,8 @@ RULES = Rules(max_level=2, per_target=2)
 """Two levels, one of which is not the last; and few pages at once, so that some wait for others."""
 SLOW = {"cancelled": 0.3, "trouble": 0.2, "tick": 0.03}
 """Seconds that the receiver takes for each page, by walk."""
+INTERRUPTED = ("cancelled", "joined", "silent", "trouble")
+"""Walks that interrupt themselves: what they had sent may be sent once more."""
 TRIES = 6
 """How often a walk is begun that does not come by its point the time that it is to be killed."""
 PREPARE = """
@@ -90,7 +92,8 @@ class Mill:
             "m", proxied=False, ready=False, walk=told, act=act, counts=act is None, batch_size=3
         )
         code = await worker.gone()
-        self.arena.note("kill" if code == -9 else "walk", start, worker)
+        if code == -9 or walk in INTERRUPTED:
+            self.arena.note("kill" if code == -9 else "walk", start, worker)
         return worker, code
 
     async def explore(self, walk: str, among: list[Point]) -> Counter[Point]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .history import History, Violation
-from .judge_conduct import lateness, recoveries
+from .judge_conduct import recoveries
+from .judge_escalations import lateness
 from .model import INVARIANTS
 
 Figures = dict[str, Any]

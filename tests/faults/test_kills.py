@@ -56,7 +56,7 @@ async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> Non
         arena.receiver.answers = lambda number: OK
         await arena.work("w")
         await arena.settle()
-        arena.faults.append(Fault(kind="nobody works", start=start, end=time(), stops=True))
+        arena.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
         arena.live(5)
         for schema in mill.schemas:
             await _stands(arena.dsn, schema)

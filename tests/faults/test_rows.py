@@ -6,7 +6,7 @@ from time import time
 import pytest
 
 from .conftest import Stage
-from .history import Rules
+from .history import History, Rules
 
 POISON = {
     "older than a year": "now() - interval '2 years', 0",
@@ -61,7 +61,7 @@ async def test_a_million_due_at_once(stage: Stage, full: bool) -> None:
         await arena.execute(ROWS, count)
         arena.targets = ()
         began = time()
-        await asyncio.gather(*(arena.work(f"w{n + 1}", proxied=False, batch_size=1000) for n in range(3)))
+        await asyncio.gather(*(arena.work(f"w{n + 1}", proxied=False, walk="quiet", batch_size=1000) for n in range(3)))
 
         async def done() -> bool:
             [[left]] = await arena.execute("SELECT count(*) FROM incidents WHERE next_due_at <= now()")
@@ -73,4 +73,5 @@ async def test_a_million_due_at_once(stage: Stage, full: bool) -> None:
         red = [look for look in arena.watcher.looks if look.red and look.at > began + 3]
         assert len(red) <= len(arena.watcher.looks) // 10
         arena.also = {"due at once": count, "per second": int(count / seconds)}
-        arena.told = arena.history(time(), 0)[0], []
+        # So much is judged by the database itself.
+        arena.told = History(ended=time()), []

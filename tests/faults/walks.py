@@ -5,6 +5,7 @@ The walks go where each await of ours stands: into refusals, conflicts, cancella
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,12 @@ class _Slow:
 
     async def beat(self) -> None:
         await asyncio.sleep(0.4)
+
+
+async def _quiet(engine: Engine) -> None:
+    """Run without a log: a line for each of very many pages is of no use."""
+    logging.disable(logging.CRITICAL)
+    await run(engine)
 
 
 async def _tick(engine: Engine) -> None:
@@ -130,6 +137,7 @@ async def _silent(engine: Engine) -> None:
 
 WALKS: Mapping[str, Walk] = {
     "run": _run,
+    "quiet": _quiet,
     "tick": _tick,
     "canary": _canary,
     "dry": _dry,
