@@ -23,7 +23,6 @@ WORKER = "escalation_worker"
 """The role of workers: no superuser, so that limits hold for it."""
 RIGHTS = f"""
 CREATE ROLE {WORKER} LOGIN;
-GRANT CREATE ON DATABASE {TEMPLATE} TO {WORKER};
 GRANT USAGE ON SCHEMA public, faults TO {WORKER};
 GRANT ALL ON ALL TABLES IN SCHEMA public, faults TO {WORKER};
 GRANT ALL ON ALL SEQUENCES IN SCHEMA public, faults TO {WORKER};
@@ -80,6 +79,7 @@ class Ground:
                 with psycopg.connect(self.dsn(name)) as connection:
                     # Health counts from the migration on, and this copy is made now.
                     connection.execute("UPDATE escalation_migrations SET applied_at = now()")
+                    connection.execute(f'GRANT CREATE ON DATABASE "{name}" TO {WORKER}'.encode())
             yield name
         finally:
             with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:

@@ -58,6 +58,7 @@ RECEIVERS = {
     "outbox": "Outbox",
     "recorder": "Recorder",
     "session": "Session",
+    "silence": "escalation_adapters.postgres.silence",
     "store": "PostgresStore",
     "tx": "_Transaction",
 }
@@ -67,7 +68,7 @@ FOREIGN = {
     "pool", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "_heartbeat", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_home",
+    "datetime", "_home", "timer",
 }  # fmt: skip
 """Receivers that are not ours."""
 
