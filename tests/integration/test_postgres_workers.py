@@ -394,6 +394,21 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
         assert 1 == (await engine.acknowledge("k")).episode
 
 
+async def test_ended_connections_kept_later_calls_waiting(migrated_dsn: str) -> None:
+    """After all connections were ended, as by a restart, the next call has a new one at once, not seconds later."""
+    end: LiteralString = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    store = await PostgresStore.connect(migrated_dsn, max_connections=4)
+    async with Engine(store) as engine:
+        await asyncio.gather(*(engine.open(f"k{n}") for n in range(50)))
+        assert 4 == len(select(migrated_dsn, end))
+        began = monotonic()
+        await engine.acknowledge("k1")
+        assert monotonic() - began < 0.9
+
+
 async def test_true_deadlock_is_resolved(migrated_dsn: str) -> None:
     """Two transactions that lock two incidents crosswise both succeed in the end."""
     a, b = overdue(migrated_dsn, 2)

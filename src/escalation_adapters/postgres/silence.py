@@ -10,10 +10,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
 
 log = logging.getLogger("escalation_core")
 
@@ -58,3 +60,19 @@ async def _give_up(connection: AsyncConnection[Any], seconds: float) -> None:
         # Not closed, but at its end: who waits for the socket wakes up, and finds nothing more to read.
         with socket.socket(fileno=os.dup(connection.pgconn.socket)) as end, suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+async def answers(connection: AsyncConnection[Any]) -> bool:
+    """Ask the server for a sign of life if it has said anything since the last use: its farewell, mostly.
+
+    To ask each time would double what it costs to find that nothing is due.
+    """
+    with DefaultSelector() as selector:
+        selector.register(connection.pgconn.socket, EVENT_READ)
+        spoke = selector.select(0)
+    try:
+        if spoke:
+            await AsyncConnectionPool.check_connection(connection)
+    except psycopg.Error:
+        return False
+    return True

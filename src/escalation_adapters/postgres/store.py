@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Literal, TypeVar
 from weakref import WeakSet
 
@@ -91,7 +90,6 @@ class PostgresStore:
             open=False,
             timeout=PATIENCE,
             name="escalation",
-            check=_check,
             # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
             reconnect_timeout=PATIENCE,
             reconnect_failed=AsyncConnectionPool.check,
@@ -175,16 +173,31 @@ class PostgresStore:
 
         The pool's own way loses a connection for good whose borrower is cancelled just while it is given back.
         """
-        while (connection := await self._pool.getconn()) in self._distrusted:
-            # Another one was silent while this one was open: it would be so as well, mostly.
-            await connection.close()
-            await self._back(connection)
-        self._lent_before.add(connection)
+        connection = await self._taken()
         try:
             async with silence.limited(connection, longest or silence.SILENCE, self._distrust):
                 yield connection
         finally:
             await self._back(connection)
+
+    async def _taken(self) -> AsyncConnection[Any]:
+        """Take a connection that answers; those that do not are closed on the way.
+
+        The pool's own check would rest a second after the first one that is gone, two after the next, and so on.
+        """
+        while True:
+            connection = await self._pool.getconn()
+            usable = False
+            try:
+                # Another one was silent while a distrusted one was open: it would be so as well, mostly.
+                usable = connection not in self._distrusted and await silence.answers(connection)
+            finally:
+                if not usable:
+                    await connection.close()
+                    await self._back(connection)
+            if usable:
+                self._lent_before.add(connection)
+                return connection
 
     async def _back(self, connection: AsyncConnection[Any]) -> None:
         back = asyncio.create_task(self._pool.putconn(connection))
@@ -205,18 +218,6 @@ class _Again(Exception):
 
     disappointed: bool = False
     """A unique key was taken that was hoped to be free."""
-
-
-async def _check(connection: AsyncConnection[Any]) -> None:
-    """Ask the server for a sign of life if it has said anything since the last use: its farewell, mostly.
-
-    To ask each time would double what it costs to find that nothing is due.
-    """
-    with DefaultSelector() as selector:
-        selector.register(connection.pgconn.socket, EVENT_READ)
-        spoke = selector.select(0)
-    if spoke:
-        await AsyncConnectionPool.check_connection(connection)
 
 
 class _Transaction:
