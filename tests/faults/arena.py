@@ -25,7 +25,7 @@ from .model import check
 from .proxy import Proxy
 from .receiver import TOKEN, Receiver
 from .watchers import Watcher
-from .worker import Spec, settings_of
+from .worker import SILENCE, Spec, settings_of
 from .workers import Program, Worker
 
 SECRETS = (PASSWORD, TOKEN)
@@ -122,7 +122,7 @@ class Arena:
             ),
             targets={target: self.receiver.url(name, target) for target in self.targets},
             log=str(self.folder / f"{self.database}-{name}.log"),
-            rules=self.rules,
+            rules=how.pop("rules", self.rules),
             defect=self.defect,
             act=act,
             **how,
@@ -165,6 +165,11 @@ class Arena:
         finally:
             end = time() + patience
             self.faults.append(Fault(kind=kind, start=start, end=end, workers=frozenset(), **flags))
+
+    def lock(self) -> None:
+        """Write down that a worker stands still from now on: what it has locked is held until the server ends that."""
+        end = time() + SILENCE[-1]
+        self.faults.append(Fault(kind="locks held", start=time(), end=end, workers=frozenset(), stops=True))
 
     async def kill(self, worker: Worker) -> None:
         """Kill a worker, as nothing can be answered to."""

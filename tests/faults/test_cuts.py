@@ -13,6 +13,8 @@ from .proxy import CUTS, Fate, Proxy, Way
 from .receiver import OK, Answer
 
 SEEDS = {False: 1, True: 20}
+NEW = ("startup", "parse")
+"""Messages that new connections alone are sure to send: statements are parsed once."""
 PATIENCE = 5.0
 """Seconds within which a worker comes by any message."""
 
@@ -34,8 +36,8 @@ async def cut(arena: Arena, proxy: Proxy, name: str, fate: Fate, nth: int) -> bo
         return fate
 
     proxy.judge = judge
-    if name == "startup":
-        proxy.cut()  # so that somebody connects again
+    if name in NEW:
+        proxy.cut()
     try:
         await asyncio.wait_for(done.wait(), PATIENCE)
     except TimeoutError:
@@ -59,7 +61,7 @@ async def test_cut_at_each_message(stage: Stage, full: bool, fate: Fate) -> None
                 slot = random.randrange(2)
                 with arena.fault(f"cut at {name}", team[slot]):
                     proxy = arena.proxies[f"w{slot + 1}"]
-                    nth = 1 if name == "startup" else random.randint(1, 5)
+                    nth = 1 if name in NEW else random.randint(1, 5)
                     assert await cut(arena, proxy, name, fate, nth), name
         assert [] == await arena.judge()
 

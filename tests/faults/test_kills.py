@@ -3,6 +3,7 @@
 from random import Random
 from time import time
 
+import attrs
 import pytest
 
 from escalation_adapters.postgres import migrate
@@ -15,20 +16,25 @@ from .points import Point, forgotten, points
 from .receiver import OK
 
 WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "migrate")
-QUICK, FULL = 2, 20
+QUICK, FULL = 1, 20
 """Seeds for each point."""
+ROUNDS = 5
+"""How often all walks are gone at most: not each goes everywhere each time."""
 PARTS = 4
 """The points are dealt out to so many runs, which can go on at once."""
 
 
 async def _routes(mill: Mill) -> dict[Point, tuple[str, int]]:
     """Return for each point the walk that comes by it most often, and how often."""
+    among = points()
     found: dict[Point, tuple[str, int]] = {}
-    for walk in WALKS:
-        for _ in range(1 if walk == "migrate" else 2):
-            for point, count in (await mill.explore(walk, points())).items():
+    for _ in range(ROUNDS):
+        for walk in WALKS:
+            for point, count in (await mill.explore(walk, among)).items():
                 if count > found.get(point, ("", 0))[1]:
                     found[point] = (walk, count)
+        if len(found) == len(among):
+            break
     return found
 
 
@@ -54,8 +60,8 @@ async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> Non
                 assert await mill.kill(walk, point, often, random), f"no worker was ever killed at {point}"
         # Now the first one that nobody kills. Once it has caught up, everything is prompt again.
         arena.receiver.answers = lambda number: OK
-        await arena.work("w")
-        await arena.settle()
+        await arena.work("w", rules=attrs.evolve(RULES, per_target=32))
+        await arena.settle(60)
         arena.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
         arena.live(5)
         for schema in mill.schemas:

@@ -13,13 +13,12 @@ from .conftest import Stage
 from .history import Held
 from .hook import Act
 from .points import Point, line_of
-from .workers import Worker
 
 COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
 WHERE: Mapping[str, Point] = {
     "claim": line_of(RECORDING, "Recorder.write", "decisions = await"),
     "commit": line_of("escalation_adapters.postgres.session", "Session.flush", "for name, values in waiting"),
-    "page claim": line_of(COURIER, "Courier._round", "if leased or ended"),
+    "page claim": line_of(COURIER, "Courier._round", "leased.append"),
     "POST": line_of(COURIER, "Courier._send", "answer = await within"),
     "settle": line_of(COURIER, "Courier._settle", "written = await"),
 }
@@ -100,9 +99,9 @@ async def test_verb_races(stage: Stage, full: bool, where: str) -> None:
 
 async def _race(arena: Arena, key: str, where: Point, race: Race) -> None:
     """Let one worker come to its point, the verb begin, and the worker go on; then it goes."""
-    await arena.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
-    worker: Worker = await arena.work("r", proxied=False, ready=False, act=Act(where, "stop"))
-    with arena.fault("race", worker, stops=True):
+    with arena.trial("race", stops=True):
+        await arena.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+        worker = await arena.work("r", proxied=False, ready=False, act=Act(where, "stop"))
         await worker.stopped()
         racing = asyncio.create_task(race(arena, key))
         await asyncio.sleep(HEAD_START)

@@ -3,11 +3,14 @@
 import asyncio
 import signal
 from random import Random
+from time import time
 
 import pytest
 
 from .conftest import Stage
+from .hook import Act
 from .judge_conduct import recoveries
+from .points import line_of
 
 KILLS = {False: 25, True: 1000}
 STALLS = {False: 3, True: 40}
@@ -35,6 +38,7 @@ async def test_one_of_three_is_killed_again_and_again(stage: Stage, full: bool) 
         for _ in range(kills):
             await asyncio.sleep(random.random() * 0.6)
             slot = random.randrange(3)
+            await asyncio.gather(*(worker.until_ready() for worker in team if worker is not team[slot]))
             await arena.kill(team[slot])
             team[slot] = await arena.work(f"w{slot + 1}", ready=False)
         assert [] == await arena.judge()
@@ -55,8 +59,34 @@ async def test_stopped_beyond_the_lease(stage: Stage, full: bool) -> None:
             zombie = random.choice(team)
             with arena.fault("stall", zombie):
                 zombie.signal(signal.SIGSTOP)
+                arena.lock()
                 await asyncio.sleep(arena.rules.lease + random.random())
                 zombie.resume()
+        assert [] == await arena.judge()
+
+
+LOCKED = {
+    "rows": line_of("escalation_core.recording", "Recorder.write", "decisions = await"),
+    "pages": line_of("escalation_core.courier", "Courier._round", "leased.append"),
+}
+"""Where a worker holds locks while it thinks."""
+
+
+@pytest.mark.parametrize("locked", list(LOCKED))
+async def test_stopped_with_locks(stage: Stage, locked: str) -> None:
+    """What a worker has locked that stands still is free again soon, and another one takes it up in time."""
+    async with stage(seed=23) as arena:
+        standing = await arena.work("w1", act=Act(LOCKED[locked], "stop"))
+        await arena.work("w2")
+        arena.proxies["w2"].stall()
+        for number in range(4):
+            await arena.hosts.do("open", f"k{number}", severity="critical", first_seen=round(time() - 1, 6))
+        with arena.fault("stall", standing):
+            await standing.stopped()
+            arena.lock()
+            arena.proxies["w2"].flow()
+            await asyncio.sleep(arena.rules.lease + arena.rules.tick)
+            standing.resume()
         assert [] == await arena.judge()
 
 

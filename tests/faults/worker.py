@@ -38,6 +38,7 @@ SILENCE = 2.0, 0.3, 0.7
 """Seconds of a database's silence, of grace after it, and of a client's own within a transaction."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
+LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 READY = "worker is ready"
 COUNTED = "worker came by"
 
@@ -132,7 +133,7 @@ def main(spec: Spec) -> None:
         os.dup2(output.fileno(), number)
     sys.stdout = sys.stderr = output
     warnings.simplefilter("error")
-    logging.basicConfig(stream=output, level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s", force=True)
+    logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
     _hurry()
