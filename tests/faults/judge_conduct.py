@@ -7,8 +7,8 @@ from .history import History, Violation
 from .judge_pages import Course, courses
 from .lives import blocks, deadline
 
-BUSY = 60 * 25
-"""Statements a minute and worker that are no hot loop, at a tick a second; each claim and each step may have more."""
+BUSY = 60 * 50
+"""Statements a minute and worker that are no hot loop, at four heartbeats a second; one asks thousands."""
 EACH = 8
 """Statements that one step of a page or one event may cost, retries and all."""
 

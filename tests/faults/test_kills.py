@@ -15,7 +15,7 @@ from .mill import RULES, Mill
 from .points import Point, forgotten, points
 from .receiver import OK
 
-WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "migrate")
+WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "ended", "migrate")
 QUICK, FULL = 1, 20
 """Seeds for each point."""
 ROUNDS = 5

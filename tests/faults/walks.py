@@ -135,6 +135,19 @@ async def _silent(engine: Engine) -> None:
     await engine.tick()
 
 
+async def _ended(engine: Engine) -> None:
+    """Find connections ended that were idle, as after a restart."""
+    store: Any = engine.store
+    await asyncio.gather(*(store.look(canary_pct=100) for _ in range(4)))
+    async with store._lent() as other:
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(0.1)
+        await engine.tick()
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "quiet": _quiet,
@@ -147,6 +160,7 @@ WALKS: Mapping[str, Walk] = {
     "cancelled": _cancelled,
     "joined": _joined,
     "silent": _silent,
+    "ended": _ended,
 }
 
 
