@@ -47,7 +47,8 @@ async def _tick(engine: Engine) -> None:
 
 async def _canary(engine: Engine) -> None:
     settings = attrs.evolve(engine.settings, canary_pct=90)
-    await Engine(engine.store, settings=settings, notifiers=engine._notifiers).tick()
+    async with Engine(engine.store, settings=settings, notifiers=engine._notifiers) as other:
+        await other.tick()
 
 
 async def _dry(engine: Engine) -> None:
@@ -146,6 +147,10 @@ async def _ended(engine: Engine) -> None:
         )
         await asyncio.sleep(0.1)
         await engine.tick()
+    # And in the end none at all is left, so that another engine does not even begin.
+    await store.aclose()
+    with contextlib.suppress(StoreUnavailable):
+        await Engine(store).__aenter__()
 
 
 WALKS: Mapping[str, Walk] = {

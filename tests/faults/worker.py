@@ -94,12 +94,15 @@ async def open_engine(spec: Spec, output: TextIO) -> Engine:
     )
     while True:
         try:
-            store = await PostgresStore.connect(spec.dsn, max_connections=spec.max_connections)
-            break
+            return await _open(spec, spans)
         except StoreUnavailable as error:
             logging.getLogger("tests.faults").warning("not yet: %s", error)
             await asyncio.sleep(RUNNER_WAITS[0])
-    return Engine(
+
+
+async def _open(spec: Spec, spans: TracerProvider) -> Engine:
+    store = await PostgresStore.connect(spec.dsn, max_connections=spec.max_connections)
+    engine = Engine(
         store,
         settings=settings_of(spec.rules, spec.targets),
         notifiers=[SlackNotifier(spec.targets, allow_http=True)],
@@ -108,6 +111,7 @@ async def open_engine(spec: Spec, output: TextIO) -> Engine:
         tracer_provider=spans,
         meter_provider=MeterProvider([InMemoryMetricReader()]),
     )
+    return await engine.__aenter__()
 
 
 async def _work(spec: Spec, output: TextIO) -> None:
@@ -120,8 +124,10 @@ async def _work(spec: Spec, output: TextIO) -> None:
     if engine is None:
         await walks.migrating(spec.dsn, schema)
     else:
-        async with engine:
+        try:
             await walks.WALKS[what](engine)
+        finally:
+            await engine.aclose()
     output.writelines(f"{COUNTED} {point.module} {point.line} {count}\n" for point, count in counts.items())
     hook.linger()
 
