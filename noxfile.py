@@ -1,4 +1,4 @@
-"""The project's sessions: ``nox -s demo``, ``tests``, ``lint``, ``typecheck``, ``docs``, ``bench``, ``fuzz``.
+"""The project's sessions: ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``, ``fuzz``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
@@ -35,6 +35,15 @@ def tests(session: nox.Session) -> None:
     """Run the tests: all of them, or what is named behind ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
+    session.install(".[all]", *_group("test"))
+    # They wait more than they work: several go on at once, each on a PostgreSQL of its own.
+    options = ("-v", "-n", "4", "--maxschedchunk", "1", "-p", "no:randomly")
+    session.run("pytest", *options, "tests/faults", *session.posargs)
 
 
 @nox.session

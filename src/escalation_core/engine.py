@@ -109,8 +109,12 @@ class Engine(Operators):
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
-        """Check that the store is ready."""
-        await self.check()
+        """Check that the store is ready; if it is not, everything is closed, since nobody else would."""
+        try:
+            await self.check()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

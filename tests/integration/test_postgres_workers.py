@@ -372,6 +372,11 @@ async def test_interruptions_are_temporary(migrated_dsn: str) -> None:
     assert ["2"] * len(TEMPORARY) == select(migrated_dsn, "SELECT reason FROM escalation_audit WHERE action = 'tried'")
 
 
+OTHERS: LiteralString = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
 async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -> None:
     """An operator who ends the engine's connections interrupts what runs on them, and no later call."""
     store = await PostgresStore.connect(migrated_dsn, max_connections=2)
@@ -392,6 +397,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
         )
         for pid in mine:
             select(migrated_dsn, end, pid=pid)
+        await until(lambda: select(migrated_dsn, OTHERS) == [0])
         assert 1 == (await engine.acknowledge("k")).episode
 
 

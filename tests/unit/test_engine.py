@@ -383,6 +383,27 @@ async def test_recalc_that_was_interrupted_is_resumed_by_a_worker(clock: ManualC
     assert (5, None, START) == (done.visited, done.requested_at, done.finished_at)
 
 
+async def test_store_stayed_open_whose_first_check_failed(clock: ManualClock) -> None:
+    """An engine whose store is not ready closes it and its notifiers: a pool that stays open keeps a process alive."""
+    closed: list[str] = []
+
+    class Unready(MemoryStore):
+        async def check(self) -> None:
+            raise StoreUnavailable("not now")
+
+        async def aclose(self) -> None:
+            closed.append("store")
+
+    class Closing(RecordingNotifier):
+        async def aclose(self) -> None:
+            closed.append("notifier")
+
+    with pytest.raises(StoreUnavailable, match="not now"):
+        async with Engine(Unready(clock), notifiers=[Closing()]):
+            pass
+    assert ["notifier", "store"] == closed
+
+
 async def test_request_is_worked_off_between_ticks(store: MemoryStore, small_batches: None) -> None:
     """A recalc that was asked for is done by a worker's tick with the worker's settings, and noted with its actor."""
     await put(store, *(incident(key, next_due_at=START + DAY) for key in "abc"))

@@ -89,6 +89,6 @@ async def _alive(connection: AsyncConnection[Any]) -> bool:
             if not selector.select(0):
                 return True
         await AsyncConnectionPool.check_connection(connection)
-    except psycopg.OperationalError:
+    except psycopg.Error:
         return False
     return True

@@ -1,0 +1,304 @@
+"""One run: a database, a receiver, workers behind proxies, hosts, faults; and in the end the judgement."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from random import Random
+from time import time
+from typing import Any
+
+import attrs
+import psycopg
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_core import Engine
+
+from . import defects, trail
+from .ground import PASSWORD, WORKER, Ground
+from .history import INFINITY, Fault, Held, History, Rules, Violation
+from .hook import Act
+from .hosts import Hosts
+from .model import check
+from .proxy import Proxy
+from .receiver import TOKEN, Receiver
+from .watchers import Watcher
+from .worker import SILENCE, Spec, settings_of
+from .workers import Program, Worker
+
+SECRETS = (PASSWORD, TOKEN)
+QUIET = 12.0
+"""Seconds within which everything that is due has been done after the last fault: windows, retries, leases."""
+SETTLED = """
+SELECT NOT EXISTS (SELECT FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
+    AND NOT EXISTS (SELECT FROM incidents WHERE next_due_at IS NOT NULL AND NOT incident_key = ANY(%s))
+"""
+
+
+@attrs.define
+class Arena:
+    """What a scenario works with. Faults are logged by those who do them."""
+
+    ground: Ground
+    database: str
+    folder: Path
+    random: Random
+    rules: Rules
+    receiver: Receiver
+    hosts: Hosts
+    watcher: Watcher
+    targets: Sequence[str] = ("ops", "boss")
+    faults: list[Fault] = attrs.field(factory=list)
+    held: list[Held] = attrs.field(factory=list)
+    poison: set[str] = attrs.field(factory=set)
+    workers: list[Worker] = attrs.field(factory=list)
+    proxies: dict[str, Proxy] = attrs.field(factory=dict)
+    defect: defects.Name | None = None
+    began: float = attrs.field(factory=time)
+    _lives: "list[asyncio.Task[None]]" = attrs.field(factory=list)
+    also: dict[str, int] = attrs.field(factory=dict)
+    """Further figures for the report."""
+    told: tuple[History, list[Violation]] | None = None
+    """What the run has come to, once it is judged."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        ground: Ground,
+        folder: Path,
+        *,
+        seed: int = 0,
+        rules: Rules | None = None,
+        defect: defects.Name | None = None,
+    ) -> "AsyncIterator[Arena]":
+        """Lay a run out; whatever is left of it in the end is ended."""
+        rules = rules or Rules()
+        async with AsyncExitStack() as stack:
+            database = stack.enter_context(ground.database())
+            dsn = ground.dsn(database)
+            store = await PostgresStore.connect(dsn)
+            engine = await stack.enter_async_context(Engine(store, settings=settings_of(rules, {})))
+            receiver = Receiver()
+            await receiver.start()
+            stack.push_async_callback(receiver.stop)
+            watcher = await stack.enter_async_context(Watcher.watching(engine))
+            hosts = Hosts(dsn, engine, Random(seed))
+            arena = cls(ground, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
+            stack.push_async_callback(arena._end)
+            yield arena
+
+    @property
+    def dsn(self) -> str:
+        """The DSN of the run's database, past all proxies."""
+        return self.ground.dsn(self.database)
+
+    # --- workers
+
+    async def work(
+        self,
+        slot: str,
+        *,
+        act: Act | None = None,
+        proxied: bool = True,
+        ready: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **how: Any,
+    ) -> Worker:
+        """Start a worker in a slot; each one that follows another there has a name of its own, and the same proxy.
+
+        One with an ``environment`` of its own is started as a program, which takes longer.
+        """
+        name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
+        if proxied and slot not in self.proxies:
+            self.proxies[slot] = Proxy(self.ground.server.port)
+            await self.proxies[slot].start()
+        spec = Spec(
+            name=name,
+            dsn=self.ground.dsn(
+                self.database, name=name, port=self.proxies[slot].port if proxied else None, user=WORKER
+            ),
+            targets={target: self.receiver.url(name, target) for target in self.targets},
+            log=str(self.folder / f"{self.database}-{name}.log"),
+            rules=how.pop("rules", self.rules),
+            defect=self.defect,
+            act=act,
+            **how,
+        )
+        if environment is None:
+            worker = await asyncio.to_thread(Worker.start, spec, self.ground.forks)
+        else:
+            worker = Worker(spec, await asyncio.to_thread(Program.start, spec, environment))
+        self.workers.append(worker)
+        if ready:
+            await worker.until_ready()
+        return worker
+
+    async def team(self, count: int = 3) -> list[Worker]:
+        """Start so many workers at once."""
+        return list(await asyncio.gather(*(self.work(f"w{number + 1}") for number in range(count))))
+
+    def note(self, kind: str, start: float, *workers: Worker, **flags: Any) -> Fault:
+        """Write down a fault that ends now."""
+        fault = Fault(kind=kind, start=start, end=time(), workers=_names(workers), **flags)
+        self.faults.append(fault)
+        return fault
+
+    @contextmanager
+    def fault(self, kind: str, *workers: Worker, patience: float = 0.0, **flags: Any) -> Iterator[None]:
+        """Write down a fault that lasts as long as this context, and for ``patience`` beyond it."""
+        start = time()
+        names = _names(workers)
+        try:
+            yield
+        finally:
+            self.faults.append(Fault(kind=kind, start=start, end=time() + patience, workers=names, **flags))
+
+    @contextmanager
+    def trial(self, kind: str, *, patience: float = 0.0, **flags: Any) -> Iterator[None]:
+        """Write down something that has to be borne: it interrupts no worker, and so excuses no copy."""
+        start = time()
+        try:
+            yield
+        finally:
+            end = time() + patience
+            self.faults.append(Fault(kind=kind, start=start, end=end, workers=frozenset(), **flags))
+
+    def lock(self) -> None:
+        """Write down that a worker stands still from now on: what it has locked is held until the server ends that."""
+        end = time() + SILENCE[-1]
+        self.faults.append(Fault(kind="locks held", start=time(), end=end, workers=frozenset(), stops=True))
+
+    async def kill(self, worker: Worker) -> None:
+        """Kill a worker, as nothing can be answered to."""
+        start = time()
+        worker.kill()
+        await worker.gone()
+        self.note("kill", start, worker)
+
+    @contextmanager
+    def pausing(self) -> Iterator[Callable[[float], None]]:
+        """Note a pause: call what is yielded with the instant at which it was surely committed."""
+        began = time()
+        held: list[float] = []
+        try:
+            yield held.append
+        finally:
+            ends = time()
+            self.held.append(Held(began=began, sure_from=held[0] if held else INFINITY, sure_to=held[-1], ended=ends))
+
+    # --- hosts
+
+    def live(self, count: int, *, over: float = 0.0, prefix: str = "inc", **how: Any) -> None:
+        """Let so many incidents live, opened one after the other within so many seconds."""
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(over * number / max(count, 1))
+            await self.hosts.live(f"{prefix}-{number}", **how)
+
+        self._lives += [asyncio.create_task(one(number)) for number in range(count)]
+
+    async def lived(self) -> None:
+        """Wait until all of them have lived."""
+        await asyncio.gather(*self._lives)
+
+    async def execute(self, statement: str, *values: Any) -> list[Any]:
+        """Run one statement, as a person would."""
+
+        def run() -> list[Any]:
+            with psycopg.connect(self.dsn, autocommit=True) as connection:
+                cursor = connection.execute(statement.encode(), values or None)
+                return cursor.fetchall() if cursor.description else []
+
+        return await asyncio.to_thread(run)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], patience: float = QUIET) -> bool:
+        """Look again and again until it is so, that long at most; return whether it came about."""
+        end = time() + patience
+        while not await condition():
+            if time() > end:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def heard(self, count: int) -> None:
+        """Wait until the receiver was asked so many times."""
+
+        async def heard() -> bool:
+            return len(self.receiver.posts) >= count
+
+        assert await self.until(heard), f"the receiver was asked {len(self.receiver.posts)} times"
+
+    # --- the end
+
+    async def settle(self, patience: float = QUIET) -> None:
+        """Wait until nothing is left to do. If that does not come about, the judges will tell what is missing."""
+
+        async def settled() -> bool:
+            with contextlib.suppress(psycopg.Error):
+                [[done]] = await self.execute(SETTLED, list(self.poison))
+                return bool(done)
+            return False
+
+        await self.until(settled, patience)
+
+    async def judge(self) -> list[Violation]:
+        """Let it come to rest, end the workers, and return every breach of an invariant."""
+        await self.lived()
+        await self.settle()
+        dead = (await self.hosts.engine.health()).stats.dead
+        ended = time()
+        for worker in self.workers:
+            worker.signal(signal.SIGTERM)
+        codes = {worker.name: await worker.gone() for worker in self.workers}
+        killed = {
+            name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
+        }
+        bad = [name for name, code in codes.items() if code and name not in killed]
+        history, texts = await asyncio.to_thread(self.history, ended, dead)
+        violations = check(history, texts, SECRETS)
+        violations += [Violation("I7", name, None, f"ended with code {codes[name]}") for name in bad]
+        self.told = history, violations
+        return violations
+
+    def history(self, ended: float, dead: int) -> tuple[History, dict[str, str]]:
+        """Return what is known of the run, and every text that was written in it."""
+        texts = {worker.name: worker.text for worker in self.workers}
+        with psycopg.connect(self.dsn) as connection:
+            pages = trail.pages(connection)
+            texts["the database"] = trail.written_text(connection)
+            buried = [page.id for page in pages if page.state == "dead"]
+            history = History(
+                ended=ended,
+                rules=self.rules,
+                ops=self.hosts.ops,
+                held=self.held,
+                events=trail.events(connection),
+                pages=pages,
+                steps=trail.steps(connection),
+                posts=self.receiver.posts,
+                faults=self.faults + self.watcher.machine.faults(),
+                looks=self.watcher.looks,
+                # Health counts the dead; who reads it is alarmed, even if the worker died before it logged them.
+                alarmed=frozenset(buried if dead == len(buried) else ()),
+                poison=frozenset(self.poison),
+                queries={slot: (proxy.statements, ended - proxy.began) for slot, proxy in self.proxies.items()},
+            )
+        return history, texts
+
+    async def _end(self) -> None:
+        for task in self._lives:
+            task.cancel()
+        await asyncio.gather(*self._lives, return_exceptions=True)
+        for worker in self.workers:
+            if worker.alive:
+                worker.kill()
+            await worker.gone()
+        for proxy in self.proxies.values():
+            await proxy.stop()
+
+
+def _names(workers: Sequence[Worker]) -> frozenset[str] | None:
+    return frozenset(worker.name for worker in workers) or None

@@ -1,0 +1,88 @@
+"""What the fault tests share: how long they run, the ground they stand on, and their report."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from .arena import Arena
+from .ground import Ground
+from .report import Figures, figures, table, write
+
+Stage = Callable[..., AbstractAsyncContextManager[Arena]]
+"""Opens a run; what it came to goes into the report."""
+RESULTS = Path(__file__).parent / "results"
+BEGAN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full`` runs long; ``--quick``, which is the default, is for every change."""
+    group = parser.getgroup("faults")
+    group.addoption("--quick", action="store_true", help="a few seeds each, in under three minutes (the default)")
+    group.addoption("--full", action="store_true", help="many seeds, many kills, many restarts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note when the run began."""
+    config.stash[BEGAN] = monotonic()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, one for each process: those are dealt two tests each at first."""
+    longest = [item for item in items if "test_kills" in item.nodeid]
+    shortest = [item for item in items if "test_model" in item.nodeid]
+    first = [item for pair in zip(longest, shortest, strict=False) for item in pair]
+    items[:] = [*first, *(item for item in items if item not in first)]
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def ground() -> Iterator[Ground]:
+    """A PostgreSQL of this run's own."""
+    with Ground.laid() as laid:
+        yield laid
+
+
+@pytest.fixture
+def stage(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Stage:
+    """Opens runs on the ground."""
+
+    @asynccontextmanager
+    async def opened(**how: Any) -> AsyncIterator[Arena]:
+        began = monotonic()
+        async with Arena.open(ground, tmp_path, **how) as arena:
+            yield arena
+        if arena.told is not None:
+            note(request, figures(request.node.name, monotonic() - began, *arena.told, arena.also))
+
+    return opened
+
+
+def note(request: pytest.FixtureRequest, run: Figures) -> None:
+    """Put a run into the report; properties find their way to the process that writes it."""
+    request.node.user_properties.append(("faults", run))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the report, and the table."""
+    ended = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, [])]
+    runs: list[Figures] = [
+        run for report in ended if report.when == "call" for name, run in report.user_properties if name == "faults"
+    ]
+    if not runs:
+        return
+    seconds = monotonic() - config.stash[BEGAN]
+    path = RESULTS / ("full.json" if config.getoption("--full") else "quick.json")
+    write(path, runs, seconds)
+    terminalreporter.section("faults")
+    for line in table(runs, seconds):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(f"the report is in {path}")

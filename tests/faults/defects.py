@@ -1,0 +1,96 @@
+"""The planted defects: each breaks the promise in one way, in the worker process that is told so and nowhere else.
+
+A harness that cannot fail proves nothing: ``test_defects`` shows that each of them is caught.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from psycopg import AsyncConnection
+
+from escalation_adapters.postgres.ledger import Ledger
+from escalation_adapters.postgres.outbox import Outbox, _written
+from escalation_adapters.postgres.session import Session
+from escalation_core import Delivered, Escalation, Incident, courier, recording
+from escalation_core.courier import Courier
+from escalation_core.delivery import NewPage, PageRecord, after_attempt
+from escalation_core.keys import escalation_hash
+from escalation_core.ports import Router
+
+Name = Literal[
+    "event outside the transaction",
+    "no fencing",
+    "mark before POST",
+    "claim without the acknowledgement check",
+    "key without the episode",
+]
+
+
+def plant(name: Name, dsn: str) -> None:
+    """Break this process."""
+    _PLANTS[name](dsn)
+
+
+def _event_outside(dsn: str) -> None:
+    record = Ledger.record
+
+    async def outside(self: Ledger, escalations: Sequence[Escalation]) -> Sequence[bool]:
+        async with await AsyncConnection.connect(dsn, autocommit=True) as other:
+            session = Session(other, self.session.statements, self.session.table, hopes=False)
+            return await record(Ledger(session), escalations)
+
+    Ledger.record = outside  # type: ignore[method-assign]
+
+
+def _no_fencing(dsn: str) -> None:
+    fly = Courier._fly
+
+    async def whenever(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
+        await fly(self, record, incident, float("inf"))
+
+    async def whatever(self: Outbox, pages: Sequence[PageRecord]) -> AbstractSet[int]:
+        await self.session.run("write_pages", **_written(pages))
+        return {page.id for page in pages}
+
+    Courier._fly = whenever  # type: ignore[method-assign]
+    Outbox.settle = whatever  # type: ignore[method-assign]
+
+
+def _mark_first(dsn: str) -> None:
+    async def marked(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
+        now = datetime.now(UTC)
+        sent = after_attempt(record, Delivered(), policy=self.settings.retry, now=now, jitter=0.0, ended=None)
+        try:
+            await self.store.transact(lambda tx: tx.outbox.settle([sent]))
+            await self._send(record, incident)
+        finally:
+            self._in_flight[record.target] -= 1
+
+    Courier._fly = marked  # type: ignore[method-assign]
+
+
+def _unchecked(dsn: str) -> None:
+    courier.why_cancel = lambda page, incident: None  # type: ignore[attr-defined]
+
+
+def _keyless(dsn: str) -> None:
+    pages_for = recording.pages_for  # type: ignore[attr-defined]
+
+    def without(incident: Incident, dedup_key: str, *, router: Router, served: AbstractSet[str]) -> list[NewPage]:
+        key = escalation_hash(incident.incident_key, incident.level, 1)
+        pages: list[NewPage] = pages_for(incident, key, router=router, served=served)
+        return pages
+
+    anything: Any = recording
+    anything.pages_for = without
+
+
+_PLANTS: Mapping[Name, Callable[[str], None]] = {
+    "event outside the transaction": _event_outside,
+    "no fencing": _no_fencing,
+    "mark before POST": _mark_first,
+    "claim without the acknowledgement check": _unchecked,
+    "key without the episode": _keyless,
+}

@@ -1,0 +1,59 @@
+"""PostgreSQL's messages on the wire, as far as a proxy has to tell one from another (protocol 3.0)."""
+
+import struct
+from collections.abc import Iterator
+
+import attrs
+
+PARSE, BIND, QUERY, EXECUTE, SYNC, DESCRIBE = b"P", b"B", b"Q", b"E", b"S", b"D"
+"""What a client sends."""
+PARSED, BOUND, ROW, COMPLETE, READY = b"1", b"2", b"D", b"C", b"Z"
+"""What a server answers."""
+STARTUP = b""
+"""A client's first message has no type."""
+UNTYPED = (80877103, 80877104, 80877102)
+"""Requests for SSL, for GSS and for a cancellation: they come first, and have no type either."""
+
+
+@attrs.frozen
+class Frame:
+    """One message, whole."""
+
+    kind: bytes
+    raw: bytes
+
+    @property
+    def commits(self) -> bool:
+        """Whether it asks for a commit, or says that one was made."""
+        return b"COMMIT" in self.raw and self.kind in (PARSE, QUERY, COMPLETE)
+
+
+@attrs.define
+class Splitter:
+    """Splits a stream of bytes into messages. A client's begins with those that have no type."""
+
+    client: bool
+    _started: bool = False
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take bytes; yield the messages that are complete with them."""
+        self._rest += data
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def _next(self) -> Frame | None:
+        untyped = self.client and not self._started
+        head = 4 if untyped else 5
+        if len(self._rest) < head:
+            return None
+        (length,) = struct.unpack(">I", self._rest[head - 4 : head])
+        size = length + head - 4
+        if len(self._rest) < size:
+            return None
+        raw, self._rest = self._rest[:size], self._rest[size:]
+        if untyped:
+            (code,) = struct.unpack(">I", raw[4:8])
+            self._started = code not in UNTYPED
+            return Frame(STARTUP, raw)
+        return Frame(raw[:1], raw)

@@ -1,0 +1,125 @@
+"""Hosts: they open, acknowledge, snooze, resolve and open again, with the API and with SQL of their own, at random."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from random import Random
+from time import time
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg import AsyncConnection
+
+from escalation_core import Engine, StoreUnavailable, TransitionRefused
+
+from .history import Op, Verb
+
+DONE = """
+SELECT EXISTS (SELECT FROM faults.done WHERE op = %(op)s)
+    OR EXISTS (SELECT FROM escalation_audit WHERE actor = %(op)s)
+"""
+SQL: dict[Verb, str] = {
+    "open": """
+        INSERT INTO incidents (incident_key, severity, first_seen) VALUES (%(key)s, %(severity)s, %(first_seen)s)
+        ON CONFLICT (incident_key) DO UPDATE SET
+            resolved_at = NULL, first_seen = excluded.first_seen, severity = excluded.severity
+    """,
+    "acknowledge": "UPDATE incidents SET acknowledged_at = now() WHERE incident_key = %(key)s",
+    "unacknowledge": "UPDATE incidents SET acknowledged_at = NULL WHERE incident_key = %(key)s",
+    "resolve": "UPDATE incidents SET resolved_at = now() WHERE incident_key = %(key)s",
+    "change_severity": "UPDATE incidents SET severity = %(severity)s WHERE incident_key = %(key)s",
+    "snooze": "UPDATE incidents SET snoozed_until = %(until)s WHERE incident_key = %(key)s",
+}
+NEXT: dict[str, Sequence[Verb]] = {
+    "open": ("acknowledge", "acknowledge", "resolve", "change_severity", "snooze"),
+    "acknowledged": ("resolve", "resolve", "unacknowledge"),
+    "resolved": ("open",),
+}
+"""What may follow, by state."""
+STATES: dict[Verb, str] = {
+    "open": "open", "acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved"
+}  # fmt: skip
+
+
+def instant(seconds: float) -> datetime:
+    """Return an instant as databases keep it."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@attrs.define
+class Hosts:
+    """Writes, and a log of what was committed. ``engine`` is for those that use the API."""
+
+    dsn: str
+    engine: Engine
+    random: Random
+    ops: list[Op] = attrs.field(factory=list)
+    refused: int = 0
+    """Writes that the database did not take: each was looked up afterwards."""
+    _count: int = 0
+
+    async def live(self, key: str, *, steps: int = 4, pace: float = 0.8) -> None:
+        """Let one incident live: it opens, and so many things happen to it, that long after each other at most."""
+        while not await self.do("open", key):
+            pass  # the database did not take it, and answers again
+        state = "open"
+        for _ in range(self.random.randint(0, steps)):
+            await asyncio.sleep(self.random.random() * pace)
+            verb = self.random.choice(NEXT[state])
+            if await self.do(verb, key):
+                state = STATES.get(verb, state)
+
+    async def do(self, verb: Verb, key: str, *, sql: bool | None = None, **values: Any) -> bool:
+        """Write, by the API or by SQL; return whether it was committed, which is found out if it is not told."""
+        self._count += 1
+        name = f"op-{self._count}"
+        now = time()
+        if verb in ("open", "change_severity"):
+            values.setdefault("severity", self.random.choice(["critical", "warning"]))
+        if verb == "open":
+            values.setdefault("first_seen", instant(now - self.random.random() * 1.5).timestamp())
+        if verb == "snooze":
+            values.setdefault("until", instant(now + self.random.random() * 1.5).timestamp())
+        by_sql = self.random.random() < 0.5 if sql is None else sql
+        write = self._by_sql if by_sql and verb in SQL else self._by_api
+        committed = True
+        try:
+            await write(verb, key, name, values)
+        except TransitionRefused:
+            return False
+        except (StoreUnavailable, psycopg.Error, TimeoutError):
+            self.refused += 1
+            committed = await self._was_done(name)
+        if committed:
+            self.ops.append(Op(key=key, verb=verb, began=now, ended=time(), **values))
+        return committed
+
+    async def _by_sql(self, verb: Verb, key: str, name: str, values: dict[str, Any]) -> None:
+        given: dict[str, Any] = {at: instant(values[at]) for at in ("first_seen", "until") if at in values}
+        async with await AsyncConnection.connect(self.dsn) as connection:
+            await connection.execute(SQL[verb].encode(), {"key": key, **values, **given})
+            await connection.execute("INSERT INTO faults.done VALUES (%s)", [name])
+
+    async def _by_api(self, verb: Verb, key: str, name: str, values: dict[str, Any]) -> None:
+        call: Callable[..., Awaitable[Any]] = getattr(self.engine, verb)
+        if verb == "open":
+            first_seen = instant(values["first_seen"])
+            await call(key, severity=values["severity"], first_seen=first_seen, summary="Disk full", by=name)
+        elif verb == "change_severity":
+            await call(key, values["severity"], by=name)
+        elif verb == "snooze":
+            await call(key, instant(values["until"]), by=name)
+        else:
+            await call(key, by=name)
+
+    async def _was_done(self, name: str) -> bool:
+        """Ask, as soon as the database answers, whether a write was committed."""
+        while True:
+            with suppress(psycopg.Error):
+                async with await AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+                    cursor = await connection.execute(DONE.encode(), {"op": name})
+                    row = await cursor.fetchone()
+                    return bool(row and row[0])
+            await asyncio.sleep(0.05)

@@ -1,0 +1,81 @@
+"""Judges of how the engine bears it. I7: it recovers by itself, quietly, and health tells. I8: no secret is told."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from .history import History, Violation
+from .judge_pages import Course, courses
+from .lives import blocks, deadline
+
+BUSY = 60 * 50
+"""Statements a minute and worker that are no hot loop, at four heartbeats a second; one asks thousands."""
+EACH = 8
+"""Statements that one step of a page or one event may cost, retries and all."""
+
+
+def stuck(history: History) -> Iterator[Violation]:
+    """I7: a page that may go is claimed within a tick, one that a dead worker held within a tick after its lease."""
+    for course in courses(history):
+        yield from _late(course, history, blocks(history, course.page.key, pages=True))
+
+
+def _late(course: Course, history: History, stopped: Sequence[tuple[float, float]]) -> Iterator[Violation]:
+    for claim in course.claims:
+        # A pending page waits for its turn; one whose lease has ended may be claimed by anybody.
+        latest = deadline(claim.due_was, history.rules.tick, stopped)
+        if claim.at > latest:
+            yield course.violation("I7", f"{claim.worker} claimed it {claim.at - claim.due_was:.2f} s after it could")
+
+
+def loops(history: History) -> Iterator[Violation]:
+    """I7: no worker asks the database without end."""
+    work = EACH * (len(history.events) + len(history.steps))
+    for worker, (count, seconds) in history.queries.items():
+        if count > work + BUSY / 60 * max(seconds, 1.0):
+            yield Violation("I7", worker, None, f"{count} statements in {seconds:.0f} s")
+
+
+def shown(history: History) -> Iterator[Violation]:
+    """I7: health shows a fault that lasts within two ticks, and clears after it."""
+    tick = history.rules.tick
+    for fault in history.faults:
+        # The last beat before the fault may be as young as it, and one look may come just before the second tick ends.
+        seen_by = fault.start + 2 * tick + tick / 2
+        if not fault.shows or fault.end < seen_by:
+            continue
+        if not any(look.red for look in history.looks if fault.start < look.at <= min(fault.end, seen_by)):
+            yield Violation("I7", fault.kind, None, "health did not show it within two ticks")
+        clear_by = fault.end + 2 * tick
+        if any(later.start <= clear_by and later.end > fault.end for later in history.faults if later is not fault):
+            continue
+        after = [look for look in history.looks if fault.end < look.at]
+        if after and after[-1].at > clear_by and all(look.red for look in after if look.at <= clear_by):
+            yield Violation("I7", fault.kind, None, "health did not clear within two ticks after it")
+
+
+def told(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violation]:
+    """I8: no secret stands in anything that was written."""
+    for name, text in texts.items():
+        for number, secret in enumerate(secrets):
+            if secret in text:
+                line = next(line for line in text.splitlines() if secret in line)
+                yield Violation("I8", name, None, f"secret {number} is in it: {line.replace(secret, '***')[:160]}")
+
+
+def recoveries(history: History) -> list[float]:
+    """Return how long each page of a killed or stalled worker waited for the next claim, outside of any outage."""
+    waits = []
+    stopped = blocks(history)
+    for course in courses(history):
+        claims = course.claims
+        for claim, following in pairwise(claims):
+            nobody = any(start <= following.at and end >= claim.at for start, end in stopped)
+            if following.was != "leased" or nobody:
+                continue
+            hit = [
+                fault.start
+                for fault in history.faults
+                if fault.workers and fault.befell(claim.worker, claim.began, following.began)
+            ]
+            waits.append(following.at - min(hit, default=claim.at))
+    return waits

@@ -1,0 +1,118 @@
+"""Judges of what is recorded. I1: no escalation is lost. I2: each once, none without a reason, no gap."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+from .history import Event, History, Violation
+from .lives import Stretch, blocks, deadline, episodes, lives
+
+INSTANT = 0.002
+"""Seconds by which clocks that are read one after the other may differ."""
+
+
+def lost(history: History) -> Iterator[Violation]:
+    """I1: what was due while the incident was open is recorded within two ticks."""
+    recorded = episodes(history.events)
+    for key, stretches in lives(history).items():
+        if key in history.poison:
+            continue
+        stopped = blocks(history, key)
+        for stretch in stretches:
+            if stretch.state == "open":
+                yield from _owed(stretch, recorded.get((key, stretch.episode), []), history, stopped)
+
+
+def _owed(
+    stretch: Stretch, events: Sequence[Event], history: History, stopped: Sequence[tuple[float, float]]
+) -> Iterator[Violation]:
+    rules = history.rules
+    by_level = {event.level: event for event in events}
+    for level in range(stretch.base + 1, rules.max_level + 1):
+        below = by_level.get(level - 1)
+        if below is None and level > stretch.base + 1:
+            return
+        due = stretch.due(level, None if below is None else below.created_at, rules)
+        due = max(due, stretch.sure_from, 0.0 if below is None else below.at)
+        latest = deadline(due, 2 * rules.tick, stopped)
+        event = by_level.get(level)
+        if event is not None and event.at <= latest:
+            continue
+        if latest < min(stretch.sure_to, history.ended):
+            when = "never" if event is None else f"{event.at - due:.2f} s after it was due"
+            yield Violation("I1", stretch.key, level, f"episode {stretch.episode}: recorded {when}")
+        if event is None:
+            return
+
+
+def lateness(history: History) -> list[float]:
+    """Return how much later than due each escalation was written that nothing had disturbed."""
+    recorded = episodes(history.events)
+    found = []
+    for key, stretches in lives(history).items():
+        stopped = [] if key in history.poison else blocks(history, key)
+        for stretch in stretches:
+            by_level = {event.level: event for event in recorded.get((key, stretch.episode), [])}
+            for level, event in by_level.items():
+                below = by_level.get(level - 1)
+                if stretch.state != "open" or below is None or key in history.poison:
+                    continue
+                due = stretch.due(level, below.created_at, history.rules)
+                if stretch.sure_from < due and event.at < stretch.sure_to and deadline(due, 0.0, stopped) == due:
+                    found.append(event.at - due)
+    return found
+
+
+def doubled(history: History) -> Iterator[Violation]:
+    """I2: one event per (incident, episode, level), without a gap, and none that was not due."""
+    counts = Counter((event.key, event.episode, event.level) for event in history.events)
+    for (key, episode, level), count in counts.items():
+        if count > 1:
+            yield Violation("I2", key, level, f"episode {episode}: recorded {count} times")
+    found = lives(history)
+    for (key, episode), events in episodes(history.events).items():
+        if key in history.poison:
+            continue
+        own = [stretch for stretch in found.get(key, ()) if stretch.episode == episode]
+        if not own:
+            yield Violation("I2", key, events[0].level, f"there never was an episode {episode}")
+            continue
+        levels = sorted({event.level for event in events})
+        if levels != list(range(own[0].base + 1, own[0].base + 1 + len(levels))):
+            yield Violation("I2", key, None, f"episode {episode}: levels {levels} after level {own[0].base}")
+        for event in events:
+            below = next((other.created_at for other in events if other.level == event.level - 1), None)
+            if not any(_earned(event, stretch, below, history) for stretch in own):
+                yield Violation("I2", key, event.level, f"episode {episode}: it was not due, or not open")
+            if any(held.sure_from < event.created_at and event.at < held.sure_to for held in history.held):
+                yield Violation("I2", key, event.level, f"episode {episode}: recorded during a pause")
+
+
+def _earned(event: Event, stretch: Stretch, below: float | None, history: History) -> bool:
+    return (
+        stretch.state == "open"
+        and stretch.earliest <= event.at + INSTANT
+        and stretch.latest >= event.created_at - INSTANT
+        and stretch.due(event.level, below, history.rules) <= event.created_at + INSTANT
+    )
+
+
+def expected_hash(key: str, episode: int, level: int) -> str:
+    """Return the dedup key as the rules have it, by other means than the library's own."""
+    text = f"{key}|{level}" if episode == 1 else f"\0{episode}|{level}|{key}"
+    return sha256(text.encode()).hexdigest()
+
+
+def shared(history: History) -> Iterator[Violation]:
+    """I4: each escalation has one dedup key, which is its own, and its pages carry it."""
+    owner: dict[str, tuple[str, int, int]] = {}
+    rows = [(event.key, event.episode, event.level, event.unique_hash) for event in history.events]
+    rows += [(page.key, page.episode, page.level, page.dedup_key) for page in history.pages]
+    for key, episode, level, dedup_key in rows:
+        first = owner.setdefault(dedup_key, (key, episode, level))
+        if first != (key, episode, level):
+            yield Violation("I4", key, level, f"episode {episode} has the dedup key of {first}")
+        elif dedup_key != expected_hash(key, episode, level):
+            yield Violation("I4", key, level, f"episode {episode} has a dedup key of no escalation")
+    for dedup_key in {post.dedup_key for post in history.posts} - set(owner):
+        yield Violation("I4", "?", None, f"a page with the dedup key {dedup_key[:12]} belongs to nothing recorded")

@@ -1,0 +1,145 @@
+"""Judges of what is sent. I3: heard at least once. I5: copies only for a reason. I6: never after an acknowledgement."""
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from .history import History, PageRow, Post, Step, Violation
+from .judge_escalations import INSTANT
+from .lives import Stretch, lives, stalls
+
+ENDS = ("cancelled", "cancelling")
+FINAL = ("delivered", "cancelled", "dead")
+
+
+@attrs.frozen
+class Course:
+    """A page, the steps that it took, and the requests that were made for it."""
+
+    page: PageRow
+    steps: Sequence[Step]
+    posts: Sequence[Post]
+
+    @property
+    def claims(self) -> list[Step]:
+        """Its claims, in order."""
+        return [step for step in self.steps if step.claims]
+
+    def after(self, claim: Step) -> Step | None:
+        """Return what its claim ended with: the step that settled it, or the next claim."""
+        later = [step for step in self.steps if step.at > claim.at and step.fence > claim.fence]
+        return later[0] if later else None
+
+    def violation(self, invariant: str, why: str) -> Violation:
+        """Return a breach of this page."""
+        where = f"episode {self.page.episode}, page {self.page.id} to {self.page.target}: {why}"
+        return Violation(invariant, self.page.key, self.page.level, where)
+
+
+def courses(history: History) -> list[Course]:
+    """Return what each page went through."""
+    steps: dict[int, list[Step]] = {}
+    for step in sorted(history.steps, key=lambda step: (step.page, step.fence, step.at)):
+        steps.setdefault(step.page, []).append(step)
+    posts: dict[tuple[str, str], list[Post]] = {}
+    for post in sorted(history.posts, key=lambda post: post.at):
+        posts.setdefault((post.dedup_key, post.target), []).append(post)
+    return [
+        Course(page, steps.get(page.id, []), posts.get((page.dedup_key, page.target), [])) for page in history.pages
+    ]
+
+
+def unheard(history: History) -> Iterator[Violation]:
+    """I3: each recorded escalation has its pages, and each of them was accepted, cancelled for a reason, or buried."""
+    paged = {(page.key, page.episode, page.level) for page in history.pages}
+    for event in history.events:
+        if (event.key, event.episode, event.level) not in paged:
+            yield Violation("I3", event.key, event.level, f"episode {event.episode}: recorded without a page")
+    found = lives(history)
+    for course in courses(history):
+        page, state = course.page, course.page.state
+        if state == "delivered" and not any(post.accepted for post in course.posts):
+            yield course.violation("I3", "marked delivered, and nobody ever got it")
+        elif state == "dead" and page.id not in history.alarmed:
+            yield course.violation("I3", "dead without an alarm")
+        elif state == "cancelled" and not _ended(page, found.get(page.key, ())):
+            yield course.violation("I3", f"cancelled without a reason ({page.reason})")
+        elif state not in FINAL:
+            yield course.violation("I3", f"still {state} in the end")
+
+
+def _ended(page: PageRow, stretches: Sequence[Stretch]) -> bool:
+    """Tell whether anything ended the page's incident, or its episode."""
+    return any(
+        stretch.episode > page.episode or (stretch.episode == page.episode and stretch.state != "open")
+        for stretch in stretches
+    )
+
+
+def copied(history: History) -> Iterator[Violation]:
+    """I5: a second copy only if something fell between claim and mark; nothing is sent or settled by who lost it."""
+    stalled = stalls(history.faults)
+    for course in courses(history):
+        yield from _steps(course)
+        for post in course.posts:
+            own = [claim for claim in course.claims if claim.worker == post.worker and claim.at <= post.at + INSTANT]
+            if not own:
+                yield course.violation("I5", f"{post.worker} sent it without a claim")
+                continue
+            # What is on its way when the lease is nearly over arrives late if the machine stands still.
+            late = sum(end - start for start, end in stalled if start <= post.at and end >= own[-1].at)
+            over = post.at - (own[-1].began + history.rules.lease + late)
+            if over > INSTANT and not _stalled(history, post, own[-1]):
+                yield course.violation("I5", f"{post.worker} sent it {over:.2f} s after its lease was over")
+        yield from _copies(course, history)
+
+
+def _stalled(history: History, post: Post, claim: Step) -> bool:
+    """Tell whether the sender was stopped at any moment between claim and request, the very last one included."""
+    return any(fault.kind == "stall" and fault.befell(post.worker, claim.at, post.at) for fault in history.faults)
+
+
+def _steps(course: Course) -> Iterator[Violation]:
+    holder: str | None = None
+    fence = 0
+    for step in course.steps:
+        if step.was in FINAL:
+            yield course.violation("I5", f"{step.worker} wrote {step.state} to a page that was {step.was}")
+        grows = step.fence - step.fence_was
+        if step.fence_was != fence or grows not in (0, 1) or (not grows and step.state not in ENDS):
+            yield course.violation("I5", f"{step.worker} wrote {step.state} with a number that is old")
+        fence = step.fence
+        if step.claims:
+            holder = step.worker
+        elif step.was == "leased" and step.state not in ENDS and step.worker != holder:
+            yield course.violation("I5", f"{step.worker} settled what {holder} had claimed")
+
+
+def _copies(course: Course, history: History) -> Iterator[Violation]:
+    accepted = [post for post in course.posts if post.accepted]
+    for post in accepted[:-1]:
+        claim = [claim for claim in course.claims if claim.worker == post.worker and claim.at <= post.at + INSTANT]
+        if not claim:
+            continue
+        settled = course.after(claim[-1])
+        until = history.ended if settled is None else settled.at
+        in_time = post.answered_at is not None and post.answered_at - post.at < history.rules.send_timeout
+        befell = any(fault.befell(post.worker, claim[-1].began, until) for fault in history.faults)
+        if in_time and not befell:
+            yield course.violation("I5", f"{post.worker} delivered it, and it was sent once more for no reason")
+
+
+def unwanted(history: History) -> Iterator[Violation]:
+    """I6: no page is claimed for sending when its incident has surely ended, or while everything is paused."""
+    found = lives(history)
+    for course in courses(history):
+        page = course.page
+        for claim in course.claims:
+            for stretch in found.get(page.key, ()):
+                if not (stretch.sure_from < claim.began and claim.at < stretch.sure_to):
+                    continue
+                if stretch.episode != page.episode or stretch.state != "open":
+                    said = f"{stretch.state}, episode {stretch.episode}, since {claim.began - stretch.sure_from:.2f} s"
+                    yield course.violation("I6", f"{claim.worker} claimed it when the incident was {said}")
+            if any(held.sure_from < claim.began and claim.at < held.sure_to for held in history.held):
+                yield course.violation("I6", f"{claim.worker} claimed it during a pause")

@@ -1,0 +1,130 @@
+"""What an incident went through, as its hosts' writes tell it: stretches of time in which its state is known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+from .history import INFINITY, Event, Fault, History, Op, Rules
+
+State = Literal["open", "acknowledged", "resolved"]
+
+
+@attrs.frozen(kw_only=True)
+class Stretch:
+    """A state of an incident between two writes. When exactly either was committed only bounds are known of.
+
+    It surely lasts from ``sure_from`` to ``sure_to``, and possibly from ``earliest`` to ``latest``.
+    """
+
+    key: str
+    episode: int
+    state: State
+    severity: str | None
+    first_seen: float
+    snoozed_until: float = 0.0
+    base: int = 0
+    """The level that the episode began with."""
+    last: float | None = None
+    """When the episode before was escalated last, if it was drained."""
+    earliest: float
+    sure_from: float
+    sure_to: float = INFINITY
+    latest: float = INFINITY
+
+    def due(self, level: int, before: float | None, rules: Rules) -> float:
+        """Return when the incident is due for a level, ``before`` being the instant of the level below."""
+        window = rules.windows.get(self.severity or "", rules.windows["warning"])
+        due = max(self.first_seen + window * level, self.snoozed_until)
+        last = self.last if before is None else before
+        return due if last is None else max(due, last + rules.gap)
+
+
+def episodes(events: Sequence[Event]) -> dict[tuple[str, int], list[Event]]:
+    """Return each episode's escalations, by level."""
+    found: dict[tuple[str, int], list[Event]] = {}
+    for event in sorted(events, key=lambda event: (event.key, event.episode, event.level)):
+        found.setdefault((event.key, event.episode), []).append(event)
+    return found
+
+
+def lives(history: History) -> dict[str, list[Stretch]]:
+    """Return each incident's stretches, in order."""
+    recorded = episodes(history.events)
+    by_key: dict[str, list[Op]] = {}
+    for op in sorted(history.ops, key=lambda op: op.began):
+        by_key.setdefault(op.key, []).append(op)
+    return {key: list(_stretches(ops, recorded)) for key, ops in by_key.items()}
+
+
+def _stretches(ops: Sequence[Op], recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Iterator[Stretch]:
+    standing: Stretch | None = None
+    for op in ops:
+        if standing is not None:
+            yield attrs.evolve(standing, sure_to=op.began, latest=op.ended)
+        standing = _after(standing, op, recorded)
+    if standing is not None:
+        yield standing
+
+
+def _after(standing: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Stretch:
+    """Return the stretch that begins with a write."""
+    if standing is None or (op.verb == "open" and standing.state == "resolved"):
+        return Stretch(
+            key=op.key,
+            episode=1 if standing is None else standing.episode + 1,
+            state="open",
+            severity=op.severity or (None if standing is None else standing.severity),
+            first_seen=op.began if op.first_seen is None else op.first_seen,
+            earliest=op.began,
+            sure_from=op.ended,
+        )
+    now = attrs.evolve(standing, earliest=op.began, sure_from=op.ended, sure_to=INFINITY, latest=INFINITY)
+    if op.verb in ("open", "change_severity"):
+        return attrs.evolve(now, severity=op.severity or now.severity)
+    if op.verb == "acknowledge":
+        return attrs.evolve(now, state="acknowledged")
+    if op.verb == "unacknowledge":
+        return attrs.evolve(now, state="open")
+    if op.verb == "resolve":
+        return attrs.evolve(now, state="resolved")
+    if op.verb == "snooze":
+        return attrs.evolve(now, snoozed_until=op.until or 0.0)
+    events = recorded.get((op.key, now.episode), ())
+    top = events[-1] if events else None
+    return attrs.evolve(
+        now,
+        episode=now.episode + 1,
+        base=(now.base if top is None else top.level) - 1,
+        last=now.last if top is None else top.created_at,
+    )
+
+
+def blocks(history: History, key: str | None = None, *, pages: bool = False) -> list[tuple[float, float]]:
+    """Return the times in which nothing can be escalated, or not this incident: faults that stop it, and pauses.
+
+    With ``pages`` also those in which no page can be claimed.
+    """
+    stopped = [
+        (fault.start, fault.end)
+        for fault in history.faults
+        if (fault.stops or (pages and fault.holds)) and (fault.keys is None or key in fault.keys)
+    ]
+    return sorted(stopped + [(held.began, held.ended) for held in history.held])
+
+
+def deadline(start: float, allowance: float, stopped: Sequence[tuple[float, float]]) -> float:
+    """Return until when something that may happen from ``start`` on has to, when nothing happens meanwhile.
+
+    What stops it just before it has to be done gives it the same time once more.
+    """
+    end = start + allowance
+    for began, ended in stopped:
+        if began <= end and ended > start:
+            end = max(end, ended + allowance)
+    return end
+
+
+def stalls(faults: Sequence[Fault]) -> list[tuple[float, float]]:
+    """Return the times in which the machine itself stood still."""
+    return [(fault.start, fault.end) for fault in faults if fault.kind == "machine"]

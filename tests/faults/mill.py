@@ -1,0 +1,128 @@
+"""The mill: one worker after the other walks to a point and is killed there; a last one puts everything in order."""
+
+import asyncio
+from collections import Counter
+from random import Random
+from time import time
+
+import attrs
+
+from .arena import Arena
+from .history import Rules
+from .hook import LATER, Act, How
+from .points import Point
+from .receiver import Answer
+from .worker import COUNTED
+from .workers import Worker
+
+RULES = Rules(max_level=2, per_target=2)
+"""Two levels, one of which is not the last; and few pages at once, so that some wait for others."""
+SLOW = {"cancelled": 0.3, "trouble": 0.2, "tick": 0.03}
+"""Seconds that the receiver takes for each page, by walk."""
+INTERRUPTED = ("cancelled", "joined", "silent", "trouble")
+"""Walks that interrupt themselves: what they had sent may be sent once more."""
+TRIES = 6
+"""How often a walk is begun that does not come by its point the time that it is to be killed."""
+PREPARE = """
+-- A batch that a host's constraint refuses, in a tick as in a recalculation.
+INSERT INTO incidents (incident_key, severity, first_seen)
+VALUES ('refused-' || %(n)s, 'critical', now() - interval '1 s');
+-- A row that cannot be planned, and one that could not be and can be now.
+INSERT INTO incidents (incident_key, severity, first_seen)
+VALUES ('poison-' || %(n)s, 'critical', now() - interval '2 years');
+UPDATE incidents SET first_seen = now() - interval '1 s' WHERE incident_key = 'poison-' || (%(n)s - 1);
+-- An escalation that is recorded already: as after a host restored its table alone.
+UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at = now()
+WHERE incident_key = 'k' || (%(n)s - 1) || '-0' AND escalation_level = 1;
+-- A recalculation that was asked for, or none ever.
+UPDATE escalation_recalc SET requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = NULL, cursor = NULL;
+"""
+CONSTRAINT = """
+ALTER TABLE incidents ADD CONSTRAINT refused CHECK (
+    incident_key NOT LIKE 'refused%'
+    OR escalation_level = 0 AND next_due_at IS DISTINCT FROM first_seen + interval '400 ms'
+)
+"""
+HOST = """
+CREATE SCHEMA "{schema}" AUTHORIZATION escalation_worker;
+CREATE TABLE "{schema}".incidents (
+    incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL, next_due_at timestamptz
+);
+ALTER TABLE "{schema}".incidents OWNER TO escalation_worker;
+INSERT INTO "{schema}".incidents SELECT 'k' || n, 'critical', now() - interval '1 h' FROM generate_series(1, 3) AS n;
+-- What a build leaves that was interrupted.
+CREATE INDEX escalation_due ON "{schema}".incidents (next_due_at);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"{schema}".escalation_due'::regclass
+"""
+
+
+@attrs.define
+class Mill:
+    """Kills one worker after the other in one arena."""
+
+    arena: Arena
+    killed: Counter[Point] = attrs.field(factory=Counter)
+    missed: Counter[Point] = attrs.field(factory=Counter)
+    schemas: list[str] = attrs.field(factory=list)
+    _number: int = 0
+
+    async def prepare(self, walk: str) -> str:
+        """Bring what the walk needs; return the walk as the worker is to be told."""
+        self._number += 1
+        if walk == "migrate":
+            schema = f"host{self._number}"
+            self.schemas.append(schema)
+            await self.arena.execute(HOST.replace("{schema}", schema))
+            return f"migrate {schema}"
+        number = self._number
+        if number == 1:
+            await self.arena.execute(CONSTRAINT)
+        self.arena.poison |= {f"refused-{number}", f"poison-{number}"}
+        hosts = self.arena.hosts
+        await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0) for each in range(4)))
+        await self.arena.execute(PREPARE.replace("%(n)s", str(number)).replace("%%", "%"))
+        self.arena.receiver.answers = lambda at: _answer(at, SLOW.get(walk, 0.0))
+        return walk
+
+    async def walk(self, walk: str, act: Act | None = None) -> tuple[Worker, int]:
+        """Let one worker walk to its end; return it and its exit code."""
+        told = await self.prepare(walk)
+        start = time()
+        worker = await self.arena.work(
+            "m", proxied=False, ready=False, walk=told, act=act, counts=act is None, batch_size=3
+        )
+        code = await worker.gone()
+        if code == -9 or walk in INTERRUPTED:
+            self.arena.note("kill" if code == -9 else "walk", start, worker)
+        return worker, code
+
+    async def explore(self, walk: str, among: list[Point]) -> Counter[Point]:
+        """Let a worker walk unharmed; return how often it came by each point."""
+        worker, code = await self.walk(walk)
+        if code:
+            raise AssertionError(f"the walk {walk!r} ended with code {code}:\n{worker.text[-3000:]}")
+        by_place = {(point.module, str(point.line)): point for point in among}
+        found: Counter[Point] = Counter()
+        for line in worker.text.splitlines():
+            if line.startswith(COUNTED):
+                _, module, number, count = line.removeprefix(COUNTED[:-3]).split()
+                found[by_place[module, number]] += int(count)
+        return found
+
+    async def kill(self, walk: str, point: Point, often: int, random: Random) -> bool:
+        """Kill a worker on its walk at a point that it comes by so often; return whether it happened."""
+        for attempt in range(TRIES):
+            nth = random.randint(1, min(often, 4)) if attempt < TRIES // 2 else 1
+            how: How = random.choice(["kill", "soon"])
+            _, code = await self.walk(walk, Act(point, how, nth, random.random() * LATER))
+            if code == -9:
+                self.killed[point] += 1
+                return True
+            self.missed[point] += 1
+        return False
+
+
+def _answer(number: int, slow: float) -> Answer:
+    if number % 11 == 10:
+        return Answer(status=429, accepts=False)
+    return Answer(status=503, accepts=False) if number % 4 == 3 else Answer(delay=slow)

@@ -1,0 +1,84 @@
+"""The report: what each run came to in figures, all of them together, and the table at the end."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .history import History, Violation
+from .judge_conduct import recoveries
+from .judge_escalations import lateness
+from .model import INVARIANTS
+
+Figures = dict[str, Any]
+"""One run's, fit for JSON."""
+
+
+def figures(
+    name: str, seconds: float, history: History, violations: Sequence[Violation], also: Mapping[str, int]
+) -> Figures:
+    """Return what one run came to."""
+    accepted = Counter((post.dedup_key, post.target) for post in history.posts if post.accepted)
+    return {
+        "run": name,
+        "seconds": round(seconds, 1),
+        **also,
+        "faults": dict(Counter(fault.kind for fault in history.faults)),
+        "writes": len(history.ops),
+        "escalations": len(history.events),
+        "pages": len(history.pages),
+        "requests": len(history.posts),
+        "copies": sum(accepted.values()) - len(accepted),
+        "recoveries": [round(wait, 3) for wait in recoveries(history)],
+        "lateness": [round(late, 3) for late in lateness(history)],
+        "violations": [str(violation) for violation in violations],
+    }
+
+
+def percentile(values: Sequence[float], part: float) -> float | None:
+    """Return the value below which that part of them lies; None if there are none."""
+    return sorted(values)[min(int(len(values) * part), len(values) - 1)] if values else None
+
+
+def whole(runs: Sequence[Figures], seconds: float) -> Figures:
+    """Return all runs together, without those that a defect was planted in."""
+    clean = [run for run in runs if "[planted" not in run["run"]]
+    recovered = [wait for run in clean for wait in run["recoveries"]]
+    late = [wait for run in clean for wait in run["lateness"]]
+    faults: Counter[str] = Counter()
+    for run in clean:
+        faults.update(run["faults"])
+    sums = {name: sum(run[name] for run in clean) for name in ("writes", "escalations", "pages", "requests", "copies")}
+    broken = Counter(violation.partition(" ")[0] for run in clean for violation in run["violations"])
+    return {
+        "seconds": round(seconds, 1),
+        "runs": len(clean),
+        **sums,
+        "kill points": sum(run.get("points", 0) for run in clean),
+        "faults": dict(sorted(faults.items())),
+        "recovery": {"count": len(recovered), "p50": percentile(recovered, 0.5), "max": percentile(recovered, 1.0)},
+        "lateness": {"count": len(late), "p50": percentile(late, 0.5), "p99": percentile(late, 0.99)},
+        "violations": {name: broken[name] for name in INVARIANTS},
+    }
+
+
+def write(path: Path, runs: Sequence[Figures], seconds: float) -> None:
+    """Write the report: the sums, and each run without its long lists."""
+    short = [{name: value for name, value in run.items() if name not in ("recoveries", "lateness")} for run in runs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"all": whole(runs, seconds), "runs": short}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def table(runs: Sequence[Figures], seconds: float) -> Iterator[str]:
+    """Yield the lines of the table at the end."""
+    yield f"{'run':62} {'s':>5} {'faults':>6} {'writes':>6} {'events':>6} {'sent':>6} {'copies':>6} {'broken':>6}"
+    for run in runs:
+        broken = ",".join(sorted({violation.partition(" ")[0] for violation in run["violations"]})) or "-"
+        counts = (sum(run["faults"].values()), run["writes"], run["escalations"], run["requests"], run["copies"])
+        cells = " ".join(f"{count:>6}" for count in counts)
+        yield f"{run['run'][:62]:62} {run['seconds']:>5} {cells} {broken:>6}"
+    sums = whole(runs, seconds)
+    yield f"faults: {', '.join(f'{count} {kind}' for kind, count in sums['faults'].items())}"
+    yield f"recovery in seconds: {sums['recovery']}; lateness outside of outages: {sums['lateness']}"

@@ -1,0 +1,47 @@
+"""The workers' own clocks are wrong, each by something else, or jump: the database's clock alone decides."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from .conftest import Stage
+from .worker import READY
+
+HOUR = 3600
+
+
+def faking(offset: Path) -> dict[str, str]:
+    """Return the environment of a process whose wall clock goes wrong by what stands in a file, and may jump.
+
+    Timers go by the monotonic clock, which no administrator and no time server can set; it is left alone.
+    """
+    [library] = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))[:1]
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+@pytest.mark.system("faketime")
+async def test_clocks_are_wrong_and_jump(stage: Stage, tmp_path: Path) -> None:
+    """Three workers, an hour behind, an hour ahead, and jumping to and fro, keep every invariant."""
+    offsets = [tmp_path / f"clock-{number}" for number in range(3)]
+    for offset, seconds in zip(offsets, (-HOUR, HOUR, 0), strict=True):
+        offset.write_text(f"{seconds:+d}")
+    async with stage(seed=21) as arena:
+        work = [arena.work(f"w{n + 1}", environment=faking(offset)) for n, offset in enumerate(offsets)]
+        team = await asyncio.gather(*work)
+        arena.live(30, over=4)
+        for step in (HOUR, -HOUR, 5, -5, 0):
+            with arena.trial("clock jumps"):
+                offsets[2].write_text(f"{step:+d}")
+            await asyncio.sleep(0.8)
+        assert [] == await arena.judge()
+        assert arena.told is not None
+        said = [int(worker.text.partition(READY)[2].split()[1]) - arena.began for worker in team]
+        assert [-1, 1, 0] == [round(seconds / HOUR) for seconds in said]
+        assert {worker.name for worker in team} <= {step.worker for step in arena.told[0].steps}

@@ -1,0 +1,95 @@
+"""The wire is cut: at each message of PostgreSQL's protocol, on its way there and back, and in the middle of HTTP."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from .arena import Arena
+from .conftest import Stage
+from .frames import Frame
+from .proxy import CUTS, Fate, Proxy, Way
+from .receiver import OK, Answer
+
+SEEDS = {False: 1, True: 20}
+NEW = ("startup", "parse")
+"""Messages that new connections alone are sure to send: statements are parsed once."""
+PATIENCE = 12.0
+"""Seconds within which a worker comes by any message."""
+
+
+async def cut(arena: Arena, proxy: Proxy, name: str, fate: Fate, nth: int) -> bool:
+    """Cut a connection of a proxy at a message, the nth of its kind from now on; return whether that came about."""
+    way, matches = CUTS[name]
+    left = nth
+    done = asyncio.Event()
+
+    def judge(at: Way, frame: Frame) -> Fate:
+        nonlocal left
+        if at != way or done.is_set() or not matches(frame):
+            return "pass"
+        left -= 1
+        if left > 0:
+            return "pass"
+        done.set()
+        return fate
+
+    proxy.judge = judge
+    if name in NEW:
+        proxy.cut()
+    try:
+        await asyncio.wait_for(done.wait(), PATIENCE)
+    except TimeoutError:
+        return False
+    finally:
+        proxy.judge = lambda way, frame: "pass"
+    return True
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fate", ["cut", "cut after"])
+async def test_cut_at_each_message(stage: Stage, full: bool, fate: Fate) -> None:
+    """A connection that is cut at any message, before or after it, costs nothing but another attempt."""
+    random = Random(fate)
+    async with stage(seed=len(fate)) as arena:
+        team = await arena.team(2)
+        rounds = SEEDS[full] * len(CUTS)
+        arena.live(6 * rounds, over=0.8 * rounds)
+        for _ in range(SEEDS[full]):
+            for name in CUTS:
+                slot = random.randrange(2)
+                with arena.fault(f"cut at {name}", team[slot]):
+                    proxy = arena.proxies[f"w{slot + 1}"]
+                    nth = 1 if name in NEW else random.randint(1, 3)
+                    assert await cut(arena, proxy, name, fate, nth), name
+        assert [] == await arena.judge()
+
+
+MIDDLES: dict[str, Answer] = {
+    "before it is read": Answer(unread=True),
+    "before the answer": Answer(cut=0),
+    "in the answer's head": Answer(cut=12),
+    "in the answer's body": Answer(cut=-1),
+    "refused, in the answer": Answer(status=503, accepts=False, cut=9),
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("middle", list(MIDDLES))
+async def test_cut_in_the_middle_of_http(stage: Stage, middle: str) -> None:
+    """A request that is cut off anywhere goes again; what had arrived may arrive once more, under the same key."""
+    async with stage(seed=4) as arena:
+        await arena.team(2)
+        with arena.trial("HTTP cut"):
+            arena.receiver.answers = _sometimes(MIDDLES[middle])
+            arena.live(12, over=1)
+            await arena.lived()
+        arena.receiver.answers = lambda number: OK
+        assert [] == await arena.judge()
+        assert arena.told is not None
+        assert any(post.answered_at is None for post in arena.told[0].posts)
+
+
+def _sometimes(answer: Answer) -> Callable[[int], Answer]:
+    return lambda number: answer if number % 3 == 0 else OK

@@ -1,0 +1,227 @@
+"""The database goes away, is slow, full, locked, or in the middle of a person's work."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from .arena import Arena
+from .conftest import Stage
+from .frames import Frame
+from .ground import WORKER
+from .proxy import Fate, Way
+from .worker import PATIENCE
+
+RESTARTS = {False: 4, True: 100}
+TERMINATIONS = {False: 6, True: 60}
+END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'w_-%'"
+
+
+@asynccontextmanager
+async def busy(
+    stage: Stage, seed: int, *, incidents: int = 16, over: float = 3.0, count: int = 2
+) -> AsyncIterator[Arena]:
+    """Open a run with workers that have enough to do; judge it in the end."""
+    async with stage(seed=seed) as arena:
+        await arena.team(count)
+        arena.live(incidents, over=over)
+        await asyncio.sleep(0.5)
+        yield arena
+        assert [] == await arena.judge()
+
+
+@pytest.mark.timeout(1800)
+async def test_restarted_again_and_again(stage: Stage, full: bool) -> None:
+    """An immediate restart every few seconds: what was committed stands, and all goes on within two ticks."""
+    random = Random(5)
+    times = RESTARTS[full]
+    async with busy(stage, 5, incidents=8 * times, over=1.5 * times) as arena:
+        for number in range(times):
+            with arena.fault("restart", stops=True, patience=PATIENCE):
+                if number % 2:
+                    await asyncio.to_thread(arena.ground.server.crash)
+                await asyncio.to_thread(arena.ground.server.restart)
+            await asyncio.sleep(0.3 + random.random() * 2)
+
+
+async def test_stopped_for_long(stage: Stage) -> None:
+    """Nothing is lost while the database is away; health shows it, nobody asks without end, and all recovers."""
+    async with busy(stage, 6) as arena:
+        with arena.fault("stopped for long", stops=True, shows=True, patience=PATIENCE):
+            await asyncio.to_thread(arena.ground.server.crash)
+            before = {slot: proxy.connects for slot, proxy in arena.proxies.items()}
+            await asyncio.sleep(5)
+            tries = {slot: proxy.connects - before[slot] for slot, proxy in arena.proxies.items()}
+            await asyncio.to_thread(arena.ground.server.restart)
+        assert all(count < 60 for count in tries.values()), tries
+
+
+@pytest.mark.timeout(600)
+async def test_backends_terminated(stage: Stage, full: bool) -> None:
+    """An operator who ends all connections of the workers costs them an attempt each time."""
+    times, random = TERMINATIONS[full], Random(7)
+    async with busy(stage, 7, incidents=6 * times, over=times) as arena:
+        for _ in range(times):
+            with arena.fault("backends terminated", stops=True):
+                await arena.execute(END)
+            await asyncio.sleep(0.2 + random.random() * 1.5)
+
+
+async def test_reply_to_commit_is_lost(stage: Stage) -> None:
+    """A commit whose reply never comes was made or was not; either way each escalation is there once, and is heard."""
+    random = Random(8)
+    async with busy(stage, 8) as arena:
+        lost = 0
+
+        def judge(way: Way, frame: Frame) -> Fate:
+            nonlocal lost
+            if way == "out" and frame.commits and random.random() < 0.25:
+                lost += 1
+                return "cut"
+            return "pass"
+
+        with arena.fault("reply to COMMIT lost"):
+            for proxy in arena.proxies.values():
+                proxy.judge = judge
+            await asyncio.sleep(4)
+            for proxy in arena.proxies.values():
+                proxy.judge = lambda way, frame: "pass"
+        assert lost > 3
+
+
+async def test_slow(stage: Stage) -> None:
+    """A slow network makes everything late by its round trips, and breaks nothing."""
+    async with busy(stage, 9) as arena:
+        with arena.trial("slow network"):
+            for proxy in arena.proxies.values():
+                proxy.delay = 0.01
+            await asyncio.sleep(3)
+            for proxy in arena.proxies.values():
+                proxy.delay = 0.0
+
+
+async def test_stalled_for_a_while(stage: Stage) -> None:
+    """A worker whose connections are silent beyond the lease, and then are not, has lost what it had claimed."""
+    async with busy(stage, 10) as arena:
+        for slot in ("w1", "w2"):
+            worker = next(worker for worker in arena.workers if worker.name.startswith(slot))
+            with arena.fault("stall", worker):
+                arena.proxies[slot].stall()
+                await asyncio.sleep(arena.rules.lease + 0.5)
+                arena.proxies[slot].flow()
+
+
+async def test_half_open(stage: Stage) -> None:
+    """Connections that never answer again are given up: the worker that had them goes on with new ones."""
+    async with busy(stage, 11, count=1) as arena:
+        [worker] = arena.workers
+        with arena.fault("half-open", worker, stops=True, shows=True, patience=PATIENCE):
+            arena.proxies["w1"].orphan()
+            connects = arena.proxies["w1"].connects
+
+            async def again() -> bool:
+                return arena.proxies["w1"].connects > connects
+
+            assert await arena.until(again), "it waits for ever"
+
+
+async def test_locked_by_a_person(stage: Stage) -> None:
+    """A row that somebody holds waits, and no other does; a table that somebody holds is waited for."""
+    async with busy(stage, 12) as arena:
+        await arena.hosts.do("open", "held", sql=True)
+        async with await AsyncConnection.connect(arena.dsn) as person:
+            with arena.trial("row held", stops=True, keys=frozenset({"held"})):
+                await person.execute("SELECT FROM incidents WHERE incident_key = 'held' FOR UPDATE")
+                await asyncio.sleep(2.5)
+                await person.rollback()
+            for table in ("escalation_pages", "incidents"):
+                with arena.fault("table held", stops=True):
+                    await person.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+                    await asyncio.sleep(1.5)
+                    await person.rollback()
+
+
+CHANGES = (
+    "VACUUM FULL escalation_pages", "VACUUM FULL incidents", "ALTER TABLE incidents ADD COLUMN note text",
+    "ALTER TABLE incidents ALTER COLUMN summary TYPE varchar(60)", "VACUUM FULL escalation_events",
+    "ALTER TABLE incidents DROP COLUMN note", "ALTER TABLE incidents ALTER COLUMN summary TYPE text",
+    "REINDEX TABLE escalation_pages",
+)  # fmt: skip
+
+
+async def test_tables_are_rebuilt_meanwhile(stage: Stage) -> None:
+    """VACUUM FULL and ALTER TABLE on the tables in use hold the workers up for as long as they take."""
+    async with busy(stage, 13) as arena:
+        for change in CHANGES:
+            with arena.trial("table rebuilt"):
+                await arena.execute(change)
+            await asyncio.sleep(0.3)
+
+
+async def test_conflicts(stage: Stage) -> None:
+    """Serialization failures and deadlocks make transactions run again, and nothing else."""
+    async with busy(stage, 14, count=3) as arena:
+        await arena.execute(
+            f"ALTER ROLE {WORKER} IN DATABASE {arena.database} SET default_transaction_isolation = 'serializable'"
+        )
+        with arena.trial("conflicts"):
+            await arena.execute(END)
+            crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
+            await asyncio.gather(*crossing)
+        assert any("is run again" in worker.text for worker in arena.workers)
+        await arena.execute(f"ALTER ROLE {WORKER} IN DATABASE {arena.database} RESET default_transaction_isolation")
+
+
+async def _cross(arena: Arena, order: tuple[int, int]) -> None:
+    """Lock pages and incidents in an order of one's own, as no engine does."""
+    locks = (
+        "UPDATE incidents SET summary = 'x' WHERE incident_key LIKE 'inc-%'",
+        "UPDATE escalation_pages SET reason = reason WHERE state <> 'x'",
+    )
+    for _ in range(12):
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            async with await AsyncConnection.connect(arena.dsn) as person:
+                await person.execute("SET LOCAL deadlock_timeout = '20ms'")
+                for number in order:
+                    await person.execute(locks[number].encode())
+        await asyncio.sleep(0.2)
+
+
+FULL = """
+CREATE FUNCTION faults.full() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+    RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $body$;
+CREATE TRIGGER faults_full BEFORE INSERT OR UPDATE ON escalation_events
+    FOR EACH STATEMENT EXECUTE FUNCTION faults.full();
+CREATE TRIGGER faults_full BEFORE INSERT OR UPDATE ON escalation_workers
+    FOR EACH STATEMENT EXECUTE FUNCTION faults.full();
+CREATE TRIGGER faults_full BEFORE INSERT OR UPDATE ON escalation_pages
+    FOR EACH STATEMENT EXECUTE FUNCTION faults.full();
+"""
+"""What the server says when there is no room. To fill a disk for good is more than a test may do."""
+SHORTAGES = {
+    "out of connections": (f"ALTER ROLE {WORKER} CONNECTION LIMIT 0", f"ALTER ROLE {WORKER} CONNECTION LIMIT -1"),
+    "read-only": (
+        f"ALTER ROLE {WORKER} SET default_transaction_read_only = on",
+        f"ALTER ROLE {WORKER} RESET default_transaction_read_only",
+    ),
+    "disk full": (FULL, "DROP FUNCTION faults.full() CASCADE"),
+}
+
+
+@pytest.mark.parametrize("shortage", list(SHORTAGES))
+async def test_short_of_something(stage: Stage, shortage: str) -> None:
+    """A database that takes no connections, no writes, or has no room, is waited for; health shows it."""
+    begin, end = SHORTAGES[shortage]
+    async with busy(stage, 15) as arena:
+        with arena.fault(shortage, stops=True, shows=True, patience=PATIENCE):
+            await arena.execute(begin)
+            await arena.execute(END)
+            await asyncio.sleep(4)
+            await arena.execute(end)
+            await arena.execute(END)

@@ -1,0 +1,90 @@
+"""The harness can fail: five defects are planted, each is caught, and the same run without it is clean."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import pytest
+
+from . import defects
+from .arena import Arena
+from .conftest import Stage
+from .hook import Act
+from .points import line_of
+from .receiver import BROKEN, OK
+
+COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
+
+
+async def _killed_between_event_and_pages(arena: Arena) -> None:
+    point = line_of(RECORDING, "Recorder.write", "await tx.incidents.advance")
+    worker = await arena.work("w1", act=Act(point), ready=False)
+    with arena.fault("act", worker, stops=True):
+        await arena.hosts.do("open", "k")
+        await worker.gone()
+        await arena.work("w2")
+
+
+async def _stalled_before_the_request(arena: Arena) -> None:
+    """The moment before the sender looks at its lease: whoever is stopped there must not send any more."""
+    point = line_of(COURIER, "Courier._fly", "if deadline")
+    worker = await arena.work("w1", act=Act(point, "stop"))
+    for number in range(4):
+        await arena.hosts.do("open", f"k{number}")
+    with arena.fault("act", worker, stops=True):
+        await worker.stopped()
+        await arena.work("w2")
+        await asyncio.sleep(arena.rules.lease + arena.rules.tick)
+    worker.resume()
+
+
+async def _killed_before_the_request(arena: Arena) -> None:
+    point = line_of(COURIER, "Courier._send", "answer = await within")
+    worker = await arena.work("w1", act=Act(point), ready=False)
+    with arena.fault("act", worker, stops=True):
+        await arena.hosts.do("open", "k")
+        await worker.gone()
+        await arena.work("w2")
+
+
+async def _acknowledged_between_two_attempts(arena: Arena) -> None:
+    arena.receiver.answers = lambda number: BROKEN
+    await arena.work("w1")
+    for number in range(4):
+        await arena.hosts.do("open", f"k{number}")
+    await arena.heard(5)
+    for number in range(4):
+        await arena.hosts.do("acknowledge", f"k{number}", sql=True)
+    arena.receiver.answers = lambda number: OK
+
+
+async def _opened_again(arena: Arena) -> None:
+    await arena.work("w1")
+    for sql in (False, True):
+        key, before = f"k{sql}", len(arena.receiver.posts)
+        await arena.hosts.do("open", key, sql=sql)
+        await arena.heard(before + 1)
+        await arena.hosts.do("resolve", key, sql=sql)
+        await arena.hosts.do("open", key, sql=sql)
+
+
+RUNS: Mapping[defects.Name, tuple[str, Callable[[Arena], Awaitable[None]]]] = {
+    "event outside the transaction": ("I3", _killed_between_event_and_pages),
+    "no fencing": ("I5", _stalled_before_the_request),
+    "mark before POST": ("I3", _killed_before_the_request),
+    "claim without the acknowledgement check": ("I6", _acknowledged_between_two_attempts),
+    "key without the episode": ("I4", _opened_again),
+}
+
+
+@pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
+@pytest.mark.parametrize("defect", list(RUNS))
+async def test_planted_defect_is_caught(stage: Stage, defect: defects.Name, planted: bool) -> None:
+    """A defect that is planted breaks the invariant that it is about; without it, the same run breaks none."""
+    invariant, scenario = RUNS[defect]
+    async with stage(defect=defect if planted else None) as arena:
+        await scenario(arena)
+        violations = await arena.judge()
+    if planted:
+        assert invariant in {violation.invariant for violation in violations}
+    else:
+        assert [] == violations

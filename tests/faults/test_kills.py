@@ -1,0 +1,76 @@
+"""kill -9 at every await of ours that tick, deliver, recalc, migrate and run reach."""
+
+from random import Random
+from time import time
+
+import attrs
+import pytest
+
+from escalation_adapters.postgres import migrate
+from escalation_core import EscalationPolicy
+
+from .conftest import Stage
+from .history import Fault
+from .mill import RULES, Mill
+from .points import Point, forgotten, points
+from .receiver import OK
+
+WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "ended", "migrate")
+QUICK, FULL = 1, 20
+"""Seeds for each point."""
+ROUNDS = 5
+"""How often all walks are gone at most: not each goes everywhere each time."""
+PARTS = 4
+"""The points are dealt out to so many runs, which can go on at once."""
+
+
+async def _routes(mill: Mill) -> dict[Point, tuple[str, int]]:
+    """Return for each point the walk that comes by it most often, and how often."""
+    among = points()
+    found: dict[Point, tuple[str, int]] = {}
+    for _ in range(ROUNDS):
+        for walk in WALKS:
+            for point, count in (await mill.explore(walk, among)).items():
+                if count > found.get(point, ("", 0))[1]:
+                    found[point] = (walk, count)
+        if len(found) == len(among):
+            break
+    return found
+
+
+def test_no_room_is_forgotten() -> None:
+    """Each module that can be suspended is searched for points, or it is said why not."""
+    assert [] == forgotten()
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> None:
+    """A worker that is killed at any await of ours loses nothing, doubles nothing, and holds nothing up."""
+    random = Random(part)
+    async with stage(seed=part, rules=RULES) as arena:
+        mill = Mill(arena)
+        start = time()
+        routes = await _routes(mill)
+        assert [] == [str(point) for point in points() if point not in routes]
+        mine = points()[part::PARTS]
+        for point in mine:
+            for _ in range(FULL if full else QUICK):
+                walk, often = routes[point]
+                assert await mill.kill(walk, point, often, random), f"no worker was ever killed at {point}"
+        # Now the first one that nobody kills. Once it has caught up, everything is prompt again.
+        arena.receiver.answers = lambda number: OK
+        await arena.work("w", rules=attrs.evolve(RULES, per_target=32))
+        await arena.settle(60)
+        arena.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
+        arena.live(5)
+        for schema in mill.schemas:
+            await _stands(arena.dsn, schema)
+        arena.also = {"points": len(mine), "kills": mill.killed.total()}
+        assert [] == await arena.judge()
+
+
+async def _stands(dsn: str, schema: str) -> None:
+    """Finish a migration that was interrupted, and look whether everything of it is there, once and whole."""
+    await migrate.up(dsn, schema=schema, existing="page", policy=EscalationPolicy())
+    assert all(step.applied_at is not None for step in await migrate.status(dsn, schema=schema))

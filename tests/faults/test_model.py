@@ -1,0 +1,120 @@
+"""The judges themselves: a clean history passes, and each small change to it breaks the invariant that it is about."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import pytest
+
+from .history import Event, Fault, Held, History, Look, Op, PageRow, Post, Step
+from .judge_escalations import expected_hash
+from .model import INVARIANTS, check
+
+KEY = expected_hash("k", 1, 1)
+BEFORE = 1000.0
+"""When everything begins; the incident is due 0.4 s later, and acknowledged another second later."""
+CLAIMED = Step(
+    page=1, was="pending", state="leased", due_was=BEFORE + 0.5, due=BEFORE + 2.5, fence_was=0, fence=1,
+    began=BEFORE + 0.51, at=BEFORE + 0.52, worker="w1",
+)  # fmt: skip
+MARKED = attrs.evolve(
+    CLAIMED, was="leased", state="delivered", due_was=BEFORE + 2.5, fence_was=1, fence=2, at=BEFORE + 0.6
+)
+POST = Post(dedup_key=KEY, target="ops", worker="w1", at=BEFORE + 0.55, accepted=True, answered_at=BEFORE + 0.56)
+EVENT = Event(key="k", episode=1, level=1, created_at=BEFORE + 0.5, at=BEFORE + 0.5, unique_hash=KEY)
+PAGE = PageRow(id=1, key="k", episode=1, level=1, target="ops", dedup_key=KEY, state="delivered")
+OPENED = Op(key="k", verb="open", began=BEFORE, ended=BEFORE + 0.01, severity="critical", first_seen=BEFORE)
+ACKNOWLEDGED = Op(key="k", verb="acknowledge", began=BEFORE + 1.0, ended=BEFORE + 1.1)
+CLEAN = History(
+    ended=BEFORE + 60,
+    ops=[OPENED, ACKNOWLEDGED],
+    events=[EVENT],
+    pages=[PAGE],
+    steps=[CLAIMED, MARKED],
+    posts=[POST],
+    looks=[Look(at=BEFORE + n / 5, red=False) for n in range(50)],
+    queries={"w1": (500, 60.0)},
+)
+LATER = [attrs.evolve(step, began=step.began + 5, at=step.at + 5) for step in (CLAIMED, MARKED)]
+AGAIN = attrs.evolve(POST, at=BEFORE + 0.58)
+BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
+    "never recorded": ("I1", lambda h: attrs.evolve(h, ops=[OPENED], events=[], pages=[], steps=[], posts=[])),
+    "recorded late": ("I1", lambda h: attrs.evolve(h, ops=[OPENED], events=[attrs.evolve(EVENT, at=BEFORE + 4)])),
+    "recorded twice": ("I2", lambda h: attrs.evolve(h, events=[EVENT, EVENT])),
+    "recorded too early": ("I2", lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, created_at=BEFORE + 0.3)])),
+    "recorded after the end": (
+        "I2",
+        lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, created_at=BEFORE + 2, at=BEFORE + 2)]),
+    ),
+    "a gap": ("I2", lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, level=2)])),
+    "recorded in a pause": ("I2", lambda h: attrs.evolve(h, held=[Held(began=BEFORE, sure_from=BEFORE)])),
+    "no page": ("I3", lambda h: attrs.evolve(h, pages=[], steps=[], posts=[])),
+    "marked and not sent": ("I3", lambda h: attrs.evolve(h, posts=[])),
+    "dead in silence": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, state="dead")])),
+    "left over": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, state="leased")])),
+    "cancelled for nothing": (
+        "I3",
+        lambda h: attrs.evolve(h, ops=[OPENED], pages=[attrs.evolve(PAGE, state="cancelled")]),
+    ),
+    "a shared key": ("I4", lambda h: attrs.evolve(h, pages=[PAGE, attrs.evolve(PAGE, id=2, episode=2)])),
+    "a strange key": ("I4", lambda h: attrs.evolve(h, posts=[POST, attrs.evolve(POST, dedup_key="?")])),
+    "a copy for nothing": ("I5", lambda h: attrs.evolve(h, posts=[POST, AGAIN])),
+    "sent after the lease": (
+        "I5",
+        lambda h: attrs.evolve(h, posts=[attrs.evolve(POST, at=BEFORE + 3, answered_at=BEFORE + 3.1)]),
+    ),
+    "sent by another": ("I5", lambda h: attrs.evolve(h, posts=[attrs.evolve(POST, worker="w2")])),
+    "settled by another": ("I5", lambda h: attrs.evolve(h, steps=[CLAIMED, attrs.evolve(MARKED, worker="w2")])),
+    "settled twice": (
+        "I5",
+        lambda h: attrs.evolve(h, steps=[CLAIMED, MARKED, attrs.evolve(MARKED, was="delivered", at=BEFORE + 3)]),
+    ),
+    "claimed after the end": ("I6", lambda h: attrs.evolve(h, steps=LATER)),
+    "claimed in a pause": ("I6", lambda h: attrs.evolve(h, held=[Held(began=BEFORE, sure_from=BEFORE)])),
+    "claimed late": (
+        "I7",
+        lambda h: attrs.evolve(
+            h, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 2), MARKED]
+        ),
+    ),
+    "a hot loop": ("I7", lambda h: attrs.evolve(h, queries={"w1": (50_000, 60.0)})),
+    "unshown": (
+        "I7",
+        lambda h: attrs.evolve(h, faults=[Fault(kind="outage", start=BEFORE + 2, end=BEFORE + 6, shows=True)]),
+    ),
+}  # fmt: skip
+
+
+def test_invariants_hold_for_a_clean_history() -> None:
+    """A history in which everything went as it must breaks nothing."""
+    assert [] == check(CLEAN, {}, ["secret"])
+
+
+@pytest.mark.parametrize("breach", list(BREACHES))
+def test_each_breach_is_found(breach: str) -> None:
+    """Each way of breaking an invariant is found under its name."""
+    invariant, broken = BREACHES[breach]
+    assert invariant in {violation.invariant for violation in check(broken(CLEAN), {}, [])}
+    assert invariant not in {violation.invariant for violation in check(CLEAN, {}, [])}
+
+
+def test_secrets_are_found() -> None:
+    """A secret in any text is found, and not told again."""
+    [violation] = check(CLEAN, {"w1": "fine\nPOST /secret failed"}, ["secret"])
+    assert ("I8", "w1") == (violation.invariant, violation.incident)
+    assert "secret " not in violation.why.replace("secret 0", "")
+
+
+def test_excused_copies_pass() -> None:
+    """A copy is no breach if the first answer was lost, or the sender was killed before it could mark."""
+    lost = attrs.evolve(POST, answered_at=None)
+    killed = Fault(kind="kill", start=BEFORE + 0.57, end=BEFORE + 0.58, workers=frozenset({"w1"}))
+    for history in (
+        attrs.evolve(CLEAN, posts=[lost, AGAIN]),
+        attrs.evolve(CLEAN, posts=[POST, AGAIN], faults=[killed]),
+    ):
+        assert [] == check(history, {}, [])
+
+
+def test_every_invariant_is_judged() -> None:
+    """Each of the eight has a breach that shows it."""
+    assert set(INVARIANTS) == {invariant for invariant, _ in BREACHES.values()} | {"I8"}

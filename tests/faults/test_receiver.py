@@ -1,0 +1,65 @@
+"""The receiver is down, slow, overrun, broken, or takes a page and says nothing."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import Stage
+from .receiver import OK, Answer
+
+AFTER_429 = 1.0
+"""Seconds that a receiver which is overrun asks for."""
+MOODS: dict[str, Callable[[int], Answer]] = {
+    "slow beyond the time limit": lambda number: Answer(delay=0.8),
+    "slow within it": lambda number: Answer(delay=0.3),
+    "429": lambda number: Answer(status=429, accepts=False, headers=f"Retry-After: {AFTER_429:.0f}\r\n"),
+    "429 now and then": lambda number: Answer(status=429, accepts=False) if number % 5 == 0 else OK,
+    "500": lambda number: Answer(status=500, accepts=False),
+    "500 in turn": lambda number: Answer(status=500, accepts=False) if number % 2 else OK,
+    "reset after accepting": lambda number: Answer(cut=0),
+    "silent": lambda number: Answer(delay=30),
+}
+
+
+@pytest.mark.parametrize("mood", list(MOODS))
+async def test_receiver_in_a_mood(stage: Stage, mood: str) -> None:
+    """However a receiver behaves, each page is heard once it behaves again, and copies carry the same key."""
+    async with stage(seed=16) as arena:
+        await arena.team(2)
+        arena.live(12, over=2)
+        # A target that asked for patience is held for so long; all others are only answered badly.
+        patience = AFTER_429 + 0.5 if "429" in mood else 0.0
+        with arena.trial(f"receiver: {mood}", holds="429" in mood, patience=patience):
+            arena.receiver.answers = MOODS[mood]
+            await asyncio.sleep(3)
+            arena.receiver.answers = lambda number: OK
+        assert [] == await arena.judge()
+
+
+async def test_receiver_is_down(stage: Stage) -> None:
+    """While nobody listens pages wait, and health tells how many; then all of them arrive."""
+    async with stage(seed=17) as arena:
+        await arena.team(2)
+        arena.live(12, over=2)
+        with arena.trial("receiver: down"):
+            await arena.receiver.stop()
+            await asyncio.sleep(3)
+            backlog = (await arena.hosts.engine.health()).stats.backlog
+            await arena.receiver.start()
+        assert backlog["ops"] > 0
+        assert [] == await arena.judge()
+
+
+async def test_receiver_refuses_for_good(stage: Stage) -> None:
+    """A page that is refused for good is dead, and health and the log say so; the incident goes on climbing."""
+    async with stage(seed=18) as arena:
+        [worker] = await arena.team(1)
+        arena.receiver.answers = lambda number: Answer(status=404, accepts=False) if number < 3 else OK
+        with arena.trial("receiver: 404"):
+            for number in range(3):
+                await arena.hosts.do("open", f"k{number}")
+            await arena.heard(9)
+        assert [] == await arena.judge()
+        assert arena.told is not None
+        assert 3 == sum(page.state == "dead" for page in arena.told[0].pages) == worker.text.count(" is dead: ")

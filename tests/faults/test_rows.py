@@ -1,0 +1,77 @@
+"""Rows that cannot be planned, and a million that are due at once."""
+
+import asyncio
+from time import time
+
+import pytest
+
+from .conftest import Stage
+from .history import History, Rules
+
+POISON = {
+    "older than a year": "now() - interval '2 years', 0",
+    "without end": "'infinity', 0",
+    "before time": "'-infinity', 0",
+    "far ahead": "now() + interval '3 days', 0",
+    "of a level that there is not": "now(), -3",
+}
+MILLION = 1_000_000
+ROWS = """
+INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+SELECT 'm' || n, 'critical', now() - interval '1 min', now() - interval '1 s' FROM generate_series(1, %s) AS n
+"""
+BOOKS = """
+SELECT (SELECT count(*) FROM escalation_events), (SELECT count(DISTINCT unique_hash) FROM escalation_events),
+    (SELECT count(*) FROM escalation_pages), (SELECT count(*) FROM incidents WHERE escalation_level = 1),
+    (SELECT count(*) FROM escalation_events e WHERE NOT EXISTS (
+        SELECT FROM escalation_pages p WHERE p.incident_key = e.incident_key AND p.level = e.level))
+"""
+
+
+async def test_poison(stage: Stage) -> None:
+    """Rows that cannot be planned hold nobody up; health lists each of them, and they heal when they are mended."""
+    async with stage(seed=19) as arena:
+        await arena.team(2)
+        with arena.trial("poison rows"):
+            for number, row in enumerate(POISON.values()):
+                arena.poison.add(f"poison-{number}")
+                await arena.execute(
+                    "INSERT INTO incidents (incident_key, severity, first_seen, escalation_level)"
+                    f" VALUES ('poison-{number}', NULL, {row})"
+                )
+            arena.live(15, over=2)
+            await arena.lived()
+        assert len(POISON) == (await arena.hosts.engine.health()).stats.unreadable
+        await arena.execute(
+            "UPDATE incidents SET first_seen = now(), escalation_level = 0 WHERE incident_key LIKE 'poison-%'"
+        )
+        assert [] == await arena.judge()
+        assert arena.told is not None
+        healed = {event.key for event in arena.told[0].events} & arena.poison
+        assert healed == arena.poison
+
+
+@pytest.mark.timeout(1500)
+async def test_a_million_due_at_once(stage: Stage, full: bool) -> None:
+    """However many are due at once, each is recorded once with its page, and heartbeats go on meanwhile."""
+    count = MILLION if full else MILLION // 100
+    # Nobody is paged: what delivery does with many pages is another matter, and its speed is the receiver's.
+    async with stage(rules=Rules(max_level=1)) as arena:
+        await arena.execute("DROP TRIGGER faults_written ON escalation_events")
+        await arena.execute(ROWS, count)
+        arena.targets = ()
+        began = time()
+        await asyncio.gather(*(arena.work(f"w{n + 1}", proxied=False, walk="quiet", batch_size=1000) for n in range(3)))
+
+        async def done() -> bool:
+            [[left]] = await arena.execute("SELECT count(*) FROM incidents WHERE next_due_at <= now()")
+            return not left
+
+        assert await arena.until(done, 1200)
+        seconds = time() - began
+        assert [(count, count, count, count, 0)] == await arena.execute(BOOKS)
+        red = [look for look in arena.watcher.looks if look.red and look.at > began + 3]
+        assert len(red) <= len(arena.watcher.looks) // 10
+        arena.also = {"due at once": count, "per second": int(count / seconds)}
+        # So much is judged by the database itself.
+        arena.told = History(ended=time()), []

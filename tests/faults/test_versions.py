@@ -1,0 +1,53 @@
+"""Two versions of the library on one schema, as while a new one is rolled out."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .conftest import Stage
+from .points import path_of
+
+NEWER = "99.0.0"
+MIGRATE = "import asyncio, sys; from escalation_adapters.postgres import migrate; asyncio.run(migrate.up(sys.argv[1]))"
+ADDED = "-- What a later version may add.\nALTER TABLE {schema}.escalation_pages ADD COLUMN later text;\n"
+
+
+def newer(folder: Path) -> dict[str, str]:
+    """Copy the library as a later version with one more migration; return the environment that it is used with."""
+    for package in ("escalation_core", "escalation_adapters"):
+        shutil.copytree(Path(path_of(package)).parent, folder / package)
+    version = folder / "escalation_core" / "version.py"
+    version.write_text(f'"""The version of both packages."""\n\nVERSION = "{NEWER}"\n', encoding="utf-8")
+    migrations = folder / "escalation_adapters" / "postgres" / "migrations"
+    number = 1 + max(int(path.name[:4]) for path in migrations.glob("*.sql"))
+    (migrations / f"{number:04d}_later.sql").write_text(ADDED, encoding="utf-8")
+    return {"PYTHONPATH": str(folder)}
+
+
+async def test_new_version_beside_the_old_one(stage: Stage, tmp_path: Path) -> None:
+    """Workers of the old version go on while the schema is migrated under them, together with those of the new one.
+
+    A worker of the old version that is started after that refuses, and says what to do.
+    """
+    environment = await asyncio.to_thread(newer, tmp_path / "newer")
+    async with stage(seed=22) as arena:
+        team = await arena.team(2)
+        arena.live(40, over=6)
+        await asyncio.sleep(1)
+        with arena.trial("migrated meanwhile"):
+            command = [sys.executable, "-c", MIGRATE, arena.dsn]
+            await asyncio.to_thread(subprocess.run, command, env=os.environ | environment, check=True)
+        await arena.work("w3", environment=environment)
+        await asyncio.sleep(1.5)
+        await arena.kill(team[0])
+        old = await arena.work("w1", ready=False)
+        await asyncio.sleep(1.5)
+        with arena.fault("act", old):
+            assert 0 < await old.gone()
+        assert "update escalation-core" in old.text
+        assert [] == await arena.judge()
+        versions = await arena.execute("SELECT count(DISTINCT version) FROM escalation_workers")
+        assert [(2,)] == versions

@@ -1,0 +1,108 @@
+"""Many workers, some of which die, stall, or are told to go."""
+
+import asyncio
+import signal
+from random import Random
+from time import time
+
+import pytest
+
+from .conftest import Stage
+from .hook import Act
+from .judge_conduct import recoveries
+from .points import line_of
+
+KILLS = {False: 25, True: 1000}
+STALLS = {False: 3, True: 40}
+TERMS = {False: 6, True: 60}
+RECOVERY = 3.0
+"""Seconds within which a killed worker's pages are claimed again: a lease and a tick."""
+
+
+async def test_nothing_befalls_them(stage: Stage) -> None:
+    """Three workers to whom nothing happens keep every invariant: what is found elsewhere is the faults' doing."""
+    async with stage() as arena:
+        await arena.team()
+        arena.live(40, over=3)
+        assert [] == await arena.judge()
+
+
+@pytest.mark.timeout(1800)
+async def test_one_of_three_is_killed_again_and_again(stage: Stage, full: bool) -> None:
+    """However often one of three is killed, all is recorded in time, and its pages go again within lease and tick."""
+    random = Random(1)
+    async with stage(seed=1) as arena:
+        team = await arena.team()
+        kills = KILLS[full]
+        arena.live(6 * kills, over=0.4 * kills)
+        for _ in range(kills):
+            await asyncio.sleep(random.random() * 0.6)
+            slot = random.randrange(3)
+            await asyncio.gather(*(worker.until_ready() for worker in team if worker is not team[slot]))
+            await arena.kill(team[slot])
+            team[slot] = await arena.work(f"w{slot + 1}", ready=False)
+        assert [] == await arena.judge()
+        assert arena.told is not None
+        stood_still = sum(end - start for start, end in arena.watcher.machine.stalls)
+        assert max(recoveries(arena.told[0]), default=0.0) < RECOVERY + stood_still
+
+
+@pytest.mark.timeout(900)
+async def test_stopped_beyond_the_lease(stage: Stage, full: bool) -> None:
+    """A worker that is stopped at any moment, for longer than a lease, is fenced off when it goes on."""
+    random = Random(2)
+    async with stage(seed=2) as arena:
+        team = await arena.team()
+        arena.live(20 * STALLS[full], over=3 * STALLS[full])
+        for _ in range(STALLS[full]):
+            await asyncio.sleep(random.random())
+            zombie = random.choice(team)
+            with arena.fault("stall", zombie):
+                zombie.signal(signal.SIGSTOP)
+                arena.lock()
+                await asyncio.sleep(arena.rules.lease + random.random())
+                zombie.resume()
+        assert [] == await arena.judge()
+
+
+LOCKED = {
+    "rows": line_of("escalation_core.recording", "Recorder.write", "decisions = await"),
+    "pages": line_of("escalation_core.courier", "Courier._round", "leased.append"),
+}
+"""Where a worker holds locks while it thinks."""
+
+
+@pytest.mark.parametrize("locked", list(LOCKED))
+async def test_stopped_with_locks(stage: Stage, locked: str) -> None:
+    """What a worker has locked that stands still is free again soon, and another one takes it up in time."""
+    async with stage(seed=23) as arena:
+        standing = await arena.work("w1", act=Act(LOCKED[locked], "stop"))
+        await arena.work("w2")
+        arena.proxies["w2"].stall()
+        for number in range(4):
+            await arena.hosts.do("open", f"k{number}", severity="critical", first_seen=round(time() - 1, 6))
+        with arena.fault("stall", standing):
+            await standing.stopped()
+            arena.lock()
+            arena.proxies["w2"].flow()
+            await asyncio.sleep(arena.rules.lease + arena.rules.tick)
+            standing.resume()
+        assert [] == await arena.judge()
+
+
+@pytest.mark.timeout(900)
+async def test_told_to_go_while_busy(stage: Stage, full: bool) -> None:
+    """SIGTERM while pages are in flight: the worker settles every page that it has claimed, and ends with code 0."""
+    random = Random(3)
+    async with stage(seed=3) as arena:
+        team = await arena.team(2)
+        arena.live(8 * TERMS[full], over=0.7 * TERMS[full])
+        for _ in range(TERMS[full]):
+            await asyncio.sleep(random.random())
+            slot = random.randrange(2)
+            team[slot].signal(signal.SIGTERM)
+            assert 0 == await team[slot].gone()
+            team[slot] = await arena.work(f"w{slot + 1}", ready=False)
+        assert [] == await arena.judge()
+        assert arena.told is not None
+        assert [] == recoveries(arena.told[0])

@@ -1,0 +1,71 @@
+"""Who watches a run from outside: health, again and again, and whether the machine itself stands still."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic, time
+
+import attrs
+
+from escalation_core import Engine, StoreError
+
+from .history import Fault, Look
+
+BETWEEN = 0.2
+"""Seconds between two looks at health."""
+PATIENCE = 0.5
+"""Seconds after which health that does not answer counts as red."""
+BEAT = 0.02
+STILL = 0.15
+"""Seconds by which a timer may be late before the machine counts as standing still."""
+
+
+@attrs.define
+class Machine:
+    """Times in which timers came late: nobody on this machine can have been quick then."""
+
+    stalls: list[tuple[float, float]] = attrs.field(factory=list)
+
+    async def watch(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            began, at = monotonic(), time()
+            await asyncio.sleep(BEAT)
+            if monotonic() - began > BEAT + STILL:
+                self.stalls.append((at, time()))
+
+    def faults(self) -> list[Fault]:
+        """Return them as faults."""
+        return [Fault(kind="machine", start=start, end=end, stops=True) for start, end in self.stalls]
+
+
+@attrs.define
+class Watcher:
+    """Looks at health as an operator's probe does."""
+
+    engine: Engine
+    machine: Machine = attrs.field(factory=Machine)
+    looks: list[Look] = attrs.field(factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def watching(cls, engine: Engine) -> "AsyncIterator[Watcher]":
+        """Watch meanwhile."""
+        watcher = cls(engine)
+        tasks = [asyncio.create_task(watcher.machine.watch()), asyncio.create_task(watcher._look())]
+        try:
+            yield watcher
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    health = await self.engine.health()
+                self.looks.append(Look(at=time(), red=not health.ok, note=health.mode.value))
+            except (StoreError, TimeoutError) as error:
+                self.looks.append(Look(at=time(), red=True, note=type(error).__name__))
+            await asyncio.sleep(BETWEEN)

@@ -1,0 +1,171 @@
+"""A worker process: the engine and its runner on a real database, with short times, in a process of its own.
+
+Started by ``arena`` as a fork of a server that has imported everything; or, with another version of the library in the
+path, as ``python -m tests.faults.worker SPEC``.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from time import time
+from typing import Any, TextIO
+
+import attrs
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+from escalation_adapters import runner
+from escalation_adapters.postgres import PostgresStore, silence
+from escalation_adapters.postgres import store as store_module
+from escalation_adapters.slack import SlackNotifier
+from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
+
+from . import defects, hook, points, walks
+from .history import Rules
+from .hook import Act
+
+PATIENCE = 2.5
+"""Seconds of patience with a connection. Not less: between two attempts of the pool there may be 2.2 seconds."""
+SILENCE = 2.0, 0.3, 0.7
+"""Seconds of a database's silence, of grace after it, and of a client's own within a transaction."""
+RUNNER_WAITS = 0.1, 0.5
+"""The runner's first and longest wait for a database that is down, as short as everything else here."""
+LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
+READY = "worker is ready"
+COUNTED = "worker came by"
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """What a worker is told."""
+
+    name: str
+    dsn: str = attrs.field(repr=False)
+    targets: Mapping[str, str] = attrs.field(repr=False)
+    log: str
+    """The file that it writes everything to."""
+    rules: Rules = attrs.field(factory=Rules)
+    defect: defects.Name | None = None
+    act: Act | None = None
+    batch_size: int = 50
+    max_connections: int = 4
+    walk: str = "run"
+    """What it does: one of the walks, or ``migrate SCHEMA``."""
+    counts: bool = False
+    """Whether it tells in the end how often it came by each point."""
+
+
+def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
+    """Return the settings that the rules stand for. Critical incidents page everybody, others the first target."""
+    first, *_ = targets or {"ops": ""}
+    return Settings(
+        max_level=rules.max_level,
+        critical_window=timedelta(seconds=rules.windows["critical"]),
+        warning_window=timedelta(seconds=rules.windows["warning"]),
+        snooze=timedelta(seconds=rules.snooze),
+        tick_interval=timedelta(seconds=rules.tick),
+        routes=(Route(severity="critical", targets=tuple(targets)),) if targets else (),
+        default_target=first,
+        retry=RetryPolicy(
+            lease=timedelta(seconds=rules.lease),
+            send_timeout=timedelta(seconds=rules.send_timeout),
+            first=timedelta(seconds=0.2),
+            longest=timedelta(seconds=1),
+            least_after=timedelta(seconds=0.1),
+            throttle=timedelta(seconds=0.5),
+            per_target=rules.per_target,
+        ),
+    )
+
+
+async def open_engine(spec: Spec, output: TextIO) -> Engine:
+    """Open the engine; a database that is not there yet is waited for."""
+    spans = TracerProvider()
+    spans.add_span_processor(
+        SimpleSpanProcessor(ConsoleSpanExporter(out=output, formatter=lambda span: span.to_json(None) + "\n"))
+    )
+    while True:
+        try:
+            return await _open(spec, spans)
+        except StoreUnavailable as error:
+            logging.getLogger("tests.faults").warning("not yet: %s", error)
+            await asyncio.sleep(RUNNER_WAITS[0])
+
+
+async def _open(spec: Spec, spans: TracerProvider) -> Engine:
+    store = await PostgresStore.connect(spec.dsn, max_connections=spec.max_connections)
+    engine = Engine(
+        store,
+        settings=settings_of(spec.rules, spec.targets),
+        notifiers=[SlackNotifier(spec.targets, allow_http=True)],
+        worker=spec.name,
+        batch_size=spec.batch_size,
+        tracer_provider=spans,
+        meter_provider=MeterProvider([InMemoryMetricReader()]),
+    )
+    return await engine.__aenter__()
+
+
+async def _work(spec: Spec, output: TextIO) -> None:
+    what, _, schema = spec.walk.partition(" ")
+    engine = None if schema else await open_engine(spec, output)
+    counts = hook.count(points.points()) if spec.counts else {}
+    if spec.act is not None:
+        spec.act.arm()
+    output.write(f"{READY} at {time():.0f} by its own clock\n")
+    if engine is None:
+        await walks.migrating(spec.dsn, schema)
+    else:
+        try:
+            await walks.WALKS[what](engine)
+        finally:
+            await engine.aclose()
+    output.writelines(f"{COUNTED} {point.module} {point.line} {count}\n" for point, count in counts.items())
+    hook.linger()
+
+
+def main(spec: Spec) -> None:
+    """Be the worker, until a signal or a fault ends it."""
+    output = Path(spec.log).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as the process is
+    for number in (1, 2):
+        os.dup2(output.fileno(), number)
+    sys.stdout = sys.stderr = output
+    warnings.simplefilter("error")
+    logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
+    for noisy in ("asyncio", "psycopg"):
+        logging.getLogger(noisy).setLevel(logging.INFO)
+    _hurry()
+    if spec.defect is not None:
+        defects.plant(spec.defect, spec.dsn)
+    asyncio.run(_work(spec, output))
+
+
+def _hurry() -> None:
+    """Make what waits for a database as short as everything else here."""
+    store: Any = store_module
+    store.PATIENCE = PATIENCE
+    silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
+    runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
+
+
+def read(text: str) -> Spec:
+    """Return the spec of a command line, where nothing acts and no defect is planted."""
+    values = json.loads(text)
+    return Spec(**values | {"rules": Rules(**values["rules"])})
+
+
+def write(spec: Spec) -> str:
+    """Return a spec for a command line."""
+    return json.dumps(attrs.asdict(spec))
+
+
+if __name__ == "__main__":
+    main(read(sys.argv[1]))
