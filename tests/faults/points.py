@@ -22,8 +22,8 @@ ROOTS = (
 )
 CORE = ("courier", "engine", "flight", "operators", "recalc", "recording", "ticking", "verbs", "views")
 POSTGRES = (
-    "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "session",
-    "silence", "store",
+    "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",
+    "session", "silence", "store",
 )  # fmt: skip
 ROOMS = (
     *(f"escalation_core.{name}" for name in CORE),
@@ -42,6 +42,7 @@ ELSEWHERE = {
 RECEIVERS = {
     "_beats": "Flights",
     "_delivering": "SingleFlight",
+    "_pool": "Pool",
     "_recalc": "escalation_core.recalc",
     "_recorder": "Recorder",
     "_session": "Session",
@@ -56,6 +57,7 @@ RECEIVERS = {
     "notifier": "SlackNotifier",
     "operations": "Operations",
     "outbox": "Outbox",
+    "pool": "Pool",
     "recorder": "Recorder",
     "session": "Session",
     "silence": "escalation_adapters.postgres.silence",
@@ -64,8 +66,8 @@ RECEIVERS = {
 }
 """What stands behind the last part of an attribute's path: a class of the rooms, or a module."""
 FOREIGN = {
-    "AsyncConnectionPool", "_pool", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop", "policy",
-    "pool", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
+    "AsyncConnectionPool", "_connections", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop",
+    "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "_heartbeat", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
     "datetime", "_home", "timer",

@@ -114,7 +114,11 @@ async def _cancelled(engine: Engine) -> None:
 
 
 async def _joined(engine: Engine) -> None:
-    """Leave a tick that is under way, and ask for another one while it is still ending."""
+    """Join a tick that only records; leave one that is under way, and ask for another while it is still ending."""
+    recording = asyncio.create_task(engine.tick(deliver=False))
+    await asyncio.sleep(0)
+    await engine.tick()
+    await recording
     for _ in range(20):
         first = asyncio.create_task(engine.tick())
         await asyncio.sleep(0.003)
@@ -128,7 +132,7 @@ async def _silent(engine: Engine) -> None:
     """Wait for a table that somebody holds, for longer than a database may be silent; then go on."""
     store: Any = engine.store
     silence.SILENCE = silence.GRACE = 0.05
-    async with store._lent() as holder, holder.transaction():
+    async with store._pool.lent(60) as holder, holder.transaction():
         await holder.execute("LOCK TABLE escalation_pauses IN ACCESS EXCLUSIVE MODE")
         with contextlib.suppress(StoreUnavailable):
             await engine.tick()
@@ -140,7 +144,7 @@ async def _ended(engine: Engine) -> None:
     """Find connections ended that were idle, as after a restart."""
     store: Any = engine.store
     await asyncio.gather(*(store.look(canary_pct=100) for _ in range(4)))
-    async with store._lent() as other:
+    async with store._pool.lent() as other:
         await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"

@@ -23,8 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from escalation_adapters import runner
-from escalation_adapters.postgres import PostgresStore, silence
-from escalation_adapters.postgres import store as store_module
+from escalation_adapters.postgres import PostgresStore, pool, silence
 from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
 
@@ -150,8 +149,8 @@ def main(spec: Spec) -> None:
 
 def _hurry() -> None:
     """Make what waits for a database as short as everything else here."""
-    store: Any = store_module
-    store.PATIENCE = PATIENCE
+    module: Any = pool
+    module.PATIENCE = PATIENCE
     silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
     runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
 

@@ -19,7 +19,7 @@ class Pool:
     """A pool of connections that outlives the server's restarts."""
 
     def __init__(self, dsn: str, kwargs: dict[str, Any], *, max_connections: int) -> None:
-        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+        self._connections: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             dsn,
             min_size=1,
             max_size=max_connections,
@@ -37,11 +37,11 @@ class Pool:
 
     async def open(self) -> None:
         """Begin to connect."""
-        await self._pool.open()
+        await self._connections.open()
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pool.close()
+        await self._connections.close()
 
     @asynccontextmanager
     async def lent(self, longest: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
@@ -51,8 +51,8 @@ class Pool:
         longer each time, and the last would be found when nobody waits any more; here each is put back at once, and
         the pool makes another.
         """
-        for _ in range(self._pool.max_size + 1):
-            connection = await self._pool.getconn()
+        for _ in range(self._connections.max_size + 1):
+            connection = await self._connections.getconn()
             try:
                 if connection in self._distrusted:
                     # Another one was silent while this one was open: it would be so as well, mostly.
@@ -72,7 +72,7 @@ class Pool:
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
         """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then."""
-        back = asyncio.create_task(self._pool.putconn(connection))
+        back = asyncio.create_task(self._connections.putconn(connection))
         self._coming_back.add(back)
         back.add_done_callback(self._coming_back.discard)
         await asyncio.shield(back)
