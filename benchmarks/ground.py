@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import resource
@@ -128,7 +129,12 @@ def children(part: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, A
 
 
 def when_told() -> None:
-    """In a child: say that everything is ready, and wait for the start."""
+    """In a child: say that everything is ready, and wait for the start.
+
+    What is there by then is kept out of the collector's way, whoever is measured, as ``escalation run`` does.
+    """
+    gc.collect()
+    gc.freeze()
     print("ready", flush=True)
     sys.stdin.readline()
 

@@ -36,6 +36,7 @@ def _section(result: Mapping[str, Any]) -> str:
         aim = "" if ratio["aim"] is None else f", aim {ratio['aim']:g}"
         kept = "kept" if ratio["kept"] else "**missed**"
         lines.append(f"- {ratio['name']}: {ratio['value']:.3g}{ratio['unit']} ({bound}{aim}): {kept}")
+    lines += ["", *result["notes"]]
     lines += ["", f"{machine['cores']} cores, Python {machine['python']}, PostgreSQL {machine['postgres'] // 10000}."]
     return "\n".join(lines).replace("\n\n\n", "\n\n")
 

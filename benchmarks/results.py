@@ -47,6 +47,8 @@ class Result:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     ratios: Sequence[Ratio] = ()
+    notes: Sequence[str] = ()
+    """What the figures mean, in sentences that hold them."""
     data: Mapping[str, Any] = attrs.field(factory=dict)
 
     def show(self, console: Console) -> None:
@@ -55,6 +57,8 @@ class Result:
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
+        for note in self.notes:
+            console.print(note, highlight=False, soft_wrap=True)
 
     def write(self, machine: Mapping[str, Any], folder: Path) -> None:
         """Write the figures."""
@@ -65,6 +69,7 @@ class Result:
             "columns": list(self.columns),
             "rows": [list(row) for row in self.rows],
             "ratios": ratios,
+            "notes": list(self.notes),
             "figures": self.data,
             "machine": machine,
         }
