@@ -42,7 +42,7 @@ def faults(session: nox.Session) -> None:
     """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
     session.install(".[all]", *_group("test"))
     # They wait more than they work: several go on at once, each on a PostgreSQL of its own.
-    options = ("-v", "-n", "4", "--maxschedchunk", "1", "-p", "no:randomly")
+    options = ("-v", "-n", "5", "--maxschedchunk", "1", "-p", "no:randomly")
     session.run("pytest", *options, "tests/faults", *session.posargs)
 
 

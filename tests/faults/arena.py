@@ -248,7 +248,7 @@ class Arena:
         """Let it come to rest, end the workers, and return every breach of an invariant."""
         await self.lived()
         await self.settle()
-        dead = (await self.hosts.engine.health()).stats.dead
+        health = await self.hosts.engine.health()
         ended = time()
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
@@ -257,7 +257,8 @@ class Arena:
             name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
         }
         bad = [name for name, code in codes.items() if code and name not in killed]
-        history, texts = await asyncio.to_thread(self.history, ended, dead)
+        history, texts = await asyncio.to_thread(self.history, ended, health.stats.dead)
+        texts["health"] = str(health.as_dict())
         violations = check(history, texts, SECRETS)
         violations += [Violation("I7", name, None, f"ended with code {codes[name]}") for name in bad]
         self.told = history, violations

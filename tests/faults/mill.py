@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from time import time
 
@@ -21,7 +22,9 @@ SLOW = {"cancelled": 0.3, "trouble": 0.2, "tick": 0.03}
 """Seconds that the receiver takes for each page, by walk."""
 INTERRUPTED = ("cancelled", "joined", "silent", "trouble")
 """Walks that interrupt themselves: what they had sent may be sent once more."""
-TRIES = 6
+Route = tuple[str, int]
+"""A walk, and how often it came by."""
+TRIES = 16
 """How often a walk is begun that does not come by its point the time that it is to be killed."""
 PREPARE = """
 -- A batch that a host's constraint refuses, in a tick as in a recalculation.
@@ -109,10 +112,11 @@ class Mill:
                 found[by_place[module, number]] += int(count)
         return found
 
-    async def kill(self, walk: str, point: Point, often: int, random: Random) -> bool:
-        """Kill a worker on its walk at a point that it comes by so often; return whether it happened."""
+    async def kill(self, point: Point, routes: Sequence[Route], random: Random) -> bool:
+        """Kill a worker on a walk that comes by a point; return whether it happened."""
         for attempt in range(TRIES):
-            nth = random.randint(1, min(often, 4)) if attempt < TRIES // 2 else 1
+            walk, often = routes[attempt // 2 % len(routes)]
+            nth = random.randint(1, min(often, 4)) if attempt % 2 == 0 else 1
             how: How = random.choice(["kill", "soon"])
             _, code = await self.walk(walk, Act(point, how, nth, random.random() * LATER))
             if code == -9:

@@ -169,7 +169,7 @@ async def test_conflicts(stage: Stage) -> None:
         await arena.execute(
             f"ALTER ROLE {WORKER} IN DATABASE {arena.database} SET default_transaction_isolation = 'serializable'"
         )
-        with arena.trial("conflicts"):
+        with arena.trial("conflicts", stops=True):
             await arena.execute(END)
             crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
             await asyncio.gather(*crossing)

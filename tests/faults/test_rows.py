@@ -45,10 +45,19 @@ async def test_poison(stage: Stage) -> None:
         await arena.execute(
             "UPDATE incidents SET first_seen = now(), escalation_level = 0 WHERE incident_key LIKE 'poison-%'"
         )
+
+        async def healed() -> bool:
+            rows = await arena.execute("SELECT DISTINCT incident_key FROM escalation_events")
+            return arena.poison <= {key for (key,) in rows}
+
+        assert await arena.until(healed)
         assert [] == await arena.judge()
-        assert arena.told is not None
-        healed = {event.key for event in arena.told[0].events} & arena.poison
-        assert healed == arena.poison
+
+
+BEATS = """
+SELECT EXISTS (SELECT FROM incidents WHERE next_due_at <= now()),
+    (SELECT extract(epoch FROM now() - max(ticked_at))::float8 FROM escalation_workers)
+"""
 
 
 @pytest.mark.timeout(1500)
@@ -57,21 +66,24 @@ async def test_a_million_due_at_once(stage: Stage, full: bool) -> None:
     count = MILLION if full else MILLION // 100
     # Nobody is paged: what delivery does with many pages is another matter, and its speed is the receiver's.
     async with stage(rules=Rules(max_level=1)) as arena:
+        arena.watcher.looking = False
         await arena.execute("DROP TRIGGER faults_written ON escalation_events")
         await arena.execute(ROWS, count)
         arena.targets = ()
         began = time()
         await asyncio.gather(*(arena.work(f"w{n + 1}", proxied=False, walk="quiet", batch_size=1000) for n in range(3)))
 
+        lags: list[float] = []
+
         async def done() -> bool:
-            [[left]] = await arena.execute("SELECT count(*) FROM incidents WHERE next_due_at <= now()")
+            [[left, lag]] = await arena.execute(BEATS)
+            lags.append(lag or 0.0)
             return not left
 
         assert await arena.until(done, 1200)
         seconds = time() - began
         assert [(count, count, count, count, 0)] == await arena.execute(BOOKS)
-        red = [look for look in arena.watcher.looks if look.red and look.at > began + 3]
-        assert len(red) <= len(arena.watcher.looks) // 10
+        assert max(lags) < 3 * arena.rules.tick
         arena.also = {"due at once": count, "per second": int(count / seconds)}
         # So much is judged by the database itself.
         arena.told = History(ended=time()), []

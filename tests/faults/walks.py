@@ -19,7 +19,7 @@ from escalation_adapters.runner import run
 from escalation_core import Engine, EscalationPolicy, StoreUnavailable
 
 Walk = Callable[[Engine], Awaitable[None]]
-MOMENT = 0.7
+MOMENT = 0.5
 """Seconds that a walk lets the runner run."""
 
 

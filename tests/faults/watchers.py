@@ -46,6 +46,8 @@ class Watcher:
     engine: Engine
     machine: Machine = attrs.field(factory=Machine)
     looks: list[Look] = attrs.field(factory=list)
+    looking: bool = True
+    """Whether it looks at health at all: to count a million overdue rows five times a second is load of its own."""
 
     @classmethod
     @asynccontextmanager
@@ -62,10 +64,12 @@ class Watcher:
 
     async def _look(self) -> None:
         while True:
+            await asyncio.sleep(BETWEEN)
+            if not self.looking:
+                continue
             try:
                 async with asyncio.timeout(PATIENCE):
                     health = await self.engine.health()
                 self.looks.append(Look(at=time(), red=not health.ok, note=health.mode.value))
             except (StoreError, TimeoutError) as error:
                 self.looks.append(Look(at=time(), red=True, note=type(error).__name__))
-            await asyncio.sleep(BETWEEN)

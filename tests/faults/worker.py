@@ -85,7 +85,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
     )
 
 
-async def open_engine(spec: Spec, output: TextIO) -> Engine:
+async def open_engine(spec: Spec, output: TextIO, metrics: MeterProvider) -> Engine:
     """Open the engine; a database that is not there yet is waited for."""
     spans = TracerProvider()
     spans.add_span_processor(
@@ -93,13 +93,13 @@ async def open_engine(spec: Spec, output: TextIO) -> Engine:
     )
     while True:
         try:
-            return await _open(spec, spans)
+            return await _open(spec, spans, metrics)
         except StoreUnavailable as error:
             logging.getLogger("tests.faults").warning("not yet: %s", error)
             await asyncio.sleep(RUNNER_WAITS[0])
 
 
-async def _open(spec: Spec, spans: TracerProvider) -> Engine:
+async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> Engine:
     store = await PostgresStore.connect(spec.dsn, max_connections=spec.max_connections)
     engine = Engine(
         store,
@@ -108,14 +108,15 @@ async def _open(spec: Spec, spans: TracerProvider) -> Engine:
         worker=spec.name,
         batch_size=spec.batch_size,
         tracer_provider=spans,
-        meter_provider=MeterProvider([InMemoryMetricReader()]),
+        meter_provider=metrics,
     )
     return await engine.__aenter__()
 
 
 async def _work(spec: Spec, output: TextIO) -> None:
     what, _, schema = spec.walk.partition(" ")
-    engine = None if schema else await open_engine(spec, output)
+    reader = InMemoryMetricReader()
+    engine = None if schema else await open_engine(spec, output, MeterProvider([reader]))
     counts = hook.count(points.points()) if spec.counts else {}
     if spec.act is not None:
         spec.act.arm()
@@ -126,6 +127,7 @@ async def _work(spec: Spec, output: TextIO) -> None:
         try:
             await walks.WALKS[what](engine)
         finally:
+            output.write(f"metrics {reader.get_metrics_data()}\n")
             await engine.aclose()
     output.writelines(f"{COUNTED} {point.module} {point.line} {count}\n" for point, count in counts.items())
     hook.linger()
