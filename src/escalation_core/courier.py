@@ -211,7 +211,8 @@ class Courier:
             attempt=record.attempts + 1,
         )
         self._count.sent += 1
-        with self.telemetry.sending(notifier.channel, page, monotonic) as tell:
+        began = monotonic()
+        with self.telemetry.sending(notifier.channel, page) as span:
             try:
                 answer = await within(self.settings.retry.send_timeout, notifier.send(page))
                 outcome = outcome_of(answer)
@@ -223,7 +224,7 @@ class Courier:
                 fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
                 log.error("notifier %s raised %s; the page is tried again", notifier.channel, fault)  # noqa: TRY400
                 outcome = Retry(f"the notifier raised {type(error).__name__}")
-            tell(outcome)
+            self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
         return outcome
 
     async def _settle(

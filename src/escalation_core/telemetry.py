@@ -4,8 +4,8 @@ Names and meanings: ``docs/reference/telemetry.md``. No attribute ever holds an 
 Only the OpenTelemetry API is used: without an SDK in the process, all of this does nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -148,12 +148,7 @@ class Telemetry:
     @contextmanager
     def span(self, name: str, **attributes: Any) -> Iterator[trace.Span]:
         """Trace what happens inside."""
-        span = self._tracer.start_span(name, attributes=attributes)
-        if not span.get_span_context().is_valid:
-            # Nobody traces: to make it the current span would be a tenth of what a page costs.
-            yield span
-            return
-        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        with self._current(name, attributes) as span:
             try:
                 yield span
             except Exception as error:
@@ -177,24 +172,28 @@ class Telemetry:
         if report.unconfigured:
             self._unconfigured.add(report.unconfigured.total())
 
-    @contextmanager
-    def sending(self, channel: str, page: Page, now: Callable[[], float]) -> Iterator[Callable[[Outcome], None]]:
-        """Trace and time one send; the caller tells the outcome before the block ends."""
-        began = now()
-        with self.span("escalation.send", **{"escalation.channel": channel, "escalation.level": page.level}) as span:
+    def sending(self, channel: str, page: Page) -> AbstractContextManager[trace.Span]:
+        """Trace one send, which raises nothing."""
+        return self._current("escalation.send", {"escalation.channel": channel, "escalation.level": page.level})
 
-            def tell(outcome: Outcome) -> None:
-                attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
-                span.set_attributes(attributes)
-                self._deliveries.add(1, attributes)
-                self._sends.record(now() - began, attributes)
-
-            yield tell
+    def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float) -> None:
+        """Tell what became of a send, and how long it took."""
+        attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
+        span.set_attributes(attributes)
+        self._deliveries.add(1, attributes)
+        self._sends.record(seconds, attributes)
 
     def settled(self, page: PageRecord) -> None:
         """Count a page that came to an end."""
         if page.state in (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD):
             self._pages.add(1, {"escalation.state": page.state.value})
+
+    def _current(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[trace.Span]:
+        span = self._tracer.start_span(name, attributes=attributes)
+        if not span.get_span_context().is_valid:
+            # Nobody traces: to make it the current span would be a tenth of what a page costs.
+            return nullcontext(span)
+        return trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
 
 
 def outcome_name(outcome: Outcome) -> str:
