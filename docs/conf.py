@@ -37,6 +37,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"escalation_.*\.Result"),
     # Imported for type checkers alone, so that the import of the engine stays quick.
     (r"py:class", r"(Meter|Tracer)Provider"),
+    # What a PostgresStore is made of inside; hosts connect.
+    (r"py:class", r"escalation_adapters\.postgres\.pool\.Pool"),
 ]
 
 
