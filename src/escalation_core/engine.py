@@ -209,6 +209,9 @@ class Engine(Operators):
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
             stats = await self._count(tx, now)
+            if (percent := self.settings.canary_pct) < 100:
+                held_back = await tx.journal.canary_held(now=now, canary_pct=percent)
+                stats = attrs.evolve(stats, canary_held=held_back)
             return diagnose(
                 settings=self.settings,
                 gate=gate(self.settings, now, await tx.operations.pauses(now)),

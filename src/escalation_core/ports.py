@@ -166,7 +166,13 @@ class Journal(Protocol):
         """Return when any worker last completed a tick, since when one could, and how many did within a day."""
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
-        """Return the counts that health shows, but for the backlog, which is the outbox's. Ended rows do not count."""
+        """Return the counts that health shows, but for two. Ended rows do not count.
+
+        The backlog is the outbox's. What the canary holds is asked by itself, since that looks at all that is due.
+        """
+
+    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+        """Return how many rows whose instant has come lie outside the canary."""
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is, locked until the transaction ends if ``lock``."""

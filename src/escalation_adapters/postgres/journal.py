@@ -66,14 +66,15 @@ class Journal:
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         """Count."""
-        row = await self.session.row("stats", now=now, percent=canary_pct, max_level=max_level)
+        within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
+        name = "stats_canary" if within else "stats"
+        row = await self.session.row(name, suffix=b"", now=now, max_level=max_level, **within)
         assert row is not None  # noqa: S101 - an aggregate has one row
-        overdue, oldest, held, marked, exhausted, oldest_page, dead, unreadable, version = row
+        overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
         return Stats(
             overdue=overdue,
             oldest_due=aware(oldest),
             marked=marked,
-            canary_held=held,
             exhausted=exhausted,
             oldest_page=aware(oldest_page),
             dead=dead,
@@ -81,6 +82,12 @@ class Journal:
             unreadable_examples=[(key, fault) for key, fault in await self.session.rows("unreadable")],
             schema_version=str(version),
         )
+
+    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+        """Count."""
+        row = await self.session.row("canary_held", now=now, percent=canary_pct)
+        assert row is not None  # noqa: S101 - an aggregate has one row
+        return int(row[0])
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is."""

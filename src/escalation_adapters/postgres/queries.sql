@@ -327,10 +327,28 @@ SELECT (SELECT max(applied_at) FROM {schema}.escalation_migrations) AT TIME ZONE
     (SELECT max(ticked_at) FROM {schema}.escalation_workers) AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_workers WHERE ticked_at > %(now)s - interval '1 day')
 
+-- name: overdue
+-- Rows whose instant has come, and whether they were put back.
+SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS put_back
+FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s
+
+-- name: overdue_canary
+-- The same within the canary, from the index: outsiders are not looked at.
+SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS put_back
+FROM unnest(%(buckets)s::int[]) AS b (bucket)
+CROSS JOIN LATERAL (
+    SELECT i.{incident_key}, i.{next_due_at} FROM {incidents} i
+    WHERE {bucket} = b.bucket AND i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s
+    OFFSET 0
+) i
+LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+
 -- name: stats
--- The counts that health shows. Exhausted incidents are found through their marks, not by a scan.
+-- The counts that health shows, over one of the two above. Exhausted incidents are found through their marks, not by a
+-- scan.
 SELECT
-    due.overdue, due.oldest AT TIME ZONE 'UTC', due.held,
+    come.overdue, come.oldest AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {incidents} i WHERE i.{next_due_at} = to_timestamp(0)),
     (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
         JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
@@ -344,16 +362,14 @@ SELECT
         WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL),
     (SELECT max(version) FROM {schema}.escalation_migrations)
 FROM (
-    SELECT count(*) FILTER (WHERE inside AND NOT put_back) AS overdue,
-        min(due) FILTER (WHERE inside AND NOT put_back) AS oldest,
-        count(*) FILTER (WHERE NOT inside) AS held
-    FROM (
-        SELECT i.{next_due_at} AS due, %(percent)s >= 100 OR {bucket} < %(percent)s AS inside,
-            u.incident_key IS NOT NULL AS put_back
-        FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
-        WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s
-    ) come
-) due
+    SELECT count(*) FILTER (WHERE NOT put_back) AS overdue, min(due) FILTER (WHERE NOT put_back) AS oldest
+    FROM ({overdue}) AS one
+) AS come
+
+-- name: canary_held
+-- Rows whose instant has come and that lie outside the canary; it looks at each that has come.
+SELECT count(*) FROM {incidents} i
+WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s AND {bucket} >= %(percent)s
 
 -- name: backlog
 -- Unsettled pages by target.

@@ -28,9 +28,12 @@ def statements(table: IncidentsTable) -> Mapping[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
     names["over"] = sql.SQL(fill(templates()["over"], names).partition("\n")[2])
-    texts = {name: fill(template, names) for name, template in templates().items() if name not in ("look", "over")}
-    for name, part in (("look", "next_due"), ("look_canary", "next_due_canary")):
-        texts[name] = fill(templates()["look"], names | {"soonest": sql.SQL(texts[part])})
+    whole = [name for name in templates() if name not in ("look", "over", "stats")]
+    texts = {name: fill(templates()[name], names) for name in whole}
+    for suffix in ("", "_canary"):
+        parts = {"soonest": sql.SQL(texts[f"next_due{suffix}"]), "overdue": sql.SQL(texts[f"overdue{suffix}"])}
+        for name in ("look", "stats"):
+            texts[name + suffix] = fill(templates()[name], names | parts)
     return {
         # A lone % is a modulo there; psycopg wants it doubled. Parameters are %(name)s.
         name: re.sub(r"%(?!\()", "%%", text).encode()

@@ -37,7 +37,6 @@ SELECT at, action, incident_key, episode, level, actor, reason, target, kind, id
 _STATS = """
 SELECT
     count(*) FILTER (WHERE inside AND NOT put_back), min(due) FILTER (WHERE inside AND NOT put_back),
-    count(*) FILTER (WHERE NOT inside),
     (SELECT count(*) FROM incidents WHERE next_due_at = 0),
     (SELECT count(*) FROM incidents
         WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= :max_level),
@@ -115,7 +114,7 @@ class Journal:
         """Count."""
         row = await self.session.row(_STATS, {"now": micros(now), "percent": canary_pct, "max_level": max_level})
         assert row is not None  # noqa: S101 - an aggregate has one row
-        overdue, oldest, held, marked, exhausted, oldest_page, dead, unreadable, version = row
+        overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
         examples = await self.session.rows(
             "SELECT incident_key, fault FROM escalation_unreadable JOIN incidents USING (incident_key)"
             " WHERE acknowledged_at IS NULL AND resolved_at IS NULL ORDER BY seen_at, incident_key LIMIT 20"
@@ -124,7 +123,6 @@ class Journal:
             overdue=overdue,
             oldest_due=optional_instant(oldest),
             marked=marked,
-            canary_held=held,
             exhausted=exhausted,
             oldest_page=optional_instant(oldest_page),
             dead=dead,
@@ -132,6 +130,15 @@ class Journal:
             unreadable_examples=[(key, fault) for key, fault in examples],
             schema_version=str(version),
         )
+
+    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+        """Count."""
+        row = await self.session.row(
+            "SELECT count(*) FROM incidents WHERE next_due_at > 0 AND next_due_at <= ? AND canary_bucket >= ?",
+            (micros(now), canary_pct),
+        )
+        assert row is not None  # noqa: S101 - an aggregate has one row
+        return int(row[0])
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
         """Return how far the recalculation is."""

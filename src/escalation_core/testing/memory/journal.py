@@ -81,7 +81,6 @@ class Journal:
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),
             marked=sum(due == LOOK_AGAIN for due in self.store.due.values()),
-            canary_held=sum(key not in insiders for key in come),
             exhausted=len(exhausted),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
@@ -89,6 +88,10 @@ class Journal:
             unreadable_examples=unreadable[:20],
             schema_version=SCHEMA_VERSION,
         )
+
+    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+        come = [key for key, due in self.store.due.items() if LOOK_AGAIN < due <= now]
+        return sum(canary_bucket(key) >= canary_pct for key in come)
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         return self.store.state["recalc"]
