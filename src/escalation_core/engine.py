@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
@@ -14,12 +14,13 @@ from . import rhythm
 from .checks import check_count, check_optional_text, check_text
 from .courier import Courier
 from .dead import RetriedDead, retry_dead
-from .errors import EscalationError, InvalidValue, StoreUnavailable
-from .flight import Flights, Home, SingleFlight, clock, monotonic
+from .errors import EscalationError, InvalidValue
+from .flight import Flights, Home, SingleFlight
 from .gate import gate
-from .health import Health, Observed, Stats, diagnose, is_green, lag_of
+from .health import Health, Observed, diagnose, is_green, lag_of
 from .operators import Operators
 from .ports import Heartbeat, Notifier, Router, Store, Transaction
+from .pulse import Pulse
 from .recording import Recorder
 from .report import DeliveryReport, TickReport
 from .routes import SettingsRouter
@@ -37,10 +38,6 @@ BATCH_SIZE = 1000
 """Rows per transaction of a tick: enough to make the round trips cheap, few enough to hold locks for moments."""
 CLAIMS = 2
 """Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
-RECALC_SHARE = timedelta(seconds=1)
-"""How long a recalculation may keep the next tick waiting."""
-STALE = 3
-"""After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
 
 class Engine(Operators):
@@ -102,10 +99,7 @@ class Engine(Operators):
         self._beats = Flights()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._last_beat: datetime | None = None
-        self._ticked: tuple[Callable[[], float], float] | None = None
-        self._observed: tuple[Callable[[], float], float, Observed] | None = None
-        self._recalculating = False
+        self._pulse = Pulse(store, self.settings, self.worker)
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
@@ -208,7 +202,7 @@ class Engine(Operators):
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            stats = await self._count(tx, now)
+            stats = await self._pulse.count(tx, now)
             if (percent := self.settings.canary_pct) < 100:
                 held_back = await tx.journal.canary_held(now=now, canary_pct=percent)
                 stats = attrs.evolve(stats, canary_held=held_back)
@@ -256,14 +250,11 @@ class Engine(Operators):
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
-        return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
+        return self._pulse.lag()
 
     def observed_stats(self) -> Observed | None:
         """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
-        if self._observed is None:
-            return None
-        time, at, seen = self._observed
-        return seen if time() - at <= STALE * self.settings.tick_interval.total_seconds() else None
+        return self._pulse.observed()
 
     # --- inside
 
@@ -284,60 +275,20 @@ class Engine(Operators):
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)
             span.set_attribute("escalation.escalated", report.escalated)
-        if self._ticked is None and self._heartbeat is None and self.settings.heartbeat_url is not None:
+        if self._pulse.first and self._heartbeat is None and self.settings.heartbeat_url is not None:
             log.warning(
                 "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
                 " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.app.open_engine does"
             )
-        self._ticked = (clock(), monotonic())
+        self._pulse.tick()
         self._telemetry.ticked(report)
         _log_tick(report)
         if report.pages > report.dead_pages and not report.dry_run:
             self.courier.flights.ring()
-        await self._after_tick(report)
+        await self._pulse.after(report)
         if self._heartbeat is not None and not self._beats.busy:
             self._beats.start(self._heartbeat.beat())
         return report
-
-    async def _after_tick(self, report: TickReport) -> None:
-        """Beat, and give a recalculation that was asked for its share. Both are outside the tick's transactions."""
-        now = report.at
-        if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
-            pending = self._recalculating
-        else:
-            pending = await self.store.transact(self._beat)
-            self._last_beat = now
-        began = monotonic()
-        while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
-            try:
-                pending = (await _recalc.advance(self.store, self.settings.policy)).requested_at is not None
-            except StoreUnavailable as error:
-                # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
-                log.warning("the recalculation waits: %s", error)
-                self._recalculating = True
-                return
-        self._recalculating = report.recalculating = pending and not report.dry_run
-
-    async def _beat(self, tx: Transaction) -> bool:
-        now = await tx.now()  # the tick is complete now, however long ago it began
-        await tx.journal.beat(self.worker, now, VERSION)
-        await self._count(tx, now)
-        state = await tx.journal.recalc()
-        if state.fingerprint is None and state.requested_at is None:
-            # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
-            await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
-        return state.requested_at is not None
-
-    async def _count(self, tx: Transaction, now: datetime) -> Stats:
-        """Return the store's counts, and keep them for metrics."""
-        settings = self.settings
-        stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
-        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
-        # While people hold escalation back on purpose, nothing is late.
-        late = stats.oldest_due is not None and gate(settings, now, await tx.operations.pauses(now)).pages
-        overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
-        self._observed = (clock(), monotonic(), Observed(stats, overdue))
-        return stats
 
     async def _deliver(self) -> DeliveryReport:
         await self.check()

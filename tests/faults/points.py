@@ -20,7 +20,7 @@ ROOTS = (
     ("escalation_adapters.postgres.migrate", "up"),
     ("escalation_adapters.runner", "run"),
 )
-CORE = ("courier", "engine", "flight", "operators", "recalc", "recording", "ticking", "verbs", "views")
+CORE = ("courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "ticking", "verbs", "views")
 POSTGRES = (
     "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",
     "session", "silence", "store",
@@ -43,6 +43,7 @@ RECEIVERS = {
     "_beats": "Flights",
     "_delivering": "SingleFlight",
     "_pool": "Pool",
+    "_pulse": "Pulse",
     "_recalc": "escalation_core.recalc",
     "_recorder": "Recorder",
     "_session": "Session",

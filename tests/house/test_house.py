@@ -28,7 +28,7 @@ ALLOWED = {
         "itertools",
         "json",
     ),
-    *("logging", "math", "random", "re", "typing", "unicodedata", "uuid", "weakref", "zoneinfo"),
+    *("logging", "math", "operator", "random", "re", "typing", "unicodedata", "uuid", "weakref", "zoneinfo"),
 }
 """What the core may import: its three dependencies, and rooms of the standard library that do no I/O."""
 PUBLIC = [

@@ -435,7 +435,7 @@ async def test_long_recalc_does_not_keep_the_next_tick_waiting(
         now[0] += 0.6
         return now[0]
 
-    monkeypatch.setattr("escalation_core.engine.monotonic", monotonic)
+    monkeypatch.setattr("escalation_core.pulse.monotonic", monotonic)
     engine = engine_of(store)
     await engine.request_recalc()
     seen = []
@@ -1021,8 +1021,8 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
 async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tick intervals after a beat or health took them, metrics no longer tell the counts; a new look does."""
     engine, time = engine_of(store), [1000.0]
-    monkeypatch.setattr("escalation_core.engine.clock", lambda: lambda: time[0])
-    monkeypatch.setattr("escalation_core.engine.monotonic", lambda: time[0])
+    monkeypatch.setattr("escalation_core.pulse.clock", lambda: lambda: time[0])
+    monkeypatch.setattr("escalation_core.pulse.monotonic", lambda: time[0])
     for look in (engine.health, engine.tick):
         await look()
         time[0] += 180

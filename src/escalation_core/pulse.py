@@ -1,0 +1,97 @@
+"""What comes after a tick: its heartbeat, the counts that metrics show, and a recalculation's share."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import attrs
+
+from . import recalc as _recalc
+from .errors import StoreUnavailable
+from .flight import clock, monotonic
+from .gate import gate
+from .health import Observed, Stats
+from .ports import Store, Transaction
+from .report import TickReport
+from .settings import Settings
+from .version import VERSION
+
+log = logging.getLogger("escalation_core")
+
+RECALC_SHARE = timedelta(seconds=1)
+"""How long a recalculation may keep the next tick waiting."""
+STALE = 3
+"""After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
+
+
+@attrs.define
+class Pulse:
+    """One engine's sign of life, outside of its ticks' transactions."""
+
+    store: Store
+    settings: Settings
+    worker: str
+    _ticked: tuple[Callable[[], float], float] | None = None
+    _last_beat: datetime | None = None
+    _observed: tuple[Callable[[], float], float, Observed] | None = None
+    _recalculating: bool = False
+
+    @property
+    def first(self) -> bool:
+        """Whether no tick has been completed yet."""
+        return self._ticked is None
+
+    def lag(self) -> float | None:
+        """Return the seconds since the last completed tick; None before the first."""
+        return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
+
+    def observed(self) -> Observed | None:
+        """Return the store's counts as they were last taken; None before the first, and once they are old."""
+        if self._observed is None:
+            return None
+        time, at, seen = self._observed
+        return seen if time() - at <= STALE * self.settings.tick_interval.total_seconds() else None
+
+    def tick(self) -> None:
+        """Note that a tick is complete."""
+        self._ticked = (clock(), monotonic())
+
+    async def after(self, report: TickReport) -> None:
+        """Beat, and give a recalculation that was asked for its share."""
+        now = report.at
+        if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
+            pending = self._recalculating
+        else:
+            pending = await self.store.transact(self._beat)
+            self._last_beat = now
+        began = monotonic()
+        while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
+            try:
+                pending = (await _recalc.advance(self.store, self.settings.policy)).requested_at is not None
+            except StoreUnavailable as error:
+                # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
+                log.warning("the recalculation waits: %s", error)
+                self._recalculating = True
+                return
+        self._recalculating = report.recalculating = pending and not report.dry_run
+
+    async def count(self, tx: Transaction, now: datetime) -> Stats:
+        """Return the store's counts, and keep them for metrics."""
+        settings = self.settings
+        stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
+        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
+        # While people hold escalation back on purpose, nothing is late.
+        late = stats.oldest_due is not None and gate(settings, now, await tx.operations.pauses(now)).pages
+        overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
+        self._observed = (clock(), monotonic(), Observed(stats, overdue))
+        return stats
+
+    async def _beat(self, tx: Transaction) -> bool:
+        now = await tx.now()  # the tick is complete now, however long ago it began
+        await tx.journal.beat(self.worker, now, VERSION)
+        await self.count(tx, now)
+        state = await tx.journal.recalc()
+        if state.fingerprint is None and state.requested_at is None:
+            # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
+            await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
+        return state.requested_at is not None
