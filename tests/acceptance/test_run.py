@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -187,10 +188,19 @@ async def test_interrupted(on_sqlite: Console) -> None:
     assert "escalation_tick_ms" in json.loads(first)
 
 
-def test_loop_is_the_quicker_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line runs on uvloop where it is installed, and on Python's own loop where it is not."""
-    found = _loop_factory()
+@pytest.mark.parametrize(("streams", "loop"), [("", "uvloop"), (">&-", "None"), ("2>&-", "None"), ("<&-", "None")])
+def test_loop_is_the_quicker_one_that_is_there(tmp_path: Path, streams: str, loop: str) -> None:
+    """A worker runs on uvloop where it is installed, but not with a standard stream closed, which libuv dies of."""
+    said = tmp_path / "said"
+    code = "import sys; from escalation_adapters.cli.base import _loop_factory as f; made = f();"
+    code += " open(sys.argv[1], 'w').write(str(made and made.__module__))"
+    subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-c", code, said], timeout=PATIENCE, check=False
+    )
+    assert loop == said.read_text()
+
+
+def test_loop_is_pythons_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uvloop is an extra."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert None is _loop_factory()
-    assert found is not None
-    assert "uvloop" == found.__module__

@@ -64,15 +64,17 @@ class Context:
                     gc.freeze()
                 return await work(engine)
 
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory() if lasting else None) as runner:
             return runner.run(main())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return uvloop's where it is installed: it sends more pages a second. None is Python's own."""
     try:
+        for stream in range(3):
+            os.fstat(stream)  # one that is closed leaves its number to the loop's own files, over which libuv aborts
         from uvloop import new_event_loop
-    except ImportError:
+    except (OSError, ImportError):
         return None
     return new_event_loop
 
