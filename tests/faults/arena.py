@@ -16,9 +16,9 @@ import psycopg
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
-from . import defects, trail
+from . import books, defects
 from .ground import PASSWORD, WORKER, Ground
-from .history import INFINITY, Fault, Held, History, Rules, Violation
+from .history import Fault, Held, History, Rules, Violation
 from .hook import Act
 from .hosts import Hosts
 from .model import check
@@ -178,17 +178,6 @@ class Arena:
         await worker.gone()
         self.note("kill", start, worker)
 
-    @contextmanager
-    def pausing(self) -> Iterator[Callable[[float], None]]:
-        """Note a pause: call what is yielded with the instant at which it was surely committed."""
-        began = time()
-        held: list[float] = []
-        try:
-            yield held.append
-        finally:
-            ends = time()
-            self.held.append(Held(began=began, sure_from=held[0] if held else INFINITY, sure_to=held[-1], ended=ends))
-
     # --- hosts
 
     def live(self, count: int, *, over: float = 0.0, prefix: str = "inc", **how: Any) -> None:
@@ -257,37 +246,12 @@ class Arena:
             name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
         }
         bad = [name for name, code in codes.items() if code and name not in killed]
-        history, texts = await asyncio.to_thread(self.history, ended, health.stats.dead)
+        history, texts = await asyncio.to_thread(books.history, self, ended, health.stats.dead)
         texts["health"] = str(health.as_dict())
         violations = check(history, texts, SECRETS)
         violations += [Violation("I7", name, None, f"ended with code {codes[name]}") for name in bad]
         self.told = history, violations
         return violations
-
-    def history(self, ended: float, dead: int) -> tuple[History, dict[str, str]]:
-        """Return what is known of the run, and every text that was written in it."""
-        texts = {worker.name: worker.text for worker in self.workers}
-        with psycopg.connect(self.dsn) as connection:
-            pages = trail.pages(connection)
-            texts["the database"] = trail.written_text(connection)
-            buried = [page.id for page in pages if page.state == "dead"]
-            history = History(
-                ended=ended,
-                rules=self.rules,
-                ops=self.hosts.ops,
-                held=self.held,
-                events=trail.events(connection),
-                pages=pages,
-                steps=trail.steps(connection),
-                posts=self.receiver.posts,
-                faults=self.faults + self.watcher.machine.faults(),
-                looks=self.watcher.looks,
-                # Health counts the dead; who reads it is alarmed, even if the worker died before it logged them.
-                alarmed=frozenset(buried if dead == len(buried) else ()),
-                poison=frozenset(self.poison),
-                queries={slot: (proxy.statements, ended - proxy.began) for slot, proxy in self.proxies.items()},
-            )
-        return history, texts
 
     async def _end(self) -> None:
         for task in self._lives:

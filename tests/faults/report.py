@@ -43,7 +43,7 @@ def percentile(values: Sequence[float], part: float) -> float | None:
 
 def whole(runs: Sequence[Figures], seconds: float) -> Figures:
     """Return all runs together, without those that a defect was planted in."""
-    clean = [run for run in runs if "[planted" not in run["run"]]
+    clean = [run for run in runs if not run["run"].endswith("-planted]")]
     recovered = [wait for run in clean for wait in run["recoveries"]]
     late = [wait for run in clean for wait in run["lateness"]]
     faults: Counter[str] = Counter()

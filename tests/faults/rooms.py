@@ -1,0 +1,63 @@
+"""Where ``points`` looks, and what the names that it meets stand for."""
+
+ROOTS = (
+    ("escalation_core.engine", "Engine.tick"),
+    ("escalation_core.engine", "Engine.deliver"),
+    ("escalation_core.engine", "Engine.recalc"),
+    ("escalation_adapters.postgres.migrate", "up"),
+    ("escalation_adapters.runner", "run"),
+)
+CORE = ("courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "ticking", "verbs", "views")
+POSTGRES = (
+    "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",
+    "session", "silence", "store",
+)  # fmt: skip
+ROOMS = (
+    *(f"escalation_core.{name}" for name in CORE),
+    *(f"escalation_adapters.postgres.{name}" for name in POSTGRES),
+    "escalation_adapters.runner",
+    "escalation_adapters.slack",
+)
+ELSEWHERE = {
+    "escalation_core.dead": "operators alone queue dead pages again",
+    "escalation_core.keeping": "operators alone prune",
+    "escalation_core.telemetry": "its await stands in a docstring's example or a comment, if anywhere",
+    "escalation_adapters.postgres.host": "the side door of tests",
+    "escalation_adapters.postgres.scratch": "replays alone have a schema of their own",
+}
+"""Modules with an await that no work of a worker reaches."""
+RECEIVERS = {
+    "_beats": "Flights",
+    "_delivering": "SingleFlight",
+    "_pool": "Pool",
+    "_pulse": "Pulse",
+    "_recalc": "escalation_core.recalc",
+    "_recorder": "Recorder",
+    "_session": "Session",
+    "_ticker": "Ticker",
+    "_ticking": "SingleFlight",
+    "courier": "Courier",
+    "engine": "Engine",
+    "flights": "Flights",
+    "incidents": "Incidents",
+    "journal": "Journal",
+    "ledger": "Ledger",
+    "notifier": "SlackNotifier",
+    "operations": "Operations",
+    "outbox": "Outbox",
+    "pool": "Pool",
+    "recorder": "Recorder",
+    "session": "Session",
+    "silence": "escalation_adapters.postgres.silence",
+    "store": "PostgresStore",
+    "tx": "_Transaction",
+}
+"""What stands behind the last part of an attribute's path: a class of the rooms, or a module."""
+FOREIGN = {
+    "AsyncConnectionPool", "_connections", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop", "policy",
+    "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
+    "_telemetry", "_coming_back", "_bell", "_heartbeat", "closing", "own", "log", "leave", "last", "here", "content",
+    "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
+    "datetime", "_home", "timer",
+}  # fmt: skip
+"""Receivers that are not ours."""
