@@ -109,7 +109,8 @@ def in_child(dsn: str) -> dict[str, Any]:
 
 async def _ticks(dsn: str) -> dict[str, Any]:
     async with Engine(await PostgresStore.connect(dsn), settings=Settings(canary_pct=CANARY)) as engine:
-        await engine.tick()  # the first one beats as well
+        while (await engine.tick()).changed:
+            pass  # the exhausted rows come as a host's, and are looked at once; and the first tick beats as well
         when_told()
         took = []
         for _ in range(500):
