@@ -20,7 +20,7 @@ def write() -> None:
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
     _put(SPEED, "\n\n".join(_section(result) for result in found.values()))
     if "tick" in found:
-        _put(README, _table(found["tick"]))
+        _put(README, f"{found['tick']['title']}:\n\n{_table(found['tick'])}")
         _plot("bench-tick", found["tick"], column=1, unit=" incidents/s")
     if "endtoend" in found:
         _plot("bench-endtoend", found["endtoend"], column=1, unit=" pages/s")
