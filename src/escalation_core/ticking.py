@@ -49,15 +49,16 @@ class Ticker:
             held = self._hold(report, seen.at, seen.pauses)
             due = held.claims and seen.due_at is not None and seen.due_at <= _until(held, seen.at)
             # More at once only where there is more than one batch.
-            if due and await self._batch(report):
+            if due and await self._batch(report) >= self.batch_size:
                 await self._batches(report, until=began + self.settings.tick_interval.total_seconds())
         report.duration = timedelta(seconds=monotonic() - began)
         return report
 
     async def _batches(self, report: TickReport, *, until: float) -> None:
-        """Run transactions, several at once, until one of them finds no full batch any more, or one interval is over.
+        """Run transactions, several at once, until one of them finds nothing any more, or one interval is over.
 
-        However much is due, a tick ends: with it comes the heartbeat, and the turn of what waits for it.
+        A short batch is no end: what it looked at may just have been taken by the one beside it. However much is due, a
+        tick ends: with it comes the heartbeat, and the turn of what waits for it.
         """
         more = True
 
@@ -67,12 +68,12 @@ class Ticker:
                 if monotonic() >= until:
                     report.behind = True
                     return
-                more = await self._batch(report) and more
+                more = await self._batch(report) > 0 and more
 
         await together(*(one_after_another() for _ in range(self.claims)))
 
-    async def _batch(self, report: TickReport) -> bool:
-        """Run one transaction; return whether there may be more to do."""
+    async def _batch(self, report: TickReport) -> int:
+        """Run one transaction; return how many rows it claimed."""
         try:
             batch = await self.store.transact(self._work(report, self.recorder.write))
         except StoreRefused as refusal:
@@ -80,7 +81,7 @@ class Ticker:
             log.warning("a batch was refused and is written row by row: %s", refusal)
             batch = await self.store.transact(self._work(report, self.recorder.write_each))
         self._count(report, batch)
-        return len(batch.claimed) >= self.batch_size
+        return len(batch.claimed)
 
     def _work(self, report: TickReport, write: "_Write") -> Callable[[Transaction], Awaitable[Batch]]:
         """Return the work of one transaction: claim one batch, decide about each row, and write what was decided."""
@@ -142,7 +143,7 @@ class Ticker:
 
     def _count(self, report: TickReport, batch: Batch) -> None:
         """Count what was committed; a transaction that the database made us repeat counts once."""
-        report.batches += 1
+        report.batches += bool(batch.claimed)
         report.count(batch.decisions, [row.incident_key for row in batch.claimed])
         report.pages += len(batch.pages)
         for page in batch.pages:

@@ -401,6 +401,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
         assert 1 == (await engine.acknowledge("k")).episode
 
 
+@pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be restarted")
 async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was idle in the pool during a restart is dead; the first call afterwards is none the wiser."""
     monkeypatch.setattr(pool, "PATIENCE", 2.0)

@@ -26,10 +26,11 @@ from escalation_core import (
     TransitionRefused,
 )
 from escalation_core.gate import Mode
-from escalation_core.model import LOOK_AGAIN
+from escalation_core.model import LOOK_AGAIN, Claimed
 from escalation_core.plan import Decision, plan
 from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.memory.incidents import Incidents
 from escalation_core.testing.memory.journal import Journal
 from escalation_core.testing.memory.outbox import Outbox
 
@@ -84,6 +85,20 @@ async def test_tick_takes_its_instant_once() -> None:
     assert (5, START + 13 * MINUTE) == (report.escalated, report.at)
     assert {report.at} == {escalation.created_at for escalation in store.ledger.values()}
     assert 0 == row(store, "later")["level"]
+
+
+async def test_short_batch_is_no_end(store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that comes short, as when the one beside it has just taken what it looked at, leaves nothing behind."""
+    await put(store, *(incident(f"k{number}", next_due_at=START + 5 * MINUTE) for number in range(10)))
+    clock.advance(5 * MINUTE)
+    claim, calls = Incidents.claim, itertools.count()
+
+    async def short(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+        return await claim(self, until=until, limit=1 if next(calls) == 1 else limit, canary_pct=canary_pct)
+
+    monkeypatch.setattr(Incidents, "claim", short)
+    report = await Engine(store, batch_size=3, claims=1).tick(deliver=False)
+    assert (10, False) == (report.escalated, report.behind)
 
 
 @pytest.mark.parametrize("snooze", [timedelta(), 30 * MINUTE])
