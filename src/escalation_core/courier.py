@@ -87,7 +87,7 @@ class Courier:
                 until = until or started.at
             if not started.leased and not started.ended:
                 await self.settle()
-                if not self.flights.busy:
+                if not self.busy:
                     return self.take_report()
                 await self.wait()
 

@@ -524,6 +524,29 @@ async def test_outcome_is_kept_while_the_store_is_down(clock: ManualClock) -> No
     assert (1, ["delivered"], False) == (len(notifier.pages), states(store), engine.courier.busy)
 
 
+async def test_page_that_lands_while_the_last_are_settled_is_in_the_report(clock: ManualClock) -> None:
+    """A pass ends when everything is settled, what lands during its last transaction as well."""
+    first, second, third = GatedNotifier("first"), GatedNotifier("second"), GatedNotifier("third")
+    doors = [third.gate, second.gate]
+
+    class Slow(MemoryStore):
+        async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+            if first.gate.is_set() and doors:
+                doors.pop().set()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            return await super().transact(work)
+
+    store = Slow(clock=clock)
+    await escalated(store, clock, "first", "second", "third")
+    passing = asyncio.create_task(engine_of(store, first, second, third).deliver())
+    for notifier in (first, second, third):
+        await notifier.begun.wait()
+    first.gate.set()
+    assert DeliveryReport(sent=3, delivered=3) == await passing
+    assert ["delivered"] * 3 == states(store)
+
+
 async def test_abandoned_pages_go_again_when_their_leases_end(store: MemoryStore, clock: ManualClock) -> None:
     """What a process drops at its end is sent by another, under the same dedup key."""
     await escalated(store, clock)
