@@ -158,8 +158,8 @@ def where_the_time_goes(cpu: dict[str, float], rates: dict[str, list[float]]) ->
         f"Of the {whole:.0f} µs of processor that a page costs this process, aiohttp's own are {http:.0f} (it posts the"
         f" same bytes and does nothing else), the engine's {engine:.0f} (its receiver takes pages at once); the other"
         f" {whole - http - engine:.0f} are time limits, traces, replies that are looked at, and what the two cost each"
-        f" other. aiohttp alone would be {bound:.1f} times the seed; the engine with an HTTP that costs nothing, and with"
-        f" its two durable writes for each page, {free:.1f} times"
+        f" other. aiohttp alone would be {bound:.1f} times the seed; the engine with an HTTP that costs nothing, and"
+        f" with its two durable writes for each page, {free:.1f} times"
     )
     if ALERTMANAGER not in rates:
         return note + "."
