@@ -676,6 +676,44 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
                 assert index in {scanned for kind, scanned in scans if "Index" in kind}, (name, mode)
 
 
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) -> None:
+    """Pages are claimed, leased and settled by indexes, their incidents as well, whatever the planner knows."""
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO incidents (incident_key, severity, first_seen) SELECT 'k' || n, 'critical', now()
+        FROM generate_series(1, 10000) AS n
+        """,
+    )
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at)
+        SELECT 'k' || n, 1, 1, 'ops', 'd' || n, 'pending', now(), now() FROM generate_series(1, 10000) AS n
+        """,
+    )
+    store = await PostgresStore.connect(migrated_dsn)
+    texts = statements(store.table)
+    await store.aclose()
+    ids = list(range(1, 101))
+    page = {"state": "leased", "due": datetime.now(UTC), "fence": 1, "attempts": 0, "tried": "0 s", "reason": None}
+    columns = {"states": "state", "dues": "due", "fences": "fence", "reasons": "reason"}
+    columns |= {"attempts": "attempts", "tried": "tried"}
+    values: dict[str, object] = {name: [page[column]] * len(ids) for name, column in columns.items()}
+    values |= {"ids": ids, "targets": ["ops"], "rooms": [100], "now": page["due"], "until": page["due"]}
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        if analyzed:
+            connection.execute("ANALYZE")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            connection.execute(f"SET plan_cache_mode = {mode}".encode())
+            for name in ("claim_pages", "lock_pages", "write_pages", "settle_pages"):
+                row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], values, prepare=True).fetchone()
+                assert row is not None
+                whole = {scanned for kind, scanned in nodes(row[0][0]["Plan"]) if kind == "Seq Scan"}
+                assert set() == whole - {"escalation_targets"}, (name, mode)
+
+
 async def test_many_workers_fit_in_few_connections(migrated_dsn: str) -> None:
     """More calls at once than a store has connections wait for their turn, and all succeed."""
     store = await PostgresStore.connect(migrated_dsn, max_connections=2)

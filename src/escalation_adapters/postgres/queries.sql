@@ -207,7 +207,8 @@ UPDATE {schema}.escalation_pages SET
 WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
--- Unsettled pages that are due, up to the room of each target, locked, with their incidents.
+-- Unsettled pages that are due, up to the room of each target, locked, with their incidents. One by one: how many they
+-- are is not known when it is planned, and a join might read the whole table for a handful of pages.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM unnest(%(targets)s::text[], %(rooms)s::int[]) AS r (target, room)
     CROSS JOIN LATERAL (
@@ -220,7 +221,9 @@ WITH picked AS MATERIALIZED (
     )
 )
 SELECT {page}, i.{incident_key} IS NOT NULL, {row}
-FROM picked p LEFT JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
+FROM picked p LEFT JOIN LATERAL (
+    SELECT * FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
+) i ON true
 ORDER BY p.due_at, p.id
 
 -- name: lock_pages
@@ -229,18 +232,20 @@ WITH picked AS MATERIALIZED (
     SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[]) ORDER BY p.id FOR NO KEY UPDATE
 )
 SELECT {page}, i.{incident_key} IS NOT NULL, {row}
-FROM picked p LEFT JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
+FROM picked p LEFT JOIN LATERAL (
+    SELECT * FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
+) i ON true
 ORDER BY p.id
 
 -- name: write_pages
--- What becomes of locked pages.
+-- What becomes of locked pages. Their ids stand there twice, so that no plan reads the whole table.
 UPDATE {schema}.escalation_pages p SET
     state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
     reason = v.reason
 FROM unnest(
     %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
     %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
-WHERE p.id = v.id
+WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[])
 
 -- name: settle_pages
 -- What becomes of pages that still have the fence before.
@@ -250,8 +255,7 @@ UPDATE {schema}.escalation_pages p SET
 FROM unnest(
     %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
     %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
-WHERE p.id = v.id
-    AND p.fence = v.fence - 1 RETURNING p.id
+WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[]) AND p.fence = v.fence - 1 RETURNING p.id
 
 -- name: hold
 -- No page for this target before then.
