@@ -129,13 +129,24 @@ async def _joined(engine: Engine) -> None:
 
 
 async def _silent(engine: Engine) -> None:
-    """Wait for a table that somebody holds, for longer than a database may be silent; then go on."""
+    """Wait for a table that somebody holds, for longer than a database may be silent; then go on.
+
+    At first the request to cancel is lost on its way, so that the wait after it comes to its end; then it arrives.
+    """
     store: Any = engine.store
     silence.SILENCE = silence.GRACE = 0.05
+    connections: Any = AsyncConnection
+    arriving = connections.cancel_safe
+
+    async def lost(*args: Any, **kwargs: Any) -> None:
+        pass
+
     async with store._pool.lent(60) as holder, holder.transaction():
         await holder.execute("LOCK TABLE escalation_pauses IN ACCESS EXCLUSIVE MODE")
-        with contextlib.suppress(StoreUnavailable):
-            await engine.tick()
+        for way in (lost, arriving):
+            connections.cancel_safe = way
+            with contextlib.suppress(StoreUnavailable):
+                await engine.tick()
     silence.SILENCE = 5.0
     await engine.tick()
 
