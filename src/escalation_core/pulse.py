@@ -20,6 +20,8 @@ log = logging.getLogger("escalation_core")
 
 RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
+COUNTING = 10
+"""Counts over very many due rows take seconds: after they were taken they rest for so many times as long."""
 STALE = 3
 """After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
@@ -35,6 +37,7 @@ class Pulse:
     _last_beat: datetime | None = None
     _observed: tuple[Callable[[], float], float, Observed] | None = None
     _recalculating: bool = False
+    _rests_until: float = 0.0
 
     @property
     def first(self) -> bool:
@@ -57,13 +60,14 @@ class Pulse:
         self._ticked = (clock(), monotonic())
 
     async def after(self, report: TickReport) -> None:
-        """Beat, and give a recalculation that was asked for its share."""
+        """Beat, count, and give a recalculation that was asked for its share."""
         now = report.at
         if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
             pending = self._recalculating
         else:
             pending = await self.store.transact(self._beat)
             self._last_beat = now
+            await self._look()
         began = monotonic()
         while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
@@ -86,10 +90,23 @@ class Pulse:
         self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats
 
+    async def _look(self) -> None:
+        """Take the counts, unless they would take more than their share of the time. No beat ever waits for them."""
+        began = monotonic()
+        if began < self._rests_until:
+            return
+        try:
+            await self.store.transact(self._counted)
+        except StoreUnavailable as error:
+            log.warning("the counts for metrics could not be taken: %s", error)
+        self._rests_until = monotonic() + COUNTING * (monotonic() - began)
+
+    async def _counted(self, tx: Transaction) -> None:
+        await self.count(tx, await tx.now())
+
     async def _beat(self, tx: Transaction) -> bool:
         now = await tx.now()  # the tick is complete now, however long ago it began
         await tx.journal.beat(self.worker, now, VERSION)
-        await self.count(tx, now)
         state = await tx.journal.recalc()
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.

@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 import pytest
@@ -1044,6 +1044,42 @@ async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pyte
         assert engine.observed_stats() is not None
         time[0] += 0.1
         assert engine.observed_stats() is None
+
+
+async def test_no_heartbeat_waits_for_counts(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Counts that the store gives up, as over very many due rows, cost neither the beat nor the tick."""
+
+    async def given_up(*_: object) -> NoReturn:
+        raise StoreUnavailable("given up")
+
+    monkeypatch.setattr("escalation_core.pulse.Pulse.count", given_up)
+    await engine_of(store).tick()
+    assert {"w": START} == store.beats
+    assert "the counts for metrics could not be taken: given up" in caplog.messages
+
+
+async def test_counts_take_a_share_of_the_time(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts that took long rest for ten times as long; beats go on meanwhile."""
+    engine, time, counted = engine_of(store), [1000.0], 0
+    monkeypatch.setattr("escalation_core.pulse.monotonic", lambda: time[0])
+
+    async def slowly(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+        time[0] += 2
+
+    monkeypatch.setattr("escalation_core.pulse.Pulse.count", slowly)
+    seen = []
+    for wait in (0.0, 19.9, 0.1, 1.0):
+        time[0] += wait
+        clock.advance(MINUTE)
+        await engine.tick()
+        seen.append((counted, store.beats["w"] == clock()))
+    assert [(1, True), (1, True), (2, True), (2, True)] == seen
 
 
 # --- what is said
