@@ -1,0 +1,71 @@
+"""The page in the docs: what the last full run came to, written between two marks from the report's files."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .model import INVARIANTS
+
+PAGE = Path(__file__).parents[2] / "docs/explanation/faults.md"
+BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
+
+
+def publish(results: Path, page: Path = PAGE) -> None:
+    """Write the figures of the files that are there into the page."""
+    found = {name: results / f"{name}.json" for name in ("full", "failover")}
+    sums = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
+    text = "\n".join(line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"]))
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    tail = rest.partition(END)[2]
+    page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> Iterator[str]:
+    title = {"full": "The last full run", "failover": "The last run of failovers"}[name]
+    yield from (f"### {title}", "")
+    faults = sum(sums["faults"].values())
+    yield (
+        f"{sums['runs']} runs in {sums['seconds'] / 60:.0f} minutes, on {sums['machine']}, library {sums['library']}:"
+        f" {faults:,} faults beside {sums['writes']:,} writes of hosts, {sums['escalations']:,} escalations,"
+        f" {sums['pages']:,} pages and {sums['requests']:,} requests, of which {sums['copies']:,} were copies."
+    )
+    yield ""
+    if sums["kill points"]:
+        planted, caught = sums["defects"]["planted"], sums["defects"]["caught"]
+        yield (
+            f"{sums['kills at points']:,} workers were killed at {sums['kill points']} awaits: all that a worker's work"
+            f" reaches. Of {planted} planted defects {caught} were caught."
+        )
+        yield ""
+    yield from ("| fault | times |", "|---|---|")
+    for kind, count in sums["faults"].items():
+        yield f"| {kind} | {count:,} |"
+    yield ""
+    yield from ("| invariant | violations |", "|---|---|")
+    for invariant, meaning in INVARIANTS.items():
+        yield f"| {invariant}: {meaning} | {sums['violations'][invariant]} |"
+    yield ""
+    yield from ("| seconds | count | median | p99 | most |", "|---|---|---|---|---|")
+    yield _times("until a lost worker's page was claimed again", sums["recovery"])
+    for beside, times in sums["lateness"].items():
+        yield _times(f"late, {beside}, escalations that no fault touched", times)
+    yield ""
+    yield from _further(runs)
+
+
+def _times(what: str, times: Mapping[str, Any]) -> str:
+    cells = ["" if times.get(name) is None else f"{times[name]:.3f}" for name in ("p50", "p99", "max")]
+    return f"| {what} | {times['count']:,} | {' | '.join(cells)} |"
+
+
+def _further(runs: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Tell what single runs measured beside the judgement."""
+    known = {"run", "seconds", "points", "kills", "faults", "writes", "escalations", "pages", "requests", "copies"}
+    lines = [
+        f"| {run['run']} | {', '.join(f'{name} {value:,}' for name, value in also.items())} |"
+        for run in runs
+        if (also := {name: value for name, value in run.items() if name not in (*known, "violations")})
+    ]
+    if lines:
+        yield from ("| run | measured |", "|---|---|", *lines, "")
