@@ -112,13 +112,10 @@ class Arena:
         One with an ``environment`` of its own is started as a program, which takes longer.
         """
         name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
-        if proxied and slot not in self.proxies:
-            self.proxies[slot] = Proxy(self.ground.server.port)
-            await self.proxies[slot].start()
         spec = Spec(
             name=name,
             dsn=self.ground.dsn(
-                self.database, name=name, port=self.proxies[slot].port if proxied else None, user=WORKER
+                self.database, name=name, ports=await self._through(slot) if proxied else None, user=WORKER
             ),
             targets={target: self.receiver.url(name, target) for target in self.targets},
             log=str(self.folder / f"{self.database}-{name}.log"),
@@ -135,6 +132,15 @@ class Arena:
         if ready:
             await worker.until_ready()
         return worker
+
+    async def _through(self, slot: str) -> list[int]:
+        """Return the ports of a slot's proxies, one before each server, the first of them by the slot's name."""
+        names = [f"{slot}.{number}" if number else slot for number in range(len(self.ground.ports))]
+        for name, port in zip(names, self.ground.ports, strict=True):
+            if name not in self.proxies:
+                self.proxies[name] = Proxy(port)
+                await self.proxies[name].start()
+        return [self.proxies[name].port for name in names]
 
     async def team(self, count: int = 3) -> list[Worker]:
         """Start so many workers at once."""

@@ -1,0 +1,171 @@
+"""Three PostgreSQL nodes under Patroni, and the etcd that they agree by; all on loopback, in a folder of their own."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg import AsyncConnection
+
+from .ground import PASSWORD
+from .node import Gate, Node, identity
+
+PATIENCE = 90.0
+"""Seconds within which a cluster is there, or is whole again."""
+STANDBYS = """
+SELECT count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication
+WHERE state = 'streaming'
+"""
+
+
+@attrs.define
+class Cluster:
+    """The nodes. Each may be killed, or cut off from the others and from etcd, which those who work on it are not."""
+
+    folder: Path
+    nodes: Sequence[Node]
+    synchronous: bool
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, *, synchronous: bool) -> "AsyncIterator[Cluster]":
+        """Start everything and wait until it is whole; end everything afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix="escalation-cluster-"))
+        folder.chmod(0o755)
+        ports = _free_ports(8)
+        etcd = await asyncio.to_thread(_start_etcd, folder, *ports[:2])
+        nodes = [
+            Node(f"db{1 + n}", folder / f"db{1 + n}", port, rest, Gate(port), Gate(rest), Gate(ports[0]))
+            for n, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
+        ]
+        cluster = cls(folder, nodes, synchronous)
+        try:
+            for node in nodes:
+                for gate in node.gates:
+                    await gate.start()
+                node.own()
+                node.write(synchronous=synchronous)
+            await cluster._until("etcd", lambda: _listens(ports[0]))
+            nodes[0].start()
+            await cluster.leader()
+            for node in nodes[1:]:
+                node.start()
+            await cluster.whole()
+            yield cluster
+        finally:
+            for node in nodes:
+                await asyncio.to_thread(node.stop)
+                for gate in node.gates:
+                    await gate.stop()
+            etcd.kill()
+            etcd.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """PostgreSQL's ports, in the order of a DSN."""
+        return [node.port for node in self.nodes]
+
+    async def leader(self) -> Node:
+        """Return the node that takes writes, as soon as there is one."""
+        found: list[Node] = []
+
+        async def leads() -> bool:
+            for node in self.nodes:
+                if [(False,)] == await self.ask(node, "SELECT pg_is_in_recovery()"):
+                    found.append(node)
+                    return True
+            return False
+
+        await self._until("leader", leads)
+        return found[0]
+
+    async def whole(self) -> None:
+        """Wait until one leads and two follow, one of them synchronously if that is asked for."""
+
+        async def whole() -> bool:
+            leader = await self.leader()
+            return [(2, int(self.synchronous))] == await self.ask(leader, STANDBYS)
+
+        await self._until("whole cluster", whole)
+
+    async def succeeded(self, old: Node, statement: str) -> Node:
+        """Wait until another one than the old leader takes a write; return it."""
+        found: list[Node] = []
+
+        async def writes() -> bool:
+            for node in self.nodes:
+                if node is not old and await self.ask(node, statement) is not None:
+                    found.append(node)
+                    return True
+            return False
+
+        await self._until("successor", writes, 0.05)
+        return found[0]
+
+    async def ask(self, node: Node, statement: str, database: str = "postgres") -> list[Any] | None:
+        """Run a statement on one node; None if it does not answer, or refuses."""
+        dsn = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{node.port}/{database}?connect_timeout=2"
+        try:
+            async with asyncio.timeout(2), await AsyncConnection.connect(dsn, autocommit=True) as connection:
+                cursor = await connection.execute(statement.encode())
+                return await cursor.fetchall() if cursor.description else []
+        except (psycopg.Error, TimeoutError):
+            return None
+
+    async def switch_over(self, old: Node) -> None:
+        """Hand over to another node, as an operator does."""
+        command = ["patronictl", "-c", str(old.config), "switchover", "--master", old.name, "--force"]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        assert "Successfully switched over" in done.stdout, done.stdout + done.stderr
+
+    async def _until(self, what: str, condition: Callable[[], Awaitable[bool]], pause: float = 0.2) -> None:
+        end = monotonic() + PATIENCE
+        while not await condition():
+            if monotonic() > end:
+                logs = "\n\n".join(f"{node.name}:\n{node.log[-3000:]}" for node in self.nodes)
+                raise RuntimeError(f"there is no {what} within {PATIENCE:.0f} s\n{logs}")
+            await asyncio.sleep(pause)
+
+
+def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]":
+    """Start etcd, one alone: it is not what is tested here."""
+    data = folder / "etcd"
+    data.mkdir(mode=0o700)
+    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"
+    command = [
+        "etcd", "--data-dir", str(data), "--listen-client-urls", client, "--advertise-client-urls", client,
+        "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+    ]  # fmt: skip
+    who = identity()
+    if who:
+        shutil.chown(data, who["user"])
+    with (folder / "etcd.log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **who)
+
+
+async def _listens(port: int) -> bool:
+    """Tell whether anybody listens on a port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
