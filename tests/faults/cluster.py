@@ -1,12 +1,15 @@
 """Three PostgreSQL nodes under Patroni, and the etcd that they agree by; all on loopback, in a folder of their own."""
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,14 +19,12 @@ import psycopg
 from psycopg import AsyncConnection
 
 from .ground import PASSWORD
-from .node import Gate, Node, identity
+from .node import Gates, Node, identity
 
 PATIENCE = 90.0
 """Seconds within which a cluster is there, or is whole again."""
-STANDBYS = """
-SELECT count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication
-WHERE state = 'streaming'
-"""
+FOLLOWS = ("running", "streaming")
+"""What Patroni calls a standby that follows; a word of its own for it is younger than the other."""
 
 
 @attrs.define
@@ -32,6 +33,7 @@ class Cluster:
 
     folder: Path
     nodes: Sequence[Node]
+    gates: Gates
     synchronous: bool
 
     @classmethod
@@ -41,33 +43,33 @@ class Cluster:
         folder = Path(tempfile.mkdtemp(prefix="escalation-cluster-"))
         folder.chmod(0o755)
         ports = _free_ports(8)
-        etcd = await asyncio.to_thread(_start_etcd, folder, *ports[:2])
-        nodes = [
-            Node(f"db{1 + n}", folder / f"db{1 + n}", port, rest, Gate(port), Gate(rest), Gate(ports[0]))
-            for n, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
-        ]
-        cluster = cls(folder, nodes, synchronous)
-        try:
-            for node in nodes:
-                for gate in node.gates:
-                    await gate.start()
-                node.own()
-                node.write(synchronous=synchronous)
-            await cluster._until("etcd", lambda: _listens(ports[0]))
-            nodes[0].start()
-            await cluster.leader()
-            for node in nodes[1:]:
-                node.start()
-            await cluster.whole()
-            yield cluster
-        finally:
-            for node in nodes:
-                await asyncio.to_thread(node.stop)
-                for gate in node.gates:
-                    await gate.stop()
-            etcd.kill()
-            etcd.wait()
-            shutil.rmtree(folder, ignore_errors=True)
+        with Gates() as gates:
+            nodes = [
+                Node(f"db{1 + n}", folder / f"db{1 + n}", port, rest, *map(gates.before, (port, rest, ports[0])))
+                for n, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
+            ]
+            cluster = cls(folder, nodes, gates, synchronous)
+            etcd = _start_etcd(folder, *ports[:2])
+            try:
+                await cluster._start(ports[0])
+                yield cluster
+            finally:
+                for node in nodes:
+                    await asyncio.to_thread(node.stop)
+                etcd.kill()
+                etcd.wait()
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def _start(self, etcd: int) -> None:
+        for node in self.nodes:
+            node.own()
+            node.write(synchronous=self.synchronous)
+        await self._until("etcd", lambda: _listens(etcd))
+        self.nodes[0].start()
+        await self.leader()
+        for node in self.nodes[1:]:
+            node.start()
+        await self.whole()
 
     @property
     def ports(self) -> Sequence[int]:
@@ -92,18 +94,25 @@ class Cluster:
         """Wait until one leads and two follow, one of them synchronously if that is asked for."""
 
         async def whole() -> bool:
-            leader = await self.leader()
-            return [(2, int(self.synchronous))] == await self.ask(leader, STANDBYS)
+            members = await asyncio.to_thread(_members, (await self.leader()).rest)
+            roles = Counter(member["role"] for member in members if member["state"] in FOLLOWS)
+            lines = {member.get("timeline") for member in members}
+            return roles == self._roles and len(lines) == 1 and all(not member.get("lag") for member in members)
 
         await self._until("whole cluster", whole)
 
-    async def succeeded(self, old: Node, statement: str) -> Node:
+    @property
+    def _roles(self) -> Counter[str]:
+        synchronous = {"sync_standby": 1} if self.synchronous else {}
+        return Counter({"leader": 1, "replica": 2 - len(synchronous), **synchronous})
+
+    async def succeeded(self, old: Node, statement: str, database: str) -> Node:
         """Wait until another one than the old leader takes a write; return it."""
         found: list[Node] = []
 
         async def writes() -> bool:
             for node in self.nodes:
-                if node is not old and await self.ask(node, statement) is not None:
+                if node is not old and await self.ask(node, statement, database) is not None:
                     found.append(node)
                     return True
             return False
@@ -134,6 +143,19 @@ class Cluster:
                 logs = "\n\n".join(f"{node.name}:\n{node.log[-3000:]}" for node in self.nodes)
                 raise RuntimeError(f"there is no {what} within {PATIENCE:.0f} s\n{logs}")
             await asyncio.sleep(pause)
+
+
+def _members(port: int) -> list[dict[str, Any]]:
+    """Return what a Patroni knows of all nodes; nothing if it does not answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/cluster")
+        found: list[dict[str, Any]] = json.loads(connection.getresponse().read())["members"]
+        return found
+    except (OSError, HTTPException, ValueError, KeyError):
+        return []
+    finally:
+        connection.close()
 
 
 def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]":

@@ -6,11 +6,12 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -25,7 +26,7 @@ USER = "nobody"
 
 
 class Gate(Proxy):
-    """Passes whatever is spoken through it; ``stall`` cuts off without a word what stands behind it."""
+    """Passes whatever is spoken through it."""
 
     async def _pump(
         self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: "asyncio.Task[None]"
@@ -35,6 +36,48 @@ class Gate(Proxy):
                 await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()
+
+
+@attrs.define
+class Gates:
+    """All gates of a cluster, in a loop of their own: a test's loop stands still now and then."""
+
+    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
+    gates: list[Gate] = attrs.field(factory=list)
+
+    def __enter__(self) -> Self:
+        """Begin to run."""
+        Thread(target=self.loop.run_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """End all of them."""
+        for gate in self.gates:
+            self._do(gate.stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        while self.loop.is_running():
+            sleep(0.01)
+        self.loop.close()
+
+    def before(self, port: int) -> Gate:
+        """Open a gate before a port."""
+        gate = Gate(port)
+        self._do(gate.start())
+        self.gates.append(gate)
+        return gate
+
+    def stall(self, gates: Sequence[Gate]) -> None:
+        """Let nothing through them any more, without a word."""
+        for gate in gates:
+            self.loop.call_soon_threadsafe(gate.stall)
+
+    def flow(self, gates: Sequence[Gate]) -> None:
+        """Let everything through them again."""
+        for gate in gates:
+            self.loop.call_soon_threadsafe(gate.flow)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
 
 
 def binaries() -> Path:
@@ -71,7 +114,7 @@ class Node:
 
     @property
     def gates(self) -> Sequence[Gate]:
-        """All of them: when they stall, it is alone with those who work on it."""
+        """All its ways: when they stall, it is alone with those who work on it."""
         return (self.peers, self.api, self.etcd)
 
     @property

@@ -1,0 +1,147 @@
+"""The primary dies, is cut off, or hands over, under load: three nodes under Patroni, as the how-to page has them.
+
+They take minutes and programs of the system: they are for ``--full``. What an asynchronous failover loses is measured.
+"""
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic, time
+
+import pytest
+
+from .arena import Arena
+from .cluster import Cluster
+from .conftest import note
+from .ground import Ground, forkserver
+from .hosts import DONE
+from .node import Node
+from .report import figures
+from .worker import PATIENCE
+
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.failover]
+WRITE = "INSERT INTO faults.asked VALUES ('harness')"
+SURE = ("I4", "I7", "I8")
+"""What holds even for what an asynchronous failover has lost commits of."""
+BEFORE, AFTER = 5.0, 8.0
+"""Seconds of load before the fault and after the failover."""
+Fail = Callable[["Run"], Awaitable[None]]
+
+
+class Run:
+    """A run on a cluster, and what befalls the node that leads."""
+
+    def __init__(self, arena: Arena, cluster: Cluster, old: Node) -> None:
+        self.arena, self.cluster, self.old = arena, cluster, old
+
+    async def succeeded(self) -> None:
+        """Wait until another node takes writes, which ends the fault."""
+        await self.cluster.succeeded(self.old, WRITE, self.arena.database)
+
+    async def killed(self) -> None:
+        """Kill the leader; bring it back when another one leads."""
+        with self.arena.fault("primary killed", stops=True, shows=True, patience=PATIENCE):
+            await asyncio.to_thread(self.old.kill)
+            await self.succeeded()
+        self.old.start()
+
+    async def cut_off(self) -> None:
+        """Cut the leader off from its peers and from etcd, while workers and hosts still reach it."""
+        with self.arena.fault("primary cut off", stops=True, patience=PATIENCE):
+            cut = time()
+            self.cluster.gates.stall(self.old.gates)
+            while await self.cluster.ask(self.old, "SELECT pg_is_in_recovery()") == [(False,)]:
+                await asyncio.sleep(0.05)
+            self.arena.also["demoted after ms"] = _ms(time() - cut)
+            await self.succeeded()
+            self.arena.also["succeeded after ms"] = _ms(time() - cut)
+        self.cluster.gates.flow(self.old.gates)
+
+    async def handed_over(self) -> None:
+        """Hand over to another node, as for maintenance."""
+        with self.arena.fault("switchover", stops=True, patience=PATIENCE):
+            await self.cluster.switch_over(self.old)
+            await self.succeeded()
+
+    async def measure(self) -> None:
+        """Count what hosts were told was done and is gone, what was heard and is gone, and how long nothing was written."""
+        arena = self.arena
+        assert arena.told is not None
+        history, _ = arena.told
+        # To set a severity that is there already leaves no trace.
+        done = [name for name, op in zip(arena.hosts.names, arena.hosts.ops, strict=True) if op.verb != "change_severity"]
+        lost = [name for name in done if not (await arena.execute(DONE.replace("%(op)s", "%s"), name, name))[0][0]]
+        recorded = {event.unique_hash for event in history.events}
+        heard = {post.dedup_key for post in history.posts if post.accepted}
+        began = min(fault.start for fault in arena.faults) - 1
+        at = sorted(written for written in (*(e.at for e in history.events), *(s.at for s in history.steps)))
+        arena.also["lost writes of hosts"] = len(lost)
+        arena.also["heard and not recorded"] = len(heard - recorded)
+        arena.also["longest silence ms"] = _ms(
+            max((after - before for before, after in pairwise(at) if after > began), default=0.0)
+        )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+@pytest.fixture
+async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
+    """One cluster at a time, however many processes share the tests: its short times are of no use on a busy machine."""
+    path = Path(tmp_path_factory.getbasetemp()).parent / "cluster.lock"
+    with path.open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
+
+
+@asynccontextmanager
+async def failing_over(
+    fail: Fail, request: pytest.FixtureRequest, folder: Path, *, synchronous: bool, seed: int
+) -> AsyncIterator[Run]:
+    """Let workers and hosts work on a cluster, let its leader fail, and let it become whole; then judge and measure."""
+    began = monotonic()
+    async with Cluster.started(synchronous=synchronous) as cluster:
+        ground = Ground(cluster.ports, forkserver())
+        await asyncio.to_thread(ground.prepare)
+        async with Arena.open(ground, folder, seed=seed) as arena:
+            run = Run(arena, cluster, await cluster.leader())
+            await arena.team()
+            arena.live(200, over=40)
+            await asyncio.sleep(BEFORE)
+            await fail(run)
+            await asyncio.sleep(AFTER)
+            await cluster.whole()
+            await arena.judge()
+            await run.measure()
+            assert arena.told is not None
+            history, violations = arena.told
+            sure = [violation for violation in violations if synchronous or violation.invariant in SURE]
+            arena.also["broken by lost commits"] = len(violations) - len(sure)
+            note(request, figures(request.node.name, monotonic() - began, history, sure, arena.also))
+            yield run
+
+
+FAILURES: dict[str, Fail] = {"killed": Run.killed, "cut off": Run.cut_off, "handed over": Run.handed_over}
+
+
+@pytest.mark.parametrize("failure", list(FAILURES))
+async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, alone: None, failure: str) -> None:
+    """With strictly synchronous replication nothing that anybody was told is lost, and every invariant holds."""
+    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=True, seed=31) as run:
+        assert run.arena.told is not None
+        assert [] == run.arena.told[1]
+        assert 0 == run.arena.also["lost writes of hosts"]
+        assert 0 == run.arena.also["heard and not recorded"]
+
+
+@pytest.mark.parametrize("failure", ["killed", "cut off"])
+async def test_asynchronous(request: pytest.FixtureRequest, tmp_path: Path, alone: None, failure: str) -> None:
+    """With asynchronous replication commits may be lost, which is counted; what is left goes on by the rules."""
+    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32) as run:
+        assert run.arena.told is not None
+        assert [] == [violation for violation in run.arena.told[1] if violation.invariant in SURE]
+        assert await run.arena.hosts.do("open", "after", severity="critical")
