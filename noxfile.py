@@ -41,6 +41,8 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
     session.install(".[all]", *_group("test"))
+    if "--full" in session.posargs and shutil.which("apt-get"):
+        session.run("bash", ".ci/install-packages", "tests/faults/system-packages", external=True)
     # They wait more than they work: several go on at once, each on a PostgreSQL of its own.
     options = ("-v", "-n", "5", "--maxschedchunk", "1", "-p", "no:randomly")
     session.run("pytest", *options, "tests/faults", *session.posargs)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -17,10 +18,13 @@ from typing import Any
 import attrs
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 
 from .ground import PASSWORD
-from .node import Gates, Node, identity
+from .node import CONFIG, Gates, Node, identity, own
 
+PAGE = CONFIG.parents[1] / "high-availability.md"
+"""Where users read how to connect; workers and hosts do it the same way here."""
 PATIENCE = 90.0
 """Seconds within which a cluster is there, or is whole again."""
 FOLLOWS = ("running", "streaming")
@@ -40,14 +44,16 @@ class Cluster:
     @asynccontextmanager
     async def started(cls, *, synchronous: bool) -> "AsyncIterator[Cluster]":
         """Start everything and wait until it is whole; end everything afterwards."""
-        folder = Path(tempfile.mkdtemp(prefix="escalation-cluster-"))
-        folder.chmod(0o755)
+        folder = _open_folder()
         ports = _free_ports(8)
         with Gates() as gates:
             nodes = [
-                Node(f"db{1 + n}", folder / f"db{1 + n}", port, rest, *map(gates.before, (port, rest, ports[0])))
-                for n, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
-            ]
+                Node(
+                    name := f"db{1 + number}", folder / name, port, rest,
+                    peers=gates.before(port), api=gates.before(rest), etcd=gates.before(ports[0]),
+                )
+                for number, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
+            ]  # fmt: skip
             cluster = cls(folder, nodes, gates, synchronous)
             etcd = _start_etcd(folder, *ports[:2])
             try:
@@ -62,7 +68,8 @@ class Cluster:
 
     async def _start(self, etcd: int) -> None:
         for node in self.nodes:
-            node.own()
+            node.folder.mkdir()
+            own(node.folder)
             node.write(synchronous=self.synchronous)
         await self._until("etcd", lambda: _listens(etcd))
         self.nodes[0].start()
@@ -105,6 +112,14 @@ class Cluster:
     def _roles(self) -> Counter[str]:
         synchronous = {"sync_standby": 1} if self.synchronous else {}
         return Counter({"leader": 1, "replica": 2 - len(synchronous), **synchronous})
+
+    async def demoted(self, old: Node) -> None:
+        """Wait until a leader takes no writes any more."""
+
+        async def refuses() -> bool:
+            return await self.ask(old, "SELECT pg_is_in_recovery()") != [(False,)]
+
+        await self._until("end of the old leader", refuses, 0.05)
 
     async def succeeded(self, old: Node, statement: str, database: str) -> Node:
         """Wait until another one than the old leader takes a write; return it."""
@@ -167,11 +182,18 @@ def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]
         "etcd", "--data-dir", str(data), "--listen-client-urls", client, "--advertise-client-urls", client,
         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
     ]  # fmt: skip
-    who = identity()
-    if who:
-        shutil.chown(data, who["user"])
+    own(data)
     with (folder / "etcd.log").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **who)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **identity()
+        )
+
+
+def options() -> dict[str, str]:
+    """Return what the page's DSN says beside where and who."""
+    [url] = re.findall(r"ESC_DATABASE_URL='(.*)'", PAGE.read_text(encoding="utf-8"))
+    parts = conninfo_to_dict(url)
+    return {name: str(value) for name, value in parts.items() if name not in ("host", "port", "user", "dbname")}
 
 
 async def _listens(port: int) -> bool:
@@ -182,6 +204,13 @@ async def _listens(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+def _open_folder() -> Path:
+    """Make a folder that everybody may go through, whoever runs the servers."""
+    folder = Path(tempfile.mkdtemp(prefix="escalation-cluster-"))
+    folder.chmod(0o755)
+    return folder
 
 
 def _free_ports(count: int) -> list[int]:

@@ -3,7 +3,7 @@
 import asyncio
 import multiprocessing
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 
@@ -44,6 +44,8 @@ class Ground:
     forks: ForkServerContext
     alone: EmbeddedPostgres | None = None
     """The server, if it is one alone."""
+    options: Mapping[str, str] = attrs.field(factory=dict)
+    """What a DSN says beside where and who."""
 
     @classmethod
     @contextmanager
@@ -71,19 +73,16 @@ class Ground:
     def dsn(
         self, database: str, *, name: str = "harness", ports: Sequence[int] | None = None, user: str = "postgres"
     ) -> str:
-        """Return a DSN, through proxies' ports if they are given. Of several servers it takes the one that writes."""
+        """Return a DSN, through proxies' ports if they are given."""
         ports = ports or self.ports
         return make_conninfo(
             dbname=database,
             host=",".join("127.0.0.1" for _ in ports),
             port=",".join(str(port) for port in ports),
-            target_session_attrs="read-write" if len(ports) > 1 else "any",
             user=user,
             password=PASSWORD,
             application_name=name,
-            sslmode="disable",
-            gssencmode="disable",
-            connect_timeout=2,
+            **{"sslmode": "disable", "gssencmode": "disable", "connect_timeout": "2", **self.options},
         )
 
     def create(self, name: str, template: str) -> None:

@@ -18,7 +18,7 @@ import attrs
 from .ground import PASSWORD
 from .proxy import Proxy, Way
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/patroni/db1.yml"
+CONFIG = Path(__file__).parents[2] / "docs/how-to/patroni/db1.yml"
 """The configuration that is shown to users. What a node gets here differs from it in addresses, folders and secrets."""
 PATIENCE = 30.0
 USER = "nobody"
@@ -95,6 +95,12 @@ def identity() -> dict[str, Any]:
     return {"user": USER, "group": pwd.getpwnam(USER).pw_gid, "extra_groups": []}
 
 
+def own(folder: Path) -> None:
+    """Give a folder to whom the programs run as."""
+    if not os.geteuid():
+        shutil.chown(folder, USER)
+
+
 @attrs.define
 class Node:
     """A node: its own ports, and the gates through which the others reach it and it reaches etcd."""
@@ -130,7 +136,7 @@ class Node:
 
     def write(self, *, synchronous: bool) -> None:
         """Write its configuration: the page's, with the addresses of this run."""
-        text = PAGE.read_text(encoding="utf-8")
+        text = CONFIG.read_text(encoding="utf-8")
         changes = {
             "name: db1": f"name: {self.name}",
             "listen: 10.0.0.1:8008": f"listen: 127.0.0.1:{self.rest}",
@@ -151,9 +157,9 @@ class Node:
         if not synchronous:
             changes |= {"_mode: true": "_mode: false", "_strict: true": "_strict: false"}
         for shown, here in changes.items():
-            assert shown in text, f"{PAGE.name} does not say {shown}"
+            assert shown in text, f"{CONFIG.name} does not say {shown}"
             text = text.replace(shown, here)
-        assert "10.0.0" not in text, f"{PAGE.name} has an address that this run does not replace"
+        assert "10.0.0" not in text, f"{CONFIG.name} has an address that this run does not replace"
         self.config.write_text(text, encoding="utf-8")
 
     def start(self) -> None:
@@ -168,10 +174,10 @@ class Node:
 
     def kill(self) -> None:
         """Kill everything of it at once, as a machine dies that loses its power."""
-        found = [pid for pid in (self._postmaster(), self._patroni and self._patroni.pid) if pid]
-        for pid in found:
-            _send(pid, signal.SIGSTOP)  # so that none of them starts another one meanwhile
-        for pid in [child for pid in found for child in _family(pid)] + found:
+        heads = [pid for pid in (self._postmaster(), self._patroni and self._patroni.pid) if pid]
+        for head in heads:
+            _send(head, signal.SIGSTOP)  # so that none of them starts another one meanwhile
+        for pid in [*heads, *(child for head in heads for child in _family(head))]:
             _send(pid, signal.SIGKILL)
         if self._patroni is not None:
             self._patroni.wait(PATIENCE)
@@ -187,12 +193,6 @@ class Node:
             _send(postmaster, signal.SIGQUIT)
         while postmaster is not None and postmaster == self._postmaster() and monotonic() < end:
             sleep(0.05)
-
-    def own(self) -> None:
-        """Make its folder, and give it to whom it runs as."""
-        self.folder.mkdir()
-        if not os.geteuid():
-            shutil.chown(self.folder, USER)
 
     def _postmaster(self) -> int | None:
         """Return PostgreSQL's process, if it runs on this node's data."""

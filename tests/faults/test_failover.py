@@ -14,7 +14,7 @@ from time import monotonic, time
 import pytest
 
 from .arena import Arena
-from .cluster import Cluster
+from .cluster import Cluster, options
 from .conftest import note
 from .ground import Ground, forkserver
 from .hosts import DONE
@@ -53,8 +53,7 @@ class Run:
         with self.arena.fault("primary cut off", stops=True, patience=PATIENCE):
             cut = time()
             self.cluster.gates.stall(self.old.gates)
-            while await self.cluster.ask(self.old, "SELECT pg_is_in_recovery()") == [(False,)]:
-                await asyncio.sleep(0.05)
+            await self.cluster.demoted(self.old)
             self.arena.also["demoted after ms"] = _ms(time() - cut)
             await self.succeeded()
             self.arena.also["succeeded after ms"] = _ms(time() - cut)
@@ -67,12 +66,13 @@ class Run:
             await self.succeeded()
 
     async def measure(self) -> None:
-        """Count what hosts were told was done and is gone, what was heard and is gone, and how long nothing was written."""
+        """Count what hosts were told and what was heard that is gone now, and how long nothing was written."""
         arena = self.arena
         assert arena.told is not None
         history, _ = arena.told
         # To set a severity that is there already leaves no trace.
-        done = [name for name, op in zip(arena.hosts.names, arena.hosts.ops, strict=True) if op.verb != "change_severity"]
+        told = zip(arena.hosts.names, arena.hosts.ops, strict=True)
+        done = [name for name, op in told if op.verb != "change_severity"]
         lost = [name for name in done if not (await arena.execute(DONE.replace("%(op)s", "%s"), name, name))[0][0]]
         recorded = {event.unique_hash for event in history.events}
         heard = {post.dedup_key for post in history.posts if post.accepted}
@@ -91,7 +91,7 @@ def _ms(seconds: float) -> int:
 
 @pytest.fixture
 async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
-    """One cluster at a time, however many processes share the tests: its short times are of no use on a busy machine."""
+    """One cluster at a time, however many processes share the tests: a busy machine fails over without a fault."""
     path = Path(tmp_path_factory.getbasetemp()).parent / "cluster.lock"
     with path.open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
@@ -105,7 +105,7 @@ async def failing_over(
     """Let workers and hosts work on a cluster, let its leader fail, and let it become whole; then judge and measure."""
     began = monotonic()
     async with Cluster.started(synchronous=synchronous) as cluster:
-        ground = Ground(cluster.ports, forkserver())
+        ground = Ground(cluster.ports, forkserver(), options=options())
         await asyncio.to_thread(ground.prepare)
         async with Arena.open(ground, folder, seed=seed) as arena:
             run = Run(arena, cluster, await cluster.leader())

@@ -114,7 +114,7 @@ async def test_silent_host_used_up_the_patience_with_the_next(pair: Pair) -> Non
 
 
 async def test_commit_that_no_standby_has_was_reported_as_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that waits for a standby until it is given up is not known to outlive a failover, and is not confirmed."""
+    """A commit that waits for a standby until it is given up may not outlive a failover, and is not confirmed."""
     monkeypatch.setattr(silence, "SILENCE", 0.3)
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:
         await engine.open("k")
