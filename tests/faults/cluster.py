@@ -147,7 +147,7 @@ class Cluster:
 
     async def switch_over(self, old: Node) -> None:
         """Hand over to another node, as an operator does."""
-        command = ["patronictl", "-c", str(old.config), "switchover", "--master", old.name, "--force"]
+        command = ["patronictl", "-c", str(old.config), "switchover", "--leader", old.name, "--force"]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
         assert "Successfully switched over" in done.stdout, done.stdout + done.stderr
 
