@@ -15,7 +15,8 @@ CONFIG = (DOCS / "how-to/patroni/db1.yml").read_text(encoding="utf-8")
 def test_its_times_are_legal() -> None:
     """Patroni asks that a lock outlive a round and two retries, and for 20 seconds at least."""
     ttl, loop_wait, retry = (
-        int(re.findall(rf"^ +{name}: (\d+)$", CONFIG, re.MULTILINE)[0]) for name in ("ttl", "loop_wait", "retry_timeout")
+        int(re.findall(rf"^ +{name}: (\d+)$", CONFIG, re.MULTILINE)[0])
+        for name in ("ttl", "loop_wait", "retry_timeout")
     )
     assert loop_wait + 2 * retry <= ttl >= 20
     assert f"after about {ttl} seconds" in PAGE

@@ -26,7 +26,7 @@ from .worker import PATIENCE
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.failover]
 WRITE = "INSERT INTO faults.asked VALUES ('harness')"
 SURE = ("I7", "I8")
-"""What holds whatever an asynchronous failover loses. Of I4 what it says of rows; a page may be heard and its row lost."""
+"""What holds whatever an asynchronous failover loses; I4 for what is recorded, too."""
 BEFORE, AFTER = 5.0, 8.0
 """Seconds of load before the fault and after the failover."""
 Fail = Callable[["Run"], Awaitable[None]]
