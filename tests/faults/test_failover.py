@@ -29,6 +29,8 @@ SURE = ("I7", "I8")
 """What holds whatever an asynchronous failover loses; I4 for what is recorded, too."""
 BEFORE, AFTER = 5.0, 8.0
 """Seconds of load before the fault and after the failover."""
+BACKLOG = PATIENCE + 2.0
+"""Seconds until a connection is there again and what has piled up, with the hosts that waited, is worked off."""
 Fail = Callable[["Run"], Awaitable[None]]
 
 
@@ -44,14 +46,14 @@ class Run:
 
     async def killed(self) -> None:
         """Kill the leader; bring it back when another one leads."""
-        with self.arena.fault("primary killed", stops=True, shows=True, patience=PATIENCE):
+        with self.arena.fault("primary killed", stops=True, shows=True, patience=BACKLOG):
             await asyncio.to_thread(self.old.kill)
             await self.succeeded()
         self.old.start()
 
     async def cut_off(self) -> None:
         """Cut the leader off from its peers and from etcd, while workers and hosts still reach it."""
-        with self.arena.fault("primary cut off", stops=True, patience=PATIENCE):
+        with self.arena.fault("primary cut off", stops=True, patience=BACKLOG):
             cut = time()
             self.cluster.gates.stall(self.old.gates)
             await self.cluster.demoted(self.old)
@@ -62,7 +64,7 @@ class Run:
 
     async def handed_over(self) -> None:
         """Hand over to another node, as for maintenance."""
-        with self.arena.fault("switchover", stops=True, patience=PATIENCE):
+        with self.arena.fault("switchover", stops=True, patience=BACKLOG):
             await self.cluster.switch_over(self.old)
             await self.succeeded()
 
@@ -115,7 +117,7 @@ async def failing_over(
         async with Arena.open(ground, folder, seed=seed) as arena:
             run = Run(arena, cluster, await cluster.leader())
             await arena.team()
-            arena.live(200, over=40)
+            arena.live(120, over=40)
             await asyncio.sleep(BEFORE)
             await fail(run)
             await asyncio.sleep(AFTER)
