@@ -10,8 +10,12 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
+
+from escalation_adapters.postgres import silence
 
 from .arena import Arena
 from .cluster import Cluster, options
@@ -21,7 +25,7 @@ from .history import Violation
 from .hosts import DONE
 from .node import Node
 from .report import figures
-from .worker import PATIENCE
+from .worker import PATIENCE, SILENCE
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.failover]
 WRITE = "INSERT INTO faults.asked VALUES ('harness')"
@@ -96,6 +100,13 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+@pytest.fixture(autouse=True)
+def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts give up as soon as workers do: on a primary that is cut off all commits wait."""
+    for name, seconds in zip(("SILENCE", "GRACE", "IDLE"), SILENCE, strict=True):
+        monkeypatch.setattr(silence, name, seconds)
+
+
 @pytest.fixture
 async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
     """One cluster at a time, however many processes share the tests: a busy machine fails over without a fault."""
@@ -143,6 +154,25 @@ async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, alone
         assert [] == run.arena.told[1]
         assert 0 == run.arena.also["lost writes of hosts"]
         assert 0 == run.arena.also["heard and not recorded"]
+
+
+@pytest.mark.parametrize("defect", ["cancelled commit is trusted-planted"])
+async def test_defect_is_caught(
+    request: pytest.FixtureRequest, tmp_path: Path, alone: None, monkeypatch: pytest.MonkeyPatch, defect: str
+) -> None:
+    """If a commit that was cancelled while it waited for a standby counted as done, hosts would lose what they did."""
+    limited = silence.limited
+
+    @asynccontextmanager
+    async def trusting(
+        connection: AsyncConnection[Any], seconds: float, given_up: Callable[[], None]
+    ) -> AsyncIterator[Callable[[], bool]]:
+        async with limited(connection, seconds, given_up):
+            yield lambda: False
+
+    monkeypatch.setattr(silence, "limited", trusting)
+    async with failing_over(Run.cut_off, request, tmp_path, synchronous=True, seed=33) as run:
+        assert 0 < run.arena.also["lost writes of hosts"]
 
 
 @pytest.mark.parametrize("failure", ["killed", "cut off"])
