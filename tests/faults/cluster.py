@@ -71,7 +71,7 @@ class Cluster:
             node.folder.mkdir()
             own(node.folder)
             node.write(synchronous=self.synchronous)
-        await self._until("etcd", lambda: _listens(etcd))
+        await self._until("etcd", lambda: asyncio.to_thread(_healthy, etcd))
         self.nodes[0].start()
         await self.leader()
         for node in self.nodes[1:]:
@@ -101,7 +101,8 @@ class Cluster:
         """Wait until one leads and two follow, one of them synchronously if that is asked for."""
 
         async def whole() -> bool:
-            members = await asyncio.to_thread(_members, (await self.leader()).rest)
+            known = await asyncio.to_thread(_get, (await self.leader()).rest, "/cluster")
+            members = known.get("members", [])
             roles = Counter(member["role"] for member in members if member["state"] in FOLLOWS)
             lines = {member.get("timeline") for member in members}
             return roles == self._roles and len(lines) == 1 and all(not member.get("lag") for member in members)
@@ -160,19 +161,6 @@ class Cluster:
             await asyncio.sleep(pause)
 
 
-def _members(port: int) -> list[dict[str, Any]]:
-    """Return what a Patroni knows of all nodes; nothing if it does not answer."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/cluster")
-        found: list[dict[str, Any]] = json.loads(connection.getresponse().read())["members"]
-        return found
-    except (OSError, HTTPException, ValueError, KeyError):
-        return []
-    finally:
-        connection.close()
-
-
 def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]":
     """Start etcd, one alone: it is not what is tested here."""
     data = folder / "etcd"
@@ -196,14 +184,22 @@ def options() -> dict[str, str]:
     return {name: str(value) for name, value in parts.items() if name not in ("host", "port", "user", "dbname")}
 
 
-async def _listens(port: int) -> bool:
-    """Tell whether anybody listens on a port."""
+def _healthy(port: int) -> bool:
+    """Tell whether etcd is ready: it listens before it is, and Patroni does not wait for it."""
+    return bool(_get(port, "/health").get("health") == "true")
+
+
+def _get(port: int, path: str) -> dict[str, Any]:
+    """Return what a server of this machine answers; nothing if it does not."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+        connection.request("GET", path)
+        found: dict[str, Any] = json.loads(connection.getresponse().read())
+        return found
+    except (OSError, HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
 
 
 def _open_folder() -> Path:
