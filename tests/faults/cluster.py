@@ -71,7 +71,7 @@ class Cluster:
             node.folder.mkdir()
             own(node.folder)
             node.write(synchronous=self.synchronous)
-        await self._until("etcd", lambda: asyncio.to_thread(_healthy, etcd))
+        await self._until("etcd", lambda: asyncio.to_thread(_ready, etcd))
         self.nodes[0].start()
         await self.leader()
         for node in self.nodes[1:]:
@@ -184,9 +184,9 @@ def options() -> dict[str, str]:
     return {name: str(value) for name, value in parts.items() if name not in ("host", "port", "user", "dbname")}
 
 
-def _healthy(port: int) -> bool:
-    """Tell whether etcd is ready: it listens before it is, and Patroni does not wait for it."""
-    return bool(_get(port, "/health").get("health") == "true")
+def _ready(port: int) -> bool:
+    """Tell whether etcd knows its version: it answers before it does, and Patroni ends with an error then."""
+    return _get(port, "/version").get("etcdcluster", "not_decided") != "not_decided"
 
 
 def _get(port: int, path: str) -> dict[str, Any]:
