@@ -86,7 +86,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not runs:
         return
     seconds = monotonic() - config.stash[BEGAN]
-    path = RESULTS / ("full.json" if config.getoption("--full") else "quick.json")
+    name = "failover" if config.getoption("markexpr") == "failover" else "full"
+    path = RESULTS / (f"{name}.json" if config.getoption("--full") else "quick.json")
     write(path, runs, seconds)
     terminalreporter.section("faults")
     for line in table(runs, seconds):

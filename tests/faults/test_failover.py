@@ -4,7 +4,6 @@ They take minutes and programs of the system: they are for ``--full``. What an a
 """
 
 import asyncio
-import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -107,15 +106,6 @@ def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(silence, name, seconds)
 
 
-@pytest.fixture
-async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
-    """One cluster at a time, however many processes share the tests: a busy machine fails over without a fault."""
-    path = Path(tmp_path_factory.getbasetemp()).parent / "cluster.lock"
-    with path.open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        yield
-
-
 @asynccontextmanager
 async def failing_over(
     fail: Fail, request: pytest.FixtureRequest, folder: Path, *, synchronous: bool, seed: int
@@ -147,7 +137,7 @@ FAILURES: dict[str, Fail] = {"killed": Run.killed, "cut off": Run.cut_off, "hand
 
 
 @pytest.mark.parametrize("failure", list(FAILURES))
-async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, alone: None, failure: str) -> None:
+async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
     """With strictly synchronous replication nothing that anybody was told is lost, and every invariant holds."""
     async with failing_over(FAILURES[failure], request, tmp_path, synchronous=True, seed=31) as run:
         assert run.arena.told is not None
@@ -158,7 +148,7 @@ async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, alone
 
 @pytest.mark.parametrize("defect", ["cancelled commit is trusted-planted"])
 async def test_defect_is_caught(
-    request: pytest.FixtureRequest, tmp_path: Path, alone: None, monkeypatch: pytest.MonkeyPatch, defect: str
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str
 ) -> None:
     """If a commit that was cancelled while it waited for a standby counted as done, hosts would lose what they did."""
     limited = silence.limited
@@ -176,7 +166,7 @@ async def test_defect_is_caught(
 
 
 @pytest.mark.parametrize("failure", ["killed", "cut off"])
-async def test_asynchronous(request: pytest.FixtureRequest, tmp_path: Path, alone: None, failure: str) -> None:
+async def test_asynchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
     """With asynchronous replication commits may be lost, which is counted; what is left goes on by the rules."""
     async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32) as run:
         assert run.arena.told is not None
