@@ -48,8 +48,8 @@ def faults(session: nox.Session) -> None:
         if shutil.which("apt-get"):
             session.run("bash", ".ci/install-packages", "tests/faults/system-packages", external=True)
         # Six servers a test, with short times: these go on alone. None is chosen if something else is asked for.
-        options = ("-v", "-p", "no:randomly", "-m", "failover")
-        session.run("pytest", *options, "tests/faults", *session.posargs, success_codes=[0, 5])
+        alone = ("-v", "-p", "no:randomly", "-m", "failover")
+        session.run("pytest", *alone, "tests/faults", *session.posargs, success_codes=[0, 5])
 
 
 @nox.session

@@ -186,7 +186,7 @@ def options() -> dict[str, str]:
 
 def _ready(port: int) -> bool:
     """Tell whether etcd knows its version: it answers before it does, and Patroni ends with an error then."""
-    return _get(port, "/version").get("etcdcluster", "not_decided") != "not_decided"
+    return str(_get(port, "/version").get("etcdcluster", "not_decided")) != "not_decided"
 
 
 def _get(port: int, path: str) -> dict[str, Any]:
