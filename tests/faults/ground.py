@@ -70,15 +70,12 @@ class Ground:
         with psycopg.connect(self.dsn(TEMPLATE), autocommit=True) as connection:
             connection.execute(RIGHTS.encode())
 
-    def dsn(
-        self, database: str, *, name: str = "harness", ports: Sequence[int] | None = None, user: str = "postgres"
-    ) -> str:
-        """Return a DSN, through proxies' ports if they are given."""
-        ports = ports or self.ports
+    def dsn(self, database: str, *, name: str = "harness", user: str = "postgres") -> str:
+        """Return a DSN."""
         return make_conninfo(
             dbname=database,
-            host=",".join("127.0.0.1" for _ in ports),
-            port=",".join(str(port) for port in ports),
+            host=",".join("127.0.0.1" for _ in self.ports),
+            port=",".join(str(port) for port in self.ports),
             user=user,
             password=PASSWORD,
             application_name=name,
