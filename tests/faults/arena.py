@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
@@ -112,14 +113,12 @@ class Arena:
         One with an ``environment`` of its own is started as a program, which takes longer.
         """
         name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
-        if proxied and slot not in self.proxies:
-            self.proxies[slot] = Proxy(self.ground.server.port)
-            await self.proxies[slot].start()
+        dsn, ports = self.ground.dsn(self.database, name=name, user=WORKER), self.ground.ports
+        if proxied:
+            ports = await self._through(slot, ports)
         spec = Spec(
             name=name,
-            dsn=self.ground.dsn(
-                self.database, name=name, port=self.proxies[slot].port if proxied else None, user=WORKER
-            ),
+            dsn=make_conninfo(dsn, port=",".join(map(str, ports))),
             targets={target: self.receiver.url(name, target) for target in self.targets},
             log=str(self.folder / f"{self.database}-{name}.log"),
             rules=how.pop("rules", self.rules),
@@ -135,6 +134,15 @@ class Arena:
         if ready:
             await worker.until_ready()
         return worker
+
+    async def _through(self, slot: str, ports: Sequence[int]) -> Sequence[int]:
+        """Return the ports of a slot's proxies, one before each server, the first of them by the slot's name."""
+        names = [f"{slot}.{number}" if number else slot for number in range(len(ports))]
+        for name, port in zip(names, ports, strict=True):
+            if name not in self.proxies:
+                self.proxies[name] = Proxy(port)
+                await self.proxies[name].start()
+        return [self.proxies[name].port for name in names]
 
     async def team(self, count: int = 3) -> list[Worker]:
         """Start so many workers at once."""

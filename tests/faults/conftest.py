@@ -30,8 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEGAN] = monotonic()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, one for each process: those are dealt two tests each at first."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave failover to the long run. Begin with what takes longest, one for each process: each gets two at first."""
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("failover")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     longest = [item for item in items if "test_kills" in item.nodeid]
     shortest = [item for item in items if "test_model" in item.nodeid]
     first = [item for pair in zip(longest, shortest, strict=False) for item in pair]
@@ -77,10 +81,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     runs: list[Figures] = [
         run for report in ended if report.when == "call" for name, run in report.user_properties if name == "faults"
     ]
+    if not config.getoption("--full"):
+        terminalreporter.write_line("faults: test_failover is left out; --full runs it")
     if not runs:
         return
     seconds = monotonic() - config.stash[BEGAN]
-    path = RESULTS / ("full.json" if config.getoption("--full") else "quick.json")
+    name = "failover" if config.getoption("markexpr") == "failover" else "full"
+    path = RESULTS / (f"{name}.json" if config.getoption("--full") else "quick.json")
     write(path, runs, seconds)
     terminalreporter.section("faults")
     for line in table(runs, seconds):

@@ -3,7 +3,7 @@
 import asyncio
 import multiprocessing
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 
@@ -22,46 +22,64 @@ TEMPLATE = "faults_template"
 WORKER = "escalation_worker"
 """The role of workers: no superuser, so that limits hold for it."""
 RIGHTS = f"""
-CREATE ROLE {WORKER} LOGIN;
+CREATE ROLE {WORKER} LOGIN PASSWORD '{PASSWORD}';
 GRANT USAGE ON SCHEMA public, faults TO {WORKER};
 GRANT ALL ON ALL TABLES IN SCHEMA public, faults TO {WORKER};
 GRANT ALL ON ALL SEQUENCES IN SCHEMA public, faults TO {WORKER};
 """
 
 
+def forkserver() -> ForkServerContext:
+    """Return the fork server, with everything imported that a worker needs."""
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["pytest", "tests.faults.worker", "tests.faults.walks"])
+    return forks
+
+
 @attrs.define
 class Ground:
-    """A server with a migrated database to copy, and the fork server."""
+    """A server, or the servers of a cluster, with a migrated database to copy; and the fork server."""
 
-    server: EmbeddedPostgres
+    ports: Sequence[int]
     forks: ForkServerContext
+    alone: EmbeddedPostgres | None = None
+    """The server, if it is one alone."""
+    options: Mapping[str, str] = attrs.field(factory=dict)
+    """What a DSN says beside where and who."""
 
     @classmethod
     @contextmanager
     def laid(cls) -> "Iterator[Ground]":
         """Start everything; stop it afterwards."""
-        forks = multiprocessing.get_context("forkserver")
-        forks.set_forkserver_preload(["pytest", "tests.faults.worker", "tests.faults.walks"])
         with EmbeddedPostgres.start() as server:
-            ground = cls(server, forks)
-            ground.create(TEMPLATE, "template0")
-            asyncio.run(migrate.up(ground.dsn(TEMPLATE)))
-            trail.lay(ground.dsn(TEMPLATE))
-            with psycopg.connect(ground.dsn(TEMPLATE), autocommit=True) as connection:
-                connection.execute(RIGHTS.encode())
+            ground = cls((server.port,), forkserver(), server)
+            ground.prepare()
             yield ground
 
-    def dsn(self, database: str, *, name: str = "harness", port: int | None = None, user: str = "postgres") -> str:
-        """Return a DSN, through a proxy's port if one is given."""
+    @property
+    def server(self) -> EmbeddedPostgres:
+        """The server of a ground that has one alone."""
+        assert self.alone is not None
+        return self.alone
+
+    def prepare(self) -> None:
+        """Make the database that each run gets a copy of."""
+        self.create(TEMPLATE, "template0")
+        asyncio.run(migrate.up(self.dsn(TEMPLATE)))
+        trail.lay(self.dsn(TEMPLATE))
+        with psycopg.connect(self.dsn(TEMPLATE), autocommit=True) as connection:
+            connection.execute(RIGHTS.encode())
+
+    def dsn(self, database: str, *, name: str = "harness", user: str = "postgres") -> str:
+        """Return a DSN."""
         return make_conninfo(
-            self.server.dsn(database),
-            port=port or self.server.port,
+            dbname=database,
+            host=",".join("127.0.0.1" for _ in self.ports),
+            port=",".join(str(port) for port in self.ports),
             user=user,
             password=PASSWORD,
             application_name=name,
-            sslmode="disable",
-            gssencmode="disable",
-            connect_timeout=2,
+            **{"sslmode": "disable", "gssencmode": "disable", "connect_timeout": "2", **self.options},
         )
 
     def create(self, name: str, template: str) -> None:

@@ -56,6 +56,8 @@ class Hosts:
     engine: Engine
     random: Random
     ops: list[Op] = attrs.field(factory=list)
+    names: list[str] = attrs.field(factory=list)
+    """What their writes are called in the database, in the same order."""
     refused: int = 0
     """Writes that the database did not take: each was looked up afterwards."""
     _count: int = 0
@@ -93,6 +95,7 @@ class Hosts:
             self.refused += 1
             committed = await self._was_done(name)
         if committed:
+            self.names.append(name)
             self.ops.append(Op(key=key, verb=verb, began=now, ended=time(), **values))
         return committed
 
@@ -115,10 +118,14 @@ class Hosts:
             await call(key, by=name)
 
     async def _was_done(self, name: str) -> bool:
-        """Ask, as soon as the database answers, whether a write was committed."""
+        """Ask, as soon as the database answers, whether a write was committed.
+
+        A primary that is cut off may still show what is not to outlive it, but can commit nothing.
+        """
         while True:
             with suppress(psycopg.Error):
                 async with await AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+                    await connection.execute("INSERT INTO faults.asked VALUES (%s)", [name])
                     cursor = await connection.execute(DONE.encode(), {"op": name})
                     row = await cursor.fetchone()
                     return bool(row and row[0])

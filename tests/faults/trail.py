@@ -20,6 +20,8 @@ CREATE TABLE faults.steps (
 CREATE TABLE faults.written (event bigint, at timestamptz DEFAULT clock_timestamp());
 -- What hosts did with SQL of their own, in the same transaction.
 CREATE TABLE faults.done (op text PRIMARY KEY);
+-- Those that they asked about.
+CREATE TABLE faults.asked (op text);
 CREATE FUNCTION faults.step() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     INSERT INTO faults.steps (page, was, state, due_was, due, fence_was, fence)

@@ -11,6 +11,8 @@ from escalation_core.checks import check_text
 
 PATIENCE = 10.0
 """Seconds to wait for a connection before the database counts as unavailable; a DSN's own connect_timeout wins."""
+SHORTEST = 2
+"""The driver waits no shorter for one host."""
 
 
 def arguments(dsn: str) -> dict[str, Any]:
@@ -23,11 +25,13 @@ def arguments(dsn: str) -> dict[str, Any]:
     try:
         # The driver raises what holds the DSN if it cannot encode it, and reads no further than a NUL.
         parts = conninfo_to_dict(check_text(dsn, "dsn"))
-        port, hosts = str(parts.get("port") or ""), str(parts.get("host") or "")
+        port, hosts = str(parts.get("port") or ""), str(parts.get("host") or parts.get("hostaddr") or "")
     except (InvalidValue, psycopg.ProgrammingError):
         parts, port, hosts = {}, "?", ""
     # A bare / or @ in a password makes its rest look like a port or a host.
     if not re.fullmatch(r"[0-9,]*", port) or any("@" in host[1:] for host in hosts.split(",")):
         remedy = "write postgresql://USER:PASSWORD@HOST/DATABASE, and %XX for other characters in it"
         raise InvalidValue("dsn", "is no connection string", remedy)
-    return {"connect_timeout": parts.get("connect_timeout") or int(PATIENCE), "client_encoding": "utf8"}
+    # Of several hosts each gets its share: one that is silent must not use up the time of the one that answers.
+    share = max(SHORTEST, int(PATIENCE) // (hosts.count(",") + 1))
+    return {"connect_timeout": parts.get("connect_timeout") or share, "client_encoding": "utf8"}

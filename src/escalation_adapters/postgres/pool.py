@@ -14,6 +14,9 @@ from psycopg_pool import AsyncConnectionPool
 from . import silence
 from .dsn import PATIENCE
 
+GIVEN_UP = "it answered after the call was given up; what it says of a commit may not outlive a failover"
+"""A commit that waits for a standby and is cancelled is reported as done, and is done on that one server alone."""
+
 
 class Pool:
     """A pool of connections that outlives the server's restarts."""
@@ -49,7 +52,8 @@ class Pool:
 
         After a restart of the server all that were idle are dead. The pool's own check would rest between two of them,
         longer each time, and the last would be found when nobody waits any more; here each is put back at once, and
-        the pool makes another.
+        the pool makes another. After a failover those that are left lead to a server that takes no writes: the first
+        write that is refused ends all of them.
         """
         for _ in range(self._connections.max_size + 1):
             connection = await self._connections.getconn()
@@ -59,10 +63,17 @@ class Pool:
                     await connection.close()
                     continue
                 self._lent_before.add(connection)
-                async with silence.limited(connection, longest or silence.SILENCE, self._distrust):
+                async with silence.limited(connection, longest or silence.SILENCE, self._distrust) as given_up:
                     if await _alive(connection):
                         yield connection
+                        if given_up():
+                            raise psycopg.OperationalError(GIVEN_UP)
                         return
+            except psycopg.errors.ReadOnlySqlTransaction:
+                # It leads to a primary of old, as do all that were open with it: a new one is asked for where to write.
+                self._distrust()
+                await connection.close()
+                raise
             finally:
                 await self._take_back(connection)
         raise psycopg.OperationalError("the server ends each connection")

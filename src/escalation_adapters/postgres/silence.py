@@ -30,8 +30,11 @@ IDLE = 30.0
 @asynccontextmanager
 async def limited(
     connection: AsyncConnection[Any], seconds: float, given_up: Callable[[], None]
-) -> AsyncIterator[None]:
-    """Give up what is under way on the connection when it takes longer; ``given_up`` is called when that happens."""
+) -> AsyncIterator[Callable[[], bool]]:
+    """Give up what is under way on the connection when it takes longer; ``given_up`` is called when that happens.
+
+    Yields what tells whether it has happened: a call may end well all the same.
+    """
     tasks: list[asyncio.Task[None]] = []
 
     def late() -> None:
@@ -40,7 +43,7 @@ async def limited(
 
     timer = asyncio.get_running_loop().call_later(seconds, late)
     try:
-        yield
+        yield lambda: bool(tasks)
     finally:
         timer.cancel()
         for task in tasks:
