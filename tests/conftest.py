@@ -8,13 +8,15 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from escalation_adapters.postgres import migrate
+from escalation_adapters.postgres import PostgresStore, migrate
 
+from .pooler import Poolers
 from .postgres import Server, start
 
 settings.register_profile("fast", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +30,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SERVER = pytest.StashKey[str]()
 MISSING = pytest.StashKey[dict[str, int]]()
 TEMPLATE = "escalation_template"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--pooler`` puts pgbouncer before PostgreSQL."""
+    parser.addoption("--pooler", action="store_true", help="every PostgresStore goes through pgbouncer")
+
+
+@pytest.fixture(scope="session")
+def poolers() -> Iterator[Poolers]:
+    """A pgbouncer before each server, started by the first test that asks for it."""
+    made = Poolers()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(autouse=True)
+def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead every store through pgbouncer, where the run is asked to: hosts and migrations connect directly, as ever."""
+    if not request.config.getoption("--pooler") or request.node.get_closest_marker("direct"):
+        return
+    poolers, connect = request.getfixturevalue("poolers"), PostgresStore.connect
+
+    async def pooled(dsn: str, **how: Any) -> PostgresStore:
+        return await connect(poolers.dsn(dsn), **how | {"pooler": "transaction"})
+
+    monkeypatch.setattr(PostgresStore, "connect", pooled)
 
 
 @pytest.fixture(autouse=True)
