@@ -47,10 +47,15 @@ def poolers() -> Iterator[Poolers]:
         made.stop()
 
 
+def _goes_through(request: pytest.FixtureRequest) -> bool:
+    """Tell whether a test's stores go through pgbouncer."""
+    return request.config.getoption("--pooler") and not request.node.get_closest_marker("direct")
+
+
 @pytest.fixture(autouse=True)
 def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lead every store through pgbouncer, where the run is asked to: hosts and migrations connect directly, as ever."""
-    if not request.config.getoption("--pooler") or request.node.get_closest_marker("direct"):
+    if not _goes_through(request):
         return
     poolers, connect = request.getfixturevalue("poolers"), PostgresStore.connect
 
@@ -58,6 +63,7 @@ def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return await connect(poolers.dsn(dsn), **how | {"pooler": "transaction"})
 
     monkeypatch.setattr(PostgresStore, "connect", pooled)
+    monkeypatch.setenv("WORKER_POOLER", "transaction")
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +117,30 @@ def migrated_dsn(postgres_server: Server, migrated_template: str) -> Iterator[st
             # Health counts from the migration on; late in a long run a copy must not look long neglected.
             connection.execute("UPDATE escalation_migrations SET applied_at = now()")
         yield dsn
+
+
+@pytest.fixture
+def worker_dsn(migrated_dsn: str, request: pytest.FixtureRequest) -> str:
+    """The DSN for stores of other processes, to the same database; those read WORKER_POOLER as well."""
+    through = _goes_through(request)
+    return request.getfixturevalue("poolers").dsn(migrated_dsn) if through else migrated_dsn
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--pooler`` leave out what has nothing to do with PostgreSQL, and require pgbouncer of the rest."""
+    if not config.getoption("--pooler"):
+        return
+    concerned = [item for item in items if _concerned(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
+    for item in concerned:
+        item.add_marker(pytest.mark.system("pgbouncer"))
+    items[:] = concerned
+
+
+def _concerned(item: pytest.Item) -> bool:
+    fixtures = {"pg_dsn", "migrated_dsn", "postgres_server"} & set(getattr(item, "fixturenames", ()))
+    server_of_its_own = hasattr(getattr(item, "module", None), "EmbeddedPostgres")
+    return bool(fixtures) or server_of_its_own or "[postgres" in item.name
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
