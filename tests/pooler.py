@@ -86,6 +86,19 @@ class Pgbouncer:
             cursor = console.execute(command.encode())
             return cursor.fetchall() if cursor.description else []
 
+    @property
+    def died(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    def stall(self) -> None:
+        """Let it stand still, until ``flow``."""
+        self._signal(signal.SIGSTOP)
+
+    def flow(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill it, with all connections that lead through it; ``restart`` brings it back."""
         self._end(signal.SIGKILL)
@@ -97,11 +110,10 @@ class Pgbouncer:
         program = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
         if program is None:
             raise RuntimeError("pgbouncer is missing; .ci/system-packages lists what tests need")
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "-q", str(self.folder / "pgbouncer.ini")],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **_identity(),
-            )  # fmt: skip
+        self._process = subprocess.Popen(
+            [program, "-q", str(self.folder / "pgbouncer.ini")],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder, **_identity(),
+        )  # fmt: skip
         end = time.monotonic() + PATIENCE
         while self._process.poll() is None and time.monotonic() < end:
             with socket.socket() as probe:
@@ -126,7 +138,7 @@ class Pgbouncer:
         config["pgbouncer"].update(
             {
                 **FEW, **self.settings, "listen_addr": "127.0.0.1", "listen_port": str(self.port),
-                "auth_file": str(users), "unix_socket_dir": "", "admin_users": ADMIN,
+                "auth_file": str(users), "unix_socket_dir": "", "admin_users": ADMIN, "logfile": str(self._log),
             }
         )  # fmt: skip
         text = StringIO()
@@ -137,10 +149,14 @@ class Pgbouncer:
             for path in (self.folder, *self.folder.iterdir()):
                 shutil.chown(path, NOBODY)
 
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
     def _end(self, how: signal.Signals) -> None:
+        self._signal(how)
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(how)
             process.wait(PATIENCE)
 
 

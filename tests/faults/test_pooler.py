@@ -1,10 +1,12 @@
 """Workers behind pgbouncer in transaction mode: they die, it dies, the server beneath it dies, it has no room, wires end."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 
@@ -21,6 +23,7 @@ POOL = 3
 """Sessions at the server that the connections of all workers share."""
 WAIT = 1
 """Seconds that pgbouncer lets a client wait for one of them."""
+SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '{WORKER}'"
 ROUNDS = {False: 1, True: 25}
 LOGIN = 1.0
 """Seconds after which pgbouncer asks a server again that was down, as documented."""
@@ -45,12 +48,30 @@ async def worker_killed(arena: Arena, pooler: Pgbouncer, random: Random) -> None
     await arena.work(victim.name.partition("-")[0])
 
 
+async def worker_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """One of the workers stands still beyond its lease; the sessions that it has are wanted by the others."""
+    zombie = random.choice([worker for worker in arena.workers if worker.alive])
+    with arena.fault("stall", zombie):
+        zombie.signal(signal.SIGSTOP)
+        arena.lock()
+        await asyncio.sleep(arena.rules.lease + random.random())
+        zombie.resume()
+
+
 async def pooler_killed(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
     """The pooler is killed, and with it everybody's connections."""
     with arena.fault("pooler killed", stops=True, patience=BACK):
         await asyncio.to_thread(pooler.kill)
         await asyncio.sleep(random.random() * 2)
         await asyncio.to_thread(pooler.restart)
+
+
+async def pooler_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The pooler stands still, longer than workers wait for an answer, and goes on with all that it was sent."""
+    with arena.fault("pooler stopped", stops=True, shows=True, patience=BACK):
+        pooler.stall()
+        await asyncio.sleep(4)
+        pooler.flow()
 
 
 async def server_restarted(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
@@ -81,6 +102,13 @@ async def no_session_left(arena: Arena, pooler: Pgbouncer, random: Random) -> No
             await asyncio.sleep(4)
 
 
+async def no_session_left_for_long(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The same, and nobody is turned away: those who wait are called off by their own limit."""
+    await asyncio.to_thread(pooler.tell, "SET query_wait_timeout = 120")
+    await no_session_left(arena, pooler, random)
+    await asyncio.to_thread(pooler.tell, f"SET query_wait_timeout = {WAIT}")
+
+
 @asynccontextmanager
 async def _greedy(dsn: str) -> AsyncIterator[None]:
     """Hold a transaction open; who comes late is turned away like anybody else, and comes again."""
@@ -89,7 +117,7 @@ async def _greedy(dsn: str) -> AsyncIterator[None]:
             connection = await AsyncConnection.connect(dsn, prepare_threshold=None)
             await connection.execute("SELECT 1")
             break
-        except OSError:
+        except psycopg.OperationalError:
             continue
     try:
         yield
@@ -121,12 +149,46 @@ async def wire_silent(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
         assert await arena.until(again), "it waits for ever"
 
 
+@asynccontextmanager
+async def kept_alive(arena: Arena, pooler: Pgbouncer) -> AsyncIterator[None]:
+    """Start the pooler again whenever it ends by itself, as its service manager is told to.
+
+    1.18 does: when a client that asked it to cancel something is gone before the server has heard of it.
+    """
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            if pooler.died:
+                with arena.fault("pooler died by itself", stops=True, patience=BACK):
+                    await asyncio.to_thread(pooler.restart)
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
 FAULTS: dict[str, Callable[[Arena, Pgbouncer, Random], Awaitable[None]]] = {
     fault.__name__: fault
     for fault in (
-        worker_killed, pooler_killed, server_restarted, no_room_for_clients, no_session_left, wires_cut, wire_silent,
+        worker_killed, worker_stopped, pooler_killed, pooler_stopped, server_restarted, no_room_for_clients,
+        no_session_left, no_session_left_for_long, wires_cut, wire_silent,
     )
 }  # fmt: skip
+
+
+TOLD = {
+    "no_room_for_clients": "no more connections allowed",
+    "no_session_left": "query_wait_timeout",
+    "no_session_left_for_long": "has not answered for",
+    "pooler_stopped": "has not answered for",
+}
+"""What workers have to have met."""
 
 
 async def test_nothing_befalls_them_behind_a_pooler(stage: Stage, pooler: Pgbouncer) -> None:
@@ -135,13 +197,15 @@ async def test_nothing_befalls_them_behind_a_pooler(stage: Stage, pooler: Pgboun
         await arena.team()
         arena.live(40, over=3)
         assert [] == await arena.judge()
+        [[sessions]] = await arena.execute(SESSIONS)
+        assert 0 < sessions <= POOL
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))
 async def test_behind_a_pooler(stage: Stage, full: bool, pooler: Pgbouncer, fault: str) -> None:
     """Whatever befalls workers, pooler or server: nothing is lost, nothing is there twice, and all goes on by itself."""
     random = Random(fault)
-    async with stage(seed=31, pooler=pooler) as arena:
+    async with stage(seed=31, pooler=pooler) as arena, kept_alive(arena, pooler):
         await arena.team()
         arena.live(12 * ROUNDS[full], over=3 * ROUNDS[full])
         await asyncio.sleep(0.5)
@@ -149,3 +213,4 @@ async def test_behind_a_pooler(stage: Stage, full: bool, pooler: Pgbouncer, faul
             await FAULTS[fault](arena, pooler, random)
             await asyncio.sleep(random.random())
         assert [] == await arena.judge()
+        assert any(TOLD.get(fault, "") in worker.text for worker in arena.workers)
