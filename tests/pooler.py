@@ -76,8 +76,10 @@ class Pgbouncer:
             self._users[user] = password
             self._configure()
             self.tell("RELOAD")
-        ours = {"host": "127.0.0.1", "hostaddr": "127.0.0.1", "port": self.port, "user": user, "password": password}
-        return make_conninfo(dsn, **ours, sslmode="disable", gssencmode="disable")
+        return make_conninfo(
+            dsn, host="127.0.0.1", hostaddr="127.0.0.1", port=self.port, user=user, password=password,
+            sslmode="disable", gssencmode="disable",
+        )  # fmt: skip
 
     def tell(self, command: str) -> list[Any]:
         """Say something to its console; return what it answers."""

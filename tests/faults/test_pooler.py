@@ -14,7 +14,7 @@ from ..pooler import Pgbouncer
 from .arena import Arena
 from .conftest import Stage
 from .ground import WORKER, Ground
-from .proxy import CUTS
+from .proxy import CUTS, Fate
 from .test_cuts import NEW, cut
 from .worker import PATIENCE, RUNNER_WAITS
 
@@ -127,7 +127,8 @@ async def _greedy(dsn: str) -> AsyncIterator[None]:
 
 async def wire_cut(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
     """The wire between a worker and the pooler is cut at some message, before or after it."""
-    name, fate = random.choice(list(CUTS)), random.choice(("cut", "cut after"))
+    fates: Sequence[Fate] = ("cut", "cut after")
+    name, fate = random.choice(list(CUTS)), random.choice(fates)
     victim = random.choice([worker for worker in arena.workers if worker.alive])
     with arena.fault(f"cut at {name}", victim):
         proxy = arena.proxies[victim.name.partition("-")[0]]
