@@ -32,9 +32,11 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests: all of them, or what is named behind ``--``."""
+    """Run the tests: all of them, and those of the store again behind pgbouncer; or what is named behind ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", *session.posargs)
+    if not session.posargs:
+        session.run("pytest", "-n", "2", "--pooler", "tests/conformance", "tests/integration")
 
 
 @nox.session

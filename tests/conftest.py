@@ -8,13 +8,15 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from escalation_adapters.postgres import migrate
+from escalation_adapters.postgres import PostgresStore, migrate
 
+from .pooler import Poolers
 from .postgres import Server, start
 
 settings.register_profile("fast", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +30,40 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SERVER = pytest.StashKey[str]()
 MISSING = pytest.StashKey[dict[str, int]]()
 TEMPLATE = "escalation_template"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--pooler`` puts pgbouncer before PostgreSQL."""
+    parser.addoption("--pooler", action="store_true", help="every PostgresStore goes through pgbouncer")
+
+
+@pytest.fixture(scope="session")
+def poolers() -> Iterator[Poolers]:
+    """A pgbouncer before each server, started by the first test that asks for it."""
+    made = Poolers()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def _goes_through(request: pytest.FixtureRequest) -> bool:
+    """Tell whether a test's stores go through pgbouncer."""
+    return request.config.getoption("--pooler") and not request.node.get_closest_marker("direct")
+
+
+@pytest.fixture(autouse=True)
+def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead every store through pgbouncer, where the run is asked to: hosts and migrations connect directly, as ever."""
+    if not _goes_through(request):
+        return
+    poolers, connect = request.getfixturevalue("poolers"), PostgresStore.connect
+
+    async def pooled(dsn: str, **how: Any) -> PostgresStore:
+        return await connect(poolers.dsn(dsn), **how | {"pooler": "transaction"})
+
+    monkeypatch.setattr(PostgresStore, "connect", pooled)
+    monkeypatch.setenv("WORKER_POOLER", "transaction")
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +117,30 @@ def migrated_dsn(postgres_server: Server, migrated_template: str) -> Iterator[st
             # Health counts from the migration on; late in a long run a copy must not look long neglected.
             connection.execute("UPDATE escalation_migrations SET applied_at = now()")
         yield dsn
+
+
+@pytest.fixture
+def worker_dsn(migrated_dsn: str, request: pytest.FixtureRequest) -> str:
+    """The DSN for stores of other processes, to the same database; those read WORKER_POOLER as well."""
+    through = _goes_through(request)
+    return request.getfixturevalue("poolers").dsn(migrated_dsn) if through else migrated_dsn
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--pooler`` leave out what has nothing to do with PostgreSQL, and require pgbouncer of the rest."""
+    if not config.getoption("--pooler"):
+        return
+    concerned = [item for item in items if _concerned(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
+    for item in concerned:
+        item.add_marker(pytest.mark.system("pgbouncer"))
+    items[:] = concerned
+
+
+def _concerned(item: pytest.Item) -> bool:
+    fixtures = {"pg_dsn", "migrated_dsn", "postgres_server"} & set(getattr(item, "fixturenames", ()))
+    server_of_its_own = hasattr(getattr(item, "module", None), "EmbeddedPostgres")
+    return bool(fixtures) or server_of_its_own or "[postgres" in item.name
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

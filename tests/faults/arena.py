@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
+from ..pooler import Pgbouncer
 from . import books, defects
 from .ground import PASSWORD, WORKER, Ground
 from .history import Fault, Held, History, Rules, Violation
@@ -57,6 +58,8 @@ class Arena:
     workers: list[Worker] = attrs.field(factory=list)
     proxies: dict[str, Proxy] = attrs.field(factory=dict)
     defect: defects.Name | None = None
+    pooler: Pgbouncer | None = None
+    """What workers connect through, if to nothing else; hosts and the watcher connect directly."""
     began: float = attrs.field(factory=time)
     _lives: "list[asyncio.Task[None]]" = attrs.field(factory=list)
     also: dict[str, int] = attrs.field(factory=dict)
@@ -74,6 +77,7 @@ class Arena:
         seed: int = 0,
         rules: Rules | None = None,
         defect: defects.Name | None = None,
+        pooler: Pgbouncer | None = None,
     ) -> "AsyncIterator[Arena]":
         """Lay a run out; whatever is left of it in the end is ended."""
         rules = rules or Rules()
@@ -88,6 +92,7 @@ class Arena:
             watcher = await stack.enter_async_context(Watcher.watching(engine))
             hosts = Hosts(dsn, engine, Random(seed))
             arena = cls(ground, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
+            arena.pooler = pooler
             stack.push_async_callback(arena._end)
             yield arena
 
@@ -114,11 +119,14 @@ class Arena:
         """
         name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
         dsn, ports = self.ground.dsn(self.database, name=name, user=WORKER), self.ground.ports
+        if self.pooler is not None:
+            dsn, ports = await asyncio.to_thread(self.pooler.dsn, dsn), [self.pooler.port]
         if proxied:
             ports = await self._through(slot, ports)
         spec = Spec(
             name=name,
             dsn=make_conninfo(dsn, port=",".join(map(str, ports))),
+            pooler=None if self.pooler is None else "transaction",
             targets={target: self.receiver.url(name, target) for target in self.targets},
             log=str(self.folder / f"{self.database}-{name}.log"),
             rules=how.pop("rules", self.rules),

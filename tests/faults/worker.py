@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from time import time
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import attrs
 from opentelemetry.sdk.metrics import MeterProvider
@@ -56,6 +56,7 @@ class Spec:
     act: Act | None = None
     batch_size: int = 50
     max_connections: int = 4
+    pooler: Literal["transaction"] | None = None
     walk: str = "run"
     """What it does: one of the walks, or ``migrate SCHEMA``."""
     counts: bool = False
@@ -100,7 +101,7 @@ async def open_engine(spec: Spec, output: TextIO, metrics: MeterProvider) -> Eng
 
 
 async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> Engine:
-    store = await PostgresStore.connect(spec.dsn, max_connections=spec.max_connections)
+    store = await PostgresStore.connect(spec.dsn, pooler=spec.pooler, max_connections=spec.max_connections)
     engine = Engine(
         store,
         settings=settings_of(spec.rules, spec.targets),

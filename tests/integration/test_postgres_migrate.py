@@ -9,7 +9,6 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, migrate
 from escalation_adapters.postgres.attach import Existing
@@ -554,13 +553,15 @@ async def test_severity_may_be_an_enum(pg_dsn: str) -> None:
         """,
     )
     await migrate.up(pg_dsn, existing="page")
-    dsn = make_conninfo(pg_dsn, options="-c search_path=elsewhere")
-    async with Engine(await PostgresStore.connect(dsn), notifiers=[RecordingNotifier()]) as engine:
+    execute(
+        pg_dsn, "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = elsewhere', current_database()); END$$"
+    )
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
         assert 1 == (await engine.tick()).escalated
         await engine.open("new", severity="critical")
         assert "warning" == (await engine.change_severity("old", "warning")).severity
         with pytest.raises(StoreRefused, match="invalid input value for enum"):
             await engine.change_severity("old", "purple")
     assert [("new", "critical"), ("old", "warning")] == select(
-        pg_dsn, "SELECT incident_key, severity::text FROM incidents ORDER BY incident_key"
+        pg_dsn, "SELECT incident_key, severity::text FROM public.incidents ORDER BY incident_key"
     )

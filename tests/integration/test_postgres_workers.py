@@ -133,7 +133,7 @@ class Stuck(RecordingNotifier):
 
 async def main():
     notifier = Stuck() if "stuck" in sys.argv else RecordingNotifier()
-    store = await PostgresStore.connect(os.environ["WORKER_DSN"])
+    store = await PostgresStore.connect(os.environ["WORKER_DSN"], pooler=os.environ.get("WORKER_POOLER"))
     async with Engine(store, notifiers=[notifier], batch_size=50) as engine:
         print("ready", flush=True)
         sys.stdin.readline()
@@ -175,10 +175,10 @@ def go(process: Process) -> None:
     process.stdin.write(b"\n")
 
 
-async def test_three_processes_record_each_level_once(migrated_dsn: str) -> None:
+async def test_three_processes_record_each_level_once(migrated_dsn: str, worker_dsn: str) -> None:
     """Three processes on one backlog record each level exactly once, leave nothing, and send one page for each."""
     keys = overdue(migrated_dsn, 4000)
-    async with workers(migrated_dsn, 3) as processes:
+    async with workers(worker_dsn, 3) as processes:
         for process in processes:
             go(process)
         told = [(await line(process)).split() for process in processes]
@@ -188,6 +188,7 @@ async def test_three_processes_record_each_level_once(migrated_dsn: str) -> None
     assert {"delivered": 4000} == page_states(migrated_dsn)
 
 
+@pytest.mark.direct("looks for one worker's session; tests/faults kills workers behind a pooler")
 @pytest.mark.parametrize(
     ("held", "stands"),
     [
@@ -384,7 +385,9 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
 
     async def work(tx: Transaction) -> None:
         anything: Any = tx
-        select(migrated_dsn, end, pid=anything.incidents.session.connection.info.backend_pid)
+        # It is asked for: a pooler tells its clients pids of its own.
+        cursor = await anything.incidents.session.connection.execute("SELECT pg_backend_pid()")
+        select(migrated_dsn, end, pid=(await cursor.fetchone())[0])
         await tx.now()
 
     with pytest.raises(StoreUnavailable, match="terminating connection"):
@@ -401,6 +404,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
         assert 1 == (await engine.acknowledge("k")).episode
 
 
+@pytest.mark.direct("a pooler may refuse a call just after the server is back")
 @pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be restarted")
 async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was idle in the pool during a restart is dead; the first call afterwards is none the wiser."""
@@ -459,6 +463,7 @@ async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
 # --- an outage
 
 
+@pytest.mark.direct("a pooler may refuse a call just after the server is back; tests/faults has such outages")
 @pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be killed")
 async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server that dies in mid-tick costs one clear error; once it is back the same store goes on without any."""
@@ -499,6 +504,7 @@ async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog:
     assert "hunter2" not in "".join(faults) + caplog.text
 
 
+@pytest.mark.direct("it is refused before anything connects")
 @pytest.mark.parametrize(
     "dsn",
     [
@@ -519,6 +525,7 @@ async def test_dsn_that_cannot_be_read_is_not_quoted(dsn: str, caplog: pytest.Lo
         assert "hun%ter2" not in str(refusal.value)
 
 
+@pytest.mark.direct("a pooler that is reached stands for a server that is not")
 async def test_server_out_of_reach_is_one_clear_line() -> None:
     """A server that is not there is temporary; the message says where it was looked for, and nothing more."""
     with pytest.raises(StoreUnavailable, match=r"^PostgreSQL is not available: .*127\.0\.0\.1.*$") as fault:
@@ -600,6 +607,7 @@ async def test_outsiders_do_not_starve_the_canary(migrated_dsn: str) -> None:
 # --- sessions and plans
 
 
+@pytest.mark.direct("looks at a session of its own, with statements prepared in it")
 @pytest.mark.parametrize(("pooler", "prepared"), [("transaction", False), (None, True)])
 async def test_nothing_stays_behind_in_a_session(migrated_dsn: str, pooler: Any, prepared: bool) -> None:
     """For a transaction pooler no statement is prepared; and in no mode a setting or a lock outlives a transaction."""

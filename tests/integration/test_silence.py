@@ -60,6 +60,7 @@ async def wire(dsn: str) -> AsyncIterator[tuple[Wire, str]]:
         await asyncio.gather(*made.pumps, return_exceptions=True)
 
 
+@pytest.mark.direct("its wire leads to the server itself; tests/faults has one that leads to a pooler")
 async def test_half_open_connections_held_a_worker_for_ever(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,12 +10,12 @@ import click
 from escalation_core import Engine, EscalationError, Settings, SettingsRouter, Store
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..app import MissingExtra, open_store, settings_from
+from ..app import MissingExtra, Pooler, open_store, settings_from
 from ..files import write_whole
 from ..log_notifier import LogNotifier
 from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
-from .base import json_option, print_json, progress, run_to_the_end, show, table
+from .base import Context, json_option, pass_context, print_json, progress, run_to_the_end, show, table
 
 
 @click.command("demo")
@@ -59,12 +59,15 @@ def demo_command(svg: Path, as_json: bool) -> None:
     "--keep", multiple=True, type=click.Choice(KEEPABLE), help="Settings that are off in a replay unless kept."
 )
 @json_option
-def replay_command(events: Path, url: str, out: Path | None, keep: tuple[str, ...], as_json: bool) -> None:
+@pass_context
+def replay_command(
+    context: Context, events: Path, url: str, out: Path | None, keep: tuple[str, ...], as_json: bool
+) -> None:
     """Drive the engine with a log of host events (CSV: at, incident_key, event, severity), the log being the clock."""
     set_up_logging(level="ERROR")
     settings = replay_settings(settings_from(os.environ), keep)
     usable, unusable = read_events(events)
-    outcome = run_to_the_end(_replay(usable, url, settings, quiet=as_json))
+    outcome = run_to_the_end(_replay(usable, url, settings, context.pooler, quiet=as_json))
     outcome.unusable = unusable
     if out is not None:
         write_escalations(out, outcome.escalations)
@@ -81,9 +84,9 @@ def replay_command(events: Path, url: str, out: Path | None, keep: tuple[str, ..
         table(f"{name.capitalize()}s: {len(rows)}", (f"{name}, line", "reason"), rows, empty=f"no {name}s")
 
 
-async def _replay(events: list[Event], url: str, settings: Settings, *, quiet: bool) -> Replay:
+async def _replay(events: list[Event], url: str, settings: Settings, pooler: Pooler | None, *, quiet: bool) -> Replay:
     clock = ManualClock(events[0].at) if events else ManualClock()
-    async with _fresh_store(url, clock) as store:
+    async with _fresh_store(url, clock, pooler) as store:
         # Pages are recorded for a target of the replay's own, and nobody sends them.
         engine = Engine(
             store, settings=settings, notifiers=[LogNotifier("replay")], router=SettingsRouter((), "replay")
@@ -93,7 +96,7 @@ async def _replay(events: list[Event], url: str, settings: Settings, *, quiet: b
 
 
 @asynccontextmanager
-async def _fresh_store(url: str, clock: ManualClock) -> AsyncIterator[Store]:
+async def _fresh_store(url: str, clock: ManualClock, pooler: Pooler | None) -> AsyncIterator[Store]:
     """Open a store that holds nothing yet: an empty file, or a schema of its own that is dropped afterwards."""
     if url == "memory":
         yield MemoryStore(clock)
@@ -102,7 +105,7 @@ async def _fresh_store(url: str, clock: ManualClock) -> AsyncIterator[Store]:
             from ..postgres.scratch import scratch_store
         except ImportError:
             raise MissingExtra("PostgreSQL", "postgres") from None
-        async with scratch_store(url, clock) as scratch:
+        async with scratch_store(url, clock, pooler=pooler) as scratch:
             yield scratch
     else:
         path = Path(url.removeprefix("sqlite:///"))

@@ -1,7 +1,6 @@
 """Migrations: numbered SQL files, each applied once, under a lock, with its checksum kept.
 
-``up`` needs a direct connection, not one through a transaction pooler: it holds a lock of its session, because indexes
-are built concurrently, which no transaction can hold.
+``up`` needs two connections at once, and no session: it works through a transaction pooler as well.
 """
 
 import asyncio
@@ -88,7 +87,7 @@ async def up(
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
     with translated():
-        async with await _connect(dsn) as connection, _alone(connection, schema):
+        async with _alone(dsn, schema), await _connect(dsn) as connection:
             return await _up(connection, schema, table, columns, existing, trigger, policy or EscalationPolicy(), say)
 
 
@@ -205,28 +204,31 @@ async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sq
 
 
 async def _connect(dsn: str) -> AsyncConnection[Any]:
-    return await AsyncConnection.connect(dsn, autocommit=True, **arguments(dsn))
+    # Prepared statements stay behind in a session, which is another one for each transaction behind a pooler.
+    return await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None, **arguments(dsn))
 
 
 @asynccontextmanager
-async def _alone(connection: AsyncConnection[Any], schema: str) -> AsyncIterator[None]:
+async def _alone(dsn: str, schema: str) -> AsyncIterator[None]:
     """Hold this schema's migration lock: two services that start at once migrate one after the other.
 
-    The lock is asked for again and again instead of waited for: a waiting statement would hold a snapshot, and a
-    concurrent index build waits for every snapshot there is.
+    It is held by a transaction, on a connection of its own: indexes are built concurrently, which no transaction can
+    do, and a pooler may take a session away from whoever is in no transaction. A concurrent index build waits for every
+    snapshot there is. So this transaction keeps none: the lock is asked for again and again instead of waited for, and
+    without a parameter, since a statement that has one keeps its snapshot until the next.
     """
     key = int.from_bytes(hashlib.sha256(f"escalation-core {schema}".encode()).digest()[:8], "big", signed=True)
-    while True:
-        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", [key])
-        row = await cursor.fetchone()
-        if row and row[0]:
-            break
-        await asyncio.sleep(0.2)
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            await connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+    async with await _connect(dsn) as connection:
+        while True:
+            async with connection.transaction():
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                cursor = await connection.execute(f"SELECT pg_try_advisory_xact_lock({key})".encode())
+                row = await cursor.fetchone()
+                if row and row[0]:
+                    yield
+                    return
+            await asyncio.sleep(0.2)
 
 
 async def _check_encoding(connection: AsyncConnection[Any]) -> None:

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Literal
 
 from psycopg import AsyncConnection, sql
 
@@ -14,7 +15,9 @@ from .store import PostgresStore
 
 
 @asynccontextmanager
-async def scratch_store(dsn: str, clock: Callable[[], datetime] | None = None) -> AsyncIterator[PostgresStore]:
+async def scratch_store(
+    dsn: str, clock: Callable[[], datetime] | None = None, *, pooler: Literal["transaction"] | None = None
+) -> AsyncIterator[PostgresStore]:
     """Yield a store in a migrated schema of its own, and drop the schema afterwards, whatever happened.
 
     Raises:
@@ -25,7 +28,7 @@ async def scratch_store(dsn: str, clock: Callable[[], datetime] | None = None) -
     schema = f"escalation_scratch_{secrets.token_hex(6)}"
     try:
         await migrate.up(dsn, schema=schema)
-        store = await PostgresStore.connect(dsn, schema=schema, clock=clock)
+        store = await PostgresStore.connect(dsn, schema=schema, clock=clock, pooler=pooler)
         try:
             yield store
         finally:

@@ -1,0 +1,215 @@
+"""Workers behind pgbouncer in transaction mode: they, it or the server beneath it end, are silent, or are full."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from ..pooler import Pgbouncer
+from .arena import Arena
+from .conftest import Stage
+from .ground import WORKER, Ground
+from .proxy import CUTS, Fate
+from .test_cuts import NEW, cut
+from .worker import PATIENCE, RUNNER_WAITS
+
+pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.timeout(1800)]
+POOL = 3
+"""Sessions at the server that the connections of all workers share."""
+WAIT = 1
+"""Seconds that pgbouncer lets a client wait for one of them."""
+SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '{WORKER}'"
+ROUNDS = {False: 1, True: 20}
+LOGIN = 1.0
+"""Seconds after which pgbouncer asks a server again that was down, as documented."""
+BACK = PATIENCE + LOGIN + RUNNER_WAITS[1]
+"""Seconds within which a worker is connected again once the server is back."""
+
+
+@pytest.fixture
+def pooler(ground: Ground) -> Iterator[Pgbouncer]:
+    """A pooler whose sessions are few, so that each is used by all workers in turn."""
+    made = Pgbouncer.start(ground.server.dsn(), default_pool_size=str(POOL), query_wait_timeout=str(WAIT))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+async def worker_killed(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """One of the workers is killed, in whatever it has begun, and another one follows."""
+    victim = random.choice([worker for worker in arena.workers if worker.alive])
+    await arena.kill(victim)
+    await arena.work(victim.name.partition("-")[0])
+
+
+async def worker_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """One of the workers stands still beyond its lease; the sessions that it has are wanted by the others."""
+    zombie = random.choice([worker for worker in arena.workers if worker.alive])
+    with arena.fault("stall", zombie):
+        zombie.signal(signal.SIGSTOP)
+        arena.lock()
+        await asyncio.sleep(arena.rules.lease + random.random())
+        zombie.resume()
+
+
+async def pooler_killed(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The pooler is killed, and with it everybody's connections."""
+    with arena.fault("pooler killed", stops=True, patience=BACK):
+        await asyncio.to_thread(pooler.kill)
+        await asyncio.sleep(random.random() * 2)
+        await asyncio.to_thread(pooler.restart)
+
+
+async def pooler_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The pooler stands still, longer than workers wait for an answer, and goes on with all that it was sent."""
+    with arena.fault("pooler stopped", stops=True, shows=True, patience=BACK):
+        pooler.stall()
+        await asyncio.sleep(4)
+        pooler.flow()
+
+
+async def server_restarted(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The server crashes beneath the pooler, whose clients stay connected."""
+    with arena.fault("restart", stops=True, patience=BACK):
+        await asyncio.to_thread(arena.ground.server.crash)
+        await asyncio.sleep(random.random())
+        await asyncio.to_thread(arena.ground.server.restart)
+
+
+async def no_room_for_clients(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The pooler takes no more clients, and those that there were are cut off."""
+    with arena.fault("pooler: max_client_conn", stops=True, shows=True, patience=BACK):
+        await asyncio.to_thread(pooler.tell, "SET max_client_conn = 0")
+        for proxy in arena.proxies.values():
+            proxy.cut()
+        await asyncio.sleep(4)
+        await asyncio.to_thread(pooler.tell, "SET max_client_conn = 500")
+
+
+async def no_session_left(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """Somebody has all sessions of the pool, and those who wait for one are turned away."""
+    dsn = pooler.dsn(arena.ground.dsn(arena.database, name="greedy", user=WORKER))
+    with arena.fault("pooler: query_wait_timeout", stops=True, shows=True, patience=BACK):
+        async with AsyncExitStack() as stack:
+            for _ in range(POOL):
+                await stack.enter_async_context(_greedy(dsn))
+            await asyncio.sleep(4)
+
+
+async def no_session_left_for_long(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The same, and nobody is turned away: those who wait are called off by their own limit."""
+    await asyncio.to_thread(pooler.tell, "SET query_wait_timeout = 120")
+    await no_session_left(arena, pooler, random)
+    await asyncio.to_thread(pooler.tell, f"SET query_wait_timeout = {WAIT}")
+
+
+@asynccontextmanager
+async def _greedy(dsn: str) -> AsyncIterator[None]:
+    """Hold a transaction open; who comes late is turned away like anybody else, and comes again."""
+    while True:
+        try:
+            connection = await AsyncConnection.connect(dsn, prepare_threshold=None)
+            await connection.execute("SELECT 1")
+            break
+        except psycopg.OperationalError:
+            continue
+    try:
+        yield
+    finally:
+        await connection.close()
+
+
+async def wire_cut(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The wire between a worker and the pooler is cut at some message, before or after it."""
+    fates: Sequence[Fate] = ("cut", "cut after")
+    name, fate = random.choice(list(CUTS)), random.choice(fates)
+    victim = random.choice([worker for worker in arena.workers if worker.alive])
+    with arena.fault(f"cut at {name}", victim):
+        proxy = arena.proxies[victim.name.partition("-")[0]]
+        assert await cut(arena, proxy, name, fate, 1 if name in NEW else random.randint(1, 3)), name
+
+
+async def wire_silent(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The connections of a worker never answer again, and the pooler takes it for busy in the middle of things."""
+    victim = random.choice([worker for worker in arena.workers if worker.alive])
+    with arena.fault("half-open", victim, patience=PATIENCE):
+        proxy = arena.proxies[victim.name.partition("-")[0]]
+        proxy.orphan()
+        arena.lock()
+        connects = proxy.connects
+
+        async def again() -> bool:
+            return proxy.connects > connects
+
+        assert await arena.until(again), "it waits for ever"
+
+
+@asynccontextmanager
+async def kept_alive(arena: Arena, pooler: Pgbouncer) -> AsyncIterator[None]:
+    """Start the pooler again whenever it ends by itself, as its service manager is told to.
+
+    1.18 does: when a client that asked it to cancel something is gone before the server has heard of it.
+    """
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            if pooler.died:
+                with arena.fault("pooler died by itself", stops=True, patience=BACK):
+                    await asyncio.to_thread(pooler.restart)
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+DO = Callable[[Arena, Pgbouncer, Random], Awaitable[None]]
+FAULTS: dict[str, Sequence[DO]] = {
+    "ends": (worker_killed, pooler_killed, server_restarted, wire_cut),
+    "is silent": (worker_stopped, pooler_stopped, wire_silent, no_session_left_for_long),
+    "is full": (no_room_for_clients, no_session_left),
+}
+"""What befalls them, in each round everything of one kind."""
+TOLD = {
+    "ends": ("server closed the connection",),
+    "is silent": ("has not answered for",),
+    "is full": ("no more connections allowed", "query_wait_timeout"),
+}
+"""What workers have to have met."""
+
+
+async def test_nothing_befalls_them_behind_a_pooler(stage: Stage, pooler: Pgbouncer) -> None:
+    """Three workers share few sessions, and keep every invariant: what is found below is the faults' doing."""
+    async with stage(seed=30, pooler=pooler) as arena:
+        await arena.team()
+        arena.live(40, over=3)
+        assert [] == await arena.judge()
+        [[sessions]] = await arena.execute(SESSIONS)
+        assert 0 < sessions <= POOL
+
+
+@pytest.mark.parametrize("kind", list(FAULTS))
+async def test_behind_a_pooler_that(stage: Stage, full: bool, pooler: Pgbouncer, kind: str) -> None:
+    """Whatever befalls workers, pooler or server: nothing is lost or there twice, and all goes on by itself."""
+    random, faults = Random(kind), ROUNDS[full] * list(FAULTS[kind])
+    random.shuffle(faults)
+    async with stage(seed=31, pooler=pooler) as arena, kept_alive(arena, pooler):
+        await arena.team()
+        arena.live(6 * len(faults), over=3 * len(faults))
+        await asyncio.sleep(0.5)
+        for fault in faults:
+            await fault(arena, pooler, random)
+            await asyncio.sleep(random.random())
+        assert [] == await arena.judge()
+        assert [] == [told for told in TOLD[kind] if not any(told in worker.text for worker in arena.workers)]
