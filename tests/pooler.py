@@ -26,7 +26,7 @@ ADMIN = "pooler_admin"
 NOBODY = "nobody"
 """Who runs it when we are root, as which it refuses to run."""
 PATIENCE = 10.0
-FEW = {"default_pool_size": "8", "server_round_robin": "1", "query_wait_timeout": "3"}
+FEW = {"default_pool_size": "8", "server_round_robin": "1"}
 """So few sessions, each lent to another client after every transaction: what rests on a session breaks at once."""
 
 
