@@ -122,14 +122,17 @@ class Hosts:
     async def _was_done(self, name: str) -> bool:
         """Ask, as soon as the database answers, whether a write was committed.
 
-        A primary that is cut off may still show what is not to outlive it, but can commit nothing. And what was given up
-        may still be on its way to its commit: whatever was begun before the question has to be over.
+        A primary that is cut off may still show what is not to outlive it, but can commit nothing. And what was given
+        up may still be on its way to its commit: whatever was begun before the question has to be over.
         """
         while True:
             with suppress(psycopg.Error):
                 async with await AsyncConnection.connect(self.dsn, autocommit=True) as connection:
                     asked = await (await connection.execute(ASK.encode(), [name])).fetchone()
-                    while await (await connection.execute(OVER.encode(), asked)).fetchone() != (True,):
+                    while True:
+                        over = await (await connection.execute(OVER.encode(), asked)).fetchone()
+                        if over == (True,):
+                            break
                         await asyncio.sleep(0.02)
                     cursor = await connection.execute(DONE.encode(), {"op": name})
                     row = await cursor.fetchone()
