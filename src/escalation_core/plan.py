@@ -75,9 +75,12 @@ def plan(
     now: datetime,
     gate: Gate = _NOTHING_HELD,
     recorded: Recorded | None = None,
+    clock: datetime | None = None,
 ) -> Decision:
     """Decide what happens to a claimed row.
 
+    ``clock`` is the store's instant where ``now`` is a tick's, which may lag behind: what another worker escalated
+    meanwhile lies after ``now``, and yet not in the future.
     ``recorded`` is what the ledger knows of the row's episode, given when its escalation turned out to be there
     already. The ledger wins: the level becomes the recorded one, and nobody is paged.
     """
@@ -92,11 +95,12 @@ def plan(
             check_birth(incident.first_seen, now)
         except InvalidValue as fault:
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=str(fault))
-    if incident.last_escalated_at is not None and incident.last_escalated_at > now:
-        incident = incident.moved(level=incident.level, last_escalated_at=now, next_due_at=incident.next_due_at)
+    clock = clock or now
+    if incident.last_escalated_at is not None and incident.last_escalated_at > clock:
+        incident = incident.moved(level=incident.level, last_escalated_at=clock, next_due_at=incident.next_due_at)
     if recorded is not None and recorded.level > incident.level:
-        return Skip(reason=Reason.IDEMPOTENT, incident=_catch_up(incident, recorded, policy, now))
-    due = policy.next_due_at(incident, now)
+        return Skip(reason=Reason.IDEMPOTENT, incident=_catch_up(incident, recorded, policy, clock))
+    due = policy.next_due_at(incident, clock)
     if due is None:
         return Skip(reason=Reason.EXHAUSTED, incident=_due(incident, None))
     if due > now or not gate.pages:

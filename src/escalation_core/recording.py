@@ -101,9 +101,11 @@ class Recorder:
         now: datetime,
     ) -> None:
         episodes = {n: (row.incident_key, row.incident.episode) for n in known if (row := claimed[n]).incident}
-        recorded = await tx.ledger.highest(list(episodes.values())) if episodes else {}
+        if not episodes:
+            return
+        recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
         for number, episode in episodes.items():
-            again = plan(claimed[number], policy=self.policy, now=now, recorded=recorded.get(episode))
+            again = plan(claimed[number], policy=self.policy, now=now, recorded=recorded.get(episode), clock=clock)
             if isinstance(again, Escalate):
                 fault = "escalation_events holds this escalation's unique_hash for another incident"
                 again = Skip(reason=Reason.UNREADABLE, incident=None, detail=fault)

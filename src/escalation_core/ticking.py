@@ -93,22 +93,23 @@ class Ticker:
 
         async def work(tx: Transaction) -> Batch:
             # A tick takes its instant once, from the store's clock, for all its batches. Each asks if it is paused now.
-            held = await self._admit(tx, report)
-            now = report.at or await tx.now()
+            clock = await tx.now()
+            held = self._hold(report, clock, await tx.operations.pauses(clock))
+            now = report.at or clock
             if not held.claims:
                 return Batch((), ())
             claimed = await tx.incidents.claim(
                 until=_until(held, now), limit=self.batch_size, canary_pct=self.settings.canary_pct
             )
-            decisions = [self._plan(row, now, held) for row in claimed]
+            decisions = [self._plan(row, now, held, clock) for row in claimed]
             return await write(tx, claimed, decisions, now) if claimed else Batch((), ())
 
         return work
 
     async def _rehearse(self, tx: Transaction, report: TickReport) -> None:
         """Decide about everything that is due, on a snapshot, each row once, and write nothing."""
-        held = await self._admit(tx, report)
-        now = report.at or await tx.now()
+        now = await tx.now()
+        held = self._hold(report, now, await tx.operations.pauses(now))
         after: tuple[datetime, str] | None = None
         while held.claims:
             claimed = await tx.incidents.peek(
@@ -129,18 +130,14 @@ class Ticker:
             last = claimed[-1]
             after = (last.due_at or LOOK_AGAIN, last.incident_key)
 
-    def _plan(self, row: Claimed, now: datetime, held: Gate) -> Decision:
+    def _plan(self, row: Claimed, now: datetime, held: Gate, clock: datetime | None = None) -> Decision:
         try:
-            return plan(row, policy=self.settings.policy, now=now, gate=held)
+            return plan(row, policy=self.settings.policy, now=now, gate=held, clock=clock)
         except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
 
-    async def _admit(self, tx: Transaction, report: TickReport) -> Gate:
-        """Return what holds this transaction back, and note it in the report."""
-        now = await tx.now()
-        return self._hold(report, now, await tx.operations.pauses(now))
-
     def _hold(self, report: TickReport, now: datetime, pauses: Sequence[Pause]) -> Gate:
+        """Return what holds a transaction back, and note it in the report."""
         held = gate(self.settings, now, pauses)
         report.at = report.at or now
         report.mode, report.paused_until = held.mode, held.until

@@ -18,14 +18,17 @@ from .workers import Worker
 
 RULES = Rules(max_level=2, per_target=2)
 """Two levels, one of which is not the last; and few pages at once, so that some wait for others."""
-SLOW = {"cancelled": 0.3, "trouble": 0.2, "tick": 0.03}
+SLOW = {"cancelled": 0.3, "tick": 0.03}
 """Seconds that the receiver takes for each page, by walk."""
 INTERRUPTED = ("cancelled", "joined", "silent", "trouble")
 """Walks that interrupt themselves: what they had sent may be sent once more."""
 Route = tuple[str, int]
 """A walk, and how often it came by."""
 TRIES = 16
-"""How often a walk is begun that does not come by its point the time that it is to be killed."""
+"""How often a walk is begun that does not come by its point the time that it is to be killed.
+
+The first time may be too late in the walk, and of two walks one has a recalculation that was asked for, the other none.
+"""
 PREPARE = """
 -- A batch that a host's constraint refuses, in a tick as in a recalculation.
 INSERT INTO incidents (incident_key, severity, first_seen)
@@ -36,7 +39,9 @@ VALUES ('poison-' || %(n)s, 'critical', now() - interval '2 years');
 UPDATE incidents SET first_seen = now() - interval '1 s' WHERE incident_key = 'poison-' || (%(n)s - 1);
 -- An escalation that is recorded already: as after a host restored its table alone.
 UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at = now()
-WHERE incident_key = 'k' || (%(n)s - 1) || '-0' AND escalation_level = 1;
+WHERE incident_key = (
+    SELECT incident_key FROM escalation_events WHERE incident_key LIKE 'k%%' ORDER BY id DESC LIMIT 1
+);
 -- A recalculation that was asked for, or none ever.
 UPDATE escalation_recalc SET requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = NULL, cursor = NULL;
 """
@@ -82,7 +87,10 @@ class Mill:
             await self.arena.execute(CONSTRAINT)
         self.arena.poison |= {f"refused-{number}", f"poison-{number}"}
         hosts = self.arena.hosts
-        await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0) for each in range(4)))
+        await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0) for each in range(2)))
+        # And two for all targets that surely are due: no walk looks for pages in vain.
+        due = {"severity": "critical", "first_seen": round(time() - 2, 6)}
+        await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0, **due) for each in (2, 3)))
         await self.arena.execute(PREPARE.replace("%(n)s", str(number)).replace("%%", "%"))
         self.arena.receiver.answers = lambda at: _answer(at, SLOW.get(walk, 0.0))
         return walk
@@ -112,10 +120,10 @@ class Mill:
                 found[by_place[module, number]] += int(count)
         return found
 
-    async def kill(self, point: Point, routes: Sequence[Route], random: Random) -> bool:
-        """Kill a worker on a walk that comes by a point; return whether it happened."""
+    async def kill(self, point: Point, routes: Sequence[Route], random: Random, first: int = 0) -> bool:
+        """Kill a worker on a walk that comes by a point, the ``first`` one first; return whether it happened."""
         for attempt in range(TRIES):
-            walk, often = routes[attempt // 2 % len(routes)]
+            walk, often = routes[(first + attempt // 2) % len(routes)]
             nth = random.randint(1, min(often, 4)) if attempt % 2 == 0 else 1
             how: How = random.choice(["kill", "soon"])
             _, code = await self.walk(walk, Act(point, how, nth, random.random() * LATER))

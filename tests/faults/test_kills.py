@@ -15,7 +15,10 @@ from .mill import RULES, Mill, Route
 from .points import Point, forgotten, points
 from .receiver import OK
 
-WALKS = ("tick", "moment", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "ended", "migrate")
+WALKS = (
+    "tick", "moment", "rung", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "demoted", "ended",
+    "migrate",
+)  # fmt: skip
 QUICK, FULL = 1, 20
 """Seeds for each point."""
 ROUNDS = 5
@@ -54,8 +57,8 @@ async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> Non
         assert [] == [str(point) for point in points() if point not in routes]
         mine = points()[part::PARTS]
         for point in mine:
-            for _ in range(FULL if full else QUICK):
-                assert await mill.kill(point, routes[point], random), f"no worker was ever killed at {point}"
+            for seed in range(FULL if full else QUICK):
+                assert await mill.kill(point, routes[point], random, seed), f"no worker was ever killed at {point}"
         # Now the first one that nobody kills. Once it has caught up, everything is prompt again.
         arena.receiver.answers = lambda number: OK
         await arena.work("w", rules=attrs.evolve(RULES, per_target=32))
@@ -64,7 +67,7 @@ async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> Non
         arena.live(5)
         for schema in mill.schemas:
             await _stands(arena.dsn, schema)
-        arena.also = {"points": len(mine), "kills": mill.killed.total()}
+        arena.also = {"points": len(mine), "kills": mill.killed.total(), "missed": mill.missed.total()}
         assert [] == await arena.judge()
 
 

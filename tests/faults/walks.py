@@ -1,6 +1,7 @@
 """What a worker process does: the runner's loops, or a short walk through one part of the library.
 
-The walks go where each await of ours stands: into refusals, conflicts, cancellations and outages as well.
+The walks go where each await of ours stands: into refusals, conflicts, cancellations and outages as well. Where two
+things have to meet for that, one of them waits for the other: nothing is left to how quick the machine is.
 """
 
 import asyncio
@@ -10,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
-import psycopg
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import migrate, silence
-from escalation_adapters.postgres.attach import ExistingIncidents
+from escalation_adapters.postgres import silence
 from escalation_adapters.runner import run
-from escalation_core import Engine, EscalationPolicy, StoreUnavailable
+from escalation_core import Engine, StoreUnavailable
+from escalation_core.courier import Courier
+
+from .meeting import Awaited, calling, hold_answers
 
 Walk = Callable[[Engine], Awaitable[None]]
 MOMENT = 0.5
@@ -27,13 +29,6 @@ async def _run(engine: Engine) -> None:
     await run(engine)
 
 
-class _Slow:
-    """A heartbeat that is still under way when the engine closes."""
-
-    async def beat(self) -> None:
-        await asyncio.sleep(0.4)
-
-
 async def _quiet(engine: Engine) -> None:
     """Run without a log: a line for each of very many pages is of no use."""
     logging.disable(logging.CRITICAL)
@@ -41,7 +36,7 @@ async def _quiet(engine: Engine) -> None:
 
 
 async def _tick(engine: Engine) -> None:
-    engine._heartbeat = _Slow()
+    engine._heartbeat = Awaited(engine._beats)
     await engine.tick()
 
 
@@ -60,25 +55,34 @@ async def _recalc(engine: Engine) -> None:
 
 
 async def _moment(engine: Engine) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(MOMENT, stop.set)
-    await run(engine, stop=stop)
+    """Run for a moment, and until delivery has had nothing to do."""
+    stop, resting = asyncio.Event(), calling(Courier, "wait")
+    running = asyncio.create_task(run(engine, stop=stop))
+    await asyncio.sleep(MOMENT)
+    await resting.wait()
+    stop.set()
+    await running
 
 
-async def _flying(engine: Engine) -> None:
-    """Wait until a page is in flight."""
-    for _ in range(1000):
-        if engine.courier.flights.busy:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("no page ever flew")
+async def _rung(engine: Engine) -> None:
+    """Let a tick ring while for each target as many pages are in flight as may be: nobody has landed yet."""
+    courier, landing = engine.courier, asyncio.Event()
+    hold_answers(landing)
+    await engine.tick(deliver=False)
+    while courier.room():
+        await courier.start_due()
+        await asyncio.sleep(0.01)
+    courier.flights.ring()
+    await courier.wait()
+    landing.set()
 
 
 async def _trouble(engine: Engine) -> None:
-    """Let the store be out of reach at first, and again in the end."""
+    """Let the store be out of reach at first, and again in the end, when pages have landed after the loops."""
     store: Any = engine.store
     look, transact = store.look, store.transact
-    stop = asyncio.Event()
+    stop, finishing = asyncio.Event(), calling(Courier, "finish")
+    answered = hold_answers(finishing)
     left = 2
 
     async def unreachable(*args: Any, **kwargs: Any) -> Any:
@@ -90,24 +94,26 @@ async def _trouble(engine: Engine) -> None:
 
     async def unfinished(*args: Any, **kwargs: Any) -> Any:
         # Once in the end, when nobody but the runner's last step asks any more.
-        if stop.is_set() and not engine.courier.flights.busy and store.transact is unfinished:
+        if finishing.is_set() and store.transact is unfinished:
             store.transact = transact
             raise StoreUnavailable("as if")
         return await transact(*args, **kwargs)
 
     store.look, store.transact = unreachable, unfinished
     running = asyncio.create_task(run(engine, stop=stop))
-    await _flying(engine)
+    await answered.wait()
     stop.set()
     await running
 
 
 async def _cancelled(engine: Engine) -> None:
-    """Cancel the runner while pages are in flight, and cancel it once more."""
+    """Cancel the runner while pages are in flight, and once more while it waits for them."""
+    hold_answers(until=asyncio.Event())
+    sending, finishing = calling(Courier, "_send"), calling(Courier, "finish")
     running = asyncio.create_task(run(engine))
-    await _flying(engine)
+    await sending.wait()
     running.cancel()
-    await asyncio.sleep(0.05)
+    await finishing.wait()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -119,13 +125,39 @@ async def _joined(engine: Engine) -> None:
     await asyncio.sleep(0)
     await engine.tick()
     await recording
-    for _ in range(20):
+    for number in range(6):
+        begun, asked = asyncio.Event(), asyncio.Event()
+        if number % 2:
+            engine._tick = _ending(engine._tick, begun, asked)  # type: ignore[method-assign]
+        else:
+            begun.set()
         first = asyncio.create_task(engine.tick())
+        await begun.wait()
         await asyncio.sleep(0.003)
         first.cancel()
         await asyncio.sleep(0)
-        await engine.tick()
+        second = asyncio.create_task(engine.tick())
+        await asyncio.sleep(0.003)
+        asked.set()
+        await second
         await asyncio.gather(first, return_exceptions=True)
+
+
+def _ending(tick: Callable[..., Any], begun: asyncio.Event, asked: asyncio.Event) -> Callable[..., Any]:
+    """Return a tick that, when it is cancelled, takes until another one is asked for."""
+
+    async def ending(**how: Any) -> Any:
+        begun.set()
+        if asked.is_set():
+            return await tick(**how)
+        try:
+            await tick(**how)
+            return await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asked.wait()
+            raise
+
+    return ending
 
 
 async def _silent(engine: Engine) -> None:
@@ -134,6 +166,7 @@ async def _silent(engine: Engine) -> None:
     At first the request to cancel is lost on its way, so that the wait after it comes to its end; then it arrives.
     """
     store: Any = engine.store
+    patience = silence.SILENCE
     silence.SILENCE = silence.GRACE = 0.05
     connections: Any = AsyncConnection
     arriving = connections.cancel_safe
@@ -147,20 +180,37 @@ async def _silent(engine: Engine) -> None:
             connections.cancel_safe = way
             with contextlib.suppress(StoreUnavailable):
                 await engine.tick()
-    silence.SILENCE = 5.0
+    silence.SILENCE = patience
+    await engine.tick()
+
+
+async def _all_lent(engine: Engine, statement: str) -> None:
+    """Run a statement on several connections, all of which are lent at once and there is no other."""
+    store: Any = engine.store
+    async with contextlib.AsyncExitStack() as stack:
+        lent = [await stack.enter_async_context(store._pool.lent()) for _ in range(store._pool._connections.max_size)]
+        for connection in lent:
+            await connection.execute(statement)
+
+
+async def _demoted(engine: Engine) -> None:
+    """Find that the server takes no writes any more, as after a failover; then there is another one."""
+    await _all_lent(engine, "SET default_transaction_read_only = on")
+    with contextlib.suppress(StoreUnavailable):
+        await engine.tick()
     await engine.tick()
 
 
 async def _ended(engine: Engine) -> None:
     """Find connections ended that were idle, as after a restart."""
     store: Any = engine.store
-    await asyncio.gather(*(store.look(canary_pct=100) for _ in range(4)))
+    await _all_lent(engine, "SELECT 1")
     async with store._pool.lent() as other:
+        # Each is waited for, so that its farewell has come.
         await other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
         )
-        await asyncio.sleep(0.1)
         await engine.tick()
     # And in the end none at all is left, so that another engine does not even begin.
     await store.aclose()
@@ -176,28 +226,13 @@ WALKS: Mapping[str, Walk] = {
     "dry": _dry,
     "recalc": _recalc,
     "moment": _moment,
+    "rung": _rung,
     "trouble": _trouble,
     "cancelled": _cancelled,
     "joined": _joined,
     "silent": _silent,
+    "demoted": _demoted,
     "ended": _ended,
 }
-
-
-async def migrating(dsn: str, schema: str) -> None:
-    """Attach to a host's table that holds open incidents: refused, then allowed, by two at once, while it is locked."""
-    module: Any = migrate
-    module.LOCK_TIMEOUT = "30ms"
-    with contextlib.suppress(ExistingIncidents):
-        await migrate.up(dsn, schema=schema, policy=EscalationPolicy())
-    await asyncio.gather(_held(dsn, schema), *(migrate.up(dsn, schema=schema, existing="page") for _ in range(2)))
-    await migrate.up(dsn, schema=schema)
-    await migrate.up(dsn, schema=f"{schema}_new")
-
-
-async def _held(dsn: str, schema: str) -> None:
-    """Hold the host's table for a moment, as somebody's long transaction does."""
-    async with await AsyncConnection.connect(dsn) as holder:
-        with contextlib.suppress(psycopg.Error):
-            await holder.execute(f'LOCK TABLE "{schema}".incidents IN ACCESS SHARE MODE'.encode())
-            await asyncio.sleep(0.15)
+WHOLE = ("run", "quiet")
+"""Those that are a worker's whole life."""

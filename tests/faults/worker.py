@@ -27,7 +27,7 @@ from escalation_adapters.postgres import PostgresStore, pool, silence
 from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
 
-from . import defects, hook, points, walks
+from . import defects, hook, points, walk_migration, walks
 from .history import Rules
 from .hook import Act
 
@@ -123,7 +123,7 @@ async def _work(spec: Spec, output: TextIO) -> None:
         spec.act.arm()
     output.write(f"{READY} at {time():.0f} by its own clock\n")
     if engine is None:
-        await walks.migrating(spec.dsn, schema)
+        await walk_migration.migrating(spec.dsn, schema)
     else:
         try:
             await walks.WALKS[what](engine)
@@ -144,18 +144,22 @@ def main(spec: Spec) -> None:
     logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
-    _hurry()
+    _hurry(spec.walk)
     if spec.defect is not None:
         defects.plant(spec.defect, spec.dsn)
     asyncio.run(_work(spec, output))
 
 
-def _hurry() -> None:
-    """Make what waits for a database as short as everything else here."""
-    module: Any = pool
-    module.PATIENCE = PATIENCE
-    silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
+def _hurry(walk: str) -> None:
+    """Make what waits for a database as short as everything else here.
+
+    Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
+    """
     runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
+    if walk in walks.WHOLE:
+        module: Any = pool
+        module.PATIENCE = PATIENCE
+        silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
 
 
 def read(text: str) -> Spec:

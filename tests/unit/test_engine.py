@@ -120,6 +120,31 @@ async def test_empty_batch_beside_another_is_no_end(
     assert (20, False) == (report.escalated, report.behind)
 
 
+async def test_long_tick_brings_no_escalation_forward(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another worker escalated after a tick's instant was not escalated at it: the next one keeps its distance."""
+    long, other = engine_of(store, snooze=5 * MINUTE), engine_of(store, snooze=5 * MINUTE)
+    await store.host.insert("k", severity="critical", first_seen=START)
+    await store.host.insert("k2", severity="critical", first_seen=START)
+    look = store.look
+
+    async def looked(**how: Any) -> Outlook:
+        """Look; and before the claim that follows another worker ticks, and a host writes."""
+        monkeypatch.setattr(store, "look", look)
+        seen = await look(**how)
+        clock.advance(4 * MINUTE)
+        assert 2 == (await other.tick()).escalated
+        await store.host.update("k", severity="Critical")
+        return seen
+
+    clock.advance(5 * MINUTE)
+    monkeypatch.setattr(store, "look", looked)
+    assert 0 == (await long.tick()).escalated
+    assert row(store, "k2") == row(store, "k") | {"incident_key": "k2", "severity": "critical"}
+    assert [0, 2] == await ticks(other, clock, 5 * MINUTE - TICK, TICK)
+
+
 @pytest.mark.parametrize("snooze", [timedelta(), 30 * MINUTE])
 async def test_missed_levels_are_not_replayed(snooze: timedelta, store: MemoryStore, clock: ManualClock) -> None:
     """After an outage of a day an incident rises by one level, and by the next one snooze or one tick later."""

@@ -140,6 +140,13 @@ def test_future_last_escalation_is_brought_back_to_now() -> None:
     assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row)
 
 
+def test_last_escalation_after_a_long_ticks_instant_is_not_in_the_future() -> None:
+    """What another worker escalated while a tick was long stays as it is, and the next instant follows from it."""
+    row = claimed(level=1, last_escalated_at=NOW + MINUTE)
+    after = incident(level=1, last_escalated_at=NOW + MINUTE, next_due_at=NOW + 31 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, clock=NOW + 2 * MINUTE)
+
+
 def test_duplicate_catches_up_with_the_record() -> None:
     """The level becomes the record's, last_escalated_at the event's, and nobody is paged."""
     row = claimed()
