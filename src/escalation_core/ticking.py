@@ -57,18 +57,23 @@ class Ticker:
     async def _batches(self, report: TickReport, *, until: float) -> None:
         """Run transactions, several at once, until one of them finds nothing any more, or one interval is over.
 
-        A short batch is no end: what it looked at may just have been taken by the one beside it. However much is due, a
-        tick ends: with it comes the heartbeat, and the turn of what waits for it.
+        A short batch is no end, nor is an empty one beside another that found something: what it looked at may just
+        have been taken by that. However much is due, a tick ends: with it comes the heartbeat, and the turn of what
+        waits for it.
         """
-        more = True
+        more, found = True, 0
 
         async def one_after_another() -> None:
-            nonlocal more
+            nonlocal more, found
             while more:
                 if monotonic() >= until:
                     report.behind = True
                     return
-                more = await self._batch(report) > 0 and more
+                before = found
+                if await self._batch(report):
+                    found += 1
+                elif found == before:
+                    more = False
 
         await together(*(one_after_another() for _ in range(self.claims)))
 

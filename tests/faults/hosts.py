@@ -20,6 +20,8 @@ DONE = """
 SELECT EXISTS (SELECT FROM faults.done WHERE op = %(op)s)
     OR EXISTS (SELECT FROM escalation_audit WHERE actor = %(op)s)
 """
+ASK = "INSERT INTO faults.asked VALUES (%s) RETURNING pg_current_xact_id()::text::bigint"
+OVER = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > %s"
 SQL: dict[Verb, str] = {
     "open": """
         INSERT INTO incidents (incident_key, severity, first_seen) VALUES (%(key)s, %(severity)s, %(first_seen)s)
@@ -120,12 +122,18 @@ class Hosts:
     async def _was_done(self, name: str) -> bool:
         """Ask, as soon as the database answers, whether a write was committed.
 
-        A primary that is cut off may still show what is not to outlive it, but can commit nothing.
+        A primary that is cut off may still show what is not to outlive it, but can commit nothing. And what was given
+        up may still be on its way to its commit: whatever was begun before the question has to be over.
         """
         while True:
             with suppress(psycopg.Error):
                 async with await AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-                    await connection.execute("INSERT INTO faults.asked VALUES (%s)", [name])
+                    asked = await (await connection.execute(ASK.encode(), [name])).fetchone()
+                    while True:
+                        over = await (await connection.execute(OVER.encode(), asked)).fetchone()
+                        if over == (True,):
+                            break
+                        await asyncio.sleep(0.02)
                     cursor = await connection.execute(DONE.encode(), {"op": name})
                     row = await cursor.fetchone()
                     return bool(row and row[0])

@@ -101,6 +101,25 @@ async def test_short_batch_is_no_end(store: MemoryStore, clock: ManualClock, mon
     assert (10, False) == (report.escalated, report.behind)
 
 
+async def test_empty_batch_beside_another_is_no_end(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that comes back with nothing because the one beside it took everything that it looked at ends no tick."""
+    await put(store, *(incident(f"k{number}", next_due_at=START + 5 * MINUTE) for number in range(20)))
+    clock.advance(5 * MINUTE)
+    claim, calls = Incidents.claim, itertools.count()
+
+    async def stalled(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+        number = next(calls)
+        for _ in range(4 if number == 2 else 1):
+            await asyncio.sleep(0)
+        return await claim(self, until=until, limit=0 if number == 2 else limit, canary_pct=canary_pct)
+
+    monkeypatch.setattr(Incidents, "claim", stalled)
+    report = await Engine(store, batch_size=3, claims=2).tick(deliver=False)
+    assert (20, False) == (report.escalated, report.behind)
+
+
 async def test_long_tick_brings_no_escalation_forward(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
