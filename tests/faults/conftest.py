@@ -71,8 +71,8 @@ def stage(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
         async with Arena.open(ground, tmp_path, **how) as arena:
             yield arena
         if arena.told is not None:
-            run = figures(request.node.name, monotonic() - began, *arena.told, arena.also)
-            note(request, run | {"postgresql": ground.version})
+            seconds = monotonic() - began
+            note(request, figures(request.node.name, seconds, ground.version, *arena.told, arena.also))
 
     return opened
 

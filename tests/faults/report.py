@@ -27,13 +27,19 @@ LIMIT = Rules().lease + Rules().tick
 
 
 def figures(
-    name: str, seconds: float, history: History, violations: Sequence[Violation], also: Mapping[str, int]
+    name: str,
+    seconds: float,
+    server: str,
+    history: History,
+    violations: Sequence[Violation],
+    also: Mapping[str, int],
 ) -> Figures:
     """Return what one run came to."""
     accepted = Counter((post.dedup_key, post.target) for post in history.posts if post.accepted)
     return {
         "run": name,
         "seconds": round(seconds, 1),
+        "postgresql": server,
         **also,
         "faults": dict(Counter(fault.kind for fault in history.faults)),
         "incidents": len({op.key for op in history.ops}),
