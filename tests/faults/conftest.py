@@ -15,6 +15,12 @@ from .report import Figures, figures, table, write
 Stage = Callable[..., AbstractAsyncContextManager[Arena]]
 """Opens a run; what it came to goes into the report."""
 RESULTS = Path(__file__).parent / "results"
+LONG = (
+    "killed_at_every", "killed_again", "behind_a_pooler_that[is silent]", "restarted_again", "behind_a_pooler_that",
+    "cut_at_each", "beyond_the_lease", "terminated", "a_million", "while_busy",
+)  # fmt: skip
+"""What takes longest, in the long run as in the quick one."""
+PROCESSES = 5
 BEGAN = pytest.StashKey[float]()
 
 
@@ -36,10 +42,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("failover")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
-    longest = [item for item in items if "test_kills" in item.nodeid]
+    longest = sorted(items, key=lambda item: next((n for n, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
     shortest = [item for item in items if "test_model" in item.nodeid]
-    first = [item for pair in zip(longest, shortest, strict=False) for item in pair]
-    items[:] = [*first, *(item for item in items if item not in first)]
+    first = [item for pair in zip(longest, shortest[:PROCESSES], strict=False) for item in pair]
+    items[:] = [*first, *(item for item in longest if item not in first)]
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +71,8 @@ def stage(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
         async with Arena.open(ground, tmp_path, **how) as arena:
             yield arena
         if arena.told is not None:
-            note(request, figures(request.node.name, monotonic() - began, *arena.told, arena.also))
+            seconds = monotonic() - began
+            note(request, figures(request.node.name, seconds, ground.version, *arena.told, arena.also))
 
     return opened
 

@@ -62,6 +62,12 @@ class Ground:
         assert self.alone is not None
         return self.alone
 
+    @property
+    def version(self) -> str:
+        """The server's version."""
+        with psycopg.connect(self.dsn("postgres")) as connection:
+            return str(connection.info.parameter_status("server_version")).partition(" ")[0]
+
     def prepare(self) -> None:
         """Make the database that each run gets a copy of."""
         self.create(TEMPLATE, "template0")

@@ -62,20 +62,24 @@ def told(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violation
                 yield Violation("I8", name, None, f"secret {number} is in it: {line.replace(secret, '***')[:160]}")
 
 
-def recoveries(history: History) -> list[float]:
-    """Return how long each page of a killed or stalled worker waited for the next claim, outside of any outage."""
+def recoveries(history: History) -> list[tuple[str, float]]:
+    """Return how long each page of a lost worker waited for the next claim, and what had befallen that worker.
+
+    Outside of any outage: when nobody could have claimed it, or the machine itself stood still, nothing can be told.
+    """
     waits = []
     stopped = blocks(history)
     for course in courses(history):
-        claims = course.claims
-        for claim, following in pairwise(claims):
+        for claim, following in pairwise(course.claims):
             nobody = any(start <= following.at and end >= claim.at for start, end in stopped)
             if following.was != "leased" or nobody:
                 continue
             hit = [
-                fault.start
+                fault
                 for fault in history.faults
                 if fault.workers and fault.befell(claim.worker, claim.began, following.began)
             ]
-            waits.append(following.at - min(hit, default=claim.at))
+            first = min(hit, key=lambda fault: fault.start, default=None)
+            if first is not None:
+                waits.append((first.kind, following.at - first.start))
     return waits

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .model import INVARIANTS
+from .report import COUNTS
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/faults.md"
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
@@ -26,7 +27,8 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
     yield from (f"### {title}", "")
     faults = sum(sums["faults"].values())
     yield (
-        f"{sums['runs']} runs in {sums['seconds'] / 60:.0f} minutes, on {sums['machine']}, library {sums['library']}:"
+        f"{sums['runs']} runs in {sums['seconds'] / 60:.0f} minutes, on {sums['machine']},"
+        f" PostgreSQL {sums['postgresql']}, library {sums['library']}:"
         f" {faults:,} faults beside {sums['writes']:,} writes of hosts, {sums['escalations']:,} escalations,"
         f" {sums['pages']:,} pages and {sums['requests']:,} requests, of which {sums['copies']:,} were copies."
     )
@@ -47,7 +49,8 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
         yield f"| {invariant}: {meaning} | {sums['violations'][invariant]} |"
     yield ""
     yield from ("| seconds | count | median | p99 | most |", "|---|---|---|---|---|")
-    yield _times("until a lost worker's page was claimed again", sums["recovery"])
+    for fault, times in sums["recovery"].items():
+        yield _times(f"until a page was claimed again whose worker had met {fault}", times)
     for beside, times in sums["lateness"].items():
         yield _times(f"late, {beside}, escalations that no fault touched", times)
     yield ""
@@ -61,7 +64,7 @@ def _times(what: str, times: Mapping[str, Any]) -> str:
 
 def _further(runs: list[Mapping[str, Any]]) -> Iterator[str]:
     """Tell what single runs measured beside the judgement."""
-    known = {"run", "seconds", "points", "kills", "faults", "writes", "escalations", "pages", "requests", "copies"}
+    known = {"run", "seconds", "postgresql", "points", "kills", "missed", "faults", *COUNTS}
     lines = [
         f"| {run['run']} | {', '.join(f'{name} {value:,}' for name, value in also.items())} |"
         for run in runs

@@ -10,7 +10,7 @@ from typing import Any
 
 from escalation_core import __version__
 
-from .history import History, Violation
+from .history import History, Rules, Violation
 from .judge_conduct import recoveries
 from .judge_escalations import lateness
 from .model import INVARIANTS
@@ -19,24 +19,36 @@ Figures = dict[str, Any]
 """One run's, fit for JSON."""
 CALM = "test_nothing_befalls_them"
 """The run without a fault: what is late there is late without one."""
+KILLED = ("act", "kill")
+"""kill -9: at a point, and at any moment."""
+COUNTS = ("incidents", "writes", "escalations", "pages", "requests", "copies")
+LIMIT = Rules().lease + Rules().tick
+"""Seconds within which a killed worker's pages are claimed again: a lease and a tick."""
 
 
 def figures(
-    name: str, seconds: float, history: History, violations: Sequence[Violation], also: Mapping[str, int]
+    name: str,
+    seconds: float,
+    server: str,
+    history: History,
+    violations: Sequence[Violation],
+    also: Mapping[str, int],
 ) -> Figures:
     """Return what one run came to."""
     accepted = Counter((post.dedup_key, post.target) for post in history.posts if post.accepted)
     return {
         "run": name,
         "seconds": round(seconds, 1),
+        "postgresql": server,
         **also,
         "faults": dict(Counter(fault.kind for fault in history.faults)),
+        "incidents": len({op.key for op in history.ops}),
         "writes": len(history.ops),
         "escalations": len(history.events),
         "pages": len(history.pages),
         "requests": len(history.posts),
         "copies": sum(accepted.values()) - len(accepted),
-        "recoveries": [round(wait, 3) for wait in recoveries(history)],
+        "recoveries": [(kind, round(wait, 3)) for kind, wait in recoveries(history)],
         "lateness": [round(late, 3) for late in lateness(history)],
         "violations": [str(violation) for violation in violations],
     }
@@ -47,36 +59,55 @@ def percentile(values: Sequence[float], part: float) -> float | None:
     return sorted(values)[min(int(len(values) * part), len(values) - 1)] if values else None
 
 
+def spread(values: Sequence[float]) -> Figures:
+    """Return how many there are, and how they are spread."""
+    parts = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {"count": len(values), **{name: percentile(values, part) for name, part in parts.items()}}
+
+
+def sums(runs: Sequence[Figures]) -> Figures:
+    """Return what some runs came to together."""
+    faults: Counter[str] = Counter()
+    for run in runs:
+        faults.update(run["faults"])
+    return {
+        "runs": len(runs),
+        "kills": sum(faults[kind] for kind in KILLED),
+        "restarts": faults["restart"],
+        **{name: sum(run[name] for run in runs) for name in COUNTS},
+        "faults": dict(sorted(faults.items())),
+        "violations": sum(len(run["violations"]) for run in runs),
+    }
+
+
 def whole(runs: Sequence[Figures], seconds: float) -> Figures:
     """Return all runs together, without those that a defect was planted in."""
     planted = [run for run in runs if run["run"].endswith("-planted]")]
     clean = [run for run in runs if run not in planted]
-    recovered = [wait for run in clean for wait in run["recoveries"]]
+    recovered: dict[str, list[float]] = {"kill -9": [], "anything else": []}
+    for kind, wait in (each for run in clean for each in run["recoveries"]):
+        recovered["kill -9" if kind in KILLED else "anything else"].append(wait)
     late = {
         name: [wait for run in clean if (run["run"] == CALM) == (name == "without faults") for wait in run["lateness"]]
         for name in ("beside faults", "without faults")
     }
-    faults: Counter[str] = Counter()
+    scenarios: dict[str, list[Figures]] = {}
     for run in clean:
-        faults.update(run["faults"])
-    sums = {name: sum(run[name] for run in clean) for name in ("writes", "escalations", "pages", "requests", "copies")}
+        scenarios.setdefault(run["run"].partition("[")[0], []).append(run)
     broken = Counter(violation.partition(" ")[0] for run in clean for violation in run["violations"])
     return {
         "library": __version__,
+        "postgresql": ", ".join(sorted({run["postgresql"] for run in clean})),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}",
         "seconds": round(seconds, 1),
-        "runs": len(clean),
         "defects": {"planted": len(planted), "caught": sum(bool(run["violations"]) for run in planted)},
-        **sums,
+        **sums(clean),
         "kill points": sum(run.get("points", 0) for run in clean),
         "kills at points": sum(run.get("kills", 0) for run in clean),
-        "faults": dict(sorted(faults.items())),
-        "recovery": {"count": len(recovered), "p50": percentile(recovered, 0.5), "max": percentile(recovered, 1.0)},
-        "lateness": {
-            name: {"count": len(waits), "p50": percentile(waits, 0.5), "p99": percentile(waits, 0.99)}
-            for name, waits in late.items()
-        },
+        "recovery": {name: {**spread(waits), "limit": LIMIT} for name, waits in recovered.items()},
+        "lateness": {name: spread(waits) for name, waits in late.items()},
         "violations": {name: broken[name] for name in INVARIANTS},
+        "scenarios": {name: sums(of_it) for name, of_it in scenarios.items()},
     }
 
 
@@ -96,6 +127,9 @@ def table(runs: Sequence[Figures], seconds: float) -> Iterator[str]:
         counts = (sum(run["faults"].values()), run["writes"], run["escalations"], run["requests"], run["copies"])
         cells = " ".join(f"{count:>6}" for count in counts)
         yield f"{run['run'][:62]:62} {run['seconds']:>5} {cells} {broken:>6}"
-    sums = whole(runs, seconds)
-    yield f"faults: {', '.join(f'{count} {kind}' for kind, count in sums['faults'].items())}"
-    yield f"recovery in seconds: {sums['recovery']}; lateness: {sums['lateness']}"
+    found = whole(runs, seconds)
+    yield f"{found['library']} on PostgreSQL {found['postgresql']}, {found['machine']}, {seconds / 60:.1f} min"
+    yield f"faults: {', '.join(f'{count} {kind}' for kind, count in found['faults'].items())}"
+    yield f"{found['kills at points']} kills at {found['kill points']} points; {found['copies']} copies"
+    for name, times in (*found["recovery"].items(), *found["lateness"].items()):
+        yield f"seconds: {name}: {times}"

@@ -129,7 +129,8 @@ async def failing_over(
             history, violations = arena.told
             sure = [violation for violation in violations if synchronous or _sure(violation)]
             arena.also["broken by lost commits"] = len(violations) - len(sure)
-            note(request, figures(request.node.name, monotonic() - began, history, sure, arena.also))
+            seconds, server = monotonic() - began, arena.ground.version
+            note(request, figures(request.node.name, seconds, server, history, sure, arena.also))
             yield run
 
 

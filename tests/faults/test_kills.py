@@ -45,7 +45,7 @@ def test_no_room_is_forgotten() -> None:
     assert [] == forgotten()
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> None:
     """A worker that is killed at any await of ours loses nothing, doubles nothing, and holds nothing up."""

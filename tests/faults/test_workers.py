@@ -11,23 +11,23 @@ from .conftest import Stage
 from .hook import Act
 from .judge_conduct import recoveries
 from .points import line_of
+from .report import LIMIT
 
 KILLS = {False: 25, True: 1000}
 STALLS = {False: 3, True: 40}
 TERMS = {False: 6, True: 60}
-RECOVERY = 3.0
-"""Seconds within which a killed worker's pages are claimed again: a lease and a tick."""
+CALM = {False: 40, True: 400}
 
 
-async def test_nothing_befalls_them(stage: Stage) -> None:
+async def test_nothing_befalls_them(stage: Stage, full: bool) -> None:
     """Three workers to whom nothing happens keep every invariant: what is found elsewhere is the faults' doing."""
     async with stage() as arena:
         await arena.team()
-        arena.live(40, over=3)
+        arena.live(CALM[full], over=0.075 * CALM[full])
         assert [] == await arena.judge()
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3000)
 async def test_one_of_three_is_killed_again_and_again(stage: Stage, full: bool) -> None:
     """However often one of three is killed, all is recorded in time, and its pages go again within lease and tick."""
     random = Random(1)
@@ -43,8 +43,7 @@ async def test_one_of_three_is_killed_again_and_again(stage: Stage, full: bool) 
             team[slot] = await arena.work(f"w{slot + 1}", ready=False)
         assert [] == await arena.judge()
         assert arena.told is not None
-        stood_still = sum(end - start for start, end in arena.watcher.machine.stalls)
-        assert max(recoveries(arena.told[0]), default=0.0) < RECOVERY + stood_still
+        assert max((wait for _, wait in recoveries(arena.told[0])), default=0.0) < LIMIT
 
 
 @pytest.mark.timeout(900)
