@@ -52,6 +52,8 @@ def faults(session: nox.Session) -> None:
         # Six servers a test, with short times: these go on alone. None is chosen if something else is asked for.
         alone = ("-v", "-p", "no:randomly", "-m", "failover")
         session.run("pytest", *alone, "tests/faults", *session.posargs, success_codes=[0, 5])
+    if session.posargs == ["--full"]:
+        session.run("python", "-m", "tests.faults.page")
 
 
 @nox.session

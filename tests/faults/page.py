@@ -1,4 +1,4 @@
-"""The page in the docs: what the last full run came to, written between two marks from the report's files."""
+"""The page in the docs: ``python -m tests.faults.page`` writes what the last full run came to between its two marks."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -72,3 +72,7 @@ def _further(runs: list[Mapping[str, Any]]) -> Iterator[str]:
     ]
     if lines:
         yield from ("| run | measured |", "|---|---|", *lines, "")
+
+
+if __name__ == "__main__":
+    publish(Path(__file__).parent / "results")
