@@ -99,6 +99,8 @@ async def test_told_to_go_while_busy(stage: Stage, full: bool) -> None:
         for _ in range(TERMS[full]):
             await asyncio.sleep(random.random())
             slot = random.randrange(2)
+            # Before that the process has no handler yet, and just ends.
+            await team[slot].until_ready()
             team[slot].signal(signal.SIGTERM)
             assert 0 == await team[slot].gone()
             team[slot] = await arena.work(f"w{slot + 1}", ready=False)
