@@ -1,4 +1,4 @@
-"""The page in the docs: ``python -m tests.faults.page`` writes what the last full run came to between its two marks."""
+"""The page in the docs: ``python -m tests.faults.page`` writes what the last run came to between its two marks."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,8 +13,9 @@ BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 
 
 def publish(results: Path, page: Path = PAGE) -> None:
-    """Write the figures of the files that are there into the page."""
-    found = {name: results / f"{name}.json" for name in ("full", "failover")}
+    """Write the figures of the files that are there into the page: a quick run's if there is none of a full one."""
+    long = "full" if (results / "full.json").exists() else "quick"
+    found = {name: results / f"{name}.json" for name in (long, "failover")}
     sums = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
     text = "\n".join(line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"]))
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
@@ -23,7 +24,7 @@ def publish(results: Path, page: Path = PAGE) -> None:
 
 
 def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> Iterator[str]:
-    title = {"full": "The last full run", "failover": "The last run of failovers"}[name]
+    title = {"full": "The last full run", "quick": "A quick run", "failover": "The last run of failovers"}[name]
     yield from (f"### {title}", "")
     faults = sum(sums["faults"].values())
     yield (
