@@ -288,6 +288,7 @@ class Engine(Operators):
         await self._pulse.after(report)
         if self._heartbeat is not None and not self._beats.busy:
             self._beats.start(self._heartbeat.beat())
+        await self._pulse.look()
         return report
 
     async def _deliver(self) -> DeliveryReport:

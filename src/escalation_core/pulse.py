@@ -21,7 +21,8 @@ log = logging.getLogger("escalation_core")
 RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
 COUNTING = 10
-"""Counts over very many due rows take seconds: after they were taken they rest for so many times as long."""
+"""Counts over very many due rows take seconds: after they were taken they rest for so many times as long, and are told
+that long. The next tick waits for them; the beat of their own tick, and whoever it is told, do not."""
 STALE = 3
 """After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
@@ -38,6 +39,7 @@ class Pulse:
     _observed: tuple[Callable[[], float], float, Observed] | None = None
     _recalculating: bool = False
     _rests_until: float = 0.0
+    _uncounted: bool = False
 
     @property
     def first(self) -> bool:
@@ -53,21 +55,22 @@ class Pulse:
         if self._observed is None:
             return None
         time, at, seen = self._observed
-        return seen if time() - at <= STALE * self.settings.tick_interval.total_seconds() else None
+        interval = self.settings.tick_interval.total_seconds()
+        return seen if time() <= max(at + STALE * interval, self._rests_until + interval) else None
 
     def tick(self) -> None:
         """Note that a tick is complete."""
         self._ticked = (clock(), monotonic())
 
     async def after(self, report: TickReport) -> None:
-        """Beat, count, and give a recalculation that was asked for its share."""
+        """Beat, and give a recalculation that was asked for its share."""
         now = report.at
         if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
             pending = self._recalculating
         else:
             pending = await self.store.transact(self._beat)
             self._last_beat = now
-            await self._look()
+            self._uncounted = True
         began = monotonic()
         while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
@@ -90,15 +93,17 @@ class Pulse:
         self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats
 
-    async def _look(self) -> None:
-        """Take the counts, unless they would take more than their share of the time. No beat ever waits for them."""
+    async def look(self) -> None:
+        """Take the counts after a beat, unless they would take more than their share of the time."""
         began = monotonic()
-        if began < self._rests_until:
+        if not self._uncounted or began < self._rests_until:
             return
+        self._uncounted = False
         try:
             await self.store.transact(self._counted)
         except StoreUnavailable as error:
             log.warning("the counts for metrics could not be taken: %s", error)
+            self._observed = None
         self._rests_until = monotonic() + COUNTING * (monotonic() - began)
 
     async def _counted(self, tx: Transaction) -> None:

@@ -27,7 +27,7 @@ MAX_UNCONFIGURED = 100
 
 @attrs.define
 class Ticker:
-    """Brings what is due to the recorder, batch by batch, until a short one."""
+    """Brings what is due to the recorder, batch by batch."""
 
     store: Store
     settings: Settings

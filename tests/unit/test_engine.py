@@ -26,9 +26,11 @@ from escalation_core import (
     TransitionRefused,
 )
 from escalation_core.gate import Mode
+from escalation_core.health import Stats
 from escalation_core.model import LOOK_AGAIN, Claimed
 from escalation_core.plan import Decision, plan
 from escalation_core.ports import Outlook, Transaction
+from escalation_core.pulse import Pulse
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.memory.incidents import Incidents
 from escalation_core.testing.memory.journal import Journal
@@ -1124,6 +1126,26 @@ async def test_counts_take_a_share_of_the_time(
         await engine.tick()
         seen.append((counted, store.beats["w"] == clock()))
     assert [(1, True), (1, True), (2, True), (2, True)] == seen
+
+
+async def test_counts_are_told_while_they_rest(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts that took longer than a tick are told until they are taken again, however short the ticks are."""
+    engine, time = engine_of(store, tick_interval=SECOND), [1000.0]
+    monkeypatch.setattr("escalation_core.pulse.clock", lambda: lambda: time[0])
+    monkeypatch.setattr("escalation_core.pulse.monotonic", lambda: time[0])
+    count = Pulse.count
+
+    async def slowly(self: Pulse, tx: Transaction, now: datetime) -> Stats:
+        stats = await count(self, tx, now)
+        time[0] += 2
+        return stats
+
+    monkeypatch.setattr(Pulse, "count", slowly)
+    await engine.tick()
+    time[0] += 20.9
+    assert engine.observed_stats() is not None
+    time[0] += 0.2
+    assert engine.observed_stats() is None
 
 
 # --- what is said
