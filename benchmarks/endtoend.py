@@ -30,7 +30,7 @@ AT_ONCE = "engine, uvloop, pages taken at once without HTTP"
 HTTP = "aiohttp with uvloop, no engine and no database"
 """What the HTTP client alone can do: an engine that cost nothing would be no quicker."""
 ALERTMANAGER = "Alertmanager"
-AT_ONCE_PAGES = 256
+IN_FLIGHT = 256
 """The engine's RetryPolicy.per_target, 32 by default: more settle together."""
 CONFIG = """
 worker_processes 1;
@@ -131,7 +131,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
         ]
     return Result(
         name="endtoend",
-        title=f"{due:,} incidents from due to delivered, one process, a local web server, {AT_ONCE_PAGES} at once",
+        title=f"{due:,} incidents from due to delivered, one process, a local web server, {IN_FLIGHT} at once",
         columns=("what", "pages/s", "client CPU µs each", "peak MB"),
         rows=[
             [
@@ -182,7 +182,7 @@ def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
 
 async def deliver(dsn: str, url: str, count: int, *, taken_at_once: bool) -> tuple[float, float]:
     """Let one engine tick once, which delivers as well; return what it took of the wall's clock and the processor."""
-    settings = Settings(allow_http=True, retry=RetryPolicy(per_target=AT_ONCE_PAGES))
+    settings = Settings(allow_http=True, retry=RetryPolicy(per_target=IN_FLIGHT))
     notifier = Taker() if taken_at_once else SlackNotifier({"slack:ops": url}, allow_http=True)
     async with Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[notifier]) as engine:
         when_told()

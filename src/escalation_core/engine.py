@@ -285,10 +285,11 @@ class Engine(Operators):
         _log_tick(report)
         if report.pages > report.dead_pages and not report.dry_run:
             self.courier.flights.ring()
-        await self._pulse.after(report)
+        beaten = await self._pulse.after(report)
         if self._heartbeat is not None and not self._beats.busy:
             self._beats.start(self._heartbeat.beat())
-        await self._pulse.look()
+        if beaten:
+            await self._pulse.look()
         return report
 
     async def _deliver(self) -> DeliveryReport:

@@ -39,7 +39,6 @@ class Pulse:
     _observed: tuple[Callable[[], float], float, Observed] | None = None
     _recalculating: bool = False
     _rests_until: float = 0.0
-    _uncounted: bool = False
 
     @property
     def first(self) -> bool:
@@ -62,15 +61,13 @@ class Pulse:
         """Note that a tick is complete."""
         self._ticked = (clock(), monotonic())
 
-    async def after(self, report: TickReport) -> None:
-        """Beat, and give a recalculation that was asked for its share."""
-        now = report.at
-        if now is None or (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4):
-            pending = self._recalculating
-        else:
+    async def after(self, report: TickReport) -> bool:
+        """Beat, and give a recalculation that was asked for its share; return whether it beat."""
+        now, pending = report.at, self._recalculating
+        beats = now is not None and not (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4)
+        if beats:
             pending = await self.store.transact(self._beat)
             self._last_beat = now
-            self._uncounted = True
         began = monotonic()
         while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
@@ -79,8 +76,9 @@ class Pulse:
                 # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
                 log.warning("the recalculation waits: %s", error)
                 self._recalculating = True
-                return
+                return beats
         self._recalculating = report.recalculating = pending and not report.dry_run
+        return beats
 
     async def count(self, tx: Transaction, now: datetime) -> Stats:
         """Return the store's counts, and keep them for metrics."""
@@ -94,11 +92,10 @@ class Pulse:
         return stats
 
     async def look(self) -> None:
-        """Take the counts after a beat, unless they would take more than their share of the time."""
+        """Take the counts, unless they would take more than their share of the time."""
         began = monotonic()
-        if not self._uncounted or began < self._rests_until:
+        if began < self._rests_until:
             return
-        self._uncounted = False
         try:
             await self.store.transact(self._counted)
         except StoreUnavailable as error:

@@ -15,7 +15,7 @@ from .conftest import Stage
 from .frames import Frame
 from .ground import WORKER
 from .proxy import Fate, Way
-from .worker import PATIENCE
+from .worker import OUTLASTS, PATIENCE
 
 RESTARTS = {False: 4, True: 100}
 TERMINATIONS = {False: 6, True: 60}
@@ -230,6 +230,6 @@ async def test_short_of_something(stage: Stage, shortage: str) -> None:
         with arena.fault(shortage, stops=True, shows=True, patience=PATIENCE):
             await arena.execute(begin)
             await arena.execute(END)
-            await asyncio.sleep(4)
+            await asyncio.sleep(OUTLASTS)
             await arena.execute(end)
             await arena.execute(END)

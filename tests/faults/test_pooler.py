@@ -16,7 +16,7 @@ from .conftest import Stage
 from .ground import WORKER, Ground
 from .proxy import CUTS, Fate
 from .test_cuts import NEW, cut
-from .worker import PATIENCE, RUNNER_WAITS
+from .worker import OUTLASTS, PATIENCE, RUNNER_WAITS
 
 pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.timeout(1800)]
 POOL = 3
@@ -70,7 +70,7 @@ async def pooler_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> Non
     """The pooler stands still, longer than workers wait for an answer, and goes on with all that it was sent."""
     with arena.fault("pooler stopped", stops=True, shows=True, patience=BACK):
         pooler.stall()
-        await asyncio.sleep(4)
+        await asyncio.sleep(OUTLASTS)
         pooler.flow()
 
 
@@ -88,7 +88,7 @@ async def no_room_for_clients(arena: Arena, pooler: Pgbouncer, random: Random) -
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 0")
         for proxy in arena.proxies.values():
             proxy.cut()
-        await asyncio.sleep(4)
+        await asyncio.sleep(OUTLASTS)
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 500")
 
 
@@ -99,7 +99,7 @@ async def no_session_left(arena: Arena, pooler: Pgbouncer, random: Random) -> No
         async with AsyncExitStack() as stack:
             for _ in range(POOL):
                 await stack.enter_async_context(_greedy(dsn))
-            await asyncio.sleep(4)
+            await asyncio.sleep(OUTLASTS)
 
 
 async def no_session_left_for_long(arena: Arena, pooler: Pgbouncer, random: Random) -> None:

@@ -35,6 +35,8 @@ PATIENCE = 2.5
 """Seconds of patience with a connection. Not less: between two attempts of the pool there may be 2.2 seconds."""
 SILENCE = 2.0, 0.3, 0.7
 """Seconds of a database's silence, of grace after it, and of a client's own within a transaction."""
+OUTLASTS = 2 * SILENCE[0]
+"""Seconds of a fault that is to outlast every limit of a worker's: by then it has given up, and health shows it."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"

@@ -5,16 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
+from escalation_adapters.embedded import EmbeddedPostgres
 from escalation_adapters.postgres import PostgresStore, migrate, pool
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock, RecordingNotifier
 
+from ..postgres import own_server
 from .service import SECRET, Service, serving
 from .test_ops import ACTIONS, is_problem, picture
 
 
-@pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be stopped")
+@own_server
 @pytest.mark.parametrize("binding", ["aiohttp", "starlette"])
 async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every route answers 503 long before the store gives up, nothing is done, and it recovers by itself."""

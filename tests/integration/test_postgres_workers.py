@@ -17,7 +17,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
+from escalation_adapters.embedded import EmbeddedPostgres
 from escalation_adapters.postgres import PostgresStore, migrate, pool
 from escalation_adapters.postgres import store as store_module
 from escalation_adapters.postgres.statements import statements
@@ -37,6 +37,8 @@ from escalation_core.courier import Round
 from escalation_core.gate import Mode
 from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
+
+from ..postgres import own_server
 
 Result = TypeVar("Result")
 MANY = Settings(retry=RetryPolicy(per_target=500))
@@ -405,7 +407,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
 
 
 @pytest.mark.direct("a pooler may refuse a call just after the server is back")
-@pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be restarted")
+@own_server
 async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was idle in the pool during a restart is dead; the first call afterwards is none the wiser."""
     monkeypatch.setattr(pool, "PATIENCE", 2.0)
@@ -464,7 +466,7 @@ async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
 
 
 @pytest.mark.direct("a pooler may refuse a call just after the server is back; tests/faults has such outages")
-@pytest.mark.skipif(packaged_binaries() is None, reason="only a server of our own can be killed")
+@own_server
 async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server that dies in mid-tick costs one clear error; once it is back the same store goes on without any."""
     # Not less: between two attempts of the pool there may be 2.2 seconds.

@@ -16,7 +16,9 @@ from escalation_adapters.embedded import EmbeddedPostgres
 from escalation_adapters.postgres import PostgresStore, migrate, silence
 from escalation_core import Engine, StoreUnavailable
 
-pytestmark = pytest.mark.direct("a pooler is one host; the driver goes to several here")
+from ..postgres import own_server
+
+pytestmark = [own_server, pytest.mark.direct("a pooler is one host; the driver goes to several here")]
 
 
 @attrs.define

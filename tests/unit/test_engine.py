@@ -89,36 +89,23 @@ async def test_tick_takes_its_instant_once() -> None:
     assert 0 == row(store, "later")["level"]
 
 
-async def test_short_batch_is_no_end(store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A claim that comes short, as when the one beside it has just taken what it looked at, leaves nothing behind."""
-    await put(store, *(incident(f"k{number}", next_due_at=START + 5 * MINUTE) for number in range(10)))
-    clock.advance(5 * MINUTE)
-    claim, calls = Incidents.claim, itertools.count()
-
-    async def short(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
-        return await claim(self, until=until, limit=1 if next(calls) == 1 else limit, canary_pct=canary_pct)
-
-    monkeypatch.setattr(Incidents, "claim", short)
-    report = await Engine(store, batch_size=3, claims=1).tick(deliver=False)
-    assert (10, False) == (report.escalated, report.behind)
-
-
-async def test_empty_batch_beside_another_is_no_end(
-    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("claims", "found"), [(1, 1), (2, 0)], ids=["short", "empty, beside another"])
+async def test_short_batch_is_no_end(
+    claims: int, found: int, store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim that comes back with nothing because the one beside it took everything that it looked at ends no tick."""
+    """A claim that comes short, as when the one beside it has just taken what it looked at, leaves nothing behind."""
     await put(store, *(incident(f"k{number}", next_due_at=START + 5 * MINUTE) for number in range(20)))
     clock.advance(5 * MINUTE)
     claim, calls = Incidents.claim, itertools.count()
 
     async def stalled(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
-        number = next(calls)
-        for _ in range(4 if number == 2 else 1):
+        third = next(calls) == 2
+        for _ in range(4 if third else 1):
             await asyncio.sleep(0)
-        return await claim(self, until=until, limit=0 if number == 2 else limit, canary_pct=canary_pct)
+        return await claim(self, until=until, limit=found if third else limit, canary_pct=canary_pct)
 
     monkeypatch.setattr(Incidents, "claim", stalled)
-    report = await Engine(store, batch_size=3, claims=2).tick(deliver=False)
+    report = await Engine(store, batch_size=3, claims=claims).tick(deliver=False)
     assert (20, False) == (report.escalated, report.behind)
 
 
