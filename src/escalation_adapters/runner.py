@@ -40,6 +40,11 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
     """
     stop = asyncio.Event() if stop is None else stop
     leave = asyncio.Event()
+
+    def dismiss() -> None:
+        leave.set()
+        engine.courier.flights.ring()
+
     with _stopping_on_signals(stop) if signals else contextlib.nullcontext():
         loops = [
             asyncio.create_task(_tick(engine, leave), name="escalation tick"),
@@ -49,10 +54,12 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
         try:
             await asyncio.wait([*loops, told], return_when=asyncio.FIRST_COMPLETED)
             log.info("stopping: the tick and the pages under way are finished first")
-            leave.set()
-            engine.courier.flights.ring()
+            dismiss()
             await asyncio.wait(loops)
         finally:
+            # A cancellation alone can be lost: up to Python 3.11 asyncio.wait_for, which drivers wait with, drops one
+            # that comes in the same moment as what it waits for.
+            dismiss()
             for task in (*loops, told):
                 task.cancel()
             ends = await asyncio.gather(*loops, told, return_exceptions=True)

@@ -419,6 +419,29 @@ async def test_cancelled_tick_leaves_no_task(monkeypatch: pytest.MonkeyPatch) ->
     assert before == asyncio.all_tasks()
 
 
+async def test_cancellation_that_is_lost_on_its_way_ends_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver may answer instead of being cancelled, as asyncio.wait_for does in Python 3.11; both loops still end."""
+    before = asyncio.all_tasks()
+    store, both, lost = Store(), asyncio.Barrier(3), 0
+
+    async def look(**how: Any) -> Outlook:
+        nonlocal lost
+        await both.wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost += 1
+        return await MemoryStore.look(store, **how)
+
+    monkeypatch.setattr(store, "look", look)
+    task = asyncio.create_task(run(Engine(store, notifiers=[Held()]), signals=False))
+    await soon(both.wait())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(task)
+    assert (before, 2) == (asyncio.all_tasks(), lost)
+
+
 async def run_for(seconds: float, engine: Engine) -> None:
     """Run the engine for so long."""
     async with running(engine, asyncio.Event()):
