@@ -238,8 +238,8 @@ class Arena:
 
     # --- the end
 
-    async def settle(self, patience: float = QUIET) -> None:
-        """Wait until nothing is left to do. If that does not come about, the judges will tell what is missing."""
+    async def settle(self, patience: float = QUIET) -> bool:
+        """Wait until nothing is left to do; return whether that came about. If not, the judges tell what is missing."""
 
         async def settled() -> bool:
             with contextlib.suppress(psycopg.Error):
@@ -247,7 +247,7 @@ class Arena:
                 return bool(done)
             return False
 
-        await self.until(settled, patience)
+        return await self.until(settled, patience)
 
     async def judge(self) -> list[Violation]:
         """Let it come to rest, end the workers, and return every breach of an invariant."""

@@ -13,7 +13,7 @@ from .ground import Ground
 from .report import Figures, figures, table, write
 
 Stage = Callable[..., AbstractAsyncContextManager[Arena]]
-"""Opens a run; what it came to goes into the report."""
+"""Opens a run; what it came to goes into the report, also if a test finds it broken."""
 RESULTS = Path(__file__).parent / "results"
 LONG = (
     "killed_at_every", "killed_again", "behind_a_pooler_that[is silent]", "restarted_again", "behind_a_pooler_that",
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     longest = sorted(items, key=lambda item: next((n for n, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
     shortest = [item for item in items if "test_model" in item.nodeid]
     first = [item for pair in zip(longest, shortest[:PROCESSES], strict=False) for item in pair]
-    items[:] = [*first, *(item for item in longest if item not in first)]
+    items[:] = dict.fromkeys([*first, *longest])
 
 
 @pytest.fixture(scope="session")
@@ -69,10 +69,12 @@ def stage(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
     async def opened(**how: Any) -> AsyncIterator[Arena]:
         began = monotonic()
         async with Arena.open(ground, tmp_path, **how) as arena:
-            yield arena
-        if arena.told is not None:
-            seconds = monotonic() - began
-            note(request, figures(request.node.name, seconds, ground.version, *arena.told, arena.also))
+            try:
+                yield arena
+            finally:
+                if arena.told is not None:
+                    seconds = monotonic() - began
+                    note(request, figures(request.node.name, seconds, ground.version, *arena.told, arena.also))
 
     return opened
 

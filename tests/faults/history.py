@@ -91,6 +91,8 @@ class Step:
     began: float
     at: float
     worker: str
+    reason: str | None = None
+    """Why it is to be sent once more, or never again."""
 
     @property
     def claims(self) -> bool:

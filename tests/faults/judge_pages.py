@@ -9,6 +9,8 @@ from .judge_escalations import INSTANT
 from .lives import Stretch, lives, stalls
 
 ENDS = ("cancelled", "cancelling")
+TIMED_OUT = "timed out"
+"""What a worker writes that waited for an answer as long as it may."""
 FINAL = ("delivered", "cancelled", "dead")
 
 
@@ -124,8 +126,10 @@ def _copies(course: Course, history: History) -> Iterator[Violation]:
         settled = course.after(claim[-1])
         until = history.ended if settled is None else settled.at
         in_time = post.answered_at is not None and post.answered_at - post.at < history.rules.send_timeout
+        # The answer may have come in time to the worker's machine, and not to the worker.
+        timed_out = settled is not None and not settled.claims and settled.reason == TIMED_OUT
         befell = any(fault.befell(post.worker, claim[-1].began, until) for fault in history.faults)
-        if in_time and not befell:
+        if in_time and not timed_out and not befell:
             yield course.violation("I5", f"{post.worker} delivered it, and it was sent once more for no reason")
 
 

@@ -23,6 +23,8 @@ QUICK, FULL = 1, 20
 """Seeds for each point."""
 ROUNDS = 5
 """How often all walks are gone at most: not each goes everywhere each time."""
+CATCHING_UP = 600.0
+"""Seconds that one worker may take for everything that many have left behind, which are some thousand incidents."""
 PARTS = 4
 """The points are dealt out to so many runs, which can go on at once."""
 
@@ -62,7 +64,7 @@ async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> Non
         # Now the first one that nobody kills. Once it has caught up, everything is prompt again.
         arena.receiver.answers = lambda number: OK
         await arena.work("w", rules=attrs.evolve(RULES, per_target=32))
-        await arena.settle(60)
+        assert await arena.settle(CATCHING_UP), "what the dead have left behind is never done"
         arena.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
         arena.live(5)
         for schema in mill.schemas:

@@ -35,7 +35,14 @@ CLEAN = History(
     queries={"w1": (500, 60.0)},
 )
 LATER = [attrs.evolve(step, began=step.began + 5, at=step.at + 5) for step in (CLAIMED, MARKED)]
+AFTER = attrs.evolve(POST, at=BEFORE + 0.65, answered_at=BEFORE + 0.66)
 AGAIN = attrs.evolve(POST, at=BEFORE + 0.58)
+REFUSED = attrs.evolve(MARKED, state="pending", reason="HTTP 503")
+"""It is to be sent once more."""
+FOLLOWING = (
+    attrs.evolve(CLAIMED, fence_was=2, fence=3, due_was=BEFORE + 0.6, began=BEFORE + 0.61, at=BEFORE + 0.62),
+    attrs.evolve(MARKED, fence_was=3, fence=4, at=BEFORE + 0.7),
+)
 BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "never recorded": ("I1", lambda h: attrs.evolve(h, ops=[OPENED], events=[], pages=[], steps=[], posts=[])),
     "recorded late": ("I1", lambda h: attrs.evolve(h, ops=[OPENED], events=[attrs.evolve(EVENT, at=BEFORE + 4)])),
@@ -58,6 +65,10 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "a shared key": ("I4", lambda h: attrs.evolve(h, pages=[PAGE, attrs.evolve(PAGE, id=2, episode=2)])),
     "a strange key": ("I4", lambda h: attrs.evolve(h, posts=[POST, attrs.evolve(POST, dedup_key="?")])),
     "a copy for nothing": ("I5", lambda h: attrs.evolve(h, posts=[POST, AGAIN])),
+    "a copy for a reason that is none": (
+        "I5",
+        lambda h: attrs.evolve(h, posts=[POST, AFTER], steps=[CLAIMED, REFUSED, *FOLLOWING]),
+    ),
     "sent after the lease": (
         "I5",
         lambda h: attrs.evolve(h, posts=[attrs.evolve(POST, at=BEFORE + 3, answered_at=BEFORE + 3.1)]),
@@ -105,11 +116,13 @@ def test_secrets_are_found() -> None:
 
 
 def test_excused_copies_pass() -> None:
-    """A copy is no breach if the first answer was lost, or the sender was killed before it could mark."""
+    """A copy is no breach if the first answer was lost or not waited for, or the sender killed before it could mark."""
+    late = attrs.evolve(REFUSED, reason="timed out")
     lost = attrs.evolve(POST, answered_at=None)
     killed = Fault(kind="kill", start=BEFORE + 0.57, end=BEFORE + 0.58, workers=frozenset({"w1"}))
     for history in (
         attrs.evolve(CLEAN, posts=[lost, AGAIN]),
+        attrs.evolve(CLEAN, posts=[POST, AFTER], steps=[CLAIMED, late, *FOLLOWING]),
         attrs.evolve(CLEAN, posts=[POST, AGAIN], faults=[killed]),
     ):
         assert [] == check(history, {}, [])

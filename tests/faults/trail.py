@@ -14,7 +14,7 @@ TRAIL = """
 CREATE SCHEMA IF NOT EXISTS faults;
 CREATE TABLE faults.steps (
     id bigserial, page bigint, was text, state text, due_was timestamptz, due timestamptz, fence_was int, fence int,
-    began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp(),
+    reason text, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp(),
     worker text DEFAULT current_setting('application_name')
 );
 CREATE TABLE faults.written (event bigint, at timestamptz DEFAULT clock_timestamp());
@@ -24,8 +24,8 @@ CREATE TABLE faults.done (op text PRIMARY KEY);
 CREATE TABLE faults.asked (op text);
 CREATE FUNCTION faults.step() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    INSERT INTO faults.steps (page, was, state, due_was, due, fence_was, fence)
-    VALUES (NEW.id, OLD.state, NEW.state, OLD.due_at, NEW.due_at, OLD.fence, NEW.fence);
+    INSERT INTO faults.steps (page, was, state, due_was, due, fence_was, fence, reason)
+    VALUES (NEW.id, OLD.state, NEW.state, OLD.due_at, NEW.due_at, OLD.fence, NEW.fence, NEW.reason);
     RETURN NULL;
 END
 $body$;
@@ -74,11 +74,11 @@ def steps(connection: "psycopg.Connection[Any]") -> Sequence[Step]:
     rows = connection.execute(
         """
         SELECT page, was, state, extract(epoch FROM due_was)::float8, extract(epoch FROM due)::float8, fence_was, fence,
-            extract(epoch FROM began)::float8, extract(epoch FROM at)::float8, worker
+            extract(epoch FROM began)::float8, extract(epoch FROM at)::float8, worker, reason
         FROM faults.steps ORDER BY id
         """
     )
-    names = ("page", "was", "state", "due_was", "due", "fence_was", "fence", "began", "at", "worker")
+    names = ("page", "was", "state", "due_was", "due", "fence_was", "fence", "began", "at", "worker", "reason")
     return [Step(**dict(zip(names, row, strict=True))) for row in rows]
 
 
