@@ -261,11 +261,14 @@ class Arena:
         killed = {
             name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
         }
-        bad = [name for name, code in codes.items() if code and name not in killed]
+        bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(books.history, self, ended, health.stats.dead)
         texts["health"] = str(health.as_dict())
         violations = check(history, texts, SECRETS)
-        violations += [Violation("I7", name, None, f"ended with code {codes[name]}") for name in bad]
+        violations += [
+            Violation("I7", worker.name, None, f"ended with code {codes[worker.name]}: {worker.text[-300:]}")
+            for worker in bad
+        ]
         self.told = history, violations
         return violations
 
