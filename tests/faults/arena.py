@@ -60,6 +60,8 @@ class Arena:
     defect: defects.Name | None = None
     pooler: Pgbouncer | None = None
     """What workers connect through, if to nothing else; hosts and the watcher connect directly."""
+    beneath: Proxy | None = None
+    """The wire between the pooler and the server."""
     began: float = attrs.field(factory=time)
     _lives: "list[asyncio.Task[None]]" = attrs.field(factory=list)
     also: dict[str, int] = attrs.field(factory=dict)

@@ -2,19 +2,20 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 
 from ..pooler import Pgbouncer
 from .arena import Arena
 from .conftest import Stage
 from .ground import WORKER, Ground
-from .proxy import CUTS, Fate
+from .proxy import CUTS, Fate, Proxy
 from .test_cuts import NEW, cut
 from .worker import OUTLASTS, PATIENCE, RUNNER_WAITS
 
@@ -27,14 +28,26 @@ SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_datab
 ROUNDS = {False: 1, True: 20}
 LOGIN = 1.0
 """Seconds after which pgbouncer asks a server again that was down, as documented."""
+CONNECT = 2.0
+"""Seconds after which pgbouncer gives up a session that the server does not begin, as documented."""
 BACK = PATIENCE + LOGIN + RUNNER_WAITS[1]
 """Seconds within which a worker is connected again once the server is back."""
 
 
 @pytest.fixture
-def pooler(ground: Ground) -> Iterator[Pgbouncer]:
+async def beneath(ground: Ground) -> AsyncIterator[Proxy]:
+    """The wire between pooler and server."""
+    proxy = Proxy(ground.server.port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()
+
+
+@pytest.fixture
+async def pooler(ground: Ground, beneath: Proxy) -> AsyncIterator[Pgbouncer]:
     """A pooler whose sessions are few, so that each is used by all workers in turn."""
-    made = Pgbouncer.start(ground.server.dsn(), default_pool_size=str(POOL), query_wait_timeout=str(WAIT))
+    server = make_conninfo(ground.server.dsn(), port=beneath.port)
+    made = Pgbouncer.start(server, default_pool_size=str(POOL), query_wait_timeout=str(WAIT))
     try:
         yield made
     finally:
@@ -72,6 +85,19 @@ async def pooler_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> Non
         pooler.stall()
         await asyncio.sleep(OUTLASTS)
         pooler.flow()
+
+
+async def server_silent(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+    """The server falls silent beneath the pooler, longer than workers wait for an answer, until TCP ends the sessions.
+
+    Nothing else does that: pgbouncer waits without a limit, for answers as for requests to cancel to end.
+    """
+    assert arena.beneath is not None
+    with arena.fault("server silent beneath the pooler", stops=True, shows=True, patience=CONNECT + BACK):
+        arena.beneath.stall()
+        await asyncio.sleep(OUTLASTS)
+        arena.beneath.cut()
+        arena.beneath.flow()
 
 
 async def server_restarted(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
@@ -177,7 +203,7 @@ async def kept_alive(arena: Arena, pooler: Pgbouncer) -> AsyncIterator[None]:
 DO = Callable[[Arena, Pgbouncer, Random], Awaitable[None]]
 FAULTS: dict[str, Sequence[DO]] = {
     "ends": (worker_killed, pooler_killed, server_restarted, wire_cut),
-    "is silent": (worker_stopped, pooler_stopped, wire_silent, no_session_left_for_long),
+    "is silent": (worker_stopped, pooler_stopped, server_silent, wire_silent, no_session_left_for_long),
     "is full": (no_room_for_clients, no_session_left),
 }
 """What befalls them, in each round everything of one kind."""
@@ -200,11 +226,12 @@ async def test_nothing_befalls_them_behind_a_pooler(stage: Stage, pooler: Pgboun
 
 
 @pytest.mark.parametrize("kind", list(FAULTS))
-async def test_behind_a_pooler_that(stage: Stage, full: bool, pooler: Pgbouncer, kind: str) -> None:
+async def test_behind_a_pooler_that(stage: Stage, full: bool, pooler: Pgbouncer, beneath: Proxy, kind: str) -> None:
     """Whatever befalls workers, pooler or server: nothing is lost or there twice, and all goes on by itself."""
     random, faults = Random(kind), ROUNDS[full] * list(FAULTS[kind])
     random.shuffle(faults)
     async with stage(seed=31, pooler=pooler) as arena, kept_alive(arena, pooler):
+        arena.beneath = beneath
         await arena.team()
         arena.live(6 * len(faults), over=3 * len(faults))
         await asyncio.sleep(0.5)
