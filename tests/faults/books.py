@@ -32,6 +32,6 @@ def history(arena: "Arena", ended: float, dead: int) -> tuple[History, dict[str,
             # Health counts the dead; who reads it is alarmed, even if the worker died before it logged them.
             alarmed=frozenset(buried if dead == len(buried) else ()),
             poison=frozenset(arena.poison),
-            queries={slot: (proxy.statements, ended - proxy.began) for slot, proxy in arena.proxies.items()},
+            queries={slot: proxy.asked for slot, proxy in arena.proxies.items()},
         )
     return found, texts

@@ -164,8 +164,8 @@ class History:
     """Pages whose death was logged as an error."""
     poison: frozenset[str] = frozenset()
     """Keys whose rows cannot be planned, at first or at all: nobody says when they are to be escalated."""
-    queries: Mapping[str, tuple[int, float]] = attrs.field(factory=dict)
-    """Per worker how many statements reached the database, within how many seconds."""
+    queries: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
+    """Per slot of workers when a statement of theirs reached the database."""
 
 
 @attrs.frozen

@@ -1,5 +1,6 @@
 """Judges of what is sent. I3: heard at least once. I5: copies only for a reason. I6: never after an acknowledgement."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -9,6 +10,10 @@ from .judge_escalations import INSTANT
 from .lives import Stretch, lives, stalls
 
 ENDS = ("cancelled", "cancelling")
+DEADLY = ("act", "kill")
+"""Faults that end a worker: by ``kill -9`` at a point, and at any moment."""
+AWAKENING = 0.25
+"""Seconds within which a worker that was stopped has sent what it was about to send."""
 TIMED_OUT = "timed out"
 """What a worker writes that waited for an answer as long as it may."""
 FINAL = ("delivered", "cancelled", "dead")
@@ -26,6 +31,10 @@ class Course:
     def claims(self) -> list[Step]:
         """Its claims, in order."""
         return [step for step in self.steps if step.claims]
+
+    def claims_of(self, post: Post) -> list[Step]:
+        """Return the claims that a request's sender had made before it."""
+        return [claim for claim in self.claims if claim.worker == post.worker and claim.at <= post.at + INSTANT]
 
     def after(self, claim: Step) -> Step | None:
         """Return what its claim ended with: the step that settled it, or the next claim."""
@@ -83,22 +92,26 @@ def copied(history: History) -> Iterator[Violation]:
     stalled = stalls(history.faults)
     for course in courses(history):
         yield from _steps(course)
+        sent: Counter[str] = Counter()
         for post in course.posts:
-            own = [claim for claim in course.claims if claim.worker == post.worker and claim.at <= post.at + INSTANT]
-            if not own:
-                yield course.violation("I5", f"{post.worker} sent it without a claim")
+            sent[post.worker] += 1
+            own = course.claims_of(post)
+            if len(own) < sent[post.worker]:
+                yield course.violation("I5", f"{post.worker} sent it {sent[post.worker]} times on {len(own)} claims")
                 continue
             # What is on its way when the lease is nearly over arrives late if the machine stands still.
             late = sum(end - start for start, end in stalled if start <= post.at and end >= own[-1].at)
             over = post.at - (own[-1].began + history.rules.lease + late)
-            if over > INSTANT and not _stalled(history, post, own[-1]):
+            if over > INSTANT and not _awoke(history, post):
                 yield course.violation("I5", f"{post.worker} sent it {over:.2f} s after its lease was over")
         yield from _copies(course, history)
 
 
-def _stalled(history: History, post: Post, claim: Step) -> bool:
-    """Tell whether the sender was stopped at any moment between claim and request, the very last one included."""
-    return any(fault.kind == "stall" and fault.befell(post.worker, claim.at, post.at) for fault in history.faults)
+def _awoke(history: History, post: Post) -> bool:
+    """Tell whether the sender has just been let go on: it had looked at its clock before it was stopped."""
+    return any(
+        fault.kind == "stall" and fault.befell(post.worker, post.at - AWAKENING, post.at) for fault in history.faults
+    )
 
 
 def _steps(course: Course) -> Iterator[Violation]:
@@ -120,17 +133,31 @@ def _steps(course: Course) -> Iterator[Violation]:
 def _copies(course: Course, history: History) -> Iterator[Violation]:
     accepted = [post for post in course.posts if post.accepted]
     for post in accepted[:-1]:
-        claim = [claim for claim in course.claims if claim.worker == post.worker and claim.at <= post.at + INSTANT]
-        if not claim:
+        own = course.claims_of(post)
+        if not own:
             continue
-        settled = course.after(claim[-1])
+        settled = course.after(own[-1])
         until = history.ended if settled is None else settled.at
         in_time = post.answered_at is not None and post.answered_at - post.at < history.rules.send_timeout
         # The answer may have come in time to the worker's machine, and not to the worker.
         timed_out = settled is not None and not settled.claims and settled.reason == TIMED_OUT
-        befell = any(fault.befell(post.worker, claim[-1].began, until) for fault in history.faults)
-        if in_time and not timed_out and not befell:
+        if in_time and not timed_out and not _hit(history, post, own[-1], until):
             yield course.violation("I5", f"{post.worker} delivered it, and it was sent once more for no reason")
+
+
+def _hit(history: History, post: Post, claim: Step, until: float) -> bool:
+    """Tell whether anything befell the sender between its request and the mark.
+
+    A sender that is dead may be so before its request arrives. A machine that stands still is no reason, unless it does
+    so for half a lease.
+    """
+    still = 0.0
+    for fault in history.faults:
+        if fault.kind == "machine":
+            still += max(0.0, min(fault.end, until) - max(fault.start, post.at))
+        elif fault.befell(post.worker, claim.began if fault.kind in DEADLY else post.at, until):
+            return True
+    return still > history.rules.lease / 2
 
 
 def unwanted(history: History) -> Iterator[Violation]:

@@ -13,7 +13,7 @@ from .history import Rules
 from .hook import LATER, Act, How
 from .points import Point
 from .receiver import Answer
-from .worker import COUNTED
+from .worker import COUNTED, STRUCK
 from .workers import Worker
 
 RULES = Rules(max_level=2, per_target=2)
@@ -103,8 +103,11 @@ class Mill:
             "m", proxied=False, ready=False, walk=told, act=act, counts=act is None, batch_size=3
         )
         code = await worker.gone()
-        if code == -9 or walk in INTERRUPTED:
-            self.arena.note("kill" if code == -9 else "walk", start, worker)
+        if code == -9:
+            [struck] = [line for line in worker.text.splitlines() if line.startswith(STRUCK)]
+            self.arena.note("kill", float(struck.removeprefix(STRUCK)), worker)
+        if walk in INTERRUPTED:
+            self.arena.note("walk", start, worker)
         return worker, code
 
     async def explore(self, walk: str, among: list[Point]) -> Counter[Point]:

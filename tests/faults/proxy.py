@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 from time import time
 from typing import Literal
@@ -41,19 +40,13 @@ class Proxy:
     judge: Judge = lambda way, frame: "pass"
     delay: float = 0.0
     """Seconds by which every message is late."""
-    counts: "Counter[bytes]" = attrs.field(factory=Counter)
-    """Messages to the server, by type."""
+    asked: list[float] = attrs.field(factory=list)
+    """When a statement went to the server, or a connection began."""
     connects: int = 0
-    began: float = attrs.field(factory=time)
     _flowing: asyncio.Event = attrs.field(factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _pairs: "dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]]" = attrs.field(factory=dict)
     _dead: "set[asyncio.Task[None]]" = attrs.field(factory=set)
-
-    @property
-    def statements(self) -> int:
-        """How many statements went to the server, connections counted as well."""
-        return sum(self.counts[kind] for kind in STATEMENTS) + self.connects
 
     async def start(self) -> None:
         """Listen."""
@@ -92,6 +85,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self.connects += 1
+        self.asked.append(time())
         self._pairs[task] = (writer,)
         try:
             await self._flowing.wait()
@@ -123,8 +117,8 @@ class Proxy:
                 passing = bytearray()
                 ends = False
                 for frame in splitter.feed(data):
-                    if way == "in":
-                        self.counts[frame.kind] += 1
+                    if way == "in" and frame.kind in STATEMENTS:
+                        self.asked.append(time())
                     fate = self.judge(way, frame)
                     if fate in ("pass", "cut after"):
                         passing += frame.raw

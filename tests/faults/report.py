@@ -13,14 +13,13 @@ from escalation_core import __version__
 from .history import History, Rules, Violation
 from .judge_conduct import recoveries
 from .judge_escalations import lateness
+from .judge_pages import DEADLY
 from .model import INVARIANTS
 
 Figures = dict[str, Any]
 """One run's, fit for JSON."""
 CALM = "test_nothing_befalls_them"
 """The run without a fault: what is late there is late without one."""
-KILLED = ("act", "kill")
-"""kill -9: at a point, and at any moment."""
 COUNTS = ("incidents", "writes", "escalations", "pages", "requests", "copies")
 LIMIT = Rules().lease + Rules().tick
 """Seconds within which a killed worker's pages are claimed again: a lease and a tick."""
@@ -72,7 +71,7 @@ def sums(runs: Sequence[Figures]) -> Figures:
         faults.update(run["faults"])
     return {
         "runs": len(runs),
-        "kills": sum(faults[kind] for kind in KILLED),
+        "kills": sum(faults[kind] for kind in DEADLY),
         "restarts": faults["restart"],
         **{name: sum(run[name] for run in runs) for name in COUNTS},
         "faults": dict(sorted(faults.items())),
@@ -86,7 +85,7 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
     clean = [run for run in runs if run not in planted]
     recovered: dict[str, list[float]] = {"kill -9": [], "anything else": []}
     for kind, wait in (each for run in clean for each in run["recoveries"]):
-        recovered["kill -9" if kind in KILLED else "anything else"].append(wait)
+        recovered["kill -9" if kind in DEADLY else "anything else"].append(wait)
     late = {
         name: [wait for run in clean if (run["run"] == CALM) == (name == "without faults") for wait in run["lateness"]]
         for name in ("beside faults", "without faults")

@@ -110,7 +110,7 @@ async def test_stalled_for_a_while(stage: Stage) -> None:
     async with busy(stage, 10) as arena:
         for slot in ("w1", "w2"):
             worker = next(worker for worker in arena.workers if worker.name.startswith(slot))
-            with arena.fault("stall", worker):
+            with arena.fault("silent for a while", worker):
                 arena.proxies[slot].stall()
                 await asyncio.sleep(arena.rules.lease + 0.5)
                 arena.proxies[slot].flow()

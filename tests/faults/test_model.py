@@ -32,9 +32,21 @@ CLEAN = History(
     steps=[CLAIMED, MARKED],
     posts=[POST],
     looks=[Look(at=BEFORE + n / 5, red=False) for n in range(50)],
-    queries={"w1": (500, 60.0)},
+    queries={"w1": [BEFORE + n / 10 for n in range(500)]},
 )
 LATER = [attrs.evolve(step, began=step.began + 5, at=step.at + 5) for step in (CLAIMED, MARKED)]
+TAKEN = (
+    attrs.evolve(
+        CLAIMED, was="leased", fence_was=1, fence=2, due_was=BEFORE + 0.8, began=BEFORE + 0.81, at=BEFORE + 0.82,
+        worker="w2",
+    ),
+    attrs.evolve(MARKED, fence_was=2, fence=3, at=BEFORE + 0.9, worker="w2"),
+)  # fmt: skip
+"""Another worker claims it when the lease has ended, and marks it."""
+BY_ANOTHER = attrs.evolve(POST, worker="w2", at=BEFORE + 0.85, answered_at=BEFORE + 0.86)
+DEAD = Fault(kind="kill", start=BEFORE + 0.57, end=BEFORE + 0.58, workers=frozenset({"w1"}))
+EARLIER = Fault(kind="cut", start=BEFORE, end=BEFORE + 0.54, workers=frozenset({"w1"}))
+STALLED = Fault(kind="stall", start=BEFORE + 0.53, end=BEFORE + 3, workers=frozenset({"w1"}))
 AFTER = attrs.evolve(POST, at=BEFORE + 0.65, answered_at=BEFORE + 0.66)
 AGAIN = attrs.evolve(POST, at=BEFORE + 0.58)
 REFUSED = attrs.evolve(MARKED, state="pending", reason="HTTP 503")
@@ -65,6 +77,18 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "a shared key": ("I4", lambda h: attrs.evolve(h, pages=[PAGE, attrs.evolve(PAGE, id=2, episode=2)])),
     "a strange key": ("I4", lambda h: attrs.evolve(h, posts=[POST, attrs.evolve(POST, dedup_key="?")])),
     "a copy for nothing": ("I5", lambda h: attrs.evolve(h, posts=[POST, AGAIN])),
+    "two copies on one claim": (
+        "I5",
+        lambda h: attrs.evolve(h, posts=[POST, AGAIN], faults=[DEAD]),
+    ),
+    "a copy for a fault before it was sent": (
+        "I5",
+        lambda h: attrs.evolve(h, posts=[POST, AFTER], steps=[CLAIMED, REFUSED, *FOLLOWING], faults=[EARLIER]),
+    ),
+    "sent long after it awoke": (
+        "I5",
+        lambda h: attrs.evolve(h, posts=[attrs.evolve(POST, at=BEFORE + 4)], faults=[STALLED]),
+    ),
     "a copy for a reason that is none": (
         "I5",
         lambda h: attrs.evolve(h, posts=[POST, AFTER], steps=[CLAIMED, REFUSED, *FOLLOWING]),
@@ -87,7 +111,7 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
             h, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 2), MARKED]
         ),
     ),
-    "a hot loop": ("I7", lambda h: attrs.evolve(h, queries={"w1": (50_000, 60.0)})),
+    "a hot loop": ("I7", lambda h: attrs.evolve(h, queries={"w1": [BEFORE + n / 1000 for n in range(5_000)]})),
     "unshown": (
         "I7",
         lambda h: attrs.evolve(h, faults=[Fault(kind="outage", start=BEFORE + 2, end=BEFORE + 6, shows=True)]),
@@ -119,11 +143,10 @@ def test_excused_copies_pass() -> None:
     """A copy is no breach if the first answer was lost or not waited for, or the sender killed before it could mark."""
     late = attrs.evolve(REFUSED, reason="timed out")
     lost = attrs.evolve(POST, answered_at=None)
-    killed = Fault(kind="kill", start=BEFORE + 0.57, end=BEFORE + 0.58, workers=frozenset({"w1"}))
     for history in (
-        attrs.evolve(CLEAN, posts=[lost, AGAIN]),
+        attrs.evolve(CLEAN, posts=[lost, AFTER], steps=[CLAIMED, REFUSED, *FOLLOWING]),
         attrs.evolve(CLEAN, posts=[POST, AFTER], steps=[CLAIMED, late, *FOLLOWING]),
-        attrs.evolve(CLEAN, posts=[POST, AGAIN], faults=[killed]),
+        attrs.evolve(CLEAN, posts=[POST, BY_ANOTHER], steps=[CLAIMED, *TAKEN], faults=[DEAD]),
     ):
         assert [] == check(history, {}, [])
 

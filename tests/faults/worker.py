@@ -41,6 +41,7 @@ RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 READY = "worker is ready"
+STRUCK = "worker is struck at"
 COUNTED = "worker came by"
 
 
@@ -122,7 +123,7 @@ async def _work(spec: Spec, output: TextIO) -> None:
     engine = None if schema else await open_engine(spec, output, MeterProvider([reader]))
     counts = hook.count(points.points()) if spec.counts else {}
     if spec.act is not None:
-        spec.act.arm()
+        spec.act.arm(lambda: print(STRUCK, time(), file=output))
     output.write(f"{READY} at {time():.0f} by its own clock\n")
     if engine is None:
         await walk_migration.migrating(spec.dsn, schema)
