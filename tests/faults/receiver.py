@@ -93,6 +93,9 @@ class Receiver:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = head.split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if lines[0].startswith("GET "):
+            writer.write(b"HTTP/1.1 204 X\r\n\r\n")  # a heartbeat
+            return True
         answer = self.answers(len(self.posts))
         _, _, worker, target = lines[0].split(" ")[1].split("/")
         if answer.unread:

@@ -15,6 +15,7 @@ POSTGRES = (
 ROOMS = (
     *(f"escalation_core.{name}" for name in CORE),
     *(f"escalation_adapters.postgres.{name}" for name in POSTGRES),
+    "escalation_adapters.heartbeat",
     "escalation_adapters.runner",
     "escalation_adapters.slack",
 )
@@ -29,6 +30,7 @@ ELSEWHERE = {
 RECEIVERS = {
     "_beats": "Flights",
     "_delivering": "SingleFlight",
+    "_heartbeat": "HttpHeartbeat",
     "_pool": "Pool",
     "_pulse": "Pulse",
     "_recalc": "escalation_core.recalc",
@@ -56,7 +58,7 @@ RECEIVERS = {
 FOREIGN = {
     "AsyncConnectionPool", "_connections", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop",
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
-    "_telemetry", "_coming_back", "_bell", "_heartbeat", "closing", "own", "log", "leave", "last", "here", "content",
+    "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
     "datetime", "_home", "timer",
 }  # fmt: skip

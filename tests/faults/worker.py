@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from escalation_adapters import runner
+from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.postgres import PostgresStore, pool, silence
 from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
@@ -105,9 +106,11 @@ async def open_engine(spec: Spec, output: TextIO, metrics: MeterProvider) -> Eng
 
 async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> Engine:
     store = await PostgresStore.connect(spec.dsn, pooler=spec.pooler, max_connections=spec.max_connections)
+    url, *_ = spec.targets.values()
     engine = Engine(
         store,
         settings=settings_of(spec.rules, spec.targets),
+        heartbeat=HttpHeartbeat(url, allow_http=True),
         notifiers=[SlackNotifier(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,
