@@ -95,10 +95,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not runs:
         return
     seconds = monotonic() - config.stash[BEGAN]
-    name = "failover" if config.getoption("markexpr") == "failover" else "full"
-    path = RESULTS / (f"{name}.json" if config.getoption("--full") else "quick.json")
+    path = RESULTS / f"{_named(config)}.json"
     write(path, runs, seconds)
     terminalreporter.section("faults")
     for line in table(runs, seconds):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"the report is in {path}")
+
+
+def _named(config: pytest.Config) -> str:
+    """Return what the report is called: the page in the docs is made from whole runs alone."""
+    if config.getoption("keyword") or config.args != ["tests/faults"]:
+        return "part"
+    if not config.getoption("--full"):
+        return "quick"
+    return "failover" if config.getoption("markexpr") == "failover" else "full"
