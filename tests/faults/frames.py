@@ -7,7 +7,7 @@ import attrs
 
 PARSE, BIND, QUERY, EXECUTE, SYNC, DESCRIBE = b"P", b"B", b"Q", b"E", b"S", b"D"
 """What a client sends."""
-PARSED, BOUND, ROW, COMPLETE, READY = b"1", b"2", b"D", b"C", b"Z"
+AUTHENTICATION, PARSED, BOUND, DESCRIBED, ROW, COMPLETE, READY = b"R", b"1", b"2", b"T", b"D", b"C", b"Z"
 """What a server answers."""
 STARTUP = b""
 """A client's first message has no type."""

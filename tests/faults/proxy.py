@@ -8,7 +8,24 @@ from typing import Literal
 
 import attrs
 
-from .frames import BIND, COMPLETE, EXECUTE, PARSE, QUERY, READY, ROW, STARTUP, Frame, Splitter
+from .frames import (
+    AUTHENTICATION,
+    BIND,
+    BOUND,
+    COMPLETE,
+    DESCRIBE,
+    DESCRIBED,
+    EXECUTE,
+    PARSE,
+    PARSED,
+    QUERY,
+    READY,
+    ROW,
+    STARTUP,
+    SYNC,
+    Frame,
+    Splitter,
+)  # fmt: skip
 
 Way = Literal["in", "out"]
 """To the server, or back."""
@@ -21,8 +38,14 @@ CUTS: dict[str, tuple[Way, Callable[[Frame], bool]]] = {
     "query": ("in", lambda frame: frame.kind == QUERY),
     "parse": ("in", lambda frame: frame.kind == PARSE),
     "bind": ("in", lambda frame: frame.kind == BIND),
+    "describe": ("in", lambda frame: frame.kind == DESCRIBE),
     "execute": ("in", lambda frame: frame.kind == EXECUTE),
+    "sync": ("in", lambda frame: frame.kind == SYNC),
     "commit": ("in", lambda frame: frame.commits),
+    "authentication": ("out", lambda frame: frame.kind == AUTHENTICATION),
+    "parsed": ("out", lambda frame: frame.kind == PARSED),
+    "bound": ("out", lambda frame: frame.kind == BOUND),
+    "described": ("out", lambda frame: frame.kind == DESCRIBED),
     "row": ("out", lambda frame: frame.kind == ROW),
     "complete": ("out", lambda frame: frame.kind == COMPLETE),
     "committed": ("out", lambda frame: frame.commits),

@@ -15,8 +15,8 @@ from .receiver import OK, Answer
 from .workers import Worker
 
 SEEDS = {False: 1, True: 20}
-NEW = ("startup", "parse")
-"""Messages that new connections alone are sure to send: statements are parsed once."""
+NEW = ("startup", "authentication", "parse", "parsed")
+"""Messages that new connections alone are sure to bring: statements are parsed once."""
 PATIENCE = 12.0
 """Seconds within which a worker comes by any message."""
 
