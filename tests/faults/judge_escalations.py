@@ -7,6 +7,8 @@ from hashlib import sha256
 from .history import Event, History, Violation
 from .lives import Stretch, blocks, deadline, episodes, lives
 
+NEAR = 0.1
+"""Seconds around a fault in which it may touch what falls due: whoever would have recorded it may be gone."""
 INSTANT = 0.002
 """Seconds by which clocks that are read one after the other may differ."""
 
@@ -46,7 +48,7 @@ def _owed(
 
 
 def lateness(history: History) -> list[float]:
-    """Return how much later than due each escalation was written that nothing had disturbed."""
+    """Return how much later than due each escalation was written that nothing touched: no fault as it fell due."""
     recorded = episodes(history.events)
     found = []
     for key, stretches in lives(history).items():
@@ -58,7 +60,10 @@ def lateness(history: History) -> list[float]:
                 if stretch.state != "open" or below is None or key in history.poison:
                     continue
                 due = stretch.due(level, below.created_at, history.rules)
-                if stretch.sure_from < due and event.at < stretch.sure_to and deadline(due, 0.0, stopped) == due:
+                touched = any(fault.start <= due + NEAR and fault.end >= due - NEAR for fault in history.faults)
+                if touched or deadline(due, 0.0, stopped) != due:
+                    continue
+                if stretch.sure_from < due and event.at < stretch.sure_to:
                     found.append(event.at - due)
     return found
 

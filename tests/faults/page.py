@@ -41,6 +41,11 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
             f" reaches. Of {planted} planted defects {caught} were caught."
         )
         yield ""
+    yield (
+        f"The scenarios took {sums['seconds of runs'] / 60:.0f} minutes together; in {sums['unexcused'] / 60:.0f} of"
+        " these no outage, and no pause, excused an escalation that came late."
+    )
+    yield ""
     yield from ("| fault | times |", "|---|---|")
     for kind, count in sums["faults"].items():
         yield f"| {kind} | {count:,} |"
@@ -65,7 +70,7 @@ def _times(what: str, times: Mapping[str, Any]) -> str:
 
 def _further(runs: list[Mapping[str, Any]]) -> Iterator[str]:
     """Tell what single runs measured beside the judgement."""
-    known = {"run", "seconds", "postgresql", "points", "kills", "missed", "faults", *COUNTS}
+    known = {"run", "seconds", "unexcused", "postgresql", "points", "kills", "missed", "faults", *COUNTS}
     lines = [
         f"| {run['run']} | {', '.join(f'{name} {value:,}' for name, value in also.items())} |"
         for run in runs

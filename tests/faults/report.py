@@ -14,6 +14,7 @@ from .history import History, Rules, Violation
 from .judge_conduct import recoveries
 from .judge_escalations import lateness
 from .judge_pages import DEADLY
+from .lives import blocks
 from .model import INVARIANTS
 
 Figures = dict[str, Any]
@@ -38,6 +39,7 @@ def figures(
     return {
         "run": name,
         "seconds": round(seconds, 1),
+        "unexcused": round(unexcused(history), 1),
         "postgresql": server,
         **also,
         "faults": dict(Counter(fault.kind for fault in history.faults)),
@@ -51,6 +53,16 @@ def figures(
         "lateness": [round(late, 3) for late in lateness(history)],
         "violations": [str(violation) for violation in violations],
     }
+
+
+def unexcused(history: History) -> float:
+    """Return the seconds of a run in which nothing excused an escalation that came late."""
+    began = min((op.began for op in history.ops), default=history.ended)
+    free, at = 0.0, began
+    for start, end in blocks(history):
+        free += max(0.0, min(start, history.ended) - at)
+        at = max(at, end)
+    return free + max(0.0, history.ended - at)
 
 
 def percentile(values: Sequence[float], part: float) -> float | None:
@@ -99,6 +111,8 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
         "postgresql": ", ".join(sorted({run["postgresql"] for run in clean})),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}",
         "seconds": round(seconds, 1),
+        "seconds of runs": round(sum(run["seconds"] for run in clean), 1),
+        "unexcused": round(sum(run["unexcused"] for run in clean), 1),
         "defects": {"planted": len(planted), "caught": sum(bool(run["violations"]) for run in planted)},
         **sums(clean),
         "kill points": sum(run.get("points", 0) for run in clean),

@@ -32,6 +32,8 @@ CONNECT = 2.0
 """Seconds after which pgbouncer gives up a session that the server does not begin, as documented."""
 BACK = PATIENCE + LOGIN + RUNNER_WAITS[1]
 """Seconds within which a worker is connected again once the server is back."""
+CALM = CONNECT + BACK + 3.0
+"""Seconds after a fault in which nothing excuses what is late: all workers have to be back, and two ticks over."""
 
 
 @pytest.fixture
@@ -231,10 +233,10 @@ async def test_behind_a_pooler_that(stage: Stage, full: bool, pooler: Pgbouncer,
     async with stage(seed=31, pooler=pooler) as arena, kept_alive(arena, pooler):
         arena.beneath = beneath
         await arena.team()
-        arena.live(6 * len(faults), over=3 * len(faults))
+        arena.live(8 * len(faults), over=4 * len(faults))
         await asyncio.sleep(0.5)
-        for fault in faults:
+        for number, fault in enumerate(faults):
             await fault(arena, pooler, random)
-            await asyncio.sleep(random.random())
+            await asyncio.sleep(CALM if number % 4 == 3 else random.random())
         assert [] == await arena.judge()
         assert [] == [told for told in TOLD[kind] if not any(told in worker.text for worker in arena.workers)]
