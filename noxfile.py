@@ -15,6 +15,9 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "typecheck", "tests"]
 
+HERE = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
+ATHERIS = r"CPython 3\.1[1-4]\..* on linux x86_64$"
+"""What the fuzzer that coverage guides has wheels for."""
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 
@@ -56,6 +59,10 @@ def faults(session: nox.Session) -> None:
         session.run("pytest", *alone, "tests/faults", *session.posargs, success_codes=[0, 5])
     if session.posargs == ["--full"]:
         session.run("python", "-m", "tests.faults.page")
+        if re.match(ATHERIS, HERE):
+            session.notify("fuzz", ["--seconds", "240"])
+        else:
+            session.warn(f"the fuzzing that coverage guides is left out: atheris has no wheel for {HERE}")
 
 
 @nox.session
@@ -85,9 +92,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz what faces the outside, guided by coverage; ``-- --seconds 60`` is for all of it together."""
-    here = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
-    if not re.match(r"CPython 3\.1[1-4]\..* on linux x86_64$", here):
-        session.error(f"atheris has wheels for CPython 3.11 to 3.14 on linux x86_64, and nox runs on {here}")
+    if not re.match(ATHERIS, HERE):
+        session.error(f"atheris has wheels for CPython 3.11 to 3.14 on linux x86_64, and nox runs on {HERE}")
     session.install("--only-binary", "atheris", ".[all]", *_group("test", "fuzz"))
     session.run("python", "-m", "tests.fuzz", *session.posargs)
 
