@@ -1,4 +1,7 @@
-"""The page in the docs: ``python -m tests.faults.page`` writes what the last run came to between its two marks."""
+"""The page in the docs, and a sentence in the README: ``python -m tests.faults.page`` writes what the last run came to.
+
+Both have two marks, between which it stands.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,19 +11,37 @@ from typing import Any
 from .model import INVARIANTS
 from .report import COUNTS
 
-PAGE = Path(__file__).parents[2] / "docs/explanation/faults.md"
+ROOT = Path(__file__).parents[2]
+PAGE, README = ROOT / "docs/explanation/faults.md", ROOT / "README.md"
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 
 
-def publish(results: Path, page: Path = PAGE) -> None:
+def publish(results: Path, page: Path = PAGE, readme: Path = README) -> None:
     """Write the figures of the files that are there into the page: a quick run's if there is none of a full one."""
     long = "full" if (results / "full.json").exists() else "quick"
     found = {name: results / f"{name}.json" for name in (long, "failover")}
     sums = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
     text = "\n".join(line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"]))
+    _insert(page, text)
+    if "full" in sums:
+        _insert(readme, _sentence(sums[long]["all"]))
+
+
+def _insert(page: Path, text: str) -> None:
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     tail = rest.partition(END)[2]
     page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+def _sentence(sums: Mapping[str, Any]) -> str:
+    elsewhere = sums["kills"] - sums["kills at points"]
+    broken = sum(sums["violations"].values())
+    return (
+        f"The last long run killed {sums['kills at points']:,} workers at {sums['kill points']} awaits, and"
+        f" {elsewhere:,} anywhere, and restarted PostgreSQL {sums['restarts']} times. Among"
+        f" {sums['escalations']:,} escalations and {sums['pages']:,} pages the judge found {broken or 'no'}"
+        f" violation{'s' if broken > 1 else ''} of the promise.\n"
+    )
 
 
 def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> Iterator[str]:
