@@ -163,7 +163,10 @@ def reached() -> list[Function]:
 def awaits(function: Function) -> Iterator[int]:
     """Yield the lines at which a function may be suspended."""
     for node in ast.walk(function.node):
-        if isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor):
+        if isinstance(node, ast.AsyncWith):
+            # The line of a bracket alone, with what is entered below it, is none that runs in every Python.
+            yield node.items[0].context_expr.lineno
+        elif isinstance(node, ast.Await | ast.AsyncFor):
             yield node.lineno
 
 
