@@ -96,6 +96,18 @@ def test_the_command_takes_several_hosts(pair: Pair) -> None:
         assert 0 == done.returncode, done.stdout + done.stderr
 
 
+async def test_connections_that_were_never_lent_are_left_with_the_others(pair: Pair) -> None:
+    """The pool makes some in advance: these lead to a former primary as well, and cost no further attempt."""
+    store = await PostgresStore.connect(pair.dsn)
+    async with Engine(store) as engine:
+        await store._pool._connections.resize(4, 8)
+        await store._pool._connections.wait(10)
+        pair.lead(1)
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await engine.open("refused")
+        await asyncio.gather(*(engine.open(f"late{number}") for number in range(4)))
+
+
 async def test_pool_stayed_with_a_primary_that_had_become_read_only(pair: Pair) -> None:
     """The first write that a former primary refuses ends every connection to it; the next one reaches the new one."""
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:

@@ -27,6 +27,7 @@ class Pool:
             min_size=1,
             max_size=max_connections,
             kwargs=kwargs,
+            configure=self._know,
             open=False,
             timeout=PATIENCE,
             name="escalation",
@@ -35,7 +36,7 @@ class Pool:
             reconnect_failed=AsyncConnectionPool.check,
         )
         self._coming_back: set[asyncio.Task[None]] = set()
-        self._lent_before: WeakSet[AsyncConnection[Any]] = WeakSet()
+        self._known: WeakSet[AsyncConnection[Any]] = WeakSet()
         self._distrusted: WeakSet[AsyncConnection[Any]] = WeakSet()
 
     async def open(self) -> None:
@@ -62,7 +63,6 @@ class Pool:
                     # Another one was silent while this one was open: it would be so as well, mostly.
                     await connection.close()
                     continue
-                self._lent_before.add(connection)
                 async with silence.limited(connection, longest or silence.SILENCE, self._distrust) as given_up:
                     if await _alive(connection):
                         yield connection
@@ -78,8 +78,12 @@ class Pool:
                 await self._take_back(connection)
         raise psycopg.OperationalError("the server ends each connection")
 
+    async def _know(self, connection: AsyncConnection[Any]) -> None:
+        """Know a connection from its beginning: one that was never lent may lead to a server that is none any more."""
+        self._known.add(connection)
+
     def _distrust(self) -> None:
-        self._distrusted |= self._lent_before
+        self._distrusted |= self._known
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
         """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then."""
