@@ -9,10 +9,12 @@ import psycopg
 from psycopg import AsyncConnection
 
 from .arena import Arena
+from .busy import SLOW, sending
 from .conftest import Stage
 from .frames import Frame
 from .ground import WORKER
 from .history import Fault
+from .judge_escalations import expected_hash
 from .proxy import Fate, Way
 from .test_database import END, busy
 
@@ -20,6 +22,14 @@ LOST = 3
 """How many replies to a worker's COMMIT are lost, on connections that stay open."""
 LOOK = 0.05
 """Seconds that a look at what is due may take."""
+AGAIN = "is run again"
+"""What a worker says of a transaction that met a conflict."""
+DEADLOCKS = 6
+"""How many are tried: in which order a worker locks two pages, it decides."""
+LOCK = "SELECT FROM escalation_pages WHERE id = %s FOR UPDATE"
+WAITS = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'w_-%')
+"""
 GIVEN_UP = "the call is given up"
 """What a worker says of a call that the database does not answer."""
 
@@ -78,15 +88,55 @@ async def test_reply_to_commit_is_lost(stage: Stage) -> None:
 async def test_conflicts(stage: Stage) -> None:
     """Serialization failures and deadlocks make transactions run again, and nothing else."""
     async with busy(stage, 14, count=3) as arena:
-        await arena.execute(
-            f"ALTER ROLE {WORKER} IN DATABASE {arena.database} SET default_transaction_isolation = 'serializable'"
-        )
+        role = f"ALTER ROLE {WORKER} IN DATABASE {arena.database}"
+        await arena.execute(f"{role} SET default_transaction_isolation = 'serializable'")
+        # Whoever looks for a deadlock when there is one has to give way: a worker, before any other client does.
+        await arena.execute(f"{role} SET deadlock_timeout = '300ms'")
         with arena.trial("conflicts", stops=True):
             await arena.execute(END)
             crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
             await asyncio.gather(*crossing)
-        assert any("is run again" in worker.text for worker in arena.workers)
-        await arena.execute(f"ALTER ROLE {WORKER} IN DATABASE {arena.database} RESET default_transaction_isolation")
+            arena.receiver.answers = lambda number: SLOW
+            for number in range(DEADLOCKS):
+                await _deadlock(arena, f"deadlock-{number}", reverse=number % 2 == 1)
+                if _met(arena, "40P01"):
+                    break
+        assert _met(arena, "40001"), "no worker met a serialization failure"
+        assert _met(arena, "40P01"), "no worker met a deadlock"
+
+        async def run_again() -> bool:
+            told = sum(worker.text.count(AGAIN) for worker in arena.workers)
+            return _met(arena, "40001") + _met(arena, "40P01") <= told
+
+        assert await arena.until(run_again), "not each transaction that met a conflict was run again"
+        await arena.execute(f"{role} RESET ALL")
+
+
+def _met(arena: Arena, state: str) -> int:
+    """Return how often workers have met an error."""
+    met = arena.ground.met(arena.database, state)
+    return sum(met[worker.name] for worker in arena.workers)
+
+
+async def _deadlock(arena: Arena, key: str, *, reverse: bool) -> None:
+    """Hold one of two pages that a worker settles together, and ask for the other once it waits for that."""
+    await arena.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+    await sending(arena, arena.workers, expected_hash(key, 1, 1))
+    async with await AsyncConnection.connect(arena.dsn) as person:
+        cursor = await person.execute(
+            f"SELECT id FROM escalation_pages WHERE incident_key = %s ORDER BY id {'DESC' if reverse else ''}".encode(),
+            [key],
+        )
+        first, second = await cursor.fetchall()
+
+        async def waits() -> bool:
+            return bool((await arena.execute(WAITS))[0][0])
+
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            await person.execute(LOCK, second)
+            await arena.until(waits, arena.rules.tick)
+            await person.execute(LOCK, first)
+        await person.rollback()
 
 
 async def _cross(arena: Arena, order: tuple[int, int]) -> None:
