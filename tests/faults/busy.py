@@ -12,7 +12,7 @@ from .receiver import Answer
 from .report import LIMIT
 from .workers import Worker
 
-SLOW = Answer(delay=0.3)
+SLOW = Answer(delay=0.2)
 """Long enough that whatever befalls a worker can befall it between request and answer."""
 HOLDS = """
 SELECT count(*) FROM escalation_pages p WHERE p.state IN ('leased', 'cancelling') AND %s = (

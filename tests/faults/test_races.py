@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 import pytest
 
-from .arena import Arena
+from .arena import QUIET, Arena
 from .conftest import Stage
 from .history import INFINITY, Held
 from .hook import Act
@@ -170,7 +170,7 @@ async def _race(arena: Arena, key: str, site: Site, race: Race) -> bool:
     async def gone_on() -> bool:
         return await _is(arena, key, site.leads_to, began=going_on)
 
-    async with asyncio.timeout(arena.rules.lease):
+    async with asyncio.timeout(QUIET):
         done = await racing
     went_on = met and done and await arena.until(gone_on, arena.rules.lease)
     await _unpause(arena)
