@@ -8,16 +8,16 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from attrs import evolve
 from psycopg import AsyncConnection
 
 from escalation_adapters.postgres.ledger import Ledger
-from escalation_adapters.postgres.outbox import Outbox, _written
 from escalation_adapters.postgres.session import Session
 from escalation_core import Delivered, Escalation, Incident, courier, recording
 from escalation_core.courier import Courier
-from escalation_core.delivery import NewPage, PageRecord, after_attempt
+from escalation_core.delivery import NewPage, Outcome, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
-from escalation_core.ports import Router
+from escalation_core.ports import Router, Transaction
 
 Name = Literal[
     "event outside the transaction",
@@ -45,17 +45,20 @@ def _event_outside(dsn: str) -> None:
 
 
 def _no_fencing(dsn: str) -> None:
-    fly = Courier._fly
+    fly, settle = Courier._fly, Courier._settle
 
     async def whenever(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
         await fly(self, record, incident, float("inf"))
 
-    async def whatever(self: Outbox, pages: Sequence[PageRecord]) -> AbstractSet[int]:
-        await self.session.run("write_pages", **_written(pages))
-        return {page.id for page in pages}
+    async def whoever(
+        self: Courier, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]], now: datetime
+    ) -> list[PageRecord]:
+        standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in landed])}
+        blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
+        return await settle(self, tx, blind, now)
 
     Courier._fly = whenever  # type: ignore[method-assign]
-    Outbox.settle = whatever  # type: ignore[method-assign]
+    Courier._settle = whoever  # type: ignore[method-assign]
 
 
 def _mark_first(dsn: str) -> None:

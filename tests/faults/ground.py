@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
@@ -18,6 +19,8 @@ from . import trail
 
 PASSWORD = "pa55word-that-nobody-may-see"
 """The server asks for none; it is there to be told by mistake."""
+LABEL = "%m|%d|%a|%e|"
+"""What each line of the server's log begins with: when, in which database, by whom, and what."""
 TEMPLATE = "faults_template"
 WORKER = "escalation_worker"
 """The role of workers: no superuser, so that limits hold for it."""
@@ -53,6 +56,7 @@ class Ground:
         """Start everything; stop it afterwards."""
         with EmbeddedPostgres.start() as server:
             ground = cls((server.port,), forkserver(), server)
+            ground.label()
             ground.prepare()
             yield ground
 
@@ -67,6 +71,18 @@ class Ground:
         """The server's version."""
         with psycopg.connect(self.dsn("postgres")) as connection:
             return str(connection.info.parameter_status("server_version")).partition(" ")[0]
+
+    def label(self) -> None:
+        """Let the server's log tell in each line what was met (the SQLSTATE), where, and by whom."""
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET log_line_prefix = '{LABEL}'".encode())
+            connection.execute("SELECT pg_reload_conf()")
+
+    def met(self, database: str, state: str) -> Counter[str]:
+        """Return how often each client of a database has met an error, by the server's log."""
+        lines = (self.server.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+        told = (line.split("|", 4) for line in lines if "|ERROR: " in line)
+        return Counter(who for _, where, who, met, _ in told if (where, met) == (database, state))
 
     def prepare(self) -> None:
         """Make the database that each run gets a copy of."""

@@ -59,7 +59,7 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
         planted, caught = sums["defects"]["planted"], sums["defects"]["caught"]
         yield (
             f"{sums['kills at points']:,} workers were killed at {sums['kill points']} awaits: all that a worker's work"
-            f" reaches. Of {planted} planted defects {caught} were caught."
+            f" reaches. Of {planted} runs with a planted defect {caught} were found broken."
         )
         yield ""
     yield (

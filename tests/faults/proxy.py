@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import time
 from typing import Literal
 
@@ -30,7 +30,8 @@ from .frames import (
 Way = Literal["in", "out"]
 """To the server, or back."""
 Fate = Literal["pass", "cut", "cut after", "lose"]
-"""What becomes of a message: it passes, the connection ends before or after it, or it never arrives."""
+"""What becomes of a message: it passes, the connection ends before or after it, or neither it nor anything after it
+ever arrives, and the connection stays open."""
 Judge = Callable[[Way, Frame], Fate]
 STATEMENTS = (QUERY, EXECUTE)
 CUTS: dict[str, tuple[Way, Callable[[Frame], bool]]] = {
@@ -137,24 +138,29 @@ class Proxy:
         splitter = Splitter(client=way == "in")
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                passing = bytearray()
-                ends = False
-                for frame in splitter.feed(data):
-                    if way == "in" and frame.kind in STATEMENTS:
-                        self.asked.append(time())
-                    fate = self.judge(way, frame)
-                    if fate in ("pass", "cut after"):
-                        passing += frame.raw
-                    if fate in ("cut", "cut after"):
-                        ends = True
-                        break
+                passing, fate = self._judged(way, splitter.feed(data))
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._flowing.wait()
                 if pair in self._dead:
                     await asyncio.Event().wait()
                 if passing:
-                    writer.write(bytes(passing))
+                    writer.write(passing)
                     await writer.drain()
-                if ends:
+                if fate == "lose":
+                    self._dead.add(pair)
+                elif fate != "pass":
                     return
+
+    def _judged(self, way: Way, frames: Iterable[Frame]) -> tuple[bytes, Fate]:
+        """Return what passes of these messages, up to the first that does not pass like any other, and its fate."""
+        passing = bytearray()
+        for frame in frames:
+            if way == "in" and frame.kind in STATEMENTS:
+                self.asked.append(time())
+            fate = self.judge(way, frame)
+            if fate in ("pass", "cut after"):
+                passing += frame.raw
+            if fate != "pass":
+                return bytes(passing), fate
+        return bytes(passing), "pass"

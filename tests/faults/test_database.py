@@ -12,9 +12,7 @@ from psycopg import AsyncConnection
 
 from .arena import Arena
 from .conftest import Stage
-from .frames import Frame
 from .ground import WORKER
-from .proxy import Fate, Way
 from .worker import OUTLASTS, PATIENCE
 
 RESTARTS = {False: 4, True: 100}
@@ -72,28 +70,6 @@ async def test_backends_terminated(stage: Stage, full: bool) -> None:
             with arena.fault("backends terminated", stops=True):
                 await arena.execute(END)
             await asyncio.sleep(0.2 + random.random() * 1.5)
-
-
-async def test_reply_to_commit_is_lost(stage: Stage) -> None:
-    """A commit whose reply never comes was made or was not; either way each escalation is there once, and is heard."""
-    random = Random(8)
-    async with busy(stage, 8) as arena:
-        lost = 0
-
-        def judge(way: Way, frame: Frame) -> Fate:
-            nonlocal lost
-            if way == "out" and frame.commits and random.random() < 0.25:
-                lost += 1
-                return "cut"
-            return "pass"
-
-        with arena.fault("reply to COMMIT lost"):
-            for proxy in arena.proxies.values():
-                proxy.judge = judge
-            await asyncio.sleep(4)
-            for proxy in arena.proxies.values():
-                proxy.judge = lambda way, frame: "pass"
-        assert lost > 3
 
 
 async def test_slow(stage: Stage) -> None:
@@ -171,35 +147,6 @@ async def _insist(arena: Arena, change: str) -> None:
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
             await arena.execute(change)
             return
-
-
-async def test_conflicts(stage: Stage) -> None:
-    """Serialization failures and deadlocks make transactions run again, and nothing else."""
-    async with busy(stage, 14, count=3) as arena:
-        await arena.execute(
-            f"ALTER ROLE {WORKER} IN DATABASE {arena.database} SET default_transaction_isolation = 'serializable'"
-        )
-        with arena.trial("conflicts", stops=True):
-            await arena.execute(END)
-            crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
-            await asyncio.gather(*crossing)
-        assert any("is run again" in worker.text for worker in arena.workers)
-        await arena.execute(f"ALTER ROLE {WORKER} IN DATABASE {arena.database} RESET default_transaction_isolation")
-
-
-async def _cross(arena: Arena, order: tuple[int, int]) -> None:
-    """Lock pages and incidents in an order of one's own, as no engine does."""
-    locks = (
-        "UPDATE incidents SET summary = 'x' WHERE incident_key LIKE 'inc-%'",
-        "UPDATE escalation_pages SET reason = reason WHERE state <> 'x'",
-    )
-    for _ in range(12):
-        with contextlib.suppress(psycopg.errors.DeadlockDetected):
-            async with await AsyncConnection.connect(arena.dsn) as person:
-                await person.execute("SET LOCAL deadlock_timeout = '20ms'")
-                for number in order:
-                    await person.execute(locks[number].encode())
-        await asyncio.sleep(0.2)
 
 
 FULL = """

@@ -1,12 +1,13 @@
 """The harness can fail: five defects are planted, each is caught, and the same run without it is clean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from . import defects
 from .arena import Arena
+from .busy import SLOW, sending, stall
 from .conftest import Stage
 from .hook import Act
 from .points import line_of
@@ -35,6 +36,14 @@ async def _stalled_before_the_request(arena: Arena) -> None:
         await arena.work("w2")
         await asyncio.sleep(arena.rules.lease + arena.rules.tick)
     worker.resume()
+
+
+async def _stopped_amid_the_request(arena: Arena) -> None:
+    """Whoever is stopped until somebody else has claimed what it sent must not settle it any more."""
+    arena.receiver.answers = lambda number: SLOW
+    team = await arena.team(2)
+    await arena.hosts.do("open", "k", severity="critical")
+    await stall(arena, await sending(arena, team))
 
 
 async def _killed_before_the_request(arena: Arena) -> None:
@@ -67,20 +76,24 @@ async def _opened_again(arena: Arena) -> None:
         await arena.hosts.do("open", key, sql=sql)
 
 
-RUNS: Mapping[defects.Name, tuple[str, Callable[[Arena], Awaitable[None]]]] = {
-    "event outside the transaction": ("I3", _killed_between_event_and_pages),
-    "no fencing": ("I5", _stalled_before_the_request),
-    "mark before POST": ("I3", _killed_before_the_request),
-    "claim without the acknowledgement check": ("I6", _acknowledged_between_two_attempts),
-    "key without the episode": ("I4", _opened_again),
-}
+RUNS: Sequence[tuple[defects.Name, str, Callable[[Arena], Awaitable[None]]]] = (
+    ("event outside the transaction", "I3", _killed_between_event_and_pages),
+    ("no fencing", "I5", _stalled_before_the_request),
+    ("no fencing", "I5", _stopped_amid_the_request),
+    ("mark before POST", "I3", _killed_before_the_request),
+    ("claim without the acknowledgement check", "I6", _acknowledged_between_two_attempts),
+    ("key without the episode", "I4", _opened_again),
+)
 
 
 @pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
-@pytest.mark.parametrize("defect", list(RUNS))
-async def test_planted_defect_is_caught(stage: Stage, defect: defects.Name, planted: bool) -> None:
+@pytest.mark.parametrize(
+    ("defect", "invariant", "scenario"), RUNS, ids=[f"{defect}: {run.__name__[1:]}" for defect, _, run in RUNS]
+)
+async def test_planted_defect_is_caught(
+    stage: Stage, defect: defects.Name, invariant: str, scenario: Callable[[Arena], Awaitable[None]], planted: bool
+) -> None:
     """A defect that is planted breaks the invariant that it is about; without it, the same run breaks none."""
-    invariant, scenario = RUNS[defect]
     async with stage(defect=defect if planted else None) as arena:
         await scenario(arena)
         violations = await arena.judge()

@@ -2,21 +2,27 @@
 
 import asyncio
 import signal
+from functools import partial
 from random import Random
 from time import time
 
 import pytest
 
+from .busy import SLOW, fenced, holds, sending, stall
 from .conftest import Stage
 from .hook import Act
 from .judge_conduct import recoveries
+from .judge_escalations import expected_hash
 from .points import line_of
 from .report import LIMIT
+from .workers import Worker
 
 KILLS = {False: 25, True: 1000}
 STALLS = {False: 3, True: 40}
 TERMS = {False: 6, True: 60}
 CALM = {False: 40, True: 400}
+STALE = "stale="
+"""What a worker counts in its log that was too late to settle a page, or to send it."""
 
 
 async def test_nothing_befalls_them(stage: Stage, full: bool) -> None:
@@ -32,6 +38,7 @@ async def test_one_of_three_is_killed_again_and_again(stage: Stage, full: bool) 
     """However often one of three is killed, all is recorded in time, and its pages go again within lease and tick."""
     random = Random(1)
     async with stage(seed=1) as arena:
+        arena.receiver.answers = lambda number: SLOW
         team = await arena.team()
         kills = KILLS[full]
         arena.live(6 * kills, over=0.4 * kills)
@@ -43,25 +50,37 @@ async def test_one_of_three_is_killed_again_and_again(stage: Stage, full: bool) 
             team[slot] = await arena.work(f"w{slot + 1}", ready=False)
         assert [] == await arena.judge()
         assert arena.told is not None
-        assert max((wait for _, wait in recoveries(arena.told[0])), default=0.0) < LIMIT
+        waits = [wait for _, wait in recoveries(arena.told[0])]
+        assert waits, "no page was ever taken from a worker that was killed"
+        assert max(waits) < LIMIT
 
 
 @pytest.mark.timeout(900)
 async def test_stopped_beyond_the_lease(stage: Stage, full: bool) -> None:
-    """A worker that is stopped at any moment, for longer than a lease, is fenced off when it goes on."""
+    """A worker that is stopped amid its requests, until others have taken its pages, is fenced off when it goes on."""
     random = Random(2)
     async with stage(seed=2) as arena:
+        arena.receiver.answers = lambda number: SLOW
         team = await arena.team()
         arena.live(20 * STALLS[full], over=3 * STALLS[full])
-        for _ in range(STALLS[full]):
+        for number in range(STALLS[full]):
             await asyncio.sleep(random.random())
-            zombie = random.choice(team)
-            with arena.fault("stall", zombie):
-                zombie.signal(signal.SIGSTOP)
-                arena.lock()
-                await asyncio.sleep(arena.rules.lease + random.random())
-                zombie.resume()
+            # One that no host touches any more: whoever has its page keeps it until somebody else claims it.
+            await arena.hosts.do("open", f"held-{number}", severity="critical", first_seen=round(time() - 1, 6))
+            zombie = await sending(arena, team, expected_hash(f"held-{number}", 1, 1))
+            before = zombie.text.count(STALE)
+            await stall(arena, zombie, random.random() / 2)
+            assert await arena.until(partial(_noticed, zombie, before)), "it has not noticed that it lost its pages"
         assert [] == await arena.judge()
+        assert arena.told is not None
+        history = arena.told[0]
+        stalls = [fault for fault in history.faults if fault.kind == "stall"]
+        assert STALLS[full] == len(stalls)
+        assert [] == [fault for fault in stalls if not fenced(history, fault)]
+
+
+async def _noticed(zombie: Worker, before: int) -> bool:
+    return zombie.text.count(STALE) > before
 
 
 LOCKED = {
@@ -94,16 +113,15 @@ async def test_told_to_go_while_busy(stage: Stage, full: bool) -> None:
     """SIGTERM while pages are in flight: the worker settles every page that it has claimed, and ends with code 0."""
     random = Random(3)
     async with stage(seed=3) as arena:
+        arena.receiver.answers = lambda number: SLOW
         team = await arena.team(2)
-        arena.live(8 * TERMS[full], over=0.7 * TERMS[full])
+        arena.live(8 * TERMS[full], over=TERMS[full])
         for _ in range(TERMS[full]):
             await asyncio.sleep(random.random())
-            slot = random.randrange(2)
-            # Before that the process has no handler yet, and just ends.
-            await team[slot].until_ready()
-            team[slot].signal(signal.SIGTERM)
-            assert 0 == await team[slot].gone()
+            leaving = await sending(arena, team)
+            slot = team.index(leaving)
+            leaving.signal(signal.SIGTERM)
+            assert 0 == await leaving.gone()
+            assert 0 == await holds(arena, leaving)
             team[slot] = await arena.work(f"w{slot + 1}", ready=False)
         assert [] == await arena.judge()
-        assert arena.told is not None
-        assert [] == recoveries(arena.told[0])

@@ -17,7 +17,9 @@ CREATE TABLE faults.steps (
     reason text, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp(),
     worker text DEFAULT current_setting('application_name')
 );
-CREATE TABLE faults.written (event bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE faults.written (
+    event bigint, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp()
+);
 -- What hosts did with SQL of their own, in the same transaction.
 CREATE TABLE faults.done (op text PRIMARY KEY);
 -- Those that they asked about.

@@ -1,0 +1,154 @@
+"""Commits whose replies never come, and transactions that collide before they come to theirs."""
+
+import asyncio
+import contextlib
+from random import Random
+from time import time
+
+import psycopg
+from psycopg import AsyncConnection
+
+from .arena import Arena
+from .busy import SLOW, sending
+from .conftest import Stage
+from .frames import Frame
+from .ground import WORKER
+from .history import Fault
+from .judge_escalations import expected_hash
+from .proxy import Fate, Way
+from .test_database import END, busy
+
+LOST = 3
+"""How many replies to a worker's COMMIT are lost, on connections that stay open."""
+LOOK = 0.05
+"""Seconds that a look at what is due may take."""
+AGAIN = "is run again"
+"""What a worker says of a transaction that met a conflict."""
+DEADLOCKS = 6
+"""How many are tried: in which order a worker locks two pages, it decides."""
+LOCK = "SELECT FROM escalation_pages WHERE id = %s FOR UPDATE"
+WAITS = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'w_-%')
+"""
+GIVEN_UP = "the call is given up"
+"""What a worker says of a call that the database does not answer."""
+
+
+async def test_reply_to_commit_is_cut_off(stage: Stage) -> None:
+    """A commit whose reply never comes was made or was not; either way each escalation is there once, and is heard."""
+    random = Random(8)
+    async with busy(stage, 8) as arena:
+        lost = 0
+
+        def judge(way: Way, frame: Frame) -> Fate:
+            nonlocal lost
+            if way == "out" and frame.commits and random.random() < 0.25:
+                lost += 1
+                return "cut"
+            return "pass"
+
+        with arena.trial("reply to COMMIT cut off"):
+            for proxy in arena.proxies.values():
+                proxy.judge = judge
+            await asyncio.sleep(4)
+            for proxy in arena.proxies.values():
+                proxy.judge = lambda way, frame: "pass"
+        assert lost > 3
+
+
+async def test_reply_to_commit_is_lost(stage: Stage) -> None:
+    """A connection that is silent from a commit's reply on is given up, and what was committed is not done again."""
+    async with busy(stage, 8) as arena:
+        [worker] = [worker for worker in arena.workers if worker.name.startswith("w1-")]
+        proxy = arena.proxies["w1"]
+        lost: list[float] = []
+        connects = proxy.connects
+
+        def judge(way: Way, frame: Frame) -> Fate:
+            if way == "out" and frame.commits and len(lost) < LOST:
+                lost.append(time())
+                return "lose"
+            return "pass"
+
+        async def given_up() -> bool:
+            return worker.text.count(GIVEN_UP) >= LOST
+
+        with arena.fault("reply to COMMIT lost", worker):
+            proxy.judge = judge
+            assert await arena.until(given_up), "it waits for ever"
+        # What was committed then is there for the other one to see from then on, which looks once in a tick.
+        arena.faults += [
+            Fault(kind="committed", start=at, end=at + LOOK, workers=frozenset(), holds=True) for at in lost
+        ]
+        assert LOST == len(lost)
+        assert proxy.connects >= connects + LOST
+        assert worker.alive
+
+
+async def test_conflicts(stage: Stage) -> None:
+    """Serialization failures and deadlocks make transactions run again, and nothing else."""
+    async with busy(stage, 14, count=3) as arena:
+        role = f"ALTER ROLE {WORKER} IN DATABASE {arena.database}"
+        await arena.execute(f"{role} SET default_transaction_isolation = 'serializable'")
+        # Whoever looks for a deadlock when there is one has to give way: a worker, before any other client does.
+        await arena.execute(f"{role} SET deadlock_timeout = '300ms'")
+        with arena.trial("conflicts", stops=True):
+            await arena.execute(END)
+            crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
+            await asyncio.gather(*crossing)
+            arena.receiver.answers = lambda number: SLOW
+            for number in range(DEADLOCKS):
+                await _deadlock(arena, f"deadlock-{number}", reverse=number % 2 == 1)
+                if _met(arena, "40P01"):
+                    break
+        assert _met(arena, "40001"), "no worker met a serialization failure"
+        assert _met(arena, "40P01"), "no worker met a deadlock"
+
+        async def run_again() -> bool:
+            told = sum(worker.text.count(AGAIN) for worker in arena.workers)
+            return _met(arena, "40001") + _met(arena, "40P01") <= told
+
+        assert await arena.until(run_again), "not each transaction that met a conflict was run again"
+        await arena.execute(f"{role} RESET ALL")
+
+
+def _met(arena: Arena, state: str) -> int:
+    """Return how often workers have met an error."""
+    met = arena.ground.met(arena.database, state)
+    return sum(met[worker.name] for worker in arena.workers)
+
+
+async def _deadlock(arena: Arena, key: str, *, reverse: bool) -> None:
+    """Hold one of two pages that a worker settles together, and ask for the other once it waits for that."""
+    await arena.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+    await sending(arena, arena.workers, expected_hash(key, 1, 1))
+    async with await AsyncConnection.connect(arena.dsn) as person:
+        cursor = await person.execute(
+            f"SELECT id FROM escalation_pages WHERE incident_key = %s ORDER BY id {'DESC' if reverse else ''}".encode(),
+            [key],
+        )
+        first, second = await cursor.fetchall()
+
+        async def waits() -> bool:
+            return bool((await arena.execute(WAITS))[0][0])
+
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            await person.execute(LOCK, second)
+            await arena.until(waits, arena.rules.tick)
+            await person.execute(LOCK, first)
+        await person.rollback()
+
+
+async def _cross(arena: Arena, order: tuple[int, int]) -> None:
+    """Lock pages and incidents in an order of one's own, as no engine does."""
+    locks = (
+        "UPDATE incidents SET summary = 'x' WHERE incident_key LIKE 'inc-%'",
+        "UPDATE escalation_pages SET reason = reason WHERE state <> 'x'",
+    )
+    for _ in range(12):
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            async with await AsyncConnection.connect(arena.dsn) as person:
+                await person.execute("SET LOCAL deadlock_timeout = '20ms'")
+                for number in order:
+                    await person.execute(locks[number].encode())
+        await asyncio.sleep(0.2)
