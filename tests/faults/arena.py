@@ -1,7 +1,6 @@
 """One run: a database, a receiver, workers behind proxies, hosts, faults; and in the end the judgement."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -18,7 +17,7 @@ from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
 from ..pooler import Pgbouncer
-from . import books, defects
+from . import books, defects, ending
 from .ground import PASSWORD, WORKER, Ground
 from .history import Fault, Held, History, Rules, Violation
 from .hook import Act
@@ -33,10 +32,6 @@ from .workers import Program, Worker
 SECRETS = (PASSWORD, TOKEN)
 QUIET = 12.0
 """Seconds within which everything that is due has been done after the last fault: windows, retries, leases."""
-SETTLED = """
-SELECT NOT EXISTS (SELECT FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
-    AND NOT EXISTS (SELECT FROM incidents WHERE next_due_at IS NOT NULL AND NOT incident_key = ANY(%s))
-"""
 
 
 @attrs.define
@@ -242,21 +237,13 @@ class Arena:
 
     async def settle(self, patience: float = QUIET) -> bool:
         """Wait until nothing is left to do; return whether that came about. If not, the judges tell what is missing."""
-
-        async def settled() -> bool:
-            with contextlib.suppress(psycopg.Error):
-                [[done]] = await self.execute(SETTLED, list(self.poison))
-                return bool(done)
-            return False
-
-        return await self.until(settled, patience)
+        return await self.until(lambda: ending.settled(self), patience)
 
     async def judge(self) -> list[Violation]:
         """Let it come to rest, end the workers, and return every breach of an invariant."""
         await self.lived()
         await self.settle()
-        health = await self.hosts.engine.health()
-        ended = time()
+        health, last = await ending.last_look(self)
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
         codes = {worker.name: await worker.gone() for worker in self.workers}
@@ -264,7 +251,7 @@ class Arena:
             name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
         }
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
-        history, texts = await asyncio.to_thread(books.history, self, ended, health.stats.dead)
+        history, texts = await asyncio.to_thread(books.history, self, last, health.stats.dead)
         texts["health"] = str(health.as_dict())
         violations = check(history, texts, SECRETS)
         violations += [

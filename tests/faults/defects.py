@@ -3,20 +3,23 @@
 A harness that cannot fail proves nothing: ``test_defects`` shows that each of them is caught.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from attrs import evolve
 from psycopg import AsyncConnection
 
+from escalation_adapters.postgres.incidents import Incidents
 from escalation_adapters.postgres.ledger import Ledger
 from escalation_adapters.postgres.session import Session
 from escalation_core import Delivered, Escalation, Incident, courier, recording
 from escalation_core.courier import Courier
 from escalation_core.delivery import NewPage, Outcome, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
+from escalation_core.policy import EscalationPolicy
 from escalation_core.ports import Router, Transaction
 
 Name = Literal[
@@ -25,6 +28,9 @@ Name = Literal[
     "mark before POST",
     "claim without the acknowledgement check",
     "key without the episode",
+    "next_due_at is lost",
+    "no time between levels",
+    "no wait between claims",
 ]
 
 
@@ -90,10 +96,40 @@ def _keyless(dsn: str) -> None:
     anything.pages_for = without
 
 
+def _forgetful(dsn: str) -> None:
+    advance = Incidents.advance
+
+    async def forgotten(self: Incidents, incidents: Sequence[Incident]) -> None:
+        risen = [one.moved(level=one.level, last_escalated_at=one.last_escalated_at, next_due_at=None)
+                 if one.level else one for one in incidents]  # fmt: skip
+        await advance(self, risen)
+
+    Incidents.advance = forgotten  # type: ignore[method-assign]
+
+
+def _hasty(dsn: str) -> None:
+    due = EscalationPolicy._due
+
+    def soon(self: EscalationPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
+        return due(self, incident, level, None)
+
+    EscalationPolicy._due = soon  # type: ignore[method-assign]
+
+
+def _spinning(dsn: str) -> None:
+    async def at_once(self: Courier, longest: timedelta | None = None) -> None:
+        await asyncio.sleep(0)
+
+    Courier.wait = at_once  # type: ignore[method-assign]
+
+
 _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "event outside the transaction": _event_outside,
     "no fencing": _no_fencing,
     "mark before POST": _mark_first,
     "claim without the acknowledgement check": _unchecked,
     "key without the episode": _keyless,
+    "next_due_at is lost": _forgetful,
+    "no time between levels": _hasty,
+    "no wait between claims": _spinning,
 }

@@ -139,11 +139,16 @@ class Fault:
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """One look at health. ``red`` if the light was not green, or there was no answer."""
+    """One look at health. ``red`` if the light was not green, or there was no answer; ``at`` is when it was over."""
 
     at: float
     red: bool
     note: str = ""
+
+    @property
+    def told(self) -> bool:
+        """Whether there was an answer, or word that there will be none, within the watcher's patience."""
+        return self.note != TimeoutError.__name__
 
 
 @attrs.frozen(kw_only=True)
@@ -152,6 +157,8 @@ class History:
 
     ended: float
     rules: Rules = attrs.field(factory=Rules)
+    targets: Sequence[str] = ("ops",)
+    """Whom critical incidents page; others only the first."""
     ops: Sequence[Op] = ()
     held: Sequence[Held] = ()
     events: Sequence[Event] = ()
@@ -160,8 +167,11 @@ class History:
     posts: Sequence[Post] = ()
     faults: Sequence[Fault] = ()
     looks: Sequence[Look] = ()
+    """In order; the last one when everything had come to rest, with all the time that the answer took."""
     alarmed: frozenset[int] = frozenset()
     """Pages whose death was logged as an error."""
+    counted: int = 0
+    """How many dead pages health told of in the end."""
     poison: frozenset[str] = frozenset()
     """Keys whose rows cannot be planned, at first or at all: nobody says when they are to be escalated."""
     queries: Mapping[str, Sequence[float]] = attrs.field(factory=dict)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from .history import History, Violation
+from .history import INFINITY, Fault, History, Violation
 from .judge_pages import Course, courses
 from .lives import blocks, deadline
 
@@ -43,7 +43,7 @@ def loops(history: History) -> Iterator[Violation]:
 
 
 def shown(history: History) -> Iterator[Violation]:
-    """I7: health shows a fault that lasts within two ticks, and clears after it."""
+    """I7: health shows a fault that lasts within two ticks, clears after it and stays so, and is green in the end."""
     tick = history.rules.tick
     for fault in history.faults:
         # The last beat before the fault may be as young as it, and one look may come just before the second tick ends.
@@ -52,12 +52,31 @@ def shown(history: History) -> Iterator[Violation]:
             continue
         if not any(look.red for look in history.looks if fault.start < look.at <= min(fault.end, seen_by)):
             yield Violation("I7", fault.kind, None, "health did not show it within two ticks")
-        clear_by = fault.end + 2 * tick
-        if any(later.start <= clear_by and later.end > fault.end for later in history.faults if later is not fault):
-            continue
-        after = [look for look in history.looks if fault.end < look.at]
-        if after and after[-1].at > clear_by and all(look.red for look in after if look.at <= clear_by):
-            yield Violation("I7", fault.kind, None, "health did not clear within two ticks after it")
+        yield from _cleared(fault, history)
+    for look in history.looks[-1:]:
+        if look.red and not any(fault.start <= look.at <= fault.end for fault in history.faults):
+            yield Violation("I7", "health", None, "the light is not green in the end")
+
+
+def _cleared(fault: Fault, history: History) -> Iterator[Violation]:
+    """Tell whether health was red two ticks after a fault and later, until the next one began.
+
+    There a look that had no answer in time tells nothing: half a second is the watcher's patience, on a machine that
+    has other work, and no limit of health's. If health never answers again, the last look waits for it, and the run
+    fails. What is answered red, or refused, tells.
+    """
+    clear_by = fault.end + 2 * history.rules.tick
+    others = [other.start for other in history.faults if other is not fault and other.end > fault.end]
+    calm_until = min(others, default=INFINITY)
+    after = [look for look in history.looks if fault.end < look.at <= calm_until]
+    in_time = [look for look in after if look.at <= clear_by]
+    later = [look for look in after if look.at > clear_by and look.told]
+    if later and all(look.red for look in in_time):
+        yield Violation("I7", fault.kind, None, "health did not clear within two ticks after it")
+    elif any(look.red for look in later):
+        yield Violation("I7", fault.kind, None, "health was red again after it, and nothing had happened")
+    elif calm_until == INFINITY and not later:
+        yield Violation("I7", fault.kind, None, "nobody looked whether health had cleared after it")
 
 
 def told(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violation]:

@@ -4,17 +4,45 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
-from .history import Event, History, Violation
-from .lives import Stretch, blocks, deadline, episodes, lives
+import attrs
+
+from .history import INFINITY, Event, History, Rules, Violation
+from .lives import INSTANT, Stretch, blocks, deadline, episodes, lives
 
 NEAR = 0.1
 """Seconds around a fault in which it may touch what falls due: whoever would have recorded it may be gone."""
-INSTANT = 0.002
-"""Seconds by which clocks that are read one after the other may differ."""
+
+
+@attrs.frozen
+class Owed:
+    """A level that an open incident is to rise to between two instants, if it stays as it is; and its record."""
+
+    stretch: Stretch
+    level: int
+    due: float
+    latest: float
+    event: Event | None
 
 
 def lost(history: History) -> Iterator[Violation]:
     """I1: what was due while the incident was open is recorded within two ticks."""
+    for owed in _debts(history):
+        event, stretch = owed.event, owed.stretch
+        if (event is None or event.at > owed.latest) and owed.latest < min(stretch.sure_to, history.ended):
+            when = "never" if event is None else f"{event.at - owed.due:.2f} s after it was due"
+            yield Violation("I1", stretch.key, owed.level, f"episode {stretch.episode}: recorded {when}")
+
+
+def owed_until(history: History) -> float:
+    """Return until when at the latest all is recorded that is still to come, by the hosts' writes alone.
+
+    What the next level is due after is not known before the level below is there, so this has to be asked again then.
+    """
+    coming = [owed.latest for owed in _debts(history) if owed.event is None and owed.stretch.sure_to == INFINITY]
+    return max((latest for latest in coming if latest < INFINITY), default=0.0)
+
+
+def _debts(history: History) -> Iterator[Owed]:
     recorded = episodes(history.events)
     for key, stretches in lives(history).items():
         if key in history.poison:
@@ -22,13 +50,12 @@ def lost(history: History) -> Iterator[Violation]:
         stopped = blocks(history, key)
         for stretch in stretches:
             if stretch.state == "open":
-                yield from _owed(stretch, recorded.get((key, stretch.episode), []), history, stopped)
+                yield from _debts_of(stretch, recorded.get((key, stretch.episode), []), history.rules, stopped)
 
 
-def _owed(
-    stretch: Stretch, events: Sequence[Event], history: History, stopped: Sequence[tuple[float, float]]
-) -> Iterator[Violation]:
-    rules = history.rules
+def _debts_of(
+    stretch: Stretch, events: Sequence[Event], rules: Rules, stopped: Sequence[tuple[float, float]]
+) -> Iterator[Owed]:
     by_level = {event.level: event for event in events}
     for level in range(stretch.base + 1, rules.max_level + 1):
         below = by_level.get(level - 1)
@@ -36,15 +63,7 @@ def _owed(
             return
         due = stretch.due(level, None if below is None else below.created_at, rules)
         due = max(due, stretch.sure_from, 0.0 if below is None else below.at)
-        latest = deadline(due, 2 * rules.tick, stopped)
-        event = by_level.get(level)
-        if event is not None and event.at <= latest:
-            continue
-        if latest < min(stretch.sure_to, history.ended):
-            when = "never" if event is None else f"{event.at - due:.2f} s after it was due"
-            yield Violation("I1", stretch.key, level, f"episode {stretch.episode}: recorded {when}")
-        if event is None:
-            return
+        yield Owed(stretch, level, due, deadline(due, 2 * rules.tick, stopped), by_level.get(level))
 
 
 def lateness(history: History) -> list[float]:
@@ -96,8 +115,7 @@ def doubled(history: History) -> Iterator[Violation]:
 def _earned(event: Event, stretch: Stretch, below: float | None, history: History) -> bool:
     return (
         stretch.state == "open"
-        and stretch.earliest <= event.at + INSTANT
-        and stretch.latest >= event.created_at - INSTANT
+        and stretch.possible(event.created_at, event.at)
         and stretch.due(event.level, below, history.rules) <= event.created_at + INSTANT
     )
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from .history import History, PageRow, Post, Step, Violation
-from .judge_escalations import INSTANT
-from .lives import Stretch, lives, stalls
+from .history import Event, History, PageRow, Post, Step, Violation
+from .lives import INSTANT, Stretch, lives, stalls
 
 ENDS = ("cancelled", "cancelling")
 DEADLY = ("act", "kill")
@@ -16,6 +15,8 @@ AWAKENING = 0.25
 """Seconds within which a worker that was stopped has sent what it was about to send."""
 TIMED_OUT = "timed out"
 """What a worker writes that waited for an answer as long as it may."""
+TELLING = 0.25
+"""Seconds within which a worker has logged what it has committed, if it is let."""
 FINAL = ("delivered", "cancelled", "dead")
 
 
@@ -62,27 +63,68 @@ def courses(history: History) -> list[Course]:
 
 def unheard(history: History) -> Iterator[Violation]:
     """I3: each recorded escalation has its pages, and each of them was accepted, cancelled for a reason, or buried."""
-    paged = {(page.key, page.episode, page.level) for page in history.pages}
-    for event in history.events:
-        if (event.key, event.episode, event.level) not in paged:
-            yield Violation("I3", event.key, event.level, f"episode {event.episode}: recorded without a page")
+    paged: dict[tuple[str, int, int], list[str]] = {}
+    for page in history.pages:
+        paged.setdefault((page.key, page.episode, page.level), []).append(page.target)
     found = lives(history)
+    for event in history.events:
+        targets = sorted(paged.get((event.key, event.episode, event.level), ()))
+        owed = _owed(event, found.get(event.key, ()), history.targets)
+        if targets not in owed:
+            why = f"episode {event.episode}: it paged {targets}, and not {' or '.join(map(str, owed))}"
+            yield Violation("I3", event.key, event.level, why)
     for course in courses(history):
         page, state = course.page, course.page.state
         if state == "delivered" and not any(post.accepted for post in course.posts):
             yield course.violation("I3", "marked delivered, and nobody ever got it")
-        elif state == "dead" and page.id not in history.alarmed:
+        elif state == "dead" and not _alarmed(course, history):
             yield course.violation("I3", "dead without an alarm")
-        elif state == "cancelled" and not _ended(page, found.get(page.key, ())):
+        elif state == "cancelled" and not _ended(course, found.get(page.key, ())):
             yield course.violation("I3", f"cancelled without a reason ({page.reason})")
         elif state not in FINAL:
             yield course.violation("I3", f"still {state} in the end")
 
 
-def _ended(page: PageRow, stretches: Sequence[Stretch]) -> bool:
-    """Tell whether anything ended the page's incident, or its episode."""
-    return any(
-        stretch.episode > page.episode or (stretch.episode == page.episode and stretch.state != "open")
+def _owed(event: Event, stretches: Sequence[Stretch], targets: Sequence[str]) -> list[list[str]]:
+    """Return whom an escalation may have to page: critical ones everybody, others the first target.
+
+    There is more than one answer only if the severity may have changed while it was recorded, or nobody knows it.
+    """
+    severities = {
+        stretch.severity
+        for stretch in stretches
+        if stretch.episode == event.episode and stretch.possible(event.created_at, event.at)
+    }
+    ways = {severity == "critical" for severity in severities} or {True, False}
+    return [sorted(targets if everybody else targets[:1]) for everybody in sorted(ways)]
+
+
+def _alarmed(course: Course, history: History) -> bool:
+    """Tell whether somebody was told of a page's death: by an error in its worker's log that names it.
+
+    Only if something befell that worker between the burial's transaction and the line that follows it, health will do,
+    and only if that counted every dead page in the end. A machine that stands still keeps no line from being written.
+    """
+    if course.page.id in history.alarmed:
+        return True
+    buried = [step for step in course.steps if step.state == "dead"]
+    all_counted = history.counted == sum(page.state == "dead" for page in history.pages)
+    return all_counted and any(
+        fault.kind != "machine" and fault.befell(buried[-1].worker, buried[-1].began, buried[-1].at + TELLING)
+        for fault in history.faults
+        if buried
+    )
+
+
+def _ended(course: Course, stretches: Sequence[Stretch]) -> bool:
+    """Tell whether the page's incident or episode may have been over when the page was first cancelled."""
+    first = next((step for step in course.steps if step.state in ENDS), None)
+    return first is not None and any(
+        stretch.possible(first.began, first.at)
+        and (
+            stretch.episode > course.page.episode
+            or (stretch.episode == course.page.episode and stretch.state != "open")
+        )
         for stretch in stretches
     )
 

@@ -8,6 +8,8 @@ import attrs
 from .history import INFINITY, Event, Fault, History, Op, Rules
 
 State = Literal["open", "acknowledged", "resolved"]
+INSTANT = 0.002
+"""Seconds by which clocks that are read one after the other may differ."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +33,10 @@ class Stretch:
     sure_from: float
     sure_to: float = INFINITY
     latest: float = INFINITY
+
+    def possible(self, start: float, end: float) -> bool:
+        """Tell whether it may have lasted at some instant between two."""
+        return self.earliest <= end + INSTANT and self.latest >= start - INSTANT
 
     def due(self, level: int, before: float | None, rules: Rules) -> float:
         """Return when the incident is due for a level, ``before`` being the instant of the level below."""

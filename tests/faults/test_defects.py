@@ -1,7 +1,8 @@
-"""The harness can fail: five defects are planted, each is caught, and the same run without it is clean."""
+"""The harness can fail: eight defects are planted, each is caught, and the same run without it is clean."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from time import time
 
 import pytest
 
@@ -76,6 +77,12 @@ async def _opened_again(arena: Arena) -> None:
         await arena.hosts.do("open", key, sql=sql)
 
 
+async def _left_alone(arena: Arena) -> None:
+    """An incident that is due for two levels, and nobody looks after it."""
+    await arena.work("w1")
+    await arena.hosts.do("open", "k", severity="critical", first_seen=round(time() - 1, 6))
+
+
 RUNS: Sequence[tuple[defects.Name, str, Callable[[Arena], Awaitable[None]]]] = (
     ("event outside the transaction", "I3", _killed_between_event_and_pages),
     ("no fencing", "I5", _stalled_before_the_request),
@@ -83,6 +90,9 @@ RUNS: Sequence[tuple[defects.Name, str, Callable[[Arena], Awaitable[None]]]] = (
     ("mark before POST", "I3", _killed_before_the_request),
     ("claim without the acknowledgement check", "I6", _acknowledged_between_two_attempts),
     ("key without the episode", "I4", _opened_again),
+    ("next_due_at is lost", "I1", _left_alone),
+    ("no time between levels", "I2", _left_alone),
+    ("no wait between claims", "I7", _left_alone),
 )
 
 

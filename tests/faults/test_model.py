@@ -1,12 +1,13 @@
 """The judges themselves: a clean history passes, and each small change to it breaks the invariant that it is about."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 import pytest
 
-from .history import Event, Fault, Held, History, Look, Op, PageRow, Post, Step
-from .judge_escalations import expected_hash
+from .history import Event, Fault, Held, History, Look, Op, PageRow, Post, Rules, Step
+from .judge_escalations import expected_hash, owed_until
 from .model import INVARIANTS, check
 
 KEY = expected_hash("k", 1, 1)
@@ -24,6 +25,7 @@ EVENT = Event(key="k", episode=1, level=1, created_at=BEFORE + 0.5, at=BEFORE + 
 PAGE = PageRow(id=1, key="k", episode=1, level=1, target="ops", dedup_key=KEY, state="delivered")
 OPENED = Op(key="k", verb="open", began=BEFORE, ended=BEFORE + 0.01, severity="critical", first_seen=BEFORE)
 ACKNOWLEDGED = Op(key="k", verb="acknowledge", began=BEFORE + 1.0, ended=BEFORE + 1.1)
+LOOKS = [Look(at=BEFORE + n / 5, red=False) for n in range(50)]
 CLEAN = History(
     ended=BEFORE + 60,
     ops=[OPENED, ACKNOWLEDGED],
@@ -31,7 +33,7 @@ CLEAN = History(
     pages=[PAGE],
     steps=[CLAIMED, MARKED],
     posts=[POST],
-    looks=[Look(at=BEFORE + n / 5, red=False) for n in range(50)],
+    looks=LOOKS,
     queries={"w1": [BEFORE + n / 10 for n in range(500)]},
 )
 LATER = [attrs.evolve(step, began=step.began + 5, at=step.at + 5) for step in (CLAIMED, MARKED)]
@@ -47,40 +49,87 @@ BY_ANOTHER = attrs.evolve(POST, worker="w2", at=BEFORE + 0.85, answered_at=BEFOR
 DEAD = Fault(kind="kill", start=BEFORE + 0.57, end=BEFORE + 0.58, workers=frozenset({"w1"}))
 EARLIER = Fault(kind="cut", start=BEFORE, end=BEFORE + 0.54, workers=frozenset({"w1"}))
 STALLED = Fault(kind="stall", start=BEFORE + 0.53, end=BEFORE + 3, workers=frozenset({"w1"}))
+BACK = Op(key="k", verb="unacknowledge", began=BEFORE + 2, ended=BEFORE + 2.1)
+WARNED = Op(key="k", verb="change_severity", began=BEFORE + 0.45, ended=BEFORE + 0.6, severity="warning")
+OUTAGE = Fault(kind="outage", start=BEFORE + 2, end=BEFORE + 6, shows=True)
+SILENCED = attrs.evolve(DEAD, start=BEFORE + 0.61, end=BEFORE + 0.62)
+"""Killed before it could tell."""
 AFTER = attrs.evolve(POST, at=BEFORE + 0.65, answered_at=BEFORE + 0.66)
 AGAIN = attrs.evolve(POST, at=BEFORE + 0.58)
 REFUSED = attrs.evolve(MARKED, state="pending", reason="HTTP 503")
 """It is to be sent once more."""
+CANCELLED = attrs.evolve(MARKED, state="cancelled", reason="acknowledged", began=BEFORE + 1.04, at=BEFORE + 1.05)
+BURIED = attrs.evolve(MARKED, state="dead", reason="HTTP 404", began=BEFORE + 0.59)
 FOLLOWING = (
     attrs.evolve(CLAIMED, fence_was=2, fence=3, due_was=BEFORE + 0.6, began=BEFORE + 0.61, at=BEFORE + 0.62),
     attrs.evolve(MARKED, fence_was=3, fence=4, at=BEFORE + 0.7),
 )
+
+
+def ending(step: Step, **how: Any) -> Callable[[History], History]:
+    """Return how a history becomes one in which this step, and no answer, settled the page."""
+
+    def broken(history: History) -> History:
+        pages = [attrs.evolve(PAGE, state=step.state)]
+        return attrs.evolve(history, pages=pages, steps=[CLAIMED, step], posts=[], **how)
+
+    return broken
+
+
+def looking(red: Callable[[float], bool], **how: Any) -> Callable[[History], History]:
+    """Return how a history becomes one with an outage, and with health red when it is said to be."""
+
+    def seen(history: History) -> History:
+        looks = [attrs.evolve(look, red=red(look.at - BEFORE)) for look in LOOKS]
+        return attrs.evolve(history, looks=looks, **{"faults": [OUTAGE], **how})
+
+    return seen
+
+
 BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "never recorded": ("I1", lambda h: attrs.evolve(h, ops=[OPENED], events=[], pages=[], steps=[], posts=[])),
     "recorded late": ("I1", lambda h: attrs.evolve(h, ops=[OPENED], events=[attrs.evolve(EVENT, at=BEFORE + 4)])),
     "recorded twice": ("I2", lambda h: attrs.evolve(h, events=[EVENT, EVENT])),
     "recorded too early": ("I2", lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, created_at=BEFORE + 0.3)])),
     "recorded after the end": (
-        "I2",
-        lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, created_at=BEFORE + 2, at=BEFORE + 2)]),
+        "I2", lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, created_at=BEFORE + 2, at=BEFORE + 2)]),
     ),
     "a gap": ("I2", lambda h: attrs.evolve(h, events=[attrs.evolve(EVENT, level=2)])),
     "recorded in a pause": ("I2", lambda h: attrs.evolve(h, held=[Held(began=BEFORE, sure_from=BEFORE)])),
     "no page": ("I3", lambda h: attrs.evolve(h, pages=[], steps=[], posts=[])),
     "marked and not sent": ("I3", lambda h: attrs.evolve(h, posts=[])),
-    "dead in silence": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, state="dead")])),
-    "left over": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, state="leased")])),
-    "cancelled for nothing": (
+    "the second target is missing": ("I3", lambda h: attrs.evolve(h, targets=("ops", "boss"))),
+    "a wrong target": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, target="boss")])),
+    "a target too many": (
         "I3",
-        lambda h: attrs.evolve(h, ops=[OPENED], pages=[attrs.evolve(PAGE, state="cancelled")]),
+        lambda h: attrs.evolve(
+            h,
+            targets=("ops", "boss"),
+            ops=[attrs.evolve(OPENED, severity="warning"), ACKNOWLEDGED],
+            pages=[PAGE, attrs.evolve(PAGE, id=2, target="boss")],
+        ),
     ),
+    "a page twice": ("I3", lambda h: attrs.evolve(h, pages=[PAGE, attrs.evolve(PAGE, id=2)])),
+    "dead in silence": ("I3", ending(BURIED, counted=1)),
+    "dead in silence beside another's alarm": ("I3", ending(BURIED, counted=1, alarmed=frozenset({2}))),
+    "dead and not logged, long before the fault": (
+        "I3", ending(attrs.evolve(BURIED, began=BEFORE + 0.1, at=BEFORE + 0.2), counted=1, faults=[SILENCED]),
+    ),
+    "dead and not logged, on a machine that stood still": (
+        "I3", ending(BURIED, counted=1, faults=[Fault(kind="machine", start=BEFORE, end=BEFORE + 9, stops=True)]),
+    ),
+    "dead and neither logged nor counted": ("I3", ending(BURIED, faults=[SILENCED])),
+    "cancelled before the end": ("I3", ending(attrs.evolve(CANCELLED, began=BEFORE + 0.59, at=BEFORE + 0.6))),
+    "cancelled when the end was taken back": (
+        "I3",
+        ending(attrs.evolve(CANCELLED, began=BEFORE + 2.2, at=BEFORE + 2.3), ops=[OPENED, ACKNOWLEDGED, BACK]),
+    ),
+    "left over": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, state="leased")])),
+    "cancelled for nothing": ("I3", ending(CANCELLED, ops=[OPENED])),
     "a shared key": ("I4", lambda h: attrs.evolve(h, pages=[PAGE, attrs.evolve(PAGE, id=2, episode=2)])),
     "a strange key": ("I4", lambda h: attrs.evolve(h, posts=[POST, attrs.evolve(POST, dedup_key="?")])),
     "a copy for nothing": ("I5", lambda h: attrs.evolve(h, posts=[POST, AGAIN])),
-    "two copies on one claim": (
-        "I5",
-        lambda h: attrs.evolve(h, posts=[POST, AGAIN], faults=[DEAD]),
-    ),
+    "two copies on one claim": ("I5", lambda h: attrs.evolve(h, posts=[POST, AGAIN], faults=[DEAD])),
     "a copy for a fault before it was sent": (
         "I5",
         lambda h: attrs.evolve(h, posts=[POST, AFTER], steps=[CLAIMED, REFUSED, *FOLLOWING], faults=[EARLIER]),
@@ -106,15 +155,16 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "claimed after the end": ("I6", lambda h: attrs.evolve(h, steps=LATER)),
     "claimed in a pause": ("I6", lambda h: attrs.evolve(h, held=[Held(began=BEFORE, sure_from=BEFORE)])),
     "claimed late": (
-        "I7",
-        lambda h: attrs.evolve(
-            h, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 2), MARKED]
-        ),
+        "I7", lambda h: attrs.evolve(h, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 2), MARKED]),
     ),
     "a hot loop": ("I7", lambda h: attrs.evolve(h, queries={"w1": [BEFORE + n / 1000 for n in range(5_000)]})),
-    "unshown": (
-        "I7",
-        lambda h: attrs.evolve(h, faults=[Fault(kind="outage", start=BEFORE + 2, end=BEFORE + 6, shows=True)]),
+    "unshown": ("I7", looking(lambda at: False)),
+    "red for ever": ("I7", looking(lambda at: at > 2)),
+    "red for ever but for a moment": ("I7", looking(lambda at: at > 2 and not 7 < at < 7.5)),
+    "red again": ("I7", looking(lambda at: 2 < at < 7 or 8.5 < at < 9)),
+    "red in the end, whatever went before": ("I7", looking(lambda at: at > 9.7, faults=[])),
+    "nobody looked whether it cleared": (
+        "I7", lambda h: attrs.evolve(h, faults=[OUTAGE], looks=looking(lambda at: at > 2)(h).looks[:31]),
     ),
 }  # fmt: skip
 
@@ -149,6 +199,49 @@ def test_excused_copies_pass() -> None:
         attrs.evolve(CLEAN, posts=[POST, BY_ANOTHER], steps=[CLAIMED, *TAKEN], faults=[DEAD]),
     ):
         assert [] == check(history, {}, [])
+
+
+def test_what_may_have_been_in_time_passes() -> None:
+    """Whom to page, why to cancel and how to tell of the dead: what is not surely wrong is no breach."""
+    acknowledging = attrs.evolve(ACKNOWLEDGED, ended=BEFORE + 1.5)
+    both = attrs.evolve(CLEAN, targets=("ops", "boss"), ops=[OPENED, WARNED, ACKNOWLEDGED])
+    for history in (
+        both,
+        attrs.evolve(
+            both,
+            pages=[PAGE, attrs.evolve(PAGE, id=2, target="boss")],
+            steps=[CLAIMED, MARKED, *(attrs.evolve(step, page=2) for step in (CLAIMED, MARKED))],
+            posts=[POST, attrs.evolve(POST, target="boss")],
+        ),
+        ending(CANCELLED)(CLEAN),
+        ending(attrs.evolve(CANCELLED, began=BEFORE + 2.05, at=BEFORE + 2.3), ops=[OPENED, acknowledging, BACK])(CLEAN),
+        ending(BURIED, alarmed=frozenset({1}))(CLEAN),
+        ending(BURIED, counted=1, faults=[SILENCED])(CLEAN),
+    ):
+        assert [] == [violation for violation in check(history, {}, []) if violation.invariant == "I3"]
+
+
+def test_health_that_clears_passes() -> None:
+    """A fault may show until two ticks after it; a look without an answer tells nothing then, nor one in a fault."""
+    cleared = looking(lambda at: 2 < at < 7.9)(CLEAN)
+    unanswered = [*LOOKS[:45], Look(at=BEFORE + 9, red=True, note="TimeoutError"), *LOOKS[45:]]
+    again = Fault(kind="outage", start=BEFORE + 8.4, end=BEFORE + 8.9)
+    for history in (
+        cleared,
+        attrs.evolve(cleared, looks=[*cleared.looks[:45], *unanswered[45:]]),
+        looking(lambda at: 2 < at < 7.9 or 8.4 < at < 9, faults=[OUTAGE, again])(CLEAN),
+    ):
+        assert [] == check(history, {}, [])
+
+
+def test_what_is_owed_is_known_from_the_writes_alone() -> None:
+    """The end of a run waits for two ticks after the next level was due; nothing is owed of what has ended."""
+    rising = attrs.evolve(CLEAN, ops=[OPENED])
+    assert pytest.approx(BEFORE + 0.4 + 2) == owed_until(attrs.evolve(rising, events=[]))
+    assert pytest.approx(BEFORE + 0.5 + 1 + 2) == owed_until(rising)
+    assert 0.0 == owed_until(CLEAN)
+    assert 0.0 == owed_until(attrs.evolve(rising, rules=Rules(max_level=1)))
+    assert 0.0 == owed_until(attrs.evolve(rising, held=[Held(began=BEFORE, sure_from=BEFORE)]))
 
 
 def test_every_invariant_is_judged() -> None:

@@ -106,11 +106,10 @@ async def open_engine(spec: Spec, output: TextIO, metrics: MeterProvider) -> Eng
 
 async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> Engine:
     store = await PostgresStore.connect(spec.dsn, pooler=spec.pooler, max_connections=spec.max_connections)
-    url, *_ = spec.targets.values()
     engine = Engine(
         store,
         settings=settings_of(spec.rules, spec.targets),
-        heartbeat=HttpHeartbeat(url, allow_http=True),
+        heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
         notifiers=[SlackNotifier(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,

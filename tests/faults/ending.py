@@ -1,0 +1,50 @@
+"""The end of a run: what is still owed is waited for, and health is looked at until it can be judged."""
+
+import asyncio
+import contextlib
+from time import time
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from escalation_core import Health
+
+from . import books
+from .history import Look
+from .judge_escalations import owed_until
+
+if TYPE_CHECKING:
+    from .arena import Arena
+
+SETTLED = """
+SELECT NOT EXISTS (SELECT FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
+    AND NOT EXISTS (SELECT FROM incidents WHERE next_due_at IS NOT NULL AND NOT incident_key = ANY(%s))
+"""
+
+
+async def settled(arena: "Arena") -> bool:
+    """Tell whether nothing is left to do: by the engine's own books, and by what the hosts wrote.
+
+    The engine may have forgotten what is due. So what the judges expect has to be there, or its time over.
+    """
+    with contextlib.suppress(psycopg.Error):
+        [[done]] = await arena.execute(SETTLED, list(arena.poison))
+        if done:
+            known = await asyncio.to_thread(books.so_far, arena)
+            return owed_until(known) < known.ended
+    return False
+
+
+async def last_look(arena: "Arena") -> tuple[Health, Look]:
+    """Look at health for the last time.
+
+    Not before two ticks after each fault that shows; and if the light is red, until two ticks after any fault.
+    """
+    grace = 2 * arena.rules.tick
+    await asyncio.sleep(max((fault.end + grace - time() for fault in arena.faults if fault.shows), default=0.0))
+    red_until = max([time(), *(fault.end for fault in arena.faults)]) + grace
+    while True:
+        health = await arena.hosts.engine.health()
+        if health.ok or time() > red_until:
+            return health, Look(at=time(), red=not health.ok, note=health.mode.value)
+        await asyncio.sleep(0.05)
