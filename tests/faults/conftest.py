@@ -21,6 +21,8 @@ LONG = (
 )  # fmt: skip
 """What takes longest, in the long run as in the quick one."""
 PROCESSES = 5
+ALONE = ("kills", "failover")
+"""Marks of what goes on by itself in the long run: it would be in the way of others, or they in its."""
 BEGAN = pytest.StashKey[float]()
 
 
@@ -109,4 +111,5 @@ def _named(config: pytest.Config) -> str:
         return "part"
     if not config.getoption("--full"):
         return "quick"
-    return "failover" if config.getoption("markexpr") == "failover" else "full"
+    chosen = str(config.getoption("markexpr"))
+    return chosen if chosen in ALONE else "full"

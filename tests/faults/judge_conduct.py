@@ -12,6 +12,8 @@ BUSY = 50
 """Statements a second that are no hot loop, at four heartbeats a second; one asks thousands."""
 EACH = 8
 """Statements that one step of a page or one event may cost, retries and all."""
+TRY = 2
+"""Statements that a row may cost in each tick which the database refuses, or which cannot be planned."""
 SPAN = 5.0
 """Seconds over which they are counted."""
 
@@ -32,13 +34,14 @@ def _late(course: Course, history: History, stopped: Sequence[tuple[float, float
 
 def loops(history: History) -> Iterator[Violation]:
     """I7: no worker asks the database without end, in any few seconds, whatever it did in others."""
+    bearable = SPAN * (BUSY + TRY * len(history.poison) / history.rules.tick)
     recorded = Counter(event.at // SPAN for event in history.events)
     for slot, asked in history.queries.items():
         stepped = Counter(step.at // SPAN for step in history.steps if step.worker.startswith(f"{slot}-"))
         for span, count in Counter(at // SPAN for at in asked).items():
             # What is asked just before the end of a span may have been written just after it.
             done = sum(work[at] for work in (recorded, stepped) for at in (span, span + 1))
-            if count > BUSY * SPAN + EACH * done:
+            if count > bearable + EACH * done:
                 yield Violation("I7", slot, None, f"{count} statements in {SPAN:.0f} s, {done} events and steps beside")
 
 

@@ -13,18 +13,26 @@ from .report import COUNTS
 
 ROOT = Path(__file__).parents[2]
 PAGE, README = ROOT / "docs/explanation/faults.md", ROOT / "README.md"
+TITLES = {
+    "quick": "A quick run",
+    "full": "The long run, without what goes on by itself",
+    "kills": "The long run of kills at each await",
+    "failover": "The long run of failovers",
+}
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 
 
 def publish(results: Path, page: Path = PAGE, readme: Path = README) -> None:
-    """Write the figures of the files that are there into the page: a quick run's if there is none of a full one."""
-    long = "full" if (results / "full.json").exists() else "quick"
-    found = {name: results / f"{name}.json" for name in (long, "failover")}
-    sums = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
-    text = "\n".join(line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"]))
-    _insert(page, text)
-    if "full" in sums:
-        _insert(readme, _sentence(sums[long]["all"]))
+    """Write the figures of the files that are there into the page: a quick run's if there is none of a long one."""
+    sums = {name: json.loads(path.read_text("utf-8")) for name in TITLES if (path := results / f"{name}.json").exists()}
+    long = "full" in sums and "kills" in sums
+    for name in ("quick",) if long else ("full", "kills"):
+        sums.pop(name, None)
+    _insert(
+        page, "\n".join(line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"]))
+    )
+    if long:
+        _insert(readme, _sentence(sums["kills"]["all"], sums["full"]["all"]))
 
 
 def _insert(page: Path, text: str) -> None:
@@ -33,20 +41,19 @@ def _insert(page: Path, text: str) -> None:
     page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
-def _sentence(sums: Mapping[str, Any]) -> str:
-    elsewhere = sums["kills"] - sums["kills at points"]
-    broken = sum(sums["violations"].values())
+def _sentence(kills: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    escalations, pages = (kills[name] + others[name] for name in ("escalations", "pages"))
+    broken = sum(sum(sums["violations"].values()) for sums in (kills, others))
     return (
-        f"The last long run killed {sums['kills at points']:,} workers at {sums['kill points']} awaits, and"
-        f" {elsewhere:,} anywhere, and restarted PostgreSQL {sums['restarts']} times. Among"
-        f" {sums['escalations']:,} escalations and {sums['pages']:,} pages the judge found {broken or 'no'}"
-        f" violation{'s' if broken > 1 else ''} of the promise.\n"
+        f"The last long run killed {kills['kills at points']:,} workers at {kills['kill points']} awaits, and"
+        f" {others['kills']:,} anywhere, and restarted PostgreSQL {others['restarts']} times. Among {escalations:,}"
+        f" escalations and {pages:,} pages the judge found {broken or 'no'} violation{'s' if broken > 1 else ''}"
+        " of the promise.\n"
     )
 
 
 def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> Iterator[str]:
-    title = {"full": "The last full run", "quick": "A quick run", "failover": "The last run of failovers"}[name]
-    yield from (f"### {title}", "")
+    yield from (f"### {TITLES[name]}", "")
     faults = sum(sums["faults"].values())
     yield (
         f"{sums['runs']} runs in {sums['seconds'] / 60:.0f} minutes, on {sums['machine']},"

@@ -47,6 +47,7 @@ def test_no_room_is_forgotten() -> None:
     assert [] == forgotten()
 
 
+@pytest.mark.kills
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_killed_at_every_await(stage: Stage, full: bool, part: int) -> None:
