@@ -19,6 +19,7 @@ TITLES = {
     "kills": "The long run of kills at each await",
     "failover": "The long run of failovers",
 }
+SHORT = {"quick": "a quick run", "full": "the long run", "kills": "its kills", "failover": "its failovers"}
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 
 
@@ -28,9 +29,8 @@ def publish(results: Path, page: Path = PAGE, readme: Path = README) -> None:
     long = "full" in sums and "kills" in sums
     for name in ("quick",) if long else ("full", "kills"):
         sums.pop(name, None)
-    _insert(
-        page, "\n".join(line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"]))
-    )
+    lines = [line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"])]
+    _insert(page, "\n".join([*_verdict({name: whole["all"] for name, whole in sums.items()}), *lines]))
     if long:
         _insert(readme, _sentence(sums["kills"]["all"], sums["full"]["all"]))
 
@@ -52,6 +52,15 @@ def _sentence(kills: Mapping[str, Any], others: Mapping[str, Any]) -> str:
     )
 
 
+def _verdict(sums: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Tell how often each invariant was broken, in each part."""
+    yield from (f"| violations of | {' | '.join(SHORT[name] for name in sums)} |", "|---|" + "---|" * len(sums))
+    for invariant, meaning in INVARIANTS.items():
+        counts = " | ".join(str(whole["violations"][invariant]) for whole in sums.values())
+        yield f"| {invariant}: {meaning} | {counts} |"
+    yield ""
+
+
 def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> Iterator[str]:
     yield from (f"### {TITLES[name]}", "")
     faults = sum(sums["faults"].values())
@@ -62,13 +71,14 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
         f" {sums['pages']:,} pages and {sums['requests']:,} requests, of which {sums['copies']:,} were copies."
     )
     yield ""
+    planted, caught = sums["defects"]["planted"], sums["defects"]["caught"]
     if sums["kill points"]:
-        planted, caught = sums["defects"]["planted"], sums["defects"]["caught"]
         yield (
             f"{sums['kills at points']:,} workers were killed at {sums['kill points']} awaits: all that a worker's work"
-            f" reaches. Of {planted} runs with a planted defect {caught} were found broken."
+            " reaches."
         )
-        yield ""
+    if planted:
+        yield f"Of {planted} runs more with a planted defect {caught} were found broken."
     yield (
         f"The scenarios took {sums['seconds of runs'] / 60:.0f} minutes together; in {sums['unexcused'] / 60:.0f} of"
         " these no outage, and no pause, excused an escalation that came late."
@@ -78,15 +88,13 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
     for kind, count in sums["faults"].items():
         yield f"| {kind} | {count:,} |"
     yield ""
-    yield from ("| invariant | violations |", "|---|---|")
-    for invariant, meaning in INVARIANTS.items():
-        yield f"| {invariant}: {meaning} | {sums['violations'][invariant]} |"
-    yield ""
     yield from ("| seconds | count | median | p99 | most |", "|---|---|---|---|---|")
     for fault, times in sums["recovery"].items():
-        yield _times(f"until a page was claimed again whose worker had met {fault}", times)
+        if times["count"]:
+            yield _times(f"until a page was claimed again whose worker had met {fault}", times)
     for beside, times in sums["lateness"].items():
-        yield _times(f"late, {beside}, escalations that no fault touched", times)
+        if times["count"]:
+            yield _times(f"late, {beside}, escalations that no fault touched", times)
     yield ""
     yield from _further(runs)
 
