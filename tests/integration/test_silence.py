@@ -16,12 +16,18 @@ from escalation_core import Engine, StoreUnavailable
 from escalation_core.ports import Transaction
 from escalation_core.testing import RecordingNotifier
 
+BEGUN, READY = b"C\0\0\0\x0aBEGIN\0", b"Z\0\0\0\x05T"
+CRASHED = b"E\0\0\0\x29SFATAL\0C08P01\0Mserver conn crashed?\0\0"
+"""What pgbouncer says of a server that is gone, as PostgreSQL's messages are written."""
+
 
 @attrs.define
 class Wire:
-    """A proxy whose connections can become silent, all those that there are."""
+    """A proxy whose connections can become silent, all those that there are, or say something else."""
 
     dsn: str
+    altered: tuple[bytes, bytes] | None = None
+    """What is said, and what arrives instead; that is the connection's last word."""
     silent: "set[asyncio.Task[None]]" = attrs.field(factory=set)
     pumps: "set[asyncio.Task[None]]" = attrs.field(factory=set)
 
@@ -40,6 +46,9 @@ class Wire:
         me = asyncio.current_task()
         try:
             while data := await source.read(65536):
+                if self.altered is not None and self.altered[0] in data:
+                    sink.write(data.replace(*self.altered))
+                    return
                 if me not in self.silent:
                     sink.write(data)
         finally:
@@ -74,6 +83,17 @@ async def test_half_open_connections_held_a_worker_for_ever(
             await asyncio.wait_for(engine.open("late"), 10)
         assert "late" == (await asyncio.wait_for(engine.open("late"), 0.5)).incident_key
     assert 1 == caplog.text.count("has not answered for")
+
+
+@pytest.mark.direct("its wire leads to the server itself; tests/faults has one that leads to a pooler")
+async def test_error_in_the_middle_of_a_reply_ended_the_worker(migrated_dsn: str) -> None:
+    """A pooler whose server is gone after half a reply says so in its midst: the connection's trouble, and no more."""
+    async with wire(migrated_dsn) as (between, dsn), Engine(await PostgresStore.connect(dsn)) as engine:
+        between.altered = (BEGUN + READY, BEGUN + CRASHED)
+        with pytest.raises(StoreUnavailable, match="received 2 results from command 'BEGIN'"):
+            await engine.open("k")
+        between.altered = None
+        assert "k" == (await engine.open("k")).incident_key
 
 
 async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ AGAIN = ("40001", "40P01")
 # Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
 # timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
+_CALLERS = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 _NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
 MIGRATE = "run: escalation migrate up"
 
@@ -33,10 +34,9 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreR
     state = error.sqlstate or ""
     if state.startswith(_NOT_MIGRATED):
         return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
-    # Errors without a state are the connection's: refused, reset, closed.
-    if state.startswith(_TEMPORARY) or (
-        not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    ):
+    # Errors without a state are the connection's: refused, reset, closed, and closed in the middle of a reply, which
+    # leaves two results instead of one (an InternalError). Only what a statement or its values are is the caller's.
+    if state.startswith(_TEMPORARY) or (not state and not isinstance(error, _CALLERS)):
         return StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
     return StoreRefused(f"PostgreSQL refuses: {_line(error)}")
 
