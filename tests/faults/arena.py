@@ -255,7 +255,7 @@ class Arena:
         texts["health"] = str(health.as_dict())
         violations = check(history, texts, SECRETS)
         violations += [
-            Violation("I7", worker.name, None, f"ended with code {codes[worker.name]}: {worker.text[-300:]}")
+            Violation("I7", worker.name, None, f"ended with code {codes[worker.name]}: {_last_line(worker.text)}")
             for worker in bad
         ]
         self.told = history, violations
@@ -275,3 +275,7 @@ class Arena:
 
 def _names(workers: Sequence[Worker]) -> frozenset[str] | None:
     return frozenset(worker.name for worker in workers) or None
+
+
+def _last_line(text: str) -> str:
+    return next(iter(text.splitlines()[-1:]), "")[:300]
