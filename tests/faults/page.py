@@ -26,12 +26,11 @@ BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 def publish(results: Path, page: Path = PAGE, readme: Path = README) -> None:
     """Write the figures of the files that are there into the page: a quick run's if there is none of a long one."""
     sums = {name: json.loads(path.read_text("utf-8")) for name in TITLES if (path := results / f"{name}.json").exists()}
-    long = "full" in sums and "kills" in sums
-    for name in ("quick",) if long else ("full", "kills"):
-        sums.pop(name, None)
+    if "full" in sums:
+        sums.pop("quick", None)
     lines = [line for name, whole in sums.items() for line in _section(name, whole["all"], whole["runs"])]
     _insert(page, "\n".join([*_verdict({name: whole["all"] for name, whole in sums.items()}), *lines]))
-    if long:
+    if "full" in sums and "kills" in sums:
         _insert(readme, _sentence(sums["kills"]["all"], sums["full"]["all"]))
 
 
