@@ -39,6 +39,11 @@ def plant(name: Name, dsn: str) -> None:
     _PLANTS[name](dsn)
 
 
+def _put(owner: object, name: str, broken: object) -> None:
+    """Put something broken in a thing's place. What types would say of that is the point of it."""
+    setattr(owner, name, broken)
+
+
 def _event_outside(dsn: str) -> None:
     record = Ledger.record
 
@@ -47,7 +52,7 @@ def _event_outside(dsn: str) -> None:
             session = Session(other, self.session.statements, self.session.table, hopes=False)
             return await record(Ledger(session), escalations)
 
-    Ledger.record = outside  # type: ignore[method-assign]
+    _put(Ledger, "record", outside)
 
 
 def _no_fencing(dsn: str) -> None:
@@ -63,8 +68,8 @@ def _no_fencing(dsn: str) -> None:
         blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
         return await settle(self, tx, blind, now)
 
-    Courier._fly = whenever  # type: ignore[method-assign]
-    Courier._settle = whoever  # type: ignore[method-assign]
+    _put(Courier, "_fly", whenever)
+    _put(Courier, "_settle", whoever)
 
 
 def _mark_first(dsn: str) -> None:
@@ -77,23 +82,23 @@ def _mark_first(dsn: str) -> None:
         finally:
             self._in_flight[record.target] -= 1
 
-    Courier._fly = marked  # type: ignore[method-assign]
+    _put(Courier, "_fly", marked)
 
 
 def _unchecked(dsn: str) -> None:
-    courier.why_cancel = lambda page, incident: None  # type: ignore[attr-defined]
+    _put(courier, "why_cancel", lambda page, incident: None)
 
 
 def _keyless(dsn: str) -> None:
-    pages_for = recording.pages_for  # type: ignore[attr-defined]
+    anything: Any = recording
+    pages_for = anything.pages_for
 
     def without(incident: Incident, dedup_key: str, *, router: Router, served: AbstractSet[str]) -> list[NewPage]:
         key = escalation_hash(incident.incident_key, incident.level, 1)
         pages: list[NewPage] = pages_for(incident, key, router=router, served=served)
         return pages
 
-    anything: Any = recording
-    anything.pages_for = without
+    _put(recording, "pages_for", without)
 
 
 def _forgetful(dsn: str) -> None:
@@ -104,7 +109,7 @@ def _forgetful(dsn: str) -> None:
                  if one.level else one for one in incidents]  # fmt: skip
         await advance(self, risen)
 
-    Incidents.advance = forgotten  # type: ignore[method-assign]
+    _put(Incidents, "advance", forgotten)
 
 
 def _hasty(dsn: str) -> None:
@@ -113,14 +118,14 @@ def _hasty(dsn: str) -> None:
     def soon(self: EscalationPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
         return due(self, incident, level, None)
 
-    EscalationPolicy._due = soon  # type: ignore[method-assign]
+    _put(EscalationPolicy, "_due", soon)
 
 
 def _spinning(dsn: str) -> None:
     async def at_once(self: Courier, longest: timedelta | None = None) -> None:
         await asyncio.sleep(0)
 
-    Courier.wait = at_once  # type: ignore[method-assign]
+    _put(Courier, "wait", at_once)
 
 
 _PLANTS: Mapping[Name, Callable[[str], None]] = {

@@ -43,8 +43,12 @@ async def last_look(arena: "Arena") -> tuple[Health, Look]:
     grace = 2 * arena.rules.tick
     await asyncio.sleep(max((fault.end + grace - time() for fault in arena.faults if fault.shows), default=0.0))
     red_until = max([time(), *(fault.end for fault in arena.faults)]) + grace
-    while True:
-        health = await arena.hosts.engine.health()
-        if health.ok or time() > red_until:
-            return health, Look(at=time(), red=not health.ok, note=health.mode.value)
-        await asyncio.sleep(0.05)
+    seen: list[Health] = []
+
+    async def green() -> bool:
+        seen.append(await arena.hosts.engine.health())
+        return seen[-1].ok
+
+    await arena.until(green, red_until - time())
+    health = seen[-1]
+    return health, Look(at=time(), red=not health.ok, note=health.mode.value)

@@ -13,7 +13,7 @@ import pytest
 
 from .arena import QUIET, Arena
 from .conftest import Stage
-from .history import INFINITY, Held
+from .history import INFINITY, Held, Verb
 from .hook import Act
 from .points import Point, line_of
 from .receiver import BROKEN, OK, Answer
@@ -69,12 +69,11 @@ Race = Callable[[Arena, str], Coroutine[Any, Any, bool]]
 """Does something to an incident, and tells whether it was done."""
 
 
-def verb(name: str, *, sql: bool) -> Race:
+def verb(name: Verb, *, sql: bool) -> Race:
     """Return a race of one verb, by the API or by SQL."""
 
     async def race(arena: Arena, key: str) -> bool:
-        anything: dict[str, object] = {"sql": sql}
-        return await arena.hosts.do(name, key, **anything)  # type: ignore[arg-type]
+        return await arena.hosts.do(name, key, sql=sql)
 
     return race
 

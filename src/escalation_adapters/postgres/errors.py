@@ -34,8 +34,8 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreR
     state = error.sqlstate or ""
     if state.startswith(_NOT_MIGRATED):
         return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
-    # Errors without a state are the connection's: refused, reset, closed, and closed in the middle of a reply, which
-    # leaves two results instead of one (an InternalError). Only what a statement or its values are is the caller's.
+    # Errors without a state are the connection's: refused, reset, closed, and an error in the middle of a reply, which
+    # makes two results of one (an InternalError). Only what a statement or its values are is the caller's.
     if state.startswith(_TEMPORARY) or (not state and not isinstance(error, _CALLERS)):
         return StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
     return StoreRefused(f"PostgreSQL refuses: {_line(error)}")
