@@ -11,6 +11,8 @@ from .lives import INSTANT, Stretch, blocks, deadline, episodes, lives
 
 NEAR = 0.1
 """Seconds around a fault in which it may touch what falls due: whoever would have recorded it may be gone."""
+UNTOUCHED = "no fault since the level below"
+MET = "a fault since the level below, and none as it fell due"
 
 
 @attrs.frozen
@@ -66,8 +68,12 @@ def _debts_of(
         yield Owed(stretch, level, due, deadline(due, 2 * rules.tick, stopped), by_level.get(level))
 
 
-def lateness(history: History) -> list[float]:
-    """Return how much later than due each escalation was written that nothing touched: no fault as it fell due."""
+def lateness(history: History) -> list[tuple[str, float]]:
+    """Return how much later than due each escalation was written that no fault met as it fell due, and how it is named.
+
+    Whoever recorded the level below knows when the next one is due; the others learn of it when they look, once in a
+    tick. So one with a fault since then is told apart from one that nothing touched.
+    """
     recorded = episodes(history.events)
     found = []
     for key, stretches in lives(history).items():
@@ -79,12 +85,15 @@ def lateness(history: History) -> list[float]:
                 if stretch.state != "open" or below is None or key in history.poison:
                     continue
                 due = stretch.due(level, below.created_at, history.rules)
-                touched = any(fault.start <= due + NEAR and fault.end >= due - NEAR for fault in history.faults)
-                if touched or deadline(due, 0.0, stopped) != due:
+                if _met(history, due, due) or deadline(due, 0.0, stopped) != due:
                     continue
                 if stretch.sure_from < due and event.at < stretch.sure_to:
-                    found.append(event.at - due)
+                    found.append((MET if _met(history, below.created_at, due) else UNTOUCHED, event.at - due))
     return found
+
+
+def _met(history: History, start: float, end: float) -> bool:
+    return any(fault.start <= end + NEAR and fault.end >= start - NEAR for fault in history.faults)
 
 
 def doubled(history: History) -> Iterator[Violation]:

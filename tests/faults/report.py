@@ -12,7 +12,7 @@ from escalation_core import __version__
 
 from .history import History, Rules, Violation
 from .judge_conduct import recoveries
-from .judge_escalations import lateness
+from .judge_escalations import MET, UNTOUCHED, lateness
 from .judge_pages import DEADLY
 from .lives import blocks
 from .model import INVARIANTS
@@ -50,7 +50,7 @@ def figures(
         "requests": len(history.posts),
         "copies": sum(accepted.values()) - len(accepted),
         "recoveries": [(kind, round(wait, 3)) for kind, wait in recoveries(history)],
-        "lateness": [round(late, 3) for late in lateness(history)],
+        "lateness": [(name, round(late, 3)) for name, late in lateness(history)],
         "violations": [str(violation) for violation in violations],
     }
 
@@ -98,10 +98,10 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
     recovered: dict[str, list[float]] = {"kill -9": [], "anything else": []}
     for kind, wait in (each for run in clean for each in run["recoveries"]):
         recovered["kill -9" if kind in DEADLY else "anything else"].append(wait)
-    late = {
-        name: [wait for run in clean if (run["run"] == CALM) == (name == "without faults") for wait in run["lateness"]]
-        for name in ("beside faults", "without faults")
-    }
+    late: dict[str, list[float]] = {"in a run without faults": [], UNTOUCHED: [], MET: []}
+    for run in clean:
+        for name, wait in run["lateness"]:
+            late["in a run without faults" if run["run"] == CALM else name].append(wait)
     scenarios: dict[str, list[Figures]] = {}
     for run in clean:
         scenarios.setdefault(run["run"].partition("[")[0], []).append(run)

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from .history import Event, Fault, Held, History, Look, Op, PageRow, Post, Rules, Step
-from .judge_escalations import expected_hash, owed_until
+from .judge_escalations import MET, UNTOUCHED, expected_hash, lateness, owed_until
 from .model import INVARIANTS, check
 
 KEY = expected_hash("k", 1, 1)
@@ -155,7 +155,7 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "claimed after the end": ("I6", lambda h: attrs.evolve(h, steps=LATER)),
     "claimed in a pause": ("I6", lambda h: attrs.evolve(h, held=[Held(began=BEFORE, sure_from=BEFORE)])),
     "claimed late": (
-        "I7", lambda h: attrs.evolve(h, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 2), MARKED]),
+        "I7", lambda h: attrs.evolve(h, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 0.75), MARKED]),
     ),
     "a hot loop": ("I7", lambda h: attrs.evolve(h, queries={"w1": [BEFORE + n / 1000 for n in range(5_000)]})),
     "unshown": ("I7", looking(lambda at: False)),
@@ -219,6 +219,23 @@ def test_what_may_have_been_in_time_passes() -> None:
         ending(BURIED, counted=1, faults=[SILENCED])(CLEAN),
     ):
         assert [] == [violation for violation in check(history, {}, []) if violation.invariant == "I3"]
+
+
+def test_page_that_the_next_look_finds_passes() -> None:
+    """What is committed just after a worker has looked is claimed a tick later, and as long as it looks."""
+    history = attrs.evolve(CLEAN, ops=[OPENED], steps=[attrs.evolve(CLAIMED, due_was=BEFORE - 0.52), MARKED])
+    assert [] == [violation for violation in check(history, {}, []) if violation.invariant == "I7"]
+
+
+@pytest.mark.parametrize(
+    ("start", "found"), [(2.0, [UNTOUCHED]), (0.9, [MET]), (1.45, []), (1.65, [UNTOUCHED])], ids=str
+)
+def test_lateness_tells_apart_what_a_fault_met(start: float, found: list[str]) -> None:
+    """The second level is due 1.5 s after the beginning: a fault may meet it then, or since the first, or not."""
+    second = attrs.evolve(EVENT, level=2, created_at=BEFORE + 1.51, at=BEFORE + 1.52)
+    fault = Fault(kind="kill", start=BEFORE + start, end=BEFORE + start + 0.01, workers=frozenset({"w1"}))
+    history = attrs.evolve(CLEAN, ops=[OPENED], events=[EVENT, second], faults=[fault])
+    assert [(name, 0.02) for name in found] == [(name, round(late, 6)) for name, late in lateness(history)]
 
 
 def test_health_that_clears_passes() -> None:

@@ -120,8 +120,9 @@ async def test_told_to_go_while_busy(stage: Stage, full: bool) -> None:
             await asyncio.sleep(random.random())
             leaving = await sending(arena, team)
             slot = team.index(leaving)
-            leaving.signal(signal.SIGTERM)
-            assert 0 == await leaving.gone()
+            with arena.trial("told to go"):
+                leaving.signal(signal.SIGTERM)
+                assert 0 == await leaving.gone()
             assert 0 == await holds(arena, leaving)
             team[slot] = await arena.work(f"w{slot + 1}", ready=False)
         assert [] == await arena.judge()
