@@ -87,7 +87,8 @@ def lateness(history: History) -> list[tuple[str, float]]:
                 due = stretch.due(level, below.created_at, history.rules)
                 if _met(history, due, due) or deadline(due, 0.0, stopped) != due:
                     continue
-                if stretch.sure_from < due and event.at < stretch.sure_to:
+                # A severity or a snooze that came after it has nothing to do with when it was due.
+                if stretch.sure_from < min(due, event.at) and event.at < stretch.sure_to:
                     found.append((MET if _met(history, below.created_at, due) else UNTOUCHED, event.at - due))
     return found
 

@@ -77,10 +77,10 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
             " reaches."
         )
     if planted:
-        yield f"Of {planted} runs more with a planted defect {caught} were found broken."
+        yield f"Runs more with a planted defect: {planted}; found broken: {caught}."
     yield (
-        f"The scenarios took {sums['seconds of runs'] / 60:.0f} minutes together; in {sums['unexcused'] / 60:.0f} of"
-        " these no outage, and no pause, excused an escalation that came late."
+        f"The scenarios took {sums['seconds of runs'] / 60:.0f} min together. For {sums['unexcused'] / 60:.0f} min of"
+        " it neither an outage nor a pause excused an escalation that came late."
     )
     yield ""
     yield from ("| fault | times |", "|---|---|")
@@ -93,7 +93,7 @@ def _section(name: str, sums: Mapping[str, Any], runs: list[Mapping[str, Any]]) 
             yield _times(f"until a page was claimed again whose worker had met {fault}", times)
     for beside, times in sums["lateness"].items():
         if times["count"]:
-            yield _times(f"late, {beside}, escalations that no fault touched", times)
+            yield _times(f"that an escalation was late: {beside}", times)
     yield ""
     yield from _further(runs)
 

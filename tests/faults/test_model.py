@@ -238,6 +238,14 @@ def test_lateness_tells_apart_what_a_fault_met(start: float, found: list[str]) -
     assert [(name, 0.02) for name in found] == [(name, round(late, 6)) for name, late in lateness(history)]
 
 
+def test_lateness_is_not_told_by_a_snooze_that_came_after() -> None:
+    """When an escalation was due, the stretch tells that it was recorded in."""
+    second = attrs.evolve(EVENT, level=2, created_at=BEFORE + 1.51, at=BEFORE + 1.52)
+    snoozed = Op(key="k", verb="snooze", began=BEFORE + 2, ended=BEFORE + 2.1, until=BEFORE + 9)
+    history = attrs.evolve(CLEAN, ops=[OPENED, snoozed], events=[EVENT, second])
+    assert [0.02] == [round(late, 6) for _, late in lateness(history)]
+
+
 def test_health_that_clears_passes() -> None:
     """A fault may show until two ticks after it; a look without an answer tells nothing then, nor one in a fault."""
     cleared = looking(lambda at: 2 < at < 7.9)(CLEAN)
