@@ -19,7 +19,7 @@ from escalation_core import Engine
 from ..pooler import Pgbouncer
 from . import books, defects, ending
 from .ground import PASSWORD, WORKER, Ground
-from .history import Fault, Held, History, Rules, Violation
+from .history import KILL, Fault, Held, History, Rules, Violation
 from .hook import Act
 from .hosts import Hosts
 from .model import check
@@ -161,13 +161,13 @@ class Arena:
 
     @contextmanager
     def fault(self, kind: str, *workers: Worker, patience: float = 0.0, **flags: Any) -> Iterator[None]:
-        """Write down a fault that lasts as long as this context, and for ``patience`` beyond it."""
+        """Write down a fault that lasts as long as this context; what it stops may be late for ``patience`` more."""
         start = time()
         names = _names(workers)
         try:
             yield
         finally:
-            self.faults.append(Fault(kind=kind, start=start, end=time() + patience, workers=names, **flags))
+            self.faults.append(Fault(kind=kind, start=start, end=time(), workers=names, patience=patience, **flags))
 
     @contextmanager
     def trial(self, kind: str, *, patience: float = 0.0, **flags: Any) -> Iterator[None]:
@@ -176,8 +176,9 @@ class Arena:
         try:
             yield
         finally:
-            end = time() + patience
-            self.faults.append(Fault(kind=kind, start=start, end=end, workers=frozenset(), **flags))
+            self.faults.append(
+                Fault(kind=kind, start=start, end=time(), workers=frozenset(), patience=patience, **flags)
+            )
 
     def lock(self) -> None:
         """Write down that a worker stands still from now on: what it has locked is held until the server ends that."""
@@ -185,11 +186,11 @@ class Arena:
         self.faults.append(Fault(kind="locks held", start=time(), end=end, workers=frozenset(), stops=True))
 
     async def kill(self, worker: Worker) -> None:
-        """Kill a worker, as nothing can be answered to."""
+        """Kill a worker, as nothing can be answered to. One that has ended by itself is no worker to be killed."""
         start = time()
         worker.kill()
-        await worker.gone()
-        self.note("kill", start, worker)
+        assert -signal.SIGKILL == await worker.gone(), f"{worker.name} had ended by itself:\n{worker.text[-3000:]}"
+        self.note(KILL, start, worker)
 
     # --- hosts
 
@@ -247,9 +248,7 @@ class Arena:
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
         codes = {worker.name: await worker.gone() for worker in self.workers}
-        killed = {
-            name for fault in self.faults if fault.kind in ("kill", "act", "walk") for name in fault.workers or ()
-        }
+        killed = {name for fault in self.faults if fault.kind in (KILL, "too old") for name in fault.workers or ()}
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(books.history, self, last, health.stats.dead)
         texts["health"] = str(health.as_dict())

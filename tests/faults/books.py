@@ -43,6 +43,8 @@ def history(arena: "Arena", last: Look, dead: int) -> tuple[History, dict[str, s
     alarmed = frozenset(int(page) for text in texts.values() for page in DEAD.findall(text))
     with psycopg.connect(arena.dsn) as connection:
         texts["the database"] = trail.written_text(connection)
+        texts["hosts"] = "\n".join(arena.hosts.errors)
+        texts["who looks at health"] = "\n".join(arena.watcher.errors)
         found = attrs.evolve(
             _outline(arena, last.at, connection),
             pages=trail.pages(connection),

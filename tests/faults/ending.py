@@ -41,8 +41,8 @@ async def last_look(arena: "Arena") -> tuple[Health, Look]:
     Not before two ticks after each fault that shows; and if the light is red, until two ticks after any fault.
     """
     grace = 2 * arena.rules.tick
-    await asyncio.sleep(max((fault.end + grace - time() for fault in arena.faults if fault.shows), default=0.0))
-    red_until = max([time(), *(fault.end for fault in arena.faults)]) + grace
+    await asyncio.sleep(max((fault.over + grace - time() for fault in arena.faults if fault.shows), default=0.0))
+    red_until = max([time(), *(fault.over for fault in arena.faults)]) + grace
     seen: list[Health] = []
 
     async def green() -> bool:

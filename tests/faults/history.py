@@ -7,6 +7,8 @@ import attrs
 
 Verb = Literal["open", "acknowledge", "unacknowledge", "resolve", "change_severity", "snooze", "drain"]
 INFINITY = float("inf")
+KILL = "kill"
+"""The fault that ends a worker: ``kill -9``, at an await or at any moment."""
 
 
 @attrs.frozen(kw_only=True)
@@ -124,6 +126,8 @@ class Fault:
     start: float
     end: float
     workers: frozenset[str] | None = None
+    patience: float = 0.0
+    """Seconds after it in which connections come back: what it stops may be late until then, and nothing else."""
     keys: frozenset[str] | None = None
     """The incidents that it befell; None for all."""
     stops: bool = False
@@ -131,6 +135,11 @@ class Fault:
     """Whether pages cannot be claimed meanwhile, though escalations can be recorded."""
     shows: bool = False
     """Whether health has to show it."""
+
+    @property
+    def over(self) -> float:
+        """When all that it stopped can go on."""
+        return self.end + self.patience
 
     def befell(self, worker: str, start: float, end: float) -> bool:
         """Tell whether it may have interrupted what a worker did between two instants."""

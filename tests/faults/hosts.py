@@ -12,7 +12,7 @@ import attrs
 import psycopg
 from psycopg import AsyncConnection
 
-from escalation_core import Engine, StoreUnavailable, TransitionRefused
+from escalation_core import Engine, StoreUnavailable
 
 from .history import Op, Verb
 
@@ -60,8 +60,8 @@ class Hosts:
     ops: list[Op] = attrs.field(factory=list)
     names: list[str] = attrs.field(factory=list)
     """What their writes are called in the database, in the same order."""
-    refused: int = 0
-    """Writes that the database did not take: each was looked up afterwards."""
+    errors: list[str] = attrs.field(factory=list)
+    """What they were told when the database did not take a write: whether it did was looked up afterwards."""
     _count: int = 0
 
     async def live(self, key: str, *, steps: int = 4, pace: float = 0.8) -> None:
@@ -91,10 +91,8 @@ class Hosts:
         committed = True
         try:
             await write(verb, key, name, values)
-        except TransitionRefused:
-            return False
-        except (StoreUnavailable, psycopg.Error, TimeoutError):
-            self.refused += 1
+        except (StoreUnavailable, psycopg.Error, TimeoutError) as error:
+            self.errors.append(str(error))
             committed = await self._was_done(name)
         if committed:
             self.names.append(name)

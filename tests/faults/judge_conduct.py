@@ -60,7 +60,7 @@ def shown(history: History) -> Iterator[Violation]:
             yield Violation("I7", fault.kind, None, "health did not show it within two ticks")
         yield from _cleared(fault, history)
     for look in history.looks[-1:]:
-        if look.red and not any(fault.start <= look.at <= fault.end for fault in history.faults):
+        if look.red and not any(fault.start <= look.at <= fault.over for fault in history.faults):
             yield Violation("I7", "health", None, "the light is not green in the end")
 
 
@@ -71,10 +71,10 @@ def _cleared(fault: Fault, history: History) -> Iterator[Violation]:
     has other work, and no limit of health's. If health never answers again, the last look waits for it, and the run
     fails. What is answered red, or refused, tells.
     """
-    clear_by = fault.end + 2 * history.rules.tick
-    others = [other.start for other in history.faults if other is not fault and other.end > fault.end]
+    clear_by = fault.over + 2 * history.rules.tick
+    others = [other.start for other in history.faults if other is not fault and other.over > fault.over]
     calm_until = min(others, default=INFINITY)
-    after = [look for look in history.looks if fault.end < look.at <= calm_until]
+    after = [look for look in history.looks if fault.over < look.at <= calm_until]
     in_time = [look for look in after if look.at <= clear_by]
     later = [look for look in after if look.at > clear_by and look.told]
     if later and all(look.red for look in in_time):

@@ -94,7 +94,7 @@ def lateness(history: History) -> list[tuple[str, float]]:
 
 
 def _met(history: History, start: float, end: float) -> bool:
-    return any(fault.start <= end + NEAR and fault.end >= start - NEAR for fault in history.faults)
+    return any(fault.start <= end + NEAR and fault.over >= start - NEAR for fault in history.faults)
 
 
 def doubled(history: History) -> Iterator[Violation]:

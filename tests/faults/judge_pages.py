@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from .history import Event, History, PageRow, Post, Step, Violation
+from .history import KILL, Event, History, PageRow, Post, Step, Violation
 from .lives import INSTANT, Stretch, lives, stalls
 
 ENDS = ("cancelled", "cancelling")
-DEADLY = ("act", "kill")
-"""Faults that end a worker: by ``kill -9`` at a point, and at any moment."""
 AWAKENING = 0.25
 """Seconds within which a worker that was stopped has sent what it was about to send."""
 TIMED_OUT = "timed out"
@@ -75,14 +73,25 @@ def unheard(history: History) -> Iterator[Violation]:
             yield Violation("I3", event.key, event.level, why)
     for course in courses(history):
         page, state = course.page, course.page.state
-        if state == "delivered" and not any(post.accepted for post in course.posts):
-            yield course.violation("I3", "marked delivered, and nobody ever got it")
+        if state == "delivered" and not _got(course):
+            yield course.violation("I3", "marked delivered, and nobody had got it from whoever says so")
         elif state == "dead" and not _alarmed(course, history):
             yield course.violation("I3", "dead without an alarm")
         elif state == "cancelled" and not _ended(course, found.get(page.key, ())):
             yield course.violation("I3", f"cancelled without a reason ({page.reason})")
         elif state not in FINAL:
             yield course.violation("I3", f"still {state} in the end")
+
+
+def _got(course: Course) -> bool:
+    """Tell whether it was accepted between the claim of the worker that marked it, and that mark."""
+    marks = [step for step in course.steps if step.state == "delivered"]
+    return any(
+        post.accepted and post.worker == mark.worker and claim.at - INSTANT <= post.at <= mark.at + INSTANT
+        for mark in marks[:1]
+        for claim in [claim for claim in course.claims if claim.fence < mark.fence][-1:]
+        for post in course.posts
+    )
 
 
 def _owed(event: Event, stretches: Sequence[Stretch], targets: Sequence[str]) -> list[list[str]]:
@@ -197,7 +206,7 @@ def _hit(history: History, post: Post, claim: Step, until: float) -> bool:
     for fault in history.faults:
         if fault.kind == "machine":
             still += max(0.0, min(fault.end, until) - max(fault.start, post.at))
-        elif fault.befell(post.worker, claim.began if fault.kind in DEADLY else post.at, until):
+        elif fault.befell(post.worker, claim.began if fault.kind == KILL else post.at, until):
             return True
     return still > history.rules.lease / 2
 

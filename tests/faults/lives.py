@@ -112,7 +112,7 @@ def blocks(history: History, key: str | None = None, *, pages: bool = False) -> 
     With ``pages`` also those in which no page can be claimed.
     """
     stopped = [
-        (fault.start, fault.end)
+        (fault.start, fault.over)
         for fault in history.faults
         if (fault.stops or (pages and fault.holds)) and (fault.keys is None or key in fault.keys)
     ]

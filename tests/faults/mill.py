@@ -9,7 +9,7 @@ from time import time
 import attrs
 
 from .arena import Arena
-from .history import Rules
+from .history import KILL, Rules
 from .hook import LATER, Act, How
 from .points import Point
 from .receiver import Answer
@@ -70,7 +70,6 @@ class Mill:
 
     arena: Arena
     killed: Counter[Point] = attrs.field(factory=Counter)
-    missed: Counter[Point] = attrs.field(factory=Counter)
     schemas: list[str] = attrs.field(factory=list)
     _number: int = 0
 
@@ -105,7 +104,7 @@ class Mill:
         code = await worker.gone()
         if code == -9:
             [struck] = [line for line in worker.text.splitlines() if line.startswith(STRUCK)]
-            self.arena.note("kill", float(struck.removeprefix(STRUCK)), worker)
+            self.arena.note(KILL, float(struck.removeprefix(STRUCK)), worker)
         if walk in INTERRUPTED:
             self.arena.note("walk", start, worker)
         return worker, code
@@ -133,7 +132,6 @@ class Mill:
             if code == -9:
                 self.killed[point] += 1
                 return True
-            self.missed[point] += 1
         return False
 
 

@@ -15,7 +15,7 @@ INVARIANTS = {
     "I5": "a second copy only for a fault between claim and mark; who lost a page neither sends nor settles it",
     "I6": "no page is claimed after its acknowledgement",
     "I7": "it recovers by itself, without a hot loop, and health shows the fault and clears",
-    "I8": "no secret in any log, span, error or row",
+    "I8": "no secret in any log, span, metric, error or row",
 }
 JUDGES = (lost, doubled, unheard, shared, copied, unwanted, stuck, loops, shown)
 

@@ -105,7 +105,7 @@ def _times(what: str, times: Mapping[str, Any]) -> str:
 
 def _further(runs: list[Mapping[str, Any]]) -> Iterator[str]:
     """Tell what single runs measured beside the judgement."""
-    known = {"run", "seconds", "unexcused", "postgresql", "points", "kills", "missed", "faults", *COUNTS}
+    known = {"run", "seconds", "unexcused", "postgresql", "points", "kills", "faults", *COUNTS}
     lines = [
         f"| {run['run']} | {', '.join(f'{name} {value:,}' for name, value in also.items())} |"
         for run in runs

@@ -36,7 +36,6 @@ class Answer:
 
 OK = Answer()
 BROKEN = Answer(status=503, accepts=False)
-SILENT = Answer(delay=PATIENCE)
 
 
 @attrs.define
@@ -45,7 +44,6 @@ class Receiver:
 
     answers: Callable[[int], Answer] = lambda number: OK
     posts: list[Post] = attrs.field(factory=list)
-    down: bool = False
     port: int = 0
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = attrs.field(factory=set)
@@ -55,11 +53,9 @@ class Receiver:
         """Listen, on the port that it had before if it had one."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.down = False
 
     async def stop(self) -> None:
         """Reset every connection, and listen no more."""
-        self.down = True
         server, self._server = self._server, None
         if server is not None:
             server.close()

@@ -10,10 +10,9 @@ from typing import Any
 
 from escalation_core import __version__
 
-from .history import History, Rules, Violation
+from .history import KILL, History, Rules, Violation
 from .judge_conduct import recoveries
 from .judge_escalations import MET, UNTOUCHED, lateness
-from .judge_pages import DEADLY
 from .lives import blocks
 from .model import INVARIANTS
 
@@ -56,12 +55,15 @@ def figures(
 
 
 def unexcused(history: History) -> float:
-    """Return the seconds of a run in which nothing excused an escalation that came late."""
+    """Return the seconds of a run in which nothing excused an escalation that came late.
+
+    An outage does, and a pause, and the two ticks after either.
+    """
     began = min((op.began for op in history.ops), default=history.ended)
     free, at = 0.0, began
     for start, end in blocks(history):
         free += max(0.0, min(start, history.ended) - at)
-        at = max(at, end)
+        at = max(at, end + 2 * history.rules.tick)
     return free + max(0.0, history.ended - at)
 
 
@@ -83,7 +85,7 @@ def sums(runs: Sequence[Figures]) -> Figures:
         faults.update(run["faults"])
     return {
         "runs": len(runs),
-        "kills": sum(faults[kind] for kind in DEADLY),
+        "kills": faults[KILL],
         "restarts": faults["restart"],
         **{name: sum(run[name] for run in runs) for name in COUNTS},
         "faults": dict(sorted(faults.items())),
@@ -97,14 +99,11 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
     clean = [run for run in runs if run not in planted]
     recovered: dict[str, list[float]] = {"kill -9": [], "anything else": []}
     for kind, wait in (each for run in clean for each in run["recoveries"]):
-        recovered["kill -9" if kind in DEADLY else "anything else"].append(wait)
+        recovered["kill -9" if kind == KILL else "anything else"].append(wait)
     late: dict[str, list[float]] = {"in a run without faults": [], UNTOUCHED: [], MET: []}
     for run in clean:
         for name, wait in run["lateness"]:
             late["in a run without faults" if run["run"] == CALM else name].append(wait)
-    scenarios: dict[str, list[Figures]] = {}
-    for run in clean:
-        scenarios.setdefault(run["run"].partition("[")[0], []).append(run)
     broken = Counter(violation.partition(" ")[0] for run in clean for violation in run["violations"])
     return {
         "library": __version__,
@@ -120,7 +119,6 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
         "recovery": {name: {**spread(waits), "limit": LIMIT} for name, waits in recovered.items()},
         "lateness": {name: spread(waits) for name, waits in late.items()},
         "violations": {name: broken[name] for name in INVARIANTS},
-        "scenarios": {name: sums(of_it) for name, of_it in scenarios.items()},
     }
 
 

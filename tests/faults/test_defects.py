@@ -10,6 +10,7 @@ from . import defects
 from .arena import Arena
 from .busy import SLOW, sending, stall
 from .conftest import Stage
+from .history import KILL
 from .hook import Act
 from .points import line_of
 from .receiver import BROKEN, OK
@@ -20,7 +21,7 @@ COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
 async def _killed_between_event_and_pages(arena: Arena) -> None:
     point = line_of(RECORDING, "Recorder.write", "await tx.incidents.advance")
     worker = await arena.work("w1", act=Act(point), ready=False)
-    with arena.fault("act", worker, stops=True):
+    with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")
         await worker.gone()
         await arena.work("w2")
@@ -32,7 +33,7 @@ async def _stalled_before_the_request(arena: Arena) -> None:
     worker = await arena.work("w1", act=Act(point, "stop"))
     for number in range(4):
         await arena.hosts.do("open", f"k{number}")
-    with arena.fault("act", worker, stops=True):
+    with arena.fault("stopped at an await", worker, stops=True):
         await worker.stopped()
         await arena.work("w2")
         await asyncio.sleep(arena.rules.lease + arena.rules.tick)
@@ -50,7 +51,7 @@ async def _stopped_amid_the_request(arena: Arena) -> None:
 async def _killed_before_the_request(arena: Arena) -> None:
     point = line_of(COURIER, "Courier._send", "answer = await within")
     worker = await arena.work("w1", act=Act(point), ready=False)
-    with arena.fault("act", worker, stops=True):
+    with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")
         await worker.gone()
         await arena.work("w2")

@@ -98,6 +98,8 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "recorded in a pause": ("I2", lambda h: attrs.evolve(h, held=[Held(began=BEFORE, sure_from=BEFORE)])),
     "no page": ("I3", lambda h: attrs.evolve(h, pages=[], steps=[], posts=[])),
     "marked and not sent": ("I3", lambda h: attrs.evolve(h, posts=[])),
+    "marked before it was sent": ("I3", lambda h: attrs.evolve(h, posts=[AFTER])),
+    "marked by one, and sent by another": ("I3", lambda h: attrs.evolve(h, posts=[attrs.evolve(POST, worker="w2")])),
     "the second target is missing": ("I3", lambda h: attrs.evolve(h, targets=("ops", "boss"))),
     "a wrong target": ("I3", lambda h: attrs.evolve(h, pages=[attrs.evolve(PAGE, target="boss")])),
     "a target too many": (
@@ -133,6 +135,15 @@ BREACHES: Mapping[str, tuple[str, Callable[[History], History]]] = {
     "a copy for a fault before it was sent": (
         "I5",
         lambda h: attrs.evolve(h, posts=[POST, AFTER], steps=[CLAIMED, REFUSED, *FOLLOWING], faults=[EARLIER]),
+    ),
+    "a copy while connections come back": (
+        "I5",
+        lambda h: attrs.evolve(
+            h,
+            posts=[POST, AFTER],
+            steps=[CLAIMED, REFUSED, *FOLLOWING],
+            faults=[attrs.evolve(EARLIER, workers=None, patience=2.0)],
+        ),
     ),
     "sent long after it awoke": (
         "I5",

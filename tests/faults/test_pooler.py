@@ -223,6 +223,7 @@ async def test_nothing_befalls_them_behind_a_pooler(stage: Stage, pooler: Pgboun
         await arena.team()
         arena.live(40, over=3)
         assert [] == await arena.judge()
+        assert [] == arena.hosts.errors
         [[sessions]] = await arena.execute(SESSIONS)
         assert 0 < sessions <= POOL
 

@@ -45,7 +45,7 @@ async def test_new_version_beside_the_old_one(stage: Stage, tmp_path: Path) -> N
         await arena.kill(team[0])
         old = await arena.work("w1", ready=False)
         await asyncio.sleep(1.5)
-        with arena.fault("act", old):
+        with arena.fault("too old", old):
             assert 0 < await old.gone()
         assert "update escalation-core" in old.text
         assert [] == await arena.judge()

@@ -31,6 +31,7 @@ async def test_nothing_befalls_them(stage: Stage, full: bool) -> None:
         await arena.team()
         arena.live(CALM[full], over=0.075 * CALM[full])
         assert [] == await arena.judge()
+        assert [] == arena.hosts.errors
 
 
 @pytest.mark.timeout(3000)

@@ -46,6 +46,8 @@ class Watcher:
     engine: Engine
     machine: Machine = attrs.field(factory=Machine)
     looks: list[Look] = attrs.field(factory=list)
+    errors: list[str] = attrs.field(factory=list)
+    """What it was told when there was no health to look at."""
     looking: bool = True
     """Whether it looks at health at all: to count a million overdue rows five times a second is load of its own."""
 
@@ -72,4 +74,5 @@ class Watcher:
                     health = await self.engine.health()
                 self.looks.append(Look(at=time(), red=not health.ok, note=health.mode.value))
             except (StoreError, TimeoutError) as error:
+                self.errors.append(str(error))
                 self.looks.append(Look(at=time(), red=True, note=type(error).__name__))

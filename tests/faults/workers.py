@@ -58,7 +58,6 @@ class Worker:
 
     spec: Spec
     process: Process
-    ready: bool = False
 
     @classmethod
     def start(cls, spec: Spec, forks: ForkServerContext) -> "Worker":
@@ -90,7 +89,6 @@ class Worker:
             if not self.alive or time() > end:
                 raise RuntimeError(f"worker {self.name} did not start:\n{self.text[-3000:]}")
             await asyncio.sleep(0.01)
-        self.ready = True
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; one that is gone needs none."""
