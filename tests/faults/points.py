@@ -175,6 +175,12 @@ def points() -> list[Point]:
     return sorted({Point(at.module, line, at.name) for at in reached() for line in awaits(at)})
 
 
+def unreached() -> list[str]:
+    """Return every function of the rooms that may be suspended and that no root leads to."""
+    known = set(reached())
+    return [at.name for at in Source.read().functions.values() if at not in known and any(awaits(at))]
+
+
 def line_of(module: str, function: str, text: str) -> Point:
     """Return the first line of a function that holds a text.
 

@@ -63,3 +63,24 @@ FOREIGN = {
     "datetime", "_home", "timer",
 }  # fmt: skip
 """Receivers that are not ours."""
+HOSTS = {
+    "Engine": ("health", "is_green", "retry_dead"),
+    "Incidents": ("insert", "load", "save"),
+    "Journal": ("audit", "canary_held", "last_beat"),
+    "Ledger": ("escalations", "highest_episode"),
+    "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),
+    "Operators": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
+    "Outbox": ("cancel", "pages"),
+    "Pool": ("open",),
+    "PostgresStore": ("connect",),
+    "Verbs": (
+        "_change", "_read", "_run", "acknowledge", "change_severity", "drain", "open", "resolve", "snooze",
+        "unacknowledge",
+    ),
+    "Views": ("audit", "dead", "history"),
+    "": ("_load", "_write", "status"),
+}  # fmt: skip
+"""What hosts and operators call, and what is done before a worker works: functions of the rooms that no root leads to.
+
+Whatever else is not reached was lost on the way.
+"""

@@ -12,8 +12,9 @@ from escalation_core import EscalationPolicy
 from .conftest import Stage
 from .history import Fault
 from .mill import RULES, Mill, Route
-from .points import Point, forgotten, points
+from .points import Point, forgotten, points, unreached
 from .receiver import OK
+from .rooms import HOSTS
 
 WALKS = (
     "tick", "moment", "rung", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "demoted", "ended",
@@ -45,6 +46,12 @@ async def _routes(mill: Mill) -> dict[Point, list[Route]]:
 def test_no_room_is_forgotten() -> None:
     """Each module that can be suspended is searched for points, or it is said why not."""
     assert [] == forgotten()
+
+
+def test_no_way_is_lost() -> None:
+    """What may be suspended in those modules and is no point is what hosts call: it is named one by one."""
+    named = [f"{owner}.{name}".lstrip(".") for owner, names in HOSTS.items() for name in names]
+    assert sorted(named) == sorted(unreached())
 
 
 @pytest.mark.kills
