@@ -12,7 +12,7 @@ import attrs
 import psycopg
 from psycopg import AsyncConnection
 
-from escalation_core import Engine, StoreUnavailable
+from escalation_core import Engine, StoreUnavailable, TransitionRefused
 
 from .history import Op, Verb
 
@@ -60,6 +60,8 @@ class Hosts:
     ops: list[Op] = attrs.field(factory=list)
     names: list[str] = attrs.field(factory=list)
     """What their writes are called in the database, in the same order."""
+    forgotten: bool = False
+    """Whether the database may forget what they were told: then it may refuse what follows from that."""
     errors: list[str] = attrs.field(factory=list)
     """What they were told when the database did not take a write: whether it did was looked up afterwards."""
     _count: int = 0
@@ -91,6 +93,10 @@ class Hosts:
         committed = True
         try:
             await write(verb, key, name, values)
+        except TransitionRefused:
+            if not self.forgotten:
+                raise
+            return False
         except (StoreUnavailable, psycopg.Error, TimeoutError) as error:
             self.errors.append(str(error))
             committed = await self._was_done(name)

@@ -40,7 +40,9 @@ def loops(history: History) -> Iterator[Violation]:
     bearable = SPAN * (BUSY + TRY * len(history.poison) / history.rules.tick)
     recorded = Counter(event.at // SPAN for event in history.events)
     for slot, asked in history.queries.items():
-        stepped = Counter(step.at // SPAN for step in history.steps if step.worker.startswith(f"{slot}-"))
+        # A slot has a proxy before each server: w1, w1.1 and w1.2 are the same worker's.
+        own = f"{slot.partition('.')[0]}-"
+        stepped = Counter(step.at // SPAN for step in history.steps if step.worker.startswith(own))
         for span, count in Counter(at // SPAN for at in asked).items():
             # What is asked just before the end of a span may have been written just after it.
             done = sum(work[at] for work in (recorded, stepped) for at in (span, span + 1))

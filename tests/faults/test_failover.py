@@ -112,7 +112,7 @@ def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def failing_over(
-    fail: Fail, request: pytest.FixtureRequest, folder: Path, *, synchronous: bool, seed: int
+    fail: Fail, request: pytest.FixtureRequest, folder: Path, *, synchronous: bool, seed: int, loses: bool = False
 ) -> AsyncIterator[Run]:
     """Let workers and hosts work on a cluster, let its leader fail, and let it become whole; then judge and measure."""
     began = monotonic()
@@ -122,6 +122,7 @@ async def failing_over(
         async with Arena.open(ground, folder, seed=seed) as arena:
             run = Run(arena, cluster, await cluster.leader())
             await arena.team()
+            arena.hosts.forgotten = loses
             arena.live(120, over=40)
             await asyncio.sleep(BEFORE)
             await fail(run)
@@ -167,14 +168,14 @@ async def test_defect_is_caught(
             yield lambda: False
 
     monkeypatch.setattr(silence, "limited", trusting)
-    async with failing_over(Run.cut_off, request, tmp_path, synchronous=True, seed=33) as run:
+    async with failing_over(Run.cut_off, request, tmp_path, synchronous=True, seed=33, loses=True) as run:
         assert 0 < run.arena.also["lost writes of hosts"]
 
 
 @pytest.mark.parametrize("failure", ["killed", "cut off"])
 async def test_asynchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
     """With asynchronous replication commits may be lost, which is counted; what is left goes on by the rules."""
-    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32) as run:
+    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32, loses=True) as run:
         assert run.arena.told is not None
         assert [] == [violation for violation in run.arena.told[1] if not _lost(run.arena) or _sure(violation)]
         assert await run.arena.hosts.do("open", "after", severity="critical")

@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from .history import Event, Fault, Held, History, Look, Op, PageRow, Post, Rules, Step
+from .judge_conduct import loops
 from .judge_escalations import MET, UNTOUCHED, expected_hash, lateness, owed_until
 from .model import INVARIANTS, check
 
@@ -230,6 +231,15 @@ def test_what_may_have_been_in_time_passes() -> None:
         ending(BURIED, counted=1, faults=[SILENCED])(CLEAN),
     ):
         assert [] == [violation for violation in check(history, {}, []) if violation.invariant == "I3"]
+
+
+def test_what_a_worker_did_is_counted_for_each_of_its_proxies() -> None:
+    """Statements that went to the second of several servers are no hot loop if the worker's steps account for them."""
+    steps = [attrs.evolve(CLAIMED, page=number, worker="w1-1") for number in range(2, 200)]
+    asked = [BEFORE + 0.5 + number / 1000 for number in range(1200)]
+    for slot, found in (("w1.1", []), ("w2.1", ["w2.1"])):
+        history = attrs.evolve(CLEAN, steps=steps, queries={slot: asked})
+        assert found == [violation.incident for violation in loops(history)]
 
 
 def test_page_that_the_next_look_finds_passes() -> None:
