@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
 from time import time
@@ -19,7 +19,7 @@ from escalation_core import Engine
 from ..pooler import Pgbouncer
 from . import books, defects, ending
 from .ground import PASSWORD, WORKER, Ground
-from .history import KILL, Fault, Held, History, Rules, Violation
+from .history import KILL, TOO_OLD, Fault, Held, History, Rules, Violation
 from .hook import Act
 from .hosts import Hosts
 from .model import check
@@ -159,26 +159,21 @@ class Arena:
         self.faults.append(fault)
         return fault
 
-    @contextmanager
-    def fault(self, kind: str, *workers: Worker, patience: float = 0.0, **flags: Any) -> Iterator[None]:
-        """Write down a fault that lasts as long as this context; what it stops may be late for ``patience`` more."""
-        start = time()
-        names = _names(workers)
-        try:
-            yield
-        finally:
-            self.faults.append(Fault(kind=kind, start=start, end=time(), workers=names, patience=patience, **flags))
+    def fault(self, kind: str, *workers: Worker, **flags: Any) -> AbstractContextManager[None]:
+        """Write down a fault that lasts as long as this context."""
+        return self._during(kind, _names(workers), flags)
+
+    def trial(self, kind: str, **flags: Any) -> AbstractContextManager[None]:
+        """Write down something that has to be borne: it interrupts no worker, and so excuses no copy."""
+        return self._during(kind, frozenset(), flags)
 
     @contextmanager
-    def trial(self, kind: str, *, patience: float = 0.0, **flags: Any) -> Iterator[None]:
-        """Write down something that has to be borne: it interrupts no worker, and so excuses no copy."""
+    def _during(self, kind: str, workers: frozenset[str] | None, flags: Mapping[str, Any]) -> Iterator[None]:
         start = time()
         try:
             yield
         finally:
-            self.faults.append(
-                Fault(kind=kind, start=start, end=time(), workers=frozenset(), patience=patience, **flags)
-            )
+            self.faults.append(Fault(kind=kind, start=start, end=time(), workers=workers, **flags))
 
     def lock(self) -> None:
         """Write down that a worker stands still from now on: what it has locked is held until the server ends that."""
@@ -248,7 +243,7 @@ class Arena:
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
         codes = {worker.name: await worker.gone() for worker in self.workers}
-        killed = {name for fault in self.faults if fault.kind in (KILL, "too old") for name in fault.workers or ()}
+        killed = {name for fault in self.faults if fault.kind in (KILL, TOO_OLD) for name in fault.workers or ()}
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(books.history, self, last, health.stats.dead)
         texts["health"] = str(health.as_dict())

@@ -9,6 +9,8 @@ Verb = Literal["open", "acknowledge", "unacknowledge", "resolve", "change_severi
 INFINITY = float("inf")
 KILL = "kill"
 """The fault that ends a worker: ``kill -9``, at an await or at any moment."""
+TOO_OLD = "too old"
+"""What befalls a worker that finds a later version's schema: it ends by itself, with an error."""
 
 
 @attrs.frozen(kw_only=True)

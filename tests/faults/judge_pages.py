@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from .history import KILL, Event, History, PageRow, Post, Step, Violation
+from .history import INFINITY, KILL, Event, History, PageRow, Post, Step, Violation
 from .lives import INSTANT, Stretch, lives, stalls
 
 ENDS = ("cancelled", "cancelling")
@@ -85,11 +85,12 @@ def unheard(history: History) -> Iterator[Violation]:
 
 def _got(course: Course) -> bool:
     """Tell whether it was accepted between the claim of the worker that marked it, and that mark."""
-    marks = [step for step in course.steps if step.state == "delivered"]
+    mark = next((step for step in course.steps if step.state == "delivered"), None)
+    if mark is None:
+        return False
+    claimed = max((claim.at for claim in course.claims if claim.fence < mark.fence), default=INFINITY)
     return any(
-        post.accepted and post.worker == mark.worker and claim.at - INSTANT <= post.at <= mark.at + INSTANT
-        for mark in marks[:1]
-        for claim in [claim for claim in course.claims if claim.fence < mark.fence][-1:]
+        post.accepted and post.worker == mark.worker and claimed - INSTANT <= post.at <= mark.at + INSTANT
         for post in course.posts
     )
 

@@ -16,7 +16,6 @@ from .history import Post
 
 TOKEN = "T0KEN-that-nobody-may-see"
 """Part of every URL: a secret."""
-PATIENCE = 30.0
 
 
 @attrs.frozen(kw_only=True)

@@ -19,8 +19,8 @@ RESTARTS = {False: 4, True: 100}
 TERMINATIONS = {False: 6, True: 60}
 CALM = PATIENCE + 4.0
 """Seconds after a restart in which nothing excuses what is late: all workers have to be back, and two ticks over."""
-QUIET = 4.0
-"""The same after the end of connections that can be had again at once."""
+SOON_CALM = 4.0
+"""The same where connections can be had again at once."""
 END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'w_-%'"
 
 
@@ -71,7 +71,7 @@ async def test_backends_terminated(stage: Stage, full: bool) -> None:
         for number in range(times):
             with arena.fault("backends terminated", stops=True):
                 await arena.execute(END)
-            await asyncio.sleep(QUIET if number % 4 == 3 else 0.2 + random.random() * 1.5)
+            await asyncio.sleep(SOON_CALM if number % 4 == 3 else 0.2 + random.random() * 1.5)
 
 
 async def test_slow(stage: Stage) -> None:

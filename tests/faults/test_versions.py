@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from .conftest import Stage
+from .history import TOO_OLD
 from .points import path_of
 
 NEWER = "99.0.0"
@@ -45,7 +46,7 @@ async def test_new_version_beside_the_old_one(stage: Stage, tmp_path: Path) -> N
         await arena.kill(team[0])
         old = await arena.work("w1", ready=False)
         await asyncio.sleep(1.5)
-        with arena.fault("too old", old):
+        with arena.fault(TOO_OLD, old):
             assert 0 < await old.gone()
         assert "update escalation-core" in old.text
         assert [] == await arena.judge()
