@@ -83,11 +83,11 @@ async def test_a_refusal_of_the_engines_own_table_ends_the_tick(migrated_dsn: st
 
 
 async def test_a_table_with_a_row_that_is_refused_can_be_attached(pg_dsn: str) -> None:
-    """Attaching leaves what it cannot mark to the workers, who page about the others and list the row that is refused."""
+    """Attaching leaves what it cannot mark to the workers: they list the row that is refused, and page the others."""
     execute(
         pg_dsn,
         "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)",
-        "INSERT INTO incidents SELECT 'k' || n, 'critical', now() - interval '10 minutes' FROM generate_series(1, 50) n",
+        "INSERT INTO incidents SELECT 'k' || n, 'critical', now() - interval '1 hour' FROM generate_series(1, 50) AS n",
         "ALTER TABLE incidents ADD CHECK (incident_key <> 'k7') NOT VALID",
     )
     await migrate.up(pg_dsn, existing="page")
