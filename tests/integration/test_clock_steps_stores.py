@@ -1,0 +1,409 @@
+"""A clock steps back under each store, to the microsecond: what shows, what heals with the next tick, what is left."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from escalation_core import Engine, Retry, RetryPolicy, Settings, Store
+from escalation_core.delivery import PageState
+from escalation_core.ports import Transaction
+from escalation_core.testing import ManualClock
+from escalation_core.testing.conformance import StoreHarness
+
+from ..conformance.harnesses import MemoryHarness, PostgresHarness, SQLiteHarness
+from ..stepping import (
+    DAY,
+    HOUR,
+    LATE,
+    MINUTE,
+    RETRY,
+    SECOND,
+    SETTINGS,
+    Receiver,
+    assert_not_well,
+    assert_well,
+    due,
+    engine_of,
+    incident,
+    leave_behind,
+    names_a_clock,
+    open_incidents,
+    pages,
+    steps,
+)
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+MOMENT = timedelta(microseconds=1)
+TICK = SETTINGS.tick_interval
+STEPS = pytest.mark.parametrize("step", [2 * DAY, 5 * MINUTE], ids=["two days", "five minutes"])
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The store's clock."""
+    return ManualClock(START)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreHarness]:
+    """A harness of each store."""
+    made: MemoryHarness | SQLiteHarness | PostgresHarness
+    if request.param == "memory":
+        made = MemoryHarness()
+    elif request.param == "sqlite":
+        made = SQLiteHarness(tmp_path)
+    else:
+        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated_template")
+        made = PostgresHarness(server, template)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def store(harness: StoreHarness, clock: ManualClock) -> Store:
+    """An empty store that tells the time by ``clock``."""
+    return await harness.open(clock)
+
+
+async def two_ticks(engine: Engine, clock: ManualClock) -> None:
+    """Tick, and once more an interval later."""
+    await engine.tick()
+    clock.advance(TICK)
+    await engine.tick()
+
+
+# --- what shows
+
+
+@STEPS
+async def test_health_says_it_until_somebody_ticks(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """Health is not ok from the step on, and names it, as long as no worker has ticked since."""
+    engine = engine_of(store, Receiver(), "w")
+    await engine.tick()
+    await assert_well(engine)
+    clock.advance(-step)
+    await assert_not_well(engine, step)
+    for later in (TICK, 2 * TICK + MOMENT, MINUTE, step - 2 * SECOND - MOMENT):
+        clock.set(START - step + later)
+        await assert_not_well(engine, step - later)
+
+
+async def test_clock_that_is_two_seconds_back_has_not_stepped(store: Store, clock: ManualClock) -> None:
+    """Up to two seconds are none: a clock that is kept right is moved by so much, and commits come late."""
+    engine = engine_of(store, Receiver(), "w")
+    await engine.tick()
+    clock.set(START - 2 * SECOND)
+    await assert_well(engine)
+    clock.set(START - 2 * SECOND - MOMENT)
+    await assert_not_well(engine, 2 * SECOND + MOMENT)
+
+
+async def test_worker_says_what_it_has_found(
+    store: Store, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker whose tick notices the step warns of it once, and says by how much."""
+    engine = engine_of(store, Receiver(), "w")
+    await engine.tick()
+    assert not _warnings(caplog)
+    clock.advance(-2 * DAY)
+    await two_ticks(engine, clock)
+    [warning] = _warnings(caplog)
+    assert "2 days" in warning
+
+
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno == logging.WARNING and names_a_clock([record.getMessage()])
+    ]
+
+
+@STEPS
+async def test_one_tick_of_any_worker_heals_health(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """A tick of one worker is enough, though others that are gone have left heartbeats of the time before."""
+    for name in ("a", "b"):
+        await engine_of(store, Receiver(), name).tick()
+    clock.advance(-step)
+    late = engine_of(store, Receiver(), "c")
+    await late.tick()
+    await assert_well(late)
+    assert 1 == (await late.health()).workers
+    # And from now on it is a worker like any other, whose silence shows.
+    clock.advance(2 * TICK + MOMENT)
+    assert not (await late.health()).ok
+    assert 2 * TICK + MOMENT == (await late.health()).tick_lag
+
+
+@STEPS
+async def test_worker_that_lives_through_it_beats_again(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """The worker that had beaten before the step beats with its first tick after it."""
+    engine = engine_of(store, Receiver(), "w")
+    await engine.tick()
+    clock.advance(-step)
+    await engine.tick()
+    await assert_well(engine)
+    clock.advance(2 * TICK + MOMENT)
+    assert not (await engine.health()).ok
+    assert 2 * TICK + MOMENT == (await engine.health()).tick_lag
+
+
+@pytest.mark.parametrize("held", ["paused", "disabled", "v1 off"])
+async def test_worker_that_is_held_back_heals_it_too(held: str, store: Store, clock: ManualClock) -> None:
+    """A tick that may do nothing else beats, and a step back is healed with it."""
+    await leave_behind(store)
+    settings = {"disabled": {"worker_enabled": False}, "v1 off": {"v1": False}}.get(held, {})
+    clock.advance(-2 * DAY)
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late", settings=attrs.evolve(SETTINGS, **settings))
+    if held == "paused":
+        await late.pause(HOUR)
+    await two_ticks(late, clock)
+    health = await late.health()
+    assert (True, timedelta()) == (health.ok, health.clock_step)
+    for key in LATE:
+        assert await due(late, key) <= clock() + SETTINGS.snooze
+    assert not receiver.pages
+    if held == "paused":
+        await late.resume()
+    free = engine_of(store, receiver, "free")
+    await two_ticks(free, clock)
+    assert {"busy", "down", "waiting"} <= receiver.count().keys()
+
+
+# --- pages
+
+
+@STEPS
+async def test_pages_left_ahead_go_out(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """Pages that were pending, waited for a retry, or for a held target, are sent within two ticks, each once."""
+    before = await leave_behind(store)
+    clock.advance(-step)
+    receiver = Receiver()
+    await two_ticks(engine_of(store, receiver, "late"), clock)
+    assert Counter(["busy", "down", "waiting"]) == receiver.count() - Counter(["gone"])
+    assert Counter(["sent", "busy", "down", "gone"]) == before.count()
+
+
+@STEPS
+async def test_lease_of_a_sender_that_is_gone_ends_one_lease_later(
+    step: timedelta, store: Store, clock: ManualClock
+) -> None:
+    """Another worker waits for one lease from the tick that noticed the step, then sends the page."""
+    await leave_behind(store)
+    clock.advance(-step)
+    noticed = clock()
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late")
+    await late.tick()
+    clock.set(noticed + RETRY.lease - MOMENT)
+    await late.tick()
+    assert 0 == receiver.count()["gone"]
+    clock.set(noticed + RETRY.lease)
+    await late.tick()
+    assert Counter([*LATE]) == receiver.count()
+    assert {PageState.DELIVERED} == {page.state for page in await pages(store)}
+
+
+@STEPS
+async def test_page_under_way_is_sent_once(
+    step: timedelta, harness: StoreHarness, store: Store, clock: ManualClock
+) -> None:
+    """A page whose sender lives through the step stays that sender's: no other worker sends a copy."""
+    slow, other = Held(), Receiver()
+    sender = engine_of(store, slow, "sender")
+    late = engine_of(await harness.again(store), other, "late")
+    await open_incidents(sender, "sent")
+    passing = asyncio.create_task(sender.tick())
+    await slow.begun.wait()
+    await asyncio.sleep(0)
+    clock.advance(-step)
+    await late.tick()
+    clock.advance(RETRY.lease - MOMENT)
+    await late.tick()
+    slow.door.set()
+    await passing
+    await late.tick()
+    assert [1, 0] == [len(slow.pages), len(other.pages)]
+    [page] = await pages(store)
+    assert PageState.DELIVERED is page.state
+
+
+@STEPS
+async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """An attempt lasts no longer than its lease, however far the clock has stepped meanwhile: its page is tried again."""
+    slow = Held({"down": Retry("down")})
+    settings = attrs.evolve(SETTINGS, retry=RetryPolicy(horizon=3 * MINUTE))
+    engine = engine_of(store, slow, "w", settings=settings)
+    await open_incidents(engine, "down")
+    passing = asyncio.create_task(engine.tick())
+    await slow.begun.wait()
+    clock.advance(step)
+    slow.door.set()
+    await passing
+    [page] = await pages(store)
+    assert (PageState.PENDING, 1) == (page.state, page.attempts)
+    assert page.tried_for <= settings.retry.lease + settings.retry.first
+    slow.answers = {}
+    clock.advance(settings.retry.first)
+    await engine.tick()
+    assert [PageState.DELIVERED] == [page.state for page in await pages(store)]
+
+
+class Held(Receiver):
+    """A receiver whose answers wait until the door is open."""
+
+    def __init__(self, answers: dict[str, Retry] | None = None) -> None:
+        super().__init__(answers)
+        self.begun, self.door = asyncio.Event(), asyncio.Event()
+
+    async def send(self, page):  # type: ignore[no-untyped-def]
+        self.begun.set()
+        await self.door.wait()
+        return await super().send(page)
+
+
+@pytest.mark.parametrize("longest", ["lease", "most_after", "longest"])
+async def test_wait_that_may_be_is_kept(longest: str, store: Store, clock: ManualClock) -> None:
+    """What is due within the longest of lease, Retry-After and back-off may be so by right, and stays; no more does."""
+    retry = attrs.evolve(RETRY, **{longest: HOUR})
+    settings = attrs.evolve(SETTINGS, retry=retry)
+    await leave_behind(store, settings)
+    waiting = {page.target: page for page in await pages(store)}
+    clock.advance(-2 * DAY)
+    due_at = {"waiting": clock() + HOUR, "down": clock() + HOUR + MOMENT}
+
+    async def move(tx: Transaction) -> None:
+        await tx.outbox.lock([page.id for page in waiting.values()])
+        await tx.outbox.write([attrs.evolve(waiting[target], due_at=instant) for target, instant in due_at.items()])
+
+    await store.transact(move)
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late", settings=settings)
+    await two_ticks(late, clock)
+    assert (0, 1) == (receiver.count()["waiting"], receiver.count()["down"])
+    clock.set(due_at["waiting"])
+    await late.tick()
+    assert 1 == receiver.count()["waiting"]
+
+
+# --- incidents
+
+
+@STEPS
+async def test_incidents_count_on_from_now(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """What was escalated ahead rises again one snooze after the tick that noticed the step: not sooner, not later."""
+    await leave_behind(store)
+    clock.advance(-step)
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late")
+    noticed = clock()
+    await late.tick()
+    for key in ("sent", *LATE):
+        assert noticed + SETTINGS.snooze == await due(late, key)
+        assert noticed == (await incident(late, key)).last_escalated_at
+    clock.set(noticed + SETTINGS.snooze - MOMENT)
+    assert 0 == (await late.tick()).escalated
+    clock.set(noticed + SETTINGS.snooze)
+    assert 5 == (await late.tick()).escalated
+    assert sorted((key, 1, level) for key in ("sent", *LATE) for level in (1, 2)) == await steps(store)
+
+
+async def test_snoozes_are_left_alone(store: Store, clock: ManualClock) -> None:
+    """However far a snooze lies ahead, until next year or the last one there is, it is meant."""
+    engine = engine_of(store, Receiver(), "w")
+    until = {"snoozed-1": START + 365 * DAY, "snoozed-2": datetime(9999, 12, 1, tzinfo=UTC)}
+    await open_incidents(engine, *until)
+    for key, instant in until.items():
+        await engine.snooze(key, instant)
+    await engine.tick()
+    clock.advance(-2 * DAY)
+    await two_ticks(engine, clock)
+    for key, instant in until.items():
+        assert instant == await due(engine, key)
+        assert instant == (await incident(engine, key)).snoozed_until
+
+
+async def test_what_has_no_instant_is_left_alone(store: Store, clock: ManualClock) -> None:
+    """The recalculation of a step passes over open incidents without an instant: held or at their maximum level."""
+    await leave_behind(store)
+    engine = engine_of(store, Receiver(), "w")
+    await open_incidents(engine, "held-1")
+    await _clear(store, "held-1")
+    clock.advance(-2 * DAY)
+    await two_ticks(engine, clock)
+    await assert_well(engine)
+    assert (await incident(engine, "held-1")).next_due_at is None
+    assert ("held-1", 1, 1) not in await steps(store)
+
+
+@pytest.mark.parametrize("asked", ["before the step", "after it"])
+async def test_operators_recalculation_is_taken_up(asked: str, store: Store, clock: ManualClock) -> None:
+    """One that an operator asks for visits every open row, whatever else the step asks for."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await engine.tick()
+    await open_incidents(engine, "held-1")
+    await _clear(store, "held-1")
+    if asked == "before the step":
+        await engine.request_recalc(by="operator")
+    clock.advance(-2 * DAY)
+    if asked == "after it":
+        await engine.request_recalc(by="operator")
+    await two_ticks(engine, clock)
+    assert Counter(["held"]) == receiver.count()
+    recalc = (await engine.health()).recalc
+    assert recalc.requested_at is None
+    assert recalc.finished_at is not None
+    assert recalc.finished_at <= clock()
+
+
+async def _clear(store: Store, key: str) -> None:
+    """Take an open incident's instant away, as it is for what ``--existing hold`` leaves."""
+
+    async def work(tx: Transaction) -> None:
+        found = await tx.incidents.load(key)
+        assert found is not None
+        await tx.incidents.save(attrs.evolve(found, next_due_at=None))
+
+    await store.transact(work)
+
+
+async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clock: ManualClock) -> None:
+    """A row that has lost a level which is recorded, at an instant that is still to come, rises one snooze from now."""
+    engine = engine_of(store, Receiver(), "w")
+    await open_incidents(engine, "sent")
+    born = await incident(engine, "sent")
+    await engine.tick()
+    clock.advance(-2 * DAY)
+    lost = attrs.evolve(born, next_due_at=clock())
+    await store.transact(lambda tx: tx.incidents.save(lost))
+    began = clock()
+    assert 1 == (await engine.tick()).skipped_idempotent
+    assert began + SETTINGS.snooze == await due(engine, "sent")
+    clock.set(began + SETTINGS.snooze)
+    assert 1 == (await engine.tick()).escalated
+    assert [("sent", 1, 1), ("sent", 1, 2)] == await steps(store)
+
+
+async def test_workers_that_notice_it_at_once_ask_once(
+    harness: StoreHarness, store: Store, clock: ManualClock
+) -> None:
+    """Two workers whose ticks notice one step at the same time heal it once, and neither undoes the other's work."""
+    await leave_behind(store)
+    clock.advance(-2 * DAY)
+    receiver = Receiver()
+    team = [engine_of(await harness.again(store), receiver, name) for name in ("a", "b")]
+    await asyncio.gather(*(engine.tick() for engine in team))
+    clock.advance(TICK)
+    await asyncio.gather(*(engine.tick() for engine in team))
+    await assert_well(team[0])
+    assert Counter(["busy", "down", "waiting"]) == receiver.count()
+    for key in LATE:
+        assert START - 2 * DAY + SETTINGS.snooze == await due(team[0], key)
