@@ -1,12 +1,10 @@
-"""What a worker leaves in a store whose clock is ahead, and how it looks from outside once the clock has stepped back."""
+"""What a worker leaves in a store whose clock is ahead, and what health must say once the clock has stepped back."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-
-import attrs
 
 from escalation_adapters.runner import run
 from escalation_core import (
@@ -95,9 +93,7 @@ def engine_of(
     heartbeat: Ticks | None = None,
 ) -> Engine:
     """Return a worker."""
-    return Engine(
-        store, settings=settings, router=ByKey(), notifiers=[receiver], worker=worker, heartbeat=heartbeat
-    )
+    return Engine(store, settings=settings, router=ByKey(), notifiers=[receiver], worker=worker, heartbeat=heartbeat)
 
 
 async def open_incidents(engine: Engine, *keys: str) -> None:
@@ -113,9 +109,8 @@ async def leave_behind(store: Store, settings: Settings = SETTINGS) -> Receiver:
     await open_incidents(engine, "sent", "busy", "down", "gone")
     assert 4 == (await engine.tick(deliver=False)).escalated
     await engine.courier.start_due()
-    async with asyncio.timeout(10):
-        while len(receiver.pages) < 4:
-            await asyncio.sleep(0)
+    while len(engine.courier._landed) < 3:
+        await engine.courier.wait(SECOND)
     await engine.courier.settle()
     await engine.courier.abandon()
     await open_incidents(engine, "waiting")

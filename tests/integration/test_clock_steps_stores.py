@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from escalation_core import Engine, Retry, RetryPolicy, Settings, Store
+from escalation_core import Engine, Outcome, Page, Retry, RetryPolicy, Settings, Store
 from escalation_core.delivery import PageState
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
@@ -154,15 +154,24 @@ async def test_worker_that_lives_through_it_beats_again(step: timedelta, store: 
     assert 2 * TICK + MOMENT == (await engine.health()).tick_lag
 
 
-@pytest.mark.parametrize("held", ["paused", "disabled", "v1 off"])
-async def test_worker_that_is_held_back_heals_it_too(held: str, store: Store, clock: ManualClock) -> None:
+@pytest.mark.parametrize(
+    ("settings", "pause"),
+    [
+        (SETTINGS, True),
+        (attrs.evolve(SETTINGS, worker_enabled=False), False),
+        (attrs.evolve(SETTINGS, v1=False), False),
+    ],
+    ids=["paused", "disabled", "v1 off"],
+)
+async def test_worker_that_is_held_back_heals_it_too(
+    settings: Settings, pause: bool, store: Store, clock: ManualClock
+) -> None:
     """A tick that may do nothing else beats, and a step back is healed with it."""
     await leave_behind(store)
-    settings = {"disabled": {"worker_enabled": False}, "v1 off": {"v1": False}}.get(held, {})
     clock.advance(-2 * DAY)
     receiver = Receiver()
-    late = engine_of(store, receiver, "late", settings=attrs.evolve(SETTINGS, **settings))
-    if held == "paused":
+    late = engine_of(store, receiver, "late", settings=settings)
+    if pause:
         await late.pause(HOUR)
     await two_ticks(late, clock)
     health = await late.health()
@@ -170,7 +179,7 @@ async def test_worker_that_is_held_back_heals_it_too(held: str, store: Store, cl
     for key in LATE:
         assert await due(late, key) <= clock() + SETTINGS.snooze
     assert not receiver.pages
-    if held == "paused":
+    if pause:
         await late.resume()
     free = engine_of(store, receiver, "free")
     await two_ticks(free, clock)
@@ -237,7 +246,7 @@ async def test_page_under_way_is_sent_once(
 
 @STEPS
 async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """An attempt lasts no longer than its lease, however far the clock has stepped meanwhile: its page is tried again."""
+    """However far the clock steps during an attempt, that counts for its lease at most: the page is tried again."""
     slow = Held({"down": Retry("down")})
     settings = attrs.evolve(SETTINGS, retry=RetryPolicy(horizon=3 * MINUTE))
     engine = engine_of(store, slow, "w", settings=settings)
@@ -263,16 +272,19 @@ class Held(Receiver):
         super().__init__(answers)
         self.begun, self.door = asyncio.Event(), asyncio.Event()
 
-    async def send(self, page):  # type: ignore[no-untyped-def]
+    async def send(self, page: Page) -> Outcome:
         self.begun.set()
         await self.door.wait()
         return await super().send(page)
 
 
-@pytest.mark.parametrize("longest", ["lease", "most_after", "longest"])
-async def test_wait_that_may_be_is_kept(longest: str, store: Store, clock: ManualClock) -> None:
+@pytest.mark.parametrize(
+    "retry",
+    [attrs.evolve(RETRY, lease=HOUR), attrs.evolve(RETRY, most_after=HOUR), attrs.evolve(RETRY, longest=HOUR)],
+    ids=["lease", "Retry-After", "back-off"],
+)
+async def test_wait_that_may_be_is_kept(retry: RetryPolicy, store: Store, clock: ManualClock) -> None:
     """What is due within the longest of lease, Retry-After and back-off may be so by right, and stays; no more does."""
-    retry = attrs.evolve(RETRY, **{longest: HOUR})
     settings = attrs.evolve(SETTINGS, retry=retry)
     await leave_behind(store, settings)
     waiting = {page.target: page for page in await pages(store)}
@@ -392,9 +404,7 @@ async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clo
     assert [("sent", 1, 1), ("sent", 1, 2)] == await steps(store)
 
 
-async def test_workers_that_notice_it_at_once_ask_once(
-    harness: StoreHarness, store: Store, clock: ManualClock
-) -> None:
+async def test_workers_that_notice_it_at_once_ask_once(harness: StoreHarness, store: Store, clock: ManualClock) -> None:
     """Two workers whose ticks notice one step at the same time heal it once, and neither undoes the other's work."""
     await leave_behind(store)
     clock.advance(-2 * DAY)
