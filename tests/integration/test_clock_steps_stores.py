@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
 import pytest
 
-from escalation_core import Engine, Outcome, Page, Retry, RetryPolicy, Settings, Store
+from escalation_core import Engine, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
 from escalation_core.delivery import PageState
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
@@ -25,6 +25,7 @@ from ..stepping import (
     RETRY,
     SECOND,
     SETTINGS,
+    ByKey,
     Receiver,
     assert_not_well,
     assert_well,
@@ -417,3 +418,84 @@ async def test_workers_that_notice_it_at_once_ask_once(harness: StoreHarness, st
     assert Counter(["busy", "down", "waiting"]) == receiver.count()
     for key in LATE:
         assert START - 2 * DAY + SETTINGS.snooze == await due(team[0], key)
+
+
+async def test_recalculation_of_a_step_goes_on_batch_by_batch(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many batches it takes, every incident counts from now on, and those without an instant stay alone."""
+    monkeypatch.setattr("escalation_core.recalc.BATCH", 2)
+    engine = engine_of(store, Receiver(), "w")
+    keys = [f"sent-{number}" for number in range(7)]
+    await open_incidents(engine, *keys, "held-1", "held-2", "held-3")
+    for number in range(1, 4):
+        await _clear(store, f"held-{number}")
+    await engine.tick()
+    clock.advance(-2 * DAY)
+    began = clock()
+    await two_ticks(engine, clock)
+    for key in keys:
+        assert began <= await due(engine, key) <= began + TICK + SETTINGS.snooze
+    for number in range(1, 4):
+        assert (await incident(engine, f"held-{number}")).next_due_at is None
+
+
+# --- where no heartbeat lies ahead
+
+
+async def test_step_back_within_a_tick(store: Store, clock: ManualClock) -> None:
+    """A tick takes its instant at its beginning; if the clock steps back before its end, its pages go all the same."""
+    receiver = Receiver()
+    engine = Engine(store, settings=SETTINGS, router=SteppingRouter(clock), notifiers=[receiver], worker="w")
+    await open_incidents(engine, "sent")
+    clock.advance(2 * DAY)
+    await engine.tick(deliver=False)
+    assert START == clock()
+    began = clock()
+    await two_ticks(engine, clock)
+    assert Counter(["sent"]) == receiver.count()
+    assert await due(engine, "sent") <= began + TICK + SETTINGS.snooze
+    await assert_well(engine)
+
+
+class SteppingRouter(ByKey):
+    """Routes as the others do, and puts a clock to START meanwhile."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        self.clock.set(START)
+        return super().route(incident, level)
+
+
+async def test_step_back_between_two_heartbeats(store: Store, clock: ManualClock) -> None:
+    """A page whose attempt failed while the clock was ahead, for less than a tick, is tried again all the same."""
+    slow = Held({"down": Retry("down")})
+    engine = engine_of(store, slow, "w")
+    await open_incidents(engine, "down")
+    passing = asyncio.create_task(engine.tick())
+    await slow.begun.wait()
+    clock.advance(2 * DAY)
+    slow.door.set()
+    await passing
+    clock.set(START + SECOND)
+    slow.answers = {}
+    await two_ticks(engine, clock)
+    assert 2 == slow.count()["down"]
+    assert [PageState.DELIVERED] == [page.state for page in await pages(store)]
+
+
+async def test_store_that_was_made_ahead_is_not_well_without_a_worker(harness: StoreHarness) -> None:
+    """Where nobody has ever ticked, a store that was made by a clock that was ahead does not look well for that."""
+    clock = ManualClock(datetime.now(UTC) + 2 * DAY)
+    store = await harness.open(clock)
+    engine = engine_of(store, Receiver(), "w")
+    await open_incidents(engine, "sent")
+    clock.advance(-4 * DAY)
+    for _ in range(3):
+        clock.advance(HOUR)
+        assert not (await engine.health()).ok
+        assert not await engine.is_green()
+    await engine.tick()
+    await assert_well(engine)
