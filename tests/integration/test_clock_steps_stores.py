@@ -115,7 +115,7 @@ async def test_worker_says_what_it_has_found(
     clock.advance(-2 * DAY)
     await two_ticks(engine, clock)
     [warning] = _warnings(caplog)
-    assert "2 days" in warning
+    assert f"{(2 * DAY).total_seconds():.0f} s" in warning
 
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -262,7 +262,7 @@ async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Stor
     assert page.tried_for <= settings.retry.lease + settings.retry.first
     slow.answers = {}
     clock.advance(settings.retry.first)
-    await engine.tick()
+    await engine.deliver()
     assert [PageState.DELIVERED] == [page.state for page in await pages(store)]
 
 
@@ -284,29 +284,114 @@ class Held(Receiver):
     [attrs.evolve(RETRY, lease=HOUR), attrs.evolve(RETRY, most_after=HOUR), attrs.evolve(RETRY, longest=HOUR)],
     ids=["lease", "Retry-After", "back-off"],
 )
-async def test_wait_that_may_be_is_kept(retry: RetryPolicy, store: Store, clock: ManualClock) -> None:
-    """What is due within the longest of lease, Retry-After and back-off may be so by right, and stays; no more does."""
-    settings = attrs.evolve(SETTINGS, retry=retry)
+async def test_wait_that_no_setting_allows_ends_with_a_heartbeat(
+    retry: RetryPolicy, store: Store, clock: ManualClock
+) -> None:
+    """Without a step too, what is due later than any lease, Retry-After or back-off allows is due now; no more is."""
+    settings = attrs.evolve(SETTINGS, retry=retry, snooze=DAY)
     await leave_behind(store, settings)
     waiting = {page.target: page for page in await pages(store)}
-    clock.advance(-2 * DAY)
-    due_at = {"waiting": clock() + HOUR, "down": clock() + HOUR + MOMENT}
+    due_at = {"waiting": START + HOUR, "down": START + HOUR + MOMENT, "busy": START}
 
     async def move(tx: Transaction) -> None:
         await tx.outbox.lock([page.id for page in waiting.values()])
         await tx.outbox.write([attrs.evolve(waiting[target], due_at=instant) for target, instant in due_at.items()])
+        await tx.outbox.hold("busy", START + HOUR + MOMENT)
+        await tx.outbox.hold("waiting", START + HOUR)
 
     await store.transact(move)
     receiver = Receiver()
     late = engine_of(store, receiver, "late", settings=settings)
-    await two_ticks(late, clock)
-    assert (0, 1) == (receiver.count()["waiting"], receiver.count()["down"])
+    await late.tick()
+    clock.advance(RETRY.most_after)
+    await late.tick()
+    assert [0, 1, 1] == [receiver.count()[target] for target in ("waiting", "down", "busy")]
     clock.set(due_at["waiting"])
     await late.tick()
-    assert 1 == receiver.count()["waiting"]
+    assert [1, 1, 1] == [receiver.count()[target] for target in ("waiting", "down", "busy")]
+
+
+FRESH = pytest.mark.parametrize(
+    "step", [2 * DAY, HOUR, 5 * MINUTE, 10 * SECOND], ids=["two days", "an hour", "five minutes", "ten seconds"]
+)
+DEFAULT = attrs.evolve(SETTINGS, retry=RetryPolicy())
+
+
+@FRESH
+async def test_page_that_was_never_tried_goes_at_once(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """A page that nobody has tried to send has been due since it was recorded, whatever waits the settings allow."""
+    engine = engine_of(store, Receiver(), "w", settings=DEFAULT)
+    await open_incidents(engine, "waiting")
+    await engine.tick(deliver=False)
+    clock.advance(-step)
+    receiver = Receiver()
+    await two_ticks(engine_of(store, receiver, "late", settings=DEFAULT), clock)
+    assert Counter(["waiting"]) == receiver.count()
+
+
+@FRESH
+async def test_retries_and_holds_wait_no_longer_for_a_step(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """By default settings as well, a retry and a held target wait as long as they had to before the step."""
+    slow = Receiver({"busy": Retry("busy", after=2 * MINUTE, throttled=True), "down": Retry("down", after=MINUTE)})
+    engine = engine_of(store, slow, "w", settings=DEFAULT)
+    await open_incidents(engine, "busy", "down")
+    await engine.tick()
+    clock.advance(-step)
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late", settings=DEFAULT)
+    await two_ticks(late, clock)
+    clock.set(START - step + MINUTE)
+    await late.tick()
+    assert 1 == receiver.count()["down"]
+    clock.set(START - step + 2 * MINUTE)
+    await late.tick()
+    assert Counter(["busy", "down"]) == receiver.count()
+
+
+@FRESH
+async def test_lease_is_no_longer_for_a_step(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """By default settings as well, a page whose sender is gone goes one lease after the tick that noticed the step."""
+    engine = engine_of(store, Receiver(stuck=["gone"]), "gone", settings=DEFAULT)
+    await open_incidents(engine, "gone")
+    await engine.tick(deliver=False)
+    await engine.courier.start_due()
+    await engine.courier.abandon()
+    clock.advance(-step)
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late", settings=DEFAULT)
+    await late.tick()
+    clock.set(START - step + DEFAULT.retry.lease)
+    await late.tick()
+    assert Counter(["gone"]) == receiver.count()
 
 
 # --- incidents
+
+
+@STEPS
+@pytest.mark.parametrize("asked", ["never", "before the step", "after it"])
+async def test_incident_opened_ahead_is_paged_in_time(
+    asked: str, step: timedelta, store: Store, clock: ManualClock
+) -> None:
+    """What was opened while the clock was ahead counts from the tick that noticed the step, whoever recalculates."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await engine.tick()
+    await engine.open("new-1", severity="critical")
+    announced = clock() + HOUR
+    await engine.open("new-2", severity="critical", first_seen=announced)
+    if asked == "before the step":
+        await engine.request_recalc(by="operator")
+    clock.advance(-step)
+    if asked == "after it":
+        await engine.request_recalc(by="operator")
+    await two_ticks(engine, clock)
+    assert await due(engine, "new-1") <= clock() + SETTINGS.snooze
+    clock.advance(SETTINGS.critical_window)
+    await engine.tick()
+    assert ["new-1"] == [page.incident.incident_key for page in receiver.pages]
+    # What was announced for later than any worker had been is left alone.
+    assert announced == (await incident(engine, "new-2")).first_seen
 
 
 @STEPS
@@ -344,16 +429,17 @@ async def test_snoozes_are_left_alone(store: Store, clock: ManualClock) -> None:
 
 
 async def test_what_has_no_instant_is_left_alone(store: Store, clock: ManualClock) -> None:
-    """The recalculation of a step passes over open incidents without an instant: held or at their maximum level."""
-    await leave_behind(store)
+    """The recalculation of a step passes over open incidents without an instant: held, or at their maximum level."""
+    await leave_behind(store, attrs.evolve(SETTINGS, max_level=1))
     engine = engine_of(store, Receiver(), "w")
     await open_incidents(engine, "held-1")
-    await _clear(store, "held-1")
+    await _hold(store, "held-1")
     clock.advance(-2 * DAY)
     await two_ticks(engine, clock)
-    await assert_well(engine)
-    assert (await incident(engine, "held-1")).next_due_at is None
-    assert ("held-1", 1, 1) not in await steps(store)
+    assert (await engine.health()).ok
+    for key in ("held-1", "sent", *LATE):
+        assert (await incident(engine, key)).next_due_at is None
+    assert sorted((key, 1, 1) for key in ("sent", *LATE)) == await steps(store)
 
 
 @pytest.mark.parametrize("asked", ["before the step", "after it"])
@@ -363,7 +449,7 @@ async def test_operators_recalculation_is_taken_up(asked: str, store: Store, clo
     engine = engine_of(store, receiver, "w")
     await engine.tick()
     await open_incidents(engine, "held-1")
-    await _clear(store, "held-1")
+    await _hold(store, "held-1")
     if asked == "before the step":
         await engine.request_recalc(by="operator")
     clock.advance(-2 * DAY)
@@ -377,13 +463,16 @@ async def test_operators_recalculation_is_taken_up(asked: str, store: Store, clo
     assert recalc.finished_at <= clock()
 
 
-async def _clear(store: Store, key: str) -> None:
-    """Take an open incident's instant away, as it is for what ``--existing hold`` leaves."""
+async def _hold(store: Store, *keys: str) -> None:
+    """Take the instants of open incidents away, and note it, as ``--existing hold`` does."""
 
     async def work(tx: Transaction) -> None:
-        found = await tx.incidents.load(key)
-        assert found is not None
-        await tx.incidents.save(attrs.evolve(found, next_due_at=None))
+        for key in keys:
+            found = await tx.incidents.load(key)
+            assert found is not None
+            await tx.incidents.save(attrs.evolve(found, next_due_at=None))
+        held_before = await tx.now() + MOMENT
+        await tx.journal.save_recalc(attrs.evolve(await tx.journal.recalc(), held_before=held_before))
 
     await store.transact(work)
 
@@ -428,8 +517,7 @@ async def test_recalculation_of_a_step_goes_on_batch_by_batch(
     engine = engine_of(store, Receiver(), "w")
     keys = [f"sent-{number}" for number in range(7)]
     await open_incidents(engine, *keys, "held-1", "held-2", "held-3")
-    for number in range(1, 4):
-        await _clear(store, f"held-{number}")
+    await _hold(store, "held-1", "held-2", "held-3")
     await engine.tick()
     clock.advance(-2 * DAY)
     began = clock()
