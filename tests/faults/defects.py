@@ -63,7 +63,7 @@ def _no_fencing(dsn: str) -> None:
 
     async def whoever(
         self: Courier, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]], now: datetime
-    ) -> list[PageRecord]:
+    ) -> tuple[list[PageRecord], list[tuple[PageRecord, Outcome]]]:
         standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in landed])}
         blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
         return await settle(self, tx, blind, now)
