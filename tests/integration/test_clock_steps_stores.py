@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
-from escalation_core.delivery import PageState
+from escalation_core.delivery import PageRecord, PageState
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import StoreHarness
@@ -246,6 +246,36 @@ async def test_page_under_way_is_sent_once(
 
 
 @STEPS
+async def test_pass_that_the_clock_steps_back_in_tries_each_page_once(
+    step: timedelta, store: Store, clock: ManualClock
+) -> None:
+    """A pass of delivery takes what is due by the clock as it stands, and not by how it stood when the pass began."""
+    slow = Held({"down": Retry("down")})
+    slow.doors["sent"] = asyncio.Event()
+    engine = engine_of(store, slow, "w")
+    await open_incidents(engine, "down", "sent")
+    passing = asyncio.create_task(engine.tick())
+    await slow.begun.wait()
+    clock.advance(-step)
+    slow.door.set()
+    for _ in range(1000):
+        if (await _page(store, "down")).attempts:
+            break
+        await asyncio.sleep(0.001)
+    slow.doors["sent"].set()
+    await passing
+    assert Counter(["down", "sent"]) == slow.count()
+    page = await _page(store, "down")
+    assert (PageState.PENDING, 1) == (page.state, page.attempts)
+
+
+async def _page(store: Store, target: str) -> PageRecord:
+    """Return the one page to a target."""
+    [found] = [page for page in await pages(store) if page.target == target]
+    return found
+
+
+@STEPS
 async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Store, clock: ManualClock) -> None:
     """However far the clock steps during an attempt, that counts for its lease at most: the page is tried again."""
     slow = Held({"down": Retry("down")})
@@ -267,15 +297,16 @@ async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Stor
 
 
 class Held(Receiver):
-    """A receiver whose answers wait until the door is open."""
+    """A receiver whose answers wait until the door is open, or the target's own."""
 
     def __init__(self, answers: dict[str, Retry] | None = None) -> None:
         super().__init__(answers)
         self.begun, self.door = asyncio.Event(), asyncio.Event()
+        self.doors: dict[str, asyncio.Event] = {}
 
     async def send(self, page: Page) -> Outcome:
         self.begun.set()
-        await self.door.wait()
+        await self.doors.get(page.target, self.door).wait()
         return await super().send(page)
 
 
