@@ -26,8 +26,8 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 RETRY = RetryPolicy(lease=2 * SECOND, send_timeout=SECOND, first=SECOND, longest=2 * SECOND, most_after=2 * SECOND)
-SETTINGS = Settings(critical_window=SECOND, tick_interval=SECOND, retry=RETRY)
-"""One second for each span that a test waits for; half an hour between two escalations."""
+SETTINGS = Settings(critical_window=SECOND / 10, tick_interval=SECOND, retry=RETRY)
+"""Seconds at most for each span that a test waits for; half an hour between two escalations."""
 STATES = {
     "sent": PageState.DELIVERED,
     "busy": PageState.PENDING,
