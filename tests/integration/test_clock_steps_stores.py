@@ -396,7 +396,63 @@ async def test_lease_is_no_longer_for_a_step(step: timedelta, store: Store, cloc
     assert Counter(["gone"]) == receiver.count()
 
 
+async def test_dry_run_uses_up_no_step(store: Store, clock: ManualClock) -> None:
+    """If a dry run is the first to tick after a step back, the next tick that may change something mends it all."""
+    engine = engine_of(store, Receiver(), "w", settings=DEFAULT)
+    await open_incidents(engine, "waiting")
+    await engine.tick(deliver=False)
+    clock.advance(-5 * MINUTE)
+    await engine_of(store, Receiver(), "dry", settings=DEFAULT).tick(dry_run=True)
+    receiver = Receiver()
+    late = engine_of(store, receiver, "late", settings=DEFAULT)
+    await two_ticks(late, clock)
+    assert Counter(["waiting"]) == receiver.count()
+    assert await due(late, "waiting") <= clock() + SETTINGS.snooze
+    await assert_well(late)
+
+
+async def test_step_is_mended_for_targets_of_other_workers(
+    harness: StoreHarness, store: Store, clock: ManualClock
+) -> None:
+    """The worker that notices the step brings forward every page, also those to targets that only others deliver to."""
+    await leave_behind(store, DEFAULT)
+    clock.advance(-5 * MINUTE)
+    first, second = Receiver(), Receiver()
+    first.targets, second.targets = ["busy"], ["down", "waiting", "gone"]
+    team = [
+        engine_of(await harness.again(store), receiver, name, settings=DEFAULT)
+        for name, receiver in {"first": first, "second": second}.items()
+    ]
+    for engine in team:
+        await engine.tick()
+    clock.advance(DEFAULT.retry.throttle)
+    for engine in team:
+        await engine.tick()
+    assert {"waiting", "down"} <= second.count().keys()
+    clock.advance(DEFAULT.retry.lease)
+    for engine in team:
+        await engine.tick()
+    assert 1 == second.count()["gone"]
+
+
 # --- incidents
+
+
+@STEPS
+async def test_row_that_a_host_wrote_ahead_is_paged_in_time(
+    step: timedelta, harness: StoreHarness, store: Store, clock: ManualClock
+) -> None:
+    """What a host inserted while the clock was ahead, and no tick had planned by then, counts from now on as well."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await engine.tick()
+    await harness.host(store).insert("new-1", severity="critical", first_seen=clock())
+    clock.advance(-step)
+    await two_ticks(engine, clock)
+    clock.advance(SETTINGS.critical_window)
+    await engine.tick()
+    assert ["new-1"] == [page.incident.incident_key for page in receiver.pages]
+    assert 0 == (await engine.health()).stats.unreadable
 
 
 @STEPS
