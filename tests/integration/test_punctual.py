@@ -1,21 +1,23 @@
-"""The runner is punctual: what falls due between a tick and the look behind it is not left for a whole tick interval."""
+"""The runner is punctual: what falls due between a tick and the look behind it is not left for a tick interval."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from selectors import SelectSelector
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString, TypeVar, TypeVarTuple
 
 import psycopg
 import pytest
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.runner import run
-from escalation_core import Engine, Page, Settings
+from escalation_core import Delivered, Engine, Outcome, Page, Settings
 from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 START = datetime(2025, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 SETTINGS = Settings(critical_window=300 * SECOND, tick_interval=60 * SECOND)
@@ -47,9 +49,11 @@ class Loop(asyncio.SelectorEventLoop):
         """Return the time of its own."""
         return self.leap.now
 
-    def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """Ring early, as uvloop's timers do, which know whole milliseconds."""
-        return super().call_at(when - self.early, *args, **kwargs)
+        return super().call_at(when - self.early, callback, *args, context=context)
 
 
 class Store(MemoryStore):
@@ -72,68 +76,69 @@ class Store(MemoryStore):
         return done
 
 
-async def after(seconds: float, store: Store, *, due: datetime, pause: datetime | None = None) -> list[float]:
-    """Run for so many seconds of the loop's; return how late, in seconds, each escalation was recorded."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier()]) as engine:
-        await engine.open("k", severity="critical", first_seen=due - SETTINGS.critical_window)
-        if pause is not None:
-            await engine.pause(until=pause, reason="maintenance", by="test")
-        loop.call_later(seconds, stop.set)
-        await run(engine, stop=stop, signals=False)
+def under(loop: Loop, work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(work)
+
+
+async def run_for(seconds: float, engine: Engine) -> None:
+    """Run the engine for so many seconds of the loop's."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    await run(engine, stop=stop, signals=False)
+
+
+def late(early: float, *, due: datetime, pause: datetime | None = None, transaction: float = 0.0) -> list[float]:
+    """Run an engine for half a minute; return how late, in seconds, each escalation was recorded."""
+    loop = Loop(early)
+    store = Store(loop, transaction)
+
+    async def work() -> None:
+        async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier()]) as engine:
+            await engine.open("k", severity="critical", first_seen=due - SETTINGS.critical_window)
+            if pause is not None:
+                await engine.pause(until=pause, reason="maintenance", by="test")
+            await run_for(30, engine)
+
+    under(loop, work())
     return [(one.created_at - max(due, pause or due)).total_seconds() for one in store.ledger.values()]
 
 
-def late(early: float, seconds: float, *, transaction: float = 0.0, **how: Any) -> list[float]:
-    """Return the same, under a loop that is made for it."""
-    with asyncio.Runner(loop_factory=lambda: Loop(early)) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, Loop)
-        return runner.run(after(seconds, Store(loop, transaction), **how))
-
-
 def test_timer_that_rings_early_costs_no_interval() -> None:
-    """A timer rings just before an incident is due: the tick finds nothing, the look behind it finds it, and it is
-    escalated at once, not a whole tick interval later."""
-    [lateness] = late(EARLY, 30, due=START + 10 * SECOND)
+    """A tick just before an incident is due finds nothing, the look behind it finds it: it is escalated at once."""
+    [lateness] = late(EARLY, due=START + 10 * SECOND)
     assert 0 <= lateness < 0.01
 
 
 def test_timer_that_rings_before_a_pause_ends_costs_no_interval() -> None:
     """The tick is still paused and the look behind it is not: what the pause held back is escalated at once."""
-    [lateness] = late(EARLY, 30, due=START + 5 * SECOND, pause=START + 10 * SECOND)
+    [lateness] = late(EARLY, due=START + 5 * SECOND, pause=START + 10 * SECOND)
     assert 0 <= lateness < 0.01
 
 
 def test_counts_behind_a_tick_cost_no_interval() -> None:
     """An incident falls due while the counts for metrics are taken, between the tick and the look behind it."""
-    [lateness] = late(0.0, 30, due=START + timedelta(seconds=1.3), transaction=0.5)
+    [lateness] = late(0.0, due=START + timedelta(seconds=1.3), transaction=0.5)
     assert 0 <= lateness < 2
 
 
 def test_page_is_claimed_when_its_target_is_free() -> None:
     """The delivery loop has no such interval: a page whose hold ends as its timer rings is sent within 50 ms or so."""
-    sent: list[float] = []
+    loop, sent = Loop(EARLY), list[float]()
+    store = Store(loop)
 
-    async def held(loop: Loop) -> None:
-        stop, store = asyncio.Event(), Store(loop)
+    def note(_: Page) -> Outcome:
+        sent.append(loop.time())
+        return Delivered()
 
-        class Clocked(RecordingNotifier):
-            async def send(self, page: Page) -> Any:
-                sent.append(loop.time())
-                return await super().send(page)
-
-        async with Engine(store, settings=SETTINGS, notifiers=[Clocked()]) as engine:
+    async def work() -> None:
+        async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier(answer=note)]) as engine:
             await engine.open("k", severity="critical", first_seen=START - SETTINGS.critical_window)
             await engine.tick(deliver=False)
             await store.transact(lambda tx: tx.outbox.hold("test", START + 10 * SECOND))
-            loop.call_later(30, stop.set)
-            await run(engine, stop=stop, signals=False)
+            await run_for(30, engine)
 
-    with asyncio.Runner(loop_factory=lambda: Loop(EARLY)) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, Loop)
-        runner.run(held(loop))
+    under(loop, work())
     [at] = sent
     assert 10 <= at < 10.06
 
@@ -162,15 +167,13 @@ FROM escalation_events e JOIN incidents i USING (incident_key)
 @pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 async def test_none_is_late_under_either_loop(migrated_dsn: str) -> None:
     """Of 400 incidents that fall due within ten seconds, among 100,000 others, none is recorded a second late."""
-    stop = asyncio.Event()
     async with await psycopg.AsyncConnection.connect(migrated_dsn, autocommit=True) as connection:
         await connection.execute(OTHERS)
         async with Engine(
             await PostgresStore.connect(migrated_dsn), settings=SETTINGS, notifiers=[RecordingNotifier()]
         ) as engine:
             await connection.execute(SOON)
-            asyncio.get_running_loop().call_later(11.5, stop.set)
-            await run(engine, stop=stop, signals=False)
+            await run_for(11.5, engine)
         rows = await (await connection.execute(LATE)).fetchall()
     lateness = [float(row[0]) for row in rows]
     assert 400 == len(lateness)
