@@ -19,7 +19,7 @@ from escalation_core import Engine
 from ..pooler import Pgbouncer
 from . import books, defects, ending
 from .ground import PASSWORD, WORKER, Ground
-from .history import KILL, TOO_OLD, Fault, Held, History, Rules, Violation
+from .history import ENDS, KILL, Fault, Held, History, Rules, Violation
 from .hook import Act
 from .hosts import Hosts
 from .model import check
@@ -90,6 +90,8 @@ class Arena:
             hosts = Hosts(dsn, engine, Random(seed))
             arena = cls(ground, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
             arena.pooler = pooler
+            if defect in defects.LAID:
+                await arena.execute(defects.LAID[defect])
             stack.push_async_callback(arena._end)
             yield arena
 
@@ -243,7 +245,7 @@ class Arena:
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
         codes = {worker.name: await worker.gone() for worker in self.workers}
-        killed = {name for fault in self.faults if fault.kind in (KILL, TOO_OLD) for name in fault.workers or ()}
+        killed = {name for fault in self.faults if fault.kind in ENDS for name in fault.workers or ()}
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(books.history, self, last, health.stats.dead)
         texts["health"] = str(health.as_dict())

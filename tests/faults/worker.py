@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from time import time
 from typing import Any, Literal, TextIO
@@ -40,6 +41,8 @@ OUTLASTS = 2 * SILENCE[0]
 """Seconds of a fault that is to outlast every limit of a worker's: by then it has given up, and health shows it."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
+PUT_BACK = 1.0, 2.0
+"""Seconds for which a row is left alone that is refused or cannot be planned: at first, and at most."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 READY = "worker is ready"
 STRUCK = "worker is struck at"
@@ -84,6 +87,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
             first=timedelta(seconds=0.2),
             longest=timedelta(seconds=1),
             least_after=timedelta(seconds=0.1),
+            most_after=timedelta(seconds=2),
             throttle=timedelta(seconds=0.5),
             per_target=rules.per_target,
         ),
@@ -164,6 +168,8 @@ def _hurry(walk: str) -> None:
     if walk in walks.WHOLE:
         module: Any = pool
         module.PATIENCE = PATIENCE
+        planning: Any = import_module("escalation_core.plan")
+        planning.FIRST_PUT_BACK, planning.MAX_PUT_BACK = (timedelta(seconds=seconds) for seconds in PUT_BACK)
         silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
 
 
