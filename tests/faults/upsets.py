@@ -9,7 +9,7 @@ from time import time
 from escalation_adapters.postgres import migrate
 
 from .arena import Arena
-from .busy import sending
+from .busy import holds, sending
 from .history import SECURED
 from .hosts import Unseen
 from .receiver import BROKEN, OK, Answer
@@ -33,9 +33,8 @@ SET LOCAL session_replication_role = replica;
 UPDATE escalation_workers SET ticked_at = ticked_at + interval '{step}';
 UPDATE escalation_targets SET held_until = held_until + interval '{step}';
 UPDATE escalation_pages SET due_at = due_at + interval '{step}' WHERE state IN ('pending', 'leased', 'cancelling');
-UPDATE incidents SET next_due_at = CASE WHEN next_due_at > to_timestamp(0) THEN next_due_at + interval '{step}' END,
-    last_escalated_at = last_escalated_at + interval '{step}'
-WHERE next_due_at IS NOT NULL;
+UPDATE incidents SET last_escalated_at = last_escalated_at + interval '{step}' WHERE next_due_at IS NOT NULL;
+UPDATE incidents SET next_due_at = next_due_at + interval '{step}' WHERE next_due_at > to_timestamp(0);
 COMMIT
 """
 """What a server leaves behind whose clock was ahead for a while, and is not any more."""
@@ -78,14 +77,15 @@ def refused(name: str) -> Scenario:
 
 
 def stepped_back(step: str) -> Scenario:
-    """The server's clock was ahead, and is not any more; pages wait for retries, holds and leases then."""
+    """The server's clock was ahead, and is not any more; pages wait for retries, for holds, and for a dead worker."""
 
     async def scenario(arena: Arena) -> None:
         team = await arena.team(2)
-        arena.receiver.answers = lambda number: THROTTLED if number == 3 else SLOWLY_BROKEN
+        arena.receiver.answers = lambda number: THROTTLED if number == 3 else (SLOWLY_BROKEN, BROKEN)[number % 2]
         await _due(arena, *(f"k{number}" for number in range(4)))
         arena.live(6, over=0.5)
         await arena.heard(6)
+        assert await arena.until(partial(_waiting, arena, team[0])), "no page waits for anything"
         # What was written as of the future counts as of now when it is mended: the next level comes a gap later.
         patience = 2 * arena.rules.tick + arena.rules.gap
         with arena.fault("clock back", *team, stops=True, tells=frozenset({STEP}), patience=patience):
@@ -95,10 +95,17 @@ def stepped_back(step: str) -> Scenario:
             await arena.execute(STEPPED.replace("{step}", step))
             assert await arena.until(partial(_told, arena, STEP), 1.0)
             arena.receiver.answers = lambda number: OK
-            for worker in team:
-                worker.resume()
+            await arena.kill(team[0])
+            team[1].resume()
+        await arena.work("w1")
 
     return scenario
+
+
+async def _waiting(arena: Arena, worker: Worker) -> bool:
+    """Tell whether some pages wait for a retry, and some are a worker's."""
+    [[pending]] = await arena.execute("SELECT count(*) FROM escalation_pages WHERE state = 'pending'")
+    return pending > 1 and await holds(arena, worker) > 0
 
 
 async def renamed(arena: Arena) -> None:
@@ -177,13 +184,16 @@ def acknowledged_in_a_wait(answer: Answer) -> Scenario:
 
 async def acknowledged_slowly(arena: Arena) -> None:
     """A host's transaction that acknowledges stays open beyond a lease, while its pages are on their way."""
-    team = await arena.team(2)
+    # One alone: what it waits for, all pages wait for.
+    team = await arena.team(1)
     arena.receiver.answers = lambda number: Answer(delay=0.2)
     await _due(arena, "slowly")
     await sending(arena, team)
     with arena.trial("acknowledgement open", stops=True, keys=frozenset({"slowly"})):
-        arena.live(12, over=OPEN_FOR - 1)
-        await arena.hosts.do("acknowledge", "slowly", sql=True, open_for=OPEN_FOR)
+        slowly = asyncio.create_task(arena.hosts.do("acknowledge", "slowly", sql=True, open_for=OPEN_FOR))
+        await _due(arena, *(f"k{number}" for number in range(4)))
+        arena.live(10, over=OPEN_FOR - 1)
+        await slowly
 
 
 async def secured(arena: Arena) -> None:
