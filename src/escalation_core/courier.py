@@ -38,6 +38,13 @@ log = logging.getLogger("escalation_core")
 
 COMPANY = timedelta(milliseconds=20)
 """How long a page that has landed waits at most for others, to be settled together."""
+SETTLE_AGAIN = timedelta(seconds=1)
+"""When a page that has landed is settled again, after a host's open transaction held its row."""
+SETTLE_TRIES = 5
+"""How often a delivery pass tries that, COMPANY apart; then the next pass does."""
+
+_Landed = tuple[PageRecord, Outcome]
+"""A page as it was leased, and what became of its attempt."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +57,8 @@ class Round:
     """Pages to be sent."""
     ended: Sequence[PageRecord] = ()
     """Pages that were claimed and are not to be sent."""
+    locked: Sequence[_Landed] = ()
+    """Pages that had landed and are not settled yet: others hold their rows."""
     at: datetime | None = None
 
 
@@ -64,20 +73,25 @@ class Courier:
     telemetry: "Telemetry"
     flights: Flights = attrs.field(factory=Flights)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
-    _landed: list[tuple[PageRecord, Outcome]] = attrs.field(factory=list)
+    _landed: list[_Landed] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
 
     @property
     def busy(self) -> bool:
         """Whether a page is in flight, or has landed and is not settled yet."""
-        return self.flights.busy or bool(self._landed)
+        return self.flights.busy or self.owes
+
+    @property
+    def owes(self) -> bool:
+        """Whether a page has landed and is not settled yet."""
+        return bool(self._landed)
 
     async def deliver(self, longest: timedelta) -> DeliveryReport:
         """Make one pass over the pages that are due now, claiming for at most ``longest``; return what became of them.
 
         Each page is tried at most once: what is to be tried again is due later than the pass began.
         """
-        began, until = monotonic(), None
+        began, until, tries = monotonic(), None, 0
         if not self.busy and not await self._any_due():
             return self.take_report()
         while True:
@@ -87,9 +101,13 @@ class Courier:
                 until = until or started.at
             if not started.leased and not started.ended:
                 await self.settle()
-                if not self.busy:
+                if self.flights.busy:
+                    await self.wait()
+                elif self.owes and tries < SETTLE_TRIES:
+                    tries += 1
+                    await self.flights.wait(COMPANY)
+                else:
                     return self.take_report()
-                await self.wait()
 
     async def start_due(self, until: datetime | None = None) -> Round:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
@@ -134,10 +152,16 @@ class Courier:
         return count.report()
 
     async def finish(self) -> None:
-        """Wait for what is in flight, and settle it."""
+        """Wait for what is in flight, and settle it; for rows that others hold, as long as one send may take."""
         while self.flights.busy:
             await self.flights.wait()
         await self.settle()
+        until = monotonic() + self.settings.retry.send_timeout.total_seconds()
+        while self.owes and monotonic() < until:
+            await self.flights.wait(SETTLE_AGAIN)
+            await self.settle()
+        if self.owes:
+            log.warning("%d pages were sent and are not settled: others hold their rows", len(self._landed))
 
     async def abandon(self) -> None:
         """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
@@ -160,7 +184,8 @@ class Courier:
         except BaseException:
             self._landed = landed + self._landed
             raise
-        self._count.stale += len(landed) - len(done.settled)
+        self._landed = [*done.locked, *self._landed]
+        self._count.stale += len(landed) - len(done.settled) - len(done.locked)
         for record in (*done.settled, *done.ended):
             self._settled(record)
         return done
@@ -168,14 +193,14 @@ class Courier:
     async def _round(
         self,
         tx: Transaction,
-        landed: Sequence[tuple[PageRecord, Outcome]],
+        landed: Sequence[_Landed],
         room: Mapping[str, int],
         until: datetime | None,
     ) -> Round:
         now = await tx.now()
-        settled = await self._settle(tx, landed, now)
+        settled, locked = await self._settle(tx, landed, now)
         if not room or not gate(self.settings, now, await tx.operations.pauses(now)).pages:
-            return Round(settled=settled, at=now)
+            return Round(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []
         for found in await tx.outbox.claim(room, now=now, until=until or now):
@@ -187,7 +212,7 @@ class Courier:
                 leased.append((lease(found.page, self.settings.retry, now), found.incident))
         if leased or ended:
             await tx.outbox.write([*(record for record, _ in leased), *ended])
-        return Round(settled=settled, leased=leased, ended=ended, at=now)
+        return Round(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
 
     async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
         """Send one page, unless its lease is nearly over: then another sender may have it already."""
@@ -228,9 +253,12 @@ class Courier:
         return outcome
 
     async def _settle(
-        self, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]], now: datetime
-    ) -> list[PageRecord]:
-        """Write what became of the pages that are still this sender's; return them."""
+        self, tx: Transaction, landed: Sequence[_Landed], now: datetime
+    ) -> tuple[list[PageRecord], list[_Landed]]:
+        """Write what became of the pages that are still this sender's; return them, and those whose rows others hold.
+
+        It waits for no row: a host that acknowledges by SQL holds the incident's pages until its transaction ends.
+        """
         policy = self.settings.retry
         # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
         arrived = [
@@ -241,9 +269,8 @@ class Courier:
         written = await tx.outbox.settle(arrived) if arrived else frozenset()
         settled = [record for record in arrived if record.id in written]
         others = [(leased, outcome) for leased, outcome in landed if not isinstance(outcome, Delivered)]
-        if not others:
-            return settled
-        standing = {found.page.id: found for found in await tx.outbox.lock([record.id for record, _ in others])}
+        found_others = await tx.outbox.lock([record.id for record, _ in others]) if others else ()
+        standing = {found.page.id: found for found in found_others}
         failed: list[PageRecord] = []
         holds: dict[str, datetime] = {}
         for leased, outcome in others:
@@ -256,10 +283,13 @@ class Courier:
             if isinstance(outcome, Retry) and outcome.throttled:
                 until = now + hold(outcome, policy)
                 holds[leased.target] = max(until, holds.get(leased.target, until))
-        await tx.outbox.write(failed)
+        if failed:
+            await tx.outbox.write(failed)
         for target, until in sorted(holds.items()):
             await tx.outbox.hold(target, until)
-        return settled + failed
+        missing = [(leased, outcome) for leased, outcome in landed if leased.id not in written | standing.keys()]
+        fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}
+        return settled + failed, [each for each in missing if fences.get(each[0].id) == each[0].fence]
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1

@@ -145,6 +145,11 @@ class RetryPolicy:
         if self.send_timeout >= self.lease:
             raise InvalidValue("send_timeout", "is not shorter than the lease", "give less than the lease")
 
+    @property
+    def furthest(self) -> timedelta:
+        """How far ahead an unsettled page can be due: what lies beyond was written while the clock ran ahead."""
+        return max(self.lease, self.longest, self.most_after, self.throttle)
+
     def backoff(self, attempts: int, jitter: float) -> timedelta:
         """Return the wait after so many attempts: doubling, capped, and between half and all of it by ``jitter``."""
         full = min(self.longest, self.first * float(2 ** min(attempts - 1, 30)))
@@ -202,7 +207,8 @@ def after_attempt(
         return _moved(page, PageState.DEAD, now, reason=outcome.reason, attempts=counted)
     wait = hold(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
     began = page.due_at - policy.lease
-    tried_for = page.tried_for + max(now - began, timedelta()) + wait
+    # No attempt takes longer than its lease: where it seems so, the clock was set meanwhile.
+    tried_for = page.tried_for + min(max(now - began, timedelta()), policy.lease) + wait
     if tried_for >= policy.horizon:
         reason = f"gave up after {counted} attempts: {outcome.reason}"
         return _moved(page, PageState.DEAD, now, reason=reason, attempts=counted, tried_for=tried_for)

@@ -12,12 +12,12 @@ import attrs
 from . import recalc as _recalc
 from . import rhythm
 from .checks import check_count, check_optional_text, check_text
-from .courier import Courier
+from .courier import SETTLE_AGAIN, Courier
 from .dead import RetriedDead, retry_dead
 from .errors import EscalationError, InvalidValue
 from .flight import Flights, Home, SingleFlight
 from .gate import gate
-from .health import Health, Observed, diagnose, is_green, lag_of
+from .health import Health, Observed, diagnose, is_green
 from .operators import Operators
 from .ports import Heartbeat, Notifier, Router, Store, Transaction
 from .pulse import Pulse
@@ -99,7 +99,7 @@ class Engine(Operators):
         self._beats = Flights()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._pulse = Pulse(store, self.settings, self.worker)
+        self._pulse = Pulse(store, self.settings, self.worker, tuple(by_target))
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
@@ -226,7 +226,7 @@ class Engine(Operators):
         async def work(tx: Transaction) -> bool:
             now = await tx.now()
             held = gate(self.settings, now, await tx.operations.pauses(now))
-            return is_green(self.settings, held, lag_of(await tx.journal.last_beat(now), now))
+            return is_green(self.settings, held, await tx.journal.last_beat(now), now)
 
         return await self._read(work)
 
@@ -246,7 +246,8 @@ class Engine(Operators):
         await self.check()
         seen = await self.store.look(canary_pct=self.settings.canary_pct, targets=tuple(self.courier.room()))
         held = gate(self.settings, seen.at, seen.pauses)
-        return rhythm.until_next_claim(earliest=seen.page_due_at, now=seen.at, gate=held, settings=self.settings)
+        wait = rhythm.until_next_claim(earliest=seen.page_due_at, now=seen.at, gate=held, settings=self.settings)
+        return min(wait, SETTLE_AGAIN) if self.courier.owes else wait
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
@@ -288,6 +289,8 @@ class Engine(Operators):
         beaten = await self._pulse.after(report)
         if self._heartbeat is not None and not self._beats.busy:
             self._beats.start(self._heartbeat.beat())
+        if beaten and not report.dry_run:
+            await self._pulse.find_unseen()
         if beaten:
             await self._pulse.look()
         return report

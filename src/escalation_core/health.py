@@ -10,6 +10,8 @@ from .settings import Settings
 
 BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 """Before everything: a day after the first instant there is, so that every zone can show it."""
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""How far a heartbeat may lie ahead of the store's clock. One that lies further tells that the clock stepped back."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +38,10 @@ class RecalcState:
     finished_at: datetime | None = None
     fingerprint: str | None = None
     """The policy that the last one, or the first tick, was made with."""
+    due_only: bool = False
+    """Rows without an instant are left alone: it was asked for by an engine, after the clock stepped back."""
+    held_before: datetime | None = None
+    """Open rows first seen before this were left alone when the table was attached, until an operator's recalc."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,9 +64,13 @@ class Stats:
     """When the oldest unsettled page was recorded."""
     dead: int = 0
     unreadable: int = 0
-    """Rows that were put back because they cannot be read or planned."""
+    """Rows that cannot be read, planned or written, and are left alone for a while."""
     unreadable_examples: Sequence[tuple[str, str]] = ()
     """At most 20 of them: incident key and fault."""
+    unseen: int = 0
+    """Open rows that no engine ever planned, among those looked at: written while the host's triggers were off."""
+    faults: Sequence[str] = ()
+    """What is wrong with the installation: a trigger that is off, a column that was changed. Each with its remedy."""
     schema_version: str = ""
 
 
@@ -77,7 +87,8 @@ class Health:
     """The engine's state, as health, the command line and probes show it. Instants are in UTC, spans are spans."""
 
     ok: bool
-    """False when nobody has completed a tick for two tick intervals though the engine is on and not paused."""
+    """False when nobody has completed a tick for two tick intervals though the engine is on and not paused, and while
+    the last heartbeat lies ahead of the store's clock."""
     at: datetime
     mode: Mode
     paused_until: datetime | None
@@ -90,6 +101,8 @@ class Health:
     canary_pct: int
     tick_lag: timedelta
     """Database time since the last completed tick of any worker."""
+    clock_step: timedelta
+    """How far the store's clock has stepped back behind the last heartbeat; zero if it has not."""
     tick_interval: timedelta
     oldest_overdue: timedelta
     behind: bool
@@ -121,6 +134,7 @@ class Health:
             "canaryHeld": stats.canary_held,
             "tickLagMs": _milliseconds(self.tick_lag),
             "tickMs": _milliseconds(self.tick_interval),
+            "clockStepMs": _milliseconds(self.clock_step),
             "overdue": stats.overdue,
             "oldestOverdueMs": _milliseconds(self.oldest_overdue),
             "behind": self.behind,
@@ -132,6 +146,7 @@ class Health:
             "dead": stats.dead,
             "unreadable": stats.unreadable,
             "unreadableExamples": [{"incident_key": key, "fault": fault} for key, fault in stats.unreadable_examples],
+            "unseen": stats.unseen,
             "unconfigured": dict(self.unconfigured),
             "workers": self.workers,
             "recalc": {
@@ -154,9 +169,17 @@ def lag_of(beat: Beat, now: datetime) -> timedelta:
     return max(now - (beat.last or beat.since), timedelta())
 
 
-def is_green(settings: Settings, gate: Gate, lag: timedelta) -> bool:
-    """Tell whether the light is green: only while somebody ticks, unless nobody is to."""
-    return gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag <= 2 * settings.tick_interval
+def clock_step(latest: datetime, now: datetime) -> timedelta:
+    """Return how far the store's clock has stepped back behind a heartbeat; zero for as little as may be chance."""
+    ahead = latest - now
+    return ahead if ahead > CLOCK_TOLERANCE else timedelta()
+
+
+def is_green(settings: Settings, gate: Gate, beat: Beat, now: datetime) -> bool:
+    """Tell whether the light is green: only while somebody ticks, unless nobody is to, by a clock that can be told."""
+    if clock_step(beat.last or beat.since, now):
+        return False
+    return gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag_of(beat, now) <= 2 * settings.tick_interval
 
 
 def diagnose(
@@ -172,13 +195,22 @@ def diagnose(
     version: str,
 ) -> Health:
     """Put the picture together, and judge it."""
-    lag = lag_of(beat, now)
+    step = clock_step(beat.last or beat.since, now)
     oldest_overdue = now - stats.oldest_due if stats.oldest_due else timedelta()
-    warnings = list(settings.warnings)
+    warnings = [*settings.warnings, *stats.faults]
+    if step:
+        warnings.append(
+            f"the store's clock stepped back by {step.total_seconds():.0f} s or more: the last heartbeat lies ahead of"
+            " it; the next tick mends what can be mended"
+        )
+    if stats.unseen:
+        warnings.append(
+            f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"
+        )
     if recalc.fingerprint not in (None, settings.policy.fingerprint()):
         warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
     return Health(
-        ok=is_green(settings, gate, lag),
+        ok=is_green(settings, gate, beat, now),
         at=now,
         mode=gate.mode,
         paused_until=gate.until,
@@ -188,7 +220,8 @@ def diagnose(
         v1=settings.v1,
         dry_run=settings.dry_run,
         canary_pct=settings.canary_pct,
-        tick_lag=lag,
+        tick_lag=lag_of(beat, now),
+        clock_step=step,
         tick_interval=settings.tick_interval,
         oldest_overdue=oldest_overdue,
         behind=gate.pages and not settings.dry_run and oldest_overdue > settings.tick_interval,

@@ -205,5 +205,25 @@ class Claimed:
     due_at: datetime | None = None
     """The row's next_due_at as it stands."""
     fault: str | None = None
-    was_unreadable: bool = False
-    """It was put back as poison before: it is held against the birth limits again."""
+    attempts: int = 0
+    """How often it was put back since it could last be read: if ever, it is held against the birth limits again."""
+
+
+@attrs.frozen(kw_only=True)
+class PutBack:
+    """A row that cannot be read, planned or written. Nothing looks at it before ``until``."""
+
+    incident_key: str
+    fault: str
+    attempts: int
+    """How often it was put back, this time included."""
+    until: datetime
+
+
+@attrs.frozen
+class Unseen:
+    """Open rows that have no instant though no engine planned them: written while the host's triggers were off."""
+
+    keys: Sequence[str]
+    last: str | None
+    """The last key that was looked at, in the store's own order; None at the end."""

@@ -7,13 +7,15 @@ import attrs
 
 from .errors import InvalidValue
 from .gate import Gate
-from .model import LOOK_AGAIN, Claimed, Escalation, Incident, Recorded, State
+from .model import LOOK_AGAIN, Claimed, Escalation, Incident, PutBack, Recorded, State
 from .policy import EscalationPolicy
 
 OLDEST_BIRTH = timedelta(days=365)
 """How far back a row's first_seen may lie when it comes in."""
 YOUNGEST_BIRTH = timedelta(hours=24)
 """How far ahead it may lie."""
+FIRST_PUT_BACK, MAX_PUT_BACK = timedelta(minutes=1), timedelta(hours=1)
+"""How long a row that cannot be planned or written is left alone: at first, doubling, and at most."""
 
 _NOTHING_HELD = Gate()
 
@@ -90,7 +92,7 @@ def plan(
     marked = incident.next_due_at == LOOK_AGAIN
     if incident.state is not State.OPEN:
         return Skip(reason=Reason(incident.state.value), incident=_due(incident, None))
-    if marked or claimed.was_unreadable:
+    if marked or claimed.attempts:
         try:
             check_birth(incident.first_seen, now)
         except InvalidValue as fault:
@@ -114,6 +116,12 @@ def check_birth(first_seen: datetime, now: datetime) -> None:
     if not now - OLDEST_BIRTH <= first_seen <= now + YOUNGEST_BIRTH:
         remedy = "give an instant from one year back to 24 hours ahead"
         raise InvalidValue("first_seen", f"is {first_seen.isoformat()}", remedy)
+
+
+def put_back(claimed: Claimed, fault: str, now: datetime) -> PutBack:
+    """Return until when a row that cannot be planned or written is left alone: longer each time."""
+    wait = min(FIRST_PUT_BACK * 2 ** min(claimed.attempts, 10), MAX_PUT_BACK)
+    return PutBack(incident_key=claimed.incident_key, fault=fault, attempts=claimed.attempts + 1, until=now + wait)
 
 
 def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None) -> Escalate:

@@ -94,8 +94,8 @@ class EscalationPolicy:
 
     def advance(self, incident: Incident, level: int, last_escalated_at: datetime, now: datetime) -> Incident:
         """Return the incident at this level since that instant, due for the next one; the future counts as now."""
-        due = self._due(incident, level, min(last_escalated_at, now))
-        return incident.moved(level=level, last_escalated_at=last_escalated_at, next_due_at=due)
+        last = min(last_escalated_at, now)
+        return incident.moved(level=level, last_escalated_at=last, next_due_at=self._due(incident, level, last))
 
     def _due(self, incident: Incident, level: int, last: datetime | None) -> datetime | None:
         if incident.state is not State.OPEN or level >= self.max_level:

@@ -13,7 +13,7 @@ import attrs
 
 from .delivery import NewPage, Outcome, Page, PageRecord, PageState
 from .health import Beat, RecalcState, Stats
-from .model import AuditEntry, Claimed, Escalation, Incident, Recorded
+from .model import AuditEntry, Claimed, Escalation, Incident, PutBack, Recorded, Unseen
 from .pausing import Pause
 from .position import Position, Source
 from .proof import Proof
@@ -75,14 +75,32 @@ class Incidents(Protocol):
     async def advance(self, incidents: Sequence[Incident]) -> None:
         """Write level, last_escalated_at and next_due_at of locked rows, in bulk; they are readable again."""
 
-    async def put_back(self, unreadable: Mapping[str, str], now: datetime) -> None:
-        """Move next_due_at of rows that cannot be planned to a minute from now, doubling to an hour, and keep why.
+    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+        """Move next_due_at of locked rows to their ``until``, and keep each one's fault and attempts."""
 
-        ``unreadable`` maps the incident key to the fault.
+    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+        """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.
+
+        Until their ``until`` no claim, peek or look finds them, and no count but that of unreadable rows. What a host
+        writes to such a row ends that.
         """
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         """Return open rows beyond the key ``after``, in the store's own order, each locked: waits, never skips."""
+
+    async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
+        """Look at ``limit`` open rows without next_due_at, beyond the key ``after``; return those never planned.
+
+        Left out are rows noted as exhausted at their level, rows first seen before ``held_before``, and rows that are
+        passed over. With ``lock`` they are locked until the end, and those that others hold are left out.
+        """
+
+    async def mark_unseen(self, keys: Sequence[str]) -> None:
+        """Give locked rows the mark ``LOOK_AGAIN``, as a host's insert has it.
+
+        Where the ledger holds a later episode of a key, or a higher level of the same one, the row's episode becomes
+        one above the highest: it tells of a life that the ledger has not seen.
+        """
 
 
 class Ledger(Protocol):
@@ -122,7 +140,7 @@ class Outbox(Protocol):
         """
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
-        """Return these pages, locked; those that are gone are left out."""
+        """Return these pages, locked; those that are gone, or that others hold, are left out. It waits for nobody."""
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write state, due_at, fence, attempts, tried_for and reason of locked pages, in bulk."""
@@ -130,7 +148,18 @@ class Outbox(Protocol):
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
         """Write pages as ``write`` does, but only those whose fence is still the one before theirs; return their ids.
 
-        They need not be locked.
+        They need not be locked. Those that others hold are left out: a host's transaction may hold them for long.
+        """
+
+    async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """Return the fence of each of these pages that is there, without a lock."""
+
+    async def bring_forward(
+        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+    ) -> int:
+        """Make unsettled pages to these targets that are due after ``beyond`` due ``now``; return how many.
+
+        Pages that a sender has are due when ``lease_ends``. Holds of any target that last beyond ``beyond`` end now.
         """
 
     async def hold(self, target: str, until: datetime) -> None:
@@ -159,8 +188,12 @@ class Journal(Protocol):
         ``after`` leaves out what stands up to this place.
         """
 
-    async def beat(self, worker: str, now: datetime, version: str) -> None:
-        """Note that this worker completed a tick; forget workers that have been silent for a day."""
+    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
+        """Note that this worker completed a tick; return the latest heartbeat that was there, of any worker.
+
+        Workers that have been silent for a day are forgotten, and heartbeats later than ``ahead``: the clock that they
+        tell of has stepped back.
+        """
 
     async def last_beat(self, now: datetime) -> Beat:
         """Return when any worker last completed a tick, since when one could, and how many did within a day."""

@@ -1,16 +1,19 @@
-"""What comes after a tick: its heartbeat, the counts that metrics show, and a recalculation's share."""
+"""What comes after a tick: its heartbeat, a recalculation's share, counts, and a look for rows that no trigger saw."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import attrs
 
 from . import recalc as _recalc
-from .errors import StoreUnavailable
+from .apart import write_apart
+from .errors import StoreRefused, StoreUnavailable
 from .flight import clock, monotonic
 from .gate import gate
-from .health import Observed, Stats
+from .health import CLOCK_TOLERANCE, Observed, Stats, clock_step
+from .model import Claimed
+from .plan import put_back
 from .ports import Store, Transaction
 from .report import TickReport
 from .settings import Settings
@@ -23,6 +26,10 @@ RECALC_SHARE = timedelta(seconds=1)
 COUNTING = 10
 """Counts over very many due rows take seconds: after they were taken they rest for so many times as long, and are told
 that long. The next tick waits for them; the beat of their own tick, and whoever it is told, do not."""
+UNSEEN_BATCH = 1000
+"""Open rows without an instant that one look goes through."""
+UNSEEN_SHARE = timedelta(milliseconds=250)
+"""How long the looks after one tick may take; the next tick's go on where they ended."""
 STALE = 3
 """After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
@@ -34,11 +41,15 @@ class Pulse:
     store: Store
     settings: Settings
     worker: str
+    targets: Sequence[str]
+    """The targets that this engine delivers to."""
     _ticked: tuple[Callable[[], float], float] | None = None
     _last_beat: datetime | None = None
     _observed: tuple[Callable[[], float], float, Observed] | None = None
     _recalculating: bool = False
     _rests_until: float = 0.0
+    _unseen_after: str | None = None
+    """Where the look for unseen rows goes on."""
 
     @property
     def first(self) -> bool:
@@ -64,9 +75,12 @@ class Pulse:
     async def after(self, report: TickReport) -> bool:
         """Beat, and give a recalculation that was asked for its share; return whether it beat."""
         now, pending = report.at, self._recalculating
-        beats = now is not None and not (self._last_beat and now - self._last_beat < self.settings.tick_interval / 4)
+        # After a step back of the clock the last heartbeat lies ahead: it is written anew.
+        beats = now is not None and (
+            self._last_beat is None or not timedelta() <= now - self._last_beat < self.settings.tick_interval / 4
+        )
         if beats:
-            pending = await self.store.transact(self._beat)
+            pending = await self.store.transact(lambda tx: self._beat(tx, report))
             self._last_beat = now
         began = monotonic()
         while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
@@ -84,7 +98,9 @@ class Pulse:
         """Return the store's counts, and keep them for metrics."""
         settings = self.settings
         stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
-        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog())
+        held_before = (await tx.journal.recalc(lock=False)).held_before
+        unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
+        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog(), unseen=len(unseen.keys))
         # While people hold escalation back on purpose, nothing is late.
         late = stats.oldest_due is not None and gate(settings, now, await tx.operations.pauses(now)).pages
         overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
@@ -103,14 +119,59 @@ class Pulse:
             self._observed = None
         self._rests_until = monotonic() + COUNTING * (monotonic() - began)
 
+    async def find_unseen(self) -> None:
+        """Mark open rows that were written while the host's triggers were off: the next tick plans them."""
+        began = monotonic()
+        while monotonic() - began < UNSEEN_SHARE.total_seconds():
+            try:
+                await self.store.transact(self._mark_unseen)
+            except StoreUnavailable as error:
+                log.warning("rows that no trigger saw could not be looked for: %s", error)
+                return
+            if self._unseen_after is None:
+                return
+
     async def _counted(self, tx: Transaction) -> None:
         await self.count(tx, await tx.now())
 
-    async def _beat(self, tx: Transaction) -> bool:
+    async def _mark_unseen(self, tx: Transaction) -> None:
+        now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before
+        found = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before)
+
+        async def refused(key: str, refusal: StoreRefused) -> None:
+            row = put_back(Claimed(incident_key=key, incident=None), str(refusal), now)
+            await tx.incidents.pass_over([row], now)
+
+        await write_apart(tx, found.keys, tx.incidents.mark_unseen, refused)
+        self._unseen_after = found.last
+        if found.keys:
+            log.warning(
+                "%d open rows were written while the triggers were off, the first of them %r; they are planned now",
+                len(found.keys),
+                found.keys[0],
+            )
+
+    async def _beat(self, tx: Transaction, report: TickReport) -> bool:
         now = await tx.now()  # the tick is complete now, however long ago it began
-        await tx.journal.beat(self.worker, now, VERSION)
+        latest = await tx.journal.beat(self.worker, now, VERSION, ahead=now + CLOCK_TOLERANCE)
         state = await tx.journal.recalc()
+        if latest is not None and (step := clock_step(latest, now)):
+            log.warning(
+                "the store's clock stepped back by %.0f s or more: due instants are calculated anew",
+                step.total_seconds(),
+            )
+            state = await _recalc.mend(tx, state, now)
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
             await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
+        if not report.dry_run:
+            await self._bring_forward(tx, now)
         return state.requested_at is not None
+
+    async def _bring_forward(self, tx: Transaction, now: datetime) -> None:
+        retry = self.settings.retry
+        pages = await tx.outbox.bring_forward(
+            self.targets, beyond=now + retry.furthest, now=now, lease_ends=now + retry.lease
+        )
+        if pages:
+            log.warning("%d pages were due later than any page can be; they are due now", pages)

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 
 import attrs
 
+from .apart import write_apart
 from .errors import StoreRefused
 from .health import RecalcState
-from .model import LOOK_AGAIN, AuditEntry, Incident
+from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident
+from .plan import YOUNGEST_BIRTH
 from .policy import EscalationPolicy
 from .ports import Store, Transaction
 
@@ -24,12 +25,24 @@ async def request(store: Store, by: str | None, reason: str | None) -> RecalcSta
     async def work(tx: Transaction) -> RecalcState:
         state = await tx.journal.recalc()
         now = await tx.now()
-        asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0)
+        asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, due_only=False)
         await tx.journal.save_recalc(asked)
         await tx.journal.note([AuditEntry(at=now, action="recalc", actor=by, reason=reason)])
         return asked
 
     return await store.transact(work)
+
+
+async def mend(tx: Transaction, state: RecalcState, now: datetime) -> RecalcState:
+    """Ask for a recalculation of the rows that have an instant: the store's clock stepped back.
+
+    One that an operator asked for starts over and stays whole.
+    """
+    due_only = state.requested_at is None or state.due_only
+    asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, due_only=due_only)
+    await tx.journal.save_recalc(asked)
+    await tx.journal.note([AuditEntry(at=now, action="recalc", reason="the store's clock stepped back")])
+    return asked
 
 
 async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
@@ -41,14 +54,7 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
             return state
         now = await tx.now()
         rows = await tx.incidents.walk(state.cursor, BATCH)
-        moved = []
-        for row in rows:
-            # A marked row is planned anew by the next tick anyway; an unreadable one has no instant to give it.
-            if row.incident is None or row.incident.next_due_at == LOOK_AGAIN:
-                continue
-            due = policy.next_due_at(row.incident, now)
-            if due != row.incident.next_due_at:
-                moved.append(attrs.evolve(row.incident, next_due_at=due))
+        moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, moved)
         state = _after(state, len(rows), rows[-1].incident_key if rows else None, policy, now)
         await tx.journal.save_recalc(state)
@@ -57,19 +63,36 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
     return await store.transact(work)
 
 
+def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
+    """Return the incident with its true instant, None if the row stays as it is."""
+    incident = row.incident
+    # A marked row is planned anew by the next tick anyway; an unreadable one has no instant to give it.
+    if incident is None or incident.next_due_at == LOOK_AGAIN or (state.due_only and incident.next_due_at is None):
+        return None
+    due = policy.next_due_at(incident, now)
+    if incident.first_seen > now + YOUNGEST_BIRTH:
+        # No row may come in with that: the clock has stepped back since. The next tick lists it.
+        due = LOOK_AGAIN
+    last = incident.last_escalated_at
+    last = last if last is None else min(last, now)
+    if (due, last) == (incident.next_due_at, incident.last_escalated_at):
+        return None
+    return incident.moved(level=incident.level, last_escalated_at=last, next_due_at=due)
+
+
 async def _write(tx: Transaction, moved: Sequence[Incident]) -> None:
-    """Write the instants; a row that a host's constraint refuses stays as it is, and stops no other."""
-    try:
-        await tx.attempt(lambda: tx.incidents.advance(moved))
-    except StoreRefused:
-        for one in moved:
-            try:
-                await tx.attempt(partial(tx.incidents.advance, [one]))
-            except StoreRefused as refusal:
-                log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
+    """Write the instants; a row that the store refuses to write stays as it is, and stops no other."""
+
+    async def refused(one: Incident, refusal: StoreRefused) -> None:
+        log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
+
+    await write_apart(tx, moved, tx.incidents.advance, refused)
 
 
 def _after(state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime) -> RecalcState:
     if visited == BATCH:
         return attrs.evolve(state, cursor=last, visited=state.visited + visited)
-    return RecalcState(visited=state.visited + visited, finished_at=now, fingerprint=policy.fingerprint())
+    done = attrs.evolve(
+        state, requested_at=None, cursor=None, visited=state.visited + visited, finished_at=now, due_only=False
+    )
+    return done if state.due_only else attrs.evolve(done, fingerprint=policy.fingerprint(), held_before=None)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from functools import partial
 
 import attrs
 
+from .apart import write_apart
 from .delivery import NewPage
 from .errors import StoreRefused
 from .model import AuditEntry, Claimed, State
 from .paging import pages_for
-from .plan import Decision, Escalate, Reason, Skip, plan
+from .plan import Decision, Escalate, Reason, Skip, plan, put_back
 from .policy import EscalationPolicy
 from .ports import Router, Transaction
 
@@ -20,9 +20,13 @@ from .ports import Router, Transaction
 class Batch:
     """What one transaction of a tick did."""
 
-    claimed: Sequence[Claimed]
-    decisions: Sequence[Decision]
+    claimed: Sequence[Claimed] = ()
+    decisions: Sequence[Decision] = ()
     pages: Sequence[NewPage] = ()
+
+    def __add__(self, other: "Batch") -> "Batch":
+        """Return both."""
+        return Batch([*self.claimed, *other.claimed], [*self.decisions, *other.decisions], [*self.pages, *other.pages])
 
 
 @attrs.frozen
@@ -33,26 +37,50 @@ class Recorder:
     router: Router
     targets: AbstractSet[str]
 
-    async def write_each(
+    async def write(
         self, tx: Transaction, claimed: Sequence[Claimed], decisions: Sequence[Decision], now: datetime
     ) -> Batch:
-        """Write row by row, and put back each one that the store refuses; the others are none the worse for it."""
-        written: list[Batch] = []
-        for row, decision in zip(claimed, decisions, strict=True):
-            try:
-                batch = await tx.attempt(partial(self.write, tx, [row], [decision], now))
-            except StoreRefused as refusal:
-                skip = Skip(reason=Reason.UNREADABLE, incident=None, detail=str(refusal))
-                # If even this is refused it is not the row's fault alone, and the tick ends with the refusal.
-                batch = await tx.attempt(partial(self.write, tx, [row], [skip], now))
-            written.append(batch)
-        done = [decision for batch in written for decision in batch.decisions]
-        return Batch(claimed, done, [page for batch in written for page in batch.pages])
+        """Write event, pages and incident together, in bulk.
 
-    async def write(
+        Rows that were put back before are written apart: the database may refuse them again, and no other row is to
+        pay for that.
+        """
+        suspects = [number for number, row in enumerate(claimed) if row.attempts]
+        if not suspects:
+            return await self._write(tx, claimed, decisions, now)
+        usual = [number for number, row in enumerate(claimed) if not row.attempts]
+        batch = await self._write(tx, [claimed[n] for n in usual], [decisions[n] for n in usual], now)
+        return batch + await self.write_apart(tx, [claimed[n] for n in suspects], [decisions[n] for n in suspects], now)
+
+    async def write_apart(
+        self, tx: Transaction, claimed: Sequence[Claimed], decisions: Sequence[Decision], now: datetime
+    ) -> Batch:
+        """Write behind savepoints: of what is refused each half by itself, down to the row, which is put back."""
+        written = Batch()
+
+        async def write(pairs: Sequence[tuple[Claimed, Decision]]) -> Batch:
+            return await self._write(tx, [row for row, _ in pairs], [decision for _, decision in pairs], now)
+
+        async def refused(pair: tuple[Claimed, Decision], refusal: StoreRefused) -> Batch:
+            return await self._put_back(tx, pair[0], str(refusal), now)
+
+        for batch in await write_apart(tx, list(zip(claimed, decisions, strict=True)), write, refused):
+            written += batch
+        return written
+
+    async def _put_back(self, tx: Transaction, row: Claimed, fault: str, now: datetime) -> Batch:
+        """Put back a row that the store refuses to write; where even that is refused, let everybody pass it over."""
+        rows = [put_back(row, fault, now)]
+        try:
+            await tx.attempt(lambda: tx.incidents.put_back(rows, now))
+        except StoreRefused:
+            # If our own table refuses it as well it is not the row's fault, and the tick ends with the refusal.
+            await tx.attempt(lambda: tx.incidents.pass_over(rows, now))
+        return Batch([row], [Skip(reason=Reason.UNREADABLE, incident=None, detail=fault)])
+
+    async def _write(
         self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
     ) -> Batch:
-        """Write event, pages and incident together, in bulk."""
         decisions = await self._reconcile(tx, claimed, list(planned), now)
         pages = self.pages(decisions)
         written = [decision.incident for decision in decisions if decision.incident is not None]
@@ -70,11 +98,11 @@ class Recorder:
                     for i in top
                 ]
             )
-        unreadable = {
-            row.incident_key: decision.detail or "unreadable"
+        unreadable = [
+            put_back(row, decision.detail or "unreadable", now)
             for row, decision in zip(claimed, decisions, strict=True)
             if isinstance(decision, Skip) and decision.incident is None
-        }
+        ]
         if unreadable:
             await tx.incidents.put_back(unreadable, now)
         return Batch(claimed, decisions, pages)

@@ -83,8 +83,8 @@ class Ticker:
             batch = await self.store.transact(self._work(report, self.recorder.write))
         except StoreRefused as refusal:
             # A host's constraint or trigger refuses a row, and with it the whole batch: find out which.
-            log.warning("a batch was refused and is written row by row: %s", refusal)
-            batch = await self.store.transact(self._work(report, self.recorder.write_each))
+            log.warning("a batch was refused; the rows that it is refused for are put back: %s", refusal)
+            batch = await self.store.transact(self._work(report, self.recorder.write_apart))
         self._count(report, batch)
         return len(batch.claimed)
 
@@ -97,12 +97,12 @@ class Ticker:
             held = self._hold(report, clock, await tx.operations.pauses(clock))
             now = report.at or clock
             if not held.claims:
-                return Batch((), ())
+                return Batch()
             claimed = await tx.incidents.claim(
                 until=_until(held, now), limit=self.batch_size, canary_pct=self.settings.canary_pct
             )
             decisions = [self._plan(row, now, held, clock) for row in claimed]
-            return await write(tx, claimed, decisions, now) if claimed else Batch((), ())
+            return await write(tx, claimed, decisions, now) if claimed else Batch()
 
         return work
 

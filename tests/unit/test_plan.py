@@ -185,7 +185,7 @@ BIRTHS = [(-365 * DAY, True), (-365 * DAY - SECOND, False), (DAY, True), (DAY + 
 def test_birth_limits_hold_for_marked_and_put_back_rows(born: timedelta, legal: bool, put_back: bool) -> None:
     """A host's first_seen lies from one year back to 24 hours ahead, else the row is unreadable and says why."""
     due = NOW if put_back else LOOK_AGAIN
-    row = attrs.evolve(claimed(first_seen=NOW + born, next_due_at=due), was_unreadable=put_back)
+    row = attrs.evolve(claimed(first_seen=NOW + born, next_due_at=due), attempts=int(put_back))
     decision = decide(row)
     if legal:
         assert not isinstance(decision, Skip)
@@ -203,7 +203,7 @@ def test_birth_limits_do_not_hold_for_rows_of_our_own(born: timedelta) -> None:
 
 def test_put_back_rows_have_a_lateness() -> None:
     """A row that was unreadable and is sound now is late from the policy's instant."""
-    row = attrs.evolve(claimed(next_due_at=NOW), was_unreadable=True)
+    row = attrs.evolve(claimed(next_due_at=NOW), attempts=1)
     assert MINUTE == rise(row, NOW + MINUTE).lateness
 
 

@@ -125,22 +125,24 @@ def up(
 @json_option
 @pass_context
 def status(context: Context, as_json: bool) -> None:
-    """Show which migrations are applied; exit code 1 if one is missing or has changed."""
+    """Show which migrations are applied, and whether the triggers are on; exit code 1 if anything is to be mended."""
     migrations, url = _postgres(context)
 
     async def work() -> Any:
-        return await migrations.status(url, schema=context.schema)
+        return await migrations.status(url, schema=context.schema), await migrations.check(url, schema=context.schema)
 
-    found = _run(work)
+    found, faults = _run(work)
     if as_json:
-        print_json(list(found))
+        print_json({"migrations": list(found), "faults": list(faults)})
     else:
         rows = [
             (entry.name, entry.applied_at or "missing: run escalation migrate up", "changed" if entry.changed else "")
             for entry in found
         ]
         table("Migrations", ("migration", "applied", "file"), rows, empty="no migrations")
-    if any(entry.applied_at is None or entry.changed for entry in found):
+        for fault in faults:
+            click.echo(f"warning: {fault}", err=True)
+    if faults or any(entry.applied_at is None or entry.changed for entry in found):
         raise SystemExit(1)
 
 

@@ -9,6 +9,7 @@ from psycopg import AsyncConnection, sql
 
 from escalation_core import EscalationError, EscalationPolicy, InvalidValue
 
+from .errors import BYPASS
 from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, read_incident
 
 Existing = Literal["page", "hold"] | datetime
@@ -56,6 +57,7 @@ class Column:
 
     kind: str
     generated: bool
+    not_null: bool
 
 
 async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> IncidentsTable | None:
@@ -86,6 +88,13 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> In
         faults.append(
             f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart"
         )
+    if key in columns and not columns[key].not_null:
+        faults.append(
+            f"column {key!r} may be NULL, and a row without a key pages nobody; ALTER TABLE"
+            f" {table.schema}.{table.name} ALTER COLUMN {key} SET NOT NULL"
+        )
+    if await _hidden(connection, table):
+        faults.append(f"row level security applies to this role; {BYPASS}")
     if faults:
         raise CannotAttach(table, faults)
     types = {name: columns[table.columns[name]].kind for name in table.types if table.columns[name] in columns}
@@ -99,7 +108,7 @@ async def _columns(connection: AsyncConnection[Any], table: IncidentsTable) -> d
             -- A host's own type with its schema: the search_path of later connections may be another one.
             CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
                 ELSE pg_catalog.format('%%I.%%I', tn.nspname, t.typname) END,
-            a.attgenerated::text <> '' OR a.attidentity::text = 'a' AND a.attname <> %s
+            a.attgenerated::text <> '' OR a.attidentity::text = 'a' AND a.attname <> %s, a.attnotnull
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -114,7 +123,7 @@ async def _columns(connection: AsyncConnection[Any], table: IncidentsTable) -> d
         return None
     if rows[0][0] != "r":
         raise CannotAttach(table, ["it is no plain table (a view, a foreign or a partitioned table)"])
-    return {name: Column(kind, generated) for _, name, kind, generated in rows if name is not None}
+    return {name: Column(kind, generated, not_null) for _, name, kind, generated, not_null in rows if name is not None}
 
 
 async def _unique(connection: AsyncConnection[Any], table: IncidentsTable) -> bool:
@@ -132,6 +141,12 @@ async def _unique(connection: AsyncConnection[Any], table: IncidentsTable) -> bo
         [table.schema, table.name, table.columns["incident_key"]],
     )
     row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def _hidden(connection: AsyncConnection[Any], table: IncidentsTable) -> bool:
+    statement = sql.SQL("SELECT row_security_active({}::regclass)").format(table.sql_names()["incidents_name"])
+    row = await (await connection.execute(statement)).fetchone()
     return bool(row and row[0])
 
 
@@ -167,7 +182,11 @@ async def count_open(
 
 
 async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> int:
-    """Mark the open rows that are to be looked at, in batches that hold their locks for moments; return how many."""
+    """Mark the open rows that are to be looked at, in batches that hold their locks for moments; return how many.
+
+    Up to when the others were first seen is kept: workers pass those over when they look for rows that no trigger saw.
+    """
+    await _keep_held(connection, table, existing)
     if existing == "hold":
         return 0
     since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
@@ -188,6 +207,20 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
         marked += cursor.rowcount
         if cursor.rowcount < BATCH:
             return marked
+
+
+async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> None:
+    """Keep before which instant open rows were first seen that are left alone; NULL if all are looked at."""
+    names = table.sql_names()
+    since: sql.Composable = sql.Literal(existing if isinstance(existing, datetime) else None)
+    if existing == "hold":
+        # Rows may come in with a first_seen of up to 24 hours ahead.
+        since = sql.SQL(
+            "(SELECT greatest(now(), max(i.{first_seen})) + interval '1 microsecond' FROM {incidents} i"
+            " WHERE i.{first_seen} <= now() + interval '24 hours')"
+        ).format(**names)
+    statement = sql.SQL("UPDATE {schema}.escalation_recalc SET held_before = {since}").format(since=since, **names)
+    await connection.execute(statement)
 
 
 def given_columns(columns: Mapping[str, str]) -> Mapping[str, str]:

@@ -8,6 +8,8 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
 
+from .table import IncidentsTable
+
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
 # Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
@@ -16,6 +18,10 @@ _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
 _CALLERS = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 _NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
 MIGRATE = "run: escalation migrate up"
+BYPASS = (
+    "rows that a policy hides would page nobody: give the role BYPASSRLS (ALTER ROLE name BYPASSRLS), or make it the"
+    " table's owner without FORCE ROW LEVEL SECURITY"
+)
 
 
 @contextmanager
@@ -32,6 +38,8 @@ def translated() -> Iterator[None]:
 def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreRefused:
     """Return the store's error for one of psycopg's."""
     state = error.sqlstate or ""
+    if state == "42501" and error.diag.source_function == "check_enable_rls":
+        return StoreNotReady(f"{_line(error)}; {BYPASS}")
     if state.startswith(_NOT_MIGRATED):
         return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
     # Errors without a state are the connection's: refused, reset, closed, and an error in the middle of a reply, which
@@ -39,6 +47,12 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreR
     if state.startswith(_TEMPORARY) or (not state and not isinstance(error, _CALLERS)):
         return StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
     return StoreRefused(f"PostgreSQL refuses: {_line(error)}")
+
+
+def check_visible(hidden: bool, table: IncidentsTable) -> None:
+    """Raise ``StoreNotReady`` if a row security policy hides incidents from the role that asks."""
+    if hidden:
+        raise StoreNotReady(f"row level security of {table.schema}.{table.name} applies to this role; {BYPASS}")
 
 
 def _line(error: Exception) -> str:

@@ -23,22 +23,37 @@ class PostgresHost:
 
     async def insert(self, incident_key: str, **columns: Any) -> None:
         """INSERT a row."""
+        await self._execute(*self._insert(incident_key, columns))
+
+    async def update(self, incident_key: str, /, **columns: Any) -> None:
+        """UPDATE columns of a row."""
+        await self._execute(*self._update(incident_key, columns))
+
+    async def past_triggers(self, incident_key: str, **columns: Any) -> None:
+        """INSERT a row, or UPDATE it, while the table's triggers are disabled."""
+        write = self._update if incident_key in await self.rows() else self._insert
+        turn = sql.SQL("ALTER TABLE {} {} TRIGGER USER")
+        async with await AsyncConnection.connect(self.dsn) as connection:
+            await connection.execute(turn.format(self._incidents, sql.SQL("DISABLE")))
+            await connection.execute(*write(incident_key, columns))
+            await connection.execute(turn.format(self._incidents, sql.SQL("ENABLE")))
+
+    def _insert(self, incident_key: str, columns: Mapping[str, Any]) -> tuple[sql.Composed, list[Any]]:
         values = {"incident_key": incident_key, **columns}
         statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
             self._incidents,
             sql.SQL(", ").join(self._name(name) for name in values),
             sql.SQL(", ").join(sql.Placeholder() for _ in values),
         )
-        await self._execute(statement, _values(values))
+        return statement, _values(values)
 
-    async def update(self, incident_key: str, **columns: Any) -> None:
-        """UPDATE columns of a row."""
+    def _update(self, incident_key: str, columns: Mapping[str, Any]) -> tuple[sql.Composed, list[Any]]:
         statement = sql.SQL("UPDATE {} SET {} WHERE {} = %s").format(
             self._incidents,
             sql.SQL(", ").join(sql.SQL("{} = %s").format(self._name(name)) for name in columns),
             self._name("incident_key"),
         )
-        await self._execute(statement, [*_values(columns), incident_key])
+        return statement, [*_values(columns), incident_key]
 
     async def delete(self, incident_key: str) -> None:
         """DELETE a row."""

@@ -1,7 +1,7 @@
 """The Incidents port on the host's table."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ import attrs
 from psycopg.types.json import Json
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import Claimed
+from escalation_core.model import Claimed, PutBack, Unseen
 
 from .session import Session
 from .table import COLUMNS, read_claimed, read_incident
@@ -55,12 +55,10 @@ class Incidents:
 
     async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
         """Return due rows, locked: one transaction's claim is passed over by the others'."""
-        if canary_pct >= 100:
-            rows = await self.session.rows("claim", until=until, limit=limit)
-        else:
-            rows = await self.session.rows("claim_canary", until=until, limit=limit, buckets=list(range(canary_pct)))
+        name, within = ("claim", {}) if canary_pct >= 100 else ("claim_canary", {"buckets": list(range(canary_pct))})
+        rows = await self.session.passing_rows(name, until=until, limit=limit, **within)
         claimed = [read_claimed(row) for row in rows]
-        self._were_unreadable.update(found.incident_key for found in claimed if found.was_unreadable)
+        self._were_unreadable.update(found.incident_key for found in claimed if found.attempts)
         return claimed
 
     async def peek(
@@ -68,7 +66,7 @@ class Incidents:
     ) -> Sequence[Claimed]:
         """Return due rows without a lock."""
         due, key = after or (None, None)
-        rows = await self.session.rows(
+        rows = await self.session.passing_rows(
             "peek", until=until, after_due=due, after_key=key, limit=limit, percent=canary_pct
         )
         return [read_claimed(row) for row in rows]
@@ -90,14 +88,40 @@ class Incidents:
         if healed:
             await self.session.run("readable", keys=healed)
 
-    async def put_back(self, unreadable: Mapping[str, str], now: datetime) -> None:
-        """Give unreadable rows another instant, further off each time."""
-        await self.session.run("put_back", keys=list(unreadable), faults=list(unreadable.values()), now=now)
+    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+        """Give rows another instant, and keep why."""
+        await self.session.run("put_back", now=now, **_put_back(rows))
+
+    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+        """Keep the instant beside the rows."""
+        await self.session.run("pass_over", now=now, **_put_back(rows))
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         """Return open rows by key, locked; a row that others hold for long is waited for by a later call."""
         await self.session.run("patience")
         return [read_claimed(row) for row in await self.session.rows("walk", after=after, limit=limit)]
+
+    async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
+        """Look at a batch of the index of open rows without an instant, by key."""
+        ((count, last, keys),) = await self.session.rows(
+            "unseen", suffix=b"", after=after, limit=limit, held_before=held_before, at=self.session.at
+        )
+        if keys and lock:
+            keys = [key for (key,) in await self.session.rows("lock_unseen", suffix=b"", keys=keys)]
+        return Unseen(keys or [], last if count == limit else None)
+
+    async def mark_unseen(self, keys: Sequence[str]) -> None:
+        """Mark them in one statement."""
+        await self.session.run("mark_unseen", keys=list(keys))
+
+
+def _put_back(rows: Sequence[PutBack]) -> dict[str, Any]:
+    return {
+        "keys": [row.incident_key for row in rows],
+        "attempts": [row.attempts for row in rows],
+        "faults": [row.fault for row in rows],
+        "untils": [row.until for row in rows],
+    }
 
 
 def _values(incident: Incident) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from psycopg.types.json import Json
 
 from escalation_core import StoreNotReady
 
-from .errors import MIGRATE
+from .errors import MIGRATE, check_visible
+from .statements import statements
 from .table import IncidentsTable
 
 
@@ -67,7 +68,64 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
         raise StoreNotReady(f"the migration of schema {schema!r} was interrupted; {MIGRATE}")
     if version < needed:
         raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
+    await _check_visible(connection, table)
     return table
+
+
+async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
+    """Refuse a role that a policy hides rows from: of the host's table, or of any of ours."""
+    cursor = await connection.execute(
+        """
+        SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = %s AND c.relkind = 'r' AND c.relrowsecurity AND row_security_active(c.oid)
+            AND (c.relname = %s OR c.relname LIKE 'escalation\\_%%')
+        ORDER BY c.relname
+        """,
+        [table.schema, table.name],
+    )
+    for (name,) in await cursor.fetchall():
+        check_visible(True, attrs.evolve(table, name=name))
+
+
+TRIGGERS = ("escalation_host_insert", "escalation_host_update")
+"""The triggers that see what hosts write."""
+
+
+def faults_of(
+    table: IncidentsTable,
+    wanted: bool,
+    has_key: bool,
+    enabled: Sequence[str],
+    disabled: Sequence[str],
+    *,
+    keyless: int = 0,
+) -> Sequence[str]:
+    """Return what is wrong with the host's table, each fault with its remedy.
+
+    ``wanted`` tells whether the installation has triggers at all, ``has_key`` whether the key column is NOT NULL,
+    ``keyless`` how many rows without a key are due.
+    """
+    name, key = f"{table.schema}.{table.name}", table.columns["incident_key"]
+    faults = []
+    for trigger in TRIGGERS if wanted else ():
+        if trigger not in enabled:
+            fault = "is disabled" if trigger in disabled else "is missing"
+            faults.append(f"trigger {trigger} on {name} {fault}: what hosts write is found late; {MIGRATE}")
+    if not has_key:
+        faults.append(
+            f"column {key!r} of {name} may be NULL: such a row pages nobody; ALTER TABLE {name} ALTER COLUMN {key}"
+            " SET NOT NULL"
+        )
+    if keyless:
+        faults.append(f"{keyless} rows of {name} have no {key} and page nobody; give them one")
+    return faults
+
+
+async def faults(connection: AsyncConnection[Any], table: IncidentsTable) -> Sequence[str]:
+    """Return what is wrong with the table that an installation of this version works on."""
+    cursor = await connection.execute(statements(table)["installation"])
+    ((wanted, has_key, enabled, disabled),) = await cursor.fetchall()
+    return faults_of(table, wanted, has_key, enabled, disabled)
 
 
 async def standing(

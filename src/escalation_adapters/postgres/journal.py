@@ -9,6 +9,7 @@ from escalation_core import AuditEntry
 from escalation_core.health import Beat, RecalcState, Stats
 from escalation_core.position import Position
 
+from .installation import faults_of
 from .session import Session, aware
 
 
@@ -53,9 +54,10 @@ class Journal:
             for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
-    async def beat(self, worker: str, now: datetime, version: str) -> None:
+    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
         """Write this worker's row."""
-        await self.session.run("beat", worker=worker, now=now, version=version)
+        row = await self.session.row("beat", worker=worker, now=now, version=version, ahead=ahead)
+        return aware(row[0]) if row else None
 
     async def last_beat(self, now: datetime) -> Beat:
         """Return the heartbeat of all workers together."""
@@ -68,9 +70,10 @@ class Journal:
         """Count."""
         within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
         name = "stats_canary" if within else "stats"
-        row = await self.session.row(name, suffix=b"", now=now, max_level=max_level, **within)
-        assert row is not None  # noqa: S101 - an aggregate has one row
-        overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
+        rows = await self.session.passing_rows(name, now=now, max_level=max_level, **within)
+        overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unreadable, version = rows[0]
+        (standing,) = await self.session.rows("installation", suffix=b"")
+        faults = faults_of(self.session.table, *standing, keyless=keyless)
         return Stats(
             overdue=overdue,
             oldest_due=aware(oldest),
@@ -80,6 +83,7 @@ class Journal:
             dead=dead,
             unreadable=unreadable,
             unreadable_examples=[(key, fault) for key, fault in await self.session.rows("unreadable")],
+            faults=faults,
             schema_version=str(version),
         )
 
@@ -93,13 +97,15 @@ class Journal:
         """Return how far the recalculation is."""
         row = await self.session.row("recalc", suffix=b" FOR UPDATE" if lock else b"")
         assert row is not None  # noqa: S101 - the migration inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint = row
+        requested_at, cursor, visited, finished_at, fingerprint, due_only, held_before = row
         return RecalcState(
             requested_at=aware(requested_at),
             cursor=cursor,
             visited=visited,
             finished_at=aware(finished_at),
             fingerprint=fingerprint,
+            due_only=due_only,
+            held_before=aware(held_before),
         )
 
     async def save_recalc(self, state: RecalcState) -> None:

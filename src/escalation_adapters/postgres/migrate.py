@@ -19,7 +19,7 @@ from escalation_core import EscalationPolicy, StoreRefused, StoreUnavailable
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
 from .dsn import arguments
 from .errors import translated
-from .installation import Migration, check_checksums, migrations, record_table, standing
+from .installation import Migration, check_checksums, faults, migrations, record_table, standing
 from .statements import fill
 from .table import IncidentsTable
 
@@ -56,6 +56,14 @@ async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
             )
         )
     return found
+
+
+async def check(dsn: str, *, schema: str = "public") -> Sequence[str]:
+    """Return what is wrong with the host's table: triggers that are missing or disabled, a key that may be NULL."""
+    with translated():
+        async with await _connect(dsn) as connection:
+            _, table = await standing(connection, schema)
+            return [] if table is None else await faults(connection, table)
 
 
 def print_sql(*, schema: str = "public", table: str = "incidents", columns: Mapping[str, str] | None = None) -> str:
@@ -121,14 +129,23 @@ async def _up(
             await _apply(connection, migration, names, skip=not trigger and migration.name == _TRIGGERS)
             done.append(migration.name)
     if recorded is None:
+        marked = await mark_existing(connection, table, existing or "page")
         if found is not None and existing is not None:
-            marked = await mark_existing(connection, table, existing)
             say(f"marked {marked} open incidents for a first look")
         await record_table(connection, table)
+    broken = await faults(connection, table)
+    for fault in broken:
+        say(f"mending: {fault}")
+    if broken:
+        mends = next(migration for migration in migrations() if migration.name == _MENDS)
+        await _patiently(connection, fill(mends.template, names))
+        done.append(mends.name)
     return done
 
 
 _TRIGGERS = "0004_host_writes"
+_MENDS = "0011_host_triggers"
+"""The migration that may be run again: it makes the triggers anew."""
 
 
 def _choose(
@@ -165,7 +182,7 @@ async def _apply(
 
 
 async def _patiently(
-    connection: AsyncConnection[Any], text: str, record: sql.Composed, values: tuple[object, ...]
+    connection: AsyncConnection[Any], text: str, record: sql.Composed | None = None, values: tuple[object, ...] = ()
 ) -> None:
     """Run a migration and record it, in one transaction.
 
@@ -176,7 +193,8 @@ async def _patiently(
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
                 await connection.execute(text.encode())
-                await connection.execute(record, values)
+                if record is not None:
+                    await connection.execute(record, values)
             return
         except psycopg.errors.LockNotAvailable:
             if left > 1:
@@ -247,4 +265,5 @@ def _names(table: IncidentsTable) -> Mapping[str, sql.Composable]:
         "bucket": bucket,
         "ix_due": sql.Identifier("escalation_due"),
         "ix_canary": sql.Identifier("escalation_canary"),
+        "ix_unseen": sql.Identifier("escalation_unseen"),
     }

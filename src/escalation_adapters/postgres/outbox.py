@@ -48,7 +48,7 @@ class Outbox:
         return [_claimed(row) for row in rows]
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
-        """Return pages by id, locked."""
+        """Return pages by id, locked, but for those that others hold."""
         return [_claimed(row) for row in await self.session.rows("lock_pages", ids=list(ids))]
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
@@ -59,6 +59,18 @@ class Outbox:
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
         """Write in one statement, which looks at the fences."""
         return {row[0] for row in await self.session.rows("settle_pages", suffix=b"", **_written(pages))}
+
+    async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """Return fences by id."""
+        return dict(await self.session.rows("fences", suffix=b"", ids=list(ids)))
+
+    async def bring_forward(
+        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+    ) -> int:
+        """Look for them at the far end of each target's index."""
+        return await self.session.run(
+            "bring_forward", targets=list(targets), beyond=beyond, now=now, lease_ends=lease_ends
+        )
 
     async def hold(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""

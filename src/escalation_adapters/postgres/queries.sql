@@ -1,9 +1,23 @@
 -- Every statement of the store at run time. {names} are identifiers of this installation, %(names)s are values.
 -- {row} is an incident's columns, as table.py writes them; every schema is named, so search_path does not matter.
+-- {unless_passed} is empty but while there are rows that are passed over: statements.py makes two of what holds it.
 
--- name: now
--- The transaction's instant. And should its client stand still from now on, its locks are not held for ever.
-SELECT now() AT TIME ZONE 'UTC', set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+-- name: begin
+-- What each transaction begins with: its instant, whether any row is passed over, and whether a policy would hide rows.
+-- And what holds until its end: should its client stand still, its locks are not held for ever; a policy that would hide
+-- rows makes a statement fail; and the host's triggers know the engine's writes from a host's.
+SELECT c.now AT TIME ZONE 'UTC',
+    EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
+    row_security_active({incidents_name}::regclass),
+    set_config('idle_in_transaction_session_timeout', %(idle)s, true), set_config('row_security', 'off', true),
+    set_config('escalation.engine', 'on', true)
+FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
+
+-- name: unless_passed
+-- A part of others, not a statement: the row is none that the database refuses to write, for as long as it is passed over.
+AND NOT EXISTS (
+        SELECT FROM {schema}.escalation_unreadable r
+        WHERE r.incident_key = i.{incident_key}::text AND r.passed_until > coalesce(%(at)s::timestamptz, now()))
 
 -- name: load
 -- One incident.
@@ -34,12 +48,13 @@ WHERE {incident_key} = %(incident_key)s::{key_type}
 UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s::{key_type}
 
 -- name: claim
--- Rows whose instant has come, oldest first, locked; what others hold is passed over.
+-- Rows whose instant has come, oldest first, locked; what others hold is passed over. A row without a key, which a host's
+-- column may allow since, can be named to nobody.
 WITH picked AS MATERIALIZED (
-    SELECT i.* FROM {incidents} i WHERE i.{next_due_at} <= %(until)s
+    SELECT i.* FROM {incidents} i WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {row}, u.incident_key IS NOT NULL
+SELECT {row}, coalesce(u.attempts, 0)
 FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 ORDER BY i.{next_due_at}
 
@@ -49,7 +64,7 @@ WITH candidate AS MATERIALIZED (
     SELECT c.key, c.due FROM unnest(%(buckets)s::int[]) AS b (bucket)
     CROSS JOIN LATERAL (
         SELECT i.{incident_key} AS key, i.{next_due_at} AS due FROM {incidents} i
-        WHERE {bucket} = b.bucket AND i.{next_due_at} <= %(until)s
+        WHERE {bucket} = b.bucket AND i.{next_due_at} <= %(until)s {unless_passed}
         ORDER BY i.{next_due_at} LIMIT %(limit)s
     ) c
     ORDER BY c.due LIMIT 4 * %(limit)s
@@ -58,15 +73,15 @@ WITH candidate AS MATERIALIZED (
     WHERE i.{incident_key} = ANY(ARRAY(SELECT c.key FROM candidate c)) AND i.{next_due_at} <= %(until)s
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {row}, u.incident_key IS NOT NULL
+SELECT {row}, coalesce(u.attempts, 0)
 FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 ORDER BY i.{next_due_at}
 
 -- name: peek
 -- What a claim would find, in pages by (next_due_at, key), without a lock.
-SELECT {row}, u.incident_key IS NOT NULL
+SELECT {row}, coalesce(u.attempts, 0)
 FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
-WHERE i.{next_due_at} <= %(until)s
+WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
     AND (%(percent)s >= 100 OR {bucket} < %(percent)s)
     AND (
         %(after_due)s::timestamptz IS NULL
@@ -86,17 +101,67 @@ WHERE i.{incident_key} = v.key
 DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s::text[])
 
 -- name: put_back
--- A minute from now, doubling to an hour.
+-- The fault of each row, and the instant at which it is looked at again.
 WITH u AS (
     INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at)
-    SELECT v.key, 1, v.fault, %(now)s FROM unnest(%(keys)s::text[], %(faults)s::text[]) AS v (key, fault)
-    ON CONFLICT (incident_key) DO UPDATE
-        SET attempts = was.attempts + 1, fault = excluded.fault, seen_at = excluded.seen_at
-    RETURNING incident_key, attempts
+    SELECT v.key, v.attempts, v.fault, %(now)s FROM unnest(%(keys)s::text[], %(attempts)s::int[], %(faults)s::text[])
+        AS v (key, attempts, fault)
+    ON CONFLICT (incident_key) DO UPDATE SET
+        attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at, passed_until = NULL
 )
-UPDATE {incidents} i
-SET {next_due_at} = %(now)s + least(interval '1 minute' * power(2, least(u.attempts, 11) - 1), interval '1 hour')
-FROM u WHERE i.{incident_key} = u.incident_key::{key_type}
+UPDATE {incidents} i SET {next_due_at} = v.until
+FROM unnest(%(keys)s::text[]::{key_type}[], %(untils)s::timestamptz[]) AS v (key, until) WHERE i.{incident_key} = v.key
+
+-- name: pass_over
+-- The same of rows that cannot even be given that instant: it is kept beside them.
+INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at, passed_until)
+SELECT v.key, v.attempts, v.fault, %(now)s, v.until
+FROM unnest(%(keys)s::text[], %(attempts)s::int[], %(faults)s::text[], %(untils)s::timestamptz[])
+    AS v (key, attempts, fault, until)
+ON CONFLICT (incident_key) DO UPDATE SET
+    attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at,
+    passed_until = excluded.passed_until
+
+-- name: unseen
+-- Open rows without an instant, a batch by key: how many there were, the last of them, and those that nobody planned.
+WITH looked AS MATERIALIZED (
+    SELECT i.{incident_key} AS key, i.{episode} AS episode, i.{level} AS level, i.{first_seen} AS first_seen
+    FROM {incidents} i
+    WHERE i.{next_due_at} IS NULL AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+        AND i.{incident_key} IS NOT NULL
+        AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+    ORDER BY i.{incident_key} LIMIT %(limit)s
+)
+SELECT count(*), (SELECT l.key::text FROM looked l ORDER BY l.key DESC LIMIT 1),
+    array_agg(l.key::text ORDER BY l.key) FILTER (
+        WHERE (%(held_before)s::timestamptz IS NULL OR l.first_seen IS NULL OR l.first_seen >= %(held_before)s)
+            AND NOT EXISTS (
+                SELECT FROM {schema}.escalation_audit a
+                WHERE a.action = 'exhausted' AND a.incident_key = l.key::text AND a.episode = l.episode
+                    AND a.level = l.level)
+            AND NOT EXISTS (
+                SELECT FROM {schema}.escalation_unreadable u
+                WHERE u.incident_key = l.key::text AND u.passed_until > %(at)s))
+FROM looked l
+
+-- name: lock_unseen
+-- Those that are so still, locked; what others hold is left to a later look.
+SELECT i.{incident_key}::text FROM {incidents} i
+WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
+    AND i.{next_due_at} IS NULL AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: mark_unseen
+-- "Look again", and the episode that an insert would have got where the ledger knows more of the key than the row.
+UPDATE {incidents} i SET {next_due_at} = to_timestamp(0), {episode} = CASE
+    WHEN EXISTS (
+        SELECT FROM {schema}.escalation_events e
+        WHERE e.incident_key = i.{incident_key}::text
+            AND (e.episode > i.{episode} OR e.episode = i.{episode} AND e.level > i.{level}))
+    THEN 1 + (
+        SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = i.{incident_key}::text)
+    ELSE i.{episode} END
+WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
 
 -- name: patience
 -- For the rest of the transaction: one that waits for a row must not keep those waiting that wait for it.
@@ -104,29 +169,31 @@ SET LOCAL lock_timeout = '1s'
 
 -- name: walk
 -- Open rows in the order of their keys, each locked; waits, never skips.
-SELECT {row}, false FROM {incidents} i
-WHERE (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+SELECT {row}, 0 FROM {incidents} i
+WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
 -- name: next_due
 -- The least instant there is. What lies beyond the year 9999 never comes; what lies before 1970 has come.
 SELECT greatest(i.{next_due_at}, to_timestamp(0)) AT TIME ZONE 'UTC' FROM {incidents} i
-WHERE i.{next_due_at} < '9999-12-31 00:00:00+00' ORDER BY i.{next_due_at} LIMIT 1
+WHERE i.{next_due_at} < '9999-12-31 00:00:00+00' AND i.{incident_key} IS NOT NULL {unless_passed} ORDER BY i.{next_due_at} LIMIT 1
 
 -- name: next_due_canary
 -- The same within the canary: the first of each bucket's, from the index.
 SELECT min(f.due) AT TIME ZONE 'UTC' FROM unnest(%(buckets)s::int[]) AS b (bucket)
 CROSS JOIN LATERAL (
     SELECT greatest(i.{next_due_at}, to_timestamp(0)) AS due FROM {incidents} i
-    WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00'
+    WHERE {bucket} = b.bucket AND i.{next_due_at} < '9999-12-31 00:00:00+00' {unless_passed}
     ORDER BY i.{next_due_at} LIMIT 1
 ) f
 
 -- name: look
 -- What is next, in one row, or one for each pause. One of the two above stands in it: a statement that could be either
 -- would be planned anew each time, and this one is asked all the time.
-SELECT c.now AT TIME ZONE 'UTC', ({soonest}),
+SELECT c.now AT TIME ZONE 'UTC',
+    EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
+    row_security_active({incidents_name}::regclass), ({soonest}),
     (SELECT min(greatest(p.due_at, t.held_until)) AT TIME ZONE 'UTC'
         FROM unnest(%(targets)s::text[]) AS r (target)
         CROSS JOIN LATERAL (
@@ -135,7 +202,7 @@ SELECT c.now AT TIME ZONE 'UTC', ({soonest}),
         ) p
         LEFT JOIN {schema}.escalation_targets t ON t.target = r.target),
     z.starts_at AT TIME ZONE 'UTC', z.ends_at AT TIME ZONE 'UTC', z.actor, z.reason, z.lifts_schedule
-FROM (SELECT coalesce(%(now)s::timestamptz, now()) AS now) AS c
+FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 LEFT JOIN {schema}.escalation_pauses z ON z.ends_at > c.now
 ORDER BY z.id
 
@@ -227,9 +294,10 @@ FROM picked p LEFT JOIN LATERAL (
 ORDER BY p.due_at, p.id
 
 -- name: lock_pages
--- These pages, locked, with their incidents.
+-- These pages, locked, with their incidents; it waits for nobody.
 WITH picked AS MATERIALIZED (
-    SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[]) ORDER BY p.id FOR NO KEY UPDATE
+    SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[])
+    ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT {page}, i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
@@ -248,14 +316,38 @@ FROM unnest(
 WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[])
 
 -- name: settle_pages
--- What becomes of pages that still have the fence before.
+-- What becomes of pages that still have the fence before; it waits for nobody.
+WITH free AS MATERIALIZED (
+    SELECT p.id FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[]) FOR NO KEY UPDATE SKIP LOCKED
+)
 UPDATE {schema}.escalation_pages p SET
     state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
     reason = v.reason
 FROM unnest(
     %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
     %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
+JOIN free f ON f.id = v.id
 WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[]) AND p.fence = v.fence - 1 RETURNING p.id
+
+-- name: fences
+-- The fences of pages, without a lock.
+SELECT p.id, p.fence FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[])
+
+-- name: bring_forward
+-- Unsettled pages that are due later than any can be, and holds that last longer: the clock ran ahead when they were set.
+WITH held AS (
+    UPDATE {schema}.escalation_targets SET held_until = %(now)s WHERE held_until > %(beyond)s
+), far AS MATERIALIZED (
+    SELECT p.id FROM unnest(%(targets)s::text[]) AS r (target)
+    CROSS JOIN LATERAL (
+        SELECT p.id FROM {schema}.escalation_pages p
+        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at > %(beyond)s
+        ORDER BY p.due_at FOR NO KEY UPDATE SKIP LOCKED
+    ) p
+)
+UPDATE {schema}.escalation_pages p SET
+    due_at = CASE p.state WHEN 'pending' THEN %(now)s ELSE %(lease_ends)s END
+FROM far f WHERE p.id = f.id
 
 -- name: hold
 -- No page for this target before then.
@@ -317,13 +409,15 @@ SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reaso
 ) entry ORDER BY at DESC, source, id LIMIT %(limit)s
 
 -- name: beat
--- A worker completed a tick; those silent for a day are forgotten.
+-- A worker completed a tick. Those silent for a day are forgotten, and heartbeats from ahead of the clock; the latest that
+-- was there is returned.
 WITH gone AS (
     DELETE FROM {schema}.escalation_workers
-    WHERE ticked_at < %(now)s - interval '1 day' AND worker <> %(worker)s
+    WHERE (ticked_at < %(now)s - interval '1 day' OR ticked_at > %(ahead)s) AND worker <> %(worker)s
 )
 INSERT INTO {schema}.escalation_workers (worker, ticked_at, version) VALUES (%(worker)s, %(now)s, %(version)s)
 ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = excluded.version
+RETURNING (SELECT max(w.ticked_at) FROM {schema}.escalation_workers w) AT TIME ZONE 'UTC'
 
 -- name: last_beat
 -- When anybody last completed a tick, and since when that was possible.
@@ -353,7 +447,9 @@ LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}:
 -- scan.
 SELECT
     come.overdue, come.oldest AT TIME ZONE 'UTC',
-    (SELECT count(*) FROM {incidents} i WHERE i.{next_due_at} = to_timestamp(0)),
+    (SELECT count(*) FROM {incidents} i
+        WHERE i.{next_due_at} = to_timestamp(0) AND i.{incident_key} IS NOT NULL {unless_passed}),
+    (SELECT count(*) FROM {incidents} i WHERE i.{next_due_at} = to_timestamp(0) AND i.{incident_key} IS NULL),
     (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
         JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
         WHERE a.action = 'exhausted' AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
@@ -369,6 +465,15 @@ FROM (
     SELECT count(*) FILTER (WHERE NOT put_back) AS overdue, min(due) FILTER (WHERE NOT put_back) AS oldest
     FROM ({overdue}) AS one
 ) AS come
+
+-- name: installation
+-- What must hold of the host's table for as long as the engine works on it.
+SELECT
+    (SELECT m.value::boolean FROM {schema}.escalation_meta m WHERE m.name = 'triggers'),
+    (SELECT a.attnotnull FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = {incident_key_name}),
+    ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A')),
+    ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('D', 'R'))
+FROM pg_catalog.pg_class c WHERE c.oid = {incidents_name}::regclass
 
 -- name: canary_held
 -- Rows whose instant has come and that lie outside the canary; it looks at each that has come.
@@ -388,14 +493,15 @@ WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at
 
 -- name: recalc
 -- How far the recalculation is.
-SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZONE 'UTC', fingerprint
+SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZONE 'UTC', fingerprint, due_only,
+    held_before AT TIME ZONE 'UTC'
 FROM {schema}.escalation_recalc
 
 -- name: save_recalc
 -- The same, written.
 UPDATE {schema}.escalation_recalc SET
     requested_at = %(requested_at)s, cursor = %(cursor)s, visited = %(visited)s, finished_at = %(finished_at)s,
-    fingerprint = %(fingerprint)s
+    fingerprint = %(fingerprint)s, due_only = %(due_only)s, held_before = %(held_before)s
 
 -- name: pauses
 -- Operators' pauses that have not ended, in the order in which they were set.
@@ -513,7 +619,7 @@ ON CONFLICT (key) DO UPDATE SET (hits, allowed, expires_at) = (
         cardinality(kept.hits) < %(count)s, turn.at + %(window)s
     FROM (SELECT clock_timestamp() AS at OFFSET 0) AS turn
     CROSS JOIN LATERAL (
-        SELECT ARRAY(SELECT h FROM unnest(r.hits) AS h WHERE h > turn.at - %(window)s ORDER BY h) AS hits
+        SELECT ARRAY(SELECT h FROM unnest(r.hits) AS h WHERE h > turn.at - %(window)s AND h <= turn.at ORDER BY h) AS hits
     ) AS kept
 )
 RETURNING allowed, cardinality(hits),

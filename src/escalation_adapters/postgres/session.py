@@ -1,6 +1,6 @@
 """One transaction's connection, with the statements of its installation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,10 @@ from typing import Any
 import attrs
 from psycopg import AsyncConnection
 
+from . import silence
 from .arrays import literal
+from .errors import check_visible
+from .statements import PASSING
 from .table import IncidentsTable
 
 Row = tuple[Any, ...]
@@ -27,7 +30,28 @@ class Session:
     statements: Mapping[str, bytes]
     table: IncidentsTable
     hopes: bool = True
+    at: datetime | None = None
+    """The transaction's instant, once it has begun."""
+    passing: bool = False
+    """Whether there are rows that are passed over: then statements have another form."""
     _waiting: list[tuple[str, Mapping[str, object]]] = attrs.field(factory=list)
+
+    async def begin(self, clock: Callable[[], datetime] | None) -> None:
+        """Take the transaction's instant, and set what holds until its end.
+
+        Raises:
+            StoreNotReady: a row security policy would hide incidents from this role.
+        """
+        at = None if clock is None else clock()
+        ((now, self.passing, hidden, *_),) = await self.rows("begin", at=at, idle=f"{silence.IDLE:.1f}s")
+        check_visible(hidden, self.table)
+        self.at = now.replace(tzinfo=UTC)
+
+    async def passing_rows(self, name: str, **values: object) -> Sequence[Row]:
+        """Run a statement that leaves out rows which are passed over, in the form for there being any or none."""
+        if self.passing:
+            return await self.rows(name + PASSING, suffix=b"", at=self.at, **values)
+        return await self.rows(name, suffix=b"", **values)
 
     async def rows(self, name: str, *, suffix: bytes = b"", **values: object) -> Sequence[Row]:
         """Run a statement and return its rows."""

@@ -16,6 +16,12 @@ PAGE = (
 """A page's columns, in the order in which outbox.py reads them, in a form that no session's style of dates changes."""
 
 
+PASSING = "_passing"
+"""The end of a statement's name in the form that leaves out rows that are passed over."""
+_PARTS = ("over", "unless_passed")
+_PUT_TOGETHER = ("look", "stats")
+
+
 @cache
 def templates() -> Mapping[str, str]:
     """Return each statement of ``queries.sql`` by its name."""
@@ -27,18 +33,34 @@ def templates() -> Mapping[str, str]:
 def statements(table: IncidentsTable) -> Mapping[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
-    names["over"] = sql.SQL(fill(templates()["over"], names).partition("\n")[2])
-    whole = [name for name in templates() if name not in ("look", "over", "stats")]
-    texts = {name: fill(templates()[name], names) for name in whole}
-    for suffix in ("", "_canary"):
-        parts = {"soonest": sql.SQL(texts[f"next_due{suffix}"]), "overdue": sql.SQL(texts[f"overdue{suffix}"])}
-        for name in ("look", "stats"):
-            texts[name + suffix] = fill(templates()[name], names | parts)
+    names["over"] = _part("over", names)
+    names["unless_passed"] = sql.SQL("")
+    texts = _texts(names, "")
+    texts |= _texts(names | {"unless_passed": _part("unless_passed", names)}, PASSING)
     return {
         # A lone % is a modulo there; psycopg wants it doubled. Parameters are %(name)s.
         name: re.sub(r"%(?!\()", "%%", text).encode()
         for name, text in texts.items()
     }
+
+
+def _texts(names: Mapping[str, sql.Composable], end: str) -> dict[str, str]:
+    """Return every statement by its name; with an ``end``, those that differ while rows are passed over."""
+    differ = [name for name, text in templates().items() if not end or "{unless_passed}" in text]
+    texts = {name + end: fill(templates()[name], names) for name in differ if name not in _PARTS + _PUT_TOGETHER}
+    for suffix in ("", "_canary"):
+        parts = {
+            "soonest": sql.SQL(texts[f"next_due{suffix}{end}"]),
+            "overdue": sql.SQL(fill(templates()[f"overdue{suffix}"], names)),
+        }
+        for name in _PUT_TOGETHER:
+            texts[name + suffix + end] = fill(templates()[name], {**names, **parts})
+    return texts
+
+
+def _part(name: str, names: Mapping[str, sql.Composable]) -> sql.SQL:
+    """Return what stands in statements and is none."""
+    return sql.SQL(fill(templates()[name], names).partition("\n")[2])
 
 
 def fill(template: str, names: Mapping[str, sql.Composable]) -> str:

@@ -17,7 +17,7 @@ from escalation_core.ports import Outlook, Transaction
 
 from . import silence
 from .dsn import arguments
-from .errors import AGAIN, translate, translated
+from .errors import AGAIN, check_visible, translate, translated
 from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
@@ -26,7 +26,7 @@ from .operations import Operations, read_pause
 from .outbox import Outbox
 from .pool import Pool
 from .session import Session, aware
-from .statements import statements
+from .statements import PASSING, statements
 from .table import IncidentsTable
 
 Result = TypeVar("Result")
@@ -111,19 +111,26 @@ class PostgresStore:
         with translated():
             async with self._pool.lent(silence.LONG_SILENCE) as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                return await work(_Transaction(self._session(connection), self.clock))
+                session = self._session(connection)
+                await session.begin(self.clock)
+                return await work(_Transaction(session))
 
     async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
         """Return what is next, with one statement that is a transaction by itself."""
-        now = None if self.clock is None else self.clock()
+        at = None if self.clock is None else self.clock()
         within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
         name = "look_canary" if within else "look"
         with translated():
             async with self._pool.lent() as connection:
-                rows = await self._session(connection).rows(name, suffix=b"", **within, targets=list(targets), now=now)
-        at, due, page_due = rows[0][:3]
-        pauses = [read_pause(row[3:]) for row in rows if row[3] is not None]
-        return Outlook(at=at.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
+                session = self._session(connection)
+                rows = await session.rows(name, suffix=b"", **within, targets=list(targets), at=at)
+                if rows[0][1]:
+                    # Some rows are to be passed over: that has a form of its own, so that it costs nothing else.
+                    rows = await session.rows(name + PASSING, suffix=b"", **within, targets=list(targets), at=at)
+        now, _, hidden, due, page_due = rows[0][:5]
+        check_visible(hidden, self.table)
+        pauses = [read_pause(row[5:]) for row in rows if row[5] is not None]
+        return Outlook(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -135,7 +142,8 @@ class PostgresStore:
         session = Session(connection, self._statements, self.table, hopes)
         try:
             async with AsyncExitStack() as last, connection.transaction():
-                result = await work(_Transaction(session, self.clock))
+                await session.begin(self.clock)
+                result = await work(_Transaction(session))
                 # What still waits goes out together with the commit.
                 await session.flush(last)
             return result
@@ -167,9 +175,8 @@ class _Again(Exception):
 class _Transaction:
     """One transaction: the five ports on one connection."""
 
-    def __init__(self, session: Session, clock: Callable[[], datetime] | None) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._clock = clock
         self.incidents = Incidents(session)
         self.ledger = Ledger(session)
         self.outbox = Outbox(session)
@@ -193,9 +200,5 @@ class _Transaction:
 
     async def now(self) -> datetime:
         """Return the transaction's instant."""
-        if self._clock is not None:
-            return self._clock()
-        row = await self._session.row("now", idle=f"{silence.IDLE:.1f}s")
-        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        instant: datetime = row[0].replace(tzinfo=UTC)
-        return instant
+        assert self._session.at is not None  # noqa: S101 - a transaction begins with it
+        return self._session.at

@@ -60,6 +60,8 @@ class IncidentsTable:
         names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in self.columns.items()}
         names["schema"] = sql.Identifier(self.schema)
         names["incidents"] = sql.Identifier(self.schema, self.name)
+        names["incidents_name"] = sql.Literal(names["incidents"].as_string())
+        names["incident_key_name"] = sql.Literal(self.columns["incident_key"])
         names["key_type"] = sql.SQL(self.types["incident_key"])
         names["severity_type"] = sql.SQL(self.types["severity"])
         names["labels_type"] = sql.SQL(self.types["labels"])
@@ -123,15 +125,15 @@ def read_incident(row: Sequence[Any]) -> Incident:
 
 
 def read_claimed(row: Sequence[Any]) -> Claimed:
-    """Return what was found in a row selected as ``{row}, was_unreadable``."""
-    key, due, was_unreadable = row[_KEY], row[_DUE_AT], row[-1]
+    """Return what was found in a row selected as ``{row}, attempts``."""
+    key, due, attempts = row[_KEY], row[_DUE_AT], row[-1]
     due_at = None if due is None else due.replace(tzinfo=UTC)
     incident, fault = None, None
     try:
         incident = read_incident(row[:-1])
     except InvalidValue as error:
         fault = str(error)
-    return Claimed(incident_key=key, incident=incident, due_at=due_at, fault=fault, was_unreadable=was_unreadable)
+    return Claimed(incident_key=key, incident=incident, due_at=due_at, fault=fault, attempts=attempts)
 
 
 _KEY = list(COLUMNS).index("incident_key")

@@ -100,8 +100,7 @@ def _read_instant(value: int | None, field: str) -> Any:
 
 
 def read_claimed(row: Sequence[Any]) -> Claimed:
-    """Return what was found in a row, selected with whether it was unreadable before."""
-    was_unreadable = bool(row[len(COLUMNS)])
+    """Return what was found in a row, selected with how often it was put back."""
     try:
         incident, fault = read_incident(row[:-1]), None
     except InvalidValue as error:
@@ -111,5 +110,5 @@ def read_claimed(row: Sequence[Any]) -> Claimed:
         incident=incident,
         due_at=optional_instant(row[_DUE_AT]),
         fault=fault,
-        was_unreadable=was_unreadable,
+        attempts=row[len(COLUMNS)],
     )

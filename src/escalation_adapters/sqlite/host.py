@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from escalation_core.testing.host import Row, host_insert, host_update
+from escalation_core.testing.host import BLANK, Row, host_insert, host_update
 
 from .codec import SELECTED, row_of, values_of
 from .incidents import WRITE
 
 if TYPE_CHECKING:
     from .store import SQLiteStore
+
+_SEEN = "UPDATE escalation_unreadable SET passed_until = NULL WHERE incident_key = ?"
 
 
 @attrs.frozen
@@ -27,17 +29,33 @@ class SQLiteHost:
             highest = await tx.ledger.highest_episode(incident_key)
             row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
             await tx.incidents.session.run(WRITE, row_of(row))
+            if columns.get("next_due_at") is None:
+                await tx.incidents.session.run(_SEEN, (incident_key,))
 
         await self.store.transact(work)
 
-    async def update(self, incident_key: str, **columns: Any) -> None:
+    async def update(self, incident_key: str, /, **columns: Any) -> None:
         """Update columns of a row."""
 
         async def work(tx: Any) -> None:
             before, now = (await self._rows(tx))[incident_key], self.store.clock()
-            after, noted = host_update(before, columns, now=now)
-            await tx.incidents.session.run(WRITE, row_of(after))
-            await tx.journal.note(noted)
+            highest = await tx.ledger.highest_episode(columns.get("incident_key", incident_key))
+            done = host_update(before, columns, highest_episode=highest, now=now)
+            await self._write(tx, incident_key, done.row)
+            if done.seen:
+                await tx.incidents.session.run(_SEEN, (done.row["incident_key"],))
+            if done.cancel is not None:
+                await tx.outbox.cancel(incident_key, done.cancel, now)
+            await tx.journal.note(done.notes)
+
+        await self.store.transact(work)
+
+    async def past_triggers(self, incident_key: str, **columns: Any) -> None:
+        """Write a row as no trigger sees it."""
+
+        async def work(tx: Any) -> None:
+            new = {"incident_key": incident_key, "first_seen": self.store.clock(), **BLANK}
+            await self._write(tx, incident_key, ((await self._rows(tx)).get(incident_key) or new) | columns)
 
         await self.store.transact(work)
 
@@ -52,6 +70,11 @@ class SQLiteHost:
     async def rows(self) -> Mapping[str, Row]:
         """Return every row as it stands."""
         return await self.store.read(self._rows)
+
+    async def _write(self, tx: Any, incident_key: str, row: Row) -> None:
+        if row["incident_key"] != incident_key:
+            await tx.incidents.session.run("DELETE FROM incidents WHERE incident_key = ?", (incident_key,))
+        await tx.incidents.session.run(WRITE, row_of(row))
 
     async def _rows(self, tx: Any) -> dict[str, Row]:
         rows = await tx.incidents.session.rows(f"SELECT {SELECTED} FROM incidents i")

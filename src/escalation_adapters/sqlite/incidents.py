@@ -2,13 +2,13 @@
 
 import heapq
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import Claimed
+from escalation_core.model import Claimed, PutBack, Unseen
 
 from .codec import (
     COLUMNS,
@@ -26,11 +26,43 @@ from .session import Session
 _NAMES = ", ".join("escalation_level" if name == "level" else name for name in COLUMNS) + ", canary_bucket"
 _PLACES = ", ".join("?" for _ in range(len(COLUMNS) + 1))
 _FOUND = (
-    f"SELECT {SELECTED}, u.incident_key IS NOT NULL FROM incidents i"
+    f"SELECT {SELECTED}, coalesce(u.attempts, 0) FROM incidents i"
     " LEFT JOIN escalation_unreadable u ON u.incident_key = i.incident_key"
 )
+UNLESS_PASSED = """
+    AND NOT EXISTS (
+        SELECT 1 FROM escalation_unreadable r WHERE r.incident_key = i.incident_key AND r.passed_until > ?)
+"""
+"""Leaves out rows of incidents i that the file refuses to write, for as long as they are passed over."""
 _ORDER = "ORDER BY i.next_due_at, i.incident_key LIMIT ?"
 _DUE_AT, _KEY = COLUMNS.index("next_due_at"), COLUMNS.index("incident_key")
+_KEEP = (
+    "INSERT INTO escalation_unreadable (incident_key, attempts, fault, seen_at, passed_until) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (incident_key) DO UPDATE SET attempts = excluded.attempts, fault = excluded.fault,"
+    " seen_at = excluded.seen_at, passed_until = excluded.passed_until"
+)
+_UNSEEN = """
+SELECT i.incident_key,
+    (:held_before IS NULL OR i.first_seen IS NULL OR i.first_seen >= :held_before)
+    AND NOT EXISTS (
+        SELECT 1 FROM escalation_audit a WHERE a.action = 'exhausted' AND a.incident_key = i.incident_key
+            AND a.episode = i.episode AND a.level = i.escalation_level)
+    AND NOT EXISTS (
+        SELECT 1 FROM escalation_unreadable u WHERE u.incident_key = i.incident_key AND u.passed_until > :now)
+FROM incidents i
+WHERE i.next_due_at IS NULL AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL
+    AND (:after IS NULL OR i.incident_key > :after)
+ORDER BY i.incident_key LIMIT :limit
+"""
+_MARK_UNSEEN = """
+UPDATE incidents AS i SET next_due_at = 0, episode = CASE
+    WHEN EXISTS (
+        SELECT 1 FROM escalation_events e WHERE e.incident_key = i.incident_key
+            AND (e.episode > i.episode OR e.episode = i.episode AND e.level > i.escalation_level))
+    THEN 1 + (SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = i.incident_key)
+    ELSE i.episode END
+WHERE i.incident_key = ?
+"""
 WRITE = f"REPLACE INTO incidents ({_NAMES}) VALUES ({_PLACES})"
 """Writes a whole row, as ``codec.row_of`` makes it."""
 
@@ -63,7 +95,7 @@ class Incidents:
         self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
     ) -> Sequence[Claimed]:
         """Return due rows beyond ``after``, oldest first."""
-        where, values = "i.next_due_at <= ?", [micros(until)]
+        where, values = f"i.next_due_at <= ?{UNLESS_PASSED}", [micros(until), micros(self.session.clock())]
         beyond: list[object] = []
         if after is not None:
             where += " AND (i.next_due_at, i.incident_key) > (?, ?)"
@@ -102,25 +134,45 @@ class Incidents:
 
         await self.session.hop(write)
 
-    async def put_back(self, unreadable: Mapping[str, str], now: datetime) -> None:
-        """Give unreadable rows another instant: a minute from now, doubling to an hour."""
-        seen_at = micros(now)
+    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+        """Give rows another instant, and keep why."""
 
         def write(connection: sqlite3.Connection) -> None:
+            connection.executemany(_KEEP, [(*_kept(row, now), None) for row in rows])
             connection.executemany(
-                "INSERT INTO escalation_unreadable (incident_key, attempts, fault, seen_at) VALUES (?, 1, ?, ?)"
-                " ON CONFLICT (incident_key) DO UPDATE SET attempts = attempts + 1, fault = excluded.fault,"
-                " seen_at = excluded.seen_at",
-                [(key, fault, seen_at) for key, fault in unreadable.items()],
-            )
-            connection.executemany(
-                "UPDATE incidents SET next_due_at = ? + 60000000 * min(60, 1 << min(u.attempts - 1, 10))"
-                " FROM escalation_unreadable u WHERE u.incident_key = incidents.incident_key"
-                " AND incidents.incident_key = ?",
-                [(seen_at, key) for key in unreadable],
+                "UPDATE incidents SET next_due_at = ? WHERE incident_key = ?",
+                [(micros(row.until), row.incident_key) for row in rows],
             )
 
         await self.session.hop(write)
+
+    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+        """Keep the instant beside the rows."""
+        await self.session.run_many(_KEEP, [(*_kept(row, now), micros(row.until)) for row in rows])
+
+    async def unseen(
+        self,
+        after: str | None,
+        *,
+        limit: int,
+        held_before: datetime | None,
+        lock: bool = True,  # noqa: ARG002 - see the class
+    ) -> Unseen:
+        """Look at a batch of the index of open rows without an instant, by key."""
+        rows = await self.session.rows(
+            _UNSEEN,
+            {
+                "after": after,
+                "limit": limit,
+                "held_before": optional_micros(held_before),
+                "now": micros(self.session.clock()),
+            },
+        )
+        return Unseen([key for key, unseen in rows if unseen], rows[-1][0] if len(rows) == limit else None)
+
+    async def mark_unseen(self, keys: Sequence[str]) -> None:
+        """Mark them, as an insert would."""
+        await self.session.run_many(_MARK_UNSEEN, [(key,) for key in keys])
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         """Return open rows by key."""
@@ -133,16 +185,21 @@ class Incidents:
 
     async def earliest(self, canary_pct: int) -> datetime | None:
         """Return the least instant within the canary."""
-        least = "SELECT min(next_due_at) FROM incidents WHERE next_due_at IS NOT NULL"
+        least = f"SELECT min(next_due_at) FROM incidents i WHERE next_due_at IS NOT NULL{UNLESS_PASSED}"
+        now = micros(self.session.clock())
 
         def found(connection: sqlite3.Connection) -> int | None:
             if canary_pct >= 100:
-                value: int | None = connection.execute(least).fetchone()[0]
+                value: int | None = connection.execute(least, (now,)).fetchone()[0]
                 return value
             each = (
-                connection.execute(f"{least} AND canary_bucket = ?", (bucket,)).fetchone()[0]
+                connection.execute(f"{least} AND canary_bucket = ?", (now, bucket)).fetchone()[0]
                 for bucket in range(canary_pct)
             )
             return min((value for value in each if value is not None), default=None)
 
         return optional_instant(await self.session.hop(found))
+
+
+def _kept(row: PutBack, now: datetime) -> tuple[object, ...]:
+    return row.incident_key, row.attempts, row.fault, micros(now)

@@ -37,7 +37,8 @@ SELECT at, action, incident_key, episode, level, actor, reason, target, kind, id
 _STATS = """
 SELECT
     count(*) FILTER (WHERE inside AND NOT put_back), min(due) FILTER (WHERE inside AND NOT put_back),
-    (SELECT count(*) FROM incidents WHERE next_due_at = 0),
+    (SELECT count(*) FROM incidents i WHERE i.next_due_at = 0 AND NOT EXISTS (
+        SELECT 1 FROM escalation_unreadable r WHERE r.incident_key = i.incident_key AND r.passed_until > :now)),
     (SELECT count(*) FROM incidents
         WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= :max_level),
     (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
@@ -95,10 +96,14 @@ class Journal:
             for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
-    async def beat(self, worker: str, now: datetime, version: str) -> None:
-        """Write this worker's row, and forget those silent for a day."""
-        await self.session.run("DELETE FROM escalation_workers WHERE ticked_at < ?", (micros(now - _DAY),))
+    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
+        """Write this worker's row, and forget those silent for a day or ahead of the clock."""
+        latest = await self.session.row("SELECT max(ticked_at) FROM escalation_workers")
+        await self.session.run(
+            "DELETE FROM escalation_workers WHERE ticked_at < ? OR ticked_at > ?", (micros(now - _DAY), micros(ahead))
+        )
         await self.session.run("REPLACE INTO escalation_workers VALUES (?, ?, ?)", (worker, micros(now), version))
+        return None if latest is None else optional_instant(latest[0])
 
     async def last_beat(self, now: datetime) -> Beat:
         """Return the heartbeat of all workers together."""
@@ -142,28 +147,32 @@ class Journal:
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
         """Return how far the recalculation is."""
-        row = await self.session.row(
-            "SELECT requested_at, cursor, visited, finished_at, fingerprint FROM escalation_recalc"
-        )
+        columns = "requested_at, cursor, visited, finished_at, fingerprint, due_only, held_before"
+        row = await self.session.row(f"SELECT {columns} FROM escalation_recalc")
         assert row is not None  # noqa: S101 - the schema inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint = row
+        requested_at, cursor, visited, finished_at, fingerprint, due_only, held_before = row
         return RecalcState(
             requested_at=optional_instant(requested_at),
             cursor=cursor,
             visited=visited,
             finished_at=optional_instant(finished_at),
             fingerprint=fingerprint,
+            due_only=bool(due_only),
+            held_before=optional_instant(held_before),
         )
 
     async def save_recalc(self, state: RecalcState) -> None:
         """Write how far the recalculation is."""
         await self.session.run(
-            "UPDATE escalation_recalc SET requested_at = ?, cursor = ?, visited = ?, finished_at = ?, fingerprint = ?",
+            "UPDATE escalation_recalc SET requested_at = ?, cursor = ?, visited = ?, finished_at = ?, fingerprint = ?,"
+            " due_only = ?, held_before = ?",
             (
                 optional_micros(state.requested_at),
                 state.cursor,
                 state.visited,
                 optional_micros(state.finished_at),
                 state.fingerprint,
+                state.due_only,
+                optional_micros(state.held_before),
             ),
         )

@@ -112,6 +112,33 @@ class Outbox:
 
         return await self.session.hop(settled)
 
+    async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """Return fences by id."""
+        places = ", ".join("?" for _ in ids)
+        return dict(
+            await self.session.rows(f"SELECT id, fence FROM escalation_pages WHERE id IN ({places})", list(ids))
+        )
+
+    async def bring_forward(
+        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+    ) -> int:
+        """Look for them at the far end of each target's index."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            connection.execute(
+                "UPDATE escalation_targets SET held_until = ? WHERE held_until > ?", (micros(now), micros(beyond))
+            )
+            statement = (
+                "UPDATE escalation_pages AS p SET due_at = CASE p.state WHEN 'pending' THEN ? ELSE ? END"
+                f" WHERE p.target = ? AND {_UNSETTLED} AND p.due_at > ?"
+            )
+            return sum(
+                connection.execute(statement, (micros(now), micros(lease_ends), target, micros(beyond))).rowcount
+                for target in targets
+            )
+
+        return await self.session.hop(write)
+
     async def hold(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""
         await self.session.run(

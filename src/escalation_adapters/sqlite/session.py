@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 import attrs
@@ -25,6 +26,7 @@ class Session:
 
     connection: sqlite3.Connection
     thread: ThreadPoolExecutor
+    clock: Callable[[], datetime]
 
     async def hop(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``work`` in the thread."""

@@ -73,7 +73,7 @@ class SQLiteStore:
             session = await self._open()
             await self._begin(session, "BEGIN IMMEDIATE")
             try:
-                result = await work(_Transaction(session, self.clock))
+                result = await work(_Transaction(session))
                 await session.run("COMMIT")
             except BaseException:
                 await self._roll_back(session)
@@ -86,7 +86,7 @@ class SQLiteStore:
             session = await self._open()
             await self._begin(session, "PRAGMA query_only = ON", "BEGIN")
             try:
-                return await work(_Transaction(session, self.clock))
+                return await work(_Transaction(session))
             finally:
                 await self._roll_back(session)
 
@@ -104,7 +104,7 @@ class SQLiteStore:
 
         async with self._turn:
             session = await self._open()
-            return await work(_Transaction(session, self.clock))
+            return await work(_Transaction(session))
 
     async def aclose(self) -> None:
         """Close the file. A second call does nothing."""
@@ -122,7 +122,7 @@ class SQLiteStore:
             except BaseException:
                 thread.shutdown(wait=False)
                 raise
-            self._session = Session(connection, thread)
+            self._session = Session(connection, thread, self.clock)
         return self._session
 
     def _connect(self) -> sqlite3.Connection:
@@ -199,8 +199,7 @@ def _steps() -> list[str]:
 class _Transaction:
     """One transaction: the five ports on one connection."""
 
-    def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    def __init__(self, session: Session) -> None:
         self._session = session
         self.incidents = Incidents(session)
         self.ledger = Ledger(session)
@@ -210,7 +209,7 @@ class _Transaction:
 
     async def now(self) -> datetime:
         """Return the instant by the store's clock."""
-        return self._clock()
+        return self._session.clock()
 
     async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""

@@ -5,9 +5,11 @@ plain SQL and their trigger; the others use the functions here, which are the tr
 can be compared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
+
+import attrs
 
 from ..model import LOOK_AGAIN, AuditEntry, told
 
@@ -46,14 +48,31 @@ class HostTable(Protocol):
     async def insert(self, incident_key: str, **columns: Any) -> None:
         """INSERT a row."""
 
-    async def update(self, incident_key: str, **columns: Any) -> None:
-        """UPDATE columns of a row."""
+    async def update(self, incident_key: str, /, **columns: Any) -> None:
+        """UPDATE columns of a row, its key among them."""
 
     async def delete(self, incident_key: str) -> None:
         """DELETE a row."""
 
     async def rows(self) -> Mapping[str, Row]:
         """SELECT every row, by key, as it stands."""
+
+    async def past_triggers(self, incident_key: str, **columns: Any) -> None:
+        """INSERT a row, or UPDATE its columns if it is there, while the triggers are off."""
+
+
+@attrs.frozen
+class HostUpdate:
+    """What the trigger makes of a host's UPDATE."""
+
+    row: Row
+    """The row that it leaves."""
+    notes: Sequence[AuditEntry] = ()
+    """What it notes in the audit."""
+    cancel: str | None = None
+    """Why the unsent pages of the row's old key are cancelled, if they are."""
+    seen: bool = True
+    """Whether the row is to be looked at again, also if it is passed over."""
 
 
 def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> Row:
@@ -65,13 +84,18 @@ def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episod
     return row
 
 
-def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> tuple[Row, list[AuditEntry]]:
-    """Return the row that a host's UPDATE leaves, and what the trigger notes of it in the audit."""
+def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> HostUpdate:
+    """Return what becomes of a host's UPDATE; ``highest_episode`` is what the ledger knows of the row's new key."""
     after = {**before, **columns}
+    other_key = after["incident_key"] != before["incident_key"]
     severity, snoozed = (after[name] != before[name] for name in ("severity", "snoozed_until"))
-    if after["next_due_at"] != before["next_due_at"] or all(after[name] == before[name] for name in WATCHED):
-        return after, []
-    if after["episode"] == before["episode"]:
+    cancel = _cancels(before, after)
+    own_instant = after["next_due_at"] != before["next_due_at"]
+    if not other_key and (own_instant or all(after[name] == before[name] for name in WATCHED)):
+        return HostUpdate(after, cancel=cancel, seen=False)
+    if other_key:
+        after |= {"episode": highest_episode + 1, "level": 0, "last_escalated_at": None}
+    elif after["episode"] == before["episode"]:
         if before["resolved_at"] is not None and after["resolved_at"] is None:
             after["episode"] += 1
             fresh = {
@@ -89,12 +113,25 @@ def host_update(before: Row, columns: Mapping[str, Any], *, now: datetime) -> tu
         after["acknowledged_by"] = None
     after["next_due_at"] = _mark(after)
     # What the reopening above has cleared is not what the host did.
+    was, is_now = before["incident_key"], after["incident_key"]
+    notes = [_noted("change_key", f"now {is_now}", before, now), _noted("change_key", f"was {was}", after, now)]
     done: list[tuple[str | None, str | None]] = [
         (_what_was_done(before, after), None),
         ("change_severity" if severity else None, "none" if after["severity"] is None else after["severity"]),
         ("snooze" if snoozed else None, _until(after["snoozed_until"])),
     ]
-    return after, [_noted(action, what, after, now) for action, what in done if action is not None]
+    others = [_noted(action, what, after, now) for action, what in done if action is not None]
+    return HostUpdate(after, [*notes, *others] if other_key else others, cancel)
+
+
+def _cancels(before: Row, after: Row) -> str | None:
+    """Return why an UPDATE cancels the unsent pages of the row's old key, None if it does not."""
+    if after["incident_key"] != before["incident_key"]:
+        return "key changed"
+    for name, reason in (("resolved_at", "resolved"), ("acknowledged_at", "acknowledged")):
+        if before[name] is None and after[name] is not None:
+            return reason
+    return None
 
 
 def _noted(action: str, what: str | None, after: Row, now: datetime) -> AuditEntry:
@@ -122,6 +159,8 @@ def _what_was_done(before: Row, after: Row) -> str | None:
     if acknowledged[0] != acknowledged[1]:
         return "acknowledge" if acknowledged[1] else "unacknowledge"
     levels = before["level"], after["level"]
+    if before["incident_key"] != after["incident_key"]:
+        return None
     return "drain" if all(isinstance(level, int) for level in levels) and levels[1] < levels[0] else None
 
 

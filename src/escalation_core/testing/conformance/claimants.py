@@ -10,7 +10,7 @@ from functools import partial
 
 import attrs
 
-from ...delivery import Delivered, NewPage, Outcome, Page, PageState
+from ...delivery import Delivered, NewPage, Outcome, Page, PageState, RetryPolicy, after_attempt, lease
 from ...engine import Engine
 from ...errors import StoreError
 from ...flight import together, within
@@ -73,7 +73,7 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
 
 
 async def no_update_is_lost(harness: StoreHarness) -> None:
-    """Whoever loads or walks rows or locks pages to change them waits for the others, and sees what they wrote."""
+    """Whoever loads or walks rows to change them waits for the others; whoever locks pages gets those that are free."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -90,15 +90,45 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
         found = [row.incident for row in await tx.incidents.walk("loaded", 9) if row.incident is not None]
         await tx.incidents.advance([attrs.evolve(one, level=one.level + 1) for one in found])
 
-    async def lock(tx: Transaction) -> None:
-        (found,) = await tx.outbox.lock([page.id])
-        await tx.outbox.write([attrs.evolve(found.page, attempts=found.page.attempts + 1)])
+    async def lock(tx: Transaction) -> bool:
+        found = await tx.outbox.lock([page.id])
+        await tx.outbox.write([attrs.evolve(one.page, attempts=one.page.attempts + 1) for one in found])
+        return bool(found)
 
-    for work in (load, walk, lock):
+    async def lock_once(each: Store) -> None:
+        while not await each.transact(lock):
+            pass
+
+    for work in (load, walk):
         await together(*(each.transact(work) for each in (store, other) * 5))
+    await together(*(lock_once(each) for each in (store, other) * 5))
     levels = {key: row["level"] for key, row in (await harness.host(store).rows()).items()}
     same({"loaded": 10, "walked": 10}, levels, "ten steps each")
     same([10], [one.attempts for one in await store.read(lambda tx: tx.outbox.pages(limit=9))], "ten attempts")
+
+
+async def settling_waits_for_nobody(harness: StoreHarness) -> None:
+    """A page that another transaction holds is neither settled nor locked, and still has its fence; others are."""
+    if not concurrent(harness):
+        return
+    clock, retries = ManualClock(), RetryPolicy()
+    store, now = await harness.open(clock), clock()
+    other = await harness.again(store)
+    await put(store, incident("a", clock))
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(1), _page(2)], now))
+    leased = [lease(page, retries, now) for page in await store.read(lambda tx: tx.outbox.pages(limit=9))]
+    await store.transact(lambda tx: tx.outbox.write(leased))
+    sent = [after_attempt(page, Delivered(), policy=retries, now=now, jitter=0.0, ended=None) for page in leased]
+
+    async def hold(tx: Transaction) -> None:
+        same(1, len(await tx.outbox.lock([leased[0].id])), "locked")
+        same({sent[1].id}, set(await within(AT_ONCE, other.transact(lambda tx: tx.outbox.settle(sent)))), "settled")
+        same([], list(await within(AT_ONCE, other.transact(lambda tx: tx.outbox.lock([sent[0].id])))), "locked twice")
+        fences = await other.read(lambda tx: tx.outbox.fences([page.id for page in sent]))
+        same({sent[0].id: leased[0].fence, sent[1].id: sent[1].fence}, dict(fences), "the fences")
+
+    await store.transact(hold)
+    same({sent[0].id}, set(await store.transact(lambda tx: tx.outbox.settle(sent))), "settled afterwards")
 
 
 async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
@@ -210,6 +240,7 @@ CHECKS = (
     a_claim_passes_over_what_others_hold,
     a_claim_of_pages_passes_over_what_others_hold,
     no_update_is_lost,
+    settling_waits_for_nobody,
     of_two_inserts_one_wins,
     two_that_record_the_same_record_it_once,
     a_reader_sees_one_state,

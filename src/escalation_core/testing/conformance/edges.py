@@ -172,13 +172,18 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
 
     async def work(tx: Transaction) -> None:
         await tx.incidents.advance([])
-        await tx.incidents.put_back({}, now)
+        await tx.incidents.put_back([], now)
+        await tx.incidents.pass_over([], now)
+        await tx.incidents.mark_unseen([])
         await tx.outbox.enqueue([], now)
         await tx.outbox.write([])
         await tx.journal.note([])
         same([], list(await tx.ledger.record([])), "recorded")
         same({}, dict(await tx.ledger.highest([])), "the highest of none")
         same([], list(await tx.outbox.lock([])), "locked")
+        same({}, dict(await tx.outbox.fences([])), "the fences of none")
+        same(0, await tx.outbox.bring_forward([], beyond=now, now=now, lease_ends=now), "brought forward")
+        same([], list((await tx.incidents.unseen(None, limit=9, held_before=None)).keys), "unseen")
         same([], list(await tx.outbox.claim({}, now=now, until=now)), "claimed")
         same(0, await tx.outbox.cancel("a", "ended", now), "cancelled")
 

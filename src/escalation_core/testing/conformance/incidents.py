@@ -6,6 +6,7 @@ import attrs
 
 from ...keys import canary_bucket
 from ...model import LOOK_AGAIN, Incident
+from ...plan import put_back
 from ...ports import Transaction
 from ..clock import ManualClock
 from .harness import StoreHarness, claimed_keys, incident, put, same
@@ -134,7 +135,7 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
-    await put(store, incident("good", clock))
+    await put(store, incident("good", clock, next_due_at=now))
     await host.insert("bad", severity="critical", level=-1, first_seen=now)
     rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=10, canary_pct=100))
     found = {row.incident_key: row for row in rows}
@@ -143,7 +144,13 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     assert "level" in (found["bad"].fault or ""), "the fault names the column"
     assert found["good"].incident is not None, "its neighbour is read"
     for wait in (1, 2, 4, 8, 16, 32, 60, 60):
-        await store.transact(lambda tx: tx.incidents.put_back({"bad": "fault"}, now))
+
+        async def put_it_back(tx: Transaction) -> None:
+            rows = await tx.incidents.claim(until=now + 60 * MINUTE, limit=10, canary_pct=100)
+            (row,) = (row for row in rows if row.incident_key == "bad")
+            await tx.incidents.put_back([put_back(row, "fault", now)], now)
+
+        await store.transact(put_it_back)
         same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "put back until")
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
     same((1, [("bad", "fault")]), (stats.unreadable, list(stats.unreadable_examples)), "listed")
@@ -153,7 +160,7 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     await host.update("bad", resolved_at=None, episode=1, first_seen=now)
     await host.update("bad", level=0)
     rows = await store.transact(lambda tx: tx.incidents.claim(until=LOOK_AGAIN, limit=10, canary_pct=100))
-    same([("bad", True)], [(row.incident_key, row.was_unreadable) for row in rows], "remembered")
+    same([("bad", 8)], [(row.incident_key, row.attempts) for row in rows], "remembered")
     healed = rows[0].incident
     assert healed is not None, "it can be read again"
 

@@ -1,6 +1,6 @@
 """Checks of the Ledger, the Outbox and the Journal."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -189,14 +189,64 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
     store, start = await harness.open(clock), clock()
     beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
     same((None, 0), (beat.last, beat.workers), "before the first")
-    await store.transact(lambda tx: tx.journal.beat("one", start, "1.0"))
-    await store.transact(lambda tx: tx.journal.beat("two", start + MINUTE, "1.0"))
+    same(None, await _beat(store, "one", start), "what was there")
+    same(start, await _beat(store, "two", start + MINUTE), "what was there")
     beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
     same((start + MINUTE, 2), (beat.last, beat.workers), "two workers")
     late = start + timedelta(days=1, seconds=30)
-    await store.transact(lambda tx: tx.journal.beat("two", late, "1.1"))
+    await _beat(store, "two", late)
     beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
     same((late, 1), (beat.last, beat.workers), "a day later")
+
+
+async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) -> None:
+    """A heartbeat later than the store's clock allows is told once and forgotten, whichever worker's it was."""
+    clock = ManualClock()
+    store, start = await harness.open(clock), clock()
+    await _beat(store, "one", start + timedelta(days=2))
+    await _beat(store, "two", start + timedelta(days=2), ahead=timedelta(days=3))
+    same(start + timedelta(days=2), await _beat(store, "two", start), "what was there")
+    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    same((start, 1), (beat.last, beat.workers), "the worker that has ticked since")
+    same(start, await _beat(store, "one", start + timedelta(seconds=2)), "what was there then")
+    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    same((start + timedelta(seconds=2), 2), (beat.last, beat.workers), "both")
+
+
+async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarness) -> None:
+    """Unsettled pages that are due too late are due now, those that a sender has one lease from now; and holds end."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    await put(store, incident("a", clock))
+    beyond, ends, late = now + timedelta(hours=1), now + RETRIES.lease, now + timedelta(days=2)
+    names = ("late", "leased", "settled", "soon", "t5")
+    await store.transact(lambda tx: tx.outbox.enqueue([_page(target=name) for name in names], now))
+    pages = {page.target: page for page in await _pages(store)}
+    written = [
+        attrs.evolve(pages["late"], due_at=late),
+        attrs.evolve(lease(pages["leased"], RETRIES, late), attempts=3),
+        cancel(pages["settled"], "ended", late),
+        attrs.evolve(pages["soon"], due_at=beyond),
+        attrs.evolve(pages["t5"], due_at=late),
+    ]
+    await store.transact(lambda tx: tx.outbox.write(written))
+    for target, until in (("late", late), ("soon", beyond)):
+        await store.transact(lambda tx, name=target, until=until: tx.outbox.hold(name, until))  # type: ignore[misc]
+    forward = await store.transact(
+        lambda tx: tx.outbox.bring_forward(names[:4], beyond=beyond, now=now, lease_ends=ends)
+    )
+    same(2, forward, "how many")
+    due = {page.target: page.due_at for page in await _pages(store)}
+    same({"late": now, "leased": ends, "settled": late, "soon": beyond, "t5": late}, due, "when they are due")
+    for target, earliest in (("late", now), ("soon", beyond)):
+        seen = await store.look(canary_pct=100, targets=[target])
+        same(earliest, seen.page_due_at, f"the hold of {target}")
+    fences = await store.read(lambda tx: tx.outbox.fences([*(page.id for page in written), 10**9]))
+    same({page.id: page.fence for page in written}, dict(fences), "the fences")
+
+
+async def _beat(store: Store, worker: str, now: datetime, ahead: timedelta = timedelta(seconds=2)) -> datetime | None:
+    return await store.transact(lambda tx: tx.journal.beat(worker, now, "1.0", ahead=now + ahead))
 
 
 async def stats_count(harness: StoreHarness) -> None:
@@ -236,7 +286,15 @@ async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     same(RecalcState(), await store.read(lambda tx: tx.journal.recalc(lock=False)), "at first")
-    state = RecalcState(requested_at=now, cursor="ключ", visited=7, finished_at=now - MINUTE, fingerprint="f")
+    state = RecalcState(
+        requested_at=now,
+        cursor="ключ",
+        visited=7,
+        finished_at=now - MINUTE,
+        fingerprint="f",
+        due_only=True,
+        held_before=now - 2 * MINUTE,
+    )
     await store.transact(lambda tx: tx.journal.save_recalc(state))
     same(state, await store.transact(lambda tx: tx.journal.recalc()), "afterwards")
 
@@ -250,6 +308,8 @@ CHECKS = (
     cancelling_spares_what_is_in_flight,
     the_audit_tells_everything_newest_first,
     heartbeats_of_all_workers_count,
+    heartbeats_ahead_of_the_clock_are_written_anew,
+    pages_from_ahead_of_the_clock_are_brought_forward,
     stats_count,
     the_recalculation_keeps_its_place,
 )

@@ -1,15 +1,13 @@
 """The Incidents port."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import attrs
 
 from ...keys import canary_bucket
-from ...model import Claimed, Incident
-from .state import State, Undo, is_open, read_row, write_row
-
-LONGEST_PUT_BACK = timedelta(hours=1)
+from ...model import LOOK_AGAIN, Claimed, Incident, PutBack, Unseen
+from .state import State, Undo, is_open, passed, read_row, write_row
 
 
 @attrs.frozen
@@ -48,12 +46,44 @@ class Incidents:
             write_row(self.store, self.undo, self.store.rows[incident.incident_key] | columns)
             self.undo.drop(self.store.unreadable, incident.incident_key)
 
-    async def put_back(self, unreadable: Mapping[str, str], now: datetime) -> None:
-        for key, fault in unreadable.items():
-            attempts = self.store.unreadable.get(key, (0, ""))[0] + 1
-            self.undo.put(self.store.unreadable, key, (attempts, fault))
-            wait = min(timedelta(minutes=2 ** min(attempts - 1, 10)), LONGEST_PUT_BACK)
-            write_row(self.store, self.undo, self.store.rows[key] | {"next_due_at": now + wait})
+    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+        for row in rows:
+            self.undo.put(self.store.unreadable, row.incident_key, (row, None))
+            columns = self.store.rows[row.incident_key] | {"next_due_at": row.until}
+            write_row(self.store, self.undo, columns)
+
+    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+        for row in rows:
+            self.undo.put(self.store.unreadable, row.incident_key, (row, row.until))
+
+    async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
+        looked = sorted(
+            key
+            for key, row in self.store.rows.items()
+            if row["next_due_at"] is None and is_open(row) and (after is None or key > after)
+        )[:limit]
+        noted = {
+            (note.incident_key, note.episode, note.level)
+            for note in self.store.notes.values()
+            if note.action == "exhausted"
+        }
+        keys = [
+            key
+            for key in looked
+            if (key, (row := self.store.rows[key])["episode"], row["level"]) not in noted
+            and (held_before is None or row["first_seen"] is None or row["first_seen"] >= held_before)
+            and not passed(self.store, key)
+        ]
+        return Unseen(keys, looked[-1] if len(looked) == limit else None)
+
+    async def mark_unseen(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            row = self.store.rows[key]
+            episode, highest = row["episode"], self.store.episodes.get(key, 0)
+            recorded = self.store.levels.get((key, episode))
+            if highest > episode or (recorded is not None and recorded.level > row["level"]):
+                episode = highest + 1
+            write_row(self.store, self.undo, row | {"episode": episode, "next_due_at": LOOK_AGAIN})
 
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         keys = sorted(key for key, row in self.store.rows.items() if (after is None or key > after) and is_open(row))
@@ -64,16 +94,16 @@ class Incidents:
 
     def _candidates(self, canary_pct: int) -> Iterator[tuple[str, datetime]]:
         for key, due in self.store.due.items():
-            if canary_pct >= 100 or canary_bucket(key) < canary_pct:
+            if (canary_pct >= 100 or canary_bucket(key) < canary_pct) and not passed(self.store, key):
                 yield key, due
 
     def _claimed(self, key: str) -> Claimed:
-        row, was_unreadable = self.store.rows[key], key in self.store.unreadable
+        row, put_back = self.store.rows[key], self.store.unreadable.get(key)
         incident, fault = read_row(row)
         return Claimed(
             incident_key=key,
             incident=incident,
             due_at=row["next_due_at"],
             fault=fault,
-            was_unreadable=was_unreadable,
+            attempts=0 if put_back is None else put_back[0].attempts,
         )

@@ -10,7 +10,7 @@ from ...health import Beat, RecalcState, Stats
 from ...keys import canary_bucket
 from ...model import LOOK_AGAIN, AuditEntry, Escalation
 from ...position import Position, Source
-from .state import State, Undo, is_open
+from .state import State, Undo, is_open, passed
 
 SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)
 SCHEMA_VERSION = "memory"
@@ -51,11 +51,13 @@ class Journal:
         rest = [one for one in placed if after is None or _place(one[0]) > _place(after)]
         return [attrs.evolve(entry, cursor=position.cursor) for position, entry in rest[:limit]]
 
-    async def beat(self, worker: str, now: datetime, version: str) -> None:
+    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
+        latest = max(self.store.beats.values(), default=None)
         self.undo.put(self.store.beats, worker, now)
         for name, at in list(self.store.beats.items()):
-            if now - at > timedelta(days=1):
+            if now - at > timedelta(days=1) or at > ahead:
                 self.undo.drop(self.store.beats, name)
+        return latest
 
     async def last_beat(self, now: datetime) -> Beat:
         beats = self.store.beats.values()
@@ -68,8 +70,8 @@ class Journal:
         overdue = [due for key, due in come.items() if key in insiders and key not in self.store.unreadable]
         unsettled = [self.store.pages[number] for number in self.store.unsettled]
         unreadable = [
-            (key, fault)
-            for key, (_, fault) in self.store.unreadable.items()
+            (key, row.fault)
+            for key, (row, _) in self.store.unreadable.items()
             if key in self.store.rows and is_open(self.store.rows[key])
         ]
         exhausted = [
@@ -80,7 +82,7 @@ class Journal:
         return Stats(
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),
-            marked=sum(due == LOOK_AGAIN for due in self.store.due.values()),
+            marked=sum(due == LOOK_AGAIN and not passed(self.store, key) for key, due in self.store.due.items()),
             exhausted=len(exhausted),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),

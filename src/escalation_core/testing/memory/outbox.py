@@ -78,6 +78,20 @@ class Outbox:
         await self.write(owned)
         return {page.id for page in owned}
 
+    async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
+        return {number: self.store.pages[number].fence for number in ids if number in self.store.pages}
+
+    async def bring_forward(
+        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+    ) -> int:
+        far = [page for page in self._unsettled() if page.target in targets and page.due_at > beyond]
+        for page in far:
+            self._put(attrs.evolve(page, due_at=now if page.state is PageState.PENDING else lease_ends))
+        for target, until in list(self.store.holds.items()):
+            if until > beyond:
+                self.undo.put(self.store.holds, target, now)
+        return len(far)
+
     async def hold(self, target: str, until: datetime) -> None:
         self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))
 

@@ -9,7 +9,7 @@ from typing import Any
 from ...delivery import PageRecord
 from ...errors import InvalidValue
 from ...health import RecalcState
-from ...model import AuditEntry, Escalation, Incident, Recorded
+from ...model import AuditEntry, Escalation, Incident, PutBack, Recorded
 from ...pausing import Pause
 from ..clock import Clock
 from ..host import Row
@@ -23,8 +23,8 @@ class State:
         self.rows: dict[str, Row] = {}
         self.due: dict[str, datetime] = {}
         """next_due_at of the rows that have one."""
-        self.unreadable: dict[str, tuple[int, str]] = {}
-        """Attempts and fault of the rows that were put back."""
+        self.unreadable: dict[str, tuple[PutBack, datetime | None]] = {}
+        """Rows that were put back, and until when they are passed over, if they are."""
         self.ledger: dict[int, Escalation] = {}
         self.levels: dict[tuple[str, int], Recorded] = {}
         self.hashes: dict[str, int] = {}
@@ -96,3 +96,15 @@ def read_row(row: Row) -> tuple[Incident | None, str | None]:
         return Incident(**row), None
     except InvalidValue as fault:
         return None, str(fault)
+
+
+def passed(store: State, key: str) -> bool:
+    """Tell whether a row is passed over now: the store refuses to write it."""
+    _, until = store.unreadable.get(key, (None, None))
+    return until is not None and until > store.clock()
+
+
+def seen(store: State, undo: Undo, key: str) -> None:
+    """End that a row is passed over: a host has written it."""
+    if key in store.unreadable:
+        undo.put(store.unreadable, key, (store.unreadable[key][0], None))

@@ -8,13 +8,13 @@ import attrs
 
 from ...ports import Outlook, Transaction
 from ..clock import Clock, system_clock
-from ..host import Row, host_insert, host_update
+from ..host import BLANK, Row, host_insert, host_update
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
 from .operations import Operations
 from .outbox import Outbox
-from .state import State, Undo, write_row
+from .state import State, Undo, seen, write_row
 
 Result = TypeVar("Result")
 
@@ -76,13 +76,28 @@ class MemoryHost:
         highest = self.store.episodes.get(incident_key, 0)
         row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
         write_row(self.store, Undo(), row)
+        if columns.get("next_due_at") is None:
+            seen(self.store, Undo(), incident_key)
 
-    async def update(self, incident_key: str, **columns: Any) -> None:
+    async def update(self, incident_key: str, /, **columns: Any) -> None:
         """Update a row, as a host's SQL and the trigger would."""
         before, now = self.store.rows[incident_key], self.store.clock()
-        after, noted = host_update(before, columns, now=now)
-        write_row(self.store, Undo(), after)
-        await Journal(self.store, Undo()).note(noted)
+        highest = self.store.episodes.get(columns.get("incident_key", incident_key), 0)
+        done = host_update(before, columns, highest_episode=highest, now=now)
+        if done.row["incident_key"] != incident_key:
+            await self.delete(incident_key)
+        write_row(self.store, Undo(), done.row)
+        if done.seen:
+            seen(self.store, Undo(), done.row["incident_key"])
+        if done.cancel is not None:
+            await Outbox(self.store, Undo()).cancel(incident_key, done.cancel, now)
+        await Journal(self.store, Undo()).note(done.notes)
+
+    async def past_triggers(self, incident_key: str, **columns: Any) -> None:
+        """Write a row as no trigger sees it."""
+        before = self.store.rows.get(incident_key)
+        new = {"incident_key": incident_key, "first_seen": self.store.clock(), **BLANK}
+        write_row(self.store, Undo(), (before or new) | columns)
 
     async def delete(self, incident_key: str) -> None:
         """Delete a row."""

@@ -1,0 +1,17 @@
+-- What the engine keeps beside the incidents: rows that the database refuses to write, what was left alone when the
+-- table was attached, and whether hosts have triggers here.
+
+-- Until then no claim finds the row, which could not even be given a later next_due_at.
+ALTER TABLE {schema}.escalation_unreadable ADD COLUMN passed_until timestamptz;
+CREATE INDEX escalation_unreadable_passed ON {schema}.escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
+
+ALTER TABLE {schema}.escalation_recalc
+    ADD COLUMN due_only boolean NOT NULL DEFAULT false,
+    ADD COLUMN held_before timestamptz;
+-- An installation that is older than this column may hold open rows that were left alone when it was attached.
+UPDATE {schema}.escalation_recalc SET held_before = (SELECT min(applied_at) FROM {schema}.escalation_migrations)
+WHERE finished_at IS NULL;
+
+INSERT INTO {schema}.escalation_meta (name, value)
+VALUES ('triggers', to_jsonb(to_regprocedure('{schema}.escalation_host_update()') IS NOT NULL))
+ON CONFLICT (name) DO NOTHING;

@@ -1,0 +1,144 @@
+-- The triggers once more, whole. New: a host that acknowledges or resolves cancels the incident's unsent pages in its own
+-- transaction; a change of the key ends one incident and begins another; and what a host writes to a row that was passed
+-- over has it looked at again. This may be run again at any time: it mends triggers that were dropped or disabled.
+-- An installation without triggers gets none.
+DO $do$
+BEGIN
+    IF NOT (SELECT m.value::boolean FROM {schema}.escalation_meta m WHERE m.name = 'triggers') THEN
+        RETURN;
+    END IF;
+
+    -- Reads and writes the engine's tables with the rights of its owner: the host's role need not have any there.
+    CREATE OR REPLACE FUNCTION {schema}.escalation_host_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+    BEGIN
+        NEW.{episode} := 1 + coalesce(
+            (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text), 0);
+        NEW.{next_due_at} := CASE
+            WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+        UPDATE {schema}.escalation_unreadable u SET passed_until = NULL
+        WHERE u.incident_key = NEW.{incident_key}::text AND u.passed_until IS NOT NULL;
+        RETURN NEW;
+    END
+    $body$;
+
+    CREATE OR REPLACE FUNCTION {schema}.escalation_host_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+    DECLARE
+        other_key boolean := NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key};
+        other_severity boolean := NEW.{severity} IS DISTINCT FROM OLD.{severity};
+        other_snooze boolean := NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until};
+        ended text := CASE
+            WHEN NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key} THEN 'key changed'
+            WHEN OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL THEN 'resolved'
+            WHEN OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL THEN 'acknowledged' END;
+    BEGIN
+        IF ended IS NOT NULL THEN
+            UPDATE {schema}.escalation_pages p SET
+                state = CASE p.state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
+                due_at = CASE p.state WHEN 'pending' THEN now() ELSE p.due_at END,
+                reason = ended
+            WHERE p.incident_key = OLD.{incident_key}::text AND p.state IN ('pending', 'leased');
+        END IF;
+        -- A host that writes every column at once writes next_due_at as well: it means no more by that than it did above.
+        IF NOT other_key AND NEW.{next_due_at} IS DISTINCT FROM OLD.{next_due_at} THEN
+            RETURN NEW;
+        END IF;
+        UPDATE {schema}.escalation_unreadable u SET passed_until = NULL
+        WHERE u.incident_key = NEW.{incident_key}::text AND u.passed_until IS NOT NULL;
+        IF other_key THEN
+            NEW.{episode} := 1 + coalesce((
+                SELECT max(e.episode) FROM {schema}.escalation_events e
+                WHERE e.incident_key = NEW.{incident_key}::text), 0);
+            NEW.{level} := 0;
+            NEW.{last_escalated_at} := NULL;
+        ELSIF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
+            IF OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN
+                NEW.{episode} := OLD.{episode} + 1;
+                -- What the same statement set is what the host means; the rest belongs to the episode that is over.
+                IF NEW.{level} IS NOT DISTINCT FROM OLD.{level} THEN
+                    NEW.{level} := 0;
+                END IF;
+                IF NEW.{first_seen} IS NOT DISTINCT FROM OLD.{first_seen} THEN
+                    NEW.{first_seen} := now();
+                END IF;
+                IF NEW.{last_escalated_at} IS NOT DISTINCT FROM OLD.{last_escalated_at} THEN
+                    NEW.{last_escalated_at} := NULL;
+                END IF;
+                IF NEW.{snoozed_until} IS NOT DISTINCT FROM OLD.{snoozed_until} THEN
+                    NEW.{snoozed_until} := NULL;
+                END IF;
+                IF NEW.{acknowledged_at} IS NOT DISTINCT FROM OLD.{acknowledged_at} THEN
+                    NEW.{acknowledged_at} := NULL;
+                END IF;
+            ELSIF NEW.{level} < OLD.{level} THEN
+                NEW.{episode} := OLD.{episode} + 1;
+            END IF;
+        END IF;
+        IF NEW.{acknowledged_at} IS NULL THEN
+            NEW.{acknowledged_by} := NULL;
+        END IF;
+        NEW.{next_due_at} := CASE
+            WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+        INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason)
+        SELECT now(), done.action, done.key, done.episode, done.level,
+            CASE done.action WHEN 'acknowledge' THEN NEW.{acknowledged_by}::text END,
+            'by SQL, as ' || session_user || coalesce(': ' || done.what, '')
+        FROM (VALUES
+            (CASE WHEN other_key THEN 'change_key' END, 'now ' || NEW.{incident_key}::text,
+                OLD.{incident_key}::text, OLD.{episode}::int, OLD.{level}::int),
+            (CASE WHEN other_key THEN 'change_key' END, 'was ' || OLD.{incident_key}::text,
+                NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+            (CASE
+                WHEN OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL THEN 'resolve'
+                WHEN OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN 'open'
+                WHEN OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL THEN 'acknowledge'
+                WHEN OLD.{acknowledged_at} IS NOT NULL AND NEW.{acknowledged_at} IS NULL THEN 'unacknowledge'
+                WHEN NEW.{level} < OLD.{level} AND NOT other_key THEN 'drain'
+            END, NULL, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+            (CASE WHEN other_severity THEN 'change_severity' END, coalesce(NEW.{severity}::text, 'none'),
+                NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+            (CASE WHEN other_snooze THEN 'snooze' END, CASE
+                WHEN NEW.{snoozed_until} IS NULL THEN 'ended'
+                WHEN NOT isfinite(NEW.{snoozed_until}) THEN 'until ' || NEW.{snoozed_until}
+                -- As Python writes an instant: a fraction of six digits, or none.
+                ELSE 'until ' || regexp_replace(
+                    to_char(NEW.{snoozed_until} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '\.0+$', '') || '+00:00'
+            END, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int)
+        ) AS done (action, what, key, episode, level)
+        WHERE done.action IS NOT NULL;
+        RETURN NEW;
+    END
+    $body$;
+
+    CREATE OR REPLACE TRIGGER escalation_host_insert BEFORE INSERT ON {incidents}
+        FOR EACH ROW WHEN (NEW.{next_due_at} IS NULL)
+        EXECUTE FUNCTION {schema}.escalation_host_insert();
+
+    -- The engine's own transactions say so (begin, in queries.sql): its verbs cancel pages themselves.
+    CREATE OR REPLACE TRIGGER escalation_host_update BEFORE UPDATE ON {incidents}
+        FOR EACH ROW WHEN (
+            NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key}
+            OR (
+                (
+                    OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL
+                    OR OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL
+                )
+                AND current_setting('escalation.engine', true) IS DISTINCT FROM 'on'
+            )
+            OR (
+                NEW.{next_due_at} IS NOT DISTINCT FROM OLD.{next_due_at}
+                AND (
+                    NEW.{severity} IS DISTINCT FROM OLD.{severity}
+                    OR NEW.{level} IS DISTINCT FROM OLD.{level}
+                    OR NEW.{first_seen} IS DISTINCT FROM OLD.{first_seen}
+                    OR NEW.{last_escalated_at} IS DISTINCT FROM OLD.{last_escalated_at}
+                    OR NEW.{acknowledged_at} IS DISTINCT FROM OLD.{acknowledged_at}
+                    OR NEW.{resolved_at} IS DISTINCT FROM OLD.{resolved_at}
+                    OR NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until}
+                )
+            )
+        )
+        EXECUTE FUNCTION {schema}.escalation_host_update();
+END
+$do$;

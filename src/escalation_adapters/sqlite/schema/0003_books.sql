@@ -1,0 +1,11 @@
+-- Rows that the file refuses to write are passed over until then; what a recalculation leaves alone; and an index of open
+-- rows without an instant, in which workers look for what was written past them.
+
+ALTER TABLE escalation_unreadable ADD COLUMN passed_until INTEGER;
+CREATE INDEX escalation_unreadable_passed ON escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
+
+ALTER TABLE escalation_recalc ADD COLUMN due_only INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE escalation_recalc ADD COLUMN held_before INTEGER;
+
+CREATE INDEX escalation_unseen ON incidents (incident_key)
+    WHERE next_due_at IS NULL AND acknowledged_at IS NULL AND resolved_at IS NULL;

@@ -1,0 +1,176 @@
+"""Checks of what hosts do to rows: they refuse writes, change keys, acknowledge by SQL, and turn triggers off."""
+
+from datetime import datetime, timedelta
+
+from ...delivery import NewPage, RetryPolicy, lease
+from ...keys import canary_bucket
+from ...model import LOOK_AGAIN, AuditEntry, Escalation, PutBack
+from ...ports import Store, Transaction
+from ..clock import ManualClock
+from .harness import StoreHarness, by_key, claimed_keys, incident, put, same
+
+MINUTE = timedelta(minutes=1)
+
+
+async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> None:
+    """Until its back-off ends no claim, peek, look or count finds such a row; what a host writes to it ends that."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    await put(store, incident("bad", clock, next_due_at=now - MINUTE), incident("good", clock))
+    await host.insert("marked", severity="critical")
+    rows = [PutBack(incident_key=key, fault="refused", attempts=3, until=now + 2 * MINUTE) for key in ("bad", "marked")]
+    await store.transact(lambda tx: tx.incidents.pass_over(rows, now))
+    same(now - MINUTE, (await host.rows())["bad"]["next_due_at"], "the row itself")
+    for percent in (100, 99):
+        same(["good"] if percent == 100 else _inside(percent, "good"), await _found(store, clock, percent), "found")
+    same(now, (await store.look(canary_pct=100)).due_at, "the earliest")
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, marked and unreadable")
+    same([("bad", "refused"), ("marked", "refused")], list(stats.unreadable_examples), "listed")
+    await host.update("marked", severity="warning")
+    same(["marked", "good"], await claimed_keys(store, now), "after the host has written one")
+    clock.advance(2 * MINUTE)
+    same({"marked", "bad", "good"}, set(await claimed_keys(store, clock())), "when the back-off has ended")
+    found = await store.transact(lambda tx: tx.incidents.claim(until=clock(), limit=9, canary_pct=100))
+    same({"marked": 3, "bad": 3, "good": 0}, {row.incident_key: row.attempts for row in found}, "how often")
+    again = [PutBack(incident_key="bad", fault="refused", attempts=4, until=clock() + MINUTE)]
+    await store.transact(lambda tx: tx.incidents.put_back(again, clock()))
+    same(clock() + MINUTE, (await host.rows())["bad"]["next_due_at"], "put back in the usual way")
+    clock.advance(MINUTE)
+    same(True, "bad" in await claimed_keys(store, clock()), "and found at its instant")
+
+
+async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
+    """Open rows without an instant are found batch by batch and marked, but for exhausted ones and those left alone."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    tops = [incident(f"top{n}", clock, level=7, next_due_at=None) for n in range(3)]
+    await put(store, *tops, incident("usual", clock), incident("acked", clock, acknowledged_at=now))
+    marks = [AuditEntry(at=now, action="exhausted", incident_key=f"top{n}", episode=1, level=7) for n in range(3)]
+    await store.transact(lambda tx: tx.journal.note(marks))
+    steps = [Escalation(incident_key="again", episode=2, level=n, created_at=now) for n in (1, 2)]
+    await store.transact(lambda tx: tx.ledger.record([*steps, *_steps("on", now)]))
+    await host.past_triggers("again", first_seen=now)
+    await host.past_triggers("on", first_seen=now, level=1)
+    await host.past_triggers("new", first_seen=now)
+    await host.past_triggers("left", first_seen=now - MINUTE)
+    await host.past_triggers("refused", first_seen=now)
+    passed = [PutBack(incident_key="refused", fault="refused", attempts=1, until=now + MINUTE)]
+    await store.transact(lambda tx: tx.incidents.pass_over(passed, now))
+    same({"again", "new", "on"}, set(await _unseen(store, clock, lock=False)), "found")
+    same({"again", "new", "on"}, set(await _unseen(store, clock, lock=True)), "found and marked")
+    same([], await _unseen(store, clock, lock=True), "found again")
+    rows = await host.rows()
+    for key, episode in (("again", 3), ("on", 1), ("new", 1)):
+        same((LOOK_AGAIN, episode), by_key(rows, key, "next_due_at", "episode"), f"the row of {key!r}")
+    same(None, rows["left"]["next_due_at"], "the row that was left alone")
+
+
+async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
+    """The old key's unsent pages are cancelled; the row is as one that was inserted with the new key."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    await put(store, incident("old", clock, level=2, last_escalated_at=now), incident("other", clock))
+    await put(store, incident("ended", clock, level=1, acknowledged_at=now, next_due_at=None))
+    await store.transact(lambda tx: tx.ledger.record(_steps("new", now)))
+    await _enqueue(store, clock, "old", "other")
+    await host.update("old", incident_key="new")
+    await host.update("ended", incident_key="ended too", next_due_at=now)
+    rows = await host.rows()
+    same({"new", "other", "ended too"}, set(rows), "the keys")
+    expected = (0, 2, None, now - 5 * MINUTE, LOOK_AGAIN)
+    names = ("level", "episode", "last_escalated_at", "first_seen", "next_due_at")
+    same(expected, by_key(rows, "new", *names), "the row")
+    same((0, 1, None, now), by_key(rows, "ended too", "level", "episode", "next_due_at", "acknowledged_at"), "ended")
+    same(
+        [("old", "cancelling", "key changed"), ("old", "cancelled", "key changed"), ("other", "pending", None)],
+        await _states(store),
+        "the pages",
+    )
+    for key, level in (("old", 2), ("new", 0)):
+        notes = await store.read(
+            lambda tx, key=key: tx.journal.audit(since=LOOK_AGAIN, limit=9, incident_key=key)  # type: ignore[misc]
+        )
+        same([level], [note.level for note in notes if note.action == "change_key"], f"the note about {key!r}")
+
+
+async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
+    """Whatever statement ends an incident, its unsent pages are cancelled, and stay so when it is taken back."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    for key, ends in (
+        ("a", {"acknowledged_at": now}),
+        ("b", {"resolved_at": now}),
+        ("c", {"acknowledged_at": now, "next_due_at": None}),
+        ("d", {"severity": "warning"}),
+    ):
+        await put(store, incident(key, clock))
+        await _enqueue(store, clock, key)
+        await host.update(key, **ends)
+        reason = {"a": "acknowledged", "b": "resolved", "c": "acknowledged"}.get(key)
+        states = ("cancelling", "cancelled") if reason else ("leased", "pending")
+        same([(key, state, reason) for state in states], (await _states(store))[-2:], f"the pages of {key!r}")
+    await host.update("a", acknowledged_at=None)
+    same(("a", "cancelled", "acknowledged"), (await _states(store))[1], "the page once it is taken back")
+    same(LOOK_AGAIN, (await host.rows())["a"]["next_due_at"], "the incident, which goes on")
+
+
+async def _found(store: Store, clock: ManualClock, percent: int) -> list[str]:
+    now = clock()
+    claimed = await claimed_keys(store, now, canary_pct=percent)
+    rows = await store.read(lambda tx: tx.incidents.peek(until=now, after=None, limit=9, canary_pct=percent))
+    same(claimed, [row.incident_key for row in rows], "a peek finds what a claim does")
+    return claimed
+
+
+def _inside(percent: int, key: str) -> list[str]:
+    return [key] if canary_bucket(key) < percent else []
+
+
+async def _unseen(store: Store, clock: ManualClock, *, lock: bool) -> list[str]:
+    """Look through all in batches of two; mark what is found if it is locked."""
+    found: list[str] = []
+
+    async def look(tx: Transaction, after: str | None) -> str | None:
+        batch = await tx.incidents.unseen(after, limit=2, held_before=clock(), lock=lock)
+        found.extend(batch.keys)
+        if lock:
+            await tx.incidents.mark_unseen(batch.keys)
+        return batch.last
+
+    run, last = store.transact if lock else store.read, None
+    for _ in range(9):
+        last = await run(lambda tx, after=last: look(tx, after))  # type: ignore[misc]
+        if last is None:
+            return found
+    raise AssertionError("the look has no end")
+
+
+def _steps(key: str, now: datetime) -> list[Escalation]:
+    return [Escalation(incident_key=key, episode=1, level=1, created_at=now)]
+
+
+async def _enqueue(store: Store, clock: ManualClock, *keys: str) -> None:
+    """Record two pages of the first key, of which a sender has one, and one of each other."""
+    pages = [NewPage(incident_key=keys[0], episode=1, level=n, target="t", dedup_key=f"{keys[0]}{n}") for n in (1, 2)]
+    pages += [NewPage(incident_key=key, episode=1, level=1, target="t", dedup_key=key) for key in keys[1:]]
+    await store.transact(lambda tx: tx.outbox.enqueue(pages, clock()))
+    first, *_ = await store.read(lambda tx: tx.outbox.pages(limit=9, incident_key=keys[0]))
+    await store.transact(lambda tx: tx.outbox.write([lease(first, RetryPolicy(), clock())]))
+
+
+async def _states(store: Store) -> list[tuple[str, str, str | None]]:
+    pages = await store.read(lambda tx: tx.outbox.pages(limit=99))
+    return [(page.incident_key, page.state.value, page.reason) for page in pages]
+
+
+CHECKS = (
+    rows_that_cannot_be_written_are_passed_over,
+    rows_that_no_trigger_saw_are_found,
+    a_changed_key_begins_another_incident,
+    a_hosts_acknowledgement_cancels_pages,
+)
