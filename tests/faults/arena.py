@@ -90,7 +90,7 @@ class Arena:
             hosts = Hosts(dsn, engine, Random(seed))
             arena = cls(ground, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
             arena.pooler = pooler
-            if defect in defects.LAID:
+            if defect is not None and defect in defects.LAID:
                 await arena.execute(defects.LAID[defect])
             stack.push_async_callback(arena._end)
             yield arena

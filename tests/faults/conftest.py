@@ -1,5 +1,6 @@
 """What the fault tests share: how long they run, the ground they stand on, and their report."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,6 +26,7 @@ LONG = (
 PROCESSES = 5
 ALONE = ("kills", "failover")
 """Marks of what goes on by itself in the long run: it would be in the way of others, or they in its."""
+SEED = "ESCALATION_FAULTS_SEED"
 BEGAN = pytest.StashKey[float]()
 
 
@@ -37,11 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Note when the run began, and take a seed; the processes that share the run's work are told the same one."""
+    """Note when the run began, and take a seed; processes that share its work find the same in their environment."""
     config.stash[BEGAN] = monotonic()
     config.addinivalue_line("markers", "rotates(count, by): of its variants the quick run takes so many, by its seed")
     if config.option.faults_seed is None:
-        config.option.faults_seed = secrets.randbelow(10**6)
+        config.option.faults_seed = int(os.environ.setdefault(SEED, str(secrets.randbelow(10**6))))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

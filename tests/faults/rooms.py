@@ -7,7 +7,9 @@ ROOTS = (
     ("escalation_adapters.postgres.migrate", "up"),
     ("escalation_adapters.runner", "run"),
 )
-CORE = ("courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "ticking", "verbs", "views")
+CORE = (
+    "apart", "courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "ticking", "verbs", "views",
+)  # fmt: skip
 POSTGRES = (
     "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",
     "session", "silence", "store",
@@ -78,7 +80,7 @@ HOSTS = {
         "unacknowledge",
     ),
     "Views": ("audit", "dead", "history"),
-    "": ("_load", "_write", "status"),
+    "": ("_load", "_write", "check", "status"),
 }  # fmt: skip
 """What hosts and operators call, and what is done before a worker works: functions of the rooms that no root leads to.
 

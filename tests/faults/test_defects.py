@@ -14,13 +14,13 @@ from .history import KILL
 from .hook import Act
 from .points import line_of
 from .receiver import BROKEN, OK
-from .upsets import UPSETS
+from .upsets import RULES, UPSETS
 
 COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
 
 
 async def _killed_between_event_and_pages(arena: Arena) -> None:
-    point = line_of(RECORDING, "Recorder.write", "await tx.incidents.advance")
+    point = line_of(RECORDING, "Recorder._write", "await tx.incidents.advance")
     worker = await arena.work("w1", act=Act(point), ready=False)
     with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")
@@ -135,7 +135,7 @@ BENEATH: Mapping[defects.Name, tuple[str, str]] = {
 async def test_planted_defect_is_caught_beneath(stage: Stage, defect: defects.Name) -> None:
     """A defect that is planted breaks the invariant that it is about, when tables and clocks are upset."""
     invariant, upset = BENEATH[defect]
-    async with stage(defect=defect) as arena:
+    async with stage(defect=defect, rules=RULES) as arena:
         await UPSETS[upset](arena)
         violations = await arena.judge()
     assert invariant in {violation.invariant for violation in violations}

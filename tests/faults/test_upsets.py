@@ -4,7 +4,7 @@ import pytest
 
 from .conftest import Stage
 from .history import SECURED
-from .upsets import UPSETS
+from .upsets import RULES, UPSETS
 
 NOTED = "SELECT count(*) FROM escalation_unreadable"
 REFUSES = "row level security"
@@ -15,7 +15,7 @@ REFUSES = "row level security"
 @pytest.mark.parametrize("upset", list(UPSETS))
 async def test_upset(stage: Stage, upset: str) -> None:
     """Whatever is done to the tables beneath, others are paged in time, and all is well soon after it is over."""
-    async with stage(seed=len(upset)) as arena:
+    async with stage(seed=len(upset), rules=RULES) as arena:
         await UPSETS[upset](arena)
         assert [] == await arena.judge()
         # What was noted of rows that were refused is forgotten once they are written.

@@ -10,15 +10,16 @@ from escalation_adapters.postgres import migrate
 
 from .arena import Arena
 from .busy import holds, sending
-from .history import SECURED
+from .history import SECURED, Rules, Verb
 from .hosts import Unseen
 from .receiver import BROKEN, OK, Answer
 from .refusals import REFUSALS, REFUSED
 from .watchers import STEP, TRIGGERS
-from .worker import PUT_BACK
 from .workers import Worker
 
 Scenario = Callable[[Arena], Awaitable[None]]
+RULES = Rules(put_back=(1.0, 2.0))
+"""What is refused is tried again soon."""
 REFUSES_FOR = 3.0
 """Seconds for which a host refuses rows."""
 OPEN_FOR = 3.0
@@ -65,7 +66,7 @@ def refused(name: str) -> Scenario:
         await _due(arena, *keys)
         kind = "row refused" if refusal.how == "escalating" else "row refused, and its put-back"
         tells = frozenset(f"unreadable {key}" for key in keys)
-        patience = PUT_BACK[-1] + arena.rules.tick
+        patience = arena.rules.put_back[-1] + arena.rules.tick
         with arena.trial(kind, stops=True, keys=frozenset(keys), tells=tells, patience=patience):
             await arena.execute(refusal.added)
             await arena.team(2)
@@ -157,7 +158,8 @@ def unseen(how: Unseen, off: str | None = None) -> Scenario:
 
 async def _write_unseen(arena: Arena, how: Unseen) -> None:
     """Write what the next heartbeats have to find."""
-    for verb, key in (("open", "new"), ("open", "ended"), ("unacknowledge", "later")):
+    writes: Sequence[tuple[Verb, str]] = (("open", "new"), ("open", "ended"), ("unacknowledge", "later"))
+    for verb, key in writes:
         # A heartbeat comes within a tick, and the look that follows it marks what the tick after that plans.
         with arena.trial("unseen write", stops=True, keys=frozenset({key}), patience=2 * arena.rules.tick):
             await arena.hosts.do(verb, key, sql=True, unseen=how)

@@ -41,8 +41,6 @@ OUTLASTS = 2 * SILENCE[0]
 """Seconds of a fault that is to outlast every limit of a worker's: by then it has given up, and health shows it."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
-PUT_BACK = 1.0, 2.0
-"""Seconds for which a row is left alone that is refused or cannot be planned: at first, and at most."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 READY = "worker is ready"
 STRUCK = "worker is struck at"
@@ -153,23 +151,23 @@ def main(spec: Spec) -> None:
     logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
-    _hurry(spec.walk)
+    _hurry(spec)
     if spec.defect is not None:
         defects.plant(spec.defect, spec.dsn)
     asyncio.run(_work(spec, output))
 
 
-def _hurry(walk: str) -> None:
+def _hurry(spec: Spec) -> None:
     """Make what waits for a database as short as everything else here.
 
     Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
     """
     runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
-    if walk in walks.WHOLE:
+    planning: Any = import_module("escalation_core.plan")
+    planning.FIRST_PUT_BACK, planning.MAX_PUT_BACK = (timedelta(seconds=span) for span in spec.rules.put_back)
+    if spec.walk in walks.WHOLE:
         module: Any = pool
         module.PATIENCE = PATIENCE
-        planning: Any = import_module("escalation_core.plan")
-        planning.FIRST_PUT_BACK, planning.MAX_PUT_BACK = (timedelta(seconds=seconds) for seconds in PUT_BACK)
         silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
 
 
