@@ -39,7 +39,12 @@ class RecalcState:
     fingerprint: str | None = None
     """The policy that the last one, or the first tick, was made with."""
     due_only: bool = False
-    """Rows without an instant are left alone: it was asked for by an engine, after the clock stepped back."""
+    """Rows without an instant are left alone: an engine asked for it, after the clock stepped back, and no operator."""
+    ahead: datetime | None = None
+    """How far the store's clock had been before it stepped back; None if it did not.
+
+    A first_seen up to then that lies ahead of the clock is brought to now: the incident came in meanwhile.
+    """
     held_before: datetime | None = None
     """Open rows first seen before this were left alone when the table was attached, until an operator's recalc."""
 

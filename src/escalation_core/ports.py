@@ -6,7 +6,7 @@ of its own. How to write one: ``docs/how-to/write-a-store.md``; ``escalation_cor
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 import attrs
@@ -155,11 +155,14 @@ class Outbox(Protocol):
         """Return the fence of each of these pages that is there, without a lock."""
 
     async def bring_forward(
-        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        """Make unsettled pages to these targets that are due after ``beyond`` due ``now``; return how many.
+        """Bring forward unsettled pages to these targets that are due after ``beyond``; return how many.
 
-        Pages that a sender has are due when ``lease_ends``. Holds of any target that last beyond ``beyond`` end now.
+        Pending ones are due ``now``. Those that a sender has are due when ``lease_ends``, if that is earlier. Holds of
+        any target that last beyond ``beyond`` end now.
+        After a ``step`` back of the clock so do, whenever they are due, pages that were never tried; other pending ones
+        and holds come that much earlier, and those that a sender has when ``lease_ends``.
         """
 
     async def hold(self, target: str, until: datetime) -> None:

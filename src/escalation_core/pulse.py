@@ -155,23 +155,23 @@ class Pulse:
         now = await tx.now()  # the tick is complete now, however long ago it began
         latest = await tx.journal.beat(self.worker, now, VERSION, ahead=now + CLOCK_TOLERANCE)
         state = await tx.journal.recalc()
-        if latest is not None and (step := clock_step(latest, now)):
+        # The clock may have stepped back within this very tick.
+        latest = max(filter(None, (latest, report.at)), default=now)
+        step = clock_step(latest, now)
+        if step:
             log.warning(
                 "the store's clock stepped back by %.0f s or more: due instants are calculated anew",
                 step.total_seconds(),
             )
-            state = await _recalc.mend(tx, state, now)
+            state = await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
             await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
         if not report.dry_run:
-            await self._bring_forward(tx, now)
+            retry = self.settings.retry
+            pages = await tx.outbox.bring_forward(
+                self.targets, now=now, step=step, beyond=now + retry.furthest, lease_ends=now + retry.lease
+            )
+            if pages:
+                log.warning("%d pages were due later than any page can be; they are due earlier now", pages)
         return state.requested_at is not None
-
-    async def _bring_forward(self, tx: Transaction, now: datetime) -> None:
-        retry = self.settings.retry
-        pages = await tx.outbox.bring_forward(
-            self.targets, beyond=now + retry.furthest, now=now, lease_ends=now + retry.lease
-        )
-        if pages:
-            log.warning("%d pages were due later than any page can be; they are due now", pages)

@@ -10,7 +10,6 @@ from .apart import write_apart
 from .errors import StoreRefused
 from .health import RecalcState
 from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident
-from .plan import YOUNGEST_BIRTH
 from .policy import EscalationPolicy
 from .ports import Store, Transaction
 
@@ -33,13 +32,13 @@ async def request(store: Store, by: str | None, reason: str | None) -> RecalcSta
     return await store.transact(work)
 
 
-async def mend(tx: Transaction, state: RecalcState, now: datetime) -> RecalcState:
-    """Ask for a recalculation of the rows that have an instant: the store's clock stepped back.
+async def mend(tx: Transaction, state: RecalcState, now: datetime, ahead: datetime) -> RecalcState:
+    """Ask for a recalculation because the store's clock, which had been as far as ``ahead``, stepped back.
 
     One that an operator asked for starts over and stays whole.
     """
     due_only = state.requested_at is None or state.due_only
-    asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, due_only=due_only)
+    asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, due_only=due_only, ahead=ahead)
     await tx.journal.save_recalc(asked)
     await tx.journal.note([AuditEntry(at=now, action="recalc", reason="the store's clock stepped back")])
     return asked
@@ -55,7 +54,7 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
         now = await tx.now()
         rows = await tx.incidents.walk(state.cursor, BATCH)
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
-        await _write(tx, moved)
+        await _write(tx, rows, moved)
         state = _after(state, len(rows), rows[-1].incident_key if rows else None, policy, now)
         await tx.journal.save_recalc(state)
         return state
@@ -67,32 +66,43 @@ def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, no
     """Return the incident with its true instant, None if the row stays as it is."""
     incident = row.incident
     # A marked row is planned anew by the next tick anyway; an unreadable one has no instant to give it.
-    if incident is None or incident.next_due_at == LOOK_AGAIN or (state.due_only and incident.next_due_at is None):
+    if incident is None or incident.next_due_at == LOOK_AGAIN:
         return None
-    due = policy.next_due_at(incident, now)
-    if incident.first_seen > now + YOUNGEST_BIRTH:
-        # No row may come in with that: the clock has stepped back since. The next tick lists it.
-        due = LOOK_AGAIN
+    if state.due_only and incident.next_due_at is None:
+        return None
+    if state.ahead is not None and now < incident.first_seen <= state.ahead:
+        incident = attrs.evolve(incident, first_seen=now)
     last = incident.last_escalated_at
-    last = last if last is None else min(last, now)
-    if (due, last) == (incident.next_due_at, incident.last_escalated_at):
-        return None
-    return incident.moved(level=incident.level, last_escalated_at=last, next_due_at=due)
+    moved = incident.moved(
+        level=incident.level,
+        last_escalated_at=last if last is None else min(last, now),
+        next_due_at=policy.next_due_at(incident, now),
+    )
+    return None if moved == row.incident else moved
 
 
-async def _write(tx: Transaction, moved: Sequence[Incident]) -> None:
+async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incident]) -> None:
     """Write the instants; a row that the store refuses to write stays as it is, and stops no other."""
+    born = {row.incident_key: row.incident.first_seen for row in rows if row.incident is not None}
+
+    async def write(some: Sequence[Incident]) -> None:
+        await tx.incidents.advance([one for one in some if one.first_seen == born[one.incident_key]])
+        for one in some:
+            if one.first_seen != born[one.incident_key]:
+                await tx.incidents.save(one)
 
     async def refused(one: Incident, refusal: StoreRefused) -> None:
         log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
 
-    await write_apart(tx, moved, tx.incidents.advance, refused)
+    await write_apart(tx, moved, write, refused)
 
 
 def _after(state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime) -> RecalcState:
     if visited == BATCH:
         return attrs.evolve(state, cursor=last, visited=state.visited + visited)
-    done = attrs.evolve(
-        state, requested_at=None, cursor=None, visited=state.visited + visited, finished_at=now, due_only=False
+    # What rows without an instant are owed is owed still.
+    held_before = state.held_before if state.due_only else None
+    fingerprint = state.fingerprint if state.due_only else policy.fingerprint()
+    return RecalcState(
+        visited=state.visited + visited, finished_at=now, fingerprint=fingerprint, held_before=held_before
     )
-    return done if state.due_only else attrs.evolve(done, fingerprint=policy.fingerprint(), held_before=None)

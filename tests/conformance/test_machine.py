@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from escalation_core import Delivered, Engine, EscalationError, Outcome, Page, Retry, Settings, Store, canary_bucket
+from escalation_core.delivery import PageRecord, PageState
 from escalation_core.model import LOOK_AGAIN, Incident
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
@@ -61,11 +62,16 @@ class World:
             "rows": {key: {**row, "labels": dict(row["labels"])} for key, row in rows.items()},
             "ledger": sorted((e.incident_key, e.episode, e.level, e.created_at, e.unique_hash) for _, e in ledger),
             "pages": sorted(
-                (p.incident_key, p.episode, p.level, p.state.value, p.due_at, p.attempts, p.reason or "") for p in pages
+                (p.incident_key, p.episode, p.level, p.state.value, _due(p), p.attempts, p.reason or "") for p in pages
             ),
             "sent": sorted((p.dedup_key, p.attempt) for p in self.notifier.pages),
             "counts": (stats.overdue, stats.oldest_due, stats.marked, stats.canary_held, stats.dead, stats.unreadable),
         }
+
+
+def _due(page: PageRecord) -> datetime | None:
+    """Return when a page is due. What a host cancels by SQL is settled at the database's own now."""
+    return None if page.state is PageState.CANCELLED else page.due_at
 
 
 class Machine(RuleBasedStateMachine):
@@ -169,6 +175,11 @@ class Machine(RuleBasedStateMachine):
             # Reopened by SQL, first_seen is the database's own now, which no manual clock moves: say it.
             columns = {**columns, "first_seen": self.clock() + timedelta(microseconds=1)}
         self.all_do(lambda world: world.host.update(key, **columns))
+
+    @rule(key=keys, other=keys)
+    def host_changes_key(self, key: str, other: str) -> None:
+        if key in self.rows() and other not in self.rows():
+            self.all_do(lambda world: world.host.update(key, incident_key=other))
 
     @rule(key=keys)
     def host_deletes(self, key: str) -> None:

@@ -34,6 +34,9 @@ NAMES = [
     "0006_upkeep",
     "0007_adopted",
     "0008_host_notes",
+    "0009_books",
+    "0010_unseen",
+    "0011_host_triggers",
 ]
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 

@@ -57,9 +57,25 @@ async def test_a_row_that_cannot_be_written_is_put_back(refusal: str, batch_size
         assert 0 == (await engine.tick()).escalated
 
 
-async def test_a_database_that_refuses_everything_says_so(migrated_dsn: str) -> None:
-    """When not even putting back is possible it is not a row's fault: the tick ends with the refusal, nothing done."""
+async def test_rows_that_are_all_refused_are_all_listed(migrated_dsn: str) -> None:
+    """Where not even putting back is possible every row is noted beside, listed, and nobody is paged about it."""
     execute(migrated_dsn, DUE, "ALTER TABLE incidents ADD CHECK (next_due_at < now() - interval '1 minute') NOT VALID")
+    async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[RecordingNotifier("t")]) as engine:
+        report = await engine.tick()
+        assert (0, 50) == (report.escalated, report.skipped["unreadable"])
+        assert 50 == (await engine.health()).stats.unreadable
+        assert [] == list(await engine.store.read(lambda tx: tx.ledger.escalations(limit=9)))
+        assert {} == (await engine.tick()).skipped
+
+
+async def test_a_refusal_of_the_engines_own_table_ends_the_tick(migrated_dsn: str) -> None:
+    """When nothing can be noted either it is not a row's fault: the tick ends with the refusal, and nothing is done."""
+    execute(
+        migrated_dsn,
+        DUE,
+        "ALTER TABLE incidents ADD CHECK (next_due_at < now() - interval '1 minute') NOT VALID",
+        "ALTER TABLE escalation_unreadable ADD CHECK (false)",
+    )
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[RecordingNotifier("t")]) as engine:
         with pytest.raises(StoreRefused, match="violates check constraint"):
             await engine.tick()

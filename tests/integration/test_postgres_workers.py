@@ -667,7 +667,7 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
     store = await PostgresStore.connect(migrated_dsn)
     texts = statements(store.table)
     await store.aclose()
-    values: dict[str, object] = {"until": datetime.now(UTC), "limit": 1000, "targets": "{}", "now": None}
+    values: dict[str, object] = {"until": datetime.now(UTC), "limit": 1000, "targets": "{}", "at": None}
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute("ANALYZE incidents")
         for mode in ("force_custom_plan", "force_generic_plan"):

@@ -201,7 +201,7 @@ async def test_attempts_are_numbered_and_keep_their_key(store: MemoryStore, cloc
 async def test_report_counts_what_became_of_each_page(store: MemoryStore, clock: ManualClock) -> None:
     """Delivered, retried, dead and cancelled pages are counted apart; the next report begins at zero."""
     await escalated(store, clock, keys=["ok", "ok2", "down", "gone", "ended"])
-    await store.host.update("ended", resolved_at=clock())
+    await store.host.past_triggers("ended", resolved_at=clock())
     answers: dict[str, Outcome] = {"down": Retry("down"), "gone": Rejected("gone")}
     notifier = RecordingNotifier(answer=lambda page: answers.get(page.incident.incident_key, Delivered()))
     engine = engine_of(store, notifier)
@@ -385,15 +385,15 @@ async def test_cancelling_page_of_a_lost_sender_is_cancelled_by_the_next_claim(
     [
         ({"acknowledged_at": START}, "acknowledged"),
         ({"resolved_at": START}, "resolved"),
-        ({"level": 0}, "episode ended"),
+        ({"level": 0, "episode": 2}, "episode ended"),
     ],
 )
 async def test_claim_cancels_pages_of_incidents_that_a_host_ended(
     columns: dict[str, Any], reason: str, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Pages of what a host ended with SQL of its own are cancelled when they are claimed, not sent."""
+    """Pages of what a host ended past the triggers are cancelled when they are claimed, not sent."""
     await escalated(store, clock)
-    await store.host.update("k", **columns)
+    await store.host.past_triggers("k", **columns)
     notifier = RecordingNotifier()
     assert DeliveryReport(cancelled=1) == await engine_of(store, notifier).deliver()
     assert ([], ["cancelled"], reason) == (notifier.pages, states(store), store.pages[1].reason)

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from escalation_core import (
+    AuditEntry,
     Engine,
     Escalation,
     EscalationError,
@@ -260,6 +261,8 @@ async def populate(store: MemoryStore, clock: ManualClock) -> None:
     await host.insert("ancient", first_seen=START - 2 * 365 * DAY)
     known = Escalation(incident_key="known", episode=1, level=1, created_at=START + 50 * MINUTE)
     await store.transact(lambda tx: tx.ledger.record([known]))
+    mark = AuditEntry(at=START, action="exhausted", incident_key="top", episode=1, level=7)
+    await store.transact(lambda tx: tx.journal.note([mark]))
 
 
 def counts(report: TickReport) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Journal:
         """Return how far the recalculation is."""
         row = await self.session.row("recalc", suffix=b" FOR UPDATE" if lock else b"")
         assert row is not None  # noqa: S101 - the migration inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint, due_only, held_before = row
+        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, held_before = row
         return RecalcState(
             requested_at=aware(requested_at),
             cursor=cursor,
@@ -105,6 +105,7 @@ class Journal:
             finished_at=aware(finished_at),
             fingerprint=fingerprint,
             due_only=due_only,
+            ahead=aware(ahead),
             held_before=aware(held_before),
         )
 

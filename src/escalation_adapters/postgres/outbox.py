@@ -65,11 +65,17 @@ class Outbox:
         return dict(await self.session.rows("fences", suffix=b"", ids=list(ids)))
 
     async def bring_forward(
-        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
         """Look for them at the far end of each target's index."""
         return await self.session.run(
-            "bring_forward", targets=list(targets), beyond=beyond, now=now, lease_ends=lease_ends
+            "bring_forward",
+            targets=list(targets),
+            now=now,
+            step=step,
+            beyond=beyond,
+            lease_ends=lease_ends,
+            after=now if step else beyond,
         )
 
     async def hold(self, target: str, until: datetime) -> None:

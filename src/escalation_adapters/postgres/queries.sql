@@ -334,20 +334,25 @@ WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[]) AND p.fence = v.fence - 1 RE
 SELECT p.id, p.fence FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[])
 
 -- name: bring_forward
--- Unsettled pages that are due later than any can be, and holds that last longer: the clock ran ahead when they were set.
+-- Unsettled pages that are due later than any can be, and holds that last longer; after a step of the clock by how far it
+-- went. A page that was never tried has been due since it was recorded.
 WITH held AS (
-    UPDATE {schema}.escalation_targets SET held_until = %(now)s WHERE held_until > %(beyond)s
+    UPDATE {schema}.escalation_targets SET
+        held_until = CASE WHEN held_until > %(beyond)s::timestamptz THEN %(now)s::timestamptz ELSE greatest(%(now)s::timestamptz, held_until - %(step)s::interval) END
+    WHERE held_until > %(after)s::timestamptz
 ), far AS MATERIALIZED (
-    SELECT p.id FROM unnest(%(targets)s::text[]) AS r (target)
+    SELECT p.id, CASE
+        WHEN p.state <> 'pending' THEN least(p.due_at, %(lease_ends)s::timestamptz)
+        WHEN p.due_at > %(beyond)s::timestamptz OR (p.attempts = 0 AND p.reason IS NULL) THEN %(now)s::timestamptz
+        ELSE greatest(%(now)s::timestamptz, p.due_at - %(step)s::interval) END AS due_at
+    FROM unnest(%(targets)s::text[]) AS r (target)
     CROSS JOIN LATERAL (
-        SELECT p.id FROM {schema}.escalation_pages p
-        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at > %(beyond)s
+        SELECT p.* FROM {schema}.escalation_pages p
+        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at > %(after)s::timestamptz
         ORDER BY p.due_at FOR NO KEY UPDATE SKIP LOCKED
     ) p
 )
-UPDATE {schema}.escalation_pages p SET
-    due_at = CASE p.state WHEN 'pending' THEN %(now)s ELSE %(lease_ends)s END
-FROM far f WHERE p.id = f.id
+UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id = f.id AND p.due_at > f.due_at
 
 -- name: hold
 -- No page for this target before then.
@@ -493,15 +498,15 @@ WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at
 
 -- name: recalc
 -- How far the recalculation is.
-SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZONE 'UTC', fingerprint, due_only,
-    held_before AT TIME ZONE 'UTC'
+SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZONE 'UTC', fingerprint,
+    due_only, ahead AT TIME ZONE 'UTC', held_before AT TIME ZONE 'UTC'
 FROM {schema}.escalation_recalc
 
 -- name: save_recalc
 -- The same, written.
 UPDATE {schema}.escalation_recalc SET
     requested_at = %(requested_at)s, cursor = %(cursor)s, visited = %(visited)s, finished_at = %(finished_at)s,
-    fingerprint = %(fingerprint)s, due_only = %(due_only)s, held_before = %(held_before)s
+    fingerprint = %(fingerprint)s, due_only = %(due_only)s, ahead = %(ahead)s, held_before = %(held_before)s
 
 -- name: pauses
 -- Operators' pauses that have not ended, in the order in which they were set.

@@ -147,10 +147,10 @@ class Journal:
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
         """Return how far the recalculation is."""
-        columns = "requested_at, cursor, visited, finished_at, fingerprint, due_only, held_before"
+        columns = "requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, held_before"
         row = await self.session.row(f"SELECT {columns} FROM escalation_recalc")
         assert row is not None  # noqa: S101 - the schema inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint, due_only, held_before = row
+        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, held_before = row
         return RecalcState(
             requested_at=optional_instant(requested_at),
             cursor=cursor,
@@ -158,6 +158,7 @@ class Journal:
             finished_at=optional_instant(finished_at),
             fingerprint=fingerprint,
             due_only=bool(due_only),
+            ahead=optional_instant(ahead),
             held_before=optional_instant(held_before),
         )
 
@@ -165,7 +166,7 @@ class Journal:
         """Write how far the recalculation is."""
         await self.session.run(
             "UPDATE escalation_recalc SET requested_at = ?, cursor = ?, visited = ?, finished_at = ?, fingerprint = ?,"
-            " due_only = ?, held_before = ?",
+            " due_only = ?, ahead = ?, held_before = ?",
             (
                 optional_micros(state.requested_at),
                 state.cursor,
@@ -173,6 +174,7 @@ class Journal:
                 optional_micros(state.finished_at),
                 state.fingerprint,
                 state.due_only,
+                optional_micros(state.ahead),
                 optional_micros(state.held_before),
             ),
         )

@@ -30,6 +30,22 @@ _WRITE = (
     "UPDATE escalation_pages SET state = ?, due_at = ?, fence = ?, attempts = ?, tried_for = ?, reason = ? WHERE id = ?"
 )
 
+_END_HOLDS = """
+UPDATE escalation_targets SET
+    held_until = CASE WHEN held_until > :beyond THEN :now ELSE max(:now, held_until - :step) END
+WHERE held_until > :after
+"""
+_DUE_AT = """
+CASE
+    WHEN p.state <> 'pending' THEN min(p.due_at, :lease_ends)
+    WHEN p.due_at > :beyond OR (p.attempts = 0 AND p.reason IS NULL) THEN :now
+    ELSE max(:now, p.due_at - :step) END
+"""
+_FORWARD = f"""
+UPDATE escalation_pages AS p SET due_at = {_DUE_AT}
+WHERE p.target = :target AND {_UNSETTLED} AND p.due_at > :after AND p.due_at > {_DUE_AT}
+"""
+
 
 @attrs.frozen
 class Outbox:
@@ -120,22 +136,20 @@ class Outbox:
         )
 
     async def bring_forward(
-        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
         """Look for them at the far end of each target's index."""
+        values = {
+            "now": micros(now),
+            "step": span_micros(step),
+            "beyond": micros(beyond),
+            "lease_ends": micros(lease_ends),
+            "after": micros(now if step else beyond),
+        }
 
         def write(connection: sqlite3.Connection) -> int:
-            connection.execute(
-                "UPDATE escalation_targets SET held_until = ? WHERE held_until > ?", (micros(now), micros(beyond))
-            )
-            statement = (
-                "UPDATE escalation_pages AS p SET due_at = CASE p.state WHEN 'pending' THEN ? ELSE ? END"
-                f" WHERE p.target = ? AND {_UNSETTLED} AND p.due_at > ?"
-            )
-            return sum(
-                connection.execute(statement, (micros(now), micros(lease_ends), target, micros(beyond))).rowcount
-                for target in targets
-            )
+            connection.execute(_END_HOLDS, values)
+            return sum(connection.execute(_FORWARD, {**values, "target": target}).rowcount for target in targets)
 
         return await self.session.hop(write)
 

@@ -2,12 +2,14 @@
 -- table was attached, and whether hosts have triggers here.
 
 -- Until then no claim finds the row, which could not even be given a later next_due_at.
-ALTER TABLE {schema}.escalation_unreadable ADD COLUMN passed_until timestamptz;
-CREATE INDEX escalation_unreadable_passed ON {schema}.escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
+ALTER TABLE {schema}.escalation_unreadable ADD COLUMN IF NOT EXISTS passed_until timestamptz;
+CREATE INDEX IF NOT EXISTS escalation_unreadable_passed ON {schema}.escalation_unreadable (passed_until)
+    WHERE passed_until IS NOT NULL;
 
 ALTER TABLE {schema}.escalation_recalc
-    ADD COLUMN due_only boolean NOT NULL DEFAULT false,
-    ADD COLUMN held_before timestamptz;
+    ADD COLUMN IF NOT EXISTS due_only boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS ahead timestamptz,
+    ADD COLUMN IF NOT EXISTS held_before timestamptz;
 -- An installation that is older than this column may hold open rows that were left alone when it was attached.
 UPDATE {schema}.escalation_recalc SET held_before = (SELECT min(applied_at) FROM {schema}.escalation_migrations)
 WHERE finished_at IS NULL;

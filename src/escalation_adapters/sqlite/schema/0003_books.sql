@@ -5,6 +5,7 @@ ALTER TABLE escalation_unreadable ADD COLUMN passed_until INTEGER;
 CREATE INDEX escalation_unreadable_passed ON escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
 
 ALTER TABLE escalation_recalc ADD COLUMN due_only INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE escalation_recalc ADD COLUMN ahead INTEGER;
 ALTER TABLE escalation_recalc ADD COLUMN held_before INTEGER;
 
 CREATE INDEX escalation_unseen ON incidents (incident_key)

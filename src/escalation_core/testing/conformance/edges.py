@@ -182,7 +182,7 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
         same({}, dict(await tx.ledger.highest([])), "the highest of none")
         same([], list(await tx.outbox.lock([])), "locked")
         same({}, dict(await tx.outbox.fences([])), "the fences of none")
-        same(0, await tx.outbox.bring_forward([], beyond=now, now=now, lease_ends=now), "brought forward")
+        same(0, await tx.outbox.bring_forward([], now=now, step=MINUTE, beyond=now, lease_ends=now), "brought forward")
         same([], list((await tx.incidents.unseen(None, limit=9, held_before=None)).keys), "unseen")
         same([], list(await tx.outbox.claim({}, now=now, until=now)), "claimed")
         same(0, await tx.outbox.cancel("a", "ended", now), "cancelled")

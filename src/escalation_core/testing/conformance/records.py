@@ -214,35 +214,50 @@ async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) 
 
 
 async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarness) -> None:
-    """Unsettled pages that are due too late are due now, those that a sender has one lease from now; and holds end."""
+    """Unsettled pages and holds that are due later than any can be are due now, after a step all of them earlier."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
+    hour, day = now + timedelta(hours=1), now + timedelta(days=1)
+    ends = now + RETRIES.lease
+    names = ("new", "tried", "leased", "settled", "soon", "not served")
     await put(store, incident("a", clock))
-    beyond, ends, late = now + timedelta(hours=1), now + RETRIES.lease, now + timedelta(days=2)
-    names = ("late", "leased", "settled", "soon", "t5")
     await store.transact(lambda tx: tx.outbox.enqueue([_page(target=name) for name in names], now))
     pages = {page.target: page for page in await _pages(store)}
-    written = [
-        attrs.evolve(pages["late"], due_at=late),
-        attrs.evolve(lease(pages["leased"], RETRIES, late), attempts=3),
-        cancel(pages["settled"], "ended", late),
-        attrs.evolve(pages["soon"], due_at=beyond),
-        attrs.evolve(pages["t5"], due_at=late),
-    ]
-    await store.transact(lambda tx: tx.outbox.write(written))
-    for target, until in (("late", late), ("soon", beyond)):
+
+    async def set_due(at: datetime, soon: datetime) -> None:
+        tried = attrs.evolve(pages["tried"], attempts=1, reason="down")
+        written = [
+            attrs.evolve(pages["new"], due_at=at),
+            attrs.evolve(tried, due_at=at),
+            lease(pages["leased"], RETRIES, at),
+            cancel(pages["settled"], "ended", at),
+            attrs.evolve(tried, id=pages["soon"].id, target="soon", due_at=soon),
+            attrs.evolve(pages["not served"], due_at=at),
+        ]
+        await store.transact(lambda tx: tx.outbox.write(written))
+        fences = await store.read(lambda tx: tx.outbox.fences([*(page.id for page in written), 10**9]))
+        same({page.id: page.fence for page in written}, dict(fences), "the fences")
+
+    async def forward(step: timedelta) -> tuple[int, dict[str, datetime]]:
+        count = await store.transact(
+            lambda tx: tx.outbox.bring_forward(names[:5], now=now, step=step, beyond=hour, lease_ends=ends)
+        )
+        return count, {page.target: page.due_at for page in await _pages(store)}
+
+    await set_due(day, hour)
+    for target, until in (("tried", day), ("soon", hour)):
         await store.transact(lambda tx, name=target, until=until: tx.outbox.hold(name, until))  # type: ignore[misc]
-    forward = await store.transact(
-        lambda tx: tx.outbox.bring_forward(names[:4], beyond=beyond, now=now, lease_ends=ends)
-    )
-    same(2, forward, "how many")
-    due = {page.target: page.due_at for page in await _pages(store)}
-    same({"late": now, "leased": ends, "settled": late, "soon": beyond, "t5": late}, due, "when they are due")
-    for target, earliest in (("late", now), ("soon", beyond)):
+    due = {"new": now, "tried": now, "leased": ends, "settled": day, "soon": hour, "not served": day}
+    same((3, due), await forward(timedelta()), "at any heartbeat")
+    for target, until in (("tried", now), ("soon", hour)):
         seen = await store.look(canary_pct=100, targets=[target])
-        same(earliest, seen.page_due_at, f"the hold of {target}")
-    fences = await store.read(lambda tx: tx.outbox.fences([*(page.id for page in written), 10**9]))
-    same({page.id: page.fence for page in written}, dict(fences), "the fences")
+        same(until, seen.page_due_at, f"the hold of {target}")
+    five = now + 5 * MINUTE
+    await set_due(five, hour)
+    due = {"new": now, "tried": now + MINUTE, "leased": ends, "settled": five, "soon": hour - 4 * MINUTE}
+    same((4, due | {"not served": five}), await forward(4 * MINUTE), "after a step")
+    seen = await store.look(canary_pct=100, targets=["soon"])
+    same(hour - 4 * MINUTE, seen.page_due_at, "the hold after a step")
 
 
 async def _beat(store: Store, worker: str, now: datetime, ahead: timedelta = timedelta(seconds=2)) -> datetime | None:
@@ -293,6 +308,7 @@ async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
         finished_at=now - MINUTE,
         fingerprint="f",
         due_only=True,
+        ahead=now + MINUTE,
         held_before=now - 2 * MINUTE,
     )
     await store.transact(lambda tx: tx.journal.save_recalc(state))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -82,14 +82,22 @@ class Outbox:
         return {number: self.store.pages[number].fence for number in ids if number in self.store.pages}
 
     async def bring_forward(
-        self, targets: Sequence[str], *, beyond: datetime, now: datetime, lease_ends: datetime
+        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        far = [page for page in self._unsettled() if page.target in targets and page.due_at > beyond]
+        after = now if step else beyond
+
+        def due(page: PageRecord) -> datetime:
+            if page.state is not PageState.PENDING:
+                return min(page.due_at, lease_ends)
+            never_tried = page.attempts == 0 and page.reason is None
+            return now if never_tried or page.due_at > beyond else max(now, page.due_at - step)
+
+        far = [page for page in self._unsettled() if page.target in targets and page.due_at > max(after, due(page))]
         for page in far:
-            self._put(attrs.evolve(page, due_at=now if page.state is PageState.PENDING else lease_ends))
+            self._put(attrs.evolve(page, due_at=due(page)))
         for target, until in list(self.store.holds.items()):
-            if until > beyond:
-                self.undo.put(self.store.holds, target, now)
+            if until > after:
+                self.undo.put(self.store.holds, target, now if until > beyond else max(now, until - step))
         return len(far)
 
     async def hold(self, target: str, until: datetime) -> None:
