@@ -237,10 +237,10 @@ class Arena:
         """Wait until nothing is left to do; return whether that came about. If not, the judges tell what is missing."""
         return await self.until(lambda: ending.settled(self), patience)
 
-    async def judge(self) -> list[Violation]:
+    async def judge(self, patience: float = QUIET) -> list[Violation]:
         """Let it come to rest, end the workers, and return every breach of an invariant."""
         await self.lived()
-        await self.settle()
+        await self.settle(patience)
         health, last = await ending.last_look(self)
         for worker in self.workers:
             worker.signal(signal.SIGTERM)

@@ -50,7 +50,8 @@ DELETE FROM escalation_unreadable WHERE incident_key LIKE 'unwritable%%';
 INSERT INTO incidents (incident_key, severity, first_seen)
 SELECT 'unwritable-' || %(n)s, 'critical', now() - interval '1 s' WHERE %(n)s %% 2 = 0;
 SET session_replication_role = replica;
-INSERT INTO incidents (incident_key, severity, first_seen) VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
+INSERT INTO incidents (incident_key, severity, first_seen)
+VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
 INSERT INTO incidents (incident_key, severity, first_seen)
 SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 2 = 0;
 RESET session_replication_role;

@@ -115,6 +115,8 @@ async def test_planted_defect_is_caught(
         assert [] == violations
 
 
+SOON = 6.0
+"""Seconds after which what is broken for good is judged: all that a clean run may still owe is late by then."""
 BENEATH: Mapping[defects.Name, tuple[str, str]] = {
     "a refusal ends the tick": ("I7", "refused by a check"),
     "a put-back is insisted on": ("I7", "refused by a trigger, whatever is written"),
@@ -137,5 +139,5 @@ async def test_planted_defect_is_caught_beneath(stage: Stage, defect: defects.Na
     invariant, upset = BENEATH[defect]
     async with stage(defect=defect, rules=RULES) as arena:
         await UPSETS[upset](arena)
-        violations = await arena.judge()
+        violations = await arena.judge(SOON)
     assert invariant in {violation.invariant for violation in violations}
