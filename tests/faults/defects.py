@@ -175,7 +175,7 @@ def _steadfast(dsn: str) -> None:
 
 
 def _left_behind(dsn: str) -> None:
-    async def left(self: Outbox, targets: Sequence[str], **instants: datetime) -> int:
+    async def left(self: Outbox, targets: Sequence[str], **how: Any) -> int:
         return 0
 
     _put(Outbox, "bring_forward", left)

@@ -55,9 +55,11 @@ VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
 INSERT INTO incidents (incident_key, severity, first_seen)
 SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 2 = 0;
 RESET session_replication_role;
--- A heartbeat from ahead of the clock.
+-- A heartbeat from ahead of the clock, and an incident that came in then.
 INSERT INTO escalation_workers (worker, ticked_at, version)
 SELECT 'ahead', now() + interval '1 h', '?' WHERE %(n)s %% 3 = 0 ON CONFLICT DO NOTHING;
+INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+SELECT 'ahead-' || %(n)s, 'critical', at, at FROM (SELECT now() + interval '9 min' AS at) AS ahead WHERE %(n)s %% 3 = 0;
 -- A recalculation that was asked for, or none ever.
 UPDATE escalation_recalc SET requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = NULL, cursor = NULL;
 """
@@ -105,7 +107,7 @@ class Mill:
         number = self._number
         if number == 1:
             await self.arena.execute(CONSTRAINT)
-        what = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen")
+        what = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen", "ahead")
         self.arena.poison |= {f"{each}-{number}" for each in what}
         hosts = self.arena.hosts
         await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0) for each in range(2)))

@@ -67,7 +67,7 @@ FOREIGN = {
 """Receivers that are not ours."""
 HOSTS = {
     "Engine": ("health", "is_green", "retry_dead"),
-    "Incidents": ("insert", "load", "save"),
+    "Incidents": ("insert", "load"),
     "Journal": ("audit", "canary_held", "last_beat"),
     "Ledger": ("escalations", "highest_episode"),
     "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),
