@@ -203,7 +203,8 @@ class Courier:
             return Round(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []
-        for found in await tx.outbox.claim(room, now=now, until=until or now):
+        # Should the clock step back within a pass, what it began with lies ahead: nothing is due before its time.
+        for found in await tx.outbox.claim(room, now=now, until=min(until or now, now)):
             if found.fault is not None:
                 ended.append(bury(found.page, f"unrenderable: {found.fault}", now))
             elif (why := why_cancel(found.page, found.incident)) is not None or found.incident is None:
