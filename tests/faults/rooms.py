@@ -68,7 +68,7 @@ FOREIGN = {
 HOSTS = {
     "Engine": ("health", "is_green", "retry_dead"),
     "Incidents": ("insert", "load"),
-    "Journal": ("audit", "canary_held", "last_beat"),
+    "Journal": ("audit", "canary_held"),
     "Ledger": ("escalations", "highest_episode"),
     "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),
     "Operators": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
