@@ -65,6 +65,13 @@ FOREIGN = {
     "datetime", "_home", "timer",
 }  # fmt: skip
 """Receivers that are not ours."""
+SELDOM = {
+    "write_apart", "Recorder.write_apart", "Recorder._put_back", "Incidents.pass_over", "Session.passing_rows",
+    "Incidents.unseen", "Incidents.mark_unseen", "Pulse.find_unseen", "Pulse._mark_unseen", "Pulse._mend", "mend",
+    "Incidents.save", "Operations.shift_pauses", "Outbox.bring_forward", "Outbox.fences", "_check_visible", "_hidden",
+    "_keep_held", "faults",
+}  # fmt: skip
+"""Functions that work when the tables beneath, or the clock, were upset. Quick runs take turns at their awaits."""
 HOSTS = {
     "Engine": ("health", "is_green", "retry_dead"),
     "Incidents": ("insert", "load"),

@@ -14,7 +14,7 @@ from .history import Fault
 from .mill import RULES, Mill, Route
 from .points import Point, forgotten, points, unreached
 from .receiver import OK
-from .rooms import HOSTS
+from .rooms import HOSTS, SELDOM
 
 WALKS = (
     "tick", "moment", "rung", "held", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "demoted",
@@ -27,6 +27,8 @@ ROUNDS = 5
 MENDED = "DELETE FROM incidents WHERE incident_key LIKE 'unwritable%'"
 CATCHING_UP = 600.0
 """Seconds that one worker may take for everything that many have left behind, which are some thousand incidents."""
+SHARE = 3
+"""A quick run takes one in so many of the awaits that quick runs take turns at, and all others."""
 PARTS = 4
 """The points are dealt out to so many runs, which can go on at once."""
 
@@ -44,6 +46,15 @@ async def _routes(mill: Mill) -> dict[Point, list[Route]]:
     return {point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}
 
 
+def _taken(seed: int | None) -> list[Point]:
+    """Return the points whose turn it is by a seed, in order; None for all."""
+    seldom = [point for point in points() if point.function in SELDOM]
+    if seed is None:
+        return points()
+    taken = Random(seed).sample(seldom, len(seldom) // SHARE)
+    return [point for point in points() if point not in seldom or point in taken]
+
+
 def test_no_room_is_forgotten() -> None:
     """Each module that can be suspended is searched for points, or it is said why not."""
     assert [] == forgotten()
@@ -53,6 +64,14 @@ def test_no_way_is_lost() -> None:
     """What may be suspended in those modules and is no point is what hosts call: it is named one by one."""
     named = [f"{owner}.{name}".lstrip(".") for owner, names in HOSTS.items() for name in names]
     assert sorted(named) == sorted(unreached())
+
+
+def test_quick_runs_take_turns() -> None:
+    """Each function that quick runs take turns at is there, and each of its awaits has its turn by some seed."""
+    seldom = {point for point in points() if point.function in SELDOM}
+    assert {point.function for point in seldom} == SELDOM
+    assert seldom == seldom & {point for seed in range(40) for point in _taken(seed)}
+    assert all(set(points()) - seldom < set(_taken(seed)) for seed in range(40))
 
 
 @pytest.mark.kills
@@ -66,7 +85,7 @@ async def test_killed_at_every_await(stage: Stage, full: bool, seed: int, part: 
         start = time()
         routes = await _routes(mill)
         assert [] == [str(point) for point in points() if point not in routes]
-        mine = points()[part::PARTS]
+        mine = _taken(None if full else seed)[part::PARTS]
         for point in mine:
             for turn in range(FULL) if full else (seed,):
                 assert await mill.kill(point, routes[point], random, turn), f"no worker was ever killed at {point}"
