@@ -1,5 +1,6 @@
 """kill -9 at every await of ours that tick, deliver, recalc, migrate and run reach."""
 
+from collections.abc import Sequence
 from random import Random
 from time import time
 
@@ -46,13 +47,11 @@ async def _routes(mill: Mill) -> dict[Point, list[Route]]:
     return {point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}
 
 
-def _taken(seed: int | None) -> list[Point]:
-    """Return the points whose turn it is by a seed, in order; None for all."""
-    seldom = [point for point in points() if point.function in SELDOM]
-    if seed is None:
-        return points()
+def _taken(among: Sequence[Point], seed: int) -> list[Point]:
+    """Return the points whose turn it is by a seed, in order."""
+    seldom = [point for point in among if point.function in SELDOM]
     taken = Random(seed).sample(seldom, len(seldom) // SHARE)
-    return [point for point in points() if point not in seldom or point in taken]
+    return [point for point in among if point not in seldom or point in taken]
 
 
 def test_no_room_is_forgotten() -> None:
@@ -68,10 +67,12 @@ def test_no_way_is_lost() -> None:
 
 def test_quick_runs_take_turns() -> None:
     """Each function that quick runs take turns at is there, and each of its awaits has its turn by some seed."""
-    seldom = {point for point in points() if point.function in SELDOM}
+    among = points()
+    seldom = {point for point in among if point.function in SELDOM}
     assert {point.function for point in seldom} == SELDOM
-    assert seldom == seldom & {point for seed in range(40) for point in _taken(seed)}
-    assert all(set(points()) - seldom < set(_taken(seed)) for seed in range(40))
+    taken = [set(_taken(among, seed)) for seed in range(40)]
+    assert set(among) == set().union(*taken)
+    assert all(set(among) - seldom < turn for turn in taken)
 
 
 @pytest.mark.kills
@@ -85,7 +86,7 @@ async def test_killed_at_every_await(stage: Stage, full: bool, seed: int, part: 
         start = time()
         routes = await _routes(mill)
         assert [] == [str(point) for point in points() if point not in routes]
-        mine = _taken(None if full else seed)[part::PARTS]
+        mine = (points() if full else _taken(points(), seed))[part::PARTS]
         for point in mine:
             for turn in range(FULL) if full else (seed,):
                 assert await mill.kill(point, routes[point], random, turn), f"no worker was ever killed at {point}"
