@@ -78,16 +78,17 @@ async def _rung(engine: Engine) -> None:
 
 
 async def _held(engine: Engine) -> None:
-    """Let somebody hold the rows of pages that land: in a tick, and when the runner comes to its end."""
+    """Let somebody hold the rows of pages that land: in a delivery, and when a runner comes to its end."""
     store: Any = engine.store
     landing = asyncio.Event()
     answered = hold_answers(landing)
-    ticking = asyncio.create_task(engine.tick())
+    await engine.tick(deliver=False)
+    delivering = asyncio.create_task(engine.deliver())
     await answered.wait()
     async with store._pool.lent(60) as holder, holder.transaction():
         await holder.execute("SELECT FROM escalation_pages WHERE state = 'leased' FOR UPDATE")
         landing.set()
-        await ticking
+        await delivering
         await engine.courier.finish()
     await engine.courier.finish()
 
