@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from .errors import StoreRefused
+from .errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
 from .flight import monotonic, together
 from .gate import Gate, Mode, gate
 from .model import LOOK_AGAIN, Claimed
@@ -81,10 +81,19 @@ class Ticker:
         """Run one transaction; return how many rows it claimed."""
         try:
             batch = await self.store.transact(self._work(report, self.recorder.write))
-        except StoreRefused as refusal:
-            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which.
+        except StoreError as refusal:
+            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which. A trigger may
+            # call its refusal by any name.
+            if isinstance(refusal, StoreUnavailable) and not refusal.reachable:
+                raise
+            if isinstance(refusal, StoreNotReady):
+                await self.store.check()
             log.warning("a batch was refused; the rows that it is refused for are put back: %s", refusal)
-            batch = await self.store.transact(self._work(report, self.recorder.write_apart))
+            try:
+                batch = await self.store.transact(self._work(report, self.recorder.write_apart))
+            except StoreRefused:
+                # The engine's own table refuses as well: it is no row's fault.
+                raise refusal from None
         self._count(report, batch)
         return len(batch.claimed)
 
