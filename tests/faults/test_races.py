@@ -40,7 +40,7 @@ class Site:
 
 
 SITES: Mapping[str, Site] = {
-    "claim": Site(line_of(RECORDING, "Recorder.write", "decisions = await"), None, "recorded"),
+    "claim": Site(line_of(RECORDING, "Recorder._write", "decisions = await"), None, "recorded"),
     "commit": Site(
         line_of("escalation_adapters.postgres.session", "Session.flush", "for name, values in waiting"),
         None,

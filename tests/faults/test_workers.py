@@ -90,7 +90,7 @@ async def _noticed(zombie: Worker, before: int) -> bool:
 
 
 LOCKED = {
-    "rows": line_of("escalation_core.recording", "Recorder.write", "decisions = await"),
+    "rows": line_of("escalation_core.recording", "Recorder._write", "decisions = await"),
     "pages": line_of("escalation_core.courier", "Courier._round", "leased.append"),
 }
 """Where a worker holds locks while it thinks."""

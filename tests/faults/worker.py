@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from time import time
 from typing import Any, Literal, TextIO
@@ -86,6 +87,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
             first=timedelta(seconds=0.2),
             longest=timedelta(seconds=1),
             least_after=timedelta(seconds=0.1),
+            most_after=timedelta(seconds=2),
             throttle=timedelta(seconds=0.5),
             per_target=rules.per_target,
         ),
@@ -151,7 +153,7 @@ def main(spec: Spec) -> None:
     logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
-    _hurry(spec.walk)
+    _hurry(spec)
     if spec.defect is not None:
         defects.plant(spec.defect, spec.dsn)
     # The event loop that ``escalation run`` takes: uvloop, where it is installed.
@@ -159,13 +161,15 @@ def main(spec: Spec) -> None:
         loop.run(_work(spec, output))
 
 
-def _hurry(walk: str) -> None:
+def _hurry(spec: Spec) -> None:
     """Make what waits for a database as short as everything else here.
 
     Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
     """
     runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
-    if walk in walks.WHOLE:
+    planning: Any = import_module("escalation_core.plan")
+    planning.FIRST_PUT_BACK, planning.MAX_PUT_BACK = (timedelta(seconds=span) for span in spec.rules.put_back)
+    if spec.walk in walks.WHOLE:
         module: Any = pool
         module.PATIENCE = PATIENCE
         silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
