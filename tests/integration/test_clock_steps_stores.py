@@ -571,9 +571,10 @@ async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clo
     born = await incident(engine, "sent")
     await engine.tick()
     clock.advance(-2 * DAY)
-    lost = attrs.evolve(born, next_due_at=clock())
-    await store.transact(lambda tx: tx.incidents.save(lost))
+    await two_ticks(engine, clock)
     began = clock()
+    lost = attrs.evolve(born, next_due_at=began)
+    await store.transact(lambda tx: tx.incidents.save(lost))
     assert 1 == (await engine.tick()).skipped_idempotent
     assert began + SETTINGS.snooze == await due(engine, "sent")
     clock.set(began + SETTINGS.snooze)
@@ -581,19 +582,26 @@ async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clo
     assert [("sent", 1, 1), ("sent", 1, 2)] == await steps(store)
 
 
-async def test_workers_that_notice_it_at_once_ask_once(harness: StoreHarness, store: Store, clock: ManualClock) -> None:
-    """Two workers whose ticks notice one step at the same time heal it once, and neither undoes the other's work."""
-    await leave_behind(store)
-    clock.advance(-2 * DAY)
-    receiver = Receiver()
-    team = [engine_of(await harness.again(store), receiver, name) for name in ("a", "b")]
-    await asyncio.gather(*(engine.tick() for engine in team))
-    clock.advance(TICK)
+async def test_workers_that_notice_it_at_once_mend_it_once(
+    harness: StoreHarness, store: Store, clock: ManualClock
+) -> None:
+    """However many workers tick at once after a step, one mends it: no wait is made shorter twice, none asks again."""
+    receiver = Receiver({"busy": Retry("busy", after=30 * MINUTE, throttled=True), "down": Retry("down", 30 * MINUTE)})
+    team = [engine_of(await harness.again(store), receiver, f"w{number}", settings=DEFAULT) for number in range(6)]
+    await open_incidents(team[0], "busy", "down")
+    for engine in team:
+        await engine.tick()
+    clock.advance(-10 * MINUTE)
     await asyncio.gather(*(engine.tick() for engine in team))
     await assert_well(team[0])
-    assert Counter(["busy", "down", "waiting"]) == receiver.count()
-    for key in LATE:
-        assert START - 2 * DAY + SETTINGS.snooze == await due(team[0], key)
+    assert {"busy": clock() + 30 * MINUTE, "down": clock() + 30 * MINUTE} == {
+        page.target: page.due_at for page in await pages(store)
+    }
+    asked = [entry for entry in await team[0].audit(clock() - DAY) if entry.action == "recalc"]
+    assert 1 == len(asked)
+    clock.advance(30 * MINUTE - MOMENT)
+    await asyncio.gather(*(engine.tick() for engine in team))
+    assert Counter(["busy", "down"]) == receiver.count()
 
 
 async def test_recalculation_of_a_step_goes_on_batch_by_batch(
