@@ -95,7 +95,8 @@ class Ticker:
             # A tick takes its instant once, from the store's clock, for all its batches. Each asks if it is paused now.
             clock = await tx.now()
             held = self._hold(report, clock, await tx.operations.pauses(clock))
-            now = report.at or clock
+            # Should the clock step back meanwhile, nothing is due by what it told before.
+            now = min(report.at or clock, clock)
             if not held.claims:
                 return Batch()
             claimed = await tx.incidents.claim(

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from escalation_adapters import runner
+from escalation_adapters.cli.base import _loop_factory
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.postgres import PostgresStore, pool, silence
 from escalation_adapters.slack import SlackNotifier
@@ -42,6 +43,7 @@ RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 READY = "worker is ready"
+UNDER = "its event loop is from"
 STRUCK = "worker is struck at"
 COUNTED = "worker came by"
 
@@ -126,7 +128,7 @@ async def _work(spec: Spec, output: TextIO) -> None:
     counts = hook.count(points.points()) if spec.counts else {}
     if spec.act is not None:
         spec.act.arm(lambda: print(STRUCK, time(), file=output))
-    output.write(f"{READY} at {time():.0f} by its own clock\n")
+    output.write(f"{READY} at {time():.0f} by its own clock, {UNDER} {type(asyncio.get_running_loop()).__module__}\n")
     if engine is None:
         await walk_migration.migrating(spec.dsn, schema)
     else:
@@ -152,7 +154,9 @@ def main(spec: Spec) -> None:
     _hurry(spec.walk)
     if spec.defect is not None:
         defects.plant(spec.defect, spec.dsn)
-    asyncio.run(_work(spec, output))
+    # The event loop that ``escalation run`` takes: uvloop, where it is installed.
+    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+        loop.run(_work(spec, output))
 
 
 def _hurry(walk: str) -> None:

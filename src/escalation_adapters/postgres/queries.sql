@@ -522,6 +522,11 @@ VALUES (%(starts_at)s, %(ends_at)s, %(actor)s, %(reason)s, %(lifts_schedule)s)
 -- They end now; what lifts the schedule stays.
 UPDATE {schema}.escalation_pauses SET ends_at = greatest(starts_at, %(now)s) WHERE ends_at > %(now)s AND NOT lifts_schedule
 
+-- name: shift_pauses
+-- A pause begins when it is set: one that lies ahead was set before the clock stepped back.
+UPDATE {schema}.escalation_pauses SET starts_at = least(starts_at - %(step)s, %(now)s), ends_at = ends_at - %(step)s
+WHERE starts_at > %(now)s
+
 -- name: forget_requests
 -- Some ids that have expired; what others forget just now is left to them.
 DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(

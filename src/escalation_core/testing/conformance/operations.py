@@ -18,6 +18,21 @@ from .harness import StoreHarness, incident, put, same
 MINUTE = timedelta(minutes=1)
 
 
+async def pauses_from_ahead_of_the_clock_are_shifted(harness: StoreHarness) -> None:
+    """Pauses that lie ahead begin and end earlier, and begin now at the latest; the others stay."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    minute = timedelta(minutes=1)
+    spans = [(now - minute, now + minute), (now + 5 * minute, now + 9 * minute), (now + 3 * minute, now + 6 * minute)]
+    for start, end in spans:
+        one = Pause(starts_at=start, ends_at=end)
+        await store.transact(lambda tx, one=one: tx.operations.add_pause(one))  # type: ignore[misc]
+    await store.transact(lambda tx: tx.operations.shift_pauses(now, 4 * minute))
+    shifted = await store.read(lambda tx: tx.operations.pauses(now - minute))
+    expected = [spans[0], (now, now + 5 * minute), (now - minute, now + 2 * minute)]
+    same(expected, [(pause.starts_at, pause.ends_at) for pause in shifted], "the pauses")
+
+
 async def pauses_are_seen_by_all_until_they_end(harness: StoreHarness) -> None:
     """A pause is seen by every handle until it ends or is ended; what lifts the schedule is not ended with it."""
     clock = ManualClock()
@@ -228,5 +243,6 @@ CHECKS = (
     what_is_still_needed_is_not_pruned,
     what_a_host_does_is_in_the_audit,
     pauses_are_seen_by_all_until_they_end,
+    pauses_from_ahead_of_the_clock_are_shifted,
     a_request_is_taken_once,
 )
