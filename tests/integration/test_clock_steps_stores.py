@@ -12,6 +12,9 @@ import pytest
 
 from escalation_core import Engine, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
 from escalation_core.delivery import PageRecord, PageState
+from escalation_core.gate import Mode
+from escalation_core.model import PutBack
+from escalation_core.plan import MAX_PUT_BACK
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import StoreHarness
@@ -621,6 +624,52 @@ async def test_recalculation_of_a_step_goes_on_batch_by_batch(
         assert began <= await due(engine, key) <= began + TICK + SETTINGS.snooze
     for number in range(1, 4):
         assert (await incident(engine, f"held-{number}")).next_due_at is None
+
+
+@STEPS
+async def test_row_that_was_refused_ahead_is_tried_again(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """A row that was passed over while the clock was ahead is passed over no longer than any row may be."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await open_incidents(engine, "sent")
+    row = PutBack(incident_key="sent", fault="refused", attempts=1, until=START + MAX_PUT_BACK)
+    await store.transact(lambda tx: tx.incidents.pass_over([row], START))
+    await engine.tick()
+    assert not receiver.pages
+    clock.advance(-step)
+    await two_ticks(engine, clock)
+    clock.advance(MAX_PUT_BACK)
+    await engine.tick()
+    assert Counter(["sent"]) == receiver.count()
+    assert 0 == (await engine.health()).stats.unreadable
+
+
+# --- pauses
+
+
+@STEPS
+async def test_pause_that_was_set_ahead_lasts_as_long_as_it_was_meant(
+    step: timedelta, store: Store, clock: ManualClock
+) -> None:
+    """It holds from the tick that noticed the step on, for the rest of its time; and never begins by itself later."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await engine.tick()
+    await engine.pause(HOUR, by="operator")
+    clock.advance(-step)
+    await engine.tick()
+    noticed, health = clock(), await engine.health()
+    assert (Mode.PAUSED, "operator") == (health.mode, health.paused_by)
+    assert health.paused_until == noticed + HOUR
+    await open_incidents(engine, "sent")
+    await engine.tick()
+    assert not receiver.pages
+    clock.set(noticed + HOUR)
+    await engine.tick()
+    assert Counter(["sent"]) == receiver.count()
+    for later in (step, step + HOUR / 2, step + HOUR):
+        clock.set(noticed + max(later, HOUR))
+        assert Mode.OPEN is (await engine.health()).mode
 
 
 # --- where no heartbeat lies ahead
