@@ -1,0 +1,56 @@
+"""A host's own trigger or rule refuses one row in words that mean something else, or in silence."""
+
+import pytest
+
+from .stage import MINUTE, staged
+
+TRIGGER = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.incident_key = 'bad' THEN
+            %s
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON incidents FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+SAYING = {
+    "undefined-table": "PERFORM 1 FROM a_table_that_is_gone;",
+    "undefined-column": "PERFORM 1 FROM incidents WHERE a_column_that_is_gone;",
+    "undefined-function": "PERFORM a_function_that_is_gone();",
+    "serialization": "RAISE EXCEPTION 'no' USING ERRCODE = '40001';",
+    "connection": "RAISE EXCEPTION 'no' USING ERRCODE = '08001';",
+    "lock": "RAISE EXCEPTION 'no' USING ERRCODE = '55P03';",
+    "resources": "RAISE EXCEPTION 'no' USING ERRCODE = '53400';",
+    "rights": "RAISE EXCEPTION 'no' USING ERRCODE = '42501';",
+    "internal": "RAISE EXCEPTION 'no' USING ERRCODE = 'XX000';",
+}
+SILENT = {
+    "trigger": TRIGGER % "RETURN NULL;",
+    "rule": "CREATE RULE refuse AS ON UPDATE TO incidents WHERE OLD.incident_key = 'bad' DO INSTEAD NOTHING",
+}
+
+
+@pytest.mark.parametrize("what", SAYING)
+async def test_a_refusal_that_sounds_like_another_fault_stops_nobody_else(what: str, migrated_dsn: str) -> None:
+    """Whatever the SQLSTATE with which a host's trigger refuses one row, the others are paged and that one is listed."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident("bad")
+        stage.sql(TRIGGER % SAYING[what])
+        stage.incident(*"abc")
+        assert [(key, 1, 1) for key in "abc"] == await stage.tick()
+        assert ["bad"] == [key for key, _ in (await stage.engine.health()).stats.unreadable_examples]
+
+
+@pytest.mark.parametrize("how", SILENT)
+async def test_a_write_that_is_dropped_in_silence_is_no_silence(how: str, migrated_dsn: str) -> None:
+    """A row whose updates the host drops without a word is listed, paged once at most, and no worker spins for it."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident("bad")
+        stage.sql(SILENT[how])
+        stage.incident(*"abc")
+        assert {(key, 1, 1) for key in "abc"} <= set(await stage.tick())
+        for _ in range(3):
+            report = await stage.engine.tick()
+        assert MINUTE == await stage.engine.next_tick_in(report)
+        assert ["bad"] == [key for key, _ in (await stage.engine.health()).stats.unreadable_examples]
