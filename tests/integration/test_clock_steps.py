@@ -10,7 +10,9 @@ from functools import partial
 import psycopg
 import pytest
 
+from escalation_adapters.ops.postgres_limiter import PostgresLimiter
 from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.rate_limit import Limit
 from escalation_core import Engine, Retry
 from escalation_core.delivery import PageState
 
@@ -312,3 +314,20 @@ async def test_failover_to_a_server_that_is_behind(behind: timedelta, server: St
         assert [(key, 1, 1) for key in ("busy", "down", "new-0", "new-1")] == await steps(observer.store)
         assert {PageState.DELIVERED} == {page.state for page in await pages(observer.store)}
     assert 2 == receiver.count()["new"]
+
+
+# --- beside the engine
+
+
+async def test_limits_of_ops_outlast_no_step(server: SteppingPostgres, dsn: str) -> None:
+    """A client that used up its limit while the clock was ahead is let in again after the limit's window."""
+    store = await PostgresStore.connect(dsn, max_connections=1)
+    limiter, limit = PostgresLimiter(store), Limit(2, window=MINUTE)
+    server.step(2 * DAY)
+    assert [True, True, False] == [(await limiter.hit("client", limit)).allowed for _ in range(3)]
+    server.step(NOTHING)
+    decision = await limiter.hit("client", limit)
+    assert decision.allowed or decision.retry_after <= MINUTE
+    server.step(MINUTE + SECOND)
+    assert (await limiter.hit("client", limit)).allowed
+    await store.aclose()

@@ -12,6 +12,9 @@ import pytest
 
 from escalation_core import Engine, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
 from escalation_core.delivery import PageRecord, PageState
+from escalation_core.gate import Mode
+from escalation_core.model import PutBack
+from escalation_core.plan import MAX_PUT_BACK
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import StoreHarness
@@ -571,9 +574,10 @@ async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clo
     born = await incident(engine, "sent")
     await engine.tick()
     clock.advance(-2 * DAY)
-    lost = attrs.evolve(born, next_due_at=clock())
-    await store.transact(lambda tx: tx.incidents.save(lost))
+    await two_ticks(engine, clock)
     began = clock()
+    lost = attrs.evolve(born, next_due_at=began)
+    await store.transact(lambda tx: tx.incidents.save(lost))
     assert 1 == (await engine.tick()).skipped_idempotent
     assert began + SETTINGS.snooze == await due(engine, "sent")
     clock.set(began + SETTINGS.snooze)
@@ -581,19 +585,26 @@ async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clo
     assert [("sent", 1, 1), ("sent", 1, 2)] == await steps(store)
 
 
-async def test_workers_that_notice_it_at_once_ask_once(harness: StoreHarness, store: Store, clock: ManualClock) -> None:
-    """Two workers whose ticks notice one step at the same time heal it once, and neither undoes the other's work."""
-    await leave_behind(store)
-    clock.advance(-2 * DAY)
-    receiver = Receiver()
-    team = [engine_of(await harness.again(store), receiver, name) for name in ("a", "b")]
-    await asyncio.gather(*(engine.tick() for engine in team))
-    clock.advance(TICK)
+async def test_workers_that_notice_it_at_once_mend_it_once(
+    harness: StoreHarness, store: Store, clock: ManualClock
+) -> None:
+    """However many workers tick at once after a step, one mends it: no wait is made shorter twice, none asks again."""
+    receiver = Receiver({"busy": Retry("busy", after=30 * MINUTE, throttled=True), "down": Retry("down", 30 * MINUTE)})
+    team = [engine_of(await harness.again(store), receiver, f"w{number}", settings=DEFAULT) for number in range(6)]
+    await open_incidents(team[0], "busy", "down")
+    for engine in team:
+        await engine.tick()
+    clock.advance(-10 * MINUTE)
     await asyncio.gather(*(engine.tick() for engine in team))
     await assert_well(team[0])
-    assert Counter(["busy", "down", "waiting"]) == receiver.count()
-    for key in LATE:
-        assert START - 2 * DAY + SETTINGS.snooze == await due(team[0], key)
+    assert {"busy": clock() + 30 * MINUTE, "down": clock() + 30 * MINUTE} == {
+        page.target: page.due_at for page in await pages(store)
+    }
+    asked = [entry for entry in await team[0].audit(clock() - DAY) if entry.action == "recalc"]
+    assert 1 == len(asked)
+    clock.advance(30 * MINUTE - MOMENT)
+    await asyncio.gather(*(engine.tick() for engine in team))
+    assert Counter(["busy", "down"]) == receiver.count()
 
 
 async def test_recalculation_of_a_step_goes_on_batch_by_batch(
@@ -613,6 +624,52 @@ async def test_recalculation_of_a_step_goes_on_batch_by_batch(
         assert began <= await due(engine, key) <= began + TICK + SETTINGS.snooze
     for number in range(1, 4):
         assert (await incident(engine, f"held-{number}")).next_due_at is None
+
+
+@STEPS
+async def test_row_that_was_refused_ahead_is_tried_again(step: timedelta, store: Store, clock: ManualClock) -> None:
+    """A row that was passed over while the clock was ahead is passed over no longer than any row may be."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await open_incidents(engine, "sent")
+    row = PutBack(incident_key="sent", fault="refused", attempts=1, until=START + MAX_PUT_BACK)
+    await store.transact(lambda tx: tx.incidents.pass_over([row], START))
+    await engine.tick()
+    assert not receiver.pages
+    clock.advance(-step)
+    await two_ticks(engine, clock)
+    clock.advance(MAX_PUT_BACK)
+    await engine.tick()
+    assert Counter(["sent"]) == receiver.count()
+    assert 0 == (await engine.health()).stats.unreadable
+
+
+# --- pauses
+
+
+@STEPS
+async def test_pause_that_was_set_ahead_lasts_as_long_as_it_was_meant(
+    step: timedelta, store: Store, clock: ManualClock
+) -> None:
+    """It holds from the tick that noticed the step on, for the rest of its time; and never begins by itself later."""
+    receiver = Receiver()
+    engine = engine_of(store, receiver, "w")
+    await engine.tick()
+    await engine.pause(HOUR, by="operator")
+    clock.advance(-step)
+    await engine.tick()
+    noticed, health = clock(), await engine.health()
+    assert (Mode.PAUSED, "operator") == (health.mode, health.paused_by)
+    assert health.paused_until == noticed + HOUR
+    await open_incidents(engine, "sent")
+    await engine.tick()
+    assert not receiver.pages
+    clock.set(noticed + HOUR)
+    await engine.tick()
+    assert Counter(["sent"]) == receiver.count()
+    for later in (step, step + HOUR / 2, step + HOUR):
+        clock.set(noticed + max(later, HOUR))
+        assert Mode.OPEN is (await engine.health()).mode
 
 
 # --- where no heartbeat lies ahead
