@@ -19,9 +19,19 @@ from escalation_adapters.postgres.ledger import Ledger
 from escalation_adapters.postgres.outbox import Outbox
 from escalation_adapters.postgres.session import Session
 from escalation_adapters.postgres.table import IncidentsTable
-from escalation_core import Delivered, Escalation, Incident, StoreRefused, courier, pulse, recording
+from escalation_core import (
+    Delivered,
+    Escalation,
+    Incident,
+    RetryPolicy,
+    StoreRefused,
+    courier,
+    pulse,
+    recording,
+    settling,
+)
 from escalation_core.courier import Courier
-from escalation_core.delivery import NewPage, Outcome, PageRecord, after_attempt
+from escalation_core.delivery import NewPage, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
 from escalation_core.model import Claimed, PutBack
 from escalation_core.policy import EscalationPolicy
@@ -73,20 +83,20 @@ def _event_outside(dsn: str) -> None:
 
 
 def _no_fencing(dsn: str) -> None:
-    fly, settle = Courier._fly, Courier._settle
+    fly, settle = Courier._fly, settling.settle
 
     async def whenever(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
         await fly(self, record, incident, float("inf"))
 
     async def whoever(
-        self: Courier, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]], now: datetime
-    ) -> tuple[list[PageRecord], list[tuple[PageRecord, Outcome]]]:
+        tx: Transaction, landed: Sequence[settling.Landed], policy: RetryPolicy, now: datetime
+    ) -> tuple[list[PageRecord], list[settling.Landed]]:
         standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in landed])}
         blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
-        return await settle(self, tx, blind, now)
+        return await settle(tx, blind, policy, now)
 
     _put(Courier, "_fly", whenever)
-    _put(Courier, "_settle", whoever)
+    _put(courier, "settle", whoever)
 
 
 def _mark_first(dsn: str) -> None:
