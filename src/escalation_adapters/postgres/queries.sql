@@ -419,11 +419,13 @@ SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reaso
 ) entry ORDER BY at DESC, source, id LIMIT %(limit)s
 
 -- name: beat
--- A worker completed a tick. Those silent for a day are forgotten, and heartbeats from ahead of the clock; the latest that
--- was there is returned.
+-- A worker completed a tick. Those silent for a day are forgotten, and heartbeats from ahead of the clock; whoever writes his
+-- own just now is left to it. The latest that was there is returned.
 WITH gone AS (
-    DELETE FROM {schema}.escalation_workers
-    WHERE (ticked_at < %(now)s - interval '1 day' OR ticked_at > %(ahead)s) AND worker <> %(worker)s
+    DELETE FROM {schema}.escalation_workers WHERE worker = ANY(ARRAY(
+        SELECT w.worker FROM {schema}.escalation_workers w
+        WHERE (w.ticked_at < %(now)s - interval '1 day' OR w.ticked_at > %(ahead)s) AND w.worker <> %(worker)s
+        FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.escalation_workers (worker, ticked_at, version) VALUES (%(worker)s, %(now)s, %(version)s)
 ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = excluded.version
