@@ -85,6 +85,9 @@ class Incidents(Protocol):
         writes to such a row ends that.
         """
 
+    async def end_passing(self, beyond: datetime) -> None:
+        """Let rows that are passed over for longer than until ``beyond`` be found again."""
+
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         """Return open rows beyond the key ``after``, in the store's own order, each locked: waits, never skips."""
 
@@ -191,11 +194,11 @@ class Journal(Protocol):
         ``after`` leaves out what stands up to this place.
         """
 
-    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
-        """Note that this worker completed a tick; return the latest heartbeat that was there, of any worker.
+    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
+        """Note that this worker completed a tick just now, by the store's clock and not by the transaction's instant.
 
-        Workers that have been silent for a day are forgotten, and heartbeats later than ``ahead``: the clock that they
-        tell of has stepped back.
+        Return that instant, and the latest heartbeat that was there, of any worker. Workers that have been silent for a
+        day are forgotten, and heartbeats that lie ahead of the clock by more than ``tolerance``.
         """
 
     async def last_beat(self, now: datetime) -> Beat:

@@ -13,7 +13,7 @@ from .flight import clock, monotonic
 from .gate import gate
 from .health import CLOCK_TOLERANCE, Observed, RecalcState, Stats, clock_step
 from .model import Claimed
-from .plan import put_back
+from .plan import MAX_PUT_BACK, put_back
 from .ports import Store, Transaction
 from .report import TickReport
 from .settings import Settings
@@ -152,17 +152,19 @@ class Pulse:
             )
 
     async def _beat(self, tx: Transaction, report: TickReport) -> bool:
-        now = await tx.now()  # the tick is complete now, however long ago it began
+        now = await tx.now()
         if report.dry_run and clock_step((await tx.journal.last_beat(now)).last or now, now):
             log.warning(
                 "the store's clock stepped back, and a dry run mends nothing: the next tick of another kind does"
             )
             return False
-        latest = await tx.journal.beat(self.worker, now, VERSION, ahead=now + CLOCK_TOLERANCE)
+        # Locked first: of workers that notice a step at once, one mends it, and the others find it mended.
+        state = await tx.journal.recalc()
+        # The tick is complete now, however long ago it and this transaction began.
+        now, latest = await tx.journal.beat(self.worker, VERSION, tolerance=CLOCK_TOLERANCE)
         # The clock may have stepped back within this very tick.
         latest = max(filter(None, (latest, report.at)), default=now)
         step = clock_step(latest, now)
-        state = await tx.journal.recalc()
         if step:
             state = await self._mend(tx, state, latest, now)
         if state.fingerprint is None and state.requested_at is None:
@@ -189,4 +191,5 @@ class Pulse:
             "the store's clock stepped back by %.0f s or more: due instants are calculated anew", step.total_seconds()
         )
         await tx.operations.shift_pauses(now, step)
+        await tx.incidents.end_passing(now + MAX_PUT_BACK)
         return await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)

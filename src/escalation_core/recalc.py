@@ -10,6 +10,7 @@ from .apart import write_apart
 from .errors import StoreRefused
 from .health import RecalcState
 from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident
+from .plan import MAX_PUT_BACK, put_back
 from .policy import EscalationPolicy
 from .ports import Store, Transaction
 
@@ -55,6 +56,10 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
         rows = await tx.incidents.walk(state.cursor, BATCH)
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, rows, moved)
+        # A row that cannot be read was put back by the clock that ran ahead.
+        far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
+        if far:
+            await tx.incidents.put_back([put_back(row, row.fault or "unreadable", now) for row in far], now)
         state = _after(state, len(rows), rows[-1].incident_key if rows else None, policy, now)
         await tx.journal.save_recalc(state)
         return state

@@ -102,6 +102,10 @@ class Incidents:
         await self.session.run("patience")
         return [read_claimed(row) for row in await self.session.rows("walk", after=after, limit=limit)]
 
+    async def end_passing(self, beyond: datetime) -> None:
+        """Forget until when they were passed over."""
+        await self.session.run("end_passing", beyond=beyond)
+
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
         """Look at a batch of the index of open rows without an instant, by key."""
         ((count, last, keys),) = await self.session.rows(

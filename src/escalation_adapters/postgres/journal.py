@@ -1,7 +1,7 @@
 """The Journal port: audit, heartbeats, health's counts and the recalculation's cursor."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
@@ -54,10 +54,12 @@ class Journal:
             for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
-    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
+    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
         """Write this worker's row."""
-        row = await self.session.row("beat", worker=worker, now=now, version=version, ahead=ahead)
-        return aware(row[0]) if row else None
+        clock = self.session.clock
+        at = None if clock is None else clock()
+        ((now, latest),) = await self.session.rows("beat", worker=worker, at=at, version=version, tolerance=tolerance)
+        return now.replace(tzinfo=UTC), aware(latest)
 
     async def last_beat(self, now: datetime) -> Beat:
         """Return the heartbeat of all workers together."""

@@ -126,6 +126,10 @@ ON CONFLICT (incident_key) DO UPDATE SET
     attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at,
     passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
+-- name: end_passing
+-- The clock that set them ran ahead.
+UPDATE {schema}.escalation_unreadable SET passed_until = NULL WHERE passed_until > %(beyond)s
+
 -- name: unseen
 -- Open rows without an instant, a batch by key: how many there were, the last of them, and those that nobody planned.
 WITH looked AS MATERIALIZED (
@@ -419,17 +423,19 @@ SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reaso
 ) entry ORDER BY at DESC, source, id LIMIT %(limit)s
 
 -- name: beat
--- A worker completed a tick. Those silent for a day are forgotten, and heartbeats from ahead of the clock; whoever writes his
--- own just now is left to it. The latest that was there is returned.
-WITH gone AS (
+-- A worker completed a tick just now, however long ago its transaction began. Those silent for a day are forgotten, and
+-- heartbeats from ahead of the clock; whoever writes his own just now is left to it. The latest that was there is returned.
+WITH c AS MATERIALIZED (SELECT coalesce(%(at)s::timestamptz, clock_timestamp()) AS now), gone AS (
     DELETE FROM {schema}.escalation_workers WHERE worker = ANY(ARRAY(
-        SELECT w.worker FROM {schema}.escalation_workers w
-        WHERE (w.ticked_at < %(now)s - interval '1 day' OR w.ticked_at > %(ahead)s) AND w.worker <> %(worker)s
-        FOR UPDATE SKIP LOCKED))
+        SELECT w.worker FROM c, {schema}.escalation_workers w
+        WHERE (w.ticked_at < c.now - interval '1 day' OR w.ticked_at > c.now + %(tolerance)s) AND w.worker <> %(worker)s
+        FOR UPDATE OF w SKIP LOCKED))
 )
-INSERT INTO {schema}.escalation_workers (worker, ticked_at, version) VALUES (%(worker)s, %(now)s, %(version)s)
+INSERT INTO {schema}.escalation_workers (worker, ticked_at, version)
+SELECT %(worker)s, c.now, %(version)s FROM c
 ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = excluded.version
-RETURNING (SELECT max(w.ticked_at) FROM {schema}.escalation_workers w) AT TIME ZONE 'UTC'
+RETURNING ticked_at AT TIME ZONE 'UTC',
+    (SELECT max(w.ticked_at) FROM {schema}.escalation_workers w) AT TIME ZONE 'UTC'
 
 -- name: last_beat
 -- When anybody last completed a tick, and since when that was possible.

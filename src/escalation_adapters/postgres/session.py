@@ -34,6 +34,8 @@ class Session:
     hopes: bool = True
     last: bool = False
     """Whether the transaction is not run again, whatever it meets."""
+    clock: Callable[[], datetime] | None = None
+    """The store's clock, if it is not the database's own."""
     at: datetime | None = None
     """The transaction's instant, once it has begun."""
     passing: bool = False
@@ -47,6 +49,7 @@ class Session:
         Raises:
             StoreNotReady: a row security policy would hide incidents from this role.
         """
+        self.clock = clock
         at = None if clock is None else clock()
         ((now, self.passing, hidden, *_),) = await self.rows("begin", at=at, idle=f"{silence.IDLE:.1f}s")
         check_visible(hidden, self.table)

@@ -150,6 +150,12 @@ class Incidents:
         """Keep the instant beside the rows."""
         await self.session.run_many(_KEEP, [(*_kept(row, now), micros(row.until)) for row in rows])
 
+    async def end_passing(self, beyond: datetime) -> None:
+        """Forget until when they were passed over."""
+        await self.session.run(
+            "UPDATE escalation_unreadable SET passed_until = NULL WHERE passed_until > ?", (micros(beyond),)
+        )
+
     async def unseen(
         self,
         after: str | None,

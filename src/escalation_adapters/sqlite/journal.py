@@ -96,14 +96,16 @@ class Journal:
             for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
-    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
+    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
         """Write this worker's row, and forget those silent for a day or ahead of the clock."""
+        now = self.session.clock()
         latest = await self.session.row("SELECT max(ticked_at) FROM escalation_workers")
         await self.session.run(
-            "DELETE FROM escalation_workers WHERE ticked_at < ? OR ticked_at > ?", (micros(now - _DAY), micros(ahead))
+            "DELETE FROM escalation_workers WHERE ticked_at < ? OR ticked_at > ?",
+            (micros(now - _DAY), micros(now + tolerance)),
         )
         await self.session.run("REPLACE INTO escalation_workers VALUES (?, ?, ?)", (worker, micros(now), version))
-        return None if latest is None else optional_instant(latest[0])
+        return now, None if latest is None else optional_instant(latest[0])
 
     async def last_beat(self, now: datetime) -> Beat:
         """Return the heartbeat of all workers together."""

@@ -175,6 +175,7 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
         await tx.incidents.put_back([], now)
         await tx.incidents.pass_over([], now)
         await tx.incidents.mark_unseen([])
+        await tx.incidents.end_passing(now)
         await tx.outbox.enqueue([], now)
         await tx.outbox.write([])
         await tx.journal.note([])

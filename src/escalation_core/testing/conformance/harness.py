@@ -91,9 +91,14 @@ async def put(store: Store, *incidents: Incident) -> None:
     await store.transact(write)
 
 
-async def beat(store: Store, worker: str, now: datetime, ahead: timedelta = timedelta(seconds=2)) -> datetime | None:
-    """Note that a worker completed a tick; return the latest heartbeat that was there."""
-    return await store.transact(lambda tx: tx.journal.beat(worker, now, "1.0", ahead=now + ahead))
+async def beat(
+    store: Store, clock: ManualClock, worker: str, now: datetime, tolerance: timedelta = timedelta(seconds=2)
+) -> datetime | None:
+    """Note that a worker completed a tick, at this instant; return the latest heartbeat that was there."""
+    clock.set(now)
+    at, latest = await store.transact(lambda tx: tx.journal.beat(worker, "1.0", tolerance=tolerance))
+    same(now, at, "the store's instant")
+    return latest
 
 
 async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary_pct: int = 100) -> list[str]:

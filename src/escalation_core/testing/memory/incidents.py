@@ -85,6 +85,11 @@ class Incidents:
                 episode = highest + 1
             write_row(self.store, self.undo, row | {"episode": episode, "next_due_at": LOOK_AGAIN})
 
+    async def end_passing(self, beyond: datetime) -> None:
+        for key, (row, until) in list(self.store.unreadable.items()):
+            if until is not None and until > beyond:
+                self.undo.put(self.store.unreadable, key, (row, None))
+
     async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
         keys = sorted(key for key, row in self.store.rows.items() if (after is None or key > after) and is_open(row))
         return [self._claimed(key) for key in keys[:limit]]

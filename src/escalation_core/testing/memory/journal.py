@@ -51,13 +51,13 @@ class Journal:
         rest = [one for one in placed if after is None or _place(one[0]) > _place(after)]
         return [attrs.evolve(entry, cursor=position.cursor) for position, entry in rest[:limit]]
 
-    async def beat(self, worker: str, now: datetime, version: str, *, ahead: datetime) -> datetime | None:
-        latest = max(self.store.beats.values(), default=None)
+    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
+        now, latest = self.store.clock(), max(self.store.beats.values(), default=None)
         self.undo.put(self.store.beats, worker, now)
         for name, at in list(self.store.beats.items()):
-            if now - at > timedelta(days=1) or at > ahead:
+            if now - at > timedelta(days=1) or at - now > tolerance:
                 self.undo.drop(self.store.beats, name)
-        return latest
+        return now, latest
 
     async def last_beat(self, now: datetime) -> Beat:
         beats = self.store.beats.values()
