@@ -48,6 +48,12 @@ def execute(dsn: str, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
+async def connect(dsn: str) -> None:
+    """Connect, and leave nothing open where that works."""
+    store = await PostgresStore.connect(dsn)
+    await store.aclose()
+
+
 # --- attaching
 
 
@@ -90,7 +96,7 @@ async def test_a_role_that_a_policy_applies_to_cannot_connect(
     name, dsn = worker
     execute(migrated_dsn, ON.format("incidents"), POLICIES[policy])
     with pytest.raises(StoreNotReady, match=REMEDY):
-        await PostgresStore.connect(dsn)
+        await connect(dsn)
     execute(migrated_dsn, f"ALTER ROLE {name} BYPASSRLS")
     async with staged(migrated_dsn, store_dsn=dsn) as stage:
         stage.incident("k")
@@ -104,7 +110,7 @@ async def test_a_policy_on_a_table_of_the_engines_own_is_refused(
     """Row level security on one of our own tables is refused as well, and the table is named."""
     execute(migrated_dsn, ON.format(table))
     with pytest.raises(StoreNotReady, match=f"{table}.*BYPASSRLS"):
-        await PostgresStore.connect(worker[1])
+        await connect(worker[1])
 
 
 async def test_what_a_session_sets_for_row_security_changes_nothing(migrated_dsn: str, worker: tuple[str, str]) -> None:
