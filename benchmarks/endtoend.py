@@ -1,6 +1,5 @@
 """From due to delivered: 10,000 incidents, one page each, to a web server; beside the seed and other systems."""
 
-import asyncio
 import contextlib
 import shutil
 import socket
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import uvloop
 from rich.progress import Progress
 
 from escalation_adapters.postgres import PostgresStore
@@ -21,7 +19,7 @@ from escalation_adapters.slack import SlackNotifier
 from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings
 
 from . import peers
-from .ground import DUE, Ground, child, peak_megabytes, stopwatch, when_told
+from .ground import DUE, Ground, child, peak_megabytes, stopwatch, under, when_told
 from .results import Ratio, Result, median_ratio, spread
 from .tick import rate_of_seed
 
@@ -174,9 +172,7 @@ def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
     if way == "seed":
         return rate_of_seed(dsn, count, url)
     work = peers.post_all(url, count) if way == HTTP else deliver(dsn, url, count, taken_at_once=way == AT_ONCE)
-    loop = asyncio.new_event_loop if way == "engine" else uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop) as runner:
-        seconds, cpu = runner.run(work)
+    seconds, cpu = under("asyncio" if way == "engine" else "uvloop", work)
     return {"rate": count / seconds, "cpu": cpu / count * 1e6, "megabytes": peak_megabytes()}
 
 

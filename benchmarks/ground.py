@@ -9,16 +9,20 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+import uvloop
 
 from escalation_adapters.embedded import EmbeddedPostgres
 from escalation_adapters.postgres import migrate
 
+Found = TypeVar("Found")
 ROOT = Path(__file__).parent.parent
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+"""Python's own event loop, and the one that ``escalation run`` takes where it is installed."""
 DUE = """
     INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
     SELECT 'bench/' || n, 'critical', now() - interval '10 minutes', now() - interval '5 minutes'
@@ -137,6 +141,12 @@ def when_told() -> None:
     gc.freeze()
     print("ready", flush=True)
     sys.stdin.readline()
+
+
+def under(loop: str, work: Coroutine[Any, Any, Found]) -> Found:
+    """Run something under one of the event loops."""
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        return runner.run(work)
 
 
 def peak_megabytes() -> float:

@@ -24,7 +24,7 @@ import aiohttp
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from .ground import peak_megabytes, stopwatch, when_told
+from .ground import peak_megabytes, stopwatch, under, when_told
 
 JOBS = ("pgqueuer", "procrastinate", "APScheduler")
 AT_ONCE = 64
@@ -46,15 +46,12 @@ receivers:
 
 def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
     """Let one of the job queues send so many messages."""
-    import uvloop  # noqa: PLC0415 - the bench's own
-
     works: dict[str, Callable[[str, str, int], Coroutine[Any, Any, float]]] = {
         "pgqueuer": _pgqueuer,
         "procrastinate": _procrastinate,
         "APScheduler": _apscheduler,
     }
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        seconds = runner.run(works[way](dsn, url, count))
+    seconds = under("uvloop", works[way](dsn, url, count))
     return {"rate": count / seconds, "megabytes": peak_megabytes()}
 
 

@@ -34,7 +34,7 @@ def _capacity(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return []
     cells = {row[0]: row[1] for name in ("endtoend", "verbs") for row in found[name]["rows"]}
     most = max((row[1] for row in found["tick"]["rows"][2:]), key=lambda rate: float(rate.replace(",", "")))
-    rows, _, tick = found["empty"]["rows"][-1]
+    rows, _, tick, *_ = found["empty"]["rows"][-1]
     short = (
         f"In short, on {found['tick']['machine']['cores']} cores that the database shared with everything else: it took"
         f" {most} escalations a second from all workers together, {cells['engine, uvloop']} pages a second delivered by"

@@ -1,8 +1,9 @@
-"""Opening and acknowledging under 32 clients at once, and a recalculation of every row."""
+"""Opening and acknowledging under 32 clients at once, and a recalculation of every row, under each event loop."""
 
 import asyncio
 import statistics
 import time
+from collections import defaultdict
 from typing import Any
 
 from rich.progress import Progress
@@ -10,7 +11,7 @@ from rich.progress import Progress
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
-from .ground import OTHERS, Ground, child, when_told
+from .ground import LOOPS, OTHERS, Ground, child, under, when_told
 from .results import Result, quantile, spread
 
 CLIENTS = 32
@@ -19,16 +20,19 @@ CLIENTS = 32
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     """Measure."""
     count, others, rounds = (640, 50_000, 1) if quick else (6_400, 1_000_000, 3)
-    task = progress.add_task("verbs", total=rounds)
-    found = []
-    for _ in range(rounds):
+    task = progress.add_task("verbs", total=rounds * len(LOOPS))
+    rates: dict[str, list[float]] = defaultdict(list)
+    slow: dict[str, list[float]] = defaultdict(list)
+    for loop in list(LOOPS) * rounds:
         with ground.database(OTHERS.format(others=others)) as dsn:
-            found.append(child("verbs", dsn=dsn, count=count))
+            found = child("verbs", loop=loop, dsn=dsn, count=count)
+        for name, one in found.items():
+            title = f"recalc of {others:,} rows" if name == "recalc" else name
+            title += "" if loop == "asyncio" else f", {loop}"
+            rates[title].append(one["rate"])
+            slow[title] += [one["p99_ms"]] if "p99_ms" in one else []
         progress.advance(task)
     progress.remove_task(task)
-    names = {"open": "open", "acknowledge": "acknowledge", "recalc": f"recalc of {others:,} rows"}
-    rates = {name: [one[name]["rate"] for one in found] for name in names}
-    slow = {name: [one[name]["p99_ms"] for one in found if "p99_ms" in one[name]] for name in names}
     return Result(
         name="verbs",
         title=f"Verbs under {CLIENTS} clients, and a recalculation",
@@ -36,18 +40,18 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
         rows=[
             [
                 title,
-                f"{statistics.median(rates[name]):,.0f}",
-                f"{statistics.median(slow[name]):.1f}" if slow[name] else "",
+                f"{statistics.median(rates[title]):,.0f}",
+                f"{statistics.median(slow[title]):.1f}" if slow[title] else "",
             ]
-            for name, title in names.items()
+            for title in rates
         ],
-        data={name: {"rate": spread(rates[name]), "p99_ms": slow[name]} for name in names},
+        data={title: {"rate": spread(rates[title]), "p99_ms": slow[title]} for title in rates},
     )
 
 
-def in_child(dsn: str, count: int) -> dict[str, Any]:
+def in_child(loop: str, dsn: str, count: int) -> dict[str, Any]:
     """Open, acknowledge, recalculate."""
-    return asyncio.run(_verbs(dsn, count))
+    return under(loop, _verbs(dsn, count))
 
 
 async def _verbs(dsn: str, count: int) -> dict[str, Any]:

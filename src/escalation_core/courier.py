@@ -1,7 +1,6 @@
 """Delivery: claim pages, send them, settle what became of them. Many at once, and never more than can start."""
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,16 +9,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .delivery import (
-    Delivered,
     Outcome,
     Page,
     PageRecord,
     PageState,
     Retry,
-    after_attempt,
     bury,
     cancel,
-    hold,
     lease,
     outcome_of,
     why_cancel,
@@ -30,6 +26,7 @@ from .model import Incident
 from .ports import Notifier, Store, Transaction
 from .report import DeliveryCount, DeliveryReport
 from .settings import Settings
+from .settling import Landed, settle
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
@@ -43,9 +40,6 @@ SETTLE_AGAIN = timedelta(seconds=1)
 SETTLE_TRIES = 5
 """How often a delivery pass tries that, COMPANY apart; then the next pass does."""
 
-_Landed = tuple[PageRecord, Outcome]
-"""A page as it was leased, and what became of its attempt."""
-
 
 @attrs.frozen(kw_only=True)
 class Round:
@@ -57,7 +51,7 @@ class Round:
     """Pages to be sent."""
     ended: Sequence[PageRecord] = ()
     """Pages that were claimed and are not to be sent."""
-    locked: Sequence[_Landed] = ()
+    locked: Sequence[Landed] = ()
     """Pages that had landed and are not settled yet: others hold their rows."""
     at: datetime | None = None
 
@@ -73,7 +67,7 @@ class Courier:
     telemetry: "Telemetry"
     flights: Flights = attrs.field(factory=Flights)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
-    _landed: list[_Landed] = attrs.field(factory=list)
+    _landed: list[Landed] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
 
     @property
@@ -193,17 +187,18 @@ class Courier:
     async def _round(
         self,
         tx: Transaction,
-        landed: Sequence[_Landed],
+        landed: Sequence[Landed],
         room: Mapping[str, int],
         until: datetime | None,
     ) -> Round:
         now = await tx.now()
-        settled, locked = await self._settle(tx, landed, now)
+        settled, locked = await settle(tx, landed, self.settings.retry, now)
         if not room or not gate(self.settings, now, await tx.operations.pauses(now)).pages:
             return Round(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []
-        for found in await tx.outbox.claim(room, now=now, until=until or now):
+        # Should the clock step back within a pass, what it began with lies ahead: nothing is due before its time.
+        for found in await tx.outbox.claim(room, now=now, until=min(until or now, now)):
             if found.fault is not None:
                 ended.append(bury(found.page, f"unrenderable: {found.fault}", now))
             elif (why := why_cancel(found.page, found.incident)) is not None or found.incident is None:
@@ -251,45 +246,6 @@ class Courier:
                 outcome = Retry(f"the notifier raised {type(error).__name__}")
             self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
         return outcome
-
-    async def _settle(
-        self, tx: Transaction, landed: Sequence[_Landed], now: datetime
-    ) -> tuple[list[PageRecord], list[_Landed]]:
-        """Write what became of the pages that are still this sender's; return them, and those whose rows others hold.
-
-        It waits for no row: a host that acknowledges by SQL holds the incident's pages until its transaction ends.
-        """
-        policy = self.settings.retry
-        # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
-        arrived = [
-            after_attempt(leased, outcome, policy=policy, now=now, jitter=0.0, ended=None)
-            for leased, outcome in landed
-            if isinstance(outcome, Delivered)
-        ]
-        written = await tx.outbox.settle(arrived) if arrived else frozenset()
-        settled = [record for record in arrived if record.id in written]
-        others = [(leased, outcome) for leased, outcome in landed if not isinstance(outcome, Delivered)]
-        found_others = await tx.outbox.lock([record.id for record, _ in others]) if others else ()
-        standing = {found.page.id: found for found in found_others}
-        failed: list[PageRecord] = []
-        holds: dict[str, datetime] = {}
-        for leased, outcome in others:
-            found = standing.get(leased.id)
-            if found is None or found.page.fence != leased.fence:
-                continue
-            jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
-            ended = None if found.fault else why_cancel(found.page, found.incident)
-            failed.append(after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended))
-            if isinstance(outcome, Retry) and outcome.throttled:
-                until = now + hold(outcome, policy)
-                holds[leased.target] = max(until, holds.get(leased.target, until))
-        if failed:
-            await tx.outbox.write(failed)
-        for target, until in sorted(holds.items()):
-            await tx.outbox.hold(target, until)
-        missing = [(leased, outcome) for leased, outcome in landed if leased.id not in written | standing.keys()]
-        fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}
-        return settled + failed, [each for each in missing if fences.get(each[0].id) == each[0].fence]
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1

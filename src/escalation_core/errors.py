@@ -77,6 +77,9 @@ class StoreError(EscalationError):
 class StoreUnavailable(StoreError):
     """The database is down or out of reach. Temporary: the same call may succeed later."""
 
+    reachable: bool = False
+    """The database answers: it is one statement that did not succeed."""
+
 
 class StoreNotReady(StoreError):
     """The database's schema is missing or of another version. The message names the command that helps."""

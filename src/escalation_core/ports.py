@@ -229,6 +229,12 @@ class Operations(Protocol):
     async def end_pauses(self, now: datetime) -> int:
         """End, at ``now``, every pause that has not ended; what lifts the schedule stays. Return how many."""
 
+    async def shift_pauses(self, now: datetime, step: timedelta) -> None:
+        """Let pauses that begin after ``now`` begin and end that much earlier, and begin ``now`` at the latest.
+
+        A pause begins when it is set: one that lies ahead was set before the clock stepped back.
+        """
+
     async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Keep a request's id until it expires; forget some of those that have expired. Return whether it was new."""
 

@@ -11,7 +11,7 @@ from .apart import write_apart
 from .errors import StoreRefused, StoreUnavailable
 from .flight import clock, monotonic
 from .gate import gate
-from .health import CLOCK_TOLERANCE, Observed, Stats, clock_step
+from .health import CLOCK_TOLERANCE, Observed, RecalcState, Stats, clock_step
 from .model import Claimed
 from .plan import put_back
 from .ports import Store, Transaction
@@ -153,25 +153,40 @@ class Pulse:
 
     async def _beat(self, tx: Transaction, report: TickReport) -> bool:
         now = await tx.now()  # the tick is complete now, however long ago it began
+        if report.dry_run and clock_step((await tx.journal.last_beat(now)).last or now, now):
+            log.warning(
+                "the store's clock stepped back, and a dry run mends nothing: the next tick of another kind does"
+            )
+            return False
         latest = await tx.journal.beat(self.worker, now, VERSION, ahead=now + CLOCK_TOLERANCE)
-        state = await tx.journal.recalc()
         # The clock may have stepped back within this very tick.
         latest = max(filter(None, (latest, report.at)), default=now)
         step = clock_step(latest, now)
+        state = await tx.journal.recalc()
         if step:
-            log.warning(
-                "the store's clock stepped back by %.0f s or more: due instants are calculated anew",
-                step.total_seconds(),
-            )
-            state = await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)
+            state = await self._mend(tx, state, latest, now)
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
             await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
         if not report.dry_run:
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
-                self.targets, now=now, step=step, beyond=now + retry.furthest, lease_ends=now + retry.lease
+                # A step is mended by whoever notices it, for all: nobody else sees it any more.
+                list(await tx.outbox.backlog()) if step else self.targets,
+                now=now,
+                step=step,
+                beyond=now + retry.furthest,
+                lease_ends=now + retry.lease,
             )
             if pages:
                 log.warning("%d pages were due later than any page can be; they are due earlier now", pages)
         return state.requested_at is not None
+
+    async def _mend(self, tx: Transaction, state: RecalcState, latest: datetime, now: datetime) -> RecalcState:
+        """Undo what can be undone of the time in which the clock was ahead; pages are brought forward beside it."""
+        step = latest - now
+        log.warning(
+            "the store's clock stepped back by %.0f s or more: due instants are calculated anew", step.total_seconds()
+        )
+        await tx.operations.shift_pauses(now, step)
+        return await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)

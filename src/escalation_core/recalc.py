@@ -65,18 +65,19 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
 def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
     """Return the incident with its true instant, None if the row stays as it is."""
     incident = row.incident
-    # A marked row is planned anew by the next tick anyway; an unreadable one has no instant to give it.
-    if incident is None or incident.next_due_at == LOOK_AGAIN:
+    if incident is None or (state.due_only and incident.next_due_at is None):
         return None
-    if state.due_only and incident.next_due_at is None:
-        return None
+    marked = incident.next_due_at == LOOK_AGAIN
     if state.ahead is not None and now < incident.first_seen <= state.ahead:
         incident = attrs.evolve(incident, first_seen=now)
+    elif marked:
+        # The next tick plans it anew anyway.
+        return None
     last = incident.last_escalated_at
     moved = incident.moved(
         level=incident.level,
         last_escalated_at=last if last is None else min(last, now),
-        next_due_at=policy.next_due_at(incident, now),
+        next_due_at=LOOK_AGAIN if marked else policy.next_due_at(incident, now),
     )
     return None if moved == row.incident else moved
 

@@ -74,7 +74,7 @@ class Recorder:
         try:
             await tx.attempt(lambda: tx.incidents.put_back(rows, now))
         except StoreRefused:
-            # If our own table refuses it as well it is not the row's fault, and the tick ends with the refusal.
+            # If our own table refuses it as well it is no row's fault, and that is told.
             await tx.attempt(lambda: tx.incidents.pass_over(rows, now))
         return Batch([row], [Skip(reason=Reason.UNREADABLE, incident=None, detail=fault)])
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from .errors import StoreRefused
+from .errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
 from .flight import monotonic, together
 from .gate import Gate, Mode, gate
 from .model import LOOK_AGAIN, Claimed
@@ -81,10 +81,19 @@ class Ticker:
         """Run one transaction; return how many rows it claimed."""
         try:
             batch = await self.store.transact(self._work(report, self.recorder.write))
-        except StoreRefused as refusal:
-            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which.
+        except StoreError as refusal:
+            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which. A trigger may
+            # call its refusal by any name.
+            if isinstance(refusal, StoreUnavailable) and not refusal.reachable:
+                raise
+            if isinstance(refusal, StoreNotReady):
+                await self.store.check()
             log.warning("a batch was refused; the rows that it is refused for are put back: %s", refusal)
-            batch = await self.store.transact(self._work(report, self.recorder.write_apart))
+            try:
+                batch = await self.store.transact(self._work(report, self.recorder.write_apart))
+            except StoreRefused:
+                # The engine's own table refuses as well: it is no row's fault.
+                raise refusal from None
         self._count(report, batch)
         return len(batch.claimed)
 
@@ -95,7 +104,8 @@ class Ticker:
             # A tick takes its instant once, from the store's clock, for all its batches. Each asks if it is paused now.
             clock = await tx.now()
             held = self._hold(report, clock, await tx.operations.pauses(clock))
-            now = report.at or clock
+            # Should the clock step back meanwhile, nothing is due by what it told before.
+            now = min(report.at or clock, clock)
             if not held.claims:
                 return Batch()
             claimed = await tx.incidents.claim(

@@ -192,9 +192,9 @@ def test_migrate(console: Console, pg_dsn: str) -> None:
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
     before = console("migrate", "status", "--json")
     assert 1 == before.code
-    names = [entry["name"] for entry in before.json]
+    names = [entry["name"] for entry in before.json["migrations"]]
     assert names
-    assert all(entry["applied_at"] is None for entry in before.json)
+    assert all(entry["applied_at"] is None for entry in before.json["migrations"])
     missing = console("migrate", "status")
     assert (1, len(names)) == (missing.code, missing.out.count("missing: run escalation migrate up"))
     up = console("migrate", "up")
@@ -203,8 +203,36 @@ def test_migrate(console: Console, pg_dsn: str) -> None:
     assert "up to date: nothing to apply" == told(console("migrate", "up")).strip()
     assert {"applied": []} == console("migrate", "up", "--json").json
     after_ = console("migrate", "status", "--json")
-    assert (0, True) == (after_.code, all(entry["applied_at"] and not entry["changed"] for entry in after_.json))
+    applied = [entry["applied_at"] and not entry["changed"] for entry in after_.json["migrations"]]
+    assert (0, True, []) == (after_.code, all(applied), after_.json["faults"])
     assert 0 == console("tick", "--json").json["escalations"]
+
+
+def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
+    """Migrate status and health tell of triggers that are off or gone, with exit code 1; migrate up makes them anew."""
+    console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
+    console("migrate", "up")
+    with psycopg.connect(pg_dsn, autocommit=True) as connection:
+        connection.execute("ALTER TABLE incidents DISABLE TRIGGER escalation_host_insert")
+        connection.execute("DROP TRIGGER escalation_host_update ON incidents")
+    off = [
+        "escalation_host_insert on public.incidents is disabled",
+        "escalation_host_update on public.incidents is missing",
+    ]
+    status = console("migrate", "status")
+    assert 1 == status.code
+    for fault in off:
+        assert f"trigger {fault}: " in status.err
+    assert 2 == len(console("migrate", "status", "--json").json["faults"])
+    warnings = console("health", "--json").json["warnings"]
+    assert [True, True] == [f"trigger {fault}: " in warning for fault, warning in zip(off, warnings, strict=True)]
+    mended = console("migrate", "up")
+    assert (0, "1 migrations applied") == (mended.code, mended.out.strip())
+    assert [f"mending: trigger {fault}" for fault in off] == [
+        line.rpartition(": what")[0] for line in mended.err.splitlines()
+    ]
+    assert {"applied": []} == console("migrate", "up", "--json").json
+    assert (0, []) == ((after := console("migrate", "status", "--json")).code, after.json["faults"])
 
 
 def test_migrate_print(console: Console) -> None:

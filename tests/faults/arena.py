@@ -19,7 +19,7 @@ from escalation_core import Engine
 from ..pooler import Pgbouncer
 from . import books, defects, ending
 from .ground import PASSWORD, WORKER, Ground
-from .history import KILL, TOO_OLD, Fault, Held, History, Rules, Violation
+from .history import ENDS, KILL, Fault, Held, History, Rules, Violation
 from .hook import Act
 from .hosts import Hosts
 from .model import check
@@ -90,6 +90,8 @@ class Arena:
             hosts = Hosts(dsn, engine, Random(seed))
             arena = cls(ground, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
             arena.pooler = pooler
+            if defect is not None and defect in defects.LAID:
+                await arena.execute(defects.LAID[defect])
             stack.push_async_callback(arena._end)
             yield arena
 
@@ -235,15 +237,15 @@ class Arena:
         """Wait until nothing is left to do; return whether that came about. If not, the judges tell what is missing."""
         return await self.until(lambda: ending.settled(self), patience)
 
-    async def judge(self) -> list[Violation]:
+    async def judge(self, patience: float = QUIET) -> list[Violation]:
         """Let it come to rest, end the workers, and return every breach of an invariant."""
         await self.lived()
-        await self.settle()
+        await self.settle(patience)
         health, last = await ending.last_look(self)
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
         codes = {worker.name: await worker.gone() for worker in self.workers}
-        killed = {name for fault in self.faults if fault.kind in (KILL, TOO_OLD) for name in fault.workers or ()}
+        killed = {name for fault in self.faults if fault.kind in ENDS for name in fault.workers or ()}
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(books.history, self, last, health.stats.dead)
         texts["health"] = str(health.as_dict())

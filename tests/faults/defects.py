@@ -4,6 +4,7 @@ A harness that cannot fail proves nothing: ``test_defects`` shows that each of t
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
@@ -12,15 +13,31 @@ from typing import Any, Literal
 from attrs import evolve
 from psycopg import AsyncConnection
 
+from escalation_adapters.postgres import store
 from escalation_adapters.postgres.incidents import Incidents
 from escalation_adapters.postgres.ledger import Ledger
+from escalation_adapters.postgres.outbox import Outbox
 from escalation_adapters.postgres.session import Session
-from escalation_core import Delivered, Escalation, Incident, courier, recording
+from escalation_adapters.postgres.table import IncidentsTable
+from escalation_core import (
+    Delivered,
+    Escalation,
+    Incident,
+    RetryPolicy,
+    StoreRefused,
+    courier,
+    pulse,
+    recording,
+    settling,
+)
 from escalation_core.courier import Courier
-from escalation_core.delivery import NewPage, Outcome, PageRecord, after_attempt
+from escalation_core.delivery import NewPage, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
+from escalation_core.model import Claimed, PutBack
 from escalation_core.policy import EscalationPolicy
 from escalation_core.ports import Router, Transaction
+from escalation_core.pulse import Pulse
+from escalation_core.recording import Batch, Recorder
 
 Name = Literal[
     "event outside the transaction",
@@ -31,6 +48,16 @@ Name = Literal[
     "next_due_at is lost",
     "no time between levels",
     "no wait between claims",
+    "a refusal ends the tick",
+    "a put-back is insisted on",
+    "passed over for ever",
+    "a step back is not noticed",
+    "pages stay where the clock was",
+    "a change of key is not noticed",
+    "what no trigger saw stays unseen",
+    "pages outlive an acknowledgement",
+    "whoever settles waits for hosts",
+    "policies hide rows",
 ]
 
 
@@ -56,20 +83,20 @@ def _event_outside(dsn: str) -> None:
 
 
 def _no_fencing(dsn: str) -> None:
-    fly, settle = Courier._fly, Courier._settle
+    fly, settle = Courier._fly, settling.settle
 
     async def whenever(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
         await fly(self, record, incident, float("inf"))
 
     async def whoever(
-        self: Courier, tx: Transaction, landed: Sequence[tuple[PageRecord, Outcome]], now: datetime
-    ) -> tuple[list[PageRecord], list[tuple[PageRecord, Outcome]]]:
+        tx: Transaction, landed: Sequence[settling.Landed], policy: RetryPolicy, now: datetime
+    ) -> tuple[list[PageRecord], list[settling.Landed]]:
         standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in landed])}
         blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
-        return await settle(self, tx, blind, now)
+        return await settle(tx, blind, policy, now)
 
     _put(Courier, "_fly", whenever)
-    _put(Courier, "_settle", whoever)
+    _put(courier, "settle", whoever)
 
 
 def _mark_first(dsn: str) -> None:
@@ -110,6 +137,8 @@ def _forgetful(dsn: str) -> None:
         await advance(self, risen)
 
     _put(Incidents, "advance", forgotten)
+    # Workers would find such a row, as one that no trigger saw.
+    _unseeing(dsn)
 
 
 def _hasty(dsn: str) -> None:
@@ -128,6 +157,70 @@ def _spinning(dsn: str) -> None:
     _put(Courier, "wait", at_once)
 
 
+def _ending(dsn: str) -> None:
+    async def refused(self: Recorder, tx: Transaction, row: Claimed, fault: str, now: datetime) -> Batch:
+        raise StoreRefused(fault)
+
+    _put(Recorder, "_put_back", refused)
+
+
+def _insistent(dsn: str) -> None:
+    async def refused(self: Incidents, rows: Sequence[PutBack], now: datetime) -> None:
+        raise StoreRefused("as if there were nothing else to be done")
+
+    _put(Incidents, "pass_over", refused)
+
+
+def _unforgiving(dsn: str) -> None:
+    pass_over = Incidents.pass_over
+
+    async def for_ever(self: Incidents, rows: Sequence[PutBack], now: datetime) -> None:
+        await pass_over(self, [evolve(row, until=now + timedelta(days=365)) for row in rows], now)
+
+    _put(Incidents, "pass_over", for_ever)
+
+
+def _steadfast(dsn: str) -> None:
+    _put(pulse, "clock_step", lambda latest, now: timedelta())
+
+
+def _left_behind(dsn: str) -> None:
+    async def left(self: Outbox, targets: Sequence[str], **how: Any) -> int:
+        return 0
+
+    _put(Outbox, "bring_forward", left)
+
+
+def _unseeing(dsn: str) -> None:
+    async def nothing(self: Pulse) -> None:
+        pass
+
+    _put(Pulse, "find_unseen", nothing)
+
+
+def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
+    """Return how to change statements of the store: in each of that name what matches a pattern is replaced."""
+
+    def plant(dsn: str) -> None:
+        module: Any = store
+        statements = module.statements
+
+        def rewritten(table: IncidentsTable) -> Mapping[str, bytes]:
+            texts = dict(statements(table))
+            for name, pattern, new in changes:
+                texts[name], count = re.subn(pattern.encode(), new.encode(), texts[name])
+                assert count, f"{name} has no {pattern!r}"
+            return texts
+
+        _put(store, "statements", rewritten)
+
+    return plant
+
+
+def _in_the_database(dsn: str) -> None:
+    """Nothing in this process: see ``LAID``."""
+
+
 _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "event outside the transaction": _event_outside,
     "no fencing": _no_fencing,
@@ -137,4 +230,42 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "next_due_at is lost": _forgetful,
     "no time between levels": _hasty,
     "no wait between claims": _spinning,
+    "a refusal ends the tick": _ending,
+    "a put-back is insisted on": _insistent,
+    "passed over for ever": _unforgiving,
+    "a step back is not noticed": _steadfast,
+    "pages stay where the clock was": _left_behind,
+    "a change of key is not noticed": _in_the_database,
+    "what no trigger saw stays unseen": _unseeing,
+    "pages outlive an acknowledgement": _in_the_database,
+    "whoever settles waits for hosts": _rewritten(
+        ("settle_pages", "SKIP LOCKED", ""), ("lock_pages", "SKIP LOCKED", "")
+    ),
+    "policies hide rows": _rewritten(
+        ("begin", r"row_security_active\([^)]*\)", "false"),
+        ("begin", r"set_config\('row_security', 'off', true\)", "NULL"),
+        ("look", r"row_security_active\([^)]*\)", "false"),
+    ),
 }
+
+
+def _altered(old: str, new: str) -> str:
+    """Return what changes the function of the update trigger in one place."""
+    return f"""
+        DO $do$ DECLARE
+            was text := pg_get_functiondef('escalation_host_update()'::regprocedure);
+            now text := replace(was, $old${old}$old$, $new${new}$new$);
+        BEGIN
+            IF now = was THEN RAISE 'the function has no such part'; END IF;
+            EXECUTE now;
+        END $do$
+    """
+
+
+LAID: Mapping[Name, str] = {
+    "a change of key is not noticed": _altered(
+        'other_key boolean := NEW."incident_key" IS DISTINCT FROM OLD."incident_key"', "other_key boolean := false"
+    ),
+    "pages outlive an acknowledgement": _altered("THEN 'acknowledged' END", "THEN NULL END"),
+}
+"""Defects of the database, each in SQL that a superuser runs there."""

@@ -12,6 +12,7 @@ from escalation_core import Health
 from . import books
 from .history import Look
 from .judge_escalations import owed_until
+from .watchers import look
 
 if TYPE_CHECKING:
     from .arena import Arena
@@ -41,7 +42,7 @@ async def last_look(arena: "Arena") -> tuple[Health, Look]:
     Not before two ticks after each fault that shows; and if the light is red, until two ticks after any fault.
     """
     grace = 2 * arena.rules.tick
-    await asyncio.sleep(max((fault.over + grace - time() for fault in arena.faults if fault.shows), default=0.0))
+    await asyncio.sleep(max((fault.over + grace - time() for fault in arena.faults if fault.noticed), default=0.0))
     red_until = max([time(), *(fault.over for fault in arena.faults)]) + grace
     seen: list[Health] = []
 
@@ -51,4 +52,4 @@ async def last_look(arena: "Arena") -> tuple[Health, Look]:
 
     await arena.until(green, red_until - time())
     health = seen[-1]
-    return health, Look(at=time(), red=not health.ok, note=health.mode.value)
+    return health, look(health)

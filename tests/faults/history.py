@@ -5,12 +5,18 @@ from typing import Literal
 
 import attrs
 
-Verb = Literal["open", "acknowledge", "unacknowledge", "resolve", "change_severity", "snooze", "drain"]
+Verb = Literal[
+    "open", "acknowledge", "unacknowledge", "resolve", "change_severity", "snooze", "drain", "change_key"
+]  # fmt: skip
 INFINITY = float("inf")
 KILL = "kill"
 """The fault that ends a worker: ``kill -9``, at an await or at any moment."""
 TOO_OLD = "too old"
 """What befalls a worker that finds a later version's schema: it ends by itself, with an error."""
+SECURED = "row level security"
+"""What befalls workers whose role is to see only some rows from now on: they end by themselves, with an error."""
+ENDS = (KILL, TOO_OLD, SECURED)
+"""What ends workers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +30,8 @@ class Rules:
     lease: float = 2.0
     send_timeout: float = 0.5
     per_target: int = 32
+    put_back: tuple[float, float] = (60.0, 3600.0)
+    """For how long a row is left alone that is refused or cannot be planned: at first, and at most."""
 
     @property
     def gap(self) -> float:
@@ -43,6 +51,10 @@ class Op:
     first_seen: float | None = None
     until: float | None = None
     """The end of a snooze."""
+    new_key: str | None = None
+    """What the incident is called from then on."""
+    unseen: bool = False
+    """Whether the triggers of the host's table were off: the engine has to find by itself what was written."""
 
 
 @attrs.frozen(kw_only=True)
@@ -137,6 +149,13 @@ class Fault:
     """Whether pages cannot be claimed meanwhile, though escalations can be recorded."""
     shows: bool = False
     """Whether health has to show it."""
+    tells: frozenset[str] = frozenset()
+    """What health has to tell of it meanwhile, and may tell no more after it."""
+
+    @property
+    def noticed(self) -> bool:
+        """Whether health has to say anything of it, by its light or in words."""
+        return self.shows or bool(self.tells)
 
     @property
     def over(self) -> float:
@@ -155,6 +174,8 @@ class Look:
     at: float
     red: bool
     note: str = ""
+    tells: frozenset[str] = frozenset()
+    """What it told beside: see ``watchers.tells``."""
 
     @property
     def told(self) -> bool:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from random import Random
 from time import time
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import psycopg
@@ -33,13 +33,20 @@ SQL: dict[Verb, str] = {
     "resolve": "UPDATE incidents SET resolved_at = now() WHERE incident_key = %(key)s",
     "change_severity": "UPDATE incidents SET severity = %(severity)s WHERE incident_key = %(key)s",
     "snooze": "UPDATE incidents SET snoozed_until = %(until)s WHERE incident_key = %(key)s",
+    "change_key": "UPDATE incidents SET incident_key = %(new_key)s WHERE incident_key = %(key)s",
 }
+UNSEEN = "SET LOCAL session_replication_role = replica"
+"""Lets no trigger of ours see what the rest of a transaction writes."""
 NEXT: dict[str, Sequence[Verb]] = {
     "open": ("acknowledge", "acknowledge", "resolve", "change_severity", "snooze"),
     "acknowledged": ("resolve", "resolve", "unacknowledge"),
     "resolved": ("open",),
 }
 """What may follow, by state."""
+RENAMED = 0.4
+"""How often an incident that may be renamed is, instead of anything else."""
+Unseen = Literal["replica", "off"]
+"""Why triggers do not see a write: its transaction goes round them, or there are none at work."""
 STATES: dict[Verb, str] = {
     "open": "open", "acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved"
 }  # fmt: skip
@@ -66,19 +73,40 @@ class Hosts:
     """What they were told when the database did not take a write: whether it did was looked up afterwards."""
     _count: int = 0
 
-    async def live(self, key: str, *, steps: int = 4, pace: float = 0.8) -> None:
-        """Let one incident live: it opens, and so many things happen to it, that long after each other at most."""
+    async def live(self, key: str, *, steps: int = 4, pace: float = 0.8, renamed: bool = False) -> None:
+        """Let one incident live: it opens, and so many things happen to it, that long after each other at most.
+
+        One that is ``renamed`` is given another key at times, or the one that it had before.
+        """
+        former = f"{key}, renamed"
         while not await self.do("open", key):
             pass  # the database did not take it, and answers again
         state = "open"
         for _ in range(self.random.randint(0, steps)):
             await asyncio.sleep(self.random.random() * pace)
+            if renamed and self.random.random() < RENAMED:
+                if await self.do("change_key", key, sql=True, new_key=former):
+                    key, former = former, key
+                continue
             verb = self.random.choice(NEXT[state])
             if await self.do(verb, key):
                 state = STATES.get(verb, state)
 
-    async def do(self, verb: Verb, key: str, *, sql: bool | None = None, **values: Any) -> bool:
-        """Write, by the API or by SQL; return whether it was committed, which is found out if it is not told."""
+    async def do(
+        self,
+        verb: Verb,
+        key: str,
+        *,
+        sql: bool | None = None,
+        unseen: Unseen | None = None,
+        open_for: float = 0.0,
+        **values: Any,
+    ) -> bool:
+        """Write, by the API or by SQL; return whether it was committed, which is found out if it is not told.
+
+        What is ``unseen``, by SQL, no trigger of ours sees: as a replica writes, or because they are off anyway. A
+        transaction of SQL stays ``open_for`` seconds before it commits.
+        """
         self._count += 1
         name = f"op-{self._count}"
         now = time()
@@ -89,10 +117,12 @@ class Hosts:
         if verb == "snooze":
             values.setdefault("until", instant(now + self.random.random() * 1.5).timestamp())
         by_sql = self.random.random() < 0.5 if sql is None else sql
-        write = self._by_sql if by_sql and verb in SQL else self._by_api
         committed = True
         try:
-            await write(verb, key, name, values)
+            if by_sql and verb in SQL:
+                await self._by_sql(verb, key, name, values, as_replica=unseen == "replica", open_for=open_for)
+            else:
+                await self._by_api(verb, key, name, values)
         except TransitionRefused:
             if not self.forgotten:
                 raise
@@ -102,14 +132,19 @@ class Hosts:
             committed = await self._was_done(name)
         if committed:
             self.names.append(name)
-            self.ops.append(Op(key=key, verb=verb, began=now, ended=time(), **values))
+            self.ops.append(Op(key=key, verb=verb, began=now, ended=time(), unseen=unseen is not None, **values))
         return committed
 
-    async def _by_sql(self, verb: Verb, key: str, name: str, values: dict[str, Any]) -> None:
+    async def _by_sql(
+        self, verb: Verb, key: str, name: str, values: dict[str, Any], *, as_replica: bool, open_for: float
+    ) -> None:
         given: dict[str, Any] = {at: instant(values[at]) for at in ("first_seen", "until") if at in values}
         async with await AsyncConnection.connect(self.dsn) as connection:
+            if as_replica:
+                await connection.execute(UNSEEN.encode())
             await connection.execute(SQL[verb].encode(), {"key": key, **values, **given})
             await connection.execute("INSERT INTO faults.done VALUES (%s)", [name])
+            await asyncio.sleep(open_for)
 
     async def _by_api(self, verb: Verb, key: str, name: str, values: dict[str, Any]) -> None:
         call: Callable[..., Awaitable[Any]] = getattr(self.engine, verb)

@@ -87,6 +87,23 @@ def _cleared(fault: Fault, history: History) -> Iterator[Violation]:
         yield Violation("I7", fault.kind, None, "nobody looked whether health had cleared after it")
 
 
+def named(history: History) -> Iterator[Violation]:
+    """I7: health names what a fault has to do with while it lasts, and no more two ticks after it."""
+    for fault in history.faults:
+        clear_by = fault.over + 2 * history.rules.tick
+        for word in sorted(fault.tells):
+            again = [other.start for other in history.faults if other is not fault and word in other.tells]
+            calm_until = min((start for start in again if start > fault.start), default=INFINITY)
+            telling = [look.at for look in history.looks if word in look.tells]
+            if not any(fault.start < at <= fault.end for at in telling):
+                yield Violation("I7", fault.kind, None, f"health did not tell of {word}")
+            if any(clear_by < at <= calm_until for at in telling):
+                yield Violation("I7", fault.kind, None, f"health told of {word} when it was over")
+    for look in history.looks[-1:]:
+        for word in sorted(look.tells - {f"unreadable {key}" for key in history.poison}):
+            yield Violation("I7", "health", None, f"it tells of {word} in the end")
+
+
 def told(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violation]:
     """I8: no secret stands in anything that was written."""
     for name, text in texts.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from .history import INFINITY, KILL, Event, History, PageRow, Post, Step, Violation
+from .history import INFINITY, KILL, Event, History, Op, PageRow, Post, Step, Verb, Violation
 from .lives import INSTANT, Stretch, lives, stalls
 
 ENDS = ("cancelled", "cancelling")
@@ -15,6 +15,8 @@ TIMED_OUT = "timed out"
 """What a worker writes that waited for an answer as long as it may."""
 TELLING = 0.25
 """Seconds within which a worker has logged what it has committed, if it is let."""
+ENDING: Sequence[Verb] = ("acknowledge", "resolve", "change_key")
+"""Verbs after which nothing goes that was recorded before them."""
 FINAL = ("delivered", "cancelled", "dead")
 
 
@@ -226,3 +228,23 @@ def unwanted(history: History) -> Iterator[Violation]:
                     yield course.violation("I6", f"{claim.worker} claimed it when the incident was {said}")
             if any(held.sure_from < claim.began and claim.at < held.sure_to for held in history.held):
                 yield course.violation("I6", f"{claim.worker} claimed it during a pause")
+
+
+def outlived(history: History) -> Iterator[Violation]:
+    """I6: no page that was recorded before its incident was acknowledged, resolved or renamed is claimed after that.
+
+    Not even if that was taken back meanwhile.
+    """
+    written = {(event.key, event.episode, event.level): event.at for event in history.events}
+    ends: dict[str, list[Op]] = {}
+    for op in history.ops:
+        if op.verb in ENDING and not op.unseen:
+            ends.setdefault(op.key, []).append(op)
+    for course in courses(history):
+        page = course.page
+        at = written.get((page.key, page.episode, page.level), INFINITY)
+        for op in ends.get(page.key, ()):
+            late = next((claim for claim in course.claims if claim.began > op.ended), None)
+            if at < op.began and late is not None:
+                after = f"{late.began - op.ended:.2f} s after {op.verb!r}"
+                yield course.violation("I6", f"{late.worker} claimed it {after}, and it was recorded before")

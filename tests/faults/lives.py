@@ -5,9 +5,12 @@ from typing import Literal
 
 import attrs
 
-from .history import INFINITY, Event, Fault, History, Op, Rules
+from .history import INFINITY, Event, Fault, History, Op, Rules, Verb
 
-State = Literal["open", "acknowledged", "resolved"]
+State = Literal["open", "acknowledged", "resolved", "gone"]
+"""Gone is an incident whose row has another key by now."""
+STATES: Mapping[Verb, State] = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved"}
+"""What follows a verb that brings a state with it."""
 INSTANT = 0.002
 """Seconds by which clocks that are read one after the other may differ."""
 
@@ -57,53 +60,67 @@ def episodes(events: Sequence[Event]) -> dict[tuple[str, int], list[Event]]:
 def lives(history: History) -> dict[str, list[Stretch]]:
     """Return each incident's stretches, in order."""
     recorded = episodes(history.events)
-    by_key: dict[str, list[Op]] = {}
+    standing: dict[str, Stretch] = {}
+    over: dict[str, list[Stretch]] = {}
     for op in sorted(history.ops, key=lambda op: op.began):
-        by_key.setdefault(op.key, []).append(op)
-    return {key: list(_stretches(ops, recorded)) for key, ops in by_key.items()}
+        for now in _after(standing.get(op.key), op, recorded):
+            before = standing.get(now.key)
+            ended = over.setdefault(now.key, [])
+            if before is not None:
+                ended.append(attrs.evolve(before, sure_to=op.began, latest=op.ended))
+            standing[now.key] = now
+    return {key: [*ended, standing[key]] for key, ended in over.items()}
 
 
-def _stretches(ops: Sequence[Op], recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Iterator[Stretch]:
-    standing: Stretch | None = None
-    for op in ops:
-        if standing is not None:
-            yield attrs.evolve(standing, sure_to=op.began, latest=op.ended)
-        standing = _after(standing, op, recorded)
-    if standing is not None:
-        yield standing
-
-
-def _after(standing: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Stretch:
-    """Return the stretch that begins with a write."""
-    if standing is None or (op.verb == "open" and standing.state == "resolved"):
-        return Stretch(
-            key=op.key,
-            episode=1 if standing is None else standing.episode + 1,
-            state="open",
-            severity=op.severity or (None if standing is None else standing.severity),
-            first_seen=op.began if op.first_seen is None else op.first_seen,
-            earliest=op.began,
-            sure_from=op.ended,
+def _after(was: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Iterator[Stretch]:
+    """Yield the stretches that begin with a write: of its incident, and of the one that a change of key begins."""
+    if was is None or was.state == "gone" or (op.verb == "open" and was.state == "resolved" and not op.unseen):
+        yield _opened(was, op, recorded)
+        return
+    now = attrs.evolve(was, earliest=op.began, sure_from=op.ended, sure_to=INFINITY, latest=INFINITY)
+    if op.verb == "change_key":
+        key = op.new_key or op.key
+        yield attrs.evolve(now, state="gone")
+        yield attrs.evolve(now, key=key, episode=_next(key, op, recorded), base=0, last=None)
+    elif op.verb == "open" and was.state == "resolved":
+        # Nobody has told the engine that another episode begins: the one that was over goes on.
+        yield attrs.evolve(
+            now, state="open", severity=op.severity or now.severity, first_seen=op.first_seen or now.first_seen
         )
-    now = attrs.evolve(standing, earliest=op.began, sure_from=op.ended, sure_to=INFINITY, latest=INFINITY)
-    if op.verb in ("open", "change_severity"):
-        return attrs.evolve(now, severity=op.severity or now.severity)
-    if op.verb == "acknowledge":
-        return attrs.evolve(now, state="acknowledged")
-    if op.verb == "unacknowledge":
-        return attrs.evolve(now, state="open")
-    if op.verb == "resolve":
-        return attrs.evolve(now, state="resolved")
-    if op.verb == "snooze":
-        return attrs.evolve(now, snoozed_until=op.until or 0.0)
-    events = recorded.get((op.key, now.episode), ())
-    top = events[-1] if events else None
-    return attrs.evolve(
-        now,
-        episode=now.episode + 1,
-        base=(now.base if top is None else top.level) - 1,
-        last=now.last if top is None else top.created_at,
+    elif op.verb in ("open", "change_severity"):
+        yield attrs.evolve(now, severity=op.severity or now.severity)
+    elif op.verb == "snooze":
+        yield attrs.evolve(now, snoozed_until=op.until or 0.0)
+    elif op.verb == "drain":
+        events = recorded.get((op.key, now.episode), ())
+        top = events[-1] if events else None
+        yield attrs.evolve(
+            now,
+            episode=now.episode + 1,
+            base=(now.base if top is None else top.level) - 1,
+            last=now.last if top is None else top.created_at,
+        )
+    else:
+        yield attrs.evolve(now, state=STATES[op.verb])
+
+
+def _opened(was: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Stretch:
+    """Return the stretch that begins with a row, or with another episode of one."""
+    return Stretch(
+        key=op.key,
+        episode=was.episode + 1 if was is not None and was.state == "resolved" else _next(op.key, op, recorded),
+        state="open",
+        severity=op.severity or (None if was is None else was.severity),
+        first_seen=op.began if op.first_seen is None else op.first_seen,
+        earliest=op.began,
+        sure_from=op.ended,
     )
+
+
+def _next(key: str, op: Op, recorded: Mapping[tuple[str, int], Sequence[Event]]) -> int:
+    """Return the episode that a key's next row begins with: one more than is recorded of those before it."""
+    before = [of[1] for of, events in recorded.items() if of[0] == key and any(at.at < op.began for at in events)]
+    return 1 + max(before, default=0)
 
 
 def blocks(history: History, key: str | None = None, *, pages: bool = False) -> list[tuple[float, float]]:

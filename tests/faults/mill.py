@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from time import time
+from typing import Any
 
 import attrs
 
@@ -20,7 +21,7 @@ RULES = Rules(max_level=2, per_target=2)
 """Two levels, one of which is not the last; and few pages at once, so that some wait for others."""
 SLOW = {"cancelled": 0.3, "tick": 0.03}
 """Seconds that the receiver takes for each page, by walk."""
-INTERRUPTED = ("cancelled", "joined", "silent", "trouble")
+INTERRUPTED = ("cancelled", "held", "joined", "silent", "trouble")
 """Walks that interrupt themselves: what they had sent may be sent once more."""
 Route = tuple[str, int]
 """A walk, and how often it came by."""
@@ -42,6 +43,23 @@ UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at
 WHERE incident_key = (
     SELECT incident_key FROM escalation_events WHERE incident_key LIKE 'k%%' ORDER BY id DESC LIMIT 1
 );
+-- A row that may not even be put back, and an unseen one that may not be marked: every other time, so that
+-- nothing is passed over in between.
+DELETE FROM incidents WHERE incident_key LIKE 'unwritable%%';
+DELETE FROM escalation_unreadable WHERE incident_key LIKE 'unwritable%%';
+INSERT INTO incidents (incident_key, severity, first_seen)
+SELECT 'unwritable-' || %(n)s, 'critical', now() - interval '1 s' WHERE %(n)s %% 2 = 0;
+SET session_replication_role = replica;
+INSERT INTO incidents (incident_key, severity, first_seen)
+VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
+INSERT INTO incidents (incident_key, severity, first_seen)
+SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 2 = 0;
+RESET session_replication_role;
+-- A heartbeat from ahead of the clock, and an incident that came in then.
+INSERT INTO escalation_workers (worker, ticked_at, version)
+SELECT 'ahead', now() + interval '1 h', '?' WHERE %(n)s %% 3 = 0 ON CONFLICT DO NOTHING;
+INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+SELECT 'ahead-' || %(n)s, 'critical', at, at FROM (SELECT now() + interval '9 min' AS at) AS ahead WHERE %(n)s %% 3 = 0;
 -- A recalculation that was asked for, or none ever.
 UPDATE escalation_recalc SET requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = NULL, cursor = NULL;
 """
@@ -49,7 +67,12 @@ CONSTRAINT = """
 ALTER TABLE incidents ADD CONSTRAINT refused CHECK (
     incident_key NOT LIKE 'refused%'
     OR escalation_level = 0 AND next_due_at IS DISTINCT FROM first_seen + interval '400 ms'
-)
+);
+CREATE FUNCTION faults.unwritable() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+    RAISE 'it may not be written' USING ERRCODE = 'check_violation';
+END $body$;
+CREATE TRIGGER unwritable BEFORE UPDATE ON incidents
+    FOR EACH ROW WHEN (OLD.incident_key LIKE 'unwritable%') EXECUTE FUNCTION faults.unwritable()
 """
 HOST = """
 CREATE SCHEMA "{schema}" AUTHORIZATION escalation_worker;
@@ -84,11 +107,12 @@ class Mill:
         number = self._number
         if number == 1:
             await self.arena.execute(CONSTRAINT)
-        self.arena.poison |= {f"refused-{number}", f"poison-{number}"}
+        what = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen", "ahead")
+        self.arena.poison |= {f"{each}-{number}" for each in what}
         hosts = self.arena.hosts
         await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0) for each in range(2)))
         # And two for all targets that surely are due: no walk looks for pages in vain.
-        due = {"severity": "critical", "first_seen": round(time() - 2, 6)}
+        due: dict[str, Any] = {"severity": "critical", "first_seen": round(time() - 2, 6)}
         await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0, **due) for each in (2, 3)))
         await self.arena.execute(PREPARE.replace("%(n)s", str(number)).replace("%%", "%"))
         self.arena.receiver.answers = lambda at: _answer(at, SLOW.get(walk, 0.0))

@@ -7,7 +7,10 @@ ROOTS = (
     ("escalation_adapters.postgres.migrate", "up"),
     ("escalation_adapters.runner", "run"),
 )
-CORE = ("courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "ticking", "verbs", "views")
+CORE = (
+    "apart", "courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "settling",
+    "ticking", "verbs", "views",
+)  # fmt: skip
 POSTGRES = (
     "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",
     "session", "silence", "store",
@@ -60,13 +63,20 @@ FOREIGN = {
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_home", "timer",
+    "datetime", "_home", "timer", "again",
 }  # fmt: skip
 """Receivers that are not ours."""
+SELDOM = {
+    "write_apart", "Recorder.write_apart", "Recorder._put_back", "Incidents.pass_over", "Session.passing_rows",
+    "Incidents.unseen", "Incidents.mark_unseen", "Pulse.find_unseen", "Pulse._mark_unseen", "Pulse._mend", "mend",
+    "Incidents.save", "Operations.shift_pauses", "Outbox.bring_forward", "Outbox.fences", "_check_visible", "_hidden",
+    "_keep_held", "faults",
+}  # fmt: skip
+"""Functions that work when the tables beneath, or the clock, were upset. Quick runs take turns at their awaits."""
 HOSTS = {
     "Engine": ("health", "is_green", "retry_dead"),
-    "Incidents": ("insert", "load", "save"),
-    "Journal": ("audit", "canary_held", "last_beat"),
+    "Incidents": ("insert", "load"),
+    "Journal": ("audit", "canary_held"),
     "Ledger": ("escalations", "highest_episode"),
     "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),
     "Operators": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
@@ -78,7 +88,7 @@ HOSTS = {
         "unacknowledge",
     ),
     "Views": ("audit", "dead", "history"),
-    "": ("_load", "_write", "status"),
+    "": ("_load", "_write", "check", "status"),
 }  # fmt: skip
 """What hosts and operators call, and what is done before a worker works: functions of the rooms that no root leads to.
 

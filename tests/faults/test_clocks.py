@@ -5,25 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ..faketime import faking
 from .conftest import Stage
 from .worker import READY
 
 HOUR = 3600
-
-
-def faking(offset: Path) -> dict[str, str]:
-    """Return the environment of a process whose wall clock goes wrong by what stands in a file, and may jump.
-
-    Timers go by the monotonic clock, which no administrator and no time server can set; it is left alone.
-    """
-    [library] = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))[:1]
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 @pytest.mark.system("faketime")

@@ -15,6 +15,7 @@ from .frames import Frame
 from .ground import WORKER
 from .judge_escalations import expected_hash
 from .proxy import Fate, Way
+from .receiver import OK, Answer
 from .test_database import END, busy
 
 CUT_OFF = 10
@@ -24,8 +25,10 @@ LOST = 3
 AGAIN = "is run again"
 """What a worker says of a transaction that met a conflict."""
 DEADLOCKS = 6
-"""How many are tried: in which order a worker locks two pages, it decides."""
-LOCK = "SELECT FROM escalation_pages WHERE id = %s FOR UPDATE"
+"""How many are tried: the worker that waits may be another one."""
+THROTTLING = Answer(status=429, accepts=False, delay=SLOW.delay)
+TARGET = "INSERT INTO escalation_targets VALUES ('ops', now()), ('boss', now()) ON CONFLICT DO NOTHING"
+"""Both are there, so that they can be held."""
 WAITS = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'w_-%')
 """
@@ -94,9 +97,8 @@ async def test_conflicts(stage: Stage) -> None:
             await arena.execute(END)
             crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
             await asyncio.gather(*crossing)
-            arena.receiver.answers = lambda number: SLOW
             for number in range(DEADLOCKS):
-                await _deadlock(arena, f"deadlock-{number}", reverse=number % 2 == 1)
+                await _deadlock(arena, f"deadlock-{number}")
                 if _met(arena, "40P01"):
                     break
         assert _met(arena, "40001"), "no worker met a serialization failure"
@@ -116,25 +118,23 @@ def _met(arena: Arena, state: str) -> int:
     return sum(met[worker.name] for worker in arena.workers)
 
 
-async def _deadlock(arena: Arena, key: str, *, reverse: bool) -> None:
-    """Hold one of two pages that a worker settles together, and ask for the other once it waits for that."""
+async def _deadlock(arena: Arena, key: str) -> None:
+    """Hold a target that a worker is to throttle, and ask for a page that it settles once it waits for that."""
+    arena.receiver.answers = lambda number: THROTTLING
+    await arena.execute(TARGET)
     await arena.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
     await sending(arena, arena.workers, expected_hash(key, 1, 1))
     async with await AsyncConnection.connect(arena.dsn) as person:
-        cursor = await person.execute(
-            f"SELECT id FROM escalation_pages WHERE incident_key = %s ORDER BY id {'DESC' if reverse else ''}".encode(),
-            [key],
-        )
-        first, second = await cursor.fetchall()
 
         async def waits() -> bool:
             return bool((await arena.execute(WAITS))[0][0])
 
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
-            await person.execute(LOCK, second)
+            await person.execute("SELECT FROM escalation_targets FOR UPDATE")
             await arena.until(waits, arena.rules.tick)
-            await person.execute(LOCK, first)
+            await person.execute("SELECT FROM escalation_pages WHERE incident_key = %s FOR UPDATE", [key])
         await person.rollback()
+    arena.receiver.answers = lambda number: OK
 
 
 async def _cross(arena: Arena, order: tuple[int, int]) -> None:

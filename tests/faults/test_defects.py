@@ -1,7 +1,7 @@
-"""The harness can fail: eight defects are planted, each is caught, and the same run without it is clean."""
+"""The harness can fail: defects are planted, each is caught, and the same run without it is clean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import time
 
 import pytest
@@ -14,12 +14,13 @@ from .history import KILL
 from .hook import Act
 from .points import line_of
 from .receiver import BROKEN, OK
+from .upsets import RULES, UPSETS
 
 COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
 
 
 async def _killed_between_event_and_pages(arena: Arena) -> None:
-    point = line_of(RECORDING, "Recorder.write", "await tx.incidents.advance")
+    point = line_of(RECORDING, "Recorder._write", "await tx.incidents.advance")
     worker = await arena.work("w1", act=Act(point), ready=False)
     with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")
@@ -112,3 +113,31 @@ async def test_planted_defect_is_caught(
         assert invariant in {violation.invariant for violation in violations}
     else:
         assert [] == violations
+
+
+SOON = 6.0
+"""Seconds after which what is broken for good is judged: all that a clean run may still owe is late by then."""
+BENEATH: Mapping[defects.Name, tuple[str, str]] = {
+    "a refusal ends the tick": ("I7", "refused by a check"),
+    "a put-back is insisted on": ("I7", "refused by a trigger, whatever is written"),
+    "passed over for ever": ("I1", "refused by a deferred trigger, whatever is written"),
+    "a step back is not noticed": ("I1", "clock back by five minutes"),
+    "pages stay where the clock was": ("I3", "clock back by two days"),
+    "a change of key is not noticed": ("I1", "key changed"),
+    "what no trigger saw stays unseen": ("I1", "written as a replica"),
+    "pages outlive an acknowledgement": ("I6", "acknowledged while a target is held"),
+    "whoever settles waits for hosts": ("I7", "acknowledged slowly"),
+    "policies hide rows": ("I3", "rows are hidden"),
+}
+"""Each is caught in a scenario that ``test_upsets`` runs without it."""
+
+
+@pytest.mark.rotates(3, by="defect")
+@pytest.mark.parametrize("defect", list(BENEATH), ids=lambda name: f"{name}-planted")
+async def test_planted_defect_is_caught_beneath(stage: Stage, defect: defects.Name) -> None:
+    """A defect that is planted breaks the invariant that it is about, when tables and clocks are upset."""
+    invariant, upset = BENEATH[defect]
+    async with stage(defect=defect, rules=RULES) as arena:
+        await UPSETS[upset](arena)
+        violations = await arena.judge(SOON)
+    assert invariant in {violation.invariant for violation in violations}

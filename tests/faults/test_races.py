@@ -22,6 +22,7 @@ from .receiver import BROKEN, OK, Answer
 from .workers import Worker
 
 COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
+SETTLING = "escalation_core.settling"
 Mark = Literal["recorded", "leased", "sent", "delivered", "pending"]
 """What a step leaves behind, of one incident's escalation."""
 
@@ -40,16 +41,16 @@ class Site:
 
 
 SITES: Mapping[str, Site] = {
-    "claim": Site(line_of(RECORDING, "Recorder.write", "decisions = await"), None, "recorded"),
+    "claim": Site(line_of(RECORDING, "Recorder._write", "decisions = await"), None, "recorded"),
     "commit": Site(
-        line_of("escalation_adapters.postgres.session", "Session.flush", "for name, values in waiting"),
+        line_of("escalation_adapters.postgres.session", "Session.flush", "for name, expected, values in waiting"),
         None,
         "recorded",
     ),
     "page claim": Site(line_of(COURIER, "Courier._round", "leased.append"), "recorded", "leased"),
     "POST": Site(line_of(COURIER, "Courier._send", "answer = await within"), "leased", "sent"),
-    "settle": Site(line_of(COURIER, "Courier._settle", "after_attempt(leased"), "sent", "delivered"),
-    "failure": Site(line_of(COURIER, "Courier._settle", "jitter = random"), "sent", "pending", BROKEN),
+    "settle": Site(line_of(SETTLING, "settle", "after_attempt(leased"), "sent", "delivered"),
+    "failure": Site(line_of(SETTLING, "settle", "jitter = random"), "sent", "pending", BROKEN),
 }
 """Where it is stopped: with rows locked, writes on their way, pages locked, before a page is sent, before its arrival
 is written down, and with the pages locked that are to be tried again."""

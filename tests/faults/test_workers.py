@@ -15,6 +15,7 @@ from .judge_conduct import recoveries
 from .judge_escalations import expected_hash
 from .points import line_of
 from .report import LIMIT
+from .worker import UNDER
 from .workers import Worker
 
 KILLS = {False: 25, True: 1000}
@@ -26,9 +27,13 @@ STALE = "stale="
 
 
 async def test_nothing_befalls_them(stage: Stage, full: bool) -> None:
-    """Three workers to whom nothing happens keep every invariant: what is found elsewhere is the faults' doing."""
+    """Three workers to whom nothing happens keep every invariant: what is found elsewhere is the faults' doing.
+
+    They run as users' do: under uvloop, which ``escalation run`` takes where it is installed.
+    """
     async with stage() as arena:
-        await arena.team()
+        team = await arena.team()
+        assert all(f"{UNDER} uvloop" in worker.text for worker in team)
         arena.live(CALM[full], over=0.075 * CALM[full])
         assert [] == await arena.judge()
         assert [] == arena.hosts.errors
@@ -85,7 +90,7 @@ async def _noticed(zombie: Worker, before: int) -> bool:
 
 
 LOCKED = {
-    "rows": line_of("escalation_core.recording", "Recorder.write", "decisions = await"),
+    "rows": line_of("escalation_core.recording", "Recorder._write", "decisions = await"),
     "pages": line_of("escalation_core.courier", "Courier._round", "leased.append"),
 }
 """Where a worker holds locks while it thinks."""

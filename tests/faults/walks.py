@@ -77,6 +77,22 @@ async def _rung(engine: Engine) -> None:
     landing.set()
 
 
+async def _held(engine: Engine) -> None:
+    """Let somebody hold the rows of pages that land: in a delivery, and when a runner comes to its end."""
+    store: Any = engine.store
+    landing = asyncio.Event()
+    answered = hold_answers(landing)
+    await engine.tick(deliver=False)
+    delivering = asyncio.create_task(engine.deliver())
+    await answered.wait()
+    async with store._pool.lent(60) as holder, holder.transaction():
+        await holder.execute("SELECT FROM escalation_pages WHERE state = 'leased' FOR UPDATE")
+        landing.set()
+        await delivering
+        await engine.courier.finish()
+    await engine.courier.finish()
+
+
 async def _trouble(engine: Engine) -> None:
     """Let the store be out of reach at first, and again in the end, when pages have landed after the loops."""
     store: Any = engine.store
@@ -228,6 +244,7 @@ WALKS: Mapping[str, Walk] = {
     "recalc": _recalc,
     "moment": _moment,
     "rung": _rung,
+    "held": _held,
     "trouble": _trouble,
     "cancelled": _cancelled,
     "joined": _joined,

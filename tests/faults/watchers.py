@@ -7,7 +7,7 @@ from time import monotonic, time
 
 import attrs
 
-from escalation_core import Engine, StoreError
+from escalation_core import Engine, Health, StoreError
 
 from .history import Fault, Look
 
@@ -15,9 +15,31 @@ BETWEEN = 0.2
 """Seconds between two looks at health."""
 PATIENCE = 0.5
 """Seconds after which health that does not answer counts as red."""
+STEP, UNSEEN, TRIGGERS = "a clock that stepped back", "rows that no trigger saw", "triggers that are off"
+"""What health may tell."""
 BEAT = 0.02
 STILL = 0.15
 """Seconds by which a timer may be late before the machine counts as standing still."""
+
+
+def look(health: Health) -> Look:
+    """Return what one look at health saw."""
+    return Look(at=time(), red=not health.ok, note=health.mode.value, tells=tells(health))
+
+
+def tells(health: Health) -> frozenset[str]:
+    """Return what health tells beside the light: each row that is refused, and what is wrong with clocks and triggers.
+
+    Rows that nobody has seen yet are counted too; how many there are is another matter.
+    """
+    found = {f"unreadable {key}" for key, _ in health.stats.unreadable_examples}
+    if health.clock_step and not health.ok:
+        found.add(STEP)
+    if health.stats.unseen:
+        found.add(UNSEEN)
+    if health.stats.faults:
+        found.add(TRIGGERS)
+    return frozenset(found)
 
 
 @attrs.define
@@ -72,7 +94,7 @@ class Watcher:
             try:
                 async with asyncio.timeout(PATIENCE):
                     health = await self.engine.health()
-                self.looks.append(Look(at=time(), red=not health.ok, note=health.mode.value))
+                self.looks.append(look(health))
             except (StoreError, TimeoutError) as error:
                 self.errors.append(str(error))
                 self.looks.append(Look(at=time(), red=True, note=type(error).__name__))

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from time import time
 from typing import Any, Literal, TextIO
@@ -23,6 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from escalation_adapters import runner
+from escalation_adapters.cli.base import _loop_factory
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.postgres import PostgresStore, pool, silence
 from escalation_adapters.slack import SlackNotifier
@@ -42,6 +44,7 @@ RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 READY = "worker is ready"
+UNDER = "its event loop is from"
 STRUCK = "worker is struck at"
 COUNTED = "worker came by"
 
@@ -84,6 +87,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
             first=timedelta(seconds=0.2),
             longest=timedelta(seconds=1),
             least_after=timedelta(seconds=0.1),
+            most_after=timedelta(seconds=2),
             throttle=timedelta(seconds=0.5),
             per_target=rules.per_target,
         ),
@@ -126,7 +130,7 @@ async def _work(spec: Spec, output: TextIO) -> None:
     counts = hook.count(points.points()) if spec.counts else {}
     if spec.act is not None:
         spec.act.arm(lambda: print(STRUCK, time(), file=output))
-    output.write(f"{READY} at {time():.0f} by its own clock\n")
+    output.write(f"{READY} at {time():.0f} by its own clock, {UNDER} {type(asyncio.get_running_loop()).__module__}\n")
     if engine is None:
         await walk_migration.migrating(spec.dsn, schema)
     else:
@@ -149,19 +153,23 @@ def main(spec: Spec) -> None:
     logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
-    _hurry(spec.walk)
+    _hurry(spec)
     if spec.defect is not None:
         defects.plant(spec.defect, spec.dsn)
-    asyncio.run(_work(spec, output))
+    # The event loop that ``escalation run`` takes: uvloop, where it is installed.
+    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+        loop.run(_work(spec, output))
 
 
-def _hurry(walk: str) -> None:
+def _hurry(spec: Spec) -> None:
     """Make what waits for a database as short as everything else here.
 
     Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
     """
     runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
-    if walk in walks.WHOLE:
+    planning: Any = import_module("escalation_core.plan")
+    planning.FIRST_PUT_BACK, planning.MAX_PUT_BACK = (timedelta(seconds=span) for span in spec.rules.put_back)
+    if spec.walk in walks.WHOLE:
         module: Any = pool
         module.PATIENCE = PATIENCE
         silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE

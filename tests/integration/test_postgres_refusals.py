@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres import PostgresStore, migrate
 from escalation_core import Engine, Settings, StoreRefused
 from escalation_core.testing import RecordingNotifier
 
@@ -80,6 +80,24 @@ async def test_a_refusal_of_the_engines_own_table_ends_the_tick(migrated_dsn: st
         with pytest.raises(StoreRefused, match="violates check constraint"):
             await engine.tick()
         assert [] == list(await engine.store.read(lambda tx: tx.ledger.escalations(limit=9)))
+
+
+async def test_a_table_with_a_row_that_is_refused_can_be_attached(pg_dsn: str) -> None:
+    """Attaching leaves what it cannot mark to the workers: they list the row that is refused, and page the others."""
+    execute(
+        pg_dsn,
+        "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)",
+        "INSERT INTO incidents SELECT 'k' || n, 'critical', now() - interval '1 hour' FROM generate_series(1, 50) AS n",
+        "ALTER TABLE incidents ADD CHECK (incident_key <> 'k7') NOT VALID",
+    )
+    await migrate.up(pg_dsn, existing="page")
+    notifier = RecordingNotifier("t")
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
+        assert 50 == (await engine.health()).stats.unseen
+        await engine.tick()
+        assert 49 == (await engine.tick()).escalated
+        assert ["k7"] == [key for key, _ in (await engine.health()).stats.unreadable_examples]
+    assert 49 == len(notifier.pages)
 
 
 async def test_a_recalculation_passes_by_what_is_refused(migrated_dsn: str) -> None:

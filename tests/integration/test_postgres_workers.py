@@ -497,9 +497,11 @@ async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog:
                     await engine.tick()
                 faults.append(str(fault.value))
             server.restart()
-            assert [(100,)] == [(len(recorded(dsn)),)]
+            # The batch before the one that met the end may have been on its way to its commit.
+            before = len(recorded(dsn))
+            assert before in (50, 100)
             await asyncio.gather(*(engine.health() for _ in range(8)))
-            assert 400 == (await engine.tick()).escalated
+            assert 500 - before == (await engine.tick()).escalated
         assert [(key, 1, 1) for key in sorted(keys)] == recorded(dsn)
         assert {"delivered": 500} == page_states(dsn)
     assert [True, True] == [fault.startswith("PostgreSQL ") and "\n" not in fault for fault in faults]

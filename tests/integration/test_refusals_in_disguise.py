@@ -33,7 +33,7 @@ SILENT = {
 
 @pytest.mark.parametrize("what", SAYING)
 async def test_a_refusal_that_sounds_like_another_fault_stops_nobody_else(what: str, migrated_dsn: str) -> None:
-    """Whatever the SQLSTATE with which a host's trigger refuses a row, the others are paged and that one is listed."""
+    """Whatever SQLSTATE a host's trigger refuses one row with, the others are paged and that one is listed."""
     async with staged(migrated_dsn) as stage:
         stage.incident("bad")
         stage.sql(TRIGGER % SAYING[what])

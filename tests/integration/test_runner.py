@@ -36,7 +36,7 @@ from escalation_core.ports import Outlook, Transaction
 from escalation_core.testing import MemoryStore
 
 Result = TypeVar("Result")
-pytestmark = pytest.mark.asyncio
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 LONG_AGO = timedelta(minutes=16)
 PATIENCE = 5
 """Seconds after which a test that hangs has failed."""
@@ -139,6 +139,11 @@ async def soon(work: Awaitable[Result]) -> Result:
     return await asyncio.wait_for(work, PATIENCE)
 
 
+def loop_here() -> str:
+    """Return the name of the package that the running event loop is from."""
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
 async def open_due(engine: Engine, key: str = "db-7/disk") -> None:
     """Open an incident that is due at once, and once only."""
     await engine.open(key, first_seen=datetime.now(UTC) - LONG_AGO)
@@ -147,6 +152,11 @@ async def open_due(engine: Engine, key: str = "db-7/disk") -> None:
 def states(store: MemoryStore) -> list[PageState]:
     """Return the states of all pages."""
     return [page.state for page in store.pages.values()]
+
+
+async def test_loop_is_the_one_that_it_says(request: pytest.FixtureRequest) -> None:
+    """These tests run under asyncio's own loop, and under uvloop, which ``escalation run`` takes."""
+    assert f"[{loop_here()}]" in request.node.name
 
 
 async def test_due_incident_reaches_the_receiver() -> None:
@@ -234,7 +244,7 @@ async def test_signals_stop_it_and_their_handlers_come_back(number: signal.Signa
 
 
 SERVICE = """
-import asyncio, logging, sys
+import asyncio, importlib, logging, sys
 from datetime import UTC, datetime, timedelta
 from escalation_adapters.runner import run
 from escalation_adapters.slack import SlackNotifier
@@ -249,7 +259,8 @@ async def main():
     print([str(page.state) for page in store.pages.values()])
 
 logging.basicConfig(level=logging.INFO)
-asyncio.run(main())
+with asyncio.Runner(loop_factory=importlib.import_module(sys.argv[2]).new_event_loop) as runner:
+    runner.run(main())
 """
 
 
@@ -269,7 +280,7 @@ async def test_terminated_process_finishes_its_pages() -> None:
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
     service = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SERVICE, f"http://127.0.0.1:{server.addresses[0][1]}/hook"),
+        *(sys.executable, "-c", SERVICE, f"http://127.0.0.1:{server.addresses[0][1]}/hook", loop_here()),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -18,6 +18,7 @@ from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from .kit import HOUR, MINUTE, SECOND, START
 
 ZERO = timedelta()
+MOMENT = timedelta(milliseconds=1)
 IDLE: dict[str, Any] = {}
 BUSY: dict[str, Any] = {"escalated": 1}
 OPEN = Gate()
@@ -50,6 +51,20 @@ TICK = [
     ("paused for long", BUSY, ZERO, paused(START + HOUR), MINUTE),
     ("paused for a while", IDLE, None, paused(START + 17 * SECOND), 17 * SECOND),
     ("pause is over", IDLE, None, paused(START - SECOND), ZERO),
+    ("fell due since the tick", {"at": START - MOMENT}, ZERO, OPEN, ZERO),
+    ("fell due since the tick, long ago", {"at": START - HOUR}, -MINUTE, OPEN, ZERO),
+    ("due at the tick's own instant, and it changed nothing", {"at": START - SECOND}, -SECOND, OPEN, MINUTE),
+    ("due before the tick, and it changed nothing", {"at": START - SECOND}, -HOUR, OPEN, MINUTE),
+    ("marked before the tick, and it changed nothing", {"at": START - SECOND}, LOOK_AGAIN - START, OPEN, MINUTE),
+    ("due since the tick, but not yet", {"at": START - HOUR}, MOMENT, OPEN, MOMENT),
+    ("fell due since a dry run", {"at": START - MOMENT, "dry_run": True}, ZERO, OPEN, MINUTE),
+    ("fell due since the tick, disabled", {"at": START - MOMENT}, ZERO, Gate(Mode.DISABLED), MINUTE),
+    ("fell due since the tick, V1 off", {"at": START - MOMENT}, ZERO, Gate(Mode.V1_OFF), MINUTE),
+    ("fell due since the tick, paused meanwhile", {"at": START - MOMENT}, ZERO, paused(START + HOUR), MINUTE),
+    ("the pause ended since the tick", {"at": START - MOMENT, "mode": Mode.PAUSED}, -HOUR, OPEN, ZERO),
+    ("the pause ended, nothing is due", {"at": START - MOMENT, "mode": Mode.PAUSED}, SECOND, OPEN, SECOND),
+    ("the pause ended since a dry run", {"mode": Mode.PAUSED, "dry_run": True}, -HOUR, OPEN, MINUTE),
+    ("the clock stepped back since the tick", {"at": START + HOUR}, ZERO, OPEN, MINUTE),
     ("paused in a dry run", {"dry_run": True}, None, paused(START + 17 * SECOND), 17 * SECOND),
 ]
 
@@ -100,17 +115,27 @@ GATES = st.sampled_from([OPEN, Gate(Mode.DISABLED), Gate(Mode.V1_OFF), paused(ST
     st.booleans(),
     st.integers(0, 2),
     st.timedeltas(SECOND, 600 * SECOND),
+    st.none() | st.timedeltas(-SECOND, HOUR),
+    st.sampled_from([Mode.OPEN, Mode.PAUSED]),
 )
 def test_no_sleep_is_longer_than_a_tick(
-    earliest: timedelta | None, held: Gate, dry_run: bool, escalated: int, tick: timedelta
+    earliest: timedelta | None,
+    held: Gate,
+    dry_run: bool,
+    escalated: int,
+    tick: timedelta,
+    since: timedelta | None,
+    mode: Mode,
 ) -> None:
-    """Whatever is to come, the runner looks again within one interval; at once only after a tick that did something."""
+    """Whatever is to come, the runner looks again within one interval; at once only for what may be new to it."""
     due = None if earliest is None else START + earliest
-    report = TickReport(dry_run=dry_run, escalated=escalated)
+    at = None if since is None else START - since
+    report = TickReport(dry_run=dry_run, escalated=escalated, at=at, mode=mode)
     settings = Settings(tick_interval=tick, dry_run=dry_run)
     sleep = until_next_tick(report, earliest=due, now=START, gate=held, settings=settings)
     claim = until_next_claim(earliest=due, now=START, gate=held, settings=settings)
-    assert (report.changed and held.pages) or sleep > ZERO
+    new = report.changed or mode is Mode.PAUSED or (due is not None and at is not None and at < due <= START)
+    assert (new and held.pages and not dry_run) or sleep > ZERO
     assert ZERO <= sleep <= tick
     assert ZERO < claim <= tick
 

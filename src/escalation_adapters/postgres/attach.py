@@ -1,16 +1,20 @@
 """Attaching to a host's own incidents table: what must hold for it, and what becomes of the rows it holds already."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import attrs
+import psycopg
 from psycopg import AsyncConnection, sql
 
-from escalation_core import EscalationError, EscalationPolicy, InvalidValue
+from escalation_core import EscalationError, EscalationPolicy, InvalidValue, StoreRefused
 
-from .errors import BYPASS
+from .errors import BYPASS, translate
 from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, read_incident
+
+log = logging.getLogger("escalation_core")
 
 Existing = Literal["page", "hold"] | datetime
 """What becomes of open incidents that are there already: all are looked at, none, or those first seen since then."""
@@ -203,7 +207,14 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
     ).format(since=sql.Literal(since), batch=sql.Literal(BATCH), **table.sql_names())
     marked = 0
     while True:
-        cursor = await connection.execute(statement)
+        try:
+            cursor = await connection.execute(statement)
+        except psycopg.Error as error:
+            if not isinstance(translate(error), StoreRefused):
+                raise
+            # A constraint or a trigger of the host refuses one of them. Workers find those that are left, one by one.
+            log.warning("not all open incidents could be marked, workers look for the rest: %s", translate(error))
+            return marked
         marked += cursor.rowcount
         if cursor.rowcount < BATCH:
             return marked

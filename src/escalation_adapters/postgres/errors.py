@@ -12,6 +12,8 @@ from .table import IncidentsTable
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
+WHOLE = ("25006", "57014")
+"""A standby, and a call that was given up: not the fault of any one statement."""
 # Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
 # timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
@@ -46,6 +48,11 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreR
     # makes two results of one (an InternalError). Only what a statement or its values are is the caller's.
     if state.startswith(_TEMPORARY) or (not state and not isinstance(error, _CALLERS)):
         return StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
+    return refusal(error)
+
+
+def refusal(error: psycopg.Error) -> StoreRefused:
+    """Return the error of a statement that the database does not take, whatever it calls the reason."""
     return StoreRefused(f"PostgreSQL refuses: {_line(error)}")
 
 

@@ -50,8 +50,8 @@ class Incidents:
         same instant again moves it away first.
         """
         if self._loaded.get(incident.incident_key, incident.next_due_at) == incident.next_due_at:
-            await self.session.run("move_away", key=incident.incident_key)
-        await self.session.run("save", **_values(incident))
+            await self.session.write("move_away", 1, key=incident.incident_key)
+        await self.session.write("save", 1, **_values(incident))
 
     async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
         """Return due rows, locked: one transaction's claim is passed over by the others'."""
@@ -78,6 +78,7 @@ class Incidents:
         keys = [incident.incident_key for incident in incidents]
         await self.session.later(
             "advance",
+            len(keys),
             keys=keys,
             levels=[incident.level for incident in incidents],
             lasts=[incident.last_escalated_at for incident in incidents],
@@ -90,7 +91,7 @@ class Incidents:
 
     async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Give rows another instant, and keep why."""
-        await self.session.run("put_back", now=now, **_put_back(rows))
+        await self.session.write("put_back", len(rows), now=now, **_put_back(rows))
 
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep the instant beside the rows."""
@@ -112,7 +113,7 @@ class Incidents:
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
         """Mark them in one statement."""
-        await self.session.run("mark_unseen", keys=list(keys))
+        await self.session.write("mark_unseen", len(keys), keys=list(keys))
 
 
 def _put_back(rows: Sequence[PutBack]) -> dict[str, Any]:

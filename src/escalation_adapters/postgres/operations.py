@@ -1,7 +1,7 @@
 """The Operations port."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
@@ -29,6 +29,10 @@ class Operations:
     async def end_pauses(self, now: datetime) -> int:
         """Bring their ends forward."""
         return await self.session.run("end_pauses", now=now)
+
+    async def shift_pauses(self, now: datetime, step: timedelta) -> None:
+        """Bring those forward that lie ahead."""
+        await self.session.run("shift_pauses", now=now, step=step)
 
     async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Insert the id; the key tells whether it was there."""

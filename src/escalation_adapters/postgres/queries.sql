@@ -15,9 +15,11 @@ FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 
 -- name: unless_passed
 -- A part of others, not a statement: the row is none that the database refuses to write, for as long as it is passed over.
+-- A host's write makes it another version, which may be accepted.
 AND NOT EXISTS (
         SELECT FROM {schema}.escalation_unreadable r
-        WHERE r.incident_key = i.{incident_key}::text AND r.passed_until > coalesce(%(at)s::timestamptz, now()))
+        WHERE r.incident_key = i.{incident_key}::text AND r.passed_until > coalesce(%(at)s::timestamptz, now())
+            AND r.passed_version = i.xmin::text)
 
 -- name: load
 -- One incident.
@@ -51,7 +53,8 @@ UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s
 -- Rows whose instant has come, oldest first, locked; what others hold is passed over. A row without a key, which a host's
 -- column may allow since, can be named to nobody.
 WITH picked AS MATERIALIZED (
-    SELECT i.* FROM {incidents} i WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
+    SELECT i.* FROM {incidents} i
+    WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT {row}, coalesce(u.attempts, 0)
@@ -114,18 +117,20 @@ FROM unnest(%(keys)s::text[]::{key_type}[], %(untils)s::timestamptz[]) AS v (key
 
 -- name: pass_over
 -- The same of rows that cannot even be given that instant: it is kept beside them.
-INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at, passed_until)
-SELECT v.key, v.attempts, v.fault, %(now)s, v.until
-FROM unnest(%(keys)s::text[], %(attempts)s::int[], %(faults)s::text[], %(untils)s::timestamptz[])
+INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at, passed_until, passed_version)
+SELECT i.{incident_key}::text, v.attempts, v.fault, %(now)s, v.until, i.xmin::text
+FROM unnest(%(keys)s::text[]::{key_type}[], %(attempts)s::int[], %(faults)s::text[], %(untils)s::timestamptz[])
     AS v (key, attempts, fault, until)
+JOIN {incidents} i ON i.{incident_key} = v.key
 ON CONFLICT (incident_key) DO UPDATE SET
     attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at,
-    passed_until = excluded.passed_until
+    passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
 -- name: unseen
 -- Open rows without an instant, a batch by key: how many there were, the last of them, and those that nobody planned.
 WITH looked AS MATERIALIZED (
-    SELECT i.{incident_key} AS key, i.{episode} AS episode, i.{level} AS level, i.{first_seen} AS first_seen
+    SELECT i.{incident_key} AS key, i.{episode} AS episode, i.{level} AS level, i.{first_seen} AS first_seen,
+        i.xmin::text AS version
     FROM {incidents} i
     WHERE i.{next_due_at} IS NULL AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
         AND i.{incident_key} IS NOT NULL
@@ -141,7 +146,7 @@ SELECT count(*), (SELECT l.key::text FROM looked l ORDER BY l.key DESC LIMIT 1),
                     AND a.level = l.level)
             AND NOT EXISTS (
                 SELECT FROM {schema}.escalation_unreadable u
-                WHERE u.incident_key = l.key::text AND u.passed_until > %(at)s))
+                WHERE u.incident_key = l.key::text AND u.passed_until > %(at)s AND u.passed_version = l.version))
 FROM looked l
 
 -- name: lock_unseen
@@ -414,11 +419,13 @@ SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reaso
 ) entry ORDER BY at DESC, source, id LIMIT %(limit)s
 
 -- name: beat
--- A worker completed a tick. Those silent for a day are forgotten, and heartbeats from ahead of the clock; the latest that
--- was there is returned.
+-- A worker completed a tick. Those silent for a day are forgotten, and heartbeats from ahead of the clock; whoever writes his
+-- own just now is left to it. The latest that was there is returned.
 WITH gone AS (
-    DELETE FROM {schema}.escalation_workers
-    WHERE (ticked_at < %(now)s - interval '1 day' OR ticked_at > %(ahead)s) AND worker <> %(worker)s
+    DELETE FROM {schema}.escalation_workers WHERE worker = ANY(ARRAY(
+        SELECT w.worker FROM {schema}.escalation_workers w
+        WHERE (w.ticked_at < %(now)s - interval '1 day' OR w.ticked_at > %(ahead)s) AND w.worker <> %(worker)s
+        FOR UPDATE SKIP LOCKED))
 )
 INSERT INTO {schema}.escalation_workers (worker, ticked_at, version) VALUES (%(worker)s, %(now)s, %(version)s)
 ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = excluded.version
@@ -521,6 +528,11 @@ VALUES (%(starts_at)s, %(ends_at)s, %(actor)s, %(reason)s, %(lifts_schedule)s)
 -- name: end_pauses
 -- They end now; what lifts the schedule stays.
 UPDATE {schema}.escalation_pauses SET ends_at = greatest(starts_at, %(now)s) WHERE ends_at > %(now)s AND NOT lifts_schedule
+
+-- name: shift_pauses
+-- A pause begins when it is set: one that lies ahead was set before the clock stepped back.
+UPDATE {schema}.escalation_pauses SET starts_at = least(starts_at - %(step)s, %(now)s), ends_at = ends_at - %(step)s
+WHERE starts_at > %(now)s
 
 -- name: forget_requests
 -- Some ids that have expired; what others forget just now is left to them.

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import attrs
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
+
+from escalation_core import StoreRefused
 
 from . import silence
 from .arrays import literal
@@ -30,11 +32,14 @@ class Session:
     statements: Mapping[str, bytes]
     table: IncidentsTable
     hopes: bool = True
+    last: bool = False
+    """Whether the transaction is not run again, whatever it meets."""
     at: datetime | None = None
     """The transaction's instant, once it has begun."""
     passing: bool = False
     """Whether there are rows that are passed over: then statements have another form."""
-    _waiting: list[tuple[str, Mapping[str, object]]] = attrs.field(factory=list)
+    _waiting: list[tuple[str, int, Mapping[str, object]]] = attrs.field(factory=list)
+    _sent: list[tuple[AsyncCursor[Row], int]] = attrs.field(factory=list)
 
     async def begin(self, clock: Callable[[], datetime] | None) -> None:
         """Take the transaction's instant, and set what holds until its end.
@@ -69,12 +74,23 @@ class Session:
         await self.flush()
         return (await self.connection.execute(self.statements[name], _bulk(values))).rowcount
 
-    async def later(self, name: str, **values: object) -> None:
+    async def write(self, name: str, expected: int, /, **values: object) -> None:
+        """Run a statement that writes so many rows.
+
+        Raises:
+            StoreRefused: it wrote fewer: a trigger or a rule of the host drops what the engine writes.
+        """
+        if await self.run(name, **values) < expected:
+            raise StoreRefused(
+                "PostgreSQL wrote fewer rows than it was told to: a trigger or a rule of the host drops it"
+            )
+
+    async def later(self, name: str, expected: int = 0, /, **values: object) -> None:
         """Run a statement: now, or, while it hopes, at the next occasion, at the transaction's end at the latest."""
         if self.hopes:
-            self._waiting.append((name, _bulk(values)))
+            self._waiting.append((name, expected, _bulk(values)))
         else:
-            await self.run(name, **values)
+            await self.write(name, expected, **values)
 
     async def flush(self, last: AsyncExitStack | None = None) -> None:
         """Run what is waiting: now, or together with whatever else is run until ``last`` ends."""
@@ -83,8 +99,13 @@ class Session:
             return
         async with AsyncExitStack() as here:
             await (last or here).enter_async_context(self.connection.pipeline())
-            for name, values in waiting:
-                await self.connection.execute(self.statements[name], values)
+            for name, expected, values in waiting:
+                cursor = await self.connection.execute(self.statements[name], values)
+                self._sent.append((cursor, expected))
+
+    def disappointed(self) -> bool:
+        """Tell, once the transaction is over, whether anything that went out together wrote too few rows."""
+        return any(cursor.rowcount < expected for cursor, expected in self._sent)
 
 
 def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:

@@ -12,12 +12,12 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from escalation_core import StoreRefused, StoreUnavailable
+from escalation_core import StoreUnavailable
 from escalation_core.ports import Outlook, Transaction
 
 from . import silence
 from .dsn import arguments
-from .errors import AGAIN, check_visible, translate, translated
+from .errors import AGAIN, WHOLE, check_visible, refusal, translate, translated
 from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
@@ -52,6 +52,7 @@ class PostgresStore:
         self._statements = statements(table)
         self.table = table
         self.clock = clock
+        self._hopes = True
 
     @classmethod
     async def connect(
@@ -94,17 +95,19 @@ class PostgresStore:
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
-        hopes = True
+        hopes = self._hopes
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
                     async with self._pool.lent() as connection:
-                        return await self._within(connection, work, hopes)
+                        return await self._within(connection, work, hopes, last=attempt == TRIES)
             except _Again as again:
                 hopes = hopes and not again.disappointed
                 log.debug("the transaction is run again, attempt %d", attempt + 1)
                 await asyncio.sleep(0.01 * attempt)
-        raise StoreUnavailable("PostgreSQL is not available: the transaction met a conflict each time it was run")
+        conflict = StoreUnavailable("PostgreSQL is not available: the transaction met a conflict each time it was run")
+        conflict.reachable = True
+        raise conflict
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
@@ -137,15 +140,26 @@ class PostgresStore:
         await self._pool.aclose()
 
     async def _within(
-        self, connection: AsyncConnection[Any], work: Callable[[Transaction], Awaitable[Result]], hopes: bool
+        self,
+        connection: AsyncConnection[Any],
+        work: Callable[[Transaction], Awaitable[Result]],
+        hopes: bool,
+        *,
+        last: bool,
     ) -> Result:
-        session = Session(connection, self._statements, self.table, hopes)
+        session = Session(connection, self._statements, self.table, hopes, last=last)
         try:
-            async with AsyncExitStack() as last, connection.transaction():
+            async with AsyncExitStack() as ends, connection.transaction():
                 await session.begin(self.clock)
                 result = await work(_Transaction(session))
                 # What still waits goes out together with the commit.
-                await session.flush(last)
+                await session.flush(ends)
+            if session.disappointed():
+                # A host drops what the engine writes to some row. From now on each statement tells how much it wrote.
+                log.warning(
+                    "a trigger or a rule of the host drops writes to %s: each is looked at now", self.table.name
+                )
+                self._hopes = False
             return result
         except (psycopg.errors.UniqueViolation, psycopg.errors.PipelineAborted):
             # Something among what went out together failed. Run one by one, it tells what.
@@ -155,6 +169,11 @@ class PostgresStore:
         except psycopg.Error as error:
             if error.sqlstate in AGAIN:
                 raise _Again from None
+            fault = translate(error)
+            if isinstance(fault, StoreUnavailable) and error.sqlstate not in WHOLE and not connection.closed:
+                # The connection is alive: it is this one statement that does not succeed.
+                fault.reachable = True
+                raise fault from None
             raise
         finally:
             if connection.info.transaction_status is TransactionStatus.INERROR:
@@ -194,9 +213,13 @@ class _Transaction:
                 await self._session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 return result
         except psycopg.Error as error:
-            refusal = translate(error)
-            # Whatever else went wrong concerns the whole transaction, and is told where that ends.
-            raise refusal if isinstance(refusal, StoreRefused) else error from None
+            # Whatever the error is called: a host's trigger may raise any. What went wrong with the connection, or with
+            # the whole transaction, is told where that ends.
+            alive = self._session.connection.info.transaction_status is TransactionStatus.INTRANS
+            state = error.sqlstate or ""
+            if alive and state not in WHOLE and (self._session.last or state not in AGAIN):
+                raise refusal(error) from None
+            raise
 
     async def now(self) -> datetime:
         """Return the transaction's instant."""

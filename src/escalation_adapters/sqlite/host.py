@@ -29,8 +29,7 @@ class SQLiteHost:
             highest = await tx.ledger.highest_episode(incident_key)
             row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
             await tx.incidents.session.run(WRITE, row_of(row))
-            if columns.get("next_due_at") is None:
-                await tx.incidents.session.run(_SEEN, (incident_key,))
+            await tx.incidents.session.run(_SEEN, (incident_key,))
 
         await self.store.transact(work)
 
@@ -42,8 +41,7 @@ class SQLiteHost:
             highest = await tx.ledger.highest_episode(columns.get("incident_key", incident_key))
             done = host_update(before, columns, highest_episode=highest, now=now)
             await self._write(tx, incident_key, done.row)
-            if done.seen:
-                await tx.incidents.session.run(_SEEN, (done.row["incident_key"],))
+            await tx.incidents.session.run(_SEEN, (done.row["incident_key"],))
             if done.cancel is not None:
                 await tx.outbox.cancel(incident_key, done.cancel, now)
             await tx.journal.note(done.notes)

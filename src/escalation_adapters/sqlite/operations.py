@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -10,7 +10,7 @@ from escalation_core.pausing import Pause
 from escalation_core.position import Source
 from escalation_core.proof import Proof
 
-from .codec import instant, micros
+from .codec import instant, micros, span_micros
 from .session import Session
 
 _RECORDED = "(SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key)"
@@ -55,6 +55,14 @@ class Operations:
         return await self.session.run(
             "UPDATE escalation_pauses SET ends_at = max(starts_at, :now) WHERE ends_at > :now AND NOT lifts_schedule",
             {"now": micros(now)},
+        )
+
+    async def shift_pauses(self, now: datetime, step: timedelta) -> None:
+        """Bring those forward that lie ahead."""
+        await self.session.run(
+            "UPDATE escalation_pauses SET starts_at = min(starts_at - :step, :now), ends_at = ends_at - :step"
+            " WHERE starts_at > :now",
+            {"now": micros(now), "step": span_micros(step)},
         )
 
     async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:

@@ -71,8 +71,6 @@ class HostUpdate:
     """What it notes in the audit."""
     cancel: str | None = None
     """Why the unsent pages of the row's old key are cancelled, if they are."""
-    seen: bool = True
-    """Whether the row is to be looked at again, also if it is passed over."""
 
 
 def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> Row:
@@ -92,7 +90,7 @@ def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int
     cancel = _cancels(before, after)
     own_instant = after["next_due_at"] != before["next_due_at"]
     if not other_key and (own_instant or all(after[name] == before[name] for name in WATCHED)):
-        return HostUpdate(after, cancel=cancel, seen=False)
+        return HostUpdate(after, cancel=cancel)
     if other_key:
         after |= {"episode": highest_episode + 1, "level": 0, "last_escalated_at": None}
     elif after["episode"] == before["episode"]:

@@ -1,8 +1,11 @@
 -- What the engine keeps beside the incidents: rows that the database refuses to write, what was left alone when the
 -- table was attached, and whether hosts have triggers here.
 
--- Until then no claim finds the row, which could not even be given a later next_due_at.
-ALTER TABLE {schema}.escalation_unreadable ADD COLUMN IF NOT EXISTS passed_until timestamptz;
+-- Until then no claim finds the row, which could not even be given a later next_due_at, for as long as it is the version of
+-- the row that was refused.
+ALTER TABLE {schema}.escalation_unreadable
+    ADD COLUMN IF NOT EXISTS passed_until timestamptz,
+    ADD COLUMN IF NOT EXISTS passed_version text;
 CREATE INDEX IF NOT EXISTS escalation_unreadable_passed ON {schema}.escalation_unreadable (passed_until)
     WHERE passed_until IS NOT NULL;
 

@@ -1,6 +1,6 @@
 -- The triggers once more, whole. New: a host that acknowledges or resolves cancels the incident's unsent pages in its own
--- transaction; a change of the key ends one incident and begins another; and what a host writes to a row that was passed
--- over has it looked at again. This may be run again at any time: it mends triggers that were dropped or disabled.
+-- transaction, and a change of the key ends one incident and begins another. This may be run again at any time: it mends
+-- triggers that were dropped or disabled.
 -- An installation without triggers gets none.
 DO $do$
 BEGIN
@@ -16,8 +16,6 @@ BEGIN
             (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text), 0);
         NEW.{next_due_at} := CASE
             WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
-        UPDATE {schema}.escalation_unreadable u SET passed_until = NULL
-        WHERE u.incident_key = NEW.{incident_key}::text AND u.passed_until IS NOT NULL;
         RETURN NEW;
     END
     $body$;
@@ -44,8 +42,6 @@ BEGIN
         IF NOT other_key AND NEW.{next_due_at} IS DISTINCT FROM OLD.{next_due_at} THEN
             RETURN NEW;
         END IF;
-        UPDATE {schema}.escalation_unreadable u SET passed_until = NULL
-        WHERE u.incident_key = NEW.{incident_key}::text AND u.passed_until IS NOT NULL;
         IF other_key THEN
             NEW.{episode} := 1 + coalesce((
                 SELECT max(e.episode) FROM {schema}.escalation_events e

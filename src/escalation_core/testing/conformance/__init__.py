@@ -11,7 +11,7 @@ A check that fails raises AssertionError.
 
 from collections.abc import Awaitable, Callable
 
-from . import claimants, edges, hosts, incidents, notifiers, operations, promises, records
+from . import claimants, clocks, edges, hosts, incidents, notifiers, operations, promises, records
 from .harness import NotifierHarness, StoreHarness
 
 STORE_CHECKS: tuple[Callable[[StoreHarness], Awaitable[None]], ...] = (
@@ -21,6 +21,7 @@ STORE_CHECKS: tuple[Callable[[StoreHarness], Awaitable[None]], ...] = (
     *claimants.CHECKS,
     *edges.CHECKS,
     *hosts.CHECKS,
+    *clocks.CHECKS,
     *operations.CHECKS,
 )
 NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS

@@ -91,6 +91,11 @@ async def put(store: Store, *incidents: Incident) -> None:
     await store.transact(write)
 
 
+async def beat(store: Store, worker: str, now: datetime, ahead: timedelta = timedelta(seconds=2)) -> datetime | None:
+    """Note that a worker completed a tick; return the latest heartbeat that was there."""
+    return await store.transact(lambda tx: tx.journal.beat(worker, now, "1.0", ahead=now + ahead))
+
+
 async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary_pct: int = 100) -> list[str]:
     """Return the keys that a claim finds, in its order; nothing is written."""
     rows = await store.transact(lambda tx: tx.incidents.claim(until=until, limit=limit, canary_pct=canary_pct))

@@ -28,7 +28,7 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
     same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, marked and unreadable")
     same([("bad", "refused"), ("marked", "refused")], list(stats.unreadable_examples), "listed")
-    await host.update("marked", severity="warning")
+    await host.update("marked", summary="short")
     same(["marked", "good"], await claimed_keys(store, now), "after the host has written one")
     clock.advance(2 * MINUTE)
     same({"marked", "bad", "good"}, set(await claimed_keys(store, clock())), "when the back-off has ended")

@@ -1,6 +1,6 @@
 """Checks of the Ledger, the Outbox and the Journal."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import attrs
 
@@ -11,7 +11,7 @@ from ...keys import canary_bucket
 from ...model import AuditEntry, Escalation, Recorded
 from ...ports import Store, Transaction
 from ..clock import ManualClock
-from .harness import StoreHarness, incident, put, same
+from .harness import StoreHarness, beat, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 RETRIES = Retries()
@@ -187,81 +187,16 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
     """The last beat is any worker's; a worker that has been silent for a day is forgotten."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
-    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
-    same((None, 0), (beat.last, beat.workers), "before the first")
-    same(None, await _beat(store, "one", start), "what was there")
-    same(start, await _beat(store, "two", start + MINUTE), "what was there")
-    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
-    same((start + MINUTE, 2), (beat.last, beat.workers), "two workers")
+    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    same((None, 0), (last.last, last.workers), "before the first")
+    same(None, await beat(store, "one", start), "what was there")
+    same(start, await beat(store, "two", start + MINUTE), "what was there")
+    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    same((start + MINUTE, 2), (last.last, last.workers), "two workers")
     late = start + timedelta(days=1, seconds=30)
-    await _beat(store, "two", late)
-    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
-    same((late, 1), (beat.last, beat.workers), "a day later")
-
-
-async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) -> None:
-    """A heartbeat later than the store's clock allows is told once and forgotten, whichever worker's it was."""
-    clock = ManualClock()
-    store, start = await harness.open(clock), clock()
-    await _beat(store, "one", start + timedelta(days=2))
-    await _beat(store, "two", start + timedelta(days=2), ahead=timedelta(days=3))
-    same(start + timedelta(days=2), await _beat(store, "two", start), "what was there")
-    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
-    same((start, 1), (beat.last, beat.workers), "the worker that has ticked since")
-    same(start, await _beat(store, "one", start + timedelta(seconds=2)), "what was there then")
-    beat = await store.read(lambda tx: tx.journal.last_beat(clock()))
-    same((start + timedelta(seconds=2), 2), (beat.last, beat.workers), "both")
-
-
-async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarness) -> None:
-    """Unsettled pages and holds that are due later than any can be are due now, after a step all of them earlier."""
-    clock = ManualClock()
-    store, now = await harness.open(clock), clock()
-    hour, day = now + timedelta(hours=1), now + timedelta(days=1)
-    ends = now + RETRIES.lease
-    names = ("new", "tried", "leased", "settled", "soon", "not served")
-    await put(store, incident("a", clock))
-    await store.transact(lambda tx: tx.outbox.enqueue([_page(target=name) for name in names], now))
-    pages = {page.target: page for page in await _pages(store)}
-
-    async def set_due(at: datetime, soon: datetime) -> None:
-        tried = attrs.evolve(pages["tried"], attempts=1, reason="down")
-        written = [
-            attrs.evolve(pages["new"], due_at=at),
-            attrs.evolve(tried, due_at=at),
-            lease(pages["leased"], RETRIES, at),
-            cancel(pages["settled"], "ended", at),
-            attrs.evolve(tried, id=pages["soon"].id, target="soon", due_at=soon),
-            attrs.evolve(pages["not served"], due_at=at),
-        ]
-        await store.transact(lambda tx: tx.outbox.write(written))
-        fences = await store.read(lambda tx: tx.outbox.fences([*(page.id for page in written), 10**9]))
-        same({page.id: page.fence for page in written}, dict(fences), "the fences")
-
-    async def forward(step: timedelta) -> tuple[int, dict[str, datetime]]:
-        count = await store.transact(
-            lambda tx: tx.outbox.bring_forward(names[:5], now=now, step=step, beyond=hour, lease_ends=ends)
-        )
-        return count, {page.target: page.due_at for page in await _pages(store)}
-
-    await set_due(day, hour)
-    for target, until in (("tried", day), ("soon", hour)):
-        await store.transact(lambda tx, name=target, until=until: tx.outbox.hold(name, until))  # type: ignore[misc]
-    due = {"new": now, "tried": now, "leased": ends, "settled": day, "soon": hour, "not served": day}
-    same((3, due), await forward(timedelta()), "at any heartbeat")
-    for target, until in (("tried", now), ("soon", hour)):
-        seen = await store.look(canary_pct=100, targets=[target])
-        same(until, seen.page_due_at, f"the hold of {target}")
-    five = now + 5 * MINUTE
-    await set_due(five, hour)
-    due = {"new": now, "tried": now + MINUTE, "leased": ends, "settled": five, "soon": hour - 4 * MINUTE}
-    same((4, due | {"not served": five}), await forward(4 * MINUTE), "after a step")
-    seen = await store.look(canary_pct=100, targets=["soon"])
-    same(hour - 4 * MINUTE, seen.page_due_at, "the hold after a step")
-
-
-async def _beat(store: Store, worker: str, now: datetime, ahead: timedelta = timedelta(seconds=2)) -> datetime | None:
-    return await store.transact(lambda tx: tx.journal.beat(worker, now, "1.0", ahead=now + ahead))
+    await beat(store, "two", late)
+    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    same((late, 1), (last.last, last.workers), "a day later")
 
 
 async def stats_count(harness: StoreHarness) -> None:
@@ -324,8 +259,6 @@ CHECKS = (
     cancelling_spares_what_is_in_flight,
     the_audit_tells_everything_newest_first,
     heartbeats_of_all_workers_count,
-    heartbeats_ahead_of_the_clock_are_written_anew,
-    pages_from_ahead_of_the_clock_are_brought_forward,
     stats_count,
     the_recalculation_keeps_its_place,
 )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -35,6 +35,12 @@ class Operations:
         for number, pause in standing:
             self.undo.put(self.store.pauses, number, attrs.evolve(pause, ends_at=now))
         return len(standing)
+
+    async def shift_pauses(self, now: datetime, step: timedelta) -> None:
+        for number, pause in list(self.store.pauses.items()):
+            if pause.starts_at > now:
+                earlier = attrs.evolve(pause, starts_at=min(pause.starts_at - step, now), ends_at=pause.ends_at - step)
+                self.undo.put(self.store.pauses, number, earlier)
 
     async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         for seen, end in list(self.store.requests.items()):

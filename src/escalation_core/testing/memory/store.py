@@ -76,8 +76,7 @@ class MemoryHost:
         highest = self.store.episodes.get(incident_key, 0)
         row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
         write_row(self.store, Undo(), row)
-        if columns.get("next_due_at") is None:
-            seen(self.store, Undo(), incident_key)
+        seen(self.store, Undo(), incident_key)
 
     async def update(self, incident_key: str, /, **columns: Any) -> None:
         """Update a row, as a host's SQL and the trigger would."""
@@ -87,8 +86,7 @@ class MemoryHost:
         if done.row["incident_key"] != incident_key:
             await self.delete(incident_key)
         write_row(self.store, Undo(), done.row)
-        if done.seen:
-            seen(self.store, Undo(), done.row["incident_key"])
+        seen(self.store, Undo(), done.row["incident_key"])
         if done.cancel is not None:
             await Outbox(self.store, Undo()).cancel(incident_key, done.cancel, now)
         await Journal(self.store, Undo()).note(done.notes)

@@ -1,0 +1,333 @@
+"""The clock of a real PostgreSQL steps, forward and back, by days and by minutes: nobody is left without pages."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import psycopg
+import pytest
+
+from escalation_adapters.ops.postgres_limiter import PostgresLimiter
+from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.rate_limit import Limit
+from escalation_core import Engine, Retry
+from escalation_core.delivery import PageState
+
+from ..faketime import SteppingPostgres
+from ..postgres import Server, own_server
+from ..stepping import (
+    DAY,
+    HOUR,
+    LATE,
+    MINUTE,
+    RETRY,
+    SECOND,
+    SETTINGS,
+    STATES,
+    Receiver,
+    Ticks,
+    assert_not_well,
+    assert_well,
+    due,
+    engine_of,
+    incident,
+    leave_behind,
+    open_incidents,
+    pages,
+    running,
+    steps,
+)
+
+pytestmark = [pytest.mark.system("faketime"), own_server]
+NOTHING = timedelta()
+BACK = [(2 * DAY, NOTHING), (NOTHING, -2 * DAY), (5 * MINUTE, NOTHING), (NOTHING, -5 * MINUTE)]
+"""Steps back: how wrong the clock is at first, and then."""
+BACK_NAMES = ["ahead two days", "behind two days", "ahead five minutes", "behind five minutes"]
+OFFSETS = [2 * DAY, -2 * DAY, 5 * MINUTE, -5 * MINUTE]
+OFFSET_NAMES = ["+2 days", "-2 days", "+5 minutes", "-5 minutes"]
+ASKED = 500
+"""How often a test asks, every 20 milliseconds, before it has failed; what is judged is the number of ticks."""
+RETRIES = {"busy": Retry("busy", after=HOUR, throttled=True), "down": Retry("down")}
+"""Receivers that are not well: one wants fewer pages, the other does not answer."""
+TICKS = 2
+"""Within so many ticks a worker has recovered."""
+MEANWHILE = 1.0
+"""How far the instants of two statements may lie apart that a test sends one after the other."""
+
+
+@pytest.fixture(scope="module")
+def stepping() -> Iterator[SteppingPostgres]:
+    """The server whose clock steps."""
+    with SteppingPostgres.start() as server:
+        assert isinstance(server, SteppingPostgres)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def template(stepping: SteppingPostgres) -> str:
+    """A migrated database of that server, to be copied."""
+    name = "stepping_template"
+    dsn = Server(stepping.dsn(), "of its own").create(name)
+    asyncio.run(migrate.up(dsn))
+    return name
+
+
+@pytest.fixture
+def dsn(template: str, server: SteppingPostgres) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with Server(server.dsn(), "of its own").fresh(template) as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("UPDATE escalation_migrations SET applied_at = now()")
+        yield dsn
+
+
+@pytest.fixture
+def server(stepping: SteppingPostgres) -> Iterator[SteppingPostgres]:
+    """The same server, with the right time before the test and after it."""
+    stepping.step(NOTHING)
+    yield stepping
+    stepping.step(NOTHING)
+
+
+@asynccontextmanager
+async def worker(
+    dsn: str, receiver: Receiver | None = None, *, name: str = "late", ticks: Ticks | None = None
+) -> AsyncIterator[Engine]:
+    """Yield an engine with connections of its own; close it afterwards."""
+    store = await PostgresStore.connect(dsn, max_connections=3)
+    engine = engine_of(store, receiver or Receiver(), name, heartbeat=ticks)
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Ask until it is so."""
+    for _ in range(ASKED):
+        if await condition():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"it has not come to that: {what}")
+
+
+async def is_well(engine: Engine) -> bool:
+    health = await engine.health()
+    return health.ok and not health.recalc.requested_at
+
+
+async def all_arrived(receiver: Receiver, *targets: str) -> None:
+    """Wait until each of these targets has a page."""
+
+    async def arrived() -> bool:
+        return set(targets) <= set(receiver.count())
+
+    await until(arrived, f"pages to {targets}")
+
+
+async def assert_new_ones_are_paged(engine: Engine, receiver: Receiver, ticks: Ticks, key: str = "new-1") -> None:
+    """Open an incident; fail unless its page arrives within two ticks."""
+    began = ticks.count
+    await engine.open(key, severity="critical")
+
+    async def arrived() -> bool:
+        return any(page.incident.incident_key == key for page in receiver.pages)
+
+    await until(arrived, f"the page of {key}")
+    assert ticks.count - began <= TICKS
+
+
+# --- the server
+
+
+def test_the_servers_clock_follows(server: SteppingPostgres) -> None:
+    """Sessions that are open see each step at once; how long the server waits does not change."""
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        for offset in (2 * DAY, -2 * DAY, 5 * MINUTE, -5 * MINUTE, NOTHING):
+            server.step(offset)
+            row = connection.execute("SELECT now() - %s::timestamptz", [datetime.now(UTC)]).fetchone()
+            assert row is not None
+            assert abs(row[0] - offset) < MEANWHILE * SECOND
+
+
+# --- every worker is gone
+
+
+@pytest.mark.parametrize(("ahead", "behind"), BACK, ids=BACK_NAMES)
+async def test_step_back_shows_and_heals(
+    ahead: timedelta, behind: timedelta, server: SteppingPostgres, dsn: str
+) -> None:
+    """Without a worker health says what has happened; two ticks of a new one later all that was late has gone out."""
+    server.step(ahead)
+    async with worker(dsn) as observer:
+        await open_incidents(observer, "snoozed")
+        next_year = await observer.now() + 365 * DAY
+        await observer.snooze("snoozed", next_year)
+        before = await leave_behind(observer.store)
+        await observer.open("new-0", severity="critical")
+        assert (await observer.health()).ok
+        await observer.request_recalc(by="operator")
+        server.step(behind)
+        await assert_not_well(observer, ahead - behind, within=MEANWHILE * SECOND)
+
+        receiver, ticks = Receiver(), Ticks()
+        async with worker(dsn, receiver, ticks=ticks) as late, running(late):
+            await until(lambda: is_well(observer), "health is ok")
+            assert ticks.count <= TICKS
+            await all_arrived(receiver, "new", *(target for target in LATE if target != "gone"))
+            assert ticks.count <= TICKS
+            await all_arrived(receiver, "gone")
+            assert ticks.count <= TICKS + RETRY.lease // SETTINGS.tick_interval
+            await assert_well(observer)
+            await assert_new_ones_are_paged(observer, receiver, ticks)
+
+        now = await observer.now()
+        for key in STATES:
+            assert now < await due(observer, key) <= now + SETTINGS.snooze
+            last = (await incident(observer, key)).last_escalated_at
+            assert last is not None
+            assert last <= now
+        assert next_year == await due(observer, "snoozed")
+        recalc = (await observer.health()).recalc
+        assert recalc.requested_at is None
+        assert recalc.finished_at is not None
+        assert recalc.finished_at <= now
+        assert sorted((key, 1, 1) for key in (*STATES, "new-0", "new-1")) == await steps(observer.store)
+        assert {PageState.DELIVERED} == {page.state for page in await pages(observer.store)}
+    assert Counter(["sent", "busy", "down", "gone"]) == before.count()
+    assert Counter([*LATE, "new", "new"]) == receiver.count()
+
+
+async def test_health_stays_not_ok_without_a_worker(server: SteppingPostgres, dsn: str) -> None:
+    """As long as nobody ticks health is never ok after a step back, however long that lasts."""
+    server.step(5 * MINUTE)
+    async with worker(dsn) as observer:
+        await observer.tick()
+        server.step(NOTHING)
+        end = asyncio.get_running_loop().time() + 2.5 * SETTINGS.tick_interval.total_seconds()
+        while asyncio.get_running_loop().time() < end:
+            await assert_not_well(observer, 5 * MINUTE, within=4 * SECOND)
+            await asyncio.sleep(0.25)
+
+
+async def test_held_incidents_stay_alone(server: SteppingPostgres) -> None:
+    """What ``--existing hold`` left stays alone after a step back, until an operator asks for a recalculation."""
+    with Server(server.dsn(), "of its own").fresh() as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute(
+                "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)"
+            )
+            connection.execute("INSERT INTO incidents VALUES ('held', 'critical', now() - interval '5 days')")
+        await migrate.up(dsn, existing="hold")
+        server.step(2 * DAY)
+        async with worker(dsn) as observer:
+            await leave_behind(observer.store)
+            server.step(NOTHING)
+            receiver, ticks = Receiver(), Ticks()
+            async with worker(dsn, receiver, ticks=ticks) as late, running(late):
+                await until(lambda: is_well(observer), "health is ok")
+                await all_arrived(receiver, *LATE)
+                assert (await incident(observer, "held")).next_due_at is None
+                assert {"held"} & receiver.count().keys() == set()
+                await observer.request_recalc(by="operator")
+                await all_arrived(receiver, "held")
+    assert Counter([*LATE, "held"]) == receiver.count()
+
+
+# --- a worker lives through it
+
+
+@pytest.mark.parametrize("offset", OFFSETS, ids=OFFSET_NAMES)
+async def test_runner_lives_through_steps(offset: timedelta, server: SteppingPostgres, dsn: str) -> None:
+    """There and back again: after either step the runner recovers within two ticks, and pages each level once."""
+    receiver, ticks = Receiver(RETRIES), Ticks()
+    async with worker(dsn) as observer, worker(dsn, receiver, ticks=ticks) as late, running(late):
+        await until(lambda: is_well(observer), "health is ok")
+        await open_incidents(observer, "snoozed", "busy", "down")
+        next_year = await observer.now() + 365 * DAY
+        await observer.snooze("snoozed", next_year)
+        await assert_new_ones_are_paged(observer, receiver, ticks, "new-0")
+        for number, wrong in enumerate((offset, NOTHING), 1):
+            server.step(wrong)
+            stepped = ticks.count
+            await until(partial(_is_past, ticks, stepped), "a heartbeat since the step")
+            await until(lambda: is_well(observer), "health is ok")
+            assert ticks.count - stepped <= TICKS
+            await assert_well(observer)
+            await assert_new_ones_are_paged(observer, receiver, ticks, f"new-{number}")
+            now = await observer.now()
+            for key in ("busy", "down", "new-0", f"new-{number}"):
+                assert await due(observer, key) <= now + SETTINGS.snooze
+            assert next_year == await due(observer, "snoozed")
+        receiver.answers = {}
+        await until(lambda: _is_settled(observer), "every page is settled")
+        recorded = await steps(observer.store)
+        settled = {(page.incident_key, page.level): page for page in await pages(observer.store)}
+    assert len(set(recorded)) == len(recorded)
+    # A step forward by more than the snooze is time that passes: what waited for its next level has it.
+    levels = 2 if abs(offset) > SETTINGS.snooze else 1
+    assert levels == max(level for _, _, level in recorded)
+    assert {(key, level) for key, _, level in recorded} == settled.keys()
+    assert {PageState.DELIVERED} == {page.state for page in settled.values()}
+    copies = Counter(page.dedup_key for page in receiver.pages if page.target not in RETRIES)
+    assert {page.dedup_key for page in settled.values() if page.target not in RETRIES} == copies.keys()
+    assert {1} == set(copies.values())
+
+
+async def _is_past(ticks: Ticks, before: int) -> bool:
+    return ticks.count > before
+
+
+async def _is_settled(engine: Engine) -> bool:
+    return not (await engine.health()).stats.backlog
+
+
+# --- the server changes
+
+
+@pytest.mark.parametrize("behind", [-5 * MINUTE, -2 * DAY], ids=["five minutes", "two days"])
+async def test_failover_to_a_server_that_is_behind(behind: timedelta, server: SteppingPostgres, dsn: str) -> None:
+    """A server dies, and the one that takes over is behind: that is a step back, which the runner lives through."""
+    receiver, ticks = Receiver(RETRIES), Ticks()
+    async with worker(dsn) as observer, worker(dsn, receiver, ticks=ticks) as late, running(late):
+        await until(lambda: is_well(observer), "health is ok")
+        await open_incidents(observer, "busy", "down")
+        await assert_new_ones_are_paged(observer, receiver, ticks, "new-0")
+        await all_arrived(receiver, "busy", "down")
+        server.crash()
+        server.step(behind)
+        server.restart()
+        receiver.answers = {}
+        stepped = ticks.count
+        await until(partial(_is_past, ticks, stepped), "a tick on the new server")
+        await until(lambda: is_well(observer), "health is ok")
+        assert ticks.count - stepped <= TICKS
+        await assert_well(observer)
+        await until(lambda: _is_settled(observer), "every page is settled")
+        await assert_new_ones_are_paged(observer, receiver, ticks, "new-1")
+        now = await observer.now()
+        for key in ("busy", "down", "new-0"):
+            assert await due(observer, key) <= now + SETTINGS.snooze
+        assert [(key, 1, 1) for key in ("busy", "down", "new-0", "new-1")] == await steps(observer.store)
+        assert {PageState.DELIVERED} == {page.state for page in await pages(observer.store)}
+    assert 2 == receiver.count()["new"]
+
+
+# --- beside the engine
+
+
+async def test_limits_of_ops_outlast_no_step(server: SteppingPostgres, dsn: str) -> None:
+    """A client that used up its limit while the clock was ahead is let in again after the limit's window."""
+    store = await PostgresStore.connect(dsn, max_connections=1)
+    limiter, limit = PostgresLimiter(store), Limit(2, window=MINUTE)
+    server.step(2 * DAY)
+    assert [True, True, False] == [(await limiter.hit("client", limit)).allowed for _ in range(3)]
+    server.step(NOTHING)
+    decision = await limiter.hit("client", limit)
+    assert decision.allowed or decision.retry_after <= MINUTE
+    server.step(MINUTE + SECOND)
+    assert (await limiter.hit("client", limit)).allowed
+    await store.aclose()

@@ -1,0 +1,180 @@
+"""The runner is punctual: what falls due between a tick and the look behind it is not left for a tick interval."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
+from datetime import UTC, datetime, timedelta
+from selectors import SelectSelector
+from typing import Any, LiteralString, TypeVar, TypeVarTuple
+
+import psycopg
+import pytest
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.runner import run
+from escalation_core import Delivered, Engine, Outcome, Page, Settings
+from escalation_core.ports import Outlook, Transaction
+from escalation_core.testing import MemoryStore, RecordingNotifier
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+START = datetime(2025, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+SETTINGS = Settings(critical_window=300 * SECOND, tick_interval=60 * SECOND)
+EARLY = 0.001
+LOOK = 0.0006
+"""Seconds that a timer rings early, and that the answer to a look is on its way: a timer that is set by it rings before
+the instant that it is for, and one look later that instant is over."""
+
+
+class Leap(SelectSelector):
+    """Waits for nothing: the loop's time leaps to the next timer instead."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Let the time pass, and a microsecond for what the loop does."""
+        self.now += 1e-6 + (timeout or 0.0)
+        return super().select(timeout and 0.0)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A loop whose time passes only while it waits, or where a test lets it; its timers ring early if told so."""
+
+    def __init__(self, early: float) -> None:
+        self.leap, self.early = Leap(), early
+        super().__init__(self.leap)
+
+    def time(self) -> float:
+        """Return the time of its own."""
+        return self.leap.now
+
+    def call_at(
+        self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Ring early, as uvloop's timers do, which know whole milliseconds."""
+        return super().call_at(when - self.early, callback, *args, context=context)
+
+
+class Store(MemoryStore):
+    """A store on the loop's time; looks and transactions take some."""
+
+    def __init__(self, loop: Loop, transaction: float = 0.0) -> None:
+        super().__init__(lambda: START + timedelta(seconds=loop.time()))
+        self.leap, self.transaction = loop.leap, transaction
+
+    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        """Look, and let the answer be on its way; those for pages take no time, and so disturb no timer of a tick."""
+        seen = await super().look(canary_pct=canary_pct, targets=targets)
+        self.leap.now += 0 if targets else LOOK
+        return seen
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Do it, and take as long as told."""
+        done = await super().transact(work)
+        self.leap.now += self.transaction
+        return done
+
+
+def under(loop: Loop, work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(work)
+
+
+async def run_for(seconds: float, engine: Engine) -> None:
+    """Run the engine for so many seconds of the loop's."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    await run(engine, stop=stop, signals=False)
+
+
+def late(early: float, *, due: datetime, pause: datetime | None = None, transaction: float = 0.0) -> list[float]:
+    """Run an engine for half a minute; return how late, in seconds, each escalation was recorded."""
+    loop = Loop(early)
+    store = Store(loop, transaction)
+
+    async def work() -> None:
+        async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier()]) as engine:
+            await engine.open("k", severity="critical", first_seen=due - SETTINGS.critical_window)
+            if pause is not None:
+                await engine.pause(until=pause, reason="maintenance", by="test")
+            await run_for(30, engine)
+
+    under(loop, work())
+    return [(one.created_at - max(due, pause or due)).total_seconds() for one in store.ledger.values()]
+
+
+def test_timer_that_rings_early_costs_no_interval() -> None:
+    """A tick just before an incident is due finds nothing, the look behind it finds it: it is escalated at once."""
+    [lateness] = late(EARLY, due=START + 10 * SECOND)
+    assert 0 <= lateness < 0.01
+
+
+def test_timer_that_rings_before_a_pause_ends_costs_no_interval() -> None:
+    """The tick is still paused and the look behind it is not: what the pause held back is escalated at once."""
+    [lateness] = late(EARLY, due=START + 5 * SECOND, pause=START + 10 * SECOND)
+    assert 0 <= lateness < 0.01
+
+
+def test_counts_behind_a_tick_cost_no_interval() -> None:
+    """An incident falls due while the counts for metrics are taken, between the tick and the look behind it."""
+    [lateness] = late(0.0, due=START + timedelta(seconds=1.3), transaction=0.5)
+    assert 0 <= lateness < 2
+
+
+def test_page_is_claimed_when_its_target_is_free() -> None:
+    """The delivery loop has no such interval: a page whose hold ends as its timer rings is sent within 50 ms or so."""
+    loop, sent = Loop(EARLY), list[float]()
+    store = Store(loop)
+
+    def note(_: Page) -> Outcome:
+        sent.append(loop.time())
+        return Delivered()
+
+    async def work() -> None:
+        async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier(answer=note)]) as engine:
+            await engine.open("k", severity="critical", first_seen=START - SETTINGS.critical_window)
+            await engine.tick(deliver=False)
+            await store.transact(lambda tx: tx.outbox.hold("test", START + 10 * SECOND))
+            await run_for(30, engine)
+
+    under(loop, work())
+    [at] = sent
+    assert 10 <= at < 10.06
+
+
+# --- on a real server, in real time
+
+OTHERS: LiteralString = """
+INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+SELECT 'other/' || n, 'critical', now(), now() + interval '1 day' + n * interval '1 ms'
+FROM generate_series(1, 100000) AS n
+"""
+SOON: LiteralString = """
+INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+SELECT 'soon/' || n, 'critical', due - interval '5 minutes', due
+FROM (
+    SELECT n, clock_timestamp() + interval '500 ms' + n % 400 * interval '25 ms' + random() * interval '25 ms' AS due
+    FROM generate_series(1, 400) AS n
+) AS made
+"""
+LATE: LiteralString = """
+SELECT extract(epoch FROM e.created_at - (i.first_seen + interval '5 minutes'))
+FROM escalation_events e JOIN incidents i USING (incident_key)
+"""
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_none_is_late_under_either_loop(migrated_dsn: str) -> None:
+    """Of 400 incidents that fall due within ten seconds, among 100,000 others, none is recorded a second late."""
+    async with await psycopg.AsyncConnection.connect(migrated_dsn, autocommit=True) as connection:
+        await connection.execute(OTHERS)
+        async with Engine(
+            await PostgresStore.connect(migrated_dsn), settings=SETTINGS, notifiers=[RecordingNotifier()]
+        ) as engine:
+            await connection.execute(SOON)
+            await run_for(11.5, engine)
+        rows = await (await connection.execute(LATE)).fetchall()
+    lateness = [float(row[0]) for row in rows]
+    assert 400 == len(lateness)
+    assert max(lateness) <= 1
