@@ -31,8 +31,8 @@ OURS = ["escalation_pages", "escalation_events", "escalation_audit", "escalation
 def grants() -> str:
     """Return the rights that the docs give to a worker's role."""
     page = (Path(__file__).parents[2] / "docs/how-to/migrate-and-attach.md").read_text(encoding="utf-8")
-    [block] = [block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "GRANT" in block]
-    return block.replace("CURRENT_USER", "{role}")
+    [granted] = [block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "GRANT" in block]
+    return str(granted).replace("CURRENT_USER", "{role}")
 
 
 @pytest.fixture
