@@ -94,8 +94,9 @@ class Incidents(Protocol):
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
         """Look at ``limit`` open rows without next_due_at, beyond the key ``after``; return those never planned.
 
-        Left out are rows noted as exhausted at their level, unless their episode was noted as resolved since, rows first
-        seen before ``held_before``, and rows that are passed over. With ``lock`` they are locked until the end, and those that others hold are left out.
+        Left out are rows noted as exhausted at their level, unless their episode was noted as resolved since, rows
+        first seen before ``held_before``, and rows that are passed over. With ``lock`` they are locked until the end,
+        and those that others hold are left out.
         """
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
