@@ -68,6 +68,16 @@ async def test_a_changed_key_cancels_its_page_and_is_paged_anew(way: str, migrat
         assert (await stage.engine.prove()).holds
 
 
+async def test_a_key_that_a_host_trigger_changes_last_is_paged_anew(migrated_dsn: str) -> None:
+    """The same where the host's trigger runs after the engine's, as its name has it."""
+    async with staged(migrated_dsn) as stage:
+        stage.sql(HOST_TRIGGER.replace("TRIGGER a_host", "TRIGGER z_host"))
+        await raised(stage, "old", 2, deliver=False)
+        stage.sql(WAYS["in a trigger"])
+        assert [(2, "cancelled", "key changed")] == stage.pages("old")[1:]
+        assert [("new", 1, 1)] == await stage.tick()
+
+
 async def test_a_key_with_a_history_is_paged_from_level_one(migrated_dsn: str) -> None:
     """The new key's episode is one more than the highest recorded, so that none of its levels counts as paged."""
     async with staged(migrated_dsn) as stage:

@@ -148,6 +148,28 @@ async def test_a_host_without_rights_on_pages_cancels_them(migrated_dsn: str) ->
         assert [(1, "cancelled", "acknowledged")] == stage.pages("k")
 
 
+@pytest.mark.parametrize("name", ["a_host", "z_host"])
+async def test_an_acknowledgement_that_a_hosts_trigger_writes_cancels_the_page(name: str, migrated_dsn: str) -> None:
+    """A host's BEFORE trigger that acknowledges counts, whether it runs before the engine's or after it."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident("k")
+        await stage.engine.tick(deliver=False)
+        stage.sql(
+            f"""
+            CREATE FUNCTION host() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                NEW.acknowledged_at := CASE WHEN NEW.summary = 'done' THEN now() END;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER {name} BEFORE UPDATE ON incidents FOR EACH ROW EXECUTE FUNCTION host();
+            """,
+            "UPDATE incidents SET summary = 'done'",
+        )
+        assert [(1, "cancelled", "acknowledged")] == stage.pages("k")
+        stage.sql("UPDATE incidents SET summary = 'again'")
+        assert [] == await stage.tick(29 * MINUTE)
+
+
 @pytest.mark.parametrize("reason", ENDS)
 async def test_the_engines_own_verb_is_noted_once(reason: str, migrated_dsn: str) -> None:
     """A verb cancels the page under its own reason, and the trigger takes it for no statement of a host."""
