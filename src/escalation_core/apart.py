@@ -1,36 +1,56 @@
-"""Rows that the database refuses: found by halves, so that the others are written in bulk all the same."""
+"""Rows that the store refuses to write: they are found by halves, so that the others are written in bulk."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 from .errors import StoreRefused
+from .model import PutBack
 from .ports import Transaction
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+MAX_TRIES = 500
+"""Writes that are tried to find out which items are refused: enough for about 30 of a thousand."""
 
 
 async def write_apart(
-    tx: Transaction,
-    items: Sequence[Item],
-    write: Callable[[Sequence[Item]], Awaitable[Result]],
-    refused: Callable[[Item, StoreRefused], Awaitable[Result]],
-) -> list[Result]:
-    """Write items in bulk behind a savepoint; of what is refused write each half, down to the item that is to blame.
+    tx: Transaction, items: Sequence[Item], write: Callable[[Sequence[Item]], Awaitable[Result]]
+) -> tuple[list[Result], list[tuple[Item, str]]]:
+    """Write items in bulk behind a savepoint; of what is refused write each half by itself, down to the item.
 
-    ``refused`` is called with each such item. Of n items with one that is refused about 2 log2(n) writes are tried.
-    Return the results in the order of the items.
+    Return the results in the order of the items, and the items that were refused, each with the refusal. Of n items
+    with one that is refused about 2 log2(n) writes are tried. After ``MAX_TRIES`` nothing is split any more: what is
+    refused then, is refused as a whole.
     """
-    if not items:
-        return []
+    results: list[Result] = []
+    refused: list[tuple[Item, str]] = []
+    left = [items] if items else []
+    tries = 0
+    while left:
+        some = left.pop()
+        tries += 1
+        try:
+            results.append(await tx.attempt(partial(write, some)))
+        except StoreRefused as refusal:
+            if len(some) == 1 or tries >= MAX_TRIES:
+                refused += [(item, str(refusal)) for item in some]
+            else:
+                half = len(some) // 2
+                left += [some[half:], some[:half]]
+    return results, refused
+
+
+async def put_back_or_pass_over(tx: Transaction, rows: Sequence[PutBack], now: datetime) -> None:
+    """Put rows back; if the store refuses to write even their instants, let no claim find them until then.
+
+    Raises:
+        StoreRefused: the engine's own table refuses them as well, so it is no row's fault.
+    """
+    if not rows:
+        return
     try:
-        return [await tx.attempt(partial(write, items))]
-    except StoreRefused as refusal:
-        if len(items) == 1:
-            return [await refused(items[0], refusal)]
-    half = len(items) // 2
-    return [
-        *await write_apart(tx, items[:half], write, refused),
-        *await write_apart(tx, items[half:], write, refused),
-    ]
+        await tx.attempt(lambda: tx.incidents.put_back(rows, now))
+    except StoreRefused:
+        await tx.attempt(lambda: tx.incidents.pass_over(rows, now))

@@ -16,7 +16,7 @@ from .courier import SETTLE_AGAIN, Courier
 from .dead import RetriedDead, retry_dead
 from .errors import EscalationError, InvalidValue
 from .flight import Flights, Home, SingleFlight
-from .gate import gate
+from .gate import Mode, gate
 from .health import Health, Observed, diagnose, is_green
 from .operators import Operators
 from .ports import Heartbeat, Notifier, Router, Store, Transaction
@@ -289,7 +289,7 @@ class Engine(Operators):
         beaten = await self._pulse.after(report)
         if self._heartbeat is not None and not self._beats.busy:
             self._beats.start(self._heartbeat.beat())
-        if beaten and not report.dry_run:
+        if beaten and not report.dry_run and report.mode in (Mode.OPEN, Mode.V1_OFF):
             await self._pulse.find_unseen()
         if beaten:
             await self._pulse.look()

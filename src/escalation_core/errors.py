@@ -77,8 +77,8 @@ class StoreError(EscalationError):
 class StoreUnavailable(StoreError):
     """The database is down or out of reach. Temporary: the same call may succeed later."""
 
-    reachable: bool = False
-    """The database answers: it is one statement that did not succeed."""
+    by_host: bool = False
+    """A trigger of the host raised it: the database is there, and the fault may be one row's."""
 
 
 class StoreNotReady(StoreError):

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import attrs
 
 from . import recalc as _recalc
-from .apart import write_apart
-from .errors import StoreRefused, StoreUnavailable
+from .apart import put_back_or_pass_over, write_apart
+from .errors import StoreUnavailable
 from .flight import clock, monotonic
 from .gate import gate
 from .health import CLOCK_TOLERANCE, Observed, RecalcState, Stats, clock_step
@@ -30,6 +30,8 @@ UNSEEN_BATCH = 1000
 """Open rows without an instant that one look goes through."""
 UNSEEN_SHARE = timedelta(milliseconds=250)
 """How long the looks after one tick may take; the next tick's go on where they ended."""
+UNSEEN_LONG = timedelta(seconds=1)
+"""A look through all of them that took longer rests for ten times as long: very many are exhausted, or left alone."""
 STALE = 3
 """After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
@@ -50,6 +52,9 @@ class Pulse:
     _rests_until: float = 0.0
     _unseen_after: str | None = None
     """Where the look for unseen rows goes on."""
+    _looked_for: float = 0.0
+    """Seconds that the look has taken since it began with the first of them."""
+    _looks_again_at: float = 0.0
 
     @property
     def first(self) -> bool:
@@ -120,8 +125,13 @@ class Pulse:
         self._rests_until = monotonic() + COUNTING * (monotonic() - began)
 
     async def find_unseen(self) -> None:
-        """Mark open rows that were written while the host's triggers were off: the next tick plans them."""
+        """Mark open rows that were written while the host's triggers were off: the next tick plans them.
+
+        The look goes on where the one before ended. Once it has gone through very many of them it rests.
+        """
         began = monotonic()
+        if began < self._looks_again_at:
+            return
         while monotonic() - began < UNSEEN_SHARE.total_seconds():
             try:
                 await self.store.transact(self._mark_unseen)
@@ -129,7 +139,11 @@ class Pulse:
                 log.warning("rows that no trigger saw could not be looked for: %s", error)
                 return
             if self._unseen_after is None:
+                took, self._looked_for = self._looked_for + monotonic() - began, 0.0
+                if took > UNSEEN_LONG.total_seconds():
+                    self._looks_again_at = monotonic() + COUNTING * took
                 return
+        self._looked_for += monotonic() - began
 
     async def _counted(self, tx: Transaction) -> None:
         await self.count(tx, await tx.now())
@@ -138,22 +152,22 @@ class Pulse:
         now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before
         found = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before)
 
-        async def refused(key: str, refusal: StoreRefused) -> None:
-            row = put_back(Claimed(incident_key=key, incident=None), str(refusal), now)
-            await tx.incidents.pass_over([row], now)
-
-        await write_apart(tx, found.keys, tx.incidents.mark_unseen, refused)
+        _, refused = await write_apart(tx, found.keys, tx.incidents.mark_unseen)
+        rows = [put_back(Claimed(incident_key=key, incident=None), fault, now) for key, fault in refused]
+        await put_back_or_pass_over(tx, rows, now)
         self._unseen_after = found.last
         if found.keys:
             log.warning(
-                "%d open rows were written while the triggers were off, the first of them %r; they are planned now",
+                "%d open rows were written while the triggers were off, the first of them %r; %d are planned now",
                 len(found.keys),
                 found.keys[0],
+                len(found.keys) - len(refused),
             )
 
     async def _beat(self, tx: Transaction, report: TickReport) -> bool:
         now = await tx.now()
-        if report.dry_run and clock_step((await tx.journal.last_beat(now)).last or now, now):
+        last = (await tx.journal.last_beat(now)).last if report.dry_run else None
+        if report.dry_run and clock_step(max(filter(None, (last, report.at)), default=now), now):
             log.warning(
                 "the store's clock stepped back, and a dry run mends nothing: the next tick of another kind does"
             )
@@ -173,7 +187,7 @@ class Pulse:
         if not report.dry_run:
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
-                # A step is mended by whoever notices it, for all: nobody else sees it any more.
+                # The worker that notices a step mends it for all targets: no other worker sees it any more.
                 list(await tx.outbox.backlog()) if step else self.targets,
                 now=now,
                 step=step,

@@ -6,8 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from .apart import write_apart
-from .errors import StoreRefused
+from .apart import put_back_or_pass_over, write_apart
 from .exhausted import note_exhausted
 from .health import RecalcState
 from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident
@@ -57,10 +56,10 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
         rows = await tx.incidents.walk(state.cursor, BATCH)
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, rows, moved, now)
-        # A row that cannot be read was put back by the clock that ran ahead.
-        far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
-        if far:
-            await tx.incidents.put_back([put_back(row, row.fault or "unreadable", now) for row in far], now)
+        if state.ahead is not None:
+            # A row that cannot be read was put back by the clock that ran ahead.
+            far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
+            await put_back_or_pass_over(tx, [put_back(row, row.fault or "unreadable", now) for row in far], now)
         state = _after(state, len(rows), rows[-1].incident_key if rows else None, policy, now)
         await tx.journal.save_recalc(state)
         return state
@@ -99,10 +98,9 @@ async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incid
                 await tx.incidents.save(one)
         await note_exhausted(tx, some, now)
 
-    async def refused(one: Incident, refusal: StoreRefused) -> None:
+    _, refused = await write_apart(tx, moved, write)
+    for one, refusal in refused:
         log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
-
-    await write_apart(tx, moved, write, refused)
 
 
 def _after(state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime) -> RecalcState:

@@ -6,9 +6,8 @@ from datetime import datetime
 
 import attrs
 
-from .apart import write_apart
+from .apart import put_back_or_pass_over, write_apart
 from .delivery import NewPage
-from .errors import StoreRefused
 from .exhausted import note_exhausted
 from .model import Claimed
 from .paging import pages_for
@@ -56,28 +55,20 @@ class Recorder:
     async def write_apart(
         self, tx: Transaction, claimed: Sequence[Claimed], decisions: Sequence[Decision], now: datetime
     ) -> Batch:
-        """Write behind savepoints: of what is refused each half by itself, down to the row, which is put back."""
-        written = Batch()
+        """Write behind savepoints, and put back the rows that are refused."""
 
         async def write(pairs: Sequence[tuple[Claimed, Decision]]) -> Batch:
             return await self._write(tx, [row for row, _ in pairs], [decision for _, decision in pairs], now)
 
-        async def refused(pair: tuple[Claimed, Decision], refusal: StoreRefused) -> Batch:
-            return await self._put_back(tx, pair[0], str(refusal), now)
-
-        for batch in await write_apart(tx, list(zip(claimed, decisions, strict=True)), write, refused):
+        batches, refused = await write_apart(tx, list(zip(claimed, decisions, strict=True)), write)
+        await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now)
+        written = Batch(
+            [row for (row, _), _ in refused],
+            [Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
+        )
+        for batch in batches:
             written += batch
         return written
-
-    async def _put_back(self, tx: Transaction, row: Claimed, fault: str, now: datetime) -> Batch:
-        """Put back a row that the store refuses to write; where even that is refused, let everybody pass it over."""
-        rows = [put_back(row, fault, now)]
-        try:
-            await tx.attempt(lambda: tx.incidents.put_back(rows, now))
-        except StoreRefused:
-            # If our own table refuses it as well it is no row's fault, and that is told.
-            await tx.attempt(lambda: tx.incidents.pass_over(rows, now))
-        return Batch([row], [Skip(reason=Reason.UNREADABLE, incident=None, detail=fault)])
 
     async def _write(
         self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime

@@ -84,7 +84,7 @@ class Ticker:
         except StoreError as refusal:
             # A host's constraint or trigger refuses a row, and with it the whole batch: find out which. A trigger may
             # call its refusal by any name.
-            if isinstance(refusal, StoreUnavailable) and not refusal.reachable:
+            if isinstance(refusal, StoreUnavailable) and not refusal.by_host:
                 raise
             if isinstance(refusal, StoreNotReady):
                 await self.store.check()

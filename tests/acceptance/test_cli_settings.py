@@ -213,11 +213,11 @@ def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
     console("migrate", "up")
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
-        connection.execute("ALTER TABLE incidents DISABLE TRIGGER escalation_host_insert")
-        connection.execute("DROP TRIGGER escalation_host_update ON incidents")
+        connection.execute("ALTER TABLE incidents DISABLE TRIGGER zz_escalation_host_insert")
+        connection.execute("DROP TRIGGER zz_escalation_host_update ON incidents")
     off = [
-        "escalation_host_insert on public.incidents is disabled",
-        "escalation_host_update on public.incidents is missing",
+        "zz_escalation_host_insert on public.incidents is disabled",
+        "zz_escalation_host_update on public.incidents is missing",
     ]
     status = console("migrate", "status")
     assert 1 == status.code

@@ -45,7 +45,7 @@ OFF = {
     "dropped": ("DROP TRIGGER {trigger} ON incidents", None),
 }
 """How triggers come to be off, and how they are back again; None for what migrate does."""
-OURS = ("escalation_host_insert", "escalation_host_update")
+OURS = ("zz_escalation_host_insert", "zz_escalation_host_update")
 
 
 async def _due(arena: Arena, *keys: str, sql: bool = True) -> None:

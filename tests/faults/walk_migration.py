@@ -30,7 +30,7 @@ async def migrating(dsn: str, schema: str) -> None:
     await asyncio.gather(*both)
     async with await AsyncConnection.connect(dsn) as other:
         # A trigger that somebody has turned off is mended.
-        await other.execute(f'ALTER TABLE "{schema}".incidents DISABLE TRIGGER escalation_host_insert'.encode())
+        await other.execute(f'ALTER TABLE "{schema}".incidents DISABLE TRIGGER zz_escalation_host_insert'.encode())
     await migrate.up(dsn, schema=schema)
     await migrate.up(dsn, schema=f"{schema}_new")
 

@@ -124,11 +124,11 @@ async def test_attaching_to_a_key_that_may_be_null_is_refused(pg_dsn: str) -> No
     """A unique key column that may be NULL is refused with the remedy, nothing is changed, and the remedy helps."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(TICKETS)
-    with pytest.raises(CannotAttach, match=r"external_ref.*may be NULL.*ALTER COLUMN external_ref SET NOT NULL"):
+    with pytest.raises(CannotAttach, match=r"external_ref.*may be NULL.*ALTER COLUMN \"external_ref\" SET NOT NULL"):
         await migrate.up(pg_dsn, columns=KEY)
     with psycopg.connect(pg_dsn) as connection:
         assert (None,) == connection.execute("SELECT to_regclass('escalation_migrations')").fetchone()
-        connection.execute("ALTER TABLE incidents ALTER COLUMN external_ref SET NOT NULL")
+        connection.execute('ALTER TABLE incidents ALTER COLUMN "external_ref" SET NOT NULL')
     assert await migrate.up(pg_dsn, columns=KEY)
 
 
@@ -155,6 +155,6 @@ async def test_a_row_without_a_key_stops_nobody(pg_dsn: str) -> None:
         health = await engine.health()
         assert (True, 0, 0) == (health.ok, health.stats.marked, health.stats.overdue)
         nullable, keyless = health.warnings
-        assert "ALTER COLUMN external_ref SET NOT NULL" in nullable
+        assert 'ALTER COLUMN "external_ref" SET NOT NULL' in nullable
         assert "2 rows" in keyless
     assert 1 == len(await migrate.check(pg_dsn))

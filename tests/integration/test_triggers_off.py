@@ -15,7 +15,7 @@ PAUSE = timedelta(seconds=15)
 """After so long a worker's next tick looks for such rows again."""
 DISABLE = "ALTER TABLE incidents DISABLE TRIGGER USER"
 REPLICA = "SET session_replication_role = replica"
-DROP = "DROP TRIGGER escalation_host_insert ON incidents", "DROP TRIGGER escalation_host_update ON incidents"
+DROP = "DROP TRIGGER zz_escalation_host_insert ON incidents", "DROP TRIGGER zz_escalation_host_update ON incidents"
 INSERT = (
     "INSERT INTO incidents (incident_key, severity, first_seen) VALUES ('k', 'critical', now() - interval '10 min')"
 )

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, sql
 from escalation_core import EscalationError, EscalationPolicy, InvalidValue, StoreRefused
 
 from .errors import BYPASS, translate
-from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, read_incident
+from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, not_null, read_incident
 
 log = logging.getLogger("escalation_core")
 
@@ -64,8 +64,8 @@ class Column:
     not_null: bool
 
 
-async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> IncidentsTable | None:
-    """Return the table with its true types, or None if there is no such table.
+async def inspect(connection: AsyncConnection[Any], table: IncidentsTable, *, attached: bool) -> IncidentsTable | None:
+    """Return the table with its true types, or None if there is no such table. ``attached``: it was inspected before.
 
     Raises:
         CannotAttach: the table is no plain table, lacks the key or first_seen, or has columns of other types.
@@ -92,13 +92,12 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable) -> In
         faults.append(
             f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart"
         )
-    if key in columns and not columns[key].not_null:
-        faults.append(
-            f"column {key!r} may be NULL, and a row without a key pages nobody; ALTER TABLE"
-            f" {table.schema}.{table.name} ALTER COLUMN {key} SET NOT NULL"
-        )
-    if await _hidden(connection, table):
-        faults.append(f"row level security applies to this role; {BYPASS}")
+    if not attached:
+        # Of a table that the engine works on already these are told by health, and by the worker whose role it is.
+        if key in columns and not columns[key].not_null:
+            faults.append(f"column {key!r} may be NULL, and a row without a key pages nobody; {not_null(table)}")
+        if await _hidden(connection, table):
+            faults.append(f"row level security applies to this role; {BYPASS}")
     if faults:
         raise CannotAttach(table, faults)
     types = {name: columns[table.columns[name]].kind for name in table.types if table.columns[name] in columns}

@@ -12,8 +12,7 @@ from .table import IncidentsTable
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
-WHOLE = ("25006", "57014")
-"""A standby, and a call that was given up: not the fault of any one statement."""
+_WHOLE = ("25006", "57014")
 # Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
 # timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
@@ -23,6 +22,9 @@ MIGRATE = "run: escalation migrate up"
 BYPASS = (
     "rows that a policy hides would page nobody: give the role BYPASSRLS (ALTER ROLE name BYPASSRLS), or make it the"
     " table's owner without FORCE ROW LEVEL SECURITY"
+)
+IN_TRIGGER = (
+    "a trigger of the host reads that table: let its function SET row_security = on, or give the role BYPASSRLS"
 )
 
 
@@ -40,15 +42,37 @@ def translated() -> Iterator[None]:
 def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreRefused:
     """Return the store's error for one of psycopg's."""
     state = error.sqlstate or ""
-    if state == "42501" and error.diag.source_function == "check_enable_rls":
-        return StoreNotReady(f"{_line(error)}; {BYPASS}")
+    if is_hidden(error):
+        return StoreNotReady(f"{_line(error)}; {IN_TRIGGER if by_host(error) else BYPASS}")
     if state.startswith(_NOT_MIGRATED):
         return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
     # Errors without a state are the connection's: refused, reset, closed, and an error in the middle of a reply, which
     # makes two results of one (an InternalError). Only what a statement or its values are is the caller's.
     if state.startswith(_TEMPORARY) or (not state and not isinstance(error, _CALLERS)):
-        return StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
+        unavailable = StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
+        unavailable.by_host = by_host(error)
+        return unavailable
     return refusal(error)
+
+
+def by_host(error: psycopg.Error) -> bool:
+    """Tell whether a function raised it: at run time the engine's statements call only those of the host's triggers."""
+    return "PL/" in (error.diag.context or "")
+
+
+def is_hidden(error: psycopg.Error) -> bool:
+    """Tell whether a row security policy would have left out rows."""
+    return error.sqlstate == "42501" and error.diag.source_function == "check_enable_rls"
+
+
+def is_refused(error: psycopg.Error) -> bool:
+    """Tell whether a statement is to blame, whatever the error is called: a host's trigger may raise any.
+
+    A standby, a call that was given up and a hidden row are no statement's fault.
+    """
+    if is_hidden(error) or error.sqlstate in _WHOLE:
+        return False
+    return by_host(error) or isinstance(translate(error), StoreRefused)
 
 
 def refusal(error: psycopg.Error) -> StoreRefused:

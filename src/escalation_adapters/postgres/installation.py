@@ -15,7 +15,7 @@ from escalation_core import StoreNotReady
 
 from .errors import MIGRATE, check_visible
 from .statements import statements
-from .table import IncidentsTable
+from .table import IncidentsTable, not_null
 
 
 @attrs.frozen
@@ -87,8 +87,10 @@ async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable
         check_visible(True, attrs.evolve(table, name=name))
 
 
-TRIGGERS = ("escalation_host_insert", "escalation_host_update")
-"""The triggers that see what hosts write."""
+TRIGGERS = ("zz_escalation_host_insert", "zz_escalation_host_update")
+"""The triggers that see what hosts write. They are named to run last."""
+TRIGGER = "trigger"
+"""What a fault that ``migrate up`` mends begins with."""
 
 
 def faults_of(
@@ -100,7 +102,7 @@ def faults_of(
     *,
     keyless: int = 0,
 ) -> Sequence[str]:
-    """Return what is wrong with the host's table, each fault with its remedy.
+    """Return what is wrong with the host's table, each fault with its remedy; what is wrong with triggers comes first.
 
     ``wanted`` tells whether the installation has triggers at all, ``has_key`` whether the key column is NOT NULL,
     ``keyless`` how many rows without a key are due.
@@ -110,12 +112,9 @@ def faults_of(
     for trigger in TRIGGERS if wanted else ():
         if trigger not in enabled:
             fault = "is disabled" if trigger in disabled else "is missing"
-            faults.append(f"trigger {trigger} on {name} {fault}: what hosts write is found late; {MIGRATE}")
+            faults.append(f"{TRIGGER} {trigger} on {name} {fault}: what hosts write is found late; {MIGRATE}")
     if not has_key:
-        faults.append(
-            f"column {key!r} of {name} may be NULL: such a row pages nobody; ALTER TABLE {name} ALTER COLUMN {key}"
-            " SET NOT NULL"
-        )
+        faults.append(f"column {key!r} of {name} may be NULL: such a row pages nobody; {not_null(table)}")
     if keyless:
         faults.append(f"{keyless} rows of {name} have no {key} and page nobody; give them one")
     return faults

@@ -19,7 +19,7 @@ from escalation_core import EscalationPolicy, StoreRefused, StoreUnavailable
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
 from .dsn import arguments
 from .errors import translated
-from .installation import Migration, check_checksums, faults, migrations, record_table, standing
+from .installation import TRIGGER, Migration, check_checksums, faults, migrations, record_table, standing
 from .statements import fill
 from .table import IncidentsTable
 
@@ -113,7 +113,7 @@ async def _up(
     versions, recorded = await standing(connection, schema)
     check_checksums(versions)
     table = _choose(schema, recorded, table_name, columns)
-    found = await inspect(connection, table)
+    found = await inspect(connection, table, attached=recorded is not None)
     if recorded is None and found is not None and existing is None:
         open_count, due_count = await count_open(connection, found, policy)
         if open_count:
@@ -134,9 +134,10 @@ async def _up(
             say(f"marked {marked} open incidents for a first look")
         await record_table(connection, table)
     broken = await faults(connection, table)
+    mended = [fault for fault in broken if fault.startswith(TRIGGER)]
     for fault in broken:
-        say(f"mending: {fault}")
-    if broken:
+        say(f"{'mending' if fault in mended else 'warning'}: {fault}")
+    if mended:
         mends = next(migration for migration in migrations() if migration.name == _MENDS)
         await _patiently(connection, fill(mends.template, names))
         done.append(mends.name)

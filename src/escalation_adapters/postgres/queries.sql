@@ -107,8 +107,8 @@ DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s::te
 -- The fault of each row, and the instant at which it is looked at again.
 WITH u AS (
     INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at)
-    SELECT v.key, v.attempts, v.fault, %(now)s FROM unnest(%(keys)s::text[], %(attempts)s::int[], %(faults)s::text[])
-        AS v (key, attempts, fault)
+    SELECT DISTINCT ON (v.key) v.key, v.attempts, v.fault, %(now)s
+    FROM unnest(%(keys)s::text[], %(attempts)s::int[], %(faults)s::text[]) AS v (key, attempts, fault)
     ON CONFLICT (incident_key) DO UPDATE SET
         attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at, passed_until = NULL
 )
@@ -118,7 +118,7 @@ FROM unnest(%(keys)s::text[]::{key_type}[], %(untils)s::timestamptz[]) AS v (key
 -- name: pass_over
 -- The same of rows that cannot even be given that instant: it is kept beside them.
 INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at, passed_until, passed_version)
-SELECT i.{incident_key}::text, v.attempts, v.fault, %(now)s, v.until, i.xmin::text
+SELECT DISTINCT ON (v.key) v.key::text, v.attempts, v.fault, %(now)s, v.until, i.xmin::text
 FROM unnest(%(keys)s::text[]::{key_type}[], %(attempts)s::int[], %(faults)s::text[], %(untils)s::timestamptz[])
     AS v (key, attempts, fault, until)
 JOIN {incidents} i ON i.{incident_key} = v.key

@@ -106,7 +106,7 @@ class Session:
                 cursor = await self.connection.execute(self.statements[name], values)
                 self._sent.append((cursor, expected))
 
-    def disappointed(self) -> bool:
+    def wrote_too_little(self) -> bool:
         """Tell, once the transaction is over, whether anything that went out together wrote too few rows."""
         return any(cursor.rowcount < expected for cursor, expected in self._sent)
 

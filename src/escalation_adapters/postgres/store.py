@@ -12,12 +12,12 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from escalation_core import StoreUnavailable
+from escalation_core import StoreRefused, StoreUnavailable
 from escalation_core.ports import Outlook, Transaction
 
 from . import silence
 from .dsn import arguments
-from .errors import AGAIN, WHOLE, check_visible, refusal, translate, translated
+from .errors import AGAIN, by_host, check_visible, is_refused, refusal, translated
 from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
@@ -95,18 +95,18 @@ class PostgresStore:
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
-        hopes = self._hopes
+        hopes, raised_by_host = self._hopes, False
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
                     async with self._pool.lent() as connection:
                         return await self._within(connection, work, hopes, last=attempt == TRIES)
             except _Again as again:
-                hopes = hopes and not again.disappointed
+                hopes, raised_by_host = hopes and not again.disappointed, again.by_host
                 log.debug("the transaction is run again, attempt %d", attempt + 1)
                 await asyncio.sleep(0.01 * attempt)
         conflict = StoreUnavailable("PostgreSQL is not available: the transaction met a conflict each time it was run")
-        conflict.reachable = True
+        conflict.by_host = raised_by_host
         raise conflict
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
@@ -154,8 +154,9 @@ class PostgresStore:
                 result = await work(_Transaction(session))
                 # What still waits goes out together with the commit.
                 await session.flush(ends)
-            if session.disappointed():
-                # A host drops what the engine writes to some row. From now on each statement tells how much it wrote.
+            if session.wrote_too_little():
+                # A host drops what the engine writes to some row. From now on, for as long as this store lives, each
+                # statement is run by itself, which costs some round trips, and tells how much it wrote.
                 log.warning(
                     "a trigger or a rule of the host drops writes to %s: each is looked at now", self.table.name
                 )
@@ -168,12 +169,7 @@ class PostgresStore:
             raise
         except psycopg.Error as error:
             if error.sqlstate in AGAIN:
-                raise _Again from None
-            fault = translate(error)
-            if isinstance(fault, StoreUnavailable) and error.sqlstate not in WHOLE and not connection.closed:
-                # The connection is alive: it is this one statement that does not succeed.
-                fault.reachable = True
-                raise fault from None
+                raise _Again(by_host=by_host(error)) from None
             raise
         finally:
             if connection.info.transaction_status is TransactionStatus.INERROR:
@@ -189,6 +185,8 @@ class _Again(Exception):
 
     disappointed: bool = False
     """A unique key was taken that was hoped to be free."""
+    by_host: bool = False
+    """A trigger of the host raised the conflict."""
 
 
 class _Transaction:
@@ -212,13 +210,14 @@ class _Transaction:
                 # A host's deferred constraints would refuse only when the whole transaction ends.
                 await self._session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 return result
-        except psycopg.Error as error:
-            # Whatever the error is called: a host's trigger may raise any. What went wrong with the connection, or with
-            # the whole transaction, is told where that ends.
-            alive = self._session.connection.info.transaction_status is TransactionStatus.INTRANS
-            state = error.sqlstate or ""
-            if alive and state not in WHOLE and (self._session.last or state not in AGAIN):
+        except (psycopg.Error, StoreRefused) as error:
+            if self._session.connection.info.transaction_status is not TransactionStatus.INTRANS:
+                # Whatever was refused, the savepoint could not be gone back to.
+                raise psycopg.OperationalError("the connection was lost while a refusal was undone") from None
+            again = isinstance(error, psycopg.Error) and error.sqlstate in AGAIN and not self._session.last
+            if isinstance(error, psycopg.Error) and is_refused(error) and not again:
                 raise refusal(error) from None
+            # What went wrong with the whole transaction is told where that ends.
             raise
 
     async def now(self) -> datetime:

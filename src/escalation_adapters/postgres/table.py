@@ -52,8 +52,8 @@ class IncidentsTable:
     def __attrs_post_init__(self) -> None:
         """Refuse names that would be read as a placeholder, or end a function's body, where they stand in SQL."""
         for name in (self.schema, self.name, *self.columns.values()):
-            if any(mark in name for mark in ("%", "$body$", "$do$")):
-                raise InvalidValue("name", f"{name!r} holds %, $body$ or $do$", "rename it in the database")
+            if any(mark in name for mark in ("%", "'", "$body$", "$do$")):
+                raise InvalidValue("name", f"{name!r} holds %, ', $body$ or $do$", "rename it in the database")
 
     def sql_names(self) -> dict[str, sql.Composable]:
         """Return what the placeholders of statements stand for."""
@@ -99,6 +99,13 @@ class IncidentsTable:
             whole = re.fullmatch(r"0|-?[1-9][0-9]{0,18}", incident_key)
             return whole is not None and -(2 ** _INTEGERS[kind]) <= int(incident_key) < 2 ** _INTEGERS[kind]
         return True
+
+
+def not_null(table: IncidentsTable) -> str:
+    """Return the statement that keeps rows without a key out of a table."""
+    names = table.sql_names()
+    alter = sql.SQL("ALTER TABLE {incidents} ALTER COLUMN {incident_key} SET NOT NULL")
+    return alter.format(incidents=names["incidents"], incident_key=names["incident_key"]).as_string()
 
 
 def read_incident(row: Sequence[Any]) -> Incident:

@@ -14,7 +14,8 @@ ALTER TABLE {schema}.escalation_recalc
     ADD COLUMN IF NOT EXISTS ahead timestamptz,
     ADD COLUMN IF NOT EXISTS held_before timestamptz;
 -- An installation that is older than this column may hold open rows that were left alone when it was attached.
-UPDATE {schema}.escalation_recalc SET held_before = (SELECT min(applied_at) FROM {schema}.escalation_migrations)
+UPDATE {schema}.escalation_recalc
+SET held_before = (SELECT max(m.applied_at) FROM {schema}.escalation_migrations m WHERE m.version <= 4)
 WHERE finished_at IS NULL;
 
 INSERT INTO {schema}.escalation_meta (name, value)

@@ -107,12 +107,15 @@ BEGIN
     END
     $body$;
 
-    CREATE OR REPLACE TRIGGER escalation_host_insert BEFORE INSERT ON {incidents}
+    -- Triggers of one kind run in the order of their names: these are to see what the host's own ones made of the row.
+    DROP TRIGGER IF EXISTS escalation_host_insert ON {incidents};
+    DROP TRIGGER IF EXISTS escalation_host_update ON {incidents};
+    CREATE OR REPLACE TRIGGER zz_escalation_host_insert BEFORE INSERT ON {incidents}
         FOR EACH ROW WHEN (NEW.{next_due_at} IS NULL)
         EXECUTE FUNCTION {schema}.escalation_host_insert();
 
     -- The engine's own transactions say so (begin, in queries.sql): its verbs cancel pages themselves.
-    CREATE OR REPLACE TRIGGER escalation_host_update BEFORE UPDATE ON {incidents}
+    CREATE OR REPLACE TRIGGER zz_escalation_host_update BEFORE UPDATE ON {incidents}
         FOR EACH ROW WHEN (
             NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key}
             OR (

@@ -2,7 +2,6 @@
 -- rows without an instant, in which workers look for what was written past them.
 
 ALTER TABLE escalation_unreadable ADD COLUMN passed_until INTEGER;
-ALTER TABLE escalation_unreadable ADD COLUMN passed_version TEXT;
 CREATE INDEX escalation_unreadable_passed ON escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
 
 ALTER TABLE escalation_recalc ADD COLUMN due_only INTEGER NOT NULL DEFAULT 0;
