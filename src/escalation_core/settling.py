@@ -1,4 +1,4 @@
-"""Settling: what became of the pages that were sent is written down, and nobody is waited for."""
+"""Settling: write the outcome of pages that were sent. It waits for no locked row."""
 
 import random
 from collections.abc import Sequence
