@@ -94,15 +94,17 @@ class Incidents(Protocol):
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
         """Look at ``limit`` open rows without next_due_at, beyond the key ``after``; return those never planned.
 
-        Left out are rows noted as exhausted at their level, rows first seen before ``held_before``, and rows that are
-        passed over. With ``lock`` they are locked until the end, and those that others hold are left out.
+        Left out are rows noted as exhausted at their level, unless their episode was noted as resolved since, rows
+        first seen before ``held_before``, and rows that are passed over. With ``lock`` they are locked until the end,
+        and those that others hold are left out.
         """
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
         """Give locked rows the mark ``LOOK_AGAIN``, as a host's insert has it.
 
         Where the ledger holds a later episode of a key, or a higher level of the same one, the row's episode becomes
-        one above the highest: it tells of a life that the ledger has not seen.
+        one above the highest: it tells of a life that the ledger has not seen. A row whose episode was noted as
+        resolved was opened again: a new episode at level 0.
         """
 
 

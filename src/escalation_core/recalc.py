@@ -8,6 +8,7 @@ import attrs
 
 from .apart import write_apart
 from .errors import StoreRefused
+from .exhausted import note_exhausted
 from .health import RecalcState
 from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident
 from .plan import MAX_PUT_BACK, put_back
@@ -55,7 +56,7 @@ async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
         now = await tx.now()
         rows = await tx.incidents.walk(state.cursor, BATCH)
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
-        await _write(tx, rows, moved)
+        await _write(tx, rows, moved, now)
         # A row that cannot be read was put back by the clock that ran ahead.
         far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
         if far:
@@ -87,7 +88,7 @@ def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, no
     return None if moved == row.incident else moved
 
 
-async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incident]) -> None:
+async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incident], now: datetime) -> None:
     """Write the instants; a row that the store refuses to write stays as it is, and stops no other."""
     born = {row.incident_key: row.incident.first_seen for row in rows if row.incident is not None}
 
@@ -96,6 +97,7 @@ async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incid
         for one in some:
             if one.first_seen != born[one.incident_key]:
                 await tx.incidents.save(one)
+        await note_exhausted(tx, some, now)
 
     async def refused(one: Incident, refusal: StoreRefused) -> None:
         log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)

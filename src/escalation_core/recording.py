@@ -9,7 +9,8 @@ import attrs
 from .apart import write_apart
 from .delivery import NewPage
 from .errors import StoreRefused
-from .model import AuditEntry, Claimed, State
+from .exhausted import note_exhausted
+from .model import Claimed
 from .paging import pages_for
 from .plan import Decision, Escalate, Reason, Skip, plan, put_back
 from .policy import EscalationPolicy
@@ -87,17 +88,7 @@ class Recorder:
         await tx.incidents.advance(written)
         if pages:
             await tx.outbox.enqueue(pages, now)
-        # An open incident without a next instant is at the maximum: one mark, then nothing. Never silent.
-        top = [incident for incident in written if incident.next_due_at is None and incident.state is State.OPEN]
-        if top:
-            await tx.journal.note(
-                [
-                    AuditEntry(
-                        at=now, action="exhausted", incident_key=i.incident_key, episode=i.episode, level=i.level
-                    )
-                    for i in top
-                ]
-            )
+        await note_exhausted(tx, written, now)
         unreadable = [
             put_back(row, decision.detail or "unreadable", now)
             for row, decision in zip(claimed, decisions, strict=True)

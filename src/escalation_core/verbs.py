@@ -7,6 +7,7 @@ from typing import TypeVar
 from . import transitions
 from .checks import check_instant, check_key, check_labels, check_optional_text, check_text
 from .errors import InvalidValue, TransitionRefused
+from .exhausted import note_exhausted
 from .model import AuditEntry, Incident, told
 from .ports import Store, Transaction
 from .settings import Settings
@@ -223,6 +224,7 @@ async def _write(
     """Write what a verb changed, cancel the pages it ends, and keep who did it; a no-op leaves no trace."""
     if change.changed:
         await tx.incidents.save(change.incident)
+        await note_exhausted(tx, [change.incident], now)
         if change.cancel is not None:
             await tx.outbox.cancel(change.incident.incident_key, change.cancel, now)
         await tx.journal.note([_note(verb, change.incident, now, by, reason)])

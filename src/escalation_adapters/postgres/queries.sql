@@ -147,7 +147,9 @@ SELECT count(*), (SELECT l.key::text FROM looked l ORDER BY l.key DESC LIMIT 1),
             AND NOT EXISTS (
                 SELECT FROM {schema}.escalation_audit a
                 WHERE a.action = 'exhausted' AND a.incident_key = l.key::text AND a.episode = l.episode
-                    AND a.level = l.level)
+                    AND a.level = l.level AND NOT EXISTS (
+                        SELECT FROM {schema}.escalation_audit r
+                        WHERE r.action = 'resolve' AND r.incident_key = l.key::text AND r.episode = l.episode))
             AND NOT EXISTS (
                 SELECT FROM {schema}.escalation_unreadable u
                 WHERE u.incident_key = l.key::text AND u.passed_until > %(at)s AND u.passed_version = l.version))
@@ -161,16 +163,27 @@ WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: mark_unseen
--- "Look again", and the episode that an insert would have got where the ledger knows more of the key than the row.
-UPDATE {incidents} i SET {next_due_at} = to_timestamp(0), {episode} = CASE
-    WHEN EXISTS (
-        SELECT FROM {schema}.escalation_events e
-        WHERE e.incident_key = i.{incident_key}::text
-            AND (e.episode > i.{episode} OR e.episode = i.{episode} AND e.level > i.{level}))
-    THEN 1 + (
-        SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = i.{incident_key}::text)
-    ELSE i.{episode} END
-WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
+-- "Look again". Where the audit tells that the row's episode was resolved, it was opened again: a new one begins. And one
+-- begins, as an insert would, where the ledger knows more of the key than the row.
+WITH found AS (
+    SELECT i.{incident_key} AS key,
+        EXISTS (
+            SELECT FROM {schema}.escalation_audit r
+            WHERE r.action = 'resolve' AND r.incident_key = i.{incident_key}::text AND r.episode = i.{episode}) AS again,
+        EXISTS (
+            SELECT FROM {schema}.escalation_events e
+            WHERE e.incident_key = i.{incident_key}::text
+                AND (e.episode > i.{episode} OR e.episode = i.{episode} AND e.level > i.{level})) AS behind,
+        1 + greatest(i.{episode}, (
+            SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = i.{incident_key}::text)) AS next
+    FROM {incidents} i WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
+)
+UPDATE {incidents} i SET
+    {next_due_at} = to_timestamp(0),
+    {episode} = CASE WHEN f.again OR f.behind THEN f.next ELSE i.{episode} END,
+    {level} = CASE WHEN f.again THEN 0 ELSE i.{level} END,
+    {last_escalated_at} = CASE WHEN f.again THEN NULL ELSE i.{last_escalated_at} END
+FROM found f WHERE i.{incident_key} = f.key
 
 -- name: patience
 -- For the rest of the transaction: one that waits for a row must not keep those waiting that wait for it.

@@ -46,7 +46,9 @@ SELECT i.incident_key,
     (:held_before IS NULL OR i.first_seen IS NULL OR i.first_seen >= :held_before)
     AND NOT EXISTS (
         SELECT 1 FROM escalation_audit a WHERE a.action = 'exhausted' AND a.incident_key = i.incident_key
-            AND a.episode = i.episode AND a.level = i.escalation_level)
+            AND a.episode = i.episode AND a.level = i.escalation_level AND NOT EXISTS (
+                SELECT 1 FROM escalation_audit r
+                WHERE r.action = 'resolve' AND r.incident_key = i.incident_key AND r.episode = i.episode))
     AND NOT EXISTS (
         SELECT 1 FROM escalation_unreadable u WHERE u.incident_key = i.incident_key AND u.passed_until > :now)
 FROM incidents i
@@ -55,13 +57,24 @@ WHERE i.next_due_at IS NULL AND i.acknowledged_at IS NULL AND i.resolved_at IS N
 ORDER BY i.incident_key LIMIT :limit
 """
 _MARK_UNSEEN = """
-UPDATE incidents AS i SET next_due_at = 0, episode = CASE
-    WHEN EXISTS (
-        SELECT 1 FROM escalation_events e WHERE e.incident_key = i.incident_key
-            AND (e.episode > i.episode OR e.episode = i.episode AND e.level > i.escalation_level))
-    THEN 1 + (SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = i.incident_key)
-    ELSE i.episode END
-WHERE i.incident_key = ?
+UPDATE incidents AS i SET
+    next_due_at = 0,
+    episode = CASE WHEN f.again OR f.behind THEN f.next ELSE i.episode END,
+    escalation_level = CASE WHEN f.again THEN 0 ELSE i.escalation_level END,
+    last_escalated_at = CASE WHEN f.again THEN NULL ELSE i.last_escalated_at END
+FROM (
+    SELECT o.incident_key AS key,
+        EXISTS (
+            SELECT 1 FROM escalation_audit r
+            WHERE r.action = 'resolve' AND r.incident_key = o.incident_key AND r.episode = o.episode) AS again,
+        EXISTS (
+            SELECT 1 FROM escalation_events e WHERE e.incident_key = o.incident_key
+                AND (e.episode > o.episode OR e.episode = o.episode AND e.level > o.escalation_level)) AS behind,
+        1 + max(o.episode, coalesce((
+            SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = o.incident_key), 0)) AS next
+    FROM incidents o WHERE o.incident_key = ?
+) AS f
+WHERE i.incident_key = f.key
 """
 WRITE = f"REPLACE INTO incidents ({_NAMES}) VALUES ({_PLACES})"
 """Writes a whole row, as ``codec.row_of`` makes it."""

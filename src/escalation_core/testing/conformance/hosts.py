@@ -46,7 +46,7 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
-    tops = [incident(f"top{n}", clock, level=7, next_due_at=None) for n in range(3)]
+    tops = [incident(f"top{n}", clock, level=7, first_seen=now, next_due_at=None) for n in range(3)]
     await put(store, *tops, incident("usual", clock), incident("acked", clock, acknowledged_at=now))
     marks = [AuditEntry(at=now, action="exhausted", incident_key=f"top{n}", episode=1, level=7) for n in range(3)]
     await store.transact(lambda tx: tx.journal.note(marks))
@@ -57,14 +57,18 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     await host.past_triggers("new", first_seen=now)
     await host.past_triggers("left", first_seen=now - MINUTE)
     await host.past_triggers("refused", first_seen=now)
+    await store.transact(
+        lambda tx: tx.journal.note([AuditEntry(at=now, action="resolve", incident_key="top2", episode=1)])
+    )
     passed = [PutBack(incident_key="refused", fault="refused", attempts=1, until=now + MINUTE)]
     await store.transact(lambda tx: tx.incidents.pass_over(passed, now))
-    same({"again", "new", "on"}, set(await _unseen(store, clock, lock=False)), "found")
-    same({"again", "new", "on"}, set(await _unseen(store, clock, lock=True)), "found and marked")
+    same({"again", "new", "on", "top2"}, set(await _unseen(store, clock, lock=False)), "found")
+    same({"again", "new", "on", "top2"}, set(await _unseen(store, clock, lock=True)), "found and marked")
     same([], await _unseen(store, clock, lock=True), "found again")
     rows = await host.rows()
     for key, episode in (("again", 3), ("on", 1), ("new", 1)):
         same((LOOK_AGAIN, episode), by_key(rows, key, "next_due_at", "episode"), f"the row of {key!r}")
+    same((LOOK_AGAIN, 2, 0), by_key(rows, "top2", "next_due_at", "episode", "level"), "what was opened again")
     same(None, rows["left"]["next_due_at"], "the row that was left alone")
 
 

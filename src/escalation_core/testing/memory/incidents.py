@@ -6,7 +6,7 @@ from datetime import datetime
 import attrs
 
 from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, Claimed, Incident, PutBack, Unseen
+from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen
 from .state import State, Undo, is_open, passed, read_row, write_row
 
 
@@ -62,28 +62,38 @@ class Incidents:
             for key, row in self.store.rows.items()
             if row["next_due_at"] is None and is_open(row) and (after is None or key > after)
         )[:limit]
-        noted = {
-            (note.incident_key, note.episode, note.level)
-            for note in self.store.notes.values()
-            if note.action == "exhausted"
-        }
+        exhausted = {(note.incident_key, note.episode, note.level) for note in self._notes("exhausted")}
+        resolved = self._resolved()
         keys = [
             key
             for key in looked
-            if (key, (row := self.store.rows[key])["episode"], row["level"]) not in noted
+            if (
+                (key, (row := self.store.rows[key])["episode"], row["level"]) not in exhausted
+                or (key, row["episode"]) in resolved
+            )
             and (held_before is None or row["first_seen"] is None or row["first_seen"] >= held_before)
             and not passed(self.store, key)
         ]
         return Unseen(keys, looked[-1] if len(looked) == limit else None)
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
+        resolved = self._resolved()
         for key in keys:
-            row = self.store.rows[key]
+            row = self.store.rows[key] | {"next_due_at": LOOK_AGAIN}
             episode, highest = row["episode"], self.store.episodes.get(key, 0)
             recorded = self.store.levels.get((key, episode))
-            if highest > episode or (recorded is not None and recorded.level > row["level"]):
-                episode = highest + 1
-            write_row(self.store, self.undo, row | {"episode": episode, "next_due_at": LOOK_AGAIN})
+            if (key, episode) in resolved:
+                row |= {"episode": max(episode, highest) + 1, "level": 0, "last_escalated_at": None}
+            elif highest > episode or (recorded is not None and recorded.level > row["level"]):
+                row["episode"] = highest + 1
+            write_row(self.store, self.undo, row)
+
+    def _notes(self, action: str) -> Iterator[AuditEntry]:
+        return (note for note in self.store.notes.values() if note.action == action)
+
+    def _resolved(self) -> set[tuple[str | None, int | None]]:
+        """Return the episodes of which the audit tells that they were resolved."""
+        return {(note.incident_key, note.episode) for note in self._notes("resolve")}
 
     async def end_passing(self, beyond: datetime) -> None:
         for key, (row, until) in list(self.store.unreadable.items()):

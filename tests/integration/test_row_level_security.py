@@ -1,0 +1,216 @@
+"""A policy that hides rows from the engine's role is refused, with the remedy; it never makes a page vanish."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from escalation_adapters.postgres import CannotAttach, PostgresStore, migrate
+from escalation_adapters.runner import run
+from escalation_core import Engine, StoreNotReady
+from escalation_core.testing import RecordingNotifier
+
+from .stage import Stage, role, staged
+
+REMEDY = "row.level security.*BYPASSRLS"
+ON = "ALTER TABLE {} ENABLE ROW LEVEL SECURITY"
+OFF = "ALTER TABLE {} DISABLE ROW LEVEL SECURITY"
+POLICIES = {
+    "none": "SELECT",
+    "part": "CREATE POLICY part ON incidents USING (severity = 'warning')",
+    "all": "CREATE POLICY everything ON incidents USING (true)",
+}
+OURS = ["escalation_pages", "escalation_events", "escalation_audit", "escalation_targets", "escalation_unreadable"]
+
+
+@pytest.fixture
+def grants() -> str:
+    """Return the rights that the docs give to a worker's role."""
+    page = (Path(__file__).parents[2] / "docs/how-to/migrate-and-attach.md").read_text(encoding="utf-8")
+    [granted] = [block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "GRANT" in block]
+    return str(granted).replace("CURRENT_USER", "{role}")
+
+
+@pytest.fixture
+def worker(migrated_dsn: str, grants: str) -> Iterator[tuple[str, str]]:
+    """Return a worker's role and the DSN by which it logs in."""
+    with role(migrated_dsn, grants=grants) as made:
+        yield made
+
+
+def execute(dsn: str, *statements: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+async def connect(dsn: str) -> None:
+    """Connect, and leave nothing open where that works."""
+    store = await PostgresStore.connect(dsn)
+    await store.aclose()
+
+
+# --- attaching
+
+
+@pytest.mark.parametrize(
+    "remedy", ["ALTER ROLE {role} BYPASSRLS", "ALTER TABLE app.incidents NO FORCE ROW LEVEL SECURITY"]
+)
+async def test_attaching_as_a_role_that_a_policy_applies_to_is_refused(remedy: str, pg_dsn: str) -> None:
+    """Migrate up as the owner under FORCE is refused with the remedy and changes nothing; either remedy helps."""
+    with role(pg_dsn) as (name, dsn):
+        execute(
+            pg_dsn,
+            f"CREATE SCHEMA app AUTHORIZATION {name}",
+            "CREATE TABLE app.incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz)",
+            f"ALTER TABLE app.incidents OWNER TO {name}",
+            ON.format("app.incidents"),
+            "ALTER TABLE app.incidents FORCE ROW LEVEL SECURITY",
+        )
+        with pytest.raises(CannotAttach, match=REMEDY):
+            await migrate.up(dsn, schema="app")
+        with psycopg.connect(pg_dsn) as connection:
+            assert (None,) == connection.execute("SELECT to_regclass('app.escalation_migrations')").fetchone()
+        execute(pg_dsn, remedy.replace("{role}", name))
+        await migrate.up(dsn, schema="app")
+        execute(pg_dsn, "INSERT INTO app.incidents VALUES ('k', 'critical', now() - interval '10 minutes')")
+        notifier = RecordingNotifier()
+        async with Engine(await PostgresStore.connect(dsn, schema="app"), notifiers=[notifier]) as engine:
+            await engine.tick()
+            assert ["k"] == [page.incident.incident_key for page in notifier.pages]
+            assert (await engine.health()).ok
+
+
+# --- at the start
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_role_that_a_policy_applies_to_cannot_connect(
+    policy: str, migrated_dsn: str, worker: tuple[str, str]
+) -> None:
+    """Whatever the policy shows, connecting is refused with the remedy, and BYPASSRLS is one."""
+    name, dsn = worker
+    execute(migrated_dsn, ON.format("incidents"), POLICIES[policy])
+    with pytest.raises(StoreNotReady, match=REMEDY):
+        await connect(dsn)
+    execute(migrated_dsn, f"ALTER ROLE {name} BYPASSRLS")
+    async with staged(migrated_dsn, store_dsn=dsn) as stage:
+        stage.incident("k")
+        assert [("k", 1, 1)] == await stage.tick()
+
+
+@pytest.mark.parametrize("table", OURS)
+async def test_a_policy_on_a_table_of_the_engines_own_is_refused(
+    table: str, migrated_dsn: str, worker: tuple[str, str]
+) -> None:
+    """Row level security on one of our own tables is refused as well, and the table is named."""
+    execute(migrated_dsn, ON.format(table))
+    with pytest.raises(StoreNotReady, match=f"{table}.*BYPASSRLS"):
+        await connect(worker[1])
+
+
+async def test_what_a_session_sets_for_row_security_changes_nothing(migrated_dsn: str, worker: tuple[str, str]) -> None:
+    """Where the role's sessions begin with row_security off the refusal is the same, and no other error."""
+    name, dsn = worker
+    execute(migrated_dsn, f"ALTER ROLE {name} SET row_security = off")
+    async with staged(migrated_dsn, store_dsn=dsn) as stage:
+        stage.incident("k")
+        assert [("k", 1, 1)] == await stage.tick()
+        execute(migrated_dsn, ON.format("incidents"))
+        with pytest.raises(StoreNotReady, match=REMEDY):
+            await stage.engine.store.look(canary_pct=100)
+        with pytest.raises(StoreNotReady, match=REMEDY):
+            await stage.tick()
+
+
+# --- while an engine runs
+
+DOES: dict[str, Callable[[Engine], Awaitable[Any]]] = {
+    "check": lambda engine: engine.store.check(),
+    "tick": lambda engine: engine.tick(),
+    "dry run": lambda engine: engine.tick(dry_run=True),
+    "deliver": lambda engine: engine.deliver(),
+    "health": lambda engine: engine.health(),
+    "is_green": lambda engine: engine.is_green(),
+    "acknowledge": lambda engine: engine.acknowledge("k"),
+    "recalc": lambda engine: engine.recalc(),
+    # Nothing of these asks first if the store is ready.
+    "claim of pages": lambda engine: engine.courier.start_due(),
+    "look": lambda engine: engine.store.look(canary_pct=100),
+    "look in a canary": lambda engine: engine.store.look(canary_pct=50),
+    "read": lambda engine: engine.store.read(lambda tx: tx.incidents.load("k", lock=False)),
+    "transact": lambda engine: engine.store.transact(lambda tx: tx.incidents.load("k")),
+}
+
+
+@pytest.mark.parametrize("what", DOES)
+async def test_a_policy_that_is_switched_on_under_way_is_refused(
+    what: str, migrated_dsn: str, worker: tuple[str, str]
+) -> None:
+    """Whatever the engine does is refused with the remedy; no page is cancelled, and goes once rows are seen again."""
+    async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
+        stage.incident("k")
+        await stage.engine.tick(deliver=False)
+        execute(migrated_dsn, ON.format("incidents"))
+        with pytest.raises(StoreNotReady, match=REMEDY):
+            await DOES[what](stage.engine)
+        assert [(1, "pending", None)] == stage.pages("k")
+        execute(migrated_dsn, OFF.format("incidents"))
+        assert [("k", 1, 1)] == await stage.tick()
+
+
+async def test_the_runner_ends_when_a_policy_is_switched_on(migrated_dsn: str, worker: tuple[str, str]) -> None:
+    """The runner ends with the refusal, and neither goes on in silence nor cancels a page."""
+    async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
+        stage.incident("k")
+        await stage.engine.tick(deliver=False)
+        execute(migrated_dsn, ON.format("incidents"), POLICIES["part"])
+        with pytest.raises(StoreNotReady, match=REMEDY):
+            await asyncio.wait_for(run(stage.engine, signals=False), 10)
+        assert [(1, "pending", None)] == stage.pages("k")
+
+
+@pytest.mark.parametrize("table", ["escalation_pages", "escalation_events", "escalation_unreadable"])
+async def test_a_policy_on_our_own_table_hides_nothing_under_way(
+    table: str, migrated_dsn: str, worker: tuple[str, str]
+) -> None:
+    """A statement that a policy on our own table would filter fails instead, without any question beforehand."""
+    async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
+        stage.incident("k")
+        await stage.engine.tick(deliver=False)
+        execute(migrated_dsn, ON.format(table))
+
+        async def work(tx: Any) -> None:
+            await tx.outbox.claim({"test": 9}, now=stage.clock(), until=stage.clock())
+            await tx.ledger.highest([("k", 1)])
+            await tx.incidents.claim(until=stage.clock(), limit=1, canary_pct=100)
+
+        with pytest.raises(StoreNotReady, match="BYPASSRLS"):
+            await stage.engine.store.transact(work)
+        with pytest.raises(StoreNotReady, match=f"{table}.*BYPASSRLS"):
+            await stage.engine.store.check()
+        execute(migrated_dsn, OFF.format(table))
+        assert [("k", 1, 1)] == await stage.tick()
+
+
+async def test_who_owns_the_table_sees_it_but_under_force(migrated_dsn: str, grants: str) -> None:
+    """The table's owner is no subject of its policies, until FORCE ROW LEVEL SECURITY makes it one."""
+    with role(migrated_dsn, grants=grants) as (name, dsn):
+        execute(migrated_dsn, f"ALTER TABLE incidents OWNER TO {name}", ON.format("incidents"))
+        async with staged(migrated_dsn, store_dsn=dsn) as stage:
+            stage.incident("k")
+            assert [("k", 1, 1)] == await stage.tick()
+            await _forced(stage)
+
+
+async def _forced(stage: Stage) -> None:
+    execute(stage.dsn, "ALTER TABLE incidents FORCE ROW LEVEL SECURITY")
+    with pytest.raises(StoreNotReady, match=REMEDY):
+        await stage.tick()
+    execute(stage.dsn, "ALTER TABLE incidents NO FORCE ROW LEVEL SECURITY")
+    stage.incident("other")
+    assert [("other", 1, 1)] == await stage.tick()
