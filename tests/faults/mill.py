@@ -55,11 +55,13 @@ VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
 INSERT INTO incidents (incident_key, severity, first_seen)
 SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 2 = 0;
 RESET session_replication_role;
--- A heartbeat from ahead of the clock, and an incident that came in then.
+-- A heartbeat from ahead of the clock, an incident that came in then, and a row that was put back then as unreadable.
 INSERT INTO escalation_workers (worker, ticked_at, version)
 SELECT 'ahead', now() + interval '1 h', '?' WHERE %(n)s %% 3 = 0 ON CONFLICT DO NOTHING;
 INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
 SELECT 'ahead-' || %(n)s, 'critical', at, at FROM (SELECT now() + interval '9 min' AS at) AS ahead WHERE %(n)s %% 3 = 0;
+INSERT INTO incidents (incident_key, severity, first_seen, escalation_level, next_due_at)
+SELECT 'unreadable-' || %(n)s, 'critical', now(), -1, now() + interval '2 days' WHERE %(n)s %% 3 = 0;
 -- A recalculation that was asked for, or none ever.
 UPDATE escalation_recalc SET requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = NULL, cursor = NULL;
 """
@@ -69,10 +71,13 @@ ALTER TABLE incidents ADD CONSTRAINT refused CHECK (
     OR escalation_level = 0 AND next_due_at IS DISTINCT FROM first_seen + interval '400 ms'
 );
 CREATE FUNCTION faults.unwritable() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
-    RAISE 'it may not be written' USING ERRCODE = 'check_violation';
+    -- By a name that tells of a refusal, or by one that tells of a table that is missing.
+    RAISE 'it may not be written' USING ERRCODE = TG_ARGV[0];
 END $body$;
 CREATE TRIGGER unwritable BEFORE UPDATE ON incidents
-    FOR EACH ROW WHEN (OLD.incident_key LIKE 'unwritable%') EXECUTE FUNCTION faults.unwritable()
+    FOR EACH ROW WHEN (OLD.incident_key LIKE 'unwritable-unseen%') EXECUTE FUNCTION faults.unwritable('23514');
+CREATE TRIGGER unwritable_strangely BEFORE UPDATE ON incidents
+    FOR EACH ROW WHEN (OLD.incident_key SIMILAR TO 'unwritable-[0-9]+') EXECUTE FUNCTION faults.unwritable('42P01')
 """
 HOST = """
 CREATE SCHEMA "{schema}" AUTHORIZATION escalation_worker;
@@ -107,7 +112,7 @@ class Mill:
         number = self._number
         if number == 1:
             await self.arena.execute(CONSTRAINT)
-        what = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen", "ahead")
+        what = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen", "ahead", "unreadable")
         self.arena.poison |= {f"{each}-{number}" for each in what}
         hosts = self.arena.hosts
         await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0) for each in range(2)))

@@ -8,7 +8,7 @@ ROOTS = (
     ("escalation_adapters.runner", "run"),
 )
 CORE = (
-    "apart", "courier", "engine", "flight", "operators", "pulse", "recalc", "recording", "settling",
+    "apart", "courier", "engine", "exhausted", "flight", "operators", "pulse", "recalc", "recording", "settling",
     "ticking", "verbs", "views",
 )  # fmt: skip
 POSTGRES = (

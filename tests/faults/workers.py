@@ -15,7 +15,8 @@ import attrs
 
 from .worker import READY, Spec, main, write
 
-PATIENCE = 30.0
+PATIENCE = 60.0
+"""Seconds that a worker may take to start, to stop or to end, on a machine that has other work."""
 
 
 class Process(Protocol):
