@@ -33,11 +33,10 @@ from escalation_core import (
 from escalation_core.courier import Courier
 from escalation_core.delivery import NewPage, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
-from escalation_core.model import Claimed, PutBack
+from escalation_core.model import PutBack
 from escalation_core.policy import EscalationPolicy
 from escalation_core.ports import Router, Transaction
 from escalation_core.pulse import Pulse
-from escalation_core.recording import Batch, Recorder
 
 Name = Literal[
     "event outside the transaction",
@@ -158,10 +157,11 @@ def _spinning(dsn: str) -> None:
 
 
 def _ending(dsn: str) -> None:
-    async def refused(self: Recorder, tx: Transaction, row: Claimed, fault: str, now: datetime) -> Batch:
-        raise StoreRefused(fault)
+    async def refused(tx: Transaction, rows: Sequence[PutBack], now: datetime) -> None:
+        if rows:
+            raise StoreRefused("as if there were nothing else to be done")
 
-    _put(Recorder, "_put_back", refused)
+    _put(recording, "put_back_or_pass_over", refused)
 
 
 def _insistent(dsn: str) -> None:

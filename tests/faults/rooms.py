@@ -63,11 +63,11 @@ FOREIGN = {
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_home", "timer", "again",
+    "datetime", "_home", "timer", "conflict", "unavailable", "again",
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {
-    "write_apart", "Recorder.write_apart", "Recorder._put_back", "Incidents.pass_over", "Session.passing_rows",
+    "write_apart", "Recorder.write_apart", "put_back_or_pass_over", "Incidents.pass_over", "Session.passing_rows",
     "Incidents.unseen", "Incidents.mark_unseen", "Pulse.find_unseen", "Pulse._mark_unseen", "Pulse._mend", "mend",
     "Incidents.save", "Operations.shift_pauses", "Outbox.bring_forward", "Outbox.fences", "_check_visible", "_hidden",
     "_keep_held", "faults",
