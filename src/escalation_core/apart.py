@@ -1,11 +1,12 @@
 """Rows that the store refuses to write: they are found by halves, so that the others are written in bulk."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 from .errors import StoreRefused
+from .flight import monotonic
 from .model import PutBack
 from .ports import Transaction
 
@@ -13,6 +14,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 MAX_TRIES = 500
 """Writes that are tried to find out which items are refused: enough for about 30 of a thousand."""
+MAX_TIME = timedelta(seconds=10)
+"""How long it may take. The rows of the batch are locked meanwhile."""
 
 
 async def write_apart(
@@ -21,9 +24,10 @@ async def write_apart(
     """Write items in bulk behind a savepoint; of what is refused write each half by itself, down to the item.
 
     Return the results in the order of the items, and the items that were refused, each with the refusal. Of n items
-    with one that is refused about 2 log2(n) writes are tried. After ``MAX_TRIES`` nothing is split any more: what is
-    refused then, is refused as a whole.
+    with one that is refused about 2 log2(n) writes are tried. After ``MAX_TRIES`` or ``MAX_TIME`` nothing is split any
+    more: what is refused then, is refused as a whole.
     """
+    until = monotonic() + MAX_TIME.total_seconds()
     results: list[Result] = []
     refused: list[tuple[Item, str]] = []
     left = [items] if items else []
@@ -34,7 +38,7 @@ async def write_apart(
         try:
             results.append(await tx.attempt(partial(write, some)))
         except StoreRefused as refusal:
-            if len(some) == 1 or tries >= MAX_TRIES:
+            if len(some) == 1 or tries >= MAX_TRIES or monotonic() > until:
                 refused += [(item, str(refusal)) for item in some]
             else:
                 half = len(some) // 2

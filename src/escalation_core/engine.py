@@ -169,7 +169,7 @@ class Engine(Operators):
         """
         await self.request_recalc(reason=reason, by=by)
         while True:
-            state = await _recalc.advance(self.store, self.settings.policy)
+            state = await _recalc.advance(self.store, self.settings.policy, wait=True)
             if progress is not None:
                 progress(state.visited)
             if state.requested_at is None:

@@ -45,6 +45,8 @@ class RecalcState:
 
     A first_seen up to then that lies ahead of the clock is brought to now: the incident came in meanwhile.
     """
+    skipped: bool = False
+    """Rows were left out because others held them: after a step of the clock it goes round again for them."""
     held_before: datetime | None = None
     """Open rows first seen before this were left alone when the table was attached, until an operator's recalc."""
 
@@ -121,6 +123,13 @@ class Health:
     recalc: RecalcState
     warnings: Sequence[str]
     version: str
+
+    @property
+    def fault(self) -> str | None:
+        """Why it is not ok, None if it is."""
+        if self.clock_step:
+            return "the store's clock stepped back behind the last heartbeat, and nobody has ticked since"
+        return None if self.ok else "nobody has completed a tick for two tick intervals"
 
     def as_dict(self) -> dict[str, object]:
         """Return the same for JSON, under the seed's names: milliseconds, and instants as text."""
@@ -208,6 +217,8 @@ def diagnose(
             f"the store's clock stepped back by {step.total_seconds():.0f} s or more: the last heartbeat lies ahead of"
             " it; the next tick mends what can be mended"
         )
+    elif recalc.requested_at is not None and recalc.ahead is not None:
+        warnings.append("the store's clock stepped back: due instants are being calculated anew")
     if stats.unseen:
         warnings.append(
             f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"

@@ -221,6 +221,17 @@ class PutBack:
 
 
 @attrs.frozen
+class Walked:
+    """A batch of open rows, by key, and where the next one begins."""
+
+    rows: Sequence[Claimed]
+    last: str | None
+    """The last key that was looked at, in the store's own order; None at the end."""
+    skipped: bool = False
+    """Whether rows were left out because others hold them."""
+
+
+@attrs.frozen
 class Unseen:
     """Open rows that have no instant though no engine planned them: written while the host's triggers were off."""
 

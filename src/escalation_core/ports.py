@@ -13,7 +13,7 @@ import attrs
 
 from .delivery import NewPage, Outcome, Page, PageRecord, PageState
 from .health import Beat, RecalcState, Stats
-from .model import AuditEntry, Claimed, Escalation, Incident, PutBack, Recorded, Unseen
+from .model import AuditEntry, Claimed, Escalation, Incident, PutBack, Recorded, Unseen, Walked
 from .pausing import Pause
 from .position import Position, Source
 from .proof import Proof
@@ -88,8 +88,11 @@ class Incidents(Protocol):
     async def end_passing(self, beyond: datetime) -> None:
         """Let rows that are passed over for longer than until ``beyond`` be found again."""
 
-    async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
-        """Return open rows beyond the key ``after``, in the store's own order, each locked: waits, never skips."""
+    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:
+        """Return open rows beyond the key ``after``, in the store's own order, each locked.
+
+        It waits for rows that others hold, or leaves them out and says so if not ``wait``.
+        """
 
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
         """Look at ``limit`` open rows without next_due_at, beyond the key ``after``; return those never planned.
@@ -217,6 +220,9 @@ class Journal(Protocol):
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is, locked until the transaction ends if ``lock``."""
+
+    async def recalc_unless_locked(self) -> RecalcState | None:
+        """Return the same, locked; None if another transaction holds it."""
 
     async def save_recalc(self, state: RecalcState) -> None:
         """Write how far the recalculation is."""

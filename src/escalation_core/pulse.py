@@ -87,16 +87,20 @@ class Pulse:
         if beats:
             pending = await self.store.transact(lambda tx: self._beat(tx, report))
             self._last_beat = now
-        began = monotonic()
-        while pending and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
+        began, again = monotonic(), False
+        while pending and not again and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
-                pending = (await _recalc.advance(self.store, self.settings.policy)).requested_at is not None
+                state = await _recalc.advance(self.store, self.settings.policy)
             except StoreUnavailable as error:
                 # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
                 log.warning("the recalculation waits: %s", error)
                 self._recalculating = True
                 return beats
-        self._recalculating = report.recalculating = pending and not report.dry_run
+            pending = state.requested_at is not None
+            # Round once, and rows were held that are still to be visited: that has time until the next tick.
+            again = pending and state.cursor is None
+        self._recalculating = pending and not report.dry_run
+        report.recalculating = self._recalculating and not again
         return beats
 
     async def count(self, tx: Transaction, now: datetime) -> Stats:
@@ -166,14 +170,13 @@ class Pulse:
 
     async def _beat(self, tx: Transaction, report: TickReport) -> bool:
         now = await tx.now()
-        last = (await tx.journal.last_beat(now)).last if report.dry_run else None
-        if report.dry_run and clock_step(max(filter(None, (last, report.at)), default=now), now):
-            log.warning(
-                "the store's clock stepped back, and a dry run mends nothing: the next tick of another kind does"
-            )
+        last = (await tx.journal.last_beat(now)).last
+        stepped = bool(clock_step(max(filter(None, (last, report.at)), default=now), now))
+        if stepped and report.dry_run:
+            log.warning("the store's clock stepped back; a dry run mends nothing, the next tick of another kind does")
             return False
         # Locked first: of workers that notice a step at once, one mends it, and the others find it mended.
-        state = await tx.journal.recalc()
+        state = await tx.journal.recalc(lock=stepped)
         # The tick is complete now, however long ago it and this transaction began.
         now, latest = await tx.journal.beat(self.worker, VERSION, tolerance=CLOCK_TOLERANCE)
         # The clock may have stepped back within this very tick.
@@ -183,7 +186,9 @@ class Pulse:
             state = await self._mend(tx, state, latest, now)
         if state.fingerprint is None and state.requested_at is None:
             # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
-            await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
+            state = await tx.journal.recalc()
+            if state.fingerprint is None and state.requested_at is None:
+                await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
         if not report.dry_run:
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(

@@ -9,7 +9,7 @@ import attrs
 from .apart import put_back_or_pass_over, write_apart
 from .exhausted import note_exhausted
 from .health import RecalcState
-from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident
+from .model import LOOK_AGAIN, AuditEntry, Claimed, Incident, Walked
 from .plan import MAX_PUT_BACK, put_back
 from .policy import EscalationPolicy
 from .ports import Store, Transaction
@@ -25,7 +25,7 @@ async def request(store: Store, by: str | None, reason: str | None) -> RecalcSta
     async def work(tx: Transaction) -> RecalcState:
         state = await tx.journal.recalc()
         now = await tx.now()
-        asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, due_only=False)
+        asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, skipped=False, due_only=False)
         await tx.journal.save_recalc(asked)
         await tx.journal.note([AuditEntry(at=now, action="recalc", actor=by, reason=reason)])
         return asked
@@ -39,28 +39,33 @@ async def mend(tx: Transaction, state: RecalcState, now: datetime, ahead: dateti
     One that an operator asked for starts over and stays whole.
     """
     due_only = state.requested_at is None or state.due_only
-    asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, due_only=due_only, ahead=ahead)
+    asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, skipped=False, due_only=due_only, ahead=ahead)
     await tx.journal.save_recalc(asked)
     await tx.journal.note([AuditEntry(at=now, action="recalc", reason="the store's clock stepped back")])
     return asked
 
 
-async def advance(store: Store, policy: EscalationPolicy) -> RecalcState:
-    """Visit the next batch, if a recalculation is under way; return how far it is."""
+async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False) -> RecalcState:
+    """Visit the next batch, if a recalculation is under way; return how far it is.
+
+    If another worker is at it, ``wait`` for it, or return that there is nothing to do.
+    """
 
     async def work(tx: Transaction) -> RecalcState:
-        state = await tx.journal.recalc()
-        if state.requested_at is None:
-            return state
+        state = await tx.journal.recalc() if wait else await tx.journal.recalc_unless_locked()
+        if state is None or state.requested_at is None:
+            return state or RecalcState()
         now = await tx.now()
-        rows = await tx.incidents.walk(state.cursor, BATCH)
+        # What a step of the clock asked for must not stand still because one row is held: that one's turn comes later.
+        walked = await tx.incidents.walk(state.cursor, BATCH, wait=not state.due_only)
+        rows = walked.rows
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, rows, moved, now)
         if state.ahead is not None:
             # A row that cannot be read was put back by the clock that ran ahead.
             far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
             await put_back_or_pass_over(tx, [put_back(row, row.fault or "unreadable", now) for row in far], now)
-        state = _after(state, len(rows), rows[-1].incident_key if rows else None, policy, now)
+        state = _after(state, walked, policy, now)
         await tx.journal.save_recalc(state)
         return state
 
@@ -103,12 +108,13 @@ async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incid
         log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
 
 
-def _after(state: RecalcState, visited: int, last: str | None, policy: EscalationPolicy, now: datetime) -> RecalcState:
-    if visited == BATCH:
-        return attrs.evolve(state, cursor=last, visited=state.visited + visited)
+def _after(state: RecalcState, walked: Walked, policy: EscalationPolicy, now: datetime) -> RecalcState:
+    visited, skipped = state.visited + len(walked.rows), state.skipped or walked.skipped
+    if walked.last is not None or skipped:
+        # To the next batch; or, at the end, round again for what was left out.
+        again = skipped and walked.last is not None
+        return attrs.evolve(state, cursor=walked.last, visited=visited, skipped=again)
     # What rows without an instant are owed is owed still.
     held_before = state.held_before if state.due_only else None
     fingerprint = state.fingerprint if state.due_only else policy.fingerprint()
-    return RecalcState(
-        visited=state.visited + visited, finished_at=now, fingerprint=fingerprint, held_before=held_before
-    )
+    return RecalcState(visited=visited, finished_at=now, fingerprint=fingerprint, held_before=held_before)

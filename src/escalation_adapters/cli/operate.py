@@ -179,7 +179,7 @@ def health(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(found.as_dict())
     else:
-        state = "ok" if found.ok else "NOT OK: nobody has completed a tick for two tick intervals"
+        state = "ok" if found.ok else f"NOT OK: {found.fault}"
         click.echo(f"{state}; mode {found.mode.value}")
         rows = [(name, said) for name, value in found.as_dict().items() if value is not None and (said := show(value))]
         table("Health", ("what", "value"), rows, empty="")

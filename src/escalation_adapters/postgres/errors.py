@@ -12,7 +12,7 @@ from .table import IncidentsTable
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
-_WHOLE = ("25006", "57014")
+_STANDBY = "25006"
 # Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
 # timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
@@ -68,9 +68,9 @@ def is_hidden(error: psycopg.Error) -> bool:
 def is_refused(error: psycopg.Error) -> bool:
     """Tell whether a statement is to blame, whatever the error is called: a host's trigger may raise any.
 
-    A standby, a call that was given up and a hidden row are no statement's fault.
+    A standby and a hidden row are no statement's fault.
     """
-    if is_hidden(error) or error.sqlstate in _WHOLE:
+    if is_hidden(error) or error.sqlstate == _STANDBY:
         return False
     return by_host(error) or isinstance(translate(error), StoreRefused)
 

@@ -9,12 +9,14 @@ import attrs
 from psycopg.types.json import Json
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import Claimed, PutBack, Unseen
+from escalation_core.model import Claimed, PutBack, Unseen, Walked
 
 from .session import Session
 from .table import COLUMNS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
+
+_KEY = list(COLUMNS).index("incident_key")
 
 
 @attrs.define
@@ -59,6 +61,9 @@ class Incidents:
         rows = await self.session.passing_rows(name, until=until, limit=limit, **within)
         claimed = [read_claimed(row) for row in rows]
         self._were_unreadable.update(found.incident_key for found in claimed if found.attempts)
+        if claimed:
+            # A host's trigger may wait for what others hold: then it is one of these rows that is to wait.
+            await self.session.later("lock_timeout")
         return claimed
 
     async def peek(
@@ -97,10 +102,17 @@ class Incidents:
         """Keep the instant beside the rows."""
         await self.session.run("pass_over", now=now, **_put_back(rows))
 
-    async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
-        """Return open rows by key, locked; a row that others hold for long is waited for by a later call."""
-        await self.session.run("patience")
-        return [read_claimed(row) for row in await self.session.rows("walk", after=after, limit=limit)]
+    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:
+        """Return open rows by key, locked; one that others hold for long is waited for by a later call, or left out."""
+        if wait:
+            await self.session.run("lock_timeout")
+            rows = await self.session.rows("walk", after=after, limit=limit)
+            keys = [row[_KEY] for row in rows]
+        else:
+            keys = [key for (key,) in await self.session.rows("walk_keys", suffix=b"", after=after, limit=limit)]
+            rows = await self.session.rows("walk_free", suffix=b"", keys=keys)
+        last = keys[-1] if len(keys) == limit else None
+        return Walked([read_claimed(row) for row in rows], last, skipped=len(rows) < len(keys))
 
     async def end_passing(self, beyond: datetime) -> None:
         """Forget until when they were passed over."""

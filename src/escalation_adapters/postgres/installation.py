@@ -58,18 +58,32 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
         table = await recorded_table(connection, schema)
     except psycopg.errors.UndefinedTable:
         raise StoreNotReady(f"schema {schema!r} is not migrated; {MIGRATE}") from None
-    needed = max(migration.version for migration in migrations())
-    version = max(versions, default=0)
-    if version > needed:
-        raise StoreNotReady(
-            f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
-        )
+    needed, version = check_not_newer(schema, versions), max(versions, default=0)
     if table is None:
         raise StoreNotReady(f"the migration of schema {schema!r} was interrupted; {MIGRATE}")
     if version < needed:
         raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
     await _check_visible(connection, table)
-    return table
+    return await _with_types(connection, table)
+
+
+async def _with_types(connection: AsyncConnection[Any], table: IncidentsTable) -> IncidentsTable:
+    """Return the table with the types that its columns have now: a host may have widened its key."""
+    cursor = await connection.execute(
+        """
+        SELECT a.attname::text, CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
+            ELSE pg_catalog.format('%%I.%%I', tn.nspname, t.typname) END
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0
+        """,
+        [table.schema, table.name],
+    )
+    kinds = dict(await cursor.fetchall())
+    return attrs.evolve(table, types={name: kinds.get(table.columns[name], kind) for name, kind in table.types.items()})
 
 
 async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
@@ -168,6 +182,16 @@ async def record_table(connection: AsyncConnection[Any], table: IncidentsTable) 
         ),
         [Json(value)],
     )
+
+
+def check_not_newer(schema: str, found: Mapping[int, object]) -> int:
+    """Return the version that this library needs; raise ``StoreNotReady`` if the schema is at a later one."""
+    needed, version = max(migration.version for migration in migrations()), max(found, default=0)
+    if version > needed:
+        raise StoreNotReady(
+            f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
+        )
+    return needed
 
 
 def check_checksums(found: Mapping[int, tuple[str, datetime]]) -> None:

@@ -10,7 +10,7 @@ from escalation_core.health import Beat, RecalcState, Stats
 from escalation_core.position import Position
 
 from .installation import faults_of
-from .session import Session, aware
+from .session import Row, Session, aware
 
 
 @attrs.frozen
@@ -99,18 +99,28 @@ class Journal:
         """Return how far the recalculation is."""
         row = await self.session.row("recalc", suffix=b" FOR UPDATE" if lock else b"")
         assert row is not None  # noqa: S101 - the migration inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, held_before = row
-        return RecalcState(
-            requested_at=aware(requested_at),
-            cursor=cursor,
-            visited=visited,
-            finished_at=aware(finished_at),
-            fingerprint=fingerprint,
-            due_only=due_only,
-            ahead=aware(ahead),
-            held_before=aware(held_before),
-        )
+        return _recalc(row)
+
+    async def recalc_unless_locked(self) -> RecalcState | None:
+        """Return how far it is, unless another worker is at it."""
+        row = await self.session.row("recalc", suffix=b" FOR UPDATE SKIP LOCKED")
+        return None if row is None else _recalc(row)
 
     async def save_recalc(self, state: RecalcState) -> None:
         """Write how far the recalculation is."""
         await self.session.run("save_recalc", **attrs.asdict(state))
+
+
+def _recalc(row: Row) -> RecalcState:
+    requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before = row
+    return RecalcState(
+        requested_at=aware(requested_at),
+        cursor=cursor,
+        visited=visited,
+        finished_at=aware(finished_at),
+        fingerprint=fingerprint,
+        due_only=due_only,
+        ahead=aware(ahead),
+        skipped=skipped,
+        held_before=aware(held_before),
+    )

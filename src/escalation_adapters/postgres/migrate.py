@@ -19,7 +19,16 @@ from escalation_core import EscalationPolicy, StoreRefused, StoreUnavailable
 from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
 from .dsn import arguments
 from .errors import translated
-from .installation import TRIGGER, Migration, check_checksums, faults, migrations, record_table, standing
+from .installation import (
+    TRIGGER,
+    Migration,
+    check_checksums,
+    check_not_newer,
+    faults,
+    migrations,
+    record_table,
+    standing,
+)
 from .statements import fill
 from .table import IncidentsTable
 
@@ -112,6 +121,7 @@ async def _up(
     await _check_encoding(connection)
     versions, recorded = await standing(connection, schema)
     check_checksums(versions)
+    check_not_newer(schema, versions)
     table = _choose(schema, recorded, table_name, columns)
     found = await inspect(connection, table, attached=recorded is not None)
     if recorded is None and found is not None and existing is None:

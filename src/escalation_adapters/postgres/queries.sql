@@ -51,9 +51,9 @@ UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s
 
 -- name: claim
 -- Rows whose instant has come, oldest first, locked; what others hold is passed over. A row without a key, which a host's
--- column may allow since, can be named to nobody.
+-- column may allow since, can be named to nobody. Columns go by their names: others may be computed, and fail.
 WITH picked AS MATERIALIZED (
-    SELECT i.* FROM {incidents} i
+    SELECT {columns} FROM {incidents} i
     WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -72,7 +72,7 @@ WITH candidate AS MATERIALIZED (
     ) c
     ORDER BY c.due LIMIT 4 * %(limit)s
 ), picked AS MATERIALIZED (
-    SELECT i.* FROM {incidents} i
+    SELECT {columns} FROM {incidents} i
     WHERE i.{incident_key} = ANY(ARRAY(SELECT c.key FROM candidate c)) AND i.{next_due_at} <= %(until)s
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -185,7 +185,7 @@ UPDATE {incidents} i SET
     {last_escalated_at} = CASE WHEN f.again THEN NULL ELSE i.{last_escalated_at} END
 FROM found f WHERE i.{incident_key} = f.key
 
--- name: patience
+-- name: lock_timeout
 -- For the rest of the transaction: one that waits for a row must not keep those waiting that wait for it.
 SET LOCAL lock_timeout = '1s'
 
@@ -195,6 +195,20 @@ SELECT {row}, 0 FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
+
+-- name: walk_keys
+-- The same rows' keys, without a lock.
+SELECT i.{incident_key}::text FROM {incidents} i
+WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+    AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+ORDER BY i.{incident_key} LIMIT %(limit)s
+
+-- name: walk_free
+-- Those of them that nobody holds, locked.
+SELECT {row}, 0 FROM {incidents} i
+WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
+    AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: next_due
 -- The least instant there is. What lies beyond the year 9999 never comes; what lies before 1970 has come.
@@ -311,7 +325,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT {page}, i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
-    SELECT * FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
+    SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
 ORDER BY p.due_at, p.id
 
@@ -323,7 +337,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT {page}, i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
-    SELECT * FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
+    SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
 ORDER BY p.id
 
@@ -525,14 +539,14 @@ WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at
 -- name: recalc
 -- How far the recalculation is.
 SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZONE 'UTC', fingerprint,
-    due_only, ahead AT TIME ZONE 'UTC', held_before AT TIME ZONE 'UTC'
+    due_only, ahead AT TIME ZONE 'UTC', skipped, held_before AT TIME ZONE 'UTC'
 FROM {schema}.escalation_recalc
 
 -- name: save_recalc
 -- The same, written.
 UPDATE {schema}.escalation_recalc SET
     requested_at = %(requested_at)s, cursor = %(cursor)s, visited = %(visited)s, finished_at = %(finished_at)s,
-    fingerprint = %(fingerprint)s, due_only = %(due_only)s, ahead = %(ahead)s, held_before = %(held_before)s
+    fingerprint = %(fingerprint)s, due_only = %(due_only)s, ahead = %(ahead)s, skipped = %(skipped)s, held_before = %(held_before)s
 
 -- name: pauses
 -- Operators' pauses that have not ended, in the order in which they were set.

@@ -83,7 +83,8 @@ class Session:
         Raises:
             StoreRefused: it wrote fewer: a trigger or a rule of the host drops what the engine writes.
         """
-        if await self.run(name, **values) < expected:
+        written = await self.run(name, **values)
+        if expected and written < expected:
             raise StoreRefused(
                 "PostgreSQL wrote fewer rows than it was told to: a trigger or a rule of the host drops it"
             )
@@ -108,7 +109,7 @@ class Session:
 
     def wrote_too_little(self) -> bool:
         """Tell, once the transaction is over, whether anything that went out together wrote too few rows."""
-        return any(cursor.rowcount < expected for cursor, expected in self._sent)
+        return any(expected > cursor.rowcount for cursor, expected in self._sent if expected)
 
 
 def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:

@@ -68,6 +68,7 @@ class IncidentsTable:
         names["bucket"] = sql.SQL("('x' || substr(md5(i.{key}::text), 1, 8))::bit(32)::bigint % 100").format(
             key=names["incident_key"]
         )
+        names["columns"] = sql.SQL(", ").join(sql.Identifier("i", column) for column in self.columns.values())
         names["row"] = sql.SQL(", ").join(self.expression(name) for name in COLUMNS)
         return names
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import Claimed, PutBack, Unseen
+from escalation_core.model import Claimed, PutBack, Unseen, Walked
 
 from .codec import (
     COLUMNS,
@@ -193,14 +193,15 @@ class Incidents:
         """Mark them, as an insert would."""
         await self.session.run_many(_MARK_UNSEEN, [(key,) for key in keys])
 
-    async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
+    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:  # noqa: ARG002 - see the class
         """Return open rows by key."""
-        rows = await self.session.rows(
+        found = await self.session.rows(
             f"{_FOUND} WHERE (:after IS NULL OR i.incident_key > :after) AND i.acknowledged_at IS NULL"
             " AND i.resolved_at IS NULL ORDER BY i.incident_key LIMIT :limit",
             {"after": after, "limit": limit},
         )
-        return [read_claimed(row) for row in rows]
+        rows = [read_claimed(row) for row in found]
+        return Walked(rows, rows[-1].incident_key if len(rows) == limit else None)
 
     async def earliest(self, canary_pct: int) -> datetime | None:
         """Return the least instant within the canary."""

@@ -149,10 +149,10 @@ class Journal:
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
         """Return how far the recalculation is."""
-        columns = "requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, held_before"
+        columns = "requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before"
         row = await self.session.row(f"SELECT {columns} FROM escalation_recalc")
         assert row is not None  # noqa: S101 - the schema inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, held_before = row
+        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before = row
         return RecalcState(
             requested_at=optional_instant(requested_at),
             cursor=cursor,
@@ -161,14 +161,19 @@ class Journal:
             fingerprint=fingerprint,
             due_only=bool(due_only),
             ahead=optional_instant(ahead),
+            skipped=bool(skipped),
             held_before=optional_instant(held_before),
         )
+
+    async def recalc_unless_locked(self) -> RecalcState | None:
+        """Return how far the recalculation is: whoever may write holds the whole file."""
+        return await self.recalc()
 
     async def save_recalc(self, state: RecalcState) -> None:
         """Write how far the recalculation is."""
         await self.session.run(
             "UPDATE escalation_recalc SET requested_at = ?, cursor = ?, visited = ?, finished_at = ?, fingerprint = ?,"
-            " due_only = ?, ahead = ?, held_before = ?",
+            " due_only = ?, ahead = ?, skipped = ?, held_before = ?",
             (
                 optional_micros(state.requested_at),
                 state.cursor,
@@ -177,6 +182,7 @@ class Journal:
                 state.fingerprint,
                 state.due_only,
                 optional_micros(state.ahead),
+                state.skipped,
                 optional_micros(state.held_before),
             ),
         )

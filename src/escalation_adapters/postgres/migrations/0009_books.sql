@@ -12,6 +12,7 @@ CREATE INDEX IF NOT EXISTS escalation_unreadable_passed ON {schema}.escalation_u
 ALTER TABLE {schema}.escalation_recalc
     ADD COLUMN IF NOT EXISTS due_only boolean NOT NULL DEFAULT false,
     ADD COLUMN IF NOT EXISTS ahead timestamptz,
+    ADD COLUMN IF NOT EXISTS skipped boolean NOT NULL DEFAULT false,
     ADD COLUMN IF NOT EXISTS held_before timestamptz;
 -- An installation that is older than this column may hold open rows that were left alone when it was attached.
 UPDATE {schema}.escalation_recalc

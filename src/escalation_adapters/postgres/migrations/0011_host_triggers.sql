@@ -13,7 +13,7 @@ BEGIN
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
     BEGIN
         NEW.{episode} := 1 + coalesce(
-            (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text), 0);
+            (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
         NEW.{next_due_at} := CASE
             WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
         RETURN NEW;
@@ -36,7 +36,7 @@ BEGIN
                 state = CASE p.state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
                 due_at = CASE p.state WHEN 'pending' THEN now() ELSE p.due_at END,
                 reason = ended
-            WHERE p.incident_key = OLD.{incident_key}::text AND p.state IN ('pending', 'leased');
+            WHERE p.incident_key = OLD.{incident_key}::text COLLATE "default" AND p.state IN ('pending', 'leased');
         END IF;
         -- A host that writes every column at once writes next_due_at as well: it means no more by that than it did above.
         IF NOT other_key AND NEW.{next_due_at} IS DISTINCT FROM OLD.{next_due_at} THEN
@@ -45,7 +45,7 @@ BEGIN
         IF other_key THEN
             NEW.{episode} := 1 + coalesce((
                 SELECT max(e.episode) FROM {schema}.escalation_events e
-                WHERE e.incident_key = NEW.{incident_key}::text), 0);
+                WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
             NEW.{level} := 0;
             NEW.{last_escalated_at} := NULL;
         ELSIF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN

@@ -6,6 +6,7 @@ CREATE INDEX escalation_unreadable_passed ON escalation_unreadable (passed_until
 
 ALTER TABLE escalation_recalc ADD COLUMN due_only INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE escalation_recalc ADD COLUMN ahead INTEGER;
+ALTER TABLE escalation_recalc ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE escalation_recalc ADD COLUMN held_before INTEGER;
 
 CREATE INDEX escalation_unseen ON incidents (incident_key)

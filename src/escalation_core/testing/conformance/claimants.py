@@ -87,7 +87,7 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
         await tx.incidents.save(attrs.evolve(one, level=one.level + 1))
 
     async def walk(tx: Transaction) -> None:
-        found = [row.incident for row in await tx.incidents.walk("loaded", 9) if row.incident is not None]
+        found = [row.incident for row in (await tx.incidents.walk("loaded", 9)).rows if row.incident is not None]
         await tx.incidents.advance([attrs.evolve(one, level=one.level + 1) for one in found])
 
     async def lock(tx: Transaction) -> bool:
@@ -105,6 +105,27 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
     levels = {key: row["level"] for key, row in (await harness.host(store).rows()).items()}
     same({"loaded": 10, "walked": 10}, levels, "ten steps each")
     same([10], [one.attempts for one in await store.read(lambda tx: tx.outbox.pages(limit=9))], "ten attempts")
+
+
+async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
+    """A walk that waits for nobody tells that rows were left out, and where to go on."""
+    if not concurrent(harness):
+        return
+    clock = ManualClock()
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    await put(store, *(incident(key, clock) for key in ("a", "b", "c")))
+
+    async def hold(tx: Transaction) -> None:
+        await tx.incidents.load("b")
+        await tx.journal.recalc()
+        walked = await within(AT_ONCE, other.transact(lambda tx: tx.incidents.walk(None, 2, wait=False)))
+        same((["a"], "b", True), ([row.incident_key for row in walked.rows], walked.last, walked.skipped), "held")
+        same(None, await within(AT_ONCE, other.transact(lambda tx: tx.journal.recalc_unless_locked())), "its state")
+
+    await store.transact(hold)
+    walked = await store.transact(lambda tx: tx.incidents.walk(None, 2, wait=False))
+    same((2, "b", False), (len(walked.rows), walked.last, walked.skipped), "when it is free")
 
 
 async def settling_waits_for_nobody(harness: StoreHarness) -> None:
@@ -240,6 +261,7 @@ CHECKS = (
     a_claim_passes_over_what_others_hold,
     a_claim_of_pages_passes_over_what_others_hold,
     no_update_is_lost,
+    a_walk_may_leave_out_what_others_hold,
     settling_waits_for_nobody,
     of_two_inserts_one_wins,
     two_that_record_the_same_record_it_once,

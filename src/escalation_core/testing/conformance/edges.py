@@ -90,9 +90,13 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
 
     async def walk(tx: Transaction) -> list[str]:
         seen: list[str] = []
-        while rows := await tx.incidents.walk(seen[-1] if seen else None, 4):
-            seen += [row.incident_key for row in rows]
-        return seen
+        last: str | None = None
+        while True:
+            walked = await tx.incidents.walk(last, 4)
+            seen += [row.incident_key for row in walked.rows]
+            if walked.last is None:
+                return seen
+            last = walked.last
 
     same(sorted(KEYS), await store.read(look), "seen, in the order of bytes")
     same(sorted(KEYS), sorted(await store.transact(walk)), "walked")

@@ -180,15 +180,19 @@ async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
     opened = [incident(f"k{n:02}", clock, next_due_at=None if n % 2 else now) for n in range(11)]
     ended = [incident("acked", clock, acknowledged_at=now), incident("done", clock, resolved_at=now)]
     await put(store, *opened, *ended)
-    visited: list[str] = []
-    while True:
-        after = visited[-1] if visited else None
-        page = await store.transact(lambda tx, after=after: tx.incidents.walk(after, 4))  # type: ignore[misc]
-        visited += [row.incident_key for row in page]
-        if len(page) < 4:
-            break
-    same([row.incident_key for row in opened], sorted(visited), "visited")
-    same(len(opened), len(visited), "each once")
+    for wait in (True, False):
+        visited: list[str] = []
+        last: str | None = None
+        while True:
+            walked = await store.transact(
+                lambda tx, after=last, wait=wait: tx.incidents.walk(after, 4, wait=wait)  # type: ignore[misc]
+            )
+            visited += [row.incident_key for row in walked.rows]
+            last = walked.last
+            if last is None:
+                break
+        same([row.incident_key for row in opened], sorted(visited), "visited")
+        same(len(opened), len(visited), "each once")
 
 
 CHECKS = (

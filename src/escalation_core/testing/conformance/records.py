@@ -244,10 +244,12 @@ async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
         fingerprint="f",
         due_only=True,
         ahead=now + MINUTE,
+        skipped=True,
         held_before=now - 2 * MINUTE,
     )
     await store.transact(lambda tx: tx.journal.save_recalc(state))
     same(state, await store.transact(lambda tx: tx.journal.recalc()), "afterwards")
+    same(state, await store.transact(lambda tx: tx.journal.recalc_unless_locked()), "while nobody has it locked")
 
 
 CHECKS = (

@@ -6,7 +6,7 @@ from datetime import datetime
 import attrs
 
 from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen
+from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen, Walked
 from .state import State, Undo, is_open, passed, read_row, write_row
 
 
@@ -100,9 +100,10 @@ class Incidents:
             if until is not None and until > beyond:
                 self.undo.put(self.store.unreadable, key, (row, None))
 
-    async def walk(self, after: str | None, limit: int) -> Sequence[Claimed]:
+    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:
         keys = sorted(key for key, row in self.store.rows.items() if (after is None or key > after) and is_open(row))
-        return [self._claimed(key) for key in keys[:limit]]
+        rows = [self._claimed(key) for key in keys[:limit]]
+        return Walked(rows, rows[-1].incident_key if len(rows) == limit else None)
 
     def earliest(self, canary_pct: int) -> datetime | None:
         return min((due for _, due in self._candidates(canary_pct)), default=None)

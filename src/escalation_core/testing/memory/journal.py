@@ -98,6 +98,9 @@ class Journal:
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         return self.store.state["recalc"]
 
+    async def recalc_unless_locked(self) -> RecalcState | None:
+        return await self.recalc()
+
     async def save_recalc(self, state: RecalcState) -> None:
         self.undo.put(self.store.state, "recalc", state)
 
