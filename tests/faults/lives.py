@@ -74,7 +74,7 @@ def lives(history: History) -> dict[str, list[Stretch]]:
 
 def _after(was: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], Sequence[Event]]) -> Iterator[Stretch]:
     """Yield the stretches that begin with a write: of its incident, and of the one that a change of key begins."""
-    if was is None or was.state == "gone" or (op.verb == "open" and was.state == "resolved" and not op.unseen):
+    if was is None or was.state == "gone" or (op.verb == "open" and was.state == "resolved"):
         yield _opened(was, op, recorded)
         return
     now = attrs.evolve(was, earliest=op.began, sure_from=op.ended, sure_to=INFINITY, latest=INFINITY)
@@ -82,11 +82,6 @@ def _after(was: Stretch | None, op: Op, recorded: Mapping[tuple[str, int], Seque
         key = op.new_key or op.key
         yield attrs.evolve(now, state="gone")
         yield attrs.evolve(now, key=key, episode=_next(key, op, recorded), base=0, last=None)
-    elif op.verb == "open" and was.state == "resolved":
-        # Nobody has told the engine that another episode begins: the one that was over goes on.
-        yield attrs.evolve(
-            now, state="open", severity=op.severity or now.severity, first_seen=op.first_seen or now.first_seen
-        )
     elif op.verb in ("open", "change_severity"):
         yield attrs.evolve(now, severity=op.severity or now.severity)
     elif op.verb == "snooze":

@@ -61,7 +61,7 @@ def telling(*at: float, faults: Sequence[Fault] = (TOLD,)) -> History:
 
 RENAMED_EVENTS = (EVENT, event("j", 1, 1.5), event("j", 2, 2.5), event("j", 3, 3.5))
 AND_BACK = (event("k", 1, 5.5, 2), event("k", 2, 6.5, 2), event("k", 3, 7.5, 2))
-UNSEEN_EVENTS = (EVENT, event("k", 2, 4.0), event("k", 3, 5.0))
+UNSEEN_EVENTS = (EVENT, event("k", 1, 4.0, 2), event("k", 2, 5.0, 2), event("k", 3, 6.0, 2))
 BREACHES: Mapping[str, tuple[str, History]] = {
     "claimed after an acknowledgement that was taken back": (
         "I6", attrs.evolve(CLEAN, ops=[OPENED, ACKNOWLEDGED, BACK], steps=[CLAIMED, *AGAIN]),
@@ -83,7 +83,7 @@ BREACHES: Mapping[str, tuple[str, History]] = {
         "I2", recorded([OPENED, RENAMED, BACK_AGAIN], *RENAMED_EVENTS, event("k", 1, 5.5), event("k", 2, 6.5)),
     ),
     "never found": ("I1", recorded([OPENED, RESOLVED, UNSEEN], EVENT, faults=[FOUND_LATE])),
-    "found too late": ("I1", recorded([OPENED, RESOLVED, UNSEEN], EVENT, event("k", 2, 6.5), faults=[FOUND_LATE])),
+    "found too late": ("I1", recorded([OPENED, RESOLVED, UNSEEN], EVENT, event("k", 1, 6.5, 2), faults=[FOUND_LATE])),
     "another is late as well": (
         "I1",
         recorded(
@@ -91,8 +91,8 @@ BREACHES: Mapping[str, tuple[str, History]] = {
             *UNSEEN_EVENTS, event("other", 1, 5.5), faults=[FOUND_LATE],
         ),
     ),
-    "an episode that no trigger began": (
-        "I2", recorded([OPENED, RESOLVED, UNSEEN], EVENT, event("k", 1, 4.0, 2), faults=[FOUND_LATE]),
+    "the episode goes on that was over": (
+        "I2", recorded([OPENED, RESOLVED, UNSEEN], EVENT, event("k", 2, 4.0), faults=[FOUND_LATE]),
     ),
     "not told of": ("I7", telling()),
     "told of before": ("I7", telling(1.8)),
