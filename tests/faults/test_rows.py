@@ -82,12 +82,11 @@ async def test_a_million_due_at_once(stage: Stage, full: bool) -> None:
             [[left, lag]] = await arena.execute(BEATS)
             if lag is not None:
                 lags.append(lag)
-            return not left
+            return not left and bool(lags)
 
-        assert await arena.until(done, 1200)
+        assert await arena.until(done, 1200), "some are left, or no worker ever beat"
         seconds = time() - began
         assert [(count, count, count, count, 0)] == await arena.execute(BOOKS)
-        assert lags, "no worker ever beat"
         assert max(lags) < 3 * arena.rules.tick
         arena.also = {
             "due at once": count,
