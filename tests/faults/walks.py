@@ -82,8 +82,15 @@ async def _held(engine: Engine) -> None:
     store: Any = engine.store
     landing = asyncio.Event()
     answered = hold_answers(landing)
+
+    async def until_answered() -> None:
+        # All targets may be held for a moment.
+        while not answered.is_set():
+            await engine.deliver()
+            await asyncio.sleep(0.02)
+
     await engine.tick(deliver=False)
-    delivering = asyncio.create_task(engine.deliver())
+    delivering = asyncio.create_task(until_answered())
     await answered.wait()
     async with store._pool.lent(60) as holder, holder.transaction():
         await holder.execute("SELECT FROM escalation_pages WHERE state = 'leased' FOR UPDATE")
