@@ -155,7 +155,6 @@ class Pulse:
     async def _mark_unseen(self, tx: Transaction) -> None:
         now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before
         found = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before)
-
         _, refused = await write_apart(tx, found.keys, tx.incidents.mark_unseen)
         rows = [put_back(Claimed(incident_key=key, incident=None), fault, now) for key, fault in refused]
         await put_back_or_pass_over(tx, rows, now)

@@ -65,14 +65,15 @@ def is_hidden(error: psycopg.Error) -> bool:
     return error.sqlstate == "42501" and error.diag.source_function == "check_enable_rls"
 
 
-def is_refused(error: psycopg.Error) -> bool:
-    """Tell whether a statement is to blame, whatever the error is called: a host's trigger may raise any.
+def is_refused(error: psycopg.Error, *, of_host: bool) -> bool:
+    """Tell whether a statement is to blame, and not the server, a standby or a hidden row.
 
-    A standby and a hidden row are no statement's fault.
+    ``of_host`` tells whether it wrote the host's table: a trigger of the host may raise anything there, whatever it is
+    called. On the engine's own tables an error means what it says.
     """
     if is_hidden(error) or error.sqlstate == _STANDBY:
         return False
-    return by_host(error) or isinstance(translate(error), StoreRefused)
+    return (of_host and by_host(error)) or isinstance(translate(error), StoreRefused)
 
 
 def refusal(error: psycopg.Error) -> StoreRefused:

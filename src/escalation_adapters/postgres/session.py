@@ -40,6 +40,8 @@ class Session:
     """The transaction's instant, once it has begun."""
     passing: bool = False
     """Whether there are rows that are passed over: then statements have another form."""
+    running: str | None = None
+    """The statement that was run last by itself; None for one that has no name."""
     _waiting: list[tuple[str, int, Mapping[str, object]]] = attrs.field(factory=list)
     _sent: list[tuple[AsyncCursor[Row], int]] = attrs.field(factory=list)
 
@@ -64,6 +66,7 @@ class Session:
     async def rows(self, name: str, *, suffix: bytes = b"", **values: object) -> Sequence[Row]:
         """Run a statement and return its rows."""
         await self.flush()
+        self.running = name
         cursor = await self.connection.execute(self.statements[name] + suffix, _bulk(values))
         return await cursor.fetchall()
 
@@ -75,6 +78,7 @@ class Session:
     async def run(self, name: str, **values: object) -> int:
         """Run a statement and return how many rows it touched."""
         await self.flush()
+        self.running = name
         return (await self.connection.execute(self.statements[name], _bulk(values))).rowcount
 
     async def write(self, name: str, expected: int, /, **values: object) -> None:

@@ -23,6 +23,12 @@ _PUT_TOGETHER = ("look", "stats")
 
 
 @cache
+def writes_incidents() -> frozenset[str]:
+    """Return the names of the statements that write the host's table: there a host's triggers have their say."""
+    return frozenset(name for name, text in templates().items() if re.search(r"(UPDATE|INTO) \{incidents\}", text))
+
+
+@cache
 def templates() -> Mapping[str, str]:
     """Return each statement of ``queries.sql`` by its name."""
     text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from .operations import Operations, read_pause
 from .outbox import Outbox
 from .pool import Pool
 from .session import Session, aware
-from .statements import PASSING, statements
+from .statements import PASSING, statements, writes_incidents
 from .table import IncidentsTable
 
 Result = TypeVar("Result")
@@ -208,6 +208,7 @@ class _Transaction:
             async with self._session.connection.transaction():
                 result = await work()
                 # A host's deferred constraints would refuse only when the whole transaction ends.
+                self._session.running = None
                 await self._session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 return result
         except (psycopg.Error, StoreRefused) as error:
@@ -215,7 +216,8 @@ class _Transaction:
                 # Whatever was refused, the savepoint could not be gone back to.
                 raise psycopg.OperationalError("the connection was lost while a refusal was undone") from None
             again = isinstance(error, psycopg.Error) and error.sqlstate in AGAIN and not self._session.last
-            if isinstance(error, psycopg.Error) and is_refused(error) and not again:
+            of_host = self._session.running is None or self._session.running in writes_incidents()
+            if isinstance(error, psycopg.Error) and is_refused(error, of_host=of_host) and not again:
                 raise refusal(error) from None
             # What went wrong with the whole transaction is told where that ends.
             raise
