@@ -133,7 +133,7 @@ BENEATH: Mapping[defects.Name, tuple[str, str]] = {
 """Each is caught in a scenario that ``test_upsets`` runs without it."""
 
 
-@pytest.mark.rotates(3, by="defect")
+@pytest.mark.rotates(2, by="defect")
 @pytest.mark.parametrize("defect", list(BENEATH), ids=lambda name: f"{name}-planted")
 async def test_planted_defect_is_caught_beneath(stage: Stage, defect: defects.Name) -> None:
     """A defect that is planted breaks the invariant that it is about, when tables and clocks are upset."""

@@ -11,7 +11,7 @@ REFUSES = "row level security"
 """What a worker says that is refused to see all rows."""
 
 
-@pytest.mark.rotates(5, by="upset")
+@pytest.mark.rotates(4, by="upset")
 @pytest.mark.parametrize("upset", list(UPSETS))
 async def test_upset(stage: Stage, upset: str) -> None:
     """Whatever is done to the tables beneath, others are paged in time, and all is well soon after it is over."""
