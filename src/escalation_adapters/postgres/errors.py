@@ -13,6 +13,10 @@ from .table import IncidentsTable
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
 _STANDBY = "25006"
+_SERVERS = ("53", "57P", "58")
+"""Resources, shutdowns, the system's errors."""
+_RAISE = "exec_stmt_raise"
+"""Where PostgreSQL's source raises what a PL/pgSQL function raises itself."""
 # Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
 # timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
@@ -71,7 +75,11 @@ def is_refused(error: psycopg.Error, *, of_host: bool) -> bool:
     ``of_host`` tells whether it wrote the host's table: a trigger of the host may raise anything there, whatever it is
     called. On the engine's own tables an error means what it says.
     """
-    if is_hidden(error) or error.sqlstate == _STANDBY:
+    state = error.sqlstate or ""
+    if is_hidden(error) or state == _STANDBY:
+        return False
+    if state.startswith(_SERVERS) and error.diag.source_function != _RAISE:
+        # A trigger that met it, and did not raise it itself, met what everybody meets.
         return False
     return (of_host and by_host(error)) or isinstance(translate(error), StoreRefused)
 
