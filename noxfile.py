@@ -37,9 +37,11 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests: all of them, and those of the store again behind pgbouncer; or what is named behind ``--``."""
     session.install(".[all]", *_group("test"))
-    session.run("pytest", *session.posargs)
+    # Each process has a PostgreSQL of its own.
+    several = ("-n", "auto", "--maxprocesses", "4")
+    session.run("pytest", *(session.posargs or several))
     if not session.posargs:
-        session.run("pytest", "-n", "2", "--pooler", "tests/conformance", "tests/integration")
+        session.run("pytest", *several, "--pooler", "tests/conformance", "tests/integration")
 
 
 @nox.session
