@@ -7,8 +7,8 @@ from .history import SECURED
 from .upsets import RULES, UPSETS
 
 NOTED = "SELECT count(*) FROM escalation_unreadable"
-REFUSES = "row level security"
-"""What a worker says that is refused to see all rows."""
+REFUSES = "ALTER ROLE name BYPASSRLS"
+"""What a worker says that may not see all rows, whoever noticed it first: it or the server."""
 
 
 @pytest.mark.rotates(4, by="upset")
