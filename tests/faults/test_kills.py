@@ -1,6 +1,7 @@
 """kill -9 at every await of ours that tick, deliver, recalc, migrate and run reach."""
 
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 from time import time
 
@@ -10,6 +11,7 @@ import pytest
 from escalation_adapters.postgres import migrate
 from escalation_core import EscalationPolicy
 
+from .arena import Arena
 from .conftest import Stage
 from .history import Fault
 from .mill import RULES, Mill, Route
@@ -95,12 +97,17 @@ async def test_killed_at_every_await(stage: Stage, full: bool, seed: int, part: 
         await arena.execute(MENDED)
         await arena.work("w", rules=attrs.evolve(RULES, per_target=32))
         assert await arena.settle(CATCHING_UP), "what the dead have left behind is never done"
+        assert await arena.until(partial(_recalculated, arena), CATCHING_UP), "the recalculation never ends"
         arena.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
         arena.live(5)
         for schema in mill.schemas:
             await _stands(arena.dsn, schema)
         arena.also = {"points": len(mine), "kills": mill.killed.total()}
         assert [] == await arena.judge()
+
+
+async def _recalculated(arena: Arena) -> bool:
+    return [(True,)] == await arena.execute("SELECT requested_at IS NULL FROM escalation_recalc")
 
 
 async def _stands(dsn: str, schema: str) -> None:
