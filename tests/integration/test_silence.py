@@ -141,6 +141,6 @@ async def test_worker_that_stood_still_held_its_rows_for_ever(
         assert 1 == (await engine.tick()).escalated
         goes_on.set()
         # The server's farewell is read first, or that it is gone.
-        with pytest.raises(StoreUnavailable, match="idle-in-transaction|closed the connection"):
+        with pytest.raises(StoreUnavailable, match=r"idle-in-transaction|closed the connection"):
             await standing
     await still.aclose()
