@@ -42,6 +42,8 @@ from ..stepping import (
     steps,
 )
 
+pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
+
 START = datetime(2025, 1, 1, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
 TICK = SETTINGS.tick_interval

@@ -13,6 +13,8 @@ from escalation_core.testing import RecordingNotifier
 
 from .stage import MINUTE, Stage, paged, staged
 
+pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
+
 HOST_TRIGGER = """
     CREATE FUNCTION a_host() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -4,6 +4,8 @@ import pytest
 
 from .stage import MINUTE, staged
 
+pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
+
 TRIGGER = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -14,6 +14,8 @@ from escalation_core.testing import RecordingNotifier
 from .stage import MINUTE, staged
 from .test_refused_rows import REFUSALS
 
+pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
+
 COUNTED = """
     CREATE SEQUENCE writes;
     CREATE FUNCTION count_writes() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -10,6 +10,8 @@ from escalation_core import Delivered, Outcome, Page, Retry
 
 from .stage import MINUTE, Stage, role, staged
 
+pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
+
 HELD = Retry("busy", after=timedelta(seconds=20), throttled=True)
 ENDS = {"acknowledged": "acknowledged_at", "resolved": "resolved_at"}
 WHOLE_ROW = """

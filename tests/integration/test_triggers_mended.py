@@ -7,6 +7,8 @@ from escalation_adapters.postgres import migrate
 from ..acceptance.console import program, url_of
 from .stage import Stage, staged
 
+pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
+
 BOTH = ["zz_escalation_host_insert", "zz_escalation_host_update"]
 BROKEN = {
     "disabled": "ALTER TABLE incidents DISABLE TRIGGER {}",
