@@ -47,17 +47,17 @@ UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at
 WHERE incident_key = (
     SELECT incident_key FROM escalation_events WHERE incident_key LIKE 'k%%' ORDER BY id DESC LIMIT 1
 );
--- A row that may not even be put back, and an unseen one that may not be marked: every other time, so that
--- nothing is passed over in between.
+-- A row that may not even be put back, and an unseen one that may not be marked: twice in a row, and then nothing is
+-- passed over twice. Every other try at a point is for the first time that it is reached.
 DELETE FROM incidents WHERE incident_key LIKE 'unwritable%%';
 DELETE FROM escalation_unreadable WHERE incident_key LIKE 'unwritable%%';
 INSERT INTO incidents (incident_key, severity, first_seen)
-SELECT 'unwritable-' || %(n)s, 'critical', now() - interval '1 s' WHERE %(n)s %% 2 = 0;
+SELECT 'unwritable-' || %(n)s, 'critical', now() - interval '1 s' WHERE %(n)s %% 4 < 2;
 SET session_replication_role = replica;
 INSERT INTO incidents (incident_key, severity, first_seen)
 VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
 INSERT INTO incidents (incident_key, severity, first_seen)
-SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 2 = 0;
+SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 4 < 2;
 RESET session_replication_role;
 -- A heartbeat from ahead of the clock, an incident that came in then, and a row that was put back then as unreadable.
 INSERT INTO escalation_workers (worker, ticked_at, version)
