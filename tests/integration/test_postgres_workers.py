@@ -390,11 +390,11 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
         # It is asked for: a pooler tells its clients pids of its own.
         cursor = await anything.incidents.session.connection.execute("SELECT pg_backend_pid()")
         select(migrated_dsn, end, pid=(await cursor.fetchone())[0])
-        await tx.now()
+        await tx.incidents.load("k")
 
-    with pytest.raises(StoreUnavailable, match="terminating connection"):
-        await store.transact(work)
     async with Engine(store) as engine:
+        with pytest.raises(StoreUnavailable, match="terminating connection"):
+            await store.transact(work)
         await engine.open("k")
         mine = select(
             migrated_dsn,
