@@ -1,7 +1,6 @@
 """An engine for hosts without asyncio: its event loop runs in a thread of its own, and calls wait for it."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -15,7 +14,6 @@ from escalation_core import Engine, EscalationError
 
 from .runner import run
 
-log = logging.getLogger("escalation_adapters.blocking")
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -91,7 +89,6 @@ class BlockingEngine:
             if self._work:
                 stop = portal.call(_event)
                 working = portal.start_task_soon(partial(run, engine, stop=stop, signals=False))
-                working.add_done_callback(_say_if_dead)
                 stack.callback(self._stop, portal, stop, working)
             self._portal, self._engine, self._process = portal, engine, os.getpid()
             self._stack = stack.pop_all()
@@ -113,12 +110,6 @@ class BlockingEngine:
         if self._process != os.getpid():
             raise EscalationError("the engine was opened before this process was forked; open it in the process itself")
         return self._portal
-
-
-def _say_if_dead(working: "Future[None]") -> None:
-    """Say at once that nobody ticks here any more. Calls go on: an incident can still be acknowledged."""
-    if not working.cancelled() and (error := working.exception()) is not None:
-        log.critical("the worker of this BlockingEngine has died, nothing escalates here any more: %s", error)
 
 
 async def _event() -> asyncio.Event:

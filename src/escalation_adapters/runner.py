@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import attrs
 
-from escalation_core import Engine, StoreUnavailable
+from escalation_core import Engine, EscalationError, StoreUnavailable
+from escalation_core.errors import place_of
 
 Result = TypeVar("Result")
 log = logging.getLogger("escalation_adapters.runner")
@@ -27,7 +28,11 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
     """Tick and deliver until ``stop`` is set, or SIGTERM or SIGINT arrives (which sets it).
 
     Then nothing new is claimed, the tick in progress ends, and the pages in flight are sent and settled; each send has
-    its time limit, so this has one. A store that is out of reach is waited for, however long. The engine stays open.
+    its time limit, so this has one. The engine stays open.
+
+    A store that is out of reach is waited for, however long. Once it has begun, whatever else goes wrong is logged as
+    CRITICAL and tried again, later each time, up to half a minute: a permission can be given back, a host's trigger
+    mended. Nobody may be watching the task that this runs in.
     ``signals=False`` leaves the process's signals alone, for a host that has put handlers of its own on the loop;
     outside the main thread they always are.
 
@@ -36,9 +41,16 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
 
     Raises:
         StoreNotReady: the store has to be migrated first.
-        StoreRefused: the store refuses a statement; a later attempt would fail as well.
+        EscalationError: the engine ticked in another event loop before.
     """
-    stop = asyncio.Event() if stop is None else stop
+    try:
+        await _run(engine, asyncio.Event() if stop is None else stop, signals=signals)
+    except Exception as error:
+        log.critical("this worker ends, nothing escalates here any more: %s", _told(error))
+        raise
+
+
+async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
     leave = asyncio.Event()
 
     def dismiss() -> None:
@@ -64,7 +76,8 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
                 task.cancel()
             ends = await asyncio.gather(*loops, told, return_exceptions=True)
             try:
-                await _finish(engine)
+                await engine.courier.finish()
+                _tell(engine)
             except asyncio.CancelledError:
                 await engine.courier.abandon()
                 raise
@@ -78,6 +91,7 @@ async def _tick(engine: Engine, leave: asyncio.Event) -> None:
         report = await engine.tick(deliver=False)
         return await engine.next_tick_in(report)
 
+    await _insist("start", engine.check, leave, beginning=True)
     while (wait := await _insist("tick", once, leave)) is not None:
         await _rest(leave, max(wait, BREATH))
 
@@ -91,7 +105,7 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
         # As long as there is something to start, there may be more. After that a page's end, or a tick, rings.
         return timedelta() if started.leased or started.ended else await engine.next_claim_in()
 
-    await _insist("delivery", engine.check, leave)
+    await _insist("start", engine.check, leave, beginning=True)
     while (wait := await _insist("delivery", once, leave)) is not None:
         if wait:
             await courier.wait(wait)
@@ -99,41 +113,43 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
             await asyncio.sleep(0)
 
 
-async def _insist(what: str, attempt: Callable[[], Awaitable[Result]], leave: asyncio.Event) -> Result | None:
-    """Return what ``attempt`` returns, as soon as the store lets it; None when it is time to leave."""
+async def _insist(
+    what: str, attempt: Callable[[], Awaitable[Result]], leave: asyncio.Event, *, beginning: bool = False
+) -> Result | None:
+    """Return what ``attempt`` returns, as soon as it succeeds; None when it is time to leave.
+
+    In the ``beginning`` only a store that is out of reach is waited for: whoever starts a worker is there to see the
+    rest.
+    """
     failures = 0
     while not leave.is_set():
         try:
             result = await attempt()
-        except StoreUnavailable as error:
+        except Exception as error:
+            away = isinstance(error, StoreUnavailable)
+            if not away and (beginning or _for_good(error)):
+                raise
             wait = _backoff(failures)
             failures += 1
-            log.warning("%s: the store is out of reach (%s); next attempt in %.1f s", what, _short(error), wait)
+            log.log(
+                logging.WARNING if away else logging.CRITICAL,
+                "%s: %s (%s); next attempt in %.1f s",
+                what,
+                "the store is out of reach" if away else "nothing goes on here",
+                _told(error),
+                wait,
+            )
             await _rest(leave, timedelta(seconds=wait))
         else:
             if failures:
-                log.info("%s: the store is back after %d failed attempts", what, failures)
+                log.info("%s: it goes on after %d failed attempts", what, failures)
             return result
     return None
 
 
-async def _finish(engine: Engine) -> None:
-    """Wait for the pages in flight and settle them. A store that is out of reach gets one more send timeout."""
-    loop = asyncio.get_running_loop()
-    failures, until = 0, loop.time() + engine.settings.retry.send_timeout.total_seconds()
-    while True:
-        try:
-            await engine.courier.finish()
-        except StoreUnavailable as error:
-            wait = _backoff(failures)
-            failures += 1
-            if loop.time() + wait > until:
-                log.warning("pages that were sent could not be settled (%s); they are sent once more", _short(error))
-                return
-            await asyncio.sleep(wait)
-        else:
-            _tell(engine)
-            return
+def _for_good(error: Exception) -> bool:
+    """Tell whether no later attempt can end otherwise: the engine is used in a way that it cannot be."""
+    return type(error) is EscalationError
 
 
 def _tell(engine: Engine) -> None:
@@ -149,8 +165,9 @@ def _backoff(failures: int) -> float:
     return full * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads workers; nothing secret
 
 
-def _short(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+def _told(error: Exception) -> str:
+    """Return an error in one line. Of one that is not the library's own only its kind and place: it may hold a secret."""
+    return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else place_of(error)
 
 
 async def _rest(leave: asyncio.Event, longest: timedelta) -> None:

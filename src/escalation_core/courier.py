@@ -20,7 +20,8 @@ from .delivery import (
     outcome_of,
     why_cancel,
 )
-from .flight import Flights, monotonic, within
+from .errors import StoreError
+from .flight import Errand, Flights, monotonic, rest, within
 from .gate import gate
 from .model import Incident
 from .ports import Notifier, Store, Transaction
@@ -67,6 +68,7 @@ class Courier:
     telemetry: "Telemetry"
     flights: Flights = attrs.field(factory=Flights)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
+    _finishing: Errand = attrs.field(factory=Errand)
     _landed: list[Landed] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
 
@@ -83,8 +85,16 @@ class Courier:
     async def deliver(self, longest: timedelta) -> DeliveryReport:
         """Make one pass over the pages that are due now, claiming for at most ``longest``; return what became of them.
 
-        Each page is tried at most once: what is to be tried again is due later than the pass began.
+        Each page is tried at most once: what is to be tried again is due later than the pass began. Cancelled, or
+        without its store, it leaves what is in flight to ``finish``, which goes on by itself.
         """
+        try:
+            return await self._pass(longest)
+        except BaseException:
+            self._finish_alone()
+            raise
+
+    async def _pass(self, longest: timedelta) -> DeliveryReport:
         began, until, tries = monotonic(), None, 0
         if not self.busy and not await self._any_due():
             return self.take_report()
@@ -106,8 +116,12 @@ class Courier:
     async def start_due(self, until: datetime | None = None) -> Round:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
 
-        Only pages that were due at ``until`` are claimed; None means now.
+        Only pages that were due at ``until`` are claimed; None means now. A caller that is cancelled meanwhile does not
+        stop it: what was claimed is sent.
         """
+        return await self.flights.outlive(self._start_due(until))
+
+    async def _start_due(self, until: datetime | None) -> Round:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
         done = await self._exchange({} if self.settings.dry_run else self.room(), until)
         for record, incident in done.leased:
@@ -138,7 +152,7 @@ class Courier:
 
     async def settle(self) -> None:
         """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""
-        await self._exchange({}, None)
+        await self.flights.outlive(self._exchange({}, None))
 
     def take_report(self) -> DeliveryReport:
         """Return what was done since the last report."""
@@ -146,20 +160,38 @@ class Courier:
         return count.report()
 
     async def finish(self) -> None:
-        """Wait for what is in flight, and settle it; for rows that others hold, as long as one send may take."""
-        while self.flights.busy:
-            await self.flights.wait()
-        await self.settle()
-        until = monotonic() + self.settings.retry.send_timeout.total_seconds()
-        while self.owes and monotonic() < until:
-            await self.flights.wait(SETTLE_AGAIN)
-            await self.settle()
-        if self.owes:
-            log.warning("%d pages were sent and are not settled: others hold their rows", len(self._landed))
+        """Wait for what is in flight, and settle it.
+
+        For a store that is out of reach, and for rows that others hold, it waits as long as one send may take.
+        """
+        self._finish_alone()
+        await self._finishing.wait()
 
     async def abandon(self) -> None:
         """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
         await self.flights.cancel()
+        await self._finishing.end()
+
+    def _finish_alone(self) -> None:
+        """Finish what is in flight, though nobody may wait for that."""
+        self._finishing.start(self._finish)
+
+    async def _finish(self) -> None:
+        await self.flights.ended()
+        until, why = monotonic() + self.settings.retry.send_timeout.total_seconds(), "others hold their rows"
+        while True:
+            try:
+                await self.settle()
+            except StoreError as error:
+                why = str(error)
+            if not self.owes:
+                return
+            if monotonic() >= until:
+                break
+            await rest(SETTLE_AGAIN)
+        log.warning(
+            "%d pages that were sent could not be settled (%s); they are sent once more", len(self._landed), why
+        )
 
     async def _any_due(self) -> bool:
         targets = tuple(self.room())
@@ -211,14 +243,12 @@ class Courier:
 
     async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
         """Send one page, unless its lease is nearly over: then another sender may have it already."""
-        try:
-            if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
-                self._count.stale += 1
-                return
-            outcome = await self._send(record, incident)
-            self._landed.append((record, outcome))
-        finally:
+        if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
             self._in_flight[record.target] -= 1
+            self._count.stale += 1
+            return
+        outcome = await self._send(record, incident)
+        self._landed.append((record, outcome))
 
     async def _send(self, record: PageRecord, incident: Incident) -> Outcome:
         notifier = self.notifiers[record.target]
@@ -234,18 +264,30 @@ class Courier:
         began = monotonic()
         with self.telemetry.sending(notifier.channel, page) as span:
             try:
-                answer = await within(self.settings.retry.send_timeout, notifier.send(page))
-                outcome = outcome_of(answer)
-                if not isinstance(answer, Outcome):
-                    log.error("notifier %s answered with %s: no outcome", notifier.channel, type(answer).__name__)
+                asked = self._ask(notifier, page)
+                outcome = await within(
+                    self.settings.retry.send_timeout, asked, ignored=lambda: _ignored(notifier, page.target)
+                )
             except TimeoutError:
                 outcome = Retry("timed out")
-            except Exception as error:  # noqa: BLE001 - a notifier's own fault stops no other page
-                fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
-                log.error("notifier %s raised %s; the page is tried again", notifier.channel, fault)  # noqa: TRY400
-                outcome = Retry(f"the notifier raised {type(error).__name__}")
             self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
         return outcome
+
+    async def _ask(self, notifier: Notifier, page: Page) -> Outcome:
+        """Let the notifier send, and return its outcome, whatever it does. Its target's place is free once it ends."""
+        try:
+            answer = await notifier.send(page)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a notifier's own fault stops no other page, nor the worker
+            fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
+            log.error("notifier %s raised %s; the page is tried again", notifier.channel, fault)  # noqa: TRY400
+            return Retry(f"the notifier raised {fault}")
+        finally:
+            self._in_flight[page.target] -= 1
+        if not isinstance(answer, Outcome):
+            log.error("notifier %s answered with %s: no outcome", notifier.channel, type(answer).__name__)
+        return outcome_of(answer)
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1
@@ -259,3 +301,13 @@ class Courier:
                 record.reason,
             )
         self.telemetry.settled(record)
+
+
+def _ignored(notifier: Notifier, target: str) -> None:
+    """Tell of a send that never ends: many of them leave no place for other pages."""
+    log.error(
+        "notifier %s goes on sending to %s after it was cancelled: that page is tried again, and its place among those"
+        " in flight stays taken",
+        notifier.channel,
+        target,
+    )

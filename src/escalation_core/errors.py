@@ -14,6 +14,7 @@
 No message ever holds a secret: neither a password of a DSN nor a webhook's URL.
 """
 
+import traceback
 from collections.abc import Mapping
 from typing import Self
 
@@ -87,3 +88,9 @@ class StoreNotReady(StoreError):
 
 class StoreRefused(StoreError):
     """The database refuses the statement: a host's constraint, a missing right. The same call fails again."""
+
+
+def place_of(error: BaseException) -> str:
+    """Return an error's kind and where it was raised, and no more of it: the text of a foreign one may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}, {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
+from .errors import place_of
+
 Result = TypeVar("Result")
 
 
@@ -18,10 +20,47 @@ def clock() -> Callable[[], float]:
     return asyncio.get_running_loop().time
 
 
-async def within(span: timedelta, work: Awaitable[Result]) -> Result:
-    """Await ``work``; raise TimeoutError if it takes longer than ``span``."""
-    async with asyncio.timeout(span.total_seconds()):
-        return await work
+_leaving: set[asyncio.Task[Any]] = set()
+"""What nobody waits for any more, until it has ended: a loop holds its tasks but weakly."""
+IGNORED = 5.0
+"""Seconds after which work that was cancelled and goes on is said to ignore that."""
+
+
+async def within(
+    span: timedelta, work: Coroutine[Any, Any, Result], *, ignored: Callable[[], None] = lambda: None
+) -> Result:
+    """Return what ``work`` returns. At the span's end it is cancelled, and nobody waits until it heeds that.
+
+    A driver that cancels a statement talks to its server once more. What ignores that it was cancelled may go on for
+    ever: ``ignored`` is called if it has not ended some seconds later.
+
+    Raises:
+        TimeoutError: it has not ended in time.
+    """
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    try:
+        ended, _ = await asyncio.wait([task], timeout=span.total_seconds())
+    finally:
+        if not task.done():
+            task.cancel()
+            _leaving.add(task)
+            task.add_done_callback(_left)
+            loop.call_later(IGNORED, lambda: None if task.done() else ignored())
+    if not ended:
+        raise TimeoutError
+    return task.result()
+
+
+def _left(task: asyncio.Task[Any]) -> None:
+    _leaving.discard(task)
+    if not task.cancelled():
+        task.exception()  # asked for, so that asyncio does not complain that nobody did
+
+
+async def rest(span: timedelta) -> None:
+    """Wait for so long."""
+    await asyncio.sleep(span.total_seconds())
 
 
 async def together(*work: Awaitable[Result]) -> list[Result]:
@@ -87,11 +126,36 @@ class _Flight(Generic[Result]):
         self.abandoned = False
 
 
+class Errand:
+    """Work that goes on by itself, whoever waits for it; no second one begins before it has ended."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start it, unless it is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(work())
+
+    async def wait(self) -> None:
+        """Wait until it has ended. Whoever is cancelled leaves it to itself."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            self._task.result()
+
+    async def end(self) -> None:
+        """Cancel it, and wait until it is gone."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
 class Flights:
     """Many flights at once, and a bell that rings whenever one of them ends, or somebody rings it."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outliving: set[asyncio.Task[Any]] = set()
         self._bell = asyncio.Event()
 
     @property
@@ -124,9 +188,22 @@ class Flights:
         except TimeoutError:
             return
 
+    async def outlive(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Await ``work``; it goes on to its end if whoever awaits it is cancelled."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._outliving.add(task)
+        task.add_done_callback(self._outlived)
+        await asyncio.wait([task])
+        return task.result()
+
+    async def ended(self) -> None:
+        """Wait until none of them is under way, nor what outlives its caller."""
+        while tasks := self._tasks | self._outliving:
+            await asyncio.wait(tasks)
+
     async def cancel(self) -> None:
         """Cancel all of them, and wait until they are gone."""
-        tasks = list(self._tasks)
+        tasks = self._tasks | self._outliving
         for task in tasks:
             task.cancel()
         if tasks:
@@ -135,5 +212,10 @@ class Flights:
     def _landed(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler({"message": "a page's flight crashed", "exception": error})
+            task.get_loop().call_exception_handler({"message": f"a flight crashed: {place_of(error)}"})
         self._bell.set()
+
+    def _outlived(self, task: "asyncio.Task[Any]") -> None:
+        self._outliving.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for: whoever awaited it may be gone

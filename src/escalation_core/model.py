@@ -14,6 +14,13 @@ from .keys import escalation_hash
 LOOK_AGAIN = datetime(1970, 1, 1, tzinfo=UTC)
 """The mark in next_due_at: the host wrote this row behind the engine's back; plan it anew, whatever the clock says."""
 
+MOST_SUMMARY = 4000
+"""Characters of a summary that a page carries. Who claims many rows reads no more of each: memory follows that."""
+MOST_NAME = 1000
+"""The same of a severity, and of who acknowledged."""
+MOST_LABELS = 64 * 1024
+"""Bytes of UTF-8 that labels may take as JSON. Routes read them, so they are never cut: longer ones are left out."""
+
 
 class State(StrEnum):
     """Where an incident stands, for the table of transitions."""
@@ -207,6 +214,10 @@ class Claimed:
     fault: str | None = None
     attempts: int = 0
     """How often it was put back since it could last be read: if ever, it is held against the birth limits again."""
+    again: bool = False
+    """An engine overwrote its instant a moment ago, and it has the same one again."""
+    labels_left_out: bool = False
+    """Its labels are longer than MOST_LABELS: the incident comes without any."""
 
 
 @attrs.frozen(kw_only=True)

@@ -16,6 +16,8 @@ YOUNGEST_BIRTH = timedelta(hours=24)
 """How far ahead it may lie."""
 FIRST_PUT_BACK, MAX_PUT_BACK = timedelta(minutes=1), timedelta(hours=1)
 """How long a row that cannot be planned or written is left alone: at first, doubling, and at most."""
+ALTERED = "next_due_at is not what the engine wrote: a trigger or a rule of the host changes it; let it leave it alone"
+"""The fault of a row that would be claimed again and again, or never."""
 
 _NOTHING_HELD = Gate()
 

@@ -78,6 +78,9 @@ class Incidents(Protocol):
     async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Move next_due_at of locked rows to their ``until``, and keep each one's fault and attempts."""
 
+    async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
+        """Return the next_due_at that rows hold now, as this transaction sees them."""
+
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.
 

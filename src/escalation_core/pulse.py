@@ -12,8 +12,8 @@ from .errors import StoreUnavailable
 from .flight import clock, monotonic
 from .gate import gate
 from .health import CLOCK_TOLERANCE, Observed, RecalcState, Stats, clock_step
-from .model import Claimed
-from .plan import MAX_PUT_BACK, put_back
+from .model import LOOK_AGAIN, Claimed
+from .plan import ALTERED, MAX_PUT_BACK, put_back
 from .ports import Store, Transaction
 from .report import TickReport
 from .settings import Settings
@@ -158,13 +158,21 @@ class Pulse:
         _, refused = await write_apart(tx, found.keys, tx.incidents.mark_unseen)
         rows = [put_back(Claimed(incident_key=key, incident=None), fault, now) for key, fault in refused]
         await put_back_or_pass_over(tx, rows, now)
+        marked = await tx.incidents.dues([key for key in found.keys if key not in dict(refused)]) if found.keys else {}
+        altered = [
+            put_back(Claimed(incident_key=key, incident=None), ALTERED, now)
+            for key, due in marked.items()
+            if due != LOOK_AGAIN
+        ]
+        if altered:
+            await tx.attempt(lambda: tx.incidents.pass_over(altered, now))
         self._unseen_after = found.last
         if found.keys:
             log.warning(
                 "%d open rows were written while the triggers were off, the first of them %r; %d are planned now",
                 len(found.keys),
                 found.keys[0],
-                len(found.keys) - len(refused),
+                len(found.keys) - len(refused) - len(altered),
             )
 
     async def _beat(self, tx: Transaction, report: TickReport) -> bool:

@@ -9,9 +9,9 @@ import attrs
 from .apart import put_back_or_pass_over, write_apart
 from .delivery import NewPage
 from .exhausted import note_exhausted
-from .model import Claimed
+from .model import Claimed, PutBack
 from .paging import pages_for
-from .plan import Decision, Escalate, Reason, Skip, plan, put_back
+from .plan import ALTERED, MAX_PUT_BACK, Decision, Escalate, Reason, Skip, plan, put_back
 from .policy import EscalationPolicy
 from .ports import Router, Transaction
 
@@ -42,13 +42,13 @@ class Recorder:
     ) -> Batch:
         """Write event, pages and incident together, in bulk.
 
-        Rows that were put back before are written apart: the database may refuse them again, and no other row is to
-        pay for that.
+        Rows that were put back before, or came again, are written apart: the database may refuse them again, and no
+        other row is to pay for that.
         """
-        suspects = [number for number, row in enumerate(claimed) if row.attempts]
+        suspects = [number for number, row in enumerate(claimed) if row.attempts or row.again]
         if not suspects:
             return await self._write(tx, claimed, decisions, now)
-        usual = [number for number, row in enumerate(claimed) if not row.attempts]
+        usual = [number for number, row in enumerate(claimed) if not (row.attempts or row.again)]
         batch = await self._write(tx, [claimed[n] for n in usual], [decisions[n] for n in usual], now)
         return batch + await self.write_apart(tx, [claimed[n] for n in suspects], [decisions[n] for n in suspects], now)
 
@@ -62,6 +62,10 @@ class Recorder:
 
         batches, refused = await write_apart(tx, list(zip(claimed, decisions, strict=True)), write)
         await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now)
+        kept_from = {row.incident_key for (row, _), _ in refused}
+        await self._defer_altered(
+            tx, [pair for pair in zip(claimed, decisions, strict=True) if pair[0].incident_key not in kept_from], now
+        )
         written = Batch(
             [row for (row, _), _ in refused],
             [Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
@@ -69,6 +73,28 @@ class Recorder:
         for batch in batches:
             written += batch
         return written
+
+    async def _defer_altered(
+        self, tx: Transaction, written: Sequence[tuple[Claimed, Decision]], now: datetime
+    ) -> None:
+        """Pass over rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
+
+        They would be claimed again at once, and again, or never.
+        """
+        meant = {row.incident_key: decision.incident for row, decision in written if decision.incident is not None}
+        if not meant:
+            return
+        altered: list[PutBack] = []
+        held = await tx.incidents.dues(list(meant))
+        for row, _ in written:
+            incident = meant.get(row.incident_key)
+            if incident is not None and held.get(row.incident_key, incident.next_due_at) != incident.next_due_at:
+                until = incident.next_due_at or now + MAX_PUT_BACK
+                altered.append(
+                    PutBack(incident_key=row.incident_key, fault=ALTERED, attempts=row.attempts + 1, until=until)
+                )
+        if altered:
+            await tx.attempt(lambda: tx.incidents.pass_over(altered, now))
 
     async def _write(
         self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime

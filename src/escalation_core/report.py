@@ -57,6 +57,8 @@ class TickReport:
     """Pages put in the outbox."""
     dead_pages: int = 0
     """Pages born dead: unroutable."""
+    labels_left_out: int = 0
+    """Escalations of incidents whose labels are too long, so that they were routed as if they had none."""
     unconfigured: Counter[str] = attrs.field(factory=Counter)
     """Escalations of severities without a window of their own, by severity."""
     latest: timedelta | None = None
@@ -100,6 +102,7 @@ class TickReport:
             "skipped_idempotent": self.skipped_idempotent,
             "pages": self.pages,
             "dead_pages": self.dead_pages,
+            "labels_left_out": self.labels_left_out,
             "unconfigured": dict(self.unconfigured),
             "behind": self.behind,
             "latest_ms": None if self.latest is None else self.latest.total_seconds() * 1000,

@@ -140,6 +140,11 @@ class Telemetry:
             unit="{escalation}",
             description="Escalations of severities without a window of their own",
         )
+        self._labels_left_out = meter.create_counter(
+            "escalation.labels.left_out",
+            unit="{escalation}",
+            description="Escalations of incidents whose labels are too long, routed as if they had none",
+        )
 
     def observe(self, engine: Observable) -> None:
         """Let the gauges ask this engine, for as long as it lives."""
@@ -171,6 +176,8 @@ class Telemetry:
             self._pages.add(report.dead_pages, {"escalation.state": PageState.DEAD.value})
         if report.unconfigured:
             self._unconfigured.add(report.unconfigured.total())
+        if report.labels_left_out:
+            self._labels_left_out.add(report.labels_left_out)
 
     def sending(self, channel: str, page: Page) -> AbstractContextManager[trace.Span]:
         """Trace one send, which raises nothing."""

@@ -10,7 +10,7 @@ import attrs
 from .errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
 from .flight import monotonic, together
 from .gate import Gate, Mode, gate
-from .model import LOOK_AGAIN, Claimed
+from .model import LOOK_AGAIN, MOST_LABELS, Claimed
 from .pausing import Pause
 from .plan import Decision, Escalate, Reason, Skip, plan
 from .ports import Store, Transaction
@@ -21,6 +21,10 @@ from .settings import Settings
 
 log = logging.getLogger("escalation_core")
 
+MAX_OVERWRITTEN = 10_000
+"""How many rows of a tick are known again in the next one."""
+MOST_SHOWN = 100
+"""Characters of a severity in counts and in the log."""
 MAX_UNCONFIGURED = 100
 """How many severities without a window are told apart; a host that invents them without end fills no memory."""
 
@@ -36,11 +40,16 @@ class Ticker:
     claims: int
     unconfigured: Counter[str] = attrs.field(factory=Counter)
     _announced: bool = False
+    _overwritten: dict[str, datetime | None] = attrs.field(factory=dict)
+    """The instants that rows had before this tick wrote theirs, by key."""
+    _overwritten_before: dict[str, datetime | None] = attrs.field(factory=dict)
+    """The same of the tick before."""
 
     async def tick(self, *, dry_run: bool) -> TickReport:
         """Run one tick and return what it did; in a dry run, what it would have done."""
         self._announce()
         began = monotonic()
+        self._overwritten_before, self._overwritten = self._overwritten, {}
         report = TickReport(dry_run=dry_run)
         if dry_run:
             await self.store.read(lambda tx: self._rehearse(tx, report))
@@ -111,6 +120,7 @@ class Ticker:
             claimed = await tx.incidents.claim(
                 until=_until(held, now), limit=self.batch_size, canary_pct=self.settings.canary_pct
             )
+            claimed = [self._seen(row) for row in claimed]
             decisions = [self._plan(row, now, held, clock) for row in claimed]
             return await write(tx, claimed, decisions, now) if claimed else Batch()
 
@@ -146,6 +156,15 @@ class Ticker:
         except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
 
+    def _seen(self, row: Claimed) -> Claimed:
+        """Return the row; one that has the instant again that was overwritten a moment ago is told apart.
+
+        A host may have marked it anew. Or a trigger of the host undoes what the engine writes, and without an end.
+        """
+        known = self._overwritten if row.incident_key in self._overwritten else self._overwritten_before
+        again = row.incident_key in known and known[row.incident_key] == row.due_at
+        return attrs.evolve(row, again=True) if again else row
+
     def _hold(self, report: TickReport, now: datetime, pauses: Sequence[Pause]) -> Gate:
         """Return what holds a transaction back, and note it in the report."""
         held = gate(self.settings, now, pauses)
@@ -156,6 +175,8 @@ class Ticker:
     def _count(self, report: TickReport, batch: Batch) -> None:
         """Count what was committed; a transaction that the database made us repeat counts once."""
         report.batches += bool(batch.claimed)
+        for row in batch.claimed[: MAX_OVERWRITTEN - len(self._overwritten)] if not report.dry_run else ():
+            self._overwritten[row.incident_key] = row.due_at
         report.count(batch.decisions, [row.incident_key for row in batch.claimed])
         report.pages += len(batch.pages)
         for page in batch.pages:
@@ -164,8 +185,18 @@ class Ticker:
                 if report.dry_run:
                     continue
                 log.error("page is dead: incident %r level %d: %s", page.incident_key, page.level, page.born_dead)
-        for decision in batch.decisions:
-            if isinstance(decision, Escalate) and not self.settings.policy.configured(decision.incident.severity):
+        for row, decision in zip(batch.claimed, batch.decisions, strict=True):
+            if not isinstance(decision, Escalate):
+                continue
+            if row.labels_left_out:
+                report.labels_left_out += 1
+                log.warning(
+                    "labels of incident %r take more than %d bytes and are left out: no route that asks for labels"
+                    " matches it",
+                    row.incident_key,
+                    MOST_LABELS,
+                )
+            if not self.settings.policy.configured(decision.incident.severity):
                 self._met_unconfigured(report, str(decision.incident.severity))
 
     def _announce(self) -> None:
@@ -184,6 +215,8 @@ class Ticker:
                 log.warning("incidents that no route matches page nobody: set ESC_DEFAULT_TARGET")
 
     def _met_unconfigured(self, report: TickReport, severity: str) -> None:
+        if len(severity) > MOST_SHOWN:
+            severity = severity[: MOST_SHOWN - 1] + "…"
         if severity not in self.unconfigured:
             if len(self.unconfigured) >= MAX_UNCONFIGURED:
                 severity = "(others)"

@@ -25,7 +25,7 @@ INTERRUPTED = ("cancelled", "held", "joined", "silent", "trouble")
 """Walks that interrupt themselves: what they had sent may be sent once more."""
 Route = tuple[str, int]
 """A walk, and how often it came by."""
-TRIES = 16
+TRIES = 32
 """How often a walk is begun that does not come by its point the time that it is to be killed.
 
 The first time may be too late in the walk, and of two walks one has a recalculation that was asked for, the other none.

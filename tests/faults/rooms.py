@@ -67,7 +67,7 @@ FOREIGN = {
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {
-    "write_apart", "Recorder.write_apart", "put_back_or_pass_over", "Incidents.pass_over", "Session.passing_rows",
+    "write_apart", "Recorder.write_apart", "put_back_or_pass_over", "Incidents.pass_over",
     "Incidents.unseen", "Incidents.mark_unseen", "Pulse.find_unseen", "Pulse._mark_unseen", "Pulse._mend", "mend",
     "Incidents.save", "Operations.shift_pauses", "Outbox.bring_forward", "Outbox.fences", "_check_visible", "_hidden",
     "_keep_held", "faults",

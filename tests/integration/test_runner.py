@@ -19,6 +19,7 @@ from escalation_adapters.slack import SlackNotifier
 from escalation_core import (
     Delivered,
     Engine,
+    EscalationError,
     Outcome,
     Page,
     Retry,
@@ -369,32 +370,81 @@ async def test_stop_ends_even_if_the_store_stays_down(
 
 
 @pytest.mark.parametrize("fault", [StoreNotReady("run: escalation migrate"), StoreRefused("permission denied")])
-async def test_permanent_fault_ends_it(fault: StoreError) -> None:
-    """What no waiting helps against ends run with that error, and no task is left."""
+async def test_permanent_fault_in_the_beginning_ends_it(fault: StoreError, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever starts a worker on such a store is told at once, and no task is left."""
     before = asyncio.all_tasks()
     store = Store()
     store.fault = fault
     with pytest.raises(type(fault), match=str(fault)):
         await soon(run(Engine(store, notifiers=[Held()]), signals=False))
     assert before == asyncio.all_tasks()
+    assert [(logging.CRITICAL, f"this worker ends, nothing escalates here any more: {fault}")] == critical(caplog)
 
 
-async def test_fault_of_one_loop_ends_the_other_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the tick is refused, the pages in flight are sent and settled before the error goes on."""
-    store, notifier = Store(), Held()
+def critical(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Return what was logged as critical."""
+    return [(record.levelno, record.getMessage()) for record in caplog.records if record.levelno >= logging.CRITICAL]
+
+
+@pytest.mark.parametrize("fault", [StoreNotReady("a policy hides rows"), StoreRefused("permission denied")])
+async def test_fault_under_way_is_told_and_tried_again(
+    fault: StoreError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the store refuses once the worker is at work is logged as critical; when it is mended, pages go out."""
+    monkeypatch.setattr(runner, "FIRST_WAIT", 0.01)
+    store, notifier, stop = Store(), Held(), asyncio.Event()
+    notifier.door.set()
+    async with Engine(store, notifiers=[notifier], settings=Settings(tick_interval=timedelta(seconds=1))) as engine:
+        async with running(engine, stop):
+            await soon(until_idle(engine))
+            store.fault = fault
+            async with asyncio.timeout(PATIENCE):
+                for _ in range(3):
+                    await store.failures.acquire()
+            store.fault = None
+            await open_due(engine)
+            await soon(notifier.came.wait())
+            stop.set()
+    assert {logging.CRITICAL} == {level for level, _ in critical(caplog)}
+    assert all(f"nothing goes on here ({fault})" in line for _, line in critical(caplog))
+
+
+async def until_idle(engine: Engine) -> None:
+    """Wait until the first tick is over."""
+    while engine.observed_lag() is None:
+        await asyncio.sleep(0.005)
+
+
+async def test_fault_of_one_loop_leaves_the_other_at_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tick that fails for a reason nobody foresaw is told of without its text; pages are sent all the same."""
+    store, notifier, stop = Store(), Held(), asyncio.Event()
+    notifier.door.set()
     engine = Engine(store, notifiers=[notifier])
     await open_due(engine)
     await engine.tick(deliver=False)
 
-    async def refused(**_: object) -> TickReport:
-        await notifier.came.wait()
-        notifier.door.set()
-        raise StoreRefused("no")
+    async def broken(**_: object) -> TickReport:
+        raise RuntimeError("https://hooks.example/secret")
 
-    monkeypatch.setattr(engine, "tick", refused)
-    with pytest.raises(StoreRefused, match="no"):
-        await soon(run(engine, signals=False))
+    monkeypatch.setattr(engine, "tick", broken)
+    async with running(engine, stop):
+        await soon(notifier.came.wait())
+        stop.set()
     assert [PageState.DELIVERED] == states(store)
+    ((_, line),) = critical(caplog)
+    assert "tick: nothing goes on here (RuntimeError, " in line
+    assert "secret" not in caplog.text
+
+
+async def test_an_engine_of_another_loop_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    """No later attempt can succeed, so run ends, and says so."""
+    engine = Engine(Store(), notifiers=[Held()])
+    await asyncio.to_thread(asyncio.run, engine.tick(deliver=False))
+    with pytest.raises(EscalationError, match="another event loop"):
+        await soon(run(engine, signals=False))
+    assert "this worker ends" in caplog.text
 
 
 async def test_cancellation_leaves_no_task() -> None:

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import attrs
 
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
+from escalation_core.flight import within
 
 from ..hmac_signature import ID, HmacVerifier, Refused, Secret, Verified
 from ..peers import Proxy, client
 from ..rate_limit import Limit, RateLimiter
 from ..rbac import Principal, admits
 from .messages import Problem, Request
-from .patience import within
 
 log = logging.getLogger("escalation_adapters.ops")
 

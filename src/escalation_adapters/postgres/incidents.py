@@ -1,7 +1,7 @@
 """The Incidents port on the host's table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from psycopg.types.json import Json
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import Claimed, PutBack, Unseen, Walked
 
-from .session import Session
+from .session import Session, aware
 from .table import COLUMNS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
@@ -97,6 +97,10 @@ class Incidents:
     async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Give rows another instant, and keep why."""
         await self.session.write("put_back", len(rows), now=now, **_put_back(rows))
+
+    async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
+        """Read them, after whatever a host's trigger made of them."""
+        return {key: aware(due) for key, due in await self.session.rows("dues", suffix=b"", keys=list(keys))}
 
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep the instant beside the rows."""

@@ -8,7 +8,8 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
+from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 
 from . import silence
@@ -79,14 +80,24 @@ class Pool:
         raise psycopg.OperationalError("the server ends each connection")
 
     async def _know(self, connection: AsyncConnection[Any]) -> None:
-        """Know a connection from its beginning: one that was never lent may lead to a server that is none any more."""
+        """Know a connection from its beginning: one that was never lent may lead to a server that is none any more.
+
+        What a claim relies on is READ COMMITTED, whatever the role's default is: each BEGIN says so from now on.
+        """
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         self._known.add(connection)
 
     def _distrust(self) -> None:
         self._distrusted |= self._known
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
-        """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then."""
+        """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then.
+
+        A cancellation that meets the beginning of a pipeline can leave the connection in it, where no later caller
+        expects it: it is closed, and the pool makes another.
+        """
+        if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            await connection.close()
         back = asyncio.create_task(self._connections.putconn(connection))
         self._coming_back.add(back)
         back.add_done_callback(self._coming_back.discard)

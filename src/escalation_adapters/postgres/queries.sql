@@ -1,16 +1,17 @@
 -- Every statement of the store at run time. {names} are identifiers of this installation, %(names)s are values.
--- {row} is an incident's columns, as table.py writes them; every schema is named, so search_path does not matter.
+-- {row} is an incident's columns, as table.py writes them, long texts cut; every schema is named, so search_path does not matter.
 -- {unless_passed} is empty but while there are rows that are passed over: statements.py makes two of what holds it.
 
 -- name: begin
 -- What each transaction begins with: its instant, whether any row is passed over, and whether a policy would hide rows.
--- And what holds until its end: should its client stand still, its locks are not held for ever; a policy that would hide
--- rows makes a statement fail; and the host's triggers know the engine's writes from a host's.
+-- And what holds until its end, whatever the role's or the database's settings are: should its client stand still, its
+-- locks are not held for ever; a policy that would hide rows makes a statement fail; NULL in an array is no text; and the
+-- host's triggers know the engine's writes from a host's.
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass),
     set_config('idle_in_transaction_session_timeout', %(idle)s, true), set_config('row_security', 'off', true),
-    set_config('escalation.engine', 'on', true)
+    set_config('array_nulls', 'on', true), set_config('escalation.engine', 'on', true)
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 
 -- name: unless_passed
@@ -22,8 +23,8 @@ AND NOT EXISTS (
             AND r.passed_version = i.xmin::text)
 
 -- name: load
--- One incident.
-SELECT {row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
+-- One incident, whole: it may be written again.
+SELECT {whole_row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
 
 -- name: insert
 -- A new incident; nothing if the key is taken. A host's identity column takes a key only if it is overridden.
@@ -114,6 +115,10 @@ WITH u AS (
 )
 UPDATE {incidents} i SET {next_due_at} = v.until
 FROM unnest(%(keys)s::text[]::{key_type}[], %(untils)s::timestamptz[]) AS v (key, until) WHERE i.{incident_key} = v.key
+
+-- name: dues
+-- Rows' instants as they stand.
+SELECT i.{incident_key}::text, {due} FROM {incidents} i WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
 
 -- name: pass_over
 -- The same of rows that cannot even be given that instant: it is kept beside them.

@@ -59,9 +59,8 @@ class Session:
 
     async def passing_rows(self, name: str, **values: object) -> Sequence[Row]:
         """Run a statement that leaves out rows which are passed over, in the form for there being any or none."""
-        if self.passing:
-            return await self.rows(name + PASSING, suffix=b"", at=self.at, **values)
-        return await self.rows(name, suffix=b"", **values)
+        form, at = (PASSING, {"at": self.at}) if self.passing else ("", {})
+        return await self.rows(name + form, suffix=b"", **at, **values)
 
     async def rows(self, name: str, *, suffix: bytes = b"", **values: object) -> Sequence[Row]:
         """Run a statement and return its rows."""

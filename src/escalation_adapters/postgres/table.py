@@ -11,7 +11,7 @@ import attrs
 from psycopg import sql
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import Claimed
+from escalation_core.model import MOST_LABELS, MOST_NAME, MOST_SUMMARY, Claimed
 
 COLUMNS = {
     "incident_key": "incident_key",
@@ -31,6 +31,9 @@ COLUMNS = {
 """What the engine calls a column, and what it is called in SQL unless the host says otherwise."""
 
 INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
+LEFT_OUT = "left out"
+"""What is read in the place of labels that are too long."""
+_LONGEST = {"severity": MOST_NAME, "acknowledged_by": MOST_NAME, "summary": MOST_SUMMARY}
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 _ENDS = (_FIRST.year, _LAST.year)
@@ -69,11 +72,16 @@ class IncidentsTable:
             key=names["incident_key"]
         )
         names["columns"] = sql.SQL(", ").join(sql.Identifier("i", column) for column in self.columns.values())
+        names["due"] = self.expression("next_due_at")
         names["row"] = sql.SQL(", ").join(self.expression(name) for name in COLUMNS)
+        names["whole_row"] = sql.SQL(", ").join(self.expression(name, whole=True) for name in COLUMNS)
         return names
 
-    def expression(self, name: str) -> sql.Composable:
-        """Return how a column of the row i is selected, so that no value it may hold breaks the reading of others."""
+    def expression(self, name: str, *, whole: bool = False) -> sql.Composable:
+        """Return how a column of the row i is selected, so that no value it may hold breaks the reading of others.
+
+        Unless it is wanted whole, so much of a text is read as a page carries: a thousand rows fit into memory.
+        """
         column = sql.Identifier("i", self.columns[name])
         if name in INSTANTS:
             # Infinity, and years that Python has no datetime for, would break the whole batch that they are read in:
@@ -86,7 +94,19 @@ class IncidentsTable:
                 first=sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
                 last=sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
             )
-        return column if name in ("level", "episode") else sql.SQL("{}::text").format(column)
+        if name in ("level", "episode"):
+            return column
+        if not whole and name in _LONGEST:
+            return sql.SQL("left({}::text, {})").format(column, sql.Literal(_LONGEST[name]))
+        if not whole and name == "labels":
+            # Few are long enough to be measured as text: packed, they take a hundredth of it at least.
+            return sql.SQL(
+                "CASE WHEN pg_column_size({0}) > {packed} AND octet_length({0}::text) > {most} THEN {left_out}"
+                " ELSE {0}::text END"
+            ).format(
+                column, packed=MOST_LABELS // 256, most=MOST_LABELS, left_out=sql.Literal(LEFT_OUT)
+            )
+        return sql.SQL("{}::text").format(column)
 
     def legal_key(self, incident_key: str) -> bool:
         """Tell whether a row can have this key at all: uuid and integer keys are read as their text."""
@@ -127,7 +147,7 @@ def read_incident(row: Sequence[Any]) -> Incident:
             # The engine's own column is written anew whenever the row is; whatever it holds, the row can be read.
             None if due is None else due.replace(tzinfo=UTC),
             summary,
-            _labels(labels) if labels else {},
+            _labels(labels) if labels and labels != LEFT_OUT else {},
         )
     )
 
@@ -141,11 +161,19 @@ def read_claimed(row: Sequence[Any]) -> Claimed:
         incident = read_incident(row[:-1])
     except InvalidValue as error:
         fault = str(error)
-    return Claimed(incident_key=key, incident=incident, due_at=due_at, fault=fault, attempts=attempts)
+    return Claimed(
+        incident_key=key,
+        incident=incident,
+        due_at=due_at,
+        fault=fault,
+        attempts=attempts,
+        labels_left_out=row[_LABELS] == LEFT_OUT,
+    )
 
 
 _KEY = list(COLUMNS).index("incident_key")
 _DUE_AT = list(COLUMNS).index("next_due_at")
+_LABELS = list(COLUMNS).index("labels")
 
 
 def _instant(value: datetime | None, field: str) -> Any:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from escalation_core import Incident, InvalidValue, canary_bucket
-from escalation_core.model import Claimed
+from escalation_core.model import MOST_LABELS, MOST_NAME, MOST_SUMMARY, Claimed
 
 Row = tuple[Any, ...]
 
@@ -26,11 +26,22 @@ COLUMNS = (
     "labels",
 )
 INSTANTS = ("first_seen", "last_escalated_at", "acknowledged_at", "resolved_at", "snoozed_until", "next_due_at")
-SELECTED = ", ".join(f"i.{'escalation_level' if name == 'level' else name}" for name in COLUMNS)
+WHOLE = ", ".join(f"i.{'escalation_level' if name == 'level' else name}" for name in COLUMNS)
 """An incident's columns, in the order in which they are read here."""
+LEFT_OUT = "left out"
+"""What is read in the place of labels that are too long."""
+_CUT = {
+    "i.severity": f"substr(i.severity, 1, {MOST_NAME})",
+    "i.acknowledged_by": f"substr(i.acknowledged_by, 1, {MOST_NAME})",
+    "i.summary": f"substr(i.summary, 1, {MOST_SUMMARY})",
+    "i.labels": f"CASE WHEN length(CAST(i.labels AS BLOB)) > {MOST_LABELS} THEN '{LEFT_OUT}' ELSE i.labels END",
+}
+SELECTED = ", ".join(_CUT.get(column, column) for column in WHOLE.split(", "))
+"""The same with so much of each text as a page carries: a thousand rows fit into memory."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LABELS = COLUMNS.index("labels")
 _DUE_AT = COLUMNS.index("next_due_at")
 
 
@@ -82,7 +93,7 @@ def values_of(row: Sequence[Any]) -> dict[str, Any]:
         "snoozed_until": _read_instant(snoozed, "snoozed_until"),
         "next_due_at": _read_instant(due, "next_due_at"),
         "summary": summary,
-        "labels": {} if labels in (None, "{}") else json.loads(labels),
+        "labels": {} if labels in (None, "{}", LEFT_OUT) else json.loads(labels),
     }
 
 
@@ -111,4 +122,5 @@ def read_claimed(row: Sequence[Any]) -> Claimed:
         due_at=optional_instant(row[_DUE_AT]),
         fault=fault,
         attempts=row[len(COLUMNS)],
+        labels_left_out=row[_LABELS] == LEFT_OUT,
     )

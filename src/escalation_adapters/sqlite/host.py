@@ -7,7 +7,7 @@ import attrs
 
 from escalation_core.testing.host import BLANK, Row, host_insert, host_update
 
-from .codec import SELECTED, row_of, values_of
+from .codec import WHOLE, row_of, values_of
 from .incidents import WRITE
 
 if TYPE_CHECKING:
@@ -75,5 +75,5 @@ class SQLiteHost:
         await tx.incidents.session.run(WRITE, row_of(row))
 
     async def _rows(self, tx: Any) -> dict[str, Row]:
-        rows = await tx.incidents.session.rows(f"SELECT {SELECTED} FROM incidents i")
+        rows = await tx.incidents.session.rows(f"SELECT {WHOLE} FROM incidents i")
         return {row[0]: values_of(row) for row in rows}

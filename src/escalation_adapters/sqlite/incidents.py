@@ -2,7 +2,7 @@
 
 import heapq
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -13,6 +13,7 @@ from escalation_core.model import Claimed, PutBack, Unseen, Walked
 from .codec import (
     COLUMNS,
     SELECTED,
+    WHOLE,
     Row,
     micros,
     optional_instant,
@@ -88,7 +89,7 @@ class Incidents:
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:  # noqa: ARG002 - see the class
         """Return one incident."""
-        row = await self.session.row(f"SELECT {SELECTED} FROM incidents i WHERE i.incident_key = ?", (incident_key,))
+        row = await self.session.row(f"SELECT {WHOLE} FROM incidents i WHERE i.incident_key = ?", (incident_key,))
         return None if row is None else read_incident(row)
 
     async def insert(self, incident: Incident) -> bool:
@@ -158,6 +159,15 @@ class Incidents:
             )
 
         await self.session.hop(write)
+
+    async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
+        """Read them, after whatever a host's trigger made of them."""
+
+        def find(connection: sqlite3.Connection) -> list[Row]:
+            statement = "SELECT incident_key, next_due_at FROM incidents WHERE incident_key = ?"
+            return [row for key in keys for row in connection.execute(statement, (key,))]
+
+        return {key: optional_instant(due) for key, due in await self.session.hop(find)}
 
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep the instant beside the rows."""

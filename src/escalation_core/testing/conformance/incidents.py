@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, Incident
+from ...model import LOOK_AGAIN, MOST_LABELS, MOST_NAME, MOST_SUMMARY, Incident
 from ...plan import put_back
 from ...ports import Transaction
 from ..clock import ManualClock
@@ -195,6 +195,46 @@ async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
         same(len(opened), len(visited), "each once")
 
 
+async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None:
+    """Long texts come cut, and labels that are too long not at all; one row that is loaded comes whole, and stays so."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    fits = incident("fits", clock, severity="s" * MOST_NAME, summary="ü" * MOST_SUMMARY, labels={"team": "x" * 60_000})
+    long = incident(
+        "long",
+        clock,
+        severity="s" * 2 * MOST_NAME,
+        summary="ü" * 2 * MOST_SUMMARY,
+        labels={"team": "ü" * (MOST_LABELS // 2), "other": ""},
+    )
+    await put(store, fits, long)
+    cut = attrs.evolve(long, severity="s" * MOST_NAME, summary="ü" * MOST_SUMMARY, labels={})
+
+    async def claim(tx: Transaction) -> list[tuple[Incident | None, bool]]:
+        rows = await tx.incidents.claim(until=now, limit=10, canary_pct=100)
+        return sorted(((row.incident, row.labels_left_out) for row in rows), key=lambda found: found[1])
+
+    same([(fits, False), (cut, True)], await store.transact(claim), "claimed")
+    same(long, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "loaded")
+    await store.transact(lambda tx: tx.incidents.advance([cut.moved(level=1, last_escalated_at=now, next_due_at=now)]))
+    risen = long.moved(level=1, last_escalated_at=now, next_due_at=now)
+    same(risen, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "after it rose")
+
+
+async def instants_are_read_as_they_stand(harness: StoreHarness) -> None:
+    """What rows hold now is read within the transaction; a key that is not there is left out."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    first, second = incident("a", clock), incident("b", clock)
+    await put(store, first, second)
+
+    async def work(tx: Transaction) -> dict[str, datetime | None]:
+        await tx.incidents.advance([attrs.evolve(first, next_due_at=None), attrs.evolve(second, next_due_at=now + MINUTE)])
+        return dict(await tx.incidents.dues(["a", "b", "c"]))
+
+    same({"a": None, "b": now + MINUTE}, await store.transact(work), "the instants")
+
+
 CHECKS = (
     every_field_comes_back,
     an_insert_loses_against_a_row_that_is_there,
@@ -204,4 +244,6 @@ CHECKS = (
     advancing_writes_level_and_instants_alone,
     rows_that_cannot_be_read_are_put_back,
     a_walk_visits_every_open_row_once,
+    many_rows_come_with_what_a_page_carries,
+    instants_are_read_as_they_stand,
 )

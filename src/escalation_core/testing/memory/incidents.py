@@ -1,13 +1,13 @@
 """The Incidents port."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import attrs
 
 from ...keys import canary_bucket
 from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen, Walked
-from .state import State, Undo, is_open, passed, read_row, write_row
+from .state import State, Undo, is_open, long_labels, passed, read_row, write_row
 
 
 @attrs.frozen
@@ -51,6 +51,9 @@ class Incidents:
             self.undo.put(self.store.unreadable, row.incident_key, (row, None))
             columns = self.store.rows[row.incident_key] | {"next_due_at": row.until}
             write_row(self.store, self.undo, columns)
+
+    async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
+        return {key: self.store.rows[key]["next_due_at"] for key in keys if key in self.store.rows}
 
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         for row in rows:
@@ -122,4 +125,5 @@ class Incidents:
             due_at=row["next_due_at"],
             fault=fault,
             attempts=0 if put_back is None else put_back[0].attempts,
+            labels_left_out=bool(row["labels"]) and long_labels(row),
         )

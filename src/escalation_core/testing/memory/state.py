@@ -1,5 +1,6 @@
 """What a MemoryStore holds, and how a write to it is taken back."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any
 from ...delivery import PageRecord
 from ...errors import InvalidValue
 from ...health import RecalcState
-from ...model import AuditEntry, Escalation, Incident, PutBack, Recorded
+from ...model import MOST_LABELS, MOST_NAME, MOST_SUMMARY, AuditEntry, Escalation, Incident, PutBack, Recorded
 from ...pausing import Pause
 from ..clock import Clock
 from ..host import Row
@@ -90,10 +91,18 @@ def is_open(row: Row) -> bool:
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
+def long_labels(row: Row) -> bool:
+    """Tell whether a row's labels are left out where many rows are read."""
+    return len(json.dumps(row["labels"], ensure_ascii=False).encode(errors="replace")) > MOST_LABELS
+
+
 def read_row(row: Row) -> tuple[Incident | None, str | None]:
-    """Return a row's incident, or the fault that keeps it from being one."""
+    """Return a row's incident, with so much of each text as a page carries, or the fault that keeps it from being one."""
+    longest = {"severity": MOST_NAME, "acknowledged_by": MOST_NAME, "summary": MOST_SUMMARY}
+    cut = {name: row[name][:most] for name, most in longest.items() if isinstance(row[name], str)}
+    labels = {} if row["labels"] and long_labels(row) else row["labels"]
     try:
-        return Incident(**row), None
+        return Incident(**row | cut | {"labels": labels}), None
     except InvalidValue as fault:
         return None, str(fault)
 

@@ -1,0 +1,182 @@
+"""Calls that are cancelled, at whatever they wait for: connections stay usable, and pages in flight are settled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres.dsn import arguments
+from escalation_adapters.postgres.pool import Pool
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, Store
+from escalation_core.delivery import PageState
+from escalation_core.testing import MemoryStore, RecordingNotifier
+
+from .stage import staged, until
+
+HOUR = timedelta(hours=1)
+
+
+async def test_a_connection_that_comes_back_in_a_pipeline_is_closed(migrated_dsn: str) -> None:
+    """Its next borrower would be refused whatever must come before any other statement."""
+    pool = Pool(migrated_dsn, arguments(migrated_dsn) | {"autocommit": True}, max_connections=1)
+    await pool.open()
+    try:
+        async with pool.lent() as connection:
+            connection.pgconn.enter_pipeline_mode()
+        async with pool.lent() as other:
+            assert other is not connection
+            assert connection.closed
+            async with other.transaction():
+                await other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    finally:
+        await pool.aclose()
+
+
+async def test_calls_cancelled_anywhere_leave_no_connection_unusable(migrated_dsn: str) -> None:
+    """Whatever a tick was waiting for when it was cancelled, the only connection serves the next call."""
+    store = await PostgresStore.connect(migrated_dsn, max_connections=1)
+    async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
+        for steps in range(60):
+            await engine.open(f"k{steps}", severity="critical", first_seen=await engine.now() - HOUR)
+            await cancelled_after(steps, engine.tick)
+            await engine.health()
+            await engine.history("k0")
+            await engine.tick(dry_run=True)
+
+
+async def cancelled_after(steps: int, call: Callable[[], Awaitable[object]]) -> None:
+    """Cancel the call after so many turns of the loop."""
+    task = asyncio.ensure_future(call())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+class Receiver:
+    """Takes some turns of the loop to answer, and remembers what arrived."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+
+    async def __call__(self, page: Page) -> Outcome:
+        await asyncio.sleep(0)
+        self.arrived.append(page.incident.incident_key)
+        await asyncio.sleep(0)
+        return Delivered()
+
+
+class Notifier:
+    """A channel with one target, that asks whatever it is given."""
+
+    channel, targets = "test", ("ops",)
+
+    def __init__(self, ask: Callable[[Page], Awaitable[Outcome]]) -> None:
+        self._ask = ask
+
+    async def send(self, page: Page) -> Outcome:
+        return await self._ask(page)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def check_each_step(store: Store, most: int) -> None:
+    """Cancel a tick after each number of turns: the page is sent once at most, and soon nobody has it any more."""
+    receiver = Receiver()
+    async with Engine(store, notifiers=[Notifier(receiver)]) as engine:
+        for steps in range(most):
+            key = f"k{steps}"
+            await engine.open(key, severity="critical", first_seen=await engine.now() - HOUR)
+            await cancelled_after(steps, engine.tick)
+            await settled(store)
+            assert receiver.arrived.count(key) <= 1
+            await engine.tick()
+            assert 1 == receiver.arrived.count(key), steps
+
+
+async def settled(store: Store) -> None:
+    """Wait until no page is leased: who was sent, and by whom, is written down without a further call."""
+    async with asyncio.timeout(5):
+        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):
+            await asyncio.sleep(0)
+
+
+async def test_a_tick_cancelled_at_any_await_in_memory() -> None:
+    """See ``check_each_step``."""
+    await check_each_step(MemoryStore(), 60)
+
+
+async def test_a_tick_cancelled_at_any_await_on_sqlite(tmp_path: object) -> None:
+    """See ``check_each_step``."""
+    await check_each_step(await SQLiteStore.connect(f"{tmp_path}/e.db"), 60)
+
+
+async def test_a_tick_cancelled_at_any_await_on_postgresql(migrated_dsn: str) -> None:
+    """See ``check_each_step``."""
+    await check_each_step(await PostgresStore.connect(migrated_dsn), 120)
+
+
+async def test_a_page_in_flight_when_its_tick_is_cancelled_is_settled(migrated_dsn: str) -> None:
+    """The answer comes long after, no further call is made, and no other worker sends a copy."""
+    answer = asyncio.Event()
+
+    async def ask(page: Page) -> Outcome:
+        await answer.wait()
+        return Delivered()
+
+    async with staged(migrated_dsn) as stage:
+        store = await PostgresStore.connect(migrated_dsn, clock=stage.clock)
+        async with Engine(store, notifiers=[Notifier(ask)]) as engine:
+            stage.incident("k")
+            tick = asyncio.create_task(engine.tick())
+            await until(lambda: [(1, "leased", None)] == stage.pages("k"))
+            tick.cancel()
+            await asyncio.wait([tick])
+            assert tick.cancelled()
+            answer.set()
+            await until(lambda: [(1, "delivered", None)] == stage.pages("k"))
+            assert [] == await stage.tick(after=timedelta(minutes=1))
+
+
+async def test_an_engine_that_is_closed_waits_for_what_a_cancelled_tick_left(migrated_dsn: str) -> None:
+    """Closing settles it; nothing is left to the loop."""
+    answer = asyncio.Event()
+
+    async def ask(page: Page) -> Outcome:
+        await answer.wait()
+        return Delivered()
+
+    async with staged(migrated_dsn) as stage:
+        before = asyncio.all_tasks()
+        store = await PostgresStore.connect(migrated_dsn, clock=stage.clock)
+        async with Engine(store, notifiers=[Notifier(ask)]) as engine:
+            stage.incident("k")
+            tick = asyncio.create_task(engine.tick())
+            await until(lambda: [(1, "leased", None)] == stage.pages("k"))
+            tick.cancel()
+            asyncio.get_running_loop().call_later(0.05, answer.set)
+        assert [(1, "delivered", None)] == stage.pages("k")
+        assert before == asyncio.all_tasks()
+
+
+async def test_finishing_alone_has_an_end() -> None:
+    """A receiver that never answers is given up after the send timeout, and its page is tried again."""
+    quick = Settings(retry=RetryPolicy(send_timeout=timedelta(milliseconds=50)))
+
+    async def ask(page: Page) -> Outcome:
+        await asyncio.Event().wait()
+        return Delivered()
+
+    store = MemoryStore()
+    async with Engine(store, settings=quick, notifiers=[Notifier(ask)]) as engine:
+        await engine.open("k", severity="critical", first_seen=await engine.now() - HOUR)
+        tick = asyncio.create_task(engine.tick())
+        await asyncio.sleep(0.02)
+        tick.cancel()
+        await settled(store)
+        (page,) = await store.read(lambda tx: tx.outbox.pages(limit=9))
+        assert (PageState.PENDING, "timed out") == (page.state, page.reason)

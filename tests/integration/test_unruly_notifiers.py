@@ -1,0 +1,206 @@
+"""Notifiers that raise what they should not, or ignore that they are cancelled: each send has an outcome and an end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from escalation_adapters.runner import run
+from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, flight
+from escalation_core.delivery import PageRecord, PageState
+from escalation_core.testing import ManualClock, MemoryStore
+
+HOUR = timedelta(hours=1)
+SECRET = "https://hooks.example/T1/secret"
+PATIENCE = 5
+
+
+class Own(BaseException):
+    """What some frameworks raise past every except Exception."""
+
+
+class Unruly:
+    """Does with a page what it was made with."""
+
+    channel = "unruly"
+    targets: Sequence[str] = ("test",)
+
+    def __init__(self, act: Callable[[Page], Awaitable[Outcome]]) -> None:
+        self._act = act
+        self.under_way = self.most = 0
+
+    async def send(self, page: Page) -> Outcome:
+        """Act, and count how many do."""
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await self._act(page)
+        finally:
+            self.under_way -= 1
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+async def pages_of(store: MemoryStore) -> Sequence[PageRecord]:
+    return await store.read(lambda tx: tx.outbox.pages(limit=100))
+
+
+async def open_due(engine: Engine, *keys: str) -> None:
+    for key in keys:
+        await engine.open(key, severity="critical", first_seen=await engine.now() - HOUR)
+
+
+@pytest.fixture
+def complaints() -> list[dict[str, object]]:
+    """What the loop's handler is told; the default one would log it with its text."""
+    told: list[dict[str, object]] = []
+    return told
+
+
+RAISED: dict[str, Callable[[], BaseException]] = {
+    "CancelledError": lambda: asyncio.CancelledError(SECRET),
+    "SystemExit": lambda: SystemExit(SECRET),
+    "GeneratorExit": lambda: GeneratorExit(SECRET),
+    "Own": lambda: Own(SECRET),
+    "RuntimeError": lambda: RuntimeError(SECRET),
+}
+
+
+@pytest.mark.parametrize("kind", RAISED)
+async def test_whatever_is_raised_is_an_outcome(
+    kind: str, complaints: list[dict[str, object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as an attempt, which says its kind and no more; after its time the page is dead."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def act(page: Page) -> Outcome:
+        raise RAISED[kind]()
+
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    settings = Settings(retry=RetryPolicy(horizon=timedelta(seconds=3)), max_level=1)
+    async with Engine(store, settings=settings, notifiers=[Unruly(act)]) as engine:
+        await open_due(engine, "k")
+        await engine.tick()
+        (page,) = await pages_of(store)
+        assert (PageState.PENDING, 1, f"the notifier raised {kind}") == (page.state, page.attempts, page.reason)
+        for _ in range(5):
+            clock.advance(timedelta(seconds=2))
+            await engine.tick()
+        (page,) = await pages_of(store)
+        assert PageState.DEAD is page.state
+    assert f"notifier unruly raised {kind}" in caplog.text
+    assert SECRET not in caplog.text
+    assert [] == complaints
+
+
+async def test_a_timeout_of_its_own_is_no_end_of_the_send() -> None:
+    """A TimeoutError that a notifier raises is one of its errors as any other."""
+
+    async def act(page: Page) -> Outcome:
+        raise TimeoutError
+
+    store = MemoryStore()
+    async with Engine(store, notifiers=[Unruly(act)]) as engine:
+        await open_due(engine, "k")
+        await engine.tick()
+        (page,) = await pages_of(store)
+        assert (1, "the notifier raised TimeoutError") == (page.attempts, page.reason)
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[asyncio.Event]:
+    """What lets ``Deaf`` go; whatever a test says of it, its loop can end."""
+    event = asyncio.Event()
+    yield event
+    event.set()
+    await asyncio.sleep(0.01)
+
+
+class Deaf:
+    """Goes on when it is cancelled, until the door is opened."""
+
+    def __init__(self, door: asyncio.Event) -> None:
+        self.door = door
+        self.came = asyncio.Event()
+
+    async def __call__(self, page: Page) -> Outcome:
+        """Wait for the door alone."""
+        self.came.set()
+        while not self.door.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.door.wait()
+        return Delivered()
+
+
+async def test_a_send_that_ignores_its_cancellation_ends_for_the_engine(
+    door: asyncio.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has timed out; its place among those in flight stays taken, so that no more than those ever run."""
+    monkeypatch.setattr(flight, "IGNORED", 0.01)
+    clock = ManualClock()
+    store, notifier = MemoryStore(clock), Unruly(Deaf(door))
+    retry = RetryPolicy(send_timeout=timedelta(milliseconds=30), per_target=2)
+    async with asyncio.timeout(PATIENCE), Engine(store, settings=Settings(retry=retry), notifiers=[notifier]) as engine:
+        await open_due(engine, *"abcd")
+        for _ in range(4):
+            await engine.tick()
+            clock.advance(timedelta(seconds=90))
+        pages = await pages_of(store)
+        assert {"timed out", None} == {page.reason for page in pages}
+        assert 2 == notifier.most == notifier.under_way
+        await asyncio.sleep(0.03)
+        assert 2 == caplog.text.count("goes on sending to test after it was cancelled")
+        door.set()
+        await asyncio.sleep(0.01)
+        for _ in range(3):
+            await engine.tick()
+            clock.advance(timedelta(seconds=90))
+        assert {PageState.DELIVERED} == {page.state for page in await pages_of(store) if page.level == 1}
+
+
+async def test_a_send_that_ignores_its_cancellation_does_not_keep_the_runner(door: asyncio.Event) -> None:
+    """Told to stop, it ends after one send timeout."""
+    deaf, stop = Deaf(door), asyncio.Event()
+    retry = RetryPolicy(send_timeout=timedelta(milliseconds=50))
+    engine = Engine(MemoryStore(), settings=Settings(retry=retry), notifiers=[Unruly(deaf)])
+    await open_due(engine, "k")
+    worker = asyncio.create_task(run(engine, stop=stop, signals=False))
+    async with asyncio.timeout(PATIENCE):
+        await deaf.came.wait()
+        stop.set()
+        await worker
+
+
+async def test_a_runner_that_is_cancelled_twice_does_not_wait_for_it(door: asyncio.Event) -> None:
+    """The second cancellation drops what is in flight, whatever that makes of it."""
+    deaf = Deaf(door)
+    slow = Settings(retry=RetryPolicy(lease=HOUR, send_timeout=HOUR / 2))
+    engine = Engine(MemoryStore(), settings=slow, notifiers=[Unruly(deaf)])
+    await open_due(engine, "k")
+    worker = asyncio.create_task(run(engine, signals=False))
+    async with asyncio.timeout(PATIENCE):
+        await deaf.came.wait()
+        worker.cancel()
+        await asyncio.sleep(0.01)
+        assert not worker.done()
+        worker.cancel()
+        await asyncio.wait([worker])
+
+
+async def test_a_flight_that_crashes_is_told_without_its_text(complaints: list[dict[str, object]]) -> None:
+    """The loop's handler learns its kind and place."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def fly() -> None:
+        raise ValueError(SECRET)
+
+    flights = flight.Flights()
+    flights.start(fly())
+    await flights.wait()
+    assert ["message"] == [name for context in complaints for name in context]
+    assert str(complaints[0]["message"]).startswith("a flight crashed: ValueError, ")
+    assert SECRET not in str(complaints)
