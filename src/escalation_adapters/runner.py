@@ -91,7 +91,7 @@ async def _tick(engine: Engine, leave: asyncio.Event) -> None:
         report = await engine.tick(deliver=False)
         return await engine.next_tick_in(report)
 
-    await _insist("start", engine.check, leave, beginning=True)
+    await _insist("tick", engine.check, leave, beginning=True)
     while (wait := await _insist("tick", once, leave)) is not None:
         await _rest(leave, max(wait, BREATH))
 
@@ -105,7 +105,7 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
         # As long as there is something to start, there may be more. After that a page's end, or a tick, rings.
         return timedelta() if started.leased or started.ended else await engine.next_claim_in()
 
-    await _insist("start", engine.check, leave, beginning=True)
+    await _insist("delivery", engine.check, leave, beginning=True)
     while (wait := await _insist("delivery", once, leave)) is not None:
         if wait:
             await courier.wait(wait)
@@ -121,7 +121,7 @@ async def _insist(
     In the ``beginning`` only a store that is out of reach is waited for: whoever starts a worker is there to see the
     rest.
     """
-    failures = 0
+    failures, away = 0, False
     while not leave.is_set():
         try:
             result = await attempt()
@@ -142,7 +142,9 @@ async def _insist(
             await _rest(leave, timedelta(seconds=wait))
         else:
             if failures:
-                log.info("%s: it goes on after %d failed attempts", what, failures)
+                log.info(
+                    "%s: %s after %d failed attempts", what, "the store is back" if away else "it goes on", failures
+                )
             return result
     return None
 
@@ -166,7 +168,7 @@ def _backoff(failures: int) -> float:
 
 
 def _told(error: Exception) -> str:
-    """Return an error in one line. Of one that is not the library's own only its kind and place: it may hold a secret."""
+    """Return an error in one line. Of one that is not the library's only its kind and place: it may hold a secret."""
     return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else place_of(error)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -103,15 +103,20 @@ class Courier:
             if monotonic() - began < longest.total_seconds():
                 started = await self.start_due(until)
                 until = until or started.at
-            if not started.leased and not started.ended:
+            else:
                 await self.settle()
-                if self.flights.busy:
-                    await self.wait()
-                elif self.owes and tries < SETTLE_TRIES:
-                    tries += 1
-                    await self.flights.wait(COMPANY)
-                else:
-                    return self.take_report()
+            if started.settled:
+                tries = 0
+            if started.leased or started.ended:
+                continue
+            if self.flights.busy:
+                await self.wait()
+            elif self.owes and tries < SETTLE_TRIES:
+                # It landed just now, and leaves room; or others hold its row.
+                tries += 1
+                await self.flights.wait(COMPANY)
+            else:
+                return self.take_report()
 
     async def start_due(self, until: datetime | None = None) -> Round:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
@@ -243,12 +248,14 @@ class Courier:
 
     async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
         """Send one page, unless its lease is nearly over: then another sender may have it already."""
-        if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
+        try:
+            if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
+                self._count.stale += 1
+                return
+            outcome = await self._send(record, incident)
+            self._landed.append((record, outcome))
+        finally:
             self._in_flight[record.target] -= 1
-            self._count.stale += 1
-            return
-        outcome = await self._send(record, incident)
-        self._landed.append((record, outcome))
 
     async def _send(self, record: PageRecord, incident: Incident) -> Outcome:
         notifier = self.notifiers[record.target]
@@ -263,31 +270,16 @@ class Courier:
         self._count.sent += 1
         began = monotonic()
         with self.telemetry.sending(notifier.channel, page) as span:
+            attempt = Attempt(notifier, page)
             try:
-                asked = self._ask(notifier, page)
-                outcome = await within(
-                    self.settings.retry.send_timeout, asked, ignored=lambda: _ignored(notifier, page.target)
-                )
+                outcome = await within(self.settings.retry.send_timeout, attempt.make(), ignored=attempt.complain)
             except TimeoutError:
                 outcome = Retry("timed out")
+                # Most heed their cancellation at once. One that does not keeps its place, so that they stay few.
+                self._in_flight[page.target] += 1
+                attempt.gone = lambda: self._in_flight.subtract([page.target])
             self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
         return outcome
-
-    async def _ask(self, notifier: Notifier, page: Page) -> Outcome:
-        """Let the notifier send, and return its outcome, whatever it does. Its target's place is free once it ends."""
-        try:
-            answer = await notifier.send(page)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a notifier's own fault stops no other page, nor the worker
-            fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
-            log.error("notifier %s raised %s; the page is tried again", notifier.channel, fault)  # noqa: TRY400
-            return Retry(f"the notifier raised {fault}")
-        finally:
-            self._in_flight[page.target] -= 1
-        if not isinstance(answer, Outcome):
-            log.error("notifier %s answered with %s: no outcome", notifier.channel, type(answer).__name__)
-        return outcome_of(answer)
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1
@@ -303,11 +295,36 @@ class Courier:
         self.telemetry.settled(record)
 
 
-def _ignored(notifier: Notifier, target: str) -> None:
-    """Tell of a send that never ends: many of them leave no place for other pages."""
-    log.error(
-        "notifier %s goes on sending to %s after it was cancelled: that page is tried again, and its place among those"
-        " in flight stays taken",
-        notifier.channel,
-        target,
-    )
+@attrs.define
+class Attempt:
+    """One call of a notifier, which ends with an outcome, whatever the notifier does."""
+
+    notifier: Notifier
+    page: Page
+    gone: Callable[[], None] = lambda: None
+    """Called once the notifier has ended."""
+
+    async def make(self) -> Outcome:
+        """Let the notifier send, and return its outcome."""
+        try:
+            answer = await self.notifier.send(self.page)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a notifier's own fault stops no other page, nor the worker
+            fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
+            log.error("notifier %s raised %s; the page is tried again", self.notifier.channel, fault)  # noqa: TRY400
+            return Retry(f"the notifier raised {fault}")
+        finally:
+            self.gone()
+        if not isinstance(answer, Outcome):
+            log.error("notifier %s answered with %s: no outcome", self.notifier.channel, type(answer).__name__)
+        return outcome_of(answer)
+
+    def complain(self) -> None:
+        """Tell that it goes on though it was cancelled: many of that kind leave no place for other pages."""
+        log.error(
+            "notifier %s goes on sending to %s after it was cancelled: that page is tried again, and its place among"
+            " those in flight stays taken",
+            self.notifier.channel,
+            self.page.target,
+        )

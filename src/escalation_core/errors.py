@@ -14,7 +14,6 @@
 No message ever holds a secret: neither a password of a DSN nor a webhook's URL.
 """
 
-import traceback
 from collections.abc import Mapping
 from typing import Self
 
@@ -91,6 +90,9 @@ class StoreRefused(StoreError):
 
 
 def place_of(error: BaseException) -> str:
-    """Return an error's kind and where it was raised, and no more of it: the text of a foreign one may hold a secret."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__}, {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
+    """Return an error's kind and where it was raised, and no more: the text of a foreign one may hold a secret."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f", {place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
+    return type(error).__name__ + where

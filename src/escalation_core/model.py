@@ -21,6 +21,9 @@ MOST_NAME = 1000
 MOST_LABELS = 64 * 1024
 """Bytes of UTF-8 that labels may take as JSON. Routes read them, so they are never cut: longer ones are left out."""
 
+MOST_LABELS_AT_ONCE = 4 * 1024 * 1024
+"""Bytes of labels that one claim reads. What would take more is left to the next one."""
+
 
 class State(StrEnum):
     """Where an incident stands, for the table of transitions."""
@@ -218,6 +221,8 @@ class Claimed:
     """An engine overwrote its instant a moment ago, and it has the same one again."""
     labels_left_out: bool = False
     """Its labels are longer than MOST_LABELS: the incident comes without any."""
+    more: bool = False
+    """There are more rows behind it, which were left out because of the length of their labels."""
 
 
 @attrs.frozen(kw_only=True)

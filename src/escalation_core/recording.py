@@ -74,9 +74,7 @@ class Recorder:
             written += batch
         return written
 
-    async def _defer_altered(
-        self, tx: Transaction, written: Sequence[tuple[Claimed, Decision]], now: datetime
-    ) -> None:
+    async def _defer_altered(self, tx: Transaction, written: Sequence[tuple[Claimed, Decision]], now: datetime) -> None:
         """Pass over rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
 
         They would be claimed again at once, and again, or never.

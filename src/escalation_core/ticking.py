@@ -57,8 +57,9 @@ class Ticker:
             seen = await self.store.look(canary_pct=self.settings.canary_pct)
             held = self._hold(report, seen.at, seen.pauses)
             due = held.claims and seen.due_at is not None and seen.due_at <= _until(held, seen.at)
+            first = await self._batch(report) if due else Batch()
             # More at once only where there is more than one batch.
-            if due and await self._batch(report) >= self.batch_size:
+            if len(first.claimed) >= self.batch_size or _more(first.claimed):
                 await self._batches(report, until=began + self.settings.tick_interval.total_seconds())
         report.duration = timedelta(seconds=monotonic() - began)
         return report
@@ -79,15 +80,18 @@ class Ticker:
                     report.behind = True
                     return
                 before = found
-                if await self._batch(report):
+                batch = await self._batch(report)
+                if batch.claimed:
                     found += 1
+                    # What it left was locked until now: others found nothing for that.
+                    more = more or _more(batch.claimed)
                 elif found == before:
                     more = False
 
         await together(*(one_after_another() for _ in range(self.claims)))
 
-    async def _batch(self, report: TickReport) -> int:
-        """Run one transaction; return how many rows it claimed."""
+    async def _batch(self, report: TickReport) -> Batch:
+        """Run one transaction; return what it did."""
         try:
             batch = await self.store.transact(self._work(report, self.recorder.write))
         except StoreError as refusal:
@@ -104,7 +108,7 @@ class Ticker:
                 # The engine's own table refuses as well: it is no row's fault.
                 raise refusal from None
         self._count(report, batch)
-        return len(batch.claimed)
+        return batch
 
     def _work(self, report: TickReport, write: "_Write") -> Callable[[Transaction], Awaitable[Batch]]:
         """Return the work of one transaction: claim one batch, decide about each row, and write what was decided."""
@@ -145,7 +149,7 @@ class Ticker:
                         claimed[number], policy=self.settings.policy, now=now, recorded=recorded[episode]
                     )
             self._count(report, Batch(claimed, decisions, self.recorder.pages(decisions)))
-            if len(claimed) < self.batch_size:
+            if len(claimed) < self.batch_size and not _more(claimed):
                 return
             last = claimed[-1]
             after = (last.due_at or LOOK_AGAIN, last.incident_key)
@@ -227,6 +231,11 @@ class Ticker:
 
 
 _Write = Callable[[Transaction, Sequence[Claimed], Sequence[Decision], datetime], Awaitable[Batch]]
+
+
+def _more(claimed: Sequence[Claimed]) -> bool:
+    """Tell whether rows were left out of a claim that was not full."""
+    return any(row.more for row in claimed)
 
 
 def _until(held: Gate, now: datetime) -> datetime:

@@ -101,7 +101,7 @@ async def check_each_step(store: Store, most: int) -> None:
 async def settled(store: Store) -> None:
     """Wait until no page is leased: who was sent, and by whom, is written down without a further call."""
     async with asyncio.timeout(5):
-        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):
+        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""Triggers of the host that undo the instant the engine writes. The row is deferred and told of; nobody spins, and pages go out."""
+"""Triggers of the host that undo the instant the engine writes: the row is deferred, nobody spins, pages go out."""
 
 from datetime import timedelta
 
@@ -36,6 +36,8 @@ MEDDLING = {
     "after": BODY.format(kind=AFTER, what=TO_PAST, when=ONCE),
     "deferred": BODY.format(kind=DEFERRED, what=TO_PAST, when=ONCE),
 }
+HEALS = "nulls a risen row"
+"""The row is found as one that no trigger saw, and gets its instant then: there is nothing to defer."""
 
 
 def level_of(stage: Stage, key: str) -> int:
@@ -43,7 +45,7 @@ def level_of(stage: Stage, key: str) -> int:
     return found[0]
 
 
-@pytest.mark.parametrize("meddling", MEDDLING)
+@pytest.mark.parametrize("meddling", [name for name in MEDDLING if name != HEALS])
 async def test_a_row_whose_instant_is_undone_is_deferred(migrated_dsn: str, meddling: str) -> None:
     """Within a few ticks it is due no more, health names it, and the others go on."""
     async with staged(migrated_dsn) as stage:
@@ -52,7 +54,7 @@ async def test_a_row_whose_instant_is_undone_is_deferred(migrated_dsn: str, medd
         for _ in range(4):
             report = await stage.engine.tick()
         assert timedelta() < await stage.engine.next_tick_in(report)
-        assert (0, 0) == (report.claimed, report.escalated)
+        assert not report.changed
         health = await stage.engine.health()
         assert {BAD: ALTERED} == dict(health.stats.unreadable_examples)
         assert 0 == health.stats.overdue
@@ -96,7 +98,7 @@ async def test_a_host_that_writes_a_row_again_and_again_is_no_fault(migrated_dsn
     async with staged(migrated_dsn) as stage:
         stage.incident(GOOD)
         for number in range(4):
-            stage.sql("UPDATE incidents SET severity = %(severity)s", severity=f"critical{number}")
+            stage.sql("UPDATE incidents SET summary = %(summary)s, next_due_at = 'epoch'", summary=f"{number}")
             await stage.tick()
         assert 0 == (await stage.engine.health()).stats.unreadable
         assert [(GOOD, 1, 1)] == pages(stage)

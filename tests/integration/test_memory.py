@@ -43,7 +43,9 @@ FROM generate_series(1, %(count)s) AS n
 KIB = 1024
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="how much a process took at most is told in kibibytes on Linux alone")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="how much a process took at most is told in kibibytes on Linux alone"
+)
 @pytest.mark.parametrize(
     ("count", "summary", "label", "severity", "told"),
     [
@@ -55,9 +57,7 @@ KIB = 1024
     ids=["summaries", "labels", "labels too long", "severities"],
 )
 @pytest.mark.direct("memory is the worker's own")
-def test_a_tick_stays_small(
-    migrated_dsn: str, count: int, summary: int, label: int, severity: str, told: str
-) -> None:
+def test_a_tick_stays_small(migrated_dsn: str, count: int, summary: int, label: int, severity: str, told: str) -> None:
     """Each is escalated and paged; labels that are left out lead to the default target."""
     with psycopg.connect(migrated_dsn) as connection:
         values = {"count": count, "summary": summary, "label": label, "severity": severity}

@@ -1,4 +1,4 @@
-"""Settings of the role or the database that change what statements mean. The engine's transactions set what they rely on."""
+"""Settings of the role or the database that change what statements mean: transactions set what they rely on."""
 
 import logging
 
@@ -49,7 +49,9 @@ async def test_a_setting_of_the_role_changes_nothing(
     with role(migrated_dsn, grants=grants) as (_, dsn):
         settings = Settings(routes=(Route(severity="critical", targets=("test",)),))
         async with staged(migrated_dsn, settings=settings, store_dsn=dsn) as stage:
-            stage.sql("CREATE SCHEMA app", "CREATE FUNCTION app.md5(text) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$")
+            stage.sql(
+                "CREATE SCHEMA app", "CREATE FUNCTION app.md5(text) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$"
+            )
             stage.sql(
                 "INSERT INTO incidents (incident_key, severity, first_seen, summary) VALUES (%(key)s, %(severity)s,"
                 " %(now)s - interval '10 minutes', %(key)s)",

@@ -1,6 +1,7 @@
 """A policy that hides rows from the engine's role is refused, with the remedy; it never makes a page vanish."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from escalation_adapters import runner
 from escalation_adapters.postgres import CannotAttach, PostgresStore, migrate
-from escalation_adapters.runner import run
 from escalation_core import Engine, StoreNotReady
 from escalation_core.testing import RecordingNotifier
 
-from .stage import Stage, role, staged
+from .stage import Stage, role, staged, until
 
 REMEDY = "row.level security.*BYPASSRLS"
 ON = "ALTER TABLE {} ENABLE ROW LEVEL SECURITY"
@@ -163,15 +164,26 @@ async def test_a_policy_that_is_switched_on_under_way_is_refused(
         assert [("k", 1, 1)] == await stage.tick()
 
 
-async def test_the_runner_ends_when_a_policy_is_switched_on(migrated_dsn: str, worker: tuple[str, str]) -> None:
-    """The runner ends with the refusal, and neither goes on in silence nor cancels a page."""
+async def test_the_runner_tells_of_a_policy_that_is_switched_on(
+    migrated_dsn: str, worker: tuple[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner neither goes on in silence nor cancels a page; when the policy is gone, the page goes out."""
+    monkeypatch.setattr(runner, "FIRST_WAIT", 0.01)
     async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)
         execute(migrated_dsn, ON.format("incidents"), POLICIES["part"])
-        with pytest.raises(StoreNotReady, match=REMEDY):
-            await asyncio.wait_for(run(stage.engine, signals=False), 10)
-        assert [(1, "pending", None)] == stage.pages("k")
+        stop = asyncio.Event()
+        running = asyncio.create_task(runner.run(stage.engine, stop=stop, signals=False))
+        try:
+            await until(lambda: any(record.levelno == logging.CRITICAL for record in caplog.records))
+            assert re.search(REMEDY, caplog.text)
+            assert [(1, "pending", None)] == stage.pages("k")
+            execute(migrated_dsn, OFF.format("incidents"))
+            await until(lambda: [(1, "delivered", None)] == stage.pages("k"))
+        finally:
+            stop.set()
+            await running
 
 
 @pytest.mark.parametrize("table", ["escalation_pages", "escalation_events", "escalation_unreadable"])

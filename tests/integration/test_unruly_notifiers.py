@@ -60,12 +60,12 @@ def complaints() -> list[dict[str, object]]:
     return told
 
 
-RAISED: dict[str, Callable[[], BaseException]] = {
-    "CancelledError": lambda: asyncio.CancelledError(SECRET),
-    "SystemExit": lambda: SystemExit(SECRET),
-    "GeneratorExit": lambda: GeneratorExit(SECRET),
-    "Own": lambda: Own(SECRET),
-    "RuntimeError": lambda: RuntimeError(SECRET),
+RAISED = {
+    "CancelledError": asyncio.CancelledError(SECRET),
+    "SystemExit": SystemExit(SECRET),
+    "GeneratorExit": GeneratorExit(SECRET),
+    "Own": Own(SECRET),
+    "RuntimeError": RuntimeError(SECRET),
 }
 
 
@@ -77,7 +77,7 @@ async def test_whatever_is_raised_is_an_outcome(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
     async def act(page: Page) -> Outcome:
-        raise RAISED[kind]()
+        raise RAISED[kind]
 
     clock = ManualClock()
     store = MemoryStore(clock)

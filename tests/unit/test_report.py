@@ -129,6 +129,7 @@ def test_report_has_the_seeds_names() -> None:
         "skipped_idempotent": 1,
         "pages": 2,
         "dead_pages": 1,
+        "labels_left_out": 0,
         "unconfigured": {"high": 1},
         "behind": False,
         "latest_ms": 1500.0,

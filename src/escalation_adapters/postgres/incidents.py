@@ -11,7 +11,7 @@ from psycopg.types.json import Json
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import Claimed, PutBack, Unseen, Walked
 
-from .session import Session, aware
+from .session import Row, Session, aware
 from .table import COLUMNS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
@@ -59,7 +59,7 @@ class Incidents:
         """Return due rows, locked: one transaction's claim is passed over by the others'."""
         name, within = ("claim", {}) if canary_pct >= 100 else ("claim_canary", {"buckets": list(range(canary_pct))})
         rows = await self.session.passing_rows(name, until=until, limit=limit, **within)
-        claimed = [read_claimed(row) for row in rows]
+        claimed = _claims(rows)
         self._were_unreadable.update(found.incident_key for found in claimed if found.attempts)
         if claimed:
             # A host's trigger may wait for what others hold: then it is one of these rows that is to wait.
@@ -74,7 +74,7 @@ class Incidents:
         rows = await self.session.passing_rows(
             "peek", until=until, after_due=due, after_key=key, limit=limit, percent=canary_pct
         )
-        return [read_claimed(row) for row in rows]
+        return _claims(rows)
 
     async def advance(self, incidents: Sequence[Incident]) -> None:
         """Write level and instants in one statement over arrays."""
@@ -134,6 +134,14 @@ class Incidents:
     async def mark_unseen(self, keys: Sequence[str]) -> None:
         """Mark them in one statement."""
         await self.session.write("mark_unseen", len(keys), keys=list(keys))
+
+
+def _claims(rows: Sequence[Row]) -> list[Claimed]:
+    """Return what was found; each row tells how many were picked."""
+    claimed = [read_claimed(row) for row in rows]
+    if rows and rows[0][-1] > len(rows):
+        claimed[-1] = attrs.evolve(claimed[-1], more=True)
+    return claimed
 
 
 def _put_back(rows: Sequence[PutBack]) -> dict[str, Any]:

@@ -52,14 +52,20 @@ UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s
 
 -- name: claim
 -- Rows whose instant has come, oldest first, locked; what others hold is passed over. A row without a key, which a host's
--- column may allow since, can be named to nobody. Columns go by their names: others may be computed, and fail.
+-- column may allow since, can be named to nobody. Columns go by their names: others may be computed, and fail. How many were
+-- picked is told with each row: those whose labels would take too much together are left to the next claim.
 WITH picked AS MATERIALIZED (
     SELECT {columns} FROM {incidents} i
     WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {row}, coalesce(u.attempts, 0)
-FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
+FROM (
+    SELECT p.*, count(*) OVER () AS escalation_picked,
+        sum({labels_size}) OVER (ORDER BY p.{next_due_at} ROWS UNBOUNDED PRECEDING) AS escalation_size
+    FROM picked p
+) i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.escalation_size <= {most_labels}
 ORDER BY i.{next_due_at}
 
 -- name: claim_canary
@@ -77,21 +83,36 @@ WITH candidate AS MATERIALIZED (
     WHERE i.{incident_key} = ANY(ARRAY(SELECT c.key FROM candidate c)) AND i.{next_due_at} <= %(until)s
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {row}, coalesce(u.attempts, 0)
-FROM picked i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
+FROM (
+    SELECT p.*, count(*) OVER () AS escalation_picked,
+        sum({labels_size}) OVER (ORDER BY p.{next_due_at} ROWS UNBOUNDED PRECEDING) AS escalation_size
+    FROM picked p
+) i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.escalation_size <= {most_labels}
 ORDER BY i.{next_due_at}
 
 -- name: peek
 -- What a claim would find, in pages by (next_due_at, key), without a lock.
-SELECT {row}, coalesce(u.attempts, 0)
-FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
-WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
-    AND (%(percent)s >= 100 OR {bucket} < %(percent)s)
-    AND (
-        %(after_due)s::timestamptz IS NULL
-        OR (i.{next_due_at}, i.{incident_key}::text COLLATE "C") > (%(after_due)s::timestamptz, %(after_key)s::text)
-    )
-ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C" LIMIT %(limit)s
+WITH picked AS MATERIALIZED (
+    SELECT {columns} FROM {incidents} i
+    WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
+        AND (%(percent)s >= 100 OR {bucket} < %(percent)s)
+        AND (
+            %(after_due)s::timestamptz IS NULL
+            OR (i.{next_due_at}, i.{incident_key}::text COLLATE "C") > (%(after_due)s::timestamptz, %(after_key)s::text)
+        )
+    ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C" LIMIT %(limit)s
+)
+SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
+FROM (
+    SELECT p.*, count(*) OVER () AS escalation_picked,
+        sum({labels_size}) OVER (
+            ORDER BY p.{next_due_at}, p.{incident_key}::text COLLATE "C" ROWS UNBOUNDED PRECEDING) AS escalation_size
+    FROM picked p
+) i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.escalation_size <= {most_labels}
+ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C"
 
 -- name: advance
 -- Level and instants of many incidents at once.
@@ -195,8 +216,8 @@ FROM found f WHERE i.{incident_key} = f.key
 SET LOCAL lock_timeout = '1s'
 
 -- name: walk
--- Open rows in the order of their keys, each locked; waits, never skips.
-SELECT {row}, 0 FROM {incidents} i
+-- Open rows in the order of their keys, each locked; waits, never skips. Their labels are not read: no instant needs them.
+SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
@@ -210,7 +231,7 @@ ORDER BY i.{incident_key} LIMIT %(limit)s
 
 -- name: walk_free
 -- Those of them that nobody holds, locked.
-SELECT {row}, 0 FROM {incidents} i
+SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED

@@ -11,7 +11,7 @@ import attrs
 from psycopg import sql
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import MOST_LABELS, MOST_NAME, MOST_SUMMARY, Claimed
+from escalation_core.model import MOST_LABELS, MOST_LABELS_AT_ONCE, MOST_NAME, MOST_SUMMARY, Claimed
 
 COLUMNS = {
     "incident_key": "incident_key",
@@ -74,6 +74,13 @@ class IncidentsTable:
         names["columns"] = sql.SQL(", ").join(sql.Identifier("i", column) for column in self.columns.values())
         names["due"] = self.expression("next_due_at")
         names["row"] = sql.SQL(", ").join(self.expression(name) for name in COLUMNS)
+        bare = (sql.SQL("NULL") if name == "labels" else self.expression(name) for name in COLUMNS)
+        names["bare_row"] = sql.SQL(", ").join(bare)
+        labels = sql.Identifier("p", self.columns["labels"])
+        names["labels_size"] = sql.SQL(
+            "CASE WHEN {long} THEN least(octet_length({0}::text), {most}) ELSE 0 END"
+        ).format(labels, long=_maybe_long(labels), most=MOST_LABELS)
+        names["most_labels"] = sql.Literal(MOST_LABELS_AT_ONCE)
         names["whole_row"] = sql.SQL(", ").join(self.expression(name, whole=True) for name in COLUMNS)
         return names
 
@@ -99,13 +106,9 @@ class IncidentsTable:
         if not whole and name in _LONGEST:
             return sql.SQL("left({}::text, {})").format(column, sql.Literal(_LONGEST[name]))
         if not whole and name == "labels":
-            # Few are long enough to be measured as text: packed, they take a hundredth of it at least.
             return sql.SQL(
-                "CASE WHEN pg_column_size({0}) > {packed} AND octet_length({0}::text) > {most} THEN {left_out}"
-                " ELSE {0}::text END"
-            ).format(
-                column, packed=MOST_LABELS // 256, most=MOST_LABELS, left_out=sql.Literal(LEFT_OUT)
-            )
+                "CASE WHEN {long} AND octet_length({0}::text) > {most} THEN {left_out} ELSE {0}::text END"
+            ).format(column, long=_maybe_long(column), most=MOST_LABELS, left_out=LEFT_OUT)
         return sql.SQL("{}::text").format(column)
 
     def legal_key(self, incident_key: str) -> bool:
@@ -127,6 +130,11 @@ def not_null(table: IncidentsTable) -> str:
     names = table.sql_names()
     alter = sql.SQL("ALTER TABLE {incidents} ALTER COLUMN {incident_key} SET NOT NULL")
     return alter.format(incidents=names["incidents"], incident_key=names["incident_key"]).as_string()
+
+
+def _maybe_long(labels: sql.Composable) -> sql.Composable:
+    """Return what tells which labels are worth measuring as text: packed, no text takes less than 1/256 of itself."""
+    return sql.SQL("pg_column_size({}) > {}").format(labels, MOST_LABELS // 256)
 
 
 def read_incident(row: Sequence[Any]) -> Incident:
@@ -153,12 +161,12 @@ def read_incident(row: Sequence[Any]) -> Incident:
 
 
 def read_claimed(row: Sequence[Any]) -> Claimed:
-    """Return what was found in a row selected as ``{row}, attempts``."""
-    key, due, attempts = row[_KEY], row[_DUE_AT], row[-1]
+    """Return what was found in a row selected as ``{row}, attempts, picked``."""
+    key, due, attempts = row[_KEY], row[_DUE_AT], row[-2]
     due_at = None if due is None else due.replace(tzinfo=UTC)
     incident, fault = None, None
     try:
-        incident = read_incident(row[:-1])
+        incident = read_incident(row[:-2])
     except InvalidValue as error:
         fault = str(error)
     return Claimed(

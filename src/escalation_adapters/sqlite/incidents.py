@@ -2,13 +2,14 @@
 
 import heapq
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import Claimed, PutBack, Unseen, Walked
+from escalation_core.model import MOST_LABELS_AT_ONCE, Claimed, PutBack, Unseen, Walked
 
 from .codec import (
     COLUMNS,
@@ -36,7 +37,7 @@ UNLESS_PASSED = """
 """
 """Leaves out rows of incidents i that the file refuses to write, for as long as they are passed over."""
 _ORDER = "ORDER BY i.next_due_at, i.incident_key LIMIT ?"
-_DUE_AT, _KEY = COLUMNS.index("next_due_at"), COLUMNS.index("incident_key")
+_DUE_AT, _KEY, _LABELS = (COLUMNS.index(name) for name in ("next_due_at", "incident_key", "labels"))
 _KEEP = (
     "INSERT INTO escalation_unreadable (incident_key, attempts, fault, seen_at, passed_until) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (incident_key) DO UPDATE SET attempts = excluded.attempts, fault = excluded.fault,"
@@ -115,19 +116,16 @@ class Incidents:
             where += " AND (i.next_due_at, i.incident_key) > (?, ?)"
             beyond = [micros(after[0]), after[1]]
 
-        def found(connection: sqlite3.Connection) -> list[Row]:
+        def found(connection: sqlite3.Connection) -> list[Claimed]:
             if canary_pct >= 100:
-                return connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)).fetchall()
+                return _claims(connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)))
             # Each bucket's oldest from the index, merged: outsiders are never looked at.
             statement = f"{_FOUND} WHERE i.canary_bucket = ? AND {where} {_ORDER}"
-            buckets = [
-                connection.execute(statement, (bucket, *values, *beyond, limit)).fetchall()
-                for bucket in range(canary_pct)
-            ]
+            buckets = [connection.execute(statement, (bucket, *values, *beyond, limit)) for bucket in range(canary_pct)]
             merged = heapq.merge(*buckets, key=lambda row: (row[_DUE_AT], row[_KEY].encode()))
-            return [row for _, row in zip(range(limit), merged, strict=False)]
+            return _claims(islice(merged, limit))
 
-        return [read_claimed(row) for row in await self.session.hop(found)]
+        return await self.session.hop(found)
 
     async def advance(self, incidents: Sequence[Incident]) -> None:
         """Write level and instants of many rows."""
@@ -229,6 +227,18 @@ class Incidents:
             return min((value for value in each if value is not None), default=None)
 
         return optional_instant(await self.session.hop(found))
+
+
+def _claims(rows: Iterator[Row]) -> list[Claimed]:
+    """Return what was found, up to where the labels together take too much."""
+    claimed: list[Claimed] = []
+    size = 0
+    for row in rows:
+        if (size := size + len(row[_LABELS] or "")) > MOST_LABELS_AT_ONCE:
+            claimed[-1] = attrs.evolve(claimed[-1], more=True)
+            break
+        claimed.append(read_claimed(row))
+    return claimed
 
 
 def _kept(row: PutBack, now: datetime) -> tuple[object, ...]:

@@ -196,7 +196,7 @@ async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
 
 
 async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None:
-    """Long texts come cut, and labels that are too long not at all; one row that is loaded comes whole, and stays so."""
+    """Long texts come cut, and labels that are too long not at all; a row that is loaded comes whole, and stays so."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     fits = incident("fits", clock, severity="s" * MOST_NAME, summary="ü" * MOST_SUMMARY, labels={"team": "x" * 60_000})
@@ -216,9 +216,10 @@ async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None
 
     same([(fits, False), (cut, True)], await store.transact(claim), "claimed")
     same(long, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "loaded")
-    await store.transact(lambda tx: tx.incidents.advance([cut.moved(level=1, last_escalated_at=now, next_due_at=now)]))
-    risen = long.moved(level=1, last_escalated_at=now, next_due_at=now)
-    same(risen, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "after it rose")
+    risen = cut.moved(level=1, last_escalated_at=now, next_due_at=now + MINUTE)
+    await store.transact(lambda tx: tx.incidents.advance([risen]))
+    whole = long.moved(level=1, last_escalated_at=now, next_due_at=now + MINUTE)
+    same(whole, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "after it rose")
 
 
 async def instants_are_read_as_they_stand(harness: StoreHarness) -> None:
@@ -229,7 +230,9 @@ async def instants_are_read_as_they_stand(harness: StoreHarness) -> None:
     await put(store, first, second)
 
     async def work(tx: Transaction) -> dict[str, datetime | None]:
-        await tx.incidents.advance([attrs.evolve(first, next_due_at=None), attrs.evolve(second, next_due_at=now + MINUTE)])
+        await tx.incidents.advance(
+            [attrs.evolve(first, next_due_at=None), attrs.evolve(second, next_due_at=now + MINUTE)]
+        )
         return dict(await tx.incidents.dues(["a", "b", "c"]))
 
     same({"a": None, "b": now + MINUTE}, await store.transact(work), "the instants")

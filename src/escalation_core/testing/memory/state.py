@@ -97,7 +97,7 @@ def long_labels(row: Row) -> bool:
 
 
 def read_row(row: Row) -> tuple[Incident | None, str | None]:
-    """Return a row's incident, with so much of each text as a page carries, or the fault that keeps it from being one."""
+    """Return a row's incident, with so much of each text as a page carries, or the fault that makes it none."""
     longest = {"severity": MOST_NAME, "acknowledged_by": MOST_NAME, "summary": MOST_SUMMARY}
     cut = {name: row[name][:most] for name, most in longest.items() if isinstance(row[name], str)}
     labels = {} if row["labels"] and long_labels(row) else row["labels"]
