@@ -39,8 +39,9 @@ async def open_store(
     schema: str = "public",
     pooler: Pooler | None = None,
     clock: Callable[[], datetime] | None = None,
+    create: bool = True,
 ) -> Store:
-    """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``.
+    """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``. ``create`` makes a missing file.
 
     Raises:
         EscalationError: there is no URL, or it is of another kind; it is not shown, since it may hold a password.
@@ -53,7 +54,7 @@ async def open_store(
 
         if url in ("sqlite:///", "sqlite:///:memory:"):
             raise EscalationError(NO_FILE)
-        return await SQLiteStore.connect(url.removeprefix("sqlite:///"), clock=clock)
+        return await SQLiteStore.connect(url.removeprefix("sqlite:///"), clock=clock, create=create)
     if url.startswith(("postgresql://", "postgres://")):
         try:
             from .postgres import PostgresStore
@@ -96,9 +97,14 @@ def router_of(settings: Settings) -> SettingsRouter:
 
 
 async def open_engine(
-    settings: Settings, *, schema: str = "public", pooler: Pooler | None = None, lasting: bool = False
+    settings: Settings,
+    *,
+    schema: str = "public",
+    pooler: Pooler | None = None,
+    lasting: bool = False,
+    create: bool = True,
 ) -> Engine:
-    """Open the engine that the settings describe.
+    """Open the engine that the settings describe. ``create`` makes an SQLite file that is not there.
 
     ``lasting`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
     """
@@ -106,7 +112,7 @@ async def open_engine(
     heartbeat = heartbeat_of(settings)
     machine = socket.gethostname()
     return Engine(
-        await open_store(settings.database_url, schema=schema, pooler=pooler),
+        await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
         settings=settings,
         notifiers=notifiers,
         router=router_of(settings),

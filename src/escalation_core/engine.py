@@ -14,7 +14,7 @@ from . import rhythm
 from .checks import check_count, check_optional_text, check_text
 from .courier import SETTLE_AGAIN, Courier
 from .dead import RetriedDead, retry_dead
-from .errors import EscalationError, InvalidValue
+from .errors import InvalidValue
 from .flight import Flights, Home, SingleFlight
 from .gate import Mode, gate
 from .health import Health, Observed, diagnose, is_green
@@ -94,7 +94,7 @@ class Engine(Operators):
             claims=check_count(claims, "claims", 1),
         )
         self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
-        self._home = Home()
+        self._home = Home("this engine ticked", "open one for each loop: async with Engine(...)")
         self._heartbeat = heartbeat
         self._beats = Flights()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
@@ -261,10 +261,7 @@ class Engine(Operators):
 
     def _check_loop(self) -> None:
         """Refuse to tick in a second event loop: pages in flight and connections belong to the first."""
-        if not self._home.enter():
-            raise EscalationError(
-                "this engine ticked in another event loop before; open one for each loop: async with Engine(...)"
-            )
+        self._home.enter()
 
     async def _tick_and_deliver(self) -> TickReport:
         report = await self._tick()

@@ -1,11 +1,12 @@
 """What is under way: the one room of the core that knows asyncio. It waits and joins; it does no I/O."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from .errors import place_of
+from .errors import EscalationError, place_of
 
 Result = TypeVar("Result")
 
@@ -75,16 +76,22 @@ async def together(*work: Awaitable[Result]) -> list[Result]:
 
 
 class Home:
-    """The one event loop that something belongs to: the first that it is used in."""
+    """The process and the event loop that something belongs to: those in which it is used first."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, remedy: str) -> None:
+        self._name, self._remedy = name, remedy
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
 
-    def enter(self) -> bool:
-        """Tell whether the running loop is the one; before the first call none is."""
+    def enter(self) -> None:
+        """Raise EscalationError in another loop, or in a process that was forked since: what it holds is not theirs."""
         loop = asyncio.get_running_loop()
-        self._loop = self._loop or loop
-        return self._loop is loop
+        if self._loop is None:
+            self._loop, self._process = loop, os.getpid()
+        if self._process != os.getpid():
+            raise EscalationError(f"{self._name} before this process was forked; {self._remedy}")
+        if self._loop is not loop:
+            raise EscalationError(f"{self._name} in another event loop before; {self._remedy}")
 
 
 class SingleFlight(Generic[Result]):

@@ -1,8 +1,11 @@
 """What acceptance tests share: the command line, called in this process."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+
+from escalation_adapters.sqlite import SQLiteStore
 
 from .console import Console, url_of
 
@@ -15,8 +18,13 @@ def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def on_sqlite(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Console:
-    """The command line on an SQLite file of this test's own."""
+    """The command line on an SQLite file of this test's own, which is there: commands that only look make none."""
+    asyncio.run(_made(tmp_path / "escalation.db"))
     return Console(monkeypatch, capsys, ESC_DATABASE_URL=f"sqlite:///{tmp_path / 'escalation.db'}")
+
+
+async def _made(path: Path) -> None:
+    await (await SQLiteStore.connect(path)).aclose()
 
 
 @pytest.fixture

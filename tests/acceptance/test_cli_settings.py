@@ -126,6 +126,7 @@ def test_no_file(console: Console, url: str) -> None:
 def test_warnings_are_told_once(on_sqlite: Console, tmp_path: Path) -> None:
     """With --database as well, each warning is told once."""
     url = f"sqlite:///{tmp_path / 'other.db'}"
+    on_sqlite("--database", url, "open", "k")
     health = on_sqlite("--database", url, "health", "--json", ESC_CANARY_PCT="0").json
     assert 1 == len(health["warnings"])
 

@@ -220,11 +220,11 @@ async def test_a_path_that_no_file_can_have_is_refused(name: str, tmp_path: Path
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:
-    """A closed store leaves no thread, and one store serves one loop after another."""
+    """A closed store leaves no thread, and serves one loop after another, closed in between."""
     import threading
 
     store = SQLiteStore(tmp_path / os.fsdecode("a.db"))
-    asyncio.run(store.check())
-    asyncio.run(store.check())
-    asyncio.run(store.aclose())
+    for _ in range(2):
+        asyncio.run(store.check())
+        asyncio.run(store.aclose())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("escalation-sqlite")]

@@ -51,13 +51,14 @@ class Context:
         level: str = "WARNING",
         json_lines: bool | None = None,
         lasting: bool = False,
+        create: bool = False,
     ) -> Result:
-        """Open the engine, do the work and close it again."""
+        """Open the engine, do the work and close it again. What only looks, or needs an incident, makes no file."""
         set_up_logging(json_lines, level=level)
         settings = self.settings()
 
         async def main() -> Result:
-            engine = await open_engine(settings, schema=self.schema, pooler=self.pooler, lasting=lasting)
+            engine = await open_engine(settings, schema=self.schema, pooler=self.pooler, lasting=lasting, create=create)
             async with engine:
                 if lasting:
                     # What is there by now stays for good: the collector need not look at it again with every page.

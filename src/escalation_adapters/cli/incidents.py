@@ -58,7 +58,7 @@ def open_command(
         began = await engine.now() + first_seen if isinstance(first_seen, timedelta) else first_seen
         return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=began, by=by)
 
-    _tell(context.run(work), as_json)
+    _tell(context.run(work, create=True), as_json)
 
 
 @click.command("ack")

@@ -12,6 +12,8 @@ from psycopg import AsyncConnection, IsolationLevel
 from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 
+from escalation_core.flight import Home
+
 from . import silence
 from .dsn import PATIENCE
 
@@ -36,12 +38,14 @@ class Pool:
             reconnect_timeout=PATIENCE,
             reconnect_failed=AsyncConnectionPool.check,
         )
+        self._home = Home("this store was used", "open one for each loop and process: await PostgresStore.connect(...)")
         self._coming_back: set[asyncio.Task[None]] = set()
         self._known: WeakSet[AsyncConnection[Any]] = WeakSet()
         self._distrusted: WeakSet[AsyncConnection[Any]] = WeakSet()
 
     async def open(self) -> None:
         """Begin to connect."""
+        self._home.enter()
         await self._connections.open()
 
     async def aclose(self) -> None:
@@ -57,6 +61,7 @@ class Pool:
         the pool makes another. After a failover those that are left lead to a server that takes no writes: the first
         write that is refused ends all of them.
         """
+        self._home.enter()
         for _ in range(self._connections.max_size + 1):
             connection = await self._connections.getconn()
             try:

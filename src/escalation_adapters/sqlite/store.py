@@ -3,13 +3,16 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import TypeVar
 
 from escalation_core import StoreNotReady, StoreRefused
+from escalation_core.flight import Home
 from escalation_core.ports import Outlook, Transaction
 
 from .codec import micros
@@ -37,11 +40,17 @@ def system_clock() -> datetime:
 class SQLiteStore:
     """A store in an SQLite file, in WAL mode with every commit synced (synchronous=FULL).
 
-    The file is made when it is first used. ``clock`` defaults to the system's.
+    The file is made when it is first used, unless ``create`` is False. ``clock`` defaults to the system's. A store
+    belongs to the process and the event loop in which it is used first, until it is closed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None, create: bool = True
+    ) -> None:
         self.path = os.fspath(path)
+        self._create = create
+        self._home = _home()
+        self._file = _File(self.path)
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
         self._session: Session | None = None
@@ -49,28 +58,27 @@ class SQLiteStore:
 
     @classmethod
     async def connect(
-        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None
+        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None, create: bool = True
     ) -> "SQLiteStore":
-        """Open a file, or make it.
+        """Open a file; make it if it is not there, unless ``create`` is False.
 
         Raises:
-            StoreNotReady: the file is no database of ours, or of a newer version.
+            StoreNotReady: the file is not there, or no database of ours, or of a newer version.
             StoreUnavailable: others keep it locked, or the disk fails.
             StoreRefused: it cannot be opened.
         """
-        store = cls(path, clock=clock)
+        store = cls(path, clock=clock, create=create)
         await store.check()
         return store
 
     async def check(self) -> None:
         """Open the file if it is not open yet."""
-        async with self._turn:
-            await self._open()
+        async with self._opened():
+            pass
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` while nobody else writes the file."""
-        async with self._turn:
-            session = await self._open()
+        async with self._opened() as session:
             await self._begin(session, "BEGIN IMMEDIATE")
             try:
                 result = await work(_Transaction(session))
@@ -82,8 +90,7 @@ class SQLiteStore:
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot of the file, which it cannot write."""
-        async with self._turn:
-            session = await self._open()
+        async with self._opened() as session:
             await self._begin(session, "PRAGMA query_only = ON", "BEGIN")
             try:
                 return await work(_Transaction(session))
@@ -102,20 +109,29 @@ class SQLiteStore:
                 page_due_at=await tx.outbox.earliest(targets),
             )
 
-        async with self._turn:
-            session = await self._open()
+        async with self._opened() as session:
             return await work(_Transaction(session))
 
     async def aclose(self) -> None:
         """Close the file. A second call does nothing."""
         async with self._turn:
             session, self._session = self._session, None
+            self._home = _home()
             if session is not None:
                 await session.hop(lambda connection: connection.close())
                 session.thread.shutdown()
 
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Session]:
+        """Wait for the turn, and open the file if it is not open yet."""
+        self._home.enter()
+        async with self._turn:
+            yield await self._open()
+
     async def _open(self) -> Session:
-        if self._session is None:
+        if self._session is not None:
+            self._file.check()
+        else:
             thread = ThreadPoolExecutor(1, thread_name_prefix="escalation-sqlite")
             try:
                 connection = await asyncio.get_running_loop().run_in_executor(thread, self._connect)
@@ -126,6 +142,10 @@ class SQLiteStore:
         return self._session
 
     def _connect(self) -> sqlite3.Connection:
+        if not self._create and not Path(self.path).exists():
+            raise StoreNotReady(
+                f"{self.path} is not there; check the path (escalation run, tick and open make the file)"
+            )
         with translated():
             try:
                 connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
@@ -136,6 +156,7 @@ class SQLiteStore:
             except BaseException:
                 connection.close()
                 raise
+            self._file.know()
             return connection
 
     async def _begin(self, session: Session, *statements: str) -> None:
@@ -155,6 +176,38 @@ class SQLiteStore:
             connection.execute("PRAGMA query_only = OFF")
 
         await asyncio.shield(session.hop(back))
+
+
+def _home() -> Home:
+    return Home("this store was used", "open one for each loop and process: await SQLiteStore.connect(...)")
+
+
+class _File:
+    """The file that a path led to: whoever replaces or removes it leaves the store with one that nobody else sees."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._known: tuple[int, int] | None = None
+
+    def know(self) -> None:
+        """Remember it, just after it was opened."""
+        self._path = Path(self._path).absolute()
+        self._known = self._there()
+
+    def check(self) -> None:
+        """Raise StoreNotReady unless the path leads to the same file."""
+        if self._known is not None and self._there() != self._known:
+            raise StoreNotReady(
+                f"{self._path} was replaced or removed while it was open: nothing is read or written any more;"
+                " put the file back, or start again on the new one"
+            )
+
+    def _there(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:  # a database in memory has none
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], datetime]) -> None:

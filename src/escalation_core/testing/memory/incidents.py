@@ -125,5 +125,5 @@ class Incidents:
             due_at=row["next_due_at"],
             fault=fault,
             attempts=0 if put_back is None else put_back[0].attempts,
-            labels_left_out=bool(row["labels"]) and long_labels(row),
+            labels_left_out=long_labels(row),
         )

@@ -91,18 +91,24 @@ def is_open(row: Row) -> bool:
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
+_LONGEST = (("severity", MOST_NAME), ("acknowledged_by", MOST_NAME), ("summary", MOST_SUMMARY))
+
+
 def long_labels(row: Row) -> bool:
     """Tell whether a row's labels are left out where many rows are read."""
-    return len(json.dumps(row["labels"], ensure_ascii=False).encode(errors="replace")) > MOST_LABELS
+    labels = row["labels"]
+    if not labels or sum(map(len, (*labels, *labels.values()))) < MOST_LABELS // 16:
+        return False  # as JSON a character takes 12 bytes at most
+    return len(json.dumps(labels, ensure_ascii=False).encode(errors="replace")) > MOST_LABELS
 
 
 def read_row(row: Row) -> tuple[Incident | None, str | None]:
     """Return a row's incident, with so much of each text as a page carries, or the fault that makes it none."""
-    longest = {"severity": MOST_NAME, "acknowledged_by": MOST_NAME, "summary": MOST_SUMMARY}
-    cut = {name: row[name][:most] for name, most in longest.items() if isinstance(row[name], str)}
-    labels = {} if row["labels"] and long_labels(row) else row["labels"]
+    cut = {name: row[name][:most] for name, most in _LONGEST if isinstance(row[name], str) and len(row[name]) > most}
+    if long_labels(row):
+        cut["labels"] = {}
     try:
-        return Incident(**row | cut | {"labels": labels}), None
+        return Incident(**row | cut if cut else row), None
     except InvalidValue as fault:
         return None, str(fault)
 
