@@ -182,7 +182,7 @@ class Courier:
         self._finishing.start(self._finish)
 
     async def _finish(self) -> None:
-        await self.flights.ended()
+        await self.flights.drained()
         until, why = monotonic() + self.settings.retry.send_timeout.total_seconds(), "others hold their rows"
         while True:
             try:

@@ -203,7 +203,7 @@ class Flights:
         await asyncio.wait([task])
         return task.result()
 
-    async def ended(self) -> None:
+    async def drained(self) -> None:
         """Wait until none of them is under way, nor what outlives its caller."""
         while tasks := self._tasks | self._outliving:
             await asyncio.wait(tasks)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from attrs import evolve
 from psycopg import AsyncConnection
 
+from escalation_adapters import runner
 from escalation_adapters.postgres import store
 from escalation_adapters.postgres.incidents import Incidents
 from escalation_adapters.postgres.ledger import Ledger
@@ -23,6 +24,7 @@ from escalation_core import (
     Delivered,
     Escalation,
     Incident,
+    Outcome,
     RetryPolicy,
     StoreRefused,
     courier,
@@ -30,13 +32,14 @@ from escalation_core import (
     recording,
     settling,
 )
-from escalation_core.courier import Courier
+from escalation_core.courier import Attempt, Courier
 from escalation_core.delivery import NewPage, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
 from escalation_core.model import PutBack
 from escalation_core.policy import EscalationPolicy
 from escalation_core.ports import Router, Transaction
 from escalation_core.pulse import Pulse
+from escalation_core.ticking import Ticker
 
 Name = Literal[
     "event outside the transaction",
@@ -57,6 +60,10 @@ Name = Literal[
     "pages outlive an acknowledgement",
     "whoever settles waits for hosts",
     "policies hide rows",
+    "settings change what is written",
+    "undone instants are not noticed",
+    "a worker ends",
+    "notifiers may raise anything",
 ]
 
 
@@ -191,6 +198,21 @@ def _left_behind(dsn: str) -> None:
     _put(Outbox, "bring_forward", left)
 
 
+def _unwatchful(dsn: str) -> None:
+    _put(Ticker, "_seen", lambda self, row: row)
+
+
+def _mortal(dsn: str) -> None:
+    _put(runner, "_for_good", lambda error: True)
+
+
+def _trusting(dsn: str) -> None:
+    async def make(self: Attempt) -> Outcome:
+        return await self.notifier.send(self.page)
+
+    _put(Attempt, "make", make)
+
+
 def _unseeing(dsn: str) -> None:
     async def nothing(self: Pulse) -> None:
         pass
@@ -246,6 +268,10 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
         ("begin", r"set_config\('row_security', 'off', true\)", "NULL"),
         ("look", r"row_security_active\([^)]*\)", "false"),
     ),
+    "settings change what is written": _rewritten(("begin", r"set_config\('array_nulls', 'on', true\)", "NULL")),
+    "undone instants are not noticed": _unwatchful,
+    "a worker ends": _mortal,
+    "notifiers may raise anything": _trusting,
 }
 
 

@@ -21,8 +21,8 @@ RULES = Rules(max_level=2, per_target=2)
 """Two levels, one of which is not the last; and few pages at once, so that some wait for others."""
 SLOW = {"cancelled": 0.3, "tick": 0.03}
 """Seconds that the receiver takes for each page, by walk."""
-INTERRUPTED = ("cancelled", "held", "joined", "silent", "trouble")
-"""Walks that interrupt themselves: what they had sent may be sent once more."""
+INTERRUPTED = ("cancelled", "held", "silent", "trouble")
+"""Walks that interrupt themselves: what they had sent may be sent once more. A tick that is left is none of them."""
 Route = tuple[str, int]
 """A walk, and how often it came by."""
 TRIES = 32

@@ -33,6 +33,7 @@ ELSEWHERE = {
 RECEIVERS = {
     "_beats": "Flights",
     "_delivering": "SingleFlight",
+    "_finishing": "Errand",
     "_heartbeat": "HttpHeartbeat",
     "_pool": "Pool",
     "_pulse": "Pulse",
@@ -41,6 +42,7 @@ RECEIVERS = {
     "_session": "Session",
     "_ticker": "Ticker",
     "_ticking": "SingleFlight",
+    "attempt": "Attempt",
     "courier": "Courier",
     "engine": "Engine",
     "flights": "Flights",
@@ -63,7 +65,7 @@ FOREIGN = {
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_home", "timer", "conflict", "unavailable", "again", "refusal", "walked",
+    "datetime", "_home", "_task", "timer", "conflict", "unavailable", "again", "refusal", "walked",
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {
@@ -81,7 +83,7 @@ HOSTS = {
     "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),
     "Operators": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
     "Outbox": ("cancel", "pages"),
-    "Pool": ("open",),
+    "Pool": ("_know", "open"),
     "PostgresStore": ("connect",),
     "Verbs": (
         "_change", "_read", "_run", "acknowledge", "change_severity", "drain", "open", "resolve", "snooze",

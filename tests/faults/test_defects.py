@@ -14,7 +14,8 @@ from .history import KILL
 from .hook import Act
 from .points import line_of
 from .receiver import BROKEN, OK
-from .upsets import RULES, UPSETS
+from .test_upsets import ALL
+from .upsets import RULES
 
 COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
 
@@ -50,7 +51,7 @@ async def _stopped_amid_the_request(arena: Arena) -> None:
 
 
 async def _killed_before_the_request(arena: Arena) -> None:
-    point = line_of(COURIER, "Courier._send", "answer = await within")
+    point = line_of(COURIER, "Courier._send", "outcome = await within")
     worker = await arena.work("w1", act=Act(point), ready=False)
     with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")
@@ -129,6 +130,10 @@ BENEATH: Mapping[defects.Name, tuple[str, str]] = {
     "pages outlive an acknowledgement": ("I6", "acknowledged while a target is held"),
     "whoever settles waits for hosts": ("I7", "acknowledged slowly"),
     "policies hide rows": ("I3", "rows are hidden"),
+    "settings change what is written": ("I3", "settings of the role"),
+    "undone instants are not noticed": ("I7", "instants are kept"),
+    "a worker ends": ("I1", "rights are taken away"),
+    "notifiers may raise anything": ("I7", "notifiers misbehave"),
 }
 """Each is caught in a scenario that ``test_upsets`` runs without it."""
 
@@ -139,6 +144,6 @@ async def test_planted_defect_is_caught_beneath(stage: Stage, defect: defects.Na
     """A defect that is planted breaks the invariant that it is about, when tables and clocks are upset."""
     invariant, upset = BENEATH[defect]
     async with stage(defect=defect, rules=RULES) as arena:
-        await UPSETS[upset](arena)
+        await ALL[upset](arena)
         violations = await arena.judge(SOON)
     assert invariant in {violation.invariant for violation in violations}

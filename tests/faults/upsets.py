@@ -48,7 +48,7 @@ OFF = {
 OURS = ("zz_escalation_host_insert", "zz_escalation_host_update")
 
 
-async def _due(arena: Arena, *keys: str, sql: bool = True) -> None:
+async def due(arena: Arena, *keys: str, sql: bool = True) -> None:
     """Open critical incidents that are due at once."""
     for key in keys:
         await arena.hosts.do("open", key, sql=sql, severity="critical", first_seen=round(time() - 1, 6))
@@ -64,7 +64,7 @@ def refused(name: str) -> Scenario:
     async def scenario(arena: Arena) -> None:
         refusal = REFUSALS[name]
         keys = [f"{REFUSED}-{number}" for number in range(2)]
-        await _due(arena, *keys)
+        await due(arena, *keys)
         kind = "row refused" if refusal.how == "escalating" else "row refused, and its put-back"
         tells = frozenset(f"unreadable {key}" for key in keys)
         patience = arena.rules.put_back[-1] + arena.rules.tick
@@ -84,7 +84,7 @@ def stepped_back(step: str) -> Scenario:
     async def scenario(arena: Arena) -> None:
         team = await arena.team(2)
         arena.receiver.answers = lambda number: THROTTLED if number == 3 else (SLOWLY_BROKEN, BROKEN)[number % 2]
-        await _due(arena, *(f"k{number}" for number in range(4)))
+        await due(arena, *(f"k{number}" for number in range(4)))
         arena.live(6, over=0.5)
         await arena.heard(6)
         assert await arena.until(partial(_waiting, arena, team[0])), "no page waits for anything"
@@ -95,7 +95,7 @@ def stepped_back(step: str) -> Scenario:
                 worker.signal(signal.SIGSTOP)
             arena.lock()
             # One that comes in by that clock is no older than when it is mended.
-            await _due(arena, "meanwhile")
+            await due(arena, "meanwhile")
             await arena.execute(STEPPED.replace("{step}", step))
             assert await arena.until(partial(_told, arena, STEP), 1.0)
             arena.receiver.answers = lambda number: OK
@@ -117,11 +117,11 @@ async def renamed(arena: Arena) -> None:
     team = await arena.team(2)
     with arena.trial("key changed"):
         arena.receiver.answers = lambda number: BROKEN
-        await _due(arena, "waiting")
+        await due(arena, "waiting")
         await arena.heard(2)
         await arena.hosts.do("change_key", "waiting", sql=True, new_key="waited")
         arena.receiver.answers = lambda number: SLOWLY_BROKEN
-        await _due(arena, "sending")
+        await due(arena, "sending")
         await sending(arena, team)
         await arena.hosts.do("change_key", "sending", sql=True, new_key="sent")
         arena.receiver.answers = lambda number: OK
@@ -136,7 +136,7 @@ def unseen(how: Unseen, off: str | None = None) -> Scenario:
 
     async def scenario(arena: Arena) -> None:
         await arena.team(2)
-        await _due(arena, "seen", "ended", sql=False)
+        await due(arena, "seen", "ended", sql=False)
         await arena.hosts.do("open", "later", severity="warning", sql=False)
         await arena.hosts.do("acknowledge", "later")
         await arena.heard(4)
@@ -176,7 +176,7 @@ def acknowledged_in_a_wait(answer: Answer) -> Scenario:
         keys = [f"k{number}" for number in range(4)]
         with arena.trial("acknowledged in a wait"):
             arena.receiver.answers = lambda number: answer
-            await _due(arena, *keys)
+            await due(arena, *keys)
             await arena.heard(2)
             await sending(arena, team) if answer.delay else None
             for key in keys:
@@ -192,11 +192,11 @@ async def acknowledged_slowly(arena: Arena) -> None:
     # One alone: what it waits for, all pages wait for.
     team = await arena.team(1)
     arena.receiver.answers = lambda number: Answer(delay=0.2)
-    await _due(arena, "slowly")
+    await due(arena, "slowly")
     await sending(arena, team)
     with arena.trial("acknowledgement open", stops=True, keys=frozenset({"slowly"})):
         slowly = asyncio.create_task(arena.hosts.do("acknowledge", "slowly", sql=True, open_for=OPEN_FOR))
-        await _due(arena, *(f"k{number}" for number in range(4)))
+        await due(arena, *(f"k{number}" for number in range(4)))
         arena.live(10, over=OPEN_FOR - 1)
         await slowly
 
@@ -205,7 +205,7 @@ async def secured(arena: Arena) -> None:
     """A policy hides all rows from the workers' role, while pages wait: they refuse to work, until it is gone."""
     team = await arena.team(2)
     arena.receiver.answers = lambda number: BROKEN
-    await _due(arena, *(f"k{number}" for number in range(4)))
+    await due(arena, *(f"k{number}" for number in range(4)))
     await arena.heard(4)
     with arena.fault(SECURED, *team, stops=True, shows=True):
         await arena.execute("ALTER TABLE incidents ENABLE ROW LEVEL SECURITY")

@@ -28,7 +28,7 @@ from escalation_adapters.cli.base import _loop_factory
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.postgres import PostgresStore, pool, silence
 from escalation_adapters.slack import SlackNotifier
-from escalation_core import Engine, RetryPolicy, Route, Settings, StoreUnavailable
+from escalation_core import Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
 
 from . import defects, hook, points, walk_migration, walks
 from .history import Rules
@@ -66,8 +66,23 @@ class Spec:
     pooler: Literal["transaction"] | None = None
     walk: str = "run"
     """What it does: one of the walks, or ``migrate SCHEMA``."""
+    unruly: bool = False
+    """Whether its notifier raises what nothing should raise, before it sends, for every third page."""
     counts: bool = False
     """Whether it tells in the end how often it came by each point."""
+
+
+class Unruly(SlackNotifier):
+    """Raises one thing after the other."""
+
+    _asked = 0
+
+    async def send(self, page: Page) -> Outcome:
+        """Send, or raise."""
+        self._asked += 1
+        if self._asked % 3 == 1:
+            raise (asyncio.CancelledError, SystemExit, GeneratorExit)[self._asked // 3 % 3](*self._urls.values())
+        return await super().send(page)
 
 
 def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
@@ -114,7 +129,7 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
         store,
         settings=settings_of(spec.rules, spec.targets),
         heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
-        notifiers=[SlackNotifier(spec.targets, allow_http=True)],
+        notifiers=[(Unruly if spec.unruly else SlackNotifier)(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,
         tracer_provider=spans,

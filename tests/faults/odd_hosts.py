@@ -1,0 +1,91 @@
+"""What odd hosts do to workers: settings of their role, rights taken away, undone instants, unruly notifiers."""
+
+import asyncio
+from collections.abc import Mapping
+
+from .arena import Arena
+from .ground import WORKER
+from .upsets import Scenario, due
+
+SETTINGS = {
+    "array_nulls": "off",
+    "default_transaction_isolation": "serializable",
+    "DateStyle": "'SQL, DMY'",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "'Pacific/Kiritimati'",
+    "standard_conforming_strings": "off",
+}
+UNDONE = """
+CREATE FUNCTION faults.undo() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+    {what};
+    RETURN NEW;
+END $body$;
+CREATE TRIGGER undo BEFORE UPDATE ON incidents
+    FOR EACH ROW WHEN (NEW.incident_key LIKE 'undone%' AND current_setting('escalation.engine', true) = 'on')
+    EXECUTE FUNCTION faults.undo()
+"""
+DONE_AGAIN = "DROP FUNCTION faults.undo() CASCADE"
+FORBIDDEN = "worker forbidden"
+
+
+async def oddly_set(arena: Arena) -> None:
+    """The workers' role has settings that change what statements mean."""
+    for name, value in SETTINGS.items():
+        await arena.execute(f"ALTER ROLE {WORKER} SET {name} = {value}")
+    try:
+        await arena.team(2)
+        await due(arena, *(f"k{number}" for number in range(4)))
+        arena.live(10, over=2)
+        await arena.lived()
+    finally:
+        await arena.execute(f"ALTER ROLE {WORKER} RESET ALL")
+
+
+def undone(what: str) -> Scenario:
+    """A trigger of the host undoes the instant of two rows, until the host has thought better of it."""
+
+    async def scenario(arena: Arena) -> None:
+        keys = [f"undone-{number}" for number in range(2)]
+        tells = frozenset(f"unreadable {key}" for key in keys)
+        patience = arena.rules.gap + arena.rules.tick
+        with arena.trial("instant undone", stops=True, keys=frozenset(keys), tells=tells, patience=patience):
+            await arena.execute(UNDONE.replace("{what}", what))
+            await arena.team(2)
+            await due(arena, *keys)
+            arena.live(10, over=2)
+            await asyncio.sleep(3.0)
+            await arena.execute(DONE_AGAIN)
+
+    return scenario
+
+
+async def forbidden(arena: Arena) -> None:
+    """The workers' role may not write the incidents for a while: they say so, and go on once they may."""
+    team = await arena.team(2)
+    await due(arena, "before")
+    await arena.heard(1)
+    with arena.fault(FORBIDDEN, *team, stops=True, shows=True):
+        await arena.execute(f"REVOKE UPDATE ON incidents FROM {WORKER}")
+        await due(arena, *(f"k{number}" for number in range(4)))
+        await asyncio.sleep(3 * arena.rules.tick)
+        await arena.execute(f"GRANT UPDATE ON incidents TO {WORKER}")
+    arena.live(6, over=1)
+    await arena.lived()
+
+
+async def unruly(arena: Arena) -> None:
+    """The notifier raises what nothing should raise, before it has sent anything, for every third page."""
+    await arena.work("w1", unruly=True)
+    await arena.work("w2", unruly=True)
+    await due(arena, *(f"k{number}" for number in range(6)))
+    arena.live(10, over=2)
+    await arena.lived()
+
+
+ODD_HOSTS: Mapping[str, Scenario] = {
+    "settings of the role": oddly_set,
+    "instants are kept": undone("NEW.next_due_at := OLD.next_due_at"),
+    "instants are set to the past": undone("NEW.next_due_at := '2001-01-01'"),
+    "rights are taken away": forbidden,
+    "notifiers misbehave": unruly,
+}
