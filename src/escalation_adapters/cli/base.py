@@ -20,6 +20,7 @@ import attrs
 import click
 
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
+from escalation_core.checks import visible
 
 from ..app import Pooler, open_engine, settings_from
 from ..logs import set_up_logging
@@ -157,7 +158,7 @@ def show(value: object) -> str:
         value = ", ".join(f"{name} {item}" for name, item in value.items() if item)
     elif isinstance(value, list):
         value = "; ".join(show(item) for item in value)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+    return visible(str(value))
 
 
 @contextmanager

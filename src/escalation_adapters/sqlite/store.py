@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from escalation_core import StoreNotReady, StoreRefused
-from escalation_core.flight import Home
 from escalation_core.ports import Outlook, Transaction
 
+from ..home import ProcessHome
 from .codec import micros
 from .host import SQLiteHost
 from .incidents import Incidents
@@ -49,7 +49,7 @@ class SQLiteStore:
     ) -> None:
         self.path = os.fspath(path)
         self._create = create
-        self._home = _home()
+        self._home = ProcessHome("SQLiteStore")
         self._file = _File(self.path)
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
@@ -116,7 +116,7 @@ class SQLiteStore:
         """Close the file. A second call does nothing."""
         async with self._turn:
             session, self._session = self._session, None
-            self._home = _home()
+            self._home = ProcessHome("SQLiteStore")
             if session is not None:
                 await session.hop(lambda connection: connection.close())
                 session.thread.shutdown()
@@ -176,10 +176,6 @@ class SQLiteStore:
             connection.execute("PRAGMA query_only = OFF")
 
         await asyncio.shield(session.hop(back))
-
-
-def _home() -> Home:
-    return Home("this store was used", "open one for each loop and process: await SQLiteStore.connect(...)")
 
 
 class _File:
