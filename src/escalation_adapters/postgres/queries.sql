@@ -152,6 +152,12 @@ ON CONFLICT (incident_key) DO UPDATE SET
     attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at,
     passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
+-- name: left_alone
+-- Why one row is left alone, and until when.
+SELECT u.attempts, u.fault, coalesce(u.passed_until AT TIME ZONE 'UTC', {due}, u.seen_at AT TIME ZONE 'UTC')
+FROM {schema}.escalation_unreadable u JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
+WHERE u.incident_key = %(key)s
+
 -- name: end_passing
 -- The clock that set them ran ahead.
 UPDATE {schema}.escalation_unreadable SET passed_until = NULL WHERE passed_until > %(beyond)s
