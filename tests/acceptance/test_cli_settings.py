@@ -61,7 +61,7 @@ def test_config_warnings(console: Console) -> None:
             f"warning: {TO_THE_LOG}",
         ],
     ) == (said.code, said.err.splitlines())
-    assert 2 == len(console("config", "check", "--json", ESC_TICKS_MS="5", ESC_CANARY_PCT="0").json["warnings"])
+    assert 3 == len(console("config", "check", "--json", ESC_TICKS_MS="5", ESC_CANARY_PCT="0").json["warnings"])
 
 
 @pytest.mark.parametrize("command", [("config", "check"), ("tick",), ("health", "--json"), ("run",), ("recalc",)])
