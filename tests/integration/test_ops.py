@@ -477,6 +477,30 @@ async def test_bad_bodies_on_every_route(service: Service, action: str) -> None:
         assert before == await picture(service), body
 
 
+@pytest.mark.parametrize(
+    ("action", "field", "others"),
+    [
+        ("tick", "dry_run", {}),
+        ("resume", "override_schedule", {}),
+        ("pause", "minutes", {"until": "2025-01-01T14:00:00Z"}),
+        ("drain", "incident_key", {}),
+    ],
+)
+async def test_null_is_no_value(service: Service, action: str, field: str, others: dict[str, Any]) -> None:
+    """A flag, a number or a key that is null is refused with what to give instead; nothing ticks, pauses or ends."""
+    service.clock.advance(10 * MINUTE)
+    before = await picture(service)
+    answer = await service.act(action, **{field: None}, **others)
+    assert is_problem(answer, 422, field)
+    assert "give " in answer.json["detail"]
+    assert before == await picture(service)
+
+
+async def test_null_is_no_reason(service: Service) -> None:
+    """A text that may be left out may be null as well."""
+    assert 200 == (await service.act("pause", minutes=60, until=None, reason=None)).status
+
+
 async def test_bad_keys(service: Service) -> None:
     """A key that is none is 422, one that nobody knows 404."""
     for key in (None, 7, "", "x" * 513, "a\nb", "\ud800", ["k"], {"k": 1}, "no such incident"):

@@ -197,9 +197,9 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
     # lists them.
     conditions = (
         "o.{acknowledged_at} IS NULL AND o.{resolved_at} IS NULL",
-        "(o.{acknowledged_at} IS NOT NULL OR o.{resolved_at} IS NOT NULL)"
-        " AND (o.{acknowledged_at} > {first} AND o.{acknowledged_at} < {last}) IS NOT TRUE"
-        " AND (o.{resolved_at} > {first} AND o.{resolved_at} < {last}) IS NOT TRUE",
+        """(o.{acknowledged_at} IS NOT NULL OR o.{resolved_at} IS NOT NULL)
+            AND (o.{acknowledged_at} > {first} AND o.{acknowledged_at} < {last}) IS NOT TRUE
+            AND (o.{resolved_at} > {first} AND o.{resolved_at} < {last}) IS NOT TRUE""",
     )
     return sum([await _mark(connection, table, condition, since) for condition in conditions])
 
