@@ -1,4 +1,5 @@
-"""The project's sessions: ``demo``, ``tests``, ``pooler``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``, ``fuzz``.
+"""The project's sessions: ``demo``, ``tests``, ``pooler``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``,
+``fuzz``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
