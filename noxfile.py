@@ -1,5 +1,4 @@
-"""The project's sessions: ``demo``, ``tests``, ``pooler``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``,
-``fuzz``.
+"""The project's sessions, such as ``demo``, ``tests``, ``pooler``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
