@@ -1,4 +1,4 @@
-"""The project's sessions, such as ``demo``, ``tests``, ``pooler``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``.
+"""The project's sessions, such as ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
