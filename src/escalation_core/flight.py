@@ -83,12 +83,17 @@ class Home:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this process was forked from the one that it belongs to."""
+        return self._process != os.getpid()
+
     def enter(self) -> None:
         """Raise EscalationError in another loop, or in a process that was forked since: what it holds is not theirs."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop, self._process = loop, os.getpid()
-        if self._process != os.getpid():
+        if self.elsewhere:
             raise EscalationError(f"{self._name} before this process was forked; {self._remedy}")
         if self._loop is not loop:
             raise EscalationError(f"{self._name} in another event loop before; {self._remedy}")
