@@ -8,6 +8,7 @@ from typing import Literal
 
 from escalation_core import Engine, EscalationError, Heartbeat, Notifier, Settings, SettingsRouter, Store
 from escalation_core.limits import LOG_TARGET
+from escalation_core.ticking import UNROUTED
 
 from .files import read_secret
 from .log_notifier import LogNotifier
@@ -94,6 +95,13 @@ def router_of(settings: Settings) -> SettingsRouter:
     if default is None and len(settings.targets) < 2:
         default = next(iter(settings.targets), LOG_TARGET)
     return SettingsRouter(settings.routes, default)
+
+
+def unheard(settings: Settings) -> list[str]:
+    """Return warnings of pages that would reach nobody, though the settings are legal."""
+    if not settings.targets.keys() - {LOG_TARGET}:
+        return ["ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"]
+    return [] if router_of(settings).total else [UNROUTED]
 
 
 async def open_engine(

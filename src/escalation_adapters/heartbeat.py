@@ -6,6 +6,7 @@ from datetime import timedelta
 import aiohttp
 
 from escalation_core import InvalidValue
+from escalation_core.checks import check_span
 
 from .quiet_http import failure, parse, session, untraced
 
@@ -23,10 +24,8 @@ class HttpHeartbeat:
         parsed = parse(url, allow_http=allow_http)
         if parsed is None:
             raise InvalidValue("heartbeat", "is no https URL with a host", "write https://HOST/...")
-        if timeout <= timedelta():
-            raise InvalidValue("timeout", f"is {timeout}", "give a timedelta above zero")
         self._url = parsed
-        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
         self._failing = False
 
     def __repr__(self) -> str:

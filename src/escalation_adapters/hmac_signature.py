@@ -15,6 +15,7 @@ from uuid import uuid4
 import attrs
 
 from escalation_core import InvalidValue
+from escalation_core.checks import check_span
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 LEGACY = "x-signature"
@@ -128,10 +129,10 @@ class HmacVerifier:
     """
 
     def __init__(self, secrets: Sequence[Secret], *, tolerance: timedelta = TOLERANCE, legacy: bool = False) -> None:
-        if isinstance(secrets, str | bytes) or not secrets:
+        if isinstance(secrets, str | bytes) or not isinstance(secrets, Sequence) or not secrets:
             raise InvalidValue("secrets", "holds no secret", "give a list of at least one")
         self._keys = [key_of(secret) for secret in secrets]
-        self._tolerance = tolerance
+        self._tolerance = check_span(tolerance, "tolerance")
         self._legacy = legacy
 
     def __repr__(self) -> str:

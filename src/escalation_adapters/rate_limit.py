@@ -8,13 +8,23 @@ from typing import Protocol
 
 import attrs
 
+from escalation_core.checks import check_count, check_span
+
+
+def _count(value: int) -> int:
+    return check_count(value, "count", 0)
+
+
+def _window(value: timedelta) -> timedelta:
+    return check_span(value, "window")
+
 
 @attrs.frozen
 class Limit:
     """At most ``count`` within any ``window``."""
 
-    count: int
-    window: timedelta = timedelta(minutes=1)
+    count: int = attrs.field(converter=_count)
+    window: timedelta = attrs.field(default=timedelta(minutes=1), converter=_window)
 
 
 @attrs.frozen

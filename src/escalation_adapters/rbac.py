@@ -13,12 +13,12 @@ MOST_ID = 256
 
 def _roles(roles: Iterable[str]) -> frozenset[str]:
     # A str is an iterable of its letters, and "ops_admin" in it would be a search for a part.
-    if isinstance(roles, str | bytes):
-        raise InvalidValue("roles", "is text", "give a set of role names")
-    found = frozenset(roles)
+    if isinstance(roles, str | bytes) or not isinstance(roles, Iterable):
+        raise InvalidValue("roles", f"is {type(roles).__name__}", "give a set of role names")
+    found = tuple(roles)
     if not all(isinstance(role, str) for role in found):
         raise InvalidValue("roles", "holds something that is no text", "give role names")
-    return found
+    return frozenset(found)
 
 
 def _id(value: str) -> str:

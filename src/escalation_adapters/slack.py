@@ -14,6 +14,8 @@ import aiohttp
 from yarl import URL
 
 from escalation_core import Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+from escalation_core.checks import check_mapping, check_span, visible
+from escalation_core.routes import check_target
 
 from .quiet_http import failure, parse, session, untraced
 
@@ -49,10 +51,11 @@ class SlackNotifier:
         session: aiohttp.ClientSession | None = None,
         timeout: timedelta = timedelta(seconds=10),
     ) -> None:
-        self._urls = {name: _url(name, url, allow_http) for name, url in targets.items()}
+        named = check_mapping(targets, "targets", "map names to URLs, such as slack:ops")
+        self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
         self._lent = session
         self._own: aiohttp.ClientSession | None = None
-        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
 
     def __repr__(self) -> str:
         """Return the targets' names, and nothing of their URLs."""
@@ -65,7 +68,8 @@ class SlackNotifier:
 
     async def send(self, page: Page) -> Outcome:
         """Post the page once, its dedup key in a header and in the body: Slack ignores it, other receivers may not."""
-        body = dumps({"text": render(page), "dedup_key": page.dedup_key}).encode()
+        # Without mrkdwn a host's text shows as it is: Slack has no way to escape *, _, ~ and backquotes.
+        body = dumps({"text": render(page), "mrkdwn": False, "dedup_key": page.dedup_key}).encode()
         headers = {
             "Content-Type": "application/json",
             "X-Dedup-Key": page.dedup_key,
@@ -104,9 +108,9 @@ class SlackNotifier:
 
 
 def render(page: Page) -> str:
-    """Return the message in Slack's mrkdwn: summary, key, severity, level and labels, each cut to its cap.
+    """Return the message: summary, key, severity, level and labels, each cut to its cap.
 
-    At most 3,000 characters, escaped; no entity is ever cut in two.
+    At most 3,000 characters, escaped; no entity is ever cut in two, and what is invisible shows as an escape.
     """
     incident = page.incident
     episode = f", episode {page.episode}" if page.episode > 1 else ""
@@ -114,7 +118,7 @@ def render(page: Page) -> str:
     severity = _escape(incident.severity or "", MOST_SEVERITY) or "unconfigured"
     lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
     if summary := _escape(incident.summary or "", MOST_SUMMARY):
-        lines.insert(0, f"*{summary}*")
+        lines.insert(0, summary)
     if labels := sorted(incident.labels.items()):
         shown = [f"{_escape(n, MOST_LABEL_NAME)}={_escape(v, MOST_LABEL_VALUE)}" for n, v in labels[:MOST_LABELS]]
         more = [f"and {len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
@@ -124,7 +128,7 @@ def render(page: Page) -> str:
 
 def _escape(text: str, most: int) -> str:
     """Return the text on one line, escaped as Slack asks, with at most ``most`` characters; a cut shows an ellipsis."""
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     if len(line) <= most and _ENTITIES.keys().isdisjoint(line):
         return line
     pieces = [_ENTITIES.get(char, char) for char in line[: most + 1]]

@@ -1,6 +1,5 @@
 """Timelines: what happened to incidents, as a picture. SVG for pages, lines of text for terminals."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from unicodedata import combining, east_asian_width
@@ -9,6 +8,7 @@ from xml.sax.saxutils import escape
 import attrs
 
 from escalation_core import IncidentHistory
+from escalation_core.checks import visible
 
 COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
 """A bar's colour while the incident was in that state."""
@@ -18,7 +18,6 @@ _EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
 """Where an empty picture begins: some scale it needs."""
 _LEAST = timedelta(seconds=1)
 """The shortest time that a picture shows."""
-_NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
 
 
@@ -111,8 +110,8 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
 
 
 def _xml(text: str) -> str:
-    """Return text as XML may hold it: escaped, and without the characters that XML has no way to write."""
-    return escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+    """Return text as XML may hold it: what XML has no way to write shows as an escape."""
+    return escape(visible(text))
 
 
 def _legend(y: int) -> str:
@@ -129,7 +128,7 @@ def _legend(y: int) -> str:
 def text(tracks: Sequence[Track], *, width: int = 78) -> str:
     """Return the tracks as lines of a terminal, ``width`` characters wide."""
     start, end = _extent(tracks)
-    labels = [_printable(line.label) for line in tracks]
+    labels = [visible(line.label) for line in tracks]
     margin = max(map(_cells, labels), default=0) + 2
     room = max(width - margin, 10)
 
@@ -152,10 +151,6 @@ def text(tracks: Sequence[Track], *, width: int = 78) -> str:
     lines.append(" " * margin + "".join(scale).rstrip())
     lines.append(" " * margin + "━ open  ─ acknowledged  ┄ resolved  n escalated to level n")
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _cells(text: str) -> int:

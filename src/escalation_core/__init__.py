@@ -29,6 +29,7 @@ from .proof import Proof
 from .report import DeliveryReport, TickReport
 from .routes import Route, SettingsRouter
 from .settings import Settings
+from .upcoming import HeldBy, Upcoming
 from .version import VERSION as __version__
 from .views import IncidentHistory
 
@@ -43,6 +44,7 @@ __all__ = [
     "EscalationPolicy",
     "Health",
     "Heartbeat",
+    "HeldBy",
     "Incident",
     "IncidentHistory",
     "InvalidValue",
@@ -72,6 +74,7 @@ __all__ = [
     "StoreUnavailable",
     "TickReport",
     "TransitionRefused",
+    "Upcoming",
     "__version__",
     "canary_bucket",
     "idempotency_key",

@@ -2,7 +2,8 @@
 
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from .errors import InvalidValue
 
@@ -31,6 +32,16 @@ def check_text(value: object, field: str) -> str:
     if not value.isascii() and not _encodable(value):
         raise InvalidValue(field, "holds a lone surrogate", "give text that UTF-8 can encode")
     return value
+
+
+def visible(text: str) -> str:
+    """Return text in which every character shows: controls, marks of direction, zero widths and the like as escapes.
+
+    Which ones those are is ``str.isprintable``: Unicode's categories of others and separators, but for the blank.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _encodable(text: str) -> bool:
@@ -65,6 +76,21 @@ def check_instant(value: object, field: str) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise InvalidValue(field, "lies outside the years 1 to 9999", "give an instant within them") from None
+
+
+def check_span(value: object, field: str) -> timedelta:
+    """Return a timedelta above zero."""
+    if not isinstance(value, timedelta) or value <= timedelta():
+        shown = f"is {value}" if isinstance(value, timedelta) else f"is {type(value).__name__}"
+        raise InvalidValue(field, shown, "give a timedelta above zero")
+    return value
+
+
+def check_mapping(value: object, field: str, remedy: str) -> Mapping[Any, Any]:
+    """Return a mapping, whatever is in it."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(field, f"is {type(value).__name__}", remedy)
+    return value
 
 
 def check_count(value: object, field: str, least: int, most: int | None = None) -> int:

@@ -1,7 +1,6 @@
 """What is under way: the one room of the core that knows asyncio. It waits and joins; it does no I/O."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -76,25 +75,16 @@ async def together(*work: Awaitable[Result]) -> list[Result]:
 
 
 class Home:
-    """The process and the event loop that something belongs to: those in which it is used first."""
+    """The one event loop that something belongs to: the first that it is used in."""
 
     def __init__(self, name: str, remedy: str) -> None:
         self._name, self._remedy = name, remedy
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = os.getpid()
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether this process was forked from the one that it belongs to."""
-        return self._process != os.getpid()
 
     def enter(self) -> None:
-        """Raise EscalationError in another loop, or in a process that was forked since: what it holds is not theirs."""
+        """Raise EscalationError in any other loop."""
         loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop, self._process = loop, os.getpid()
-        if self.elsewhere:
-            raise EscalationError(f"{self._name} before this process was forked; {self._remedy}")
+        self._loop = self._loop or loop
         if self._loop is not loop:
             raise EscalationError(f"{self._name} in another event loop before; {self._remedy}")
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import attrs
 
+from .checks import check_mapping
 from .errors import InvalidValue
 from .model import Incident, State
 
@@ -22,7 +23,7 @@ def _normal(severity: str) -> str:
 
 def _windows(windows: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
     normal: dict[str, timedelta] = {}
-    for severity, window in windows.items():
+    for severity, window in check_mapping(windows, "windows", "map severities to timedeltas").items():
         if not isinstance(severity, str) or _normal(severity) in normal:
             raise InvalidValue("windows", f"names {severity!r} twice or not as text", "name each severity once")
         normal[_normal(severity)] = _span(window, f"windows[{severity!r}]", shortest=timedelta(microseconds=1))

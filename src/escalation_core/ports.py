@@ -81,6 +81,9 @@ class Incidents(Protocol):
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Return the next_due_at that rows hold now, as this transaction sees them."""
 
+    async def left_alone(self, incident_key: str) -> PutBack | None:
+        """Return why a row was put back or is passed over, and until when; None if it is not."""
+
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.
 

@@ -21,6 +21,8 @@ from .settings import Settings
 
 log = logging.getLogger("escalation_core")
 
+UNROUTED = "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET"
+"""Warns of routes that leave some incidents without a target."""
 MAX_OVERWRITTEN = 10_000
 """How many rows of a tick are known again in the next one."""
 MOST_SHOWN = 100
@@ -216,7 +218,7 @@ class Ticker:
                 if target not in served:
                     log.warning("a route names the target %r, and no notifier serves it", target)
             if not router.total:
-                log.warning("incidents that no route matches page nobody: set ESC_DEFAULT_TARGET")
+                log.warning(UNROUTED)
 
     def _met_unconfigured(self, report: TickReport, severity: str) -> None:
         if len(severity) > MOST_SHOWN:

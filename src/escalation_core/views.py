@@ -8,10 +8,12 @@ import attrs
 from .checks import check_count, check_instant, check_key
 from .delivery import PageRecord, PageState
 from .errors import InvalidValue
+from .gate import gate
 from .health import BEGINNING
-from .model import AuditEntry, Escalation, Incident
+from .model import AuditEntry, Escalation, Incident, PutBack
 from .ports import Transaction
 from .position import position_of
+from .upcoming import Upcoming, upcoming
 from .verbs import Verbs
 
 MOST = 1_000_000
@@ -26,6 +28,8 @@ class IncidentHistory:
     """None if the host deleted the row, it cannot be read, or there never was one."""
     fault: str | None = None
     """Why the row cannot be read."""
+    upcoming: Upcoming
+    """Its next escalation, or what keeps it from that, by this engine's settings."""
     escalations: Sequence[Escalation]
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
@@ -50,9 +54,14 @@ class Views(Verbs):
                 incident = await tx.incidents.load(incident_key, lock=False)
             except InvalidValue as error:
                 fault = str(error)
+            now, left_alone = await tx.now(), await tx.incidents.left_alone(incident_key)
+            if fault is not None and left_alone is None:
+                left_alone = PutBack(incident_key=incident_key, fault=fault, attempts=0, until=now)
+            held = gate(self.settings, now, await tx.operations.pauses(now))
             return IncidentHistory(
                 incident=incident,
                 fault=fault,
+                upcoming=upcoming(incident, left_alone, settings=self.settings, gate=held, now=now),
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
                 audit=await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key),

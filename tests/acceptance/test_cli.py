@@ -12,12 +12,12 @@ import pytest
 
 from escalation_core import idempotency_key
 
-from .console import Console, Said, ago, one_line, told
+from .console import TO_THE_LOG, Console, Said, ago, one_line, told
 
 
 def after(said: Said, *names: str) -> tuple[object, ...]:
     """Return these fields of the incident that a verb printed as JSON."""
-    assert (0, "") == (said.code, said.err), said
+    assert (0, []) == (said.code, said.complaints), said
     return tuple(said.json[name] for name in names)
 
 
@@ -140,7 +140,8 @@ def test_tick(escalation: Console) -> None:
     delivered = escalation("tick", "--json")
     assert 1 == delivered.json["delivery"]["delivered"]
     # Without targets, pages go to the log.
-    [line] = delivered.err.splitlines()
+    assert TO_THE_LOG in delivered.err
+    [line] = delivered.complaints
     assert "page to log: incident 'late' level 1" in json.loads(line)["message"]
     assert "0 escalated, mode open" == escalation("tick").lines[0]
 
@@ -181,7 +182,9 @@ def test_show(escalation: Console) -> None:
     told(escalation("ack", "late", "--by", "ada"))
     out = told(escalation("show", "late"))
     lines = out.splitlines()
-    assert "late: acknowledged, critical, level 1, episode 1; nothing is due" == lines[0]
+    state, _, coming = lines[0].partition("; ")
+    assert "late: acknowledged, critical, level 1, episode 1" == state
+    assert coming.startswith("no escalation comes (acknowledged: by ada at 20")
     assert "1" in lines[1]
     assert "━ open  ─ acknowledged  ┄ resolved  n escalated to level n" == lines[3].strip()
     assert ["1", "1", "1", "log", "delivered", "1"] == lines[5].split("\t")[:6]
@@ -226,7 +229,7 @@ def test_a_row_that_cannot_be_read(request: pytest.FixtureRequest, escalation: C
     by_sql(request, "UPDATE incidents SET escalation_level = -1")
     fault = "cannot acknowledge incident 'k': it is unreadable; mend its row: level: is -1"
     assert one_line(escalation("ack", "k")).startswith(fault)
-    assert "the row cannot be read (level: is -1" in told(escalation("show", "k"))
+    assert "the row cannot be read; no escalation comes (unreadable: level: is -1" in told(escalation("show", "k"))
 
 
 def test_recalc(escalation: Console) -> None:
@@ -439,3 +442,29 @@ def test_audit_in_pages(escalation: Console) -> None:
     rest = escalation("audit", "--limit", "2", "--after", cursor, "--json")
     assert (1, "") == (len(rest.json), rest.err)
     assert "after: is no cursor" in escalation("audit", "--after", "x").err
+
+
+def test_show_names_what_holds(on_sqlite: Console) -> None:
+    """While something holds an incident back, show names it, and gives no instant that will not be."""
+    told(on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(60)))
+    assert told(on_sqlite("show", "k")).splitlines()[0].endswith("; the next tick escalates it")
+    off = told(on_sqlite("show", "k", ESCALATION_WORKER_ENABLED="false")).splitlines()[0]
+    assert off.endswith("; no escalation comes (disabled: ESCALATION_WORKER_ENABLED is false)")
+    told(on_sqlite("pause", "--until", "2h", "--reason", "deploying", "--by", "ada"))
+    paused = told(on_sqlite("show", "k")).splitlines()[0]
+    assert "; next escalation 20" in paused
+    assert "(paused: by ada until 20" in paused
+    assert paused.endswith(": deploying)")
+    assert "paused" == on_sqlite("show", "k", "--json").json["upcoming"]["held_by"]
+
+
+@pytest.mark.parametrize("command", ["tick", "config"])
+def test_pages_to_the_log_alone_are_warned_of(on_sqlite: Console, command: str) -> None:
+    """A shell without targets hands pages to its log: that is told, and so are incidents that nobody is named for."""
+    asked = ("tick",) if command == "tick" else ("config", "check")
+    assert TO_THE_LOG in on_sqlite(*asked).err
+    two = '{"slack:a": "https://example.org/a", "slack:b": "https://example.org/b"}'
+    assert "page nobody: set ESC_DEFAULT_TARGET" in on_sqlite(*asked, ESC_TARGETS=two).err
+    one = '{"slack:a": "https://example.org/a"}'
+    assert "ESC_TARGETS" not in (said := on_sqlite(*asked, ESC_TARGETS=one).err)
+    assert "page nobody" not in said

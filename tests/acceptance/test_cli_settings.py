@@ -12,7 +12,7 @@ import pytest
 
 from escalation_core import Settings
 
-from .console import Console, ago, one_line, told, url_of
+from .console import TO_THE_LOG, Console, ago, one_line, told, url_of
 
 SECRET = "hunter2hunter2hunter2hunter2hunter2"
 
@@ -58,9 +58,10 @@ def test_config_warnings(console: Console) -> None:
         [
             "warning: ESC_TICKS_MS is no setting and was ignored; the nearest is ESC_TICK_MS",
             "warning: ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them",
+            f"warning: {TO_THE_LOG}",
         ],
     ) == (said.code, said.err.splitlines())
-    assert 2 == len(console("config", "check", "--json", ESC_TICKS_MS="5", ESC_CANARY_PCT="0").json["warnings"])
+    assert 3 == len(console("config", "check", "--json", ESC_TICKS_MS="5", ESC_CANARY_PCT="0").json["warnings"])
 
 
 @pytest.mark.parametrize("command", [("config", "check"), ("tick",), ("health", "--json"), ("run",), ("recalc",)])

@@ -17,7 +17,7 @@ from aiohttp import web
 from escalation_adapters.cli.base import _loop_factory
 from escalation_core import idempotency_key
 
-from .console import PATIENCE, Console, Said, ago, finish, start
+from .console import PATIENCE, TO_THE_LOG, Console, Said, ago, finish, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 
@@ -179,12 +179,13 @@ async def test_interrupted(on_sqlite: Console) -> None:
     said_so = process.stderr
     assert said_so is not None
     try:
-        first = await asyncio.to_thread(said_so.readline)
+        warned, first = [await asyncio.to_thread(said_so.readline) for _ in range(2)]
         process.send_signal(signal.SIGINT)
         said = await ended(process)
     finally:
         process.kill()
     assert (0, "") == (said.code, said.out)
+    assert TO_THE_LOG in warned
     assert "escalation_tick_ms" in json.loads(first)
 
 

@@ -467,7 +467,7 @@ async def test_bad_bodies_on_every_route(service: Service, action: str) -> None:
         {"reason": []},
     ]
     bad += [{"incident_key": 7}] if action in ("drain", "acknowledge", "resolve") else []
-    bad += [{"dry_run": "yes"}, {"dry_run": True, "reason": 7}] if action == "tick" else []
+    bad += [{"dry_run": "yes"}, {"dry_run": None}, {"dry_run": True, "reason": 7}] if action == "tick" else []
     bodies = [json.dumps({"action": action, **good, **fields}).encode() for fields in bad]
     bodies += [b"", b"[]", b"\xff", b'{"action": "x"}', b'{"action": "%s", "a": NaN}' % action.encode()]
     before = await picture(service)

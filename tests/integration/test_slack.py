@@ -210,7 +210,7 @@ async def test_request_carries_the_dedup_key_twice() -> None:
     for method, path, headers, body in seen:
         assert ("POST", f"/{SECRET}") == (method, path)
         assert ("application/json", DEDUP) == (headers["Content-Type"], headers["X-Dedup-Key"])
-        assert {"text": render(page()), "dedup_key": DEDUP} == body
+        assert {"text": render(page()), "mrkdwn": False, "dedup_key": DEDUP} == body
         assert "Cookie" not in headers
 
 
@@ -476,7 +476,7 @@ def test_repr_shows_names_alone() -> None:
 def test_message_shows_what_one_must_know() -> None:
     """Summary, key, severity, level and labels stand in the text."""
     shown = render(page(summary="Disk nearly full", labels={"host": "db-7", "region": "eu"}))
-    assert "*Disk nearly full*\nIncident db-7/disk, severity critical, level 2\nhost=db-7, region=eu" == shown
+    assert "Disk nearly full\nIncident db-7/disk, severity critical, level 2\nhost=db-7, region=eu" == shown
 
 
 def test_message_without_summary_severity_and_labels() -> None:
@@ -492,7 +492,7 @@ def test_later_episode_is_named() -> None:
 
 def test_markup_of_hosts_is_escaped() -> None:
     """A summary can neither mention a channel nor forge a link or a second line."""
-    assert "*&lt;!channel&gt; a &amp; b*" == render(page(summary="<!channel>\na & b")).splitlines()[0]
+    assert "&lt;!channel&gt; a &amp; b" == render(page(summary="<!channel>\na & b")).splitlines()[0]
 
 
 def test_labels_beyond_the_cap_are_counted() -> None:
@@ -503,7 +503,7 @@ def test_labels_beyond_the_cap_are_counted() -> None:
 
 def test_cut_shows_an_ellipsis() -> None:
     """Who reads a summary that was cut sees that it was."""
-    assert render(page(summary="x" * 5000)).splitlines()[0].endswith("xx…*")
+    assert render(page(summary="x" * 5000)).splitlines()[0].endswith("xx…")
 
 
 piece = st.text(st.sampled_from("&<>a \n😀é"), max_size=20)
@@ -529,7 +529,7 @@ def test_text_keeps_its_cap_and_breaks_no_entity(
 @given(st.text(st.sampled_from("&<>a"), min_size=1, max_size=200))
 def test_escaped_text_reads_as_it_was(summary: str) -> None:
     """What is short enough is shown whole."""
-    assert f"*{summary}*" == html.unescape(render(page(summary=summary))).splitlines()[0]
+    assert summary == html.unescape(render(page(summary=summary))).splitlines()[0]
 
 
 def test_fullest_message_is_within_the_cap() -> None:

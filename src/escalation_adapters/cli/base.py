@@ -5,6 +5,7 @@ import errno
 import gc
 import getpass
 import json
+import logging
 import os
 import re
 import signal
@@ -20,10 +21,12 @@ import attrs
 import click
 
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
+from escalation_core.checks import visible
 
-from ..app import Pooler, open_engine, settings_from
+from ..app import Pooler, open_engine, settings_from, unheard
 from ..logs import set_up_logging
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -52,14 +55,21 @@ class Context:
         json_lines: bool | None = None,
         lasting: bool = False,
         create: bool = False,
+        pages: bool = False,
     ) -> Result:
-        """Open the engine, do the work and close it again. What only looks, or needs an incident, makes no file."""
+        """Open the engine, do the work and close it again.
+
+        ``create`` makes a file that is not there: what only looks, or needs an incident, does not. ``pages`` is for
+        what hands pages out: it warns of those that would reach nobody.
+        """
         set_up_logging(json_lines, level=level)
         settings = self.settings()
 
         async def main() -> Result:
             engine = await open_engine(settings, schema=self.schema, pooler=self.pooler, lasting=lasting, create=create)
             async with engine:
+                for warning in unheard(settings) if pages else ():
+                    log.warning(warning)
                 if lasting:
                     # What is there by now stays for good: the collector need not look at it again with every page.
                     gc.freeze()
@@ -157,7 +167,7 @@ def show(value: object) -> str:
         value = ", ".join(f"{name} {item}" for name, item in value.items() if item)
     elif isinstance(value, list):
         value = "; ".join(show(item) for item in value)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+    return visible(str(value))
 
 
 @contextmanager

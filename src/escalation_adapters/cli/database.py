@@ -11,7 +11,7 @@ import click
 from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
-from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, heartbeat_of, notifiers_of, settings_from
+from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, heartbeat_of, notifiers_of, settings_from, unheard
 from ..logs import set_up_logging
 from .base import INSTANT, Context, json_option, pass_context, print_json, table
 
@@ -181,10 +181,10 @@ def check(context: Context, as_json: bool) -> None:
     heartbeat_of(settings)
     rows = in_force(settings, database=context.database)
     if as_json:
-        print_json({"settings": dict(rows), "warnings": list(settings.warnings)})
+        print_json({"settings": dict(rows), "warnings": [*settings.warnings, *unheard(settings)]})
         return
     table("Settings in force", ("variable", "value"), rows, empty="")
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *unheard(settings)):
         click.echo(f"warning: {warning}", err=True)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import click
 
 from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
+from escalation_core.upcoming import Upcoming
 
 from ..timeline import text, track
 from .base import (
@@ -26,10 +27,23 @@ def _tell(incident: Incident, as_json: bool) -> None:
         print_json(incident)
         return
     due = "nothing is due" if incident.next_due_at is None else f"next escalation {show(incident.next_due_at)}"
-    click.echo(
+    click.echo(f"{_state(incident)}; {due}")
+
+
+def _state(incident: Incident) -> str:
+    return (
         f"{show(incident.incident_key)}: {incident.state.value}, {show(incident.severity)},"
-        f" level {incident.level}, episode {incident.episode}; {due}"
+        f" level {incident.level}, episode {incident.episode}"
     )
+
+
+def _next(coming: Upcoming, now: datetime) -> str:
+    """Return in words when the next escalation comes, and what holds it."""
+    held = "" if coming.held_by is None else f"{coming.held_by.value.replace('_', ' ')}: {show(coming.detail)}"
+    if coming.at is None:
+        return f"no escalation comes ({held})"
+    due = "the next tick escalates it" if coming.at <= now else f"next escalation {show(coming.at)}"
+    return f"{due} ({held})" if held else due
 
 
 @click.command("open")
@@ -159,11 +173,11 @@ def show_command(context: Context, key: str, as_json: bool) -> None:
         print_json(history)
         return
     if history.fault is not None:
-        click.echo(f"{show(key)}: the row cannot be read ({show(history.fault)})")
+        click.echo(f"{show(key)}: the row cannot be read; {_next(history.upcoming, now)}")
     elif history.incident is None:
         click.echo(f"{show(key)}: the row is gone")
     else:
-        _tell(history.incident, as_json=False)
+        click.echo(f"{_state(history.incident)}; {_next(history.upcoming, now)}")
         click.echo(text([track(history, "", now)]))
     table(
         "Pages",

@@ -29,7 +29,7 @@ from .base import (
 @pass_context
 def run_command(context: Context, as_json: bool) -> None:
     """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
-    context.run(run, level="INFO", json_lines=True if as_json else None, lasting=True, create=True)
+    context.run(run, level="INFO", json_lines=True if as_json else None, lasting=True, create=True, pages=True)
 
 
 @click.command("tick")
@@ -55,7 +55,7 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
             await engine.note("tick", reason=reason, by=by)
         return await engine.tick(dry_run=dry_run, deliver=not record_only)
 
-    report = context.run(work, create=not dry_run)
+    report = context.run(work, create=not dry_run, pages=not (dry_run or record_only))
     if as_json:
         print_json(report.as_dict())
         return

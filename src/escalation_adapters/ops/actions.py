@@ -97,6 +97,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
         {
             "incident": None if history.incident is None else incident_json(history.incident),
             "fault": history.fault,
+            "upcoming": _plain(attrs.asdict(history.upcoming)),
             "escalations": [escalation_json(escalation) for escalation in history.escalations],
             "pages": [page_json(page) for page in history.pages],
             "audit": [entry_json(entry) for entry in history.audit],

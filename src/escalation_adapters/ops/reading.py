@@ -82,7 +82,9 @@ def text(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
 
 
 def flag(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
-    """Return true or false."""
+    """Return true or false. Null is neither: whoever sends it for a dry run means no tick."""
+    if name in fields and fields[name] is None:
+        raise bad(name, "is null", "give true or false, or leave it out")
     return _typed(fields, name, default, bool, "true or false")
 
 

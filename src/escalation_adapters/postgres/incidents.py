@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -101,6 +101,14 @@ class Incidents:
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Read them, after whatever a host's trigger made of them."""
         return {key: aware(due) for key, due in await self.session.rows("dues", suffix=b"", keys=list(keys))}
+
+    async def left_alone(self, incident_key: str) -> PutBack | None:
+        """Look into the table of those."""
+        row = await self.session.row("left_alone", key=incident_key)
+        if row is None:
+            return None
+        attempts, fault, until = row
+        return PutBack(incident_key=incident_key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
 
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep the instant beside the rows."""

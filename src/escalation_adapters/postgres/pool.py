@@ -12,8 +12,7 @@ from psycopg import AsyncConnection, IsolationLevel
 from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 
-from escalation_core.flight import Home
-
+from ..home import ProcessHome
 from . import silence
 from .dsn import PATIENCE
 
@@ -38,7 +37,7 @@ class Pool:
             reconnect_timeout=PATIENCE,
             reconnect_failed=AsyncConnectionPool.check,
         )
-        self._home = Home("this store was used", "open one for each loop and process: await PostgresStore.connect(...)")
+        self._home = ProcessHome("PostgresStore")
         self._coming_back: set[asyncio.Task[None]] = set()
         self._known: WeakSet[AsyncConnection[Any]] = WeakSet()
         self._distrusted: WeakSet[AsyncConnection[Any]] = WeakSet()

@@ -152,6 +152,12 @@ ON CONFLICT (incident_key) DO UPDATE SET
     attempts = excluded.attempts, fault = excluded.fault, seen_at = excluded.seen_at,
     passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
+-- name: left_alone
+-- Why one row is left alone, and until when.
+SELECT u.attempts, u.fault, coalesce(u.passed_until AT TIME ZONE 'UTC', {due}, u.seen_at AT TIME ZONE 'UTC')
+FROM {schema}.escalation_unreadable u JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
+WHERE u.incident_key = %(key)s
+
 -- name: end_passing
 -- The clock that set them ran ahead.
 UPDATE {schema}.escalation_unreadable SET passed_until = NULL WHERE passed_until > %(beyond)s
@@ -530,7 +536,7 @@ SELECT
     (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
     (SELECT count(*) FROM {schema}.escalation_unreadable u
         JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
-        WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL),
+        WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL),
     (SELECT max(version) FROM {schema}.escalation_migrations)
 FROM (
     SELECT count(*) FILTER (WHERE NOT put_back) AS overdue, min(due) FILTER (WHERE NOT put_back) AS oldest
@@ -560,7 +566,7 @@ GROUP BY target ORDER BY target
 -- Some of the rows that were put back.
 SELECT u.incident_key, u.fault FROM {schema}.escalation_unreadable u
 JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
-WHERE i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at, u.incident_key LIMIT 20
+WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at, u.incident_key LIMIT 20
 
 -- name: recalc
 -- How far the recalculation is.

@@ -16,6 +16,7 @@ from .codec import (
     SELECTED,
     WHOLE,
     Row,
+    instant,
     micros,
     optional_instant,
     optional_micros,
@@ -166,6 +167,19 @@ class Incidents:
             return [row for key in keys for row in connection.execute(statement, (key,))]
 
         return {key: optional_instant(due) for key, due in await self.session.hop(find)}
+
+    async def left_alone(self, incident_key: str) -> PutBack | None:
+        """Look into the table of those."""
+        row = await self.session.row(
+            "SELECT u.attempts, u.fault, coalesce(u.passed_until, i.next_due_at, u.seen_at)"
+            " FROM escalation_unreadable u JOIN incidents i ON i.incident_key = u.incident_key"
+            " WHERE u.incident_key = ?",
+            (incident_key,),
+        )
+        if row is None:
+            return None
+        attempts, fault, until = row
+        return PutBack(incident_key=incident_key, attempts=attempts, fault=fault, until=instant(until))
 
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         """Keep the instant beside the rows."""

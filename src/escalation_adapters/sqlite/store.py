@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from escalation_core import StoreNotReady
-from escalation_core.flight import Home
 from escalation_core.ports import Outlook, Transaction
 
+from ..home import ProcessHome
 from .file import File, begin_reading, begin_writing, connect
 from .host import SQLiteHost
 from .incidents import Incidents
@@ -43,7 +43,7 @@ class SQLiteStore:
     ) -> None:
         self.path = os.fspath(path)
         self._create = create
-        self._home = _home()
+        self._home = ProcessHome("SQLiteStore")
         self._file = File(self.path)
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
@@ -113,7 +113,7 @@ class SQLiteStore:
         async with self._turn:
             session, self._session = self._session, None
             # A lock that tasks have waited for belongs to their loop.
-            self._home, self._turn = _home(), asyncio.Lock()
+            self._home, self._turn = ProcessHome("SQLiteStore"), asyncio.Lock()
             if session is not None:
                 await session.hop(lambda connection: connection.close())
                 session.thread.shutdown()
@@ -163,10 +163,6 @@ class SQLiteStore:
             connection.execute("PRAGMA query_only = OFF")
 
         await asyncio.shield(session.hop(back))
-
-
-def _home() -> Home:
-    return Home("this store was used", "open one for each loop and process: await SQLiteStore.connect(...)")
 
 
 class _Transaction:

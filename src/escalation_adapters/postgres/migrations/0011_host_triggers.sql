@@ -11,11 +11,15 @@ BEGIN
     -- Reads and writes the engine's tables with the rights of its owner: the host's role need not have any there.
     CREATE OR REPLACE FUNCTION {schema}.escalation_host_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+    DECLARE
+        no_instant boolean := coalesce(NEW.{acknowledged_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false)
+            OR coalesce(NEW.{resolved_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false);
     BEGIN
         NEW.{episode} := 1 + coalesce(
             (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
+        -- Infinity ends nothing: a worker finds that the row cannot be read, and health lists it.
         NEW.{next_due_at} := CASE
-            WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+            WHEN no_instant OR NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
         RETURN NEW;
     END
     $body$;
@@ -26,8 +30,11 @@ BEGIN
         other_key boolean := NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key};
         other_severity boolean := NEW.{severity} IS DISTINCT FROM OLD.{severity};
         other_snooze boolean := NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until};
+        no_instant boolean := coalesce(NEW.{acknowledged_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false)
+            OR coalesce(NEW.{resolved_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false);
         ended text := CASE
             WHEN NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key} THEN 'key changed'
+            WHEN no_instant THEN NULL
             WHEN OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL THEN 'resolved'
             WHEN OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL THEN 'acknowledged' END;
     BEGIN
@@ -74,8 +81,9 @@ BEGIN
         IF NEW.{acknowledged_at} IS NULL THEN
             NEW.{acknowledged_by} := NULL;
         END IF;
+        -- Infinity ends nothing: a worker finds that the row cannot be read, and health lists it.
         NEW.{next_due_at} := CASE
-            WHEN NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+            WHEN no_instant OR NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
         INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason)
         SELECT now(), done.action, done.key, done.episode, done.level,
             CASE done.action WHEN 'acknowledge' THEN NEW.{acknowledged_by}::text END,

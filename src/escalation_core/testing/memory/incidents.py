@@ -55,6 +55,13 @@ class Incidents:
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         return {key: self.store.rows[key]["next_due_at"] for key in keys if key in self.store.rows}
 
+    async def left_alone(self, incident_key: str) -> PutBack | None:
+        row, until = self.store.unreadable.get(incident_key, (None, None))
+        if row is None or incident_key not in self.store.rows:
+            return None
+        due = self.store.rows[incident_key]["next_due_at"]
+        return attrs.evolve(row, until=until or due or self.store.clock())
+
     async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
         for row in rows:
             self.undo.put(self.store.unreadable, row.incident_key, (row, row.until))

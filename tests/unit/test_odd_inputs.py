@@ -1,0 +1,123 @@
+"""Values that no caller means: constructors refuse them with one clear error, and text shows what is in it."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from escalation_adapters.heartbeat import HttpHeartbeat
+from escalation_adapters.hmac_signature import HmacVerifier
+from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.rate_limit import Limit
+from escalation_adapters.rbac import Principal
+from escalation_adapters.slack import SlackNotifier, render
+from escalation_core import (
+    Engine,
+    EscalationPolicy,
+    Incident,
+    InvalidValue,
+    Page,
+    RetryPolicy,
+    Route,
+    Settings,
+    SettingsError,
+)
+from escalation_core.checks import visible
+from escalation_core.testing import MemoryStore
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+ODD: tuple[object, ...] = (
+    None, [["a"]], [None], 1, -1, 1.5, b"x", True, {"a": [1]}, {1: 2}, "", "x\0", "\ud800", object(),
+    timedelta(), float("nan"), ("a", 1), {}, set(), "x" * 10_000,
+)  # fmt: skip
+MADE: Mapping[Callable[..., object], Mapping[str, object]] = {
+    Principal: {"id": "eve"},
+    Route: {"targets": ("a",)},
+    Incident: {"incident_key": "k", "first_seen": NOW},
+    RetryPolicy: {},
+    EscalationPolicy: {},
+    Limit: {"count": 1},
+    SlackNotifier: {"targets": {"a": "https://example.org/x"}},
+    HttpHeartbeat: {"url": "https://example.org/x"},
+    HmacVerifier: {"secrets": ["whsec_c2VjcmV0"]},
+    Settings: {},
+}
+FREE = {"allow_http", "session", "legacy", "warnings"}
+"""What is a switch, somebody else's object, or the library's own."""
+
+
+@pytest.mark.parametrize("made", MADE, ids=lambda made: made.__name__)
+def test_a_constructor_refuses_or_takes(made: Callable[..., object]) -> None:
+    """Whatever a field is given, it is taken, or refused with the library's own error."""
+    fields = [name for name in inspect.signature(made).parameters if name not in FREE]
+    assert fields
+    for name in fields:
+        for odd in ODD:
+            try:
+                made(**{**MADE[made], name: odd})
+            except (InvalidValue, SettingsError):
+                continue
+
+
+@pytest.mark.parametrize("roles", [None, [["a"]], 7])
+def test_roles_that_are_none_are_refused(roles: Any) -> None:
+    """The message names the field and the remedy."""
+    with pytest.raises(InvalidValue, match=r"roles: .*give "):
+        Principal("eve", roles)
+
+
+INVISIBLE = {
+    "\x07": "\\x07",
+    "\x7f": "\\x7f",
+    "\x9f": "\\x9f",
+    "\u202e": "\\u202e",
+    "\u2066": "\\u2066",
+    "\u200b": "\\u200b",
+    "\u200f": "\\u200f",
+    "\ufeff": "\\ufeff",
+    "\u2060": "\\u2060",
+    "\U000e0041": "\\U000e0041",
+}
+
+
+@pytest.mark.parametrize("char", INVISIBLE, ids=lambda char: f"{ord(char):x}")
+def test_what_is_invisible_shows(char: str) -> None:
+    """In Slack as in a terminal each such character is an escape; nothing on the key's line is reordered."""
+    assert f"a{INVISIBLE[char]}b" == visible(f"a{char}b")
+    fields: dict[str, Any] = {"severity": f"s{char}s", "summary": f"t{char}t", "labels": {f"n{char}n": f"v{char}v"}}
+    if not "\x00" <= char <= "\x9f":
+        fields["incident_key"] = f"k{char}k"
+    incident = Incident(**{"incident_key": "k", "first_seen": NOW, **fields})
+    shown = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d"))
+    assert char not in shown
+    assert f"t{INVISIBLE[char]}t\n" in shown
+    assert f"n{INVISIBLE[char]}n=v{INVISIBLE[char]}v" in shown
+    assert f"severity s{INVISIBLE[char]}s" in shown
+
+
+def test_what_is_visible_stays() -> None:
+    """Letters of other scripts, accents and pictures are no escapes."""
+    assert visible("Ådne ключ ディスク \U0001f4df é") == "Ådne ключ ディスク \U0001f4df é"
+
+
+def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """The log notifier writes one line, and nothing in it steers a terminal."""
+    incident = Incident(incident_key="k\u202ek", first_seen=NOW, summary="a\nb\x1b[31m")
+    page = Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")
+    asyncio.run(LogNotifier().send(page))
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+
+
+async def test_a_long_severity_is_cut_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A line has a bound, whatever hosts call their severities."""
+    caplog.set_level(logging.WARNING)
+    async with Engine(MemoryStore()) as engine:
+        await engine.open("k", severity="s" * 10_000, first_seen=await engine.now() - timedelta(hours=1))
+        report = await engine.tick()
+    assert ["s" * 99 + "…"] == list(report.unconfigured)
+    assert max(len(record.getMessage()) for record in caplog.records) < 1000
