@@ -16,7 +16,7 @@ APPLICATION_ID = 0x45534341
 """Says in a file's header that it is one of ours ("ESCA")."""
 PATIENCE = 5.0
 """Seconds to wait for another process's transaction before the file counts as unavailable."""
-LOOK_AGAIN_SECONDS = 0.002
+LOOK_AGAIN_SECONDS = 0.010
 """How long a process that waits to write sleeps between two attempts."""
 
 
