@@ -1,4 +1,4 @@
-"""The project's sessions: ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``, ``fuzz``.
+"""The project's sessions, such as ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``.
 
 Each runs on the Python that nox runs on, and installs what it needs.
 """
@@ -18,6 +18,8 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 HERE = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
 ATHERIS = r"CPython 3\.1[1-4]\..* on linux x86_64$"
 """What the fuzzer that coverage guides has wheels for."""
+SEVERAL = ("-n", "auto", "--maxprocesses", "4")
+"""Several processes at once, each with a PostgreSQL of its own."""
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 
@@ -35,13 +37,16 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests: all of them, and those of the store again behind pgbouncer; or what is named behind ``--``."""
+    """Run the tests: all of them, or what is named behind ``--``."""
     session.install(".[all]", *_group("test"))
-    # Each process has a PostgreSQL of its own.
-    several = ("-n", "auto", "--maxprocesses", "4")
-    session.run("pytest", *(session.posargs or several))
-    if not session.posargs:
-        session.run("pytest", *several, "--pooler", "tests/conformance", "tests/integration")
+    session.run("pytest", *(session.posargs or SEVERAL))
+
+
+@nox.session
+def pooler(session: nox.Session) -> None:
+    """Run the tests of the store once more, behind pgbouncer; or what is named behind ``--``."""
+    session.install(".[all]", *_group("test"))
+    session.run("pytest", "--pooler", *(session.posargs or (*SEVERAL, "tests/conformance", "tests/integration")))
 
 
 @nox.session

@@ -33,11 +33,11 @@ ALLOWED = {
 """What the core may import: its three dependencies, and rooms of the standard library that do no I/O."""
 PUBLIC = [
     "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
-    "EscalationPolicy", "Health", "Heartbeat", "Incident", "IncidentHistory", "InvalidValue", "Notifier", "Outcome",
-    "Page", "Pause", "PauseSchedule", "Proof", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy",
-    "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store", "StoreError",
-    "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "__version__",
-    "canary_bucket", "idempotency_key", "in_canary", "plan",
+    "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue", "Notifier",
+    "Outcome", "Page", "Pause", "PauseSchedule", "Proof", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry",
+    "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
+    "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming",
+    "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 SHARED = {"home", "quiet_http"}

@@ -30,6 +30,7 @@ from escalation_core import (
     EscalationPolicy,
     Health,
     Heartbeat,
+    HeldBy,
     Incident,
     IncidentHistory,
     InvalidValue,
@@ -59,6 +60,7 @@ from escalation_core import (
     StoreUnavailable,
     TickReport,
     TransitionRefused,
+    Upcoming,
     __version__,
     canary_bucket,
     idempotency_key,
@@ -159,6 +161,8 @@ async def views(engine: Engine) -> None:
     """What people look at."""
     history = await engine.history("k")
     assert_type(history, IncidentHistory)
+    assert_type(history.upcoming, Upcoming)
+    assert_type(history.upcoming.held_by, HeldBy | None)
     assert_type(history.escalations, Sequence[Escalation])
     assert_type(await engine.audit(NOON, limit=10), Sequence[AuditEntry])
     health = await engine.health()
