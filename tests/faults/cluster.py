@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -19,6 +20,8 @@ import attrs
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
+
+from escalation_adapters.watcher import Watcher
 
 from .ground import PASSWORD
 from .node import CONFIG, Gates, Node, identity, own
@@ -45,17 +48,18 @@ class Cluster:
     async def started(cls, *, synchronous: bool) -> "AsyncIterator[Cluster]":
         """Start everything and wait until it is whole; end everything afterwards."""
         folder = _open_folder()
-        ports = _free_ports(8)
+        ports, watcher = _free_ports(8), Watcher(folder)
         with Gates() as gates:
             nodes = [
                 Node(
-                    name := f"db{1 + number}", folder / name, port, rest,
+                    name := f"db{1 + number}", folder / name, port, rest, watcher,
                     peers=gates.before(port), api=gates.before(rest), etcd=gates.before(ports[0]),
                 )
                 for number, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
             ]  # fmt: skip
             cluster = cls(folder, nodes, gates, synchronous)
             etcd = _start_etcd(folder, *ports[:2])
+            watcher.watch(etcd.pid, signal.SIGKILL)
             try:
                 await cluster._start(ports[0])
                 yield cluster
@@ -64,7 +68,9 @@ class Cluster:
                     await asyncio.to_thread(node.stop)
                 etcd.kill()
                 etcd.wait()
+                watcher.forget(etcd.pid)
                 shutil.rmtree(folder, ignore_errors=True)
+                watcher.end()
 
     async def _start(self, etcd: int) -> None:
         for node in self.nodes:

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import attrs
 
+from escalation_adapters.watcher import Watcher
+
 from .ground import PASSWORD
 from .proxy import Proxy, Way
 
@@ -110,6 +112,8 @@ class Node:
     port: int
     """PostgreSQL's own, which workers and hosts use."""
     rest: int
+    watcher: Watcher
+    """Ends it if this process is killed."""
     peers: Gate
     """The way of the other nodes to its PostgreSQL."""
     api: Gate
@@ -171,6 +175,8 @@ class Node:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment,
                 start_new_session=True, **identity(),
             )  # fmt: skip
+        # Told so, it ends PostgreSQL first. One that it leaves behind misses its folder, and ends within a minute.
+        self.watcher.watch(self._patroni.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill everything of it at once, as a machine dies that loses its power."""
@@ -181,12 +187,14 @@ class Node:
             _send(pid, signal.SIGKILL)
         if self._patroni is not None:
             self._patroni.wait(PATIENCE)
+            self.watcher.forget(self._patroni.pid)
 
     def stop(self) -> None:
         """End it; PostgreSQL by itself, so that it leaves no shared memory behind."""
         if self._patroni is not None:
             self._patroni.kill()
             self._patroni.wait(PATIENCE)
+            self.watcher.forget(self._patroni.pid)
         end = monotonic() + PATIENCE
         postmaster = self._postmaster()
         if postmaster is not None:

@@ -40,7 +40,7 @@ PUBLIC = [
     "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
-SHARED = {"home", "quiet_http"}
+SHARED = {"home", "quiet_http", "watcher"}
 """Tools that several adapters stand on."""
 COMPOSED = {"app", "blocking", "cli", "demo", "ops", "replay"}
 """Rooms of the adapters that put others together; every other one stands alone."""

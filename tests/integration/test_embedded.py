@@ -11,6 +11,8 @@ import pytest
 
 from escalation_adapters.embedded import CannotStart, EmbeddedPostgres, packaged_binaries
 
+from .owning import leaves_nothing
+
 
 def test_a_crashed_server_comes_back_with_what_was_committed() -> None:
     """After a crash and a restart, committed rows are there, on the same port."""
@@ -96,3 +98,11 @@ def test_a_folder_without_programs_is_refused(tmp_path: Path) -> None:
     """A folder that holds no PostgreSQL is an error that names it, and nothing is left behind."""
     with pytest.raises(CannotStart, match=re.escape(str(tmp_path))):
         EmbeddedPostgres.start(bin_dir=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing watches on Windows")
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "ended"])
+def test_nothing_is_left_of_a_process_that_started_a_server(killed: bool) -> None:
+    """Within seconds the server is gone, then its folder and the process that watched."""
+    program = "from escalation_adapters.embedded import EmbeddedPostgres\nserver = EmbeddedPostgres.start()"
+    leaves_nothing(program, killed=killed)

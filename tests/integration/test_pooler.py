@@ -15,6 +15,7 @@ from escalation_core import Engine, StoreUnavailable
 from escalation_core.testing import ManualClock, RecordingNotifier
 
 from ..pooler import PASSWORD, Pgbouncer, Poolers, documented
+from .owning import leaves_nothing
 
 pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.direct("it names its own pooler")]
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -83,3 +84,10 @@ async def test_password_is_told_to_nobody(migrated_dsn: str, poolers: Poolers) -
     with pytest.raises(StoreUnavailable, match=r"not available: .*authentication") as refusal:
         await PostgresStore.connect(dsn, pooler="transaction")
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "ended"])
+def test_nothing_is_left_of_a_process_that_started_a_pooler(killed: bool) -> None:
+    """Within seconds the pooler is gone, then its folder and the process that watched."""
+    program = "from tests.pooler import Pgbouncer\nserver = Pgbouncer.start('host=127.0.0.1 port=1')"
+    leaves_nothing(program, killed=killed)
