@@ -50,6 +50,15 @@ def pooler(session: nox.Session) -> None:
 
 
 @nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the unit tests, and those of the stores, with the lowest versions that are allowed of what is depended on."""
+    if session.venv_backend != "uv":
+        session.error("only uv resolves to the lowest versions: install it, as the README's command does")
+    session.install("--resolution", "lowest-direct", ".[all]", *_group("test"))
+    session.run("pytest", *(session.posargs or (*SEVERAL, "tests/unit", "tests/conformance", "tests/integration")))
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
     session.install(".[all]", *_group("test"))

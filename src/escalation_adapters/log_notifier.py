@@ -4,6 +4,11 @@ import logging
 from collections.abc import Sequence
 
 from escalation_core import Delivered, Outcome, Page
+from escalation_core.checks import quoted
+from escalation_core.routes import check_target
+
+MOST_TEXT = 1500
+"""Characters that the line has for a summary, and as many for the labels."""
 
 
 class LogNotifier:
@@ -15,21 +20,21 @@ class LogNotifier:
     channel = "log"
 
     def __init__(self, target: str = "log", logger: logging.Logger | None = None) -> None:
-        self.targets: Sequence[str] = (target,)
+        self.targets: Sequence[str] = (check_target(target, "target"),)
         self._log = logging.getLogger(__name__) if logger is None else logger
 
     async def send(self, page: Page) -> Outcome:
-        """Log the page. What the host wrote is shown as Python shows it, so a line feed in it starts no second line."""
+        """Log the page, on one line of bounded length: what the host wrote is shown as Python shows it."""
         incident = page.incident
         self._log.warning(
-            "page to %s: incident %r level %d episode %d severity %r summary %r labels %r dedup_key %s attempt %d",
+            "page to %s: incident %r level %d episode %d severity %s summary %s labels %s dedup_key %s attempt %d",
             page.target,
             incident.incident_key,
             page.level,
             page.episode,
-            incident.severity,
-            incident.summary,
-            dict(incident.labels),
+            quoted(incident.severity),
+            quoted(incident.summary, MOST_TEXT),
+            quoted(dict(incident.labels), MOST_TEXT),
             page.dedup_key,
             page.attempt,
         )

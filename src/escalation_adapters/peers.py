@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from escalation_core import InvalidValue
+from escalation_core.checks import check_text
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -26,12 +27,14 @@ def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:
     Raises:
         InvalidValue: one is none of these.
     """
+    remedy = "give an address or a network, such as 10.0.0.0/8, or unix for a Unix socket"
+    if isinstance(proxies, str | bytes) or not isinstance(proxies, Sequence):
+        raise InvalidValue("proxies", f"is {type(proxies).__name__}", "give a list of addresses and networks")
     found: list[Proxy] = []
     for proxy in proxies:
         try:
-            found.append(UNIX if proxy == UNIX else ipaddress.ip_network(proxy))
-        except ValueError:
-            remedy = "give an address or a network, such as 10.0.0.0/8, or unix for a Unix socket"
+            found.append(UNIX if proxy == UNIX else ipaddress.ip_network(check_text(proxy, "proxies")))
+        except ValueError:  # InvalidValue is one
             raise InvalidValue("proxies", f"{proxy!r} is neither an address nor a network", remedy) from None
     return tuple(found)
 

@@ -52,7 +52,7 @@ class MemoryLimiter:
     """
 
     def __init__(self, *, most_keys: int = 10_000, now: Callable[[], float] = time.monotonic) -> None:
-        self._most_keys = most_keys
+        self._most_keys = check_count(most_keys, "most_keys", 1)
         self._now = now
         self._hits: OrderedDict[str, deque[float]] = OrderedDict()
 

@@ -114,21 +114,27 @@ def render(page: Page) -> str:
     """
     incident = page.incident
     episode = f", episode {page.episode}" if page.episode > 1 else ""
+    # Keys are compared byte for byte: no white space in one is folded.
     key = _escape(incident.incident_key, MOST_KEY)
-    severity = _escape(incident.severity or "", MOST_SEVERITY) or "unconfigured"
+    severity = _folded(incident.severity or "", MOST_SEVERITY) or "unconfigured"
     lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
-    if summary := _escape(incident.summary or "", MOST_SUMMARY):
+    if summary := _folded(incident.summary or "", MOST_SUMMARY):
         lines.insert(0, summary)
     if labels := sorted(incident.labels.items()):
-        shown = [f"{_escape(n, MOST_LABEL_NAME)}={_escape(v, MOST_LABEL_VALUE)}" for n, v in labels[:MOST_LABELS]]
+        shown = [f"{_folded(n, MOST_LABEL_NAME)}={_folded(v, MOST_LABEL_VALUE)}" for n, v in labels[:MOST_LABELS]]
         more = [f"and {len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
         lines.append(", ".join([*shown, *more]))
     return "\n".join(lines)
 
 
+def _folded(text: str, most: int) -> str:
+    """Return the text with each run of white space as one blank, escaped."""
+    return _escape(" ".join(text.split()), most)
+
+
 def _escape(text: str, most: int) -> str:
     """Return the text on one line, escaped as Slack asks, with at most ``most`` characters; a cut shows an ellipsis."""
-    line = visible(" ".join(text.split()))
+    line = visible(text)
     if len(line) <= most and _ENTITIES.keys().isdisjoint(line):
         return line
     pieces = [_ENTITIES.get(char, char) for char in line[: most + 1]]

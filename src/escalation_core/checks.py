@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .errors import InvalidValue
+from .errors import MOST_QUOTED, InvalidValue, shortened
 
 MAX_KEY_BYTES = 512
 """An incident key's length in UTF-8; a PostgreSQL btree refuses entries above 2704 bytes."""
@@ -42,6 +42,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def quoted(value: object, most: int = MOST_QUOTED) -> str:
+    """Return a value as Python shows it, on one line, where all that is invisible is an escape; of bounded length."""
+    return shortened(repr(value), most)
 
 
 def _encodable(text: str) -> bool:

@@ -48,7 +48,7 @@ class Engine(Operators):
     the settings alone makes none. An engine belongs to the event loop that it first ticks in.
 
     Raises:
-        InvalidValue: two notifiers serve one target, or a batch size below 1.
+        InvalidValue: the settings or the notifiers are none, two of these serve one target, or a batch size below 1.
     """
 
     def __init__(
@@ -68,11 +68,13 @@ class Engine(Operators):
         # OpenTelemetry takes half as long to import as everything here: who makes an engine waits for it, nobody else.
         from .telemetry import Telemetry  # noqa: PLC0415
 
+        if settings is not None and not isinstance(settings, Settings):
+            raise InvalidValue("settings", f"is {type(settings).__name__}", "give Settings(...), or Settings.from_env")
         super().__init__(store, settings or Settings())
         self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
-        self._notifiers = tuple(notifiers)
+        self._notifiers = _notifiers(notifiers)
         by_target: dict[str, Notifier] = {}
-        for notifier in notifiers:
+        for notifier in self._notifiers:
             for target in notifier.targets:
                 if target in by_target:
                     raise InvalidValue("notifiers", f"two of them serve {target!r}", "leave one of them out")
@@ -296,6 +298,14 @@ class Engine(Operators):
         await self.check()
         with self._telemetry.span("escalation.deliver"):
             return await self.courier.deliver(self.settings.tick_interval)
+
+
+def _notifiers(value: object) -> tuple[Notifier, ...]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise InvalidValue("notifiers", f"is {type(value).__name__}", "give a list of notifiers")
+    if not all(hasattr(notifier, "targets") for notifier in value):
+        raise InvalidValue("notifiers", "holds something without targets", "give a list of notifiers")
+    return tuple(value)
 
 
 def _log_tick(report: TickReport) -> None:

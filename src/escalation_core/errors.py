@@ -17,6 +17,17 @@ No message ever holds a secret: neither a password of a DSN nor a webhook's URL.
 from collections.abc import Mapping
 from typing import Self
 
+MOST_QUOTED = 300
+"""Characters of a foreign text that an error or a log line quotes."""
+
+
+def shortened(text: str, most: int = MOST_QUOTED) -> str:
+    """Return text of at most ``most`` characters: one that is longer is cut in the middle, where an ellipsis stands."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
 
 class EscalationError(Exception):
     """Something that the engine was asked for could not be done."""
@@ -26,9 +37,11 @@ class InvalidValue(EscalationError, ValueError):
     """A value from outside is refused, before anything is written.
 
     ``field`` is the argument's or column's name, ``fault`` what is wrong with it, ``remedy`` what to give instead.
+    Both of the former may quote a host's text, and are shortened.
     """
 
     def __init__(self, field: str, fault: str, remedy: str) -> None:
+        field, fault = shortened(field), shortened(fault)
         super().__init__(f"{field}: {fault}; {remedy}")
         self.field = field
         self.fault = fault
@@ -43,7 +56,8 @@ class Problem(str):
     remedy: str
 
     def __new__(cls, fault: str, remedy: str) -> Self:
-        """Join the parts to one sentence."""
+        """Join the parts to one sentence; the fault may quote a long value, and is shortened."""
+        fault = shortened(fault)
         problem = super().__new__(cls, f"{fault}; {remedy}")
         problem.fault = fault
         problem.remedy = remedy

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from .checks import check_instant, check_text
+from .checks import check_count, check_instant, check_text
 from .errors import InvalidValue
 
 MINUTE = timedelta(minutes=1)
@@ -53,7 +53,9 @@ def check_cron(expression: object) -> str:
 
 def check_duration(value: object) -> timedelta:
     """Return a pause's length: a timedelta, or whole minutes."""
-    span = timedelta(minutes=value) if isinstance(value, int) and not isinstance(value, bool) else value
+    span = value
+    if isinstance(value, int) and not isinstance(value, bool):
+        span = timedelta(minutes=check_count(value, "duration", 1, MAX_PAUSE // MINUTE))
     if not isinstance(span, timedelta):
         raise InvalidValue("duration", f"is {type(value).__name__}", "give a timedelta or a number of minutes")
     if not MINUTE <= span <= MAX_PAUSE:

@@ -44,6 +44,16 @@ def _targets(value: Sequence[str]) -> tuple[str, ...]:
     return check_targets(value)
 
 
+def _routes(value: "Sequence[Route]") -> "tuple[Route, ...]":
+    if not isinstance(value, Sequence) or not all(isinstance(route, Route) for route in value):
+        raise InvalidValue("routes", "is no list of routes", "give a list of Route(...)")
+    return tuple(value)
+
+
+def _default_target(value: str | None) -> str | None:
+    return None if value is None else check_target(value, "default_target")
+
+
 def _severity(value: str | None) -> str | None:
     return check_optional_text(value, "severity")
 
@@ -79,10 +89,14 @@ class Route:
 
 @attrs.frozen
 class SettingsRouter:
-    """The default router: the last route that matches wins, else the default target, else nobody."""
+    """The default router: the last route that matches wins, else the default target, else nobody.
 
-    routes: Sequence[Route] = ()
-    default_target: str | None = None
+    Raises:
+        InvalidValue: the routes are no list of them, or the default target is no name.
+    """
+
+    routes: Sequence[Route] = attrs.field(default=(), converter=_routes)
+    default_target: str | None = attrs.field(default=None, converter=_default_target)
 
     @property
     def targets(self) -> Sequence[str]:

@@ -1,6 +1,10 @@
 """Instants that are none, such as infinity: the row can be read by nobody, and health says so."""
 
+import psycopg
 import pytest
+
+from escalation_adapters.postgres import migrate
+from escalation_core import Retry
 
 from .stage import MINUTE, staged
 
@@ -32,3 +36,57 @@ async def test_an_end_that_is_no_instant_ends_nothing(migrated_dsn: str, column:
         stage.sql(f"UPDATE incidents SET {column} = NULL")
         assert [("k", 1)] == [(key, level) for key, _, level in await stage.tick(after=10 * MINUTE)]
         assert 0 == (await stage.engine.health()).stats.unreadable
+
+
+@pytest.mark.parametrize("column", ["acknowledged_at", "resolved_at"])
+async def test_an_instant_in_place_of_infinity_ends_it(migrated_dsn: str, column: str) -> None:
+    """A host that mends the end with one that counts cancels what is unsent, and the row is no longer listed."""
+    async with staged(migrated_dsn, answer=lambda page: Retry("later")) as stage:
+        stage.incident("k")
+        await stage.tick()
+        stage.sql(f"UPDATE incidents SET {column} = 'infinity'")
+        stage.sql(f"UPDATE incidents SET {column} = %(now)s")
+        ended = {"acknowledged_at": "acknowledged", "resolved_at": "resolved"}[column]
+        assert [(1, "cancelled", ended)] == stage.pages("k")
+        assert stage.due("k") is None
+        await stage.tick(after=10 * MINUTE)
+        assert 0 == (await stage.engine.health()).stats.unreadable
+
+
+async def test_who_resolves_what_was_acknowledged_at_infinity_ends_it(migrated_dsn: str) -> None:
+    """One end that counts is enough: unsent pages are cancelled, and nothing is left to be mended."""
+    async with staged(migrated_dsn, answer=lambda page: Retry("later")) as stage:
+        stage.incident("k")
+        await stage.tick()
+        stage.sql("UPDATE incidents SET acknowledged_at = 'infinity'")
+        stage.sql("UPDATE incidents SET resolved_at = %(now)s")
+        assert [(1, "cancelled", "resolved")] == stage.pages("k")
+        assert stage.due("k") is None
+
+
+async def test_resolving_at_infinity_and_back_begins_no_episode(migrated_dsn: str) -> None:
+    """What ended nothing is not opened again: the incident goes on at its level, and the audit tells of no end."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident("k")
+        assert [("k", 1, 1)] == await stage.tick()
+        stage.sql("UPDATE incidents SET resolved_at = 'infinity'")
+        stage.sql("UPDATE incidents SET resolved_at = NULL")
+        assert [("k", 1, 2)] == await stage.tick(after=60 * MINUTE)
+        actions = {entry.action for entry in (await stage.engine.history("k")).audit}
+        assert {"resolve", "open"}.isdisjoint(actions)
+
+
+async def test_rows_that_were_there_before_are_found(pg_dsn: str) -> None:
+    """Who attaches to a table in which infinity means "not yet" is told of each such row."""
+    with psycopg.connect(pg_dsn) as connection:
+        connection.execute(
+            "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text,"
+            " first_seen timestamptz NOT NULL DEFAULT now(), acknowledged_at timestamptz, resolved_at timestamptz)"
+        )
+        connection.execute("INSERT INTO incidents VALUES ('a', 'critical', now(), NULL, 'infinity')")
+        connection.execute("INSERT INTO incidents VALUES ('b', 'critical', now(), 'infinity', now())")
+    await migrate.up(pg_dsn)
+    async with staged(pg_dsn) as stage:
+        await stage.tick()
+        stats = (await stage.engine.health()).stats
+        assert ["a"] == [key for key, _ in stats.unreadable_examples]

@@ -469,12 +469,37 @@ async def test_bad_bodies_on_every_route(service: Service, action: str) -> None:
     bad += [{"incident_key": 7}] if action in ("drain", "acknowledge", "resolve") else []
     bad += [{"dry_run": "yes"}, {"dry_run": None}, {"dry_run": True, "reason": 7}] if action == "tick" else []
     bodies = [json.dumps({"action": action, **good, **fields}).encode() for fields in bad]
+    bodies += [b"\xef\xbb\xbf" + json.dumps({"action": action, **good}).encode()]  # a byte order mark
     bodies += [b"", b"[]", b"\xff", b'{"action": "x"}', b'{"action": "%s", "a": NaN}' % action.encode()]
     before = await picture(service)
     for body in bodies:
         answer = await service.send("POST", f"/{action}", [*service.signed(body), *cookie("ada")], body)
         assert answer.status in (400, 422), body
         assert before == await picture(service), body
+
+
+@pytest.mark.parametrize(
+    ("action", "field", "others"),
+    [
+        ("tick", "dry_run", {}),
+        ("resume", "override_schedule", {}),
+        ("pause", "minutes", {"until": "2025-01-01T14:00:00Z"}),
+        ("drain", "incident_key", {}),
+    ],
+)
+async def test_null_is_no_value(service: Service, action: str, field: str, others: dict[str, Any]) -> None:
+    """A flag, a number or a key that is null is refused with what to give instead; nothing ticks, pauses or ends."""
+    service.clock.advance(10 * MINUTE)
+    before = await picture(service)
+    answer = await service.act(action, **{field: None}, **others)
+    assert is_problem(answer, 422, field)
+    assert "give " in answer.json["detail"]
+    assert before == await picture(service)
+
+
+async def test_null_is_no_reason(service: Service) -> None:
+    """A text that may be left out may be null as well."""
+    assert 200 == (await service.act("pause", minutes=60, until=None, reason=None)).status
 
 
 async def test_bad_keys(service: Service) -> None:

@@ -8,6 +8,9 @@ import pytest
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import EscalationError
 
+from ..acceptance.console import url_of
+from .forking import HEARD, heard
+
 
 async def test_a_second_loop_is_refused(migrated_dsn: str) -> None:
     """Its connections wait in the first one."""
@@ -17,11 +20,10 @@ async def test_a_second_loop_is_refused(migrated_dsn: str) -> None:
     await store.aclose()
 
 
-async def test_a_forked_process_is_refused(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes would talk on one connection."""
-    store = await PostgresStore.connect(migrated_dsn)
-    with monkeypatch.context() as forked:
-        forked.setattr(os, "getpid", lambda: 1)
-        with pytest.raises(EscalationError, match="before this process was forked"):
-            await store.look(canary_pct=100)
-    await store.aclose()
+@pytest.mark.direct("the program that forks connects directly")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_is_refused(migrated_dsn: str) -> None:
+    """It can neither use the store nor disturb its parent's by closing it: two would talk on one connection."""
+    out = heard(url_of(migrated_dsn))
+    assert out.startswith(HEARD)
+    assert out.endswith("the parent goes on\n")

@@ -74,6 +74,24 @@ async def test_one_refused_row_of_a_thousand_costs_few_writes(name: str, migrate
         assert stage.rows("SELECT last_value FROM writes")[0] - before <= 4
 
 
+async def test_so_much_of_a_refusal_is_quoted(migrated_dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A trigger that quotes the whole row in its refusal fills neither the log nor health, and steers no terminal."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident("k")
+        stage.sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " RAISE EXCEPTION '%', 'too long: ' || chr(27) || repeat('x', 100000) || ' end'; END $$",
+            "CREATE TRIGGER refuse BEFORE UPDATE ON incidents FOR EACH ROW"
+            " WHEN (NEW.escalation_level > OLD.escalation_level) EXECUTE FUNCTION refuse()",
+        )
+        await stage.engine.tick()
+        ((key, fault),) = (await stage.engine.health()).stats.unreadable_examples
+        assert ("k", True, True) == (key, "too long: \\x1bxxx" in fault, fault.endswith("x end"))
+        lines = [record.getMessage() for record in caplog.records]
+        assert any("too long" in line for line in lines)
+        assert max(map(len, [fault, *lines])) < 1000
+
+
 async def test_a_usual_tick_runs_no_second_form(migrated_dsn: str, names: list[str]) -> None:
     """Only while a row is passed over do claims, looks and counts take their second form; then never again."""
 

@@ -199,7 +199,7 @@ async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
 
 async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another program keeps locked is StoreUnavailable, and works again afterwards."""
-    monkeypatch.setattr("escalation_adapters.sqlite.store.PATIENCE", 0.05)
+    monkeypatch.setattr("escalation_adapters.sqlite.file.PATIENCE", 0.05)
     path = tmp_path / "a.db"
     store = await SQLiteStore.connect(path)
     engine = Engine(store)
@@ -210,6 +210,25 @@ async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, mon
         other.execute("ROLLBACK")
     assert "a" == (await engine.open("a")).incident_key
     await store.aclose()
+
+
+async def test_a_file_that_becomes_free_is_written_at_once(tmp_path: Path) -> None:
+    """However long a process has waited, it looks often: beside others that write all the time its turn comes soon."""
+    path = tmp_path / "a.db"
+    loop, waits = asyncio.get_running_loop(), []
+    async with Engine(await SQLiteStore.connect(path)) as engine:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+            def let_go() -> None:
+                waits.append(loop.time())
+                other.execute("ROLLBACK")
+
+            for number in range(3):
+                other.execute("BEGIN IMMEDIATE")
+                loop.call_later(0.34, let_go)  # SQLite's own wait looks after 328 ms, and then after 428
+                await engine.open(f"k{number}")
+                waits[-1] = loop.time() - waits[-1]
+    assert min(waits) < 0.05
 
 
 @pytest.mark.parametrize("name", ["a\0b.db", "\ud800.db"])

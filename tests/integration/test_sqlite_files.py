@@ -14,6 +14,7 @@ from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Engine, EscalationError, StoreNotReady
 from escalation_core.testing import RecordingNotifier
 
+from .forking import HEARD, heard
 from .stage import until
 
 ELSEWHERE = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a file that is open")
@@ -24,13 +25,23 @@ def replace(path: Path) -> None:
     Path(shutil.copy(path, f"{path}.copy")).replace(path)
 
 
+def lose_log(path: Path) -> None:
+    """Remove the log that commits go to, as by somebody who tidies up."""
+    Path(f"{path}-wal").unlink()
+
+
+def lose_memory(path: Path) -> None:
+    """Remove what the processes on the file lock each other out with."""
+    Path(f"{path}-shm").unlink()
+
+
 def move(path: Path, to: Path) -> None:
     """Move it."""
     path.rename(to)
 
 
 @ELSEWHERE
-@pytest.mark.parametrize("befalls", [replace, Path.unlink], ids=["replaced", "removed"])
+@pytest.mark.parametrize("befalls", [replace, Path.unlink, lose_log, lose_memory])
 async def test_a_file_that_is_another_one_is_refused(
     befalls: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -43,7 +54,7 @@ async def test_a_file_that_is_another_one_is_refused(
         await until(lambda: engine.observed_lag() is not None)
         befalls(path)
         for call in (engine.health, engine.tick, engine.store.check, lambda: engine.acknowledge("k")):
-            with pytest.raises(StoreNotReady, match=r"e\.db was replaced or removed while it was open"):
+            with pytest.raises(StoreNotReady, match=r"e\.db(-wal|-shm)? was replaced or removed while"):
                 await call()
         engine.courier.flights.ring()
         await until(lambda: "nothing goes on here" in caplog.text)
@@ -104,11 +115,21 @@ async def test_a_second_loop_is_refused(tmp_path: Path) -> None:
     await asyncio.to_thread(lambda: asyncio.run(store.aclose()))
 
 
-async def test_a_forked_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An SQLite connection that is carried over a fork damages the file."""
-    store = await SQLiteStore.connect(tmp_path / "e.db")
-    with monkeypatch.context() as forked:
-        forked.setattr(os, "getpid", lambda: 1)
-        with pytest.raises(EscalationError, match="before this process was forked"):
-            await store.check()
-    await store.aclose()
+async def test_a_closed_store_serves_tasks_of_another_loop(tmp_path: Path) -> None:
+    """Tasks that wait for each other in one loop leave nothing that hinders those in the next one."""
+    store = SQLiteStore(tmp_path / "e.db")
+
+    async def work() -> None:
+        await asyncio.gather(*(store.check() for _ in range(3)))
+        await store.aclose()
+
+    for _ in range(2):
+        await asyncio.to_thread(lambda: asyncio.run(work()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_is_refused(tmp_path: Path) -> None:
+    """It can neither use the store nor disturb its parent's by closing it."""
+    out = heard(f"sqlite:///{tmp_path / 'e.db'}")
+    assert out.startswith(HEARD)
+    assert out.endswith("the parent goes on\n")

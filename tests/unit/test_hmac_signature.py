@@ -101,6 +101,16 @@ def test_what_is_signed_verifies(body: bytes, secret: str, at: int) -> None:
     assert isinstance(HmacVerifier([OTHER]).verify(given_, body, now=now), Refused)
 
 
+def test_the_seeds_hex_is_lower_case() -> None:
+    """Signatures are read to the letter, as the how-to says: upper case is refused, and so is a blank around it."""
+    verifier = HmacVerifier([OTHER], legacy=True)
+    digest = mac(OTHER.encode(), BODY).hex()
+    assert isinstance(verifier.match([(b"x-signature", digest.encode())], BODY), Verified)
+    for wrong in (digest.upper(), f"sha256={digest}", f" {digest}"):
+        refused = verifier.match([(b"x-signature", wrong.encode())], BODY)
+        assert refused == Refused("no signature is right", "x-signature")
+
+
 @pytest.mark.parametrize("secret", [SECRET, OTHER, OTHER.encode()])
 def test_each_of_several_secrets_counts(secret: str | bytes) -> None:
     """While a secret is rotated the old and the new one count, and so does each of several signatures."""

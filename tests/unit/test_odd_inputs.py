@@ -12,7 +12,10 @@ import pytest
 from escalation_adapters.heartbeat import HttpHeartbeat
 from escalation_adapters.hmac_signature import HmacVerifier
 from escalation_adapters.log_notifier import LogNotifier
-from escalation_adapters.rate_limit import Limit
+from escalation_adapters.ops import Limits, OpsHandler, Signer
+from escalation_adapters.ops.client import OpsClient
+from escalation_adapters.peers import networks
+from escalation_adapters.rate_limit import Limit, MemoryLimiter
 from escalation_adapters.rbac import Principal
 from escalation_adapters.slack import SlackNotifier, render
 from escalation_core import (
@@ -21,18 +24,20 @@ from escalation_core import (
     Incident,
     InvalidValue,
     Page,
+    PauseSchedule,
     RetryPolicy,
     Route,
     Settings,
     SettingsError,
+    SettingsRouter,
 )
 from escalation_core.checks import visible
-from escalation_core.testing import MemoryStore
+from escalation_core.testing import ManualClock, MemoryStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 ODD: tuple[object, ...] = (
     None, [["a"]], [None], 1, -1, 1.5, b"x", True, {"a": [1]}, {1: 2}, "", "x\0", "\ud800", object(),
-    timedelta(), float("nan"), ("a", 1), {}, set(), "x" * 10_000,
+    timedelta(), timedelta.max, float("nan"), ("a", 1), {}, set(), "x" * 10_000, NOW, NOW.replace(tzinfo=None), 10**40,
 )  # fmt: skip
 MADE: Mapping[Callable[..., object], Mapping[str, object]] = {
     Principal: {"id": "eve"},
@@ -45,9 +50,25 @@ MADE: Mapping[Callable[..., object], Mapping[str, object]] = {
     HttpHeartbeat: {"url": "https://example.org/x"},
     HmacVerifier: {"secrets": ["whsec_c2VjcmV0"]},
     Settings: {},
+    LogNotifier: {},
+    ManualClock: {},
+    MemoryLimiter: {},
+    PauseSchedule: {"cron": "0 22 * * *", "duration": 60},
+    SettingsRouter: {},
+    Signer: {"secret": "secret"},
+    Limits: {},
+    OpsClient: {"url": "https://example.org/ops", "secret": "secret"},
+    OpsHandler: {"engine": Engine(MemoryStore()), "signers": [Signer("secret")]},
+    Engine: {"store": MemoryStore()},
 }
-FREE = {"allow_http", "session", "legacy", "warnings"}
-"""What is a switch, somebody else's object, or the library's own."""
+SWITCHES = {"allow_http", "legacy", "legacy_signature"}
+OBJECTS = {
+    "session", "logger", "engine", "login", "limiter", "peer_limiter", "store", "router", "heartbeat", "meter_provider",
+    "tracer_provider", "now",
+}  # fmt: skip
+"""Whatever has the right methods: what has not is found when it is used."""
+FREE = SWITCHES | OBJECTS | {"warnings"}
+"""What is not looked at. Warnings are the library's own."""
 
 
 @pytest.mark.parametrize("made", MADE, ids=lambda made: made.__name__)
@@ -55,12 +76,36 @@ def test_a_constructor_refuses_or_takes(made: Callable[..., object]) -> None:
     """Whatever a field is given, it is taken, or refused with the library's own error."""
     fields = [name for name in inspect.signature(made).parameters if name not in FREE]
     assert fields
+    refused: list[str] = []
     for name in fields:
         for odd in ODD:
             try:
                 made(**{**MADE[made], name: odd})
-            except (InvalidValue, SettingsError):
-                continue
+            except (InvalidValue, SettingsError) as error:
+                refused.append(str(error))
+    assert max(map(len, refused)) < 1000
+
+
+def test_what_is_used_later_is_refused_at_once() -> None:
+    """What would fail in the middle of a request, or be taken for something else, makes no object at all."""
+    made: list[tuple[Callable[[], object], str]] = [
+        (lambda: Signer("secret", "ada"), "principal"),  # type: ignore[arg-type]
+        (lambda: Signer(""), "secret"),
+        (lambda: Limits(peer=60), "peer"),  # type: ignore[arg-type]
+        (lambda: OpsHandler(Engine(MemoryStore()), signers=[Signer("s")], limits=60), "limits"),  # type: ignore[arg-type]
+        (lambda: OpsHandler(Engine(MemoryStore()), signers=["s"]), "signers"),  # type: ignore[list-item]
+        (lambda: OpsHandler(Engine(MemoryStore()), signers=[Signer("s")], proxies="unix"), "proxies"),
+        (lambda: networks([1]), "proxies"),  # type: ignore[list-item]
+        (lambda: OpsClient("example.org/ops", secret="s"), "url"),
+        (lambda: OpsClient("https://example.org/", secret="s", headers={"a": 1}), "headers['a']"),  # type: ignore[dict-item]
+        (lambda: Engine(MemoryStore(), notifiers=LogNotifier()), "notifiers"),  # type: ignore[arg-type]
+        (lambda: Engine(MemoryStore(), settings={}), "settings"),  # type: ignore[arg-type]
+        (lambda: SettingsRouter([{"targets": ["a"]}]), "routes"),  # type: ignore[list-item]
+    ]
+    for make, field in made:
+        with pytest.raises(InvalidValue, match=r"; (give|write) ") as caught:
+            make()
+        assert field == caught.value.field
 
 
 @pytest.mark.parametrize("roles", [None, [["a"]], 7])
@@ -95,12 +140,25 @@ def test_what_is_invisible_shows(char: str) -> None:
     shown = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d"))
     assert char not in shown
     assert f"t{INVISIBLE[char]}t\n" in shown
+    assert f"Incident {visible(incident.incident_key)}, severity" in shown
     assert f"n{INVISIBLE[char]}n=v{INVISIBLE[char]}v" in shown
     assert f"severity s{INVISIBLE[char]}s" in shown
 
 
+@pytest.mark.parametrize("blank", ["  ", "\xa0", "\u2028", "\u3000"])
+def test_two_keys_never_look_alike_by_white_space(blank: str) -> None:
+    """White space of a summary is folded; of a key none is."""
+    incident = Incident(incident_key=f"a{blank}b", first_seen=NOW, summary=f"a{blank}b\n")
+    summary, key = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")).splitlines()
+    assert "a b" == summary
+    assert f"Incident a{visible(blank)}b, severity" in key
+    assert "Incident a b, severity" not in key
+
+
 def test_what_is_visible_stays() -> None:
     """Letters of other scripts, accents and pictures are no escapes."""
+    assert visible("\N{WARNING SIGN}\ufe0f") == "\N{WARNING SIGN}\ufe0f"
+    assert visible("\U0001f469\u200d\U0001f467") == "\U0001f469\\u200d\U0001f467"
     assert visible("Ådne ключ ディスク \U0001f4df é") == "Ådne ключ ディスク \U0001f4df é"
 
 
@@ -111,6 +169,24 @@ def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
     asyncio.run(LogNotifier().send(page))
     (record,) = caplog.records
     assert record.getMessage().isprintable()
+
+
+def test_a_page_is_one_line_of_bounded_length(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a host writes, and however much of it."""
+    huge = "\u202e" * 20_000
+    incident = Incident(incident_key="k", first_seen=NOW, severity=huge, summary=huge, labels={huge: huge})
+    asyncio.run(LogNotifier().send(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")))
+    (record,) = caplog.records
+    assert len(record.getMessage()) < 4000
+
+
+@pytest.mark.parametrize("labels", [{"n" * 60_000: "\ud800"}, {"n" * 60_000: 7}])
+def test_an_error_quotes_so_much_of_a_host(labels: dict[str, Any]) -> None:
+    """What health, the log and the audit show of a row that cannot be read has a bound."""
+    with pytest.raises(InvalidValue) as caught:
+        Incident(incident_key="k", first_seen=NOW, labels=labels)
+    assert len(str(caught.value)) < 700
+    assert "give " in str(caught.value)
 
 
 async def test_a_long_severity_is_cut_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,11 +6,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from yarl import URL
 
 from escalation_core import EscalationError, InvalidValue
+from escalation_core.checks import check_labels, check_span
 
-from ..hmac_signature import Secret, signed_headers
+from ..hmac_signature import Secret, key_of, signed_headers
+from ..quiet_http import parse
 from .messages import JSON
 
 TIMEOUT = timedelta(minutes=3)
@@ -33,18 +34,21 @@ class OpsClient:
     ESC_TICK_MS is longer there than by default.
 
     Raises:
-        InvalidValue: the timeout is not above nothing.
+        InvalidValue: the URL has no host, the secret is no key, a header is no text, or the timeout is not above zero.
+            Neither URL nor secret is in it.
     """
 
     def __init__(
         self, url: str, *, secret: Secret, headers: dict[str, str] | None = None, timeout: timedelta = TIMEOUT
     ) -> None:
-        if not isinstance(timeout, timedelta) or timeout <= timedelta():
-            raise InvalidValue("timeout", "is no span", "give a timedelta above nothing")
-        self._url = URL(url)
+        parsed = parse(url, allow_http=True)
+        if parsed is None:
+            raise InvalidValue("url", "is no URL with a host", "write https://HOST/ops/escalation")
+        key_of(secret)
+        self._url = parsed
         self._secret = secret
-        self._headers = headers or {}
-        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._headers = check_labels({} if headers is None else headers, "headers")
+        self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ import attrs
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
 from escalation_core.flight import within
 
-from ..hmac_signature import ID, HmacVerifier, Refused, Secret, Verified
+from ..hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, key_of
 from ..peers import Proxy, client
 from ..rate_limit import Limit, RateLimiter
 from ..rbac import Principal, admits
@@ -32,25 +32,47 @@ Login = Callable[[Any], Principal | Awaitable[Principal | None] | None]
 """The host's own login: from the framework's request to a principal, None if it knows nobody."""
 
 
+def _is_secret(_: object, __: object, value: Secret) -> None:
+    key_of(value)
+
+
+def _is_principal(_: object, __: object, value: Principal | None) -> None:
+    if value is not None and not isinstance(value, Principal):
+        raise InvalidValue("principal", f"is {type(value).__name__}", "give a Principal, or None")
+
+
+def _is_limit(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, Limit):
+        raise InvalidValue(field.name, f"is {type(value).__name__}", "give a Limit, such as Limit(60)")
+
+
 @attrs.frozen
 class Signer:
-    """A secret, and who signs with it, if that is settled: then the signature is a login as well."""
+    """A secret, and who signs with it, if that is settled: then the signature is a login as well.
 
-    secret: Secret = attrs.field(repr=False)
-    principal: Principal | None = None
+    Raises:
+        InvalidValue: the secret is no key, or the principal is none. The secret is not in it.
+    """
+
+    secret: Secret = attrs.field(repr=False, validator=_is_secret)
+    principal: Principal | None = attrs.field(default=None, validator=_is_principal)
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How often somebody may knock."""
+    """How often somebody may knock.
 
-    peer: Limit = attrs.field(default=Limit(120))
+    Raises:
+        InvalidValue: one of them is no Limit.
+    """
+
+    peer: Limit = attrs.field(default=Limit(120), validator=_is_limit)
     """Each peer, before anything else is looked at."""
-    tick: Limit = attrs.field(default=Limit(10))
+    tick: Limit = attrs.field(default=Limit(10), validator=_is_limit)
     """Each principal's ticks; the seed's."""
-    act: Limit = attrs.field(default=Limit(60))
+    act: Limit = attrs.field(default=Limit(60), validator=_is_limit)
     """Each principal's other actions, by route."""
-    look: Limit = attrs.field(default=Limit(120))
+    look: Limit = attrs.field(default=Limit(120), validator=_is_limit)
     """Each principal's reads, by route."""
 
 

@@ -17,6 +17,7 @@ from escalation_core import (
     StoreUnavailable,
     TransitionRefused,
 )
+from escalation_core.checks import quoted
 
 from ..hmac_signature import HmacVerifier
 from ..peers import networks
@@ -63,7 +64,7 @@ class OpsHandler:
     or networks whose ``X-Forwarded-For`` is believed; ``unix`` is whoever comes through a Unix socket.
 
     Raises:
-        InvalidValue: there is no secret, or a proxy is none of these.
+        InvalidValue: there is no secret, a signer or the limits are none, or a proxy is none of these.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class OpsHandler:
         limits: Limits | None = None,
         proxies: Sequence[str] = (),
     ) -> None:
-        found = signers_of(engine.settings) if signers is None else list(signers)
+        found = signers_of(engine.settings) if signers is None else _signers(signers)
+        if limits is not None and not isinstance(limits, Limits):
+            raise InvalidValue("limits", f"is {type(limits).__name__}", "give Limits(...)")
         self.engine = engine
         self.guard = Guard(
             engine=engine,
@@ -100,7 +103,7 @@ class OpsHandler:
         except EscalationError as error:
             return _problem_of(error).response()
         except Exception as error:  # noqa: BLE001 - a fault of ours, or of the host's login, is told by its kind alone
-            log.error("%s %s failed: %s", request.method, request.path, type(error).__name__)  # noqa: TRY400
+            log.error("%s failed: %s", quoted(f"{request.method} {request.path}"), type(error).__name__)  # noqa: TRY400
             return _unanswered().response()
 
     async def _route(self, request: Request) -> Response:
@@ -143,6 +146,14 @@ class OpsHandler:
         principal = await self.guard.admit(request, self.engine.settings.ops_read_role, None)
         await self.guard.limit(name, principal, self.guard.limits.look)
         return await self.guard.soon(view(self.engine, reading.query(request.query, known)))
+
+
+def _signers(value: object) -> list[Signer]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise InvalidValue("signers", f"is {type(value).__name__}", "give a list of Signer(...)")
+    if not all(isinstance(signer, Signer) for signer in value):
+        raise InvalidValue("signers", "holds something that is no Signer", "give a list of Signer(...)")
+    return list(value)
 
 
 def _check_method(request: Request, method: str) -> None:

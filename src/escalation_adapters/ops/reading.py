@@ -82,15 +82,13 @@ def text(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
 
 
 def flag(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
-    """Return true or false. Null is neither: whoever sends it for a dry run means no tick."""
-    if name in fields and fields[name] is None:
-        raise bad(name, "is null", "give true or false, or leave it out")
-    return _typed(fields, name, default, bool, "true or false")
+    """Return true or false."""
+    return _typed(fields, name, default, bool, "true or false", none=False)
 
 
 def number(fields: Mapping[str, Any], name: str, least: int, most: int, default: Any = MISSING) -> Any:
     """Return a whole number within limits."""
-    value = _typed(fields, name, default, int, f"a whole number, {least} to {most}")
+    value = _typed(fields, name, default, int, f"a whole number, {least} to {most}", none=False)
     if value is not default and not least <= value <= most:
         raise bad(name, f"is {value}" if abs(value) < 10**9 else "is far out", f"give {least} to {most}")
     return value
@@ -113,8 +111,14 @@ def since(value: str, name: str, now: datetime) -> datetime:
     return now - min(span, _LONGEST)
 
 
-def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wanted: str) -> Any:
+def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wanted: str, *, none: bool = True) -> Any:
+    """Return a field, or the default if it is missing; null is the same as missing only if it may be ``none``.
+
+    Null is no flag: whoever sends it for a dry run means no tick. It is no number either.
+    """
     value = fields.get(name)
+    if value is None and name in fields and not none:
+        raise bad(name, "is null", f"give {wanted}, or leave it out")
     if value is None:
         if default is MISSING:
             raise bad(name, "is missing", f"give {wanted}")

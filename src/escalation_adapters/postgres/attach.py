@@ -193,17 +193,36 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
     if existing == "hold":
         return 0
     since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
+    # The others end at an instant that is none, such as infinity: workers find that they cannot be read, and health
+    # lists them.
+    conditions = (
+        "o.{acknowledged_at} IS NULL AND o.{resolved_at} IS NULL",
+        """(o.{acknowledged_at} IS NOT NULL OR o.{resolved_at} IS NOT NULL)
+            AND (o.{acknowledged_at} > {first} AND o.{acknowledged_at} < {last}) IS NOT TRUE
+            AND (o.{resolved_at} > {first} AND o.{resolved_at} < {last}) IS NOT TRUE""",
+    )
+    return sum([await _mark(connection, table, condition, since) for condition in conditions])
+
+
+async def _mark(connection: AsyncConnection[Any], table: IncidentsTable, condition: str, since: datetime) -> int:
+    names: dict[str, sql.Composable] = {
+        **table.sql_names(),
+        "first": sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
+        "last": sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
+        "since": sql.Literal(since),
+        "batch": sql.Literal(BATCH),
+    }
     statement = sql.SQL(
         """
         UPDATE {incidents} i SET {next_due_at} = to_timestamp(0)
         WHERE i.{incident_key} IN (
             SELECT o.{incident_key} FROM {incidents} o
-            WHERE o.{next_due_at} IS NULL AND o.{acknowledged_at} IS NULL AND o.{resolved_at} IS NULL
+            WHERE o.{next_due_at} IS NULL AND {condition}
                 AND (o.{first_seen} IS NULL OR o.{first_seen} >= {since})
             LIMIT {batch} FOR NO KEY UPDATE
         )
         """
-    ).format(since=sql.Literal(since), batch=sql.Literal(BATCH), **table.sql_names())
+    ).format(condition=sql.SQL(condition).format(**names), **names)
     marked = 0
     while True:
         try:

@@ -7,6 +7,8 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core.checks import visible
+from escalation_core.errors import shortened
 
 from .table import IncidentsTable
 
@@ -96,6 +98,7 @@ def check_visible(hidden: bool, table: IncidentsTable) -> None:
 
 
 def _line(error: Exception) -> str:
-    """Return the first line of a message: the rest quotes statements and values."""
+    """Return the first line of a message, shortened: the rest quotes statements and values, and a trigger anything."""
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return (primary or str(error)).strip().partition("\n")[0] or type(error).__name__
+    line = (primary or str(error)).strip().partition("\n")[0]
+    return shortened(visible(line)) or type(error).__name__

@@ -48,7 +48,9 @@ class Pool:
         await self._connections.open()
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections. In a forked process it does nothing: they are its parent's."""
+        if self._home.elsewhere:
+            return
         await self._connections.close()
 
     @asynccontextmanager

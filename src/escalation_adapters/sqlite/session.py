@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import attrs
 
 from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core.checks import visible
+from escalation_core.errors import shortened
 
 from .codec import Row
 
@@ -63,8 +65,9 @@ def translated() -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
+        told = shortened(visible(str(error)))
         if primary in _TEMPORARY:
-            raise StoreUnavailable(f"SQLite is not available: {error}") from None
+            raise StoreUnavailable(f"SQLite is not available: {told}") from None
         if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise StoreNotReady(f"the file is no SQLite database, or damaged ({error}); name another file") from None
-        raise StoreRefused(f"SQLite refuses: {error}") from None
+            raise StoreNotReady(f"the file is no SQLite database, or damaged ({told}); name another file") from None
+        raise StoreRefused(f"SQLite refuses: {told}") from None

@@ -7,29 +7,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from escalation_core import StoreNotReady, StoreRefused
+from escalation_core import StoreNotReady
 from escalation_core.ports import Outlook, Transaction
 
 from ..home import ProcessHome
-from .codec import micros
+from .file import File, begin_reading, begin_writing, connect
 from .host import SQLiteHost
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
 from .operations import Operations
 from .outbox import Outbox
-from .session import Session, translated
+from .session import Session
 
 Result = TypeVar("Result")
-
-APPLICATION_ID = 0x45534341
-"""Says in a file's header that it is one of ours ("ESCA")."""
-PATIENCE = 5.0
-"""Seconds to wait for another process's transaction before the file counts as unavailable."""
 
 
 def system_clock() -> datetime:
@@ -50,7 +44,7 @@ class SQLiteStore:
         self.path = os.fspath(path)
         self._create = create
         self._home = ProcessHome("SQLiteStore")
-        self._file = _File(self.path)
+        self._file = File(self.path)
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
         self._session: Session | None = None
@@ -79,7 +73,7 @@ class SQLiteStore:
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` while nobody else writes the file."""
         async with self._opened() as session:
-            await self._begin(session, "BEGIN IMMEDIATE")
+            await self._begin(session, begin_writing)
             try:
                 result = await work(_Transaction(session))
                 await session.run("COMMIT")
@@ -91,7 +85,7 @@ class SQLiteStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot of the file, which it cannot write."""
         async with self._opened() as session:
-            await self._begin(session, "PRAGMA query_only = ON", "BEGIN")
+            await self._begin(session, begin_reading)
             try:
                 return await work(_Transaction(session))
             finally:
@@ -113,10 +107,13 @@ class SQLiteStore:
             return await work(_Transaction(session))
 
     async def aclose(self) -> None:
-        """Close the file. A second call does nothing."""
+        """Close the file. A second call does nothing, nor does one in a forked process: the file is its parent's."""
+        if self._home.elsewhere:
+            return
         async with self._turn:
             session, self._session = self._session, None
-            self._home = ProcessHome("SQLiteStore")
+            # A lock that tasks have waited for belongs to their loop.
+            self._home, self._turn = ProcessHome("SQLiteStore"), asyncio.Lock()
             if session is not None:
                 await session.hop(lambda connection: connection.close())
                 session.thread.shutdown()
@@ -146,23 +143,13 @@ class SQLiteStore:
             raise StoreNotReady(
                 f"{self.path} is not there; check the path (escalation run, tick and open make the file)"
             )
-        with translated():
-            try:
-                connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-            except ValueError:
-                raise StoreRefused("SQLite refuses: the path holds what no file's name may hold") from None
-            try:
-                _prepare(connection, self.path, self.clock)
-            except BaseException:
-                connection.close()
-                raise
-            self._file.know()
-            return connection
+        connection = connect(self.path, self.clock)
+        self._file.know()
+        return connection
 
-    async def _begin(self, session: Session, *statements: str) -> None:
+    async def _begin(self, session: Session, begin: Callable[[sqlite3.Connection], None]) -> None:
         try:
-            for statement in statements:
-                await session.run(statement)
+            await session.hop(begin)
         except BaseException:
             await self._roll_back(session)
             raise
@@ -176,73 +163,6 @@ class SQLiteStore:
             connection.execute("PRAGMA query_only = OFF")
 
         await asyncio.shield(session.hop(back))
-
-
-class _File:
-    """The file that a path led to: whoever replaces or removes it leaves the store with one that nobody else sees."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._known: tuple[int, int] | None = None
-
-    def know(self) -> None:
-        """Remember it, just after it was opened."""
-        self._path = Path(self._path).absolute()
-        self._known = self._there()
-
-    def check(self) -> None:
-        """Raise StoreNotReady unless the path leads to the same file."""
-        if self._known is not None and self._there() != self._known:
-            raise StoreNotReady(
-                f"{self._path} was replaced or removed while it was open: nothing is read or written any more;"
-                " put the file back, or start again on the new one"
-            )
-
-    def _there(self) -> tuple[int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:  # a database in memory has none
-            return None
-        return found.st_dev, found.st_ino
-
-
-def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], datetime]) -> None:
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if (tables or application) and application != APPLICATION_ID:
-            raise StoreNotReady(f"{path} is another program's database; name another file")
-        steps = _steps()
-        if version > len(steps):
-            raise StoreNotReady(
-                f"{path} is at version {version} and this library knows {len(steps)}; update escalation-core"
-            )
-        for step in steps[version:]:
-            for statement in step.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
-        if version < len(steps):
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {len(steps)}")
-            connection.execute("INSERT OR IGNORE INTO escalation_meta VALUES ('made_at', ?)", (micros(clock()),))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("PRAGMA journal_mode = WAL")
-    # Sixteen megabytes each, of pages kept at hand and of log before it is copied back: defaults are those of a phone.
-    connection.execute("PRAGMA cache_size = -16000")
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")
-
-
-def _steps() -> list[str]:
-    """Return the files that bring an empty file to this library's version, one version each."""
-    folder = files(__package__) / "schema"
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-    return [entry.read_text(encoding="utf-8") for entry in found]
 
 
 class _Transaction:

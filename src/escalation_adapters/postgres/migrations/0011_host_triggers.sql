@@ -12,14 +12,17 @@ BEGIN
     CREATE OR REPLACE FUNCTION {schema}.escalation_host_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
     DECLARE
-        no_instant boolean := coalesce(NEW.{acknowledged_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false)
-            OR coalesce(NEW.{resolved_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false);
+        first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
+        last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
     BEGIN
         NEW.{episode} := 1 + coalesce(
             (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
-        -- Infinity ends nothing: a worker finds that the row cannot be read, and health lists it.
+        -- What lies outside the years 1 to 9999, such as infinity, ends nothing: a worker finds that the row cannot be
+        -- read, and health lists it.
         NEW.{next_due_at} := CASE
-            WHEN no_instant OR NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+            WHEN coalesce(NEW.{acknowledged_at} > first_instant AND NEW.{acknowledged_at} < last_instant, false)
+                OR coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false)
+            THEN NULL ELSE to_timestamp(0) END;
         RETURN NEW;
     END
     $body$;
@@ -30,13 +33,17 @@ BEGIN
         other_key boolean := NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key};
         other_severity boolean := NEW.{severity} IS DISTINCT FROM OLD.{severity};
         other_snooze boolean := NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until};
-        no_instant boolean := coalesce(NEW.{acknowledged_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false)
-            OR coalesce(NEW.{resolved_at} NOT BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', false);
+        -- What lies outside the years 1 to 9999, such as infinity, is no instant, and ends nothing.
+        first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
+        last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
+        was_acknowledged boolean := coalesce(OLD.{acknowledged_at} > first_instant AND OLD.{acknowledged_at} < last_instant, false);
+        was_resolved boolean := coalesce(OLD.{resolved_at} > first_instant AND OLD.{resolved_at} < last_instant, false);
+        is_acknowledged boolean := coalesce(NEW.{acknowledged_at} > first_instant AND NEW.{acknowledged_at} < last_instant, false);
+        is_resolved boolean := coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false);
         ended text := CASE
             WHEN NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key} THEN 'key changed'
-            WHEN no_instant THEN NULL
-            WHEN OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL THEN 'resolved'
-            WHEN OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL THEN 'acknowledged' END;
+            WHEN is_resolved AND NOT was_resolved THEN 'resolved'
+            WHEN is_acknowledged AND NOT was_acknowledged THEN 'acknowledged' END;
     BEGIN
         IF ended IS NOT NULL THEN
             UPDATE {schema}.escalation_pages p SET
@@ -56,7 +63,7 @@ BEGIN
             NEW.{level} := 0;
             NEW.{last_escalated_at} := NULL;
         ELSIF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
-            IF OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN
+            IF was_resolved AND NOT is_resolved THEN
                 NEW.{episode} := OLD.{episode} + 1;
                 -- What the same statement set is what the host means; the rest belongs to the episode that is over.
                 IF NEW.{level} IS NOT DISTINCT FROM OLD.{level} THEN
@@ -73,6 +80,7 @@ BEGIN
                 END IF;
                 IF NEW.{acknowledged_at} IS NOT DISTINCT FROM OLD.{acknowledged_at} THEN
                     NEW.{acknowledged_at} := NULL;
+                    is_acknowledged := false;
                 END IF;
             ELSIF NEW.{level} < OLD.{level} THEN
                 NEW.{episode} := OLD.{episode} + 1;
@@ -81,9 +89,8 @@ BEGIN
         IF NEW.{acknowledged_at} IS NULL THEN
             NEW.{acknowledged_by} := NULL;
         END IF;
-        -- Infinity ends nothing: a worker finds that the row cannot be read, and health lists it.
-        NEW.{next_due_at} := CASE
-            WHEN no_instant OR NEW.{acknowledged_at} IS NULL AND NEW.{resolved_at} IS NULL THEN to_timestamp(0) END;
+        -- A worker finds what cannot be read, and health lists it.
+        NEW.{next_due_at} := CASE WHEN NOT is_acknowledged AND NOT is_resolved THEN to_timestamp(0) END;
         INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason)
         SELECT now(), done.action, done.key, done.episode, done.level,
             CASE done.action WHEN 'acknowledge' THEN NEW.{acknowledged_by}::text END,
@@ -94,10 +101,10 @@ BEGIN
             (CASE WHEN other_key THEN 'change_key' END, 'was ' || OLD.{incident_key}::text,
                 NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
             (CASE
-                WHEN OLD.{resolved_at} IS NULL AND NEW.{resolved_at} IS NOT NULL THEN 'resolve'
-                WHEN OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN 'open'
-                WHEN OLD.{acknowledged_at} IS NULL AND NEW.{acknowledged_at} IS NOT NULL THEN 'acknowledge'
-                WHEN OLD.{acknowledged_at} IS NOT NULL AND NEW.{acknowledged_at} IS NULL THEN 'unacknowledge'
+                WHEN is_resolved AND NOT was_resolved THEN 'resolve'
+                WHEN was_resolved AND NOT is_resolved THEN 'open'
+                WHEN is_acknowledged AND NOT was_acknowledged THEN 'acknowledge'
+                WHEN was_acknowledged AND NOT is_acknowledged THEN 'unacknowledge'
                 WHEN NEW.{level} < OLD.{level} AND NOT other_key THEN 'drain'
             END, NULL, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
             (CASE WHEN other_severity THEN 'change_severity' END, coalesce(NEW.{severity}::text, 'none'),

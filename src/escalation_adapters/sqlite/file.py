@@ -1,0 +1,148 @@
+"""The file itself: how it is opened and brought up to date, when it may be written, and whether it is still there."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from escalation_core import StoreNotReady, StoreRefused
+
+from .codec import micros
+from .session import translated
+
+APPLICATION_ID = 0x45534341
+"""Says in a file's header that it is one of ours ("ESCA")."""
+PATIENCE = 5.0
+"""Seconds to wait for another process's transaction before the file counts as unavailable."""
+LOOK_AGAIN_SECONDS = 0.010
+"""How long a process that waits to write sleeps between two attempts."""
+
+
+class File:
+    """The identity of the files that a path led to when it was opened: the database, its log and its shared memory.
+
+    A process that has them open goes on writing to them after they were replaced or removed, and no other process ever
+    sees that. SQLite itself gives them others only once no process has them open.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._known: dict[Path, tuple[int, int]] = {}
+
+    def know(self) -> None:
+        """Remember them, just after they were opened."""
+        self._path = self._path.absolute()
+        # SQLite puts the other two beside the file that a symbolic link leads to.
+        file = self._path.resolve()
+        beside = (file.with_name(f"{file.name}-{end}") for end in ("wal", "shm"))
+        # A database in memory has none.
+        self._known = {path: there for path in (self._path, *beside) if (there := _identity(path)) is not None}
+
+    def check(self) -> None:
+        """Raise StoreNotReady unless the path leads to the same files."""
+        for path, known in self._known.items():
+            if _identity(path) != known:
+                raise StoreNotReady(
+                    f"{path} was replaced or removed while it was open: nothing is read or written any more;"
+                    " put the file back, or start again on the new one"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def connect(path: str, clock: Callable[[], datetime]) -> sqlite3.Connection:
+    """Open a file, or make it, and bring it to this library's version.
+
+    Raises:
+        StoreNotReady: the file is no database of ours, or of a newer version.
+        StoreUnavailable: others keep it locked, or the disk fails.
+        StoreRefused: it cannot be opened.
+    """
+    with translated():
+        try:
+            connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        except ValueError:
+            raise StoreRefused("SQLite refuses: the path holds what no file's name may hold") from None
+        try:
+            _prepare(connection, path, clock)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def begin_reading(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that sees one snapshot, and refuses to write."""
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("BEGIN")
+
+
+def begin_writing(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that writes, once no other process is in one.
+
+    SQLite's own wait looks at the lock ever more rarely, at last ten times a second. Beside processes that write one
+    transaction after another, the process that had waited longest would wait for seconds more.
+    """
+    until = time.monotonic() + PATIENCE
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                    raise
+            else:
+                return
+            time.sleep(LOOK_AGAIN_SECONDS)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+
+
+def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], datetime]) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    begin_writing(connection)
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if (tables or application) and application != APPLICATION_ID:
+            raise StoreNotReady(f"{path} is another program's database; name another file")
+        steps = _steps()
+        if version > len(steps):
+            raise StoreNotReady(
+                f"{path} is at version {version} and this library knows {len(steps)}; update escalation-core"
+            )
+        for step in steps[version:]:
+            for statement in step.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+        if version < len(steps):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+            connection.execute("INSERT OR IGNORE INTO escalation_meta VALUES ('made_at', ?)", (micros(clock()),))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("PRAGMA journal_mode = WAL")
+    # The first read makes the log and the shared memory, if nobody else has them open.
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    # Sixteen megabytes each, of pages kept at hand and of log before it is copied back: defaults are those of a phone.
+    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+
+
+def _steps() -> list[str]:
+    """Return the files that bring an empty file to this library's version, one version each."""
+    folder = files(__package__) / "schema"
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    return [entry.read_text(encoding="utf-8") for entry in found]
