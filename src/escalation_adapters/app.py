@@ -20,6 +20,7 @@ NO_DATABASE = (
 )
 NO_FILE = "sqlite:/// names no file, and what is kept in none is lost; give sqlite:///FILE"
 UNKNOWN_DATABASE = "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
 
 
 class MissingExtra(EscalationError):
@@ -100,7 +101,7 @@ def router_of(settings: Settings) -> SettingsRouter:
 def unheard(settings: Settings) -> list[str]:
     """Return warnings of pages that would reach nobody, though the settings are legal."""
     if not settings.targets.keys() - {LOG_TARGET}:
-        return ["ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"]
+        return [TO_THE_LOG]
     return [] if router_of(settings).total else [UNROUTED]
 
 

@@ -1,13 +1,18 @@
 """When an incident escalates next, or what keeps it from that: the tick's own rules, asked about one incident."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
 import attrs
 
-from .gate import Gate, Mode
+from .errors import InvalidValue
+from .gate import gate
+from .health import RecalcState
 from .keys import in_canary
-from .model import Incident, PutBack, State
+from .model import LOOK_AGAIN, AuditEntry, Incident, PutBack, State
+from .pausing import Pause
+from .plan import ALTERED, check_birth
 from .settings import Settings
 
 
@@ -22,6 +27,8 @@ class HeldBy(StrEnum):
     """The row cannot be read, planned or written, and is left alone for a while."""
     EXHAUSTED = "exhausted"
     """It is at the maximum level."""
+    UNPLANNED = "unplanned"
+    """The row has no instant, and only a recalculation gives it one."""
     DISABLED = "disabled"
     V1_OFF = "v1_off"
     DRY_RUN = "dry_run"
@@ -43,32 +50,35 @@ class Upcoming:
 
 
 def upcoming(
-    incident: Incident | None, left_alone: PutBack | None, *, settings: Settings, gate: Gate, now: datetime
+    incident: Incident | None,
+    left_alone: PutBack | None,
+    *,
+    settings: Settings,
+    pauses: Sequence[Pause],
+    recalc: RecalcState,
+    audit: Sequence[AuditEntry],
+    now: datetime,
 ) -> Upcoming:
-    """Return what comes next for a row as it stands. ``left_alone`` is why workers leave it alone, if they do."""
+    """Return what comes next for a row as it stands.
+
+    ``left_alone`` is why workers leave it alone, if they do; ``audit`` is what is noted of its key.
+    """
     if incident is not None and incident.state is not State.OPEN:
         return _ended(incident)
-    if left_alone is not None:
-        again = f"looked at again {_at(left_alone.until)}" if left_alone.until > now else "looked at again now"
-        return Upcoming(None, HeldBy.UNREADABLE, f"{left_alone.fault}; {again}")
+    unreadable = _unreadable(incident, left_alone, now)
+    if unreadable is not None:
+        return unreadable
     if incident is None:
         return Upcoming(None, HeldBy.GONE, "there is no row that can be read")
     due = settings.policy.next_due_at(incident, now)
-    if due is not None and incident.next_due_at is not None:
-        # No worker looks at the row before the instant that it holds.
-        due = max(due, incident.next_due_at)
     if due is None:
         return Upcoming(None, HeldBy.EXHAUSTED, f"the maximum level is {settings.max_level}")
-    switched_off = _switched_off(incident, settings, gate)
-    if switched_off is not None:
-        return switched_off
-    if gate.paused is not None:
-        because = "" if gate.paused.reason is None else f": {gate.paused.reason}"
-        told = f"by {gate.paused.by} until {_at(gate.paused.until)}{because}"
-        return Upcoming(max(due, gate.paused.until), HeldBy.PAUSED, told)
-    if incident.snoozed_until is not None and incident.snoozed_until == due > now:
-        return Upcoming(due, HeldBy.SNOOZED, f"until {_at(due)}")
-    return Upcoming(max(due, now))
+    if incident.next_due_at is None and _passed_over(incident, recalc, audit):
+        return Upcoming(None, HeldBy.UNPLANNED, "its row has no instant; escalation recalc gives it one")
+    # No worker looks at the row before the instant that it holds, or until which it is passed over.
+    looked_at = incident.next_due_at if left_alone is None else left_alone.until
+    due = max(due, now, looked_at or now)
+    return _switched_off(incident, settings) or _in_time(incident, due, settings, pauses, now)
 
 
 def _ended(incident: Incident) -> Upcoming:
@@ -78,13 +88,38 @@ def _ended(incident: Incident) -> Upcoming:
     return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{by}at {_at(incident.acknowledged_at)}")
 
 
-def _at(instant: datetime | None) -> str:
-    return "" if instant is None else instant.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
+def _unreadable(incident: Incident | None, left_alone: PutBack | None, now: datetime) -> Upcoming | None:
+    """Return the fault that keeps workers from planning or writing the row, None if none is known."""
+    marked = incident is not None and incident.next_due_at == LOOK_AGAIN
+    if left_alone is not None:
+        waits = left_alone.until > now
+        # What a host has written since is another row. One whose instant a trigger changes is planned at its time.
+        mended = marked and not waits
+        climbs = left_alone.fault == ALTERED and incident is not None and incident.next_due_at is not None
+        if not mended and not climbs:
+            again = _at(left_alone.until) if waits else "by the next tick"
+            return Upcoming(None, HeldBy.UNREADABLE, f"{left_alone.fault}; looked at again {again}")
+    if incident is not None and (marked or incident.next_due_at is None or left_alone is not None):
+        try:
+            check_birth(incident.first_seen, now)
+        except InvalidValue as fault:
+            return Upcoming(None, HeldBy.UNREADABLE, f"{fault}; looked at again by the next tick")
+    return None
 
 
-def _switched_off(incident: Incident, settings: Settings, gate: Gate) -> Upcoming | None:
+def _passed_over(incident: Incident, recalc: RecalcState, audit: Sequence[AuditEntry]) -> bool:
+    """Tell whether the look for rows without an instant leaves this one out, and no recalculation is under way."""
+    if recalc.requested_at is not None and not recalc.due_only:
+        return False
+    if recalc.held_before is not None and incident.first_seen < recalc.held_before:
+        return True
+    noted = {(note.action, note.level) for note in audit if note.episode == incident.episode}
+    return ("exhausted", incident.level) in noted and "resolve" not in {action for action, _ in noted}
+
+
+def _switched_off(incident: Incident, settings: Settings) -> Upcoming | None:
     """Return what holds for as long as the settings stay, None if nothing does."""
-    if gate.mode is Mode.DISABLED:
+    if not settings.worker_enabled:
         return Upcoming(None, HeldBy.DISABLED, "ESCALATION_WORKER_ENABLED is false")
     if not settings.v1:
         return Upcoming(None, HeldBy.V1_OFF, "ESCALATION_V1 is false")
@@ -93,3 +128,19 @@ def _switched_off(incident: Incident, settings: Settings, gate: Gate) -> Upcomin
     if not in_canary(incident.incident_key, settings.canary_pct):
         return Upcoming(None, HeldBy.CANARY, f"ESC_CANARY_PCT is {settings.canary_pct}, and this one is outside")
     return None
+
+
+def _in_time(incident: Incident, due: datetime, settings: Settings, pauses: Sequence[Pause], now: datetime) -> Upcoming:
+    """Return when an incident escalates that is due then: after the pause, if one lasts at that instant."""
+    paused = gate(settings, due, pauses).paused
+    if paused is not None:
+        by = "" if paused.by is None else f"by {paused.by} "
+        because = "" if paused.reason is None else f": {paused.reason}"
+        return Upcoming(paused.until, HeldBy.PAUSED, f"{by}until {_at(paused.until)}{because}")
+    if incident.snoozed_until is not None and incident.snoozed_until == due > now:
+        return Upcoming(due, HeldBy.SNOOZED, f"until {_at(due)}")
+    return Upcoming(due)
+
+
+def _at(instant: datetime | None) -> str:
+    return "" if instant is None else instant.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")

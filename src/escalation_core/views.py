@@ -8,7 +8,6 @@ import attrs
 from .checks import check_count, check_instant, check_key
 from .delivery import PageRecord, PageState
 from .errors import InvalidValue
-from .gate import gate
 from .health import BEGINNING
 from .model import AuditEntry, Escalation, Incident, PutBack
 from .ports import Transaction
@@ -57,14 +56,23 @@ class Views(Verbs):
             now, left_alone = await tx.now(), await tx.incidents.left_alone(incident_key)
             if fault is not None and left_alone is None:
                 left_alone = PutBack(incident_key=incident_key, fault=fault, attempts=0, until=now)
-            held = gate(self.settings, now, await tx.operations.pauses(now))
+            audit = await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key)
+            coming = upcoming(
+                incident,
+                left_alone,
+                settings=self.settings,
+                pauses=await tx.operations.pauses(now),
+                recalc=await tx.journal.recalc(lock=False),
+                audit=audit,
+                now=now,
+            )
             return IncidentHistory(
                 incident=incident,
                 fault=fault,
-                upcoming=upcoming(incident, left_alone, settings=self.settings, gate=held, now=now),
+                upcoming=coming,
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
-                audit=await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key),
+                audit=audit,
             )
 
         return await self._read(work)

@@ -79,6 +79,21 @@ async def test_its_pages_go_out_at_their_time(migrated_dsn: str, meddling: str) 
         assert len(mine) > 2
 
 
+@pytest.mark.parametrize("meddling", ["keeps", "sets a past one", "marks"])
+async def test_its_next_escalation_is_told(migrated_dsn: str, meddling: str) -> None:
+    """It is at the instant until which the row is passed over, and not at the one that the row holds."""
+    async with staged(migrated_dsn) as stage:
+        stage.sql(MEDDLING[meddling])
+        stage.incident(BAD)
+        for _ in range(4):
+            await stage.tick()
+        told = (await stage.engine.history(BAD)).upcoming
+        assert told.held_by is None
+        assert told.at is not None
+        assert [] == await stage.tick(after=told.at - stage.clock() - MINUTE)
+        assert [(BAD, 1, 2)] == await stage.tick(after=MINUTE)
+
+
 async def test_a_row_is_as_any_other_once_the_trigger_is_gone(migrated_dsn: str) -> None:
     """Nothing is left of it in health after its next escalation."""
     async with staged(migrated_dsn) as stage:

@@ -91,7 +91,8 @@ async def test_a_row_that_was_put_back() -> None:
         before = (await engine.history("k")).upcoming
         await engine.tick()
         coming = (await engine.history("k")).upcoming
-    assert before.at == clock()
+    assert (None, HeldBy.UNREADABLE) == (before.at, before.held_by)
+    assert "looked at again by the next tick" in (before.detail or "")
     assert (None, HeldBy.UNREADABLE) == (coming.at, coming.held_by)
     assert coming.detail is not None
     assert "first_seen: is " in coming.detail

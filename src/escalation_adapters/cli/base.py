@@ -23,7 +23,7 @@ import click
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
 from escalation_core.checks import visible
 
-from ..app import Pooler, open_engine, settings_from, unheard
+from ..app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard
 from ..logs import set_up_logging
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Context:
         """Open the engine, do the work and close it again.
 
         ``create`` makes a file that is not there: what only looks, or needs an incident, does not. ``pages`` is for
-        what hands pages out: it warns of those that would reach nobody.
+        what hands pages out: it warns if they would go to the log alone.
         """
         set_up_logging(json_lines, level=level)
         settings = self.settings()
@@ -68,8 +68,9 @@ class Context:
         async def main() -> Result:
             engine = await open_engine(settings, schema=self.schema, pooler=self.pooler, lasting=lasting, create=create)
             async with engine:
-                for warning in unheard(settings) if pages else ():
-                    log.warning(warning)
+                # Of incidents that no route matches the engine itself warns.
+                if pages and TO_THE_LOG in unheard(settings):
+                    log.warning(TO_THE_LOG)
                 if lasting:
                     # What is there by now stays for good: the collector need not look at it again with every page.
                     gc.freeze()

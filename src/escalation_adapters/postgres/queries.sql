@@ -153,8 +153,10 @@ ON CONFLICT (incident_key) DO UPDATE SET
     passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
 -- name: left_alone
--- Why one row is left alone, and until when.
-SELECT u.attempts, u.fault, coalesce(u.passed_until AT TIME ZONE 'UTC', {due}, u.seen_at AT TIME ZONE 'UTC')
+-- Why one row is left alone, and until when. A host's write to one that is passed over ends that.
+SELECT u.attempts, u.fault, coalesce(
+    CASE WHEN u.passed_version = i.xmin::text THEN u.passed_until AT TIME ZONE 'UTC' END, {due},
+    u.seen_at AT TIME ZONE 'UTC')
 FROM {schema}.escalation_unreadable u JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
 WHERE u.incident_key = %(key)s
 
