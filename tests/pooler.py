@@ -126,6 +126,7 @@ class Pgbouncer:
             [program, "-q", str(self.folder / "pgbouncer.ini")],
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder, **_identity(),
         )  # fmt: skip
+        self._watcher.watch(self._process.pid, signal.SIGTERM)
         end = time.monotonic() + PATIENCE
         while self._process.poll() is None and time.monotonic() < end:
             with socket.socket() as probe:
