@@ -61,7 +61,7 @@ class EmbeddedPostgres:
     _process: "subprocess.Popen[bytes] | None" = None
     _crashed: bool = False
     _watcher: Watcher = attrs.field(
-        default=attrs.Factory(lambda server: Watcher(server.folder), takes_self=True), repr=False
+        default=attrs.Factory(lambda server: Watcher(server.folder), takes_self=True), init=False, repr=False
     )
 
     @classmethod
