@@ -124,7 +124,8 @@ class Pgbouncer:
             raise RuntimeError("pgbouncer is missing; .ci/system-packages lists what tests need")
         self._process = subprocess.Popen(
             [program, "-q", str(self.folder / "pgbouncer.ini")],
-            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder, **_identity(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder,
+            **_identity(),
         )  # fmt: skip
         self._watcher.watch(self._process.pid, signal.SIGTERM)
         end = time.monotonic() + PATIENCE
