@@ -99,12 +99,8 @@ class Courier:
         if not self.busy and not await self._any_due():
             return self.take_report()
         while True:
-            started = Round()
-            if monotonic() - began < longest.total_seconds():
-                started = await self.start_due(until)
-                until = until or started.at
-            else:
-                await self.settle()
+            started = await self.start_due(until, claim=monotonic() - began < longest.total_seconds())
+            until = until or started.at
             if started.settled:
                 tries = 0
             if started.leased or started.ended:
@@ -118,17 +114,17 @@ class Courier:
             else:
                 return self.take_report()
 
-    async def start_due(self, until: datetime | None = None) -> Round:
+    async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Round:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
 
-        Only pages that were due at ``until`` are claimed; None means now. A caller that is cancelled meanwhile does not
+        Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller that is cancelled meanwhile does not
         stop it: what was claimed is sent.
         """
-        return await self.flights.outlive(self._start_due(until))
+        return await self.flights.outlive(self._start_due(until, claim=claim))
 
-    async def _start_due(self, until: datetime | None) -> Round:
+    async def _start_due(self, until: datetime | None, *, claim: bool) -> Round:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
-        done = await self._exchange({} if self.settings.dry_run else self.room(), until)
+        done = await self._exchange(self.room() if claim and not self.settings.dry_run else {}, until)
         for record, incident in done.leased:
             self._in_flight[record.target] += 1
             self.flights.start(self._fly(record, incident, deadline))

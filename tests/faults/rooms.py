@@ -65,7 +65,7 @@ FOREIGN = {
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_home", "_task", "timer", "conflict", "unavailable", "again", "refusal", "walked",
+    "datetime", "_home", "_task", "pgconn", "timer", "conflict", "unavailable", "again", "refusal", "walked",
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {
@@ -77,7 +77,7 @@ SELDOM = {
 """Functions that work when the tables beneath, or the clock, were upset. Quick runs take turns at their awaits."""
 HOSTS = {
     "Engine": ("health", "is_green", "retry_dead"),
-    "Incidents": ("insert", "load"),
+    "Incidents": ("insert", "left_alone", "load"),
     "Journal": ("audit", "canary_held"),
     "Ledger": ("escalations", "highest_episode"),
     "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),

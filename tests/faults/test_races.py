@@ -48,7 +48,7 @@ SITES: Mapping[str, Site] = {
         "recorded",
     ),
     "page claim": Site(line_of(COURIER, "Courier._round", "leased.append"), "recorded", "leased"),
-    "POST": Site(line_of(COURIER, "Courier._send", "answer = await within"), "leased", "sent"),
+    "POST": Site(line_of(COURIER, "Courier._send", "outcome = await within"), "leased", "sent"),
     "settle": Site(line_of(SETTLING, "settle", "after_attempt(leased"), "sent", "delivered"),
     "failure": Site(line_of(SETTLING, "settle", "jitter = random"), "sent", "pending", BROKEN),
 }

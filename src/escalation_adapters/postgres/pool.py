@@ -103,7 +103,7 @@ class Pool:
         expects it: it is closed, and the pool makes another.
         """
         if connection.pgconn.pipeline_status != PipelineStatus.OFF:
-            await connection.close()
+            connection.pgconn.finish()
         back = asyncio.create_task(self._connections.putconn(connection))
         self._coming_back.add(back)
         back.add_done_callback(self._coming_back.discard)
