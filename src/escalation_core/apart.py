@@ -46,15 +46,21 @@ async def write_apart(
     return results, refused
 
 
-async def put_back_or_pass_over(tx: Transaction, rows: Sequence[PutBack], now: datetime) -> None:
+async def put_back_or_pass_over(
+    tx: Transaction, rows: Sequence[PutBack], now: datetime, altered: Sequence[PutBack] = ()
+) -> None:
     """Put rows back; if the store refuses to write even their instants, let no claim find them until then.
+
+    Those that are ``altered`` are not put back: a host's trigger changes whatever instant is written.
 
     Raises:
         StoreRefused: the engine's own table refuses them as well, so it is no row's fault.
     """
-    if not rows:
-        return
-    try:
-        await tx.attempt(lambda: tx.incidents.put_back(rows, now))
-    except StoreRefused:
-        await tx.attempt(lambda: tx.incidents.pass_over(rows, now))
+    over = list(altered)
+    if rows:
+        try:
+            await tx.attempt(lambda: tx.incidents.put_back(rows, now))
+        except StoreRefused:
+            over += rows
+    if over:
+        await tx.attempt(lambda: tx.incidents.pass_over(over, now))

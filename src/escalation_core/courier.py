@@ -117,8 +117,8 @@ class Courier:
     async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Round:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
 
-        Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller that is cancelled meanwhile does not
-        stop it: what was claimed is sent.
+        Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller
+        that is cancelled meanwhile does not stop it: what was claimed is sent.
         """
         return await self.flights.outlive(self._start_due(until, claim=claim))
 

@@ -157,15 +157,13 @@ class Pulse:
         found = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before)
         _, refused = await write_apart(tx, found.keys, tx.incidents.mark_unseen)
         rows = [put_back(Claimed(incident_key=key, incident=None), fault, now) for key, fault in refused]
-        await put_back_or_pass_over(tx, rows, now)
         marked = await tx.incidents.dues([key for key in found.keys if key not in dict(refused)]) if found.keys else {}
         altered = [
             put_back(Claimed(incident_key=key, incident=None), ALTERED, now)
             for key, due in marked.items()
             if due != LOOK_AGAIN
         ]
-        if altered:
-            await tx.attempt(lambda: tx.incidents.pass_over(altered, now))
+        await put_back_or_pass_over(tx, rows, now, altered)
         self._unseen_after = found.last
         if found.keys:
             log.warning(

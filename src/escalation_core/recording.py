@@ -61,11 +61,10 @@ class Recorder:
             return await self._write(tx, [row for row, _ in pairs], [decision for _, decision in pairs], now)
 
         batches, refused = await write_apart(tx, list(zip(claimed, decisions, strict=True)), write)
-        await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now)
         kept_from = {row.incident_key for (row, _), _ in refused}
-        await self._defer_altered(
-            tx, [pair for pair in zip(claimed, decisions, strict=True) if pair[0].incident_key not in kept_from], now
-        )
+        pairs = [pair for pair in zip(claimed, decisions, strict=True) if pair[0].incident_key not in kept_from]
+        altered = await self._altered(tx, pairs, now)
+        await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now, altered)
         written = Batch(
             [row for (row, _), _ in refused],
             [Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
@@ -74,14 +73,14 @@ class Recorder:
             written += batch
         return written
 
-    async def _defer_altered(self, tx: Transaction, written: Sequence[tuple[Claimed, Decision]], now: datetime) -> None:
-        """Pass over rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
+    async def _altered(
+        self, tx: Transaction, written: Sequence[tuple[Claimed, Decision]], now: datetime
+    ) -> list[PutBack]:
+        """Return rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
 
         They would be claimed again at once, and again, or never.
         """
         meant = {row.incident_key: decision.incident for row, decision in written if decision.incident is not None}
-        if not meant:
-            return
         altered: list[PutBack] = []
         held = await tx.incidents.dues(list(meant))
         for row, _ in written:
@@ -91,8 +90,7 @@ class Recorder:
                 altered.append(
                     PutBack(incident_key=row.incident_key, fault=ALTERED, attempts=row.attempts + 1, until=until)
                 )
-        if altered:
-            await tx.attempt(lambda: tx.incidents.pass_over(altered, now))
+        return altered
 
     async def _write(
         self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
