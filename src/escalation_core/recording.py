@@ -61,8 +61,8 @@ class Recorder:
             return await self._write(tx, [row for row, _ in pairs], [decision for _, decision in pairs], now)
 
         batches, refused = await write_apart(tx, list(zip(claimed, decisions, strict=True)), write)
-        kept_from = {row.incident_key for (row, _), _ in refused}
-        pairs = [pair for pair in zip(claimed, decisions, strict=True) if pair[0].incident_key not in kept_from]
+        # As they were written: what is in the ledger already was planned again.
+        pairs = [pair for batch in batches for pair in zip(batch.claimed, batch.decisions, strict=True)]
         altered = await self._altered(tx, pairs, now)
         await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now, altered)
         written = Batch(

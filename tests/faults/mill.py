@@ -58,8 +58,6 @@ INSERT INTO incidents (incident_key, severity, first_seen)
 VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
 INSERT INTO incidents (incident_key, severity, first_seen)
 SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 4 < 2;
--- And one whose mark is undone.
-INSERT INTO incidents (incident_key, severity, first_seen) VALUES ('unwritable-undone-' || %(n)s, 'critical', now());
 RESET session_replication_role;
 -- A heartbeat from ahead of the clock, an incident that came in then, and a row that was put back then as unreadable.
 INSERT INTO escalation_workers (worker, ticked_at, version)
@@ -82,12 +80,6 @@ CREATE FUNCTION faults.unwritable() RETURNS trigger LANGUAGE plpgsql AS $body$ B
 END $body$;
 CREATE TRIGGER unwritable BEFORE UPDATE ON incidents
     FOR EACH ROW WHEN (OLD.incident_key LIKE 'unwritable-unseen%') EXECUTE FUNCTION faults.unwritable('23514');
-CREATE FUNCTION faults.undone() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
-    NEW.next_due_at := NULL;
-    RETURN NEW;
-END $body$;
-CREATE TRIGGER undone BEFORE UPDATE ON incidents
-    FOR EACH ROW WHEN (OLD.incident_key LIKE 'unwritable-undone%') EXECUTE FUNCTION faults.undone();
 CREATE TRIGGER unwritable_strangely BEFORE UPDATE ON incidents
     FOR EACH ROW WHEN (OLD.incident_key SIMILAR TO 'unwritable-[0-9]+') EXECUTE FUNCTION faults.unwritable('42P01')
 """
@@ -130,7 +122,6 @@ class Mill:
             "unwritable",
             "unseen",
             "unwritable-unseen",
-            "unwritable-undone",
             "ahead",
             "unreadable",
         )
