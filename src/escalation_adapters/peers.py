@@ -1,4 +1,4 @@
-"""Who knocks: the address that a limit counts for, behind proxies or not."""
+"""Find the client address for rate limits, with X-Forwarded-For from trusted proxies."""
 
 import ipaddress
 import re

@@ -1,4 +1,4 @@
-"""Rate limits: how often somebody may knock. The limiter here keeps its counts in this process's memory."""
+"""Rate limits: how many requests a caller may make. The limiter here keeps its counts in this process's memory."""
 
 import time
 from collections import OrderedDict, deque
@@ -29,7 +29,7 @@ class Limit:
 
 @attrs.frozen
 class Decision:
-    """What a limiter says about one knock."""
+    """What a limiter says about one request."""
 
     allowed: bool
     remaining: int
@@ -39,14 +39,14 @@ class Decision:
 
 
 class RateLimiter(Protocol):
-    """Counts knocks by key, over a sliding window. If it raises, that is a refusal: a limiter that is down refuses."""
+    """Counts requests by key, over a sliding window. If it raises, the request is refused."""
 
     async def hit(self, key: str, limit: Limit) -> Decision:
-        """Count one knock, unless the limit is reached; refused ones do not count."""
+        """Count one request, unless the limit is reached; refused ones do not count."""
 
 
 class MemoryLimiter:
-    """Counts in memory, for one process. Beyond ``most_keys`` the key that knocked longest ago is forgotten.
+    """Counts in memory, for one process. Beyond ``most_keys`` the key of the oldest request is forgotten.
 
     ``now`` is a clock that never goes back, in seconds.
     """
@@ -57,7 +57,7 @@ class MemoryLimiter:
         self._hits: OrderedDict[str, deque[float]] = OrderedDict()
 
     async def hit(self, key: str, limit: Limit) -> Decision:
-        """Count one knock."""
+        """Count one request."""
         now, window = self._now(), limit.window.total_seconds()
         hits = self._hits.setdefault(key, deque())
         self._hits.move_to_end(key)

@@ -32,7 +32,7 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
 
     A store that is out of reach is waited for, however long. Once it has begun, whatever else goes wrong is logged as
     CRITICAL and tried again, later each time, up to half a minute: a permission can be given back, a host's trigger
-    mended. Nobody may be watching the task that this runs in.
+    mended. The host may not be watching the task that this runs in.
     ``signals=False`` leaves the process's signals alone, for a host that has put handlers of its own on the loop;
     outside the main thread they always are.
 
@@ -118,8 +118,7 @@ async def _insist(
 ) -> Result | None:
     """Return what ``attempt`` returns, as soon as it succeeds; None when it is time to leave.
 
-    In the ``beginning`` only a store that is out of reach is waited for: whoever starts a worker is there to see the
-    rest.
+    In the ``beginning`` it waits only for a store that is out of reach, and raises every other error to the caller.
     """
     failures, away = 0, False
     while not leave.is_set():

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 10.0
 class Watcher:
     """Watches this process from another one; if this one is gone, that ends its servers and removes their folder.
 
-    The other process reads a pipe that this one holds open, which the system closes for whoever dies. It is in a
+    The other process reads a pipe that this one holds open, which the system closes when this one ends. It is in a
     session of its own, so that a signal to the group of this one misses it. On Windows nothing watches.
     """
 

@@ -21,7 +21,7 @@ def clock() -> Callable[[], float]:
 
 
 _leaving: set[asyncio.Task[Any]] = set()
-"""What nobody waits for any more, until it has ended: a loop holds its tasks but weakly."""
+"""Cancelled tasks that have not ended yet. A loop holds only weak references to its tasks."""
 IGNORED = 5.0
 """Seconds after which work that was cancelled and goes on is said to ignore that."""
 
@@ -29,10 +29,10 @@ IGNORED = 5.0
 async def within(
     span: timedelta, work: Coroutine[Any, Any, Result], *, ignored: Callable[[], None] = lambda: None
 ) -> Result:
-    """Return what ``work`` returns. At the span's end it is cancelled, and nobody waits until it heeds that.
+    """Return what ``work`` returns. At the span's end cancel it, and do not wait for it to end.
 
-    A driver that cancels a statement talks to its server once more. What ignores that it was cancelled may go on for
-    ever: ``ignored`` is called if it has not ended some seconds later.
+    A driver that cancels a statement talks to its server once more, and a notifier may ignore its cancellation:
+    ``ignored`` is called if ``work`` has not ended some seconds later.
 
     Raises:
         TimeoutError: it has not ended in time.
@@ -55,7 +55,7 @@ async def within(
 def _left(task: asyncio.Task[Any]) -> None:
     _leaving.discard(task)
     if not task.cancelled():
-        task.exception()  # asked for, so that asyncio does not complain that nobody did
+        task.exception()  # marks it as retrieved, so that asyncio does not log it
 
 
 async def rest(span: timedelta) -> None:
@@ -129,7 +129,7 @@ class _Flight(Generic[Result]):
 
 
 class Errand:
-    """Work that goes on by itself, whoever waits for it; no second one begins before it has ended."""
+    """Background work that outlives its callers; a second call joins the one that is under way."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -140,7 +140,7 @@ class Errand:
             self._task = asyncio.get_running_loop().create_task(work())
 
     async def wait(self) -> None:
-        """Wait until it has ended. Whoever is cancelled leaves it to itself."""
+        """Wait until it has ended. A caller that is cancelled does not cancel it."""
         if self._task is not None:
             await asyncio.wait([self._task])
             self._task.result()
@@ -191,7 +191,7 @@ class Flights:
             return
 
     async def outlive(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Await ``work``; it goes on to its end if whoever awaits it is cancelled."""
+        """Await ``work``; it goes on to its end if the caller is cancelled."""
         task = asyncio.get_running_loop().create_task(work)
         self._outliving.add(task)
         task.add_done_callback(self._outlived)
@@ -220,4 +220,4 @@ class Flights:
     def _outlived(self, task: "asyncio.Task[Any]") -> None:
         self._outliving.discard(task)
         if not task.cancelled():
-            task.exception()  # asked for: whoever awaited it may be gone
+            task.exception()  # marks it as retrieved: the caller may be gone

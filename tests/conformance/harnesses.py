@@ -1,14 +1,19 @@
 """The harnesses of our own stores."""
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
+
+import pytest
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.postgres.host import PostgresHost
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Store
 from escalation_core.testing import HostTable, ManualClock, MemoryStore
+from escalation_core.testing.conformance import StoreHarness
 
 from ..postgres import Server
 
@@ -91,3 +96,18 @@ class PostgresHarness:
             await store.aclose()
         for name in self._databases:
             self._server.drop(name)
+
+
+@asynccontextmanager
+async def opened(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[StoreHarness]:
+    """Make the harness that a fixture's parameter names, and close it afterwards."""
+    made: MemoryHarness | SQLiteHarness | PostgresHarness
+    if request.param == "memory":
+        made = MemoryHarness()
+    elif request.param == "sqlite":
+        made = SQLiteHarness(folder)
+    else:
+        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated_template")
+        made = PostgresHarness(server, template)
+    yield made
+    await made.aclose()

@@ -32,7 +32,8 @@ from escalation_core import (
     recording,
     settling,
 )
-from escalation_core.courier import Attempt, Courier
+from escalation_core.attempt import Attempt
+from escalation_core.courier import Courier
 from escalation_core.delivery import NewPage, PageRecord, after_attempt
 from escalation_core.keys import escalation_hash
 from escalation_core.model import PutBack

@@ -26,6 +26,8 @@ CREATE TRIGGER undo BEFORE UPDATE ON incidents
 """
 DONE_AGAIN = "DROP FUNCTION faults.undo() CASCADE"
 FORBIDDEN = "worker forbidden"
+UNDONE_FOR = 3.0
+"""Seconds for which the trigger is there: long enough for several levels, in real processes by the wall clock."""
 
 
 async def oddly_set(arena: Arena) -> None:
@@ -53,7 +55,7 @@ def undone(what: str) -> Scenario:
             await arena.team(2)
             await due(arena, *keys)
             arena.live(10, over=2)
-            await asyncio.sleep(3.0)
+            await asyncio.sleep(UNDONE_FOR)
             await arena.execute(DONE_AGAIN)
 
     return scenario
@@ -67,6 +69,7 @@ async def forbidden(arena: Arena) -> None:
     with arena.fault(FORBIDDEN, *team, stops=True, shows=True):
         await arena.execute(f"REVOKE UPDATE ON incidents FROM {WORKER}")
         await due(arena, *(f"k{number}" for number in range(4)))
+        # Health has to show it within two ticks: the workers are real processes, on the wall clock.
         await asyncio.sleep(3 * arena.rules.tick)
         await arena.execute(f"GRANT UPDATE ON incidents TO {WORKER}")
     arena.live(6, over=1)

@@ -8,8 +8,8 @@ ROOTS = (
     ("escalation_adapters.runner", "run"),
 )
 CORE = (
-    "apart", "courier", "engine", "exhausted", "flight", "operators", "pulse", "recalc", "recording", "settling",
-    "ticking", "verbs", "views",
+    "apart", "attempt", "courier", "engine", "exhausted", "flight", "operators", "pulse", "recalc", "recording",
+    "settling", "ticking", "verbs", "views",
 )  # fmt: skip
 POSTGRES = (
     "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",

@@ -126,7 +126,7 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
     with BlockingEngine(make, work=True) as engine:
         until = time.monotonic() + 10
         while "nothing goes on here (permission denied)" not in caplog.text and time.monotonic() < until:
-            time.sleep(0.01)
+            time.sleep(0.01)  # the worker is in a thread of its own, and a log line sets no event
         assert "nothing goes on here (permission denied)" in caplog.text
         engine.open("k")
         assert State.ACKNOWLEDGED is engine.acknowledge("k").state

@@ -1,19 +1,19 @@
 """Calls that are cancelled, at whatever they wait for: connections stay usable, and pages in flight are settled."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.postgres.dsn import arguments
 from escalation_adapters.postgres.pool import Pool
 from escalation_adapters.sqlite import SQLiteStore
-from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, Store
+from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, Store, TickReport
 from escalation_core.delivery import PageState
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
-from .stage import staged, until
+from .stage import Stage, staged, until
 
 HOUR = timedelta(hours=1)
 
@@ -101,7 +101,7 @@ async def check_each_step(store: Store, most: int) -> None:
 async def settled(store: Store) -> None:
     """Wait until no page is leased: who was sent, and by whom, is written down without a further call."""
     async with asyncio.timeout(5):
-        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110
+        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0)
 
 
@@ -120,43 +120,39 @@ async def test_a_tick_cancelled_at_any_await_on_postgresql(migrated_dsn: str) ->
     await check_each_step(await PostgresStore.connect(migrated_dsn), 120)
 
 
-async def test_a_page_in_flight_when_its_tick_is_cancelled_is_settled(migrated_dsn: str) -> None:
-    """The answer comes long after, no further call is made, and no other worker sends a copy."""
+@asynccontextmanager
+async def tick_in_flight(stage: Stage) -> AsyncIterator[tuple["asyncio.Task[TickReport]", asyncio.Event]]:
+    """Let another engine tick until its page is on its way; yield the tick, and what lets the receiver answer."""
     answer = asyncio.Event()
 
     async def ask(page: Page) -> Outcome:
         await answer.wait()
         return Delivered()
 
-    async with staged(migrated_dsn) as stage:
-        store = await PostgresStore.connect(migrated_dsn, clock=stage.clock)
-        async with Engine(store, notifiers=[Notifier(ask)]) as engine:
-            stage.incident("k")
-            tick = asyncio.create_task(engine.tick())
-            await until(lambda: [(1, "leased", None)] == stage.pages("k"))
-            tick.cancel()
-            await asyncio.wait([tick])
-            assert tick.cancelled()
-            answer.set()
-            await until(lambda: [(1, "delivered", None)] == stage.pages("k"))
-            assert [] == await stage.tick(after=timedelta(minutes=1))
+    store = await PostgresStore.connect(stage.dsn, clock=stage.clock)
+    async with Engine(store, notifiers=[Notifier(ask)]) as engine:
+        stage.incident("k")
+        tick = asyncio.create_task(engine.tick())
+        await until(lambda: [(1, "leased", None)] == stage.pages("k"))
+        yield tick, answer
+
+
+async def test_a_page_in_flight_when_its_tick_is_cancelled_is_settled(migrated_dsn: str) -> None:
+    """The answer comes long after, no further call is made, and no other worker sends a copy."""
+    async with staged(migrated_dsn) as stage, tick_in_flight(stage) as (tick, answer):
+        tick.cancel()
+        await asyncio.wait([tick])
+        assert tick.cancelled()
+        answer.set()
+        await until(lambda: [(1, "delivered", None)] == stage.pages("k"))
+        assert [] == await stage.tick(after=timedelta(minutes=1))
 
 
 async def test_an_engine_that_is_closed_waits_for_what_a_cancelled_tick_left(migrated_dsn: str) -> None:
     """Closing settles it; nothing is left to the loop."""
-    answer = asyncio.Event()
-
-    async def ask(page: Page) -> Outcome:
-        await answer.wait()
-        return Delivered()
-
     async with staged(migrated_dsn) as stage:
         before = asyncio.all_tasks()
-        store = await PostgresStore.connect(migrated_dsn, clock=stage.clock)
-        async with Engine(store, notifiers=[Notifier(ask)]) as engine:
-            stage.incident("k")
-            tick = asyncio.create_task(engine.tick())
-            await until(lambda: [(1, "leased", None)] == stage.pages("k"))
+        async with tick_in_flight(stage) as (tick, answer):
             tick.cancel()
             asyncio.get_running_loop().call_later(0.05, answer.set)
         assert [(1, "delivered", None)] == stage.pages("k")
@@ -167,7 +163,10 @@ async def test_finishing_alone_has_an_end() -> None:
     """A receiver that never answers is given up after the send timeout, and its page is tried again."""
     quick = Settings(retry=RetryPolicy(send_timeout=timedelta(milliseconds=50)))
 
+    asked = asyncio.Event()
+
     async def ask(page: Page) -> Outcome:
+        asked.set()
         await asyncio.Event().wait()
         return Delivered()
 
@@ -175,7 +174,7 @@ async def test_finishing_alone_has_an_end() -> None:
     async with Engine(store, settings=quick, notifiers=[Notifier(ask)]) as engine:
         await engine.open("k", severity="critical", first_seen=await engine.now() - HOUR)
         tick = asyncio.create_task(engine.tick())
-        await asyncio.sleep(0.02)
+        await asked.wait()
         tick.cancel()
         await settled(store)
         (page,) = await store.read(lambda tx: tx.outbox.pages(limit=9))

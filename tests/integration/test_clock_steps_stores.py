@@ -19,7 +19,7 @@ from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import StoreHarness
 
-from ..conformance.harnesses import MemoryHarness, PostgresHarness, SQLiteHarness
+from ..conformance.harnesses import opened
 from ..stepping import (
     DAY,
     HOUR,
@@ -59,16 +59,8 @@ def clock() -> ManualClock:
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreHarness]:
     """A harness of each store."""
-    made: MemoryHarness | SQLiteHarness | PostgresHarness
-    if request.param == "memory":
-        made = MemoryHarness()
-    elif request.param == "sqlite":
-        made = SQLiteHarness(tmp_path)
-    else:
-        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated_template")
-        made = PostgresHarness(server, template)
-    yield made
-    await made.aclose()
+    async with opened(request, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class Signer:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How often somebody may knock.
+    """The rate limits of the endpoints.
 
     Raises:
         InvalidValue: one of them is no Limit.
@@ -175,7 +175,7 @@ class Guard:
         return principal if admits(principal, self.engine.settings.ops_read_role) else None
 
     async def limit(self, route: str, principal: Principal, limit: Limit) -> None:
-        """Count one knock of a principal.
+        """Count one request of a principal.
 
         Raises:
             Problem: 429 with Retry-After; 503 if the limiter is down.

@@ -114,7 +114,7 @@ def since(value: str, name: str, now: datetime) -> datetime:
 def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wanted: str, *, none: bool = True) -> Any:
     """Return a field, or the default if it is missing; null is the same as missing only if it may be ``none``.
 
-    Null is no flag: whoever sends it for a dry run means no tick. It is no number either.
+    Null is not a valid flag or number: ``{"dry_run": null}`` does not ask for a real tick.
     """
     value = fields.get(name)
     if value is None and name in fields and not none:

@@ -22,6 +22,17 @@ AND NOT EXISTS (
         WHERE r.incident_key = i.{incident_key}::text AND r.passed_until > coalesce(%(at)s::timestamptz, now())
             AND r.passed_version = i.xmin::text)
 
+-- name: claimed
+-- A part of others: the rows of picked, with how many those were; those are left out whose labels would take too much.
+SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
+FROM (
+    SELECT p.*, count(*) OVER () AS escalation_picked,
+        sum({labels_size}) OVER (ORDER BY p.{next_due_at} ROWS UNBOUNDED PRECEDING) AS escalation_size
+    FROM picked p
+) i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.escalation_size <= {most_labels}
+ORDER BY i.{next_due_at}
+
 -- name: load
 -- One incident, whole: it may be written again.
 SELECT {whole_row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
@@ -59,14 +70,7 @@ WITH picked AS MATERIALIZED (
     WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
-FROM (
-    SELECT p.*, count(*) OVER () AS escalation_picked,
-        sum({labels_size}) OVER (ORDER BY p.{next_due_at} ROWS UNBOUNDED PRECEDING) AS escalation_size
-    FROM picked p
-) i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
-WHERE i.escalation_size <= {most_labels}
-ORDER BY i.{next_due_at}
+{claimed}
 
 -- name: claim_canary
 -- The same within the canary: each bucket's oldest from the index, merged; some are in reserve for those others hold.
@@ -83,14 +87,7 @@ WITH candidate AS MATERIALIZED (
     WHERE i.{incident_key} = ANY(ARRAY(SELECT c.key FROM candidate c)) AND i.{next_due_at} <= %(until)s
     ORDER BY i.{next_due_at} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
-FROM (
-    SELECT p.*, count(*) OVER () AS escalation_picked,
-        sum({labels_size}) OVER (ORDER BY p.{next_due_at} ROWS UNBOUNDED PRECEDING) AS escalation_size
-    FROM picked p
-) i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
-WHERE i.escalation_size <= {most_labels}
-ORDER BY i.{next_due_at}
+{claimed}
 
 -- name: peek
 -- What a claim would find, in pages by (next_due_at, key), without a lock.
