@@ -117,3 +117,15 @@ async def test_a_host_that_writes_a_row_again_and_again_is_no_fault(migrated_dsn
             await stage.tick()
         assert 0 == (await stage.engine.health()).stats.unreadable
         assert [(GOOD, 1, 1)] == pages(stage)
+
+
+async def test_a_row_whose_escalation_is_recorded_already_is_no_fault(migrated_dsn: str) -> None:
+    """The row is planned a second time, and what is read back is held against that second plan."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident(GOOD)
+        await stage.tick()
+        for _ in range(3):
+            stage.sql("UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at = '2001-01-01'")
+            await stage.tick(after=MINUTE)
+        assert 0 == (await stage.engine.health()).stats.unreadable
+        assert [(GOOD, 1, 1)] == pages(stage)
