@@ -6,20 +6,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from escalation_adapters.runner import run
-from escalation_core import (
-    Delivered,
-    Engine,
-    Escalation,
-    Incident,
-    Outcome,
-    Page,
-    Retry,
-    RetryPolicy,
-    Settings,
-    Store,
-)
-from escalation_core.delivery import PageRecord, PageState
+from escalation_adapters.worker.runner import run
+from escalation_core import Delivered, Engine, Escalation, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
+from escalation_core.model import PageRecord, PageState
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

@@ -14,7 +14,7 @@ from aiohttp import web
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock
 
-from .slack import SlackNotifier
+from .channels.slack import SlackNotifier
 from .sqlite import SQLiteStore
 from .timeline import Track, track
 

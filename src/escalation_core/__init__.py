@@ -3,8 +3,12 @@
 This package decides and does no I/O: what touches a database, a network or a clock lives in ``escalation_adapters``.
 """
 
-from .delivery import Delivered, Outcome, Page, Rejected, Retry, RetryPolicy
-from .engine import Engine
+from .engine.engine import Engine
+from .engine.health import Health
+from .engine.operators import Resumed
+from .engine.prune import Pruned
+from .engine.report import DeliveryReport, TickReport
+from .engine.views import IncidentHistory
 from .errors import (
     EscalationError,
     InvalidValue,
@@ -15,23 +19,31 @@ from .errors import (
     StoreUnavailable,
     TransitionRefused,
 )
-from .health import Health
-from .keeping import Pruned
-from .keys import canary_bucket, idempotency_key, in_canary
-from .model import AuditEntry, Escalation, Incident, State
-from .operators import Resumed
-from .pause import PauseSchedule
-from .pausing import Pause
-from .plan import Escalate, Reschedule, Skip, plan
-from .policy import EscalationPolicy
+from .model import (
+    AuditEntry,
+    Delivered,
+    Escalation,
+    Incident,
+    Outcome,
+    Page,
+    Pause,
+    Proof,
+    Rejected,
+    Retry,
+    State,
+    canary_bucket,
+    idempotency_key,
+    in_canary,
+)
 from .ports import Heartbeat, Notifier, Router, Store
-from .proof import Proof
-from .report import DeliveryReport, TickReport
-from .routes import Route, SettingsRouter
+from .rules.maintenance import PauseSchedule
+from .rules.plan import Escalate, Reschedule, Skip, plan
+from .rules.policy import EscalationPolicy
+from .rules.retry import RetryPolicy
+from .rules.routing import Route, SettingsRouter
+from .rules.upcoming import HeldBy, Upcoming
 from .settings import Settings
-from .upcoming import HeldBy, Upcoming
 from .version import VERSION as __version__
-from .views import IncidentHistory
 
 __all__ = [
     "AuditEntry",

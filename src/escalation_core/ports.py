@@ -9,41 +9,32 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-import attrs
-
-from .delivery import NewPage, Outcome, Page, PageRecord, PageState
-from .health import Beat, RecalcState, Stats
-from .model import AuditEntry, Claimed, Escalation, Incident, PutBack, Recorded, Unseen, Walked
-from .pausing import Pause
-from .position import Position, Source
-from .proof import Proof
+from .model import (
+    AuditEntry,
+    Beat,
+    Claimed,
+    ClaimedPage,
+    Escalation,
+    Incident,
+    NewPage,
+    Outcome,
+    Outlook,
+    Page,
+    PageRecord,
+    PageState,
+    Pause,
+    Position,
+    Proof,
+    PutBack,
+    RecalcState,
+    Recorded,
+    Source,
+    Stats,
+    Unseen,
+    Walked,
+)
 
 Result = TypeVar("Result")
-
-
-@attrs.frozen(kw_only=True)
-class ClaimedPage:
-    """A page that is locked until the transaction ends, and its incident as it stands."""
-
-    page: PageRecord
-    incident: Incident | None
-    """None if the row is gone, or cannot be read."""
-    fault: str | None = None
-    """Why the incident cannot be read."""
-
-
-@attrs.frozen(kw_only=True)
-class Outlook:
-    """What a store is seen to have in store, at one glance."""
-
-    at: datetime
-    """The store's own instant."""
-    pauses: Sequence[Pause]
-    """Operators' pauses that have not ended, in the order in which they were set."""
-    due_at: datetime | None
-    """The least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
-    page_due_at: datetime | None
-    """When the next unsettled page may be claimed, to one of the targets that were asked for."""
 
 
 class Incidents(Protocol):

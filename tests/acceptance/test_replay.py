@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres.scratch import scratch_store
 from escalation_adapters.replay import Replay, UnreadableLog, read_events, replay, replay_settings, write_escalations
 from escalation_adapters.sqlite import SQLiteStore

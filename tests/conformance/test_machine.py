@@ -21,8 +21,7 @@ from hypothesis.stateful import (
 )
 
 from escalation_core import Delivered, Engine, EscalationError, Outcome, Page, Retry, Settings, Store, canary_bucket
-from escalation_core.delivery import PageRecord, PageState
-from escalation_core.model import LOOK_AGAIN, Incident
+from escalation_core.model import LOOK_AGAIN, Incident, PageRecord, PageState
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
 

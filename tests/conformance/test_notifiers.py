@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
-from escalation_adapters.log_notifier import LogNotifier
-from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.channels.log import LogNotifier
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_core import Delivered, Notifier, Outcome, Page, Rejected, Retry
 from escalation_core.testing import RecordingNotifier
 from escalation_core.testing.conformance import NOTIFIER_CHECKS, NotifierHarness

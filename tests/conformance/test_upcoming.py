@@ -11,9 +11,9 @@ import pytest
 from escalation_core import Engine, Settings, in_canary
 from escalation_core.model import PutBack
 from escalation_core.ports import Store, Transaction
+from escalation_core.rules.upcoming import HeldBy
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
-from escalation_core.upcoming import HeldBy
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2025, 1, 1, tzinfo=UTC)

@@ -20,8 +20,8 @@ from sybil import Sybil
 from sybil.example import Example
 from sybil.parsers.myst import PythonCodeBlockParser
 
+from escalation_adapters.auth.hmac_signature import signed_headers
 from escalation_adapters.cli.root import cli
-from escalation_adapters.hmac_signature import signed_headers
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Engine
 

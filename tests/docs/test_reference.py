@@ -11,20 +11,21 @@ import psycopg
 import pytest
 
 import escalation_adapters
-import escalation_adapters.app
 import escalation_adapters.embedded
 import escalation_adapters.ops.client
 import escalation_adapters.postgres
 import escalation_adapters.replay
+import escalation_adapters.worker.app
 import escalation_core
 from escalation_adapters.cli.root import cli
-from escalation_core import EscalationError, Proof, RetryPolicy, Settings, State, TickReport, telemetry
-from escalation_core.delivery import PageState
-from escalation_core.gate import Mode
-from escalation_core.plan import Reason
+from escalation_core import EscalationError, Proof, RetryPolicy, Settings, State, TickReport
+from escalation_core.engine import telemetry
+from escalation_core.model import PageState
+from escalation_core.rules.gate import Mode
+from escalation_core.rules.plan import Reason
+from escalation_core.rules.transitions import ALLOWED, Verb
 from escalation_core.settings import SECRETS
 from escalation_core.testing import MemoryStore
-from escalation_core.transitions import ALLOWED, Verb
 
 from .pages import DOCS, code, table
 

@@ -13,34 +13,26 @@ from typing import Any, Literal
 from attrs import evolve
 from psycopg import AsyncConnection
 
-from escalation_adapters import runner
 from escalation_adapters.postgres import store
 from escalation_adapters.postgres.incidents import Incidents
 from escalation_adapters.postgres.ledger import Ledger
 from escalation_adapters.postgres.outbox import Outbox
 from escalation_adapters.postgres.session import Session
 from escalation_adapters.postgres.table import IncidentsTable
-from escalation_core import (
-    Delivered,
-    Escalation,
-    Incident,
-    Outcome,
-    RetryPolicy,
-    StoreRefused,
-    courier,
-    pulse,
-    recording,
-    settling,
-)
-from escalation_core.attempt import Attempt
-from escalation_core.courier import Courier
-from escalation_core.delivery import NewPage, PageRecord, after_attempt
-from escalation_core.keys import escalation_hash
-from escalation_core.model import PutBack
-from escalation_core.policy import EscalationPolicy
+from escalation_adapters.worker import runner
+from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, StoreRefused
+from escalation_core.engine import batch as recording
+from escalation_core.engine import deliver as courier
+from escalation_core.engine import heartbeat as pulse
+from escalation_core.engine import settle as settling
+from escalation_core.engine.attempt import Attempt
+from escalation_core.engine.deliver import Courier
+from escalation_core.engine.heartbeat import Pulse
+from escalation_core.engine.tick import Ticker
+from escalation_core.model import NewPage, PageRecord, PutBack, escalation_hash
 from escalation_core.ports import Router, Transaction
-from escalation_core.pulse import Pulse
-from escalation_core.ticking import Ticker
+from escalation_core.rules.policy import EscalationPolicy
+from escalation_core.rules.retry import after_attempt
 
 Name = Literal[
     "event outside the transaction",

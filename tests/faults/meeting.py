@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from escalation_core.courier import Courier
-from escalation_core.flight import Flights
+from escalation_core.engine.deliver import Courier
+from escalation_core.engine.tasks import Flights
 
 
 def calling(owner: Any, name: str) -> asyncio.Event:

@@ -1,11 +1,11 @@
 """Where ``points`` looks, and what the names that it meets stand for."""
 
 ROOTS = (
-    ("escalation_core.engine", "Engine.tick"),
-    ("escalation_core.engine", "Engine.deliver"),
-    ("escalation_core.engine", "Engine.recalc"),
+    ("escalation_core.engine.engine", "Engine.tick"),
+    ("escalation_core.engine.engine", "Engine.deliver"),
+    ("escalation_core.engine.engine", "Engine.recalc"),
     ("escalation_adapters.postgres.migrate", "up"),
-    ("escalation_adapters.runner", "run"),
+    ("escalation_adapters.worker.runner", "run"),
 )
 CORE = (
     "apart", "attempt", "courier", "engine", "exhausted", "flight", "operators", "pulse", "recalc", "recording",
@@ -18,14 +18,14 @@ POSTGRES = (
 ROOMS = (
     *(f"escalation_core.{name}" for name in CORE),
     *(f"escalation_adapters.postgres.{name}" for name in POSTGRES),
-    "escalation_adapters.heartbeat",
-    "escalation_adapters.runner",
-    "escalation_adapters.slack",
+    "escalation_adapters.worker.heartbeat",
+    "escalation_adapters.worker.runner",
+    "escalation_adapters.channels.slack",
 )
 ELSEWHERE = {
-    "escalation_core.dead": "operators alone queue dead pages again",
-    "escalation_core.keeping": "operators alone prune",
-    "escalation_core.telemetry": "its await stands in a docstring's example or a comment, if anywhere",
+    "escalation_core.engine.retry_dead": "operators alone queue dead pages again",
+    "escalation_core.engine.prune": "operators alone prune",
+    "escalation_core.engine.telemetry": "its await stands in a docstring's example or a comment, if anywhere",
     "escalation_adapters.postgres.host": "the side door of tests",
     "escalation_adapters.postgres.scratch": "replays alone have a schema of their own",
 }
@@ -37,7 +37,7 @@ RECEIVERS = {
     "_heartbeat": "HttpHeartbeat",
     "_pool": "Pool",
     "_pulse": "Pulse",
-    "_recalc": "escalation_core.recalc",
+    "_recalc": "escalation_core.engine.recalc",
     "_recorder": "Recorder",
     "_session": "Session",
     "_ticker": "Ticker",
@@ -55,7 +55,7 @@ RECEIVERS = {
     "pool": "Pool",
     "recorder": "Recorder",
     "session": "Session",
-    "silence": "escalation_adapters.postgres.silence",
+    "silence": "escalation_adapters.postgres.timeouts",
     "store": "PostgresStore",
     "tx": "_Transaction",
 }

@@ -17,7 +17,7 @@ from .receiver import BROKEN, OK
 from .test_upsets import ALL
 from .upsets import RULES
 
-COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
+COURIER, RECORDING = "escalation_core.engine.deliver", "escalation_core.engine.batch"
 
 
 async def _killed_between_event_and_pages(arena: Arena) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import silence
+from escalation_adapters.postgres import timeouts as silence
 
 from .arena import Arena
 from .cluster import Cluster, options

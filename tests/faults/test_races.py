@@ -21,8 +21,8 @@ from .points import Point, line_of
 from .receiver import BROKEN, OK, Answer
 from .workers import Worker
 
-COURIER, RECORDING = "escalation_core.courier", "escalation_core.recording"
-SETTLING = "escalation_core.settling"
+COURIER, RECORDING = "escalation_core.engine.deliver", "escalation_core.engine.batch"
+SETTLING = "escalation_core.engine.settle"
 Mark = Literal["recorded", "leased", "sent", "delivered", "pending"]
 """What a step leaves behind, of one incident's escalation."""
 

@@ -90,8 +90,8 @@ async def _noticed(zombie: Worker, before: int) -> bool:
 
 
 LOCKED = {
-    "rows": line_of("escalation_core.recording", "Recorder._write", "decisions = await"),
-    "pages": line_of("escalation_core.courier", "Courier._round", "leased.append"),
+    "rows": line_of("escalation_core.engine.batch", "Recorder._write", "decisions = await"),
+    "pages": line_of("escalation_core.engine.deliver", "Courier._round", "leased.append"),
 }
 """Where a worker holds locks while it thinks."""
 

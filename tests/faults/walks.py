@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import silence
-from escalation_adapters.runner import run
+from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.worker.runner import run
 from escalation_core import Engine, StoreUnavailable
-from escalation_core.courier import Courier
+from escalation_core.engine.deliver import Courier
 
 from .meeting import Awaited, calling, hold_answers
 

@@ -23,11 +23,12 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
-from escalation_adapters import runner
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.cli.base import _loop_factory
-from escalation_adapters.heartbeat import HttpHeartbeat
-from escalation_adapters.postgres import PostgresStore, pool, silence
-from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.postgres import PostgresStore, pool
+from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.worker import runner
+from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
 
 from . import defects, hook, points, walk_migration, walks

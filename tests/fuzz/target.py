@@ -12,7 +12,7 @@ settings.load_profile("guided")
 
 with atheris.instrument_imports(include=["escalation_core", "escalation_adapters", "cronsim"]):
     # The properties import what they are about; these rooms are imported late elsewhere.
-    for _room in ("escalation_core.telemetry", "escalation_adapters.sqlite", "escalation_adapters.postgres"):
+    for _room in ("escalation_core.engine.telemetry", "escalation_adapters.sqlite", "escalation_adapters.postgres"):
         importlib.import_module(_room)
     _module = importlib.import_module(sys.argv[1])
 

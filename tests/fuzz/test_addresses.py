@@ -9,12 +9,12 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters import quiet_http
-from escalation_adapters.app import open_store
+from escalation_adapters.auth.client_address import client, networks
+from escalation_adapters.channels import http as quiet_http
 from escalation_adapters.cli.base import INSTANT, SPAN
 from escalation_adapters.files import read_secret
-from escalation_adapters.peers import client, networks
 from escalation_adapters.postgres.dsn import arguments
+from escalation_adapters.worker.app import open_store
 from escalation_core import EscalationError, InvalidValue
 
 from .material import HUSH, near, near_bytes, told

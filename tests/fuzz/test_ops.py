@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.hmac_signature import signed_headers
+from escalation_adapters.auth.hmac_signature import signed_headers
+from escalation_adapters.auth.rbac import Principal
 from escalation_adapters.ops import OpsHandler, reading
 from escalation_adapters.ops.handler import ACTIONS, VIEWS
 from escalation_adapters.ops.messages import Problem, Request, Response
-from escalation_adapters.rbac import Principal
 from escalation_core import Engine, Settings
-from escalation_core.position import Position, Source, position_of
+from escalation_core.model import Position, Source, position_of
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from ..unit.kit import picture

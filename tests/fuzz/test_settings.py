@@ -5,12 +5,12 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.heartbeat import HttpHeartbeat
-from escalation_adapters.hmac_signature import HmacVerifier
-from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.auth.hmac_signature import HmacVerifier
+from escalation_adapters.channels.slack import SlackNotifier
+from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import InvalidValue, Settings, SettingsError
 from escalation_core.checks import check_text
-from escalation_core.limits import VARIABLES
+from escalation_core.settings.limits import VARIABLES
 
 from .material import HUSH, near, told
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.hmac_signature import HmacVerifier, Refused, Verified, key_of, sign
+from escalation_adapters.auth.hmac_signature import HmacVerifier, Refused, Verified, key_of, sign
 from escalation_core import InvalidValue
 
 from .material import HUSH, damaged, near, near_bytes, told

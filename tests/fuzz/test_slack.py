@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from escalation_adapters.slack import MOST_READ, MOST_TEXT, _outcome, render
+from escalation_adapters.channels.slack import MOST_READ, MOST_TEXT, _outcome, render
 from escalation_core import Delivered, Incident, InvalidValue, Page, Retry, RetryPolicy
-from escalation_core.delivery import PageRecord, PageState, after_attempt, hold, outcome_of
+from escalation_core.model import PageRecord, PageState
+from escalation_core.rules.retry import after_attempt, hold, outcome_of
 
 from .material import ANY_TEXT, HUSH, near, near_bytes
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from escalation_adapters.app import open_store
+from escalation_adapters.worker.app import open_store
 from escalation_core import Engine, EscalationError
 from escalation_core.ports import Store
 

@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from escalation_adapters.hmac_signature import sign
+from escalation_adapters.auth.hmac_signature import sign
+from escalation_adapters.auth.rbac import Principal
 from escalation_adapters.ops import OpsHandler
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.http import ops_app
-from escalation_adapters.rbac import Principal
 from escalation_core import Engine
 from escalation_core.testing import ManualClock
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from escalation_adapters.blocking import BlockingEngine
 from escalation_adapters.sqlite import SQLiteStore
+from escalation_adapters.worker.blocking import BlockingEngine
 from escalation_core import (
     Engine,
     EscalationError,
@@ -26,7 +26,7 @@ from escalation_core import (
     StoreRefused,
     TransitionRefused,
 )
-from escalation_core.ports import Outlook
+from escalation_core.model import Outlook
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 

@@ -10,7 +10,7 @@ from escalation_adapters.postgres.dsn import arguments
 from escalation_adapters.postgres.pool import Pool
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, Store, TickReport
-from escalation_core.delivery import PageState
+from escalation_core.model import PageState
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
 from .stage import Stage, staged, until

@@ -10,11 +10,11 @@ from functools import partial
 import psycopg
 import pytest
 
-from escalation_adapters.ops.postgres_limiter import PostgresLimiter
+from escalation_adapters.auth.rate_limit import Limit
 from escalation_adapters.postgres import PostgresStore, migrate
-from escalation_adapters.rate_limit import Limit
+from escalation_adapters.postgres.limiter import PostgresLimiter
 from escalation_core import Engine, Retry
-from escalation_core.delivery import PageState
+from escalation_core.model import PageState
 
 from ..faketime import SteppingPostgres
 from ..postgres import Server, own_server

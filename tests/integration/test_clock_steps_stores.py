@@ -11,11 +11,10 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
-from escalation_core.delivery import PageRecord, PageState
-from escalation_core.gate import Mode
-from escalation_core.model import PutBack
-from escalation_core.plan import MAX_PUT_BACK
+from escalation_core.model import PageRecord, PageState, PutBack
 from escalation_core.ports import Transaction
+from escalation_core.rules.gate import Mode
+from escalation_core.rules.plan import MAX_PUT_BACK
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import StoreHarness
 
@@ -605,7 +604,7 @@ async def test_recalculation_of_a_step_goes_on_batch_by_batch(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many batches it takes, every incident counts from now on, and those without an instant stay alone."""
-    monkeypatch.setattr("escalation_core.recalc.BATCH", 2)
+    monkeypatch.setattr("escalation_core.engine.recalc.BATCH", 2)
     engine = engine_of(store, Receiver(), "w")
     keys = [f"sent-{number}" for number in range(7)]
     await open_incidents(engine, *keys, "held-1", "held-2", "held-3")

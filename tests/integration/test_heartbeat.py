@@ -11,10 +11,10 @@ import attrs
 import pytest
 from aiohttp import web
 
-from escalation_adapters.app import open_engine
-from escalation_adapters.heartbeat import HttpHeartbeat
+from escalation_adapters.worker.app import open_engine
+from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
-from escalation_core.ports import Outlook
+from escalation_core.model import Outlook
 from escalation_core.testing import MemoryStore
 
 SECRET = "T0HUSH"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from escalation_core.plan import ALTERED
+from escalation_core.rules.plan import ALTERED
 
 from .stage import MINUTE, Stage, staged
 

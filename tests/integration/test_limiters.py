@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from limits.aio.storage import MemoryStorage, RedisStorage
 
-from escalation_adapters.ops.library_limiter import LibraryLimiter
-from escalation_adapters.ops.postgres_limiter import PostgresLimiter
+from escalation_adapters.auth.library_limiter import LibraryLimiter
+from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter, RateLimiter
 from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.rate_limit import Limit, MemoryLimiter, RateLimiter
+from escalation_adapters.postgres.limiter import PostgresLimiter
 from escalation_core import Engine, InvalidValue, StoreUnavailable
 
 TWO = Limit(2, timedelta(seconds=1))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.slack import SlackNotifier
 from escalation_core import Engine, RetryPolicy, Settings
-from escalation_core.delivery import PageState
+from escalation_core.model import PageState
 
 pytestmark = pytest.mark.system("nginx")
 

@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from escalation_adapters.postgres.session import Session
 from escalation_core import StoreNotReady, StoreUnavailable
-from escalation_core.apart import MAX_TRIES
+from escalation_core.engine.refused_rows import MAX_TRIES
 
 from .stage import MINUTE, staged
 

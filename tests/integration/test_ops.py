@@ -24,17 +24,17 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from escalation_adapters.heartbeat import HttpHeartbeat
-from escalation_adapters.hmac_signature import mac
+from escalation_adapters.auth.hmac_signature import mac
+from escalation_adapters.auth.rate_limit import Decision, Limit, MemoryLimiter
+from escalation_adapters.auth.rbac import Principal
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.ops import Limits, OpsHandler, Request, Signer
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.http import ops_app
-from escalation_adapters.ops.postgres_limiter import PostgresLimiter
 from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres.limiter import PostgresLimiter
 from escalation_adapters.postgres.pool import Pool
-from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
-from escalation_adapters.rbac import Principal
-from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Engine, Health, InvalidValue, Settings, StoreUnavailable
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 

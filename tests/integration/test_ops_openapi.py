@@ -20,9 +20,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from escalation_adapters.auth.rate_limit import Limit
 from escalation_adapters.ops import Limits
 from escalation_adapters.ops.handler import ACTIONS, HEALTH, VIEWS
-from escalation_adapters.rate_limit import Limit
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 

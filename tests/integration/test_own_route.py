@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from escalation_adapters.hmac_signature import HmacVerifier, Verified, signed_headers
-from escalation_adapters.peers import client
-from escalation_adapters.rate_limit import Limit, MemoryLimiter
-from escalation_adapters.rbac import Principal, admits
+from escalation_adapters.auth.client_address import client
+from escalation_adapters.auth.hmac_signature import HmacVerifier, Verified, signed_headers
+from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter
+from escalation_adapters.auth.rbac import Principal, admits
 from escalation_core import Engine
 from escalation_core.testing import MemoryStore
 

@@ -14,12 +14,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from escalation_adapters.ops.postgres_limiter import PostgresLimiter
+from escalation_adapters.auth.rate_limit import Limit
 from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.rate_limit import Limit
+from escalation_adapters.postgres.limiter import PostgresLimiter
 from escalation_core import Delivered, Engine, Retry, TickReport, TransitionRefused, idempotency_key
-from escalation_core.delivery import PageState
-from escalation_core.model import LOOK_AGAIN
+from escalation_core.model import LOOK_AGAIN, PageState
 from escalation_core.testing import ManualClock, RecordingNotifier
 
 MINUTE = timedelta(minutes=1)

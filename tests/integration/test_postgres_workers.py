@@ -33,9 +33,10 @@ from escalation_core import (
     idempotency_key,
     in_canary,
 )
-from escalation_core.courier import Round
-from escalation_core.gate import Mode
-from escalation_core.ports import Outlook, Transaction
+from escalation_core.engine.deliver import Round
+from escalation_core.model import Outlook
+from escalation_core.ports import Transaction
+from escalation_core.rules.gate import Mode
 from escalation_core.testing import ManualClock, RecordingNotifier
 
 from ..postgres import own_server

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.runner import run
+from escalation_adapters.worker.runner import run
 from escalation_core import Delivered, Engine, Outcome, Page, Settings
-from escalation_core.ports import Outlook, Transaction
+from escalation_core.model import Outlook
+from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
 Result = TypeVar("Result")

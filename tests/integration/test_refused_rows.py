@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.runner import run
+from escalation_adapters.worker.runner import run
 from escalation_core import Engine, Settings, in_canary
 from escalation_core.testing import ManualClock, RecordingNotifier
 

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from escalation_adapters import runner
 from escalation_adapters.postgres import CannotAttach, PostgresStore, migrate
+from escalation_adapters.worker import runner
 from escalation_core import Engine, StoreNotReady
 from escalation_core.testing import RecordingNotifier
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import pytest
 from aiohttp import web
 
-from escalation_adapters import runner
-from escalation_adapters.runner import run
-from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.channels.slack import SlackNotifier
+from escalation_adapters.worker import runner
+from escalation_adapters.worker.runner import run
 from escalation_core import (
     Delivered,
     Engine,
@@ -32,8 +32,8 @@ from escalation_core import (
     TickReport,
     idempotency_key,
 )
-from escalation_core.delivery import PageState
-from escalation_core.ports import Outlook, Transaction
+from escalation_core.model import Outlook, PageState
+from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore
 
 Result = TypeVar("Result")
@@ -183,7 +183,7 @@ async def test_failed_page_is_tried_again(caplog: pytest.LogCaptureFixture) -> N
         async with running(engine, asyncio.Event()):
             keys = {(await soon(came.get()))["dedup_key"] for _ in range(2)}
         await engine.aclose()
-    told = [record.getMessage() for record in caplog.records if record.name == "escalation_adapters.runner"]
+    told = [record.getMessage() for record in caplog.records if record.name == "escalation_adapters.worker.runner"]
     assert ({idempotency_key("db-7/disk", 1)}, [PageState.DELIVERED]) == (keys, states(store))
     assert ["retried=1", "delivered=1"] == [word for line in told for word in line.split() if word.endswith("ed=1")]
 
@@ -319,7 +319,7 @@ async def test_store_that_is_down_is_waited_for(
             await soon(store.failures.acquire())
         store.fault = None
         await soon(notifier.came.wait())
-    told = [record for record in caplog.records if record.name == "escalation_adapters.runner"]
+    told = [record for record in caplog.records if record.name == "escalation_adapters.worker.runner"]
     warnings = [record.getMessage() for record in told if record.levelno == logging.WARNING]
     assert (len(warnings) >= 6, {1}) == (True, {len(line.splitlines()) for line in warnings})
     assert all("out of reach (the server closed the connection)" in line for line in warnings)

@@ -13,7 +13,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.embedded import EmbeddedPostgres
-from escalation_adapters.postgres import PostgresStore, migrate, silence
+from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.postgres import timeouts as silence
 from escalation_core import Engine, StoreUnavailable
 
 from ..postgres import own_server

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from escalation_adapters.postgres import PostgresStore, silence
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres import timeouts as silence
 from escalation_core import Engine, StoreUnavailable
 from escalation_core.ports import Transaction
 from escalation_core.testing import RecordingNotifier

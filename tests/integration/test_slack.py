@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
-from escalation_adapters.slack import MOST_LABELS, MOST_READ, MOST_TEXT, SlackNotifier, render, retry_after
+from escalation_adapters.channels.slack import MOST_LABELS, MOST_READ, MOST_TEXT, SlackNotifier, render, retry_after
 from escalation_core import Delivered, Incident, InvalidValue, Notifier, Outcome, Page, Rejected, Retry
 
 SECRET = "T0HUSH/B0HUSH/xHUSHx"

@@ -14,7 +14,7 @@ import pytest
 
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import AuditEntry, Engine, Escalation, StoreNotReady, StoreRefused, StoreUnavailable
-from escalation_core.delivery import PageRecord
+from escalation_core.model import PageRecord
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from escalation_adapters.runner import run
 from escalation_adapters.sqlite import SQLiteStore
+from escalation_adapters.worker.runner import run
 from escalation_core import Engine, EscalationError, StoreNotReady
 from escalation_core.testing import RecordingNotifier
 

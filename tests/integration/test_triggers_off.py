@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from escalation_adapters.postgres import PostgresStore, migrate
-from escalation_core import Engine, Settings, pulse
+from escalation_core import Engine, Settings
+from escalation_core.engine import heartbeat as pulse
 from escalation_core.testing import RecordingNotifier
 
 from .stage import MINUTE, Stage, staged

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from escalation_adapters.runner import run
-from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, flight
-from escalation_core.delivery import PageRecord, PageState
+from escalation_adapters.worker.runner import run
+from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings
+from escalation_core.engine import tasks as flight
+from escalation_core.model import PageRecord, PageState
 from escalation_core.testing import ManualClock, MemoryStore
 
 HOUR = timedelta(hours=1)

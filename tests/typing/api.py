@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, assert_type
 
+from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter, RateLimiter
+from escalation_adapters.auth.rbac import Principal
+from escalation_adapters.channels.log import LogNotifier
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.files import read_secret
-from escalation_adapters.heartbeat import HttpHeartbeat
-from escalation_adapters.log_notifier import LogNotifier
 from escalation_adapters.ops import Limits, OpsHandler, Signer
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.client import OpsClient
 from escalation_adapters.ops.http import ops_app
 from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.rate_limit import Limit, MemoryLimiter, RateLimiter
-from escalation_adapters.rbac import Principal
-from escalation_adapters.runner import run
-from escalation_adapters.slack import SlackNotifier
 from escalation_adapters.sqlite import SQLiteStore
+from escalation_adapters.worker.heartbeat import HttpHeartbeat
+from escalation_adapters.worker.runner import run
 from escalation_core import (
     AuditEntry,
     Delivered,
@@ -67,9 +67,9 @@ from escalation_core import (
     in_canary,
     plan,
 )
-from escalation_core.model import Claimed
-from escalation_core.plan import Decision
-from escalation_core.ports import Outlook, Transaction
+from escalation_core.model import Claimed, Outlook
+from escalation_core.ports import Transaction
+from escalation_core.rules.plan import Decision
 from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
 
 Result = TypeVar("Result")

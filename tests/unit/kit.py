@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from escalation_core import Delivered, Incident, Outcome, Page
-from escalation_core.delivery import PageRecord, PageState
+from escalation_core.model import PageRecord, PageState
 from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore
 from escalation_core.testing.host import Row

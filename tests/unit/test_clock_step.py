@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from escalation_core import Retry, RetryPolicy
-from escalation_core.delivery import PageState, after_attempt
+from escalation_core.model import PageState
+from escalation_core.rules.retry import after_attempt
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, page
 

@@ -56,7 +56,7 @@ class FakeTime:
 def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """A monotonic clock that stands still."""
     fake = FakeTime()
-    monkeypatch.setattr("escalation_core.courier.monotonic", fake)
+    monkeypatch.setattr("escalation_core.engine.deliver.monotonic", fake)
     return fake
 
 

@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalation_core import Delivered, Incident, InvalidValue, Outcome, Rejected, Retry, RetryPolicy
-from escalation_core.delivery import (
-    PageRecord,
-    PageState,
-    after_attempt,
-    bury,
-    cancel,
-    hold,
-    lease,
-    revive,
-    why_cancel,
-)
+from escalation_core.model import PageRecord, PageState
+from escalation_core.rules.retry import after_attempt, bury, cancel, hold, lease, revive, why_cancel
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, incident, page
 

@@ -26,12 +26,11 @@ from escalation_core import (
     TickReport,
     TransitionRefused,
 )
-from escalation_core.gate import Mode
-from escalation_core.health import Stats
-from escalation_core.model import LOOK_AGAIN, Claimed
-from escalation_core.plan import Decision, plan
-from escalation_core.ports import Outlook, Transaction
-from escalation_core.pulse import Pulse
+from escalation_core.engine.heartbeat import Pulse
+from escalation_core.model import LOOK_AGAIN, Claimed, Outlook, Stats
+from escalation_core.ports import Transaction
+from escalation_core.rules.gate import Mode
+from escalation_core.rules.plan import Decision, plan
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.memory.incidents import Incidents
 from escalation_core.testing.memory.journal import Journal
@@ -364,7 +363,7 @@ async def test_higher_maximum_and_recalc_revive(store: MemoryStore, clock: Manua
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recalculations visit two rows at a time."""
-    monkeypatch.setattr("escalation_core.recalc.BATCH", 2)
+    monkeypatch.setattr("escalation_core.engine.recalc.BATCH", 2)
 
 
 async def test_recalc_writes_the_instant_alone(store: MemoryStore, small_batches: None) -> None:
@@ -486,7 +485,7 @@ async def test_long_recalc_does_not_keep_the_next_tick_waiting(
         now[0] += 0.6
         return now[0]
 
-    monkeypatch.setattr("escalation_core.pulse.monotonic", monotonic)
+    monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", monotonic)
     engine = engine_of(store)
     await engine.request_recalc()
     seen = []
@@ -730,7 +729,7 @@ async def test_row_that_cannot_be_planned_is_put_back(
             raise ZeroDivisionError("storm")
         return plan(claimed, **given)
 
-    monkeypatch.setattr("escalation_core.ticking.plan", planning)
+    monkeypatch.setattr("escalation_core.engine.tick.plan", planning)
     await put(store, *(incident(key, next_due_at=START + 5 * MINUTE) for key in "ab"))
     clock.advance(5 * MINUTE)
     report = await engine_of(store).tick()
@@ -991,7 +990,7 @@ async def test_tick_ends_though_more_is_due(
 ) -> None:
     """After one tick interval a tick stops to claim, beats, pages, and says that it is behind; the next one goes on."""
     seconds = itertools.count(step=10)
-    monkeypatch.setattr("escalation_core.ticking.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("escalation_core.engine.tick.monotonic", lambda: next(seconds))
     await put(store, *(incident(f"k{n:02}", next_due_at=START + n * MINUTE) for n in range(40)))
     clock.advance(60 * MINUTE)
     notifier = RecordingNotifier()
@@ -1072,8 +1071,8 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
 async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tick intervals after a beat or health took them, metrics no longer tell the counts; a new look does."""
     engine, time = engine_of(store), [1000.0]
-    monkeypatch.setattr("escalation_core.pulse.clock", lambda: lambda: time[0])
-    monkeypatch.setattr("escalation_core.pulse.monotonic", lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.heartbeat.clock", lambda: lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
     for look in (engine.health, engine.tick):
         await look()
         time[0] += 180
@@ -1090,7 +1089,7 @@ async def test_no_heartbeat_waits_for_counts(
     async def given_up(*_: object) -> NoReturn:
         raise StoreUnavailable("given up")
 
-    monkeypatch.setattr("escalation_core.pulse.Pulse.count", given_up)
+    monkeypatch.setattr("escalation_core.engine.heartbeat.Pulse.count", given_up)
     await engine_of(store).tick()
     assert {"w": START} == store.beats
     assert "the counts for metrics could not be taken: given up" in caplog.messages
@@ -1101,14 +1100,14 @@ async def test_counts_take_a_share_of_the_time(
 ) -> None:
     """Counts that took long rest for ten times as long; beats go on meanwhile."""
     engine, time, counted = engine_of(store), [1000.0], 0
-    monkeypatch.setattr("escalation_core.pulse.monotonic", lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
 
     async def slowly(*_: object) -> None:
         nonlocal counted
         counted += 1
         time[0] += 2
 
-    monkeypatch.setattr("escalation_core.pulse.Pulse.count", slowly)
+    monkeypatch.setattr("escalation_core.engine.heartbeat.Pulse.count", slowly)
     seen = []
     for wait in (0.0, 19.9, 0.1, 1.0):
         time[0] += wait
@@ -1121,8 +1120,8 @@ async def test_counts_take_a_share_of_the_time(
 async def test_counts_are_told_while_they_rest(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts that took longer than a tick are told until they are taken again, however short the ticks are."""
     engine, time = engine_of(store, tick_interval=SECOND), [1000.0]
-    monkeypatch.setattr("escalation_core.pulse.clock", lambda: lambda: time[0])
-    monkeypatch.setattr("escalation_core.pulse.monotonic", lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.heartbeat.clock", lambda: lambda: time[0])
+    monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
     count = Pulse.count
 
     async def slowly(self: Pulse, tx: Transaction, now: datetime) -> Stats:

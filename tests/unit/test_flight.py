@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from escalation_core.flight import Flights, SingleFlight, monotonic, together, within
+from escalation_core.engine.tasks import Flights, SingleFlight, monotonic, together, within
 
 SHORT = timedelta(milliseconds=1)
 

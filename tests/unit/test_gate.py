@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from escalation_core import Settings
-from escalation_core.gate import Gate, Mode, gate
-from escalation_core.pausing import Paused
+from escalation_core.model import Paused
+from escalation_core.rules.gate import Gate, Mode, gate
 
 from .kit import HOUR, MINUTE, START
 

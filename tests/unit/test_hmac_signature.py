@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.hmac_signature import HmacVerifier, Refused, Verified, key_of, mac, sign
+from escalation_adapters.auth.hmac_signature import HmacVerifier, Refused, Verified, key_of, mac, sign
 from escalation_core import InvalidValue, Settings, SettingsError
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

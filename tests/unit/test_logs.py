@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.logs import set_up_logging
 from escalation_core import Delivered, Engine, Incident, Page
 from escalation_core.testing import MemoryStore

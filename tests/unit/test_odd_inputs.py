@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from escalation_adapters.heartbeat import HttpHeartbeat
-from escalation_adapters.hmac_signature import HmacVerifier
-from escalation_adapters.log_notifier import LogNotifier
+from escalation_adapters.auth.client_address import networks
+from escalation_adapters.auth.hmac_signature import HmacVerifier
+from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter
+from escalation_adapters.auth.rbac import Principal
+from escalation_adapters.channels.log import LogNotifier
+from escalation_adapters.channels.slack import SlackNotifier, render
 from escalation_adapters.ops import Limits, OpsHandler, Signer
 from escalation_adapters.ops.client import OpsClient
-from escalation_adapters.peers import networks
-from escalation_adapters.rate_limit import Limit, MemoryLimiter
-from escalation_adapters.rbac import Principal
-from escalation_adapters.slack import SlackNotifier, render
+from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import (
     Engine,
     EscalationPolicy,

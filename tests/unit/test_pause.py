@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalation_core import InvalidValue, PauseSchedule
-from escalation_core.pause import check_cron
+from escalation_core.rules.maintenance import check_cron
 
 from .kit import DAY, HOUR, MINUTE
 

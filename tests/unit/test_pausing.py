@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from escalation_core import Engine, Incident, InvalidValue, Pause, PauseSchedule, Settings
-from escalation_core.gate import Mode
-from escalation_core.pausing import Paused, pause_from, paused_at
+from escalation_core.model import By, Paused
+from escalation_core.rules.gate import Mode, pause_from, paused_at
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, incident, put
@@ -22,7 +22,7 @@ def pause(start: timedelta, end: timedelta, **fields: Any) -> Pause:
 
 NONE = timedelta()
 LIFT = pause(HOUR, 2 * HOUR, lifts_schedule=True)
-ADA = pause(NONE, HOUR, actor="ada", reason="deploying")
+ADA = pause(NONE, HOUR, By("ada", "deploying"))
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_paused_is_the_union(
 def test_end_is_to_come_and_at_most_a_day_away(until: datetime | timedelta) -> None:
     """A pause without a sensible end is refused by its field."""
     with pytest.raises(InvalidValue, match="until: is"):
-        pause_from(START, until, actor=None, reason=None)
+        pause_from(START, until, By(None, None))
 
 
 @pytest.mark.parametrize("until", [START + DAY, DAY])
 def test_a_whole_day(until: datetime | timedelta) -> None:
     """24 hours are the longest."""
-    assert START + DAY == pause_from(START, until, actor=None, reason=None).ends_at
+    assert START + DAY == pause_from(START, until, By(None, None)).ends_at
 
 
 # --- by the engine

@@ -7,9 +7,9 @@ import attrs
 import pytest
 
 from escalation_core import Escalate, EscalationPolicy, Incident, Reschedule, Skip, plan
-from escalation_core.gate import Gate, Mode
 from escalation_core.model import LOOK_AGAIN, Claimed, Recorded
-from escalation_core.plan import Decision, Reason
+from escalation_core.rules.gate import Gate, Mode
+from escalation_core.rules.plan import Decision, Reason
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, incident
 

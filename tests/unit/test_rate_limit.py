@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.peers import UNIX, UNKNOWN, client, networks
-from escalation_adapters.rate_limit import Decision, Limit, MemoryLimiter
+from escalation_adapters.auth.client_address import UNIX, UNKNOWN, client, networks
+from escalation_adapters.auth.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_core import InvalidValue
 
 TWO = Limit(2, timedelta(seconds=10))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from escalation_adapters.rbac import Principal, admits
+from escalation_adapters.auth.rbac import Principal, admits
 from escalation_core import InvalidValue
 
 

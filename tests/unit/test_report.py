@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalation_core import DeliveryReport, Engine, Escalate, Escalation, Reschedule, Skip, TickReport
-from escalation_core.delivery import PageState
-from escalation_core.gate import Mode
-from escalation_core.plan import Decision, Reason
-from escalation_core.report import MAX_EXAMPLES, DeliveryCount, Example
+from escalation_core.engine.report import MAX_EXAMPLES, DeliveryCount, Example
+from escalation_core.model import PageState
+from escalation_core.rules.gate import Mode
+from escalation_core.rules.plan import Decision, Reason
 from escalation_core.testing import ManualClock, MemoryStore
 
 from .kit import MINUTE, SECOND, START, incident

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalation_core import Engine, Settings, TickReport
-from escalation_core.gate import Gate, Mode
-from escalation_core.model import LOOK_AGAIN
-from escalation_core.pausing import Paused
-from escalation_core.rhythm import until_next_claim, until_next_tick
+from escalation_core.model import LOOK_AGAIN, Paused
+from escalation_core.rules.gate import Gate, Mode
+from escalation_core.rules.sleep import until_next_claim, until_next_tick
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .kit import HOUR, MINUTE, SECOND, START
@@ -69,15 +68,25 @@ TICK = [
 ]
 
 
+def sleep_after(report: TickReport, due: datetime | None, held: Gate, longest: timedelta) -> timedelta:
+    """Ask the rule as the engine does."""
+    return until_next_tick(
+        earliest=None if report.dry_run else due,
+        now=START,
+        gate=held,
+        longest=longest,
+        ticked_until=(report.at or START) if report.mode is Mode.OPEN else None,
+        changed=report.changed,
+    )
+
+
 @pytest.mark.parametrize(
     ("did", "earliest", "held", "sleep"), [case[1:] for case in TICK], ids=[case[0] for case in TICK]
 )
 def test_sleep_after_a_tick(did: dict[str, Any], earliest: timedelta | None, held: Gate, sleep: timedelta) -> None:
     """The runner sleeps to the earliest row or the pause's end, one interval at most, and never spins."""
     due = None if earliest is None else START + earliest
-    assert sleep == until_next_tick(
-        TickReport(**did), earliest=due, now=START, gate=held, settings=Settings(tick_interval=MINUTE)
-    )
+    assert sleep == sleep_after(TickReport(**did), due, held, MINUTE)
 
 
 LEAST = timedelta(milliseconds=50)
@@ -102,8 +111,9 @@ CLAIM: list[tuple[str, timedelta | None, Gate, dict[str, Any], timedelta]] = [
 def test_sleep_before_a_claim(earliest: timedelta | None, held: Gate, given_: dict[str, Any], sleep: timedelta) -> None:
     """The delivery loop sleeps to the next page or the pause's end, one interval at most, and never spins."""
     due = None if earliest is None else START + earliest
-    settings = Settings(tick_interval=MINUTE, **given_)
-    assert sleep == until_next_claim(earliest=due, now=START, gate=held, settings=settings)
+    assert sleep == until_next_claim(
+        earliest=None if given_.get("dry_run") else due, now=START, gate=held, longest=MINUTE
+    )
 
 
 GATES = st.sampled_from([OPEN, Gate(Mode.DISABLED), Gate(Mode.V1_OFF), paused(START + 5 * SECOND)])
@@ -131,9 +141,8 @@ def test_no_sleep_is_longer_than_a_tick(
     due = None if earliest is None else START + earliest
     at = None if since is None else START - since
     report = TickReport(dry_run=dry_run, escalated=escalated, at=at, mode=mode)
-    settings = Settings(tick_interval=tick, dry_run=dry_run)
-    sleep = until_next_tick(report, earliest=due, now=START, gate=held, settings=settings)
-    claim = until_next_claim(earliest=due, now=START, gate=held, settings=settings)
+    sleep = sleep_after(report, due, held, tick)
+    claim = until_next_claim(earliest=None if dry_run else due, now=START, gate=held, longest=tick)
     new = report.changed or mode is Mode.PAUSED or (due is not None and at is not None and at < due <= START)
     assert (new and held.pages and not dry_run) or sleep > ZERO
     assert ZERO <= sleep <= tick

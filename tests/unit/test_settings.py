@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from escalation_core import EscalationPolicy, PauseSchedule, Route, Settings, SettingsError
 from escalation_core.errors import Problem
-from escalation_core.limits import VARIABLES
 from escalation_core.settings import SECRETS
+from escalation_core.settings.limits import VARIABLES
 
 from .kit import MINUTE, SECOND
 

@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from escalation_core import Delivered, Engine, Outcome, Page, Rejected, Retry, Settings, SettingsRouter
-from escalation_core.delivery import PageState
-from escalation_core.ports import Notifier, Outlook
-from escalation_core.telemetry import outcome_name
+from escalation_core.engine.telemetry import outcome_name
+from escalation_core.model import Outlook, PageState
+from escalation_core.ports import Notifier
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .kit import MINUTE, START, incident, put

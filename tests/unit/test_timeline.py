@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from escalation_adapters.timeline import COLOURS, Span, Track, svg, text, track
 from escalation_core import Engine, IncidentHistory
 from escalation_core.checks import visible
+from escalation_core.rules.upcoming import Upcoming
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
-from escalation_core.upcoming import Upcoming
 
 from .kit import HOUR, MINUTE, START, incident
 

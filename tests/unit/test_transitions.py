@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Incident, InvalidValue, Settings, State, TransitionRefused
+from escalation_core.rules.transitions import ALLOWED, Verb
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.memory.incidents import Incidents
-from escalation_core.transitions import ALLOWED, Verb
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, actions, picture, put, row, states
 

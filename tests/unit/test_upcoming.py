@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Settings, in_canary
+from escalation_core.rules.upcoming import HeldBy, Upcoming
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
-from escalation_core.upcoming import HeldBy, Upcoming
 
 MINUTE = timedelta(minutes=1)
 WINDOW = Settings().critical_window

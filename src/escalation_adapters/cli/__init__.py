@@ -5,7 +5,7 @@ def main() -> None:
     """Run the command line, or say which packages it needs."""
     try:
         # In here, where Ctrl-C is caught: to import all of it takes a moment.
-        from ..app import MissingExtra
+        from ..worker.app import MissingExtra
 
         try:
             from .root import run

@@ -23,8 +23,8 @@ import click
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
 from escalation_core.checks import visible
 
-from ..app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard
 from ..logs import set_up_logging
+from ..worker.app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -11,8 +11,8 @@ import click
 from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
-from ..app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, heartbeat_of, notifiers_of, settings_from, unheard
 from ..logs import set_up_logging
+from ..worker.app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, heartbeat_of, notifiers_of, settings_from, unheard
 from .base import INSTANT, Context, json_option, pass_context, print_json, table
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import click
 
 from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
-from escalation_core.upcoming import Upcoming
+from escalation_core.rules.upcoming import Upcoming
 
 from ..timeline import text, track
 from .base import (

@@ -7,9 +7,9 @@ import click
 from click.core import ParameterSource
 
 from escalation_core import AuditEntry, Engine, Health, TickReport
-from escalation_core.dead import RetriedDead
+from escalation_core.engine.retry_dead import RetriedDead
 
-from ..runner import run
+from ..worker.runner import run
 from .base import (
     SPAN,
     Context,

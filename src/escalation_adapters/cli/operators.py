@@ -11,10 +11,10 @@ import click
 
 from escalation_core import Engine, EscalationError, Pause, Proof, Pruned, Resumed
 
-from ..app import settings_from
-from ..hmac_signature import signed_headers
+from ..auth.hmac_signature import signed_headers
 from ..ops.handler import ACTIONS
 from ..ops.messages import JSON
+from ..worker.app import settings_from
 from .base import (
     INSTANT,
     SPAN,

@@ -10,11 +10,11 @@ import click
 from escalation_core import Engine, EscalationError, Settings, SettingsRouter, Store
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..app import MissingExtra, Pooler, open_store, settings_from
+from ..channels.log import LogNotifier
 from ..files import write_whole
-from ..log_notifier import LogNotifier
 from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
+from ..worker.app import MissingExtra, Pooler, open_store, settings_from
 from .base import Context, json_option, pass_context, print_json, progress, run_to_the_end, show, table
 
 

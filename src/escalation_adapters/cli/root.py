@@ -7,7 +7,7 @@ import click
 
 from escalation_core import __version__
 
-from ..app import Pooler
+from ..worker.app import Pooler
 from . import database, incidents, operate, operators, play
 from .base import Context, errors_in_one_line
 

@@ -9,7 +9,7 @@ import attrs
 
 from escalation_core import AuditEntry, Engine, Escalation, Incident
 from escalation_core.checks import check_key
-from escalation_core.delivery import PageRecord
+from escalation_core.model import PageRecord
 
 from . import reading
 from .messages import Problem, Response, answer

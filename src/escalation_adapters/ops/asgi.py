@@ -6,7 +6,7 @@ Only this package's neutral handler is behind it; nothing of a framework is impo
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ..peers import UNIX
+from ..auth.client_address import UNIX
 from .handler import OpsHandler
 from .messages import Request
 

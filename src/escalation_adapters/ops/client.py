@@ -10,8 +10,8 @@ import aiohttp
 from escalation_core import EscalationError, InvalidValue
 from escalation_core.checks import check_labels, check_span
 
-from ..hmac_signature import Secret, key_of, signed_headers
-from ..quiet_http import parse
+from ..auth.hmac_signature import Secret, key_of, signed_headers
+from ..channels.http import parse
 from .messages import JSON
 
 TIMEOUT = timedelta(minutes=3)

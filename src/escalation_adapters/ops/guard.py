@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import attrs
 
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
-from escalation_core.flight import within
+from escalation_core.engine.tasks import within
 
-from ..hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, key_of
-from ..peers import Proxy, client
-from ..rate_limit import Limit, RateLimiter
-from ..rbac import Principal, admits
+from ..auth.client_address import Proxy, client
+from ..auth.hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, key_of
+from ..auth.rate_limit import Limit, RateLimiter
+from ..auth.rbac import Principal, admits
 from .messages import Problem, Request
 
 log = logging.getLogger("escalation_adapters.ops")

@@ -19,9 +19,9 @@ from escalation_core import (
 )
 from escalation_core.checks import quoted
 
-from ..hmac_signature import HmacVerifier
-from ..peers import networks
-from ..rate_limit import MemoryLimiter, RateLimiter
+from ..auth.client_address import networks
+from ..auth.hmac_signature import HmacVerifier
+from ..auth.rate_limit import MemoryLimiter, RateLimiter
 from . import actions, reading
 from .guard import Guard, Limits, Login, Signer, retry_after, signers_of
 from .messages import JSON, Problem, Request, Response

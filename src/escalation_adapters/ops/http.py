@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from ..peers import UNIX
+from ..auth.client_address import UNIX
 from .handler import OpsHandler
 from .messages import Request
 

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.health import Beat, RecalcState, Stats
-from escalation_core.position import Position
+from escalation_core.model import Beat, Position, RecalcState, Stats
 
 from .installation import faults_of
 from .session import Row, Session, aware

@@ -5,9 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from escalation_core.pausing import Pause
-from escalation_core.position import Source
-from escalation_core.proof import Proof
+from escalation_core.model import Pause, Proof, Source
 
 from .session import Row, Session
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from escalation_core import InvalidValue
-from escalation_core.delivery import NewPage, PageRecord, PageState
-from escalation_core.ports import ClaimedPage
+from escalation_core.model import ClaimedPage, NewPage, PageRecord, PageState
 
 from .session import Row, Session
 from .table import read_incident

@@ -12,8 +12,8 @@ from psycopg import AsyncConnection, IsolationLevel
 from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 
-from ..home import ProcessHome
-from . import silence
+from ..process_guard import ProcessHome
+from . import timeouts as silence
 from .dsn import PATIENCE
 
 GIVEN_UP = "it answered after the call was given up; what it says of a commit may not outlive a failover"

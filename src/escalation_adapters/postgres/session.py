@@ -10,7 +10,7 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from escalation_core import StoreRefused
 
-from . import silence
+from . import timeouts as silence
 from .arrays import literal
 from .errors import check_visible
 from .statements import PASSING

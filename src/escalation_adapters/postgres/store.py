@@ -13,9 +13,10 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from escalation_core import StoreRefused, StoreUnavailable
-from escalation_core.ports import Outlook, Transaction
+from escalation_core.model import Outlook
+from escalation_core.ports import Transaction
 
-from . import silence
+from . import timeouts as silence
 from .dsn import arguments
 from .errors import AGAIN, by_host, check_visible, is_refused, refusal, translated
 from .incidents import Incidents

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from escalation_core import Engine, Escalation, InvalidValue, Settings, State, TransitionRefused
-from escalation_core.gate import Mode, gate
 from escalation_core.ports import Transaction
+from escalation_core.rules.gate import Mode, gate
 from escalation_core.testing import ManualClock
 
 from ..files import write_whole
@@ -117,7 +117,7 @@ async def _escalate(engine: Engine, clock: ManualClock, limit: datetime, *, incl
     while (due := (await engine.store.look(canary_pct=settings.canary_pct)).due_at) is not None:
         # A change may make due what had its instant long ago: then it is played now, or when the pause ends.
         at = max(due, clock())
-        held = gate(settings, at)
+        held = gate(settings.switches, at)
         if held.mode is Mode.PAUSED and held.until is not None:
             at = held.until
         if at > limit or (at == limit and not inclusive) or settings.dry_run:

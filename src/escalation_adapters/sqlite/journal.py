@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.health import Beat, RecalcState, Stats
-from escalation_core.position import Position
+from escalation_core.model import Beat, Position, RecalcState, Stats
 
 from .codec import instant, micros, optional_instant, optional_micros
 from .session import Session

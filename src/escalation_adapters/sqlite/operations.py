@@ -6,9 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from escalation_core.pausing import Pause
-from escalation_core.position import Source
-from escalation_core.proof import Proof
+from escalation_core.model import Pause, Proof, Source
 
 from .codec import instant, micros, span_micros
 from .session import Session

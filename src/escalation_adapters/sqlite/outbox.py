@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from escalation_core import InvalidValue
-from escalation_core.delivery import NewPage, PageRecord, PageState
-from escalation_core.ports import ClaimedPage
+from escalation_core.model import ClaimedPage, NewPage, PageRecord, PageState
 
 from .codec import SELECTED, Row, instant, micros, optional_instant, read_incident, span_micros
 from .session import Session

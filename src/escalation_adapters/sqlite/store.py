@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from escalation_core import StoreNotReady
-from escalation_core.ports import Outlook, Transaction
+from escalation_core.model import Outlook
+from escalation_core.ports import Transaction
 
-from ..home import ProcessHome
+from ..process_guard import ProcessHome
 from .file import File, begin_reading, begin_writing, connect
 from .host import SQLiteHost
 from .incidents import Incidents

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from ..model import LOOK_AGAIN, AuditEntry, told
+from ..model import LOOK_AGAIN, AuditEntry
 
 Row = dict[str, Any]
 """A row as it stands, by ``Incident``'s field names. It may hold what no incident can: a level of None, say."""
@@ -140,7 +140,7 @@ def _noted(action: str, what: str | None, after: Row, now: datetime) -> AuditEnt
         episode=after["episode"],
         level=after["level"],
         actor=after["acknowledged_by"] if action == "acknowledge" else None,
-        reason=told("by SQL", what),
+        reason="by SQL" if what is None else f"by SQL: {what}",
     )
 
 

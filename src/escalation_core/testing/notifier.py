@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ..delivery import Delivered, Outcome, Page
+from ..model import Delivered, Outcome, Page
 
 
 class RecordingNotifier:

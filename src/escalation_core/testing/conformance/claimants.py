@@ -10,12 +10,12 @@ from functools import partial
 
 import attrs
 
-from ...delivery import Delivered, NewPage, Outcome, Page, PageState, RetryPolicy, after_attempt, lease
-from ...engine import Engine
+from ...engine.engine import Engine
+from ...engine.tasks import together, within
 from ...errors import StoreError
-from ...flight import together, within
-from ...model import Escalation, Incident
+from ...model import Delivered, Escalation, Incident, NewPage, Outcome, Page, PageState
 from ...ports import Store, Transaction
+from ...rules.retry import RetryPolicy, after_attempt, lease
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
 from .harness import StoreHarness, concurrent, incident, put, same

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...delivery import NewPage, PageRecord, RetryPolicy, cancel, lease
-from ...pausing import Pause
+from ...model import NewPage, PageRecord, Pause
 from ...ports import Store
+from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
 from .harness import StoreHarness, beat, incident, put, same
 

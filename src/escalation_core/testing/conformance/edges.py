@@ -5,10 +5,10 @@ from typing import Any
 
 import attrs
 
-from ...delivery import NewPage, PageState, RetryPolicy, cancel, lease
-from ...engine import Engine
-from ...model import Incident
+from ...engine.engine import Engine
+from ...model import Incident, NewPage, PageState
 from ...ports import Store, Transaction
+from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
 from .harness import StoreHarness, claimed_keys, incident, put, same

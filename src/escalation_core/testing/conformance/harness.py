@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import attrs
 
 from ...model import LOOK_AGAIN, Incident
-from ...policy import EscalationPolicy
 from ...ports import Notifier, Store, Transaction
+from ...rules.policy import EscalationPolicy
 from ..clock import ManualClock
 from ..host import HostTable
 

@@ -2,10 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from ...delivery import NewPage, RetryPolicy, lease
-from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, AuditEntry, Escalation, PutBack
+from ...model import LOOK_AGAIN, AuditEntry, Escalation, NewPage, PutBack, canary_bucket
 from ...ports import Store, Transaction
+from ...rules.retry import RetryPolicy, lease
 from ..clock import ManualClock
 from .harness import StoreHarness, by_key, claimed_keys, incident, put, same
 

@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, MOST_LABELS, MOST_NAME, MOST_SUMMARY, Incident
-from ...plan import put_back
+from ...model import LOOK_AGAIN, MOST_LABELS, MOST_NAME, MOST_SUMMARY, Incident, canary_bucket
 from ...ports import Transaction
+from ...rules.plan import put_back
 from ..clock import ManualClock
 from .harness import StoreHarness, claimed_keys, incident, put, same
 

@@ -2,9 +2,8 @@
 
 from datetime import timedelta
 
-from ...delivery import Delivered, Page, Rejected, Retry
-from ...flight import within
-from ...model import Incident
+from ...engine.tasks import within
+from ...model import Delivered, Incident, Page, Rejected, Retry
 from ..clock import ManualClock
 from .harness import NotifierHarness, same
 

@@ -5,13 +5,10 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...delivery import NewPage, RetryPolicy, cancel, lease
-from ...health import BEGINNING
-from ...model import AuditEntry, Escalation
-from ...pausing import Pause
+from ...engine.health import BEGINNING
+from ...model import AuditEntry, Escalation, NewPage, Pause, Proof, Source
 from ...ports import Transaction
-from ...position import Source
-from ...proof import Proof
+from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
 from .harness import StoreHarness, incident, put, same
 

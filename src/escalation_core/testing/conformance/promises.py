@@ -6,10 +6,9 @@ from typing import Any
 
 import attrs
 
-from ...delivery import Delivered, Outcome, Page, PageState, Retry
-from ...engine import Engine
-from ...flight import together
-from ...model import AuditEntry
+from ...engine.engine import Engine
+from ...engine.tasks import together
+from ...model import AuditEntry, Delivered, Outcome, Page, PageState, Retry
 from ...ports import Store, Transaction
 from ...settings import Settings
 from ..clock import ManualClock

@@ -4,12 +4,10 @@ from datetime import timedelta
 
 import attrs
 
-from ...delivery import NewPage, PageRecord, PageState, cancel, lease, revive
-from ...delivery import RetryPolicy as Retries
-from ...health import RecalcState
-from ...keys import canary_bucket
-from ...model import AuditEntry, Escalation, Recorded
+from ...model import AuditEntry, Escalation, NewPage, PageRecord, PageState, RecalcState, Recorded, canary_bucket
 from ...ports import Store, Transaction
+from ...rules.retry import RetryPolicy as Retries
+from ...rules.retry import cancel, lease, revive
 from ..clock import ManualClock
 from .harness import StoreHarness, beat, incident, put, same
 

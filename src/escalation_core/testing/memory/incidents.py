@@ -5,8 +5,7 @@ from datetime import datetime
 
 import attrs
 
-from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen, Walked
+from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen, Walked, canary_bucket
 from .state import State, Undo, is_open, long_labels, passed, read_row, write_row
 
 

@@ -5,11 +5,19 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...delivery import PageRecord, PageState
-from ...health import Beat, RecalcState, Stats
-from ...keys import canary_bucket
-from ...model import LOOK_AGAIN, AuditEntry, Escalation
-from ...position import Position, Source
+from ...model import (
+    LOOK_AGAIN,
+    AuditEntry,
+    Beat,
+    Escalation,
+    PageRecord,
+    PageState,
+    Position,
+    RecalcState,
+    Source,
+    Stats,
+    canary_bucket,
+)
 from .state import State, Undo, is_open, passed
 
 SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)

@@ -6,10 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...delivery import PageRecord
-from ...pausing import Pause
-from ...position import Source
-from ...proof import Proof
+from ...model import PageRecord, Pause, Proof, Source
 from .state import State, Undo, is_open
 
 

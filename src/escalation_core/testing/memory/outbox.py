@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...delivery import NewPage, PageRecord, PageState
-from ...ports import ClaimedPage
+from ...model import ClaimedPage, NewPage, PageRecord, PageState
 from .state import State, Undo, read_row
 
 UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)

@@ -7,11 +7,20 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from ...delivery import PageRecord
 from ...errors import InvalidValue
-from ...health import RecalcState
-from ...model import MOST_LABELS, MOST_NAME, MOST_SUMMARY, AuditEntry, Escalation, Incident, PutBack, Recorded
-from ...pausing import Pause
+from ...model import (
+    MOST_LABELS,
+    MOST_NAME,
+    MOST_SUMMARY,
+    AuditEntry,
+    Escalation,
+    Incident,
+    PageRecord,
+    Pause,
+    PutBack,
+    RecalcState,
+    Recorded,
+)
 from ..clock import Clock
 from ..host import Row
 

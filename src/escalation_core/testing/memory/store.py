@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ...ports import Outlook, Transaction
+from ...model import Outlook
+from ...ports import Transaction
 from ..clock import Clock, system_clock
 from ..host import BLANK, Row, host_insert, host_update
 from .incidents import Incidents

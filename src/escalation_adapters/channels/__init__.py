@@ -1,0 +1,1 @@
+"""Channels: notifiers that bring pages to people, and the HTTP client that they share."""

@@ -1,0 +1,208 @@
+"""Slack, and whatever else takes Slack's incoming webhooks. A webhook's URL is a secret: it is never shown anywhere.
+
+Which replies are final and which are worth another attempt is Slack's own documentation of incoming webhooks; that it
+must be ``ok`` to the letter is because proxies and login pages answer 200 as well.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from json import dumps
+
+import aiohttp
+from yarl import URL
+
+from escalation_core import Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+from escalation_core.checks import check_mapping, check_span, visible
+from escalation_core.rules.routing import check_target
+
+from .http import failure, parse, session, untraced
+
+MOST_READ = 4096
+"""Bytes of a reply that are ever read."""
+MOST_TEXT = 3000
+"""Characters of a message's text: Slack's limit for one block, far below that of a message. The caps add up to less."""
+MOST_SUMMARY, MOST_KEY, MOST_SEVERITY = 1200, 600, 60
+MOST_LABELS, MOST_LABEL_NAME, MOST_LABEL_VALUE = 8, 40, 80
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_AGAIN = frozenset({408, 425})
+"""Client errors that are not final: the request came too slowly, or too early."""
+
+
+class SlackNotifier:
+    """Posts pages to incoming webhooks. ``targets`` maps the names that routes use to URLs.
+
+    ``session`` lends a session, which then stays open; without one, this opens its own in the running loop.
+    ``timeout`` is for a whole attempt, from the look-up of the name to the end of the reply.
+
+    Raises:
+        InvalidValue: a URL is not https (or http with ``allow_http``), or has no host. The URL is not in it.
+    """
+
+    channel = "slack"
+
+    def __init__(
+        self,
+        targets: Mapping[str, str],
+        *,
+        allow_http: bool = False,
+        session: aiohttp.ClientSession | None = None,
+        timeout: timedelta = timedelta(seconds=10),
+    ) -> None:
+        named = check_mapping(targets, "targets", "map names to URLs, such as slack:ops")
+        self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
+        self._lent = session
+        self._own: aiohttp.ClientSession | None = None
+        self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
+
+    def __repr__(self) -> str:
+        """Return the targets' names, and nothing of their URLs."""
+        return f"{type(self).__name__}({sorted(self._urls)})"
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """The names of the targets."""
+        return tuple(self._urls)
+
+    async def send(self, page: Page) -> Outcome:
+        """Post the page once, its dedup key in a header and in the body: Slack ignores it, other receivers may not."""
+        # Without mrkdwn a host's text shows as it is: Slack has no way to escape *, _, ~ and backquotes.
+        body = dumps({"text": render(page), "mrkdwn": False, "dedup_key": page.dedup_key}).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "X-Dedup-Key": page.dedup_key,
+            "User-Agent": f"escalation-core/{__version__}",
+            # Nothing is unpacked, so that no small reply grows large; so nothing may be packed.
+            "Accept-Encoding": "identity",
+        }
+        try:
+            with untraced():
+                async with self._session().post(
+                    self._urls[page.target],
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=False,
+                    read_bufsize=MOST_READ,
+                    timeout=self._timeout,
+                ) as response:
+                    return await _outcome(response)
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            return Retry(failure(error))
+
+    async def aclose(self) -> None:
+        """Close the session, unless it was lent."""
+        own, self._own = self._own, None
+        if own is not None:
+            await own.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._lent is not None:
+            return self._lent
+        if self._own is None or self._own.closed:
+            self._own = session()
+        return self._own
+
+
+def render(page: Page) -> str:
+    """Return the message: summary, key, severity, level and labels, each cut to its cap.
+
+    At most 3,000 characters, escaped; no entity is ever cut in two, and what is invisible shows as an escape.
+    """
+    incident = page.incident
+    episode = f", episode {page.episode}" if page.episode > 1 else ""
+    # Keys are compared byte for byte: no white space in one is folded.
+    key = _escape(incident.incident_key, MOST_KEY)
+    severity = _folded(incident.severity or "", MOST_SEVERITY) or "unconfigured"
+    lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
+    if summary := _folded(incident.summary or "", MOST_SUMMARY):
+        lines.insert(0, summary)
+    if labels := sorted(incident.labels.items()):
+        shown = [f"{_folded(n, MOST_LABEL_NAME)}={_folded(v, MOST_LABEL_VALUE)}" for n, v in labels[:MOST_LABELS]]
+        more = [f"and {len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
+        lines.append(", ".join([*shown, *more]))
+    return "\n".join(lines)
+
+
+def _folded(text: str, most: int) -> str:
+    """Return the text with each run of white space as one blank, escaped."""
+    return _escape(" ".join(text.split()), most)
+
+
+def _escape(text: str, most: int) -> str:
+    """Return the text on one line, escaped as Slack asks, with at most ``most`` characters; a cut shows an ellipsis."""
+    line = visible(text)
+    if len(line) <= most and _ENTITIES.keys().isdisjoint(line):
+        return line
+    pieces = [_ENTITIES.get(char, char) for char in line[: most + 1]]
+    if sum(map(len, pieces)) <= most:
+        return "".join(pieces)
+    size = 0
+    for number, piece in enumerate(pieces):
+        size += len(piece)
+        if size >= most:
+            return "".join(pieces[:number]) + "…"
+    raise AssertionError("pieces longer than the cap fill it")
+
+
+async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
+    """Return what a reply means. Its text is never quoted: a receiver may echo the URL."""
+    status, headers = response.status, response.headers
+    if 200 <= status < 300 and (await _read(response)).strip() == b"ok":
+        return Delivered()
+    after = retry_after(headers.get("Retry-After"), headers.get("Date"))
+    if 200 <= status < 300:
+        return Retry(f"HTTP {status} without the receiver's ok", after)
+    if status == 429:
+        return Retry("HTTP 429", after, throttled=True)
+    if 300 <= status < 400:
+        return Rejected("redirect")
+    if 400 <= status < 500 and status not in _AGAIN:
+        return Rejected(f"HTTP {status}")
+    return Retry(f"HTTP {status}", after)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the reply's first bytes; the connection is dropped with whatever else would come."""
+    body = b""
+    while len(body) < MOST_READ and not response.content.at_eof():
+        body += await response.content.read(MOST_READ - len(body))
+    return body
+
+
+def retry_after(value: str | None, date: str | None = None) -> timedelta | None:
+    """Return what a Retry-After asks for (RFC 9110, 10.2.3), in seconds or as a date; None for what is neither.
+
+    A date counts from the reply's own ``Date``, so that a skewed clock on either side changes nothing.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if re.fullmatch("[0-9]{1,9}", text):
+        return timedelta(seconds=int(text))
+    until = _date(text)
+    if until is None:
+        return None
+    return max(until - (_date(date or "") or datetime.now(UTC)), timedelta())
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _url(name: str, url: str, allow_http: bool) -> URL:
+    if "://" in name:
+        raise InvalidValue("targets", "has a URL where a name belongs", "map names to URLs, such as slack:ops")
+    parsed = parse(url, allow_http=allow_http)
+    if parsed is None:
+        schemes = ("https", "http") if allow_http else ("https",)
+        remedy = "write https://HOST/..." + ("" if allow_http else ", or allow http for a receiver in your own network")
+        raise InvalidValue("targets", f"the URL of {name!r} is no {' or '.join(schemes)} URL with a host", remedy)
+    return parsed

@@ -1,0 +1,36 @@
+"""A limiter that all workers share, in the store's own database."""
+
+from datetime import timedelta
+from typing import cast
+
+from escalation_core.ports import Transaction
+
+from ..auth.rate_limit import Decision, Limit
+from . import PostgresStore
+from .operations import Operations
+
+
+class PostgresLimiter:
+    """Counts in the store's own database, by its clock: one statement for each knock, one short row for each key.
+
+    Rows of keys that are quiet are removed as others knock.
+    """
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+
+    async def hit(self, key: str, limit: Limit) -> Decision:
+        """Count one knock. Knocks at once on one key take turns.
+
+        Raises:
+            StoreError: the database is out of reach, or refuses.
+        """
+
+        async def work(tx: Transaction) -> Decision:
+            session = cast("Operations", tx.operations).session
+            row = await session.row("hit", key=key, count=limit.count, window=limit.window)
+            assert row is not None  # noqa: S101 - an INSERT that returns has one row
+            allowed, taken, wait = row
+            return Decision(allowed, max(limit.count - taken, 0), timedelta() if allowed else wait)
+
+        return await self._store.transact(work)

@@ -1,0 +1,130 @@
+"""Putting the pieces together from settings: what the command line runs, and what a small service may run as well."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Literal
+
+from escalation_core import Engine, EscalationError, Heartbeat, Notifier, Settings, SettingsRouter, Store
+from escalation_core.rules.routing import UNROUTED
+from escalation_core.settings.limits import LOG_TARGET
+
+from ..channels.log import LogNotifier
+from ..files import read_secret
+
+Pooler = Literal["transaction"]
+"""What stands between this process and PostgreSQL: a pooler in transaction mode, such as pgbouncer."""
+NO_DATABASE = (
+    "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
+)
+NO_FILE = "sqlite:/// names no file, and what is kept in none is lost; give sqlite:///FILE"
+UNKNOWN_DATABASE = "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
+
+
+class MissingExtra(EscalationError):
+    """A part of the library needs packages that are not installed; the message names the extra that brings them."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'")
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """Read settings from variables; secrets may come from files."""
+    return Settings.from_env(environ, read_file=read_secret)
+
+
+async def open_store(
+    url: str | None,
+    *,
+    schema: str = "public",
+    pooler: Pooler | None = None,
+    clock: Callable[[], datetime] | None = None,
+    create: bool = True,
+) -> Store:
+    """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``. ``create`` makes a missing file.
+
+    Raises:
+        EscalationError: there is no URL, or it is of another kind; it is not shown, since it may hold a password.
+        StoreUnavailable, StoreNotReady: the database is out of reach or not migrated.
+    """
+    if not url:
+        raise EscalationError(NO_DATABASE)
+    if url.startswith("sqlite:///"):
+        from ..sqlite import SQLiteStore
+
+        if url in ("sqlite:///", "sqlite:///:memory:"):
+            raise EscalationError(NO_FILE)
+        return await SQLiteStore.connect(url.removeprefix("sqlite:///"), clock=clock, create=create)
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from ..postgres import PostgresStore
+        except ImportError:
+            raise MissingExtra("PostgreSQL", "postgres") from None
+        return await PostgresStore.connect(url, schema=schema, pooler=pooler, clock=clock)
+    raise EscalationError(UNKNOWN_DATABASE)
+
+
+def notifiers_of(settings: Settings) -> list[Notifier]:
+    """Return the notifiers of the settings' targets, and the log, which is always there."""
+    found: list[Notifier] = [LogNotifier(LOG_TARGET)]
+    targets = {name: url for name, url in settings.targets.items() if name != LOG_TARGET}
+    if targets:
+        try:
+            from ..channels.slack import SlackNotifier
+        except ImportError:
+            raise MissingExtra("paging over HTTP", "http") from None
+        found.append(SlackNotifier(targets, allow_http=settings.allow_http))
+    return found
+
+
+def heartbeat_of(settings: Settings) -> Heartbeat | None:
+    """Return the heartbeat of the settings, if they have one."""
+    if settings.heartbeat_url is None:
+        return None
+    try:
+        from .heartbeat import HttpHeartbeat
+    except ImportError:
+        raise MissingExtra("the heartbeat", "http") from None
+    return HttpHeartbeat(settings.heartbeat_url, allow_http=settings.allow_http)
+
+
+def router_of(settings: Settings) -> SettingsRouter:
+    """Return the settings' routes; without a default target it is the only one there is, or the log if none is."""
+    default = settings.default_target
+    if default is None and len(settings.targets) < 2:
+        default = next(iter(settings.targets), LOG_TARGET)
+    return SettingsRouter(settings.routes, default)
+
+
+def unheard(settings: Settings) -> list[str]:
+    """Return warnings of pages that would reach nobody, though the settings are legal."""
+    if not settings.targets.keys() - {LOG_TARGET}:
+        return [TO_THE_LOG]
+    return [] if router_of(settings).total else [UNROUTED]
+
+
+async def open_engine(
+    settings: Settings,
+    *,
+    schema: str = "public",
+    pooler: Pooler | None = None,
+    lasting: bool = False,
+    create: bool = True,
+) -> Engine:
+    """Open the engine that the settings describe. ``create`` makes an SQLite file that is not there.
+
+    ``lasting`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
+    """
+    notifiers = notifiers_of(settings)  # before the store: what fails here leaves no connection behind
+    heartbeat = heartbeat_of(settings)
+    machine = socket.gethostname()
+    return Engine(
+        await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
+        settings=settings,
+        notifiers=notifiers,
+        router=router_of(settings),
+        heartbeat=heartbeat,
+        worker=f"{machine}/{os.getpid()}" if lasting else machine,
+    )

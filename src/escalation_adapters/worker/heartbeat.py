@@ -1,0 +1,52 @@
+"""A dead man's switch: a URL that is called after each good tick, so that somebody outside hears when ticks stop."""
+
+import logging
+from datetime import timedelta
+
+import aiohttp
+
+from escalation_core import InvalidValue
+from escalation_core.checks import check_span
+
+from ..channels.http import failure, parse, session, untraced
+
+log = logging.getLogger("escalation_adapters.worker.heartbeat")
+
+
+class HttpHeartbeat:
+    """Gets ``url``, which is a secret: whoever knows it can keep the alarm silent.
+
+    Raises:
+        InvalidValue: it is no https URL (or http with ``allow_http``). The URL is not in it.
+    """
+
+    def __init__(self, url: str, *, allow_http: bool = False, timeout: timedelta = timedelta(seconds=5)) -> None:
+        parsed = parse(url, allow_http=allow_http)
+        if parsed is None:
+            raise InvalidValue("heartbeat", "is no https URL with a host", "write https://HOST/...")
+        self._url = parsed
+        self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
+        self._failing = False
+
+    def __repr__(self) -> str:
+        """Return the kind alone."""
+        return f"{type(self).__name__}()"
+
+    async def beat(self) -> None:
+        """Call the URL once. A failure is logged when it begins and when it ends; it is never raised."""
+        try:
+            with untraced():
+                async with (
+                    session() as http,
+                    http.get(
+                        self._url, allow_redirects=False, raise_for_status=False, timeout=self._timeout
+                    ) as response,
+                ):
+                    fault = None if 200 <= response.status < 300 else f"status {response.status}"
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            fault = failure(error)
+        if fault is not None and not self._failing:
+            log.warning("the heartbeat does not arrive: %s", fault)
+        elif fault is None and self._failing:
+            log.warning("the heartbeat arrives again")
+        self._failing = fault is not None

@@ -1,0 +1,200 @@
+"""Two loops: one ticks, one delivers. ``run`` keeps them going until it is told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal as signals_module
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from typing import TypeVar
+
+import attrs
+
+from escalation_core import Engine, EscalationError, StoreUnavailable
+from escalation_core.errors import place_of
+
+Result = TypeVar("Result")
+log = logging.getLogger("escalation_adapters.worker.runner")
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+"""Seconds between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
+BREATH = timedelta(milliseconds=2)
+"""The least between two ticks. Rhythm asks for less only while there is work; this bounds the loop whatever it asks."""
+
+
+async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: bool = True) -> None:
+    """Tick and deliver until ``stop`` is set, or SIGTERM or SIGINT arrives (which sets it).
+
+    Then nothing new is claimed, the tick in progress ends, and the pages in flight are sent and settled; each send has
+    its time limit, so this has one. The engine stays open.
+
+    A store that is out of reach is waited for, however long. Once it has begun, whatever else goes wrong is logged as
+    CRITICAL and tried again, later each time, up to half a minute: a permission can be given back, a host's trigger
+    mended. The host may not be watching the task that this runs in.
+    ``signals=False`` leaves the process's signals alone, for a host that has put handlers of its own on the loop;
+    outside the main thread they always are.
+
+    Cancelled, it drops the tick, sends and settles the pages in flight, and leaves no task behind; cancelled once more,
+    it drops those pages too, which go again when their leases end.
+
+    Raises:
+        StoreNotReady: the store has to be migrated first.
+        EscalationError: the engine ticked in another event loop before.
+    """
+    try:
+        await _run(engine, asyncio.Event() if stop is None else stop, signals=signals)
+    except Exception as error:
+        log.critical("this worker ends, nothing escalates here any more: %s", _told(error))
+        raise
+
+
+async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
+    leave = asyncio.Event()
+
+    def dismiss() -> None:
+        leave.set()
+        engine.wake()
+
+    with _stopping_on_signals(stop) if signals else contextlib.nullcontext():
+        loops = [
+            asyncio.create_task(_tick(engine, leave), name="escalation tick"),
+            asyncio.create_task(_deliver(engine, leave), name="escalation delivery"),
+        ]
+        told = asyncio.create_task(stop.wait(), name="escalation stop")
+        try:
+            await asyncio.wait([*loops, told], return_when=asyncio.FIRST_COMPLETED)
+            log.info("stopping: the tick and the pages under way are finished first")
+            dismiss()
+            await asyncio.wait(loops)
+        finally:
+            # A cancellation alone can be lost: up to Python 3.11 asyncio.wait_for, which drivers wait with, drops one
+            # that comes in the same moment as what it waits for.
+            dismiss()
+            for task in (*loops, told):
+                task.cancel()
+            ends = await asyncio.gather(*loops, told, return_exceptions=True)
+            try:
+                await engine.finish_pages()
+                _tell(engine)
+            except asyncio.CancelledError:
+                await engine.abandon_pages()
+                raise
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+
+async def _tick(engine: Engine, leave: asyncio.Event) -> None:
+    async def once() -> timedelta:
+        report = await engine.tick(deliver=False)
+        return await engine.next_tick_in(report)
+
+    await _insist("tick", engine.check, leave, beginning=True)
+    while (wait := await _insist("tick", once, leave)) is not None:
+        await _rest(leave, max(wait, BREATH))
+
+
+async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
+    async def once() -> timedelta:
+        more = await engine.start_pages()
+        _tell(engine)
+        # After the last one a page's end, or a tick, wakes this loop.
+        return timedelta() if more else await engine.next_claim_in()
+
+    await _insist("delivery", engine.check, leave, beginning=True)
+    while (wait := await _insist("delivery", once, leave)) is not None:
+        if wait:
+            await engine.wait_for_pages(wait)
+        else:
+            await asyncio.sleep(0)
+
+
+async def _insist(
+    what: str, attempt: Callable[[], Awaitable[Result]], leave: asyncio.Event, *, beginning: bool = False
+) -> Result | None:
+    """Return what ``attempt`` returns, as soon as it succeeds; None when it is time to leave.
+
+    In the ``beginning`` it waits only for a store that is out of reach, and raises every other error to the caller.
+    """
+    failures, away = 0, False
+    while not leave.is_set():
+        try:
+            result = await attempt()
+        except Exception as error:
+            away = isinstance(error, StoreUnavailable)
+            if not away and (beginning or _for_good(error)):
+                raise
+            wait = _backoff(failures)
+            failures += 1
+            log.log(
+                logging.WARNING if away else logging.CRITICAL,
+                "%s: %s (%s); next attempt in %.1f s",
+                what,
+                "the store is out of reach" if away else "nothing goes on here",
+                _told(error),
+                wait,
+            )
+            await _rest(leave, timedelta(seconds=wait))
+        else:
+            if failures:
+                log.info(
+                    "%s: %s after %d failed attempts", what, "the store is back" if away else "it goes on", failures
+                )
+            return result
+    return None
+
+
+def _for_good(error: Exception) -> bool:
+    """Tell whether no later attempt can end otherwise: the engine is used in a way that it cannot be."""
+    return type(error) is EscalationError
+
+
+def _tell(engine: Engine) -> None:
+    """Log what became of pages since the last time, if anything did."""
+    report = engine.take_delivery_report()
+    counts = {name: count for name, count in attrs.asdict(report).items() if count}
+    if counts:
+        log.info("pages %s", " ".join(f"{name}={count}" for name, count in counts.items()))
+
+
+def _backoff(failures: int) -> float:
+    full = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures, 30))
+    return full * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads workers; nothing secret
+
+
+def _told(error: Exception) -> str:
+    """Return an error in one line. Of one that is not the library's only its kind and place: it may hold a secret."""
+    return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else place_of(error)
+
+
+async def _rest(leave: asyncio.Event, longest: timedelta) -> None:
+    """Wait for so long, or until it is time to leave."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(longest.total_seconds()):
+            await leave.wait()
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set ``stop`` on SIGTERM and SIGINT, and put back the handlers that were there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    numbers = (signals_module.SIGTERM, signals_module.SIGINT)
+    before = {number: signals_module.getsignal(number) for number in numbers}
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows
+            signals_module.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+            # None is a handler that was not set from Python, and cannot be from here.
+            signals_module.signal(number, signals_module.SIG_DFL if handler is None else handler)

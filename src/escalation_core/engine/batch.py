@@ -1,0 +1,224 @@
+"""One transaction of a tick, top to bottom: claim, plan, record, plan again what was recorded, page, write.
+
+A batch that the store refuses runs once more with every row behind a savepoint. A dry run takes the same steps, with
+``peek`` for ``claim``, and writes nothing.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+import attrs
+
+from ..errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
+from ..model import LOOK_AGAIN, Claimed, NewPage, PutBack
+from ..ports import Store, Transaction
+from ..rules.gate import Gate, Mode
+from ..rules.plan import ALTERED, MAX_PUT_BACK, Decision, Escalate, Reason, Skip, plan, put_back
+from ..rules.routing import Pager
+from ..settings import Settings
+from .access import gate_at
+from .exhausted import note_exhausted
+from .overwritten import Overwritten
+from .refused_rows import put_back_or_pass_over, write_apart
+
+log = logging.getLogger("escalation_core")
+
+
+_FOREIGN_HASH = Skip(
+    reason=Reason.UNREADABLE,
+    incident=None,
+    detail="escalation_events holds this escalation's unique_hash for another incident",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Batch:
+    """What one transaction of a tick did. The three parts after the gate belong together row by row."""
+
+    gate: Gate = attrs.field(factory=Gate)
+    claimed: Sequence[Claimed] = ()
+    decisions: Sequence[Decision] = ()
+    pages: Sequence[NewPage] = ()
+
+    @property
+    def more(self) -> bool:
+        """Whether rows were left out of a claim that was not full."""
+        return any(row.more for row in self.claimed)
+
+    def __add__(self, other: "Batch") -> "Batch":
+        """Return both."""
+        return Batch(
+            gate=self.gate,
+            claimed=[*self.claimed, *other.claimed],
+            decisions=[*self.decisions, *other.decisions],
+            pages=[*self.pages, *other.pages],
+        )
+
+
+@attrs.frozen(kw_only=True)
+class BatchRunner:
+    """Escalates due incidents, a batch in each transaction."""
+
+    store: Store
+    settings: Settings
+    pager: Pager
+    limit: int
+    """Rows of one batch."""
+    overwritten: Overwritten
+
+    async def run(self, at: datetime) -> Batch:
+        """Escalate one batch of what is due at ``at``, the tick's instant by the store's clock."""
+        try:
+            return await self.store.transact(partial(self._escalate, at=at, apart=False))
+        except StoreError as refusal:
+            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which. A trigger may
+            # call its refusal by any name.
+            if isinstance(refusal, StoreUnavailable) and not refusal.by_host:
+                raise
+            if isinstance(refusal, StoreNotReady):
+                await self.store.check()
+            log.warning("a batch was refused; the rows that it is refused for are put back: %s", refusal)
+            try:
+                return await self.store.transact(partial(self._escalate, at=at, apart=True))
+            except StoreRefused:
+                # The engine's own table refuses as well: it is no row's fault.
+                raise refusal from None
+
+    async def _escalate(self, tx: Transaction, *, at: datetime, apart: bool) -> Batch:
+        clock = await tx.now()
+        gate = await gate_at(tx, self.settings.switches, clock)
+        # Should the clock step back within a tick, nothing is due by what it told before.
+        now = min(at, clock)
+        if not gate.claims:
+            return Batch(gate=gate)
+        claimed = await tx.incidents.claim(
+            until=claims_until(gate, now), limit=self.limit, canary_pct=self.settings.canary_pct
+        )
+        claimed = [self.overwritten.recognize(row) for row in claimed]
+        decisions = [self._plan(row, now, gate, clock) for row in claimed]
+        # Rows that were put back before, or came again, may be refused again, and no other row is to pay for that.
+        suspects = [n for n, row in enumerate(claimed) if apart or row.attempts or row.again]
+        usual = [n for n, row in enumerate(claimed) if not (apart or row.attempts or row.again)]
+        batch = Batch(gate=gate)
+        if usual:
+            batch += await self._write(tx, [claimed[n] for n in usual], [decisions[n] for n in usual], now)
+        if suspects:
+            batch += await self._write_apart(tx, [(claimed[n], decisions[n]) for n in suspects], now)
+        return batch
+
+    async def _write(
+        self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
+    ) -> Batch:
+        """Write escalations, pages and incidents together, in bulk."""
+        decisions = await self._record(tx, claimed, planned, now)
+        pages = self._pages(decisions)
+        written = [decision.incident for decision in decisions if decision.incident is not None]
+        await tx.incidents.advance(written)
+        if pages:
+            await tx.outbox.enqueue(pages, now)
+        await note_exhausted(tx, written, now)
+        unreadable = [
+            put_back(row, decision.detail or "unreadable", now)
+            for row, decision in zip(claimed, decisions, strict=True)
+            if isinstance(decision, Skip) and decision.incident is None
+        ]
+        if unreadable:
+            await tx.incidents.put_back(unreadable, now)
+        return Batch(claimed=claimed, decisions=decisions, pages=pages)
+
+    async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Claimed, Decision]], now: datetime) -> Batch:
+        """Write behind savepoints, and put back the rows that are refused."""
+
+        async def write(some: Sequence[tuple[Claimed, Decision]]) -> Batch:
+            return await self._write(tx, [row for row, _ in some], [decision for _, decision in some], now)
+
+        batches, refused = await write_apart(tx, pairs, write)
+        written = sum(batches, Batch())
+        altered = await _altered(tx, written, now)
+        await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now, altered)
+        return written + Batch(
+            claimed=[row for (row, _), _ in refused],
+            decisions=[Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
+        )
+
+    async def _record(
+        self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
+    ) -> list[Decision]:
+        """Record the escalations, each exactly once; plan those again that were recorded before."""
+        decisions = list(planned)
+        rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
+        escalations = [decision.escalation for decision in decisions if isinstance(decision, Escalate)]
+        if escalations:
+            new = await tx.ledger.record(escalations)
+            known = [number for number, fresh in zip(rising, new, strict=True) if not fresh]
+            for number, again in (await self._plan_again(tx, claimed, known, now)).items():
+                decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
+        return decisions
+
+    def _plan(self, row: Claimed, now: datetime, gate: Gate, clock: datetime) -> Decision:
+        try:
+            return plan(row, policy=self.settings.policy, now=now, gate=gate, clock=clock)
+        except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
+            return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
+
+    async def _plan_again(
+        self, tx: Transaction, claimed: Sequence[Claimed], numbers: Sequence[int], now: datetime
+    ) -> dict[int, Decision]:
+        """Plan these rows with what the ledger holds of their episodes. The ledger wins."""
+        episodes = {n: (row.incident_key, row.incident.episode) for n in numbers if (row := claimed[n]).incident}
+        if not episodes:
+            return {}
+        recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
+        policy = self.settings.policy
+        return {
+            number: plan(claimed[number], policy=policy, now=now, recorded=recorded.get(episode), clock=clock)
+            for number, episode in episodes.items()
+        }
+
+    def _pages(self, decisions: Sequence[Decision]) -> list[NewPage]:
+        return [
+            page
+            for decision in decisions
+            if isinstance(decision, Escalate)
+            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash)
+        ]
+
+    async def rehearse(self, tx: Transaction, *, at: datetime, after: tuple[datetime, str] | None) -> Batch:
+        """Decide about the next batch beyond ``after``, on a snapshot, and write nothing."""
+        gate = await gate_at(tx, self.settings.switches, at)
+        if not gate.claims:
+            return Batch(gate=gate)
+        claimed = await tx.incidents.peek(
+            until=claims_until(gate, at), after=after, limit=self.limit, canary_pct=self.settings.canary_pct
+        )
+        decisions = [self._plan(row, at, gate, at) for row in claimed]
+        rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
+        for number, again in (await self._plan_again(tx, claimed, rising, at)).items():
+            decisions[number] = again
+        return Batch(gate=gate, claimed=claimed, decisions=decisions, pages=self._pages(decisions))
+
+
+def claims_until(gate: Gate, now: datetime) -> datetime:
+    """Return up to which next_due_at rows are claimed: with ESCALATION_V1 off, only those that hosts have marked."""
+    return LOOK_AGAIN if gate.mode is Mode.V1_OFF else now
+
+
+async def _altered(tx: Transaction, batch: Batch, now: datetime) -> list[PutBack]:
+    """Return rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
+
+    They would be claimed again at once, and again, or never.
+    """
+    decided = list(zip(batch.claimed, batch.decisions, strict=True))
+    meant = {row.incident_key: decision.incident for row, decision in decided if decision.incident is not None}
+    altered: list[PutBack] = []
+    found = await tx.incidents.dues(list(meant))
+    for row in batch.claimed:
+        incident = meant.get(row.incident_key)
+        if incident is not None and found.get(row.incident_key, incident.next_due_at) != incident.next_due_at:
+            until = incident.next_due_at or now + MAX_PUT_BACK
+            altered.append(
+                PutBack(incident_key=row.incident_key, fault=ALTERED, attempts=row.attempts + 1, until=until)
+            )
+    return altered

@@ -1,0 +1,281 @@
+"""Delivery: claim pages, send them, settle what became of them. Many at once, and never more than can start."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..errors import StoreError
+from ..model import Incident, Outcome, Page, PageRecord, PageState, Retry
+from ..ports import Notifier, Store, Transaction
+from ..rules.gate import gate
+from ..rules.retry import bury, cancel, lease, why_cancel
+from ..settings import Settings
+from .attempt import Attempt
+from .report import DeliveryCount, DeliveryReport
+from .settle import Landed, settle
+from .tasks import Errand, Flights, monotonic, rest, within
+
+if TYPE_CHECKING:
+    from .telemetry import Telemetry
+
+log = logging.getLogger("escalation_core")
+
+COMPANY = timedelta(milliseconds=20)
+"""How long a page that has landed waits at most for others, to be settled together."""
+SETTLE_AGAIN = timedelta(seconds=1)
+"""When a page that has landed is settled again, after a host's open transaction held its row."""
+SETTLE_TRIES = 5
+"""How often a delivery pass tries that, COMPANY apart; then the next pass does."""
+
+
+@attrs.frozen(kw_only=True)
+class Round:
+    """What one transaction of delivery did."""
+
+    settled: Sequence[PageRecord] = ()
+    """Pages that had landed, as they are now."""
+    leased: Sequence[tuple[PageRecord, Incident]] = ()
+    """Pages to be sent."""
+    ended: Sequence[PageRecord] = ()
+    """Pages that were claimed and are not to be sent."""
+    locked: Sequence[Landed] = ()
+    """Pages that had landed and are not settled yet: others hold their rows."""
+    at: datetime | None = None
+
+
+@attrs.define
+class Courier:
+    """Sends pages. What is in flight outlives the call that started it; the next call settles it."""
+
+    store: Store
+    settings: Settings
+    notifiers: Mapping[str, Notifier]
+    """The notifier of each target."""
+    telemetry: "Telemetry"
+    flights: Flights = attrs.field(factory=Flights)
+    _in_flight: Counter[str] = attrs.field(factory=Counter)
+    _finishing: Errand = attrs.field(factory=Errand)
+    _landed: list[Landed] = attrs.field(factory=list)
+    _count: DeliveryCount = attrs.field(factory=DeliveryCount)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a page is in flight, or has landed and is not settled yet."""
+        return self.flights.busy or self.owes
+
+    @property
+    def owes(self) -> bool:
+        """Whether a page has landed and is not settled yet."""
+        return bool(self._landed)
+
+    async def deliver(self, longest: timedelta) -> DeliveryReport:
+        """Make one pass over the pages that are due now, claiming for at most ``longest``; return what became of them.
+
+        Each page is tried at most once: what is to be tried again is due later than the pass began. Cancelled, or
+        without its store, it leaves what is in flight to ``finish``, which goes on by itself.
+        """
+        try:
+            return await self._pass(longest)
+        except BaseException:
+            self._finish_alone()
+            raise
+
+    async def _pass(self, longest: timedelta) -> DeliveryReport:
+        began, until, tries = monotonic(), None, 0
+        if not self.busy and not await self._any_due():
+            return self.take_report()
+        while True:
+            started = await self.start_due(until, claim=monotonic() - began < longest.total_seconds())
+            until = until or started.at
+            if started.settled:
+                tries = 0
+            if started.leased or started.ended:
+                continue
+            if self.flights.busy:
+                await self.wait()
+            elif self.owes and tries < SETTLE_TRIES:
+                # It landed just now, and leaves room; or others hold its row.
+                tries += 1
+                await self.flights.wait(COMPANY)
+            else:
+                return self.take_report()
+
+    async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Round:
+        """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
+
+        Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller
+        that is cancelled meanwhile does not stop it: what was claimed is sent.
+        """
+        return await self.flights.outlive(self._start_due(until, claim=claim))
+
+    async def _start_due(self, until: datetime | None, *, claim: bool) -> Round:
+        deadline = monotonic() + self.settings.retry.lease.total_seconds()
+        done = await self._exchange(self.room() if claim and not self.settings.dry_run else {}, until)
+        for record, incident in done.leased:
+            self._in_flight[record.target] += 1
+            self.flights.start(self._fly(record, incident, deadline))
+        return done
+
+    def room(self) -> dict[str, int]:
+        """Return for each target that is not full how many more pages may be claimed for it now.
+
+        At most half of those that may be in flight: while some are settled and claimed, others are under way.
+        """
+        most = self.settings.retry.per_target
+        free = {target: most - self._in_flight[target] for target in self.notifiers}
+        return {target: min(count, (most + 1) // 2) for target, count in free.items() if count > 0}
+
+    async def wait(self, longest: timedelta | None = None) -> None:
+        """Wait until a page lands or a tick rings, at most for ``longest``; then a moment more, for company.
+
+        A transaction for each page would cost as much as to send it.
+        """
+        await self.flights.wait(longest)
+        if self.flights.busy and not self._half_free():
+            await self.flights.wait(COMPANY, enough=self._half_free)
+
+    def _half_free(self) -> bool:
+        return any(0 < 2 * count <= self.settings.retry.per_target for count in self._in_flight.values())
+
+    async def settle(self) -> None:
+        """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""
+        await self.flights.outlive(self._exchange({}, None))
+
+    def take_report(self) -> DeliveryReport:
+        """Return what was done since the last report."""
+        count, self._count = self._count, DeliveryCount()
+        return count.report()
+
+    async def finish(self) -> None:
+        """Wait for what is in flight, and settle it.
+
+        For a store that is out of reach, and for rows that others hold, it waits as long as one send may take.
+        """
+        self._finish_alone()
+        await self._finishing.wait()
+
+    async def abandon(self) -> None:
+        """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
+        await self.flights.cancel()
+        await self._finishing.end()
+
+    def _finish_alone(self) -> None:
+        """Start to finish what is in flight; it goes on by itself."""
+        self._finishing.start(self._finish)
+
+    async def _finish(self) -> None:
+        await self.flights.drained()
+        until, why = monotonic() + self.settings.retry.send_timeout.total_seconds(), "others hold their rows"
+        while True:
+            try:
+                await self.settle()
+            except StoreError as error:
+                why = str(error)
+            if not self.owes:
+                return
+            if monotonic() >= until:
+                break
+            await rest(SETTLE_AGAIN)
+        log.warning(
+            "%d pages that were sent could not be settled (%s); they are sent once more", len(self._landed), why
+        )
+
+    async def _any_due(self) -> bool:
+        targets = tuple(self.room())
+        if not targets or self.settings.dry_run:
+            return False
+        seen = await self.store.look(canary_pct=0, targets=targets)
+        return seen.page_due_at is not None and seen.page_due_at <= seen.at
+
+    async def _exchange(self, room: Mapping[str, int], until: datetime | None) -> Round:
+        """Settle what has landed, and claim for the room there is."""
+        landed, self._landed = self._landed, []
+        if not landed and not room:
+            return Round()
+        try:
+            done = await self.store.transact(lambda tx: self._round(tx, landed, room, until))
+        except BaseException:
+            self._landed = landed + self._landed
+            raise
+        self._landed = [*done.locked, *self._landed]
+        self._count.stale += len(landed) - len(done.settled) - len(done.locked)
+        for record in (*done.settled, *done.ended):
+            self._settled(record)
+        return done
+
+    async def _round(
+        self,
+        tx: Transaction,
+        landed: Sequence[Landed],
+        room: Mapping[str, int],
+        until: datetime | None,
+    ) -> Round:
+        now = await tx.now()
+        settled, locked = await settle(tx, landed, self.settings.retry, now)
+        if not room or not gate(self.settings.switches, now, await tx.operations.pauses(now)).pages:
+            return Round(settled=settled, locked=locked, at=now)
+        leased: list[tuple[PageRecord, Incident]] = []
+        ended: list[PageRecord] = []
+        # Should the clock step back within a pass, what it began with lies ahead: nothing is due before its time.
+        for found in await tx.outbox.claim(room, now=now, until=min(until or now, now)):
+            if found.fault is not None:
+                ended.append(bury(found.page, f"unrenderable: {found.fault}", now))
+            elif (why := why_cancel(found.page, found.incident)) is not None or found.incident is None:
+                ended.append(cancel(found.page, why or "deleted", now))
+            else:
+                leased.append((lease(found.page, self.settings.retry, now), found.incident))
+        if leased or ended:
+            await tx.outbox.write([*(record for record, _ in leased), *ended])
+        return Round(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
+
+    async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
+        """Send one page, unless its lease is nearly over: then another sender may have it already."""
+        try:
+            if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
+                self._count.stale += 1
+                return
+            outcome = await self._send(record, incident)
+            self._landed.append((record, outcome))
+        finally:
+            self._in_flight[record.target] -= 1
+
+    async def _send(self, record: PageRecord, incident: Incident) -> Outcome:
+        notifier = self.notifiers[record.target]
+        page = Page(
+            incident=incident,
+            episode=record.episode,
+            level=record.level,
+            target=record.target,
+            dedup_key=record.dedup_key,
+            attempt=record.attempts + 1,
+        )
+        self._count.sent += 1
+        began = monotonic()
+        with self.telemetry.sending(notifier.channel, page) as span:
+            attempt = Attempt(notifier, page)
+            try:
+                outcome = await within(self.settings.retry.send_timeout, attempt.make(), ignored=attempt.complain)
+            except TimeoutError:
+                outcome = Retry("timed out")
+                # Most heed their cancellation at once. One that does not keeps its place, so that they stay few.
+                self._in_flight[page.target] += 1
+                attempt.gone = lambda: self._in_flight.subtract([page.target])
+            self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
+        return outcome
+
+    def _settled(self, record: PageRecord) -> None:
+        self._count.outcomes[record.state] += 1
+        if record.state is PageState.DEAD:
+            log.error(
+                "page %d is dead: incident %r level %d to %s: %s",
+                record.id,
+                record.incident_key,
+                record.level,
+                record.target,
+                record.reason,
+            )
+        self.telemetry.settled(record)

@@ -1,0 +1,306 @@
+"""The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+import attrs
+
+from ..checks import check_count, check_text
+from ..errors import InvalidValue
+from ..model import By
+from ..ports import Heartbeat, Notifier, Router, Store, Transaction
+from ..rules.gate import Mode, gate
+from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
+from ..rules.sleep import until_next_claim, until_next_tick
+from ..settings import Settings
+from ..version import VERSION
+from .access import gate_at
+from .deliver import SETTLE_AGAIN, Courier
+from .health import Health, Observed, diagnose
+from .heartbeat import Pulse
+from .incidents import IncidentVerbs
+from .operators import OperatorVerbs
+from .report import DeliveryReport, TickReport
+from .retry_dead import RetriedDead, retry_dead
+from .tasks import Flights, Home, SingleFlight
+from .tick import Ticker
+from .views import Views
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+log = logging.getLogger("escalation_core")
+
+BATCH_SIZE = 1000
+"""Rows per transaction of a tick: enough to make the round trips cheap, few enough to hold locks for moments."""
+CLAIMS = 2
+"""Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
+
+
+class Engine(IncidentVerbs, OperatorVerbs, Views):
+    """Escalates the incidents of one store and pages people about them.
+
+    Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
+    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end; the URL in
+    the settings alone makes none. An engine belongs to the event loop that it first ticks in.
+
+    Raises:
+        InvalidValue: the settings or the notifiers are none, two of these serve one target, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: Settings | None = None,
+        notifiers: Sequence[Notifier] = (),
+        router: Router | None = None,
+        worker: str | None = None,
+        batch_size: int = BATCH_SIZE,
+        claims: int = CLAIMS,
+        meter_provider: "MeterProvider | None" = None,
+        tracer_provider: "TracerProvider | None" = None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        # OpenTelemetry takes half as long to import as everything here: who makes an engine waits for it, nobody else.
+        from .telemetry import Telemetry  # noqa: PLC0415
+
+        if settings is not None and not isinstance(settings, Settings):
+            raise InvalidValue("settings", f"is {type(settings).__name__}", "give Settings(...), or Settings.from_env")
+        super().__init__(store, settings or Settings())
+        self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
+        by_target = notifiers_by_target(notifiers)
+        self._notifiers = tuple(notifiers)
+        default = self.settings.default_target
+        if default is None and len(by_target) == 1:
+            default = next(iter(by_target))
+        self._telemetry = Telemetry(meter_provider, tracer_provider)
+        self._pager = Pager(router or SettingsRouter(self.settings.routes, default), frozenset(by_target))
+        self._ticker = Ticker(
+            store=store,
+            settings=self.settings,
+            pager=self._pager,
+            batch_size=check_count(batch_size, "batch_size", 1),
+            claims=check_count(claims, "claims", 1),
+        )
+        self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
+        self._home = Home("this engine ticked", "open one for each loop: async with Engine(...)")
+        self._heartbeat = heartbeat
+        self._beats = Flights()
+        self._ticking: SingleFlight[TickReport] = SingleFlight()
+        self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
+        self._pulse = Pulse(store, self.settings, self.worker, tuple(by_target))
+        self._telemetry.observe(self)
+
+    async def __aenter__(self) -> Self:
+        """Check that the store is ready; if it is not, everything is closed, since nobody else would."""
+        try:
+            await self.check()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Finish and close, as ``aclose`` does."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for the pages in flight, settle them, and close the notifiers and the store."""
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.store.aclose)
+            for notifier in self._notifiers:
+                closing.push_async_callback(notifier.aclose)
+            await self.courier.finish()
+            while self._beats.busy:
+                await self._beats.wait()
+
+    # --- the two loops' bodies
+
+    async def tick(self, *, dry_run: bool = False, deliver: bool = True) -> TickReport:
+        """Record what is due, then make one bounded delivery pass: all that a host with a scheduler needs to call.
+
+        A second call on one engine joins the one in flight; other processes may tick at the same time.
+        ``deliver=False`` records only; a call that joins such a tick and wants delivery makes the pass after it. A dry
+        run, asked for here or set, decides and reports, and changes nothing.
+
+        Raises:
+            StoreUnavailable: the database is out of reach; whole batches that were committed stand.
+            EscalationError: the engine ticked in another event loop before.
+        """
+        self._check_loop()
+        if dry_run or self.settings.dry_run:
+            return await self._tick(dry_run=True)
+        if not deliver:
+            return await self._ticking.run(self._tick)
+        report = await self._ticking.run(self._tick_and_deliver)
+        if report.delivery is None:
+            # It joined a tick that only records, whose report is not this caller's alone: the pass goes into a copy.
+            report = attrs.evolve(report, delivery=await self.deliver())
+        return report
+
+    async def deliver(self) -> DeliveryReport:
+        """Make one pass over the pages that can be claimed: claim, send, settle. Each is tried at most once.
+
+        Claiming stops after one tick interval; what is left is for the next pass.
+        """
+        self._check_loop()
+        return await self._delivering.run(self._deliver)
+
+    async def retry_dead(
+        self, ids: Sequence[int] | None = None, *, reason: str | None = None, by: str | None = None
+    ) -> RetriedDead:
+        """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew.
+
+        Those whose incidents have ended are cancelled instead.
+        """
+        who = By(by, reason)
+        await self.check()
+        retried = await retry_dead(self.store, ids, self._pager, who)
+        self.wake()
+        return retried
+
+    async def health(self) -> Health:
+        """Return one picture of the engine and its store, and whether the light is green."""
+
+        async def work(tx: Transaction) -> Health:
+            now = await tx.now()
+            stats = await self._pulse.count(tx, now)
+            if (percent := self.settings.canary_pct) < 100:
+                held_back = await tx.journal.canary_held(now=now, canary_pct=percent)
+                stats = attrs.evolve(stats, canary_held=held_back)
+            return diagnose(
+                settings=self.settings,
+                gate=await gate_at(tx, self.settings.switches, now),
+                now=now,
+                beat=await tx.journal.last_beat(now),
+                stats=stats,
+                recalc=await tx.journal.recalc(lock=False),
+                served=tuple(self.courier.notifiers),
+                unconfigured=self._ticker.unconfigured,
+                version=VERSION,
+            )
+
+        return await self._read(work)
+
+    # --- for a runner
+
+    async def next_tick_in(self, report: TickReport) -> timedelta:
+        """Return how long to wait after a tick before the next one is worth while."""
+        if report.recalculating:
+            return timedelta()
+        await self.check()
+        seen = await self.store.look(canary_pct=self.settings.canary_pct)
+        held = gate(self.settings.switches, seen.at, seen.pauses)
+        return until_next_tick(
+            earliest=None if report.dry_run else seen.due_at,
+            now=seen.at,
+            gate=held,
+            longest=self.settings.tick_interval,
+            ticked_until=(report.at or seen.at) if report.mode is Mode.OPEN else None,
+            changed=report.changed,
+        )
+
+    async def next_claim_in(self) -> timedelta:
+        """Return how long to wait before another page can be claimed."""
+        await self.check()
+        seen = await self.store.look(canary_pct=self.settings.canary_pct, targets=tuple(self.courier.room()))
+        held = gate(self.settings.switches, seen.at, seen.pauses)
+        earliest = None if self.settings.dry_run else seen.page_due_at
+        wait = until_next_claim(earliest=earliest, now=seen.at, gate=held, longest=self.settings.tick_interval)
+        return min(wait, SETTLE_AGAIN) if self.courier.owes else wait
+
+    async def start_pages(self) -> bool:
+        """Settle the pages whose attempts have ended, and start to send those that are due and have room.
+
+        Returns:
+            Whether there may be more to start at once.
+        """
+        self._check_loop()
+        await self.check()
+        started = await self.courier.start_due()
+        return bool(started.leased or started.ended)
+
+    async def wait_for_pages(self, longest: timedelta) -> None:
+        """Wait until an attempt ends or ``wake`` is called, at most for ``longest``."""
+        await self.courier.wait(longest)
+
+    def wake(self) -> None:
+        """Wake the delivery loop: there may be pages to send."""
+        self.courier.flights.ring()
+
+    async def finish_pages(self) -> None:
+        """Wait for the pages in flight, and settle them. Each send has its time limit, so this has one."""
+        await self.courier.finish()
+
+    async def abandon_pages(self) -> None:
+        """Cancel the pages in flight. They may have arrived or not; they go again when their leases end."""
+        await self.courier.abandon()
+
+    def take_delivery_report(self) -> DeliveryReport:
+        """Return what became of pages since the last report."""
+        return self.courier.take_report()
+
+    def observed_lag(self) -> float | None:
+        """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
+        return self._pulse.lag()
+
+    def observed_stats(self) -> Observed | None:
+        """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
+        return self._pulse.observed()
+
+    # --- inside
+
+    def _check_loop(self) -> None:
+        """Refuse to tick in a second event loop: pages in flight and connections belong to the first."""
+        self._home.enter()
+
+    async def _tick_and_deliver(self) -> TickReport:
+        report = await self._tick()
+        report.delivery = await self.deliver()
+        return report
+
+    async def _tick(self, *, dry_run: bool = False) -> TickReport:
+        await self.check()
+        with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
+            report = await self._ticker.tick(dry_run=dry_run)
+            span.set_attribute("escalation.escalated", report.escalated)
+        await self._follow_up(report)
+        return report
+
+    async def _follow_up(self, report: TickReport) -> None:
+        """Do what follows a tick, in this order.
+
+        Count it for metrics and in the log; wake the delivery loop; write the worker heartbeat, with a recalculation's
+        share; call the dead man's switch; look for rows that no trigger saw; take the counts for health.
+        """
+        if self._pulse.first and self._heartbeat is None and self.settings.heartbeat_url is not None:
+            log.warning(
+                "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
+                " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.worker.app.open_engine does"
+            )
+        self._pulse.tick()
+        self._telemetry.ticked(report)
+        if report.behind:
+            log.warning("incidents fall due faster than this worker escalates them; more workers share the work")
+        fields = report.log_fields()
+        log.info("tick %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra={"tick": fields})
+        if report.pages > report.dead_pages and not report.dry_run:
+            self.wake()
+        beaten = await self._pulse.after(report)
+        if self._heartbeat is not None and not self._beats.busy:
+            self._beats.start(self._heartbeat.beat())
+        if beaten and not report.dry_run and report.mode in (Mode.OPEN, Mode.V1_OFF):
+            await self._pulse.find_unseen()
+        if beaten:
+            await self._pulse.look()
+
+    async def _deliver(self) -> DeliveryReport:
+        await self.check()
+        with self._telemetry.span("escalation.deliver"):
+            return await self.courier.deliver(self.settings.tick_interval)

@@ -1,0 +1,185 @@
+"""What health tells: one picture of the engine and of its store at one instant."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from ..model import Beat, RecalcState, Stats
+from ..rules.gate import Gate, Mode
+from ..settings import Settings
+
+BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+"""Before everything: a day after the first instant there is, so that every zone can show it."""
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""How far a heartbeat may lie ahead of the store's clock. One that lies further tells that the clock stepped back."""
+
+
+@attrs.frozen
+class Observed:
+    """A store's counts at one instant, for metrics."""
+
+    stats: Stats
+    oldest_overdue: timedelta
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """The engine's state, as health, the command line and probes show it. Instants are in UTC, spans are spans."""
+
+    ok: bool
+    """False when nobody has completed a tick for two tick intervals though the engine is on and not paused, and while
+    the last heartbeat lies ahead of the store's clock."""
+    at: datetime
+    mode: Mode
+    paused_until: datetime | None
+    paused_by: str | None
+    """Who paused: an operator, or ``schedule``."""
+    pause_reason: str | None
+    enabled: bool
+    v1: bool
+    dry_run: bool
+    canary_pct: int
+    tick_lag: timedelta
+    """Database time since the last completed tick of any worker."""
+    clock_step: timedelta
+    """How far the store's clock has stepped back behind the last heartbeat; zero if it has not."""
+    tick_interval: timedelta
+    oldest_overdue: timedelta
+    behind: bool
+    """Incidents are due for longer than a tick interval, and nobody holds them back on purpose."""
+    workers: int
+    stats: Stats
+    unconfigured: Mapping[str, int]
+    """Severities without a window of their own that this engine met, with counts."""
+    unserved: Sequence[str]
+    """Targets that have pages waiting but that this engine has no notifier for."""
+    recalc: RecalcState
+    warnings: Sequence[str]
+    version: str
+
+    @property
+    def fault(self) -> str | None:
+        """Why it is not ok, None if it is."""
+        if self.clock_step:
+            return "the store's clock stepped back behind the last heartbeat, and nobody has ticked since"
+        return None if self.ok else "nobody has completed a tick for two tick intervals"
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the same for JSON, under the seed's names: milliseconds, and instants as text."""
+        stats = self.stats
+        return {
+            "ok": self.ok,
+            "at": self.at.isoformat(),
+            "mode": self.mode.value,
+            "pausedUntil": None if self.paused_until is None else self.paused_until.isoformat(),
+            "pausedBy": self.paused_by,
+            "pauseReason": self.pause_reason,
+            "enabled": self.enabled,
+            "v1": self.v1,
+            "dryRun": self.dry_run,
+            "canaryPct": self.canary_pct,
+            "canaryHeld": stats.canary_held,
+            "tickLagMs": _milliseconds(self.tick_lag),
+            "tickMs": _milliseconds(self.tick_interval),
+            "clockStepMs": _milliseconds(self.clock_step),
+            "overdue": stats.overdue,
+            "oldestOverdueMs": _milliseconds(self.oldest_overdue),
+            "behind": self.behind,
+            "marked": stats.marked,
+            "exhausted": stats.exhausted,
+            "backlog": dict(stats.backlog),
+            "oldestPageMs": _milliseconds(self.at - (stats.oldest_page or self.at)),
+            "unserved": list(self.unserved),
+            "dead": stats.dead,
+            "unreadable": stats.unreadable,
+            "unreadableExamples": [{"incident_key": key, "fault": fault} for key, fault in stats.unreadable_examples],
+            "unseen": stats.unseen,
+            "unconfigured": dict(self.unconfigured),
+            "workers": self.workers,
+            "recalc": {
+                "running": self.recalc.requested_at is not None,
+                "visited": self.recalc.visited,
+                "finishedAt": None if self.recalc.finished_at is None else self.recalc.finished_at.isoformat(),
+            },
+            "warnings": list(self.warnings),
+            "version": self.version,
+            "schemaVersion": stats.schema_version,
+        }
+
+
+def _milliseconds(span: timedelta) -> int:
+    return max(span, timedelta()) // timedelta(milliseconds=1)
+
+
+def lag_of(beat: Beat, now: datetime) -> timedelta:
+    """Return how long ago any worker last completed a tick, or could have."""
+    return max(now - (beat.last or beat.since), timedelta())
+
+
+def clock_step(latest: datetime, now: datetime) -> timedelta:
+    """Return how far the store's clock has stepped back behind a heartbeat; zero for as little as may be chance."""
+    ahead = latest - now
+    return ahead if ahead > CLOCK_TOLERANCE else timedelta()
+
+
+def is_green(settings: Settings, gate: Gate, beat: Beat, now: datetime) -> bool:
+    """Tell whether the light is green: only while somebody ticks, unless nobody is to, by a clock that can be told."""
+    if clock_step(beat.last or beat.since, now):
+        return False
+    return gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag_of(beat, now) <= 2 * settings.tick_interval
+
+
+def diagnose(
+    *,
+    settings: Settings,
+    gate: Gate,
+    now: datetime,
+    beat: Beat,
+    stats: Stats,
+    recalc: RecalcState,
+    served: Sequence[str],
+    unconfigured: Mapping[str, int],
+    version: str,
+) -> Health:
+    """Put the picture together, and judge it."""
+    step = clock_step(beat.last or beat.since, now)
+    oldest_overdue = now - stats.oldest_due if stats.oldest_due else timedelta()
+    warnings = [*settings.warnings, *stats.faults]
+    if step:
+        warnings.append(
+            f"the store's clock stepped back by {step.total_seconds():.0f} s or more: the last heartbeat lies ahead of"
+            " it; the next tick mends what can be mended"
+        )
+    elif recalc.requested_at is not None and recalc.ahead is not None:
+        warnings.append("the store's clock stepped back: due instants are being calculated anew")
+    if stats.unseen:
+        warnings.append(
+            f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"
+        )
+    if recalc.fingerprint not in (None, settings.policy.fingerprint()):
+        warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
+    return Health(
+        ok=is_green(settings, gate, beat, now),
+        at=now,
+        mode=gate.mode,
+        paused_until=gate.until,
+        paused_by=None if gate.paused is None else gate.paused.by,
+        pause_reason=None if gate.paused is None else gate.paused.reason,
+        enabled=settings.worker_enabled,
+        v1=settings.v1,
+        dry_run=settings.dry_run,
+        canary_pct=settings.canary_pct,
+        tick_lag=lag_of(beat, now),
+        clock_step=step,
+        tick_interval=settings.tick_interval,
+        oldest_overdue=oldest_overdue,
+        behind=gate.pages and not settings.dry_run and oldest_overdue > settings.tick_interval,
+        workers=beat.workers,
+        stats=stats,
+        unconfigured=unconfigured,
+        unserved=[target for target in stats.backlog if target not in served],
+        recalc=recalc,
+        warnings=warnings,
+        version=version,
+    )

@@ -1,0 +1,219 @@
+"""What comes after a tick: its heartbeat, a recalculation's share, counts, and a look for rows that no trigger saw."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from ..errors import StoreUnavailable
+from ..model import LOOK_AGAIN, Claimed, RecalcState, Stats
+from ..ports import Store, Transaction
+from ..rules.gate import gate
+from ..rules.plan import ALTERED, MAX_PUT_BACK, put_back
+from ..settings import Settings
+from ..version import VERSION
+from . import recalc as _recalc
+from .health import CLOCK_TOLERANCE, Observed, clock_step
+from .refused_rows import put_back_or_pass_over, write_apart
+from .report import TickReport
+from .tasks import clock, monotonic
+
+log = logging.getLogger("escalation_core")
+
+RECALC_SHARE = timedelta(seconds=1)
+"""How long a recalculation may keep the next tick waiting."""
+COUNTING = 10
+"""Counts over very many due rows take seconds: after they were taken they rest for so many times as long, and are told
+that long. The next tick waits for them; the beat of their own tick, and whoever it is told, do not."""
+UNSEEN_BATCH = 1000
+"""Open rows without an instant that one look goes through."""
+UNSEEN_SHARE = timedelta(milliseconds=250)
+"""How long the looks after one tick may take; the next tick's go on where they ended."""
+UNSEEN_LONG = timedelta(seconds=1)
+"""A look through all of them that took longer rests for ten times as long: very many are exhausted, or left alone."""
+STALE = 3
+"""After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
+
+
+@attrs.define
+class Pulse:
+    """One engine's sign of life, outside of its ticks' transactions."""
+
+    store: Store
+    settings: Settings
+    worker: str
+    targets: Sequence[str]
+    """The targets that this engine delivers to."""
+    _ticked: tuple[Callable[[], float], float] | None = None
+    _last_beat: datetime | None = None
+    _observed: tuple[Callable[[], float], float, Observed] | None = None
+    _recalculating: bool = False
+    _rests_until: float = 0.0
+    _unseen_after: str | None = None
+    """Where the look for unseen rows goes on."""
+    _looked_for: float = 0.0
+    """Seconds that the look has taken since it began with the first of them."""
+    _looks_again_at: float = 0.0
+
+    @property
+    def first(self) -> bool:
+        """Whether no tick has been completed yet."""
+        return self._ticked is None
+
+    def lag(self) -> float | None:
+        """Return the seconds since the last completed tick; None before the first."""
+        return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
+
+    def observed(self) -> Observed | None:
+        """Return the store's counts as they were last taken; None before the first, and once they are old."""
+        if self._observed is None:
+            return None
+        time, at, seen = self._observed
+        interval = self.settings.tick_interval.total_seconds()
+        return seen if time() <= max(at + STALE * interval, self._rests_until + interval) else None
+
+    def tick(self) -> None:
+        """Note that a tick is complete."""
+        self._ticked = (clock(), monotonic())
+
+    async def after(self, report: TickReport) -> bool:
+        """Beat, and give a recalculation that was asked for its share; return whether it beat."""
+        now, pending = report.at, self._recalculating
+        # After a step back of the clock the last heartbeat lies ahead: it is written anew.
+        beats = now is not None and (
+            self._last_beat is None or not timedelta() <= now - self._last_beat < self.settings.tick_interval / 4
+        )
+        if beats:
+            pending = await self.store.transact(lambda tx: self._beat(tx, report))
+            self._last_beat = now
+        began, again = monotonic(), False
+        while pending and not again and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
+            try:
+                state = await _recalc.advance(self.store, self.settings.policy)
+            except StoreUnavailable as error:
+                # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
+                log.warning("the recalculation waits: %s", error)
+                self._recalculating = True
+                return beats
+            pending = state.requested_at is not None
+            # Round once, and rows were held that are still to be visited: that has time until the next tick.
+            again = pending and state.cursor is None
+        self._recalculating = pending and not report.dry_run
+        report.recalculating = self._recalculating and not again
+        return beats
+
+    async def count(self, tx: Transaction, now: datetime) -> Stats:
+        """Return the store's counts, and keep them for metrics."""
+        settings = self.settings
+        stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
+        held_before = (await tx.journal.recalc(lock=False)).held_before
+        unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
+        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog(), unseen=len(unseen.keys))
+        # While people hold escalation back on purpose, nothing is late.
+        late = stats.oldest_due is not None and gate(settings.switches, now, await tx.operations.pauses(now)).pages
+        overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
+        self._observed = (clock(), monotonic(), Observed(stats, overdue))
+        return stats
+
+    async def look(self) -> None:
+        """Take the counts, unless they would take more than their share of the time."""
+        began = monotonic()
+        if began < self._rests_until:
+            return
+        try:
+            await self.store.transact(self._counted)
+        except StoreUnavailable as error:
+            log.warning("the counts for metrics could not be taken: %s", error)
+            self._observed = None
+        self._rests_until = monotonic() + COUNTING * (monotonic() - began)
+
+    async def find_unseen(self) -> None:
+        """Mark open rows that were written while the host's triggers were off: the next tick plans them.
+
+        The look goes on where the one before ended. Once it has gone through very many of them it rests.
+        """
+        began = monotonic()
+        if began < self._looks_again_at:
+            return
+        while monotonic() - began < UNSEEN_SHARE.total_seconds():
+            try:
+                await self.store.transact(self._mark_unseen)
+            except StoreUnavailable as error:
+                log.warning("rows that no trigger saw could not be looked for: %s", error)
+                return
+            if self._unseen_after is None:
+                took, self._looked_for = self._looked_for + monotonic() - began, 0.0
+                if took > UNSEEN_LONG.total_seconds():
+                    self._looks_again_at = monotonic() + COUNTING * took
+                return
+        self._looked_for += monotonic() - began
+
+    async def _counted(self, tx: Transaction) -> None:
+        await self.count(tx, await tx.now())
+
+    async def _mark_unseen(self, tx: Transaction) -> None:
+        now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before
+        found = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before)
+        _, refused = await write_apart(tx, found.keys, tx.incidents.mark_unseen)
+        rows = [put_back(Claimed(incident_key=key, incident=None), fault, now) for key, fault in refused]
+        marked = await tx.incidents.dues([key for key in found.keys if key not in dict(refused)]) if found.keys else {}
+        altered = [
+            put_back(Claimed(incident_key=key, incident=None), ALTERED, now)
+            for key, due in marked.items()
+            if due != LOOK_AGAIN
+        ]
+        await put_back_or_pass_over(tx, rows, now, altered)
+        self._unseen_after = found.last
+        if found.keys:
+            log.warning(
+                "%d open rows were written while the triggers were off, the first of them %r; %d are planned now",
+                len(found.keys),
+                found.keys[0],
+                len(found.keys) - len(refused) - len(altered),
+            )
+
+    async def _beat(self, tx: Transaction, report: TickReport) -> bool:
+        now = await tx.now()
+        last = (await tx.journal.last_beat(now)).last
+        stepped = bool(clock_step(max(filter(None, (last, report.at)), default=now), now))
+        if stepped and report.dry_run:
+            log.warning("the store's clock stepped back; a dry run mends nothing, the next tick of another kind does")
+            return False
+        # Locked first: of workers that notice a step at once, one mends it, and the others find it mended.
+        state = await tx.journal.recalc(lock=stepped)
+        # The tick is complete now, however long ago it and this transaction began.
+        now, latest = await tx.journal.beat(self.worker, VERSION, tolerance=CLOCK_TOLERANCE)
+        # The clock may have stepped back within this very tick.
+        latest = max(filter(None, (latest, report.at)), default=now)
+        step = clock_step(latest, now)
+        if step:
+            state = await self._mend(tx, state, latest, now)
+        if state.fingerprint is None and state.requested_at is None:
+            # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
+            state = await tx.journal.recalc()
+            if state.fingerprint is None and state.requested_at is None:
+                await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
+        if not report.dry_run:
+            retry = self.settings.retry
+            pages = await tx.outbox.bring_forward(
+                # The worker that notices a step mends it for all targets: no other worker sees it any more.
+                list(await tx.outbox.backlog()) if step else self.targets,
+                now=now,
+                step=step,
+                beyond=now + retry.furthest,
+                lease_ends=now + retry.lease,
+            )
+            if pages:
+                log.warning("%d pages were due later than any page can be; they are due earlier now", pages)
+        return state.requested_at is not None
+
+    async def _mend(self, tx: Transaction, state: RecalcState, latest: datetime, now: datetime) -> RecalcState:
+        """Undo what can be undone of the time in which the clock was ahead; pages are brought forward beside it."""
+        step = latest - now
+        log.warning(
+            "the store's clock stepped back by %.0f s or more: due instants are calculated anew", step.total_seconds()
+        )
+        await tx.operations.shift_pauses(now, step)
+        await tx.incidents.end_passing(now + MAX_PUT_BACK)
+        return await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)

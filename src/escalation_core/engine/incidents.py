@@ -1,0 +1,196 @@
+"""What may happen to an incident: the verbs of hosts and people. Which state allows which is in transitions.py."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from ..checks import check_instant, check_key, check_labels, check_optional_text, check_text
+from ..errors import InvalidValue, TransitionRefused
+from ..model import By, Incident
+from ..ports import Transaction
+from ..rules import transitions
+from ..rules.transitions import Change, Verb, admit
+from .access import StoreAccess
+from .exhausted import note_exhausted
+
+
+class IncidentVerbs(StoreAccess):
+    """The verbs on one incident. Each is one transaction: the incident, its pages and the audit, or nothing.
+
+    On a row that cannot be read each is refused, with ``TransitionRefused`` that tells the row's fault.
+    """
+
+    async def open(
+        self,
+        incident_key: str,
+        *,
+        severity: str | None = None,
+        summary: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        first_seen: datetime | None = None,
+        by: str | None = None,
+    ) -> Incident:
+        """Open an incident, or bring severity, summary and labels of a live one up to date; None leaves them alone.
+
+        A resolved key begins a new episode. A new incident's severity is ``warning`` unless one is given;
+        ``first_seen`` (aware) lies at most one year back and 24 hours ahead, and defaults to now.
+
+        Raises:
+            InvalidValue: a value is not legal; nothing was written.
+        """
+        check_key(incident_key)
+        check_optional_text(severity, "severity")
+        check_optional_text(summary, "summary")
+        who = By(by)
+        labels = None if labels is None else check_labels(labels)
+        first_seen = None if first_seen is None else check_instant(first_seen, "first_seen")
+
+        async def work(tx: Transaction) -> Incident:
+            now = await tx.now()
+
+            async def change(standing: Incident | None) -> Change:
+                live = standing is not None and standing.resolved_at is None
+                return transitions.open_incident(
+                    standing,
+                    incident_key,
+                    severity=severity,
+                    summary=summary,
+                    labels=labels,
+                    first_seen=first_seen,
+                    highest_episode=0 if live else await tx.ledger.highest_episode(incident_key),
+                    policy=self.settings.policy,
+                    now=now,
+                )
+
+            standing = await _load(tx, Verb.OPEN, incident_key)
+            if standing is None:
+                opened = await change(None)
+                if await tx.incidents.insert(opened.incident):
+                    await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident)])
+                    return opened.incident
+                # Somebody else opened it at this very moment: then it is theirs, brought up to date.
+                standing = await _load(tx, Verb.OPEN, incident_key)
+            return await _write(tx, Verb.OPEN, await change(standing), now, who)
+
+        return await self._run(work)
+
+    async def acknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
+        """Somebody has it: no more escalations, and pages not yet claimed for sending are cancelled.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is resolved.
+        """
+        return await self._change(
+            Verb.ACKNOWLEDGE,
+            incident_key,
+            By(by, reason),
+            lambda incident, now: transitions.acknowledge(incident, by, now=now),
+        )
+
+    async def unacknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
+        """Nobody has it after all: the episode goes on where it was. Cancelled pages stay cancelled.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is resolved.
+        """
+        return await self._change(
+            Verb.UNACKNOWLEDGE,
+            incident_key,
+            By(by, reason),
+            lambda incident, now: transitions.unacknowledge(incident, policy=self.settings.policy, now=now),
+        )
+
+    async def resolve(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
+        """End it, and cancel its unsent pages.
+
+        Raises:
+            TransitionRefused: the key is unknown.
+        """
+        return await self._change(
+            Verb.RESOLVE, incident_key, By(by, reason), lambda incident, now: transitions.resolve(incident, now=now)
+        )
+
+    async def change_severity(
+        self, incident_key: str, severity: str, *, reason: str | None = None, by: str | None = None
+    ) -> Incident:
+        """Give it another severity, and with it another window.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is resolved.
+        """
+        check_text(severity, "severity")
+        return await self._change(
+            Verb.CHANGE_SEVERITY,
+            incident_key,
+            By(by, reason),
+            lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
+        )
+
+    async def snooze(
+        self,
+        incident_key: str,
+        until: datetime | timedelta | None,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> Incident:
+        """Let nothing escalate before ``until`` (aware), or for a span; None ends the snooze. Recorded pages still go.
+
+        Raises:
+            TransitionRefused: the key is unknown, or its incident is acknowledged or resolved.
+        """
+        until = until if until is None or isinstance(until, timedelta) else check_instant(until, "until")
+        return await self._change(
+            Verb.SNOOZE,
+            incident_key,
+            By(by, reason),
+            lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
+        )
+
+    async def drain(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
+        """Take it down one level in a new episode, so that the level can be recorded and paged once more.
+
+        Raises:
+            TransitionRefused: the key is unknown, its incident is not open, or it is at level 0.
+        """
+        return await self._change(
+            Verb.DRAIN,
+            incident_key,
+            By(by, reason),
+            lambda incident, now: transitions.drain(incident, policy=self.settings.policy, now=now),
+        )
+
+    async def _change(
+        self, verb: Verb, incident_key: str, who: By, decide: Callable[[Incident, datetime], Change]
+    ) -> Incident:
+        check_key(incident_key)
+
+        async def work(tx: Transaction) -> Incident:
+            now = await tx.now()
+            incident = admit(verb, incident_key, await _load(tx, verb, incident_key))
+            return await _write(tx, verb, decide(incident, now), now, who)
+
+        return await self._run(work)
+
+
+async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:
+    """Return the incident, locked. That its row cannot be read is no fault of whoever asks: it is the row's state."""
+    try:
+        return await tx.incidents.load(incident_key)
+    except InvalidValue as fault:
+        raise TransitionRefused(incident_key, "unreadable", verb.value, f"mend its row: {fault}") from fault
+
+
+async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, who: By) -> Incident:
+    """Write what a verb changed, cancel the pages it ends, and keep who did it; a no-op leaves no trace."""
+    if change.changed:
+        await tx.incidents.save(change.incident)
+        await note_exhausted(tx, [change.incident], now)
+        if change.cancel is not None:
+            await tx.outbox.cancel(change.incident.incident_key, change.cancel, now)
+        said = {Verb.CHANGE_SEVERITY: change.incident.severity, Verb.SNOOZE: _until(change.incident)}
+        await tx.journal.note([who.entry(now, verb, said.get(verb), incident=change.incident)])
+    return change.incident
+
+
+def _until(incident: Incident) -> str:
+    return "ended" if incident.snoozed_until is None else f"until {incident.snoozed_until.isoformat()}"

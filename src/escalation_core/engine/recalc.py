@@ -1,0 +1,119 @@
+"""Recalculation: give every open row its true next_due_at after the windows or the maximum changed."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from ..model import LOOK_AGAIN, By, Claimed, Incident, RecalcState, Walked
+from ..ports import Store, Transaction
+from ..rules.plan import MAX_PUT_BACK, put_back
+from ..rules.policy import EscalationPolicy
+from .exhausted import note_exhausted
+from .refused_rows import put_back_or_pass_over, write_apart
+
+log = logging.getLogger("escalation_core")
+
+BATCH = 1000
+
+
+async def request(store: Store, who: By) -> RecalcState:
+    """Ask for a recalculation; one that is under way starts over, since the settings may have changed again."""
+
+    async def work(tx: Transaction) -> RecalcState:
+        state = await tx.journal.recalc()
+        now = await tx.now()
+        asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, skipped=False, due_only=False)
+        await tx.journal.save_recalc(asked)
+        await tx.journal.note([who.entry(now, "recalc")])
+        return asked
+
+    return await store.transact(work)
+
+
+async def mend(tx: Transaction, state: RecalcState, now: datetime, ahead: datetime) -> RecalcState:
+    """Ask for a recalculation because the store's clock, which had been as far as ``ahead``, stepped back.
+
+    One that an operator asked for starts over and stays whole.
+    """
+    due_only = state.requested_at is None or state.due_only
+    asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, skipped=False, due_only=due_only, ahead=ahead)
+    await tx.journal.save_recalc(asked)
+    await tx.journal.note([By(reason="the store's clock stepped back").entry(now, "recalc")])
+    return asked
+
+
+async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False) -> RecalcState:
+    """Visit the next batch, if a recalculation is under way; return how far it is.
+
+    If another worker is at it, ``wait`` for it, or return that there is nothing to do.
+    """
+
+    async def work(tx: Transaction) -> RecalcState:
+        state = await tx.journal.recalc() if wait else await tx.journal.recalc_unless_locked()
+        if state is None or state.requested_at is None:
+            return state or RecalcState()
+        now = await tx.now()
+        # What a step of the clock asked for must not stand still because one row is held: that one's turn comes later.
+        walked = await tx.incidents.walk(state.cursor, BATCH, wait=not state.due_only)
+        rows = walked.rows
+        moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
+        await _write(tx, rows, moved, now)
+        if state.ahead is not None:
+            # A row that cannot be read was put back by the clock that ran ahead.
+            far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
+            await put_back_or_pass_over(tx, [put_back(row, row.fault or "unreadable", now) for row in far], now)
+        state = _after(state, walked, policy, now)
+        await tx.journal.save_recalc(state)
+        return state
+
+    return await store.transact(work)
+
+
+def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
+    """Return the incident with its true instant, None if the row stays as it is."""
+    incident = row.incident
+    if incident is None or (state.due_only and incident.next_due_at is None):
+        return None
+    marked = incident.next_due_at == LOOK_AGAIN
+    if state.ahead is not None and now < incident.first_seen <= state.ahead:
+        incident = attrs.evolve(incident, first_seen=now)
+    elif marked:
+        # The next tick plans it anew anyway.
+        return None
+    last = incident.last_escalated_at
+    moved = incident.moved(
+        level=incident.level,
+        last_escalated_at=last if last is None else min(last, now),
+        next_due_at=LOOK_AGAIN if marked else policy.next_due_at(incident, now),
+    )
+    return None if moved == row.incident else moved
+
+
+async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incident], now: datetime) -> None:
+    """Write the instants; a row that the store refuses to write stays as it is, and stops no other."""
+    born = {row.incident_key: row.incident.first_seen for row in rows if row.incident is not None}
+
+    async def write(some: Sequence[Incident]) -> None:
+        await tx.incidents.advance([one for one in some if one.first_seen == born[one.incident_key]])
+        for one in some:
+            if one.first_seen != born[one.incident_key]:
+                await tx.incidents.save(one)
+        await note_exhausted(tx, some, now)
+
+    _, refused = await write_apart(tx, moved, write)
+    for one, refusal in refused:
+        log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
+
+
+def _after(state: RecalcState, walked: Walked, policy: EscalationPolicy, now: datetime) -> RecalcState:
+    visited, skipped = state.visited + len(walked.rows), state.skipped or walked.skipped
+    if walked.last is not None or skipped:
+        # To the next batch; or, at the end, round again for what was left out.
+        again = skipped and walked.last is not None
+        return attrs.evolve(state, cursor=walked.last, visited=visited, skipped=again)
+    # What rows without an instant are owed is owed still.
+    held_before = state.held_before if state.due_only else None
+    fingerprint = state.fingerprint if state.due_only else policy.fingerprint()
+    return RecalcState(visited=visited, finished_at=now, fingerprint=fingerprint, held_before=held_before)

@@ -1,0 +1,97 @@
+"""Dead pages come back: queued again under the same dedup key, or routed anew if nobody was named for them."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import attrs
+
+from ..model import By, ClaimedPage, NewPage, PageRecord, PageState
+from ..ports import Store, Transaction
+from ..rules.retry import cancel, revive, why_cancel
+from ..rules.routing import Pager
+
+BATCH = 500
+
+
+@attrs.frozen(kw_only=True)
+class RetriedDead:
+    """What a retry of dead pages did."""
+
+    queued: int = 0
+    """Pages that are pending again."""
+    cancelled: int = 0
+    """Pages that nobody needs any more: their incident ended."""
+    left: int = 0
+    """Pages that stay dead: nobody is named for them, or their target has no notifier."""
+
+
+async def retry_dead(store: Store, ids: Sequence[int] | None, pager: Pager, who: By) -> RetriedDead:
+    """Queue dead pages again, or cancel them if their incidents have ended: those with these ids, or all of them."""
+    total = RetriedDead()
+    async for chunk in _chunks(store, ids):
+
+        async def work(tx: Transaction, chunk: Sequence[int] = chunk) -> RetriedDead:
+            return await _retry(tx, chunk, pager, who)
+
+        done = await store.transact(work)
+        total = RetriedDead(
+            queued=total.queued + done.queued,
+            cancelled=total.cancelled + done.cancelled,
+            left=total.left + done.left,
+        )
+    return total
+
+
+async def _chunks(store: Store, ids: Sequence[int] | None) -> AsyncIterator[Sequence[int]]:
+    if ids is not None:
+        for first in range(0, len(ids), BATCH):
+            yield list(dict.fromkeys(ids[first : first + BATCH]))
+        return
+    after = 0
+    while True:
+
+        async def work(tx: Transaction, after: int = after) -> Sequence[PageRecord]:
+            return await tx.outbox.pages(after=after, limit=BATCH, state=PageState.DEAD)
+
+        found = await store.read(work)
+        if not found:
+            return
+        after = found[-1].id
+        yield [record.id for record in found]
+
+
+async def _retry(tx: Transaction, ids: Sequence[int], pager: Pager, who: By) -> RetriedDead:
+    now = await tx.now()
+    revived: list[PageRecord] = []
+    anew: list[NewPage] = []
+    ended: list[PageRecord] = []
+    left = 0
+    for found in await tx.outbox.lock(ids):
+        page = found.page
+        if page.state is not PageState.DEAD:
+            continue
+        if found.fault is None and (why := why_cancel(page, found.incident)) is not None:
+            ended.append(cancel(page, why, now))
+            continue
+        routed = [] if page.target else _route_again(found, pager)
+        if page.target in pager.served:
+            revived.append(revive(page, now))
+        elif routed:
+            anew.extend(routed)
+            revived.append(cancel(page, "routed again", now))
+        else:
+            left += 1
+    await tx.outbox.write([*revived, *ended])
+    await tx.outbox.enqueue(anew, now)
+    if revived or ended:
+        what = f"{len(revived)} pages queued, {len(ended)} cancelled"
+        await tx.journal.note([who.entry(now, "dead retry", what)])
+    return RetriedDead(queued=len(revived), cancelled=len(ended), left=left)
+
+
+def _route_again(found: ClaimedPage, pager: Pager) -> list[NewPage]:
+    """Return the pages for whoever is named for the escalation now; empty if still nobody is."""
+    if found.incident is None:
+        return []
+    risen = attrs.evolve(found.incident, level=found.page.level, episode=found.page.episode)
+    pages = pager.pages_for(risen, found.page.dedup_key)
+    return [page for page in pages if page.born_dead is None]

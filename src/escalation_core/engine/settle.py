@@ -1,0 +1,51 @@
+"""Settling: write the outcome of pages that were sent. It waits for no locked row."""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime
+
+from ..model import Delivered, Outcome, PageRecord, Retry
+from ..ports import Transaction
+from ..rules.retry import RetryPolicy, after_attempt, hold, why_cancel
+
+Landed = tuple[PageRecord, Outcome]
+"""A page as it was leased, and what became of its attempt."""
+
+
+async def settle(
+    tx: Transaction, landed: Sequence[Landed], policy: RetryPolicy, now: datetime
+) -> tuple[list[PageRecord], list[Landed]]:
+    """Write what became of the pages that are still this sender's; return them, and those whose rows others hold.
+
+    It waits for no row: a host that acknowledges by SQL holds the incident's pages until its transaction ends.
+    """
+    # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
+    arrived = [
+        after_attempt(leased, outcome, policy=policy, now=now, jitter=0.0, ended=None)
+        for leased, outcome in landed
+        if isinstance(outcome, Delivered)
+    ]
+    written = await tx.outbox.settle(arrived) if arrived else frozenset()
+    settled = [record for record in arrived if record.id in written]
+    others = [(leased, outcome) for leased, outcome in landed if not isinstance(outcome, Delivered)]
+    found_others = await tx.outbox.lock([record.id for record, _ in others]) if others else ()
+    standing = {found.page.id: found for found in found_others}
+    failed: list[PageRecord] = []
+    holds: dict[str, datetime] = {}
+    for leased, outcome in others:
+        found = standing.get(leased.id)
+        if found is None or found.page.fence != leased.fence:
+            continue
+        jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
+        ended = None if found.fault else why_cancel(found.page, found.incident)
+        failed.append(after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended))
+        if isinstance(outcome, Retry) and outcome.throttled:
+            until = now + hold(outcome, policy)
+            holds[leased.target] = max(until, holds.get(leased.target, until))
+    if failed:
+        await tx.outbox.write(failed)
+    for target, until in sorted(holds.items()):
+        await tx.outbox.hold(target, until)
+    missing = [(leased, outcome) for leased, outcome in landed if leased.id not in written | standing.keys()]
+    fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}
+    return settled + failed, [each for each in missing if fences.get(each[0].id) == each[0].fence]

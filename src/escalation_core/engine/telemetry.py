@@ -1,0 +1,210 @@
+"""What the engine tells OpenTelemetry: instruments and spans, at the ports and nowhere else.
+
+Names and meanings: ``docs/reference/telemetry.md``. No attribute ever holds an incident key or a webhook's URL.
+Only the OpenTelemetry API is used: without an SDK in the process, all of this does nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+import attrs
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.trace import Tracer, TracerProvider
+
+from ..model import Outcome, Page, PageRecord, PageState, Rejected, Retry
+from ..version import VERSION
+from .health import Observed
+from .report import TickReport
+
+SCOPE = "escalation_core"
+
+
+class Observable(Protocol):
+    """What gauges ask an engine for. Called from the metric reader's own thread, so it reads plain attributes."""
+
+    def observed_lag(self) -> float | None:
+        """Return the seconds since this engine last completed a tick; None before the first."""
+
+    def observed_stats(self) -> Observed | None:
+        """Return the store's counts, as last taken; None before the first, and once they are old."""
+
+
+class _Gauges:
+    """The observable gauges of one meter. A second gauge of one name is dropped by SDKs, so engines share these."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.engines: WeakSet[Observable] = WeakSet()
+        meter.create_observable_gauge(
+            "escalation.tick.lag", [self._lag], unit="s", description="Time since an engine last completed a tick"
+        )
+        meter.create_observable_gauge(
+            "escalation.page.backlog", [self._backlog], unit="{page}", description="Unsettled pages"
+        )
+        meter.create_observable_gauge(
+            "escalation.page.dead", [self._most(lambda seen: seen.stats.dead)], unit="{page}", description="Dead pages"
+        )
+        meter.create_observable_gauge(
+            "escalation.incident.overdue",
+            [self._most(lambda seen: seen.stats.overdue)],
+            unit="{incident}",
+            description="Incidents that are due and did not escalate yet",
+        )
+        meter.create_observable_gauge(
+            "escalation.incident.oldest_overdue",
+            [self._most(lambda seen: seen.oldest_overdue.total_seconds())],
+            unit="s",
+            description="How long the oldest of them has been due",
+        )
+        meter.create_observable_gauge(
+            "escalation.incident.exhausted",
+            [self._most(lambda seen: seen.stats.exhausted)],
+            unit="{incident}",
+            description="Open incidents at the highest level",
+        )
+
+    def _lag(self, _: CallbackOptions) -> Iterable[Observation]:
+        lags = [lag for engine in list(self.engines) if (lag := engine.observed_lag()) is not None]
+        return [Observation(max(lags))] if lags else []
+
+    def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
+        backlog: dict[str, int] = {}
+        for seen in self._seen():
+            for target, count in seen.stats.backlog.items():
+                backlog[target] = max(count, backlog.get(target, 0))
+        return [Observation(count, {"escalation.target": target}) for target, count in backlog.items()]
+
+    def _most(self, read: Callable[[Observed], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            # Engines of one store count the same rows: the greatest count is the one that alarms, not their sum.
+            seen = self._seen()
+            return [Observation(max(map(read, seen)))] if seen else []
+
+        return observe
+
+    def _seen(self) -> list[Observed]:
+        return [seen for engine in list(self.engines) if (seen := engine.observed_stats()) is not None]
+
+
+_gauges: WeakKeyDictionary[object, _Gauges] = WeakKeyDictionary()
+
+
+def _gauges_of(provider: MeterProvider, meter: Meter) -> _Gauges:
+    key: object = provider
+    if provider not in _gauges and provider is metrics.get_meter_provider():
+        # The process's provider is a stand-in until the host sets the real one, which then takes over the stand-in's
+        # gauges. Both go by one key, the API's module, so that engines made before and after share them.
+        key = metrics
+    if key not in _gauges:
+        _gauges[key] = _Gauges(meter)
+    return _gauges[key]
+
+
+@attrs.define(slots=False)
+class Telemetry:
+    """The instruments of one engine. Providers default to the process's own."""
+
+    meter_provider: MeterProvider | None = None
+    tracer_provider: TracerProvider | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Create the instruments."""
+        provider = self.meter_provider or metrics.get_meter_provider()
+        meter = provider.get_meter(SCOPE, VERSION)
+        self._gauges = _gauges_of(provider, meter)
+        self._tracer: Tracer = trace.get_tracer(SCOPE, VERSION, self.tracer_provider)
+        self._ticks = meter.create_histogram("escalation.tick.duration", unit="s", description="Time a tick took")
+        self._behind = meter.create_counter(
+            "escalation.tick.behind", unit="{tick}", description="Ticks that ended with more to claim"
+        )
+        self._escalations = meter.create_counter(
+            "escalation.escalations", unit="{escalation}", description="Escalations recorded"
+        )
+        self._skips = meter.create_counter(
+            "escalation.skips", unit="{incident}", description="Claimed incidents that did not escalate, by reason"
+        )
+        self._lateness = meter.create_histogram(
+            "escalation.lateness", unit="s", description="Greatest lateness in a tick: fired minus due"
+        )
+        self._deliveries = meter.create_counter(
+            "escalation.deliveries", unit="{attempt}", description="Attempts to send a page, by channel and outcome"
+        )
+        self._sends = meter.create_histogram("escalation.delivery.duration", unit="s", description="Time a send took")
+        self._pages = meter.create_counter(
+            "escalation.pages", unit="{page}", description="Pages settled, by the state they ended in"
+        )
+        self._unconfigured = meter.create_counter(
+            "escalation.severity.unconfigured",
+            unit="{escalation}",
+            description="Escalations of severities without a window of their own",
+        )
+        self._labels_left_out = meter.create_counter(
+            "escalation.labels.left_out",
+            unit="{escalation}",
+            description="Escalations of incidents whose labels are too long, routed as if they had none",
+        )
+
+    def observe(self, engine: Observable) -> None:
+        """Let the gauges ask this engine, for as long as it lives."""
+        self._gauges.engines.add(engine)
+
+    @contextmanager
+    def span(self, name: str, **attributes: Any) -> Iterator[trace.Span]:
+        """Trace what happens inside."""
+        with self._current(name, attributes) as span:
+            try:
+                yield span
+            except Exception as error:
+                # The error's kind and no more: its text may name an incident.
+                span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+                raise
+
+    def ticked(self, report: TickReport) -> None:
+        """Count what a tick did. A dry run is timed and not counted: nothing happened."""
+        self._ticks.record(report.duration.total_seconds(), {"escalation.mode": report.mode.value})
+        if report.dry_run:
+            return
+        self._behind.add(int(report.behind))
+        self._escalations.add(report.escalated)
+        for reason, count in (report.skipped + report.rescheduled).items():
+            self._skips.add(count, {"escalation.reason": reason})
+        if report.latest is not None:
+            self._lateness.record(report.latest.total_seconds())
+        if report.dead_pages:
+            self._pages.add(report.dead_pages, {"escalation.state": PageState.DEAD.value})
+        if report.unconfigured:
+            self._unconfigured.add(report.unconfigured.total())
+        if report.labels_left_out:
+            self._labels_left_out.add(report.labels_left_out)
+
+    def sending(self, channel: str, page: Page) -> AbstractContextManager[trace.Span]:
+        """Trace one send, which raises nothing."""
+        return self._current("escalation.send", {"escalation.channel": channel, "escalation.level": page.level})
+
+    def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float) -> None:
+        """Tell what became of a send, and how long it took."""
+        attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
+        span.set_attributes(attributes)
+        self._deliveries.add(1, attributes)
+        self._sends.record(seconds, attributes)
+
+    def settled(self, page: PageRecord) -> None:
+        """Count a page that came to an end."""
+        if page.state in (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD):
+            self._pages.add(1, {"escalation.state": page.state.value})
+
+    def _current(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[trace.Span]:
+        span = self._tracer.start_span(name, attributes=attributes)
+        if not span.get_span_context().is_valid:
+            # Nobody traces: to make it the current span would be a tenth of what a page costs.
+            return nullcontext(span)
+        return trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """Return an outcome's name for metrics and logs."""
+    if isinstance(outcome, Retry):
+        return "throttled" if outcome.throttled else "retry"
+    return "rejected" if isinstance(outcome, Rejected) else "delivered"

@@ -1,0 +1,107 @@
+"""What people ask of the store: one incident's history, the audit, dead pages."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from ..checks import check_count, check_instant, check_key
+from ..errors import InvalidValue
+from ..model import AuditEntry, Escalation, Incident, PageRecord, PageState, PutBack, position_of
+from ..ports import Transaction
+from ..rules.upcoming import Upcoming, upcoming
+from .access import StoreAccess, gate_at
+from .health import BEGINNING, is_green
+
+MOST = 1_000_000
+"""Entries that one call returns at most."""
+
+
+@attrs.frozen(kw_only=True)
+class IncidentHistory:
+    """Everything the store knows of one incident."""
+
+    incident: Incident | None
+    """None if the host deleted the row, it cannot be read, or there never was one."""
+    fault: str | None = None
+    """Why the row cannot be read."""
+    upcoming: Upcoming
+    """Its next escalation, or what keeps it from that, by this engine's settings."""
+    escalations: Sequence[Escalation]
+    pages: Sequence[PageRecord]
+    audit: Sequence[AuditEntry]
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything: a key of which there is nothing was never one, or all of it was pruned."""
+        return bool(self.incident or self.fault or self.escalations or self.pages or self.audit)
+
+
+class Views(StoreAccess):
+    """The engine's views. They read one snapshot of the store, and change nothing."""
+
+    async def history(self, incident_key: str) -> IncidentHistory:
+        """Return everything the store knows of one incident."""
+        check_key(incident_key)
+
+        async def work(tx: Transaction) -> IncidentHistory:
+            escalations = await tx.ledger.escalations(limit=1000, incident_key=incident_key)
+            incident, fault = None, None
+            try:
+                incident = await tx.incidents.load(incident_key, lock=False)
+            except InvalidValue as error:
+                fault = str(error)
+            now, left_alone = await tx.now(), await tx.incidents.left_alone(incident_key)
+            if fault is not None and left_alone is None:
+                left_alone = PutBack(incident_key=incident_key, fault=fault, attempts=0, until=now)
+            audit = await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key)
+            coming = upcoming(
+                incident,
+                left_alone,
+                policy=self.settings.policy,
+                switches=self.settings.switches,
+                dry_run=self.settings.dry_run,
+                canary_pct=self.settings.canary_pct,
+                pauses=await tx.operations.pauses(now),
+                recalc=await tx.journal.recalc(lock=False),
+                audit=audit,
+                now=now,
+            )
+            return IncidentHistory(
+                incident=incident,
+                fault=fault,
+                upcoming=coming,
+                escalations=[escalation for _, escalation in escalations],
+                pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
+                audit=audit,
+            )
+
+        return await self._read(work)
+
+    async def audit(self, since: datetime, *, limit: int = 1000, after: str | None = None) -> Sequence[AuditEntry]:
+        """Return what happened since then, newest first: escalations, pages that were settled, people's actions.
+
+        For the next page of entries, ``after`` is the ``cursor`` of the last one.
+        """
+        since = check_instant(since, "since")
+        check_count(limit, "limit", 1, MOST)
+        position = None if after is None else position_of(after)
+        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit, after=position))
+
+    async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
+        """Return pages that were given up, oldest first."""
+        check_count(limit, "limit", 1, MOST)
+        return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
+
+    async def is_green(self) -> bool:
+        """Return whether the engine is healthy, as ``health`` does, and count nothing for it: for probes, however many.
+
+        True if a worker ticked within two tick intervals, or if the engine is disabled or paused.
+        """
+
+        async def work(tx: Transaction) -> bool:
+            now = await tx.now()
+            gate = await gate_at(tx, self.settings.switches, now)
+            return is_green(self.settings, gate, await tx.journal.last_beat(now), now)
+
+        return await self._read(work)

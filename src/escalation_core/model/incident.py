@@ -1,0 +1,176 @@
+"""An incident and an escalation, as the engine reads and writes them. No rule lives here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any
+
+import attrs
+
+from ..checks import MAX_KEY_BYTES, check_count, check_instant, check_key, check_labels, check_optional_text
+from .keys import escalation_hash
+
+LOOK_AGAIN = datetime(1970, 1, 1, tzinfo=UTC)
+"""The mark in next_due_at: the host wrote this row behind the engine's back; plan it anew, whatever the clock says."""
+
+MOST_SUMMARY = 4000
+"""Characters of a summary that a page carries. Who claims many rows reads no more of each: memory follows that."""
+MOST_NAME = 1000
+"""The same of a severity, and of who acknowledged."""
+MOST_LABELS = 64 * 1024
+"""Bytes of UTF-8 that labels may take as JSON. Routes read them, so they are never cut: longer ones are left out."""
+
+MOST_LABELS_AT_ONCE = 4 * 1024 * 1024
+"""Bytes of labels that one claim reads. What would take more is left to the next one."""
+
+
+class State(StrEnum):
+    """Where an incident stands, for the table of transitions."""
+
+    UNKNOWN = "unknown"
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+def _utc(value: datetime) -> datetime:
+    """Bring an aware datetime to UTC; what is none is left to its validator, which knows the field's name."""
+    aware = isinstance(value, datetime) and value.tzinfo is not UTC and value.utcoffset() is not None
+    return check_instant(value, "instant") if aware else value
+
+
+def _optional_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else _utc(value)
+
+
+def _plain(text: object) -> bool:
+    return type(text) is str and text.isascii() and "\0" not in text
+
+
+def _labels(value: Mapping[str, str]) -> Mapping[str, str]:
+    return check_labels(value)
+
+
+def _is_instant(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if value is not None or field.name == "first_seen":
+        check_instant(value, field.name)
+
+
+def _is_text(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    check_optional_text(value, field.name)
+
+
+@attrs.frozen(kw_only=True)
+class Incident:
+    """One incident as it stands. Every instant is aware and kept in UTC; a bad value raises ``InvalidValue``.
+
+    Level, first_seen, last_escalated_at, snoozed_until and the acknowledgement belong to the episode.
+    """
+
+    incident_key: str = attrs.field(converter=check_key)
+    """The host's name for it: 1 to 512 bytes of UTF-8, no control characters; compared byte for byte."""
+    severity: str | None = attrs.field(default=None, validator=_is_text)
+    """Matched without regard to case and surrounding blanks; None is a severity that nobody configured."""
+    first_seen: datetime = attrs.field(converter=_utc, validator=_is_instant)
+    """When the episode began; the windows count from here."""
+    level: int = attrs.field(default=0)
+    """0: nobody was paged yet; n: the n-th escalation was the last one."""
+    episode: int = attrs.field(default=1)
+    """1 in the first life of the key; one more when it is opened again or drained."""
+    last_escalated_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    acknowledged_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    acknowledged_by: str | None = attrs.field(default=None, validator=_is_text)
+    resolved_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    snoozed_until: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    next_due_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    """What the store holds: the next escalation's instant, None when there is none, or the mark ``LOOK_AGAIN``."""
+    summary: str | None = attrs.field(default=None, validator=_is_text)
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=_labels)
+
+    @level.validator
+    def _check_level(self, _: object, value: object) -> None:
+        check_count(value, "level", 0)
+
+    @episode.validator
+    def _check_episode(self, _: object, value: object) -> None:
+        check_count(value, "episode", 1)
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> "Incident":
+        """Return the incident of a store's row: its values in the order of the fields, instants in UTC.
+
+        As good as every row is plain, and seen to be so at a glance; a tick has thousands of them. Any other goes
+        the long way, which says what is wrong with it if something is.
+
+        Raises:
+            InvalidValue: the row is no incident.
+        """
+        key, severity, first_seen, level, episode, _, _, acked_by, _, _, _, summary, labels = row
+        plain = (
+            type(key) is str
+            and 0 < len(key) <= MAX_KEY_BYTES
+            and key.isascii()
+            and key.isprintable()
+            and type(level) is int
+            and level >= 0
+            and type(episode) is int
+            and episode >= 1
+            and not labels
+            and first_seen is not None
+            and (severity is None or _plain(severity))
+            and (acked_by is None or _plain(acked_by))
+            and (summary is None or _plain(summary))
+        )
+        if not plain:
+            return cls(**dict(zip(_FIELDS, row, strict=True)))
+        made = object.__new__(cls)
+        for put, value in zip(_IN_ORDER, row, strict=True):
+            put(made, value)
+        return made
+
+    @property
+    def state(self) -> State:
+        """Open, acknowledged or resolved; resolved wins over acknowledged."""
+        if self.resolved_at is not None:
+            return State.RESOLVED
+        return State.OPEN if self.acknowledged_at is None else State.ACKNOWLEDGED
+
+    def moved(self, *, level: int, last_escalated_at: datetime | None, next_due_at: datetime | None) -> "Incident":
+        """Return the incident at another place of its ladder.
+
+        What it has was checked when it was made, and what is new is an engine's own: nothing is checked again, because
+        a tick does this for every row.
+        """
+        other = object.__new__(Incident)
+        for put, value in zip(_STAYS_FIRST, (*_STAY(self), level, last_escalated_at, next_due_at), strict=True):
+            put(other, value)
+        return other
+
+
+def _put(*names: str) -> tuple[Callable[[Incident, object], None], ...]:
+    """Return what puts values into these fields of an incident that is being made, past its being frozen."""
+    return tuple(getattr(Incident, name).__set__ for name in names)
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(Incident))
+_MOVES = ("level", "last_escalated_at", "next_due_at")
+_STAYS = tuple(name for name in _FIELDS if name not in _MOVES)
+_STAY = attrgetter(*_STAYS)
+_IN_ORDER, _STAYS_FIRST = _put(*_FIELDS), _put(*_STAYS, *_MOVES)
+
+
+@attrs.frozen(kw_only=True)
+class Escalation:
+    """One step up: what ``escalation_events`` records exactly once per (incident_key, episode, level)."""
+
+    incident_key: str
+    episode: int
+    level: int
+    created_at: datetime
+    unique_hash: str = attrs.field(
+        default=attrs.Factory(
+            lambda self: escalation_hash(self.incident_key, self.level, self.episode), takes_self=True
+        )
+    )
+    """The idempotency key, which is the dedup key of the escalation's pages as well."""

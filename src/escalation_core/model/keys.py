@@ -1,0 +1,34 @@
+"""The two hashes of the seed: what names an escalation everywhere, and what puts an incident in the canary."""
+
+import hashlib
+
+from ..checks import check_count, check_key
+
+
+def idempotency_key(incident_key: str, level: int, episode: int = 1) -> str:
+    r"""Return the name of one escalation, 64 hex digits: unique in the database, and the dedup key of its pages.
+
+    Episode 1 is the seed's ``sha256(f"{key}|{level}")``. Later episodes hash ``"\0" + f"{episode}|{level}|{key}"``,
+    which no seed key can reach because an incident key holds no NUL.
+
+    Raises:
+        InvalidValue: the key, level or episode is not one.
+    """
+    return escalation_hash(check_key(incident_key), check_count(level, "level", 0), check_count(episode, "episode", 1))
+
+
+def escalation_hash(incident_key: str, level: int, episode: int) -> str:
+    """Return ``idempotency_key`` of what was checked before."""
+    text = f"{incident_key}|{level}" if episode == 1 else f"\0{episode}|{level}|{incident_key}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canary_bucket(incident_key: str) -> int:
+    """Return the key's canary bucket, 0 to 99: the first 8 hex digits of md5(key), modulo 100 (the seed's rule)."""
+    digest = hashlib.md5(check_key(incident_key).encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:8], 16) % 100
+
+
+def in_canary(incident_key: str, percent: int) -> bool:
+    """Tell whether the engine may escalate this incident when it runs for ``percent`` of them (0 to 100)."""
+    return canary_bucket(incident_key) < check_count(percent, "percent", 0, 100)

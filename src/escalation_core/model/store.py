@@ -1,0 +1,185 @@
+"""What a store returns and keeps besides incidents and pages: candidates, counts, heartbeats, the recalculation."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import attrs
+
+from .incident import Incident
+from .page import PageRecord, PageState
+from .pause import Pause
+
+
+@attrs.frozen(kw_only=True)
+class Claimed:
+    """A row that a store found: the incident, or the fault that keeps it from being read (poison)."""
+
+    incident_key: str
+    incident: Incident | None
+    due_at: datetime | None = None
+    """The row's next_due_at as it stands."""
+    fault: str | None = None
+    attempts: int = 0
+    """How often it was put back since it could last be read: if ever, it is held against the birth limits again."""
+    again: bool = False
+    """An engine overwrote its instant a moment ago, and it has the same one again."""
+    labels_left_out: bool = False
+    """Its labels are longer than MOST_LABELS: the incident comes without any."""
+    more: bool = False
+    """There are more rows behind it, which were left out because of the length of their labels."""
+
+
+@attrs.frozen(kw_only=True)
+class PutBack:
+    """A row that cannot be read, planned or written. Nothing looks at it before ``until``."""
+
+    incident_key: str
+    fault: str
+    attempts: int
+    """How often it was put back, this time included."""
+    until: datetime
+
+
+@attrs.frozen
+class Walked:
+    """A batch of open rows, by key, and where the next one begins."""
+
+    rows: Sequence[Claimed]
+    last: str | None
+    """The last key that was looked at, in the store's own order; None at the end."""
+    skipped: bool = False
+    """Whether rows were left out because others hold them."""
+
+
+@attrs.frozen
+class Unseen:
+    """Open rows that have no instant though no engine planned them: written while the host's triggers were off."""
+
+    keys: Sequence[str]
+    last: str | None
+    """The last key that was looked at, in the store's own order; None at the end."""
+
+
+@attrs.frozen
+class Recorded:
+    """What the ledger knows of an episode: its highest level, and when that was recorded."""
+
+    level: int
+    created_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class ClaimedPage:
+    """A page that is locked until the transaction ends, and its incident as it stands."""
+
+    page: PageRecord
+    incident: Incident | None
+    """None if the row is gone, or cannot be read."""
+    fault: str | None = None
+    """Why the incident cannot be read."""
+
+
+@attrs.frozen(kw_only=True)
+class Outlook:
+    """What a store is seen to have in store, at one glance."""
+
+    at: datetime
+    """The store's own instant."""
+    pauses: Sequence[Pause]
+    """Operators' pauses that have not ended, in the order in which they were set."""
+    due_at: datetime | None
+    """The least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
+    page_due_at: datetime | None
+    """When the next unsettled page may be claimed, to one of the targets that were asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class Beat:
+    """The heartbeat of all workers together."""
+
+    since: datetime
+    """When the store was made ready: before the first tick, the lag counts from here."""
+    last: datetime | None = None
+    """When any worker last completed a tick."""
+    workers: int = 0
+    """How many workers completed one within the last day."""
+
+
+@attrs.frozen(kw_only=True)
+class RecalcState:
+    """How far the recalculation of next_due_at is."""
+
+    requested_at: datetime | None = None
+    """None when none is under way."""
+    cursor: str | None = None
+    """The last key that was visited."""
+    visited: int = 0
+    finished_at: datetime | None = None
+    fingerprint: str | None = None
+    """The policy that the last one, or the first tick, was made with."""
+    due_only: bool = False
+    """Rows without an instant are left alone: an engine asked for it, after the clock stepped back, and no operator."""
+    ahead: datetime | None = None
+    """How far the store's clock had been before it stepped back; None if it did not.
+
+    A first_seen up to then that lies ahead of the clock is brought to now: the incident came in meanwhile.
+    """
+    skipped: bool = False
+    """Rows were left out because others held them: after a step of the clock it goes round again for them."""
+    held_before: datetime | None = None
+    """Open rows first seen before this were left alone when the table was attached, until an operator's recalc."""
+
+
+@attrs.frozen(kw_only=True)
+class Stats:
+    """Counts that are taken for health."""
+
+    overdue: int = 0
+    """Rows whose instant has come, canary outsiders and marked rows left out."""
+    oldest_due: datetime | None = None
+    """The least instant among them."""
+    marked: int = 0
+    """Rows that a host wrote and that were not looked at again yet."""
+    canary_held: int = 0
+    """Overdue rows outside the canary."""
+    exhausted: int = 0
+    """Open incidents at the maximum level."""
+    backlog: Mapping[str, int] = attrs.field(factory=dict)
+    """Unsettled pages, by target."""
+    oldest_page: datetime | None = None
+    """When the oldest unsettled page was recorded."""
+    dead: int = 0
+    unreadable: int = 0
+    """Rows that cannot be read, planned or written, and are left alone for a while."""
+    unreadable_examples: Sequence[tuple[str, str]] = ()
+    """At most 20 of them: incident key and fault."""
+    unseen: int = 0
+    """Open rows that no engine ever planned, among those looked at: written while the host's triggers were off."""
+    faults: Sequence[str] = ()
+    """What is wrong with the installation: a trigger that is off, a column that was changed. Each with its remedy."""
+    schema_version: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Proof:
+    """What is recorded, counted so that the promise shows."""
+
+    escalations: int
+    duplicates: int
+    """Escalations of one (incident_key, episode, level) beyond the first: 0, or the promise is broken."""
+    without_page: int
+    """Escalations that have no page at all: 0, or the promise is broken."""
+    adopted: int = 0
+    """Escalations without a page that were there before the engine: another program recorded them, and paged or not."""
+    without_escalation: int
+    """Pages whose escalation is not recorded: 0, or the promise is broken."""
+    copies: int = 0
+    """Pages of one escalation to one target beyond the first: 0, or the promise is broken."""
+    pages: Mapping[str, int]
+    """Pages by state: pending, leased and cancelling ones are to be settled yet; an unknown one breaks the promise."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise holds for all that is recorded."""
+        broken = self.duplicates or self.without_page or self.without_escalation or self.copies
+        return not broken and set(self.pages) <= {state.value for state in PageState}

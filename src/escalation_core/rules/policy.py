@@ -1,0 +1,113 @@
+"""The rule itself: when the next escalation of an incident may happen. Rules: ``docs/reference/rules.md``."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import attrs
+
+from ..checks import check_mapping
+from ..errors import InvalidValue
+from ..model import Incident, State
+
+MAX_WINDOW = timedelta(minutes=525_600)
+"""A year: the longest acknowledgement window and the longest snooze between escalations."""
+MAX_LEVEL = 100
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+@lru_cache(maxsize=1000)
+def _normal(severity: str) -> str:
+    return severity.strip().casefold()
+
+
+def _windows(windows: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
+    normal: dict[str, timedelta] = {}
+    for severity, window in check_mapping(windows, "windows", "map severities to timedeltas").items():
+        if not isinstance(severity, str) or _normal(severity) in normal:
+            raise InvalidValue("windows", f"names {severity!r} twice or not as text", "name each severity once")
+        normal[_normal(severity)] = _span(window, f"windows[{severity!r}]", shortest=timedelta(microseconds=1))
+    return normal
+
+
+def _span(value: object, field: str, *, shortest: timedelta = timedelta()) -> timedelta:
+    if not isinstance(value, timedelta):
+        raise InvalidValue(field, f"is {type(value).__name__}", "give a timedelta")
+    if not shortest <= value <= MAX_WINDOW:
+        raise InvalidValue(field, f"is {value}", f"give at least {shortest} and at most {MAX_WINDOW.days} days")
+    return value
+
+
+def later(instant: datetime, span: timedelta) -> datetime:
+    """Return ``instant + span``, or the last instant there is when that lies beyond it."""
+    try:
+        return instant + span
+    except OverflowError:
+        return _END_OF_TIME
+
+
+@attrs.frozen(kw_only=True)
+class EscalationPolicy:
+    """How long an incident may go unacknowledged. The defaults are those of ``Settings()``.
+
+    Raises:
+        InvalidValue: a window, the snooze, the interval or the maximum level is out of its limits.
+    """
+
+    windows: Mapping[str, timedelta] = attrs.field(
+        factory=lambda: {"critical": timedelta(minutes=5), "warning": timedelta(minutes=15)}, converter=_windows
+    )
+    """The acknowledgement window per severity, matched without regard to case and surrounding blanks."""
+    default_window: timedelta = timedelta(minutes=15)
+    """The window of every severity that has none of its own."""
+    max_level: int = 7
+    snooze: timedelta = timedelta(minutes=30)
+    """The least time between two escalations of one incident."""
+    tick_interval: timedelta = timedelta(minutes=1)
+    """Two escalations are never closer than this, even with snooze 0: one tick, one level."""
+
+    def __attrs_post_init__(self) -> None:
+        """Check the limits."""
+        _span(self.default_window, "default_window", shortest=timedelta(microseconds=1))
+        _span(self.snooze, "snooze")
+        _span(self.tick_interval, "tick_interval", shortest=timedelta(microseconds=1))
+        if isinstance(self.max_level, bool) or not isinstance(self.max_level, int):
+            raise InvalidValue("max_level", f"is {type(self.max_level).__name__}", "give an int")
+        if not 1 <= self.max_level <= MAX_LEVEL:
+            raise InvalidValue("max_level", f"is {self.max_level}", f"give 1 to {MAX_LEVEL}")
+
+    def configured(self, severity: str | None) -> bool:
+        """Tell whether this severity has a window of its own."""
+        return severity is not None and _normal(severity) in self.windows
+
+    def window(self, severity: str | None) -> timedelta:
+        """Return the acknowledgement window of a severity."""
+        return self.default_window if severity is None else self.windows.get(_normal(severity), self.default_window)
+
+    def next_due_at(self, incident: Incident, now: datetime | None = None) -> datetime | None:
+        """Return the instant of the next escalation: due at equality; None when there is none.
+
+        It is the latest of ``first_seen + window * (level + 1)``, ``last_escalated_at + max(snooze, tick_interval)``
+        and ``snoozed_until``. With ``now``, a ``last_escalated_at`` in the future counts as now.
+        """
+        last = incident.last_escalated_at
+        return self._due(incident, incident.level, last if last is None or now is None else min(last, now))
+
+    def advance(self, incident: Incident, level: int, last_escalated_at: datetime, now: datetime) -> Incident:
+        """Return the incident at this level since that instant, due for the next one; the future counts as now."""
+        last = min(last_escalated_at, now)
+        return incident.moved(level=level, last_escalated_at=last, next_due_at=self._due(incident, level, last))
+
+    def _due(self, incident: Incident, level: int, last: datetime | None) -> datetime | None:
+        if incident.state is not State.OPEN or level >= self.max_level:
+            return None
+        due = later(incident.first_seen, self.window(incident.severity) * (level + 1))
+        if last is not None:
+            due = max(due, later(last, max(self.snooze, self.tick_interval)))
+        return due if incident.snoozed_until is None else max(due, incident.snoozed_until)
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when an incident's due instant may: what a recalc was made with."""
+        windows = ",".join(f"{name}={window.total_seconds()}" for name, window in sorted(self.windows.items()))
+        rest = (self.default_window, self.snooze, self.tick_interval)
+        return f"{windows};{';'.join(f'{span.total_seconds()}' for span in rest)};{self.max_level}"

@@ -1,0 +1,194 @@
+"""Who is paged: from an incident and a level to the names of targets. The seed's ``resolveWebhook``."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+
+import attrs
+
+from ..checks import check_count, check_labels, check_optional_text, check_text
+from ..errors import InvalidValue
+from ..model import Incident, NewPage
+from ..ports import Notifier, Router
+
+UNROUTED = "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET"
+"""Warns of routes that leave some incidents without a target."""
+
+
+def check_target(value: object, field: str) -> str:
+    """Return a target's name: text that is not blank, without control characters, of 1 to 200 characters."""
+    name = check_text(value, field)
+    if "://" in name:
+        # Name and URL were swapped: the URL is a secret, so it is not quoted by whoever reports this.
+        raise InvalidValue(field, "has a URL where a name belongs", "map names to URLs, such as slack:ops")
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise InvalidValue(field, "is no target's name", "give 1 to 200 printable characters, such as slack:ops")
+    return name
+
+
+def check_targets(value: object) -> tuple[str, ...]:
+    """Return targets' names, each once: a sequence of them, which may be empty, and no single text."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidValue("targets", f"is {type(value).__name__}", "give a list of targets' names")
+    names = tuple(value)
+    try:
+        return _each_once(names)
+    except TypeError:  # something in it cannot be hashed, and so is no name
+        return _each_once.__wrapped__(names)
+
+
+@lru_cache(maxsize=1000)
+def _each_once(names: tuple[object, ...]) -> tuple[str, ...]:
+    # The same few answers are given for every incident.
+    return tuple(dict.fromkeys(check_target(name, "targets") for name in names))
+
+
+def _targets(value: Sequence[str]) -> tuple[str, ...]:
+    if not check_targets(value):
+        raise InvalidValue("targets", "is empty", "name at least one target")
+    return check_targets(value)
+
+
+def _routes(value: "Sequence[Route]") -> "tuple[Route, ...]":
+    if not isinstance(value, Sequence) or not all(isinstance(route, Route) for route in value):
+        raise InvalidValue("routes", "is no list of routes", "give a list of Route(...)")
+    return tuple(value)
+
+
+def _default_target(value: str | None) -> str | None:
+    return None if value is None else check_target(value, "default_target")
+
+
+def _severity(value: str | None) -> str | None:
+    return check_optional_text(value, "severity")
+
+
+def _min_level(value: int) -> int:
+    return check_count(value, "min_level", 0)
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """Incidents that match every condition given here are paged to ``targets``.
+
+    Raises:
+        InvalidValue: a field has a wrong type, or no target is named.
+    """
+
+    severity: str | None = attrs.field(default=None, converter=_severity)
+    """Matched without regard to case and surrounding blanks; None matches every severity."""
+    min_level: int = attrs.field(default=1, converter=_min_level)
+    """The lowest level that this route is for."""
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=check_labels)
+    """Labels that the incident must have, each with this value."""
+    targets: tuple[str, ...] = attrs.field(converter=_targets)
+
+    def matches(self, incident: Incident, level: int) -> bool:
+        """Tell whether this route is for the escalation of ``incident`` to ``level``."""
+        if self.severity is not None:
+            severity = incident.severity or ""
+            if self.severity.strip().casefold() != severity.strip().casefold():
+                return False
+        return level >= self.min_level and self.labels.items() <= incident.labels.items()
+
+
+@attrs.frozen
+class SettingsRouter:
+    """The default router: the last route that matches wins, else the default target, else nobody.
+
+    Raises:
+        InvalidValue: the routes are no list of them, or the default target is no name.
+    """
+
+    routes: Sequence[Route] = attrs.field(default=(), converter=_routes)
+    default_target: str | None = attrs.field(default=None, converter=_default_target)
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """Every target that is named, each once."""
+        default = () if self.default_target is None else (self.default_target,)
+        return tuple(dict.fromkeys([*(target for route in self.routes for target in route.targets), *default]))
+
+    @property
+    def total(self) -> bool:
+        """Whether every incident has a target, whatever it is like."""
+        return self.default_target is not None or any(
+            route.severity is None and route.min_level <= 1 and not route.labels for route in self.routes
+        )
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        """Return the targets' names; empty when nobody is named for this incident."""
+        for route in reversed(self.routes):
+            if route.matches(incident, level):
+                return route.targets
+        return () if self.default_target is None else (self.default_target,)
+
+
+def notifiers_by_target(notifiers: object) -> dict[str, Notifier]:
+    """Return the notifier of each target.
+
+    Raises:
+        InvalidValue: it is not a list of notifiers, or two of them serve one target.
+    """
+    if isinstance(notifiers, str | bytes) or not isinstance(notifiers, Sequence):
+        raise InvalidValue("notifiers", f"is {type(notifiers).__name__}", "give a list of notifiers")
+    if not all(hasattr(notifier, "targets") for notifier in notifiers):
+        raise InvalidValue("notifiers", "holds something without targets", "give a list of notifiers")
+    by_target: dict[str, Notifier] = {}
+    for notifier in notifiers:
+        for target in notifier.targets:
+            if target in by_target:
+                raise InvalidValue("notifiers", f"two of them serve {target!r}", "leave one of them out")
+            by_target[target] = notifier
+    return by_target
+
+
+@attrs.frozen
+class Pager:
+    """Who is paged about an escalation: what the router answers, and which targets have a notifier."""
+
+    router: Router
+    served: AbstractSet[str]
+    """The targets that have a notifier."""
+
+    def pages_for(self, incident: Incident, dedup_key: str) -> list[NewPage]:
+        """Return the pages of the escalation that raised ``incident`` to its level.
+
+        One for each target, or one that is dead at birth and says why.
+        """
+
+        def page(target: str, born_dead: str | None = None) -> NewPage:
+            return NewPage(
+                incident_key=incident.incident_key,
+                episode=incident.episode,
+                level=incident.level,
+                target=target,
+                dedup_key=dedup_key,
+                born_dead=born_dead,
+            )
+
+        try:
+            targets = check_targets(self.router.route(incident, incident.level))
+        except InvalidValue as fault:
+            return [page("", f"unroutable: the router's answer {fault.fault}")]
+        except Exception as error:  # noqa: BLE001 - a host's router must not stop the ladder
+            return [page("", f"unroutable: the router raised {type(error).__name__}")]
+        if not targets:
+            return [page("", "unroutable: no route matches and there is no default target")]
+        return [
+            page(target) if target in self.served else page(target, "unroutable: no notifier serves this target")
+            for target in targets
+        ]
+
+    def warnings(self) -> list[str]:
+        """Return what is known before the first page to make pages dead at birth."""
+        if not self.served:
+            return ["this engine has no notifier: escalations are recorded, and their pages are dead"]
+        if not isinstance(self.router, SettingsRouter):
+            return []
+        said = [
+            f"a route names the target {target!r}, and no notifier serves it"
+            for target in self.router.targets
+            if target not in self.served
+        ]
+        return said if self.router.total else [*said, UNROUTED]

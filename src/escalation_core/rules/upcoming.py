@@ -1,0 +1,146 @@
+"""When an incident escalates next, or what keeps it from that: the tick's own rules, asked about one incident."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+import attrs
+
+from ..errors import InvalidValue
+from ..model import LOOK_AGAIN, AuditEntry, Incident, Pause, PutBack, RecalcState, State, in_canary
+from .gate import Switches, gate
+from .plan import ALTERED, check_birth
+from .policy import EscalationPolicy
+
+
+class HeldBy(StrEnum):
+    """What keeps an incident from escalating, or from doing so sooner."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+    GONE = "gone"
+    """There is no row."""
+    UNREADABLE = "unreadable"
+    """The row cannot be read, planned or written, and is left alone for a while."""
+    EXHAUSTED = "exhausted"
+    """It is at the maximum level."""
+    UNPLANNED = "unplanned"
+    """The row has no instant, and only a recalculation gives it one."""
+    DISABLED = "disabled"
+    V1_OFF = "v1_off"
+    DRY_RUN = "dry_run"
+    CANARY = "canary"
+    """It is outside the canary."""
+    PAUSED = "paused"
+    SNOOZED = "snoozed"
+
+
+@attrs.frozen
+class Upcoming:
+    """An incident's next escalation."""
+
+    at: datetime | None
+    """When it comes, never before now; None if none comes as things stand."""
+    held_by: HeldBy | None = None
+    detail: str | None = None
+    """The same in words: who or what it is, and until when."""
+
+
+def upcoming(
+    incident: Incident | None,
+    left_alone: PutBack | None,
+    *,
+    policy: EscalationPolicy,
+    switches: Switches,
+    dry_run: bool,
+    canary_pct: int,
+    pauses: Sequence[Pause],
+    recalc: RecalcState,
+    audit: Sequence[AuditEntry],
+    now: datetime,
+) -> Upcoming:
+    """Return what comes next for a row as it stands.
+
+    ``left_alone`` is why workers leave it alone, if they do; ``audit`` is what is noted of its key.
+    """
+    if incident is not None and incident.state is not State.OPEN:
+        return _ended(incident)
+    unreadable = _unreadable(incident, left_alone, now)
+    if unreadable is not None:
+        return unreadable
+    if incident is None:
+        return Upcoming(None, HeldBy.GONE, "there is no row that can be read")
+    due = policy.next_due_at(incident, now)
+    if due is None:
+        return Upcoming(None, HeldBy.EXHAUSTED, f"the maximum level is {policy.max_level}")
+    if incident.next_due_at is None and _passed_over(incident, recalc, audit):
+        return Upcoming(None, HeldBy.UNPLANNED, "its row has no instant; escalation recalc gives it one")
+    # No worker looks at the row before the instant that it holds, or until which it is passed over.
+    looked_at = incident.next_due_at if left_alone is None else left_alone.until
+    due = max(due, now, looked_at or now)
+    return _switched_off(incident, switches, dry_run, canary_pct) or _in_time(incident, due, switches, pauses, now)
+
+
+def _ended(incident: Incident) -> Upcoming:
+    if incident.resolved_at is not None:
+        return Upcoming(None, HeldBy.RESOLVED, f"at {_at(incident.resolved_at)}")
+    by = "" if incident.acknowledged_by is None else f"by {incident.acknowledged_by} "
+    return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{by}at {_at(incident.acknowledged_at)}")
+
+
+def _unreadable(incident: Incident | None, left_alone: PutBack | None, now: datetime) -> Upcoming | None:
+    """Return the fault that keeps workers from planning or writing the row, None if none is known."""
+    marked = incident is not None and incident.next_due_at == LOOK_AGAIN
+    if left_alone is not None:
+        waits = left_alone.until > now
+        # What a host has written since is another row. One whose instant a trigger changes is planned at its time.
+        mended = marked and not waits
+        climbs = left_alone.fault == ALTERED and incident is not None and incident.next_due_at is not None
+        if not mended and not climbs:
+            again = _at(left_alone.until) if waits else "by the next tick"
+            return Upcoming(None, HeldBy.UNREADABLE, f"{left_alone.fault}; looked at again {again}")
+    if incident is not None and (marked or incident.next_due_at is None or left_alone is not None):
+        try:
+            check_birth(incident.first_seen, now)
+        except InvalidValue as fault:
+            return Upcoming(None, HeldBy.UNREADABLE, f"{fault}; looked at again by the next tick")
+    return None
+
+
+def _passed_over(incident: Incident, recalc: RecalcState, audit: Sequence[AuditEntry]) -> bool:
+    """Tell whether the look for rows without an instant leaves this one out, and no recalculation is under way."""
+    if recalc.requested_at is not None and not recalc.due_only:
+        return False
+    if recalc.held_before is not None and incident.first_seen < recalc.held_before:
+        return True
+    noted = {(note.action, note.level) for note in audit if note.episode == incident.episode}
+    return ("exhausted", incident.level) in noted and "resolve" not in {action for action, _ in noted}
+
+
+def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary_pct: int) -> Upcoming | None:
+    """Return what holds for as long as the settings stay, None if nothing does."""
+    if not switches.enabled:
+        return Upcoming(None, HeldBy.DISABLED, "ESCALATION_WORKER_ENABLED is false")
+    if not switches.v1:
+        return Upcoming(None, HeldBy.V1_OFF, "ESCALATION_V1 is false")
+    if dry_run:
+        return Upcoming(None, HeldBy.DRY_RUN, "ESC_DRY_RUN is true")
+    if not in_canary(incident.incident_key, canary_pct):
+        return Upcoming(None, HeldBy.CANARY, f"ESC_CANARY_PCT is {canary_pct}, and this one is outside")
+    return None
+
+
+def _in_time(incident: Incident, due: datetime, switches: Switches, pauses: Sequence[Pause], now: datetime) -> Upcoming:
+    """Return when an incident escalates that is due then: after the pause, if one lasts at that instant."""
+    paused = gate(switches, due, pauses).paused
+    if paused is not None:
+        by = "" if paused.by is None else f"by {paused.by} "
+        because = "" if paused.reason is None else f": {paused.reason}"
+        return Upcoming(paused.until, HeldBy.PAUSED, f"{by}until {_at(paused.until)}{because}")
+    if incident.snoozed_until is not None and incident.snoozed_until == due > now:
+        return Upcoming(due, HeldBy.SNOOZED, f"until {_at(due)}")
+    return Upcoming(due)
+
+
+def _at(instant: datetime | None) -> str:
+    return "" if instant is None else instant.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
