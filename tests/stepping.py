@@ -97,11 +97,11 @@ async def leave_behind(store: Store, settings: Settings = SETTINGS) -> Receiver:
     engine = engine_of(store, receiver, "gone", settings=settings)
     await open_incidents(engine, "sent", "busy", "down", "gone")
     assert 4 == (await engine.tick(deliver=False)).escalated
-    await engine.courier.start_due()
-    while len(engine.courier._landed) < 3:
-        await engine.courier.wait(SECOND)
-    await engine.courier.settle()
-    await engine.courier.abandon()
+    await engine.delivery.start_due()
+    while len(engine.delivery._landed) < 3:
+        await engine.delivery.wait(SECOND)
+    await engine.delivery.settle()
+    await engine.delivery.abandon()
     await open_incidents(engine, "waiting")
     assert 1 == (await engine.tick(deliver=False)).escalated
     assert STATES == {page.target: page.state for page in await pages(store)}
@@ -149,14 +149,14 @@ async def assert_not_well(engine: Engine, step: timedelta, *, within: timedelta 
     assert abs(health.clock_step - step) <= within
     assert health.as_dict()["clockStepMs"] == health.clock_step // timedelta(milliseconds=1)
     assert names_a_clock(health.warnings)
-    assert not await engine.is_green()
+    assert not await engine.is_healthy()
 
 
 async def assert_well(engine: Engine) -> None:
     """Fail unless health is ok, and says nothing of a step."""
     health = await engine.health()
     assert (True, timedelta(), []) == (health.ok, health.clock_step, list(health.warnings))
-    assert await engine.is_green()
+    assert await engine.is_healthy()
 
 
 @asynccontextmanager

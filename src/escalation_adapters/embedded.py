@@ -27,7 +27,7 @@ from .watcher import Watcher
 USER = "postgres"
 NOBODY = "nobody"
 """Who runs the server when we are root, as which PostgreSQL refuses to run."""
-PATIENCE = 30.0
+START_TIMEOUT = 30.0
 """Seconds that a server may take to start or to stop."""
 _AT_ONCE = signal.SIGTERM if sys.platform == "win32" else signal.SIGQUIT
 """Ends a server without waiting for its clients."""
@@ -162,7 +162,7 @@ class EmbeddedPostgres:
             ],
             capture_output=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=START_TIMEOUT,
             **self._identity(),
         )  # fmt: skip
         if done.returncode:
@@ -188,7 +188,7 @@ class EmbeddedPostgres:
                 **self._identity(),
             )
         self._watcher.watch(self._process.pid, _AT_ONCE)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end and self._process.poll() is None:
             if self._is_ready(self._process.pid):
                 return True
@@ -209,10 +209,10 @@ class EmbeddedPostgres:
         if process.poll() is None:
             process.send_signal(how)
         try:
-            process.wait(PATIENCE)
+            process.wait(START_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(PATIENCE)
+            process.wait(START_TIMEOUT)
         self._watcher.forget(process.pid)
 
     def _program(self, name: str) -> str:

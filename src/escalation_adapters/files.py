@@ -7,7 +7,7 @@ from pathlib import Path
 
 from escalation_core import EscalationError
 
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 """A secret is a line; a file beyond this is some other file, named by mistake."""
 
 
@@ -21,9 +21,9 @@ def read_secret(path: str) -> str:
         ValueError: it is longer than 64 KiB, or no UTF-8. Not a word of what is in it is told.
     """
     with Path(path).open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"the file is longer than {MOST_BYTES} bytes")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"the file is longer than {MAX_BYTES} bytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

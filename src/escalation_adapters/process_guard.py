@@ -3,10 +3,10 @@
 import os
 
 from escalation_core import EscalationError
-from escalation_core.engine.tasks import Home
+from escalation_core.engine.tasks import LoopGuard
 
 
-class ProcessHome(Home):
+class ProcessHome(LoopGuard):
     """The process and the event loop that a store belongs to: those that it is used in first."""
 
     def __init__(self, kind: str) -> None:

@@ -130,21 +130,21 @@ def text(tracks: Sequence[Track], *, width: int = 78) -> str:
     start, end = _extent(tracks)
     labels = [visible(line.label) for line in tracks]
     margin = max(map(_cells, labels), default=0) + 2
-    room = max(width - margin, 10)
+    capacity = max(width - margin, 10)
 
     def column(at: datetime) -> int:
-        return min(int(room * ((at - start) / (end - start))), room - 1)
+        return min(int(capacity * ((at - start) / (end - start))), capacity - 1)
 
     lines = []
     for label, line in zip(labels, tracks, strict=True):
-        cells = [" "] * room
+        cells = [" "] * capacity
         for span in line.spans:
             for place in range(column(span.start), column(span.end) + 1):
                 cells[place] = _BARS[span.state]
         for at, level in line.levels:
             cells[column(at)] = str(level % 10)
         lines.append(label + " " * (margin - _cells(label)) + "".join(cells).rstrip())
-    scale = [" "] * (room + 6)
+    scale = [" "] * (capacity + 6)
     for tick in _ticks(start, end):
         for offset, char in enumerate(f"{tick:%H:%M}"):
             scale[column(tick) + offset] = char

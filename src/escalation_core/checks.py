@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .errors import MOST_QUOTED, InvalidValue, shortened
+from .errors import MAX_QUOTED_CHARS, InvalidValue, shortened
 
 MAX_KEY_BYTES = 512
 """An incident key's length in UTF-8; a PostgreSQL btree refuses entries above 2704 bytes."""
@@ -44,7 +44,7 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def quoted(value: object, most: int = MOST_QUOTED) -> str:
+def quoted(value: object, most: int = MAX_QUOTED_CHARS) -> str:
     """Return a value as Python shows it, on one line, where all that is invisible is an escape; of bounded length."""
     return shortened(repr(value), most)
 

@@ -17,11 +17,11 @@ No message ever holds a secret: neither a password of a DSN nor a webhook's URL.
 from collections.abc import Mapping
 from typing import Self
 
-MOST_QUOTED = 300
+MAX_QUOTED_CHARS = 300
 """Characters of a foreign text that an error or a log line quotes."""
 
 
-def shortened(text: str, most: int = MOST_QUOTED) -> str:
+def shortened(text: str, most: int = MAX_QUOTED_CHARS) -> str:
     """Return text of at most ``most`` characters: one that is longer is cut in the middle, where an ellipsis stands."""
     if len(text) <= most:
         return text
@@ -103,7 +103,7 @@ class StoreRefused(StoreError):
     """The database refuses the statement: a host's constraint, a missing right. The same call fails again."""
 
 
-def place_of(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
     """Return an error's kind and where it was raised, and no more: the text of a foreign one may hold a secret."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

@@ -10,28 +10,28 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from .model import (
+    AuditCursor,
     AuditEntry,
-    Beat,
-    Claimed,
+    AuditSource,
+    Candidate,
     ClaimedPage,
+    Deferral,
     Escalation,
     Incident,
+    Integrity,
+    LatestEscalation,
     NewPage,
+    NextDue,
+    OpenRows,
     Outcome,
-    Outlook,
     Page,
     PageRecord,
     PageState,
     Pause,
-    Position,
-    Proof,
-    PutBack,
     RecalcState,
-    Recorded,
-    Source,
     Stats,
     Unseen,
-    Walked,
+    WorkerHeartbeat,
 )
 
 Result = TypeVar("Result")
@@ -52,7 +52,7 @@ class Incidents(Protocol):
     async def save(self, incident: Incident) -> None:
         """Write every column of a row that was loaded before."""
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
         """Return rows with ``next_due_at`` at or before ``until``, oldest first, and lock them until the end.
 
         Rows that another transaction holds are passed over. Canary outsiders are no candidates at all.
@@ -60,22 +60,22 @@ class Incidents(Protocol):
 
     async def peek(
         self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
-    ) -> Sequence[Claimed]:
+    ) -> Sequence[Candidate]:
         """Return what ``claim`` would, without any lock, in order of (next_due_at, incident_key), beyond ``after``."""
 
     async def advance(self, incidents: Sequence[Incident]) -> None:
         """Write level, last_escalated_at and next_due_at of locked rows, in bulk; they are readable again."""
 
-    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Move next_due_at of locked rows to their ``until``, and keep each one's fault and attempts."""
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Return the next_due_at that rows hold now, as this transaction sees them."""
 
-    async def left_alone(self, incident_key: str) -> PutBack | None:
+    async def left_alone(self, incident_key: str) -> Deferral | None:
         """Return why a row was put back or is passed over, and until when; None if it is not."""
 
-    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.
 
         Until their ``until`` no claim, peek or look finds them, and no count but that of unreadable rows. What a host
@@ -85,7 +85,7 @@ class Incidents(Protocol):
     async def end_passing(self, beyond: datetime) -> None:
         """Let rows that are passed over for longer than until ``beyond`` be found again."""
 
-    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:
+    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
         """Return open rows beyond the key ``after``, in the store's own order, each locked.
 
         It waits for rows that others hold, or leaves them out and says so if not ``wait``.
@@ -100,7 +100,7 @@ class Incidents(Protocol):
         """
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
-        """Give locked rows the mark ``LOOK_AGAIN``, as a host's insert has it.
+        """Give locked rows the mark ``NEEDS_REPLAN``, as a host's insert has it.
 
         Where the ledger holds a later episode of a key, or a higher level of the same one, the row's episode becomes
         one above the highest: it tells of a life that the ledger has not seen. A row whose episode was noted as
@@ -114,7 +114,7 @@ class Ledger(Protocol):
     async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
         """Insert what is not there yet, in bulk. Return for each one whether it was new."""
 
-    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], LatestEscalation]:
         """Return the highest recorded level of each (incident_key, episode) that has one."""
 
     async def highest_episode(self, incident_key: str) -> int:
@@ -138,7 +138,7 @@ class Outbox(Protocol):
         Return how many.
         """
 
-    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+    async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return unsettled pages that are due at or before ``until``, and lock them.
 
         ``room`` says how many for each target; other targets, and those held beyond ``now``, get none. Oldest first.
@@ -170,7 +170,7 @@ class Outbox(Protocol):
         and holds come that much earlier, and those that a sender has when ``lease_ends``.
         """
 
-    async def hold(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> None:
         """Let no worker claim a page for this target before ``until``; the later hold wins."""
 
     async def backlog(self) -> Mapping[str, int]:
@@ -189,21 +189,23 @@ class Journal(Protocol):
         """Keep entries. An ``exhausted`` mark is kept once per (incident_key, episode, level)."""
 
     async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
     ) -> Sequence[AuditEntry]:
         """Return escalations, settled pages and notes since then, in the order of their places, with cursors.
 
         ``after`` leaves out what stands up to this place.
         """
 
-    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
+    async def record_heartbeat(
+        self, worker: str, version: str, *, tolerance: timedelta
+    ) -> tuple[datetime, datetime | None]:
         """Note that this worker completed a tick just now, by the store's clock and not by the transaction's instant.
 
         Return that instant, and the latest heartbeat that was there, of any worker. Workers that have been silent for a
         day are forgotten, and heartbeats that lie ahead of the clock by more than ``tolerance``.
         """
 
-    async def last_beat(self, now: datetime) -> Beat:
+    async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         """Return when any worker last completed a tick, since when one could, and how many did within a day."""
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
@@ -212,7 +214,7 @@ class Journal(Protocol):
         The backlog is the outbox's. What the canary holds is asked by itself, since that looks at all that is due.
         """
 
-    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
         """Return how many rows whose instant has come lie outside the canary."""
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
@@ -243,10 +245,12 @@ class Operations(Protocol):
         A pause begins when it is set: one that lies ahead was set before the clock stepped back.
         """
 
-    async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Keep a request's id until it expires; forget some of those that have expired. Return whether it was new."""
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
+    async def prune(
+        self, source: AuditSource, *, before: datetime, after: int, limit: int
+    ) -> tuple[int | None, int, int]:
         """Look at escalations or notes with ids above ``after``, older than ``before``, and remove those that may go.
 
         Neither goes while its incident is open, nor if its episode is the key's highest: that of the row, or the
@@ -256,10 +260,10 @@ class Operations(Protocol):
         Return the last id that was looked at, None after the last batch, how many went, and how many pages with them.
         """
 
-    async def forget(self, *, before: datetime, now: datetime) -> int:
+    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
         """Remove pauses that ended before then, and request ids that have expired ``now``; return how many."""
 
-    async def proof(self) -> Proof:
+    async def integrity(self) -> Integrity:
         """Count what is recorded."""
 
 
@@ -289,7 +293,7 @@ class Transaction(Protocol):
     async def now(self) -> datetime:
         """Return the store's own instant: its clock decides what is due."""
 
-    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+    async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` inside this transaction. If it raises, what it did is undone, and the transaction can go on.
 
         A statement that the database refuses raises ``StoreRefused`` here already, and not at the transaction's end.
@@ -312,7 +316,7 @@ class Store(Protocol):
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work``, which only reads, on one snapshot: without locks and without a trace."""
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next: for this canary's rows, and for pages to these targets.
 
         It is what an engine asks when nothing is due, which is nearly always: it is to cost one round trip, whatever

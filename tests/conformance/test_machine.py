@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from escalation_core import Delivered, Engine, EscalationError, Outcome, Page, Retry, Settings, Store, canary_bucket
-from escalation_core.model import LOOK_AGAIN, Incident, PageRecord, PageState
+from escalation_core.model import NEEDS_REPLAN, Incident, PageRecord, PageState
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
 
@@ -64,7 +64,14 @@ class World:
                 (p.incident_key, p.episode, p.level, p.state.value, _due(p), p.attempts, p.reason or "") for p in pages
             ),
             "sent": sorted((p.dedup_key, p.attempt) for p in self.notifier.pages),
-            "counts": (stats.overdue, stats.oldest_due, stats.marked, stats.canary_held, stats.dead, stats.unreadable),
+            "counts": (
+                stats.overdue,
+                stats.oldest_due,
+                stats.marked,
+                stats.outside_canary,
+                stats.dead,
+                stats.unreadable,
+            ),
         }
 
 
@@ -202,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         """Each stored next_due_at is the policy's, or the mark, or where an unreadable row was put back to."""
         unreadable = self.worlds[0].store.unreadable  # type: ignore[attr-defined]
         for key, row in self.rows().items():
-            if row["next_due_at"] == LOOK_AGAIN or key in unreadable:
+            if row["next_due_at"] == NEEDS_REPLAN or key in unreadable:
                 continue
             if isinstance(row["level"], int) and row["level"] < 0:
                 # Nobody looks at an ended row; an open one is marked or put back.

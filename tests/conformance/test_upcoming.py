@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Settings, in_canary
-from escalation_core.model import PutBack
+from escalation_core.model import Deferral
 from escalation_core.ports import Store, Transaction
 from escalation_core.rules.upcoming import HeldBy
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
@@ -45,7 +45,7 @@ class Scene:
 
     async def pass_over(self) -> None:
         """Note that the store refuses to write it, for an hour."""
-        row = PutBack(incident_key=KEY, fault="refused", attempts=1, until=self.clock() + 60 * MINUTE)
+        row = Deferral(incident_key=KEY, fault="refused", attempts=1, until=self.clock() + 60 * MINUTE)
         await self.store.transact(lambda tx: tx.incidents.pass_over([row], self.clock()))
 
     async def exhaust(self) -> None:

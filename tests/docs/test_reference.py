@@ -18,7 +18,7 @@ import escalation_adapters.replay
 import escalation_adapters.worker.app
 import escalation_core
 from escalation_adapters.cli.root import cli
-from escalation_core import EscalationError, Proof, RetryPolicy, Settings, State, TickReport
+from escalation_core import EscalationError, Integrity, RetryPolicy, Settings, State, TickReport
 from escalation_core.engine import telemetry
 from escalation_core.model import PageState
 from escalation_core.rules.gate import Mode
@@ -170,7 +170,7 @@ def test_proof_fields_are_all_there() -> None:
     """The table of a proof has each of its fields, in their order."""
     proof = text("json").partition("## A proof")[2]
 
-    assert ["holds", *attrs.fields_dict(Proof)] == re.findall(r"^\| `(\w+)` \|", proof, re.MULTILINE)
+    assert ["holds", *attrs.fields_dict(Integrity)] == re.findall(r"^\| `(\w+)` \|", proof, re.MULTILINE)
 
 
 def test_errors_are_all_there() -> None:

@@ -26,7 +26,7 @@ from .model import check
 from .proxy import Proxy
 from .receiver import TOKEN, Receiver
 from .watchers import Watcher
-from .worker import SILENCE, Spec, settings_of
+from .worker import CALL_TIMEOUT, Spec, settings_of
 from .workers import Program, Worker
 
 SECRETS = (PASSWORD, TOKEN)
@@ -179,7 +179,7 @@ class Arena:
 
     def lock(self) -> None:
         """Write down that a worker stands still from now on: what it has locked is held until the server ends that."""
-        end = time() + SILENCE[-1]
+        end = time() + CALL_TIMEOUT[-1]
         self.faults.append(Fault(kind="locks held", start=time(), end=end, workers=frozenset(), stops=True))
 
     async def kill(self, worker: Worker) -> None:

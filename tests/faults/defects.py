@@ -6,7 +6,6 @@ A harness that cannot fail proves nothing: ``test_defects`` shows that each of t
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -26,13 +25,14 @@ from escalation_core.engine import deliver as courier
 from escalation_core.engine import heartbeat as pulse
 from escalation_core.engine import settle as settling
 from escalation_core.engine.attempt import Attempt
-from escalation_core.engine.deliver import Courier
-from escalation_core.engine.heartbeat import Pulse
-from escalation_core.engine.tick import Ticker
-from escalation_core.model import NewPage, PageRecord, PutBack, escalation_hash
-from escalation_core.ports import Router, Transaction
+from escalation_core.engine.deliver import Delivery
+from escalation_core.engine.heartbeat import HeartbeatKeeper
+from escalation_core.engine.overwritten import Overwritten
+from escalation_core.model import Deferral, NewPage, PageRecord, escalation_hash
+from escalation_core.ports import Transaction
 from escalation_core.rules.policy import EscalationPolicy
 from escalation_core.rules.retry import after_attempt
+from escalation_core.rules.routing import Pager
 
 Name = Literal[
     "event outside the transaction",
@@ -75,16 +75,16 @@ def _event_outside(dsn: str) -> None:
 
     async def outside(self: Ledger, escalations: Sequence[Escalation]) -> Sequence[bool]:
         async with await AsyncConnection.connect(dsn, autocommit=True) as other:
-            session = Session(other, self.session.statements, self.session.table, hopes=False)
+            session = Session(other, self.session.statements, self.session.table, optimistic=False)
             return await record(Ledger(session), escalations)
 
     _put(Ledger, "record", outside)
 
 
 def _no_fencing(dsn: str) -> None:
-    fly, settle = Courier._fly, settling.settle
+    fly, settle = Delivery._attempt, settling.settle
 
-    async def whenever(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
+    async def whenever(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
         await fly(self, record, incident, float("inf"))
 
     async def whoever(
@@ -94,12 +94,12 @@ def _no_fencing(dsn: str) -> None:
         blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
         return await settle(tx, blind, policy, now)
 
-    _put(Courier, "_fly", whenever)
+    _put(Delivery, "_attempt", whenever)
     _put(courier, "settle", whoever)
 
 
 def _mark_first(dsn: str) -> None:
-    async def marked(self: Courier, record: PageRecord, incident: Incident, deadline: float) -> None:
+    async def marked(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
         now = datetime.now(UTC)
         sent = after_attempt(record, Delivered(), policy=self.settings.retry, now=now, jitter=0.0, ended=None)
         try:
@@ -108,23 +108,20 @@ def _mark_first(dsn: str) -> None:
         finally:
             self._in_flight[record.target] -= 1
 
-    _put(Courier, "_fly", marked)
+    _put(Delivery, "_attempt", marked)
 
 
 def _unchecked(dsn: str) -> None:
-    _put(courier, "why_cancel", lambda page, incident: None)
+    _put(courier, "cancel_reason", lambda page, incident: None)
 
 
 def _keyless(dsn: str) -> None:
-    anything: Any = recording
-    pages_for = anything.pages_for
+    pages_for = Pager.pages_for
 
-    def without(incident: Incident, dedup_key: str, *, router: Router, served: AbstractSet[str]) -> list[NewPage]:
-        key = escalation_hash(incident.incident_key, incident.level, 1)
-        pages: list[NewPage] = pages_for(incident, key, router=router, served=served)
-        return pages
+    def without(self: Pager, incident: Incident, dedup_key: str) -> list[NewPage]:
+        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1))
 
-    _put(recording, "pages_for", without)
+    _put(Pager, "pages_for", without)
 
 
 def _forgetful(dsn: str) -> None:
@@ -150,22 +147,22 @@ def _hasty(dsn: str) -> None:
 
 
 def _spinning(dsn: str) -> None:
-    async def at_once(self: Courier, longest: timedelta | None = None) -> None:
+    async def at_once(self: Delivery, longest: timedelta | None = None) -> None:
         await asyncio.sleep(0)
 
-    _put(Courier, "wait", at_once)
+    _put(Delivery, "wait", at_once)
 
 
 def _ending(dsn: str) -> None:
-    async def refused(tx: Transaction, rows: Sequence[PutBack], now: datetime) -> None:
+    async def refused(tx: Transaction, rows: Sequence[Deferral], now: datetime) -> None:
         if rows:
             raise StoreRefused("as if there were nothing else to be done")
 
-    _put(recording, "put_back_or_pass_over", refused)
+    _put(recording, "defer_or_pass_over", refused)
 
 
 def _insistent(dsn: str) -> None:
-    async def refused(self: Incidents, rows: Sequence[PutBack], now: datetime) -> None:
+    async def refused(self: Incidents, rows: Sequence[Deferral], now: datetime) -> None:
         raise StoreRefused("as if there were nothing else to be done")
 
     _put(Incidents, "pass_over", refused)
@@ -174,7 +171,7 @@ def _insistent(dsn: str) -> None:
 def _unforgiving(dsn: str) -> None:
     pass_over = Incidents.pass_over
 
-    async def for_ever(self: Incidents, rows: Sequence[PutBack], now: datetime) -> None:
+    async def for_ever(self: Incidents, rows: Sequence[Deferral], now: datetime) -> None:
         await pass_over(self, [evolve(row, until=now + timedelta(days=365)) for row in rows], now)
 
     _put(Incidents, "pass_over", for_ever)
@@ -192,7 +189,7 @@ def _left_behind(dsn: str) -> None:
 
 
 def _unwatchful(dsn: str) -> None:
-    _put(Ticker, "_seen", lambda self, row: row)
+    _put(Overwritten, "recognize", lambda self, row: row)
 
 
 def _mortal(dsn: str) -> None:
@@ -207,10 +204,10 @@ def _trusting(dsn: str) -> None:
 
 
 def _unseeing(dsn: str) -> None:
-    async def nothing(self: Pulse) -> None:
+    async def nothing(self: HeartbeatKeeper) -> None:
         pass
 
-    _put(Pulse, "find_unseen", nothing)
+    _put(HeartbeatKeeper, "find_unseen", nothing)
 
 
 def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:

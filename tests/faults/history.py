@@ -30,7 +30,7 @@ class Rules:
     lease: float = 2.0
     send_timeout: float = 0.5
     per_target: int = 32
-    put_back: tuple[float, float] = (60.0, 3600.0)
+    defer: tuple[float, float] = (60.0, 3600.0)
     """For how long a row is left alone that is refused or cannot be planned: at first, and at most."""
 
     @property

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from escalation_core.engine.deliver import Courier
-from escalation_core.engine.tasks import Flights
+from escalation_core.engine.deliver import Delivery
+from escalation_core.engine.tasks import TaskGroup
 
 
 def calling(owner: Any, name: str) -> asyncio.Event:
@@ -21,7 +21,7 @@ def calling(owner: Any, name: str) -> asyncio.Event:
 
 def hold_answers(until: asyncio.Event) -> asyncio.Event:
     """Keep each page in flight until then, though it is answered; return what is set as soon as one is."""
-    courier: Any = Courier
+    courier: Any = Delivery
     answered, send = asyncio.Event(), courier._send
 
     async def held(*args: Any) -> Any:
@@ -37,7 +37,7 @@ def hold_answers(until: asyncio.Event) -> asyncio.Event:
 class Awaited:
     """A heartbeat that ends only when somebody waits for it."""
 
-    def __init__(self, beats: Flights) -> None:
+    def __init__(self, beats: TaskGroup) -> None:
         self._end = calling(beats, "wait")
 
     async def beat(self) -> None:

@@ -3,20 +3,20 @@
 ROOTS = (
     ("escalation_core.engine.engine", "Engine.tick"),
     ("escalation_core.engine.engine", "Engine.deliver"),
-    ("escalation_core.engine.engine", "Engine.recalc"),
+    ("escalation_core.engine.operators", "OperatorVerbs.recalc"),
     ("escalation_adapters.postgres.migrate", "up"),
     ("escalation_adapters.worker.runner", "run"),
 )
 CORE = (
-    "apart", "attempt", "courier", "engine", "exhausted", "flight", "operators", "pulse", "recalc", "recording",
-    "settling", "ticking", "verbs", "views",
+    "access", "attempt", "batch", "deliver", "engine", "exhausted", "heartbeat", "incidents", "operators", "recalc",
+    "refused_rows", "settle", "tasks", "tick", "views",
 )  # fmt: skip
 POSTGRES = (
     "attach", "errors", "incidents", "installation", "journal", "ledger", "migrate", "operations", "outbox", "pool",
-    "session", "silence", "store",
+    "session", "store", "timeouts",
 )  # fmt: skip
 ROOMS = (
-    *(f"escalation_core.{name}" for name in CORE),
+    *(f"escalation_core.engine.{name}" for name in CORE),
     *(f"escalation_adapters.postgres.{name}" for name in POSTGRES),
     "escalation_adapters.worker.heartbeat",
     "escalation_adapters.worker.runner",
@@ -31,21 +31,21 @@ ELSEWHERE = {
 }
 """Modules with an await that no work of a worker reaches."""
 RECEIVERS = {
-    "_beats": "Flights",
+    "_batches": "BatchRunner",
+    "_beats": "TaskGroup",
+    "_heartbeats": "HeartbeatKeeper",
     "_delivering": "SingleFlight",
     "_finishing": "Errand",
     "_heartbeat": "HttpHeartbeat",
     "_pool": "Pool",
-    "_pulse": "Pulse",
     "_recalc": "escalation_core.engine.recalc",
-    "_recorder": "Recorder",
     "_session": "Session",
     "_ticker": "Ticker",
     "_ticking": "SingleFlight",
     "attempt": "Attempt",
-    "courier": "Courier",
+    "delivery": "Delivery",
     "engine": "Engine",
-    "flights": "Flights",
+    "flights": "TaskGroup",
     "incidents": "Incidents",
     "journal": "Journal",
     "ledger": "Ledger",
@@ -53,14 +53,15 @@ RECEIVERS = {
     "operations": "Operations",
     "outbox": "Outbox",
     "pool": "Pool",
-    "recorder": "Recorder",
+    "recalc": "escalation_core.engine.recalc",
     "session": "Session",
-    "silence": "escalation_adapters.postgres.timeouts",
+    "timeouts": "escalation_adapters.postgres.timeouts",
     "store": "PostgresStore",
     "tx": "_Transaction",
 }
 """What stands behind the last part of an attribute's path: a class of the rooms, or a module."""
 FOREIGN = {
+    "first",
     "AsyncConnectionPool", "_connections", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop",
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
@@ -69,27 +70,28 @@ FOREIGN = {
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {
-    "write_apart", "Recorder.write_apart", "put_back_or_pass_over", "Incidents.pass_over",
-    "Incidents.unseen", "Incidents.mark_unseen", "Pulse.find_unseen", "Pulse._mark_unseen", "Pulse._mend", "mend",
-    "Incidents.save", "Operations.shift_pauses", "Outbox.bring_forward", "Outbox.fences", "_check_visible", "_hidden",
-    "_keep_held", "faults",
+    "write_apart", "BatchRunner._write_apart", "defer_or_pass_over", "Incidents.pass_over",
+    "Incidents.unseen", "Incidents.mark_unseen", "HeartbeatKeeper.find_unseen", "HeartbeatKeeper._mark_unseen",
+    "HeartbeatKeeper._mend", "mend", "Incidents.save", "Operations.shift_pauses", "Outbox.bring_forward",
+    "Outbox.fences", "_check_visible", "_hidden", "_keep_held", "faults",
 }  # fmt: skip
 """Functions that work when the tables beneath, or the clock, were upset. Quick runs take turns at their awaits."""
 HOSTS = {
-    "Engine": ("health", "is_green", "retry_dead"),
+    "Engine": ("health", "retry_dead"),
     "Incidents": ("insert", "left_alone", "load"),
-    "Journal": ("audit", "canary_held"),
+    "Journal": ("audit", "outside_canary"),
     "Ledger": ("escalations", "highest_episode"),
-    "Operations": ("add_pause", "end_pauses", "forget", "proof", "prune", "remember"),
-    "Operators": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
+    "Operations": ("add_pause", "end_pauses", "claim_request_id", "delete_expired", "integrity", "prune"),
+    "OperatorVerbs": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
     "Outbox": ("cancel", "pages"),
-    "Pool": ("_know", "open"),
+    "Pool": ("_track", "open"),
     "PostgresStore": ("connect",),
-    "Verbs": (
-        "_change", "_read", "_run", "acknowledge", "change_severity", "drain", "open", "resolve", "snooze",
+    "IncidentVerbs": (
+        "_change", "acknowledge", "change_severity", "drain", "open", "resolve", "snooze",
         "unacknowledge",
     ),
-    "Views": ("audit", "dead", "history"),
+    "StoreAccess": ("_read", "_run"),
+    "Views": ("audit", "dead", "history", "is_healthy"),
     "": ("_load", "_write", "check", "status"),
 }  # fmt: skip
 """What hosts and operators call, and what is done before a worker works: functions of the rooms that no root leads to.

@@ -139,11 +139,11 @@ async def test_tables_are_rebuilt_meanwhile(stage: Stage) -> None:
     async with busy(stage, 13) as arena:
         for change in CHANGES:
             with arena.trial("table rebuilt"):
-                await _insist(arena, change)
+                await _retry_until_up(arena, change)
             await asyncio.sleep(0.3)
 
 
-async def _insist(arena: Arena, change: str) -> None:
+async def _retry_until_up(arena: Arena, change: str) -> None:
     """Run a person's statement, and again if it is the one of a deadlock that had to give way."""
     while True:
         with contextlib.suppress(psycopg.errors.DeadlockDetected):

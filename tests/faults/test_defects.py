@@ -21,7 +21,7 @@ COURIER, RECORDING = "escalation_core.engine.deliver", "escalation_core.engine.b
 
 
 async def _killed_between_event_and_pages(arena: Arena) -> None:
-    point = line_of(RECORDING, "Recorder._write", "await tx.incidents.advance")
+    point = line_of(RECORDING, "BatchRunner._write", "await tx.incidents.advance")
     worker = await arena.work("w1", act=Act(point), ready=False)
     with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")
@@ -31,7 +31,7 @@ async def _killed_between_event_and_pages(arena: Arena) -> None:
 
 async def _stalled_before_the_request(arena: Arena) -> None:
     """The moment before the sender looks at its lease: whoever is stopped there must not send any more."""
-    point = line_of(COURIER, "Courier._fly", "if deadline")
+    point = line_of(COURIER, "Delivery._attempt", "if deadline")
     worker = await arena.work("w1", act=Act(point, "stop"))
     for number in range(4):
         await arena.hosts.do("open", f"k{number}")
@@ -51,7 +51,7 @@ async def _stopped_amid_the_request(arena: Arena) -> None:
 
 
 async def _killed_before_the_request(arena: Arena) -> None:
-    point = line_of(COURIER, "Courier._send", "outcome = await within")
+    point = line_of(COURIER, "Delivery._send", "outcome = await within")
     worker = await arena.work("w1", act=Act(point), ready=False)
     with arena.fault(KILL, worker, stops=True):
         await arena.hosts.do("open", "k")

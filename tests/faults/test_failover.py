@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.postgres import timeouts
 
 from .arena import Arena
 from .cluster import Cluster, options
@@ -24,7 +24,7 @@ from .history import Violation
 from .hosts import DONE
 from .node import Node
 from .report import figures
-from .worker import PATIENCE, SILENCE
+from .worker import CALL_TIMEOUT, PATIENCE
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.failover]
 WRITE = "INSERT INTO faults.asked VALUES ('harness')"
@@ -108,8 +108,8 @@ def _ms(seconds: float) -> int:
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts give up as soon as workers do: on a primary that is cut off all commits wait."""
-    for name, seconds in zip(("SILENCE", "GRACE", "IDLE"), SILENCE, strict=True):
-        monkeypatch.setattr(silence, name, seconds)
+    for name, seconds in zip(("CALL_TIMEOUT", "GRACE", "IDLE"), CALL_TIMEOUT, strict=True):
+        monkeypatch.setattr(timeouts, name, seconds)
 
 
 @asynccontextmanager
@@ -159,7 +159,7 @@ async def test_defect_is_caught(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str
 ) -> None:
     """If a commit that was cancelled while it waited for a standby counted as done, hosts would lose what they did."""
-    limited = silence.limited
+    limited = timeouts.limited
 
     @asynccontextmanager
     async def trusting(
@@ -168,7 +168,7 @@ async def test_defect_is_caught(
         async with limited(connection, seconds, given_up):
             yield lambda: False
 
-    monkeypatch.setattr(silence, "limited", trusting)
+    monkeypatch.setattr(timeouts, "limited", trusting)
     async with failing_over(Run.cut_off, request, tmp_path, synchronous=True, seed=33, loses=True) as run:
         assert 0 < run.arena.also["lost writes of hosts"]
 

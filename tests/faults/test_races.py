@@ -41,14 +41,14 @@ class Site:
 
 
 SITES: Mapping[str, Site] = {
-    "claim": Site(line_of(RECORDING, "Recorder._write", "decisions = await"), None, "recorded"),
+    "claim": Site(line_of(RECORDING, "BatchRunner._write", "decisions = await"), None, "recorded"),
     "commit": Site(
         line_of("escalation_adapters.postgres.session", "Session.flush", "for name, expected, values in waiting"),
         None,
         "recorded",
     ),
-    "page claim": Site(line_of(COURIER, "Courier._round", "leased.append"), "recorded", "leased"),
-    "POST": Site(line_of(COURIER, "Courier._send", "outcome = await within"), "leased", "sent"),
+    "page claim": Site(line_of(COURIER, "Delivery._round", "leased.append"), "recorded", "leased"),
+    "POST": Site(line_of(COURIER, "Delivery._send", "outcome = await within"), "leased", "sent"),
     "settle": Site(line_of(SETTLING, "settle", "after_attempt(leased"), "sent", "delivered"),
     "failure": Site(line_of(SETTLING, "settle", "jitter = random"), "sent", "pending", BROKEN),
 }

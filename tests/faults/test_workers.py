@@ -22,7 +22,7 @@ KILLS = {False: 25, True: 1000}
 STALLS = {False: 3, True: 40}
 TERMS = {False: 6, True: 60}
 CALM = {False: 40, True: 400}
-STALE = "stale="
+STATS_MAX_AGE = "stale="
 """What a worker counts in its log that was too late to settle a page, or to send it."""
 
 
@@ -74,7 +74,7 @@ async def test_stopped_beyond_the_lease(stage: Stage, full: bool) -> None:
             # One that no host touches any more: whoever has its page keeps it until somebody else claims it.
             await arena.hosts.do("open", f"held-{number}", severity="critical", first_seen=round(time() - 1, 6))
             zombie = await sending(arena, team, expected_hash(f"held-{number}", 1, 1))
-            before = zombie.text.count(STALE)
+            before = zombie.text.count(STATS_MAX_AGE)
             await stall(arena, zombie, random.random() / 2)
             assert await arena.until(partial(_noticed, zombie, before)), "it has not noticed that it lost its pages"
         assert [] == await arena.judge()
@@ -86,12 +86,12 @@ async def test_stopped_beyond_the_lease(stage: Stage, full: bool) -> None:
 
 
 async def _noticed(zombie: Worker, before: int) -> bool:
-    return zombie.text.count(STALE) > before
+    return zombie.text.count(STATS_MAX_AGE) > before
 
 
 LOCKED = {
-    "rows": line_of("escalation_core.engine.batch", "Recorder._write", "decisions = await"),
-    "pages": line_of("escalation_core.engine.deliver", "Courier._round", "leased.append"),
+    "rows": line_of("escalation_core.engine.batch", "BatchRunner._write", "decisions = await"),
+    "pages": line_of("escalation_core.engine.deliver", "Delivery._round", "leased.append"),
 }
 """Where a worker holds locks while it thinks."""
 

@@ -18,7 +18,7 @@ from .watchers import STEP, TRIGGERS
 from .workers import Worker
 
 Scenario = Callable[[Arena], Awaitable[None]]
-RULES = Rules(put_back=(1.0, 2.0))
+RULES = Rules(defer=(1.0, 2.0))
 """What is refused is tried again soon."""
 REFUSES_FOR = 3.0
 """Seconds for which a host refuses rows."""
@@ -67,7 +67,7 @@ def refused(name: str) -> Scenario:
         await due(arena, *keys)
         kind = "row refused" if refusal.how == "escalating" else "row refused, and its put-back"
         tells = frozenset(f"unreadable {key}" for key in keys)
-        patience = arena.rules.put_back[-1] + arena.rules.tick
+        patience = arena.rules.defer[-1] + arena.rules.tick
         with arena.trial(kind, stops=True, keys=frozenset(keys), tells=tells, patience=patience):
             await arena.execute(refusal.added)
             await arena.team(2)

@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.postgres import timeouts
 from escalation_adapters.worker.runner import run
 from escalation_core import Engine, StoreUnavailable
-from escalation_core.engine.deliver import Courier
+from escalation_core.engine.deliver import Delivery
 
 from .meeting import Awaited, calling, hold_answers
 
@@ -56,7 +56,7 @@ async def _recalc(engine: Engine) -> None:
 
 async def _moment(engine: Engine) -> None:
     """Run for a moment, and until delivery has had nothing to do."""
-    stop, resting = asyncio.Event(), calling(Courier, "wait")
+    stop, resting = asyncio.Event(), calling(Delivery, "wait")
     running = asyncio.create_task(run(engine, stop=stop))
     await asyncio.sleep(MOMENT)
     await resting.wait()
@@ -66,10 +66,10 @@ async def _moment(engine: Engine) -> None:
 
 async def _rung(engine: Engine) -> None:
     """Let a tick ring while for each target as many pages are in flight as may be: nobody has landed yet."""
-    courier, landing = engine.courier, asyncio.Event()
+    courier, landing = engine.delivery, asyncio.Event()
     hold_answers(landing)
     await engine.tick(deliver=False)
-    while courier.room():
+    while courier.capacity():
         await courier.start_due()
         await asyncio.sleep(0.01)
     courier.flights.ring()
@@ -92,19 +92,19 @@ async def _held(engine: Engine) -> None:
     await engine.tick(deliver=False)
     delivering = asyncio.create_task(until_answered())
     await answered.wait()
-    async with store._pool.lent(60) as holder, holder.transaction():
+    async with store._pool.connection(60) as holder, holder.transaction():
         await holder.execute("SELECT FROM escalation_pages WHERE state = 'leased' FOR UPDATE")
         landing.set()
         await delivering
-        await engine.courier.finish()
-    await engine.courier.finish()
+        await engine.delivery.finish()
+    await engine.delivery.finish()
 
 
 async def _trouble(engine: Engine) -> None:
     """Let the store be out of reach at first, and again in the end, when pages have landed after the loops."""
     store: Any = engine.store
-    look, transact = store.look, store.transact
-    stop, finishing = asyncio.Event(), calling(Courier, "finish")
+    look, transact = store.next_due, store.transact
+    stop, finishing = asyncio.Event(), calling(Delivery, "finish")
     answered = hold_answers(finishing)
     left = 2
 
@@ -122,7 +122,7 @@ async def _trouble(engine: Engine) -> None:
             raise StoreUnavailable("as if")
         return await transact(*args, **kwargs)
 
-    store.look, store.transact = unreachable, unfinished
+    store.next_due, store.transact = unreachable, unfinished
     running = asyncio.create_task(run(engine, stop=stop))
     await answered.wait()
     stop.set()
@@ -132,7 +132,7 @@ async def _trouble(engine: Engine) -> None:
 async def _cancelled(engine: Engine) -> None:
     """Cancel the runner while pages are in flight, and once more while it waits for them."""
     hold_answers(until=asyncio.Event())
-    sending, finishing = calling(Courier, "_send"), calling(Courier, "finish")
+    sending, finishing = calling(Delivery, "_send"), calling(Delivery, "finish")
     running = asyncio.create_task(run(engine))
     await sending.wait()
     running.cancel()
@@ -190,21 +190,21 @@ async def _silent(engine: Engine) -> None:
     At first the request to cancel is lost on its way, so that the wait after it comes to its end; then it arrives.
     """
     store: Any = engine.store
-    patience = silence.SILENCE
-    silence.SILENCE = silence.GRACE = 0.05
+    patience = timeouts.CALL_TIMEOUT
+    timeouts.CALL_TIMEOUT = timeouts.GRACE = 0.05
     connections: Any = AsyncConnection
     arriving = connections.cancel_safe
 
     async def lost(*args: Any, **kwargs: Any) -> None:
         pass
 
-    async with store._pool.lent(60) as holder, holder.transaction():
+    async with store._pool.connection(60) as holder, holder.transaction():
         await holder.execute("LOCK TABLE escalation_pauses IN ACCESS EXCLUSIVE MODE")
         for way in (lost, arriving):
             connections.cancel_safe = way
             with contextlib.suppress(StoreUnavailable):
                 await engine.tick()
-    silence.SILENCE = patience
+    timeouts.CALL_TIMEOUT = patience
     await engine.tick()
 
 
@@ -212,7 +212,9 @@ async def _all_lent(engine: Engine, statement: str) -> None:
     """Run a statement on several connections, all of which are lent at once and there is no other."""
     store: Any = engine.store
     async with contextlib.AsyncExitStack() as stack:
-        lent = [await stack.enter_async_context(store._pool.lent()) for _ in range(store._pool._connections.max_size)]
+        lent = [
+            await stack.enter_async_context(store._pool.connection()) for _ in range(store._pool._connections.max_size)
+        ]
         for connection in lent:
             await connection.execute(statement)
 
@@ -229,7 +231,7 @@ async def _ended(engine: Engine) -> None:
     """Find connections ended that were idle, as after a restart."""
     store: Any = engine.store
     await _all_lent(engine, "SELECT 1")
-    async with store._pool.lent() as other:
+    async with store._pool.connection() as other:
         # Each is waited for, so that its farewell has come.
         await other.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"

@@ -25,8 +25,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.cli.base import _loop_factory
-from escalation_adapters.postgres import PostgresStore, pool
-from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.postgres import PostgresStore, pool, timeouts
 from escalation_adapters.worker import runner
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
@@ -37,9 +36,9 @@ from .hook import Act
 
 PATIENCE = 2.5
 """Seconds of patience with a connection. Not less: between two attempts of the pool there may be 2.2 seconds."""
-SILENCE = 2.0, 0.3, 0.7
+CALL_TIMEOUT = 2.0, 0.3, 0.7
 """Seconds of a database's silence, of grace after it, and of a client's own within a transaction."""
-OUTLASTS = 2 * SILENCE[0]
+OUTLASTS = 2 * CALL_TIMEOUT[0]
 """Seconds of a fault that is to outlast every limit of a worker's: by then it has given up, and health shows it."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is down, as short as everything else here."""
@@ -182,13 +181,13 @@ def _hurry(spec: Spec) -> None:
 
     Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
     """
-    runner.FIRST_WAIT, runner.LONGEST_WAIT = RUNNER_WAITS
-    planning: Any = import_module("escalation_core.plan")
-    planning.FIRST_PUT_BACK, planning.MAX_PUT_BACK = (timedelta(seconds=span) for span in spec.rules.put_back)
+    runner.FIRST_WAIT, runner.MAX_WAIT = RUNNER_WAITS
+    planning: Any = import_module("escalation_core.rules.plan")
+    planning.FIRST_DEFERRAL, planning.MAX_DEFERRAL = (timedelta(seconds=span) for span in spec.rules.defer)
     if spec.walk in walks.WHOLE:
         module: Any = pool
-        module.PATIENCE = PATIENCE
-        silence.SILENCE, silence.GRACE, silence.IDLE = SILENCE
+        module.CONNECT_TIMEOUT = PATIENCE
+        timeouts.CALL_TIMEOUT, timeouts.GRACE, timeouts.IDLE = CALL_TIMEOUT
 
 
 def read(text: str) -> Spec:

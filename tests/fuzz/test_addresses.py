@@ -9,7 +9,7 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.auth.client_address import client, networks
+from escalation_adapters.auth.client_address import client_address, networks
 from escalation_adapters.channels import http as quiet_http
 from escalation_adapters.cli.base import INSTANT, SPAN
 from escalation_adapters.files import read_secret
@@ -81,9 +81,9 @@ def test_peer(peer: str | None, forwarded: list[bytes], proxies: list[str]) -> N
     except InvalidValue as refusal:
         assert "proxies" == refusal.field
         known = ()
-    key = client(peer, forwarded, known)
+    key = client_address(peer, forwarded, known)
     assert key.isascii()
-    assert known or key == client(peer, [], ())
+    assert known or key == client_address(peer, [], ())
 
 
 @given(near_bytes(HUSH.encode(), b"\xef\xbb\xbf" + HUSH.encode() + b"\r\n", b"\xff" + HUSH.encode()))

@@ -15,7 +15,7 @@ from escalation_adapters.ops import OpsHandler, reading
 from escalation_adapters.ops.handler import ACTIONS, VIEWS
 from escalation_adapters.ops.messages import Problem, Request, Response
 from escalation_core import Engine, Settings
-from escalation_core.model import Position, Source, position_of
+from escalation_core.model import AuditCursor, AuditSource, parse_cursor
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from ..unit.kit import picture
@@ -130,10 +130,10 @@ def test_query(view: str, query: str) -> None:
     check(*asyncio.run(ask("GET", f"/{view}", query=query)))
 
 
-@given(st.builds(Position, INSTANTS, st.sampled_from(Source), st.integers(0, 10**18 - 1)))
-def test_cursor(position: Position) -> None:
+@given(st.builds(AuditCursor, INSTANTS, st.sampled_from(AuditSource), st.integers(0, 10**18 - 1)))
+def test_cursor(position: AuditCursor) -> None:
     """A cursor leads back to the place that it was made of."""
-    assert position == position_of(position.cursor)
+    assert position == parse_cursor(position.cursor)
 
 
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.auth.hmac_signature import HmacVerifier, Refused, Verified, key_of, sign
+from escalation_adapters.auth.hmac_signature import HmacVerifier, Refused, Verified, parse_secret, sign
 from escalation_core import InvalidValue
 
 from .material import HUSH, damaged, near, near_bytes, told
@@ -56,7 +56,7 @@ def test_legacy(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
 def test_secret(secret: str | bytes) -> None:
     """A secret is a key, or refused without a word of it."""
     try:
-        assert key_of(secret)
+        assert parse_secret(secret)
     except InvalidValue as refusal:
         assert "secret" == refusal.field
         assert HUSH not in told(refusal)

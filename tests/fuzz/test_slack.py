@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from escalation_adapters.channels.slack import MOST_READ, MOST_TEXT, _outcome, render
+from escalation_adapters.channels.slack import MAX_READ_BYTES, MAX_TEXT_CHARS, _outcome, render
 from escalation_core import Delivered, Incident, InvalidValue, Page, Retry, RetryPolicy
 from escalation_core.model import PageRecord, PageState
-from escalation_core.rules.retry import after_attempt, hold, outcome_of
+from escalation_core.rules.retry import after_attempt, hold, parse_outcome
 
 from .material import ANY_TEXT, HUSH, near, near_bytes
 
@@ -43,14 +43,14 @@ class Reply:
 @given(
     st.integers(100, 999) | st.sampled_from([200, 204, 302, 429, 503]),
     st.dictionaries(st.sampled_from(["Retry-After", "Date", "X-Other"]), INSTANTS),
-    st.lists(near_bytes(b"ok", b" ok\r\n", HUSH.encode(), b"x" * MOST_READ), max_size=4),
+    st.lists(near_bytes(b"ok", b" ok\r\n", HUSH.encode(), b"x" * MAX_READ_BYTES), max_size=4),
 )
 def test_reply(status: int, headers: dict[str, str], pieces: list[bytes]) -> None:
     """Every reply is an outcome that any store can write; delivered is a success that says ok, and nothing else."""
     whole = b"".join(pieces)
     outcome = asyncio.run(_outcome(cast("aiohttp.ClientResponse", Reply(status, headers, pieces))))
-    assert outcome == outcome_of(outcome)
-    assert (200 <= status < 300 and whole[:MOST_READ].strip() == b"ok") == isinstance(outcome, Delivered)
+    assert outcome == parse_outcome(outcome)
+    assert (200 <= status < 300 and whole[:MAX_READ_BYTES].strip() == b"ok") == isinstance(outcome, Delivered)
     assert HUSH not in repr(outcome)
     if isinstance(outcome, Retry):
         assert POLICY.least_after <= hold(outcome, POLICY) <= POLICY.most_after
@@ -75,7 +75,7 @@ def test_message(key: str, severity: str | None, summary: str | None, labels: An
     except InvalidValue:
         return
     text = render(Page(incident=incident, episode=1, level=level, target="t", dedup_key="d"))
-    assert len(text) <= MOST_TEXT
+    assert len(text) <= MAX_TEXT_CHARS
     assert re.search("&(?!amp;|lt;|gt;)|[<>]", text) is None
     assert 1 + bool((summary or "").split()) + bool(labels) == len(text.splitlines())
     text.encode()

@@ -34,7 +34,7 @@ ALLOWED = {
 PUBLIC = [
     "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
     "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue", "Notifier",
-    "Outcome", "Page", "Pause", "PauseSchedule", "Proof", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry",
+    "Outcome", "Page", "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry",
     "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
     "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming",
     "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan",

@@ -26,7 +26,7 @@ from escalation_core import (
     StoreRefused,
     TransitionRefused,
 )
-from escalation_core.model import Outlook
+from escalation_core.model import NextDue
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 
@@ -47,7 +47,7 @@ def test_calls_wait_for_their_results() -> None:
         assert 0 == engine.tick().escalated
         assert State.ACKNOWLEDGED is engine.acknowledge("k", by="ada").state
         assert engine.health().ok
-        assert engine.is_green()
+        assert engine.is_healthy()
         assert timedelta(hours=1) == (paused := engine.pause(timedelta(hours=1))).ends_at - paused.starts_at
         assert 1 == engine.resume().ended
         assert engine.prove().holds
@@ -60,7 +60,10 @@ def test_calls_wait_for_their_results() -> None:
 
 def test_it_has_all_of_the_engines_calls() -> None:
     """Whatever an engine can be asked for can be asked for here, but for what the thread does itself."""
-    own = {"aclose", "check", "next_claim_in", "next_tick_in"}
+    own = {
+        "abandon_pages", "aclose", "check", "finish_pages", "next_claim_in", "next_tick_in", "start_pages",
+        "take_delivery_report", "wait_for_pages", "wake",
+    }  # fmt: skip
     calls = {name for name, call in inspect.getmembers(Engine, inspect.iscoroutinefunction) if not name.startswith("_")}
     assert calls - own == {name for name in vars(BlockingEngine) if not name.startswith("_")} - {"engine"}
     with BlockingEngine(in_memory) as engine:
@@ -117,7 +120,7 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
     """The log tells at once that nobody ticks here; incidents can still be acknowledged, and it can be closed."""
 
     class Refusing(MemoryStore):
-        async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+        async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
             raise StoreRefused("permission denied")
 
     async def make() -> Engine:

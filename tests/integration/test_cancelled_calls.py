@@ -23,9 +23,9 @@ async def test_a_connection_that_comes_back_in_a_pipeline_is_closed(migrated_dsn
     pool = Pool(migrated_dsn, arguments(migrated_dsn) | {"autocommit": True}, max_connections=1)
     await pool.open()
     try:
-        async with pool.lent() as connection:
+        async with pool.connection() as connection:
             connection.pgconn.enter_pipeline_mode()
-        async with pool.lent() as other:
+        async with pool.connection() as other:
             assert other is not connection
             assert connection.closed
             async with other.transaction():

@@ -11,10 +11,10 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Incident, Outcome, Page, Retry, RetryPolicy, Settings, Store
-from escalation_core.model import PageRecord, PageState, PutBack
+from escalation_core.model import Deferral, PageRecord, PageState
 from escalation_core.ports import Transaction
 from escalation_core.rules.gate import Mode
-from escalation_core.rules.plan import MAX_PUT_BACK
+from escalation_core.rules.plan import MAX_DEFERRAL
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import StoreHarness
 
@@ -323,8 +323,8 @@ async def test_wait_that_no_setting_allows_ends_with_a_heartbeat(
     async def move(tx: Transaction) -> None:
         await tx.outbox.lock([page.id for page in waiting.values()])
         await tx.outbox.write([attrs.evolve(waiting[target], due_at=instant) for target, instant in due_at.items()])
-        await tx.outbox.hold("busy", START + HOUR + MOMENT)
-        await tx.outbox.hold("waiting", START + HOUR)
+        await tx.outbox.throttle_target("busy", START + HOUR + MOMENT)
+        await tx.outbox.throttle_target("waiting", START + HOUR)
 
     await store.transact(move)
     receiver = Receiver()
@@ -381,8 +381,8 @@ async def test_lease_is_no_longer_for_a_step(step: timedelta, store: Store, cloc
     engine = engine_of(store, Receiver(stuck=["gone"]), "gone", settings=DEFAULT)
     await open_incidents(engine, "gone")
     await engine.tick(deliver=False)
-    await engine.courier.start_due()
-    await engine.courier.abandon()
+    await engine.delivery.start_due()
+    await engine.delivery.abandon()
     clock.advance(-step)
     receiver = Receiver()
     late = engine_of(store, receiver, "late", settings=DEFAULT)
@@ -625,7 +625,7 @@ async def test_row_that_was_refused_ahead_is_tried_again(step: timedelta, store:
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await open_incidents(engine, "sent")
-    row = PutBack(incident_key="sent", fault="refused", attempts=1, until=START + MAX_PUT_BACK)
+    row = Deferral(incident_key="sent", fault="refused", attempts=1, until=START + MAX_DEFERRAL)
     await store.transact(lambda tx: tx.incidents.pass_over([row], START))
     await engine.tick()
     assert not receiver.pages
@@ -719,6 +719,6 @@ async def test_store_that_was_made_ahead_is_not_well_without_a_worker(harness: S
     for _ in range(3):
         clock.advance(HOUR)
         assert not (await engine.health()).ok
-        assert not await engine.is_green()
+        assert not await engine.is_healthy()
     await engine.tick()
     await assert_well(engine)

@@ -112,7 +112,7 @@ async def test_quiet_keys_are_forgotten(migrated_dsn: str) -> None:
 
 
 async def limits_in(store: PostgresStore) -> list[Any]:
-    async with store._pool.lent() as connection:
+    async with store._pool.connection() as connection:
         found = await connection.execute("SELECT key, cardinality(hits) FROM escalation_rate_limits ORDER BY key")
         return await found.fetchall()
 

@@ -872,18 +872,18 @@ async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(
 ) -> None:
     """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
     borrowers: Counter[str] = Counter()
-    lent = Pool.lent
+    lent = Pool.connection
 
     def counted(self: Pool, longest: float | None = None) -> Any:
         borrowers[WHO.get()] += 1
         return lent(self, longest)
 
-    monkeypatch.setattr(Pool, "lent", counted)
+    monkeypatch.setattr(Pool, "connection", counted)
     store = await PostgresStore.connect(migrated_dsn)
     async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier("test")]) as engine:
         handler = OpsHandler(engine, login=lambda native: None, limiter=PostgresLimiter(store))
         found, between = await flood(handler, engine, 10_000)
-        async with store._pool.lent() as connection:
+        async with store._pool.connection() as connection:
             rows = await connection.execute(
                 "SELECT (SELECT count(*) FROM escalation_rate_limits), (SELECT count(*) FROM escalation_requests)"
             )

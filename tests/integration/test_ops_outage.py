@@ -20,7 +20,7 @@ from .test_ops import ACTIONS, is_problem, picture
 async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every route answers 503 long before the store gives up, nothing is done, and it recovers by itself."""
     # Longer than the client of these tests waits: what waited for the store to give up would not be heard.
-    monkeypatch.setattr(pool, "PATIENCE", 20.0)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 20.0)
     with EmbeddedPostgres.start() as server:
         await migrate.up(server.dsn())
         store = await PostgresStore.connect(server.dsn())

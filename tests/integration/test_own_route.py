@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from escalation_adapters.auth.client_address import client
+from escalation_adapters.auth.client_address import client_address
 from escalation_adapters.auth.hmac_signature import HmacVerifier, Verified, signed_headers
 from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter
 from escalation_adapters.auth.rbac import Principal, admits
@@ -29,7 +29,7 @@ class Route:
         self.limiter = MemoryLimiter()
 
     async def answer(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]], body: bytes, user: str) -> int:
-        if not (await self.limiter.hit(client(peer, [], ()), Limit(6))).allowed:
+        if not (await self.limiter.hit(client_address(peer, [], ()), Limit(6))).allowed:
             return 429
         verdict = self.verifier.verify(headers, body, now=await self.engine.now())
         if not isinstance(verdict, Verified) or verdict.message_id is None or verdict.expires is None:

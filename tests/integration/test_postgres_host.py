@@ -18,7 +18,7 @@ from escalation_adapters.auth.rate_limit import Limit
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.postgres.limiter import PostgresLimiter
 from escalation_core import Delivered, Engine, Retry, TickReport, TransitionRefused, idempotency_key
-from escalation_core.model import LOOK_AGAIN, PageState
+from escalation_core.model import NEEDS_REPLAN, PageState
 from escalation_core.testing import ManualClock, RecordingNotifier
 
 MINUTE = timedelta(minutes=1)
@@ -104,7 +104,7 @@ def insert(scene: Scene, key: str, severity: str = "critical", age: timedelta = 
 async def test_inserted_row_gets_its_instant_and_pages_at_it(scene: Scene) -> None:
     """An inserted row is marked, planned by the next tick without paging, and pages when its window is over."""
     insert(scene, "k")
-    assert (LOOK_AGAIN, 1) == (scene.row("k")["next_due_at"], scene.row("k")["episode"])
+    assert (NEEDS_REPLAN, 1) == (scene.row("k")["next_due_at"], scene.row("k")["episode"])
     assert [] == await scene.tick()
     assert {"not_due": 1} == scene.report.rescheduled
     assert scene.clock() + 5 * MINUTE == scene.row("k")["next_due_at"]
@@ -156,7 +156,7 @@ async def test_unacknowledged_row_goes_on_where_it_was(scene: Scene) -> None:
     assert [] == await scene.tick(29 * MINUTE)
     scene.sql("UPDATE incidents SET acknowledged_at = NULL")
     row = scene.row("k")
-    assert (LOOK_AGAIN, None, 1, 1) == tuple(
+    assert (NEEDS_REPLAN, None, 1, 1) == tuple(
         row[name] for name in ("next_due_at", "acknowledged_by", "episode", "escalation_level")
     )
     assert [] == await scene.tick()
@@ -181,7 +181,9 @@ async def test_lowered_level_is_heard_again(scene: Scene) -> None:
     assert [("k", 1, 1)] == await scene.tick()
     assert [("k", 1, 2)] == await scene.tick(30 * MINUTE)
     scene.sql(drain)
-    assert (2, 1, LOOK_AGAIN) == tuple(scene.row("k")[name] for name in ("episode", "escalation_level", "next_due_at"))
+    assert (2, 1, NEEDS_REPLAN) == tuple(
+        scene.row("k")[name] for name in ("episode", "escalation_level", "next_due_at")
+    )
     assert [] == await scene.tick()
     assert [("k", 2, 2)] == await scene.tick(30 * MINUTE)
     scene.sql(drain)
@@ -268,7 +270,7 @@ async def test_upsert_marks_what_it_changes(scene: Scene) -> None:
     assert born | {"summary": "two"} == scene.row("k")
     assert [] == await scene.tick()
     scene.sql(upsert, severity="critical", summary="three")
-    assert born | {"summary": "three", "severity": "critical", "next_due_at": LOOK_AGAIN} == scene.row("k")
+    assert born | {"summary": "three", "severity": "critical", "next_due_at": NEEDS_REPLAN} == scene.row("k")
     assert [("k", 1, 1)] == await scene.tick()
     scene.sql(upsert, severity="warning", summary="four")
     assert (1, 1) == (scene.row("k")["episode"], scene.row("k")["escalation_level"])

@@ -33,8 +33,8 @@ from escalation_core import (
     idempotency_key,
     in_canary,
 )
-from escalation_core.engine.deliver import Round
-from escalation_core.model import Outlook
+from escalation_core.engine.deliver import Exchange
+from escalation_core.model import NextDue
 from escalation_core.ports import Transaction
 from escalation_core.rules.gate import Mode
 from escalation_core.testing import ManualClock, RecordingNotifier
@@ -260,15 +260,15 @@ class Watched:
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         began = monotonic()
         result = await self._store.transact(work)
-        if isinstance(result, Round):
+        if isinstance(result, Exchange):
             self.begun += [(page.incident_key, began) for page, _ in result.leased]
         return result
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         return await self._store.read(work)
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
-        return await self._store.look(canary_pct=canary_pct, targets=targets)
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+        return await self._store.next_due(canary_pct=canary_pct, targets=targets)
 
     async def aclose(self) -> None:
         await self._store.aclose()
@@ -411,7 +411,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
 @own_server
 async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was idle in the pool during a restart is dead; the first call afterwards is none the wiser."""
-    monkeypatch.setattr(pool, "PATIENCE", 2.0)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.0)
     with EmbeddedPostgres.start() as server:
         await migrate.up(server.dsn())
         store = await PostgresStore.connect(server.dsn())
@@ -471,7 +471,7 @@ async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
 async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server that dies in mid-tick costs one clear error; once it is back the same store goes on without any."""
     # Not less: between two attempts of the pool there may be 2.2 seconds.
-    monkeypatch.setattr(pool, "PATIENCE", 2.5)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.5)
     with EmbeddedPostgres.start(durable=True) as server:
         dsn = make_conninfo(server.dsn(), password="hunter2-hunter2")
         await migrate.up(dsn)
@@ -598,7 +598,7 @@ async def test_outsiders_do_not_starve_the_canary(migrated_dsn: str) -> None:
         )
     settings = Settings(canary_pct=10, retry=MANY.retry)
     async with engines(migrated_dsn, 3, settings=settings, batch_size=30) as made:
-        assert 1999 == (await made[0][0].health()).stats.canary_held
+        assert 1999 == (await made[0][0].health()).stats.outside_canary
         reports = await asyncio.gather(*(engine.tick() for engine, _ in made))
         assert (200, 0) == (sum(r.escalated for r in reports), sum(r.rescheduled.total() for r in reports))
         assert timedelta() < await made[0][0].next_tick_in(reports[0])
@@ -625,7 +625,7 @@ async def test_nothing_stays_behind_in_a_session(migrated_dsn: str, pooler: Any,
             await engine.audit(datetime.now(UTC) - timedelta(days=1))
         await engine.acknowledge("k1")
         await engine.recalc()
-        async with store._pool.lent() as connection:
+        async with store._pool.connection() as connection:
             found = await connection.execute(
                 "SELECT (SELECT count(*) > 0 FROM pg_prepared_statements),"
                 " (SELECT count(*) FROM pg_settings WHERE source = 'session' AND name !~ '^transaction_'),"
@@ -750,14 +750,14 @@ async def test_storm_of_cancellations_loses_no_connection(migrated_dsn: str) -> 
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
         # As many at once as there are connections, each holding its own.
-        together, arrived = asyncio.Event(), 0
+        gather, arrived = asyncio.Event(), 0
 
         async def hold(tx: Transaction) -> None:
             nonlocal arrived
             await tx.now()
             arrived += 1
             if arrived == 4:
-                together.set()
-            await together.wait()
+                gather.set()
+            await gather.wait()
 
         await asyncio.wait_for(asyncio.gather(*(store.transact(hold) for _ in range(4))), 20)

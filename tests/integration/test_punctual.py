@@ -13,7 +13,7 @@ import pytest
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.worker.runner import run
 from escalation_core import Delivered, Engine, Outcome, Page, Settings
-from escalation_core.model import Outlook
+from escalation_core.model import NextDue
 from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
@@ -64,9 +64,9 @@ class Store(MemoryStore):
         super().__init__(lambda: START + timedelta(seconds=loop.time()))
         self.leap, self.transaction = loop.leap, transaction
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Look, and let the answer be on its way; those for pages take no time, and so disturb no timer of a tick."""
-        seen = await super().look(canary_pct=canary_pct, targets=targets)
+        seen = await super().next_due(canary_pct=canary_pct, targets=targets)
         self.leap.now += 0 if targets else LOOK
         return seen
 
@@ -136,7 +136,7 @@ def test_page_is_claimed_when_its_target_is_free() -> None:
         async with Engine(store, settings=SETTINGS, notifiers=[RecordingNotifier(answer=note)]) as engine:
             await engine.open("k", severity="critical", first_seen=START - SETTINGS.critical_window)
             await engine.tick(deliver=False)
-            await store.transact(lambda tx: tx.outbox.hold("test", START + 10 * SECOND))
+            await store.transact(lambda tx: tx.outbox.throttle_target("test", START + 10 * SECOND))
             await run_for(30, engine)
 
     under(loop, work())

@@ -123,7 +123,7 @@ async def test_what_a_session_sets_for_row_security_changes_nothing(migrated_dsn
         assert [("k", 1, 1)] == await stage.tick()
         execute(migrated_dsn, ON.format("incidents"))
         with pytest.raises(StoreNotReady, match=REMEDY):
-            await stage.engine.store.look(canary_pct=100)
+            await stage.engine.store.next_due(canary_pct=100)
         with pytest.raises(StoreNotReady, match=REMEDY):
             await stage.tick()
 
@@ -136,13 +136,13 @@ DOES: dict[str, Callable[[Engine], Awaitable[Any]]] = {
     "dry run": lambda engine: engine.tick(dry_run=True),
     "deliver": lambda engine: engine.deliver(),
     "health": lambda engine: engine.health(),
-    "is_green": lambda engine: engine.is_green(),
+    "is_healthy": lambda engine: engine.is_healthy(),
     "acknowledge": lambda engine: engine.acknowledge("k"),
     "recalc": lambda engine: engine.recalc(),
     # Nothing of these asks first if the store is ready.
-    "claim of pages": lambda engine: engine.courier.start_due(),
-    "look": lambda engine: engine.store.look(canary_pct=100),
-    "look in a canary": lambda engine: engine.store.look(canary_pct=50),
+    "claim of pages": lambda engine: engine.delivery.start_due(),
+    "look": lambda engine: engine.store.next_due(canary_pct=100),
+    "look in a canary": lambda engine: engine.store.next_due(canary_pct=50),
     "read": lambda engine: engine.store.read(lambda tx: tx.incidents.load("k", lock=False)),
     "transact": lambda engine: engine.store.transact(lambda tx: tx.incidents.load("k")),
 }

@@ -32,7 +32,7 @@ from escalation_core import (
     TickReport,
     idempotency_key,
 )
-from escalation_core.model import Outlook, PageState
+from escalation_core.model import NextDue, PageState
 from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore
 
@@ -66,10 +66,10 @@ class Store(MemoryStore):
         self._answer()
         return await super().read(work)
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Fail, or do it."""
         self._answer()
-        return await super().look(canary_pct=canary_pct, targets=targets)
+        return await super().next_due(canary_pct=canary_pct, targets=targets)
 
     def _answer(self) -> None:
         self.calls += 1
@@ -192,7 +192,7 @@ async def test_landing_page_is_settled_at_once(monkeypatch: pytest.MonkeyPatch) 
     """A page that lands wakes the delivery loop: it is settled long before the next tick."""
     store, notifier, settled = Store(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
-    monkeypatch.setattr(engine.courier.telemetry, "settled", lambda _: settled.set())
+    monkeypatch.setattr(engine.delivery.telemetry, "settled", lambda _: settled.set())
     await open_due(engine)
     async with running(engine, asyncio.Event()):
         await soon(notifier.came.wait())
@@ -247,8 +247,8 @@ async def test_signals_stop_it_and_their_handlers_come_back(number: signal.Signa
 SERVICE = """
 import asyncio, importlib, logging, sys
 from datetime import UTC, datetime, timedelta
-from escalation_adapters.runner import run
-from escalation_adapters.slack import SlackNotifier
+from escalation_adapters.worker.runner import run
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_core import Engine
 from escalation_core.testing import MemoryStore
 
@@ -485,16 +485,16 @@ async def test_cancellation_that_is_lost_on_its_way_ends_it_all_the_same(monkeyp
     before = asyncio.all_tasks()
     store, both, lost = Store(), asyncio.Barrier(3), 0
 
-    async def look(**how: Any) -> Outlook:
+    async def look(**how: Any) -> NextDue:
         nonlocal lost
         await both.wait()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             lost += 1
-        return await MemoryStore.look(store, **how)
+        return await MemoryStore.next_due(store, **how)
 
-    monkeypatch.setattr(store, "look", look)
+    monkeypatch.setattr(store, "next_due", look)
     task = asyncio.create_task(run(Engine(store, notifiers=[Held()]), signals=False))
     await soon(both.wait())
     task.cancel()
@@ -536,7 +536,7 @@ async def test_no_rhythm_makes_ticks_spin(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(engine, "next_tick_in", at_once)
     await run_for(0.2, engine)
-    assert 2 <= len(ticks) <= 0.2 / runner.BREATH.total_seconds() + 1
+    assert 2 <= len(ticks) <= 0.2 / runner.MIN_TICK_GAP.total_seconds() + 1
 
 
 async def test_page_that_others_hold_does_not_make_it_spin() -> None:
@@ -545,7 +545,7 @@ async def test_page_that_others_hold_does_not_make_it_spin() -> None:
     await open_due(engine)
     await engine.tick(deliver=False)
     elsewhere = Store()
-    engine.courier.store = elsewhere  # the claim finds nothing there, while the rhythm sees a page that is due
+    engine.delivery.store = elsewhere  # the claim finds nothing there, while the rhythm sees a page that is due
     await run_for(0.3, engine)
     assert 2 <= elsewhere.calls <= 8
 

@@ -13,8 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.embedded import EmbeddedPostgres
-from escalation_adapters.postgres import PostgresStore, migrate
-from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.postgres import PostgresStore, migrate, timeouts
 from escalation_core import Engine, StoreUnavailable
 
 from ..postgres import own_server
@@ -132,7 +131,7 @@ async def test_silent_host_used_up_the_patience_with_the_next(pair: Pair) -> Non
 
 async def test_commit_that_no_standby_has_was_reported_as_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that waits for a standby until it is given up may not outlive a failover, and is not confirmed."""
-    monkeypatch.setattr(silence, "SILENCE", 0.3)
+    monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.3)
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:
         await engine.open("k")
         setting(pair.servers[0], "synchronous_standby_names", "nobody")

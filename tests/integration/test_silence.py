@@ -11,8 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from escalation_adapters.postgres import PostgresStore
-from escalation_adapters.postgres import timeouts as silence
+from escalation_adapters.postgres import PostgresStore, timeouts
 from escalation_core import Engine, StoreUnavailable
 from escalation_core.ports import Transaction
 from escalation_core.testing import RecordingNotifier
@@ -75,8 +74,8 @@ async def test_half_open_connections_held_a_worker_for_ever(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that falls silent costs a call its time limit, once: connections that are as old are not tried again."""
-    monkeypatch.setattr(silence, "SILENCE", 0.5)
-    monkeypatch.setattr(silence, "GRACE", 0.2)
+    monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(timeouts, "GRACE", 0.2)
     async with wire(migrated_dsn) as (between, dsn), Engine(await PostgresStore.connect(dsn)) as engine:
         await asyncio.gather(*(engine.open(f"k{number}") for number in range(20)))
         between.fall_silent()
@@ -99,8 +98,8 @@ async def test_error_in_the_middle_of_a_reply_ended_the_worker(migrated_dsn: str
 
 async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that lives is told that nobody waits any more: no connection is left behind in somebody's queue."""
-    monkeypatch.setattr(silence, "SILENCE", 0.3)
-    monkeypatch.setattr(silence, "GRACE", 5.0)
+    monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(timeouts, "GRACE", 5.0)
     async with Engine(await PostgresStore.connect(migrated_dsn)) as engine:
         with psycopg.connect(migrated_dsn) as holder, psycopg.connect(migrated_dsn, autocommit=True) as observer:
             holder.execute("LOCK TABLE incidents IN ACCESS EXCLUSIVE MODE")
@@ -116,7 +115,7 @@ async def test_worker_that_stood_still_held_its_rows_for_ever(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that stands still within a transaction loses it, and others get the rows that it had locked."""
-    monkeypatch.setattr(silence, "IDLE", 0.3)
+    monkeypatch.setattr(timeouts, "IDLE", 0.3)
     still, other = await PostgresStore.connect(migrated_dsn), await PostgresStore.connect(migrated_dsn)
     holds = asyncio.Event()
     goes_on = asyncio.Event()

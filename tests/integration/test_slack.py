@@ -17,7 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
-from escalation_adapters.channels.slack import MOST_LABELS, MOST_READ, MOST_TEXT, SlackNotifier, render, retry_after
+from escalation_adapters.channels.slack import (
+    MAX_LABELS,
+    MAX_READ_BYTES,
+    MAX_TEXT_CHARS,
+    SlackNotifier,
+    render,
+    retry_after,
+)
 from escalation_core import Delivered, Incident, InvalidValue, Notifier, Outcome, Page, Rejected, Retry
 
 SECRET = "T0HUSH/B0HUSH/xHUSHx"
@@ -85,7 +92,7 @@ async def send(address: str, *, timeout: timedelta = timedelta(seconds=5)) -> Ou
         await notifier.aclose()
 
 
-async def outcome_of(status: int, body: str = "", headers: Mapping[str, str] | None = None) -> Outcome:
+async def parse_outcome(status: int, body: str = "", headers: Mapping[str, str] | None = None) -> Outcome:
     """Return what the notifier makes of this reply."""
 
     async def handler(_: web.Request) -> web.Response:
@@ -99,7 +106,7 @@ async def outcome_of(status: int, body: str = "", headers: Mapping[str, str] | N
 @pytest.mark.parametrize("body", ["ok", "ok\n", " ok "])
 async def test_ok_is_delivered(body: str) -> None:
     """A 200 that says ok, give or take blanks, is a delivery."""
-    assert Delivered() == await outcome_of(200, body)
+    assert Delivered() == await parse_outcome(200, body)
 
 
 @pytest.mark.asyncio
@@ -108,7 +115,7 @@ async def test_ok_is_delivered(body: str) -> None:
 )
 async def test_any_other_body_is_tried_again(status: int, body: str) -> None:
     """A 2xx without the receiver's ok is ambiguous, and what it said is not quoted."""
-    assert Retry(f"HTTP {status} without the receiver's ok") == await outcome_of(status, body)
+    assert Retry(f"HTTP {status} without the receiver's ok") == await parse_outcome(status, body)
 
 
 @pytest.mark.asyncio
@@ -122,7 +129,7 @@ async def test_redirect_is_rejected_and_never_followed(status: int) -> None:
         return web.Response(text="ok")
 
     async with receiver(stranger) as elsewhere:
-        outcome = await outcome_of(status, headers={"Location": f"{elsewhere}/{SECRET}"})
+        outcome = await parse_outcome(status, headers={"Location": f"{elsewhere}/{SECRET}"})
     assert (Rejected("redirect"), []) == (outcome, heard)
 
 
@@ -130,20 +137,20 @@ async def test_redirect_is_rejected_and_never_followed(status: int) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
 async def test_client_errors_are_final(status: int) -> None:
     """What the receiver refuses for good is rejected, by its status alone."""
-    assert Rejected(f"HTTP {status}") == await outcome_of(status, f"no_service {SECRET}")
+    assert Rejected(f"HTTP {status}") == await parse_outcome(status, f"no_service {SECRET}")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
 async def test_temporary_errors_are_tried_again(status: int) -> None:
     """What may pass is tried again at the engine's own pace."""
-    assert Retry(f"HTTP {status}") == await outcome_of(status, SECRET)
+    assert Retry(f"HTTP {status}") == await parse_outcome(status, SECRET)
 
 
 @pytest.mark.asyncio
 async def test_unavailable_receiver_says_for_how_long() -> None:
     """A Retry-After counts on a 503 as well, and holds no whole target."""
-    assert Retry("HTTP 503", timedelta(seconds=7)) == await outcome_of(503, headers={"Retry-After": "7"})
+    assert Retry("HTTP 503", timedelta(seconds=7)) == await parse_outcome(503, headers={"Retry-After": "7"})
 
 
 @pytest.mark.asyncio
@@ -164,13 +171,13 @@ async def test_unavailable_receiver_says_for_how_long() -> None:
 )
 async def test_throttled_target_is_held(value: str, after: timedelta | None) -> None:
     """A 429 is no attempt; garbage in Retry-After leaves the wait to the engine."""
-    assert Retry("HTTP 429", after, throttled=True) == await outcome_of(429, headers={"Retry-After": value})
+    assert Retry("HTTP 429", after, throttled=True) == await parse_outcome(429, headers={"Retry-After": value})
 
 
 @pytest.mark.asyncio
 async def test_throttled_without_retry_after() -> None:
     """A 429 need not say for how long."""
-    assert Retry("HTTP 429", None, throttled=True) == await outcome_of(429)
+    assert Retry("HTTP 429", None, throttled=True) == await parse_outcome(429)
 
 
 @pytest.mark.asyncio
@@ -179,7 +186,7 @@ async def test_retry_after_may_be_a_date() -> None:
     there = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
     headers = {"Date": format_datetime(there, usegmt=True)}
     headers["Retry-After"] = format_datetime(there + timedelta(seconds=90), usegmt=True)
-    assert Retry("HTTP 429", timedelta(seconds=90), throttled=True) == await outcome_of(429, headers=headers)
+    assert Retry("HTTP 429", timedelta(seconds=90), throttled=True) == await parse_outcome(429, headers=headers)
 
 
 def test_date_that_has_passed_is_no_wait() -> None:
@@ -289,7 +296,7 @@ async def test_failed_reply_is_not_shown_by_any_logger(caplog: pytest.LogCapture
     """Refusals and redirects leave no URL in a log of any level."""
     caplog.set_level(logging.DEBUG)
     shown = "".join(
-        [repr(await outcome_of(status, SECRET, {"Location": SECRET})) for status in (200, 302, 404, 429, 500)]
+        [repr(await parse_outcome(status, SECRET, {"Location": SECRET})) for status in (200, 302, 404, 429, 500)]
     )
     assert "HUSH" not in shown + caplog.text
 
@@ -315,7 +322,7 @@ async def test_huge_reply_is_not_read() -> None:
 @pytest.mark.asyncio
 async def test_ok_beyond_the_cap_is_not_seen() -> None:
     """An ok that comes after 4 KiB of blanks was not read."""
-    assert isinstance(await outcome_of(200, " " * MOST_READ + "ok"), Retry)
+    assert isinstance(await parse_outcome(200, " " * MAX_READ_BYTES + "ok"), Retry)
 
 
 @pytest.mark.asyncio
@@ -340,7 +347,7 @@ async def test_ok_in_pieces_is_delivered() -> None:
 @pytest.mark.asyncio
 async def test_packed_reply_is_not_unpacked() -> None:
     """Packed replies were not asked for: none is unpacked, so none can be a bomb."""
-    outcome = await outcome_of(200, "ok", {"Content-Encoding": "gzip"})
+    outcome = await parse_outcome(200, "ok", {"Content-Encoding": "gzip"})
     assert Delivered() == outcome
 
 
@@ -497,8 +504,8 @@ def test_markup_of_hosts_is_escaped() -> None:
 
 def test_labels_beyond_the_cap_are_counted() -> None:
     """So many labels are shown, and of the others the number."""
-    shown = render(page(labels={f"l{number}": "x" for number in range(MOST_LABELS + 4)}))
-    assert (MOST_LABELS, True) == (shown.count("=x"), shown.endswith(", and 4 more"))
+    shown = render(page(labels={f"l{number}": "x" for number in range(MAX_LABELS + 4)}))
+    assert (MAX_LABELS, True) == (shown.count("=x"), shown.endswith(", and 4 more"))
 
 
 def test_cut_shows_an_ellipsis() -> None:
@@ -522,7 +529,7 @@ def test_text_keeps_its_cap_and_breaks_no_entity(
 ) -> None:
     """Whatever a host writes, the text has at most 3,000 characters, nothing unescaped and no half of an entity."""
     shown = render(page(incident_key=key, severity=severity, summary=summary, labels=labels))
-    assert MOST_TEXT >= len(shown)
+    assert MAX_TEXT_CHARS >= len(shown)
     assert ENTITY.search(shown) is None
 
 
@@ -541,4 +548,4 @@ def test_fullest_message_is_within_the_cap() -> None:
         labels={f"{number}" + "&" * 100: "&" * 4000 for number in range(99)},
     )
     full = Page(incident=full.incident, episode=2**31, level=100, target="slack:ops", dedup_key=DEDUP)
-    assert MOST_TEXT >= len(render(full)) > MOST_TEXT * 0.9
+    assert MAX_TEXT_CHARS >= len(render(full)) > MAX_TEXT_CHARS * 0.9

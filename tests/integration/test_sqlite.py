@@ -139,7 +139,7 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 
     async def work(tx: Transaction) -> None:
         await tx.journal.note([AuditEntry(at=NOW, action="first")])
-        await tx.attempt(lambda: tx.journal.note([AuditEntry(at=NOW, action="second", reason="x" * 1_000_000)]))
+        await tx.savepoint(lambda: tx.journal.note([AuditEntry(at=NOW, action="second", reason="x" * 1_000_000)]))
 
     with pytest.raises(StoreUnavailable, match="full"):
         await store.transact(work)
@@ -183,7 +183,7 @@ async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
     inside = asyncio.Event()
 
     async def work(tx: Transaction) -> None:
-        await tx.journal.beat("w", "1", tolerance=timedelta())
+        await tx.journal.record_heartbeat("w", "1", tolerance=timedelta())
         inside.set()
         await asyncio.Event().wait()
 
@@ -192,14 +192,14 @@ async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert None is (await store.read(lambda tx: tx.journal.last_beat(datetime.now(UTC)))).last
+    assert None is (await store.read(lambda tx: tx.journal.last_heartbeat(datetime.now(UTC)))).last
     await engine.open("a")
     await store.aclose()
 
 
 async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another program keeps locked is StoreUnavailable, and works again afterwards."""
-    monkeypatch.setattr("escalation_adapters.sqlite.file.PATIENCE", 0.05)
+    monkeypatch.setattr("escalation_adapters.sqlite.file.BUSY_TIMEOUT", 0.05)
     path = tmp_path / "a.db"
     store = await SQLiteStore.connect(path)
     engine = Engine(store)

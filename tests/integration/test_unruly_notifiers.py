@@ -199,7 +199,7 @@ async def test_a_flight_that_crashes_is_told_without_its_text(complaints: list[d
     async def fly() -> None:
         raise ValueError(SECRET)
 
-    flights = flight.Flights()
+    flights = flight.TaskGroup()
     flights.start(fly())
     await flights.wait()
     assert ["message"] == [name for context in complaints for name in context]

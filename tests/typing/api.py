@@ -33,13 +33,13 @@ from escalation_core import (
     HeldBy,
     Incident,
     IncidentHistory,
+    Integrity,
     InvalidValue,
     Notifier,
     Outcome,
     Page,
     Pause,
     PauseSchedule,
-    Proof,
     Pruned,
     Rejected,
     Reschedule,
@@ -67,7 +67,7 @@ from escalation_core import (
     in_canary,
     plan,
 )
-from escalation_core.model import Claimed, Outlook
+from escalation_core.model import Candidate, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.rules.plan import Decision
 from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
@@ -130,7 +130,7 @@ async def operators(engine: Engine) -> None:
     assert_type(resumed.schedule_lifted_until, datetime | None)
     assert_type(await engine.prune(timedelta(days=400), by="cron", progress=print), Pruned)
     assert_type((await engine.prove()).holds, bool)
-    assert_type(await engine.prove(), Proof)
+    assert_type(await engine.prove(), Integrity)
 
 
 async def endpoints(engine: Engine, native: Any) -> None:
@@ -167,7 +167,7 @@ async def views(engine: Engine) -> None:
     assert_type(await engine.audit(NOON, limit=10), Sequence[AuditEntry])
     health = await engine.health()
     assert_type(health, Health)
-    assert_type(await engine.is_green(), bool)
+    assert_type(await engine.is_healthy(), bool)
     assert_type(health.as_dict(), dict[str, object])
     assert_type(health.tick_lag, timedelta)
     assert_type(await engine.recalc(by="ada", progress=print), int)
@@ -212,7 +212,7 @@ def decisions(incident: Incident, settings: Settings) -> str:
     assert_type(settings.policy, EscalationPolicy)
     assert_type(settings.pause, PauseSchedule | None)
     assert_type(PauseSchedule("0 22 * * *", timedelta(hours=8), tz="Europe/Berlin").is_paused(NOON), bool)
-    decision = plan(Claimed(incident_key="k", incident=incident), policy=policy, now=NOON)
+    decision = plan(Candidate(incident_key="k", incident=incident), policy=policy, now=NOON)
     assert_type(decision, Decision)
     match decision:
         case Escalate(incident=risen, escalation=escalation):
@@ -282,9 +282,9 @@ class Counting:
         """Pass on."""
         return await self.inner.read(work)
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Pass on."""
-        return await self.inner.look(canary_pct=canary_pct, targets=targets)
+        return await self.inner.next_due(canary_pct=canary_pct, targets=targets)
 
     async def aclose(self) -> None:
         """Pass on."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from escalation_core import Delivered, Incident, InvalidValue, Outcome, Rejected, Retry, RetryPolicy
 from escalation_core.model import PageRecord, PageState
-from escalation_core.rules.retry import after_attempt, bury, cancel, hold, lease, revive, why_cancel
+from escalation_core.rules.retry import after_attempt, cancel, cancel_reason, hold, lease, mark_dead, revive
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, incident, page
 
@@ -207,7 +207,7 @@ def test_lease_ends_after_thirty_seconds() -> None:
 def _moves() -> Iterator[PageRecord]:
     yield lease(page(), POLICY, NOW)
     yield cancel(page(), "resolved", NOW)
-    yield bury(page(), "unrenderable", NOW)
+    yield mark_dead(page(), "unrenderable", NOW)
     yield revive(page(), NOW)
     for outcome in (Delivered(), Retry("a"), Retry("a", throttled=True), Rejected("a")):
         yield attempt(page(), outcome)
@@ -224,7 +224,7 @@ def test_cancelled_and_buried_pages_say_why_and_when() -> None:
     one = page(attempts=2, tried_for=MINUTE)
     expected = attrs.evolve(one, fence=2, due_at=NOW, reason="because")
     assert attrs.evolve(expected, state=PageState.CANCELLED) == cancel(one, "because", NOW)
-    assert attrs.evolve(expected, state=PageState.DEAD) == bury(one, "because", NOW)
+    assert attrs.evolve(expected, state=PageState.DEAD) == mark_dead(one, "because", NOW)
 
 
 def test_revived_page_begins_again_under_its_key() -> None:
@@ -253,7 +253,7 @@ def test_revived_page_begins_again_under_its_key() -> None:
 )
 def test_why_a_page_must_not_go(one: PageRecord, standing: Incident | None, why: str | None) -> None:
     """A page goes only while its incident is open in its episode, and never again once it was marked cancelling."""
-    assert why == why_cancel(one, standing)
+    assert why == cancel_reason(one, standing)
 
 
 # --- the policy

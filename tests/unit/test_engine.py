@@ -26,8 +26,8 @@ from escalation_core import (
     TickReport,
     TransitionRefused,
 )
-from escalation_core.engine.heartbeat import Pulse
-from escalation_core.model import LOOK_AGAIN, Claimed, Outlook, Stats
+from escalation_core.engine.heartbeat import HeartbeatKeeper
+from escalation_core.model import NEEDS_REPLAN, Candidate, NextDue, Stats
 from escalation_core.ports import Transaction
 from escalation_core.rules.gate import Mode
 from escalation_core.rules.plan import Decision, plan
@@ -98,14 +98,14 @@ async def test_short_batch_is_no_end(
     clock.advance(5 * MINUTE)
     claim, calls = Incidents.claim, itertools.count()
 
-    async def stalled(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+    async def stalled(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
         third = next(calls) == 2
         for _ in range(4 if third else 1):
             await asyncio.sleep(0)
         return await claim(self, until=until, limit=found if third else limit, canary_pct=canary_pct)
 
     monkeypatch.setattr(Incidents, "claim", stalled)
-    report = await Engine(store, batch_size=3, claims=claims).tick(deliver=False)
+    report = await Engine(store, batch_size=3, concurrency=claims).tick(deliver=False)
     assert (20, False) == (report.escalated, report.behind)
 
 
@@ -116,11 +116,11 @@ async def test_long_tick_brings_no_escalation_forward(
     long, other = engine_of(store, snooze=5 * MINUTE), engine_of(store, snooze=5 * MINUTE)
     await store.host.insert("k", severity="critical", first_seen=START)
     await store.host.insert("k2", severity="critical", first_seen=START)
-    look = store.look
+    look = store.next_due
 
-    async def looked(**how: Any) -> Outlook:
+    async def looked(**how: Any) -> NextDue:
         """Look; and before the claim that follows another worker ticks, and a host writes."""
-        monkeypatch.setattr(store, "look", look)
+        monkeypatch.setattr(store, "next_due", look)
         seen = await look(**how)
         clock.advance(4 * MINUTE)
         assert 2 == (await other.tick()).escalated
@@ -128,7 +128,7 @@ async def test_long_tick_brings_no_escalation_forward(
         return seen
 
     clock.advance(5 * MINUTE)
-    monkeypatch.setattr(store, "look", looked)
+    monkeypatch.setattr(store, "next_due", looked)
     assert 0 == (await long.tick()).escalated
     assert row(store, "k2") == row(store, "k") | {"incident_key": "k2", "severity": "critical"}
     assert [0, 2] == await ticks(other, clock, 5 * MINUTE - TICK, TICK)
@@ -192,9 +192,9 @@ class HeldStore(MemoryStore):
         super().__init__(clock)
         self.gate = asyncio.Event()
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         await self.gate.wait()
-        return await super().look(canary_pct=canary_pct, targets=targets)
+        return await super().next_due(canary_pct=canary_pct, targets=targets)
 
 
 @pytest.mark.parametrize("leaver", [None, 0, 1])
@@ -400,7 +400,7 @@ async def test_recalc_leaves_marked_and_unreadable_rows(store: MemoryStore) -> N
     await store.host.insert("poison", level=None)
     engine = engine_of(store)
     assert 2 == await engine.recalc()
-    assert [LOOK_AGAIN] * 2 == [row(store, key)["next_due_at"] for key in ("marked", "poison")]
+    assert [NEEDS_REPLAN] * 2 == [row(store, key)["next_due_at"] for key in ("marked", "poison")]
 
 
 class FailingStore(MemoryStore):
@@ -622,7 +622,7 @@ async def test_canary_of_0_escalates_nobody(store: MemoryStore, clock: ManualClo
     engine = engine_of(store, canary_pct=0)
     assert [0] == await ticks(engine, clock, HOUR)
     health = await engine.health()
-    assert (30, 1) == (health.stats.canary_held, len(health.warnings))
+    assert (30, 1) == (health.stats.outside_canary, len(health.warnings))
 
 
 # --- rows that cannot be read or planned
@@ -729,7 +729,7 @@ async def test_row_that_cannot_be_planned_is_put_back(
             raise ZeroDivisionError("storm")
         return plan(claimed, **given)
 
-    monkeypatch.setattr("escalation_core.engine.tick.plan", planning)
+    monkeypatch.setattr("escalation_core.engine.batch.plan", planning)
     await put(store, *(incident(key, next_due_at=START + 5 * MINUTE) for key in "ab"))
     clock.advance(5 * MINUTE)
     report = await engine_of(store).tick()
@@ -897,7 +897,7 @@ async def test_health_is_green_while_somebody_ticks(store: MemoryStore, clock: M
         clock.advance(wait)
         health = await engine.health()
         seen.append(health.ok)
-        assert health.ok is await engine.is_green()
+        assert health.ok is await engine.is_healthy()
     assert [True, True, False] * 2 == seen
     assert (2 * MINUTE + TICK, 1) == (health.tick_lag, health.workers)
 
@@ -910,7 +910,7 @@ async def test_health_is_green_while_the_engine_is_off(
     clock.advance(HOUR)
     engine = engine_of(store, **held)
     health = await engine.health()
-    assert (True, HOUR, True) == (health.ok, health.tick_lag, await engine.is_green())
+    assert (True, HOUR, True) == (health.ok, health.tick_lag, await engine.is_healthy())
 
 
 async def test_health_is_green_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:
@@ -920,14 +920,14 @@ async def test_health_is_green_while_an_operator_pauses(store: MemoryStore, cloc
     await engine.pause(HOUR)
     for wait, green in ((HOUR - TICK, True), (TICK, False)):
         clock.advance(wait)
-        assert (green, green) == ((await engine.health()).ok, await engine.is_green())
+        assert (green, green) == ((await engine.health()).ok, await engine.is_healthy())
 
 
 async def test_health_is_red_when_nobody_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
     """With V1 off workers tick all the same; nobody else would give marked rows their instant."""
     clock.advance(HOUR)
     engine = engine_of(store, v1=False)
-    assert (False, False) == ((await engine.health()).ok, await engine.is_green())
+    assert (False, False) == ((await engine.health()).ok, await engine.is_healthy())
 
 
 async def test_light_alone_counts_nothing(
@@ -941,7 +941,7 @@ async def test_light_alone_counts_nothing(
     monkeypatch.setattr(Journal, "stats", count)
     monkeypatch.setattr(Outbox, "backlog", count)
     engine = engine_of(store)
-    assert await engine.is_green()
+    assert await engine.is_healthy()
     with pytest.raises(AssertionError, match="was counted"):
         await engine.health()
 
@@ -1089,7 +1089,7 @@ async def test_no_heartbeat_waits_for_counts(
     async def given_up(*_: object) -> NoReturn:
         raise StoreUnavailable("given up")
 
-    monkeypatch.setattr("escalation_core.engine.heartbeat.Pulse.count", given_up)
+    monkeypatch.setattr("escalation_core.engine.heartbeat.HeartbeatKeeper.count", given_up)
     await engine_of(store).tick()
     assert {"w": START} == store.beats
     assert "the counts for metrics could not be taken: given up" in caplog.messages
@@ -1107,7 +1107,7 @@ async def test_counts_take_a_share_of_the_time(
         counted += 1
         time[0] += 2
 
-    monkeypatch.setattr("escalation_core.engine.heartbeat.Pulse.count", slowly)
+    monkeypatch.setattr("escalation_core.engine.heartbeat.HeartbeatKeeper.count", slowly)
     seen = []
     for wait in (0.0, 19.9, 0.1, 1.0):
         time[0] += wait
@@ -1122,14 +1122,14 @@ async def test_counts_are_told_while_they_rest(store: MemoryStore, monkeypatch: 
     engine, time = engine_of(store, tick_interval=SECOND), [1000.0]
     monkeypatch.setattr("escalation_core.engine.heartbeat.clock", lambda: lambda: time[0])
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
-    count = Pulse.count
+    count = HeartbeatKeeper.count
 
-    async def slowly(self: Pulse, tx: Transaction, now: datetime) -> Stats:
+    async def slowly(self: HeartbeatKeeper, tx: Transaction, now: datetime) -> Stats:
         stats = await count(self, tx, now)
         time[0] += 2
         return stats
 
-    monkeypatch.setattr(Pulse, "count", slowly)
+    monkeypatch.setattr(HeartbeatKeeper, "count", slowly)
     await engine.tick()
     time[0] += 20.9
     assert engine.observed_stats() is not None
@@ -1291,7 +1291,7 @@ async def test_hosts_update_is_heard(store: MemoryStore, clock: ManualClock) -> 
     engine = engine_of(store)
     await engine.open("k", severity="warning")
     await store.host.update("k", severity="critical")
-    assert LOOK_AGAIN == row(store)["next_due_at"]
+    assert NEEDS_REPLAN == row(store)["next_due_at"]
     await engine.tick()
     assert START + 5 * MINUTE == row(store)["next_due_at"]
     await store.host.update("k", severity="other")
@@ -1363,7 +1363,7 @@ async def test_engines_writes_are_no_hosts(store: MemoryStore, clock: ManualCloc
     await engine.change_severity("k", "warning")
     await engine.drain("k")
     await engine.unacknowledge("k")
-    assert LOOK_AGAIN != row(store)["next_due_at"]
+    assert NEEDS_REPLAN != row(store)["next_due_at"]
 
 
 # --- views

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from escalation_adapters.files import MOST_BYTES, read_secret
+from escalation_adapters.files import MAX_BYTES, read_secret
 from escalation_core import Settings, SettingsError
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -24,13 +24,13 @@ def test_byte_order_mark_is_left_out(tmp_path: Path) -> None:
 
 def test_largest_file_is_read(tmp_path: Path) -> None:
     """64 KiB are still a secret."""
-    (tmp_path / "secret").write_bytes(b"x" * MOST_BYTES)
-    assert MOST_BYTES == len(read_secret(str(tmp_path / "secret")))
+    (tmp_path / "secret").write_bytes(b"x" * MAX_BYTES)
+    assert MAX_BYTES == len(read_secret(str(tmp_path / "secret")))
 
 
 def test_larger_file_is_refused(tmp_path: Path) -> None:
     """One byte more is another file that was named by mistake."""
-    (tmp_path / "secret").write_bytes(b"x" * (MOST_BYTES + 1))
+    (tmp_path / "secret").write_bytes(b"x" * (MAX_BYTES + 1))
     with pytest.raises(ValueError, match="longer than 65536 bytes"):
         read_secret(str(tmp_path / "secret"))
 

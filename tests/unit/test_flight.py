@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from escalation_core.engine.tasks import Flights, SingleFlight, monotonic, together, within
+from escalation_core.engine.tasks import SingleFlight, TaskGroup, gather, monotonic, within
 
 SHORT = timedelta(milliseconds=1)
 
@@ -161,7 +161,7 @@ async def test_passengers_of_the_last_flight_are_not_counted_for_the_next() -> N
 
 async def test_bell_rings_when_a_flight_ends() -> None:
     """A wait ends with the first flight that does, and busy tells whether any is left."""
-    flights, work = Flights(), Work()
+    flights, work = TaskGroup(), Work()
 
     async def fly() -> None:
         await work()
@@ -176,7 +176,7 @@ async def test_bell_rings_when_a_flight_ends() -> None:
 
 async def test_bell_that_rang_before_is_heard() -> None:
     """A wait returns at once if the bell rang since the last one, and only then."""
-    flights = Flights()
+    flights = TaskGroup()
     flights.ring()
     await flights.wait()
     began = monotonic()
@@ -186,7 +186,7 @@ async def test_bell_that_rang_before_is_heard() -> None:
 
 async def test_cancelled_flights_are_gone() -> None:
     """Cancel ends all of them and waits until they are gone; without any it returns at once."""
-    flights, work = Flights(), Work()
+    flights, work = TaskGroup(), Work()
 
     async def fly() -> None:
         await work()
@@ -201,7 +201,7 @@ async def test_cancelled_flights_are_gone() -> None:
 
 async def test_flight_that_crashes_is_told_to_the_loop() -> None:
     """An exception that no flight should raise is not lost, and the bell rings all the same."""
-    flights, told = Flights(), list[dict[str, Any]]()
+    flights, told = TaskGroup(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
 
     async def crash() -> None:
@@ -234,4 +234,4 @@ async def test_together_keeps_the_order() -> None:
     calls: list[Callable[[], Awaitable[int]]] = [first, second]
     asyncio.get_running_loop().call_soon(first.gate.set)
     second.begun = 4
-    assert [1, 5] == await together(*(call() for call in calls))
+    assert [1, 5] == await gather(*(call() for call in calls))

@@ -6,7 +6,7 @@ import pytest
 
 from escalation_core import Settings
 from escalation_core.model import Paused
-from escalation_core.rules.gate import Gate, Mode, gate
+from escalation_core.rules.gate import Gate, Mode
 
 from .kit import HOUR, MINUTE, START
 
@@ -34,7 +34,7 @@ def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
     expected = expected if v1 else Gate(Mode.V1_OFF)
     expected = Gate(Mode.PAUSED, pause) if paused else expected
     expected = expected if enabled else Gate(Mode.DISABLED, pause)
-    assert expected == gate(settings(enabled=enabled, v1=v1, paused=paused), START)
+    assert expected == Gate.at(settings(enabled=enabled, v1=v1, paused=paused).switches, START)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
 )
 def test_what_each_mode_allows(mode: Mode, claims: bool, pages: bool) -> None:
     """Rows are claimed when open, and marked ones with V1 off; pages go when open alone."""
-    assert (claims, pages) == (Gate(mode).claims, Gate(mode).pages)
+    assert (claims, pages) == (Gate(mode).may_claim, Gate(mode).may_escalate)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_what_each_mode_allows(mode: Mode, claims: bool, pages: bool) -> None:
 )
 def test_pause_holds_while_it_lasts(now: datetime, until: datetime | None) -> None:
     """The gate is shut from the pause's beginning up to its end, and says until when."""
-    assert (Gate() if until is None else Gate(Mode.PAUSED, Paused(until, "schedule"))) == gate(
-        settings(paused=True), now
+    assert (Gate() if until is None else Gate(Mode.PAUSED, Paused(until, "schedule"))) == Gate.at(
+        settings(paused=True).switches, now
     )
 
 
 def test_dry_run_is_no_mode() -> None:
     """A dry run goes through an open gate: it shows what would happen."""
-    assert Gate() == gate(settings(dry_run=True), START)
+    assert Gate() == Gate.at(settings(dry_run=True).switches, START)
 
 
 def test_names_of_the_modes() -> None:

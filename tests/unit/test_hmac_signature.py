@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.auth.hmac_signature import HmacVerifier, Refused, Verified, key_of, mac, sign
+from escalation_adapters.auth.hmac_signature import HmacVerifier, Refused, Verified, mac, parse_secret, sign
 from escalation_core import InvalidValue, Settings, SettingsError
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -257,5 +257,5 @@ def test_secret_that_is_no_key_is_refused_and_carried_nowhere(secret: str) -> No
 
 def test_secret_of_other_bytes_is_a_key() -> None:
     """A variable's bytes that are no UTF-8 are the key as they are."""
-    assert b"\xff" * 32 == key_of(os.fsdecode(b"\xff" * 32))
+    assert b"\xff" * 32 == parse_secret(os.fsdecode(b"\xff" * 32))
     assert Settings(ops_hmac_secret="\udcff" * 32).ops_hmac_secret

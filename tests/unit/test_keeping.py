@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Engine, InvalidValue, Proof, Pruned
+from escalation_core import Engine, Integrity, InvalidValue, Pruned
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from .kit import DAY, MINUTE
@@ -53,7 +53,7 @@ async def test_prune_with_an_endless_span(store: MemoryStore) -> None:
 
 def test_proof_holds() -> None:
     """Each of the three counts alone breaks it."""
-    good = Proof(escalations=3, duplicates=0, without_page=0, without_escalation=0, pages={"delivered": 3})
+    good = Integrity(escalations=3, duplicates=0, without_page=0, without_escalation=0, pages={"delivered": 3})
     assert good.holds
     for broken in ("duplicates", "without_page", "without_escalation"):
         counts: dict[str, Any] = {broken: 1}

@@ -22,7 +22,7 @@ def pause(start: timedelta, end: timedelta, **fields: Any) -> Pause:
 
 NONE = timedelta()
 LIFT = pause(HOUR, 2 * HOUR, lifts_schedule=True)
-ADA = pause(NONE, HOUR, By("ada", "deploying"))
+ADA = pause(NONE, HOUR, actor="ada", reason="deploying")
 
 
 @pytest.mark.parametrize(

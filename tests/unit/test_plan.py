@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from escalation_core import Escalate, EscalationPolicy, Incident, Reschedule, Skip, plan
-from escalation_core.model import LOOK_AGAIN, Claimed, Recorded
+from escalation_core.model import NEEDS_REPLAN, Candidate, LatestEscalation
 from escalation_core.rules.gate import Gate, Mode
 from escalation_core.rules.plan import Decision, Reason
 
@@ -18,25 +18,25 @@ NOW = START + 5 * MINUTE
 V1_OFF = Gate(Mode.V1_OFF)
 
 
-def claimed(one: Incident | None = None, **fields: Any) -> Claimed:
+def claimed(one: Incident | None = None, **fields: Any) -> Candidate:
     """Return a row as a store found it."""
     one = one or incident(**{"next_due_at": START + 5 * MINUTE, **fields})
-    return Claimed(incident_key=one.incident_key, incident=one, due_at=one.next_due_at)
+    return Candidate(incident_key=one.incident_key, incident=one, due_at=one.next_due_at)
 
 
-def decide(row: Claimed, now: datetime = NOW, **given: Any) -> Decision:
+def decide(row: Candidate, now: datetime = NOW, **given: Any) -> Decision:
     """Plan with the default policy."""
     return plan(row, policy=POLICY, now=now, **given)
 
 
-def skip(row: Claimed, now: datetime = NOW, **given: Any) -> Skip:
+def skip(row: Candidate, now: datetime = NOW, **given: Any) -> Skip:
     """Plan what is skipped."""
     decision = decide(row, now, **given)
     assert isinstance(decision, Skip)
     return decision
 
 
-def rise(row: Claimed, now: datetime = NOW, **given: Any) -> Escalate:
+def rise(row: Candidate, now: datetime = NOW, **given: Any) -> Escalate:
     """Plan what escalates."""
     decision = decide(row, now, **given)
     assert isinstance(decision, Escalate)
@@ -67,7 +67,7 @@ def test_lateness_is_fired_minus_due() -> None:
 
 def test_marked_rows_have_no_lateness() -> None:
     """A row that a host wrote may be years old when it is first seen: nobody was late."""
-    assert None is rise(claimed(next_due_at=LOOK_AGAIN), START + HOUR).lateness
+    assert None is rise(claimed(next_due_at=NEEDS_REPLAN), START + HOUR).lateness
 
 
 def test_one_level_however_late() -> None:
@@ -87,7 +87,7 @@ def test_step_to_the_maximum_is_exhausted() -> None:
 @pytest.mark.parametrize("level", [7, 8, 100])
 def test_row_at_the_maximum_is_exhausted(level: int) -> None:
     """At or above the maximum there is no next instant, and the row says why."""
-    row = claimed(level=level, next_due_at=LOOK_AGAIN)
+    row = claimed(level=level, next_due_at=NEEDS_REPLAN)
     assert Skip(reason=Reason.EXHAUSTED, incident=incident(level=level, next_due_at=None)) == decide(row)
 
 
@@ -100,21 +100,21 @@ def test_row_that_is_not_due_after_all_is_rescheduled() -> None:
 
 def test_marked_row_that_is_not_due_is_rescheduled() -> None:
     """A mark means look again, and no more."""
-    row = claimed(next_due_at=LOOK_AGAIN)
+    row = claimed(next_due_at=NEEDS_REPLAN)
     after = incident(next_due_at=START + 5 * MINUTE)
     assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, START)
 
 
 def test_v1_off_reschedules_what_is_due() -> None:
     """With ESCALATION_V1 off a due row gets its true instant and the reason v1_off."""
-    row = claimed(next_due_at=LOOK_AGAIN)
+    row = claimed(next_due_at=NEEDS_REPLAN)
     after = incident(next_due_at=START + 5 * MINUTE)
     assert Reschedule(incident=after, reason=Reason.V1_OFF) == decide(row, gate=V1_OFF)
 
 
 def test_v1_off_says_not_due_where_that_is_why() -> None:
     """A row that is not due is not due, V1 or not."""
-    row = claimed(next_due_at=LOOK_AGAIN)
+    row = claimed(next_due_at=NEEDS_REPLAN)
     after = incident(next_due_at=START + 5 * MINUTE)
     assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, START, gate=V1_OFF)
 
@@ -127,7 +127,7 @@ def test_v1_off_says_not_due_where_that_is_why() -> None:
         ({"acknowledged_at": START, "resolved_at": START}, Reason.RESOLVED),
     ],
 )
-@pytest.mark.parametrize("mark", [LOOK_AGAIN, START])
+@pytest.mark.parametrize("mark", [NEEDS_REPLAN, START])
 def test_ended_rows_are_skipped_by_name(fields: dict[str, Any], reason: Reason, mark: datetime) -> None:
     """An ended row has no next instant; resolved wins over acknowledged."""
     assert Skip(reason=reason, incident=incident(**fields)) == decide(claimed(next_due_at=mark, **fields))
@@ -150,15 +150,15 @@ def test_last_escalation_after_a_long_ticks_instant_is_not_in_the_future() -> No
 def test_duplicate_catches_up_with_the_record() -> None:
     """The level becomes the record's, last_escalated_at the event's, and nobody is paged."""
     row = claimed()
-    recorded = Recorded(3, START + 2 * MINUTE)
+    recorded = LatestEscalation(3, START + 2 * MINUTE)
     after = incident(level=3, last_escalated_at=START + 2 * MINUTE, next_due_at=START + 32 * MINUTE)
-    assert Skip(reason=Reason.IDEMPOTENT, incident=after) == decide(row, recorded=recorded)
+    assert Skip(reason=Reason.ALREADY_RECORDED, incident=after) == decide(row, recorded=recorded)
 
 
 def test_duplicate_keeps_its_own_last_escalation_if_that_is_later() -> None:
     """last_escalated_at becomes the later one of the row's and the event's."""
     row = claimed(level=1, last_escalated_at=START + 4 * MINUTE)
-    found = skip(row, START + 40 * MINUTE, recorded=Recorded(2, START + MINUTE))
+    found = skip(row, START + 40 * MINUTE, recorded=LatestEscalation(2, START + MINUTE))
     assert found.incident is not None
     assert (2, START + 4 * MINUTE) == (found.incident.level, found.incident.last_escalated_at)
     assert START + 34 * MINUTE == found.incident.next_due_at
@@ -166,7 +166,7 @@ def test_duplicate_keeps_its_own_last_escalation_if_that_is_later() -> None:
 
 def test_duplicate_at_the_maximum_has_no_next_instant() -> None:
     """A record at the maximum leaves nothing to come."""
-    found = skip(claimed(), recorded=Recorded(7, START))
+    found = skip(claimed(), recorded=LatestEscalation(7, START))
     assert found.incident is not None
     assert (7, None) == (found.incident.level, found.incident.next_due_at)
 
@@ -174,18 +174,18 @@ def test_duplicate_at_the_maximum_has_no_next_instant() -> None:
 def test_record_below_the_level_is_no_duplicate() -> None:
     """A level that the row knows of already is not in the way."""
     row = claimed(level=1, last_escalated_at=START)
-    assert 2 == rise(row, START + HOUR, recorded=Recorded(1, START)).incident.level
+    assert 2 == rise(row, START + HOUR, recorded=LatestEscalation(1, START)).incident.level
 
 
 BIRTHS = [(-365 * DAY, True), (-365 * DAY - SECOND, False), (DAY, True), (DAY + SECOND, False)]
 
 
 @pytest.mark.parametrize(("born", "legal"), BIRTHS)
-@pytest.mark.parametrize("put_back", [False, True])
-def test_birth_limits_hold_for_marked_and_put_back_rows(born: timedelta, legal: bool, put_back: bool) -> None:
+@pytest.mark.parametrize("deferred", [False, True])
+def test_birth_limits_hold_for_marked_and_put_back_rows(born: timedelta, legal: bool, deferred: bool) -> None:
     """A host's first_seen lies from one year back to 24 hours ahead, else the row is unreadable and says why."""
-    due = NOW if put_back else LOOK_AGAIN
-    row = attrs.evolve(claimed(first_seen=NOW + born, next_due_at=due), attempts=int(put_back))
+    due = NOW if deferred else NEEDS_REPLAN
+    row = attrs.evolve(claimed(first_seen=NOW + born, next_due_at=due), attempts=int(deferred))
     decision = decide(row)
     if legal:
         assert not isinstance(decision, Skip)
@@ -209,11 +209,11 @@ def test_put_back_rows_have_a_lateness() -> None:
 
 def test_ended_rows_are_not_held_against_birth_limits() -> None:
     """Nobody is paged about what is over, so its birth may be any."""
-    row = claimed(first_seen=datetime(2001, 1, 1, tzinfo=UTC), resolved_at=NOW, next_due_at=LOOK_AGAIN)
+    row = claimed(first_seen=datetime(2001, 1, 1, tzinfo=UTC), resolved_at=NOW, next_due_at=NEEDS_REPLAN)
     assert Reason.RESOLVED is skip(row).reason
 
 
 def test_row_that_cannot_be_read_is_skipped_with_its_fault() -> None:
     """The fault that the store found is the detail, and nothing is written."""
-    row = Claimed(incident_key="k", incident=None, fault="level: is NoneType")
+    row = Candidate(incident_key="k", incident=None, fault="level: is NoneType")
     assert Skip(reason=Reason.UNREADABLE, incident=None, detail="level: is NoneType") == decide(row)

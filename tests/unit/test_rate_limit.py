@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.auth.client_address import UNIX, UNKNOWN, client, networks
+from escalation_adapters.auth.client_address import UNIX, UNKNOWN, client_address, networks
 from escalation_adapters.auth.rate_limit import Decision, Limit, MemoryLimiter
 from escalation_core import InvalidValue
 
@@ -115,7 +115,7 @@ PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.7"])
 )
 def test_for_whom_a_knock_counts(peer: str | None, forwarded: list[bytes], expected: str) -> None:
     """The other end of the connection, or what our own proxies say of it."""
-    assert expected == client(peer, forwarded, PROXIES)
+    assert expected == client_address(peer, forwarded, PROXIES)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_for_whom_a_knock_counts(peer: str | None, forwarded: list[bytes], expec
 )
 def test_for_whom_a_knock_at_a_unix_socket_counts(peer: str | None, forwarded: list[bytes], expected: str) -> None:
     """Where the proxy comes through a Unix socket it is believed, and nobody else for it."""
-    assert expected == client(peer, forwarded, networks(["unix", "10.0.0.0/8"]))
+    assert expected == client_address(peer, forwarded, networks(["unix", "10.0.0.0/8"]))
 
 
 @pytest.mark.parametrize("proxy", ["", "UNIX", "unix:", "localhost", "10.0.0.1/8", "10.0.0.0/33"])

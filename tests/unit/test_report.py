@@ -32,7 +32,7 @@ DECISIONS: st.SearchStrategy[Decision] = st.one_of(
     st.builds(
         Skip,
         incident=st.just(incident()),
-        reason=st.sampled_from([Reason.ACKNOWLEDGED, Reason.RESOLVED, Reason.EXHAUSTED, Reason.IDEMPOTENT]),
+        reason=st.sampled_from([Reason.ACKNOWLEDGED, Reason.RESOLVED, Reason.EXHAUSTED, Reason.ALREADY_RECORDED]),
     ),
     st.builds(Skip, incident=st.none(), reason=st.just(Reason.UNREADABLE), detail=st.text(max_size=5)),
 )
@@ -116,7 +116,7 @@ def test_report_has_the_seeds_names() -> None:
         dead_pages=1,
         delivery=DeliveryReport(sent=1),
     )
-    report.count([risen(exhausted=True), Skip(incident=RISEN, reason=Reason.IDEMPOTENT)], "ab")
+    report.count([risen(exhausted=True), Skip(incident=RISEN, reason=Reason.ALREADY_RECORDED)], "ab")
     expected = {
         "escalations": 1,
         "at": "2025-01-01T00:00:00+00:00",

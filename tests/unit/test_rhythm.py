@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalation_core import Engine, Settings, TickReport
-from escalation_core.model import LOOK_AGAIN, Paused
+from escalation_core.model import NEEDS_REPLAN, Paused
 from escalation_core.rules.gate import Gate, Mode
 from escalation_core.rules.sleep import until_next_claim, until_next_tick
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
@@ -41,7 +41,7 @@ TICK = [
     ("skips are changes", {"skipped": Counter(unreadable=1)}, -HOUR, OPEN, ZERO),
     ("due, but the tick changed nothing", IDLE, ZERO, OPEN, MINUTE),
     ("long due, but the tick changed nothing", IDLE, -HOUR, OPEN, MINUTE),
-    ("marked, but the tick changed nothing", IDLE, LOOK_AGAIN - START, OPEN, MINUTE),
+    ("marked, but the tick changed nothing", IDLE, NEEDS_REPLAN - START, OPEN, MINUTE),
     ("dry run", {**BUSY, "dry_run": True}, ZERO, OPEN, MINUTE),
     ("dry run, due in a while", {"dry_run": True}, 17 * SECOND, OPEN, MINUTE),
     ("disabled", BUSY, ZERO, Gate(Mode.DISABLED), MINUTE),
@@ -54,7 +54,7 @@ TICK = [
     ("fell due since the tick, long ago", {"at": START - HOUR}, -MINUTE, OPEN, ZERO),
     ("due at the tick's own instant, and it changed nothing", {"at": START - SECOND}, -SECOND, OPEN, MINUTE),
     ("due before the tick, and it changed nothing", {"at": START - SECOND}, -HOUR, OPEN, MINUTE),
-    ("marked before the tick, and it changed nothing", {"at": START - SECOND}, LOOK_AGAIN - START, OPEN, MINUTE),
+    ("marked before the tick, and it changed nothing", {"at": START - SECOND}, NEEDS_REPLAN - START, OPEN, MINUTE),
     ("due since the tick, but not yet", {"at": START - HOUR}, MOMENT, OPEN, MOMENT),
     ("fell due since a dry run", {"at": START - MOMENT, "dry_run": True}, ZERO, OPEN, MINUTE),
     ("fell due since the tick, disabled", {"at": START - MOMENT}, ZERO, Gate(Mode.DISABLED), MINUTE),
@@ -144,7 +144,7 @@ def test_no_sleep_is_longer_than_a_tick(
     sleep = sleep_after(report, due, held, tick)
     claim = until_next_claim(earliest=None if dry_run else due, now=START, gate=held, longest=tick)
     new = report.changed or mode is Mode.PAUSED or (due is not None and at is not None and at < due <= START)
-    assert (new and held.pages and not dry_run) or sleep > ZERO
+    assert (new and held.may_escalate and not dry_run) or sleep > ZERO
     assert ZERO <= sleep <= tick
     assert ZERO < claim <= tick
 
@@ -184,6 +184,6 @@ async def test_engine_asks_its_store_for_the_next_page(store: MemoryStore, clock
     clock.advance(5 * MINUTE)
     await engine.tick(deliver=False)
     assert LEAST == await engine.next_claim_in()
-    await store.transact(lambda tx: tx.outbox.hold("test", clock() + 20 * SECOND))
+    await store.transact(lambda tx: tx.outbox.throttle_target("test", clock() + 20 * SECOND))
     assert 20 * SECOND == await engine.next_claim_in()
     assert MINUTE == await Engine(store, notifiers=[RecordingNotifier("other")]).next_claim_in()

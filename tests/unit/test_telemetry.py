@@ -20,7 +20,7 @@ from opentelemetry.trace import StatusCode
 
 from escalation_core import Delivered, Engine, Outcome, Page, Rejected, Retry, Settings, SettingsRouter
 from escalation_core.engine.telemetry import outcome_name
-from escalation_core.model import Outlook, PageState
+from escalation_core.model import NextDue, PageState
 from escalation_core.ports import Notifier
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -328,7 +328,7 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from escalation_core import Engine
-from escalation_core.ports import Outlook
+from escalation_core.model import NextDue
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
 async def main():
@@ -379,7 +379,7 @@ async def test_span_of_a_failure(seen: Seen, store: MemoryStore) -> None:
     """A span that fails says so by the error's kind, and not with a word of its text."""
 
     class Failing(MemoryStore):
-        async def look(self, **_: object) -> Outlook:
+        async def next_due(self, **_: object) -> NextDue:
             raise RuntimeError(f"{KEY} {URL}")
 
     with pytest.raises(RuntimeError):
@@ -446,7 +446,7 @@ def test_without_an_sdk() -> None:
 import asyncio, sys
 sys.modules["opentelemetry.sdk"] = None
 from escalation_core import Engine
-from escalation_core.ports import Outlook
+from escalation_core.model import NextDue
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
 async def main():

@@ -39,7 +39,7 @@ def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:
     return tuple(found)
 
 
-def client(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Proxy]) -> str:
+def client_address(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Proxy]) -> str:
     """Return the key of whoever sent a request: an IPv4 address, or an IPv6 network.
 
     ``peer`` is the other end of the connection, an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our

@@ -23,7 +23,7 @@ TOLERANCE = timedelta(minutes=5)
 """How far a request's timestamp may be from now, into the past and the future; the specification's advice."""
 PREFIX = "whsec_"
 _VERSION = "v1,"
-_MOST_SIGNATURES = 16
+_MAX_SIGNATURES = 16
 """Entries of one header that are looked at: a sender that rotates its secret sends two."""
 
 Secret = str | bytes
@@ -62,7 +62,7 @@ def mac(key: bytes, *parts: bytes) -> bytes:
     return digest.digest()
 
 
-def key_of(secret: Secret) -> bytes:
+def parse_secret(secret: Secret) -> bytes:
     """Return the key that a secret stands for: bytes as they are, ``whsec_`` and base64, or any other text.
 
     Raises:
@@ -108,7 +108,7 @@ def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str
         raise InvalidValue("message_id", "is no id", "give 1 to 256 printable ASCII characters without dot and blank")
     if not isinstance(timestamp, int) or isinstance(timestamp, bool) or timestamp < 0:
         raise InvalidValue("timestamp", "is no number of seconds", "give int(time.time())")
-    return _entry(key_of(secret), message_id.encode(), str(timestamp).encode(), body).decode()
+    return _entry(parse_secret(secret), message_id.encode(), str(timestamp).encode(), body).decode()
 
 
 def signed_headers(body: bytes, *, secret: Secret, at: float | None = None) -> dict[str, str]:
@@ -131,7 +131,7 @@ class HmacVerifier:
     def __init__(self, secrets: Sequence[Secret], *, tolerance: timedelta = TOLERANCE, legacy: bool = False) -> None:
         if isinstance(secrets, str | bytes) or not isinstance(secrets, Sequence) or not secrets:
             raise InvalidValue("secrets", "holds no secret", "give a list of at least one")
-        self._keys = [key_of(secret) for secret in secrets]
+        self._keys = [parse_secret(secret) for secret in secrets]
         self._tolerance = check_span(tolerance, "tolerance")
         self._legacy = legacy
 
@@ -163,7 +163,7 @@ class HmacVerifier:
             return Refused(f"{ID} is no id", ID)
         if not re.fullmatch(rb"[0-9]{1,11}", timestamp):
             return Refused(f"{TIMESTAMP} is no number of seconds", TIMESTAMP)
-        given = signature.split(b" ")[:_MOST_SIGNATURES]
+        given = signature.split(b" ")[:_MAX_SIGNATURES]
         number = self._match([_entry(key, message_id, timestamp, body) for key in self._keys], given)
         if number is None:
             return Refused("no signature is right", SIGNATURE)

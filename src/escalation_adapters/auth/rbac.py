@@ -7,7 +7,7 @@ import attrs
 from escalation_core import InvalidValue
 from escalation_core.checks import check_text
 
-MOST_ID = 256
+MAX_ID_CHARS = 256
 """Characters of a principal's id: it stands in the audit, and limits are counted by it."""
 
 
@@ -22,8 +22,8 @@ def _roles(roles: Iterable[str]) -> frozenset[str]:
 
 
 def _id(value: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > MOST_ID:
-        raise InvalidValue("id", "is no name", f"name who it is, in 1 to {MOST_ID} characters")
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_ID_CHARS:
+        raise InvalidValue("id", "is no name", f"name who it is, in 1 to {MAX_ID_CHARS} characters")
     return check_text(value, "id")
 
 

@@ -7,7 +7,7 @@ from escalation_core import Delivered, Outcome, Page
 from escalation_core.checks import quoted
 from escalation_core.rules.routing import check_target
 
-MOST_TEXT = 1500
+MAX_TEXT_CHARS = 1500
 """Characters that the line has for a summary, and as many for the labels."""
 
 
@@ -33,8 +33,8 @@ class LogNotifier:
             page.level,
             page.episode,
             quoted(incident.severity),
-            quoted(incident.summary, MOST_TEXT),
-            quoted(dict(incident.labels), MOST_TEXT),
+            quoted(incident.summary, MAX_TEXT_CHARS),
+            quoted(dict(incident.labels), MAX_TEXT_CHARS),
             page.dedup_key,
             page.attempt,
         )

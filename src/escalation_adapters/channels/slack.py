@@ -19,12 +19,12 @@ from escalation_core.rules.routing import check_target
 
 from .http import failure, parse, session, untraced
 
-MOST_READ = 4096
+MAX_READ_BYTES = 4096
 """Bytes of a reply that are ever read."""
-MOST_TEXT = 3000
+MAX_TEXT_CHARS = 3000
 """Characters of a message's text: Slack's limit for one block, far below that of a message. The caps add up to less."""
-MOST_SUMMARY, MOST_KEY, MOST_SEVERITY = 1200, 600, 60
-MOST_LABELS, MOST_LABEL_NAME, MOST_LABEL_VALUE = 8, 40, 80
+MAX_SUMMARY_CHARS, MAX_KEY_CHARS, MAX_SEVERITY_CHARS = 1200, 600, 60
+MAX_LABELS, MAX_LABEL_NAME_CHARS, MAX_LABEL_VALUE_CHARS = 8, 40, 80
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _AGAIN = frozenset({408, 425})
@@ -86,7 +86,7 @@ class SlackNotifier:
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
-                    read_bufsize=MOST_READ,
+                    read_bufsize=MAX_READ_BYTES,
                     timeout=self._timeout,
                 ) as response:
                     return await _outcome(response)
@@ -115,14 +115,16 @@ def render(page: Page) -> str:
     incident = page.incident
     episode = f", episode {page.episode}" if page.episode > 1 else ""
     # Keys are compared byte for byte: no white space in one is folded.
-    key = _escape(incident.incident_key, MOST_KEY)
-    severity = _folded(incident.severity or "", MOST_SEVERITY) or "unconfigured"
+    key = _escape(incident.incident_key, MAX_KEY_CHARS)
+    severity = _folded(incident.severity or "", MAX_SEVERITY_CHARS) or "unconfigured"
     lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
-    if summary := _folded(incident.summary or "", MOST_SUMMARY):
+    if summary := _folded(incident.summary or "", MAX_SUMMARY_CHARS):
         lines.insert(0, summary)
     if labels := sorted(incident.labels.items()):
-        shown = [f"{_folded(n, MOST_LABEL_NAME)}={_folded(v, MOST_LABEL_VALUE)}" for n, v in labels[:MOST_LABELS]]
-        more = [f"and {len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
+        shown = [
+            f"{_folded(n, MAX_LABEL_NAME_CHARS)}={_folded(v, MAX_LABEL_VALUE_CHARS)}" for n, v in labels[:MAX_LABELS]
+        ]
+        more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
         lines.append(", ".join([*shown, *more]))
     return "\n".join(lines)
 
@@ -168,8 +170,8 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Return the reply's first bytes; the connection is dropped with whatever else would come."""
     body = b""
-    while len(body) < MOST_READ and not response.content.at_eof():
-        body += await response.content.read(MOST_READ - len(body))
+    while len(body) < MAX_READ_BYTES and not response.content.at_eof():
+        body += await response.content.read(MAX_READ_BYTES - len(body))
     return body
 
 

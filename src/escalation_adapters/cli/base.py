@@ -7,7 +7,6 @@ import getpass
 import json
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -24,13 +23,12 @@ from escalation_core import Engine, EscalationError, InvalidValue, Settings
 from escalation_core.checks import visible
 
 from ..logs import set_up_logging
+from ..wire import MAX_SPAN, read_instant, read_span, to_json
 from ..worker.app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_LONGEST = timedelta(days=99_999)
 """The longest span: from now it leads to instants that exist, in both directions."""
 
 
@@ -53,7 +51,7 @@ class Context:
         *,
         level: str = "WARNING",
         json_lines: bool | None = None,
-        lasting: bool = False,
+        long_running: bool = False,
         create: bool = False,
         pages: bool = False,
     ) -> Result:
@@ -66,17 +64,19 @@ class Context:
         settings = self.settings()
 
         async def main() -> Result:
-            engine = await open_engine(settings, schema=self.schema, pooler=self.pooler, lasting=lasting, create=create)
+            engine = await open_engine(
+                settings, schema=self.schema, pooler=self.pooler, long_running=long_running, create=create
+            )
             async with engine:
                 # Of incidents that no route matches the engine itself warns.
                 if pages and TO_THE_LOG in unheard(settings):
                     log.warning(TO_THE_LOG)
-                if lasting:
+                if long_running:
                     # What is there by now stays for good: the collector need not look at it again with every page.
                     gc.freeze()
                 return await work(engine)
 
-        with asyncio.Runner(loop_factory=_loop_factory() if lasting else None) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory() if long_running else None) as runner:
             return runner.run(main())
 
 
@@ -122,22 +122,7 @@ def reason_option(command: Command) -> Command:
 def print_json(value: object) -> None:
     """Print one JSON document."""
     # In ASCII: neither the terminal nor a stream's encoding has a say in what it holds.
-    click.echo(json.dumps(plain(value), indent=2))
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: instants as ISO 8601 text, spans as seconds, records as objects."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if attrs.has(type(value)):
-        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
-    if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+    click.echo(json.dumps(to_json(value), indent=2))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -210,12 +195,11 @@ class Span(click.ParamType[timedelta]):
         """Return the span."""
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value)
-        if match is None:
-            self.fail(f"{value!r} is no span; write such as 30s, 15m, 24h or 7d", param, ctx)
-        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
-        if span > _LONGEST:
-            self.fail(f"{value!r} is longer than {_LONGEST.days} days", param, ctx)
+        span = read_span(value)
+        if span is None:
+            self.fail(f"{value!r} is not a span; write for example 30s, 15m, 24h or 7d", param, ctx)
+        if span > MAX_SPAN:
+            self.fail(f"{value!r} is longer than {MAX_SPAN.days} days", param, ctx)
         return span
 
 
@@ -228,14 +212,12 @@ class Instant(click.ParamType[datetime | timedelta]):
         """Return the instant, aware, or the span."""
         if isinstance(value, datetime | timedelta):
             return value
-        if re.fullmatch(r"[0-9]{1,6}[smhdw]", value):
+        if read_span(value) is not None:
             return SPAN.convert(value, param, ctx)
-        try:
-            instant = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no instant; write such as 2025-01-31T12:00:00Z, or a span such as 2h", param, ctx)
-        if instant.utcoffset() is None:
-            self.fail(f"{value!r} has no time zone; add Z or +01:00", param, ctx)
+        instant = read_instant(value)
+        if instant is None:
+            remedy = "write for example 2025-01-31T12:00:00Z, or a span such as 2h"
+            self.fail(f"{value!r} is not an instant with a time zone; {remedy}", param, ctx)
         return instant
 
 
@@ -243,7 +225,7 @@ SPAN = Span()
 INSTANT = Instant()
 
 
-def labels_of(pairs: Sequence[str]) -> dict[str, str]:
+def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
     """Return labels from NAME=VALUE texts."""
     labels: dict[str, str] = {}
     for pair in pairs:

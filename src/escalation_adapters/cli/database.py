@@ -12,7 +12,15 @@ from escalation_core import EscalationError, InvalidValue, Settings
 from escalation_core.settings import SECRETS
 
 from ..logs import set_up_logging
-from ..worker.app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra, heartbeat_of, notifiers_of, settings_from, unheard
+from ..worker.app import (
+    NO_DATABASE,
+    UNKNOWN_DATABASE,
+    MissingExtra,
+    make_heartbeat,
+    make_notifiers,
+    settings_from,
+    unheard,
+)
 from .base import INSTANT, Context, json_option, pass_context, print_json, table
 
 if TYPE_CHECKING:
@@ -177,8 +185,8 @@ def check(context: Context, as_json: bool) -> None:
     set_up_logging(level="ERROR")  # warnings are part of the answer
     settings = settings_from(os.environ)
     # Which hosts there are, only those know who call them: what would stop a worker's start is told here.
-    notifiers_of(settings)
-    heartbeat_of(settings)
+    make_notifiers(settings)
+    make_heartbeat(settings)
     rows = in_force(settings, database=context.database)
     if as_json:
         print_json({"settings": dict(rows), "warnings": [*settings.warnings, *unheard(settings)]})

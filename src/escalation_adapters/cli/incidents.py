@@ -13,7 +13,7 @@ from .base import (
     Context,
     actor_option,
     json_option,
-    labels_of,
+    parse_labels,
     pass_context,
     print_json,
     reason_option,
@@ -66,7 +66,7 @@ def open_command(
     as_json: bool,
 ) -> None:
     """Open the incident KEY, or bring it up to date."""
-    given = labels_of(labels) or None
+    given = parse_labels(labels) or None
 
     async def work(engine: Engine) -> Incident:
         began = await engine.now() + first_seen if isinstance(first_seen, timedelta) else first_seen

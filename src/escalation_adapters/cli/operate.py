@@ -29,7 +29,7 @@ from .base import (
 @pass_context
 def run_command(context: Context, as_json: bool) -> None:
     """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
-    context.run(run, level="INFO", json_lines=True if as_json else None, lasting=True, create=True, pages=True)
+    context.run(run, level="INFO", json_lines=True if as_json else None, long_running=True, create=True, pages=True)
 
 
 @click.command("tick")

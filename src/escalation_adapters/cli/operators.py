@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import attrs
 import click
 
-from escalation_core import Engine, EscalationError, Pause, Proof, Pruned, Resumed
+from escalation_core import Engine, EscalationError, Integrity, Pause, Pruned, Resumed
 
 from ..auth.hmac_signature import signed_headers
 from ..ops.handler import ACTIONS
@@ -21,7 +21,7 @@ from .base import (
     Context,
     actor_option,
     json_option,
-    labels_of,
+    parse_labels,
     pass_context,
     print_json,
     progress,
@@ -91,7 +91,7 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
     if action not in ACTIONS:
         raise click.UsageError(f"{action!r} is no action; the actions are {', '.join(ACTIONS)}")
     known = ACTIONS[action].fields
-    given = labels_of(pairs)
+    given = parse_labels(pairs)
     if unknown := sorted(given.keys() - set(known)):
         raise click.UsageError(f"{action} has no field {unknown[0]!r}; its fields are {', '.join(known)}")
     fields = {name: _value(name, value) for name, value in given.items()}
@@ -141,7 +141,7 @@ def prune(context: Context, older_than: timedelta, reason: str | None, by: str |
 def prove(context: Context, as_json: bool) -> None:
     """Count what is recorded: each escalation once, each with its pages; exit code 1 if that does not hold."""
 
-    async def work(engine: Engine) -> Proof:
+    async def work(engine: Engine) -> Integrity:
         return await engine.prove()
 
     proof = context.run(work)
@@ -150,7 +150,7 @@ def prove(context: Context, as_json: bool) -> None:
     else:
         click.echo("the promise holds" if proof.holds else "THE PROMISE IS BROKEN")
         rows = [(name, count) for name, count in attrs.asdict(proof).items() if name != "pages"]
-        table("Proof", ("what", "count"), [*rows, *((f"pages {s}", n) for s, n in proof.pages.items())], empty="")
+        table("Integrity", ("what", "count"), [*rows, *((f"pages {s}", n) for s, n in proof.pages.items())], empty="")
     if not proof.holds:
         raise SystemExit(1)
 

@@ -5,12 +5,10 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-import attrs
-
-from escalation_core import AuditEntry, Engine, Escalation, Incident
+from escalation_core import Engine, Incident
 from escalation_core.checks import check_key
-from escalation_core.model import PageRecord
 
+from ..wire import to_json
 from . import reading
 from .messages import Problem, Response, answer
 
@@ -71,7 +69,7 @@ async def resolve(engine: Engine, fields: Fields, by: str) -> Response:
 
 async def health(engine: Engine, *, detail: bool) -> Response:
     """Tell whether the light is green, and to those who may know it, everything."""
-    found = (await engine.health()).as_dict() if detail else {"ok": await engine.is_green()}
+    found = (await engine.health()).as_dict() if detail else {"ok": await engine.is_healthy()}
     return answer(found, HTTPStatus.OK if found["ok"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -83,7 +81,7 @@ async def audit(engine: Engine, fields: Fields) -> Response:
         raise reading.bad("limit", "is no number of entries", "give 1 to 1000")
     entries = await engine.audit(start, limit=int(limit), after=fields.get("after") or None)
     following = entries[-1].cursor if len(entries) == int(limit) else None
-    return answer({"entries": [entry_json(entry) for entry in entries], "next": following})
+    return answer({"entries": [to_json(entry) for entry in entries], "next": following})
 
 
 async def incident(engine: Engine, fields: Fields) -> Response:
@@ -97,45 +95,18 @@ async def incident(engine: Engine, fields: Fields) -> Response:
         {
             "incident": None if history.incident is None else incident_json(history.incident),
             "fault": history.fault,
-            "upcoming": _plain(attrs.asdict(history.upcoming)),
-            "escalations": [escalation_json(escalation) for escalation in history.escalations],
-            "pages": [page_json(page) for page in history.pages],
-            "audit": [entry_json(entry) for entry in history.audit],
+            "upcoming": to_json(history.upcoming),
+            "escalations": [to_json(escalation) for escalation in history.escalations],
+            "pages": [to_json(page) for page in history.pages],
+            "audit": [to_json(entry) for entry in history.audit],
         }
     )
 
 
 def incident_json(incident: Incident) -> dict[str, object]:
     """Return an incident as JSON has it."""
-    return {"state": incident.state.value, **_plain(attrs.asdict(incident))}
-
-
-def escalation_json(escalation: Escalation) -> dict[str, object]:
-    """Return an escalation as JSON has it."""
-    return _plain(attrs.asdict(escalation))
-
-
-def page_json(page: PageRecord) -> dict[str, object]:
-    """Return a page as JSON has it; its target is a name, never a URL."""
-    return _plain(attrs.asdict(page))
-
-
-def entry_json(entry: AuditEntry) -> dict[str, object]:
-    """Return an audit entry as JSON has it."""
-    return _plain(attrs.asdict(entry))
+    return {"state": incident.state.value, **to_json(incident)}
 
 
 def _at(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat()
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, object]:
-    return {name: _value(value) for name, value in record.items()}
-
-
-def _value(value: Any) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return value

@@ -10,7 +10,7 @@ import aiohttp
 from escalation_core import EscalationError, InvalidValue
 from escalation_core.checks import check_labels, check_span
 
-from ..auth.hmac_signature import Secret, key_of, signed_headers
+from ..auth.hmac_signature import Secret, parse_secret, signed_headers
 from ..channels.http import parse
 from .messages import JSON
 
@@ -44,7 +44,7 @@ class OpsClient:
         parsed = parse(url, allow_http=True)
         if parsed is None:
             raise InvalidValue("url", "is no URL with a host", "write https://HOST/ops/escalation")
-        key_of(secret)
+        parse_secret(secret)
         self._url = parsed
         self._secret = secret
         self._headers = check_labels({} if headers is None else headers, "headers")

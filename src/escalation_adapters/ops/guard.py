@@ -17,8 +17,8 @@ import attrs
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
 from escalation_core.engine.tasks import within
 
-from ..auth.client_address import Proxy, client
-from ..auth.hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, key_of
+from ..auth.client_address import Proxy, client_address
+from ..auth.hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, parse_secret
 from ..auth.rate_limit import Limit, RateLimiter
 from ..auth.rbac import Principal, admits
 from .messages import Problem, Request
@@ -26,14 +26,14 @@ from .messages import Problem, Request
 log = logging.getLogger("escalation_adapters.ops")
 
 Result = TypeVar("Result")
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 """The longest body."""
 Login = Callable[[Any], Principal | Awaitable[Principal | None] | None]
 """The host's own login: from the framework's request to a principal, None if it knows nobody."""
 
 
 def _is_secret(_: object, __: object, value: Secret) -> None:
-    key_of(value)
+    parse_secret(value)
 
 
 def _is_principal(_: object, __: object, value: Principal | None) -> None:
@@ -76,7 +76,7 @@ class Limits:
     """Each principal's reads, by route."""
 
 
-def signers_of(settings: Settings) -> list[Signer]:
+def make_signers(settings: Settings) -> list[Signer]:
     """Return the signers of OPS_HMAC_SECRET and OPS_HMAC_SECRET_PREVIOUS.
 
     Raises:
@@ -112,14 +112,14 @@ class Guard:
     async def body(self, request: Request) -> bytes:
         """Return the body, once the peer's limit admits it and it is not too long."""
         self._check_length(request)
-        key = client(request.peer, request.values(b"x-forwarded-for"), self.proxies)
+        key = client_address(request.peer, request.values(b"x-forwarded-for"), self.proxies)
         await self._count(self.peers, f"peer:{key}", self.limits.peer)
         if request.values(b"content-encoding"):
             detail = "a Content-Encoding is not read; send the body as it is"
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Encoding")
         try:
             async with asyncio.timeout(self.patience.total_seconds()):
-                body = await request.read(MOST_BYTES)
+                body = await request.read(MAX_BYTES)
         except TimeoutError:
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time", field="body") from None
         if body is None:
@@ -136,12 +136,12 @@ class Guard:
         verdict = self.verifier.match(request.headers, body)
         if isinstance(verdict, Verified):
             # If this takes too long, the id may be kept or not: nothing was done, and the next request is signed anew.
-            verdict = await self.soon(self._first_time(verdict))
+            verdict = await self.with_store_timeout(self._first_time(verdict))
         if isinstance(verdict, Refused):
             raise _unauthorized(f"the signature is refused: {verdict.reason}", verdict.header)
         return self.signers[verdict.secret].principal
 
-    async def soon(self, asked: Coroutine[Any, Any, Result]) -> Result:
+    async def with_store_timeout(self, asked: Coroutine[Any, Any, Result]) -> Result:
         """Return what the store was asked for; nothing that would be left half done.
 
         Raises:
@@ -224,7 +224,7 @@ class Guard:
         declared = request.values(b"content-length")
         if len(declared) > 1 or any(not length.isdigit() for length in declared):
             raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is no number", field="Content-Length")
-        if any(len(length) > 10 or int(length) > MOST_BYTES for length in declared):
+        if any(len(length) > 10 or int(length) > MAX_BYTES for length in declared):
             raise _too_large()
 
 
@@ -234,7 +234,7 @@ def retry_after(span: timedelta) -> Mapping[str, str]:
 
 
 def _too_large() -> Problem:
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes", field="body")
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MAX_BYTES} bytes", field="body")
 
 
 def _unauthorized(detail: str, field: str | None = None) -> Problem:

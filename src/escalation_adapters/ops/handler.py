@@ -23,7 +23,7 @@ from ..auth.client_address import networks
 from ..auth.hmac_signature import HmacVerifier
 from ..auth.rate_limit import MemoryLimiter, RateLimiter
 from . import actions, reading
-from .guard import Guard, Limits, Login, Signer, retry_after, signers_of
+from .guard import Guard, Limits, Login, Signer, make_signers, retry_after
 from .messages import JSON, Problem, Request, Response
 
 log = logging.getLogger("escalation_adapters.ops")
@@ -79,7 +79,7 @@ class OpsHandler:
         limits: Limits | None = None,
         proxies: Sequence[str] = (),
     ) -> None:
-        found = signers_of(engine.settings) if signers is None else _signers(signers)
+        found = make_signers(engine.settings) if signers is None else _signers(signers)
         if limits is not None and not isinstance(limits, Limits):
             raise InvalidValue("limits", f"is {type(limits).__name__}", "give Limits(...)")
         self.engine = engine
@@ -101,7 +101,7 @@ class OpsHandler:
         except Problem as problem:
             return problem.response()
         except EscalationError as error:
-            return _problem_of(error).response()
+            return _to_problem(error).response()
         except Exception as error:  # noqa: BLE001 - a fault of ours, or of the host's login, is told by its kind alone
             log.error("%s failed: %s", quoted(f"{request.method} {request.path}"), type(error).__name__)  # noqa: TRY400
             return _unanswered().response()
@@ -141,11 +141,11 @@ class OpsHandler:
             reader = await self.guard.reader(request)
             if reader is not None:
                 await self.guard.limit(name, reader, self.guard.limits.look)
-            return await self.guard.soon(actions.health(self.engine, detail=reader is not None))
+            return await self.guard.with_store_timeout(actions.health(self.engine, detail=reader is not None))
         view, known = VIEWS[name]
         principal = await self.guard.admit(request, self.engine.settings.ops_read_role, None)
         await self.guard.limit(name, principal, self.guard.limits.look)
-        return await self.guard.soon(view(self.engine, reading.query(request.query, known)))
+        return await self.guard.with_store_timeout(view(self.engine, reading.query(request.query, known)))
 
 
 def _signers(value: object) -> list[Signer]:
@@ -167,7 +167,7 @@ def _check_content_type(request: Request) -> None:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}", field="Content-Type")
 
 
-def _problem_of(error: EscalationError) -> Problem:
+def _to_problem(error: EscalationError) -> Problem:
     """Return the problem that one of the library's errors is."""
     if isinstance(error, InvalidValue):
         return reading.bad(error.field, error.fault, error.remedy)

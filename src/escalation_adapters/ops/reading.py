@@ -3,27 +3,20 @@
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
 from escalation_core.checks import check_text
 
+from ..wire import MAX_SPAN, read_instant, read_span
 from .messages import Problem
 
 MISSING: Any = object()
 DEEPEST = 8
 """How deep a body may nest; ours are flat."""
-_INSTANT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})"
-)
-"""RFC 3339, and what ISO 8601 has beside it; Python's own reading takes any character between date and time."""
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST = timedelta(days=36_500)
 
 
 def bad(field: str, fault: str, remedy: str) -> Problem:
@@ -96,19 +89,16 @@ def number(fields: Mapping[str, Any], name: str, least: int, most: int, default:
 
 def instant(value: str, name: str) -> datetime:
     """Return an instant: ISO 8601 with a zone."""
-    if _INSTANT.fullmatch(value):
-        with suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-    raise bad(name, "is no instant with a zone", "write such as 2025-01-31T12:00:00Z")
+    found = read_instant(value)
+    if found is None:
+        raise bad(name, "is not an instant with a zone", "write for example 2025-01-31T12:00:00Z")
+    return found
 
 
 def since(value: str, name: str, now: datetime) -> datetime:
     """Return an instant, or how long ago it was: ``24h``."""
-    match = _SPAN.fullmatch(value)
-    if match is None:
-        return instant(value, name)
-    span = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-    return now - min(span, _LONGEST)
+    span = read_span(value)
+    return instant(value, name) if span is None else now - min(span, MAX_SPAN)
 
 
 def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wanted: str, *, none: bool = True) -> Any:

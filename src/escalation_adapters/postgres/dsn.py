@@ -9,9 +9,9 @@ from psycopg.conninfo import conninfo_to_dict
 from escalation_core import InvalidValue
 from escalation_core.checks import check_text
 
-PATIENCE = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection before the database counts as unavailable; a DSN's own connect_timeout wins."""
-SHORTEST = 2
+MIN_CONNECT_TIMEOUT = 2
 """The driver waits no shorter for one host."""
 
 
@@ -33,5 +33,5 @@ def arguments(dsn: str) -> dict[str, Any]:
         remedy = "write postgresql://USER:PASSWORD@HOST/DATABASE, and %XX for other characters in it"
         raise InvalidValue("dsn", "is no connection string", remedy)
     # Of several hosts each gets its share: one that is silent must not use up the time of the one that answers.
-    share = max(SHORTEST, int(PATIENCE) // (hosts.count(",") + 1))
+    share = max(MIN_CONNECT_TIMEOUT, int(CONNECT_TIMEOUT) // (hosts.count(",") + 1))
     return {"connect_timeout": parts.get("connect_timeout") or share, "client_encoding": "utf8"}

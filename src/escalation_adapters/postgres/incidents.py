@@ -9,7 +9,7 @@ import attrs
 from psycopg.types.json import Json
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import Claimed, PutBack, Unseen, Walked
+from escalation_core.model import Candidate, Deferral, OpenRows, Unseen
 
 from .session import Row, Session, aware
 from .table import COLUMNS, read_claimed, read_incident
@@ -55,7 +55,7 @@ class Incidents:
             await self.session.write("move_away", 1, key=incident.incident_key)
         await self.session.write("save", 1, **_values(incident))
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
         """Return due rows, locked: one transaction's claim is passed over by the others'."""
         name, within = ("claim", {}) if canary_pct >= 100 else ("claim_canary", {"buckets": list(range(canary_pct))})
         rows = await self.session.passing_rows(name, until=until, limit=limit, **within)
@@ -68,7 +68,7 @@ class Incidents:
 
     async def peek(
         self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
-    ) -> Sequence[Claimed]:
+    ) -> Sequence[Candidate]:
         """Return due rows without a lock."""
         due, key = after or (None, None)
         rows = await self.session.passing_rows(
@@ -94,37 +94,37 @@ class Incidents:
         if healed:
             await self.session.run("readable", keys=healed)
 
-    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Give rows another instant, and keep why."""
-        await self.session.write("put_back", len(rows), now=now, **_put_back(rows))
+        await self.session.write("defer_unreadable", len(rows), now=now, **_put_back(rows))
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Read them, after whatever a host's trigger made of them."""
         return {key: aware(due) for key, due in await self.session.rows("dues", suffix=b"", keys=list(keys))}
 
-    async def left_alone(self, incident_key: str) -> PutBack | None:
+    async def left_alone(self, incident_key: str) -> Deferral | None:
         """Look into the table of those."""
         row = await self.session.row("left_alone", key=incident_key)
         if row is None:
             return None
         attempts, fault, until = row
-        return PutBack(incident_key=incident_key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
+        return Deferral(incident_key=incident_key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
 
-    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Keep the instant beside the rows."""
         await self.session.run("pass_over", now=now, **_put_back(rows))
 
-    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:
+    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
         """Return open rows by key, locked; one that others hold for long is waited for by a later call, or left out."""
         if wait:
             await self.session.run("lock_timeout")
-            rows = await self.session.rows("walk", after=after, limit=limit)
+            rows = await self.session.rows("scan_open", after=after, limit=limit)
             keys = [row[_KEY] for row in rows]
         else:
-            keys = [key for (key,) in await self.session.rows("walk_keys", suffix=b"", after=after, limit=limit)]
-            rows = await self.session.rows("walk_free", suffix=b"", keys=keys)
+            keys = [key for (key,) in await self.session.rows("scan_open_keys", suffix=b"", after=after, limit=limit)]
+            rows = await self.session.rows("scan_open_unlocked", suffix=b"", keys=keys)
         last = keys[-1] if len(keys) == limit else None
-        return Walked([read_claimed(row) for row in rows], last, skipped=len(rows) < len(keys))
+        return OpenRows([read_claimed(row) for row in rows], last, skipped=len(rows) < len(keys))
 
     async def end_passing(self, beyond: datetime) -> None:
         """Forget until when they were passed over."""
@@ -144,7 +144,7 @@ class Incidents:
         await self.session.write("mark_unseen", len(keys), keys=list(keys))
 
 
-def _claims(rows: Sequence[Row]) -> list[Claimed]:
+def _claims(rows: Sequence[Row]) -> list[Candidate]:
     """Return what was found; each row tells how many were picked."""
     claimed = [read_claimed(row) for row in rows]
     if rows and rows[0][-1] > len(rows):
@@ -152,7 +152,7 @@ def _claims(rows: Sequence[Row]) -> list[Claimed]:
     return claimed
 
 
-def _put_back(rows: Sequence[PutBack]) -> dict[str, Any]:
+def _put_back(rows: Sequence[Deferral]) -> dict[str, Any]:
     return {
         "keys": [row.incident_key for row in rows],
         "attempts": [row.attempts for row in rows],

@@ -107,7 +107,7 @@ TRIGGER = "trigger"
 """What a fault that ``migrate up`` mends begins with."""
 
 
-def faults_of(
+def find_faults(
     table: IncidentsTable,
     wanted: bool,
     has_key: bool,
@@ -138,7 +138,7 @@ async def faults(connection: AsyncConnection[Any], table: IncidentsTable) -> Seq
     """Return what is wrong with the table that an installation of this version works on."""
     cursor = await connection.execute(statements(table)["installation"])
     ((wanted, has_key, enabled, disabled),) = await cursor.fetchall()
-    return faults_of(table, wanted, has_key, enabled, disabled)
+    return find_faults(table, wanted, has_key, enabled, disabled)
 
 
 async def standing(

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.model import Beat, Position, RecalcState, Stats
+from escalation_core.model import AuditCursor, RecalcState, Stats, WorkerHeartbeat
 
-from .installation import faults_of
+from .installation import find_faults
 from .session import Row, Session, aware
 
 
@@ -33,7 +33,7 @@ class Journal:
         )
 
     async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
     ) -> Sequence[AuditEntry]:
         """Return the three sources merged, each read newest first from its index."""
         place = dict.fromkeys(("at", "source", "id")) if after is None else attrs.asdict(after)
@@ -48,24 +48,28 @@ class Journal:
                 actor=actor,
                 reason=reason,
                 target=target,
-                cursor=Position(at.replace(tzinfo=UTC), source, number).cursor,
+                cursor=AuditCursor(at.replace(tzinfo=UTC), source, number).cursor,
             )
             for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
-    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
+    async def record_heartbeat(
+        self, worker: str, version: str, *, tolerance: timedelta
+    ) -> tuple[datetime, datetime | None]:
         """Write this worker's row."""
         clock = self.session.clock
         at = None if clock is None else clock()
-        ((now, latest),) = await self.session.rows("beat", worker=worker, at=at, version=version, tolerance=tolerance)
+        ((now, latest),) = await self.session.rows(
+            "record_heartbeat", worker=worker, at=at, version=version, tolerance=tolerance
+        )
         return now.replace(tzinfo=UTC), aware(latest)
 
-    async def last_beat(self, now: datetime) -> Beat:
+    async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         """Return the heartbeat of all workers together."""
-        row = await self.session.row("last_beat", now=now)
+        row = await self.session.row("last_heartbeat", now=now)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         since, last, workers = row
-        return Beat(since=since.replace(tzinfo=UTC), last=aware(last), workers=workers)
+        return WorkerHeartbeat(since=since.replace(tzinfo=UTC), last=aware(last), workers=workers)
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         """Count."""
@@ -74,7 +78,7 @@ class Journal:
         rows = await self.session.passing_rows(name, now=now, max_level=max_level, **within)
         overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unreadable, version = rows[0]
         (standing,) = await self.session.rows("installation", suffix=b"")
-        faults = faults_of(self.session.table, *standing, keyless=keyless)
+        faults = find_faults(self.session.table, *standing, keyless=keyless)
         return Stats(
             overdue=overdue,
             oldest_due=aware(oldest),
@@ -88,9 +92,9 @@ class Journal:
             schema_version=str(version),
         )
 
-    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
         """Count."""
-        row = await self.session.row("canary_held", now=now, percent=canary_pct)
+        row = await self.session.row("outside_canary", now=now, percent=canary_pct)
         assert row is not None  # noqa: S101 - an aggregate has one row
         return int(row[0])
 

@@ -6,7 +6,7 @@ from datetime import UTC
 import attrs
 
 from escalation_core import Escalation
-from escalation_core.model import Recorded
+from escalation_core.model import LatestEscalation
 
 from .session import Session
 
@@ -29,7 +29,7 @@ class Ledger:
             "hashes": [escalation.unique_hash for escalation in escalations],
             "instants": [escalation.created_at for escalation in escalations],
         }
-        if self.session.hopes:
+        if self.session.optimistic:
             await self.session.later("record_new", **values)
             return [True] * len(escalations)
         new = {row[0] for row in await self.session.rows("record", suffix=b"", **values)}
@@ -40,12 +40,12 @@ class Ledger:
             new.discard(escalation.unique_hash)
         return fresh
 
-    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], LatestEscalation]:
         """Return the highest recorded level of each episode, from the index."""
         rows = await self.session.rows(
             "highest", keys=[key for key, _ in episodes], episodes=[episode for _, episode in episodes]
         )
-        return {(key, episode): Recorded(level, at.replace(tzinfo=UTC)) for key, episode, level, at in rows}
+        return {(key, episode): LatestEscalation(level, at.replace(tzinfo=UTC)) for key, episode, level, at in rows}
 
     async def highest_episode(self, incident_key: str) -> int:
         """Return the highest recorded episode."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from escalation_core.model import Pause, Proof, Source
+from escalation_core.model import AuditSource, Integrity, Pause
 
 from .session import Row, Session
 
@@ -32,38 +32,40 @@ class Operations:
         """Bring those forward that lie ahead."""
         await self.session.run("shift_pauses", now=now, step=step)
 
-    async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Insert the id; the key tells whether it was there."""
-        await self.session.run("forget_requests", now=now)
-        return await self.session.run("remember", message_id=message_id, expires=expires) == 1
+        await self.session.run("delete_expired_requests", now=now)
+        return await self.session.run("claim_request_id", message_id=message_id, expires=expires) == 1
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
+    async def prune(
+        self, source: AuditSource, *, before: datetime, after: int, limit: int
+    ) -> tuple[int | None, int, int]:
         """Look at a batch by the primary key, and delete what may go of it, in one statement."""
         row = await self.session.row(f"prune_{source.name.lower()}", before=before, after=after, limit=limit)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         last, gone, pages = row
         return last, gone, pages
 
-    async def forget(self, *, before: datetime, now: datetime) -> int:
+    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
         """Delete both."""
-        await self.session.run("forget_limits")
-        return await self.session.run("forget_pauses", before=before) + await self.session.run(
-            "forget_expired", now=now
+        await self.session.run("delete_limits")
+        return await self.session.run("delete_pauses", before=before) + await self.session.run(
+            "delete_expired", now=now
         )
 
-    async def proof(self) -> Proof:
+    async def integrity(self) -> Integrity:
         """Count."""
-        row = await self.session.row("proof")
+        row = await self.session.row("integrity")
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         count, distinct, without_page, adopted, without_escalation, copies = row
-        return Proof(
+        return Integrity(
             escalations=count,
             duplicates=count - distinct,
             without_page=without_page,
             adopted=adopted,
             without_escalation=without_escalation,
             copies=copies,
-            pages=dict(await self.session.rows("proof_pages")),
+            pages=dict(await self.session.rows("integrity_pages")),
         )
 
 

@@ -30,19 +30,19 @@ class Outbox:
             "levels": [page.level for page in pages],
             "targets": [page.target for page in pages],
             "dedup_keys": [page.dedup_key for page in pages],
-            "reasons": [page.born_dead for page in pages],
+            "reasons": [page.undeliverable_reason for page in pages],
             "now": now,
         }
-        await self.session.later("enqueue_new" if self.session.hopes else "enqueue", **values)
+        await self.session.later("enqueue_new" if self.session.optimistic else "enqueue", **values)
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
         """Cancel pending pages, and let leased ones finish."""
         return await self.session.run("cancel", key=incident_key, reason=reason, now=now)
 
-    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+    async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return due pages, each target's own share, locked: what others hold is passed over."""
         rows = await self.session.rows(
-            "claim_pages", targets=list(room), rooms=list(room.values()), now=now, until=until
+            "claim_pages", targets=list(capacity), rooms=list(capacity.values()), now=now, until=until
         )
         return [_claimed(row) for row in rows]
 
@@ -77,9 +77,9 @@ class Outbox:
             after=now if step else beyond,
         )
 
-    async def hold(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""
-        await self.session.run("hold", target=target, until=until)
+        await self.session.run("throttle_target", target=target, until=until)
 
     async def backlog(self) -> Mapping[str, int]:
         """Return how many unsettled pages there are, by target."""

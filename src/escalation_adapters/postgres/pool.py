@@ -13,8 +13,8 @@ from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 
 from ..process_guard import ProcessHome
-from . import timeouts as silence
-from .dsn import PATIENCE
+from . import timeouts
+from .dsn import CONNECT_TIMEOUT
 
 GIVEN_UP = "it answered after the call was given up; what it says of a commit may not outlive a failover"
 """A commit that waits for a standby and is cancelled is reported as done, and is done on that one server alone."""
@@ -29,18 +29,18 @@ class Pool:
             min_size=1,
             max_size=max_connections,
             kwargs=kwargs,
-            configure=self._know,
+            configure=self._track,
             open=False,
-            timeout=PATIENCE,
+            timeout=CONNECT_TIMEOUT,
             name="escalation",
             # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
-            reconnect_timeout=PATIENCE,
+            reconnect_timeout=CONNECT_TIMEOUT,
             reconnect_failed=AsyncConnectionPool.check,
         )
         self._home = ProcessHome("PostgresStore")
         self._coming_back: set[asyncio.Task[None]] = set()
         self._known: WeakSet[AsyncConnection[Any]] = WeakSet()
-        self._distrusted: WeakSet[AsyncConnection[Any]] = WeakSet()
+        self._suspect: WeakSet[AsyncConnection[Any]] = WeakSet()
 
     async def open(self) -> None:
         """Begin to connect."""
@@ -54,7 +54,7 @@ class Pool:
         await self._connections.close()
 
     @asynccontextmanager
-    async def lent(self, longest: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
+    async def connection(self, longest: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
         """Lend a connection that is alive, for so many seconds at most, and take it back whatever happens.
 
         After a restart of the server all that were idle are dead. The pool's own check would rest between two of them,
@@ -66,11 +66,11 @@ class Pool:
         for _ in range(self._connections.max_size + 1):
             connection = await self._connections.getconn()
             try:
-                if connection in self._distrusted:
+                if connection in self._suspect:
                     # Another one was silent while this one was open: it would be so as well, mostly.
                     await connection.close()
                     continue
-                async with silence.limited(connection, longest or silence.SILENCE, self._distrust) as given_up:
+                async with timeouts.limited(connection, longest or timeouts.CALL_TIMEOUT, self._distrust) as given_up:
                     if await _alive(connection):
                         yield connection
                         if given_up():
@@ -85,7 +85,7 @@ class Pool:
                 await self._take_back(connection)
         raise psycopg.OperationalError("the server ends each connection")
 
-    async def _know(self, connection: AsyncConnection[Any]) -> None:
+    async def _track(self, connection: AsyncConnection[Any]) -> None:
         """Know a connection from its beginning: one that was never lent may lead to a server that is none any more.
 
         What a claim relies on is READ COMMITTED, whatever the role's default is: each BEGIN says so from now on.
@@ -94,7 +94,7 @@ class Pool:
         self._known.add(connection)
 
     def _distrust(self) -> None:
-        self._distrusted |= self._known
+        self._suspect |= self._known
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
         """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then.

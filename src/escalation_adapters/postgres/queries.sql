@@ -122,7 +122,7 @@ WHERE i.{incident_key} = v.key
 -- These can be planned again.
 DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s::text[])
 
--- name: put_back
+-- name: defer_unreadable
 -- The fault of each row, and the instant at which it is looked at again.
 WITH u AS (
     INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at)
@@ -220,21 +220,21 @@ FROM found f WHERE i.{incident_key} = f.key
 -- For the rest of the transaction: one that waits for a row must not keep those waiting that wait for it.
 SET LOCAL lock_timeout = '1s'
 
--- name: walk
+-- name: scan_open
 -- Open rows in the order of their keys, each locked; waits, never skips. Their labels are not read: no instant needs them.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
--- name: walk_keys
+-- name: scan_open_keys
 -- The same rows' keys, without a lock.
 SELECT i.{incident_key}::text FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s
 
--- name: walk_free
+-- name: scan_open_unlocked
 -- Those of them that nobody holds, locked.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
@@ -421,7 +421,7 @@ WITH held AS (
 )
 UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id = f.id AND p.due_at > f.due_at
 
--- name: hold
+-- name: throttle_target
 -- No page for this target before then.
 INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)
 ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until)
@@ -480,7 +480,7 @@ SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reaso
     ORDER BY at DESC, id LIMIT %(limit)s)
 ) entry ORDER BY at DESC, source, id LIMIT %(limit)s
 
--- name: beat
+-- name: record_heartbeat
 -- A worker completed a tick just now, however long ago its transaction began. Those silent for a day are forgotten, and
 -- heartbeats from ahead of the clock; whoever writes his own just now is left to it. The latest that was there is returned.
 WITH c AS MATERIALIZED (SELECT coalesce(%(at)s::timestamptz, clock_timestamp()) AS now), gone AS (
@@ -495,7 +495,7 @@ ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = exc
 RETURNING ticked_at AT TIME ZONE 'UTC',
     (SELECT max(w.ticked_at) FROM {schema}.escalation_workers w) AT TIME ZONE 'UTC'
 
--- name: last_beat
+-- name: last_heartbeat
 -- When anybody last completed a tick, and since when that was possible.
 SELECT (SELECT max(applied_at) FROM {schema}.escalation_migrations) AT TIME ZONE 'UTC',
     (SELECT max(ticked_at) FROM {schema}.escalation_workers) AT TIME ZONE 'UTC',
@@ -551,7 +551,7 @@ SELECT
     ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('D', 'R'))
 FROM pg_catalog.pg_class c WHERE c.oid = {incidents_name}::regclass
 
--- name: canary_held
+-- name: outside_canary
 -- Rows whose instant has come and that lie outside the canary; it looks at each that has come.
 SELECT count(*) FROM {incidents} i
 WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s AND {bucket} >= %(percent)s
@@ -598,13 +598,13 @@ UPDATE {schema}.escalation_pauses SET ends_at = greatest(starts_at, %(now)s) WHE
 UPDATE {schema}.escalation_pauses SET starts_at = least(starts_at - %(step)s, %(now)s), ends_at = ends_at - %(step)s
 WHERE starts_at > %(now)s
 
--- name: forget_requests
+-- name: delete_expired_requests
 -- Some ids that have expired; what others forget just now is left to them.
 DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(
     SELECT message_id FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
     ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
 
--- name: remember
+-- name: claim_request_id
 -- A request's id, unless it is there.
 INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(message_id)s, %(expires)s)
 ON CONFLICT DO NOTHING
@@ -651,15 +651,15 @@ WITH seen AS MATERIALIZED (
 )
 SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), 0
 
--- name: forget_pauses
+-- name: delete_pauses
 -- Pauses that were over by then.
 DELETE FROM {schema}.escalation_pauses WHERE ends_at < %(before)s
 
--- name: forget_expired
+-- name: delete_expired
 -- Every request's id that has expired.
 DELETE FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
 
--- name: proof
+-- name: integrity
 -- How many escalations there are, how many different ones, and what is without its other half.
 SELECT (SELECT count(*) FROM {schema}.escalation_events),
     (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM {schema}.escalation_events) AS one),
@@ -680,7 +680,7 @@ FROM (
         WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)
 ) AS lone
 
--- name: proof_pages
+-- name: integrity_pages
 -- Pages by state.
 SELECT state, count(*) FROM {schema}.escalation_pages GROUP BY 1 ORDER BY 1
 
@@ -706,6 +706,6 @@ ON CONFLICT (key) DO UPDATE SET (hits, allowed, expires_at) = (
 RETURNING allowed, cardinality(hits),
     coalesce(hits[greatest(cardinality(hits) - %(count)s + 1, 1)] + %(window)s, expires_at) - (expires_at - %(window)s)
 
--- name: forget_limits
+-- name: delete_limits
 -- Every key that is quiet.
 DELETE FROM {schema}.escalation_rate_limits WHERE expires_at <= now()

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from escalation_core import StoreRefused
 
-from . import timeouts as silence
+from . import timeouts
 from .arrays import literal
 from .errors import check_visible
 from .statements import PASSING
@@ -31,7 +31,7 @@ class Session:
     connection: AsyncConnection[Row]
     statements: Mapping[str, bytes]
     table: IncidentsTable
-    hopes: bool = True
+    optimistic: bool = True
     last: bool = False
     """Whether the transaction is not run again, whatever it meets."""
     clock: Callable[[], datetime] | None = None
@@ -53,7 +53,7 @@ class Session:
         """
         self.clock = clock
         at = None if clock is None else clock()
-        ((now, self.passing, hidden, *_),) = await self.rows("begin", at=at, idle=f"{silence.IDLE:.1f}s")
+        ((now, self.passing, hidden, *_),) = await self.rows("begin", at=at, idle=f"{timeouts.IDLE:.1f}s")
         check_visible(hidden, self.table)
         self.at = now.replace(tzinfo=UTC)
 
@@ -94,7 +94,7 @@ class Session:
 
     async def later(self, name: str, expected: int = 0, /, **values: object) -> None:
         """Run a statement: now, or, while it hopes, at the next occasion, at the transaction's end at the latest."""
-        if self.hopes:
+        if self.optimistic:
             self._waiting.append((name, expected, _bulk(values)))
         else:
             await self.write(name, expected, **values)

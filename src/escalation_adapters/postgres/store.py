@@ -13,10 +13,10 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from escalation_core import StoreRefused, StoreUnavailable
-from escalation_core.model import Outlook
+from escalation_core.model import NextDue
 from escalation_core.ports import Transaction
 
-from . import timeouts as silence
+from . import timeouts
 from .dsn import arguments
 from .errors import AGAIN, by_host, check_visible, is_refused, refusal, translated
 from .incidents import Incidents
@@ -91,19 +91,19 @@ class PostgresStore:
     async def check(self) -> None:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
         with translated():
-            async with self._pool.lent() as connection:
+            async with self._pool.connection() as connection:
                 await attached(connection, self.table.schema)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
-        hopes, raised_by_host = self._hopes, False
+        optimistic, raised_by_host = self._hopes, False
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
-                    async with self._pool.lent() as connection:
-                        return await self._within(connection, work, hopes, last=attempt == TRIES)
-            except _Again as again:
-                hopes, raised_by_host = hopes and not again.disappointed, again.by_host
+                    async with self._pool.connection() as connection:
+                        return await self._within(connection, work, optimistic, last=attempt == TRIES)
+            except _Retry as again:
+                optimistic, raised_by_host = optimistic and not again.conflict, again.by_host
                 log.debug("the transaction is run again, attempt %d", attempt + 1)
                 await asyncio.sleep(0.01 * attempt)
         conflict = StoreUnavailable("PostgreSQL is not available: the transaction met a conflict each time it was run")
@@ -113,19 +113,19 @@ class PostgresStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
         with translated():
-            async with self._pool.lent(silence.LONG_SILENCE) as connection, connection.transaction():
+            async with self._pool.connection(timeouts.SCAN_TIMEOUT) as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 session = self._session(connection)
                 await session.begin(self.clock)
                 return await work(_Transaction(session))
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next, with one statement that is a transaction by itself."""
         at = None if self.clock is None else self.clock()
         within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
         name = "look_canary" if within else "look"
         with translated():
-            async with self._pool.lent() as connection:
+            async with self._pool.connection() as connection:
                 session = self._session(connection)
                 rows = await session.rows(name, suffix=b"", **within, targets=list(targets), at=at)
                 if rows[0][1]:
@@ -134,7 +134,7 @@ class PostgresStore:
         now, _, hidden, due, page_due = rows[0][:5]
         check_visible(hidden, self.table)
         pauses = [read_pause(row[5:]) for row in rows if row[5] is not None]
-        return Outlook(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
+        return NextDue(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -144,11 +144,11 @@ class PostgresStore:
         self,
         connection: AsyncConnection[Any],
         work: Callable[[Transaction], Awaitable[Result]],
-        hopes: bool,
+        optimistic: bool,
         *,
         last: bool,
     ) -> Result:
-        session = Session(connection, self._statements, self.table, hopes, last=last)
+        session = Session(connection, self._statements, self.table, optimistic, last=last)
         try:
             async with AsyncExitStack() as ends, connection.transaction():
                 await session.begin(self.clock)
@@ -165,12 +165,12 @@ class PostgresStore:
             return result
         except (psycopg.errors.UniqueViolation, psycopg.errors.PipelineAborted):
             # Something among what went out together failed. Run one by one, it tells what.
-            if session.hopes:
-                raise _Again(disappointed=True) from None
+            if session.optimistic:
+                raise _Retry(conflict=True) from None
             raise
         except psycopg.Error as error:
             if error.sqlstate in AGAIN:
-                raise _Again(by_host=by_host(error)) from None
+                raise _Retry(by_host=by_host(error)) from None
             raise
         finally:
             if connection.info.transaction_status is TransactionStatus.INERROR:
@@ -181,10 +181,10 @@ class PostgresStore:
 
 
 @attrs.define
-class _Again(Exception):
+class _Retry(Exception):
     """The whole transaction is to be run again."""
 
-    disappointed: bool = False
+    conflict: bool = False
     """A unique key was taken that was hoped to be free."""
     by_host: bool = False
     """A trigger of the host raised the conflict."""
@@ -201,10 +201,10 @@ class _Transaction:
         self.journal = Journal(session)
         self.operations = Operations(session)
 
-    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+    async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""
         await self._session.flush()
-        self._session.hopes = False
+        self._session.optimistic = False
         try:
             async with self._session.connection.transaction():
                 result = await work()

@@ -11,7 +11,7 @@ import attrs
 from psycopg import sql
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import MOST_LABELS, MOST_LABELS_AT_ONCE, MOST_NAME, MOST_SUMMARY, Claimed
+from escalation_core.model import MAX_CLAIM_LABELS_BYTES, MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, Candidate
 
 COLUMNS = {
     "incident_key": "incident_key",
@@ -33,7 +33,7 @@ COLUMNS = {
 INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
 LEFT_OUT = "left out"
 """What is read in the place of labels that are too long."""
-_LONGEST = {"severity": MOST_NAME, "acknowledged_by": MOST_NAME, "summary": MOST_SUMMARY}
+_LONGEST = {"severity": MAX_NAME_CHARS, "acknowledged_by": MAX_NAME_CHARS, "summary": MAX_SUMMARY_CHARS}
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 _ENDS = (_FIRST.year, _LAST.year)
@@ -79,8 +79,8 @@ class IncidentsTable:
         labels = sql.Identifier("p", self.columns["labels"])
         names["labels_size"] = sql.SQL(
             "CASE WHEN {long} THEN least(octet_length({0}::text), {most}) ELSE 0 END"
-        ).format(labels, long=_maybe_long(labels), most=MOST_LABELS)
-        names["most_labels"] = sql.Literal(MOST_LABELS_AT_ONCE)
+        ).format(labels, long=_maybe_long(labels), most=MAX_LABELS_BYTES)
+        names["most_labels"] = sql.Literal(MAX_CLAIM_LABELS_BYTES)
         names["whole_row"] = sql.SQL(", ").join(self.expression(name, whole=True) for name in COLUMNS)
         return names
 
@@ -108,7 +108,7 @@ class IncidentsTable:
         if not whole and name == "labels":
             return sql.SQL(
                 "CASE WHEN {long} AND octet_length({0}::text) > {most} THEN {left_out} ELSE {0}::text END"
-            ).format(column, long=_maybe_long(column), most=MOST_LABELS, left_out=LEFT_OUT)
+            ).format(column, long=_maybe_long(column), most=MAX_LABELS_BYTES, left_out=LEFT_OUT)
         return sql.SQL("{}::text").format(column)
 
     def legal_key(self, incident_key: str) -> bool:
@@ -134,7 +134,7 @@ def not_null(table: IncidentsTable) -> str:
 
 def _maybe_long(labels: sql.Composable) -> sql.Composable:
     """Return what tells which labels are worth measuring as text: packed, no text takes less than 1/256 of itself."""
-    return sql.SQL("pg_column_size({}) > {}").format(labels, MOST_LABELS // 256)
+    return sql.SQL("pg_column_size({}) > {}").format(labels, MAX_LABELS_BYTES // 256)
 
 
 def read_incident(row: Sequence[Any]) -> Incident:
@@ -160,7 +160,7 @@ def read_incident(row: Sequence[Any]) -> Incident:
     )
 
 
-def read_claimed(row: Sequence[Any]) -> Claimed:
+def read_claimed(row: Sequence[Any]) -> Candidate:
     """Return what was found in a row selected as ``{row}, attempts, picked``."""
     key, due, attempts = row[_KEY], row[_DUE_AT], row[-2]
     due_at = None if due is None else due.replace(tzinfo=UTC)
@@ -169,7 +169,7 @@ def read_claimed(row: Sequence[Any]) -> Claimed:
         incident = read_incident(row[:-2])
     except InvalidValue as error:
         fault = str(error)
-    return Claimed(
+    return Candidate(
         incident_key=key,
         incident=incident,
         due_at=due_at,

@@ -17,9 +17,9 @@ from psycopg import AsyncConnection
 
 log = logging.getLogger("escalation_core")
 
-SILENCE = 60.0
+CALL_TIMEOUT = 60.0
 """Seconds that a call may take. A batch takes a second at most; somebody's lock may take longer, and is asked again."""
-LONG_SILENCE = 600.0
+SCAN_TIMEOUT = 600.0
 """The same for what reads a whole table, such as a dry run."""
 GRACE = 2.0
 """Seconds that a call has to end by itself after it was cancelled."""

@@ -14,7 +14,7 @@ import attrs
 
 from escalation_core import Engine, Escalation, InvalidValue, Settings, State, TransitionRefused
 from escalation_core.ports import Transaction
-from escalation_core.rules.gate import Mode, gate
+from escalation_core.rules.gate import Gate, Mode
 from escalation_core.testing import ManualClock
 
 from ..files import write_whole
@@ -114,12 +114,12 @@ async def _escalate(engine: Engine, clock: ManualClock, limit: datetime, *, incl
     """Play every escalation that is due before ``limit``, or at it, each at its own instant."""
     settings = engine.settings
 
-    while (due := (await engine.store.look(canary_pct=settings.canary_pct)).due_at) is not None:
+    while (due := (await engine.store.next_due(canary_pct=settings.canary_pct)).due_at) is not None:
         # A change may make due what had its instant long ago: then it is played now, or when the pause ends.
         at = max(due, clock())
-        held = gate(settings.switches, at)
-        if held.mode is Mode.PAUSED and held.until is not None:
-            at = held.until
+        gate = Gate.at(settings.switches, at)
+        if gate.mode is Mode.PAUSED and gate.until is not None:
+            at = gate.until
         if at > limit or (at == limit and not inclusive) or settings.dry_run:
             return
         clock.set(at)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from escalation_core import Incident, InvalidValue, canary_bucket
-from escalation_core.model import MOST_LABELS, MOST_NAME, MOST_SUMMARY, Claimed
+from escalation_core.model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, Candidate
 
 Row = tuple[Any, ...]
 
@@ -31,10 +31,10 @@ WHOLE = ", ".join(f"i.{'escalation_level' if name == 'level' else name}" for nam
 LEFT_OUT = "left out"
 """What is read in the place of labels that are too long."""
 _CUT = {
-    "i.severity": f"substr(i.severity, 1, {MOST_NAME})",
-    "i.acknowledged_by": f"substr(i.acknowledged_by, 1, {MOST_NAME})",
-    "i.summary": f"substr(i.summary, 1, {MOST_SUMMARY})",
-    "i.labels": f"CASE WHEN length(CAST(i.labels AS BLOB)) > {MOST_LABELS} THEN '{LEFT_OUT}' ELSE i.labels END",
+    "i.severity": f"substr(i.severity, 1, {MAX_NAME_CHARS})",
+    "i.acknowledged_by": f"substr(i.acknowledged_by, 1, {MAX_NAME_CHARS})",
+    "i.summary": f"substr(i.summary, 1, {MAX_SUMMARY_CHARS})",
+    "i.labels": f"CASE WHEN length(CAST(i.labels AS BLOB)) > {MAX_LABELS_BYTES} THEN '{LEFT_OUT}' ELSE i.labels END",
 }
 SELECTED = ", ".join(_CUT.get(column, column) for column in WHOLE.split(", "))
 """The same with so much of each text as a page carries: a thousand rows fit into memory."""
@@ -70,14 +70,14 @@ def span_micros(span: timedelta) -> int:
     return span // _MICROSECOND
 
 
-def row_of(values: dict[str, Any]) -> tuple[Any, ...]:
+def to_row(values: dict[str, Any]) -> tuple[Any, ...]:
     """Return a row, with its canary bucket last, from values by an incident's field names."""
     cells = [optional_micros(values[name]) if name in INSTANTS else values[name] for name in COLUMNS]
     cells[-1] = json.dumps(dict(values["labels"]), ensure_ascii=False)
     return (*cells, canary_bucket(values["incident_key"]))
 
 
-def values_of(row: Sequence[Any]) -> dict[str, Any]:
+def from_row(row: Sequence[Any]) -> dict[str, Any]:
     """Return a row's values by an incident's field names and in their order, as they stand."""
     key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
     return {
@@ -99,7 +99,7 @@ def values_of(row: Sequence[Any]) -> dict[str, Any]:
 
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a selected row; raise InvalidValue if it is none."""
-    return Incident.of_row(tuple(values_of(row).values()))
+    return Incident.of_row(tuple(from_row(row).values()))
 
 
 def _read_instant(value: int | None, field: str) -> Any:
@@ -110,13 +110,13 @@ def _read_instant(value: int | None, field: str) -> Any:
         raise InvalidValue(field, "lies outside the years 1 to 9999", "write an instant within them") from None
 
 
-def read_claimed(row: Sequence[Any]) -> Claimed:
+def read_claimed(row: Sequence[Any]) -> Candidate:
     """Return what was found in a row, selected with how often it was put back."""
     try:
         incident, fault = read_incident(row[:-1]), None
     except InvalidValue as error:
         incident, fault = None, str(error)
-    return Claimed(
+    return Candidate(
         incident_key=row[0],
         incident=incident,
         due_at=optional_instant(row[_DUE_AT]),

@@ -14,7 +14,7 @@ from .session import translated
 
 APPLICATION_ID = 0x45534341
 """Says in a file's header that it is one of ours ("ESCA")."""
-PATIENCE = 5.0
+BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process's transaction before the file counts as unavailable."""
 LOOK_AGAIN_SECONDS = 0.010
 """How long a process that waits to write sleeps between two attempts."""
@@ -68,7 +68,7 @@ def connect(path: str, clock: Callable[[], datetime]) -> sqlite3.Connection:
     """
     with translated():
         try:
-            connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         except ValueError:
             raise StoreRefused("SQLite refuses: the path holds what no file's name may hold") from None
         try:
@@ -91,7 +91,7 @@ def begin_writing(connection: sqlite3.Connection) -> None:
     SQLite's own wait looks at the lock ever more rarely, at last ten times a second. Beside processes that write one
     transaction after another, the process that had waited longest would wait for seconds more.
     """
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + BUSY_TIMEOUT
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
@@ -104,7 +104,7 @@ def begin_writing(connection: sqlite3.Connection) -> None:
                 return
             time.sleep(LOOK_AGAIN_SECONDS)
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
 
 
 def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], datetime]) -> None:

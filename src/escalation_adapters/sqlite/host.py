@@ -1,17 +1,16 @@
 """The side door of SQLite: what a host's own SQL and a trigger would do, played in Python. For tests."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from escalation_core import Store
+from escalation_core.testing import Clock
 from escalation_core.testing.host import BLANK, Row, host_insert, host_update
 
-from .codec import WHOLE, row_of, values_of
+from .codec import WHOLE, from_row, to_row
 from .incidents import WRITE
-
-if TYPE_CHECKING:
-    from .store import SQLiteStore
 
 _SEEN = "UPDATE escalation_unreadable SET passed_until = NULL WHERE incident_key = ?"
 
@@ -20,15 +19,16 @@ _SEEN = "UPDATE escalation_unreadable SET passed_until = NULL WHERE incident_key
 class SQLiteHost:
     """Writes to the incidents table as a host does: the ``HostTable`` of the conformance checks."""
 
-    store: "SQLiteStore"
+    store: Store
+    clock: Clock
 
     async def insert(self, incident_key: str, **columns: Any) -> None:
         """Insert a row."""
 
         async def work(tx: Any) -> None:
             highest = await tx.ledger.highest_episode(incident_key)
-            row = host_insert(incident_key, columns, highest_episode=highest, now=self.store.clock())
-            await tx.incidents.session.run(WRITE, row_of(row))
+            row = host_insert(incident_key, columns, highest_episode=highest, now=self.clock())
+            await tx.incidents.session.run(WRITE, to_row(row))
             await tx.incidents.session.run(_SEEN, (incident_key,))
 
         await self.store.transact(work)
@@ -37,7 +37,7 @@ class SQLiteHost:
         """Update columns of a row."""
 
         async def work(tx: Any) -> None:
-            before, now = (await self._rows(tx))[incident_key], self.store.clock()
+            before, now = (await self._rows(tx))[incident_key], self.clock()
             highest = await tx.ledger.highest_episode(columns.get("incident_key", incident_key))
             done = host_update(before, columns, highest_episode=highest, now=now)
             await self._write(tx, incident_key, done.row)
@@ -52,7 +52,7 @@ class SQLiteHost:
         """Write a row as no trigger sees it."""
 
         async def work(tx: Any) -> None:
-            new = {"incident_key": incident_key, "first_seen": self.store.clock(), **BLANK}
+            new = {"incident_key": incident_key, "first_seen": self.clock(), **BLANK}
             await self._write(tx, incident_key, ((await self._rows(tx)).get(incident_key) or new) | columns)
 
         await self.store.transact(work)
@@ -72,8 +72,8 @@ class SQLiteHost:
     async def _write(self, tx: Any, incident_key: str, row: Row) -> None:
         if row["incident_key"] != incident_key:
             await tx.incidents.session.run("DELETE FROM incidents WHERE incident_key = ?", (incident_key,))
-        await tx.incidents.session.run(WRITE, row_of(row))
+        await tx.incidents.session.run(WRITE, to_row(row))
 
     async def _rows(self, tx: Any) -> dict[str, Row]:
         rows = await tx.incidents.session.rows(f"SELECT {WHOLE} FROM incidents i")
-        return {row[0]: values_of(row) for row in rows}
+        return {row[0]: from_row(row) for row in rows}

@@ -9,7 +9,7 @@ from itertools import islice
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import MOST_LABELS_AT_ONCE, Claimed, PutBack, Unseen, Walked
+from escalation_core.model import MAX_CLAIM_LABELS_BYTES, Candidate, Deferral, OpenRows, Unseen
 
 from .codec import (
     COLUMNS,
@@ -22,7 +22,7 @@ from .codec import (
     optional_micros,
     read_claimed,
     read_incident,
-    row_of,
+    to_row,
 )
 from .session import Session
 
@@ -80,7 +80,7 @@ FROM (
 WHERE i.incident_key = f.key
 """
 WRITE = f"REPLACE INTO incidents ({_NAMES}) VALUES ({_PLACES})"
-"""Writes a whole row, as ``codec.row_of`` makes it."""
+"""Writes a whole row, as ``codec.to_row`` makes it."""
 
 
 @attrs.frozen
@@ -97,19 +97,19 @@ class Incidents:
     async def insert(self, incident: Incident) -> bool:
         """Insert a row unless its key is taken."""
         statement = f"INSERT INTO incidents ({_NAMES}) VALUES ({_PLACES}) ON CONFLICT DO NOTHING"
-        return await self.session.run(statement, row_of(attrs.asdict(incident))) == 1
+        return await self.session.run(statement, to_row(attrs.asdict(incident))) == 1
 
     async def save(self, incident: Incident) -> None:
         """Write every column."""
-        await self.session.run(WRITE, row_of(attrs.asdict(incident)))
+        await self.session.run(WRITE, to_row(attrs.asdict(incident)))
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
         """Return due rows, oldest first."""
         return await self.peek(until=until, after=None, limit=limit, canary_pct=canary_pct)
 
     async def peek(
         self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
-    ) -> Sequence[Claimed]:
+    ) -> Sequence[Candidate]:
         """Return due rows beyond ``after``, oldest first."""
         where, values = f"i.next_due_at <= ?{UNLESS_PASSED}", [micros(until), micros(self.session.clock())]
         beyond: list[object] = []
@@ -117,7 +117,7 @@ class Incidents:
             where += " AND (i.next_due_at, i.incident_key) > (?, ?)"
             beyond = [micros(after[0]), after[1]]
 
-        def found(connection: sqlite3.Connection) -> list[Claimed]:
+        def found(connection: sqlite3.Connection) -> list[Candidate]:
             if canary_pct >= 100:
                 return _claims(connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)))
             # Each bucket's oldest from the index, merged: outsiders are never looked at.
@@ -126,7 +126,7 @@ class Incidents:
             merged = heapq.merge(*buckets, key=lambda row: (row[_DUE_AT], row[_KEY].encode()))
             return _claims(islice(merged, limit))
 
-        return await self.session.hop(found)
+        return await self.session.in_thread(found)
 
     async def advance(self, incidents: Sequence[Incident]) -> None:
         """Write level and instants of many rows."""
@@ -145,9 +145,9 @@ class Incidents:
                 keys = [(value[3],) for value in values]
                 connection.executemany("DELETE FROM escalation_unreadable WHERE incident_key = ?", keys)
 
-        await self.session.hop(write)
+        await self.session.in_thread(write)
 
-    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Give rows another instant, and keep why."""
 
         def write(connection: sqlite3.Connection) -> None:
@@ -157,7 +157,7 @@ class Incidents:
                 [(micros(row.until), row.incident_key) for row in rows],
             )
 
-        await self.session.hop(write)
+        await self.session.in_thread(write)
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Read them, after whatever a host's trigger made of them."""
@@ -166,9 +166,9 @@ class Incidents:
             statement = "SELECT incident_key, next_due_at FROM incidents WHERE incident_key = ?"
             return [row for key in keys for row in connection.execute(statement, (key,))]
 
-        return {key: optional_instant(due) for key, due in await self.session.hop(find)}
+        return {key: optional_instant(due) for key, due in await self.session.in_thread(find)}
 
-    async def left_alone(self, incident_key: str) -> PutBack | None:
+    async def left_alone(self, incident_key: str) -> Deferral | None:
         """Look into the table of those."""
         row = await self.session.row(
             "SELECT u.attempts, u.fault, coalesce(u.passed_until, i.next_due_at, u.seen_at)"
@@ -179,9 +179,9 @@ class Incidents:
         if row is None:
             return None
         attempts, fault, until = row
-        return PutBack(incident_key=incident_key, attempts=attempts, fault=fault, until=instant(until))
+        return Deferral(incident_key=incident_key, attempts=attempts, fault=fault, until=instant(until))
 
-    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Keep the instant beside the rows."""
         await self.session.run_many(_KEEP, [(*_kept(row, now), micros(row.until)) for row in rows])
 
@@ -215,7 +215,7 @@ class Incidents:
         """Mark them, as an insert would."""
         await self.session.run_many(_MARK_UNSEEN, [(key,) for key in keys])
 
-    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:  # noqa: ARG002 - see the class
+    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:  # noqa: ARG002 - see the class
         """Return open rows by key."""
         found = await self.session.rows(
             f"{_FOUND} WHERE (:after IS NULL OR i.incident_key > :after) AND i.acknowledged_at IS NULL"
@@ -223,7 +223,7 @@ class Incidents:
             {"after": after, "limit": limit},
         )
         rows = [read_claimed(row) for row in found]
-        return Walked(rows, rows[-1].incident_key if len(rows) == limit else None)
+        return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
 
     async def earliest(self, canary_pct: int) -> datetime | None:
         """Return the least instant within the canary."""
@@ -240,20 +240,20 @@ class Incidents:
             )
             return min((value for value in each if value is not None), default=None)
 
-        return optional_instant(await self.session.hop(found))
+        return optional_instant(await self.session.in_thread(found))
 
 
-def _claims(rows: Iterator[Row]) -> list[Claimed]:
+def _claims(rows: Iterator[Row]) -> list[Candidate]:
     """Return what was found, up to where the labels together take too much."""
-    claimed: list[Claimed] = []
+    claimed: list[Candidate] = []
     size = 0
     for row in rows:
-        if (size := size + len(row[_LABELS] or "")) > MOST_LABELS_AT_ONCE:
+        if (size := size + len(row[_LABELS] or "")) > MAX_CLAIM_LABELS_BYTES:
             claimed[-1] = attrs.evolve(claimed[-1], more=True)
             break
         claimed.append(read_claimed(row))
     return claimed
 
 
-def _kept(row: PutBack, now: datetime) -> tuple[object, ...]:
+def _kept(row: Deferral, now: datetime) -> tuple[object, ...]:
     return row.incident_key, row.attempts, row.fault, micros(now)

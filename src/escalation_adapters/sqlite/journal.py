@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.model import Beat, Position, RecalcState, Stats
+from escalation_core.model import AuditCursor, RecalcState, Stats, WorkerHeartbeat
 
 from .codec import instant, micros, optional_instant, optional_micros
 from .session import Session
@@ -73,7 +73,7 @@ class Journal:
         )
 
     async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
     ) -> Sequence[AuditEntry]:
         """Return the three sources merged, each read newest first from its index."""
         place: dict[str, int | None] = {"at": None, "source": None, "id": None}
@@ -90,12 +90,14 @@ class Journal:
                 actor=actor,
                 reason=reason,
                 target=target,
-                cursor=Position(instant(at), source, number).cursor,
+                cursor=AuditCursor(instant(at), source, number).cursor,
             )
             for at, action, key, episode, level, actor, reason, target, source, number in rows
         ]
 
-    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
+    async def record_heartbeat(
+        self, worker: str, version: str, *, tolerance: timedelta
+    ) -> tuple[datetime, datetime | None]:
         """Write this worker's row, and forget those silent for a day or ahead of the clock."""
         now = self.session.clock()
         latest = await self.session.row("SELECT max(ticked_at) FROM escalation_workers")
@@ -106,7 +108,7 @@ class Journal:
         await self.session.run("REPLACE INTO escalation_workers VALUES (?, ?, ?)", (worker, micros(now), version))
         return now, None if latest is None else optional_instant(latest[0])
 
-    async def last_beat(self, now: datetime) -> Beat:
+    async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         """Return the heartbeat of all workers together."""
         row = await self.session.row(
             "SELECT (SELECT value FROM escalation_meta WHERE name = 'made_at'), max(ticked_at),"
@@ -114,7 +116,7 @@ class Journal:
             (micros(now - timedelta(days=1)),),
         )
         assert row is not None  # noqa: S101 - an aggregate has one row
-        return Beat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])
+        return WorkerHeartbeat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         """Count."""
@@ -137,7 +139,7 @@ class Journal:
             schema_version=str(version),
         )
 
-    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
+    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
         """Count."""
         row = await self.session.row(
             "SELECT count(*) FROM incidents WHERE next_due_at > 0 AND next_due_at <= ? AND canary_bucket >= ?",

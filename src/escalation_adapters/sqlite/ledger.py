@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from escalation_core import Escalation
-from escalation_core.model import Recorded
+from escalation_core.model import LatestEscalation
 
 from .codec import instant, micros
 from .session import Session
@@ -35,20 +35,22 @@ class Ledger:
             connection.execute("RELEASE record")
             return [True] * len(values)
 
-        return await self.session.hop(write)
+        return await self.session.in_thread(write)
 
-    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], LatestEscalation]:
         """Return the highest recorded level of each episode."""
         statement = (
             "SELECT level, created_at FROM escalation_events WHERE incident_key = ? AND episode = ?"
             " ORDER BY level DESC LIMIT 1"
         )
 
-        def found(connection: sqlite3.Connection) -> dict[tuple[str, int], Recorded]:
+        def found(connection: sqlite3.Connection) -> dict[tuple[str, int], LatestEscalation]:
             rows = {episode: connection.execute(statement, episode).fetchone() for episode in episodes}
-            return {episode: Recorded(row[0], instant(row[1])) for episode, row in rows.items() if row is not None}
+            return {
+                episode: LatestEscalation(row[0], instant(row[1])) for episode, row in rows.items() if row is not None
+            }
 
-        return await self.session.hop(found)
+        return await self.session.in_thread(found)
 
     async def highest_episode(self, incident_key: str) -> int:
         """Return the highest recorded episode."""

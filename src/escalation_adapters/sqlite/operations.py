@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from escalation_core.model import Pause, Proof, Source
+from escalation_core.model import AuditSource, Integrity, Pause
 
 from .codec import instant, micros, span_micros
 from .session import Session
@@ -63,7 +63,7 @@ class Operations:
             {"now": micros(now), "step": span_micros(step)},
         )
 
-    async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Insert the id; the key tells whether it was there."""
         await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))
         inserted = await self.session.run(
@@ -72,14 +72,16 @@ class Operations:
         )
         return inserted == 1
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
+    async def prune(
+        self, source: AuditSource, *, before: datetime, after: int, limit: int
+    ) -> tuple[int | None, int, int]:
         """Look at a batch by the primary key, and delete what may go of it."""
-        table, made = ("escalation_audit", "at") if source is Source.NOTE else ("escalation_events", "created_at")
+        table, made = ("escalation_audit", "at") if source is AuditSource.NOTE else ("escalation_events", "created_at")
         batch = f"SELECT id FROM {table} WHERE id > :after AND {made} < :before ORDER BY id LIMIT :limit"
         values = {"after": after, "before": micros(before), "limit": limit}
         row = await self.session.row(f"SELECT max(id) FROM ({batch})", values)
         last = None if row is None else row[0]
-        if source is Source.NOTE:
+        if source is AuditSource.NOTE:
             may_go = f"(d.incident_key IS NULL OR {_OVER})"
             gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {may_go}", values)
             return last, gone, 0
@@ -97,15 +99,15 @@ class Operations:
             statement = "DELETE FROM {} WHERE incident_key = ? AND episode = ? AND level = ?"
             return [connection.executemany(statement.format(of), going).rowcount for of in ("escalation_pages", table)]
 
-        pages, gone = await self.session.hop(delete) if going else (0, 0)
+        pages, gone = await self.session.in_thread(delete) if going else (0, 0)
         return last, gone, pages
 
-    async def forget(self, *, before: datetime, now: datetime) -> int:
+    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
         """Delete both."""
         pauses = await self.session.run("DELETE FROM escalation_pauses WHERE ends_at < ?", (micros(before),))
         return pauses + await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))
 
-    async def proof(self) -> Proof:
+    async def integrity(self) -> Integrity:
         """Count."""
         row = await self.session.row(
             "SELECT (SELECT count(*) FROM escalation_events),"
@@ -120,7 +122,7 @@ class Operations:
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         count, distinct, without_page, without_escalation, copies = row
         pages = await self.session.rows("SELECT state, count(*) FROM escalation_pages GROUP BY 1 ORDER BY 1")
-        return Proof(
+        return Integrity(
             escalations=count,
             duplicates=count - distinct,
             without_page=without_page,

@@ -65,10 +65,10 @@ class Outbox:
                     page.level,
                     page.target,
                     page.dedup_key,
-                    "pending" if page.born_dead is None else "dead",
+                    "pending" if page.undeliverable_reason is None else "dead",
                     at,
                     at,
-                    page.born_dead,
+                    page.undeliverable_reason,
                 )
                 for page in pages
             ],
@@ -83,7 +83,7 @@ class Outbox:
             (micros(now), reason, incident_key),
         )
 
-    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+    async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return due pages, each target's own share."""
         statement = (
             f"{_WITH_INCIDENT} WHERE {_UNSETTLED} AND p.target = ? AND p.due_at <= ?"
@@ -94,11 +94,11 @@ class Outbox:
         def found(connection: sqlite3.Connection) -> list[Row]:
             shares = (
                 connection.execute(statement, (target, micros(until), micros(now), count)).fetchall()
-                for target, count in room.items()
+                for target, count in capacity.items()
             )
             return [row for share in shares for row in share]
 
-        claimed = [_claimed(row) for row in await self.session.hop(found)]
+        claimed = [_claimed(row) for row in await self.session.in_thread(found)]
         return sorted(claimed, key=lambda found: (found.page.due_at, found.page.id))
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
@@ -108,7 +108,7 @@ class Outbox:
             rows = (connection.execute(f"{_WITH_INCIDENT} WHERE p.id = ?", (number,)).fetchone() for number in ids)
             return [row for row in rows if row is not None]
 
-        return [_claimed(row) for row in await self.session.hop(found)]
+        return [_claimed(row) for row in await self.session.in_thread(found)]
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write what becomes of pages."""
@@ -125,7 +125,7 @@ class Outbox:
                 if connection.execute(statement, (*_written(page), page.fence - 1)).rowcount == 1
             }
 
-        return await self.session.hop(settled)
+        return await self.session.in_thread(settled)
 
     async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
         """Return fences by id."""
@@ -150,9 +150,9 @@ class Outbox:
             connection.execute(_END_HOLDS, values)
             return sum(connection.execute(_FORWARD, {**values, "target": target}).rowcount for target in targets)
 
-        return await self.session.hop(write)
+        return await self.session.in_thread(write)
 
-    async def hold(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> None:
         """Hold a target for every worker."""
         await self.session.run(
             "INSERT INTO escalation_targets (target, held_until) VALUES (?, ?)"
@@ -171,7 +171,7 @@ class Outbox:
             each = (connection.execute(statement, {"target": target}).fetchone()[0] for target in targets)
             return min((value for value in each if value is not None), default=None)
 
-        return optional_instant(await self.session.hop(found))
+        return optional_instant(await self.session.in_thread(found))
 
     async def backlog(self) -> Mapping[str, int]:
         """Return how many unsettled pages there are, by target."""

@@ -30,7 +30,7 @@ class Session:
     thread: ThreadPoolExecutor
     clock: Callable[[], datetime]
 
-    async def hop(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def in_thread(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``work`` in the thread."""
 
         def there() -> Result:
@@ -41,7 +41,7 @@ class Session:
 
     async def rows(self, statement: str, values: Values = ()) -> list[Row]:
         """Run a statement and return its rows."""
-        return await self.hop(lambda connection: connection.execute(statement, values).fetchall())
+        return await self.in_thread(lambda connection: connection.execute(statement, values).fetchall())
 
     async def row(self, statement: str, values: Values = ()) -> Row | None:
         """Run a statement and return its first row."""
@@ -50,11 +50,11 @@ class Session:
 
     async def run(self, statement: str, values: Values = ()) -> int:
         """Run a statement and return how many rows it touched."""
-        return await self.hop(lambda connection: connection.execute(statement, values).rowcount)
+        return await self.in_thread(lambda connection: connection.execute(statement, values).rowcount)
 
     async def run_many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
         """Run a statement once for each row of values."""
-        await self.hop(lambda connection: connection.executemany(statement, values))
+        await self.in_thread(lambda connection: connection.executemany(statement, values))
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from escalation_core import StoreNotReady
-from escalation_core.model import Outlook
+from escalation_core.model import NextDue
 from escalation_core.ports import Transaction
+from escalation_core.testing.clock import system_clock
 
 from ..process_guard import ProcessHome
 from .file import File, begin_reading, begin_writing, connect
@@ -25,11 +26,6 @@ from .outbox import Outbox
 from .session import Session
 
 Result = TypeVar("Result")
-
-
-def system_clock() -> datetime:
-    """Return the system's idea of now."""
-    return datetime.now(UTC)
 
 
 class SQLiteStore:
@@ -49,7 +45,7 @@ class SQLiteStore:
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
         self._session: Session | None = None
-        self.host = SQLiteHost(self)
+        self.host = SQLiteHost(self, self.clock)
 
     @classmethod
     async def connect(
@@ -92,12 +88,12 @@ class SQLiteStore:
             finally:
                 await self._roll_back(session)
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next."""
 
-        async def work(tx: _Transaction) -> Outlook:
+        async def work(tx: _Transaction) -> NextDue:
             now = await tx.now()
-            return Outlook(
+            return NextDue(
                 at=now,
                 pauses=await tx.operations.pauses(now),
                 due_at=await tx.incidents.earliest(canary_pct),
@@ -116,7 +112,7 @@ class SQLiteStore:
             # A lock that tasks have waited for belongs to their loop.
             self._home, self._turn = ProcessHome("SQLiteStore"), asyncio.Lock()
             if session is not None:
-                await session.hop(lambda connection: connection.close())
+                await session.in_thread(lambda connection: connection.close())
                 session.thread.shutdown()
 
     @asynccontextmanager
@@ -150,7 +146,7 @@ class SQLiteStore:
 
     async def _begin(self, session: Session, begin: Callable[[sqlite3.Connection], None]) -> None:
         try:
-            await session.hop(begin)
+            await session.in_thread(begin)
         except BaseException:
             await self._roll_back(session)
             raise
@@ -163,7 +159,7 @@ class SQLiteStore:
                 connection.execute("ROLLBACK")
             connection.execute("PRAGMA query_only = OFF")
 
-        await asyncio.shield(session.hop(back))
+        await asyncio.shield(session.in_thread(back))
 
 
 class _Transaction:
@@ -181,14 +177,14 @@ class _Transaction:
         """Return the instant by the store's clock."""
         return self._session.clock()
 
-    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+    async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""
         await self._session.run("SAVEPOINT attempt")
         try:
             result = await work()
         except BaseException:
             # On a full disk SQLite takes back the whole transaction by itself: then there is no savepoint any more.
-            if await self._session.hop(lambda connection: connection.in_transaction):
+            if await self._session.in_thread(lambda connection: connection.in_transaction):
                 await self._session.run("ROLLBACK TO attempt")
                 await self._session.run("RELEASE attempt")
             raise

@@ -66,7 +66,7 @@ async def open_store(
     raise EscalationError(UNKNOWN_DATABASE)
 
 
-def notifiers_of(settings: Settings) -> list[Notifier]:
+def make_notifiers(settings: Settings) -> list[Notifier]:
     """Return the notifiers of the settings' targets, and the log, which is always there."""
     found: list[Notifier] = [LogNotifier(LOG_TARGET)]
     targets = {name: url for name, url in settings.targets.items() if name != LOG_TARGET}
@@ -79,7 +79,7 @@ def notifiers_of(settings: Settings) -> list[Notifier]:
     return found
 
 
-def heartbeat_of(settings: Settings) -> Heartbeat | None:
+def make_heartbeat(settings: Settings) -> Heartbeat | None:
     """Return the heartbeat of the settings, if they have one."""
     if settings.heartbeat_url is None:
         return None
@@ -90,7 +90,7 @@ def heartbeat_of(settings: Settings) -> Heartbeat | None:
     return HttpHeartbeat(settings.heartbeat_url, allow_http=settings.allow_http)
 
 
-def router_of(settings: Settings) -> SettingsRouter:
+def make_router(settings: Settings) -> SettingsRouter:
     """Return the settings' routes; without a default target it is the only one there is, or the log if none is."""
     default = settings.default_target
     if default is None and len(settings.targets) < 2:
@@ -102,7 +102,7 @@ def unheard(settings: Settings) -> list[str]:
     """Return warnings of pages that would reach nobody, though the settings are legal."""
     if not settings.targets.keys() - {LOG_TARGET}:
         return [TO_THE_LOG]
-    return [] if router_of(settings).total else [UNROUTED]
+    return [] if make_router(settings).total else [UNROUTED]
 
 
 async def open_engine(
@@ -110,21 +110,21 @@ async def open_engine(
     *,
     schema: str = "public",
     pooler: Pooler | None = None,
-    lasting: bool = False,
+    long_running: bool = False,
     create: bool = True,
 ) -> Engine:
     """Open the engine that the settings describe. ``create`` makes an SQLite file that is not there.
 
-    ``lasting`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
+    ``long_running`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
     """
-    notifiers = notifiers_of(settings)  # before the store: what fails here leaves no connection behind
-    heartbeat = heartbeat_of(settings)
+    notifiers = make_notifiers(settings)  # before the store: what fails here leaves no connection behind
+    heartbeat = make_heartbeat(settings)
     machine = socket.gethostname()
     return Engine(
         await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
         settings=settings,
         notifiers=notifiers,
-        router=router_of(settings),
+        router=make_router(settings),
         heartbeat=heartbeat,
-        worker=f"{machine}/{os.getpid()}" if lasting else machine,
+        worker=f"{machine}/{os.getpid()}" if long_running else machine,
     )

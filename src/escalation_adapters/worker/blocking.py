@@ -24,7 +24,7 @@ def _blocking(
     """Return the method as one that waits for its result."""
 
     def call(self: "BlockingEngine", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        return self._portal_of().call(partial(method, self.engine, *args, **kwargs))
+        return self._get_portal().call(partial(method, self.engine, *args, **kwargs))
 
     return update_wrapper(call, method)
 
@@ -60,7 +60,7 @@ class BlockingEngine:
     now = _blocking(Engine.now)
     remember_request = _blocking(Engine.remember_request)
     health = _blocking(Engine.health)
-    is_green = _blocking(Engine.is_green)
+    is_healthy = _blocking(Engine.is_healthy)
 
     def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:
         self._make = make
@@ -104,7 +104,7 @@ class BlockingEngine:
         portal.call(stop.set)
         working.result()
 
-    def _portal_of(self) -> BlockingPortal:
+    def _get_portal(self) -> BlockingPortal:
         if self._portal is None:
             raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
         if self._process != os.getpid():

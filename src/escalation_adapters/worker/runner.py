@@ -13,14 +13,14 @@ from typing import TypeVar
 import attrs
 
 from escalation_core import Engine, EscalationError, StoreUnavailable
-from escalation_core.errors import place_of
+from escalation_core.errors import error_place
 
 Result = TypeVar("Result")
 log = logging.getLogger("escalation_adapters.worker.runner")
 
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+FIRST_WAIT, MAX_WAIT = 1.0, 30.0
 """Seconds between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
-BREATH = timedelta(milliseconds=2)
+MIN_TICK_GAP = timedelta(milliseconds=2)
 """The least between two ticks. Rhythm asks for less only while there is work; this bounds the loop whatever it asks."""
 
 
@@ -53,7 +53,7 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
 async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
     leave = asyncio.Event()
 
-    def dismiss() -> None:
+    def stop_loops() -> None:
         leave.set()
         engine.wake()
 
@@ -66,12 +66,12 @@ async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
         try:
             await asyncio.wait([*loops, told], return_when=asyncio.FIRST_COMPLETED)
             log.info("stopping: the tick and the pages under way are finished first")
-            dismiss()
+            stop_loops()
             await asyncio.wait(loops)
         finally:
             # A cancellation alone can be lost: up to Python 3.11 asyncio.wait_for, which drivers wait with, drops one
             # that comes in the same moment as what it waits for.
-            dismiss()
+            stop_loops()
             for task in (*loops, told):
                 task.cancel()
             ends = await asyncio.gather(*loops, told, return_exceptions=True)
@@ -91,9 +91,9 @@ async def _tick(engine: Engine, leave: asyncio.Event) -> None:
         report = await engine.tick(deliver=False)
         return await engine.next_tick_in(report)
 
-    await _insist("tick", engine.check, leave, beginning=True)
-    while (wait := await _insist("tick", once, leave)) is not None:
-        await _rest(leave, max(wait, BREATH))
+    await _retry_until_up("tick", engine.check, leave, beginning=True)
+    while (wait := await _retry_until_up("tick", once, leave)) is not None:
+        await _rest(leave, max(wait, MIN_TICK_GAP))
 
 
 async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
@@ -103,15 +103,15 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
         # After the last one a page's end, or a tick, wakes this loop.
         return timedelta() if more else await engine.next_claim_in()
 
-    await _insist("delivery", engine.check, leave, beginning=True)
-    while (wait := await _insist("delivery", once, leave)) is not None:
+    await _retry_until_up("delivery", engine.check, leave, beginning=True)
+    while (wait := await _retry_until_up("delivery", once, leave)) is not None:
         if wait:
             await engine.wait_for_pages(wait)
         else:
             await asyncio.sleep(0)
 
 
-async def _insist(
+async def _retry_until_up(
     what: str, attempt: Callable[[], Awaitable[Result]], leave: asyncio.Event, *, beginning: bool = False
 ) -> Result | None:
     """Return what ``attempt`` returns, as soon as it succeeds; None when it is time to leave.
@@ -160,13 +160,13 @@ def _tell(engine: Engine) -> None:
 
 
 def _backoff(failures: int) -> float:
-    full = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures, 30))
+    full = min(MAX_WAIT, FIRST_WAIT * 2.0 ** min(failures, 30))
     return full * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads workers; nothing secret
 
 
 def _told(error: Exception) -> str:
     """Return an error in one line. Of one that is not the library's only its kind and place: it may hold a secret."""
-    return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else place_of(error)
+    return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else error_place(error)
 
 
 async def _rest(leave: asyncio.Event, longest: timedelta) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from ..ports import Store, Transaction
-from ..rules.gate import Gate, Switches, gate
+from ..rules.gate import Gate, Switches
 from ..settings import Settings
 
 Result = TypeVar("Result")
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 async def gate_at(tx: Transaction, switches: Switches, now: datetime) -> Gate:
     """Return what the switches and the operators' pauses hold back at ``now``."""
-    return gate(switches, now, await tx.operations.pauses(now))
+    return Gate.at(switches, now, await tx.operations.pauses(now))
 
 
 class StoreAccess:

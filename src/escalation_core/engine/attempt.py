@@ -7,7 +7,7 @@ import attrs
 
 from ..model import Outcome, Page, Retry
 from ..ports import Notifier
-from ..rules.retry import outcome_of
+from ..rules.retry import parse_outcome
 
 log = logging.getLogger("escalation_core")
 
@@ -35,7 +35,7 @@ class Attempt:
             self.gone()
         if not isinstance(answer, Outcome):
             log.error("notifier %s answered with %s: no outcome", self.notifier.channel, type(answer).__name__)
-        return outcome_of(answer)
+        return parse_outcome(answer)
 
     def complain(self) -> None:
         """Tell that it goes on though it was cancelled: many of that kind leave no place for other pages."""

@@ -12,16 +12,16 @@ from functools import partial
 import attrs
 
 from ..errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
-from ..model import LOOK_AGAIN, Claimed, NewPage, PutBack
+from ..model import NEEDS_REPLAN, Candidate, Deferral, NewPage
 from ..ports import Store, Transaction
 from ..rules.gate import Gate, Mode
-from ..rules.plan import ALTERED, MAX_PUT_BACK, Decision, Escalate, Reason, Skip, plan, put_back
+from ..rules.plan import ALTERED, MAX_DEFERRAL, Decision, Escalate, Reason, Skip, defer, plan
 from ..rules.routing import Pager
 from ..settings import Settings
 from .access import gate_at
 from .exhausted import note_exhausted
 from .overwritten import Overwritten
-from .refused_rows import put_back_or_pass_over, write_apart
+from .refused_rows import defer_or_pass_over, write_apart
 
 log = logging.getLogger("escalation_core")
 
@@ -38,7 +38,7 @@ class Batch:
     """What one transaction of a tick did. The three parts after the gate belong together row by row."""
 
     gate: Gate = attrs.field(factory=Gate)
-    claimed: Sequence[Claimed] = ()
+    claimed: Sequence[Candidate] = ()
     decisions: Sequence[Decision] = ()
     pages: Sequence[NewPage] = ()
 
@@ -91,7 +91,7 @@ class BatchRunner:
         gate = await gate_at(tx, self.settings.switches, clock)
         # Should the clock step back within a tick, nothing is due by what it told before.
         now = min(at, clock)
-        if not gate.claims:
+        if not gate.may_claim:
             return Batch(gate=gate)
         claimed = await tx.incidents.claim(
             until=claims_until(gate, now), limit=self.limit, canary_pct=self.settings.canary_pct
@@ -109,7 +109,7 @@ class BatchRunner:
         return batch
 
     async def _write(
-        self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
+        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
     ) -> Batch:
         """Write escalations, pages and incidents together, in bulk."""
         decisions = await self._record(tx, claimed, planned, now)
@@ -120,31 +120,31 @@ class BatchRunner:
             await tx.outbox.enqueue(pages, now)
         await note_exhausted(tx, written, now)
         unreadable = [
-            put_back(row, decision.detail or "unreadable", now)
+            defer(row, decision.detail or "unreadable", now)
             for row, decision in zip(claimed, decisions, strict=True)
             if isinstance(decision, Skip) and decision.incident is None
         ]
         if unreadable:
-            await tx.incidents.put_back(unreadable, now)
+            await tx.incidents.defer_unreadable(unreadable, now)
         return Batch(claimed=claimed, decisions=decisions, pages=pages)
 
-    async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Claimed, Decision]], now: datetime) -> Batch:
+    async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Candidate, Decision]], now: datetime) -> Batch:
         """Write behind savepoints, and put back the rows that are refused."""
 
-        async def write(some: Sequence[tuple[Claimed, Decision]]) -> Batch:
+        async def write(some: Sequence[tuple[Candidate, Decision]]) -> Batch:
             return await self._write(tx, [row for row, _ in some], [decision for _, decision in some], now)
 
         batches, refused = await write_apart(tx, pairs, write)
         written = sum(batches, Batch())
         altered = await _altered(tx, written, now)
-        await put_back_or_pass_over(tx, [put_back(row, fault, now) for (row, _), fault in refused], now, altered)
+        await defer_or_pass_over(tx, [defer(row, fault, now) for (row, _), fault in refused], now, altered)
         return written + Batch(
             claimed=[row for (row, _), _ in refused],
             decisions=[Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
         )
 
     async def _record(
-        self, tx: Transaction, claimed: Sequence[Claimed], planned: Sequence[Decision], now: datetime
+        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
     ) -> list[Decision]:
         """Record the escalations, each exactly once; plan those again that were recorded before."""
         decisions = list(planned)
@@ -157,14 +157,14 @@ class BatchRunner:
                 decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
         return decisions
 
-    def _plan(self, row: Claimed, now: datetime, gate: Gate, clock: datetime) -> Decision:
+    def _plan(self, row: Candidate, now: datetime, gate: Gate, clock: datetime) -> Decision:
         try:
             return plan(row, policy=self.settings.policy, now=now, gate=gate, clock=clock)
         except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
 
     async def _plan_again(
-        self, tx: Transaction, claimed: Sequence[Claimed], numbers: Sequence[int], now: datetime
+        self, tx: Transaction, claimed: Sequence[Candidate], numbers: Sequence[int], now: datetime
     ) -> dict[int, Decision]:
         """Plan these rows with what the ledger holds of their episodes. The ledger wins."""
         episodes = {n: (row.incident_key, row.incident.episode) for n in numbers if (row := claimed[n]).incident}
@@ -188,7 +188,7 @@ class BatchRunner:
     async def rehearse(self, tx: Transaction, *, at: datetime, after: tuple[datetime, str] | None) -> Batch:
         """Decide about the next batch beyond ``after``, on a snapshot, and write nothing."""
         gate = await gate_at(tx, self.settings.switches, at)
-        if not gate.claims:
+        if not gate.may_claim:
             return Batch(gate=gate)
         claimed = await tx.incidents.peek(
             until=claims_until(gate, at), after=after, limit=self.limit, canary_pct=self.settings.canary_pct
@@ -202,23 +202,23 @@ class BatchRunner:
 
 def claims_until(gate: Gate, now: datetime) -> datetime:
     """Return up to which next_due_at rows are claimed: with ESCALATION_V1 off, only those that hosts have marked."""
-    return LOOK_AGAIN if gate.mode is Mode.V1_OFF else now
+    return NEEDS_REPLAN if gate.mode is Mode.V1_OFF else now
 
 
-async def _altered(tx: Transaction, batch: Batch, now: datetime) -> list[PutBack]:
+async def _altered(tx: Transaction, batch: Batch, now: datetime) -> list[Deferral]:
     """Return rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
 
     They would be claimed again at once, and again, or never.
     """
     decided = list(zip(batch.claimed, batch.decisions, strict=True))
     meant = {row.incident_key: decision.incident for row, decision in decided if decision.incident is not None}
-    altered: list[PutBack] = []
+    altered: list[Deferral] = []
     found = await tx.incidents.dues(list(meant))
     for row in batch.claimed:
         incident = meant.get(row.incident_key)
         if incident is not None and found.get(row.incident_key, incident.next_due_at) != incident.next_due_at:
-            until = incident.next_due_at or now + MAX_PUT_BACK
+            until = incident.next_due_at or now + MAX_DEFERRAL
             altered.append(
-                PutBack(incident_key=row.incident_key, fault=ALTERED, attempts=row.attempts + 1, until=until)
+                Deferral(incident_key=row.incident_key, fault=ALTERED, attempts=row.attempts + 1, until=until)
             )
     return altered

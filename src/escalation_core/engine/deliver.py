@@ -11,20 +11,20 @@ import attrs
 from ..errors import StoreError
 from ..model import Incident, Outcome, Page, PageRecord, PageState, Retry
 from ..ports import Notifier, Store, Transaction
-from ..rules.gate import gate
-from ..rules.retry import bury, cancel, lease, why_cancel
+from ..rules.gate import Gate
+from ..rules.retry import cancel, cancel_reason, lease, mark_dead
 from ..settings import Settings
 from .attempt import Attempt
 from .report import DeliveryCount, DeliveryReport
 from .settle import Landed, settle
-from .tasks import Errand, Flights, monotonic, rest, within
+from .tasks import Errand, TaskGroup, monotonic, rest, within
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
 
 log = logging.getLogger("escalation_core")
 
-COMPANY = timedelta(milliseconds=20)
+LINGER = timedelta(milliseconds=20)
 """How long a page that has landed waits at most for others, to be settled together."""
 SETTLE_AGAIN = timedelta(seconds=1)
 """When a page that has landed is settled again, after a host's open transaction held its row."""
@@ -33,7 +33,7 @@ SETTLE_TRIES = 5
 
 
 @attrs.frozen(kw_only=True)
-class Round:
+class Exchange:
     """What one transaction of delivery did."""
 
     settled: Sequence[PageRecord] = ()
@@ -48,7 +48,7 @@ class Round:
 
 
 @attrs.define
-class Courier:
+class Delivery:
     """Sends pages. What is in flight outlives the call that started it; the next call settles it."""
 
     store: Store
@@ -56,7 +56,7 @@ class Courier:
     notifiers: Mapping[str, Notifier]
     """The notifier of each target."""
     telemetry: "Telemetry"
-    flights: Flights = attrs.field(factory=Flights)
+    flights: TaskGroup = attrs.field(factory=TaskGroup)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
     _finishing: Errand = attrs.field(factory=Errand)
     _landed: list[Landed] = attrs.field(factory=list)
@@ -100,11 +100,11 @@ class Courier:
             elif self.owes and tries < SETTLE_TRIES:
                 # It landed just now, and leaves room; or others hold its row.
                 tries += 1
-                await self.flights.wait(COMPANY)
+                await self.flights.wait(LINGER)
             else:
                 return self.take_report()
 
-    async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Round:
+    async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Exchange:
         """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
 
         Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller
@@ -112,15 +112,15 @@ class Courier:
         """
         return await self.flights.outlive(self._start_due(until, claim=claim))
 
-    async def _start_due(self, until: datetime | None, *, claim: bool) -> Round:
+    async def _start_due(self, until: datetime | None, *, claim: bool) -> Exchange:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
-        done = await self._exchange(self.room() if claim and not self.settings.dry_run else {}, until)
+        done = await self._exchange(self.capacity() if claim and not self.settings.dry_run else {}, until)
         for record, incident in done.leased:
             self._in_flight[record.target] += 1
-            self.flights.start(self._fly(record, incident, deadline))
+            self.flights.start(self._attempt(record, incident, deadline))
         return done
 
-    def room(self) -> dict[str, int]:
+    def capacity(self) -> dict[str, int]:
         """Return for each target that is not full how many more pages may be claimed for it now.
 
         At most half of those that may be in flight: while some are settled and claimed, others are under way.
@@ -136,7 +136,7 @@ class Courier:
         """
         await self.flights.wait(longest)
         if self.flights.busy and not self._half_free():
-            await self.flights.wait(COMPANY, enough=self._half_free)
+            await self.flights.wait(LINGER, enough=self._half_free)
 
     def _half_free(self) -> bool:
         return any(0 < 2 * count <= self.settings.retry.per_target for count in self._in_flight.values())
@@ -185,19 +185,19 @@ class Courier:
         )
 
     async def _any_due(self) -> bool:
-        targets = tuple(self.room())
+        targets = tuple(self.capacity())
         if not targets or self.settings.dry_run:
             return False
-        seen = await self.store.look(canary_pct=0, targets=targets)
+        seen = await self.store.next_due(canary_pct=0, targets=targets)
         return seen.page_due_at is not None and seen.page_due_at <= seen.at
 
-    async def _exchange(self, room: Mapping[str, int], until: datetime | None) -> Round:
+    async def _exchange(self, capacity: Mapping[str, int], until: datetime | None) -> Exchange:
         """Settle what has landed, and claim for the room there is."""
         landed, self._landed = self._landed, []
-        if not landed and not room:
-            return Round()
+        if not landed and not capacity:
+            return Exchange()
         try:
-            done = await self.store.transact(lambda tx: self._round(tx, landed, room, until))
+            done = await self.store.transact(lambda tx: self._round(tx, landed, capacity, until))
         except BaseException:
             self._landed = landed + self._landed
             raise
@@ -211,28 +211,28 @@ class Courier:
         self,
         tx: Transaction,
         landed: Sequence[Landed],
-        room: Mapping[str, int],
+        capacity: Mapping[str, int],
         until: datetime | None,
-    ) -> Round:
+    ) -> Exchange:
         now = await tx.now()
         settled, locked = await settle(tx, landed, self.settings.retry, now)
-        if not room or not gate(self.settings.switches, now, await tx.operations.pauses(now)).pages:
-            return Round(settled=settled, locked=locked, at=now)
+        if not capacity or not Gate.at(self.settings.switches, now, await tx.operations.pauses(now)).may_escalate:
+            return Exchange(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []
         # Should the clock step back within a pass, what it began with lies ahead: nothing is due before its time.
-        for found in await tx.outbox.claim(room, now=now, until=min(until or now, now)):
+        for found in await tx.outbox.claim(capacity, now=now, until=min(until or now, now)):
             if found.fault is not None:
-                ended.append(bury(found.page, f"unrenderable: {found.fault}", now))
-            elif (why := why_cancel(found.page, found.incident)) is not None or found.incident is None:
+                ended.append(mark_dead(found.page, f"unrenderable: {found.fault}", now))
+            elif (why := cancel_reason(found.page, found.incident)) is not None or found.incident is None:
                 ended.append(cancel(found.page, why or "deleted", now))
             else:
                 leased.append((lease(found.page, self.settings.retry, now), found.incident))
         if leased or ended:
             await tx.outbox.write([*(record for record, _ in leased), *ended])
-        return Round(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
+        return Exchange(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
 
-    async def _fly(self, record: PageRecord, incident: Incident, deadline: float) -> None:
+    async def _attempt(self, record: PageRecord, incident: Incident, deadline: float) -> None:
         """Send one page, unless its lease is nearly over: then another sender may have it already."""
         try:
             if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():

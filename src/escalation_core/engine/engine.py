@@ -13,20 +13,20 @@ from ..checks import check_count, check_text
 from ..errors import InvalidValue
 from ..model import By
 from ..ports import Heartbeat, Notifier, Router, Store, Transaction
-from ..rules.gate import Mode, gate
+from ..rules.gate import Gate, Mode
 from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
 from ..rules.sleep import until_next_claim, until_next_tick
 from ..settings import Settings
 from ..version import VERSION
 from .access import gate_at
-from .deliver import SETTLE_AGAIN, Courier
-from .health import Health, Observed, diagnose
-from .heartbeat import Pulse
+from .deliver import SETTLE_AGAIN, Delivery
+from .health import Health, Observed, build_health
+from .heartbeat import HeartbeatKeeper
 from .incidents import IncidentVerbs
 from .operators import OperatorVerbs
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
-from .tasks import Flights, Home, SingleFlight
+from .tasks import LoopGuard, SingleFlight, TaskGroup
 from .tick import Ticker
 from .views import Views
 
@@ -62,7 +62,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         router: Router | None = None,
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
-        claims: int = CLAIMS,
+        concurrency: int = CLAIMS,
         meter_provider: "MeterProvider | None" = None,
         tracer_provider: "TracerProvider | None" = None,
         heartbeat: Heartbeat | None = None,
@@ -86,15 +86,15 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             settings=self.settings,
             pager=self._pager,
             batch_size=check_count(batch_size, "batch_size", 1),
-            claims=check_count(claims, "claims", 1),
+            concurrency=check_count(concurrency, "claims", 1),
         )
-        self.courier = Courier(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
-        self._home = Home("this engine ticked", "open one for each loop: async with Engine(...)")
+        self.delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
+        self._home = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
         self._heartbeat = heartbeat
-        self._beats = Flights()
+        self._beats = TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._pulse = Pulse(store, self.settings, self.worker, tuple(by_target))
+        self._heartbeats = HeartbeatKeeper(store, self.settings, self.worker, tuple(by_target))
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
@@ -116,7 +116,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             closing.push_async_callback(self.store.aclose)
             for notifier in self._notifiers:
                 closing.push_async_callback(notifier.aclose)
-            await self.courier.finish()
+            await self.delivery.finish()
             while self._beats.busy:
                 await self._beats.wait()
 
@@ -170,18 +170,18 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            stats = await self._pulse.count(tx, now)
+            stats = await self._heartbeats.count(tx, now)
             if (percent := self.settings.canary_pct) < 100:
-                held_back = await tx.journal.canary_held(now=now, canary_pct=percent)
-                stats = attrs.evolve(stats, canary_held=held_back)
-            return diagnose(
+                held_back = await tx.journal.outside_canary(now=now, canary_pct=percent)
+                stats = attrs.evolve(stats, outside_canary=held_back)
+            return build_health(
                 settings=self.settings,
                 gate=await gate_at(tx, self.settings.switches, now),
                 now=now,
-                beat=await tx.journal.last_beat(now),
+                beat=await tx.journal.last_heartbeat(now),
                 stats=stats,
                 recalc=await tx.journal.recalc(lock=False),
-                served=tuple(self.courier.notifiers),
+                served=tuple(self.delivery.notifiers),
                 unconfigured=self._ticker.unconfigured,
                 version=VERSION,
             )
@@ -195,12 +195,12 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         if report.recalculating:
             return timedelta()
         await self.check()
-        seen = await self.store.look(canary_pct=self.settings.canary_pct)
-        held = gate(self.settings.switches, seen.at, seen.pauses)
+        seen = await self.store.next_due(canary_pct=self.settings.canary_pct)
+        gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
         return until_next_tick(
             earliest=None if report.dry_run else seen.due_at,
             now=seen.at,
-            gate=held,
+            gate=gate,
             longest=self.settings.tick_interval,
             ticked_until=(report.at or seen.at) if report.mode is Mode.OPEN else None,
             changed=report.changed,
@@ -209,11 +209,11 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     async def next_claim_in(self) -> timedelta:
         """Return how long to wait before another page can be claimed."""
         await self.check()
-        seen = await self.store.look(canary_pct=self.settings.canary_pct, targets=tuple(self.courier.room()))
-        held = gate(self.settings.switches, seen.at, seen.pauses)
+        seen = await self.store.next_due(canary_pct=self.settings.canary_pct, targets=tuple(self.delivery.capacity()))
+        gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
         earliest = None if self.settings.dry_run else seen.page_due_at
-        wait = until_next_claim(earliest=earliest, now=seen.at, gate=held, longest=self.settings.tick_interval)
-        return min(wait, SETTLE_AGAIN) if self.courier.owes else wait
+        wait = until_next_claim(earliest=earliest, now=seen.at, gate=gate, longest=self.settings.tick_interval)
+        return min(wait, SETTLE_AGAIN) if self.delivery.owes else wait
 
     async def start_pages(self) -> bool:
         """Settle the pages whose attempts have ended, and start to send those that are due and have room.
@@ -223,36 +223,36 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         """
         self._check_loop()
         await self.check()
-        started = await self.courier.start_due()
+        started = await self.delivery.start_due()
         return bool(started.leased or started.ended)
 
     async def wait_for_pages(self, longest: timedelta) -> None:
         """Wait until an attempt ends or ``wake`` is called, at most for ``longest``."""
-        await self.courier.wait(longest)
+        await self.delivery.wait(longest)
 
     def wake(self) -> None:
         """Wake the delivery loop: there may be pages to send."""
-        self.courier.flights.ring()
+        self.delivery.flights.ring()
 
     async def finish_pages(self) -> None:
         """Wait for the pages in flight, and settle them. Each send has its time limit, so this has one."""
-        await self.courier.finish()
+        await self.delivery.finish()
 
     async def abandon_pages(self) -> None:
         """Cancel the pages in flight. They may have arrived or not; they go again when their leases end."""
-        await self.courier.abandon()
+        await self.delivery.abandon()
 
     def take_delivery_report(self) -> DeliveryReport:
         """Return what became of pages since the last report."""
-        return self.courier.take_report()
+        return self.delivery.take_report()
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
-        return self._pulse.lag()
+        return self._heartbeats.lag()
 
     def observed_stats(self) -> Observed | None:
         """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
-        return self._pulse.observed()
+        return self._heartbeats.observed()
 
     # --- inside
 
@@ -279,12 +279,12 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         Count it for metrics and in the log; wake the delivery loop; write the worker heartbeat, with a recalculation's
         share; call the dead man's switch; look for rows that no trigger saw; take the counts for health.
         """
-        if self._pulse.first and self._heartbeat is None and self.settings.heartbeat_url is not None:
+        if self._heartbeats.first and self._heartbeat is None and self.settings.heartbeat_url is not None:
             log.warning(
                 "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
                 " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.worker.app.open_engine does"
             )
-        self._pulse.tick()
+        self._heartbeats.tick()
         self._telemetry.ticked(report)
         if report.behind:
             log.warning("incidents fall due faster than this worker escalates them; more workers share the work")
@@ -292,15 +292,15 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         log.info("tick %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra={"tick": fields})
         if report.pages > report.dead_pages and not report.dry_run:
             self.wake()
-        beaten = await self._pulse.after(report)
+        beaten = await self._heartbeats.after(report)
         if self._heartbeat is not None and not self._beats.busy:
             self._beats.start(self._heartbeat.beat())
         if beaten and not report.dry_run and report.mode in (Mode.OPEN, Mode.V1_OFF):
-            await self._pulse.find_unseen()
+            await self._heartbeats.find_unseen()
         if beaten:
-            await self._pulse.look()
+            await self._heartbeats.take_counts()
 
     async def _deliver(self) -> DeliveryReport:
         await self.check()
         with self._telemetry.span("escalation.deliver"):
-            return await self.courier.deliver(self.settings.tick_interval)
+            return await self.delivery.deliver(self.settings.tick_interval)

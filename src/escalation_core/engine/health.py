@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ..model import Beat, RecalcState, Stats
+from ..model import RecalcState, Stats, WorkerHeartbeat
 from ..rules.gate import Gate, Mode
 from ..settings import Settings
 
-BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+MIN_INSTANT = datetime(1, 1, 2, tzinfo=UTC)
 """Before everything: a day after the first instant there is, so that every zone can show it."""
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """How far a heartbeat may lie ahead of the store's clock. One that lies further tells that the clock stepped back."""
@@ -79,7 +79,7 @@ class Health:
             "v1": self.v1,
             "dryRun": self.dry_run,
             "canaryPct": self.canary_pct,
-            "canaryHeld": stats.canary_held,
+            "canaryHeld": stats.outside_canary,
             "tickLagMs": _milliseconds(self.tick_lag),
             "tickMs": _milliseconds(self.tick_interval),
             "clockStepMs": _milliseconds(self.clock_step),
@@ -112,7 +112,7 @@ def _milliseconds(span: timedelta) -> int:
     return max(span, timedelta()) // timedelta(milliseconds=1)
 
 
-def lag_of(beat: Beat, now: datetime) -> timedelta:
+def tick_lag(beat: WorkerHeartbeat, now: datetime) -> timedelta:
     """Return how long ago any worker last completed a tick, or could have."""
     return max(now - (beat.last or beat.since), timedelta())
 
@@ -123,19 +123,19 @@ def clock_step(latest: datetime, now: datetime) -> timedelta:
     return ahead if ahead > CLOCK_TOLERANCE else timedelta()
 
 
-def is_green(settings: Settings, gate: Gate, beat: Beat, now: datetime) -> bool:
+def is_healthy(settings: Settings, gate: Gate, beat: WorkerHeartbeat, now: datetime) -> bool:
     """Tell whether the light is green: only while somebody ticks, unless nobody is to, by a clock that can be told."""
     if clock_step(beat.last or beat.since, now):
         return False
-    return gate.mode in (Mode.DISABLED, Mode.PAUSED) or lag_of(beat, now) <= 2 * settings.tick_interval
+    return gate.mode in (Mode.DISABLED, Mode.PAUSED) or tick_lag(beat, now) <= 2 * settings.tick_interval
 
 
-def diagnose(
+def build_health(
     *,
     settings: Settings,
     gate: Gate,
     now: datetime,
-    beat: Beat,
+    beat: WorkerHeartbeat,
     stats: Stats,
     recalc: RecalcState,
     served: Sequence[str],
@@ -160,7 +160,7 @@ def diagnose(
     if recalc.fingerprint not in (None, settings.policy.fingerprint()):
         warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
     return Health(
-        ok=is_green(settings, gate, beat, now),
+        ok=is_healthy(settings, gate, beat, now),
         at=now,
         mode=gate.mode,
         paused_until=gate.until,
@@ -170,11 +170,11 @@ def diagnose(
         v1=settings.v1,
         dry_run=settings.dry_run,
         canary_pct=settings.canary_pct,
-        tick_lag=lag_of(beat, now),
+        tick_lag=tick_lag(beat, now),
         clock_step=step,
         tick_interval=settings.tick_interval,
         oldest_overdue=oldest_overdue,
-        behind=gate.pages and not settings.dry_run and oldest_overdue > settings.tick_interval,
+        behind=gate.may_escalate and not settings.dry_run and oldest_overdue > settings.tick_interval,
         workers=beat.workers,
         stats=stats,
         unconfigured=unconfigured,

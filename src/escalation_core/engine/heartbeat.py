@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 import attrs
 
 from ..errors import StoreUnavailable
-from ..model import LOOK_AGAIN, Claimed, RecalcState, Stats
+from ..model import NEEDS_REPLAN, Candidate, RecalcState, Stats
 from ..ports import Store, Transaction
-from ..rules.gate import gate
-from ..rules.plan import ALTERED, MAX_PUT_BACK, put_back
+from ..rules.gate import Gate
+from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
 from ..settings import Settings
 from ..version import VERSION
 from . import recalc as _recalc
 from .health import CLOCK_TOLERANCE, Observed, clock_step
-from .refused_rows import put_back_or_pass_over, write_apart
+from .refused_rows import defer_or_pass_over, write_apart
 from .report import TickReport
 from .tasks import clock, monotonic
 
@@ -23,7 +23,7 @@ log = logging.getLogger("escalation_core")
 
 RECALC_SHARE = timedelta(seconds=1)
 """How long a recalculation may keep the next tick waiting."""
-COUNTING = 10
+COUNT_DUTY_FACTOR = 10
 """Counts over very many due rows take seconds: after they were taken they rest for so many times as long, and are told
 that long. The next tick waits for them; the beat of their own tick, and whoever it is told, do not."""
 UNSEEN_BATCH = 1000
@@ -32,12 +32,12 @@ UNSEEN_SHARE = timedelta(milliseconds=250)
 """How long the looks after one tick may take; the next tick's go on where they ended."""
 UNSEEN_LONG = timedelta(seconds=1)
 """A look through all of them that took longer rests for ten times as long: very many are exhausted, or left alone."""
-STALE = 3
+STATS_MAX_AGE = 3
 """After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
 
 
 @attrs.define
-class Pulse:
+class HeartbeatKeeper:
     """One engine's sign of life, outside of its ticks' transactions."""
 
     store: Store
@@ -71,7 +71,7 @@ class Pulse:
             return None
         time, at, seen = self._observed
         interval = self.settings.tick_interval.total_seconds()
-        return seen if time() <= max(at + STALE * interval, self._rests_until + interval) else None
+        return seen if time() <= max(at + STATS_MAX_AGE * interval, self._rests_until + interval) else None
 
     def tick(self) -> None:
         """Note that a tick is complete."""
@@ -111,12 +111,15 @@ class Pulse:
         unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
         stats = attrs.evolve(stats, backlog=await tx.outbox.backlog(), unseen=len(unseen.keys))
         # While people hold escalation back on purpose, nothing is late.
-        late = stats.oldest_due is not None and gate(settings.switches, now, await tx.operations.pauses(now)).pages
+        late = (
+            stats.oldest_due is not None
+            and Gate.at(settings.switches, now, await tx.operations.pauses(now)).may_escalate
+        )
         overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
         self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats
 
-    async def look(self) -> None:
+    async def take_counts(self) -> None:
         """Take the counts, unless they would take more than their share of the time."""
         began = monotonic()
         if began < self._rests_until:
@@ -126,7 +129,7 @@ class Pulse:
         except StoreUnavailable as error:
             log.warning("the counts for metrics could not be taken: %s", error)
             self._observed = None
-        self._rests_until = monotonic() + COUNTING * (monotonic() - began)
+        self._rests_until = monotonic() + COUNT_DUTY_FACTOR * (monotonic() - began)
 
     async def find_unseen(self) -> None:
         """Mark open rows that were written while the host's triggers were off: the next tick plans them.
@@ -145,7 +148,7 @@ class Pulse:
             if self._unseen_after is None:
                 took, self._looked_for = self._looked_for + monotonic() - began, 0.0
                 if took > UNSEEN_LONG.total_seconds():
-                    self._looks_again_at = monotonic() + COUNTING * took
+                    self._looks_again_at = monotonic() + COUNT_DUTY_FACTOR * took
                 return
         self._looked_for += monotonic() - began
 
@@ -156,14 +159,14 @@ class Pulse:
         now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before
         found = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before)
         _, refused = await write_apart(tx, found.keys, tx.incidents.mark_unseen)
-        rows = [put_back(Claimed(incident_key=key, incident=None), fault, now) for key, fault in refused]
+        rows = [defer(Candidate(incident_key=key, incident=None), fault, now) for key, fault in refused]
         marked = await tx.incidents.dues([key for key in found.keys if key not in dict(refused)]) if found.keys else {}
         altered = [
-            put_back(Claimed(incident_key=key, incident=None), ALTERED, now)
+            defer(Candidate(incident_key=key, incident=None), ALTERED, now)
             for key, due in marked.items()
-            if due != LOOK_AGAIN
+            if due != NEEDS_REPLAN
         ]
-        await put_back_or_pass_over(tx, rows, now, altered)
+        await defer_or_pass_over(tx, rows, now, altered)
         self._unseen_after = found.last
         if found.keys:
             log.warning(
@@ -175,7 +178,7 @@ class Pulse:
 
     async def _beat(self, tx: Transaction, report: TickReport) -> bool:
         now = await tx.now()
-        last = (await tx.journal.last_beat(now)).last
+        last = (await tx.journal.last_heartbeat(now)).last
         stepped = bool(clock_step(max(filter(None, (last, report.at)), default=now), now))
         if stepped and report.dry_run:
             log.warning("the store's clock stepped back; a dry run mends nothing, the next tick of another kind does")
@@ -183,7 +186,7 @@ class Pulse:
         # Locked first: of workers that notice a step at once, one mends it, and the others find it mended.
         state = await tx.journal.recalc(lock=stepped)
         # The tick is complete now, however long ago it and this transaction began.
-        now, latest = await tx.journal.beat(self.worker, VERSION, tolerance=CLOCK_TOLERANCE)
+        now, latest = await tx.journal.record_heartbeat(self.worker, VERSION, tolerance=CLOCK_TOLERANCE)
         # The clock may have stepped back within this very tick.
         latest = max(filter(None, (latest, report.at)), default=now)
         step = clock_step(latest, now)
@@ -215,5 +218,5 @@ class Pulse:
             "the store's clock stepped back by %.0f s or more: due instants are calculated anew", step.total_seconds()
         )
         await tx.operations.shift_pauses(now, step)
-        await tx.incidents.end_passing(now + MAX_PUT_BACK)
+        await tx.incidents.end_passing(now + MAX_DEFERRAL)
         return await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)

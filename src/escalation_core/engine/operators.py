@@ -7,7 +7,7 @@ import attrs
 
 from ..checks import check_instant, check_text
 from ..errors import InvalidValue
-from ..model import By, Pause, Proof
+from ..model import By, Integrity, Pause
 from ..ports import Transaction
 from ..rules.gate import pause_from
 from . import recalc
@@ -48,7 +48,7 @@ class OperatorVerbs(StoreAccess):
         expires = check_instant(expires, "expires")
 
         async def work(tx: Transaction) -> bool:
-            return await tx.operations.remember(message_id, now=await tx.now(), expires=expires)
+            return await tx.operations.claim_request_id(message_id, now=await tx.now(), expires=expires)
 
         return await self._run(work)
 
@@ -116,9 +116,9 @@ class OperatorVerbs(StoreAccess):
         await self.check()
         return await prune(self.store, older_than, who, progress)
 
-    async def prove(self) -> Proof:
+    async def prove(self) -> Integrity:
         """Count what is recorded, so that the promise shows: each escalation once, each with its pages."""
-        return await self._read(lambda tx: tx.operations.proof())
+        return await self._read(lambda tx: tx.operations.integrity())
 
     async def resume(
         self, *, override_schedule: bool = False, reason: str | None = None, by: str | None = None

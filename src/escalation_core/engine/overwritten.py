@@ -5,7 +5,7 @@ from datetime import datetime
 
 import attrs
 
-from ..model import Claimed
+from ..model import Candidate
 
 MAX_OVERWRITTEN = 10_000
 """How many rows of a tick are recognized in the next one."""
@@ -22,12 +22,12 @@ class Overwritten:
         """Begin a tick."""
         self._before, self._now = self._now, {}
 
-    def keep(self, rows: Sequence[Claimed]) -> None:
+    def keep(self, rows: Sequence[Candidate]) -> None:
         """Keep the instants that these rows had."""
         for row in rows[: MAX_OVERWRITTEN - len(self._now)]:
             self._now[row.incident_key] = row.due_at
 
-    def recognize(self, row: Claimed) -> Claimed:
+    def recognize(self, row: Candidate) -> Candidate:
         """Return the row, marked as ``again`` if it has the instant again that was overwritten a moment ago.
 
         A host may have marked it anew. Or a trigger of the host undoes what the engine writes, and without an end.

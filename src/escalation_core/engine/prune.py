@@ -6,10 +6,10 @@ from datetime import timedelta
 import attrs
 
 from ..errors import InvalidValue
-from ..model import By, Source
+from ..model import AuditSource, By
 from ..ports import Store, Transaction
 
-LEAST = timedelta(days=1)
+MIN_RETENTION = timedelta(days=1)
 """The shortest retention: what is younger may still be needed to tell a duplicate."""
 BATCH = 2000
 
@@ -31,29 +31,32 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
     Raises:
         InvalidValue: the span is shorter than a day.
     """
-    if not isinstance(older_than, timedelta) or older_than < LEAST:
+    if not isinstance(older_than, timedelta) or older_than < MIN_RETENTION:
         raise InvalidValue("older_than", "is no span of a day or more", "give a timedelta, such as timedelta(days=400)")
     now = await store.read(lambda tx: tx.now())
     before = now - min(older_than, now - now.min.replace(tzinfo=now.tzinfo))
-    gone: dict[Source, int] = dict.fromkeys(Source, 0)
-    for source in (Source.ESCALATION, Source.NOTE):
+    gone: dict[AuditSource, int] = dict.fromkeys(AuditSource, 0)
+    for source in (AuditSource.ESCALATION, AuditSource.NOTE):
         after: int | None = 0
         while after is not None:
 
             async def batch(
-                tx: Transaction, source: Source = source, after: int = after
+                tx: Transaction, source: AuditSource = source, after: int = after
             ) -> tuple[int | None, int, int]:
                 return await tx.operations.prune(source, before=before, after=after, limit=BATCH)
 
             after, count, pages = await store.transact(batch)
             gone[source] += count
-            gone[Source.PAGE] += pages
+            gone[AuditSource.PAGE] += pages
             progress(sum(gone.values()))
 
     async def rest(tx: Transaction) -> Pruned:
-        forgotten = await tx.operations.forget(before=before, now=now)
+        forgotten = await tx.operations.delete_expired(before=before, now=now)
         done = Pruned(
-            escalations=gone[Source.ESCALATION], pages=gone[Source.PAGE], audit=gone[Source.NOTE], rest=forgotten
+            escalations=gone[AuditSource.ESCALATION],
+            pages=gone[AuditSource.PAGE],
+            audit=gone[AuditSource.NOTE],
+            rest=forgotten,
         )
         what = f"older than {older_than.days} days: {sum(gone.values())} rows"
         await tx.journal.note([who.entry(now, "prune", what)])

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import attrs
 
-from ..model import LOOK_AGAIN, By, Claimed, Incident, RecalcState, Walked
+from ..model import NEEDS_REPLAN, By, Candidate, Incident, OpenRows, RecalcState
 from ..ports import Store, Transaction
-from ..rules.plan import MAX_PUT_BACK, put_back
+from ..rules.plan import MAX_DEFERRAL, defer
 from ..rules.policy import EscalationPolicy
 from .exhausted import note_exhausted
-from .refused_rows import put_back_or_pass_over, write_apart
+from .refused_rows import defer_or_pass_over, write_apart
 
 log = logging.getLogger("escalation_core")
 
@@ -56,14 +56,14 @@ async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False)
             return state or RecalcState()
         now = await tx.now()
         # What a step of the clock asked for must not stand still because one row is held: that one's turn comes later.
-        walked = await tx.incidents.walk(state.cursor, BATCH, wait=not state.due_only)
+        walked = await tx.incidents.scan_open(state.cursor, BATCH, wait=not state.due_only)
         rows = walked.rows
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, rows, moved, now)
         if state.ahead is not None:
             # A row that cannot be read was put back by the clock that ran ahead.
-            far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_PUT_BACK]
-            await put_back_or_pass_over(tx, [put_back(row, row.fault or "unreadable", now) for row in far], now)
+            far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_DEFERRAL]
+            await defer_or_pass_over(tx, [defer(row, row.fault or "unreadable", now) for row in far], now)
         state = _after(state, walked, policy, now)
         await tx.journal.save_recalc(state)
         return state
@@ -71,12 +71,12 @@ async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False)
     return await store.transact(work)
 
 
-def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
+def _recalculated(row: Candidate, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
     """Return the incident with its true instant, None if the row stays as it is."""
     incident = row.incident
     if incident is None or (state.due_only and incident.next_due_at is None):
         return None
-    marked = incident.next_due_at == LOOK_AGAIN
+    marked = incident.next_due_at == NEEDS_REPLAN
     if state.ahead is not None and now < incident.first_seen <= state.ahead:
         incident = attrs.evolve(incident, first_seen=now)
     elif marked:
@@ -86,12 +86,12 @@ def _recalculated(row: Claimed, state: RecalcState, policy: EscalationPolicy, no
     moved = incident.moved(
         level=incident.level,
         last_escalated_at=last if last is None else min(last, now),
-        next_due_at=LOOK_AGAIN if marked else policy.next_due_at(incident, now),
+        next_due_at=NEEDS_REPLAN if marked else policy.next_due_at(incident, now),
     )
     return None if moved == row.incident else moved
 
 
-async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incident], now: datetime) -> None:
+async def _write(tx: Transaction, rows: Sequence[Candidate], moved: Sequence[Incident], now: datetime) -> None:
     """Write the instants; a row that the store refuses to write stays as it is, and stops no other."""
     born = {row.incident_key: row.incident.first_seen for row in rows if row.incident is not None}
 
@@ -107,7 +107,7 @@ async def _write(tx: Transaction, rows: Sequence[Claimed], moved: Sequence[Incid
         log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
 
 
-def _after(state: RecalcState, walked: Walked, policy: EscalationPolicy, now: datetime) -> RecalcState:
+def _after(state: RecalcState, walked: OpenRows, policy: EscalationPolicy, now: datetime) -> RecalcState:
     visited, skipped = state.visited + len(walked.rows), state.skipped or walked.skipped
     if walked.last is not None or skipped:
         # To the next batch; or, at the end, round again for what was left out.

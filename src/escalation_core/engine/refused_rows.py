@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..errors import StoreRefused
-from ..model import PutBack
+from ..model import Deferral
 from ..ports import Transaction
 from .tasks import monotonic
 
@@ -36,7 +36,7 @@ async def write_apart(
         some = left.pop()
         tries += 1
         try:
-            results.append(await tx.attempt(partial(write, some)))
+            results.append(await tx.savepoint(partial(write, some)))
         except StoreRefused as refusal:
             if len(some) == 1 or tries >= MAX_TRIES or monotonic() > until:
                 refused += [(item, str(refusal)) for item in some]
@@ -46,8 +46,8 @@ async def write_apart(
     return results, refused
 
 
-async def put_back_or_pass_over(
-    tx: Transaction, rows: Sequence[PutBack], now: datetime, altered: Sequence[PutBack] = ()
+async def defer_or_pass_over(
+    tx: Transaction, rows: Sequence[Deferral], now: datetime, altered: Sequence[Deferral] = ()
 ) -> None:
     """Put rows back; if the store refuses to write even their instants, let no claim find them until then.
 
@@ -59,8 +59,8 @@ async def put_back_or_pass_over(
     over = list(altered)
     if rows:
         try:
-            await tx.attempt(lambda: tx.incidents.put_back(rows, now))
+            await tx.savepoint(lambda: tx.incidents.defer_unreadable(rows, now))
         except StoreRefused:
             over += rows
     if over:
-        await tx.attempt(lambda: tx.incidents.pass_over(over, now))
+        await tx.savepoint(lambda: tx.incidents.pass_over(over, now))

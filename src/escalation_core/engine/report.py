@@ -81,7 +81,7 @@ class TickReport:
     @property
     def skipped_idempotent(self) -> int:
         """How many escalations were recorded already."""
-        return self.skipped[Reason.IDEMPOTENT]
+        return self.skipped[Reason.ALREADY_RECORDED]
 
     @property
     def changed(self) -> bool:

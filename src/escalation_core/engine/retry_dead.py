@@ -6,7 +6,7 @@ import attrs
 
 from ..model import By, ClaimedPage, NewPage, PageRecord, PageState
 from ..ports import Store, Transaction
-from ..rules.retry import cancel, revive, why_cancel
+from ..rules.retry import cancel, cancel_reason, revive
 from ..rules.routing import Pager
 
 BATCH = 500
@@ -69,7 +69,7 @@ async def _retry(tx: Transaction, ids: Sequence[int], pager: Pager, who: By) -> 
         page = found.page
         if page.state is not PageState.DEAD:
             continue
-        if found.fault is None and (why := why_cancel(page, found.incident)) is not None:
+        if found.fault is None and (why := cancel_reason(page, found.incident)) is not None:
             ended.append(cancel(page, why, now))
             continue
         routed = [] if page.target else _route_again(found, pager)
@@ -94,4 +94,4 @@ def _route_again(found: ClaimedPage, pager: Pager) -> list[NewPage]:
         return []
     risen = attrs.evolve(found.incident, level=found.page.level, episode=found.page.episode)
     pages = pager.pages_for(risen, found.page.dedup_key)
-    return [page for page in pages if page.born_dead is None]
+    return [page for page in pages if page.undeliverable_reason is None]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ..model import Delivered, Outcome, PageRecord, Retry
 from ..ports import Transaction
-from ..rules.retry import RetryPolicy, after_attempt, hold, why_cancel
+from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, hold
 
 Landed = tuple[PageRecord, Outcome]
 """A page as it was leased, and what became of its attempt."""
@@ -37,7 +37,7 @@ async def settle(
         if found is None or found.page.fence != leased.fence:
             continue
         jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
-        ended = None if found.fault else why_cancel(found.page, found.incident)
+        ended = None if found.fault else cancel_reason(found.page, found.incident)
         failed.append(after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended))
         if isinstance(outcome, Retry) and outcome.throttled:
             until = now + hold(outcome, policy)
@@ -45,7 +45,7 @@ async def settle(
     if failed:
         await tx.outbox.write(failed)
     for target, until in sorted(holds.items()):
-        await tx.outbox.hold(target, until)
+        await tx.outbox.throttle_target(target, until)
     missing = [(leased, outcome) for leased, outcome in landed if leased.id not in written | standing.keys()]
     fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}
     return settled + failed, [each for each in missing if fences.get(each[0].id) == each[0].fence]

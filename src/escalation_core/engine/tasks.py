@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from ..errors import EscalationError, place_of
+from ..errors import EscalationError, error_place
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ async def rest(span: timedelta) -> None:
     await asyncio.sleep(span.total_seconds())
 
 
-async def together(*work: Awaitable[Result]) -> list[Result]:
+async def gather(*work: Awaitable[Result]) -> list[Result]:
     """Await all at once; return their results in order. If any raise, the first error is raised once all have ended."""
     ends = await asyncio.gather(*work, return_exceptions=True)
     results: list[Result] = []
@@ -74,7 +74,7 @@ async def together(*work: Awaitable[Result]) -> list[Result]:
     return results
 
 
-class Home:
+class LoopGuard:
     """The one event loop that something belongs to: the first that it is used in."""
 
     def __init__(self, name: str, remedy: str) -> None:
@@ -152,7 +152,7 @@ class Errand:
             await asyncio.wait([self._task])
 
 
-class Flights:
+class TaskGroup:
     """Many flights at once, and a bell that rings whenever one of them ends, or somebody rings it."""
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ class Flights:
     def _landed(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler({"message": f"a flight crashed: {place_of(error)}"})
+            task.get_loop().call_exception_handler({"message": f"a flight crashed: {error_place(error)}"})
         self._bell.set()
 
     def _outlived(self, task: "asyncio.Task[Any]") -> None:

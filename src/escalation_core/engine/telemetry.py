@@ -91,7 +91,7 @@ class _Gauges:
 _gauges: WeakKeyDictionary[object, _Gauges] = WeakKeyDictionary()
 
 
-def _gauges_of(provider: MeterProvider, meter: Meter) -> _Gauges:
+def _find_gauges(provider: MeterProvider, meter: Meter) -> _Gauges:
     key: object = provider
     if provider not in _gauges and provider is metrics.get_meter_provider():
         # The process's provider is a stand-in until the host sets the real one, which then takes over the stand-in's
@@ -113,7 +113,7 @@ class Telemetry:
         """Create the instruments."""
         provider = self.meter_provider or metrics.get_meter_provider()
         meter = provider.get_meter(SCOPE, VERSION)
-        self._gauges = _gauges_of(provider, meter)
+        self._gauges = _find_gauges(provider, meter)
         self._tracer: Tracer = trace.get_tracer(SCOPE, VERSION, self.tracer_provider)
         self._ticks = meter.create_histogram("escalation.tick.duration", unit="s", description="Time a tick took")
         self._behind = meter.create_counter(

@@ -6,20 +6,20 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import LOOK_AGAIN, MOST_LABELS, Claimed
+from ..model import MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
 from ..ports import Store, Transaction
-from ..rules.gate import gate
+from ..rules.gate import Gate
 from ..rules.plan import Decision, Escalate
 from ..rules.routing import Pager
 from ..settings import Settings
 from .batch import Batch, BatchRunner, claims_until
 from .overwritten import Overwritten
 from .report import TickReport
-from .tasks import monotonic, together
+from .tasks import gather, monotonic
 
 log = logging.getLogger("escalation_core")
 
-MOST_SHOWN = 100
+MAX_SEVERITY_CHARS = 100
 """Characters of a severity in counts and in the log."""
 MAX_UNCONFIGURED = 100
 """Severities without a window that are told apart: it caps memory if a host uses unbounded severities."""
@@ -33,7 +33,7 @@ class Ticker:
     settings: Settings
     pager: Pager
     batch_size: int
-    claims: int
+    concurrency: int
     unconfigured: Counter[str] = attrs.field(factory=Counter)
     _announced: bool = False
     _overwritten: Overwritten = attrs.field(factory=Overwritten)
@@ -59,10 +59,10 @@ class Ticker:
         if dry_run:
             await self.store.read(lambda tx: self._rehearse(tx, report))
         else:
-            seen = await self.store.look(canary_pct=self.settings.canary_pct)
+            seen = await self.store.next_due(canary_pct=self.settings.canary_pct)
             # A tick takes its instant once, from the store's clock, for all its batches.
-            report.note(seen.at, held := gate(self.settings.switches, seen.at, seen.pauses))
-            due = held.claims and seen.due_at is not None and seen.due_at <= claims_until(held, seen.at)
+            report.note(seen.at, gate := Gate.at(self.settings.switches, seen.at, seen.pauses))
+            due = gate.may_claim and seen.due_at is not None and seen.due_at <= claims_until(gate, seen.at)
             if due:
                 first = await self._batch(report, seen.at)
                 # More at once only where there is more than one batch.
@@ -95,7 +95,7 @@ class Ticker:
                 elif found == before:
                     more = False
 
-        await together(*(one_after_another() for _ in range(self.claims)))
+        await gather(*(one_after_another() for _ in range(self.concurrency)))
 
     async def _batch(self, report: TickReport, at: datetime) -> Batch:
         """Run one batch, and count what was committed: a transaction that had to be repeated counts once."""
@@ -115,21 +115,26 @@ class Ticker:
             if len(batch.claimed) < self.batch_size and not batch.more:
                 return
             last = batch.claimed[-1]
-            after = (last.due_at or LOOK_AGAIN, last.incident_key)
+            after = (last.due_at or NEEDS_REPLAN, last.incident_key)
 
     def _count(self, report: TickReport, batch: Batch) -> None:
         report.batches += bool(batch.claimed)
         report.count(batch.decisions, [row.incident_key for row in batch.claimed])
         report.pages += len(batch.pages)
         for page in batch.pages:
-            if page.born_dead is not None:
+            if page.undeliverable_reason is not None:
                 report.dead_pages += 1
                 if not report.dry_run:
-                    log.error("page is dead: incident %r level %d: %s", page.incident_key, page.level, page.born_dead)
+                    log.error(
+                        "page is dead: incident %r level %d: %s",
+                        page.incident_key,
+                        page.level,
+                        page.undeliverable_reason,
+                    )
         for row, decision in zip(batch.claimed, batch.decisions, strict=True):
             self._count_oddities(report, row, decision)
 
-    def _count_oddities(self, report: TickReport, row: Claimed, decision: Decision) -> None:
+    def _count_oddities(self, report: TickReport, row: Candidate, decision: Decision) -> None:
         if not isinstance(decision, Escalate):
             return
         if row.labels_left_out:
@@ -138,14 +143,14 @@ class Ticker:
                 "labels of incident %r take more than %d bytes and are left out: no route that asks for labels"
                 " matches it",
                 row.incident_key,
-                MOST_LABELS,
+                MAX_LABELS_BYTES,
             )
         if not self.settings.policy.configured(decision.incident.severity):
             self._count_unconfigured(report, str(decision.incident.severity))
 
     def _count_unconfigured(self, report: TickReport, severity: str) -> None:
-        if len(severity) > MOST_SHOWN:
-            severity = severity[: MOST_SHOWN - 1] + "…"
+        if len(severity) > MAX_SEVERITY_CHARS:
+            severity = severity[: MAX_SEVERITY_CHARS - 1] + "…"
         if severity not in self.unconfigured:
             if len(self.unconfigured) >= MAX_UNCONFIGURED:
                 severity = "(others)"

@@ -7,13 +7,13 @@ import attrs
 
 from ..checks import check_count, check_instant, check_key
 from ..errors import InvalidValue
-from ..model import AuditEntry, Escalation, Incident, PageRecord, PageState, PutBack, position_of
+from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
 from ..rules.upcoming import Upcoming, upcoming
 from .access import StoreAccess, gate_at
-from .health import BEGINNING, is_green
+from .health import MIN_INSTANT, is_healthy
 
-MOST = 1_000_000
+MAX_ENTRIES = 1_000_000
 """Entries that one call returns at most."""
 
 
@@ -53,8 +53,8 @@ class Views(StoreAccess):
                 fault = str(error)
             now, left_alone = await tx.now(), await tx.incidents.left_alone(incident_key)
             if fault is not None and left_alone is None:
-                left_alone = PutBack(incident_key=incident_key, fault=fault, attempts=0, until=now)
-            audit = await tx.journal.audit(since=BEGINNING, limit=1000, incident_key=incident_key)
+                left_alone = Deferral(incident_key=incident_key, fault=fault, attempts=0, until=now)
+            audit = await tx.journal.audit(since=MIN_INSTANT, limit=1000, incident_key=incident_key)
             coming = upcoming(
                 incident,
                 left_alone,
@@ -84,16 +84,16 @@ class Views(StoreAccess):
         For the next page of entries, ``after`` is the ``cursor`` of the last one.
         """
         since = check_instant(since, "since")
-        check_count(limit, "limit", 1, MOST)
-        position = None if after is None else position_of(after)
+        check_count(limit, "limit", 1, MAX_ENTRIES)
+        position = None if after is None else parse_cursor(after)
         return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit, after=position))
 
     async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
         """Return pages that were given up, oldest first."""
-        check_count(limit, "limit", 1, MOST)
+        check_count(limit, "limit", 1, MAX_ENTRIES)
         return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
 
-    async def is_green(self) -> bool:
+    async def is_healthy(self) -> bool:
         """Return whether the engine is healthy, as ``health`` does, and count nothing for it: for probes, however many.
 
         True if a worker ticked within two tick intervals, or if the engine is disabled or paused.
@@ -102,6 +102,6 @@ class Views(StoreAccess):
         async def work(tx: Transaction) -> bool:
             now = await tx.now()
             gate = await gate_at(tx, self.settings.switches, now)
-            return is_green(self.settings, gate, await tx.journal.last_beat(now), now)
+            return is_healthy(self.settings, gate, await tx.journal.last_heartbeat(now), now)
 
         return await self._read(work)

@@ -1,50 +1,71 @@
 """The nouns: records that the engine, the rules, stores and notifiers pass one another. No rule lives here."""
 
-from .audit import AuditEntry, By, Position, Source, position_of
-from .incident import LOOK_AGAIN, MOST_LABELS, MOST_LABELS_AT_ONCE, MOST_NAME, MOST_SUMMARY, Escalation, Incident, State
+from .audit import AuditCursor, AuditEntry, AuditSource, By, parse_cursor
+from .incident import (
+    MAX_CLAIM_LABELS_BYTES,
+    MAX_LABELS_BYTES,
+    MAX_NAME_CHARS,
+    MAX_SUMMARY_CHARS,
+    NEEDS_REPLAN,
+    Escalation,
+    Incident,
+    State,
+)
 from .keys import canary_bucket, escalation_hash, idempotency_key, in_canary
-from .page import MOST_REASON, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
+from .page import MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from .pause import Pause, Paused
-from .store import Beat, Claimed, ClaimedPage, Outlook, Proof, PutBack, RecalcState, Recorded, Stats, Unseen, Walked
+from .store import (
+    Candidate,
+    ClaimedPage,
+    Deferral,
+    Integrity,
+    LatestEscalation,
+    NextDue,
+    OpenRows,
+    RecalcState,
+    Stats,
+    Unseen,
+    WorkerHeartbeat,
+)
 
 __all__ = [
-    "LOOK_AGAIN",
-    "MOST_LABELS",
-    "MOST_LABELS_AT_ONCE",
-    "MOST_NAME",
-    "MOST_REASON",
-    "MOST_SUMMARY",
+    "NEEDS_REPLAN",
+    "MAX_LABELS_BYTES",
+    "MAX_CLAIM_LABELS_BYTES",
+    "MAX_NAME_CHARS",
+    "MAX_REASON_CHARS",
+    "MAX_SUMMARY_CHARS",
     "AuditEntry",
-    "Beat",
+    "WorkerHeartbeat",
     "By",
-    "Claimed",
+    "Candidate",
     "ClaimedPage",
     "Delivered",
     "Escalation",
     "Incident",
     "NewPage",
     "Outcome",
-    "Outlook",
+    "NextDue",
     "Page",
     "PageRecord",
     "PageState",
     "Pause",
     "Paused",
-    "Position",
-    "Proof",
-    "PutBack",
+    "AuditCursor",
+    "Integrity",
+    "Deferral",
     "RecalcState",
-    "Recorded",
+    "LatestEscalation",
     "Rejected",
     "Retry",
-    "Source",
+    "AuditSource",
     "State",
     "Stats",
     "Unseen",
-    "Walked",
+    "OpenRows",
     "canary_bucket",
     "escalation_hash",
     "idempotency_key",
     "in_canary",
-    "position_of",
+    "parse_cursor",
 ]

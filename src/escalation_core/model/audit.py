@@ -60,7 +60,7 @@ class By:
         )
 
 
-class Source(IntEnum):
+class AuditSource(IntEnum):
     """Where entries come from; those of one instant stand in this order."""
 
     ESCALATION = 1
@@ -69,7 +69,7 @@ class Source(IntEnum):
 
 
 @attrs.frozen(order=True)
-class Position:
+class AuditCursor:
     """An entry's place: newest first, at one instant by source and then by id."""
 
     at: datetime
@@ -82,7 +82,7 @@ class Position:
         return f"{(self.at - _EPOCH) // _MICROSECOND}.{self.source}.{self.id}"
 
 
-def position_of(cursor: str) -> Position:
+def parse_cursor(cursor: str) -> AuditCursor:
     """Return the place that a cursor tells.
 
     Raises:
@@ -91,7 +91,7 @@ def position_of(cursor: str) -> Position:
     match = re.fullmatch(r"(-?[0-9]{1,18})\.([123])\.([0-9]{1,18})", cursor) if isinstance(cursor, str) else None
     try:
         if match is not None:
-            return Position(_EPOCH + int(match[1]) * _MICROSECOND, int(match[2]), int(match[3]))
+            return AuditCursor(_EPOCH + int(match[1]) * _MICROSECOND, int(match[2]), int(match[3]))
     except OverflowError:
         pass
     raise InvalidValue("after", "is no cursor", "give the cursor of the last entry that you have")

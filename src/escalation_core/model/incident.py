@@ -11,17 +11,17 @@ import attrs
 from ..checks import MAX_KEY_BYTES, check_count, check_instant, check_key, check_labels, check_optional_text
 from .keys import escalation_hash
 
-LOOK_AGAIN = datetime(1970, 1, 1, tzinfo=UTC)
+NEEDS_REPLAN = datetime(1970, 1, 1, tzinfo=UTC)
 """The mark in next_due_at: the host wrote this row behind the engine's back; plan it anew, whatever the clock says."""
 
-MOST_SUMMARY = 4000
+MAX_SUMMARY_CHARS = 4000
 """Characters of a summary that a page carries. Who claims many rows reads no more of each: memory follows that."""
-MOST_NAME = 1000
+MAX_NAME_CHARS = 1000
 """The same of a severity, and of who acknowledged."""
-MOST_LABELS = 64 * 1024
+MAX_LABELS_BYTES = 64 * 1024
 """Bytes of UTF-8 that labels may take as JSON. Routes read them, so they are never cut: longer ones are left out."""
 
-MOST_LABELS_AT_ONCE = 4 * 1024 * 1024
+MAX_CLAIM_LABELS_BYTES = 4 * 1024 * 1024
 """Bytes of labels that one claim reads. What would take more is left to the next one."""
 
 
@@ -84,7 +84,7 @@ class Incident:
     resolved_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
     snoozed_until: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
     next_due_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
-    """What the store holds: the next escalation's instant, None when there is none, or the mark ``LOOK_AGAIN``."""
+    """What the store holds: the next escalation's instant, None when there is none, or the mark ``NEEDS_REPLAN``."""
     summary: str | None = attrs.field(default=None, validator=_is_text)
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=_labels)
 

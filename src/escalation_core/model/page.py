@@ -46,7 +46,7 @@ class Rejected:
 
 
 Outcome = Delivered | Retry | Rejected
-MOST_REASON = 1000
+MAX_REASON_CHARS = 1000
 """Characters of a reason that are kept."""
 
 
@@ -97,5 +97,5 @@ class NewPage:
     level: int
     target: str
     dedup_key: str
-    born_dead: str | None = None
+    undeliverable_reason: str | None = None
     """Why it can never be sent; None for a page that can."""

@@ -11,7 +11,7 @@ from .pause import Pause
 
 
 @attrs.frozen(kw_only=True)
-class Claimed:
+class Candidate:
     """A row that a store found: the incident, or the fault that keeps it from being read (poison)."""
 
     incident_key: str
@@ -24,13 +24,13 @@ class Claimed:
     again: bool = False
     """An engine overwrote its instant a moment ago, and it has the same one again."""
     labels_left_out: bool = False
-    """Its labels are longer than MOST_LABELS: the incident comes without any."""
+    """Its labels are longer than MAX_LABELS_BYTES: the incident comes without any."""
     more: bool = False
     """There are more rows behind it, which were left out because of the length of their labels."""
 
 
 @attrs.frozen(kw_only=True)
-class PutBack:
+class Deferral:
     """A row that cannot be read, planned or written. Nothing looks at it before ``until``."""
 
     incident_key: str
@@ -41,10 +41,10 @@ class PutBack:
 
 
 @attrs.frozen
-class Walked:
+class OpenRows:
     """A batch of open rows, by key, and where the next one begins."""
 
-    rows: Sequence[Claimed]
+    rows: Sequence[Candidate]
     last: str | None
     """The last key that was looked at, in the store's own order; None at the end."""
     skipped: bool = False
@@ -61,7 +61,7 @@ class Unseen:
 
 
 @attrs.frozen
-class Recorded:
+class LatestEscalation:
     """What the ledger knows of an episode: its highest level, and when that was recorded."""
 
     level: int
@@ -80,7 +80,7 @@ class ClaimedPage:
 
 
 @attrs.frozen(kw_only=True)
-class Outlook:
+class NextDue:
     """What a store is seen to have in store, at one glance."""
 
     at: datetime
@@ -94,7 +94,7 @@ class Outlook:
 
 
 @attrs.frozen(kw_only=True)
-class Beat:
+class WorkerHeartbeat:
     """The heartbeat of all workers together."""
 
     since: datetime
@@ -140,7 +140,7 @@ class Stats:
     """The least instant among them."""
     marked: int = 0
     """Rows that a host wrote and that were not looked at again yet."""
-    canary_held: int = 0
+    outside_canary: int = 0
     """Overdue rows outside the canary."""
     exhausted: int = 0
     """Open incidents at the maximum level."""
@@ -161,7 +161,7 @@ class Stats:
 
 
 @attrs.frozen(kw_only=True)
-class Proof:
+class Integrity:
     """What is recorded, counted so that the promise shows."""
 
     escalations: int

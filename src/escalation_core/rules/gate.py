@@ -29,6 +29,15 @@ class Mode(StrEnum):
     OPEN = "open"
 
 
+@attrs.frozen(kw_only=True)
+class Switches:
+    """What the settings say of acting at all."""
+
+    enabled: bool = True
+    v1: bool = True
+    schedule: PauseSchedule | None = None
+
+
 @attrs.frozen
 class Gate:
     """What holds the engine back now, and the pause if there is one, also where a switch holds more."""
@@ -42,33 +51,24 @@ class Gate:
         return None if self.paused is None else self.paused.until
 
     @property
-    def claims(self) -> bool:
+    def may_claim(self) -> bool:
         """Whether rows may be claimed: to escalate them, or to give marked ones their true instant."""
         return self.mode in (Mode.OPEN, Mode.V1_OFF)
 
     @property
-    def pages(self) -> bool:
+    def may_escalate(self) -> bool:
         """Whether incidents may escalate and pages may be claimed for sending."""
         return self.mode is Mode.OPEN
 
-
-@attrs.frozen(kw_only=True)
-class Switches:
-    """What the settings say of acting at all."""
-
-    enabled: bool = True
-    v1: bool = True
-    schedule: PauseSchedule | None = None
-
-
-def gate(switches: Switches, now: datetime, pauses: Sequence[Pause] = ()) -> Gate:
-    """Return what the switches and the operators' pauses hold back at ``now``. The switches win."""
-    paused = paused_at(switches.schedule, pauses, now)
-    if not switches.enabled:
-        return Gate(Mode.DISABLED, paused)
-    if paused is not None:
-        return Gate(Mode.PAUSED, paused)
-    return Gate() if switches.v1 else Gate(Mode.V1_OFF)
+    @classmethod
+    def at(cls, switches: Switches, now: datetime, pauses: Sequence[Pause] = ()) -> "Gate":
+        """Return what the switches and the operators' pauses hold back at ``now``. The switches win."""
+        paused = paused_at(switches.schedule, pauses, now)
+        if not switches.enabled:
+            return cls(Mode.DISABLED, paused)
+        if paused is not None:
+            return cls(Mode.PAUSED, paused)
+        return cls() if switches.v1 else cls(Mode.V1_OFF)
 
 
 def paused_at(schedule: PauseSchedule | None, pauses: Sequence[Pause], now: datetime) -> Paused | None:

@@ -6,15 +6,15 @@ from enum import StrEnum
 import attrs
 
 from ..errors import InvalidValue
-from ..model import LOOK_AGAIN, Claimed, Escalation, Incident, PutBack, Recorded, State
+from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, State
 from .gate import Gate
 from .policy import EscalationPolicy
 
-OLDEST_BIRTH = timedelta(days=365)
+MAX_AGE = timedelta(days=365)
 """How far back a row's first_seen may lie when it comes in."""
-YOUNGEST_BIRTH = timedelta(hours=24)
+MAX_AHEAD = timedelta(hours=24)
 """How far ahead it may lie."""
-FIRST_PUT_BACK, MAX_PUT_BACK = timedelta(minutes=1), timedelta(hours=1)
+FIRST_DEFERRAL, MAX_DEFERRAL = timedelta(minutes=1), timedelta(hours=1)
 """How long a row that cannot be planned or written is left alone: at first, doubling, and at most."""
 ALTERED = "next_due_at is not what the engine wrote: a trigger or a rule of the host changes it; let it leave it alone"
 """The fault of a row that would be claimed again and again, or never."""
@@ -33,7 +33,7 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     EXHAUSTED = "exhausted"
     """It is at the maximum level."""
-    IDEMPOTENT = "idempotent"
+    ALREADY_RECORDED = "idempotent"
     """Its escalation is recorded already; its level was brought up to the record, and nobody was paged."""
     UNREADABLE = "unreadable"
     """The row cannot be read, planned or written; it was put back."""
@@ -73,12 +73,12 @@ Decision = Escalate | Reschedule | Skip
 
 
 def plan(
-    claimed: Claimed,
+    claimed: Candidate,
     *,
     policy: EscalationPolicy,
     now: datetime,
     gate: Gate = _NOTHING_HELD,
-    recorded: Recorded | None = None,
+    recorded: LatestEscalation | None = None,
     clock: datetime | None = None,
 ) -> Decision:
     """Decide what happens to a claimed row.
@@ -91,39 +91,39 @@ def plan(
     incident = claimed.incident
     if incident is None:
         return Skip(reason=Reason.UNREADABLE, incident=None, detail=claimed.fault)
-    marked = incident.next_due_at == LOOK_AGAIN
+    marked = incident.next_due_at == NEEDS_REPLAN
     if incident.state is not State.OPEN:
         return Skip(reason=Reason(incident.state.value), incident=_due(incident, None))
     if marked or claimed.attempts:
         try:
-            check_birth(incident.first_seen, now)
+            check_first_seen(incident.first_seen, now)
         except InvalidValue as fault:
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=str(fault))
     clock = clock or now
     if incident.last_escalated_at is not None and incident.last_escalated_at > clock:
         incident = incident.moved(level=incident.level, last_escalated_at=clock, next_due_at=incident.next_due_at)
     if recorded is not None and recorded.level > incident.level:
-        return Skip(reason=Reason.IDEMPOTENT, incident=_catch_up(incident, recorded, policy, clock))
+        return Skip(reason=Reason.ALREADY_RECORDED, incident=_catch_up(incident, recorded, policy, clock))
     due = policy.next_due_at(incident, clock)
     if due is None:
         return Skip(reason=Reason.EXHAUSTED, incident=_due(incident, None))
-    if due > now or not gate.pages:
+    if due > now or not gate.may_escalate:
         reason = Reason.NOT_DUE if due > now else Reason.V1_OFF
         return Reschedule(incident=_due(incident, due), reason=reason)
     return _escalate(incident, policy, now, None if marked else now - due)
 
 
-def check_birth(first_seen: datetime, now: datetime) -> None:
+def check_first_seen(first_seen: datetime, now: datetime) -> None:
     """Refuse a first_seen that no incident of today can have: over a year back, or over 24 hours ahead."""
-    if not now - OLDEST_BIRTH <= first_seen <= now + YOUNGEST_BIRTH:
+    if not now - MAX_AGE <= first_seen <= now + MAX_AHEAD:
         remedy = "give an instant from one year back to 24 hours ahead"
         raise InvalidValue("first_seen", f"is {first_seen.isoformat()}", remedy)
 
 
-def put_back(claimed: Claimed, fault: str, now: datetime) -> PutBack:
+def defer(claimed: Candidate, fault: str, now: datetime) -> Deferral:
     """Return until when a row that cannot be planned or written is left alone: longer each time."""
-    wait = min(FIRST_PUT_BACK * 2 ** min(claimed.attempts, 10), MAX_PUT_BACK)
-    return PutBack(incident_key=claimed.incident_key, fault=fault, attempts=claimed.attempts + 1, until=now + wait)
+    wait = min(FIRST_DEFERRAL * 2 ** min(claimed.attempts, 10), MAX_DEFERRAL)
+    return Deferral(incident_key=claimed.incident_key, fault=fault, attempts=claimed.attempts + 1, until=now + wait)
 
 
 def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None) -> Escalate:
@@ -138,7 +138,7 @@ def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, laten
     )
 
 
-def _catch_up(incident: Incident, recorded: Recorded, policy: EscalationPolicy, now: datetime) -> Incident:
+def _catch_up(incident: Incident, recorded: LatestEscalation, policy: EscalationPolicy, now: datetime) -> Incident:
     last = max(filter(None, (incident.last_escalated_at, recorded.created_at)))
     return policy.advance(incident, recorded.level, last, now)
 

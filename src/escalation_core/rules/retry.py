@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from ..errors import InvalidValue
-from ..model import MOST_REASON, Delivered, Incident, Outcome, PageRecord, PageState, Rejected, Retry, State
+from ..model import MAX_REASON_CHARS, Delivered, Incident, Outcome, PageRecord, PageState, Rejected, Retry, State
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +66,7 @@ class RetryPolicy:
         return min(max(after, self.least_after), self.most_after)
 
 
-def why_cancel(page: PageRecord, incident: Incident | None) -> str | None:
+def cancel_reason(page: PageRecord, incident: Incident | None) -> str | None:
     """Return why a page that is about to be sent must not be: its incident ended; None when it may go."""
     if page.state is PageState.CANCELLING:
         return page.reason or "ended"
@@ -87,7 +87,7 @@ def lease(page: PageRecord, policy: RetryPolicy, now: datetime) -> PageRecord:
     return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason)
 
 
-def bury(page: PageRecord, reason: str, now: datetime) -> PageRecord:
+def mark_dead(page: PageRecord, reason: str, now: datetime) -> PageRecord:
     """Return the page dead."""
     return _moved(page, PageState.DEAD, now, reason=reason)
 
@@ -102,7 +102,7 @@ def after_attempt(
 ) -> PageRecord:
     """Return the page after one attempt.
 
-    ``jitter`` lies in [0, 1). ``ended`` is why the page must not be sent again (``why_cancel``), None if it may.
+    ``jitter`` lies in [0, 1). ``ended`` is why the page must not be sent again (``cancel_reason``), None if it may.
     """
     counted = page.attempts if isinstance(outcome, Retry) and outcome.throttled else page.attempts + 1
     if isinstance(outcome, Delivered):
@@ -148,7 +148,7 @@ def _moved(
     )
 
 
-def outcome_of(answer: object) -> Outcome:
+def parse_outcome(answer: object) -> Outcome:
     """Return a notifier's answer as an outcome that any store can write; what is none is a retry that says so."""
     if isinstance(answer, Delivered):
         return Delivered()
@@ -162,7 +162,7 @@ def outcome_of(answer: object) -> Outcome:
 
 def _reason(reason: object) -> str:
     text = reason if isinstance(reason, str) else f"no reason, but {type(reason).__name__}"
-    return text[:MOST_REASON].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text[:MAX_REASON_CHARS].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def hold(outcome: Retry, policy: RetryPolicy) -> timedelta:

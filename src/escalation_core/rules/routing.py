@@ -157,14 +157,14 @@ class Pager:
         One for each target, or one that is dead at birth and says why.
         """
 
-        def page(target: str, born_dead: str | None = None) -> NewPage:
+        def page(target: str, undeliverable_reason: str | None = None) -> NewPage:
             return NewPage(
                 incident_key=incident.incident_key,
                 episode=incident.episode,
                 level=incident.level,
                 target=target,
                 dedup_key=dedup_key,
-                born_dead=born_dead,
+                undeliverable_reason=undeliverable_reason,
             )
 
         try:

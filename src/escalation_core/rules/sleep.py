@@ -26,7 +26,7 @@ def until_next_tick(
     """
     if gate.mode is Mode.PAUSED and gate.until is not None:
         return min(max(gate.until - now, timedelta()), longest)
-    if not gate.pages or earliest is None:
+    if not gate.may_escalate or earliest is None:
         return longest
     if earliest > now:
         return min(earliest - now, longest)
@@ -40,6 +40,6 @@ def until_next_claim(*, earliest: datetime | None, now: datetime, gate: Gate, lo
     """Return how long the delivery loop sleeps when nothing could be claimed."""
     if gate.mode is Mode.PAUSED and gate.until is not None:
         return min(max(gate.until - now, timedelta()), longest)
-    if not gate.pages or earliest is None:
+    if not gate.may_escalate or earliest is None:
         return longest
     return min(max(earliest - now, MIN_CLAIM_SLEEP), longest)

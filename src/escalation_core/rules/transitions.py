@@ -24,7 +24,7 @@ import attrs
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
 from ..model import Incident, State
-from .plan import check_birth
+from .plan import check_first_seen
 from .policy import EscalationPolicy
 
 
@@ -102,7 +102,7 @@ def open_incident(
     ``warning`` unless one is given.
     """
     if first_seen is not None:
-        check_birth(check_instant(first_seen, "first_seen"), now)
+        check_first_seen(check_instant(first_seen, "first_seen"), now)
     said = {"severity": severity, "summary": summary, "labels": labels}
     given = {name: value for name, value in said.items() if value is not None}
     if incident is not None and incident.state in _LIVE:

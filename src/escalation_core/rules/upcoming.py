@@ -7,9 +7,9 @@ from enum import StrEnum
 import attrs
 
 from ..errors import InvalidValue
-from ..model import LOOK_AGAIN, AuditEntry, Incident, Pause, PutBack, RecalcState, State, in_canary
-from .gate import Switches, gate
-from .plan import ALTERED, check_birth
+from ..model import NEEDS_REPLAN, AuditEntry, Deferral, Incident, Pause, RecalcState, State, in_canary
+from .gate import Gate, Switches
+from .plan import ALTERED, check_first_seen
 from .policy import EscalationPolicy
 
 
@@ -48,7 +48,7 @@ class Upcoming:
 
 def upcoming(
     incident: Incident | None,
-    left_alone: PutBack | None,
+    left_alone: Deferral | None,
     *,
     policy: EscalationPolicy,
     switches: Switches,
@@ -88,9 +88,9 @@ def _ended(incident: Incident) -> Upcoming:
     return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{by}at {_at(incident.acknowledged_at)}")
 
 
-def _unreadable(incident: Incident | None, left_alone: PutBack | None, now: datetime) -> Upcoming | None:
+def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: datetime) -> Upcoming | None:
     """Return the fault that keeps workers from planning or writing the row, None if none is known."""
-    marked = incident is not None and incident.next_due_at == LOOK_AGAIN
+    marked = incident is not None and incident.next_due_at == NEEDS_REPLAN
     if left_alone is not None:
         waits = left_alone.until > now
         # What a host has written since is another row. One whose instant a trigger changes is planned at its time.
@@ -101,7 +101,7 @@ def _unreadable(incident: Incident | None, left_alone: PutBack | None, now: date
             return Upcoming(None, HeldBy.UNREADABLE, f"{left_alone.fault}; looked at again {again}")
     if incident is not None and (marked or incident.next_due_at is None or left_alone is not None):
         try:
-            check_birth(incident.first_seen, now)
+            check_first_seen(incident.first_seen, now)
         except InvalidValue as fault:
             return Upcoming(None, HeldBy.UNREADABLE, f"{fault}; looked at again by the next tick")
     return None
@@ -132,7 +132,7 @@ def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary_
 
 def _in_time(incident: Incident, due: datetime, switches: Switches, pauses: Sequence[Pause], now: datetime) -> Upcoming:
     """Return when an incident escalates that is due then: after the pause, if one lasts at that instant."""
-    paused = gate(switches, due, pauses).paused
+    paused = Gate.at(switches, due, pauses).paused
     if paused is not None:
         by = "" if paused.by is None else f"by {paused.by} "
         because = "" if paused.reason is None else f": {paused.reason}"

@@ -210,7 +210,7 @@ def _secret_fault(secret: str | None) -> str | None:
     return "is shorter than 24 bytes" if size < 24 else None
 
 
-def pause_of(settings: "Settings", problems: dict[str, Problem], warnings: list[str]) -> PauseSchedule | None:
+def make_pause(settings: "Settings", problems: dict[str, Problem], warnings: list[str]) -> PauseSchedule | None:
     """Return the scheduled pause, if there is one."""
     cron, length = settings.pause_cron, settings.pause_length
     # Without a schedule the zone and the length are checked all the same: a typo shows today, not when it counts.

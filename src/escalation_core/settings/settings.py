@@ -19,7 +19,7 @@ from ..rules.policy import EscalationPolicy
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
 from . import parse
-from .limits import VARIABLES, check_limits, check_types, pause_of
+from .limits import VARIABLES, check_limits, check_types, make_pause
 
 log = logging.getLogger("escalation_core")
 
@@ -107,7 +107,7 @@ class Settings:
         warnings = list(self.warnings)
         check_types(self, problems)
         check_limits(self, problems)
-        object.__setattr__(self, "pause", pause_of(self, problems, warnings))
+        object.__setattr__(self, "pause", make_pause(self, problems, warnings))
         if problems:
             raise SettingsError(problems)
         if self.canary_pct == 0:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from ..model import LOOK_AGAIN, AuditEntry
+from ..model import NEEDS_REPLAN, AuditEntry
 
 Row = dict[str, Any]
 """A row as it stands, by ``Incident``'s field names. It may hold what no incident can: a level of None, say."""
@@ -163,4 +163,4 @@ def _what_was_done(before: Row, after: Row) -> str | None:
 
 
 def _mark(row: Row) -> datetime | None:
-    return LOOK_AGAIN if row["acknowledged_at"] is None and row["resolved_at"] is None else None
+    return NEEDS_REPLAN if row["acknowledged_at"] is None and row["resolved_at"] is None else None

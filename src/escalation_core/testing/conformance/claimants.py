@@ -11,7 +11,7 @@ from functools import partial
 import attrs
 
 from ...engine.engine import Engine
-from ...engine.tasks import together, within
+from ...engine.tasks import gather, within
 from ...errors import StoreError
 from ...model import Delivered, Escalation, Incident, NewPage, Outcome, Page, PageState
 from ...ports import Store, Transaction
@@ -61,8 +61,8 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
     await put(store, incident("a", clock))
     await store.transact(lambda tx: tx.outbox.enqueue([_page(level) for level in range(1, 7)], now))
 
-    async def claim(tx: Transaction, room: int) -> list[int]:
-        return [found.page.level for found in await tx.outbox.claim({"t": room}, now=now, until=now)]
+    async def claim(tx: Transaction, capacity: int) -> list[int]:
+        return [found.page.level for found in await tx.outbox.claim({"t": capacity}, now=now, until=now)]
 
     async def both(tx: Transaction) -> None:
         first = await claim(tx, 2)
@@ -87,7 +87,7 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
         await tx.incidents.save(attrs.evolve(one, level=one.level + 1))
 
     async def walk(tx: Transaction) -> None:
-        found = [row.incident for row in (await tx.incidents.walk("loaded", 9)).rows if row.incident is not None]
+        found = [row.incident for row in (await tx.incidents.scan_open("loaded", 9)).rows if row.incident is not None]
         await tx.incidents.advance([attrs.evolve(one, level=one.level + 1) for one in found])
 
     async def lock(tx: Transaction) -> bool:
@@ -100,8 +100,8 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
             pass
 
     for work in (load, walk):
-        await together(*(each.transact(work) for each in (store, other) * 5))
-    await together(*(lock_once(each) for each in (store, other) * 5))
+        await gather(*(each.transact(work) for each in (store, other) * 5))
+    await gather(*(lock_once(each) for each in (store, other) * 5))
     levels = {key: row["level"] for key, row in (await harness.host(store).rows()).items()}
     same({"loaded": 10, "walked": 10}, levels, "ten steps each")
     same([10], [one.attempts for one in await store.read(lambda tx: tx.outbox.pages(limit=9))], "ten attempts")
@@ -119,12 +119,12 @@ async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
     async def hold(tx: Transaction) -> None:
         await tx.incidents.load("b")
         await tx.journal.recalc()
-        walked = await within(AT_ONCE, other.transact(lambda tx: tx.incidents.walk(None, 2, wait=False)))
+        walked = await within(AT_ONCE, other.transact(lambda tx: tx.incidents.scan_open(None, 2, wait=False)))
         same((["a"], "b", True), ([row.incident_key for row in walked.rows], walked.last, walked.skipped), "held")
         same(None, await within(AT_ONCE, other.transact(lambda tx: tx.journal.recalc_unless_locked())), "its state")
 
     await store.transact(hold)
-    walked = await store.transact(lambda tx: tx.incidents.walk(None, 2, wait=False))
+    walked = await store.transact(lambda tx: tx.incidents.scan_open(None, 2, wait=False))
     same((2, "b", False), (len(walked.rows), walked.last, walked.skipped), "when it is free")
 
 
@@ -159,7 +159,7 @@ async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
     other = await harness.again(store)
     for key in (f"k{n}" for n in range(10)):
         born = [incident(key, clock, summary=text) for text in ("one", "two")]
-        won = await together(*(_insert(each, one) for each, one in zip((store, other), born, strict=True)))
+        won = await gather(*(_insert(each, one) for each, one in zip((store, other), born, strict=True)))
         same([False, True], sorted(won), "who won")
         kept = await store.read(lambda tx, key=key: tx.incidents.load(key, lock=False))  # type: ignore[misc]
         same(born[won.index(True)], kept, "the row is the winner's")
@@ -172,7 +172,7 @@ async def two_that_record_the_same_record_it_once(harness: StoreHarness) -> None
     other = await harness.again(store)
     for level in range(1, 6):
         steps = [Escalation(incident_key=f"k{n}", episode=1, level=level, created_at=clock()) for n in range(20)]
-        first, second = await together(_record(store, steps), _record(other, steps[::-1]))
+        first, second = await gather(_record(store, steps), _record(other, steps[::-1]))
         told = [one != two for one, two in zip(first, second[::-1], strict=True)]
         same([True] * 20, told, "each is new to one of the two")
     same(100, len(await store.read(lambda tx: tx.ledger.escalations(limit=1000))), "recorded")

@@ -21,10 +21,10 @@ async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) 
     await beat(store, clock, "one", start + timedelta(days=2))
     await beat(store, clock, "two", start + timedelta(days=2), tolerance=timedelta(days=3))
     same(start + timedelta(days=2), await beat(store, clock, "two", start), "what was there")
-    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start, 1), (last.last, last.workers), "the worker that has ticked since")
     same(start, await beat(store, clock, "one", start + timedelta(seconds=2)), "what was there then")
-    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start + timedelta(seconds=2), 2), (last.last, last.workers), "both")
 
 
@@ -61,17 +61,17 @@ async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarnes
 
     await set_due(day, hour)
     for target, until in (("tried", day), ("soon", hour)):
-        await store.transact(lambda tx, name=target, until=until: tx.outbox.hold(name, until))  # type: ignore[misc]
+        await store.transact(lambda tx, name=target, until=until: tx.outbox.throttle_target(name, until))  # type: ignore[misc]
     due = {"new": now, "tried": now, "leased": ends, "settled": day, "soon": hour, "not served": day}
     same((3, due), await forward(timedelta()), "at any heartbeat")
     for target, until in (("tried", now), ("soon", hour)):
-        seen = await store.look(canary_pct=100, targets=[target])
+        seen = await store.next_due(canary_pct=100, targets=[target])
         same(until, seen.page_due_at, f"the hold of {target}")
     five = now + 5 * MINUTE
     await set_due(five, hour)
     due = {"new": now, "tried": now + MINUTE, "leased": ends, "settled": five, "soon": hour - 4 * MINUTE}
     same((4, due | {"not served": five}), await forward(4 * MINUTE), "after a step")
-    seen = await store.look(canary_pct=100, targets=["soon"])
+    seen = await store.next_due(canary_pct=100, targets=["soon"])
     same(hour - 4 * MINUTE, seen.page_due_at, "the hold after a step")
 
 

@@ -92,7 +92,7 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
         seen: list[str] = []
         last: str | None = None
         while True:
-            walked = await tx.incidents.walk(last, 4)
+            walked = await tx.incidents.scan_open(last, 4)
             seen += [row.incident_key for row in walked.rows]
             if walked.last is None:
                 return seen
@@ -135,8 +135,8 @@ async def pages_come_oldest_first(harness: StoreHarness) -> None:
         page = NewPage(incident_key="a", episode=1, level=level, target=target, dedup_key=f"d{level}")
         await store.transact(lambda tx, page=page: tx.outbox.enqueue([page], clock()))  # type: ignore[misc]
         clock.advance(MINUTE)
-    room = {"t1": 9, "t2": 9, "t3": 9}
-    found = await store.transact(lambda tx: tx.outbox.claim(room, now=clock(), until=clock()))
+    capacity = {"t1": 9, "t2": 9, "t3": 9}
+    found = await store.transact(lambda tx: tx.outbox.claim(capacity, now=clock(), until=clock()))
     same(list(enumerate(targets, 1)), [(one.page.level, one.page.target) for one in found], "the pages")
 
 
@@ -156,7 +156,7 @@ async def a_lease_ends(harness: StoreHarness) -> None:
         return [(each.page.level, each.page.state.value) for each in found]
 
     end = now + retries.lease
-    same(end, (await store.look(canary_pct=100, targets=["t"])).page_due_at, "the earliest is a lease's end")
+    same(end, (await store.next_due(canary_pct=100, targets=["t"])).page_due_at, "the earliest is a lease's end")
     clock.set(end - timedelta(microseconds=1))
     same([], await claim(), "while the leases run")
     clock.set(end)
@@ -165,7 +165,7 @@ async def a_lease_ends(harness: StoreHarness) -> None:
     same([(1, "cancelling")], await claim(), "when it is cancelling")
     clock.set(end + MINUTE)
     same([(1, "cancelling"), (2, "cancelling")], await claim(), "when both have ended")
-    await store.transact(lambda tx: tx.outbox.hold("t", clock()))
+    await store.transact(lambda tx: tx.outbox.throttle_target("t", clock()))
     same(2, len(await claim()), "a hold ends at its instant")
 
 
@@ -176,7 +176,7 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
 
     async def work(tx: Transaction) -> None:
         await tx.incidents.advance([])
-        await tx.incidents.put_back([], now)
+        await tx.incidents.defer_unreadable([], now)
         await tx.incidents.pass_over([], now)
         await tx.incidents.mark_unseen([])
         await tx.incidents.end_passing(now)
@@ -194,7 +194,7 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
 
     await store.transact(work)
     for percent in (0, 50, 100):
-        seen = await store.look(canary_pct=percent)
+        seen = await store.next_due(canary_pct=percent)
         same((now, [], None, None), (seen.at, list(seen.pauses), seen.due_at, seen.page_due_at), "an empty store")
 
 

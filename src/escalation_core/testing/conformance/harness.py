@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from ...model import LOOK_AGAIN, Incident
+from ...model import NEEDS_REPLAN, Incident
 from ...ports import Notifier, Store, Transaction
 from ...rules.policy import EscalationPolicy
 from ..clock import ManualClock
@@ -83,7 +83,7 @@ async def put(store: Store, *incidents: Incident) -> None:
 
     async def write(tx: Transaction) -> None:
         for one in incidents:
-            born = one if one.next_due_at is not None else attrs.evolve(one, next_due_at=LOOK_AGAIN)
+            born = one if one.next_due_at is not None else attrs.evolve(one, next_due_at=NEEDS_REPLAN)
             assert await tx.incidents.insert(born), "a new row is inserted"
             if born is not one:
                 await tx.incidents.save(one)
@@ -96,7 +96,7 @@ async def beat(
 ) -> datetime | None:
     """Note that a worker completed a tick, at this instant; return the latest heartbeat that was there."""
     clock.set(now)
-    at, latest = await store.transact(lambda tx: tx.journal.beat(worker, "1.0", tolerance=tolerance))
+    at, latest = await store.transact(lambda tx: tx.journal.record_heartbeat(worker, "1.0", tolerance=tolerance))
     same(now, at, "the store's instant")
     return latest
 

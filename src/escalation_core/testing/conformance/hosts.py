@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from ...model import LOOK_AGAIN, AuditEntry, Escalation, NewPage, PutBack, canary_bucket
+from ...model import NEEDS_REPLAN, AuditEntry, Deferral, Escalation, NewPage, canary_bucket
 from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, lease
 from ..clock import ManualClock
@@ -18,12 +18,14 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     host = harness.host(store)
     await put(store, incident("bad", clock, next_due_at=now - MINUTE), incident("good", clock))
     await host.insert("marked", severity="critical")
-    rows = [PutBack(incident_key=key, fault="refused", attempts=3, until=now + 2 * MINUTE) for key in ("bad", "marked")]
+    rows = [
+        Deferral(incident_key=key, fault="refused", attempts=3, until=now + 2 * MINUTE) for key in ("bad", "marked")
+    ]
     await store.transact(lambda tx: tx.incidents.pass_over(rows, now))
     same(now - MINUTE, (await host.rows())["bad"]["next_due_at"], "the row itself")
     for percent in (100, 99):
         same(["good"] if percent == 100 else _inside(percent, "good"), await _found(store, clock, percent), "found")
-    same(now, (await store.look(canary_pct=100)).due_at, "the earliest")
+    same(now, (await store.next_due(canary_pct=100)).due_at, "the earliest")
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
     same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, marked and unreadable")
     same([("bad", "refused"), ("marked", "refused")], list(stats.unreadable_examples), "listed")
@@ -33,8 +35,8 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     same({"marked", "bad", "good"}, set(await claimed_keys(store, clock())), "when the back-off has ended")
     found = await store.transact(lambda tx: tx.incidents.claim(until=clock(), limit=9, canary_pct=100))
     same({"marked": 3, "bad": 3, "good": 0}, {row.incident_key: row.attempts for row in found}, "how often")
-    again = [PutBack(incident_key="bad", fault="refused", attempts=4, until=clock() + MINUTE)]
-    await store.transact(lambda tx: tx.incidents.put_back(again, clock()))
+    again = [Deferral(incident_key="bad", fault="refused", attempts=4, until=clock() + MINUTE)]
+    await store.transact(lambda tx: tx.incidents.defer_unreadable(again, clock()))
     same(clock() + MINUTE, (await host.rows())["bad"]["next_due_at"], "put back in the usual way")
     clock.advance(MINUTE)
     same(True, "bad" in await claimed_keys(store, clock()), "and found at its instant")
@@ -59,15 +61,15 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     await store.transact(
         lambda tx: tx.journal.note([AuditEntry(at=now, action="resolve", incident_key="top2", episode=1)])
     )
-    passed = [PutBack(incident_key="refused", fault="refused", attempts=1, until=now + MINUTE)]
+    passed = [Deferral(incident_key="refused", fault="refused", attempts=1, until=now + MINUTE)]
     await store.transact(lambda tx: tx.incidents.pass_over(passed, now))
     same({"again", "new", "on", "top2"}, set(await _unseen(store, clock, lock=False)), "found")
     same({"again", "new", "on", "top2"}, set(await _unseen(store, clock, lock=True)), "found and marked")
     same([], await _unseen(store, clock, lock=True), "found again")
     rows = await host.rows()
     for key, episode in (("again", 3), ("on", 1), ("new", 1)):
-        same((LOOK_AGAIN, episode), by_key(rows, key, "next_due_at", "episode"), f"the row of {key!r}")
-    same((LOOK_AGAIN, 2, 0), by_key(rows, "top2", "next_due_at", "episode", "level"), "what was opened again")
+        same((NEEDS_REPLAN, episode), by_key(rows, key, "next_due_at", "episode"), f"the row of {key!r}")
+    same((NEEDS_REPLAN, 2, 0), by_key(rows, "top2", "next_due_at", "episode", "level"), "what was opened again")
     same(None, rows["left"]["next_due_at"], "the row that was left alone")
 
 
@@ -84,7 +86,7 @@ async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
     await host.update("ended", incident_key="ended too", next_due_at=now)
     rows = await host.rows()
     same({"new", "other", "ended too"}, set(rows), "the keys")
-    expected = (0, 2, None, now - 5 * MINUTE, LOOK_AGAIN)
+    expected = (0, 2, None, now - 5 * MINUTE, NEEDS_REPLAN)
     names = ("level", "episode", "last_escalated_at", "first_seen", "next_due_at")
     same(expected, by_key(rows, "new", *names), "the row")
     same((0, 1, None, now), by_key(rows, "ended too", "level", "episode", "next_due_at", "acknowledged_at"), "ended")
@@ -95,7 +97,7 @@ async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
     )
     for key, level in (("old", 2), ("new", 0)):
         notes = await store.read(
-            lambda tx, key=key: tx.journal.audit(since=LOOK_AGAIN, limit=9, incident_key=key)  # type: ignore[misc]
+            lambda tx, key=key: tx.journal.audit(since=NEEDS_REPLAN, limit=9, incident_key=key)  # type: ignore[misc]
         )
         same([level], [note.level for note in notes if note.action == "change_key"], f"the note about {key!r}")
 
@@ -119,7 +121,7 @@ async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
         same([(key, state, reason) for state in states], (await _states(store))[-2:], f"the pages of {key!r}")
     await host.update("a", acknowledged_at=None)
     same(("a", "cancelled", "acknowledged"), (await _states(store))[1], "the page once it is taken back")
-    same(LOOK_AGAIN, (await host.rows())["a"]["next_due_at"], "the incident, which goes on")
+    same(NEEDS_REPLAN, (await host.rows())["a"]["next_due_at"], "the incident, which goes on")
 
 
 async def _found(store: Store, clock: ManualClock, percent: int) -> list[str]:

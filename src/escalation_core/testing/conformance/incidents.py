@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ...model import LOOK_AGAIN, MOST_LABELS, MOST_NAME, MOST_SUMMARY, Incident, canary_bucket
+from ...model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, NEEDS_REPLAN, Incident, canary_bucket
 from ...ports import Transaction
-from ...rules.plan import put_back
+from ...rules.plan import defer
 from ..clock import ManualClock
 from .harness import StoreHarness, claimed_keys, incident, put, same
 
@@ -61,12 +61,12 @@ async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
         incident("old", clock, next_due_at=now - MINUTE),
         incident("later", clock, next_due_at=now + timedelta(microseconds=1)),
         incident("never", clock, next_due_at=None),
-        incident("marked", clock, next_due_at=LOOK_AGAIN),
+        incident("marked", clock, next_due_at=NEEDS_REPLAN),
     )
     same(["marked", "old", "now"], await claimed_keys(store, now), "due")
     same(["marked", "old"], await claimed_keys(store, now, limit=2), "limited")
-    same(["marked"], await claimed_keys(store, LOOK_AGAIN), "marked rows alone")
-    same(LOOK_AGAIN, (await store.look(canary_pct=100)).due_at, "the earliest")
+    same(["marked"], await claimed_keys(store, NEEDS_REPLAN), "marked rows alone")
+    same(NEEDS_REPLAN, (await store.next_due(canary_pct=100)).due_at, "the earliest")
 
 
 async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> None:
@@ -87,7 +87,9 @@ async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> No
         same(inside, sorted(await store.read(peek)), f"seen at {percent} percent")
 
         same(
-            now if inside else None, (await store.look(canary_pct=percent)).due_at, f"the earliest at {percent} percent"
+            now if inside else None,
+            (await store.next_due(canary_pct=percent)).due_at,
+            f"the earliest at {percent} percent",
         )
     few = await claimed_keys(store, now, limit=7, canary_pct=50)
     same(7, len(few), "a limited claim within the canary")
@@ -147,7 +149,7 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
         async def put_it_back(tx: Transaction) -> None:
             rows = await tx.incidents.claim(until=now + 60 * MINUTE, limit=10, canary_pct=100)
             (row,) = (row for row in rows if row.incident_key == "bad")
-            await tx.incidents.put_back([put_back(row, "fault", now)], now)
+            await tx.incidents.defer_unreadable([defer(row, "fault", now)], now)
 
         await store.transact(put_it_back)
         same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "put back until")
@@ -158,13 +160,13 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     same((0, []), (stats.unreadable, list(stats.unreadable_examples)), "ended, it is nobody's trouble")
     await host.update("bad", resolved_at=None, episode=1, first_seen=now)
     await host.update("bad", level=0)
-    rows = await store.transact(lambda tx: tx.incidents.claim(until=LOOK_AGAIN, limit=10, canary_pct=100))
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary_pct=100))
     same([("bad", 8)], [(row.incident_key, row.attempts) for row in rows], "remembered")
     healed = rows[0].incident
     assert healed is not None, "it can be read again"
 
     async def claim_and_advance(tx: Transaction) -> None:
-        await tx.incidents.claim(until=LOOK_AGAIN, limit=10, canary_pct=100)
+        await tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary_pct=100)
         await tx.incidents.advance([attrs.evolve(healed, next_due_at=now + MINUTE)])
 
     await store.transact(claim_and_advance)
@@ -184,7 +186,7 @@ async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
         last: str | None = None
         while True:
             walked = await store.transact(
-                lambda tx, after=last, wait=wait: tx.incidents.walk(after, 4, wait=wait)  # type: ignore[misc]
+                lambda tx, after=last, wait=wait: tx.incidents.scan_open(after, 4, wait=wait)  # type: ignore[misc]
             )
             visited += [row.incident_key for row in walked.rows]
             last = walked.last
@@ -198,16 +200,18 @@ async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None
     """Long texts come cut, and labels that are too long not at all; a row that is loaded comes whole, and stays so."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
-    fits = incident("fits", clock, severity="s" * MOST_NAME, summary="ü" * MOST_SUMMARY, labels={"team": "x" * 60_000})
+    fits = incident(
+        "fits", clock, severity="s" * MAX_NAME_CHARS, summary="ü" * MAX_SUMMARY_CHARS, labels={"team": "x" * 60_000}
+    )
     long = incident(
         "long",
         clock,
-        severity="s" * 2 * MOST_NAME,
-        summary="ü" * 2 * MOST_SUMMARY,
-        labels={"team": "ü" * (MOST_LABELS // 2), "other": ""},
+        severity="s" * 2 * MAX_NAME_CHARS,
+        summary="ü" * 2 * MAX_SUMMARY_CHARS,
+        labels={"team": "ü" * (MAX_LABELS_BYTES // 2), "other": ""},
     )
     await put(store, fits, long)
-    cut = attrs.evolve(long, severity="s" * MOST_NAME, summary="ü" * MOST_SUMMARY, labels={})
+    cut = attrs.evolve(long, severity="s" * MAX_NAME_CHARS, summary="ü" * MAX_SUMMARY_CHARS, labels={})
 
     async def claim(tx: Transaction) -> list[tuple[Incident | None, bool]]:
         rows = await tx.incidents.claim(until=now, limit=10, canary_pct=100)

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from ...engine.engine import Engine
-from ...engine.tasks import together
+from ...engine.tasks import gather
 from ...model import AuditEntry, Delivered, Outcome, Page, PageState, Retry
 from ...ports import Store, Transaction
 from ...settings import Settings
@@ -59,12 +59,12 @@ async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:
     async def work(tx: Transaction) -> None:
         await tx.incidents.insert(incident("before", clock))
         try:
-            await tx.attempt(lambda: fail(tx))
+            await tx.savepoint(lambda: fail(tx))
         except _Fault:
             pass
         else:
             raise AssertionError("the exception came out")
-        assert await tx.attempt(lambda: tx.incidents.insert(incident("after", clock))), "another attempt"
+        assert await tx.savepoint(lambda: tx.incidents.insert(incident("after", clock))), "another attempt"
 
     await store.transact(work)
     same(["after", "before"], sorted(await claimed_keys(store, clock())), "the rows")
@@ -77,7 +77,7 @@ async def two_claimants_share_the_rows(harness: StoreHarness) -> None:
     other = await harness.again(store)
     await put(store, *(incident(f"k{n}", clock) for n in range(60)))
     engines = [Engine(each, batch_size=7, notifiers=[RecordingNotifier("t")]) for each in (store, other)]
-    reports = await together(*(engine.tick(deliver=False) for engine in engines))
+    reports = await gather(*(engine.tick(deliver=False) for engine in engines))
     reports += [await engine.tick(deliver=False) for engine in engines]
     same(60, sum(report.escalated for report in reports), "escalated")
     found = await store.read(lambda tx: tx.ledger.escalations(limit=1000))

@@ -4,7 +4,16 @@ from datetime import timedelta
 
 import attrs
 
-from ...model import AuditEntry, Escalation, NewPage, PageRecord, PageState, RecalcState, Recorded, canary_bucket
+from ...model import (
+    AuditEntry,
+    Escalation,
+    LatestEscalation,
+    NewPage,
+    PageRecord,
+    PageState,
+    RecalcState,
+    canary_bucket,
+)
 from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy as Retries
 from ...rules.retry import cancel, lease, revive
@@ -54,7 +63,7 @@ async def the_highest_is_known(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.ledger.record([_escalation(clock, level=2)]))
     asked = [("a", 1), ("a", 2), ("a", 3), ("b", 1)]
     highest = await store.transact(lambda tx: tx.ledger.highest(asked))
-    same({("a", 1): Recorded(2, clock()), ("a", 3): Recorded(1, first)}, dict(highest), "levels")
+    same({("a", 1): LatestEscalation(2, clock()), ("a", 3): LatestEscalation(1, first)}, dict(highest), "levels")
     same(3, await store.transact(lambda tx: tx.ledger.highest_episode("a")), "episodes of a")
     same(0, await store.transact(lambda tx: tx.ledger.highest_episode("b")), "episodes of b")
 
@@ -65,7 +74,9 @@ async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
     store = await harness.open(clock)
     await put(store, incident("a", clock))
     await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="t2"), _page()], clock()))
-    await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="", born_dead="nobody")], clock()))
+    await store.transact(
+        lambda tx: tx.outbox.enqueue([_page(), _page(target="", undeliverable_reason="nobody")], clock())
+    )
     found = [(page.target, page.state, page.reason, page.due_at) for page in await _pages(store)]
     pending = PageState.PENDING
     expected = [("t1", pending, None, clock()), ("t2", pending, None, clock()), ("", PageState.DEAD, "nobody", clock())]
@@ -95,11 +106,11 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
 
     expected = [("t1", 1), ("t1", 2), ("t2", 1), ("t2", 2)]
     same(expected, sorted(await store.transact(claim)), "claimed")
-    await store.transact(lambda tx: tx.outbox.hold("t1", clock() + MINUTE))
-    await store.transact(lambda tx: tx.outbox.hold("t1", clock()))
+    await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock() + MINUTE))
+    await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock()))
     same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the held target")
     for targets, earliest in ((["t1"], clock() + MINUTE), (["t1", "t2"], now), (["t4"], None), ([], None)):
-        seen = await store.look(canary_pct=100, targets=targets)
+        seen = await store.next_due(canary_pct=100, targets=targets)
         same(earliest, seen.page_due_at, f"the earliest page to {targets}")
     await harness.host(store).delete("a")
     gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
@@ -137,7 +148,7 @@ async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock), incident("b", clock))
-    pages = [_page(), _page(target="t2"), _page(target="t3", born_dead="x"), _page("b")]
+    pages = [_page(), _page(target="t2"), _page(target="t3", undeliverable_reason="x"), _page("b")]
     await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
     first = (await _pages(store))[0]
     leased = lease(first, RETRIES, now)
@@ -163,7 +174,9 @@ async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None
     await store.transact(lambda tx: tx.journal.note([AuditEntry(at=start, action="open", incident_key="a", actor="x")]))
     clock.advance(MINUTE)
     await store.transact(lambda tx: tx.ledger.record([_escalation(clock)]))
-    await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="", born_dead="nobody")], clock()))
+    await store.transact(
+        lambda tx: tx.outbox.enqueue([_page(), _page(target="", undeliverable_reason="nobody")], clock())
+    )
     clock.advance(MINUTE)
     mark = AuditEntry(at=clock(), action="exhausted", incident_key="a", episode=1, level=7)
     await store.transact(lambda tx: tx.journal.note([mark, mark]))
@@ -185,15 +198,15 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
     """The last beat is any worker's; a worker that has been silent for a day is forgotten."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
-    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((None, 0), (last.last, last.workers), "before the first")
     same(None, await beat(store, clock, "one", start), "what was there")
     same(start, await beat(store, clock, "two", start + MINUTE), "what was there")
-    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start + MINUTE, 2), (last.last, last.workers), "two workers")
     late = start + timedelta(days=1, seconds=30)
     await beat(store, clock, "two", late)
-    last = await store.read(lambda tx: tx.journal.last_beat(clock()))
+    last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((late, 1), (last.last, last.workers), "a day later")
 
 
@@ -215,18 +228,18 @@ async def stats_count(harness: StoreHarness) -> None:
     await harness.host(store).insert("host", severity="critical", first_seen=now)
     tops = [AuditEntry(at=now, action="exhausted", incident_key=k, episode=1, level=7) for k in ("top", "top/acked")]
     await store.transact(lambda tx: tx.journal.note(tops))
-    pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", born_dead="nobody")]
+    pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", undeliverable_reason="nobody")]
     await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=percent, max_level=7))
     same((1, now - MINUTE), (stats.overdue, stats.oldest_due), "overdue")
     same((1, 1), (stats.marked, stats.exhausted), "marked, exhausted")
-    held = await store.read(lambda tx: tx.journal.canary_held(now=now, canary_pct=percent))
+    held = await store.read(lambda tx: tx.journal.outside_canary(now=now, canary_pct=percent))
     same(1, held, "held by the canary")
     same((now, 1), (stats.oldest_page, stats.dead), "pages")
     same({"t1": 2, "t2": 1}, dict(await store.read(lambda tx: tx.outbox.backlog())), "the backlog")
     whole = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
     same(2, whole.overdue, "overdue without a canary")
-    same(0, await store.read(lambda tx: tx.journal.canary_held(now=now, canary_pct=100)), "held without a canary")
+    same(0, await store.read(lambda tx: tx.journal.outside_canary(now=now, canary_pct=100)), "held without a canary")
 
 
 async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import attrs
 
-from ...model import LOOK_AGAIN, AuditEntry, Claimed, Incident, PutBack, Unseen, Walked, canary_bucket
+from ...model import NEEDS_REPLAN, AuditEntry, Candidate, Deferral, Incident, OpenRows, Unseen, canary_bucket
 from .state import State, Undo, is_open, long_labels, passed, read_row, write_row
 
 
@@ -29,12 +29,12 @@ class Incidents:
     async def save(self, incident: Incident) -> None:
         write_row(self.store, self.undo, attrs.asdict(incident))
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Claimed]:
+    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
         return await self.peek(until=until, after=None, limit=limit, canary_pct=canary_pct)
 
     async def peek(
         self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
-    ) -> Sequence[Claimed]:
+    ) -> Sequence[Candidate]:
         found = [(due, key.encode(), key) for key, due in self._candidates(canary_pct) if due <= until]
         beyond = found if after is None else [row for row in found if row[:2] > (after[0], after[1].encode())]
         return [self._claimed(key) for _, _, key in sorted(beyond)[:limit]]
@@ -45,7 +45,7 @@ class Incidents:
             write_row(self.store, self.undo, self.store.rows[incident.incident_key] | columns)
             self.undo.drop(self.store.unreadable, incident.incident_key)
 
-    async def put_back(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
         for row in rows:
             self.undo.put(self.store.unreadable, row.incident_key, (row, None))
             columns = self.store.rows[row.incident_key] | {"next_due_at": row.until}
@@ -54,14 +54,14 @@ class Incidents:
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         return {key: self.store.rows[key]["next_due_at"] for key in keys if key in self.store.rows}
 
-    async def left_alone(self, incident_key: str) -> PutBack | None:
+    async def left_alone(self, incident_key: str) -> Deferral | None:
         row, until = self.store.unreadable.get(incident_key, (None, None))
         if row is None or incident_key not in self.store.rows:
             return None
         due = self.store.rows[incident_key]["next_due_at"]
         return attrs.evolve(row, until=until or due or self.store.clock())
 
-    async def pass_over(self, rows: Sequence[PutBack], now: datetime) -> None:
+    async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         for row in rows:
             self.undo.put(self.store.unreadable, row.incident_key, (row, row.until))
 
@@ -88,7 +88,7 @@ class Incidents:
     async def mark_unseen(self, keys: Sequence[str]) -> None:
         resolved = self._resolved()
         for key in keys:
-            row = self.store.rows[key] | {"next_due_at": LOOK_AGAIN}
+            row = self.store.rows[key] | {"next_due_at": NEEDS_REPLAN}
             episode, highest = row["episode"], self.store.episodes.get(key, 0)
             recorded = self.store.levels.get((key, episode))
             if (key, episode) in resolved:
@@ -109,10 +109,10 @@ class Incidents:
             if until is not None and until > beyond:
                 self.undo.put(self.store.unreadable, key, (row, None))
 
-    async def walk(self, after: str | None, limit: int, *, wait: bool = True) -> Walked:
+    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
         keys = sorted(key for key, row in self.store.rows.items() if (after is None or key > after) and is_open(row))
         rows = [self._claimed(key) for key in keys[:limit]]
-        return Walked(rows, rows[-1].incident_key if len(rows) == limit else None)
+        return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
 
     def earliest(self, canary_pct: int) -> datetime | None:
         return min((due for _, due in self._candidates(canary_pct)), default=None)
@@ -122,14 +122,14 @@ class Incidents:
             if (canary_pct >= 100 or canary_bucket(key) < canary_pct) and not passed(self.store, key):
                 yield key, due
 
-    def _claimed(self, key: str) -> Claimed:
-        row, put_back = self.store.rows[key], self.store.unreadable.get(key)
+    def _claimed(self, key: str) -> Candidate:
+        row, defer = self.store.rows[key], self.store.unreadable.get(key)
         incident, fault = read_row(row)
-        return Claimed(
+        return Candidate(
             incident_key=key,
             incident=incident,
             due_at=row["next_due_at"],
             fault=fault,
-            attempts=0 if put_back is None else put_back[0].attempts,
+            attempts=0 if defer is None else defer[0].attempts,
             labels_left_out=long_labels(row),
         )

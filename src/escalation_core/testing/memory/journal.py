@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 import attrs
 
 from ...model import (
-    LOOK_AGAIN,
+    NEEDS_REPLAN,
+    AuditCursor,
     AuditEntry,
-    Beat,
+    AuditSource,
     Escalation,
     PageRecord,
     PageState,
-    Position,
     RecalcState,
-    Source,
     Stats,
+    WorkerHeartbeat,
     canary_bucket,
 )
 from .state import State, Undo, is_open, passed
@@ -42,16 +42,16 @@ class Journal:
                 self.undo.put(self.store.notes, next(self.store.numbers["notes"]), entry)
 
     async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: Position | None = None
+        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
     ) -> Sequence[AuditEntry]:
         store = self.store
         entries = [
-            *((Source.ESCALATION, number, _of_escalation(entry)) for number, entry in store.ledger.items()),
-            *((Source.PAGE, page.id, _of_page(page)) for page in store.pages.values() if page.state in SETTLED),
-            *((Source.NOTE, number, entry) for number, entry in store.notes.items()),
+            *((AuditSource.ESCALATION, number, _of_escalation(entry)) for number, entry in store.ledger.items()),
+            *((AuditSource.PAGE, page.id, _of_page(page)) for page in store.pages.values() if page.state in SETTLED),
+            *((AuditSource.NOTE, number, entry) for number, entry in store.notes.items()),
         ]
         found = [
-            (Position(entry.at, source, number), entry)
+            (AuditCursor(entry.at, source, number), entry)
             for source, number, entry in entries
             if entry.at >= since and incident_key in (None, entry.incident_key)
         ]
@@ -59,7 +59,9 @@ class Journal:
         rest = [one for one in placed if after is None or _place(one[0]) > _place(after)]
         return [attrs.evolve(entry, cursor=position.cursor) for position, entry in rest[:limit]]
 
-    async def beat(self, worker: str, version: str, *, tolerance: timedelta) -> tuple[datetime, datetime | None]:
+    async def record_heartbeat(
+        self, worker: str, version: str, *, tolerance: timedelta
+    ) -> tuple[datetime, datetime | None]:
         now, latest = self.store.clock(), max(self.store.beats.values(), default=None)
         self.undo.put(self.store.beats, worker, now)
         for name, at in list(self.store.beats.items()):
@@ -67,14 +69,14 @@ class Journal:
                 self.undo.drop(self.store.beats, name)
         return now, latest
 
-    async def last_beat(self, now: datetime) -> Beat:
+    async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         beats = self.store.beats.values()
         lately = sum(beat > now - timedelta(days=1) for beat in beats)
-        return Beat(since=self.store.made_at, last=max(beats, default=None), workers=lately)
+        return WorkerHeartbeat(since=self.store.made_at, last=max(beats, default=None), workers=lately)
 
     async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
         insiders = {key for key in self.store.due if canary_pct >= 100 or canary_bucket(key) < canary_pct}
-        come = {key: due for key, due in self.store.due.items() if LOOK_AGAIN < due <= now}
+        come = {key: due for key, due in self.store.due.items() if NEEDS_REPLAN < due <= now}
         overdue = [due for key, due in come.items() if key in insiders and key not in self.store.unreadable]
         unsettled = [self.store.pages[number] for number in self.store.unsettled]
         unreadable = [
@@ -90,7 +92,7 @@ class Journal:
         return Stats(
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),
-            marked=sum(due == LOOK_AGAIN and not passed(self.store, key) for key, due in self.store.due.items()),
+            marked=sum(due == NEEDS_REPLAN and not passed(self.store, key) for key, due in self.store.due.items()),
             exhausted=len(exhausted),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
@@ -99,8 +101,8 @@ class Journal:
             schema_version=SCHEMA_VERSION,
         )
 
-    async def canary_held(self, *, now: datetime, canary_pct: int) -> int:
-        come = [key for key, due in self.store.due.items() if LOOK_AGAIN < due <= now]
+    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
+        come = [key for key, due in self.store.due.items() if NEEDS_REPLAN < due <= now]
         return sum(canary_bucket(key) >= canary_pct for key in come)
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
@@ -113,9 +115,9 @@ class Journal:
         self.undo.put(self.store.state, "recalc", state)
 
 
-def _place(position: Position) -> tuple[timedelta, int, int]:
+def _place(position: AuditCursor) -> tuple[timedelta, int, int]:
     """Return what sorts newest first."""
-    return LOOK_AGAIN - position.at, position.source, position.id
+    return NEEDS_REPLAN - position.at, position.source, position.id
 
 
 def _of_escalation(escalation: Escalation) -> AuditEntry:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ...model import Escalation, Recorded
+from ...model import Escalation, LatestEscalation
 from .state import State, Undo
 
 
@@ -26,12 +26,12 @@ class Ledger:
         self.undo.put(store.ledger, number, escalation)
         self.undo.put(store.hashes, escalation.unique_hash, number)
         if episode not in store.levels or store.levels[episode].level < escalation.level:
-            self.undo.put(store.levels, episode, Recorded(escalation.level, escalation.created_at))
+            self.undo.put(store.levels, episode, LatestEscalation(escalation.level, escalation.created_at))
         highest = max(escalation.episode, store.episodes.get(escalation.incident_key, 0))
         self.undo.put(store.episodes, escalation.incident_key, highest)
         return True
 
-    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], Recorded]:
+    async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], LatestEscalation]:
         return {episode: self.store.levels[episode] for episode in episodes if episode in self.store.levels}
 
     async def highest_episode(self, incident_key: str) -> int:

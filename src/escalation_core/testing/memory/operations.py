@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import PageRecord, Pause, Proof, Source
+from ...model import AuditSource, Integrity, PageRecord, Pause
 from .state import State, Undo, is_open
 
 
@@ -39,7 +39,7 @@ class Operations:
                 earlier = attrs.evolve(pause, starts_at=min(pause.starts_at - step, now), ends_at=pause.ends_at - step)
                 self.undo.put(self.store.pauses, number, earlier)
 
-    async def remember(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         for seen, end in list(self.store.requests.items()):
             if end <= now:
                 self.undo.drop(self.store.requests, seen)
@@ -48,9 +48,11 @@ class Operations:
         self.undo.put(self.store.requests, message_id, expires)
         return True
 
-    async def prune(self, source: Source, *, before: datetime, after: int, limit: int) -> tuple[int | None, int, int]:
+    async def prune(
+        self, source: AuditSource, *, before: datetime, after: int, limit: int
+    ) -> tuple[int | None, int, int]:
         store = self.store
-        if source is Source.NOTE:
+        if source is AuditSource.NOTE:
             seen = sorted(n for n, note in store.notes.items() if n > after and note.at < before)[:limit]
             gone = [n for n in seen if self._over(store.notes[n].incident_key, store.notes[n].episode)]
             for number in gone:
@@ -69,7 +71,7 @@ class Operations:
                 count, pages = count + 1, pages + len(of_it)
         return (seen[-1] if seen else None), count, pages
 
-    async def forget(self, *, before: datetime, now: datetime) -> int:
+    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
         over = [number for number, pause in self.store.pauses.items() if pause.ends_at < before]
         expired = [message_id for message_id, end in self.store.requests.items() if end <= now]
         for number in over:
@@ -78,10 +80,10 @@ class Operations:
             self.undo.drop(self.store.requests, message_id)
         return len(over) + len(expired)
 
-    async def proof(self) -> Proof:
+    async def integrity(self) -> Integrity:
         steps = Counter((e.incident_key, e.episode, e.level) for e in self.store.ledger.values())
         pages = [(p.incident_key, p.episode, p.level) for p in self.store.pages.values()]
-        return Proof(
+        return Integrity(
             escalations=steps.total(),
             duplicates=steps.total() - len(steps),
             without_page=len(steps.keys() - set(pages)),

@@ -35,10 +35,10 @@ class Outbox:
                     level=page.level,
                     target=page.target,
                     dedup_key=page.dedup_key,
-                    state=PageState.PENDING if page.born_dead is None else PageState.DEAD,
+                    state=PageState.PENDING if page.undeliverable_reason is None else PageState.DEAD,
                     created_at=now,
                     due_at=now,
-                    reason=page.born_dead,
+                    reason=page.undeliverable_reason,
                 )
             )
 
@@ -55,8 +55,8 @@ class Outbox:
             cancelled += 1
         return cancelled
 
-    async def claim(self, room: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
-        free = {target: count for target, count in room.items() if self.store.holds.get(target, now) <= now}
+    async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
+        free = {target: count for target, count in capacity.items() if self.store.holds.get(target, now) <= now}
         claimed: list[ClaimedPage] = []
         for page in sorted(self._unsettled(), key=lambda page: (page.due_at, page.id)):
             if page.due_at <= until and free.get(page.target, 0) > 0:
@@ -99,7 +99,7 @@ class Outbox:
                 self.undo.put(self.store.holds, target, now if until > beyond else max(now, until - step))
         return len(far)
 
-    async def hold(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> None:
         self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))
 
     def earliest(self, targets: Sequence[str]) -> datetime | None:

@@ -9,17 +9,17 @@ from typing import Any
 
 from ...errors import InvalidValue
 from ...model import (
-    MOST_LABELS,
-    MOST_NAME,
-    MOST_SUMMARY,
+    MAX_LABELS_BYTES,
+    MAX_NAME_CHARS,
+    MAX_SUMMARY_CHARS,
     AuditEntry,
+    Deferral,
     Escalation,
     Incident,
+    LatestEscalation,
     PageRecord,
     Pause,
-    PutBack,
     RecalcState,
-    Recorded,
 )
 from ..clock import Clock
 from ..host import Row
@@ -33,10 +33,10 @@ class State:
         self.rows: dict[str, Row] = {}
         self.due: dict[str, datetime] = {}
         """next_due_at of the rows that have one."""
-        self.unreadable: dict[str, tuple[PutBack, datetime | None]] = {}
+        self.unreadable: dict[str, tuple[Deferral, datetime | None]] = {}
         """Rows that were put back, and until when they are passed over, if they are."""
         self.ledger: dict[int, Escalation] = {}
-        self.levels: dict[tuple[str, int], Recorded] = {}
+        self.levels: dict[tuple[str, int], LatestEscalation] = {}
         self.hashes: dict[str, int] = {}
         self.episodes: dict[str, int] = {}
         self.pages: dict[int, PageRecord] = {}
@@ -100,15 +100,15 @@ def is_open(row: Row) -> bool:
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
-_LONGEST = (("severity", MOST_NAME), ("acknowledged_by", MOST_NAME), ("summary", MOST_SUMMARY))
+_LONGEST = (("severity", MAX_NAME_CHARS), ("acknowledged_by", MAX_NAME_CHARS), ("summary", MAX_SUMMARY_CHARS))
 
 
 def long_labels(row: Row) -> bool:
     """Tell whether a row's labels are left out where many rows are read."""
     labels = row["labels"]
-    if not labels or sum(map(len, (*labels, *labels.values()))) < MOST_LABELS // 16:
+    if not labels or sum(map(len, (*labels, *labels.values()))) < MAX_LABELS_BYTES // 16:
         return False  # as JSON a character takes 12 bytes at most
-    return len(json.dumps(labels, ensure_ascii=False).encode(errors="replace")) > MOST_LABELS
+    return len(json.dumps(labels, ensure_ascii=False).encode(errors="replace")) > MAX_LABELS_BYTES
 
 
 def read_row(row: Row) -> tuple[Incident | None, str | None]:

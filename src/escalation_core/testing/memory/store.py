@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ...model import Outlook
+from ...model import NextDue
 from ...ports import Transaction
 from ..clock import Clock, system_clock
 from ..host import BLANK, Row, host_insert, host_update
@@ -51,11 +51,11 @@ class MemoryStore(State):
         finally:
             undo.roll_back()
 
-    async def look(self, *, canary_pct: int, targets: Sequence[str] = ()) -> Outlook:
+    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next."""
         tx = _Transaction(self, Undo())
         now = await tx.now()
-        return Outlook(
+        return NextDue(
             at=now,
             pauses=await tx.operations.pauses(now),
             due_at=tx.incidents.earliest(canary_pct),
@@ -123,7 +123,7 @@ class _Transaction:
     async def now(self) -> datetime:
         return self._clock()
 
-    async def attempt(self, work: Callable[[], Awaitable[Result]]) -> Result:
+    async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         mark = self._undo.mark
         try:
             return await work()
