@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from .model import (
-    AuditCursor,
     AuditEntry,
+    AuditRange,
     AuditSource,
+    Canary,
     Candidate,
     ClaimedPage,
     Deferral,
@@ -22,6 +23,7 @@ from .model import (
     LatestEscalation,
     NewPage,
     NextDue,
+    OldRow,
     OpenRows,
     Outcome,
     Page,
@@ -52,14 +54,14 @@ class Incidents(Protocol):
     async def save(self, incident: Incident) -> None:
         """Write every column of a row that was loaded before."""
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
+    async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         """Return rows with ``next_due_at`` at or before ``until``, oldest first, and lock them until the end.
 
         Rows that another transaction holds are passed over. Canary outsiders are no candidates at all.
         """
 
     async def peek(
-        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
+        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary: Canary
     ) -> Sequence[Candidate]:
         """Return what ``claim`` would, without any lock, in order of (next_due_at, incident_key), beyond ``after``."""
 
@@ -120,6 +122,11 @@ class Ledger(Protocol):
     async def highest_episode(self, incident_key: str) -> int:
         """Return the highest recorded episode of a key, 0 if there is none."""
 
+    async def recent(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
+        """Return escalations of this range with their ids, newest first, at one instant by id."""
+
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
@@ -160,9 +167,9 @@ class Outbox(Protocol):
         """Return the fence of each of these pages that is there, without a lock."""
 
     async def bring_forward(
-        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
+        self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        """Bring forward unsettled pages to these targets that are due after ``beyond``; return how many.
+        """Bring forward unsettled pages to these targets, None for all, that are due after ``beyond``; return how many.
 
         Pending ones are due ``now``. Those that a sender has are due when ``lease_ends``, if that is earlier. Holds of
         any target that last beyond ``beyond`` end now.
@@ -173,8 +180,8 @@ class Outbox(Protocol):
     async def throttle_target(self, target: str, until: datetime) -> None:
         """Let no worker claim a page for this target before ``until``; the later hold wins."""
 
-    async def backlog(self) -> Mapping[str, int]:
-        """Return how many unsettled pages there are, by target."""
+    async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
+        """Return pages that were settled in this range, newest first, at one instant by id."""
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
@@ -188,13 +195,10 @@ class Journal(Protocol):
     async def note(self, entries: Sequence[AuditEntry]) -> None:
         """Keep entries. An ``exhausted`` mark is kept once per (incident_key, episode, level)."""
 
-    async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
-    ) -> Sequence[AuditEntry]:
-        """Return escalations, settled pages and notes since then, in the order of their places, with cursors.
-
-        ``after`` leaves out what stands up to this place.
-        """
+    async def notes(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, AuditEntry]]:
+        """Return notes of this range with their ids, newest first, at one instant by id."""
 
     async def record_heartbeat(
         self, worker: str, version: str, *, tolerance: timedelta
@@ -208,14 +212,12 @@ class Journal(Protocol):
     async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         """Return when any worker last completed a tick, since when one could, and how many did within a day."""
 
-    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
-        """Return the counts that health shows, but for two. Ended rows do not count.
+    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
+        """Return the counts for health; ended rows do not count.
 
-        The backlog is the outbox's. What the canary holds is asked by itself, since that looks at all that is due.
+        ``outside_canary`` is counted only with ``detail``, since that looks at every due row. ``unseen`` is not
+        counted here.
         """
-
-    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
-        """Return how many rows whose instant has come lie outside the canary."""
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is, locked until the transaction ends if ``lock``."""
@@ -228,7 +230,7 @@ class Journal(Protocol):
 
 
 class Operations(Protocol):
-    """What operators set at run time, and which of their requests were seen."""
+    """What operators set at run time, what is old, and whether the promise holds."""
 
     async def pauses(self, now: datetime) -> Sequence[Pause]:
         """Return the rows that have not ended at ``now``, in the order in which they were set."""
@@ -245,26 +247,30 @@ class Operations(Protocol):
         A pause begins when it is set: one that lies ahead was set before the clock stepped back.
         """
 
-    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
-        """Keep a request's id until it expires; forget some of those that have expired. Return whether it was new."""
+    async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
+        """Return escalations or notes with ids above ``after`` that are older than ``before``, by their ids.
 
-    async def prune(
-        self, source: AuditSource, *, before: datetime, after: int, limit: int
-    ) -> tuple[int | None, int, int]:
-        """Look at escalations or notes with ids above ``after``, older than ``before``, and remove those that may go.
-
-        Neither goes while its incident is open, nor if its episode is the key's highest: that of the row, or the
-        highest one that is recorded. Notes about no incident go by their age alone. An escalation goes together with
-        its pages, unless its episode is the highest recorded one, whatever the row says, or one of the pages is
-        unsettled or was settled later.
-        Return the last id that was looked at, None after the last batch, how many went, and how many pages with them.
+        The pages of escalations are locked, so that none is queued again before the transaction ends.
         """
 
-    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
-        """Remove pauses that ended before then, and request ids that have expired ``now``; return how many."""
+    async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
+        """Delete escalations, each with its pages, or notes; return how many rows, and how many pages with them."""
+
+    async def delete_pauses(self, *, before: datetime) -> int:
+        """Delete pauses that ended before then; return how many."""
 
     async def integrity(self) -> Integrity:
         """Count what is recorded."""
+
+
+class SeenRequests(Protocol):
+    """The ids of signed requests. Only the operators' endpoints ask for them."""
+
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+        """Keep a request's id until it expires, and delete some of those that have; return whether it was new."""
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        """Delete the ids that have expired; return how many."""
 
 
 class Transaction(Protocol):
@@ -288,7 +294,11 @@ class Transaction(Protocol):
 
     @property
     def operations(self) -> Operations:
-        """Operators' pauses and requests."""
+        """Operators' pauses, retention and integrity."""
+
+    @property
+    def requests(self) -> SeenRequests:
+        """The ids of signed requests."""
 
     async def now(self) -> datetime:
         """Return the store's own instant: its clock decides what is due."""
@@ -316,8 +326,8 @@ class Store(Protocol):
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work``, which only reads, on one snapshot: without locks and without a trace."""
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
-        """Return what is next: for this canary's rows, and for pages to these targets.
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+        """Return what is next: for this canary's rows, unless it is None, and for pages to these targets.
 
         It is what an engine asks when nothing is due, which is nearly always: it is to cost one round trip, whatever
         the number of rows.

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from escalation_core import Delivered, Engine, EscalationError, Outcome, Page, Retry, Settings, Store, canary_bucket
-from escalation_core.model import NEEDS_REPLAN, Incident, PageRecord, PageState
+from escalation_core.model import NEEDS_REPLAN, Canary, Incident, PageRecord, PageState
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
 
@@ -56,7 +56,7 @@ class World:
         rows = await self.host.rows()
         ledger = await self.store.read(lambda tx: tx.ledger.escalations(limit=10_000))
         pages = await self.store.read(lambda tx: tx.outbox.pages(limit=10_000))
-        stats = await self.store.read(lambda tx: tx.journal.stats(now=self.clock(), canary_pct=40, max_level=3))
+        stats = await self.store.read(lambda tx: tx.journal.stats(now=self.clock(), canary=Canary(40), max_level=3))
         return {
             "rows": {key: {**row, "labels": dict(row["labels"])} for key, row in rows.items()},
             "ledger": sorted((e.incident_key, e.episode, e.level, e.created_at, e.unique_hash) for _, e in ledger),

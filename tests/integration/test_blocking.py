@@ -26,7 +26,7 @@ from escalation_core import (
     StoreRefused,
     TransitionRefused,
 )
-from escalation_core.model import NextDue
+from escalation_core.model import Canary, NextDue
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 
@@ -120,7 +120,7 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
     """The log tells at once that nobody ticks here; incidents can still be acknowledged, and it can be closed."""
 
     class Refusing(MemoryStore):
-        async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+        async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
             raise StoreRefused("permission denied")
 
     async def make() -> Engine:

@@ -14,7 +14,7 @@ from aiohttp import web
 from escalation_adapters.worker.app import open_engine
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Engine, InvalidValue, Settings, StoreUnavailable
-from escalation_core.model import NextDue
+from escalation_core.model import Canary, NextDue
 from escalation_core.testing import MemoryStore
 
 SECRET = "T0HUSH"
@@ -61,10 +61,10 @@ async def test_each_good_tick_is_heard() -> None:
     class Failing(MemoryStore):
         down = False
 
-        async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+        async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
             if self.down:
                 raise StoreUnavailable("down")
-            return await super().next_due(canary_pct=canary_pct, targets=targets)
+            return await super().next_due(canary=canary, targets=targets)
 
     store = Failing()
     async with watching() as watcher:

@@ -34,7 +34,7 @@ from escalation_core import (
     in_canary,
 )
 from escalation_core.engine.deliver import Exchange
-from escalation_core.model import NextDue
+from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.rules.gate import Mode
 from escalation_core.testing import ManualClock, RecordingNotifier
@@ -267,8 +267,8 @@ class Watched:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         return await self._store.read(work)
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
-        return await self._store.next_due(canary_pct=canary_pct, targets=targets)
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+        return await self._store.next_due(canary=canary, targets=targets)
 
     async def aclose(self) -> None:
         await self._store.aclose()

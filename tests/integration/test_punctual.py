@@ -13,7 +13,7 @@ import pytest
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.worker.runner import run
 from escalation_core import Delivered, Engine, Outcome, Page, Settings
-from escalation_core.model import NextDue
+from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
@@ -64,9 +64,9 @@ class Store(MemoryStore):
         super().__init__(lambda: START + timedelta(seconds=loop.time()))
         self.leap, self.transaction = loop.leap, transaction
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Look, and let the answer be on its way; those for pages take no time, and so disturb no timer of a tick."""
-        seen = await super().next_due(canary_pct=canary_pct, targets=targets)
+        seen = await super().next_due(canary=canary, targets=targets)
         self.leap.now += 0 if targets else LOOK
         return seen
 

@@ -13,6 +13,7 @@ import pytest
 from escalation_adapters.postgres import CannotAttach, PostgresStore, migrate
 from escalation_adapters.worker import runner
 from escalation_core import Engine, StoreNotReady
+from escalation_core.model import Canary
 from escalation_core.testing import RecordingNotifier
 
 from .stage import Stage, role, staged, until
@@ -123,7 +124,7 @@ async def test_what_a_session_sets_for_row_security_changes_nothing(migrated_dsn
         assert [("k", 1, 1)] == await stage.tick()
         execute(migrated_dsn, ON.format("incidents"))
         with pytest.raises(StoreNotReady, match=REMEDY):
-            await stage.engine.store.next_due(canary_pct=100)
+            await stage.engine.store.next_due(canary=Canary())
         with pytest.raises(StoreNotReady, match=REMEDY):
             await stage.tick()
 
@@ -141,8 +142,8 @@ DOES: dict[str, Callable[[Engine], Awaitable[Any]]] = {
     "recalc": lambda engine: engine.recalc(),
     # Nothing of these asks first if the store is ready.
     "claim of pages": lambda engine: engine.delivery.start_due(),
-    "look": lambda engine: engine.store.next_due(canary_pct=100),
-    "look in a canary": lambda engine: engine.store.next_due(canary_pct=50),
+    "look": lambda engine: engine.store.next_due(canary=Canary()),
+    "look in a canary": lambda engine: engine.store.next_due(canary=Canary(50)),
     "read": lambda engine: engine.store.read(lambda tx: tx.incidents.load("k", lock=False)),
     "transact": lambda engine: engine.store.transact(lambda tx: tx.incidents.load("k")),
 }
@@ -199,7 +200,7 @@ async def test_a_policy_on_our_own_table_hides_nothing_under_way(
         async def work(tx: Any) -> None:
             await tx.outbox.claim({"test": 9}, now=stage.clock(), until=stage.clock())
             await tx.ledger.highest([("k", 1)])
-            await tx.incidents.claim(until=stage.clock(), limit=1, canary_pct=100)
+            await tx.incidents.claim(until=stage.clock(), limit=1, canary=Canary())
 
         with pytest.raises(StoreNotReady, match="BYPASSRLS"):
             await stage.engine.store.transact(work)

@@ -32,7 +32,7 @@ from escalation_core import (
     TickReport,
     idempotency_key,
 )
-from escalation_core.model import NextDue, PageState
+from escalation_core.model import Canary, NextDue, PageState
 from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore
 
@@ -66,10 +66,10 @@ class Store(MemoryStore):
         self._answer()
         return await super().read(work)
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Fail, or do it."""
         self._answer()
-        return await super().next_due(canary_pct=canary_pct, targets=targets)
+        return await super().next_due(canary=canary, targets=targets)
 
     def _answer(self) -> None:
         self.calls += 1

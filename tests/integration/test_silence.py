@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from escalation_adapters.postgres import PostgresStore, timeouts
 from escalation_core import Engine, StoreUnavailable
+from escalation_core.model import Canary
 from escalation_core.ports import Transaction
 from escalation_core.testing import RecordingNotifier
 
@@ -121,7 +122,7 @@ async def test_worker_that_stood_still_held_its_rows_for_ever(
     goes_on = asyncio.Event()
 
     async def claim(tx: Transaction) -> int:
-        return len(await tx.incidents.claim(until=await tx.now(), limit=10, canary_pct=100))
+        return len(await tx.incidents.claim(until=await tx.now(), limit=10, canary=Canary()))
 
     async def claim_and_stand_still(tx: Transaction) -> None:
         assert 1 == await claim(tx)

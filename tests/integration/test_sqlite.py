@@ -14,6 +14,7 @@ import pytest
 
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import AuditEntry, Engine, Escalation, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core.engine.audit import read_audit
 from escalation_core.model import PageRecord
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
@@ -143,7 +144,7 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnavailable, match="full"):
         await store.transact(work)
-    assert [] == list(await store.read(lambda tx: tx.journal.audit(since=NOW, limit=9)))
+    assert [] == list(await store.read(lambda tx: read_audit(tx, since=NOW, limit=9)))
     await store.aclose()
 
 

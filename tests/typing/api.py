@@ -67,7 +67,7 @@ from escalation_core import (
     in_canary,
     plan,
 )
-from escalation_core.model import Candidate, NextDue
+from escalation_core.model import Canary, Candidate, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.rules.plan import Decision
 from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
@@ -282,9 +282,9 @@ class Counting:
         """Pass on."""
         return await self.inner.read(work)
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Pass on."""
-        return await self.inner.next_due(canary_pct=canary_pct, targets=targets)
+        return await self.inner.next_due(canary=canary, targets=targets)
 
     async def aclose(self) -> None:
         """Pass on."""

@@ -27,7 +27,7 @@ from escalation_core import (
     TransitionRefused,
 )
 from escalation_core.engine.heartbeat import HeartbeatKeeper
-from escalation_core.model import NEEDS_REPLAN, Candidate, NextDue, Stats
+from escalation_core.model import NEEDS_REPLAN, Canary, Candidate, NextDue, Stats
 from escalation_core.ports import Transaction
 from escalation_core.rules.gate import Mode
 from escalation_core.rules.plan import Decision, plan
@@ -98,11 +98,11 @@ async def test_short_batch_is_no_end(
     clock.advance(5 * MINUTE)
     claim, calls = Incidents.claim, itertools.count()
 
-    async def stalled(self: Incidents, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
+    async def stalled(self: Incidents, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         third = next(calls) == 2
         for _ in range(4 if third else 1):
             await asyncio.sleep(0)
-        return await claim(self, until=until, limit=found if third else limit, canary_pct=canary_pct)
+        return await claim(self, until=until, limit=found if third else limit, canary=canary)
 
     monkeypatch.setattr(Incidents, "claim", stalled)
     report = await Engine(store, batch_size=3, concurrency=claims).tick(deliver=False)
@@ -192,9 +192,9 @@ class HeldStore(MemoryStore):
         super().__init__(clock)
         self.gate = asyncio.Event()
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         await self.gate.wait()
-        return await super().next_due(canary_pct=canary_pct, targets=targets)
+        return await super().next_due(canary=canary, targets=targets)
 
 
 @pytest.mark.parametrize("leaver", [None, 0, 1])

@@ -9,7 +9,7 @@ import attrs
 from psycopg.types.json import Json
 
 from escalation_core import Incident, InvalidValue
-from escalation_core.model import Candidate, Deferral, OpenRows, Unseen
+from escalation_core.model import Canary, Candidate, Deferral, OpenRows, Unseen
 
 from .session import Row, Session, aware
 from .table import COLUMNS, read_claimed, read_incident
@@ -55,9 +55,9 @@ class Incidents:
             await self.session.write("move_away", 1, key=incident.incident_key)
         await self.session.write("save", 1, **_values(incident))
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
+    async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         """Return due rows, locked: one transaction's claim is passed over by the others'."""
-        name, within = ("claim", {}) if canary_pct >= 100 else ("claim_canary", {"buckets": list(range(canary_pct))})
+        name, within = ("claim", {}) if canary.whole else ("claim_canary", {"buckets": canary.buckets})
         rows = await self.session.passing_rows(name, until=until, limit=limit, **within)
         claimed = _claims(rows)
         self._were_unreadable.update(found.incident_key for found in claimed if found.attempts)
@@ -67,12 +67,12 @@ class Incidents:
         return claimed
 
     async def peek(
-        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
+        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary: Canary
     ) -> Sequence[Candidate]:
         """Return due rows without a lock."""
         due, key = after or (None, None)
         rows = await self.session.passing_rows(
-            "peek", until=until, after_due=due, after_key=key, limit=limit, percent=canary_pct
+            "peek", until=until, after_due=due, after_key=key, limit=limit, percent=canary.percent
         )
         return _claims(rows)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.model import AuditCursor, RecalcState, Stats, WorkerHeartbeat
+from escalation_core.model import AuditRange, Canary, RecalcState, Stats, WorkerHeartbeat
 
 from .installation import find_faults
 from .session import Row, Session, aware
@@ -32,25 +32,26 @@ class Journal:
             targets=[entry.target for entry in entries],
         )
 
-    async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
-    ) -> Sequence[AuditEntry]:
-        """Return the three sources merged, each read newest first from its index."""
-        place = dict.fromkeys(("at", "source", "id")) if after is None else attrs.asdict(after)
-        rows = await self.session.rows("audit", since=since, limit=limit, key=incident_key, **place)
+    async def notes(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, AuditEntry]]:
+        """Read them from the index, newest first."""
+        rows = await self.session.rows("notes", limit=limit, key=incident_key, **attrs.asdict(reach))
         return [
-            AuditEntry(
-                at=at.replace(tzinfo=UTC),
-                action=action,
-                incident_key=key,
-                episode=episode,
-                level=level,
-                actor=actor,
-                reason=reason,
-                target=target,
-                cursor=AuditCursor(at.replace(tzinfo=UTC), source, number).cursor,
+            (
+                number,
+                AuditEntry(
+                    at=at.replace(tzinfo=UTC),
+                    action=action,
+                    incident_key=key,
+                    episode=episode,
+                    level=level,
+                    actor=actor,
+                    reason=reason,
+                    target=target,
+                ),
             )
-            for at, action, key, episode, level, actor, reason, target, source, number in rows
+            for number, at, action, key, episode, level, actor, reason, target in rows
         ]
 
     async def record_heartbeat(
@@ -71,19 +72,22 @@ class Journal:
         since, last, workers = row
         return WorkerHeartbeat(since=since.replace(tzinfo=UTC), last=aware(last), workers=workers)
 
-    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
+    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
         """Count."""
-        within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
+        within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "stats_canary" if within else "stats"
         rows = await self.session.passing_rows(name, now=now, max_level=max_level, **within)
         overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unreadable, version = rows[0]
         (standing,) = await self.session.rows("installation", suffix=b"")
         faults = find_faults(self.session.table, *standing, keyless=keyless)
+        outside = await self.session.row("outside_canary", now=now, percent=canary.percent) if detail else None
         return Stats(
             overdue=overdue,
             oldest_due=aware(oldest),
             marked=marked,
+            outside_canary=0 if outside is None else outside[0],
             exhausted=exhausted,
+            backlog=dict(await self.session.rows("backlog")),
             oldest_page=aware(oldest_page),
             dead=dead,
             unreadable=unreadable,
@@ -91,12 +95,6 @@ class Journal:
             faults=faults,
             schema_version=str(version),
         )
-
-    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
-        """Count."""
-        row = await self.session.row("outside_canary", now=now, percent=canary_pct)
-        assert row is not None  # noqa: S101 - an aggregate has one row
-        return int(row[0])
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is."""

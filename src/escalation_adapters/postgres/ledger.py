@@ -6,9 +6,9 @@ from datetime import UTC
 import attrs
 
 from escalation_core import Escalation
-from escalation_core.model import LatestEscalation
+from escalation_core.model import AuditRange, LatestEscalation
 
-from .session import Session
+from .session import Row, Session
 
 
 @attrs.frozen
@@ -52,6 +52,13 @@ class Ledger:
         row = await self.session.row("highest_episode", key=incident_key)
         return int(row[0]) if row else 0
 
+    async def recent(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
+        """Read them from the index, newest first."""
+        rows = await self.session.rows("recent", limit=limit, key=incident_key, **attrs.asdict(reach))
+        return [_numbered(row) for row in rows]
+
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
@@ -60,16 +67,11 @@ class Ledger:
             rows = await self.session.rows("escalations", after=after, limit=limit)
         else:
             rows = await self.session.rows("escalations_of", after=after, limit=limit, key=incident_key)
-        return [
-            (
-                number,
-                Escalation(
-                    incident_key=key,
-                    episode=episode,
-                    level=level,
-                    created_at=at.replace(tzinfo=UTC),
-                    unique_hash=unique_hash,
-                ),
-            )
-            for number, key, episode, level, at, unique_hash in rows
-        ]
+        return [_numbered(row) for row in rows]
+
+
+def _numbered(row: Row) -> tuple[int, Escalation]:
+    number, key, episode, level, at, unique_hash = row
+    return number, Escalation(
+        incident_key=key, episode=episode, level=level, created_at=at.replace(tzinfo=UTC), unique_hash=unique_hash
+    )

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from escalation_core.model import AuditSource, Integrity, Pause
+from escalation_core.model import AuditSource, Integrity, OldRow, Pause
 
-from .session import Row, Session
+from .session import Row, Session, aware
 
 
 @attrs.frozen
@@ -32,26 +32,36 @@ class Operations:
         """Bring those forward that lie ahead."""
         await self.session.run("shift_pauses", now=now, step=step)
 
-    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
-        """Insert the id; the key tells whether it was there."""
-        await self.session.run("delete_expired_requests", now=now)
-        return await self.session.run("claim_request_id", message_id=message_id, expires=expires) == 1
+    async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
+        """Read a batch by the primary key."""
+        name = "old_notes" if source is AuditSource.NOTE else "old_escalations"
+        rows = await self.session.rows(name, before=before, after=after, limit=limit)
+        return [
+            OldRow(
+                id=number,
+                incident_key=key,
+                episode=episode,
+                is_open=is_open,
+                current_episode=current,
+                highest_episode=highest,
+                unsettled=unsettled,
+                settled_at=aware(settled_at),
+            )
+            for number, key, episode, is_open, current, highest, unsettled, settled_at in rows
+        ]
 
-    async def prune(
-        self, source: AuditSource, *, before: datetime, after: int, limit: int
-    ) -> tuple[int | None, int, int]:
-        """Look at a batch by the primary key, and delete what may go of it, in one statement."""
-        row = await self.session.row(f"prune_{source.name.lower()}", before=before, after=after, limit=limit)
+    async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
+        """Delete by the primary key, in one statement."""
+        if source is AuditSource.NOTE:
+            return await self.session.run("delete_notes", ids=list(ids)), 0
+        row = await self.session.row("delete_escalations", ids=list(ids))
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        last, gone, pages = row
-        return last, gone, pages
+        gone, pages = row
+        return gone, pages
 
-    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
-        """Delete both."""
-        await self.session.run("delete_limits")
-        return await self.session.run("delete_pauses", before=before) + await self.session.run(
-            "delete_expired", now=now
-        )
+    async def delete_pauses(self, *, before: datetime) -> int:
+        """Delete."""
+        return await self.session.run("delete_pauses", before=before)
 
     async def integrity(self) -> Integrity:
         """Count."""
@@ -67,6 +77,23 @@ class Operations:
             copies=copies,
             pages=dict(await self.session.rows("integrity_pages")),
         )
+
+
+@attrs.frozen
+class SeenRequests:
+    """The ids of signed requests, in one transaction."""
+
+    session: Session
+
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+        """Insert the id; the key tells whether it was there."""
+        await self.session.run("delete_expired_requests", now=now)
+        return await self.session.run("claim_request_id", message_id=message_id, expires=expires) == 1
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        """Delete them, and rate-limit rows of idle keys."""
+        await self.session.run("delete_limits")
+        return await self.session.run("delete_expired", now=now)
 
 
 def read_pause(row: Row) -> Pause:

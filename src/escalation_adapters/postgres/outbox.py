@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from escalation_core import InvalidValue
-from escalation_core.model import ClaimedPage, NewPage, PageRecord, PageState
+from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
 
 from .session import Row, Session
 from .table import read_incident
@@ -64,12 +64,12 @@ class Outbox:
         return dict(await self.session.rows("fences", suffix=b"", ids=list(ids)))
 
     async def bring_forward(
-        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
+        self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
         """Look for them at the far end of each target's index."""
         return await self.session.run(
             "bring_forward",
-            targets=list(targets),
+            targets=None if targets is None else list(targets),
             now=now,
             step=step,
             beyond=beyond,
@@ -81,9 +81,10 @@ class Outbox:
         """Hold a target for every worker."""
         await self.session.run("throttle_target", target=target, until=until)
 
-    async def backlog(self) -> Mapping[str, int]:
-        """Return how many unsettled pages there are, by target."""
-        return dict(await self.session.rows("backlog"))
+    async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
+        """Read them from the index, newest first."""
+        rows = await self.session.rows("settled", limit=limit, key=incident_key, **attrs.asdict(reach))
+        return [_page(row) for row in rows]
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None

@@ -299,6 +299,13 @@ CROSS JOIN LATERAL (
 -- The highest recorded episode of a key.
 SELECT coalesce(max(episode), 0) FROM {schema}.escalation_events WHERE incident_key = %(key)s
 
+-- name: recent
+-- Escalations in a range of time, newest first, from their index.
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
+FROM {schema}.escalation_events WHERE created_at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+    AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz OR created_at = %(until)s::timestamptz AND id > %(after_id)s)
+ORDER BY created_at DESC, id LIMIT %(limit)s
+
 -- name: escalations
 -- Escalations in the order they were recorded.
 SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
@@ -412,7 +419,9 @@ WITH held AS (
         WHEN p.state <> 'pending' THEN least(p.due_at, %(lease_ends)s::timestamptz)
         WHEN p.due_at > %(beyond)s::timestamptz OR (p.attempts = 0 AND p.reason IS NULL) THEN %(now)s::timestamptz
         ELSE greatest(%(now)s::timestamptz, p.due_at - %(step)s::interval) END AS due_at
-    FROM unnest(%(targets)s::text[]) AS r (target)
+    FROM unnest(coalesce(%(targets)s::text[], ARRAY(
+        SELECT DISTINCT p.target FROM {schema}.escalation_pages p WHERE p.state IN ('pending', 'leased', 'cancelling')
+    ))) AS r (target)
     CROSS JOIN LATERAL (
         SELECT p.* FROM {schema}.escalation_pages p
         WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at > %(after)s::timestamptz
@@ -425,6 +434,13 @@ UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id =
 -- No page for this target before then.
 INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)
 ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until)
+
+-- name: settled
+-- Pages that were settled in a range of time, newest first, from their index.
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.state IN ('delivered', 'cancelled', 'dead') AND p.due_at >= %(since)s AND (%(key)s::text IS NULL OR p.incident_key = %(key)s::text)
+    AND (%(until)s::timestamptz IS NULL OR p.due_at < %(until)s::timestamptz OR p.due_at = %(until)s::timestamptz AND p.id > %(after_id)s)
+ORDER BY p.due_at DESC, p.id LIMIT %(limit)s
 
 -- name: pages
 -- Pages in the order they were recorded.
@@ -453,32 +469,12 @@ SELECT * FROM unnest(
     %(actors)s::text[], %(reasons)s::text[], %(targets)s::text[])
 ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING
 
--- name: audit
--- What happened since then, newest first: events, settled pages, notes; each read from its index, after a place.
-SELECT at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reason, target, source, id FROM (
-    (SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
-        NULL AS target, 1 AS source, id
-    FROM {schema}.escalation_events
-    WHERE created_at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
-        AND (%(at)s::timestamptz IS NULL OR created_at < %(at)s::timestamptz
-            OR created_at = %(at)s::timestamptz AND (1, id) > (%(source)s::int, %(id)s::bigint))
-    ORDER BY created_at DESC, id LIMIT %(limit)s)
-    UNION ALL
-    (SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
-    FROM {schema}.escalation_pages
-    WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= %(since)s
-        AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
-        AND (%(at)s::timestamptz IS NULL OR due_at < %(at)s::timestamptz
-            OR due_at = %(at)s::timestamptz AND (2, id) > (%(source)s::int, %(id)s::bigint))
-    ORDER BY due_at DESC, id LIMIT %(limit)s)
-    UNION ALL
-    (SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
-    FROM {schema}.escalation_audit
-    WHERE at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
-        AND (%(at)s::timestamptz IS NULL OR at < %(at)s::timestamptz
-            OR at = %(at)s::timestamptz AND (3, id) > (%(source)s::int, %(id)s::bigint))
-    ORDER BY at DESC, id LIMIT %(limit)s)
-) entry ORDER BY at DESC, source, id LIMIT %(limit)s
+-- name: notes
+-- Notes in a range of time, newest first, from their index.
+SELECT id, at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reason, target
+FROM {schema}.escalation_audit WHERE at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
+    AND (%(until)s::timestamptz IS NULL OR at < %(until)s::timestamptz OR at = %(until)s::timestamptz AND id > %(after_id)s)
+ORDER BY at DESC, id LIMIT %(limit)s
 
 -- name: record_heartbeat
 -- A worker completed a tick just now, however long ago its transaction began. Those silent for a day are forgotten, and
@@ -609,47 +605,60 @@ DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(
 INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(message_id)s, %(expires)s)
 ON CONFLICT DO NOTHING
 
--- name: over
--- A part of the two below, not a statement: d belongs to no open incident, and to an episode that another one followed.
-NOT EXISTS (
-        SELECT FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}
-            AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL)
-        AND coalesce(d.episode, 0) < greatest(
-            (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key),
-            (SELECT i.{episode} FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type}))
+-- name: standing
+-- A part of the two below, not a statement: whether the incident of d is open, the episode of its row, and the highest
+-- recorded one.
+coalesce(i.is_open, false), i.episode,
+    coalesce((SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key), 0)
 
--- name: prune_escalation
--- Escalations that are old enough, a batch at a time, each together with its pages. The highest episode that is recorded
--- stays whatever followed: a key that is deleted and comes again counts on from it.
+-- name: old_escalations
+-- Escalations that are old enough, a batch at a time. Their pages are locked, so that none is queued again meanwhile.
 WITH seen AS MATERIALIZED (
-    SELECT d.id FROM {schema}.escalation_events d
+    SELECT d.id, d.incident_key, d.episode, d.level FROM {schema}.escalation_events d
     WHERE d.id > %(after)s AND d.created_at < %(before)s ORDER BY d.id LIMIT %(limit)s
-), gone AS (
-    DELETE FROM {schema}.escalation_events d USING seen s
-    WHERE d.id = s.id AND {over}
-        AND d.episode < (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key)
-        AND NOT EXISTS (
-        SELECT FROM {schema}.escalation_pages p
-        WHERE p.incident_key = d.incident_key AND p.episode = d.episode AND p.level = d.level
-            AND (p.state NOT IN ('delivered', 'cancelled', 'dead') OR p.due_at >= %(before)s))
+), pages AS MATERIALIZED (
+    SELECT p.incident_key, p.episode, p.level, p.state, p.due_at FROM seen d JOIN {schema}.escalation_pages p
+    ON p.incident_key = d.incident_key AND p.episode = d.episode AND p.level = d.level FOR NO KEY UPDATE OF p
+), grouped AS (
+    SELECT incident_key, episode, level, bool_or(state NOT IN ('delivered', 'cancelled', 'dead')) AS unsettled,
+        max(due_at) AS settled_at
+    FROM pages GROUP BY incident_key, episode, level
+)
+SELECT d.id, d.incident_key, d.episode, {standing}, coalesce(g.unsettled, false), g.settled_at AT TIME ZONE 'UTC'
+FROM seen d
+LEFT JOIN grouped g ON g.incident_key = d.incident_key AND g.episode = d.episode AND g.level = d.level
+LEFT JOIN LATERAL (
+    SELECT i.{episode} AS episode, i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL AS is_open
+    FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type} LIMIT 1
+) i ON true
+ORDER BY d.id
+
+-- name: old_notes
+-- Notes that are old enough, a batch at a time.
+SELECT d.id, d.incident_key, d.episode, {standing}, false, NULL::timestamp
+FROM (
+    SELECT * FROM {schema}.escalation_audit WHERE id > %(after)s AND at < %(before)s ORDER BY id LIMIT %(limit)s
+) d
+LEFT JOIN LATERAL (
+    SELECT i.{episode} AS episode, i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL AS is_open
+    FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type} LIMIT 1
+) i ON true
+ORDER BY d.id
+
+-- name: delete_escalations
+-- Escalations, each together with its pages.
+WITH gone AS (
+    DELETE FROM {schema}.escalation_events d WHERE d.id = ANY(%(ids)s::bigint[])
     RETURNING d.incident_key, d.episode, d.level
 ), pages AS (
     DELETE FROM {schema}.escalation_pages p USING gone g
     WHERE p.incident_key = g.incident_key AND p.episode = g.episode AND p.level = g.level RETURNING 1
 )
-SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), (SELECT count(*) FROM pages)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM pages)
 
--- name: prune_note
--- Notes that are old enough; those about no incident by their age alone.
-WITH seen AS MATERIALIZED (
-    SELECT d.id FROM {schema}.escalation_audit d
-    WHERE d.id > %(after)s AND d.at < %(before)s ORDER BY d.id LIMIT %(limit)s
-), gone AS (
-    DELETE FROM {schema}.escalation_audit d USING seen s
-    WHERE d.id = s.id AND (d.incident_key IS NULL OR {over})
-    RETURNING 1
-)
-SELECT (SELECT max(id) FROM seen), (SELECT count(*) FROM gone), 0
+-- name: delete_notes
+-- Notes.
+DELETE FROM {schema}.escalation_audit WHERE id = ANY(%(ids)s::bigint[])
 
 -- name: delete_pauses
 -- Pauses that were over by then.

@@ -18,7 +18,7 @@ PAGE = (
 
 PASSING = "_passing"
 """The end of a statement's name in the form that leaves out rows that are passed over."""
-_PARTS = ("over", "unless_passed", "claimed")
+_PARTS = ("standing", "unless_passed", "claimed")
 _PUT_TOGETHER = ("look", "stats")
 
 
@@ -39,7 +39,7 @@ def templates() -> Mapping[str, str]:
 def statements(table: IncidentsTable) -> Mapping[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
-    names |= {name: _part(name, names) for name in ("over", "claimed")}
+    names |= {name: _part(name, names) for name in ("standing", "claimed")}
     names["unless_passed"] = sql.SQL("")
     texts = _texts(names, "")
     texts |= _texts(names | {"unless_passed": _part("unless_passed", names)}, PASSING)

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from escalation_core import StoreRefused, StoreUnavailable
-from escalation_core.model import NextDue
+from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
 
 from . import timeouts
@@ -23,7 +23,7 @@ from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
 from .ledger import Ledger
-from .operations import Operations, read_pause
+from .operations import Operations, SeenRequests, read_pause
 from .outbox import Outbox
 from .pool import Pool
 from .session import Session, aware
@@ -119,10 +119,11 @@ class PostgresStore:
                 await session.begin(self.clock)
                 return await work(_Transaction(session))
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next, with one statement that is a transaction by itself."""
         at = None if self.clock is None else self.clock()
-        within: dict[str, object] = {} if canary_pct >= 100 else {"buckets": list(range(canary_pct))}
+        canary = canary or Canary(0)
+        within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "look_canary" if within else "look"
         with translated():
             async with self._pool.connection() as connection:
@@ -200,6 +201,7 @@ class _Transaction:
         self.outbox = Outbox(session)
         self.journal = Journal(session)
         self.operations = Operations(session)
+        self.requests = SeenRequests(session)
 
     async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""

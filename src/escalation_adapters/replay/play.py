@@ -114,7 +114,7 @@ async def _escalate(engine: Engine, clock: ManualClock, limit: datetime, *, incl
     """Play every escalation that is due before ``limit``, or at it, each at its own instant."""
     settings = engine.settings
 
-    while (due := (await engine.store.next_due(canary_pct=settings.canary_pct)).due_at) is not None:
+    while (due := (await engine.store.next_due(canary=settings.canary)).due_at) is not None:
         # A change may make due what had its instant long ago: then it is played now, or when the pause ends.
         at = max(due, clock())
         gate = Gate.at(settings.switches, at)

@@ -9,7 +9,7 @@ from itertools import islice
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import MAX_CLAIM_LABELS_BYTES, Candidate, Deferral, OpenRows, Unseen
+from escalation_core.model import MAX_CLAIM_LABELS_BYTES, Canary, Candidate, Deferral, OpenRows, Unseen
 
 from .codec import (
     COLUMNS,
@@ -103,12 +103,12 @@ class Incidents:
         """Write every column."""
         await self.session.run(WRITE, to_row(attrs.asdict(incident)))
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
+    async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         """Return due rows, oldest first."""
-        return await self.peek(until=until, after=None, limit=limit, canary_pct=canary_pct)
+        return await self.peek(until=until, after=None, limit=limit, canary=canary)
 
     async def peek(
-        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
+        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary: Canary
     ) -> Sequence[Candidate]:
         """Return due rows beyond ``after``, oldest first."""
         where, values = f"i.next_due_at <= ?{UNLESS_PASSED}", [micros(until), micros(self.session.clock())]
@@ -118,11 +118,11 @@ class Incidents:
             beyond = [micros(after[0]), after[1]]
 
         def found(connection: sqlite3.Connection) -> list[Candidate]:
-            if canary_pct >= 100:
+            if canary.whole:
                 return _claims(connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)))
             # Each bucket's oldest from the index, merged: outsiders are never looked at.
             statement = f"{_FOUND} WHERE i.canary_bucket = ? AND {where} {_ORDER}"
-            buckets = [connection.execute(statement, (bucket, *values, *beyond, limit)) for bucket in range(canary_pct)]
+            buckets = [connection.execute(statement, (bucket, *values, *beyond, limit)) for bucket in canary.buckets]
             merged = heapq.merge(*buckets, key=lambda row: (row[_DUE_AT], row[_KEY].encode()))
             return _claims(islice(merged, limit))
 
@@ -225,18 +225,18 @@ class Incidents:
         rows = [read_claimed(row) for row in found]
         return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
 
-    async def earliest(self, canary_pct: int) -> datetime | None:
+    async def earliest(self, canary: Canary) -> datetime | None:
         """Return the least instant within the canary."""
         least = f"SELECT min(next_due_at) FROM incidents i WHERE next_due_at IS NOT NULL{UNLESS_PASSED}"
         now = micros(self.session.clock())
 
         def found(connection: sqlite3.Connection) -> int | None:
-            if canary_pct >= 100:
+            if canary.whole:
                 value: int | None = connection.execute(least, (now,)).fetchone()[0]
                 return value
             each = (
                 connection.execute(f"{least} AND canary_bucket = ?", (now, bucket)).fetchone()[0]
-                for bucket in range(canary_pct)
+                for bucket in canary.buckets
             )
             return min((value for value in each if value is not None), default=None)
 

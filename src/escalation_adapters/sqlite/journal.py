@@ -6,33 +6,12 @@ from datetime import datetime, timedelta
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.model import AuditCursor, RecalcState, Stats, WorkerHeartbeat
+from escalation_core.model import AuditRange, Canary, RecalcState, Stats, WorkerHeartbeat
 
 from .codec import instant, micros, optional_instant, optional_micros
 from .session import Session
 
 _DAY = timedelta(days=1)
-_AUDIT = """
-SELECT at, action, incident_key, episode, level, actor, reason, target, kind, id FROM (
-    SELECT * FROM (
-        SELECT created_at AS at, 'escalate' AS action, incident_key, episode, level, NULL AS actor, NULL AS reason,
-            NULL AS target, 1 AS kind, id
-        FROM escalation_events WHERE created_at >= :since AND (:key IS NULL OR incident_key = :key)
-            AND (:at IS NULL OR created_at <= :at AND (-created_at, 1, id) > (-:at, :source, :id))
-        ORDER BY created_at DESC, id LIMIT :limit)
-    UNION ALL SELECT * FROM (
-        SELECT due_at, 'page ' || state, incident_key, episode, level, NULL, reason, target, 2, id
-        FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead') AND due_at >= :since
-            AND (:key IS NULL OR incident_key = :key)
-            AND (:at IS NULL OR due_at <= :at AND (-due_at, 2, id) > (-:at, :source, :id))
-        ORDER BY due_at DESC, id LIMIT :limit)
-    UNION ALL SELECT * FROM (
-        SELECT at, action, incident_key, episode, level, actor, reason, target, 3, id
-        FROM escalation_audit WHERE at >= :since AND (:key IS NULL OR incident_key = :key)
-            AND (:at IS NULL OR at <= :at AND (-at, 3, id) > (-:at, :source, :id))
-        ORDER BY at DESC, id LIMIT :limit)
-) ORDER BY at DESC, kind, id LIMIT :limit
-"""
 _STATS = """
 SELECT
     count(*) FILTER (WHERE inside AND NOT put_back), min(due) FILTER (WHERE inside AND NOT put_back),
@@ -52,6 +31,7 @@ FROM (
     WHERE i.next_due_at > 0 AND i.next_due_at <= :now
 )
 """
+_OUTSIDE = "SELECT count(*) FROM incidents WHERE next_due_at > 0 AND next_due_at <= ? AND canary_bucket >= ?"
 
 
 @attrs.frozen
@@ -72,27 +52,27 @@ class Journal:
             ],
         )
 
-    async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
-    ) -> Sequence[AuditEntry]:
-        """Return the three sources merged, each read newest first from its index."""
-        place: dict[str, int | None] = {"at": None, "source": None, "id": None}
-        if after is not None:
-            place = {"at": micros(after.at), "source": after.source, "id": after.id}
-        rows = await self.session.rows(_AUDIT, {"since": micros(since), "key": incident_key, "limit": limit, **place})
+    async def notes(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, AuditEntry]]:
+        """Read them from the index, newest first."""
+        columns = "id, at, action, incident_key, episode, level, actor, reason, target"
+        rows = await self.session.newest(columns, "escalation_audit", "at", reach, limit, incident_key)
         return [
-            AuditEntry(
-                at=instant(at),
-                action=action,
-                incident_key=key,
-                episode=episode,
-                level=level,
-                actor=actor,
-                reason=reason,
-                target=target,
-                cursor=AuditCursor(instant(at), source, number).cursor,
+            (
+                number,
+                AuditEntry(
+                    at=instant(at),
+                    action=action,
+                    incident_key=key,
+                    episode=episode,
+                    level=level,
+                    actor=actor,
+                    reason=reason,
+                    target=target,
+                ),
             )
-            for at, action, key, episode, level, actor, reason, target, source, number in rows
+            for number, at, action, key, episode, level, actor, reason, target in rows
         ]
 
     async def record_heartbeat(
@@ -118,35 +98,33 @@ class Journal:
         assert row is not None  # noqa: S101 - an aggregate has one row
         return WorkerHeartbeat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])
 
-    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
+    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
         """Count."""
-        row = await self.session.row(_STATS, {"now": micros(now), "percent": canary_pct, "max_level": max_level})
+        row = await self.session.row(_STATS, {"now": micros(now), "percent": canary.percent, "max_level": max_level})
         assert row is not None  # noqa: S101 - an aggregate has one row
         overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
         examples = await self.session.rows(
             "SELECT incident_key, fault FROM escalation_unreadable JOIN incidents USING (incident_key)"
             " WHERE acknowledged_at IS NULL AND resolved_at IS NULL ORDER BY seen_at, incident_key LIMIT 20"
         )
+        backlog = await self.session.rows(
+            "SELECT target, count(*) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')"
+            " GROUP BY target ORDER BY target"
+        )
+        outside = await self.session.row(_OUTSIDE, (micros(now), canary.percent)) if detail else None
         return Stats(
             overdue=overdue,
             oldest_due=optional_instant(oldest),
             marked=marked,
+            outside_canary=0 if outside is None else outside[0],
             exhausted=exhausted,
+            backlog=dict(backlog),
             oldest_page=optional_instant(oldest_page),
             dead=dead,
             unreadable=unreadable,
             unreadable_examples=[(key, fault) for key, fault in examples],
             schema_version=str(version),
         )
-
-    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
-        """Count."""
-        row = await self.session.row(
-            "SELECT count(*) FROM incidents WHERE next_due_at > 0 AND next_due_at <= ? AND canary_bucket >= ?",
-            (micros(now), canary_pct),
-        )
-        assert row is not None  # noqa: S101 - an aggregate has one row
-        return int(row[0])
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
         """Return how far the recalculation is."""

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from escalation_core import Escalation
-from escalation_core.model import LatestEscalation
+from escalation_core.model import AuditRange, LatestEscalation
 
-from .codec import instant, micros
+from .codec import Row, instant, micros
 from .session import Session
+
+_COLUMNS = "id, incident_key, episode, level, created_at, unique_hash"
 
 
 @attrs.frozen
@@ -59,21 +61,27 @@ class Ledger:
         )
         return int(row[0]) if row else 0
 
+    async def recent(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
+        """Read them from the index, newest first."""
+        rows = await self.session.newest(_COLUMNS, "escalation_events", "created_at", reach, limit, incident_key)
+        return [_numbered(row) for row in rows]
+
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
         """Return escalations by id."""
         rows = await self.session.rows(
-            "SELECT id, incident_key, episode, level, created_at, unique_hash FROM escalation_events"
+            f"SELECT {_COLUMNS} FROM escalation_events"
             f" WHERE {'incident_key = ?' if incident_key is not None else '? IS NULL'} AND id > ? ORDER BY id LIMIT ?",
             (incident_key, after, limit),
         )
-        return [
-            (
-                number,
-                Escalation(
-                    incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash
-                ),
-            )
-            for number, key, episode, level, at, unique_hash in rows
-        ]
+        return [_numbered(row) for row in rows]
+
+
+def _numbered(row: Row) -> tuple[int, Escalation]:
+    number, key, episode, level, at, unique_hash = row
+    return number, Escalation(
+        incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash
+    )

@@ -6,19 +6,29 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from escalation_core.model import AuditSource, Integrity, Pause
+from escalation_core.model import AuditSource, Integrity, OldRow, Pause
 
-from .codec import instant, micros, span_micros
+from .codec import instant, micros, optional_instant, span_micros
 from .session import Session
 
-_RECORDED = "(SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key)"
-_OVER = (
-    "NOT EXISTS (SELECT 1 FROM incidents i WHERE i.incident_key = d.incident_key"
-    " AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL)"
-    f" AND coalesce(d.episode, 0) < max(coalesce({_RECORDED}, 0),"
-    " coalesce((SELECT i.episode FROM incidents i WHERE i.incident_key = d.incident_key), 0))"
+_STANDING = (
+    "i.incident_key IS NOT NULL AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL, i.episode,"
+    " coalesce((SELECT max(e.episode) FROM escalation_events e WHERE e.incident_key = d.incident_key), 0)"
 )
-"""The row d belongs to no open incident, and to an episode that another one followed."""
+"""Whether the incident of d is open, the episode of its row, and the highest recorded one."""
+_OLD_NOTES = f"""
+SELECT d.id, d.incident_key, d.episode, {_STANDING}, 0, NULL
+FROM escalation_audit d LEFT JOIN incidents i ON i.incident_key = d.incident_key
+WHERE d.id > :after AND d.at < :before ORDER BY d.id LIMIT :limit
+"""
+_OLD_ESCALATIONS = f"""
+SELECT d.id, d.incident_key, d.episode, {_STANDING},
+    coalesce(max(p.state IN ('pending', 'leased', 'cancelling')), 0), max(p.due_at)
+FROM (SELECT * FROM escalation_events WHERE id > :after AND created_at < :before ORDER BY id LIMIT :limit) d
+LEFT JOIN incidents i ON i.incident_key = d.incident_key
+LEFT JOIN escalation_pages p ON p.incident_key = d.incident_key AND p.episode = d.episode AND p.level = d.level
+GROUP BY d.id ORDER BY d.id
+"""
 
 
 @attrs.frozen
@@ -63,49 +73,44 @@ class Operations:
             {"now": micros(now), "step": span_micros(step)},
         )
 
-    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
-        """Insert the id; the key tells whether it was there."""
-        await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))
-        inserted = await self.session.run(
-            "INSERT INTO escalation_requests (message_id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (message_id, micros(expires)),
-        )
-        return inserted == 1
+    async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
+        """Read a batch by the primary key."""
+        statement = _OLD_NOTES if source is AuditSource.NOTE else _OLD_ESCALATIONS
+        rows = await self.session.rows(statement, {"after": after, "before": micros(before), "limit": limit})
+        return [
+            OldRow(
+                id=number,
+                incident_key=key,
+                episode=episode,
+                is_open=bool(is_open),
+                current_episode=current,
+                highest_episode=highest,
+                unsettled=bool(unsettled),
+                settled_at=optional_instant(settled_at),
+            )
+            for number, key, episode, is_open, current, highest, unsettled, settled_at in rows
+        ]
 
-    async def prune(
-        self, source: AuditSource, *, before: datetime, after: int, limit: int
-    ) -> tuple[int | None, int, int]:
-        """Look at a batch by the primary key, and delete what may go of it."""
-        table, made = ("escalation_audit", "at") if source is AuditSource.NOTE else ("escalation_events", "created_at")
-        batch = f"SELECT id FROM {table} WHERE id > :after AND {made} < :before ORDER BY id LIMIT :limit"
-        values = {"after": after, "before": micros(before), "limit": limit}
-        row = await self.session.row(f"SELECT max(id) FROM ({batch})", values)
-        last = None if row is None else row[0]
-        if source is AuditSource.NOTE:
-            may_go = f"(d.incident_key IS NULL OR {_OVER})"
-            gone = await self.session.run(f"DELETE FROM {table} AS d WHERE id IN ({batch}) AND {may_go}", values)
-            return last, gone, 0
-        going = await self.session.rows(
-            f"SELECT d.incident_key, d.episode, d.level FROM {table} d WHERE d.id IN ({batch}) AND {_OVER}"
-            # The highest that is recorded stays whatever followed: a key that is deleted counts on from it.
-            f" AND d.episode < {_RECORDED}"
-            " AND NOT EXISTS (SELECT 1 FROM escalation_pages p WHERE p.incident_key = d.incident_key"
-            " AND p.episode = d.episode AND p.level = d.level"
-            " AND NOT (p.state IN ('delivered', 'cancelled', 'dead') AND p.due_at < :before))",
-            values,
-        )
+    async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
+        """Delete by the primary key; pages by that of their escalation."""
+        numbers = [(number,) for number in ids]
+        table = "escalation_audit" if source is AuditSource.NOTE else "escalation_events"
 
-        def delete(connection: sqlite3.Connection) -> list[int]:
-            statement = "DELETE FROM {} WHERE incident_key = ? AND episode = ? AND level = ?"
-            return [connection.executemany(statement.format(of), going).rowcount for of in ("escalation_pages", table)]
+        def delete(connection: sqlite3.Connection) -> tuple[int, int]:
+            pages = 0
+            if source is not AuditSource.NOTE:
+                pages = connection.executemany(
+                    "DELETE FROM escalation_pages AS p WHERE (p.incident_key, p.episode, p.level) ="
+                    " (SELECT incident_key, episode, level FROM escalation_events WHERE id = ?)",
+                    numbers,
+                ).rowcount
+            return connection.executemany(f"DELETE FROM {table} WHERE id = ?", numbers).rowcount, pages
 
-        pages, gone = await self.session.in_thread(delete) if going else (0, 0)
-        return last, gone, pages
+        return await self.session.in_thread(delete)
 
-    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
-        """Delete both."""
-        pauses = await self.session.run("DELETE FROM escalation_pauses WHERE ends_at < ?", (micros(before),))
-        return pauses + await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))
+    async def delete_pauses(self, *, before: datetime) -> int:
+        """Delete."""
+        return await self.session.run("DELETE FROM escalation_pauses WHERE ends_at < ?", (micros(before),))
 
     async def integrity(self) -> Integrity:
         """Count."""
@@ -130,3 +135,23 @@ class Operations:
             copies=copies,
             pages=dict(pages),
         )
+
+
+@attrs.frozen
+class SeenRequests:
+    """The ids of signed requests, in one transaction."""
+
+    session: Session
+
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+        """Insert the id; the key tells whether it was there."""
+        await self.delete_expired(now=now)
+        inserted = await self.session.run(
+            "INSERT INTO escalation_requests (message_id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (message_id, micros(expires)),
+        )
+        return inserted == 1
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        """Delete."""
+        return await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))

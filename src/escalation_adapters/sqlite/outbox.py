@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from escalation_core import InvalidValue
-from escalation_core.model import ClaimedPage, NewPage, PageRecord, PageState
+from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
 
 from .codec import SELECTED, Row, instant, micros, optional_instant, read_incident, span_micros
 from .session import Session
@@ -135,7 +135,7 @@ class Outbox:
         )
 
     async def bring_forward(
-        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
+        self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
         """Look for them at the far end of each target's index."""
         values = {
@@ -148,7 +148,9 @@ class Outbox:
 
         def write(connection: sqlite3.Connection) -> int:
             connection.execute(_END_HOLDS, values)
-            return sum(connection.execute(_FORWARD, {**values, "target": target}).rowcount for target in targets)
+            found = f"SELECT DISTINCT target FROM escalation_pages p WHERE {_UNSETTLED}"
+            each = [row[0] for row in connection.execute(found)] if targets is None else targets
+            return sum(connection.execute(_FORWARD, {**values, "target": target}).rowcount for target in each)
 
         return await self.session.in_thread(write)
 
@@ -173,10 +175,12 @@ class Outbox:
 
         return optional_instant(await self.session.in_thread(found))
 
-    async def backlog(self) -> Mapping[str, int]:
-        """Return how many unsettled pages there are, by target."""
-        statement = f"SELECT p.target, count(*) FROM escalation_pages p WHERE {_UNSETTLED} GROUP BY 1 ORDER BY 1"
-        return dict(await self.session.rows(statement))
+    async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
+        """Read them from the index, newest first."""
+        # As a subquery, so that the partial index of settled pages is used.
+        table = "(SELECT * FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead')) AS p"
+        rows = await self.session.newest(_PAGE, table, "due_at", reach, limit, incident_key)
+        return [_page(row) for row in rows]
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None

@@ -13,8 +13,9 @@ import attrs
 from escalation_core import StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.checks import visible
 from escalation_core.errors import shortened
+from escalation_core.model import AuditRange
 
-from .codec import Row
+from .codec import Row, micros
 
 Result = TypeVar("Result")
 Values = Sequence[Any] | Mapping[str, Any]
@@ -24,7 +25,7 @@ _TEMPORARY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, s
 
 @attrs.frozen
 class Session:
-    """Runs statements on the connection, in its thread; what is given to ``hop`` runs there as one."""
+    """Runs statements on the connection, in its thread; what is given to ``in_thread`` runs there as one."""
 
     connection: sqlite3.Connection
     thread: ThreadPoolExecutor
@@ -55,6 +56,21 @@ class Session:
     async def run_many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
         """Run a statement once for each row of values."""
         await self.in_thread(lambda connection: connection.executemany(statement, values))
+
+    async def newest(
+        self, columns: str, table: str, at: str, reach: AuditRange, limit: int, incident_key: str | None
+    ) -> list[Row]:
+        """Return rows of a table in a range of time, newest first, at one instant by id."""
+        where, values = [f"{at} >= ?"], [micros(reach.since)]
+        if reach.until is not None:
+            until = micros(reach.until)
+            where.append(f"{at} <= ? AND ({at} < ? OR id > ?)")
+            values += [until, until, reach.after_id]
+        if incident_key is not None:
+            where.append("incident_key = ?")
+        statement = f"SELECT {columns} FROM {table} WHERE {' AND '.join(where)} ORDER BY {at} DESC, id LIMIT ?"
+        given = (*values, *(() if incident_key is None else (incident_key,)), limit)
+        return await self.rows(statement, given)
 
 
 @contextmanager

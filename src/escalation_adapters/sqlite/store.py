@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from escalation_core import StoreNotReady
-from escalation_core.model import NextDue
+from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.testing.clock import system_clock
 
@@ -21,7 +21,7 @@ from .host import SQLiteHost
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
-from .operations import Operations
+from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .session import Session
 
@@ -88,7 +88,7 @@ class SQLiteStore:
             finally:
                 await self._roll_back(session)
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next."""
 
         async def work(tx: _Transaction) -> NextDue:
@@ -96,7 +96,7 @@ class SQLiteStore:
             return NextDue(
                 at=now,
                 pauses=await tx.operations.pauses(now),
-                due_at=await tx.incidents.earliest(canary_pct),
+                due_at=None if canary is None else await tx.incidents.earliest(canary),
                 page_due_at=await tx.outbox.earliest(targets),
             )
 
@@ -172,6 +172,7 @@ class _Transaction:
         self.outbox = Outbox(session)
         self.journal = Journal(session)
         self.operations = Operations(session)
+        self.requests = SeenRequests(session)
 
     async def now(self) -> datetime:
         """Return the instant by the store's clock."""

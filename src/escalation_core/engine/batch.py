@@ -93,9 +93,7 @@ class BatchRunner:
         now = min(at, clock)
         if not gate.may_claim:
             return Batch(gate=gate)
-        claimed = await tx.incidents.claim(
-            until=claims_until(gate, now), limit=self.limit, canary_pct=self.settings.canary_pct
-        )
+        claimed = await tx.incidents.claim(until=claims_until(gate, now), limit=self.limit, canary=self.settings.canary)
         claimed = [self.overwritten.recognize(row) for row in claimed]
         decisions = [self._plan(row, now, gate, clock) for row in claimed]
         # Rows that were put back before, or came again, may be refused again, and no other row is to pay for that.
@@ -191,7 +189,7 @@ class BatchRunner:
         if not gate.may_claim:
             return Batch(gate=gate)
         claimed = await tx.incidents.peek(
-            until=claims_until(gate, at), after=after, limit=self.limit, canary_pct=self.settings.canary_pct
+            until=claims_until(gate, at), after=after, limit=self.limit, canary=self.settings.canary
         )
         decisions = [self._plan(row, at, gate, at) for row in claimed]
         rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]

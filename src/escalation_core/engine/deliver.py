@@ -188,7 +188,7 @@ class Delivery:
         targets = tuple(self.capacity())
         if not targets or self.settings.dry_run:
             return False
-        seen = await self.store.next_due(canary_pct=0, targets=targets)
+        seen = await self.store.next_due(canary=None, targets=targets)
         return seen.page_due_at is not None and seen.page_due_at <= seen.at
 
     async def _exchange(self, capacity: Mapping[str, int], until: datetime | None) -> Exchange:

@@ -170,10 +170,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            stats = await self._heartbeats.count(tx, now)
-            if (percent := self.settings.canary_pct) < 100:
-                held_back = await tx.journal.outside_canary(now=now, canary_pct=percent)
-                stats = attrs.evolve(stats, outside_canary=held_back)
+            stats = await self._heartbeats.count(tx, now, detail=True)
             return build_health(
                 settings=self.settings,
                 gate=await gate_at(tx, self.settings.switches, now),
@@ -195,7 +192,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         if report.recalculating:
             return timedelta()
         await self.check()
-        seen = await self.store.next_due(canary_pct=self.settings.canary_pct)
+        seen = await self.store.next_due(canary=self.settings.canary)
         gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
         return until_next_tick(
             earliest=None if report.dry_run else seen.due_at,
@@ -209,7 +206,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     async def next_claim_in(self) -> timedelta:
         """Return how long to wait before another page can be claimed."""
         await self.check()
-        seen = await self.store.next_due(canary_pct=self.settings.canary_pct, targets=tuple(self.delivery.capacity()))
+        seen = await self.store.next_due(canary=self.settings.canary, targets=tuple(self.delivery.capacity()))
         gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
         earliest = None if self.settings.dry_run else seen.page_due_at
         wait = until_next_claim(earliest=earliest, now=seen.at, gate=gate, longest=self.settings.tick_interval)

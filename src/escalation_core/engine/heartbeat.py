@@ -103,13 +103,13 @@ class HeartbeatKeeper:
         report.recalculating = self._recalculating and not again
         return beats
 
-    async def count(self, tx: Transaction, now: datetime) -> Stats:
+    async def count(self, tx: Transaction, now: datetime, *, detail: bool = False) -> Stats:
         """Return the store's counts, and keep them for metrics."""
         settings = self.settings
-        stats = await tx.journal.stats(now=now, canary_pct=settings.canary_pct, max_level=settings.max_level)
+        stats = await tx.journal.stats(now=now, canary=settings.canary, max_level=settings.max_level, detail=detail)
         held_before = (await tx.journal.recalc(lock=False)).held_before
         unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
-        stats = attrs.evolve(stats, backlog=await tx.outbox.backlog(), unseen=len(unseen.keys))
+        stats = attrs.evolve(stats, unseen=len(unseen.keys))
         # While people hold escalation back on purpose, nothing is late.
         late = (
             stats.oldest_due is not None
@@ -201,7 +201,7 @@ class HeartbeatKeeper:
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
                 # The worker that notices a step mends it for all targets: no other worker sees it any more.
-                list(await tx.outbox.backlog()) if step else self.targets,
+                None if step else self.targets,
                 now=now,
                 step=step,
                 beyond=now + retry.furthest,

@@ -48,7 +48,7 @@ class OperatorVerbs(StoreAccess):
         expires = check_instant(expires, "expires")
 
         async def work(tx: Transaction) -> bool:
-            return await tx.operations.claim_request_id(message_id, now=await tx.now(), expires=expires)
+            return await tx.requests.claim_request_id(message_id, now=await tx.now(), expires=expires)
 
         return await self._run(work)
 

@@ -1,16 +1,16 @@
 """What is kept, and for how long."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import attrs
 
 from ..errors import InvalidValue
 from ..model import AuditSource, By
 from ..ports import Store, Transaction
+from ..rules.retention import MIN_RETENTION, may_go
 
-MIN_RETENTION = timedelta(days=1)
-"""The shortest retention: what is younger may still be needed to tell a duplicate."""
 BATCH = 2000
 
 
@@ -22,7 +22,7 @@ class Pruned:
     pages: int = 0
     audit: int = 0
     rest: int = 0
-    """Pauses that are over, ids of requests that have expired, and limits that nobody knocks at any more."""
+    """Pauses that are over, ids of requests that have expired, and rate-limit rows of idle keys."""
 
 
 async def prune(store: Store, older_than: timedelta, who: By, progress: Callable[[int], None]) -> Pruned:
@@ -39,27 +39,32 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
     for source in (AuditSource.ESCALATION, AuditSource.NOTE):
         after: int | None = 0
         while after is not None:
-
-            async def batch(
-                tx: Transaction, source: AuditSource = source, after: int = after
-            ) -> tuple[int | None, int, int]:
-                return await tx.operations.prune(source, before=before, after=after, limit=BATCH)
-
+            batch = partial(prune_batch, source=source, before=before, after=after)
             after, count, pages = await store.transact(batch)
             gone[source] += count
             gone[AuditSource.PAGE] += pages
             progress(sum(gone.values()))
 
     async def rest(tx: Transaction) -> Pruned:
-        forgotten = await tx.operations.delete_expired(before=before, now=now)
+        over = await tx.operations.delete_pauses(before=before) + await tx.requests.delete_expired(now=now)
         done = Pruned(
             escalations=gone[AuditSource.ESCALATION],
             pages=gone[AuditSource.PAGE],
             audit=gone[AuditSource.NOTE],
-            rest=forgotten,
+            rest=over,
         )
         what = f"older than {older_than.days} days: {sum(gone.values())} rows"
         await tx.journal.note([who.entry(now, "prune", what)])
         return done
 
     return await store.transact(rest)
+
+
+async def prune_batch(
+    tx: Transaction, *, source: AuditSource, before: datetime, after: int, limit: int = BATCH
+) -> tuple[int | None, int, int]:
+    """Delete what may go of one batch; return the last id that was looked at, None at the end, and the counts."""
+    rows = await tx.operations.old(source, before=before, after=after, limit=limit)
+    going = [row.id for row in rows if may_go(row, source, before)]
+    count, pages = await tx.operations.delete(source, going) if going else (0, 0)
+    return (rows[-1].id if rows else None), count, pages

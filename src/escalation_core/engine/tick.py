@@ -59,7 +59,7 @@ class Ticker:
         if dry_run:
             await self.store.read(lambda tx: self._rehearse(tx, report))
         else:
-            seen = await self.store.next_due(canary_pct=self.settings.canary_pct)
+            seen = await self.store.next_due(canary=self.settings.canary)
             # A tick takes its instant once, from the store's clock, for all its batches.
             report.note(seen.at, gate := Gate.at(self.settings.switches, seen.at, seen.pauses))
             due = gate.may_claim and seen.due_at is not None and seen.due_at <= claims_until(gate, seen.at)

@@ -11,6 +11,7 @@ from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, Page
 from ..ports import Transaction
 from ..rules.upcoming import Upcoming, upcoming
 from .access import StoreAccess, gate_at
+from .audit import read_audit
 from .health import MIN_INSTANT, is_healthy
 
 MAX_ENTRIES = 1_000_000
@@ -54,14 +55,14 @@ class Views(StoreAccess):
             now, left_alone = await tx.now(), await tx.incidents.left_alone(incident_key)
             if fault is not None and left_alone is None:
                 left_alone = Deferral(incident_key=incident_key, fault=fault, attempts=0, until=now)
-            audit = await tx.journal.audit(since=MIN_INSTANT, limit=1000, incident_key=incident_key)
+            audit = await read_audit(tx, since=MIN_INSTANT, limit=1000, incident_key=incident_key)
             coming = upcoming(
                 incident,
                 left_alone,
                 policy=self.settings.policy,
                 switches=self.settings.switches,
                 dry_run=self.settings.dry_run,
-                canary_pct=self.settings.canary_pct,
+                canary=self.settings.canary,
                 pauses=await tx.operations.pauses(now),
                 recalc=await tx.journal.recalc(lock=False),
                 audit=audit,
@@ -86,7 +87,7 @@ class Views(StoreAccess):
         since = check_instant(since, "since")
         check_count(limit, "limit", 1, MAX_ENTRIES)
         position = None if after is None else parse_cursor(after)
-        return await self._read(lambda tx: tx.journal.audit(since=since, limit=limit, after=position))
+        return await self._read(lambda tx: read_audit(tx, since=since, limit=limit, after=position))
 
     async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
         """Return pages that were given up, oldest first."""

@@ -1,6 +1,6 @@
 """The nouns: records that the engine, the rules, stores and notifiers pass one another. No rule lives here."""
 
-from .audit import AuditCursor, AuditEntry, AuditSource, By, parse_cursor
+from .audit import AuditCursor, AuditEntry, AuditRange, AuditSource, By, parse_cursor
 from .incident import (
     MAX_CLAIM_LABELS_BYTES,
     MAX_LABELS_BYTES,
@@ -11,7 +11,7 @@ from .incident import (
     Incident,
     State,
 )
-from .keys import canary_bucket, escalation_hash, idempotency_key, in_canary
+from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_canary
 from .page import MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from .pause import Pause, Paused
 from .store import (
@@ -21,6 +21,7 @@ from .store import (
     Integrity,
     LatestEscalation,
     NextDue,
+    OldRow,
     OpenRows,
     RecalcState,
     Stats,
@@ -38,6 +39,7 @@ __all__ = [
     "AuditEntry",
     "WorkerHeartbeat",
     "By",
+    "Canary",
     "Candidate",
     "ClaimedPage",
     "Delivered",
@@ -46,6 +48,7 @@ __all__ = [
     "NewPage",
     "Outcome",
     "NextDue",
+    "OldRow",
     "Page",
     "PageRecord",
     "PageState",
@@ -59,6 +62,7 @@ __all__ = [
     "Rejected",
     "Retry",
     "AuditSource",
+    "AuditRange",
     "State",
     "Stats",
     "Unseen",

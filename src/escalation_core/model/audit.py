@@ -68,6 +68,20 @@ class AuditSource(IntEnum):
     NOTE = 3
 
 
+@attrs.frozen(kw_only=True)
+class AuditRange:
+    """A stretch of time that one source is read for, newest first."""
+
+    since: datetime
+    until: datetime | None = None
+    """The newest instant, None for now."""
+    after_id: int = 0
+    """Of the entries at ``until``, those with ids above this one."""
+
+
+MAX_ID = 2**63 - 1
+
+
 @attrs.frozen(order=True)
 class AuditCursor:
     """An entry's place: newest first, at one instant by source and then by id."""
@@ -75,6 +89,11 @@ class AuditCursor:
     at: datetime
     source: int
     id: int
+
+    def range(self, source: AuditSource, since: datetime) -> AuditRange:
+        """Return what stands behind this place in one of the sources."""
+        after_id = self.id if source == self.source else 0 if source > self.source else MAX_ID
+        return AuditRange(since=since, until=self.at, after_id=after_id)
 
     @property
     def cursor(self) -> str:

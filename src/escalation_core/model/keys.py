@@ -2,6 +2,8 @@
 
 import hashlib
 
+import attrs
+
 from ..checks import check_count, check_key
 
 
@@ -29,6 +31,31 @@ def canary_bucket(incident_key: str) -> int:
     return int(digest[:8], 16) % 100
 
 
+@attrs.frozen
+class Canary:
+    """The part of all incidents that may escalate: those in the first ``percent`` buckets."""
+
+    percent: int = attrs.field(default=100)
+
+    @percent.validator
+    def _check_percent(self, _: object, value: object) -> None:
+        check_count(value, "percent", 0, 100)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every incident is in it."""
+        return self.percent == 100
+
+    @property
+    def buckets(self) -> list[int]:
+        """The buckets that are in it."""
+        return list(range(self.percent))
+
+    def has(self, incident_key: str) -> bool:
+        """Tell whether an incident is in it."""
+        return self.whole or canary_bucket(incident_key) < self.percent
+
+
 def in_canary(incident_key: str, percent: int) -> bool:
     """Tell whether the engine may escalate this incident when it runs for ``percent`` of them (0 to 100)."""
-    return canary_bucket(incident_key) < check_count(percent, "percent", 0, 100)
+    return Canary(percent).has(check_key(incident_key))

@@ -183,3 +183,23 @@ class Integrity:
         """Whether the promise holds for all that is recorded."""
         broken = self.duplicates or self.without_page or self.without_escalation or self.copies
         return not broken and set(self.pages) <= {state.value for state in PageState}
+
+
+@attrs.frozen(kw_only=True)
+class OldRow:
+    """An escalation or a note that is old, and what decides whether it may be deleted."""
+
+    id: int
+    incident_key: str | None
+    """None for a note about no incident."""
+    episode: int | None
+    is_open: bool = False
+    """Whether the row of its incident is open."""
+    current_episode: int | None = None
+    """The episode of that row, None if there is none."""
+    highest_episode: int = 0
+    """The highest recorded episode of its key."""
+    unsettled: bool = False
+    """Whether any of its pages is unsettled."""
+    settled_at: datetime | None = None
+    """When the last of its pages was settled."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 import attrs
 
 from ..errors import InvalidValue
-from ..model import NEEDS_REPLAN, AuditEntry, Deferral, Incident, Pause, RecalcState, State, in_canary
+from ..model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
 from .policy import EscalationPolicy
@@ -53,7 +53,7 @@ def upcoming(
     policy: EscalationPolicy,
     switches: Switches,
     dry_run: bool,
-    canary_pct: int,
+    canary: Canary,
     pauses: Sequence[Pause],
     recalc: RecalcState,
     audit: Sequence[AuditEntry],
@@ -78,7 +78,7 @@ def upcoming(
     # No worker looks at the row before the instant that it holds, or until which it is passed over.
     looked_at = incident.next_due_at if left_alone is None else left_alone.until
     due = max(due, now, looked_at or now)
-    return _switched_off(incident, switches, dry_run, canary_pct) or _in_time(incident, due, switches, pauses, now)
+    return _switched_off(incident, switches, dry_run, canary) or _in_time(incident, due, switches, pauses, now)
 
 
 def _ended(incident: Incident) -> Upcoming:
@@ -117,7 +117,7 @@ def _passed_over(incident: Incident, recalc: RecalcState, audit: Sequence[AuditE
     return ("exhausted", incident.level) in noted and "resolve" not in {action for action, _ in noted}
 
 
-def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary_pct: int) -> Upcoming | None:
+def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary: Canary) -> Upcoming | None:
     """Return what holds for as long as the settings stay, None if nothing does."""
     if not switches.enabled:
         return Upcoming(None, HeldBy.DISABLED, "ESCALATION_WORKER_ENABLED is false")
@@ -125,8 +125,8 @@ def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary_
         return Upcoming(None, HeldBy.V1_OFF, "ESCALATION_V1 is false")
     if dry_run:
         return Upcoming(None, HeldBy.DRY_RUN, "ESC_DRY_RUN is true")
-    if not in_canary(incident.incident_key, canary_pct):
-        return Upcoming(None, HeldBy.CANARY, f"ESC_CANARY_PCT is {canary_pct}, and this one is outside")
+    if not canary.has(incident.incident_key):
+        return Upcoming(None, HeldBy.CANARY, f"ESC_CANARY_PCT is {canary.percent}, and this one is outside")
     return None
 
 

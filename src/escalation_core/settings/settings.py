@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from ..errors import Problem, SettingsError
+from ..model import Canary
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
 from ..rules.policy import EscalationPolicy
@@ -95,6 +96,11 @@ class Settings:
     """What is legal but probably not meant."""
     policy: EscalationPolicy = attrs.field(init=False, eq=False, repr=False)
     pause: PauseSchedule | None = attrs.field(init=False, eq=False, repr=False)
+
+    @property
+    def canary(self) -> Canary:
+        """The part of all incidents that these settings let escalate."""
+        return Canary(self.canary_pct)
 
     @property
     def switches(self) -> Switches:

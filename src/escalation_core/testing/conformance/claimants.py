@@ -13,12 +13,12 @@ import attrs
 from ...engine.engine import Engine
 from ...engine.tasks import gather, within
 from ...errors import StoreError
-from ...model import Delivered, Escalation, Incident, NewPage, Outcome, Page, PageState
+from ...model import Canary, Delivered, Escalation, Incident, NewPage, Outcome, Page, PageState
 from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, after_attempt, lease
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
-from .harness import StoreHarness, concurrent, incident, put, same
+from .harness import WHOLE, StoreHarness, concurrent, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 AT_ONCE = timedelta(seconds=5)
@@ -35,14 +35,14 @@ async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
     keys = [f"k{n}" for n in range(10)]
     await put(store, *(incident(key, clock, next_due_at=now - (10 - n) * MINUTE) for n, key in enumerate(keys)))
 
-    async def claim(tx: Transaction, limit: int = 100, canary_pct: int = 100) -> list[str]:
-        rows = await tx.incidents.claim(until=now, limit=limit, canary_pct=canary_pct)
+    async def claim(tx: Transaction, limit: int = 100, canary: Canary = WHOLE) -> list[str]:
+        rows = await tx.incidents.claim(until=now, limit=limit, canary=canary)
         return [row.incident_key for row in rows]
 
     async def both(tx: Transaction) -> None:
         same(keys[:3], await claim(tx, limit=3), "the first claim")
         for percent in (100, 99):
-            found = await within(AT_ONCE, other.transact(partial(claim, canary_pct=percent)))
+            found = await within(AT_ONCE, other.transact(partial(claim, canary=Canary(percent))))
             same(keys[3:], found, f"the second claim at {percent} percent")
         looked = await within(AT_ONCE, other.read(lambda tx: tx.incidents.load("k0", lock=False)))
         assert looked is not None, "a look waits for nobody"

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import NewPage, PageRecord, Pause
+from ...model import Canary, NewPage, PageRecord, Pause
 from ...ports import Store
 from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
@@ -65,13 +65,13 @@ async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarnes
     due = {"new": now, "tried": now, "leased": ends, "settled": day, "soon": hour, "not served": day}
     same((3, due), await forward(timedelta()), "at any heartbeat")
     for target, until in (("tried", now), ("soon", hour)):
-        seen = await store.next_due(canary_pct=100, targets=[target])
+        seen = await store.next_due(canary=Canary(), targets=[target])
         same(until, seen.page_due_at, f"the hold of {target}")
     five = now + 5 * MINUTE
     await set_due(five, hour)
     due = {"new": now, "tried": now + MINUTE, "leased": ends, "settled": five, "soon": hour - 4 * MINUTE}
     same((4, due | {"not served": five}), await forward(4 * MINUTE), "after a step")
-    seen = await store.next_due(canary_pct=100, targets=["soon"])
+    seen = await store.next_due(canary=Canary(), targets=["soon"])
     same(hour - 4 * MINUTE, seen.page_due_at, "the hold after a step")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from ...engine.engine import Engine
-from ...model import Incident, NewPage, PageState
+from ...model import Canary, Incident, NewPage, PageState
 from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
@@ -41,7 +41,7 @@ async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
         except Exception:  # noqa: BLE001, S112 - the table refuses it, in the driver's own words
             continue
         odd.append(key)
-    rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=100, canary_pct=100))
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=100, canary=Canary()))
     found = {row.incident_key: row for row in rows}
     same({"good", *odd}, set(found), "claimed")
     for key in odd:
@@ -83,7 +83,7 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
         seen: list[str] = []
         while True:
             after = (now, seen[-1]) if seen else None
-            rows = await tx.incidents.peek(until=now, after=after, limit=4, canary_pct=100)
+            rows = await tx.incidents.peek(until=now, after=after, limit=4, canary=Canary())
             seen += [row.incident_key for row in rows]
             if len(rows) < 4:
                 return seen
@@ -156,7 +156,7 @@ async def a_lease_ends(harness: StoreHarness) -> None:
         return [(each.page.level, each.page.state.value) for each in found]
 
     end = now + retries.lease
-    same(end, (await store.next_due(canary_pct=100, targets=["t"])).page_due_at, "the earliest is a lease's end")
+    same(end, (await store.next_due(canary=Canary(), targets=["t"])).page_due_at, "the earliest is a lease's end")
     clock.set(end - timedelta(microseconds=1))
     same([], await claim(), "while the leases run")
     clock.set(end)
@@ -194,12 +194,12 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
 
     await store.transact(work)
     for percent in (0, 50, 100):
-        seen = await store.next_due(canary_pct=percent)
+        seen = await store.next_due(canary=Canary(percent))
         same((now, [], None, None), (seen.at, list(seen.pauses), seen.due_at, seen.page_due_at), "an empty store")
 
 
 async def _unreadable(store: Store, clock: ManualClock) -> list[str]:
-    stats = await store.read(lambda tx: tx.journal.stats(now=clock(), canary_pct=100, max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=clock(), canary=Canary(), max_level=7))
     keys = sorted(key for key, _ in stats.unreadable_examples)
     same(len(keys), stats.unreadable, "as many as are listed")
     return keys

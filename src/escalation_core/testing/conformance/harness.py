@@ -6,13 +6,14 @@ from typing import Any, Protocol
 
 import attrs
 
-from ...model import NEEDS_REPLAN, Incident
+from ...model import NEEDS_REPLAN, Canary, Incident
 from ...ports import Notifier, Store, Transaction
 from ...rules.policy import EscalationPolicy
 from ..clock import ManualClock
 from ..host import HostTable
 
 POLICY = EscalationPolicy()
+WHOLE = Canary()
 
 
 class StoreHarness(Protocol):
@@ -101,9 +102,9 @@ async def beat(
     return latest
 
 
-async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary_pct: int = 100) -> list[str]:
+async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary: Canary = WHOLE) -> list[str]:
     """Return the keys that a claim finds, in its order; nothing is written."""
-    rows = await store.transact(lambda tx: tx.incidents.claim(until=until, limit=limit, canary_pct=canary_pct))
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=until, limit=limit, canary=canary))
     return [row.incident_key for row in rows]
 
 

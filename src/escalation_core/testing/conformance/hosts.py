@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from ...model import NEEDS_REPLAN, AuditEntry, Deferral, Escalation, NewPage, canary_bucket
+from ...engine.audit import read_audit
+from ...model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Escalation, NewPage, canary_bucket
 from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, lease
 from ..clock import ManualClock
@@ -25,15 +26,15 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     same(now - MINUTE, (await host.rows())["bad"]["next_due_at"], "the row itself")
     for percent in (100, 99):
         same(["good"] if percent == 100 else _inside(percent, "good"), await _found(store, clock, percent), "found")
-    same(now, (await store.next_due(canary_pct=100)).due_at, "the earliest")
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    same(now, (await store.next_due(canary=Canary())).due_at, "the earliest")
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, marked and unreadable")
     same([("bad", "refused"), ("marked", "refused")], list(stats.unreadable_examples), "listed")
     await host.update("marked", summary="short")
     same(["marked", "good"], await claimed_keys(store, now), "after the host has written one")
     clock.advance(2 * MINUTE)
     same({"marked", "bad", "good"}, set(await claimed_keys(store, clock())), "when the back-off has ended")
-    found = await store.transact(lambda tx: tx.incidents.claim(until=clock(), limit=9, canary_pct=100))
+    found = await store.transact(lambda tx: tx.incidents.claim(until=clock(), limit=9, canary=Canary()))
     same({"marked": 3, "bad": 3, "good": 0}, {row.incident_key: row.attempts for row in found}, "how often")
     again = [Deferral(incident_key="bad", fault="refused", attempts=4, until=clock() + MINUTE)]
     await store.transact(lambda tx: tx.incidents.defer_unreadable(again, clock()))
@@ -97,7 +98,7 @@ async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
     )
     for key, level in (("old", 2), ("new", 0)):
         notes = await store.read(
-            lambda tx, key=key: tx.journal.audit(since=NEEDS_REPLAN, limit=9, incident_key=key)  # type: ignore[misc]
+            lambda tx, key=key: read_audit(tx, since=NEEDS_REPLAN, limit=9, incident_key=key)  # type: ignore[misc]
         )
         same([level], [note.level for note in notes if note.action == "change_key"], f"the note about {key!r}")
 
@@ -126,8 +127,8 @@ async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
 
 async def _found(store: Store, clock: ManualClock, percent: int) -> list[str]:
     now = clock()
-    claimed = await claimed_keys(store, now, canary_pct=percent)
-    rows = await store.read(lambda tx: tx.incidents.peek(until=now, after=None, limit=9, canary_pct=percent))
+    claimed = await claimed_keys(store, now, canary=Canary(percent))
+    rows = await store.read(lambda tx: tx.incidents.peek(until=now, after=None, limit=9, canary=Canary(percent)))
     same(claimed, [row.incident_key for row in rows], "a peek finds what a claim does")
     return claimed
 

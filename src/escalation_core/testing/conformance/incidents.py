@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ...model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, NEEDS_REPLAN, Incident, canary_bucket
+from ...model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, NEEDS_REPLAN, Canary, Incident, canary_bucket
 from ...ports import Transaction
 from ...rules.plan import defer
 from ..clock import ManualClock
@@ -66,7 +66,7 @@ async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
     same(["marked", "old", "now"], await claimed_keys(store, now), "due")
     same(["marked", "old"], await claimed_keys(store, now, limit=2), "limited")
     same(["marked"], await claimed_keys(store, NEEDS_REPLAN), "marked rows alone")
-    same(NEEDS_REPLAN, (await store.next_due(canary_pct=100)).due_at, "the earliest")
+    same(NEEDS_REPLAN, (await store.next_due(canary=Canary())).due_at, "the earliest")
 
 
 async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> None:
@@ -77,21 +77,21 @@ async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> No
     await put(store, *(incident(key, clock) for key in keys))
     for percent in (0, 1, 10, 50, 99, 100):
         inside = sorted(key for key in keys if canary_bucket(key) < percent)
-        found = await claimed_keys(store, now, limit=1000, canary_pct=percent)
+        found = await claimed_keys(store, now, limit=1000, canary=Canary(percent))
         same(inside, sorted(found), f"claimed at {percent} percent")
 
         async def peek(tx: Transaction, percent: int = percent) -> list[str]:
-            rows = await tx.incidents.peek(until=now, after=None, limit=1000, canary_pct=percent)
+            rows = await tx.incidents.peek(until=now, after=None, limit=1000, canary=Canary(percent))
             return [row.incident_key for row in rows]
 
         same(inside, sorted(await store.read(peek)), f"seen at {percent} percent")
 
         same(
             now if inside else None,
-            (await store.next_due(canary_pct=percent)).due_at,
+            (await store.next_due(canary=Canary(percent))).due_at,
             f"the earliest at {percent} percent",
         )
-    few = await claimed_keys(store, now, limit=7, canary_pct=50)
+    few = await claimed_keys(store, now, limit=7, canary=Canary(50))
     same(7, len(few), "a limited claim within the canary")
 
 
@@ -107,7 +107,7 @@ async def a_look_goes_page_by_page(harness: StoreHarness) -> None:
         found: list[tuple[datetime, str]] = []
         while True:
             after = found[-1] if found else None
-            page = await tx.incidents.peek(until=now, after=after, limit=6, canary_pct=100)
+            page = await tx.incidents.peek(until=now, after=after, limit=6, canary=Canary())
             found += [(row.due_at or now, row.incident_key) for row in page]
             if len(page) < 6:
                 return found
@@ -138,7 +138,7 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     host = harness.host(store)
     await put(store, incident("good", clock, next_due_at=now))
     await host.insert("bad", severity="critical", level=-1, first_seen=now)
-    rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=10, canary_pct=100))
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=10, canary=Canary()))
     found = {row.incident_key: row for row in rows}
     same({"good", "bad"}, set(found), "claimed")
     assert found["bad"].incident is None, "an unreadable row has no incident"
@@ -147,30 +147,30 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     for wait in (1, 2, 4, 8, 16, 32, 60, 60):
 
         async def put_it_back(tx: Transaction) -> None:
-            rows = await tx.incidents.claim(until=now + 60 * MINUTE, limit=10, canary_pct=100)
+            rows = await tx.incidents.claim(until=now + 60 * MINUTE, limit=10, canary=Canary())
             (row,) = (row for row in rows if row.incident_key == "bad")
             await tx.incidents.defer_unreadable([defer(row, "fault", now)], now)
 
         await store.transact(put_it_back)
         same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "put back until")
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same((1, [("bad", "fault")]), (stats.unreadable, list(stats.unreadable_examples)), "listed")
     await host.update("bad", resolved_at=now)
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same((0, []), (stats.unreadable, list(stats.unreadable_examples)), "ended, it is nobody's trouble")
     await host.update("bad", resolved_at=None, episode=1, first_seen=now)
     await host.update("bad", level=0)
-    rows = await store.transact(lambda tx: tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary_pct=100))
+    rows = await store.transact(lambda tx: tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary=Canary()))
     same([("bad", 8)], [(row.incident_key, row.attempts) for row in rows], "remembered")
     healed = rows[0].incident
     assert healed is not None, "it can be read again"
 
     async def claim_and_advance(tx: Transaction) -> None:
-        await tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary_pct=100)
+        await tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary=Canary())
         await tx.incidents.advance([attrs.evolve(healed, next_due_at=now + MINUTE)])
 
     await store.transact(claim_and_advance)
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same(0, stats.unreadable, "forgotten")
 
 
@@ -214,7 +214,7 @@ async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None
     cut = attrs.evolve(long, severity="s" * MAX_NAME_CHARS, summary="ü" * MAX_SUMMARY_CHARS, labels={})
 
     async def claim(tx: Transaction) -> list[tuple[Incident | None, bool]]:
-        rows = await tx.incidents.claim(until=now, limit=10, canary_pct=100)
+        rows = await tx.incidents.claim(until=now, limit=10, canary=Canary())
         return sorted(((row.incident, row.labels_left_out) for row in rows), key=lambda found: found[1])
 
     same([(fits, False), (cut, True)], await store.transact(claim), "claimed")

@@ -2,10 +2,13 @@
 
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import attrs
 
+from ...engine.audit import read_audit
 from ...engine.health import MIN_INSTANT
+from ...engine.prune import prune_batch
 from ...model import AuditEntry, AuditSource, Escalation, Integrity, NewPage, Pause
 from ...ports import Transaction
 from ...rules.retry import RetryPolicy, cancel, lease
@@ -51,10 +54,10 @@ async def a_request_is_taken_once(harness: StoreHarness) -> None:
     other = await harness.again(store)
 
     async def take(tx: Transaction) -> bool:
-        return await tx.operations.claim_request_id("msg_1", now=now, expires=now + MINUTE)
+        return await tx.requests.claim_request_id("msg_1", now=now, expires=now + MINUTE)
 
     async def fail(tx: Transaction) -> None:
-        assert await tx.operations.claim_request_id("msg_2", now=now, expires=now + MINUTE), "new"
+        assert await tx.requests.claim_request_id("msg_2", now=now, expires=now + MINUTE), "new"
         raise LookupError
 
     same([True, False], [await store.transact(take), await other.transact(take)], "twice")
@@ -62,7 +65,7 @@ async def a_request_is_taken_once(harness: StoreHarness) -> None:
         await store.transact(fail)
     for name, at, expected in (("msg_2", now, True), ("msg_1", now + MINUTE, True), ("MSG_1", now, True)):
         seen = await store.transact(
-            lambda tx, name=name, at=at: tx.operations.claim_request_id(name, now=at, expires=at + MINUTE)  # type: ignore[misc]
+            lambda tx, name=name, at=at: tx.requests.claim_request_id(name, now=at, expires=at + MINUTE)  # type: ignore[misc]
         )
         same(expected, seen, f"{name} at {at}")
 
@@ -88,7 +91,7 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
     ):
         await host.update("k", **columns)
     # By its own clock, which on a database is not the test's.
-    entries = await store.read(lambda tx: tx.journal.audit(since=MIN_INSTANT, limit=99, incident_key="k"))
+    entries = await store.read(lambda tx: read_audit(tx, since=MIN_INSTANT, limit=99, incident_key="k"))
     told = sorted((entry.action, entry.episode, entry.level, entry.actor) for entry in entries)
     expected = [
         ("acknowledge", 1, 0, "ada"),
@@ -147,10 +150,7 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
         after: int | None = 0
         gone = of_them = 0
         while after is not None:
-
-            async def batch(tx: Transaction, after: int = after) -> tuple[int | None, int, int]:
-                return await tx.operations.prune(source, before=before, after=after, limit=limit)
-
+            batch = partial(prune_batch, source=source, before=before, after=after, limit=limit)
             after, count, pages = await store.transact(batch)
             gone, of_them = gone + count, of_them + pages
         return gone, of_them
@@ -159,11 +159,11 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
         escalations=8, duplicates=0, without_page=0, without_escalation=0, pages={"dead": 4, "pending": 4}
     )
     same(counted, await store.read(lambda tx: tx.operations.integrity()), "the proof")
-    young = await store.transact(lambda tx: tx.operations.prune(AuditSource.NOTE, before=old, after=0, limit=99))
+    young = await store.transact(lambda tx: prune_batch(tx, source=AuditSource.NOTE, before=old, after=0, limit=99))
     same((None, 0, 0), young, "what is young")
     same((3, 3), await prune(AuditSource.ESCALATION, 4), "escalations and their pages")
     same((6, 0), await prune(AuditSource.NOTE, 1), "notes")
-    noted = await store.read(lambda tx: tx.journal.audit(since=MIN_INSTANT, limit=99))
+    noted = await store.read(lambda tx: read_audit(tx, since=MIN_INSTANT, limit=99))
     stay = [("done", 2), ("gone", 2), ("had", 4), ("open", 1), ("open", 2)]
     same(
         stay,
@@ -176,14 +176,15 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     after = await store.read(lambda tx: tx.operations.integrity())
     same((5, True), (after.escalations, after.holds), "the proof afterwards")
     await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="resume")]))
-    again = await store.read(lambda tx: tx.journal.audit(since=MIN_INSTANT, limit=99))
+    again = await store.read(lambda tx: read_audit(tx, since=MIN_INSTANT, limit=99))
     same(len(noted) + 1, len(again), "what is written afterwards replaces nothing")
     ends = (old + MINUTE, old + 9 * MINUTE)
     for end in ends:
         await store.transact(lambda tx, end=end: tx.operations.add_pause(Pause(starts_at=old, ends_at=end)))  # type: ignore[misc]
-    await store.transact(lambda tx: tx.operations.claim_request_id("m", now=old, expires=old + MINUTE))
+    await store.transact(lambda tx: tx.requests.claim_request_id("m", now=old, expires=old + MINUTE))
     late = old + 2 * MINUTE
-    same(2, await store.transact(lambda tx: tx.operations.delete_expired(before=late, now=late)), "forgotten")
+    same(1, await store.transact(lambda tx: tx.operations.delete_pauses(before=late)), "pauses deleted")
+    same(1, await store.transact(lambda tx: tx.requests.delete_expired(now=late)), "ids deleted")
     await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=late, ends_at=ends[1])))
     same(2, len(await store.read(lambda tx: tx.operations.pauses(late))), "pauses that stand")
 
@@ -206,7 +207,7 @@ async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> N
     for before, expected in ((start + 2 * MINUTE, (1, 1)), (start + 2 * MINUTE, (0, 0)), (start + 4 * MINUTE, (1, 1))):
 
         async def prune(tx: Transaction, before: datetime = before) -> tuple[int | None, int, int]:
-            return await tx.operations.prune(AuditSource.ESCALATION, before=before, after=0, limit=99)
+            return await prune_batch(tx, source=AuditSource.ESCALATION, before=before, after=0, limit=99)
 
         same(expected, (await store.transact(prune))[1:], "gone")
         same(True, (await store.read(lambda tx: tx.operations.integrity())).holds, "the proof")

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from ...engine.audit import read_audit
 from ...engine.engine import Engine
 from ...engine.tasks import gather
 from ...model import AuditEntry, Delivered, Outcome, Page, PageState, Retry
@@ -44,7 +45,7 @@ async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None
         raise AssertionError("the exception came out")
     same(["a"], await claimed_keys(store, clock()), "the rows")
     same(0, (await _rows(harness, store))["a"]["level"], "the level")
-    same([], list(await store.read(lambda tx: tx.journal.audit(since=clock(), limit=9))), "the audit")
+    same([], list(await store.read(lambda tx: read_audit(tx, since=clock(), limit=9))), "the audit")
 
 
 async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:

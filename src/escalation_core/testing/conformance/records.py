@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import attrs
 
+from ...engine.audit import read_audit
 from ...model import (
     AuditEntry,
+    Canary,
     Escalation,
     LatestEscalation,
     NewPage,
@@ -110,7 +112,7 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
     await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock()))
     same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the held target")
     for targets, earliest in ((["t1"], clock() + MINUTE), (["t1", "t2"], now), (["t4"], None), ([], None)):
-        seen = await store.next_due(canary_pct=100, targets=targets)
+        seen = await store.next_due(canary=Canary(), targets=targets)
         same(earliest, seen.page_due_at, f"the earliest page to {targets}")
     await harness.host(store).delete("a")
     gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
@@ -183,7 +185,7 @@ async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None
     await store.transact(lambda tx: tx.journal.note([attrs.evolve(mark, at=clock() + MINUTE)]))
 
     async def audit(since: timedelta, limit: int = 10, key: str | None = None) -> list[str]:
-        entries = await store.read(lambda tx: tx.journal.audit(since=start + since, limit=limit, incident_key=key))
+        entries = await store.read(lambda tx: read_audit(tx, since=start + since, limit=limit, incident_key=key))
         return [entry.action for entry in entries]
 
     everything = ["exhausted", "escalate", "page dead", "open"]
@@ -230,16 +232,17 @@ async def stats_count(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.journal.note(tops))
     pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", undeliverable_reason="nobody")]
     await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=percent, max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), max_level=7, detail=True))
     same((1, now - MINUTE), (stats.overdue, stats.oldest_due), "overdue")
     same((1, 1), (stats.marked, stats.exhausted), "marked, exhausted")
-    held = await store.read(lambda tx: tx.journal.outside_canary(now=now, canary_pct=percent))
-    same(1, held, "held by the canary")
+    same(1, stats.outside_canary, "outside the canary")
     same((now, 1), (stats.oldest_page, stats.dead), "pages")
-    same({"t1": 2, "t2": 1}, dict(await store.read(lambda tx: tx.outbox.backlog())), "the backlog")
-    whole = await store.read(lambda tx: tx.journal.stats(now=now, canary_pct=100, max_level=7))
+    same({"t1": 2, "t2": 1}, dict(stats.backlog), "the backlog")
+    whole = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7, detail=True))
     same(2, whole.overdue, "overdue without a canary")
-    same(0, await store.read(lambda tx: tx.journal.outside_canary(now=now, canary_pct=100)), "held without a canary")
+    same(0, whole.outside_canary, "outside no canary")
+    few = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), max_level=7))
+    same(0, few.outside_canary, "not counted")
 
 
 async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:

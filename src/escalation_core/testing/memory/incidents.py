@@ -5,7 +5,7 @@ from datetime import datetime
 
 import attrs
 
-from ...model import NEEDS_REPLAN, AuditEntry, Candidate, Deferral, Incident, OpenRows, Unseen, canary_bucket
+from ...model import NEEDS_REPLAN, AuditEntry, Canary, Candidate, Deferral, Incident, OpenRows, Unseen
 from .state import State, Undo, is_open, long_labels, passed, read_row, write_row
 
 
@@ -29,13 +29,13 @@ class Incidents:
     async def save(self, incident: Incident) -> None:
         write_row(self.store, self.undo, attrs.asdict(incident))
 
-    async def claim(self, *, until: datetime, limit: int, canary_pct: int) -> Sequence[Candidate]:
-        return await self.peek(until=until, after=None, limit=limit, canary_pct=canary_pct)
+    async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
+        return await self.peek(until=until, after=None, limit=limit, canary=canary)
 
     async def peek(
-        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary_pct: int
+        self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary: Canary
     ) -> Sequence[Candidate]:
-        found = [(due, key.encode(), key) for key, due in self._candidates(canary_pct) if due <= until]
+        found = [(due, key.encode(), key) for key, due in self._candidates(canary) if due <= until]
         beyond = found if after is None else [row for row in found if row[:2] > (after[0], after[1].encode())]
         return [self._claimed(key) for _, _, key in sorted(beyond)[:limit]]
 
@@ -114,12 +114,12 @@ class Incidents:
         rows = [self._claimed(key) for key in keys[:limit]]
         return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
 
-    def earliest(self, canary_pct: int) -> datetime | None:
-        return min((due for _, due in self._candidates(canary_pct)), default=None)
+    def earliest(self, canary: Canary) -> datetime | None:
+        return min((due for _, due in self._candidates(canary)), default=None)
 
-    def _candidates(self, canary_pct: int) -> Iterator[tuple[str, datetime]]:
+    def _candidates(self, canary: Canary) -> Iterator[tuple[str, datetime]]:
         for key, due in self.store.due.items():
-            if (canary_pct >= 100 or canary_bucket(key) < canary_pct) and not passed(self.store, key):
+            if canary.has(key) and not passed(self.store, key):
                 yield key, due
 
     def _claimed(self, key: str) -> Candidate:

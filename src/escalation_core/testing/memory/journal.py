@@ -1,5 +1,6 @@
 """The Journal port."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -7,18 +8,15 @@ import attrs
 
 from ...model import (
     NEEDS_REPLAN,
-    AuditCursor,
     AuditEntry,
-    AuditSource,
-    Escalation,
-    PageRecord,
+    AuditRange,
+    Canary,
     PageState,
     RecalcState,
     Stats,
     WorkerHeartbeat,
-    canary_bucket,
 )
-from .state import State, Undo, is_open, passed
+from .state import State, Undo, is_open, newest, passed
 
 SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)
 SCHEMA_VERSION = "memory"
@@ -41,23 +39,11 @@ class Journal:
             if not again:
                 self.undo.put(self.store.notes, next(self.store.numbers["notes"]), entry)
 
-    async def audit(
-        self, *, since: datetime, limit: int, incident_key: str | None = None, after: AuditCursor | None = None
-    ) -> Sequence[AuditEntry]:
-        store = self.store
-        entries = [
-            *((AuditSource.ESCALATION, number, _of_escalation(entry)) for number, entry in store.ledger.items()),
-            *((AuditSource.PAGE, page.id, _of_page(page)) for page in store.pages.values() if page.state in SETTLED),
-            *((AuditSource.NOTE, number, entry) for number, entry in store.notes.items()),
-        ]
-        found = [
-            (AuditCursor(entry.at, source, number), entry)
-            for source, number, entry in entries
-            if entry.at >= since and incident_key in (None, entry.incident_key)
-        ]
-        placed = sorted(found, key=lambda one: _place(one[0]))
-        rest = [one for one in placed if after is None or _place(one[0]) > _place(after)]
-        return [attrs.evolve(entry, cursor=position.cursor) for position, entry in rest[:limit]]
+    async def notes(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, AuditEntry]]:
+        found = [(n, note) for n, note in self.store.notes.items() if incident_key in (None, note.incident_key)]
+        return newest(found, lambda one: (one[1].at, one[0]), reach, limit)
 
     async def record_heartbeat(
         self, worker: str, version: str, *, tolerance: timedelta
@@ -74,8 +60,8 @@ class Journal:
         lately = sum(beat > now - timedelta(days=1) for beat in beats)
         return WorkerHeartbeat(since=self.store.made_at, last=max(beats, default=None), workers=lately)
 
-    async def stats(self, *, now: datetime, canary_pct: int, max_level: int) -> Stats:
-        insiders = {key for key in self.store.due if canary_pct >= 100 or canary_bucket(key) < canary_pct}
+    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
+        insiders = {key for key in self.store.due if canary.has(key)}
         come = {key: due for key, due in self.store.due.items() if NEEDS_REPLAN < due <= now}
         overdue = [due for key, due in come.items() if key in insiders and key not in self.store.unreadable]
         unsettled = [self.store.pages[number] for number in self.store.unsettled]
@@ -94,16 +80,14 @@ class Journal:
             oldest_due=min(overdue, default=None),
             marked=sum(due == NEEDS_REPLAN and not passed(self.store, key) for key, due in self.store.due.items()),
             exhausted=len(exhausted),
+            outside_canary=len(come.keys() - insiders) if detail else 0,
+            backlog=dict(Counter(page.target for page in unsettled)),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
             unreadable=len(unreadable),
             unreadable_examples=unreadable[:20],
             schema_version=SCHEMA_VERSION,
         )
-
-    async def outside_canary(self, *, now: datetime, canary_pct: int) -> int:
-        come = [key for key, due in self.store.due.items() if NEEDS_REPLAN < due <= now]
-        return sum(canary_bucket(key) >= canary_pct for key in come)
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         return self.store.state["recalc"]
@@ -113,30 +97,3 @@ class Journal:
 
     async def save_recalc(self, state: RecalcState) -> None:
         self.undo.put(self.store.state, "recalc", state)
-
-
-def _place(position: AuditCursor) -> tuple[timedelta, int, int]:
-    """Return what sorts newest first."""
-    return NEEDS_REPLAN - position.at, position.source, position.id
-
-
-def _of_escalation(escalation: Escalation) -> AuditEntry:
-    return AuditEntry(
-        at=escalation.created_at,
-        action="escalate",
-        incident_key=escalation.incident_key,
-        episode=escalation.episode,
-        level=escalation.level,
-    )
-
-
-def _of_page(page: PageRecord) -> AuditEntry:
-    return AuditEntry(
-        at=page.due_at,
-        action=f"page {page.state.value}",
-        incident_key=page.incident_key,
-        episode=page.episode,
-        level=page.level,
-        target=page.target,
-        reason=page.reason,
-    )

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ...model import Escalation, LatestEscalation
-from .state import State, Undo
+from ...model import AuditRange, Escalation, LatestEscalation
+from .state import State, Undo, newest
 
 
 @attrs.frozen
@@ -36,6 +36,12 @@ class Ledger:
 
     async def highest_episode(self, incident_key: str) -> int:
         return self.store.episodes.get(incident_key, 0)
+
+    async def recent(
+        self, reach: AuditRange, *, limit: int, incident_key: str | None = None
+    ) -> Sequence[tuple[int, Escalation]]:
+        found = [(n, one) for n, one in self.store.ledger.items() if incident_key in (None, one.incident_key)]
+        return newest(found, lambda one: (one[1].created_at, one[0]), reach, limit)
 
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import AuditSource, Integrity, PageRecord, Pause
+from ...model import AuditSource, Integrity, OldRow, PageRecord, Pause
 from .state import State, Undo, is_open
 
 
@@ -39,46 +39,41 @@ class Operations:
                 earlier = attrs.evolve(pause, starts_at=min(pause.starts_at - step, now), ends_at=pause.ends_at - step)
                 self.undo.put(self.store.pauses, number, earlier)
 
-    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
-        for seen, end in list(self.store.requests.items()):
-            if end <= now:
-                self.undo.drop(self.store.requests, seen)
-        if message_id in self.store.requests:
-            return False
-        self.undo.put(self.store.requests, message_id, expires)
-        return True
-
-    async def prune(
-        self, source: AuditSource, *, before: datetime, after: int, limit: int
-    ) -> tuple[int | None, int, int]:
+    async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
         store = self.store
         if source is AuditSource.NOTE:
-            seen = sorted(n for n, note in store.notes.items() if n > after and note.at < before)[:limit]
-            gone = [n for n in seen if self._over(store.notes[n].incident_key, store.notes[n].episode)]
-            for number in gone:
-                self.undo.drop(store.notes, number)
-            return (seen[-1] if seen else None), len(gone), 0
+            notes = sorted(n for n, note in store.notes.items() if n > after and note.at < before)[:limit]
+            return [self._old(n, store.notes[n].incident_key, store.notes[n].episode) for n in notes]
         seen = sorted(n for n, e in store.ledger.items() if n > after and e.created_at < before)[:limit]
-        count = pages = 0
+        rows = []
         for number in seen:
-            escalation = store.ledger[number]
-            step = (escalation.incident_key, escalation.episode, escalation.level)
-            of_it = [page for page in store.pages.values() if (page.incident_key, page.episode, page.level) == step]
-            settled = all(page.id not in store.unsettled and page.due_at < before for page in of_it)
-            # The highest that is recorded stays whatever followed: a key that is deleted counts on from it.
-            if settled and self._over(*step[:2]) and step[1] < store.episodes.get(step[0], 0):
-                self._remove(number, of_it)
-                count, pages = count + 1, pages + len(of_it)
-        return (seen[-1] if seen else None), count, pages
+            pages = self._pages_of(number)
+            row = self._old(number, store.ledger[number].incident_key, store.ledger[number].episode)
+            rows.append(
+                attrs.evolve(
+                    row,
+                    unsettled=any(page.id in store.unsettled for page in pages),
+                    settled_at=max((page.due_at for page in pages), default=None),
+                )
+            )
+        return rows
 
-    async def delete_expired(self, *, before: datetime, now: datetime) -> int:
+    async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
+        pages = 0
+        for number in ids:
+            if source is AuditSource.NOTE:
+                self.undo.drop(self.store.notes, number)
+            else:
+                of_it = self._pages_of(number)
+                self._remove(number, of_it)
+                pages += len(of_it)
+        return len(ids), pages
+
+    async def delete_pauses(self, *, before: datetime) -> int:
         over = [number for number, pause in self.store.pauses.items() if pause.ends_at < before]
-        expired = [message_id for message_id, end in self.store.requests.items() if end <= now]
         for number in over:
             self.undo.drop(self.store.pauses, number)
-        for message_id in expired:
-            self.undo.drop(self.store.requests, message_id)
-        return len(over) + len(expired)
+        return len(over)
 
     async def integrity(self) -> Integrity:
         steps = Counter((e.incident_key, e.episode, e.level) for e in self.store.ledger.values())
@@ -93,13 +88,21 @@ class Operations:
             pages=dict(sorted(Counter(page.state.value for page in self.store.pages.values()).items())),
         )
 
-    def _over(self, key: str | None, episode: int | None) -> bool:
-        """Tell whether this is about no open incident, and about an episode that another one followed."""
-        if key is None:
-            return True
-        row = self.store.rows.get(key)
-        highest = max(self.store.episodes.get(key, 0), 0 if row is None else row["episode"] or 0)
-        return (row is None or not is_open(row)) and (episode or 0) < highest
+    def _old(self, number: int, key: str | None, episode: int | None) -> OldRow:
+        row = None if key is None else self.store.rows.get(key)
+        return OldRow(
+            id=number,
+            incident_key=key,
+            episode=episode,
+            is_open=row is not None and is_open(row),
+            current_episode=None if row is None else row["episode"],
+            highest_episode=0 if key is None else self.store.episodes.get(key, 0),
+        )
+
+    def _pages_of(self, number: int) -> list[PageRecord]:
+        one = self.store.ledger[number]
+        step = (one.incident_key, one.episode, one.level)
+        return [page for page in self.store.pages.values() if (page.incident_key, page.episode, page.level) == step]
 
     def _remove(self, number: int, pages: Sequence[PageRecord]) -> None:
         store, escalation = self.store, self.store.ledger[number]
@@ -111,3 +114,24 @@ class Operations:
         episode = (escalation.incident_key, escalation.episode)
         if not any((other.incident_key, other.episode) == episode for other in store.ledger.values()):
             self.undo.drop(store.levels, episode)
+
+
+@attrs.frozen
+class SeenRequests:
+    """The ids of signed requests."""
+
+    store: State
+    undo: Undo
+
+    async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
+        await self.delete_expired(now=now)
+        if message_id in self.store.requests:
+            return False
+        self.undo.put(self.store.requests, message_id, expires)
+        return True
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        expired = [message_id for message_id, end in self.store.requests.items() if end <= now]
+        for message_id in expired:
+            self.undo.drop(self.store.requests, message_id)
+        return len(expired)

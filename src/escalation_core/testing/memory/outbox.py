@@ -1,14 +1,13 @@
 """The Outbox port."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import ClaimedPage, NewPage, PageRecord, PageState
-from .state import State, Undo, read_row
+from ...model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
+from .state import State, Undo, newest, read_row
 
 UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
 
@@ -81,7 +80,7 @@ class Outbox:
         return {number: self.store.pages[number].fence for number in ids if number in self.store.pages}
 
     async def bring_forward(
-        self, targets: Sequence[str], *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
+        self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
         after = now if step else beyond
 
@@ -91,7 +90,8 @@ class Outbox:
             never_tried = page.attempts == 0 and page.reason is None
             return now if never_tried or page.due_at > beyond else max(now, page.due_at - step)
 
-        far = [page for page in self._unsettled() if page.target in targets and page.due_at > max(after, due(page))]
+        to_one = [page for page in self._unsettled() if targets is None or page.target in targets]
+        far = [page for page in to_one if page.due_at > max(after, due(page))]
         for page in far:
             self._put(attrs.evolve(page, due_at=due(page)))
         for target, until in list(self.store.holds.items()):
@@ -110,8 +110,13 @@ class Outbox:
         )
         return min(waits, default=None)
 
-    async def backlog(self) -> Mapping[str, int]:
-        return dict(Counter(page.target for page in self._unsettled()))
+    async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
+        found = [
+            page
+            for number, page in self.store.pages.items()
+            if number not in self.store.unsettled and incident_key in (None, page.incident_key)
+        ]
+        return newest(found, lambda page: (page.due_at, page.id), reach, limit)
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None

@@ -2,10 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import InvalidValue
 from ...model import (
@@ -13,6 +13,7 @@ from ...model import (
     MAX_NAME_CHARS,
     MAX_SUMMARY_CHARS,
     AuditEntry,
+    AuditRange,
     Deferral,
     Escalation,
     Incident,
@@ -23,6 +24,8 @@ from ...model import (
 )
 from ..clock import Clock
 from ..host import Row
+
+Item = TypeVar("Item")
 
 
 class State:
@@ -132,3 +135,17 @@ def seen(store: State, undo: Undo, key: str) -> None:
     """End that a row is passed over: a host has written it."""
     if key in store.unreadable:
         undo.put(store.unreadable, key, (store.unreadable[key][0], None))
+
+
+def newest(
+    found: Iterable[Item], place: Callable[[Item], tuple[datetime, int]], reach: AuditRange, limit: int
+) -> list[Item]:
+    """Return what lies in a range, newest first, at one instant by id."""
+
+    def inside(item: Item) -> bool:
+        at, number = place(item)
+        before = reach.until is None or at < reach.until or (at == reach.until and number > reach.after_id)
+        return at >= reach.since and before
+
+    by_id = sorted(filter(inside, found), key=lambda item: place(item)[1])
+    return sorted(by_id, key=lambda item: place(item)[0], reverse=True)[:limit]

@@ -6,14 +6,14 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ...model import NextDue
+from ...model import Canary, NextDue
 from ...ports import Transaction
 from ..clock import Clock, system_clock
 from ..host import BLANK, Row, host_insert, host_update
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
-from .operations import Operations
+from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .state import State, Undo, seen, write_row
 
@@ -51,14 +51,14 @@ class MemoryStore(State):
         finally:
             undo.roll_back()
 
-    async def next_due(self, *, canary_pct: int, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Return what is next."""
         tx = _Transaction(self, Undo())
         now = await tx.now()
         return NextDue(
             at=now,
             pauses=await tx.operations.pauses(now),
-            due_at=tx.incidents.earliest(canary_pct),
+            due_at=None if canary is None else tx.incidents.earliest(canary),
             page_due_at=tx.outbox.earliest(targets),
         )
 
@@ -109,7 +109,7 @@ class MemoryHost:
 
 
 class _Transaction:
-    """One transaction: the five ports on one undo log."""
+    """One transaction: the six ports on one undo log."""
 
     def __init__(self, store: MemoryStore, undo: Undo) -> None:
         self._clock = store.clock
@@ -119,6 +119,7 @@ class _Transaction:
         self.outbox = Outbox(store, undo)
         self.journal = Journal(store, undo)
         self.operations = Operations(store, undo)
+        self.requests = SeenRequests(store, undo)
 
     async def now(self) -> datetime:
         return self._clock()

@@ -1,0 +1,60 @@
+"""The audit: escalations, settled pages and notes, read newest first and merged."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from ..model import AuditCursor, AuditEntry, AuditRange, AuditSource, Escalation, PageRecord
+from ..ports import Transaction
+
+_Placed = tuple[AuditCursor, AuditEntry]
+
+
+async def read_audit(
+    tx: Transaction,
+    *,
+    since: datetime,
+    limit: int,
+    incident_key: str | None = None,
+    after: AuditCursor | None = None,
+) -> Sequence[AuditEntry]:
+    """Return what happened since then, each entry with its cursor; ``after`` leaves out what stands up to there."""
+
+    def reach(source: AuditSource) -> AuditRange:
+        return AuditRange(since=since) if after is None else after.range(source, since)
+
+    escalations = await tx.ledger.recent(reach(AuditSource.ESCALATION), limit=limit, incident_key=incident_key)
+    pages = await tx.outbox.settled(reach(AuditSource.PAGE), limit=limit, incident_key=incident_key)
+    notes = await tx.journal.notes(reach(AuditSource.NOTE), limit=limit, incident_key=incident_key)
+    placed: list[_Placed] = [
+        *(_placed(AuditSource.ESCALATION, number, _of_escalation(one)) for number, one in escalations),
+        *(_placed(AuditSource.PAGE, page.id, _of_page(page)) for page in pages),
+        *(_placed(AuditSource.NOTE, number, note) for number, note in notes),
+    ]
+    # Newest first: two stable sorts, since an instant cannot be negated.
+    placed.sort(key=lambda one: (one[0].source, one[0].id))
+    placed.sort(key=lambda one: one[0].at, reverse=True)
+    return [attrs.evolve(entry, cursor=place.cursor) for place, entry in placed[:limit]]
+
+
+def _placed(source: AuditSource, number: int, entry: AuditEntry) -> _Placed:
+    return AuditCursor(entry.at, source, number), entry
+
+
+def _of_escalation(one: Escalation) -> AuditEntry:
+    return AuditEntry(
+        at=one.created_at, action="escalate", incident_key=one.incident_key, episode=one.episode, level=one.level
+    )
+
+
+def _of_page(page: PageRecord) -> AuditEntry:
+    return AuditEntry(
+        at=page.due_at,
+        action=f"page {page.state.value}",
+        incident_key=page.incident_key,
+        episode=page.episode,
+        level=page.level,
+        reason=page.reason,
+        target=page.target,
+    )
