@@ -6,7 +6,7 @@ from escalation_core import EscalationError
 from escalation_core.engine.tasks import LoopGuard
 
 
-class ProcessHome(LoopGuard):
+class ProcessGuard(LoopGuard):
     """The process and the event loop that a store belongs to: those that it is used in first."""
 
     def __init__(self, kind: str) -> None:
@@ -18,9 +18,9 @@ class ProcessHome(LoopGuard):
         """Whether this process was forked from the one that it belongs to."""
         return self._process not in (None, os.getpid())
 
-    def enter(self) -> None:
+    def check(self) -> None:
         """Raise EscalationError in another loop, or in a process that was forked since."""
         self._process = self._process or os.getpid()
         if self.elsewhere:
             raise EscalationError(f"{self._name} before this process was forked; {self._remedy}")
-        super().enter()
+        super().check()

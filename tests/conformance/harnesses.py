@@ -13,13 +13,15 @@ from escalation_adapters.postgres.host import PostgresHost
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Store
 from escalation_core.testing import HostTable, ManualClock, MemoryStore
-from escalation_core.testing.conformance import StoreHarness
+from escalation_core.testing.conformance import Capabilities, StoreHarness
 
 from ..postgres import Server
 
 
 class MemoryHarness:
     """Memory has one handle on each store."""
+
+    capabilities = Capabilities()
 
     async def open(self, clock: ManualClock) -> Store:
         return MemoryStore(clock)
@@ -36,6 +38,8 @@ class MemoryHarness:
 
 class SQLiteHarness:
     """Each store is a file."""
+
+    capabilities = Capabilities()
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -64,7 +68,7 @@ class SQLiteHarness:
 class PostgresHarness:
     """Each store is a database, copied from a migrated one."""
 
-    concurrent = True
+    capabilities = Capabilities(concurrent=True)
 
     def __init__(self, server: Server, template: str) -> None:
         self._server = server

@@ -245,14 +245,27 @@ def test_sqlite_has_the_same_columns() -> None:
         assert columns == set(documented[name]) - {"passed_version"}, name
 
 
-def test_every_module_of_the_core_has_a_room() -> None:
-    """The plan of the house names every module of the core, and none that is not there."""
-    core = Path(escalation_core.__file__).parent
-    modules = {path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    rooms = (DOCS / "explanation/house.md").read_text(encoding="utf-8").partition("## Rooms of the core")[2]
-    named = re.findall(r"^\| (`.*?) \|", rooms.partition("## ")[0], re.MULTILINE)
+def test_the_architecture_names_every_module() -> None:
+    """The page of the architecture names every module of the core, and every package of the adapters."""
+    page = (DOCS / "explanation/architecture.md").read_text(encoding="utf-8")
+    core, adapters = page.partition("## Packages of the core")[2].split("## Packages of the adapters")
+    for package, section, into in ((escalation_core, core, ("rules", "engine")), (escalation_adapters, adapters, ())):
+        root = Path(package.__path__[0])
+        listed = {
+            name
+            for cell in re.findall(r"^\| (`.*?) \|", section.partition("## ")[0], re.MULTILINE)
+            for name in code(cell)
+        }
+        assert modules_in(root) == listed
+        for folder in into:
+            [paragraph] = re.findall(rf"^`{folder}`: (.*?)\n\n", section, re.MULTILINE | re.DOTALL)
+            assert modules_in(root / folder) <= set(code(paragraph)), folder
 
-    assert modules - {"__init__"} == {name for cell in named for name in code(cell)}
+
+def modules_in(folder: Path) -> set[str]:
+    """Return the names of the modules and packages in a folder."""
+    found = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    return found - {"__init__"}
 
 
 def test_decisions_are_all_listed() -> None:

@@ -66,7 +66,7 @@ FOREIGN = {
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_home", "_task", "pgconn", "timer", "conflict", "unavailable", "again", "refusal", "walked",
+    "datetime", "_guard", "_loop_guard", "_task", "pgconn", "timer", "conflict", "unavailable", "again", "refusal", "walked",
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {

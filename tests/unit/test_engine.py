@@ -34,7 +34,6 @@ from escalation_core.rules.plan import Decision, plan
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.memory.incidents import Incidents
 from escalation_core.testing.memory.journal import Journal
-from escalation_core.testing.memory.outbox import Outbox
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, GatedNotifier, actions, incident, picture, put, row, states
 
@@ -939,7 +938,7 @@ async def test_light_alone_counts_nothing(
         raise AssertionError("something was counted")
 
     monkeypatch.setattr(Journal, "stats", count)
-    monkeypatch.setattr(Outbox, "backlog", count)
+    monkeypatch.setattr(Incidents, "unseen", count)
     engine = engine_of(store)
     assert await engine.is_healthy()
     with pytest.raises(AssertionError, match="was counted"):

@@ -215,6 +215,8 @@ class Instant(click.ParamType[datetime | timedelta]):
         if read_span(value) is not None:
             return SPAN.convert(value, param, ctx)
         instant = read_instant(value)
+        if instant is None and read_instant(f"{value}Z") is not None:
+            self.fail(f"{value!r} has no time zone; add Z or +01:00", param, ctx)
         if instant is None:
             remedy = "write for example 2025-01-31T12:00:00Z, or a span such as 2h"
             self.fail(f"{value!r} is not an instant with a time zone; {remedy}", param, ctx)

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, IsolationLevel
 from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 
-from ..process_guard import ProcessHome
+from ..process_guard import ProcessGuard
 from . import timeouts
 from .dsn import CONNECT_TIMEOUT
 
@@ -37,19 +37,19 @@ class Pool:
             reconnect_timeout=CONNECT_TIMEOUT,
             reconnect_failed=AsyncConnectionPool.check,
         )
-        self._home = ProcessHome("PostgresStore")
+        self._guard = ProcessGuard("PostgresStore")
         self._coming_back: set[asyncio.Task[None]] = set()
         self._known: WeakSet[AsyncConnection[Any]] = WeakSet()
         self._suspect: WeakSet[AsyncConnection[Any]] = WeakSet()
 
     async def open(self) -> None:
         """Begin to connect."""
-        self._home.enter()
+        self._guard.check()
         await self._connections.open()
 
     async def aclose(self) -> None:
         """Close the connections. In a forked process it does nothing: they are its parent's."""
-        if self._home.elsewhere:
+        if self._guard.elsewhere:
             return
         await self._connections.close()
 
@@ -62,7 +62,7 @@ class Pool:
         the pool makes another. After a failover those that are left lead to a server that takes no writes: the first
         write that is refused ends all of them.
         """
-        self._home.enter()
+        self._guard.check()
         for _ in range(self._connections.max_size + 1):
             connection = await self._connections.getconn()
             try:

@@ -15,7 +15,7 @@ from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.testing.clock import system_clock
 
-from ..process_guard import ProcessHome
+from ..process_guard import ProcessGuard
 from .file import File, begin_reading, begin_writing, connect
 from .host import SQLiteHost
 from .incidents import Incidents
@@ -40,7 +40,7 @@ class SQLiteStore:
     ) -> None:
         self.path = os.fspath(path)
         self._create = create
-        self._home = ProcessHome("SQLiteStore")
+        self._guard = ProcessGuard("SQLiteStore")
         self._file = File(self.path)
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
@@ -105,12 +105,12 @@ class SQLiteStore:
 
     async def aclose(self) -> None:
         """Close the file. A second call does nothing, nor does one in a forked process: the file is its parent's."""
-        if self._home.elsewhere:
+        if self._guard.elsewhere:
             return
         async with self._turn:
             session, self._session = self._session, None
             # A lock that tasks have waited for belongs to their loop.
-            self._home, self._turn = ProcessHome("SQLiteStore"), asyncio.Lock()
+            self._guard, self._turn = ProcessGuard("SQLiteStore"), asyncio.Lock()
             if session is not None:
                 await session.in_thread(lambda connection: connection.close())
                 session.thread.shutdown()
@@ -118,7 +118,7 @@ class SQLiteStore:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:
         """Wait for the turn, and open the file if it is not open yet."""
-        self._home.enter()
+        self._guard.check()
         async with self._turn:
             yield await self._open()
 

@@ -89,7 +89,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             concurrency=check_count(concurrency, "claims", 1),
         )
         self.delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
-        self._home = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
+        self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
         self._heartbeat = heartbeat
         self._beats = TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
@@ -133,7 +133,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             StoreUnavailable: the database is out of reach; whole batches that were committed stand.
             EscalationError: the engine ticked in another event loop before.
         """
-        self._check_loop()
+        self._loop_guard.check()
         if dry_run or self.settings.dry_run:
             return await self._tick(dry_run=True)
         if not deliver:
@@ -149,7 +149,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
 
         Claiming stops after one tick interval; what is left is for the next pass.
         """
-        self._check_loop()
+        self._loop_guard.check()
         return await self._delivering.run(self._deliver)
 
     async def retry_dead(
@@ -218,7 +218,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         Returns:
             Whether there may be more to start at once.
         """
-        self._check_loop()
+        self._loop_guard.check()
         await self.check()
         started = await self.delivery.start_due()
         return bool(started.leased or started.ended)
@@ -252,10 +252,6 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return self._heartbeats.observed()
 
     # --- inside
-
-    def _check_loop(self) -> None:
-        """Refuse to tick in a second event loop: pages in flight and connections belong to the first."""
-        self._home.enter()
 
     async def _tick_and_deliver(self) -> TickReport:
         report = await self._tick()

@@ -81,7 +81,7 @@ class LoopGuard:
         self._name, self._remedy = name, remedy
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self) -> None:
+    def check(self) -> None:
         """Raise EscalationError in any other loop."""
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop

@@ -18,7 +18,7 @@ from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, after_attempt, lease
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
-from .harness import WHOLE, StoreHarness, concurrent, incident, put, same
+from .harness import WHOLE, StoreHarness, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 AT_ONCE = timedelta(seconds=5)
@@ -27,7 +27,7 @@ AT_ONCE = timedelta(seconds=5)
 
 async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
     """While one transaction holds rows, another claims the others, at once; what was let go can be claimed again."""
-    if not concurrent(harness):
+    if not harness.capabilities.concurrent:
         return
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
@@ -53,7 +53,7 @@ async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
 
 async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -> None:
     """While one sender's transaction holds pages, another's claims the others, at once."""
-    if not concurrent(harness):
+    if not harness.capabilities.concurrent:
         return
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
@@ -109,7 +109,7 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
 
 async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
     """A walk that waits for nobody tells that rows were left out, and where to go on."""
-    if not concurrent(harness):
+    if not harness.capabilities.concurrent:
         return
     clock = ManualClock()
     store = await harness.open(clock)
@@ -130,7 +130,7 @@ async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
 
 async def settling_waits_for_nobody(harness: StoreHarness) -> None:
     """A page that another transaction holds is neither settled nor locked, and still has its fence; others are."""
-    if not concurrent(harness):
+    if not harness.capabilities.concurrent:
         return
     clock, retries = ManualClock(), RetryPolicy()
     store, now = await harness.open(clock), clock()

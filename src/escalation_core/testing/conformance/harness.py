@@ -16,12 +16,20 @@ POLICY = EscalationPolicy()
 WHOLE = Canary()
 
 
-class StoreHarness(Protocol):
-    """Makes stores for the checks. Each check gets a harness of its own.
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a store can do beyond what every store must."""
 
-    A harness whose stores let two transactions write at once, as PostgreSQL does, says ``concurrent = True``: then its
-    claims are held to pass over what others hold. Nothing is asked of stores whose writers wait for each other.
-    """
+    concurrent: bool = False
+    """Two transactions can write at once, as in PostgreSQL: a claim passes over the rows that others lock."""
+
+
+class StoreHarness(Protocol):
+    """Makes stores for the checks. Each check gets a harness of its own."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the stores can do beyond what every store must."""
 
     async def open(self, clock: ManualClock) -> Store:
         """Return a store on an empty database that tells the time by ``clock``."""
@@ -65,11 +73,6 @@ class NotifierHarness(Protocol):
 
     def arrived(self) -> Sequence[str]:
         """Return the dedup key of each page that the receiver took, in their order."""
-
-
-def concurrent(harness: StoreHarness) -> bool:
-    """Tell whether two transactions on one database can write at once."""
-    return bool(getattr(harness, "concurrent", False))
 
 
 def incident(key: str, clock: ManualClock, **fields: Any) -> Incident:

@@ -223,7 +223,7 @@ async def _step(tx: Transaction, clock: ManualClock, *, episode: int, level: int
     await tx.outbox.enqueue([page], clock())
 
 
-CHECKS = (
+OPERATE_CHECKS = (
     an_escalation_goes_with_its_pages_or_stays,
     what_is_still_needed_is_not_pruned,
     what_a_host_does_is_in_the_audit,

@@ -1,6 +1,7 @@
 """Checks of the transactions, and of the promise: with the engine on top of the store."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +35,6 @@ async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None
         assert one is not None, "the row is there"
         await tx.incidents.save(attrs.evolve(one, level=5))
         await tx.incidents.insert(incident("b", clock))
-        await tx.journal.note([AuditEntry(at=clock(), action="open")])
         raise _Fault
 
     try:
@@ -45,6 +45,19 @@ async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None
         raise AssertionError("the exception came out")
     same(["a"], await claimed_keys(store, clock()), "the rows")
     same(0, (await _rows(harness, store))["a"]["level"], "the level")
+
+
+async def a_failed_transaction_leaves_no_note(harness: StoreHarness) -> None:
+    """What was noted before an exception is not in the audit."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+
+    async def work(tx: Transaction) -> None:
+        await tx.journal.note([AuditEntry(at=clock(), action="open")])
+        raise _Fault
+
+    with suppress(_Fault):
+        await store.transact(work)
     same([], list(await store.read(lambda tx: read_audit(tx, since=clock(), limit=9))), "the audit")
 
 
@@ -228,3 +241,4 @@ CHECKS = (
     a_drain_begins_an_episode,
     what_a_host_writes_is_planned_anew,
 )
+OPERATE_CHECKS = (a_failed_transaction_leaves_no_note,)

@@ -34,9 +34,9 @@ def test_functions_exist(step: str) -> None:
     functions = named(STEPS[step]["functions"])
     assert functions
     for function in functions:
-        capacity, _, rest = function.partition(".")
+        package_name, _, rest = function.partition(".")
         package, *names = rest.split(".")
-        parts = [capacity, package]
+        parts = [package_name, package]
         while names and (SRC.joinpath(*parts) / f"{names[0]}.py").exists():
             parts.append(names.pop(0))
         assert callable(functools.reduce(getattr, names, importlib.import_module(".".join(parts)))), function

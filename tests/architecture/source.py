@@ -1,4 +1,4 @@
-"""The source as the house rules look at it."""
+"""The source as the rules of the architecture look at it."""
 
 import ast
 import subprocess
