@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 import psycopg
-from escalation_adapters.log_notifier import LogNotifier
 from rich.progress import Progress
 
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 

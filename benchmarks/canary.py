@@ -5,9 +5,9 @@ import statistics
 import time
 from typing import Any
 
-from escalation_adapters.log_notifier import LogNotifier
 from rich.progress import Progress
 
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine, Settings
 

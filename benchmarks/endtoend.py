@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from escalation_adapters.slack import SlackNotifier
 from rich.progress import Progress
 
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings
 

@@ -10,11 +10,11 @@ import asyncio
 from typing import Any
 
 import psycopg
-from escalation_adapters.log_notifier import LogNotifier
-from escalation_adapters.runner import run as run_engine
 from rich.progress import Progress
 
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.worker.runner import run as run_engine
 from escalation_core import Engine
 
 from .ground import LOOPS, Ground, child, under, when_told

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from escalation_adapters.log_notifier import LogNotifier
 from rich.progress import Progress
 
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_adapters.sqlite.codec import micros
 from escalation_core import Engine, canary_bucket, idempotency_key

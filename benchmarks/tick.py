@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import psycopg
-from escalation_adapters.log_notifier import LogNotifier
 from rich.progress import Progress
 
+from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
@@ -141,7 +141,7 @@ def rate_of_seed(dsn: str, limit: int, webhook: str | None = None) -> dict[str, 
 
 async def _tick(dsn: str, batch: int, claims: int) -> dict[str, Any]:
     store = await PostgresStore.connect(dsn)
-    engine = Engine(store, notifiers=[LogNotifier("log")], batch_size=batch, claims=claims)
+    engine = Engine(store, notifiers=[LogNotifier("log")], batch_size=batch, concurrency=claims)
     async with engine:
         when_told()
         wall, cpu = stopwatch()

@@ -98,7 +98,7 @@ async def leave_behind(store: Store, settings: Settings = SETTINGS) -> Receiver:
     await open_incidents(engine, "sent", "busy", "down", "gone")
     assert 4 == (await engine.tick(deliver=False)).escalated
     await engine.delivery.start_due()
-    while len(engine.delivery._landed) < 3:
+    while len(engine.delivery._finished) < 3:
         await engine.delivery.wait(SECOND)
     await engine.delivery.settle()
     await engine.delivery.abandon()

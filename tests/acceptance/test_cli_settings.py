@@ -282,7 +282,7 @@ INSERT INTO ops.tickets (incident_key, prio, born) VALUES
 
 @pytest.mark.parametrize(
     ("existing", "paged", "after_recalc"),
-    [("page", 2, 0), ("hold", 0, 2), ("since=INSTANT", 1, 1)],
+    [("page", 2, 0), ("skip", 0, 2), ("since=INSTANT", 1, 1)],
 )
 def test_existing(console: Console, pg_dsn: str, existing: str, paged: int, after_recalc: int) -> None:
     """On a table with open incidents migrate says how many would page, and --existing says what becomes of them."""
@@ -300,7 +300,7 @@ def test_existing(console: Console, pg_dsn: str, existing: str, paged: int, afte
     assert paged == console("--schema", "ops", "tick", "--record-only", "--json").json["escalations"]
     told(console("--schema", "ops", "recalc"))
     assert after_recalc == console("--schema", "ops", "tick", "--record-only", "--json").json["escalations"]
-    assert "write page, hold or since=INSTANT" in console(*attach, "--existing", "maybe").err
+    assert "write page, skip or since=INSTANT" in console(*attach, "--existing", "maybe").err
 
 
 @pytest.mark.parametrize("command", ["up", "status"])

@@ -54,7 +54,7 @@ class Scene:
         await engine_of(self.store, Settings(max_level=1)).tick()
 
     async def hold(self) -> None:
-        """Take its instant away, and note it, as ``--existing hold`` does."""
+        """Take its instant away, and note it, as ``--existing skip`` does."""
         await self.open(age=10)
 
         async def work(tx: Transaction) -> None:

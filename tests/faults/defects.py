@@ -88,10 +88,10 @@ def _no_fencing(dsn: str) -> None:
         await fly(self, record, incident, float("inf"))
 
     async def whoever(
-        tx: Transaction, landed: Sequence[settling.Landed], policy: RetryPolicy, now: datetime
-    ) -> tuple[list[PageRecord], list[settling.Landed]]:
-        standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in landed])}
-        blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in landed]
+        tx: Transaction, finished: Sequence[settling.Finished], policy: RetryPolicy, now: datetime
+    ) -> tuple[list[PageRecord], list[settling.Finished]]:
+        standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in finished])}
+        blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in finished]
         return await settle(tx, blind, policy, now)
 
     _put(Delivery, "_attempt", whenever)

@@ -26,7 +26,8 @@ ELSEWHERE = {
     "escalation_core.engine.retry_dead": "operators alone queue dead pages again",
     "escalation_core.engine.prune": "operators alone prune",
     "escalation_core.engine.telemetry": "its await stands in a docstring's example or a comment, if anywhere",
-    "escalation_adapters.postgres.host": "the side door of tests",
+    "escalation_adapters.postgres.host": "the host's writes of tests",
+    "escalation_adapters.postgres.limiter": "the operators' endpoints alone are limited",
     "escalation_adapters.postgres.scratch": "replays alone have a schema of their own",
 }
 """Modules with an await that no work of a worker reaches."""
@@ -35,7 +36,7 @@ RECEIVERS = {
     "_beats": "TaskGroup",
     "_heartbeats": "HeartbeatKeeper",
     "_delivering": "SingleFlight",
-    "_finishing": "Errand",
+    "_finishing": "BackgroundTask",
     "_heartbeat": "HttpHeartbeat",
     "_pool": "Pool",
     "_recalc": "escalation_core.engine.recalc",
@@ -45,7 +46,7 @@ RECEIVERS = {
     "attempt": "Attempt",
     "delivery": "Delivery",
     "engine": "Engine",
-    "flights": "TaskGroup",
+    "tasks": "TaskGroup",
     "incidents": "Incidents",
     "journal": "Journal",
     "ledger": "Ledger",
@@ -61,12 +62,12 @@ RECEIVERS = {
 }
 """What stands behind the last part of an attribute's path: a class of the rooms, or a module."""
 FOREIGN = {
-    "first",
     "AsyncConnectionPool", "_connections", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop",
     "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
-    "_telemetry", "_coming_back", "_bell", "closing", "own", "log", "leave", "last", "here", "content",
+    "_telemetry", "_coming_back", "_woken", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
-    "datetime", "_guard", "_loop_guard", "_task", "pgconn", "timer", "conflict", "unavailable", "again", "refusal", "walked",
+    "datetime", "_guard", "_loop_guard", "first", "_task", "pgconn", "timer", "conflict", "unavailable", "again",
+    "refusal", "walked", "done", "started",
 }  # fmt: skip
 """Receivers that are not ours."""
 SELDOM = {
@@ -79,17 +80,18 @@ SELDOM = {
 HOSTS = {
     "Engine": ("health", "retry_dead"),
     "Incidents": ("insert", "left_alone", "load"),
-    "Journal": ("audit", "outside_canary"),
-    "Ledger": ("escalations", "highest_episode"),
-    "Operations": ("add_pause", "end_pauses", "claim_request_id", "delete_expired", "integrity", "prune"),
+    "Journal": ("notes",),
+    "Ledger": ("escalations", "highest_episode", "recent"),
+    "Operations": ("add_pause", "delete", "delete_pauses", "end_pauses", "integrity", "old"),
     "OperatorVerbs": ("note", "now", "pause", "prove", "prune", "remember_request", "resume"),
-    "Outbox": ("cancel", "pages"),
+    "Outbox": ("cancel", "pages", "settled"),
     "Pool": ("_track", "open"),
     "PostgresStore": ("connect",),
     "IncidentVerbs": (
         "_change", "acknowledge", "change_severity", "drain", "open", "resolve", "snooze",
         "unacknowledge",
     ),
+    "SeenRequests": ("claim_request_id", "delete_expired"),
     "StoreAccess": ("_read", "_run"),
     "Views": ("audit", "dead", "history", "is_healthy"),
     "": ("_load", "_write", "check", "status"),

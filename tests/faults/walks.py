@@ -72,7 +72,7 @@ async def _rung(engine: Engine) -> None:
     while courier.capacity():
         await courier.start_due()
         await asyncio.sleep(0.01)
-    courier.flights.ring()
+    courier.tasks.wake()
     await courier.wait()
     landing.set()
 

@@ -181,7 +181,7 @@ def _hurry(spec: Spec) -> None:
 
     Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
     """
-    runner.FIRST_WAIT, runner.MAX_WAIT = RUNNER_WAITS
+    runner.FIRST_WAIT, runner.MAX_WAIT = (timedelta(seconds=span) for span in RUNNER_WAITS)
     planning: Any = import_module("escalation_core.rules.plan")
     planning.FIRST_DEFERRAL, planning.MAX_DEFERRAL = (timedelta(seconds=span) for span in spec.rules.defer)
     if spec.walk in walks.WHOLE:

@@ -214,14 +214,14 @@ async def test_health_stays_not_ok_without_a_worker(server: SteppingPostgres, ds
 
 
 async def test_held_incidents_stay_alone(server: SteppingPostgres) -> None:
-    """What ``--existing hold`` left stays alone after a step back, until an operator asks for a recalculation."""
+    """What ``--existing skip`` left stays alone after a step back, until an operator asks for a recalculation."""
     with Server(server.dsn(), "of its own").fresh() as dsn:
         with psycopg.connect(dsn) as connection:
             connection.execute(
                 "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)"
             )
             connection.execute("INSERT INTO incidents VALUES ('held', 'critical', now() - interval '5 days')")
-        await migrate.up(dsn, existing="hold")
+        await migrate.up(dsn, existing="skip")
         server.step(2 * DAY)
         async with worker(dsn) as observer:
             await leave_behind(observer.store)

@@ -547,7 +547,7 @@ async def test_operators_recalculation_is_taken_up(asked: str, store: Store, clo
 
 
 async def _hold(store: Store, *keys: str) -> None:
-    """Take the instants of open incidents away, and note it, as ``--existing hold`` does."""
+    """Take the instants of open incidents away, and note it, as ``--existing skip`` does."""
 
     async def work(tx: Transaction) -> None:
         for key in keys:

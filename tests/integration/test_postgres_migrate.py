@@ -356,8 +356,8 @@ async def test_open_incidents_want_a_word_first(pg_dsn: str) -> None:
 
 @pytest.mark.parametrize(
     ("existing", "marked", "paged"),
-    [("page", 4000, 3000), ("hold", 0, 0), (timedelta(minutes=30), 2000, 1000)],
-    ids=["page", "hold", "since"],
+    [("page", 4000, 3000), ("skip", 0, 0), (timedelta(minutes=30), 2000, 1000)],
+    ids=["page", "skip", "since"],
 )
 async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timedelta, marked: int, paged: int) -> None:
     """Attaching adds columns without rewriting the table, and marks the open rows that it was told to, and no other."""
@@ -402,7 +402,7 @@ async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: 
             return bool(found)
 
         await holder.execute("UPDATE app.tickets SET note = 'held' WHERE id = md5('1')::uuid")
-        up = asyncio.create_task(attach(pg_dsn, "hold"))
+        up = asyncio.create_task(attach(pg_dsn, "skip"))
         await until(waits_anew)
         insert = "INSERT INTO app.tickets (id, opened_at) VALUES (md5('new')::uuid, now())"
         await asyncio.wait_for(other.execute(insert), 5)
@@ -423,14 +423,14 @@ async def test_up_gives_up_on_a_table_that_is_never_free(pg_dsn: str, monkeypatc
     async with await AsyncConnection.connect(pg_dsn) as holder:
         await holder.execute("LOCK TABLE app.tickets IN ROW EXCLUSIVE MODE")
         with pytest.raises(StoreUnavailable, match="others held the lock of the incidents table"):
-            await attach(pg_dsn, "hold")
-    assert NAMES[1:] == list(await attach(pg_dsn, "hold"))
+            await attach(pg_dsn, "skip")
+    assert NAMES[1:] == list(await attach(pg_dsn, "skip"))
 
 
 async def test_attached_table_is_remembered(pg_dsn: str) -> None:
     """A later up needs no mapping, takes the same one again, and refuses another."""
     execute(pg_dsn, TICKETS)
-    await attach(pg_dsn, "hold")
+    await attach(pg_dsn, "skip")
     assert [] == list(await migrate.up(pg_dsn, schema="app"))
     assert [] == list(await attach(pg_dsn))
     with pytest.raises(StoreRefused, match="is attached to the table 'tickets'"):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ async def test_the_runner_tells_of_a_policy_that_is_switched_on(
     migrated_dsn: str, worker: tuple[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runner neither goes on in silence nor cancels a page; when the policy is gone, the page goes out."""
-    monkeypatch.setattr(runner, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)

@@ -34,6 +34,7 @@ from escalation_core import (
 )
 from escalation_core.model import Canary, NextDue, PageState
 from escalation_core.ports import Transaction
+from escalation_core.rules.retry import backoff
 from escalation_core.testing import MemoryStore
 
 Result = TypeVar("Result")
@@ -307,7 +308,7 @@ async def test_store_that_is_down_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each attempt to reach a store that is down is one warning; when it is back, work goes on and a line says so."""
-    monkeypatch.setattr(runner, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.001))
     caplog.set_level(logging.INFO)
     store, notifier, stop = Store(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
@@ -331,15 +332,17 @@ async def test_store_that_is_down_is_waited_for(
 
 async def test_waits_double_up_to_half_a_minute() -> None:
     """The waits for the store double from one second to thirty, less a jitter of at most half."""
-    for failures, longest in enumerate([1, 2, 4, 8, 16, 30, 30]):
-        waits = [runner._backoff(failures) for _ in range(50)]
-        assert longest / 2 <= min(waits) <= max(waits) <= longest
-    assert 30 >= runner._backoff(10_000)
+    first, most = runner.FIRST_WAIT, runner.MAX_WAIT
+    for failures, seconds in enumerate([1, 2, 4, 8, 16, 30, 30], 1):
+        longest = timedelta(seconds=seconds)
+        waits = [backoff(failures, first=first, longest=most, jitter=jitter) for jitter in (0.0, 0.5, 1.0)]
+        assert [longest / 2, longest * 0.75, longest] == waits
+    assert most == backoff(10_000, first=first, longest=most, jitter=1.0)
 
 
 async def test_outcome_survives_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that lands while the store is out of reach is settled when it is back, and not sent twice."""
-    monkeypatch.setattr(runner, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.001))
     store, notifier, stop = Store(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
     await open_due(engine)
@@ -356,7 +359,7 @@ async def test_stop_ends_even_if_the_store_stays_down(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Outcomes that cannot be written are given up after a send timeout, with a warning: the pages go once more."""
-    monkeypatch.setattr(runner, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     store, notifier, stop = Store(), Held(), asyncio.Event()
     settings = Settings(retry=RetryPolicy(send_timeout=timedelta(milliseconds=100)))
     engine = Engine(store, settings=settings, notifiers=[notifier])
@@ -391,7 +394,7 @@ async def test_fault_under_way_is_told_and_tried_again(
     fault: StoreError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the store refuses once the worker is at work is logged as critical; when it is mended, pages go out."""
-    monkeypatch.setattr(runner, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     store, notifier, stop = Store(), Held(), asyncio.Event()
     notifier.door.set()
     engine = Engine(store, notifiers=[notifier], settings=Settings(tick_interval=timedelta(seconds=1)))

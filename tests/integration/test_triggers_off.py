@@ -152,7 +152,7 @@ async def test_rows_that_a_recalculation_exhausts_are_not_called_unseen(
         assert "triggers were off" not in caplog.text
 
 
-@pytest.mark.parametrize(("existing", "found"), [("hold", []), ("since", ["young"]), ("page", ["old", "young"])])
+@pytest.mark.parametrize(("existing", "found"), [("skip", []), ("since", ["young"]), ("page", ["old", "young"])])
 async def test_rows_that_attaching_left_alone_are_not_found(existing: str, found: list[str], pg_dsn: str) -> None:
     """Rows that --existing left are passed over until a recalculation; those that come in unseen later are found."""
     with psycopg.connect(pg_dsn) as connection:

@@ -199,9 +199,9 @@ async def test_a_flight_that_crashes_is_told_without_its_text(complaints: list[d
     async def fly() -> None:
         raise ValueError(SECRET)
 
-    flights = flight.TaskGroup()
-    flights.start(fly())
-    await flights.wait()
+    tasks = flight.TaskGroup()
+    tasks.start(fly())
+    await tasks.wait()
     assert ["message"] == [name for context in complaints for name in context]
-    assert str(complaints[0]["message"]).startswith("a flight crashed: ValueError, ")
+    assert str(complaints[0]["message"]).startswith("a task crashed: ValueError, ")
     assert SECRET not in str(complaints)

@@ -51,7 +51,7 @@ def test_counts_add_up(batches: list[list[Decision]]) -> None:
     assert (len(rising), sum(decision.exhausted for decision in rising)) == (report.escalated, report.exhausted)
     assert Counter(decision.reason.value for decision in rest) == report.skipped + report.rescheduled
     assert max((d.lateness for d in rising if d.lateness is not None), default=None) == report.latest
-    assert report.skipped["idempotent"] == report.skipped_idempotent
+    assert report.skipped["already_recorded"] == report.skipped_idempotent
     assert bool(decisions) == report.changed
     assert len(decisions) == len(report.examples)
 
@@ -125,7 +125,7 @@ def test_report_has_the_seeds_names() -> None:
         "dry_run": False,
         "exhausted": 1,
         "rescheduled": {},
-        "skipped": {"idempotent": 1},
+        "skipped": {"already_recorded": 1},
         "skipped_idempotent": 1,
         "pages": 2,
         "dead_pages": 1,
@@ -136,7 +136,7 @@ def test_report_has_the_seeds_names() -> None:
         "escalation_tick_ms": 1.234,
         "examples": [
             {"incident_key": "a", "outcome": "escalate", "episode": 1, "level": 1, "detail": None},
-            {"incident_key": "b", "outcome": "idempotent", "episode": 1, "level": 1, "detail": None},
+            {"incident_key": "b", "outcome": "already_recorded", "episode": 1, "level": 1, "detail": None},
         ],
         "delivery": attrs.asdict(DeliveryReport(sent=1)),
     }

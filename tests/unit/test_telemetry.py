@@ -137,7 +137,7 @@ async def test_reasons(seen: Seen, store: MemoryStore, clock: ManualClock) -> No
         "exhausted": 1,
         "acknowledged": 1,
         "resolved": 1,
-        "idempotent": 1,
+        "already_recorded": 1,
     } == reasons
 
 

@@ -30,7 +30,7 @@ class LibraryLimiter:
         self._limiter = MovingWindowRateLimiter(storage)
 
     async def hit(self, key: str, limit: Limit) -> Decision:
-        """Count one knock.
+        """Count one request.
 
         Raises:
             Exception: the storage's own; whoever asks takes any as a refusal.

@@ -58,17 +58,17 @@ def migrate() -> None:
 
 
 class ExistingChoice(click.ParamType["Existing"]):
-    """page, hold or since=INSTANT."""
+    """page, skip or since=INSTANT."""
 
-    name = "page|hold|since=INSTANT"
+    name = "page|skip|since=INSTANT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Existing":
         """Return the choice."""
-        if isinstance(value, datetime) or value in ("page", "hold"):
+        if isinstance(value, datetime) or value in ("page", "skip"):
             choice: Existing = value
             return choice
         if not value.startswith("since="):
-            self.fail("write page, hold or since=INSTANT", param, ctx)
+            self.fail("write page, skip or since=INSTANT", param, ctx)
         since = INSTANT.convert(value.removeprefix("since="), param, ctx)
         if not isinstance(since, datetime):
             self.fail("since is a span from now; write an instant such as since=2025-01-31T12:00:00Z", param, ctx)

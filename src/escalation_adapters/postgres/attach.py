@@ -16,7 +16,7 @@ from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, not_null, read_
 
 log = logging.getLogger("escalation_core")
 
-Existing = Literal["page", "hold"] | datetime
+Existing = Literal["page", "skip"] | datetime
 """What becomes of open incidents that are there already: all are looked at, none, or those first seen since then."""
 BATCH = 5000
 
@@ -48,7 +48,7 @@ class ExistingIncidents(EscalationError):
     def __init__(self, table: IncidentsTable, open_count: int, due_count: int) -> None:
         super().__init__(
             f"{table.schema}.{table.name} holds {open_count} open incidents, and {due_count} of them would page now;"
-            " say what becomes of them: --existing page (look at all of them), --existing hold (leave them alone until"
+            " say what becomes of them: --existing page (look at all of them), --existing skip (leave them alone until"
             " a recalc) or --existing since=INSTANT (look at those first seen since then)"
         )
         self.open_count = open_count
@@ -190,7 +190,7 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
     Up to when the others were first seen is kept: workers pass those over when they look for rows that no trigger saw.
     """
     await _keep_held(connection, table, existing)
-    if existing == "hold":
+    if existing == "skip":
         return 0
     since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
     # The others end at an instant that is none, such as infinity: workers find that they cannot be read, and health
@@ -242,7 +242,7 @@ async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, ex
     """Keep before which instant open rows were first seen that are left alone; NULL if all are looked at."""
     names = table.sql_names()
     since: sql.Composable = sql.Literal(existing if isinstance(existing, datetime) else None)
-    if existing == "hold":
+    if existing == "skip":
         # Rows may come in with a first_seen of up to 24 hours ahead.
         since = sql.SQL(
             "(SELECT greatest(now(), max(i.{first_seen})) + interval '1 microsecond' FROM {incidents} i"

@@ -1,7 +1,7 @@
 """The Journal port: audit, heartbeats, health's counts and the recalculation's cursor."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -9,7 +9,7 @@ from escalation_core import AuditEntry
 from escalation_core.model import AuditRange, Canary, RecalcState, Stats, WorkerHeartbeat
 
 from .installation import find_faults
-from .session import Row, Session, aware
+from .session import Session, aware, instant
 
 
 @attrs.frozen
@@ -37,22 +37,7 @@ class Journal:
     ) -> Sequence[tuple[int, AuditEntry]]:
         """Read them from the index, newest first."""
         rows = await self.session.rows("notes", limit=limit, key=incident_key, **attrs.asdict(reach))
-        return [
-            (
-                number,
-                AuditEntry(
-                    at=at.replace(tzinfo=UTC),
-                    action=action,
-                    incident_key=key,
-                    episode=episode,
-                    level=level,
-                    actor=actor,
-                    reason=reason,
-                    target=target,
-                ),
-            )
-            for number, at, action, key, episode, level, actor, reason, target in rows
-        ]
+        return [(row[0], AuditEntry.from_row(row[1:], instant)) for row in rows]
 
     async def record_heartbeat(
         self, worker: str, version: str, *, tolerance: timedelta
@@ -63,14 +48,14 @@ class Journal:
         ((now, latest),) = await self.session.rows(
             "record_heartbeat", worker=worker, at=at, version=version, tolerance=tolerance
         )
-        return now.replace(tzinfo=UTC), aware(latest)
+        return instant(now), aware(latest)
 
     async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         """Return the heartbeat of all workers together."""
         row = await self.session.row("last_heartbeat", now=now)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         since, last, workers = row
-        return WorkerHeartbeat(since=since.replace(tzinfo=UTC), last=aware(last), workers=workers)
+        return WorkerHeartbeat(since=instant(since), last=aware(last), workers=workers)
 
     async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
         """Count."""
@@ -100,28 +85,13 @@ class Journal:
         """Return how far the recalculation is."""
         row = await self.session.row("recalc", suffix=b" FOR UPDATE" if lock else b"")
         assert row is not None  # noqa: S101 - the migration inserts this one row
-        return _recalc(row)
+        return RecalcState.from_row(row, instant)
 
     async def recalc_unless_locked(self) -> RecalcState | None:
         """Return how far it is, unless another worker is at it."""
         row = await self.session.row("recalc", suffix=b" FOR UPDATE SKIP LOCKED")
-        return None if row is None else _recalc(row)
+        return None if row is None else RecalcState.from_row(row, instant)
 
     async def save_recalc(self, state: RecalcState) -> None:
         """Write how far the recalculation is."""
         await self.session.run("save_recalc", **attrs.asdict(state))
-
-
-def _recalc(row: Row) -> RecalcState:
-    requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before = row
-    return RecalcState(
-        requested_at=aware(requested_at),
-        cursor=cursor,
-        visited=visited,
-        finished_at=aware(finished_at),
-        fingerprint=fingerprint,
-        due_only=due_only,
-        ahead=aware(ahead),
-        skipped=skipped,
-        held_before=aware(held_before),
-    )

@@ -1,14 +1,13 @@
 """The Ledger port on escalation_events: its unique keys are what records each escalation exactly once."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 
 import attrs
 
 from escalation_core import Escalation
 from escalation_core.model import AuditRange, LatestEscalation
 
-from .session import Row, Session
+from .session import Session, instant
 
 
 @attrs.frozen
@@ -45,7 +44,7 @@ class Ledger:
         rows = await self.session.rows(
             "highest", keys=[key for key, _ in episodes], episodes=[episode for _, episode in episodes]
         )
-        return {(key, episode): LatestEscalation(level, at.replace(tzinfo=UTC)) for key, episode, level, at in rows}
+        return {(key, episode): LatestEscalation(level, instant(at)) for key, episode, level, at in rows}
 
     async def highest_episode(self, incident_key: str) -> int:
         """Return the highest recorded episode."""
@@ -57,7 +56,7 @@ class Ledger:
     ) -> Sequence[tuple[int, Escalation]]:
         """Read them from the index, newest first."""
         rows = await self.session.rows("recent", limit=limit, key=incident_key, **attrs.asdict(reach))
-        return [_numbered(row) for row in rows]
+        return [(row[0], Escalation.from_row(row[1:], instant)) for row in rows]
 
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None
@@ -67,11 +66,4 @@ class Ledger:
             rows = await self.session.rows("escalations", after=after, limit=limit)
         else:
             rows = await self.session.rows("escalations_of", after=after, limit=limit, key=incident_key)
-        return [_numbered(row) for row in rows]
-
-
-def _numbered(row: Row) -> tuple[int, Escalation]:
-    number, key, episode, level, at, unique_hash = row
-    return number, Escalation(
-        incident_key=key, episode=episode, level=level, created_at=at.replace(tzinfo=UTC), unique_hash=unique_hash
-    )
+        return [(row[0], Escalation.from_row(row[1:], instant)) for row in rows]

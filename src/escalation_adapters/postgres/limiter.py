@@ -11,16 +11,16 @@ from .operations import Operations
 
 
 class PostgresLimiter:
-    """Counts in the store's own database, by its clock: one statement for each knock, one short row for each key.
+    """Counts in the store's own database, by its clock: one statement for each request, one short row for each key.
 
-    Rows of keys that are quiet are removed as others knock.
+    Rows of idle keys are deleted while others are counted.
     """
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
 
     async def hit(self, key: str, limit: Limit) -> Decision:
-        """Count one knock. Knocks at once on one key take turns.
+        """Count one request. Requests at once on one key take turns.
 
         Raises:
             StoreError: the database is out of reach, or refuses.

@@ -1,13 +1,13 @@
 """The Operations port."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
 from escalation_core.model import AuditSource, Integrity, OldRow, Pause
 
-from .session import Row, Session, aware
+from .session import Session, instant
 
 
 @attrs.frozen
@@ -18,7 +18,7 @@ class Operations:
 
     async def pauses(self, now: datetime) -> Sequence[Pause]:
         """Read them by the index of those that end later."""
-        return [read_pause(row) for row in await self.session.rows("pauses", now=now)]
+        return [Pause.from_row(row, instant) for row in await self.session.rows("pauses", now=now)]
 
     async def add_pause(self, pause: Pause) -> None:
         """Insert a row."""
@@ -36,19 +36,7 @@ class Operations:
         """Read a batch by the primary key."""
         name = "old_notes" if source is AuditSource.NOTE else "old_escalations"
         rows = await self.session.rows(name, before=before, after=after, limit=limit)
-        return [
-            OldRow(
-                id=number,
-                incident_key=key,
-                episode=episode,
-                is_open=is_open,
-                current_episode=current,
-                highest_episode=highest,
-                unsettled=unsettled,
-                settled_at=aware(settled_at),
-            )
-            for number, key, episode, is_open, current, highest, unsettled, settled_at in rows
-        ]
+        return [OldRow.from_row(row, instant) for row in rows]
 
     async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
         """Delete by the primary key, in one statement."""
@@ -94,10 +82,3 @@ class SeenRequests:
         """Delete them, and rate-limit rows of idle keys."""
         await self.session.run("delete_limits")
         return await self.session.run("delete_expired", now=now)
-
-
-def read_pause(row: Row) -> Pause:
-    """Return the pause of a row."""
-    start, end, actor, reason, lifts = row
-    starts_at, ends_at = start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
-    return Pause(starts_at=starts_at, ends_at=ends_at, actor=actor, reason=reason, lifts_schedule=lifts)

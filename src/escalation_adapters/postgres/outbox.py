@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
-from escalation_core import InvalidValue
 from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
 
-from .session import Row, Session
+from .session import Session, instant
 from .table import read_incident
 
-_PAGE_COLUMNS = 13
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -44,11 +42,14 @@ class Outbox:
         rows = await self.session.rows(
             "claim_pages", targets=list(capacity), rooms=list(capacity.values()), now=now, until=until
         )
-        return [_claimed(row) for row in rows]
+        return [ClaimedPage.from_row(row, instant, read_incident) for row in rows]
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Return pages by id, locked, but for those that others hold."""
-        return [_claimed(row) for row in await self.session.rows("lock_pages", ids=list(ids))]
+        return [
+            ClaimedPage.from_row(row, instant, read_incident)
+            for row in await self.session.rows("lock_pages", ids=list(ids))
+        ]
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write in one statement."""
@@ -84,7 +85,7 @@ class Outbox:
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         """Read them from the index, newest first."""
         rows = await self.session.rows("settled", limit=limit, key=incident_key, **attrs.asdict(reach))
-        return [_page(row) for row in rows]
+        return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
@@ -99,7 +100,7 @@ class Outbox:
             rows = await self.session.rows("pages_in", after=after, limit=limit, state=state.value)
         else:
             rows = await self.session.rows("pages", after=after, limit=limit)
-        return [page for page in map(_page, rows) if state in (None, page.state)]
+        return [page for row in rows if state in (None, (page := PageRecord.from_row(row, instant)).state)]
 
 
 def _written(pages: Sequence[PageRecord]) -> dict[str, object]:
@@ -112,32 +113,3 @@ def _written(pages: Sequence[PageRecord]) -> dict[str, object]:
         "tried": [f"{page.tried_for // _MICROSECOND} microseconds" for page in pages],
         "reasons": [page.reason for page in pages],
     }
-
-
-def _page(row: Row) -> PageRecord:
-    number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
-    return PageRecord(
-        id=number,
-        incident_key=key,
-        episode=episode,
-        level=level,
-        target=target,
-        dedup_key=dedup_key,
-        state=PageState(state),
-        created_at=created_at.replace(tzinfo=UTC),
-        due_at=due_at.replace(tzinfo=UTC),
-        fence=fence,
-        attempts=attempts,
-        tried_for=timedelta(microseconds=tried),
-        reason=reason,
-    )
-
-
-def _claimed(row: Row) -> ClaimedPage:
-    page, standing, incident = _page(row[:_PAGE_COLUMNS]), row[_PAGE_COLUMNS], row[_PAGE_COLUMNS + 1 :]
-    if not standing:
-        return ClaimedPage(page=page, incident=None)
-    try:
-        return ClaimedPage(page=page, incident=read_incident(incident))
-    except InvalidValue as fault:
-        return ClaimedPage(page=page, incident=None, fault=str(fault))

@@ -1,4 +1,4 @@
-"""Connections, lent and taken back. One that died while it was idle is noticed before it is used."""
+"""The connection pool. A connection that died while it was idle is noticed before it is used."""
 
 import asyncio
 from collections.abc import AsyncIterator

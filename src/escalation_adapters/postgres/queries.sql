@@ -694,8 +694,8 @@ FROM (
 SELECT state, count(*) FROM {schema}.escalation_pages GROUP BY 1 ORDER BY 1
 
 -- name: hit
--- One knock: taken if fewer than the limit were within the window; some keys that are quiet are forgotten. Its instant is
--- taken when its turn has come: by the transaction's, one that waited would knock in the past of those before it.
+-- One request: allowed if fewer than the limit were within the window; some idle keys are deleted. Its instant is taken
+-- when its turn has come: by the transaction's, one that waited would lie before those that it waited for.
 WITH quiet AS (
     DELETE FROM {schema}.escalation_rate_limits WHERE key = ANY(ARRAY(
         SELECT key FROM {schema}.escalation_rate_limits WHERE expires_at <= now() AND key <> %(key)s

@@ -23,9 +23,9 @@ Row = tuple[Any, ...]
 class Session:
     """Runs named statements in the transaction that is open on its connection.
 
-    While it hopes, statements that need no answer wait for one another, and go out together: a round trip each would
-    cost a tick more than the work itself. Should one of them meet a unique key that is taken, the transaction is run
-    again without hope, each statement by itself.
+    In optimistic mode, statements without a result are queued and sent in one pipeline: a round trip for each would
+    cost a tick more than the work itself. If one of them meets a unique key that is taken, the transaction is retried
+    statement by statement.
     """
 
     connection: AsyncConnection[Row]
@@ -93,7 +93,7 @@ class Session:
             )
 
     async def later(self, name: str, expected: int = 0, /, **values: object) -> None:
-        """Run a statement: now, or, while it hopes, at the next occasion, at the transaction's end at the latest."""
+        """Run a statement now or, in optimistic mode, with the next one that has a result, or with the COMMIT."""
         if self.optimistic:
             self._waiting.append((name, expected, _bulk(values)))
         else:
@@ -122,3 +122,8 @@ def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:
 def aware(value: datetime | None) -> datetime | None:
     """Return an instant that was selected AT TIME ZONE 'UTC'."""
     return None if value is None else value.replace(tzinfo=UTC)
+
+
+def instant(value: datetime) -> datetime:
+    """Return an instant that SQL gave in UTC, without a zone."""
+    return value.replace(tzinfo=UTC)

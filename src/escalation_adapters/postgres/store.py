@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from escalation_core import StoreRefused, StoreUnavailable
-from escalation_core.model import Canary, NextDue
+from escalation_core.model import Canary, NextDue, Pause
 from escalation_core.ports import Transaction
 
 from . import timeouts
@@ -23,10 +23,10 @@ from .incidents import Incidents
 from .installation import attached
 from .journal import Journal
 from .ledger import Ledger
-from .operations import Operations, SeenRequests, read_pause
+from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .pool import Pool
-from .session import Session, aware
+from .session import Session, aware, instant
 from .statements import PASSING, statements, writes_incidents
 from .table import IncidentsTable
 
@@ -53,7 +53,7 @@ class PostgresStore:
         self._statements = statements(table)
         self.table = table
         self.clock = clock
-        self._hopes = True
+        self._optimistic = True
 
     @classmethod
     async def connect(
@@ -96,7 +96,7 @@ class PostgresStore:
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
-        optimistic, raised_by_host = self._hopes, False
+        optimistic, raised_by_host = self._optimistic, False
         for attempt in range(1, TRIES + 1):
             try:
                 with translated():
@@ -134,7 +134,7 @@ class PostgresStore:
                     rows = await session.rows(name + PASSING, suffix=b"", **within, targets=list(targets), at=at)
         now, _, hidden, due, page_due = rows[0][:5]
         check_visible(hidden, self.table)
-        pauses = [read_pause(row[5:]) for row in rows if row[5] is not None]
+        pauses = [Pause.from_row(row[5:], instant) for row in rows if row[5] is not None]
         return NextDue(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
 
     async def aclose(self) -> None:
@@ -162,7 +162,7 @@ class PostgresStore:
                 log.warning(
                     "a trigger or a rule of the host drops writes to %s: each is looked at now", self.table.name
                 )
-                self._hopes = False
+                self._optimistic = False
             return result
         except (psycopg.errors.UniqueViolation, psycopg.errors.PipelineAborted):
             # Something among what went out together failed. Run one by one, it tells what.

@@ -1,7 +1,7 @@
-"""How long a database may be silent. A server or a network that went without a farewell is noticed by nothing else.
+"""Timeouts for calls to PostgreSQL. Without them a vanished server or network would block a worker for ever.
 
-What a worker waits for: the call is given up, and no connection that was open then is trusted any more. What waits for
-a worker: the server itself ends a transaction whose client does not go on, and with it its locks.
+A call that takes too long is given up, and every connection that was open then is closed. The server itself ends a
+transaction whose client does not go on, and releases its locks.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ async def limited(
 ) -> AsyncIterator[Callable[[], bool]]:
     """Give up what is under way on the connection when it takes longer; ``given_up`` is called when that happens.
 
-    Yields what tells whether it has happened: a call may end well all the same.
+    Yields a function that returns True once the call was cancelled; the call may still have succeeded.
     """
     tasks: list[asyncio.Task[None]] = []
 

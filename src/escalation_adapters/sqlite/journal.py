@@ -58,22 +58,7 @@ class Journal:
         """Read them from the index, newest first."""
         columns = "id, at, action, incident_key, episode, level, actor, reason, target"
         rows = await self.session.newest(columns, "escalation_audit", "at", reach, limit, incident_key)
-        return [
-            (
-                number,
-                AuditEntry(
-                    at=instant(at),
-                    action=action,
-                    incident_key=key,
-                    episode=episode,
-                    level=level,
-                    actor=actor,
-                    reason=reason,
-                    target=target,
-                ),
-            )
-            for number, at, action, key, episode, level, actor, reason, target in rows
-        ]
+        return [(row[0], AuditEntry.from_row(row[1:], instant)) for row in rows]
 
     async def record_heartbeat(
         self, worker: str, version: str, *, tolerance: timedelta
@@ -131,18 +116,7 @@ class Journal:
         columns = "requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before"
         row = await self.session.row(f"SELECT {columns} FROM escalation_recalc")
         assert row is not None  # noqa: S101 - the schema inserts this one row
-        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before = row
-        return RecalcState(
-            requested_at=optional_instant(requested_at),
-            cursor=cursor,
-            visited=visited,
-            finished_at=optional_instant(finished_at),
-            fingerprint=fingerprint,
-            due_only=bool(due_only),
-            ahead=optional_instant(ahead),
-            skipped=bool(skipped),
-            held_before=optional_instant(held_before),
-        )
+        return RecalcState.from_row(row, instant)
 
     async def recalc_unless_locked(self) -> RecalcState | None:
         """Return how far the recalculation is: whoever may write holds the whole file."""

@@ -8,7 +8,7 @@ import attrs
 from escalation_core import Escalation
 from escalation_core.model import AuditRange, LatestEscalation
 
-from .codec import Row, instant, micros
+from .codec import instant, micros
 from .session import Session
 
 _COLUMNS = "id, incident_key, episode, level, created_at, unique_hash"
@@ -66,7 +66,7 @@ class Ledger:
     ) -> Sequence[tuple[int, Escalation]]:
         """Read them from the index, newest first."""
         rows = await self.session.newest(_COLUMNS, "escalation_events", "created_at", reach, limit, incident_key)
-        return [_numbered(row) for row in rows]
+        return [(row[0], Escalation.from_row(row[1:], instant)) for row in rows]
 
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None
@@ -77,11 +77,4 @@ class Ledger:
             f" WHERE {'incident_key = ?' if incident_key is not None else '? IS NULL'} AND id > ? ORDER BY id LIMIT ?",
             (incident_key, after, limit),
         )
-        return [_numbered(row) for row in rows]
-
-
-def _numbered(row: Row) -> tuple[int, Escalation]:
-    number, key, episode, level, at, unique_hash = row
-    return number, Escalation(
-        incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash
-    )
+        return [(row[0], Escalation.from_row(row[1:], instant)) for row in rows]

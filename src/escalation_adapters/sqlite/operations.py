@@ -8,7 +8,7 @@ import attrs
 
 from escalation_core.model import AuditSource, Integrity, OldRow, Pause
 
-from .codec import instant, micros, optional_instant, span_micros
+from .codec import instant, micros, span_micros
 from .session import Session
 
 _STANDING = (
@@ -44,12 +44,7 @@ class Operations:
             " WHERE ends_at > ? ORDER BY id",
             (micros(now),),
         )
-        return [
-            Pause(
-                starts_at=instant(start), ends_at=instant(end), actor=actor, reason=reason, lifts_schedule=bool(lifts)
-            )
-            for start, end, actor, reason, lifts in rows
-        ]
+        return [Pause.from_row(row, instant) for row in rows]
 
     async def add_pause(self, pause: Pause) -> None:
         """Insert a row."""
@@ -77,19 +72,7 @@ class Operations:
         """Read a batch by the primary key."""
         statement = _OLD_NOTES if source is AuditSource.NOTE else _OLD_ESCALATIONS
         rows = await self.session.rows(statement, {"after": after, "before": micros(before), "limit": limit})
-        return [
-            OldRow(
-                id=number,
-                incident_key=key,
-                episode=episode,
-                is_open=bool(is_open),
-                current_episode=current,
-                highest_episode=highest,
-                unsettled=bool(unsettled),
-                settled_at=optional_instant(settled_at),
-            )
-            for number, key, episode, is_open, current, highest, unsettled, settled_at in rows
-        ]
+        return [OldRow.from_row(row, instant) for row in rows]
 
     async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
         """Delete by the primary key; pages by that of their escalation."""

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from escalation_core import InvalidValue
 from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
 
 from .codec import SELECTED, Row, instant, micros, optional_instant, read_incident, span_micros
@@ -98,7 +97,7 @@ class Outbox:
             )
             return [row for share in shares for row in share]
 
-        claimed = [_claimed(row) for row in await self.session.in_thread(found)]
+        claimed = [ClaimedPage.from_row(row, instant, read_incident) for row in await self.session.in_thread(found)]
         return sorted(claimed, key=lambda found: (found.page.due_at, found.page.id))
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
@@ -108,7 +107,7 @@ class Outbox:
             rows = (connection.execute(f"{_WITH_INCIDENT} WHERE p.id = ?", (number,)).fetchone() for number in ids)
             return [row for row in rows if row is not None]
 
-        return [_claimed(row) for row in await self.session.in_thread(found)]
+        return [ClaimedPage.from_row(row, instant, read_incident) for row in await self.session.in_thread(found)]
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write what becomes of pages."""
@@ -180,7 +179,7 @@ class Outbox:
         # As a subquery, so that the partial index of settled pages is used.
         table = "(SELECT * FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead')) AS p"
         rows = await self.session.newest(_PAGE, table, "due_at", reach, limit, incident_key)
-        return [_page(row) for row in rows]
+        return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
@@ -195,38 +194,11 @@ class Outbox:
             # The state as a constant, which lets the planner use the index of dead pages.
             where.append(f"p.state = '{state.value}'")
         statement = f"SELECT {_PAGE} FROM escalation_pages p WHERE {' AND '.join(where)} ORDER BY p.id LIMIT ?"
-        return [_page(row) for row in await self.session.rows(statement, (*values, *given, limit))]
-
-
-def _page(row: Row) -> PageRecord:
-    number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
-    return PageRecord(
-        id=number,
-        incident_key=key,
-        episode=episode,
-        level=level,
-        target=target,
-        dedup_key=dedup_key,
-        state=PageState(state),
-        created_at=instant(created_at),
-        due_at=instant(due_at),
-        fence=fence,
-        attempts=attempts,
-        tried_for=timedelta(microseconds=tried),
-        reason=reason,
-    )
+        return [
+            PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (*values, *given, limit))
+        ]
 
 
 def _written(page: PageRecord) -> tuple[object, ...]:
     tried = span_micros(page.tried_for)
     return (page.state.value, micros(page.due_at), page.fence, page.attempts, tried, page.reason, page.id)
-
-
-def _claimed(row: Row) -> ClaimedPage:
-    page, standing, incident = _page(row[:_PAGE_COLUMNS]), row[_PAGE_COLUMNS], row[_PAGE_COLUMNS + 1 :]
-    if not standing:
-        return ClaimedPage(page=page, incident=None)
-    try:
-        return ClaimedPage(page=page, incident=read_incident(incident))
-    except InvalidValue as fault:
-        return ClaimedPage(page=page, incident=None, fault=str(fault))

@@ -14,12 +14,13 @@ import attrs
 
 from escalation_core import Engine, EscalationError, StoreUnavailable
 from escalation_core.errors import error_place
+from escalation_core.rules.retry import backoff
 
 Result = TypeVar("Result")
 log = logging.getLogger("escalation_adapters.worker.runner")
 
-FIRST_WAIT, MAX_WAIT = 1.0, 30.0
-"""Seconds between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
+FIRST_WAIT, MAX_WAIT = timedelta(seconds=1), timedelta(seconds=30)
+"""Times between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
 MIN_TICK_GAP = timedelta(milliseconds=2)
 """The least between two ticks. Rhythm asks for less only while there is work; this bounds the loop whatever it asks."""
 
@@ -77,7 +78,7 @@ async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
             ends = await asyncio.gather(*loops, told, return_exceptions=True)
             try:
                 await engine.finish_pages()
-                _tell(engine)
+                _log_counts(engine)
             except asyncio.CancelledError:
                 await engine.abandon_pages()
                 raise
@@ -99,7 +100,7 @@ async def _tick(engine: Engine, leave: asyncio.Event) -> None:
 async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
     async def once() -> timedelta:
         more = await engine.start_pages()
-        _tell(engine)
+        _log_counts(engine)
         # After the last one a page's end, or a tick, wakes this loop.
         return timedelta() if more else await engine.next_claim_in()
 
@@ -126,17 +127,17 @@ async def _retry_until_up(
             away = isinstance(error, StoreUnavailable)
             if not away and (beginning or _for_good(error)):
                 raise
-            wait = _backoff(failures)
             failures += 1
+            wait = backoff(failures, first=FIRST_WAIT, longest=MAX_WAIT, jitter=random.random())  # noqa: S311 - no secret
             log.log(
                 logging.WARNING if away else logging.CRITICAL,
                 "%s: %s (%s); next attempt in %.1f s",
                 what,
                 "the store is out of reach" if away else "nothing goes on here",
                 _told(error),
-                wait,
+                wait.total_seconds(),
             )
-            await _rest(leave, timedelta(seconds=wait))
+            await _rest(leave, wait)
         else:
             if failures:
                 log.info(
@@ -151,17 +152,12 @@ def _for_good(error: Exception) -> bool:
     return type(error) is EscalationError
 
 
-def _tell(engine: Engine) -> None:
+def _log_counts(engine: Engine) -> None:
     """Log what became of pages since the last time, if anything did."""
     report = engine.take_delivery_report()
     counts = {name: count for name, count in attrs.asdict(report).items() if count}
     if counts:
         log.info("pages %s", " ".join(f"{name}={count}" for name, count in counts.items()))
-
-
-def _backoff(failures: int) -> float:
-    full = min(MAX_WAIT, FIRST_WAIT * 2.0 ** min(failures, 30))
-    return full * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads workers; nothing secret
 
 
 def _told(error: Exception) -> str:

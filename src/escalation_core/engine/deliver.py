@@ -16,8 +16,8 @@ from ..rules.retry import cancel, cancel_reason, lease, mark_dead
 from ..settings import Settings
 from .attempt import Attempt
 from .report import DeliveryCount, DeliveryReport
-from .settle import Landed, settle
-from .tasks import Errand, TaskGroup, monotonic, rest, within
+from .settle import Finished, settle
+from .tasks import BackgroundTask, TaskGroup, monotonic, rest, within
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("escalation_core")
 
 LINGER = timedelta(milliseconds=20)
-"""How long a page that has landed waits at most for others, to be settled together."""
+"""How long a finished page waits at most for others, so that several share one transaction."""
 SETTLE_AGAIN = timedelta(seconds=1)
-"""When a page that has landed is settled again, after a host's open transaction held its row."""
+"""When a finished page is settled again, after a host's open transaction locked its row."""
 SETTLE_TRIES = 5
 """How often a delivery pass tries that, COMPANY apart; then the next pass does."""
 
@@ -37,13 +37,13 @@ class Exchange:
     """What one transaction of delivery did."""
 
     settled: Sequence[PageRecord] = ()
-    """Pages that had landed, as they are now."""
+    """Pages whose attempt had ended, as they are now."""
     leased: Sequence[tuple[PageRecord, Incident]] = ()
     """Pages to be sent."""
     ended: Sequence[PageRecord] = ()
     """Pages that were claimed and are not to be sent."""
-    locked: Sequence[Landed] = ()
-    """Pages that had landed and are not settled yet: others hold their rows."""
+    locked: Sequence[Finished] = ()
+    """Pages whose attempt had ended and that are not settled yet: other transactions lock their rows."""
     at: datetime | None = None
 
 
@@ -56,21 +56,21 @@ class Delivery:
     notifiers: Mapping[str, Notifier]
     """The notifier of each target."""
     telemetry: "Telemetry"
-    flights: TaskGroup = attrs.field(factory=TaskGroup)
+    tasks: TaskGroup = attrs.field(factory=TaskGroup)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
-    _finishing: Errand = attrs.field(factory=Errand)
-    _landed: list[Landed] = attrs.field(factory=list)
+    _finishing: BackgroundTask = attrs.field(factory=BackgroundTask)
+    _finished: list[Finished] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
 
     @property
     def busy(self) -> bool:
-        """Whether a page is in flight, or has landed and is not settled yet."""
-        return self.flights.busy or self.owes
+        """Whether a page is in flight, or finished and not settled yet."""
+        return self.tasks.busy or self.owes
 
     @property
     def owes(self) -> bool:
-        """Whether a page has landed and is not settled yet."""
-        return bool(self._landed)
+        """Whether a page is finished and not settled yet."""
+        return bool(self._finished)
 
     async def deliver(self, longest: timedelta) -> DeliveryReport:
         """Make one pass over the pages that are due now, claiming for at most ``longest``; return what became of them.
@@ -95,29 +95,29 @@ class Delivery:
                 tries = 0
             if started.leased or started.ended:
                 continue
-            if self.flights.busy:
+            if self.tasks.busy:
                 await self.wait()
             elif self.owes and tries < SETTLE_TRIES:
-                # It landed just now, and leaves room; or others hold its row.
+                # It finished just now, and frees capacity; or another transaction locks its row.
                 tries += 1
-                await self.flights.wait(LINGER)
+                await self.tasks.wait(LINGER)
             else:
                 return self.take_report()
 
     async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Exchange:
-        """Settle what has landed, and claim as many pages as can start at once, in one transaction; start them.
+        """Settle finished pages, and claim as many as can start at once, in one transaction; start them.
 
         Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller
         that is cancelled meanwhile does not stop it: what was claimed is sent.
         """
-        return await self.flights.outlive(self._start_due(until, claim=claim))
+        return await self.tasks.outlive(self._start_due(until, claim=claim))
 
     async def _start_due(self, until: datetime | None, *, claim: bool) -> Exchange:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
         done = await self._exchange(self.capacity() if claim and not self.settings.dry_run else {}, until)
         for record, incident in done.leased:
             self._in_flight[record.target] += 1
-            self.flights.start(self._attempt(record, incident, deadline))
+            self.tasks.start(self._attempt(record, incident, deadline))
         return done
 
     def capacity(self) -> dict[str, int]:
@@ -130,20 +130,20 @@ class Delivery:
         return {target: min(count, (most + 1) // 2) for target, count in free.items() if count > 0}
 
     async def wait(self, longest: timedelta | None = None) -> None:
-        """Wait until a page lands or a tick rings, at most for ``longest``; then a moment more, for company.
+        """Wait until a page is finished or a tick wakes it, at most for ``longest``; then up to 20 ms more.
 
-        A transaction for each page would cost as much as to send it.
+        Several pages share one transaction then; one for each page would cost as much as to send it.
         """
-        await self.flights.wait(longest)
-        if self.flights.busy and not self._half_free():
-            await self.flights.wait(LINGER, enough=self._half_free)
+        await self.tasks.wait(longest)
+        if self.tasks.busy and not self._half_free():
+            await self.tasks.wait(LINGER, enough=self._half_free)
 
     def _half_free(self) -> bool:
         return any(0 < 2 * count <= self.settings.retry.per_target for count in self._in_flight.values())
 
     async def settle(self) -> None:
-        """Write down what became of the pages that have landed. If the store is down they are kept for the next try."""
-        await self.flights.outlive(self._exchange({}, None))
+        """Settle finished pages. If the store is down they are kept for the next try."""
+        await self.tasks.outlive(self._exchange({}, None))
 
     def take_report(self) -> DeliveryReport:
         """Return what was done since the last report."""
@@ -160,7 +160,7 @@ class Delivery:
 
     async def abandon(self) -> None:
         """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
-        await self.flights.cancel()
+        await self.tasks.cancel()
         await self._finishing.end()
 
     def _finish_alone(self) -> None:
@@ -168,8 +168,11 @@ class Delivery:
         self._finishing.start(self._finish)
 
     async def _finish(self) -> None:
-        await self.flights.drained()
-        until, why = monotonic() + self.settings.retry.send_timeout.total_seconds(), "others hold their rows"
+        await self.tasks.drained()
+        until, why = (
+            monotonic() + self.settings.retry.send_timeout.total_seconds(),
+            "other transactions lock their rows",
+        )
         while True:
             try:
                 await self.settle()
@@ -181,7 +184,7 @@ class Delivery:
                 break
             await rest(SETTLE_AGAIN)
         log.warning(
-            "%d pages that were sent could not be settled (%s); they are sent once more", len(self._landed), why
+            "%d pages that were sent could not be settled (%s); they are sent once more", len(self._finished), why
         )
 
     async def _any_due(self) -> bool:
@@ -192,17 +195,17 @@ class Delivery:
         return seen.page_due_at is not None and seen.page_due_at <= seen.at
 
     async def _exchange(self, capacity: Mapping[str, int], until: datetime | None) -> Exchange:
-        """Settle what has landed, and claim for the room there is."""
-        landed, self._landed = self._landed, []
-        if not landed and not capacity:
+        """Settle finished pages, and claim for the capacity there is."""
+        finished, self._finished = self._finished, []
+        if not finished and not capacity:
             return Exchange()
         try:
-            done = await self.store.transact(lambda tx: self._round(tx, landed, capacity, until))
+            done = await self.store.transact(lambda tx: self._round(tx, finished, capacity, until))
         except BaseException:
-            self._landed = landed + self._landed
+            self._finished = finished + self._finished
             raise
-        self._landed = [*done.locked, *self._landed]
-        self._count.stale += len(landed) - len(done.settled) - len(done.locked)
+        self._finished = [*done.locked, *self._finished]
+        self._count.stale += len(finished) - len(done.settled) - len(done.locked)
         for record in (*done.settled, *done.ended):
             self._settled(record)
         return done
@@ -210,12 +213,12 @@ class Delivery:
     async def _round(
         self,
         tx: Transaction,
-        landed: Sequence[Landed],
+        finished: Sequence[Finished],
         capacity: Mapping[str, int],
         until: datetime | None,
     ) -> Exchange:
         now = await tx.now()
-        settled, locked = await settle(tx, landed, self.settings.retry, now)
+        settled, locked = await settle(tx, finished, self.settings.retry, now)
         if not capacity or not Gate.at(self.settings.switches, now, await tx.operations.pauses(now)).may_escalate:
             return Exchange(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
@@ -239,7 +242,7 @@ class Delivery:
                 self._count.stale += 1
                 return
             outcome = await self._send(record, incident)
-            self._landed.append((record, outcome))
+            self._finished.append((record, outcome))
         finally:
             self._in_flight[record.target] -= 1
 

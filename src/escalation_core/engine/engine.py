@@ -213,7 +213,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return min(wait, SETTLE_AGAIN) if self.delivery.owes else wait
 
     async def start_pages(self) -> bool:
-        """Settle the pages whose attempts have ended, and start to send those that are due and have room.
+        """Settle the pages whose attempts have ended, and start to send those that are due, up to the capacity.
 
         Returns:
             Whether there may be more to start at once.
@@ -229,7 +229,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
 
     def wake(self) -> None:
         """Wake the delivery loop: there may be pages to send."""
-        self.delivery.flights.ring()
+        self.delivery.tasks.wake()
 
     async def finish_pages(self) -> None:
         """Wait for the pages in flight, and settle them. Each send has its time limit, so this has one."""

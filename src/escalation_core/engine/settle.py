@@ -8,13 +8,13 @@ from ..model import Delivered, Outcome, PageRecord, Retry
 from ..ports import Transaction
 from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, hold
 
-Landed = tuple[PageRecord, Outcome]
+Finished = tuple[PageRecord, Outcome]
 """A page as it was leased, and what became of its attempt."""
 
 
 async def settle(
-    tx: Transaction, landed: Sequence[Landed], policy: RetryPolicy, now: datetime
-) -> tuple[list[PageRecord], list[Landed]]:
+    tx: Transaction, finished: Sequence[Finished], policy: RetryPolicy, now: datetime
+) -> tuple[list[PageRecord], list[Finished]]:
     """Write what became of the pages that are still this sender's; return them, and those whose rows others hold.
 
     It waits for no row: a host that acknowledges by SQL holds the incident's pages until its transaction ends.
@@ -22,12 +22,12 @@ async def settle(
     # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
     arrived = [
         after_attempt(leased, outcome, policy=policy, now=now, jitter=0.0, ended=None)
-        for leased, outcome in landed
+        for leased, outcome in finished
         if isinstance(outcome, Delivered)
     ]
     written = await tx.outbox.settle(arrived) if arrived else frozenset()
     settled = [record for record in arrived if record.id in written]
-    others = [(leased, outcome) for leased, outcome in landed if not isinstance(outcome, Delivered)]
+    others = [(leased, outcome) for leased, outcome in finished if not isinstance(outcome, Delivered)]
     found_others = await tx.outbox.lock([record.id for record, _ in others]) if others else ()
     standing = {found.page.id: found for found in found_others}
     failed: list[PageRecord] = []
@@ -46,6 +46,6 @@ async def settle(
         await tx.outbox.write(failed)
     for target, until in sorted(holds.items()):
         await tx.outbox.throttle_target(target, until)
-    missing = [(leased, outcome) for leased, outcome in landed if leased.id not in written | standing.keys()]
+    missing = [(leased, outcome) for leased, outcome in finished if leased.id not in written | standing.keys()]
     fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}
     return settled + failed, [each for each in missing if fences.get(each[0].id) == each[0].fence]

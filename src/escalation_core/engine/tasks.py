@@ -1,4 +1,4 @@
-"""What is under way: the one room of the core that knows asyncio. It waits and joins; it does no I/O."""
+"""Tasks: the one file of the core that imports asyncio. It waits and joins, and does no I/O."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -90,45 +90,45 @@ class LoopGuard:
 
 
 class SingleFlight(Generic[Result]):
-    """One flight at a time: whoever comes while it is under way joins it and gets the same result.
+    """Runs one task at a time: a call made meanwhile joins it and gets the same result.
 
-    A passenger who is cancelled leaves; the flight goes on for the others, and ends when nobody is left.
+    If a caller is cancelled, the task goes on for the others; when the last one leaves, it is cancelled.
     """
 
     def __init__(self) -> None:
-        self._flight: _Flight[Result] | None = None
+        self._flight: _SharedTask[Result] | None = None
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Start ``work``, or join the flight that is under way."""
+        """Start ``work``, or join the task that is under way."""
         while self._flight is not None and self._flight.abandoned and not self._flight.task.done():
-            # Everybody has left it and it is still ending: to join it would be to be cancelled with it.
+            # All callers have left and it is still ending: a new caller would be cancelled with it.
             await asyncio.wait([self._flight.task])
         if self._flight is None or self._flight.task.done():
-            self._flight = _Flight(asyncio.get_running_loop().create_task(work()))
+            self._flight = _SharedTask(asyncio.get_running_loop().create_task(work()))
         flight = self._flight
-        flight.passengers += 1
+        flight.callers += 1
         try:
             return await asyncio.shield(flight.task)
         except asyncio.CancelledError:
-            if flight.passengers == 1 and not flight.task.done():
+            if flight.callers == 1 and not flight.task.done():
                 flight.abandoned = True
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
             raise
         finally:
-            flight.passengers -= 1
+            flight.callers -= 1
 
 
-class _Flight(Generic[Result]):
-    """One flight of a SingleFlight, with passengers of its own."""
+class _SharedTask(Generic[Result]):
+    """One task of a SingleFlight, with its callers."""
 
     def __init__(self, task: "asyncio.Task[Result]") -> None:
         self.task = task
-        self.passengers = 0
+        self.callers = 0
         self.abandoned = False
 
 
-class Errand:
+class BackgroundTask:
     """Background work that outlives its callers; a second call joins the one that is under way."""
 
     def __init__(self) -> None:
@@ -153,12 +153,12 @@ class Errand:
 
 
 class TaskGroup:
-    """Many flights at once, and a bell that rings whenever one of them ends, or somebody rings it."""
+    """Many tasks at once. A waiter is woken whenever one of them ends, or ``wake`` is called."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outliving: set[asyncio.Task[Any]] = set()
-        self._bell = asyncio.Event()
+        self._woken = asyncio.Event()
 
     @property
     def busy(self) -> bool:
@@ -169,22 +169,22 @@ class TaskGroup:
         """Start one; it must not raise."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._landed)
+        task.add_done_callback(self._finished)
 
-    def ring(self) -> None:
-        """Wake whoever waits."""
-        self._bell.set()
+    def wake(self) -> None:
+        """Wake the waiter."""
+        self._woken.set()
 
     async def wait(self, longest: timedelta | None = None, *, enough: Callable[[], bool] = lambda: True) -> None:
-        """Wait for the bell, at most for ``longest``; return at once if it rang since the last wait.
+        """Wait until woken, at most for ``longest``; return at once if that happened since the last wait.
 
-        While others are under way it rings for nothing until it is ``enough``.
+        While tasks are under way it goes on waiting until it is ``enough``.
         """
         try:
             async with asyncio.timeout(None if longest is None else longest.total_seconds()):
                 while True:
-                    await self._bell.wait()
-                    self._bell.clear()
+                    await self._woken.wait()
+                    self._woken.clear()
                     if not self.busy or enough():
                         return
         except TimeoutError:
@@ -211,11 +211,11 @@ class TaskGroup:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _landed(self, task: "asyncio.Task[None]") -> None:
+    def _finished(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler({"message": f"a flight crashed: {error_place(error)}"})
-        self._bell.set()
+            task.get_loop().call_exception_handler({"message": f"a task crashed: {error_place(error)}"})
+        self._woken.set()
 
     def _outlived(self, task: "asyncio.Task[Any]") -> None:
         self._outliving.discard(task)

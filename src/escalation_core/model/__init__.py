@@ -12,7 +12,7 @@ from .incident import (
     State,
 )
 from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_canary
-from .page import MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
+from .page import CANCELS, MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from .pause import Pause, Paused
 from .store import (
     Candidate,
@@ -30,6 +30,7 @@ from .store import (
 )
 
 __all__ = [
+    "CANCELS",
     "NEEDS_REPLAN",
     "MAX_LABELS_BYTES",
     "MAX_CLAIM_LABELS_BYTES",

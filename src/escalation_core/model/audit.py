@@ -1,8 +1,10 @@
 """The audit: its entries, and the place of an entry among them, which is what the next page of entries begins after."""
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from typing import Any
 
 import attrs
 
@@ -28,7 +30,22 @@ class AuditEntry:
     reason: str | None = None
     target: str | None = None
     cursor: str | None = None
-    """Its place in the audit, as the store tells it: what ``Engine.audit(after=)`` takes. Not written."""
+    """Its place in the audit: what ``Engine.audit(after=)`` takes. Not written."""
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "AuditEntry":
+        """Return the note of a store's row: values in the order of the fields but ``cursor``."""
+        at, action, key, episode, level, actor, reason, target = row
+        return cls(
+            at=instant(at),
+            action=action,
+            incident_key=key,
+            episode=episode,
+            level=level,
+            actor=actor,
+            reason=reason,
+            target=target,
+        )
 
 
 @attrs.frozen

@@ -174,3 +174,9 @@ class Escalation:
         )
     )
     """The idempotency key, which is the dedup key of the escalation's pages as well."""
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Escalation":
+        """Return the escalation of a store's row: values in the order of the fields."""
+        key, episode, level, at, unique_hash = row
+        return cls(incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash)

@@ -1,7 +1,9 @@
 """A page: one message to one target about one escalation, its row, and what becomes of an attempt to send it."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
@@ -17,6 +19,10 @@ class PageState(StrEnum):
     DELIVERED = "delivered"
     CANCELLED = "cancelled"
     DEAD = "dead"
+
+
+CANCELS = {PageState.PENDING: PageState.CANCELLED, PageState.LEASED: PageState.CANCELLING}
+"""What the end of an incident makes of its pages: a leased one may finish, but not be tried again."""
 
 
 @attrs.frozen
@@ -86,6 +92,26 @@ class PageRecord:
     tried_for: timedelta = timedelta()
     """Time spent on attempts and back-off. Pauses are not in it, so retry horizons stand still while nobody sends."""
     reason: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "PageRecord":
+        """Return the page of a store's row: values in the order of the fields, ``tried_for`` in microseconds."""
+        number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
+        return cls(
+            id=number,
+            incident_key=key,
+            episode=episode,
+            level=level,
+            target=target,
+            dedup_key=dedup_key,
+            state=PageState(state),
+            created_at=instant(created_at),
+            due_at=instant(due_at),
+            fence=fence,
+            attempts=attempts,
+            tried_for=timedelta(microseconds=tried),
+            reason=reason,
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,8 @@
 """A pause: while it lasts nothing escalates and no page is sent, whichever worker asks."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import attrs
 
@@ -15,6 +17,14 @@ class Pause:
     reason: str | None = None
     lifts_schedule: bool = False
     """From start to end the schedule does not count."""
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Pause":
+        """Return the pause of a store's row: values in the order of the fields."""
+        start, end, actor, reason, lifts = row
+        return cls(
+            starts_at=instant(start), ends_at=instant(end), actor=actor, reason=reason, lifts_schedule=bool(lifts)
+        )
 
     def covers(self, instant: datetime) -> bool:
         """Tell whether the row counts at this instant."""

@@ -1,10 +1,12 @@
 """What a store returns and keeps besides incidents and pages: candidates, counts, heartbeats, the recalculation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import attrs
 
+from ..errors import InvalidValue
 from .incident import Incident
 from .page import PageRecord, PageState
 from .pause import Pause
@@ -78,6 +80,22 @@ class ClaimedPage:
     fault: str | None = None
     """Why the incident cannot be read."""
 
+    @classmethod
+    def from_row(
+        cls,
+        row: Sequence[Any],
+        instant: Callable[[Any], datetime],
+        read_incident: Callable[[Sequence[Any]], Incident],
+    ) -> "ClaimedPage":
+        """Return what a store's row says: the page, whether its incident's row is there, and that row."""
+        page, standing, incident = PageRecord.from_row(row[:13], instant), row[13], row[14:]
+        if not standing:
+            return cls(page=page, incident=None)
+        try:
+            return cls(page=page, incident=read_incident(incident))
+        except InvalidValue as fault:
+            return cls(page=page, incident=None, fault=str(fault))
+
 
 @attrs.frozen(kw_only=True)
 class NextDue:
@@ -128,6 +146,22 @@ class RecalcState:
     """Rows were left out because others held them: after a step of the clock it goes round again for them."""
     held_before: datetime | None = None
     """Open rows first seen before this were left alone when the table was attached, until an operator's recalc."""
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "RecalcState":
+        """Return the state of a store's row: values in the order of the fields."""
+        requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before = row
+        return cls(
+            requested_at=None if requested_at is None else instant(requested_at),
+            cursor=cursor,
+            visited=visited,
+            finished_at=None if finished_at is None else instant(finished_at),
+            fingerprint=fingerprint,
+            due_only=bool(due_only),
+            ahead=None if ahead is None else instant(ahead),
+            skipped=bool(skipped),
+            held_before=None if held_before is None else instant(held_before),
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -203,3 +237,18 @@ class OldRow:
     """Whether any of its pages is unsettled."""
     settled_at: datetime | None = None
     """When the last of its pages was settled."""
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "OldRow":
+        """Return what a store's row says: values in the order of the fields."""
+        number, key, episode, is_open, current, highest, unsettled, settled_at = row
+        return cls(
+            id=number,
+            incident_key=key,
+            episode=episode,
+            is_open=bool(is_open),
+            current_episode=current,
+            highest_episode=highest,
+            unsettled=bool(unsettled),
+            settled_at=None if settled_at is None else instant(settled_at),
+        )

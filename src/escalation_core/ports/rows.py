@@ -131,7 +131,8 @@ class Outbox(Protocol):
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return unsettled pages that are due at or before ``until``, and lock them.
 
-        ``room`` says how many for each target; other targets, and those held beyond ``now``, get none. Oldest first.
+        ``capacity`` says how many for each target. Other targets, and those throttled beyond ``now``, get none; oldest
+        first.
         """
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:

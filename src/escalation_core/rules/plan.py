@@ -33,7 +33,7 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     EXHAUSTED = "exhausted"
     """It is at the maximum level."""
-    ALREADY_RECORDED = "idempotent"
+    ALREADY_RECORDED = "already_recorded"
     """Its escalation is recorded already; its level was brought up to the record, and nobody was paged."""
     UNREADABLE = "unreadable"
     """The row cannot be read, planned or written; it was put back."""

@@ -58,12 +58,17 @@ class RetryPolicy:
 
     def backoff(self, attempts: int, jitter: float) -> timedelta:
         """Return the wait after so many attempts: doubling, capped, and between half and all of it by ``jitter``."""
-        full = min(self.longest, self.first * float(2 ** min(attempts - 1, 30)))
-        return full * (0.5 + 0.5 * jitter)
+        return backoff(attempts, first=self.first, longest=self.longest, jitter=jitter)
 
     def clamp(self, after: timedelta) -> timedelta:
         """Return a receiver's Retry-After within its limits."""
         return min(max(after, self.least_after), self.most_after)
+
+
+def backoff(attempts: int, *, first: timedelta, longest: timedelta, jitter: float) -> timedelta:
+    """Return the wait after so many attempts: doubling, capped, and between half and all of it by ``jitter``."""
+    full = min(longest, first * float(2 ** min(attempts - 1, 30)))
+    return full * (0.5 + 0.5 * jitter)
 
 
 def cancel_reason(page: PageRecord, incident: Incident | None) -> str | None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
+from ...model import CANCELS, AuditRange, ClaimedPage, NewPage, PageRecord, PageState
 from .state import State, Undo, newest, read_row
 
 UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
@@ -45,12 +45,10 @@ class Outbox:
         cancelled = 0
         for number in list(self.store.unsettled):
             page = self.store.pages[number]
-            if page.incident_key != incident_key or page.state is PageState.CANCELLING:
+            if page.incident_key != incident_key or page.state not in CANCELS:
                 continue
-            if page.state is PageState.PENDING:
-                self._put(attrs.evolve(page, state=PageState.CANCELLED, due_at=now, reason=reason))
-            else:
-                self._put(attrs.evolve(page, state=PageState.CANCELLING, reason=reason))
+            due_at = now if page.state is PageState.PENDING else page.due_at
+            self._put(attrs.evolve(page, state=CANCELS[page.state], due_at=due_at, reason=reason))
             cancelled += 1
         return cancelled
 

@@ -48,10 +48,10 @@ def board(flight: SingleFlight[int], work: Work) -> "asyncio.Task[int]":
 async def test_joiner_gets_the_same_result() -> None:
     """Whoever comes while work is under way gets its result; it ran once."""
     flight, work = SingleFlight[int](), Work()
-    passengers = [board(flight, work) for _ in range(3)]
+    callers = [board(flight, work) for _ in range(3)]
     await settle()
     work.gate.set()
-    assert ([1, 1, 1], 1) == (await asyncio.gather(*passengers), work.begun)
+    assert ([1, 1, 1], 1) == (await asyncio.gather(*callers), work.begun)
 
 
 async def test_next_call_is_a_new_flight() -> None:
@@ -65,27 +65,27 @@ async def test_next_call_is_a_new_flight() -> None:
 async def test_one_of_two_who_is_cancelled_leaves_alone(leaver: int) -> None:
     """The flight goes on for the other, whoever started it."""
     flight, work = SingleFlight[int](), Work()
-    passengers = [board(flight, work) for _ in range(2)]
+    callers = [board(flight, work) for _ in range(2)]
     await settle()
-    passengers[leaver].cancel()
+    callers[leaver].cancel()
     await settle()
-    assert [leaver == 0, leaver == 1] == [passenger.cancelled() for passenger in passengers]
+    assert [leaver == 0, leaver == 1] == [passenger.cancelled() for passenger in callers]
     work.gate.set()
-    assert (1, 0) == (await passengers[1 - leaver], work.cancelled)
+    assert (1, 0) == (await callers[1 - leaver], work.cancelled)
 
 
 @pytest.mark.parametrize("together_", [True, False])
 async def test_flight_ends_when_everybody_has_left(together_: bool) -> None:
     """When the last passenger is cancelled the work is cancelled, and gone before the passenger is."""
     flight, work = SingleFlight[int](), Work()
-    passengers = [board(flight, work) for _ in range(2)]
+    callers = [board(flight, work) for _ in range(2)]
     await settle()
-    for passenger in passengers:
+    for passenger in callers:
         passenger.cancel()
         if not together_:
             await settle()
     await settle()
-    assert ([True, True], 1) == ([passenger.cancelled() for passenger in passengers], work.cancelled)
+    assert ([True, True], 1) == ([passenger.cancelled() for passenger in callers], work.cancelled)
     work.gate.set()
     assert 2 == await flight.run(work)
 
@@ -94,10 +94,10 @@ async def test_exception_is_shared() -> None:
     """Every passenger gets the flight's exception, and the next call is a new flight."""
     flight, work = SingleFlight[int](), Work()
     work.error = RuntimeError("storm")
-    passengers = [board(flight, work) for _ in range(2)]
+    callers = [board(flight, work) for _ in range(2)]
     await settle()
     work.gate.set()
-    assert [work.error] * 2 == await asyncio.gather(*passengers, return_exceptions=True)
+    assert [work.error] * 2 == await asyncio.gather(*callers, return_exceptions=True)
     work.error = None
     assert 2 == await flight.run(work)
 
@@ -161,58 +161,58 @@ async def test_passengers_of_the_last_flight_are_not_counted_for_the_next() -> N
 
 async def test_bell_rings_when_a_flight_ends() -> None:
     """A wait ends with the first flight that does, and busy tells whether any is left."""
-    flights, work = TaskGroup(), Work()
+    tasks, work = TaskGroup(), Work()
 
     async def fly() -> None:
         await work()
 
-    assert not flights.busy
-    flights.start(fly())
-    assert flights.busy
+    assert not tasks.busy
+    tasks.start(fly())
+    assert tasks.busy
     asyncio.get_running_loop().call_soon(work.gate.set)
-    await flights.wait()
-    assert not flights.busy
+    await tasks.wait()
+    assert not tasks.busy
 
 
 async def test_bell_that_rang_before_is_heard() -> None:
     """A wait returns at once if the bell rang since the last one, and only then."""
-    flights = TaskGroup()
-    flights.ring()
-    await flights.wait()
+    tasks = TaskGroup()
+    tasks.wake()
+    await tasks.wait()
     began = monotonic()
-    await flights.wait(SHORT)
+    await tasks.wait(SHORT)
     assert SHORT.total_seconds() <= monotonic() - began + 0.0005
 
 
 async def test_cancelled_flights_are_gone() -> None:
     """Cancel ends all of them and waits until they are gone; without any it returns at once."""
-    flights, work = TaskGroup(), Work()
+    tasks, work = TaskGroup(), Work()
 
     async def fly() -> None:
         await work()
 
-    await flights.cancel()
-    flights.start(fly())
-    flights.start(fly())
+    await tasks.cancel()
+    tasks.start(fly())
+    tasks.start(fly())
     await settle()
-    await flights.cancel()
-    assert (2, False) == (work.cancelled, flights.busy)
+    await tasks.cancel()
+    assert (2, False) == (work.cancelled, tasks.busy)
 
 
 async def test_flight_that_crashes_is_told_to_the_loop() -> None:
     """An exception that no flight should raise is not lost, and the bell rings all the same."""
-    flights, told = TaskGroup(), list[dict[str, Any]]()
+    tasks, told = TaskGroup(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
 
     async def crash() -> None:
         raise RuntimeError("storm")
 
-    flights.start(crash())
-    await flights.wait()
+    tasks.start(crash())
+    await tasks.wait()
     ((message,),) = [context.values() for context in told]
-    assert message.startswith("a flight crashed: RuntimeError, ")
+    assert message.startswith("a task crashed: RuntimeError, ")
     assert "storm" not in message
-    assert not flights.busy
+    assert not tasks.busy
 
 
 # --- the rest
