@@ -56,7 +56,7 @@ def test_config_warnings(console: Console) -> None:
     assert (
         0,
         [
-            "warning: ESC_TICKS_MS is no setting and was ignored; the nearest is ESC_TICK_MS",
+            "warning: ESC_TICKS_MS is not a setting and was ignored; the nearest is ESC_TICK_MS",
             "warning: ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them",
             f"warning: {TO_THE_LOG}",
         ],

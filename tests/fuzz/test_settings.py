@@ -10,10 +10,11 @@ from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import InvalidValue, Settings, SettingsError
 from escalation_core.checks import check_text
-from escalation_core.settings.limits import VARIABLES
+from escalation_core.settings.fields import FIELDS
 
 from .material import HUSH, near, told
 
+VARIABLES = {field.name: field.variable for field in FIELDS}
 URL = f"https://hooks.example:8443/{HUSH}"
 VALUES = {
     "ESCALATION_WORKER_ENABLED": near("true", "false"),

@@ -117,7 +117,9 @@ async def test_failures_are_told_once_and_without_the_url(caplog: pytest.LogCapt
     assert SECRET not in caplog.text + repr(beat)
 
 
-@pytest.mark.parametrize("url", ["", "http://h/T0HUSH", "https://", "ftp://h/T0HUSH", "https://h/T0 HUSH", None])
+@pytest.mark.parametrize(
+    "url", ["", "http://h/T0HUSH", "https://", "https://[]@", "ftp://h/T0HUSH", "https://h/T0 HUSH", None]
+)
 def test_bad_urls_are_refused(url: Any) -> None:
     """Only https, unless http is allowed; the URL is not quoted."""
     with pytest.raises(InvalidValue, match="heartbeat: is no https URL") as refusal:

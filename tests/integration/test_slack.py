@@ -449,6 +449,7 @@ async def test_closed_notifier_opens_again() -> None:
         f"https:///{SECRET}",
         f"https://hooks.example:99999/{SECRET}",
         f"https://[::1/{SECRET}",
+        f"https://[{SECRET}]@",
         f"https://hooks .example/{SECRET}",
         f"https://hooks.example/{SECRET}\n",
         "",

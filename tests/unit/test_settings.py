@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from escalation_core import EscalationPolicy, PauseSchedule, Route, Settings, SettingsError
 from escalation_core.errors import Problem
 from escalation_core.settings import SECRETS
-from escalation_core.settings.limits import VARIABLES
+from escalation_core.settings.fields import FIELDS
 
 from .kit import MINUTE, SECOND
 
+VARIABLES = {field.name: field.variable for field in FIELDS}
 PLAIN = "hush-hush-hush-hush-hush-hush-32"
 WHSEC = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
 URL = "https://hooks.example/T0K3N"
@@ -105,6 +106,12 @@ def test_pause_is_made_of_the_settings() -> None:
     """Cron expression, length and zone make the pause."""
     settings = read(ESC_PAUSE_CRON="0 22 * * *", ESC_PAUSE_MIN="480", ESC_TZ="Europe/Berlin")
     assert PauseSchedule("0 22 * * *", 480, "Europe/Berlin") == settings.pause
+
+
+def test_table_has_every_field() -> None:
+    """Each field that a variable may set has its row, in the same order."""
+    fields = [field.name for field in attrs.fields(Settings) if field.init]
+    assert fields == [*VARIABLES, "retry", "warnings"]
 
 
 # --- what each variable takes
@@ -201,8 +208,7 @@ NO_NUMBERS = [
     "",
     "--5",
     "5m",
-    "1" * 16,
-    "9" * 5000,
+    "-",
     "nan",
     "inf",
 ]
@@ -215,6 +221,59 @@ def test_what_is_no_number_in_ascii_digits_is_refused(name: str, text: str) -> N
     found = problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
     assert [name] == list(found)
     assert "write digits alone, such as 15" == found[name].remedy
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1" * 20, "large"), ("9" * 5000, "large"), ("-" + "1" * 20, "small")],
+    ids=lambda text: text[:20],
+)
+def test_number_of_many_digits_is_too_large(name: str, text: str, size: str) -> None:
+    """A number of any length is a number, and the fault is its size."""
+    found = problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
+    assert [name] == list(found)
+    assert found[name].fault.startswith(text[:20])
+    assert found[name].fault.endswith(f"1 is too {size}" if "1" in text else f"9 is too {size}")
+
+
+SHOWN = [
+    ("ESC_CRIT_ACK_MIN", "-5", "is -5; give 1 to 525600 minutes"),
+    ("ESC_WARN_ACK_MIN", "525601", "is 525601; give 1 to 525600 minutes"),
+    ("ESC_SNOOZE_MIN", "-1", "is -1; give 0 to 525600 minutes"),
+    ("ESC_TICK_MS", "50", "is 50; give 1000 to 600000 milliseconds"),
+    ("ESC_PAUSE_MIN", "10081", "is 10081; give 1 to 10080 minutes"),
+    ("ESC_ACK_MIN", '{"high": -5}', "'high' is -5; give 1 to 525600 minutes"),
+    ("MAX_ESC_LEVEL", "101", "is 101; give a whole number, 1 to 100"),
+    ("ESC_CANARY_PCT", "-5", "is -5; give a whole number, 0 to 100"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "problem"), SHOWN)
+def test_value_is_shown_as_it_is_written(name: str, text: str, problem: str) -> None:
+    """A number out of its limits is told as the variable has it, and the remedy counts in the same unit."""
+    assert {name: problem} == problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("critical_window", timedelta(minutes=-5), "is -5; give 1 to 525600 minutes"),
+        ("snooze", timedelta(seconds=-30), "is -0.5; give 0 to 525600 minutes"),
+        ("tick_interval", timedelta(milliseconds=50), "is 50; give 1000 to 600000 milliseconds"),
+        ("pause_length", timedelta(seconds=30), "is 0.5; give 1 to 10080 minutes"),
+        ("windows", {"high": timedelta(minutes=-5)}, "'high' is -5; give 1 to 525600 minutes"),
+        ("windows", {"high": 5}, "'high' is int; give a timedelta"),
+    ],
+)
+def test_span_in_code_is_shown_in_the_variables_unit(field: str, value: Any, problem: str) -> None:
+    """A timedelta out of its limits is told as ``as_variables`` would write it."""
+    assert {VARIABLES[field]: problem} == problems(lambda: Settings(**{field: value}))
+
+
+def test_example_is_told_as_one() -> None:
+    """A text that is not JSON is answered with an example."""
+    assert 'is not JSON; write for example {"high": 10}' == problems(lambda: read(ESC_ACK_MIN="x"))["ESC_ACK_MIN"]
 
 
 @pytest.mark.parametrize(("name", "text", "field", "value"), LEGAL)
@@ -238,28 +297,29 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("ESC_ACK_MIN", '{"high": "10"}', "not a whole number"),
     ("ESC_ACK_MIN", '{"high": true}', "not a whole number"),
     ("ESC_ACK_MIN", '{"high": null}', "not a whole number"),
-    ("ESC_ACK_MIN", '{"high": NaN}', "no JSON"),
-    ("ESC_ACK_MIN", '{"high": Infinity}', "no JSON"),
+    ("ESC_ACK_MIN", '{"high": NaN}', "NaN is not valid JSON"),
+    ("ESC_ACK_MIN", '{"high": Infinity}', "Infinity is not valid JSON"),
     ("ESC_ACK_MIN", '{"high": 1, "high": 2}', "twice"),
     ("ESC_ACK_MIN", '{"high": 1, " HIGH": 2}', "second time"),
     ("ESC_ACK_MIN", '{"critical": 1}', "second time"),
     ("ESC_ACK_MIN", '{"Warning ": 1}', "second time"),
     ("ESC_ACK_MIN", '{" ": 1}', "empty"),
-    ("ESC_ACK_MIN", '{"high": 0}', "'high' is"),
-    ("ESC_ACK_MIN", '{"high": -1}', "'high' is"),
-    ("ESC_ACK_MIN", '{"high": 525601}', "'high' is"),
-    ("ESC_ACK_MIN", '{"high": 1' + "0" * 400 + "}", ""),
+    ("ESC_ACK_MIN", '{"high": 0}', "'high' is 0"),
+    ("ESC_ACK_MIN", '{"high": -1}', "'high' is -1"),
+    ("ESC_ACK_MIN", '{"high": 525601}', "'high' is 525601"),
+    ("ESC_ACK_MIN", '{"high": 1' + "0" * 400 + "}", "0 is too large"),
+    ("ESC_ACK_MIN", '{"high": -1' + "0" * 20 + "}", "'high': -100000000000000000000 is too small"),
     ("ESC_ACK_MIN", "[" * 100_000, "not JSON"),
     ("ESC_PAUSE_CRON", "0 22 * *", "five fields"),
     ("ESC_PAUSE_CRON", "0 22 30 2 *", "no cron expression"),
     ("ESC_PAUSE_CRON", " 0 22 * * *", "blanks"),
     ("ESC_TZ", "Mars", "no time zone"),
     ("ESC_TZ", " UTC", "blanks"),
-    ("ESC_DATABASE_URL", "", "no legal value"),
-    ("ESC_DATABASE_URL", " sqlite:///x", "no legal value"),
+    ("ESC_DATABASE_URL", "", "is empty or has surrounding blanks"),
+    ("ESC_DATABASE_URL", " sqlite:///x", "is empty or has surrounding blanks"),
     ("ESC_TARGETS", "", "not JSON"),
     ("ESC_TARGETS", "[]", "not a JSON object"),
-    ("ESC_TARGETS", '{"a": 7}', "not text"),
+    ("ESC_TARGETS", '{"a": 7}', "the URL of 'a' is not https"),
     ("ESC_TARGETS", '{"a": "http://h/x"}', "not https"),
     ("ESC_HEARTBEAT_URL", "http://h/T0K3N", "is not https"),
     ("ESC_HEARTBEAT_URL", "https://", "names no host"),
@@ -290,11 +350,11 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("ESC_DEFAULT_TARGET", "", "no target's name"),
     ("ESC_DEFAULT_TARGET", "a\nb", "no target's name"),
     ("ESC_DEFAULT_TARGET", "https://hooks.example/T0K3N", "URL where a name belongs"),
-    ("OPS_HMAC_SECRET", "", "no legal value"),
+    ("OPS_HMAC_SECRET", "", "is empty or has surrounding blanks"),
     ("OPS_HMAC_SECRET", "change_me", "is the placeholder"),
     ("OPS_HMAC_SECRET", "x" * 31, "shorter than 32 bytes"),
-    ("OPS_HMAC_SECRET", PLAIN + " ", "no legal value"),
-    ("OPS_HMAC_SECRET", "\t" + PLAIN, "no legal value"),
+    ("OPS_HMAC_SECRET", PLAIN + " ", "is empty or has surrounding blanks"),
+    ("OPS_HMAC_SECRET", "\t" + PLAIN, "is empty or has surrounding blanks"),
     ("OPS_HMAC_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY", "is not base64"),
     ("OPS_HMAC_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NQ==", "shorter than 24 bytes"),
     ("OPS_HMAC_SECRET", "whsec_" + "-" * 40, "is not base64"),
@@ -315,11 +375,13 @@ def test_illegal_texts(name: str, text: str, fault: str) -> None:
     assert f"{found[name].fault}; {found[name].remedy}" == found[name]
 
 
-@pytest.mark.parametrize("severity", ["a\\u0000", "\\ud800"])
-def test_severity_that_no_store_holds_is_refused(severity: str) -> None:
+@pytest.mark.parametrize(
+    ("severity", "shown"),
+    [("a\\u0000", "'a\\x00' holds a NUL character"), ("\\ud800", "'\\ud800' holds a lone surrogate")],
+)
+def test_severity_that_no_store_holds_is_refused(severity: str, shown: str) -> None:
     """The windows' fingerprint goes to the database with the first beat: what it cannot hold is a problem now."""
-    found = problems(lambda: read(ESC_ACK_MIN=f'{{"{severity}": 10}}'))
-    assert "names a severity that is empty, or no text for a store; name it" == found["ESC_ACK_MIN"]
+    assert shown == problems(lambda: read(ESC_ACK_MIN=f'{{"{severity}": 10}}'))["ESC_ACK_MIN"].fault
 
 
 def test_http_needs_to_be_allowed() -> None:
@@ -407,6 +469,45 @@ def test_all_problems_are_told_at_once() -> None:
     assert 14 == sum(f"\n  {name}: {problem}" in str(caught.value) for name, problem in caught.value.problems.items())
 
 
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"ESC_TARGETS": '{"a": "http://h"}', "ESC_ALLOW_HTTP": "yes"}, "ESC_ALLOW_HTTP"),
+        ({"ESC_PAUSE_CRON": "0 22 * * *", "ESC_PAUSE_MIN": "1h"}, "ESC_PAUSE_MIN"),
+        ({"ESC_TARGETS": "x", "ESC_ROUTES": ROUTE, "ESC_DEFAULT_TARGET": "a"}, "ESC_TARGETS"),
+    ],
+)
+def test_text_that_is_not_legal_makes_no_further_problem(variables: dict[str, str], name: str) -> None:
+    """What another variable has to fit is unknown, so that no other variable is blamed."""
+    assert [name] == list(problems(lambda: Settings.from_env(variables)))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ESC_HEARTBEAT_URL": "https://", "ESC_ALLOW_HTTP": "yes"},
+        {"ESC_TARGETS": '{"a": "ftp://h"}', "ESC_ALLOW_HTTP": "yes"},
+        {"ESC_PAUSE_CRON": "* * * * *", "ESC_PAUSE_MIN": "1h"},
+        {"ESC_PAUSE_CRON": "0 22 * * *", "ESC_TZ": ""},
+    ],
+)
+def test_text_that_is_not_legal_hides_no_problem(variables: dict[str, str]) -> None:
+    """What is wrong whatever the other variable says is told at once."""
+    assert set(variables) == set(problems(lambda: Settings.from_env(variables)))
+
+
+def test_problems_of_several_fields_are_told_at_once() -> None:
+    """A URL that is wrong hides neither a target that is missing nor a schedule without a length."""
+    variables = {
+        "ESC_TARGETS": '{"b": "http://h"}',
+        "ESC_ROUTES": ROUTE,
+        "ESC_DEFAULT_TARGET": "a",
+        "ESC_PAUSE_CRON": "0 22 * * *",
+        "ESC_TZ": "Mars",
+    }
+    assert set(variables) == set(problems(lambda: Settings.from_env(variables)))
+
+
 def test_a_single_problem_is_one() -> None:
     """The error's text counts in the singular too, and hosts may catch it as a ValueError."""
     with pytest.raises(
@@ -441,7 +542,7 @@ def test_unknown_names_are_warned_of_with_the_nearest(
 ) -> None:
     """An ESC_ name that is no setting is ignored, and the warning names the one that was probably meant."""
     settings = Settings.from_env({unknown: "T0K3N", "PATH": "/bin", "ESCAPE": "1"})
-    assert [f"{unknown} is no setting and was ignored; the nearest is {nearest}"] == list(settings.warnings)
+    assert [f"{unknown} is not a setting and was ignored; the nearest is {nearest}"] == list(settings.warnings)
     assert [settings.warnings[0]] == [record.getMessage() for record in caplog.records]
     assert Settings() == settings
     assert "T0K3N" not in caplog.text

@@ -16,12 +16,12 @@ import attrs
 
 from escalation_core import InvalidValue
 from escalation_core.checks import check_span
+from escalation_core.settings.secrets import parse_key
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 LEGACY = "x-signature"
 TOLERANCE = timedelta(minutes=5)
 """How far a request's timestamp may be from now, into the past and the future; the specification's advice."""
-PREFIX = "whsec_"
 _VERSION = "v1,"
 _MAX_SIGNATURES = 16
 """Entries of one header that are looked at: a sender that rotates its secret sends two."""
@@ -69,11 +69,7 @@ def parse_secret(secret: Secret) -> bytes:
         InvalidValue: it is empty, no base64 after ``whsec_``, or cannot be encoded. The secret is not in it.
     """
     if isinstance(secret, str):
-        decoded = _decoded(secret)
-        if isinstance(decoded, str):
-            # Raised out here: an exception carries the one it came from, and that one carries the secret.
-            raise InvalidValue("secret", decoded, "give it as it was made")
-        key = decoded
+        key = parse_key(secret)
     elif isinstance(secret, bytes):
         key = secret
     else:
@@ -81,18 +77,6 @@ def parse_secret(secret: Secret) -> bytes:
     if not key:
         raise InvalidValue("secret", "is empty", "give a key")
     return key
-
-
-def _decoded(secret: str) -> bytes | str:
-    """Return the key that a text stands for, or what is wrong with it."""
-    try:
-        if secret.startswith(PREFIX):
-            return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        return secret.encode("utf-8", errors="surrogateescape")
-    except UnicodeEncodeError:
-        return "holds a lone surrogate"
-    except ValueError:  # binascii.Error is one
-        return "is not base64 after whsec_"
 
 
 def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:

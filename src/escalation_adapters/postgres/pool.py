@@ -86,7 +86,7 @@ class Pool:
         raise psycopg.OperationalError("the server ends each connection")
 
     async def _track(self, connection: AsyncConnection[Any]) -> None:
-        """Know a connection from its beginning: one that was never lent may lead to a server that is none any more.
+        """Track every connection, used or not: after a failover it may point to the old primary.
 
         What a claim relies on is READ COMMITTED, whatever the role's default is: each BEGIN says so from now on.
         """
@@ -111,7 +111,7 @@ class Pool:
 
 
 async def _alive(connection: AsyncConnection[Any]) -> bool:
-    """Tell whether the server is there. It is asked only if it has said anything since the last use: farewell, mostly.
+    """Ping only if unread bytes are waiting, which usually means that the server closed the connection.
 
     To ask each time would double what it costs to find that nothing is due.
     """

@@ -1,5 +1,6 @@
 """Settings: from the environment to values that are legal, with every problem told at once."""
 
-from .settings import SECRETS, Settings
+from .fields import SECRETS
+from .settings import Settings
 
 __all__ = ["SECRETS", "Settings"]

@@ -1,126 +1,110 @@
-"""From a variable's text to a value, strictly: what is not exactly legal is a fault with a remedy."""
+"""Readers: from a variable's text to a value. A text that is not exactly legal is refused."""
 
 import json
 import re
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar, get_origin
+from typing import Any, NoReturn
 
-from ..errors import InvalidValue, Problem
-from ..rules.routing import Route, check_target
+from ..errors import InvalidValue
+from ..rules.routing import Route
 
-_Document = TypeVar("_Document", dict[str, Any], list[Any])
-
-
-class Fault(Exception):
-    """A text that is no legal value."""
-
-    def __init__(self, fault: str, remedy: str) -> None:
-        super().__init__(fault)
-        self.problem = Problem(fault, remedy)
+_MAX_DIGITS = 12
+"""Every limit is far below such a number, and a timedelta still holds as many minutes."""
 
 
 def boolean(text: str) -> bool:
     """Read ``true`` or ``false``, and nothing else: ``yes``, ``1`` and ``True`` mean too many things to people."""
     if text not in ("true", "false"):
-        raise Fault(f"{text!r} is not a boolean", "write true or false")
+        raise InvalidValue("boolean", f"{text!r} is not a boolean", "write true or false")
     return text == "true"
 
 
-def whole(text: str) -> int:
+def integer(text: str) -> int:
     """Read a whole number in ASCII digits: no blanks, signs of other scripts, underscores or units."""
-    if not re.fullmatch(r"-?[0-9]{1,15}", text):
-        raise Fault(f"{text!r} is not a whole number", "write digits alone, such as 15")
+    if not re.fullmatch(r"-?[0-9]+", text):
+        raise InvalidValue("integer", f"{text!r} is not a whole number", "write digits alone, such as 15")
+    if len(text.lstrip("-")) > _MAX_DIGITS:
+        size, other = ("small", "greater") if text.startswith("-") else ("large", "smaller")
+        raise InvalidValue("integer", f"{text} is too {size}", f"write a {other} number")
     return int(text)
 
 
 def minutes(text: str) -> timedelta:
     """Read whole minutes."""
-    return timedelta(minutes=_reachable(whole(text)))
+    return timedelta(minutes=integer(text))
 
 
 def milliseconds(text: str) -> timedelta:
     """Read whole milliseconds."""
-    return timedelta(milliseconds=_reachable(whole(text)))
+    return timedelta(milliseconds=integer(text))
 
 
-def words(text: str) -> str:
-    """Read a text that is not empty and has no surrounding blanks."""
-    if not text or text != text.strip():
-        raise Fault("is empty or has surrounding blanks", "write the value alone, or leave the variable out")
-    return text
+def text(value: str) -> str:
+    """Read a text that is not empty and has no surrounding blanks. The text may be a secret, and no error holds it."""
+    if not value or value != value.strip():
+        remedy = "write the value alone, or leave the variable out"
+        raise InvalidValue("text", "is empty or has surrounding blanks", remedy)
+    return value
 
 
 def severity_minutes(text: str) -> dict[str, timedelta]:
     """Read a JSON object from severity to whole minutes."""
-    document = _json(text, dict[str, Any], '{"high": 10}')
-    spans: dict[str, timedelta] = {}
-    for severity, value in document.items():
+    spans = {}
+    for severity, value in _json(text, dict, '{"high": 10}').items():
         if not isinstance(value, int) or isinstance(value, bool):
-            raise Fault(f"the value of {severity!r} is not a whole number", "write minutes as a JSON number")
-        spans[severity] = timedelta(minutes=_reachable(value))
+            fault = f"the value of {severity!r} is not a whole number"
+            raise InvalidValue("windows", fault, "write minutes as a JSON number")
+        try:
+            spans[severity] = minutes(str(value))
+        except InvalidValue as error:
+            raise InvalidValue("windows", f"{severity!r}: {error.fault}", error.remedy) from None
     return spans
 
 
-def targets(text: str) -> dict[str, str]:
-    """Read a JSON object from target name to URL. The text is a secret: no fault shows any of it but a name."""
-    document = _json(text, dict[str, Any], '{"slack:ops": "https://..."}')
-    for name, url in document.items():
-        try:
-            check_target(name, "target")
-        except InvalidValue as fault:
-            raise Fault(f"a name {fault.fault}", fault.remedy) from None
-        if not isinstance(url, str):
-            raise Fault(f"the URL of {name!r} is not text", "write it as a JSON string")
+def targets(text: str) -> dict[str, Any]:
+    """Read a JSON object from target name to URL. The text is a secret, and no error holds any of it."""
+    document: dict[str, Any] = _json(text, dict, '{"slack:ops": "https://..."}')
     return document
 
 
 def routes(text: str) -> tuple[Route, ...]:
     """Read a JSON list of routes."""
-    found: list[Route] = []
-    for number, entry in enumerate(_json(text, list[Any], '[{"severity": "critical", "targets": ["slack:ops"]}]'), 1):
-        if not isinstance(entry, dict):
-            raise Fault(f"route {number} is not an object", "write {...} for each route")
-        unknown = sorted(set(entry) - {"severity", "min_level", "labels", "targets"})
-        if unknown:
-            raise Fault(f"route {number} has no field {unknown[0]!r}", "use severity, min_level, labels and targets")
-        if "targets" not in entry:
-            raise Fault(f"route {number} names no targets", "add a list of targets' names")
-        try:
-            found.append(Route(**entry))
-        except InvalidValue as fault:
-            raise Fault(f"route {number}, {fault.field} {fault.fault}", fault.remedy) from None
-    return tuple(found)
+    entries = _json(text, list, '[{"severity": "critical", "targets": ["slack:ops"]}]')
+    return tuple(_route(f"route {number}", entry) for number, entry in enumerate(entries, 1))
 
 
-def target(text: str) -> str:
-    """Read a target's name."""
+def _route(name: str, entry: object) -> Route:
+    if not isinstance(entry, dict):
+        raise InvalidValue("routes", f"{name} is not an object", "write {...} for each route")
+    unknown = sorted(set(entry) - {"severity", "min_level", "labels", "targets"})
+    if unknown:
+        remedy = "use severity, min_level, labels and targets"
+        raise InvalidValue("routes", f"{name} has no field {unknown[0]!r}", remedy)
+    if "targets" not in entry:
+        raise InvalidValue("routes", f"{name} names no targets", "add a list of targets' names")
     try:
-        return check_target(text, "target")
+        return Route(**entry)
     except InvalidValue as fault:
-        raise Fault(fault.fault, fault.remedy) from None
+        raise InvalidValue("routes", f"{name}, {fault.field} {fault.fault}", fault.remedy) from None
 
 
-def _reachable(number: int) -> int:
-    if abs(number) > 10**12:
-        raise Fault(f"{number} is out of reach", "write a number within the limits")
-    return number
-
-
-def _json(text: str, kind: type[_Document], example: str) -> _Document:
+def _json(text: str, kind: type, example: str) -> Any:
     def refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
-            raise Fault("names one field twice", "name each once")
+            raise InvalidValue("JSON", "names one field twice", "name each once")
         return dict(pairs)
 
     def refuse_constant(name: str) -> NoReturn:
-        raise Fault(f"{name} is no JSON", "write numbers")
+        raise InvalidValue("JSON", f"{name} is not valid JSON", "write numbers")
 
+    remedy = f"write for example {example}"
     try:
         document = json.loads(text, object_pairs_hook=refuse_twice, parse_constant=refuse_constant)
+    except InvalidValue:
+        raise
     except (ValueError, RecursionError):
-        raise Fault("is not JSON", f"write such as {example}") from None
-    wanted = get_origin(kind) or kind
-    if not isinstance(document, wanted):
-        raise Fault(f"is not a JSON {'object' if wanted is dict else 'list'}", f"write such as {example}")
+        raise InvalidValue("JSON", "is not JSON", remedy) from None
+    if not isinstance(document, kind):
+        raise InvalidValue("JSON", f"is not a JSON {'object' if kind is dict else 'list'}", remedy)
     return document

@@ -1,0 +1,90 @@
+"""The table of settings: a field's variable, reader, limits, writer and secrecy stand in one row, and only there."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from ..errors import InvalidValue, Problem
+from ..rules.maintenance import MAX_PAUSE, check_cron, check_zone
+from ..rules.policy import MAX_LEVEL, MAX_WINDOW
+from . import limits, parse, write
+from .limits import milliseconds, minutes, optional
+from .secrets import check_secret
+from .write import MINUTE
+
+_SECOND = timedelta(seconds=1)
+_flag = limits.of_type(bool, "True or False")
+_text = limits.of_type(str, "text")
+
+
+@attrs.frozen
+class Field:
+    """A field of ``Settings``. Its default and its type stand there, for type checkers."""
+
+    name: str
+    variable: str
+    """What a problem is reported under."""
+    read: Callable[[str], Any]
+    """Returns the value of a text, or raises InvalidValue; of a secret nothing is in the error."""
+    check: limits.Check
+    """Raises InvalidValue if the value has a wrong type or is out of its limits."""
+    write: Callable[[Any], str] = str
+    """Returns the text that ``read`` reads as this value."""
+    secret: bool = False
+    """The value is never shown, and may come as ``NAME_FILE``, the path of a file that holds it."""
+
+
+FIELDS = (
+    Field("worker_enabled", "ESCALATION_WORKER_ENABLED", parse.boolean, _flag, write.boolean),
+    Field("v1", "ESCALATION_V1", parse.boolean, _flag, write.boolean),
+    Field("dry_run", "ESC_DRY_RUN", parse.boolean, _flag, write.boolean),
+    Field("max_level", "MAX_ESC_LEVEL", parse.integer, limits.count(1, MAX_LEVEL)),
+    Field("critical_window", "ESC_CRIT_ACK_MIN", parse.minutes, limits.window, write.minutes),
+    Field("warning_window", "ESC_WARN_ACK_MIN", parse.minutes, limits.window, write.minutes),
+    Field("windows", "ESC_ACK_MIN", parse.severity_minutes, limits.windows, write.severity_minutes),
+    Field("snooze", "ESC_SNOOZE_MIN", parse.minutes, minutes(timedelta(), MAX_WINDOW), write.minutes),
+    Field("tick_interval", "ESC_TICK_MS", parse.milliseconds, milliseconds(_SECOND, 10 * MINUTE), write.milliseconds),
+    Field("canary_pct", "ESC_CANARY_PCT", parse.integer, limits.count(0, 100)),
+    Field("pause_cron", "ESC_PAUSE_CRON", parse.text, optional(check_cron)),
+    Field("pause_length", "ESC_PAUSE_MIN", parse.minutes, optional(minutes(MINUTE, MAX_PAUSE)), write.minutes),
+    Field("tz", "ESC_TZ", parse.text, check_zone),
+    Field("database_url", "ESC_DATABASE_URL", parse.text, optional(_text), secret=True),
+    Field("targets", "ESC_TARGETS", parse.targets, limits.targets, write.targets, secret=True),
+    Field("routes", "ESC_ROUTES", parse.routes, limits.routes, write.routes),
+    Field("default_target", "ESC_DEFAULT_TARGET", str, optional(limits.target)),
+    Field("heartbeat_url", "ESC_HEARTBEAT_URL", parse.text, optional(_text), secret=True),
+    Field("allow_http", "ESC_ALLOW_HTTP", parse.boolean, _flag, write.boolean),
+    Field("ops_hmac_secret", "OPS_HMAC_SECRET", parse.text, optional(check_secret), secret=True),
+    Field("ops_hmac_secret_previous", "OPS_HMAC_SECRET_PREVIOUS", parse.text, optional(check_secret), secret=True),
+    Field("ops_admin_role", "OPS_ADMIN_ROLE", parse.text, limits.role),
+    Field("ops_read_role", "OPS_READ_ROLE", parse.text, limits.role),
+)
+SECRETS = tuple(field.variable for field in FIELDS if field.secret)
+"""Variables whose value is never shown. Each may come as ``NAME_FILE``, the path of a file that holds it."""
+
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
+    *(((field.name,), field.check) for field in FIELDS),
+    (("routes", "targets"), limits.route_targets),
+    (("default_target", "targets"), limits.default_target),
+    # Below those that need the targets' names: a URL that is wrong hides no name that is.
+    (("targets", "allow_http"), limits.target_urls),
+    (("heartbeat_url", "allow_http"), limits.heartbeat_url),
+    (("pause_cron", "pause_length"), limits.cron_with_length),
+    (("pause_cron", "pause_length", "tz"), limits.make_schedule),
+)
+"""What is checked of which fields. The first field has the problem."""
+
+
+def find_problems(values: Mapping[str, object]) -> dict[str, Problem]:
+    """Return every problem of fields' values, by variable. A check of a field that is missing or wrong is left out."""
+    variables = {field.name: field.variable for field in FIELDS}
+    problems: dict[str, Problem] = {}
+    for names, check in _CHECKS:
+        if all(name in values and variables[name] not in problems for name in names):
+            try:
+                check(*(values[name] for name in names))
+            except InvalidValue as fault:
+                problems[variables[names[0]]] = Problem(fault.fault, fault.remedy)
+    return problems

@@ -1,0 +1,48 @@
+"""Writers: from a value back to its variable's text, as the readers of ``parse`` read it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import attrs
+
+from ..rules.routing import Route
+
+MINUTE = timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def number(span: timedelta, unit: timedelta) -> float | int:
+    """Return how many units a span has: a whole number if possible."""
+    count = span / unit
+    return int(count) if count.is_integer() else count
+
+
+def boolean(value: bool) -> str:
+    """Write ``true`` or ``false``."""
+    return "true" if value else "false"
+
+
+def minutes(span: timedelta) -> str:
+    """Write a span in minutes."""
+    return str(number(span, MINUTE))
+
+
+def milliseconds(span: timedelta) -> str:
+    """Write a span in milliseconds."""
+    return str(number(span, MILLISECOND))
+
+
+def severity_minutes(windows: Mapping[str, timedelta]) -> str:
+    """Write a JSON object from severity to minutes."""
+    return json.dumps({severity: number(window, MINUTE) for severity, window in windows.items()})
+
+
+def targets(urls: Mapping[str, str]) -> str:
+    """Write a JSON object from target name to URL."""
+    return json.dumps(dict(urls))
+
+
+def routes(given: Sequence[Route]) -> str:
+    """Write a JSON list of routes."""
+    return json.dumps([attrs.asdict(route) for route in given])
