@@ -94,7 +94,7 @@ def lint(session: nox.Session) -> None:
 def typecheck(session: nox.Session) -> None:
     """Check the types, strictly."""
     session.install("-e", ".[all]", *_group("test", "typecheck", "bench"))
-    session.run("mypy", "src", "tests", "benchmarks", "noxfile.py")
+    session.run("mypy", "src", "tests", "benchmarks", "docs/examples", "noxfile.py")
 
 
 @nox.session

@@ -11,7 +11,7 @@ from typing import TextIO
 class JsonFormatter(logging.Formatter):
     """One JSON object per record, on one line: at, level, logger, message; ``exception`` if there is one.
 
-    What the engine tells of a tick (the record's ``tick``) stands beside them, under the seed's names.
+    The fields of a tick (the record's ``tick``) stand beside them, under the names of its log line (ADR 0039).
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,12 +1,15 @@
 """What a value from outside must be, before it comes in. Each check returns the value or raises InvalidValue."""
 
+import json
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import MAX_QUOTED_CHARS, InvalidValue, shortened
 
+TWICE = "is there twice"
+"""The fault of a name that a JSON object has more than once."""
 MAX_KEY_BYTES = 512
 """An incident key's length in UTF-8; a PostgreSQL btree refuses entries above 2704 bytes."""
 
@@ -106,3 +109,29 @@ def check_count(value: object, field: str, least: int, most: int | None = None) 
     if value < least or (most is not None and value > most):
         raise InvalidValue(field, f"is {value}", legal)
     return value
+
+
+def strict_json(text: str) -> Any:
+    """Return what a JSON text says, read as RFC 8259 has it: no name twice in one object, no NaN, no Infinity.
+
+    Raises:
+        InvalidValue: it is not valid. The field is the name that is there twice, or ``JSON``.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise InvalidValue(name, TWICE, "give it once")
+            found[name] = value
+        return found
+
+    def refuse_constant(name: str) -> NoReturn:
+        raise InvalidValue("JSON", f"holds {name}, which JSON has not", "write numbers")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=refuse_constant)
+    except InvalidValue:
+        raise
+    except (ValueError, RecursionError):
+        raise InvalidValue("JSON", "is not JSON", "write JSON as RFC 8259 has it") from None

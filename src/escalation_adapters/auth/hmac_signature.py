@@ -38,7 +38,7 @@ class Verified:
     secret: int
     """Which of the verifier's secrets it was, counted from 0."""
     message_id: str | None = None
-    """To be refused when it comes again; None with the seed's ``X-Signature``, which has none."""
+    """To be refused when it comes again; None with the older ``X-Signature``, which has none."""
     timestamp: int | None = None
     """When it was signed, in seconds since 1970, as its sender says."""
     expires: datetime | None = None
@@ -105,7 +105,7 @@ def signed_headers(body: bytes, *, secret: Secret, at: float | None = None) -> d
 class HmacVerifier:
     """Verifies signed requests. ``secrets`` are all that count just now: the one in use, and the one before it.
 
-    ``legacy`` also admits the seed's ``X-Signature``: hex over the body alone. Such a request can be captured and sent
+    ``legacy`` also admits the older ``X-Signature``: hex over the body alone. Such a request can be captured and sent
     again for ever, so it is off unless a caller that cannot do better needs it.
 
     Raises:

@@ -69,7 +69,7 @@ class Limits:
     peer: Limit = attrs.field(default=Limit(120), validator=_is_limit)
     """Each peer, before anything else is looked at."""
     tick: Limit = attrs.field(default=Limit(10), validator=_is_limit)
-    """Each principal's ticks; the seed's."""
+    """Each principal's ticks."""
     act: Limit = attrs.field(default=Limit(60), validator=_is_limit)
     """Each principal's other actions, by route."""
     look: Limit = attrs.field(default=Limit(120), validator=_is_limit)

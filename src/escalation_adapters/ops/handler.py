@@ -58,7 +58,7 @@ class OpsHandler:
     """Answers the operators' requests about one engine. ``ops_http`` and ``ops_asgi`` bind it to a server.
 
     ``login`` tells who sent a request, by the host's own means; a header is never believed. ``signers`` default to the
-    settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the seed's
+    settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the older
     ``X-Signature``, which can be captured and sent again for ever. ``limiter`` counts principals, ``peer_limiter`` the
     peers in front of the signature: in memory, unless one is given that costs as little. ``proxies`` are the addresses
     or networks whose ``X-Forwarded-For`` is believed; ``unix`` is whoever comes through a Unix socket.

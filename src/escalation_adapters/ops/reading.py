@@ -1,6 +1,5 @@
 """Reading what requests bring: strict JSON, and fields of the right type, one clear fault at a time."""
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,7 +7,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from escalation_core.checks import check_text
+from escalation_core import InvalidValue
+from escalation_core.checks import TWICE, check_text, strict_json
 
 from ..wire import MAX_SPAN, read_instant, read_span
 from .messages import Problem
@@ -33,13 +33,14 @@ def parse(body: bytes) -> dict[str, Any]:
     if _depth(text) > DEEPEST:
         raise Problem(HTTPStatus.BAD_REQUEST, f"the body nests deeper than {DEEPEST} levels", field="body")
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except Problem:
-        raise
-    except (ValueError, RecursionError):
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is no JSON (RFC 8259)", field="body") from None
+        value = strict_json(text)
+    except InvalidValue as fault:
+        if fault.fault != TWICE:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"the body {fault.fault} (RFC 8259)", field="body") from None
+        shown = _shown(fault.field)
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{shown}: {fault.fault}; {fault.remedy}", field=shown) from None
     if not isinstance(value, dict):
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is no JSON object", field="body")
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not a JSON object", field="body")
     return value
 
 
@@ -118,23 +119,9 @@ def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wante
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            shown = _shown(name)
-            raise Problem(HTTPStatus.BAD_REQUEST, f"{shown}: is there twice; give it once", field=shown)
-        found[name] = value
-    return found
-
-
 def _shown(name: str) -> str:
     """Return a field's name as it may be shown: short, in ASCII, and never nothing."""
     return name[:64].encode("ascii", "backslashreplace").decode() or '""'
-
-
-def _no_constant(name: str) -> Any:
-    raise Problem(HTTPStatus.BAD_REQUEST, f"the body holds {name}, which JSON has not", field="body")
 
 
 def _depth(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The side door of PostgreSQL: a host's plain SQL, and the trigger that answers it. For tests."""
+"""Host writes to PostgreSQL: a host's plain SQL, and the trigger that answers it. For tests."""
 
 import json
 from collections.abc import Mapping

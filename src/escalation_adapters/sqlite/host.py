@@ -1,4 +1,4 @@
-"""The side door of SQLite: what a host's own SQL and a trigger would do, played in Python. For tests."""
+"""Host writes to SQLite: what a host's own SQL and a trigger would do, played in Python. For tests."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -11,9 +11,9 @@ import attrs
 from ..errors import StoreError
 from ..model import Incident, Outcome, Page, PageRecord, PageState, Retry
 from ..ports import Notifier, Store, Transaction
-from ..rules.gate import Gate
 from ..rules.retry import cancel, cancel_reason, lease, mark_dead
 from ..settings import Settings
+from .access import gate_at
 from .attempt import Attempt
 from .report import DeliveryCount, DeliveryReport
 from .settle import Finished, settle
@@ -219,7 +219,7 @@ class Delivery:
     ) -> Exchange:
         now = await tx.now()
         settled, locked = await settle(tx, finished, self.settings.retry, now)
-        if not capacity or not Gate.at(self.settings.switches, now, await tx.operations.pauses(now)).may_escalate:
+        if not capacity or not (await gate_at(tx, self.settings.switches, now)).may_escalate:
             return Exchange(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []

@@ -66,7 +66,7 @@ class Health:
         return None if self.ok else "nobody has completed a tick for two tick intervals"
 
     def as_dict(self) -> dict[str, object]:
-        """Return the same for JSON, under the seed's names: milliseconds, and instants as text."""
+        """Return the same for JSON, in camel case (ADR 0039): milliseconds, and instants as text."""
         stats = self.stats
         return {
             "ok": self.ok,

@@ -9,11 +9,11 @@ import attrs
 from ..errors import StoreUnavailable
 from ..model import NEEDS_REPLAN, Candidate, RecalcState, Stats
 from ..ports import Store, Transaction
-from ..rules.gate import Gate
 from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
 from ..settings import Settings
 from ..version import VERSION
 from . import recalc as _recalc
+from .access import gate_at
 from .health import CLOCK_TOLERANCE, Observed, clock_step
 from .refused_rows import defer_or_pass_over, write_apart
 from .report import TickReport
@@ -111,10 +111,7 @@ class HeartbeatKeeper:
         unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
         stats = attrs.evolve(stats, unseen=len(unseen.keys))
         # While people hold escalation back on purpose, nothing is late.
-        late = (
-            stats.oldest_due is not None
-            and Gate.at(settings.switches, now, await tx.operations.pauses(now)).may_escalate
-        )
+        late = stats.oldest_due is not None and (await gate_at(tx, settings.switches, now)).may_escalate
         overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
         self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats

@@ -75,7 +75,7 @@ class TickReport:
 
     @property
     def escalations(self) -> int:
-        """The seed's name of ``escalated``."""
+        """``escalated``, under the name that ``POST tick`` gives it (ADR 0039)."""
         return self.escalated
 
     @property
@@ -89,7 +89,7 @@ class TickReport:
         return not self.dry_run and bool(self.escalated or self.rescheduled or self.skipped)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the same for JSON, under the seed's names where it has some."""
+        """Return the same for JSON, under the names of ``POST tick`` (ADR 0039)."""
         return {
             "escalations": self.escalated,
             "at": None if self.at is None else self.at.isoformat(),

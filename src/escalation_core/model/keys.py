@@ -1,4 +1,4 @@
-"""The two hashes of the seed: what names an escalation everywhere, and what puts an incident in the canary."""
+"""Two hashes: one names an escalation everywhere, the other puts an incident in the canary (ADR 0039)."""
 
 import hashlib
 
@@ -10,8 +10,8 @@ from ..checks import check_count, check_key
 def idempotency_key(incident_key: str, level: int, episode: int = 1) -> str:
     r"""Return the name of one escalation, 64 hex digits: unique in the database, and the dedup key of its pages.
 
-    Episode 1 is the seed's ``sha256(f"{key}|{level}")``. Later episodes hash ``"\0" + f"{episode}|{level}|{key}"``,
-    which no seed key can reach because an incident key holds no NUL.
+    Episode 1 is ``sha256(f"{key}|{level}")``. Later episodes hash ``"\0" + f"{episode}|{level}|{key}"``,
+    which no key of episode 1 can reach because an incident key holds no NUL.
 
     Raises:
         InvalidValue: the key, level or episode is not one.
@@ -26,7 +26,7 @@ def escalation_hash(incident_key: str, level: int, episode: int) -> str:
 
 
 def canary_bucket(incident_key: str) -> int:
-    """Return the key's canary bucket, 0 to 99: the first 8 hex digits of md5(key), modulo 100 (the seed's rule)."""
+    """Return the key's canary bucket, 0 to 99: the first 8 hex digits of md5(key), modulo 100."""
     digest = hashlib.md5(check_key(incident_key).encode(), usedforsecurity=False).hexdigest()
     return int(digest[:8], 16) % 100
 

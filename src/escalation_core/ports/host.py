@@ -36,7 +36,7 @@ class Heartbeat(Protocol):
 
 
 class Router(Protocol):
-    """Who is paged about an escalation: the seed's ``resolveWebhook``."""
+    """Who is paged about an escalation."""
 
     def route(self, incident: Incident, level: int) -> Sequence[str]:
         """Return the names of the targets for the escalation of ``incident`` to ``level``.

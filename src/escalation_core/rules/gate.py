@@ -1,4 +1,4 @@
-"""Whether the engine may act at all at this instant: the switches of the seed, and the pauses."""
+"""Whether the engine may act at this instant: the switches, the schedule of pauses, and operators' pauses."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

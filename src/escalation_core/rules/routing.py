@@ -1,4 +1,4 @@
-"""Who is paged: from an incident and a level to the names of targets. The seed's ``resolveWebhook``."""
+"""Who is paged: from an incident and a level to the names of targets, and from those to pages."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet

@@ -1,10 +1,10 @@
 """Readers: from a variable's text to a value. A text that is not exactly legal is refused."""
 
-import json
 import re
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
+from ..checks import TWICE, strict_json
 from ..errors import InvalidValue
 from ..rules.routing import Route
 
@@ -89,22 +89,13 @@ def _route(name: str, entry: object) -> Route:
 
 
 def _json(text: str, kind: type, example: str) -> Any:
-    def refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            raise InvalidValue("JSON", "names one field twice", "name each once")
-        return dict(pairs)
-
-    def refuse_constant(name: str) -> NoReturn:
-        raise InvalidValue("JSON", f"{name} is not valid JSON", "write numbers")
-
     remedy = f"write for example {example}"
     try:
-        document = json.loads(text, object_pairs_hook=refuse_twice, parse_constant=refuse_constant)
-    except InvalidValue:
-        raise
-    except (ValueError, RecursionError):
-        raise InvalidValue("JSON", "is not JSON", remedy) from None
+        document = strict_json(text)
+    except InvalidValue as fault:
+        if fault.fault == TWICE:
+            raise InvalidValue("JSON", "names one field twice", "name each once") from None
+        raise InvalidValue("JSON", fault.fault, remedy) from None
     if not isinstance(document, kind):
         raise InvalidValue("JSON", f"is not a JSON {'object' if kind is dict else 'list'}", remedy)
     return document

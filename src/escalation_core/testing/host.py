@@ -1,4 +1,4 @@
-"""The side door: what a host's own SQL does to a row, behind the engine's back.
+"""Host writes: what a host's own SQL does to a row, without the engine.
 
 ``HostTable`` is how the conformance checks write as a host would. Stores that hosts reach with SQL implement it with
 plain SQL and their trigger; the others use the functions here, which are the trigger's rule in Python, so that the two

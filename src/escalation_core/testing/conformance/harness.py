@@ -1,4 +1,4 @@
-"""What a check needs of whoever runs it: fresh stores with a side door, or a notifier with a receiver to play with."""
+"""What a check needs: fresh stores and a host's writes to them, or a notifier with a receiver."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ class StoreHarness(Protocol):
         """
 
     def host(self, store: Store) -> HostTable:
-        """Return the side door: how a host writes to the table of ``store`` with SQL of its own."""
+        """Return how a host writes to the table of ``store`` with SQL of its own."""
 
 
 class NotifierHarness(Protocol):

@@ -24,7 +24,7 @@ class MemoryStore(State):
     """A store in this process's memory, for tests, replays and demonstrations.
 
     Its transactions are atomic because their steps never wait: no other task runs between two of them. ``clock``
-    defaults to the system's. ``host`` is the side door of a host that writes with SQL of its own.
+    defaults to the system's. ``host`` writes as a host does that has SQL of its own.
     """
 
     def __init__(self, clock: Clock = system_clock) -> None:
