@@ -3,7 +3,8 @@
 Every method of a store may raise ``StoreUnavailable`` (temporary) or ``StoreRefused`` (permanent), and nothing else
 of its own. A store is written in two tiers. The first is for paging. The second is for operating: ``left_alone``,
 ``recent``, ``settled``, ``notes``, ``add_pause``, ``end_pauses``, ``old``, ``delete``, ``delete_pauses``, ``integrity``
-and ``requests``; a store without it raises ``StoreRefused`` there. How to write one:
+and both methods of ``requests``; a store without it raises ``StoreRefused`` there. Without ``add_pause`` it has no
+pauses: ``pauses`` returns none, and ``shift_pauses`` does nothing. How to write one:
 ``docs/how-to/write-a-store.md``; ``escalation_core.testing`` checks it.
 """
 

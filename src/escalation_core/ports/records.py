@@ -42,7 +42,7 @@ class Journal(Protocol):
         """Return when any worker last completed a tick, since when one could, and how many did within a day."""
 
     async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
-        """Return the counts for health; ended rows do not count.
+        """Return the counts for health. Ended rows do not count; deferred rows count as unreadable, and not as overdue.
 
         ``outside_canary`` is counted only with ``detail``, since that looks at every due row. ``unseen`` is not
         counted here.
@@ -93,7 +93,7 @@ class Operations(Protocol):
 
 
 class SeenRequests(Protocol):
-    """The ids of signed requests. Only the operators' endpoints ask for them."""
+    """The ids of signed requests: the operators' endpoints claim them, a prune deletes those that have expired."""
 
     async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
         """Keep a request's id until it expires, and delete some of those that have; return whether it was new."""

@@ -40,7 +40,10 @@ class Incidents(Protocol):
     async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         """Return rows with ``next_due_at`` at or before ``until``, oldest first, and lock them until the end.
 
-        Rows that another transaction holds are passed over. Canary outsiders are no candidates at all.
+        Rows that another transaction locks are left out, and so are those outside the canary and those that are passed
+        over by the store's own instant. Of each text comes so much as a page carries (``MAX_SUMMARY_CHARS``,
+        ``MAX_NAME_CHARS``); labels beyond ``MAX_LABELS_BYTES`` are left out (``labels_left_out``). Where the labels of
+        all take more than ``MAX_CLAIM_LABELS_BYTES`` fewer rows come, and the last one says ``more``.
         """
 
     async def peek(
@@ -63,8 +66,8 @@ class Incidents(Protocol):
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.
 
-        Until their ``until`` no claim, peek or look finds them, and no count but that of unreadable rows. What a host
-        writes to such a row ends that.
+        Until their ``until``, by the store's own instant, no claim, peek or ``next_due`` finds them, and no count but
+        that of unreadable rows. What a host writes to such a row ends that.
         """
 
     async def end_passing(self, beyond: datetime) -> None:
@@ -97,7 +100,10 @@ class Ledger(Protocol):
     """The escalations: each (incident_key, episode, level) once, whatever happens."""
 
     async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
-        """Insert what is not there yet, in bulk. Return for each one whether it was new."""
+        """Insert what is not there yet, in bulk: neither the same ``unique_hash`` nor the same step.
+
+        Return for each one whether it was new; of two that are the same in one call the first one is.
+        """
 
     async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], LatestEscalation]:
         """Return the highest recorded level of each (incident_key, episode) that has one."""
@@ -120,7 +126,10 @@ class Outbox(Protocol):
     """The pages."""
 
     async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
-        """Insert pages in bulk: pending, or dead if they were born so."""
+        """Insert pages in bulk: pending, or dead if they have an ``undeliverable_reason``.
+
+        A page that is there for the same (incident_key, episode, level, target) is left as it is.
+        """
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
         """Cancel a key's pending pages; mark its leased ones as cancelling: they may finish, but not be tried again.
@@ -155,14 +164,15 @@ class Outbox(Protocol):
     ) -> int:
         """Bring forward unsettled pages to these targets, None for all, that are due after ``beyond``; return how many.
 
-        Pending ones are due ``now``. Those that a sender has are due when ``lease_ends``, if that is earlier. Holds of
-        any target that last beyond ``beyond`` end now.
-        After a ``step`` back of the clock so do, whenever they are due, pages that were never tried; other pending ones
-        and holds come that much earlier, and those that a sender has when ``lease_ends``.
+        A pending page is due ``now``. A page that a sender has is due when ``lease_ends``, if that is earlier. A
+        throttle of any target, whichever targets are given, that lasts beyond ``beyond`` ends now.
+        After a ``step`` back of the clock this is so for all that is due after ``now``, with two differences: a pending
+        page that was tried before, and is due at or before ``beyond``, is due ``step`` earlier, and so is such a
+        throttle's end; neither comes before ``now``.
         """
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        """Let no worker claim a page for this target before ``until``; the later hold wins."""
+        """Let no worker claim a page for this target before ``until``; of two instants the later one counts."""
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         """Return pages that were settled in this range, newest first, at one instant by id."""

@@ -43,6 +43,31 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     same(True, "bad" in await claimed_keys(store, clock()), "and found at its instant")
 
 
+async def passing_over_can_be_ended(harness: StoreHarness) -> None:
+    """What is passed over for longer than a given instant is found again; what the engine writes is readable again."""
+    clock = ManualClock()
+    store, now = await harness.open(clock), clock()
+    written = incident("written", clock)
+    await put(store, incident("far", clock), incident("near", clock), written)
+    ends = {"far": now + 60 * MINUTE, "near": now + MINUTE, "written": now + MINUTE}
+    rows = [Deferral(incident_key=key, fault="refused", attempts=1, until=until) for key, until in ends.items()]
+    await store.transact(lambda tx: tx.incidents.pass_over(rows, now))
+    same([], await claimed_keys(store, now), "passed over")
+    await store.transact(lambda tx: tx.incidents.end_passing(now + MINUTE))
+    same(["far"], await claimed_keys(store, now), "what was passed over for longer")
+
+    clock.advance(MINUTE)
+
+    async def advance(tx: Transaction) -> None:
+        await tx.incidents.claim(until=now, limit=9, canary=Canary())
+        await tx.incidents.advance([written])
+
+    await store.transact(advance)
+    same({"far", "near", "written"}, set(await claimed_keys(store, now)), "each at its time")
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
+    same(2, stats.unreadable, "unreadable")
+
+
 async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     """Open rows without an instant are found batch by batch and marked, but for exhausted ones and those left alone."""
     clock = ManualClock()
@@ -56,6 +81,8 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.ledger.record([*steps, *_steps("on", now)]))
     await host.past_triggers("again", first_seen=now)
     await host.past_triggers("on", first_seen=now, level=1)
+    await store.transact(lambda tx: tx.ledger.record(_steps("behind", now, levels=3)))
+    await host.past_triggers("behind", first_seen=now, level=1)
     await host.past_triggers("new", first_seen=now)
     await host.past_triggers("left", first_seen=now - MINUTE)
     await host.past_triggers("refused", first_seen=now)
@@ -64,11 +91,12 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     )
     passed = [Deferral(incident_key="refused", fault="refused", attempts=1, until=now + MINUTE)]
     await store.transact(lambda tx: tx.incidents.pass_over(passed, now))
-    same({"again", "new", "on", "top2"}, set(await _unseen(store, clock, lock=False)), "found")
-    same({"again", "new", "on", "top2"}, set(await _unseen(store, clock, lock=True)), "found and marked")
+    unplanned = {"again", "behind", "new", "on", "top2"}
+    same(unplanned, set(await _unseen(store, clock, lock=False)), "found")
+    same(unplanned, set(await _unseen(store, clock, lock=True)), "found and marked")
     same([], await _unseen(store, clock, lock=True), "found again")
     rows = await host.rows()
-    for key, episode in (("again", 3), ("on", 1), ("new", 1)):
+    for key, episode in (("again", 3), ("behind", 2), ("on", 1), ("new", 1)):
         same((NEEDS_REPLAN, episode), by_key(rows, key, "next_due_at", "episode"), f"the row of {key!r}")
     same((NEEDS_REPLAN, 2, 0), by_key(rows, "top2", "next_due_at", "episode", "level"), "what was opened again")
     same(None, rows["left"]["next_due_at"], "the row that was left alone")
@@ -156,8 +184,8 @@ async def _unseen(store: Store, clock: ManualClock, *, lock: bool) -> list[str]:
     raise AssertionError("the look has no end")
 
 
-def _steps(key: str, now: datetime) -> list[Escalation]:
-    return [Escalation(incident_key=key, episode=1, level=1, created_at=now)]
+def _steps(key: str, now: datetime, levels: int = 1) -> list[Escalation]:
+    return [Escalation(incident_key=key, episode=1, level=n + 1, created_at=now) for n in range(levels)]
 
 
 async def _enqueue(store: Store, clock: ManualClock, *keys: str) -> None:
@@ -176,6 +204,7 @@ async def _states(store: Store) -> list[tuple[str, str, str | None]]:
 
 CHECKS = (
     rows_that_cannot_be_written_are_passed_over,
+    passing_over_can_be_ended,
     rows_that_no_trigger_saw_are_found,
     a_hosts_acknowledgement_cancels_pages,
 )

@@ -155,6 +155,9 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
         same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "put back until")
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same((1, [("bad", "fault")]), (stats.unreadable, list(stats.unreadable_examples)), "listed")
+    late = now + 60 * MINUTE
+    stats = await store.read(lambda tx: tx.journal.stats(now=late, canary=Canary(), max_level=7))
+    same((1, now), (stats.overdue, stats.oldest_due), "a deferred row is not overdue")
     await host.update("bad", resolved_at=now)
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same((0, []), (stats.unreadable, list(stats.unreadable_examples)), "ended, it is nobody's trouble")

@@ -110,10 +110,12 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
     same(expected, sorted(await store.transact(claim)), "claimed")
     await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock() + MINUTE))
     await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock()))
-    same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the held target")
+    same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the throttled target")
     for targets, earliest in ((["t1"], clock() + MINUTE), (["t1", "t2"], now), (["t4"], None), ([], None)):
         seen = await store.next_due(canary=Canary(), targets=targets)
         same(earliest, seen.page_due_at, f"the earliest page to {targets}")
+    pages_alone = await store.next_due(canary=None, targets=["t2"])
+    same((None, now), (pages_alone.due_at, pages_alone.page_due_at), "what is due to one target, whatever rows are")
     await harness.host(store).delete("a")
     gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
     same([None], [one.incident for one in gone], "the incident of a deleted row")
@@ -168,6 +170,17 @@ async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
     same(expected, found, "the pages")
 
 
+async def an_exhausted_note_is_kept_once(harness: StoreHarness) -> None:
+    """A note that an incident is exhausted is kept once for an episode and a level; other notes as often as written."""
+    clock = ManualClock()
+    store = await harness.open(clock)
+    for action in ("exhausted", "exhausted", "open", "open"):
+        note = AuditEntry(at=clock(), action=action, incident_key="a", episode=1, level=7)
+        await store.transact(lambda tx, note=note: tx.journal.note([note]))  # type: ignore[misc]
+    entries = await store.read(lambda tx: read_audit(tx, since=clock(), limit=9))
+    same(["exhausted", "open", "open"], sorted(entry.action for entry in entries), "the notes")
+
+
 async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None:
     """The audit merges escalations, settled pages and notes, newest first; an exhausted mark is kept once."""
     clock = ManualClock()
@@ -202,10 +215,12 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
     store, start = await harness.open(clock), clock()
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((None, 0), (last.last, last.workers), "before the first")
+    made_at = last.since
     same(None, await beat(store, clock, "one", start), "what was there")
     same(start, await beat(store, clock, "two", start + MINUTE), "what was there")
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start + MINUTE, 2), (last.last, last.workers), "two workers")
+    same(made_at, last.since, "when the store was made")
     late = start + timedelta(days=1, seconds=30)
     await beat(store, clock, "two", late)
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
@@ -277,4 +292,4 @@ CHECKS = (
     stats_count,
     the_recalculation_keeps_its_place,
 )
-OPERATE_CHECKS = (the_audit_tells_everything_newest_first,)
+OPERATE_CHECKS = (an_exhausted_note_is_kept_once, the_audit_tells_everything_newest_first)
