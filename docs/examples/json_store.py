@@ -44,7 +44,7 @@ class Tables:
 
     made_at: datetime
     incidents: dict[str, Row] = attrs.field(factory=dict, converter=dict)
-    put_back: dict[str, Deferral] = attrs.field(factory=dict, converter=dict)
+    deferred: dict[str, Deferral] = attrs.field(factory=dict, converter=dict)
     passed_over: dict[str, datetime] = attrs.field(factory=dict, converter=dict)
     escalations: dict[int, Escalation] = attrs.field(factory=dict, converter=by_number)
     pages: dict[int, PageRecord] = attrs.field(factory=dict, converter=by_number)
@@ -191,18 +191,18 @@ class JsonIncidents(Port):
         for one in incidents:
             columns = {name: getattr(one, name) for name in ("level", "last_escalated_at", "next_due_at")}
             self._write(one.incident_key, **columns)
-            self.tables.put_back.pop(one.incident_key, None)
+            self.tables.deferred.pop(one.incident_key, None)
             self.tables.passed_over.pop(one.incident_key, None)
 
     async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
         for row in rows:
-            self.tables.put_back[row.incident_key] = row
+            self.tables.deferred[row.incident_key] = row
             self.tables.passed_over.pop(row.incident_key, None)
             self._write(row.incident_key, next_due_at=row.until)
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         for row in rows:
-            self.tables.put_back[row.incident_key] = row
+            self.tables.deferred[row.incident_key] = row
             self.tables.passed_over[row.incident_key] = row.until
 
     async def end_passing(self, beyond: datetime) -> None:
@@ -255,7 +255,7 @@ class JsonIncidents(Port):
         return {(key, episode) for key, episode, _ in self.tables.steps_noted("resolve")}
 
     def _candidate(self, key: str) -> model.Candidate:
-        row, before = self.tables.incidents[key], self.tables.put_back.get(key)
+        row, before = self.tables.incidents[key], self.tables.deferred.get(key)
         incident, fault = read_row(row)
         return model.Candidate(
             incident_key=key,
@@ -407,11 +407,11 @@ class JsonJournal(Port):
         return model.WorkerHeartbeat(since=self.tables.made_at, last=max(beats, default=None), workers=workers)
 
     async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> model.Stats:
-        rows, put_back, unsettled = self.tables.incidents, self.tables.put_back, self.tables.unsettled()
+        rows, deferred, unsettled = self.tables.incidents, self.tables.deferred, self.tables.unsettled()
         due = self.tables.due(Canary(), now)
-        come = [(at, key) for at, key in due if model.NEEDS_REPLAN < at <= now and key not in put_back]
+        come = [(at, key) for at, key in due if model.NEEDS_REPLAN < at <= now and key not in deferred]
         overdue = [at for at, key in come if canary.has(key)]
-        unreadable = [(key, one.fault) for key, one in put_back.items() if key in rows and is_open(rows[key])]
+        unreadable = [(key, one.fault) for key, one in deferred.items() if key in rows and is_open(rows[key])]
         levels = [row["level"] for row in rows.values() if is_open(row)]
         return model.Stats(
             overdue=len(overdue),

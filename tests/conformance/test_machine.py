@@ -206,13 +206,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "worlds"))
     @invariant()
     def instants_are_the_policys(self) -> None:
-        """Each stored next_due_at is the policy's, or the mark, or where an unreadable row was put back to."""
+        """Each stored next_due_at is the policy's, or the mark, or where an unreadable row was deferred to."""
         unreadable = self.worlds[0].store.unreadable  # type: ignore[attr-defined]
         for key, row in self.rows().items():
             if row["next_due_at"] == NEEDS_REPLAN or key in unreadable:
                 continue
             if isinstance(row["level"], int) and row["level"] < 0:
-                # Nobody looks at an ended row; an open one is marked or put back.
+                # Nobody looks at an ended row; an open one is marked or deferred.
                 assert row["next_due_at"] is None
                 continue
             incident = Incident(**row)

@@ -97,7 +97,7 @@ async def shorter_pause(scene: Scene) -> None:
     await scene.engine.pause(2 * MINUTE, by="Ada")
 
 
-async def put_back(scene: Scene) -> None:
+async def deferred(scene: Scene) -> None:
     """A negative level is read by nobody."""
     await scene.insert(level=-1)
     await scene.engine.tick()
@@ -111,8 +111,8 @@ CASES: Mapping[str, Case] = {
     "inserted too long ago": Case(
         (lambda scene: scene.insert(age=600_000),), HeldBy.UNREADABLE, "first_seen: is 2023-11-11T08:00:00+00:00"
     ),
-    "put back": Case((put_back,), HeldBy.UNREADABLE, "level: is -1"),
-    "put back, and mended by the host": Case((put_back, lambda scene: scene.host.update(KEY, level=0)), minutes=5),
+    "deferred": Case((deferred,), HeldBy.UNREADABLE, "level: is -1"),
+    "deferred, and mended by the host": Case((deferred, lambda scene: scene.host.update(KEY, level=0)), minutes=5),
     "passed over": Case(
         (due, Scene.pass_over), HeldBy.UNREADABLE, "refused; looked at again 2025-01-01 01:00:00Z", minutes=60
     ),

@@ -47,7 +47,7 @@ UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at
 WHERE incident_key = (
     SELECT incident_key FROM escalation_events WHERE incident_key LIKE 'k%%' ORDER BY id DESC LIMIT 1
 );
--- A row that may not even be put back, and an unseen one that may not be marked: twice in a row, and then nothing is
+-- A row that may not even be deferred, and an unseen one that may not be marked: twice in a row, and then nothing is
 -- passed over twice. Every other try at a point is for the first time that it is reached.
 DELETE FROM incidents WHERE incident_key LIKE 'unwritable%%';
 DELETE FROM escalation_unreadable WHERE incident_key LIKE 'unwritable%%';
@@ -59,7 +59,7 @@ VALUES ('unseen-' || %(n)s, 'critical', now() + interval '20 h');
 INSERT INTO incidents (incident_key, severity, first_seen)
 SELECT 'unwritable-unseen-' || %(n)s, 'critical', now() WHERE %(n)s %% 4 < 2;
 RESET session_replication_role;
--- A heartbeat from ahead of the clock, an incident that came in then, and a row that was put back then as unreadable.
+-- A heartbeat from ahead of the clock, an incident that came in then, and a row that was deferred then as unreadable.
 INSERT INTO escalation_workers (worker, ticked_at, version)
 SELECT 'ahead', now() + interval '1 h', '?' WHERE %(n)s %% 3 = 0 ON CONFLICT DO NOTHING;
 INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)

@@ -1,6 +1,6 @@
 """What hosts add to their table that refuses single rows: each in SQL, with what takes it away again.
 
-``escalating`` refuses a row only when it is to rise, so that it can be put back; ``anything`` refuses that as well.
+``escalating`` refuses a row only when it is to rise, so that it can be deferred; ``anything`` refuses that as well.
 """
 
 from collections.abc import Mapping

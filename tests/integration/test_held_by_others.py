@@ -21,7 +21,7 @@ COUNTS = """
 
 
 async def test_a_trigger_that_waits_for_others_stops_nobody_else(migrated_dsn: str) -> None:
-    """Rows whose trigger waits for what a forgotten transaction holds are put back; the others are paged."""
+    """Rows whose trigger waits for what a forgotten transaction holds are deferred; the others are paged."""
     async with staged(migrated_dsn) as stage:
         stage.sql(
             "CREATE TABLE teams (team text PRIMARY KEY, pages int NOT NULL DEFAULT 0)",

@@ -28,7 +28,7 @@ READS_TENANTS = """
 
 @pytest.mark.direct("a database's own setting reaches sessions that begin after it")
 async def test_a_lock_that_others_hold_is_held_against_no_row(migrated_dsn: str) -> None:
-    """A lock timeout on the engine's own table is the store's trouble: nothing is put back, and the next tick pages."""
+    """A lock timeout on the engine's own table is the store's trouble: nothing is deferred, and the next tick pages."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         name = sql.Identifier(str(conninfo_to_dict(migrated_dsn)["dbname"]))
         connection.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '100ms'").format(name))
@@ -43,7 +43,7 @@ async def test_a_lock_that_others_hold_is_held_against_no_row(migrated_dsn: str)
 
 
 async def test_a_trigger_that_reads_hidden_rows_is_told(migrated_dsn: str) -> None:
-    """A host's trigger that meets a policy ends the tick with what to do; no row is put back for it."""
+    """A host's trigger that meets a policy ends the tick with what to do; no row is deferred for it."""
     role = "reads_tenants_role"
     async with staged(migrated_dsn) as stage:
         stage.incident("a")

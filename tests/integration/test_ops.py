@@ -638,7 +638,7 @@ async def test_database_that_hangs(binding: str, clock: ManualClock) -> None:
     store = Stubborn(clock)
     async with serving(binding, engine_of(clock, store), clock) as service:
         handler = service.handler
-        handler.guard = attrs.evolve(handler.guard, store_patience=timedelta(seconds=0.05))
+        handler.guard = attrs.evolve(handler.guard, store_timeout=timedelta(seconds=0.05))
         store.hangs = True
         try:
             answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
@@ -812,7 +812,7 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
     """A client that sends half of its body and waits is answered with 408."""
     async with serving(binding, engine_of(clock), clock) as service:
         handler = service.handler
-        handler.guard = attrs.evolve(handler.guard, patience=timedelta(seconds=0.1))
+        handler.guard = attrs.evolve(handler.guard, request_timeout=timedelta(seconds=0.1))
         body = b'{"action": "tick"}'
         headers = [*service.signed(body), *cookie("ada"), ("content-length", "100")]
         assert is_problem(await service.send("POST", "/tick", headers, body), 408, "body")
@@ -938,7 +938,7 @@ async def test_limiter_and_login_that_hang(binding: str, clock: ManualClock, cap
         async with serving(binding, engine_of(clock), clock, **options) as service:
             handler = service.handler
             short = timedelta(seconds=0.05)
-            handler.guard = attrs.evolve(handler.guard, patience=short, store_patience=short)
+            handler.guard = attrs.evolve(handler.guard, request_timeout=short, store_timeout=short)
             answer = await service.get(path)
             assert status == answer.status
             assert status == 200 or int(answer.headers["retry-after"]) > 0

@@ -123,7 +123,7 @@ async def test_overdue_row_pages_at_the_next_tick(scene: Scene) -> None:
 
 @pytest.mark.parametrize("labels", ['{"n": 1e5000}', '{"a": ' + "[" * 3000 + "]" * 3000 + "}"])
 async def test_labels_that_python_cannot_read_stop_nobody(labels: str, scene: Scene) -> None:
-    """A row whose labels PostgreSQL holds and Python cannot read is put back and listed; every other one is paged."""
+    """A row whose labels PostgreSQL holds and Python cannot read is deferred and listed; every other one is paged."""
     insert(scene, "good", age=timedelta(hours=1))
     insert(scene, "bad", age=timedelta(hours=1))
     scene.sql("UPDATE incidents SET labels = %(labels)s::jsonb WHERE incident_key = 'bad'", labels=labels)

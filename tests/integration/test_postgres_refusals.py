@@ -42,7 +42,7 @@ def execute(dsn: str, *statements: str) -> None:
     ids=["constraint", "trigger", "deferred"],
 )
 async def test_a_row_that_cannot_be_written_is_put_back(refusal: str, batch_size: int, migrated_dsn: str) -> None:
-    """A row whose update the host refuses is put back and listed; every other one of its batch escalates and pages."""
+    """A row whose update the host refuses is deferred and listed; every other one of its batch escalates and pages."""
     execute(migrated_dsn, DUE, refusal)
     notifier = RecordingNotifier("t")
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[notifier], batch_size=batch_size) as engine:

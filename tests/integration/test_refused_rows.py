@@ -1,4 +1,4 @@
-"""One row that the host's database refuses to update. It is put back or passed over, and nobody else waits for it."""
+"""One row that the host's database refuses to update. It is deferred or passed over, and nobody else waits for it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -770,7 +770,7 @@ async def test_recorded_level_is_neither_recorded_nor_paged_again(store: MemoryS
 
 
 async def test_hash_of_another_incident_is_unreadable(store: MemoryStore, clock: ManualClock) -> None:
-    """When the ledger holds the hash under another key the row is put back and says so."""
+    """When the ledger holds the hash under another key the row is deferred and says so."""
     await put(store, incident(next_due_at=START + 5 * MINUTE))
     own = Escalation(incident_key="k", episode=1, level=1, created_at=START)
     await store.transact(lambda tx: tx.ledger.record([attrs.evolve(own, incident_key="other")]))

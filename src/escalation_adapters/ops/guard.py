@@ -102,12 +102,12 @@ class Guard:
     principals: RateLimiter
     limits: Limits
     proxies: Sequence[Proxy]
-    patience: timedelta = timedelta(seconds=10)
+    request_timeout: timedelta = timedelta(seconds=10)
     """How long a body may take to come and a login to answer."""
-    store_patience: timedelta = timedelta(seconds=2)
+    store_timeout: timedelta = timedelta(seconds=2)
     """How long a limiter may take to count, and the store to tell something or to remember an id.
 
-    Shorter than a store's own patience: those who ask for health give up before that ends."""
+    Shorter than a store's own timeouts: callers that ask for health give up before those end."""
 
     async def body(self, request: Request) -> bytes:
         """Return the body, once the peer's limit admits it and it is not too long."""
@@ -118,7 +118,7 @@ class Guard:
             detail = "a Content-Encoding is not read; send the body as it is"
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Encoding")
         try:
-            async with asyncio.timeout(self.patience.total_seconds()):
+            async with asyncio.timeout(self.request_timeout.total_seconds()):
                 body = await request.read(MAX_BYTES)
         except TimeoutError:
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time", field="body") from None
@@ -148,7 +148,7 @@ class Guard:
             StoreUnavailable: it takes too long.
         """
         try:
-            return await within(self.store_patience, asked)
+            return await within(self.store_timeout, asked)
         except TimeoutError:
             raise StoreUnavailable("the store takes too long to answer") from None
 
@@ -184,7 +184,7 @@ class Guard:
 
     async def _count(self, limiter: RateLimiter, key: str, limit: Limit) -> None:
         try:
-            decision = await within(self.store_patience, limiter.hit(key, limit))
+            decision = await within(self.store_timeout, limiter.hit(key, limit))
         except Exception as error:  # noqa: BLE001 - whatever it is, the limiter is down
             log.error("the rate limiter is down: %s", type(error).__name__)  # noqa: TRY400 - its text may hold a URL
             raise Problem(
@@ -207,7 +207,7 @@ class Guard:
             return None
         try:
             found = self.login(request.native)
-            async with asyncio.timeout(self.patience.total_seconds()):
+            async with asyncio.timeout(self.request_timeout.total_seconds()):
                 principal = await found if inspect.isawaitable(found) else found
         except InvalidValue as fault:
             # The host's fault: told as the client's, it would name a field that nobody sent.
@@ -229,7 +229,7 @@ class Guard:
 
 
 def retry_after(span: timedelta) -> Mapping[str, str]:
-    """Return the header that asks for patience, in whole seconds."""
+    """Return the Retry-After header, in whole seconds."""
     return {"Retry-After": str(max(1, math.ceil(span.total_seconds())))}
 
 

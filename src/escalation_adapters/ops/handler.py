@@ -174,11 +174,11 @@ def _to_problem(error: EscalationError) -> Problem:
     if isinstance(error, TransitionRefused):
         status = HTTPStatus.NOT_FOUND if error.state == _UNKNOWN else HTTPStatus.CONFLICT
         return Problem(status, str(error), field="incident_key")
-    patience = retry_after(timedelta(seconds=5))
+    headers = retry_after(timedelta(seconds=5))
     if isinstance(error, StoreUnavailable):
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not available", headers=patience)
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database is not available", headers=headers)
     if isinstance(error, StoreNotReady):
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=patience)
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers)
     if isinstance(error, StoreRefused):
         log.error("the database refuses: %s", error)
         return Problem(HTTPStatus.CONFLICT, "the database refuses this; the log says why")
@@ -187,5 +187,5 @@ def _to_problem(error: EscalationError) -> Problem:
 
 
 def _unanswered() -> Problem:
-    patience = retry_after(timedelta(seconds=5))
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the request could not be answered", headers=patience)
+    headers = retry_after(timedelta(seconds=5))
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the request could not be answered", headers=headers)

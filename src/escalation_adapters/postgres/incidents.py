@@ -96,7 +96,7 @@ class Incidents:
 
     async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Give rows another instant, and keep why."""
-        await self.session.write("defer_unreadable", len(rows), now=now, **_put_back(rows))
+        await self.session.write("defer_unreadable", len(rows), now=now, **_deferred(rows))
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Read them, after whatever a host's trigger made of them."""
@@ -112,7 +112,7 @@ class Incidents:
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Keep the instant beside the rows."""
-        await self.session.run("pass_over", now=now, **_put_back(rows))
+        await self.session.run("pass_over", now=now, **_deferred(rows))
 
     async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
         """Return open rows by key, locked; one that others hold for long is waited for by a later call, or left out."""
@@ -152,7 +152,7 @@ def _claims(rows: Sequence[Row]) -> list[Candidate]:
     return claimed
 
 
-def _put_back(rows: Sequence[Deferral]) -> dict[str, Any]:
+def _deferred(rows: Sequence[Deferral]) -> dict[str, Any]:
     return {
         "keys": [row.incident_key for row in rows],
         "attempts": [row.attempts for row in rows],

@@ -33,7 +33,7 @@ class Pool:
             open=False,
             timeout=CONNECT_TIMEOUT,
             name="escalation",
-            # The pause between attempts doubles: they begin anew before it outgrows the patience of those who wait.
+            # The pause between attempts doubles: they begin anew before it outgrows the wait of the callers.
             reconnect_timeout=CONNECT_TIMEOUT,
             reconnect_failed=AsyncConnectionPool.check,
         )

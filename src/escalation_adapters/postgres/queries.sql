@@ -498,14 +498,14 @@ SELECT (SELECT max(applied_at) FROM {schema}.escalation_migrations) AT TIME ZONE
     (SELECT count(*) FROM {schema}.escalation_workers WHERE ticked_at > %(now)s - interval '1 day')
 
 -- name: overdue
--- Rows whose instant has come, and whether they were put back.
-SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS put_back
+-- Rows whose instant has come, and whether they were deferred.
+SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS deferred
 FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s
 
 -- name: overdue_canary
 -- The same within the canary, from the index: outsiders are not looked at.
-SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS put_back
+SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS deferred
 FROM unnest(%(buckets)s::int[]) AS b (bucket)
 CROSS JOIN LATERAL (
     SELECT i.{incident_key}, i.{next_due_at} FROM {incidents} i
@@ -534,7 +534,7 @@ SELECT
         WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL),
     (SELECT max(version) FROM {schema}.escalation_migrations)
 FROM (
-    SELECT count(*) FILTER (WHERE NOT put_back) AS overdue, min(due) FILTER (WHERE NOT put_back) AS oldest
+    SELECT count(*) FILTER (WHERE NOT deferred) AS overdue, min(due) FILTER (WHERE NOT deferred) AS oldest
     FROM ({overdue}) AS one
 ) AS come
 
@@ -558,7 +558,7 @@ SELECT target, count(*) FROM {schema}.escalation_pages WHERE state IN ('pending'
 GROUP BY target ORDER BY target
 
 -- name: unreadable
--- Some of the rows that were put back.
+-- Some of the rows that were deferred.
 SELECT u.incident_key, u.fault FROM {schema}.escalation_unreadable u
 JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
 WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at, u.incident_key LIMIT 20

@@ -111,7 +111,7 @@ def _read_instant(value: int | None, field: str) -> Any:
 
 
 def read_claimed(row: Sequence[Any]) -> Candidate:
-    """Return what was found in a row, selected with how often it was put back."""
+    """Return what was found in a row, selected with how often it was deferred."""
     try:
         incident, fault = read_incident(row[:-1]), None
     except InvalidValue as error:

@@ -14,7 +14,7 @@ from .session import Session
 _DAY = timedelta(days=1)
 _STATS = """
 SELECT
-    count(*) FILTER (WHERE inside AND NOT put_back), min(due) FILTER (WHERE inside AND NOT put_back),
+    count(*) FILTER (WHERE inside AND NOT deferred), min(due) FILTER (WHERE inside AND NOT deferred),
     (SELECT count(*) FROM incidents i WHERE i.next_due_at = 0 AND NOT EXISTS (
         SELECT 1 FROM escalation_unreadable r WHERE r.incident_key = i.incident_key AND r.passed_until > :now)),
     (SELECT count(*) FROM incidents
@@ -26,7 +26,7 @@ SELECT
     (SELECT user_version FROM pragma_user_version)
 FROM (
     SELECT i.next_due_at AS due, :percent >= 100 OR i.canary_bucket < :percent AS inside,
-        u.incident_key IS NOT NULL AS put_back
+        u.incident_key IS NOT NULL AS deferred
     FROM incidents i LEFT JOIN escalation_unreadable u ON u.incident_key = i.incident_key
     WHERE i.next_due_at > 0 AND i.next_due_at <= :now
 )

@@ -79,7 +79,7 @@ class BatchRunner:
                 raise
             if isinstance(refusal, StoreNotReady):
                 await self.store.check()
-            log.warning("a batch was refused; the rows that it is refused for are put back: %s", refusal)
+            log.warning("a batch was refused; the rows that it is refused for are deferred: %s", refusal)
             try:
                 return await self.store.transact(partial(self._escalate, at=at, apart=True))
             except StoreRefused:
@@ -96,7 +96,7 @@ class BatchRunner:
         claimed = await tx.incidents.claim(until=claims_until(gate, now), limit=self.limit, canary=self.settings.canary)
         claimed = [self.overwritten.recognize(row) for row in claimed]
         decisions = [self._plan(row, now, gate, clock) for row in claimed]
-        # Rows that were put back before, or came again, may be refused again, and no other row is to pay for that.
+        # Rows that were deferred before, or came again, may be refused again, and no other row is to pay for that.
         suspects = [n for n, row in enumerate(claimed) if apart or row.attempts or row.again]
         usual = [n for n, row in enumerate(claimed) if not (apart or row.attempts or row.again)]
         batch = Batch(gate=gate)
@@ -127,7 +127,7 @@ class BatchRunner:
         return Batch(claimed=claimed, decisions=decisions, pages=pages)
 
     async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Candidate, Decision]], now: datetime) -> Batch:
-        """Write behind savepoints, and put back the rows that are refused."""
+        """Write behind savepoints, and defer the rows that are refused."""
 
         async def write(some: Sequence[tuple[Candidate, Decision]]) -> Batch:
             return await self._write(tx, [row for row, _ in some], [decision for _, decision in some], now)

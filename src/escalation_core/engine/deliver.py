@@ -29,7 +29,7 @@ LINGER = timedelta(milliseconds=20)
 SETTLE_AGAIN = timedelta(seconds=1)
 """When a finished page is settled again, after a host's open transaction locked its row."""
 SETTLE_TRIES = 5
-"""How often a delivery pass tries that, COMPANY apart; then the next pass does."""
+"""How often a delivery pass tries that, LINGER apart; then the next pass does."""
 
 
 @attrs.frozen(kw_only=True)

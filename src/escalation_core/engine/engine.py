@@ -38,7 +38,7 @@ log = logging.getLogger("escalation_core")
 
 BATCH_SIZE = 1000
 """Rows per transaction of a tick: enough to make the round trips cheap, few enough to hold locks for moments."""
-CLAIMS = 2
+CONCURRENCY = 2
 """Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
 
 
@@ -62,7 +62,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         router: Router | None = None,
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
-        concurrency: int = CLAIMS,
+        concurrency: int = CONCURRENCY,
         meter_provider: "MeterProvider | None" = None,
         tracer_provider: "TracerProvider | None" = None,
         heartbeat: Heartbeat | None = None,

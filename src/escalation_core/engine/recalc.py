@@ -61,7 +61,7 @@ async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False)
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, rows, moved, now)
         if state.ahead is not None:
-            # A row that cannot be read was put back by the clock that ran ahead.
+            # A row that cannot be read was deferred by the clock that ran ahead.
             far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_DEFERRAL]
             await defer_or_pass_over(tx, [defer(row, row.fault or "unreadable", now) for row in far], now)
         state = _after(state, walked, policy, now)

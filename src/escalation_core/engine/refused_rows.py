@@ -51,7 +51,7 @@ async def defer_or_pass_over(
 ) -> None:
     """Put rows back; if the store refuses to write even their instants, let no claim find them until then.
 
-    Those that are ``altered`` are not put back: a host's trigger changes whatever instant is written.
+    Those that are ``altered`` are not deferred: a host's trigger changes whatever instant is written.
 
     Raises:
         StoreRefused: the engine's own table refuses them as well, so it is no row's fault.

@@ -32,7 +32,7 @@ class Delivered:
 
 @attrs.frozen
 class Retry:
-    """The page may go another time: the receiver did not answer, or asked for patience.
+    """The page may go another time: the receiver did not answer, or asked for fewer pages.
 
     ``reason`` is shown to people and must hold no secret.
     """

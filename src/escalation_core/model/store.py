@@ -22,7 +22,7 @@ class Candidate:
     """The row's next_due_at as it stands."""
     fault: str | None = None
     attempts: int = 0
-    """How often it was put back since it could last be read: if ever, it is held against the birth limits again."""
+    """How often it was deferred since it could last be read: if ever, it is held against the birth limits again."""
     again: bool = False
     """An engine overwrote its instant a moment ago, and it has the same one again."""
     labels_left_out: bool = False
@@ -38,7 +38,7 @@ class Deferral:
     incident_key: str
     fault: str
     attempts: int
-    """How often it was put back, this time included."""
+    """How often it was deferred, this time included."""
     until: datetime
 
 

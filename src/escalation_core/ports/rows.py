@@ -61,7 +61,7 @@ class Incidents(Protocol):
         """Return the next_due_at that rows hold now, as this transaction sees them."""
 
     async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Return why a row was put back or is passed over, and until when; None if it is not."""
+        """Return why a row was deferred or is passed over, and until when; None if it is not."""
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.

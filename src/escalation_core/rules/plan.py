@@ -36,7 +36,7 @@ class Reason(StrEnum):
     ALREADY_RECORDED = "already_recorded"
     """Its escalation is recorded already; its level was brought up to the record, and nobody was paged."""
     UNREADABLE = "unreadable"
-    """The row cannot be read, planned or written; it was put back."""
+    """The row cannot be read, planned or written; it was deferred."""
 
 
 @attrs.frozen(kw_only=True)

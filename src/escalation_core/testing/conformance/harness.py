@@ -63,7 +63,7 @@ class NotifierHarness(Protocol):
         """Let the receiver refuse pages for good. Return False if this channel has no such thing."""
 
     async def throttle(self, after: timedelta) -> bool:
-        """Let the receiver ask for patience. Return False if this channel has no such thing."""
+        """Let the receiver ask for fewer pages. Return False if this channel has no such thing."""
 
     async def vanish(self) -> bool:
         """Let the receiver be out of reach. Return False if this channel has no such thing."""

@@ -38,7 +38,7 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     same({"marked": 3, "bad": 3, "good": 0}, {row.incident_key: row.attempts for row in found}, "how often")
     again = [Deferral(incident_key="bad", fault="refused", attempts=4, until=clock() + MINUTE)]
     await store.transact(lambda tx: tx.incidents.defer_unreadable(again, clock()))
-    same(clock() + MINUTE, (await host.rows())["bad"]["next_due_at"], "put back in the usual way")
+    same(clock() + MINUTE, (await host.rows())["bad"]["next_due_at"], "deferred in the usual way")
     clock.advance(MINUTE)
     same(True, "bad" in await claimed_keys(store, clock()), "and found at its instant")
 

@@ -131,8 +131,8 @@ async def advancing_writes_level_and_instants_alone(harness: StoreHarness) -> No
     same(["other"], await claimed_keys(store, now), "what is still due")
 
 
-async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
-    """An unreadable row comes with its fault, beside readable ones, is put back 1, 2, 4 … 60 minutes, and heals."""
+async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
+    """An unreadable row comes with its fault, beside readable ones, is deferred 1, 2, 4 … 60 minutes, and heals."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -146,13 +146,13 @@ async def rows_that_cannot_be_read_are_put_back(harness: StoreHarness) -> None:
     assert found["good"].incident is not None, "its neighbour is read"
     for wait in (1, 2, 4, 8, 16, 32, 60, 60):
 
-        async def put_it_back(tx: Transaction) -> None:
+        async def defer_it(tx: Transaction) -> None:
             rows = await tx.incidents.claim(until=now + 60 * MINUTE, limit=10, canary=Canary())
             (row,) = (row for row in rows if row.incident_key == "bad")
             await tx.incidents.defer_unreadable([defer(row, "fault", now)], now)
 
-        await store.transact(put_it_back)
-        same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "put back until")
+        await store.transact(defer_it)
+        same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "deferred until")
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
     same((1, [("bad", "fault")]), (stats.unreadable, list(stats.unreadable_examples)), "listed")
     late = now + 60 * MINUTE
@@ -251,7 +251,7 @@ CHECKS = (
     outsiders_of_the_canary_are_no_candidates,
     a_look_goes_page_by_page,
     advancing_writes_level_and_instants_alone,
-    rows_that_cannot_be_read_are_put_back,
+    rows_that_cannot_be_read_are_deferred,
     a_walk_visits_every_open_row_once,
     many_rows_come_with_what_a_page_carries,
     instants_are_read_as_they_stand,

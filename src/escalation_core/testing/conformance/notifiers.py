@@ -49,11 +49,11 @@ async def a_refusal_is_final(harness: NotifierHarness) -> None:
         _no_secret(harness, outcome, outcome.reason)
 
 
-async def patience_is_heard(harness: NotifierHarness) -> None:
+async def a_throttle_is_obeyed(harness: NotifierHarness) -> None:
     """A receiver that wants fewer pages is heard: throttled, for as long as it says."""
     if await harness.throttle(timedelta(seconds=7)):
         outcome = await harness.notifier.send(_page(harness.target))
-        assert isinstance(outcome, Retry), f"patience is a retry, not {outcome!r}"
+        assert isinstance(outcome, Retry), f"a throttle is a retry, not {outcome!r}"
         same((True, timedelta(seconds=7)), (outcome.throttled, outcome.after), "what it asks for")
         _no_secret(harness, outcome, outcome.reason)
 
@@ -95,7 +95,7 @@ CHECKS = (
     a_page_that_is_taken_is_delivered,
     any_text_is_sent,
     a_refusal_is_final,
-    patience_is_heard,
+    a_throttle_is_obeyed,
     an_absent_receiver_is_tried_again,
     a_send_can_be_cancelled,
     nothing_shows_a_secret,

@@ -37,7 +37,7 @@ class State:
         self.due: dict[str, datetime] = {}
         """next_due_at of the rows that have one."""
         self.unreadable: dict[str, tuple[Deferral, datetime | None]] = {}
-        """Rows that were put back, and until when they are passed over, if they are."""
+        """Rows that were deferred, and until when they are passed over, if they are."""
         self.ledger: dict[int, Escalation] = {}
         self.levels: dict[tuple[str, int], LatestEscalation] = {}
         self.hashes: dict[str, int] = {}
