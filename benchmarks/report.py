@@ -19,8 +19,9 @@ def write() -> None:
     """Write tables and plots."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
     _put(SPEED, "\n\n".join([*_capacity(found), *(_section(result) for result in found.values())]))
+    if (short := _short(found)) is not None:
+        _put(README, short)
     if "tick" in found:
-        _put(README, f"{found['tick']['title']}:\n\n{_table(found['tick'])}")
         _plot("bench-tick", found["tick"], column=1, unit=" incidents/s")
     if "endtoend" in found:
         _plot("bench-endtoend", found["endtoend"], column=1, unit=" pages/s")
@@ -42,6 +43,27 @@ def _capacity(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f", and with {rows} rows a tick that finds nothing due took {tick} ms."
     )
     return [short]
+
+
+def _short(found: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the README's table, None while a part of it was not measured."""
+    if not {"tick", "endtoend", "lateness", "empty", "backlog"} <= found.keys():
+        return None
+    first = {name: {row[0]: row for row in found[name]["rows"]} for name in ("tick", "endtoend", "backlog")}
+    rows, _, empty = found["empty"]["rows"][-1]
+    column = found["lateness"]["columns"].index("p99, ms")
+    late = max(float(row[column]) for row in found["lateness"]["rows"])
+    lines = [
+        ("escalations that one worker records in a second", first["tick"]["batches of 1000, 2 in flight"][1]),
+        ("pages that one worker delivers in a second, to a local web server", first["endtoend"]["engine, uvloop"][1]),
+        ("delay of an escalation, in 99 of 100 cases at most", f"{late:.0f} ms"),
+        (f"a tick over {rows} incidents of which none may escalate", f"{empty} ms"),
+        ("memory of a worker with 1,000,000 incidents due", f"{first['backlog']['1,000,000 due'][2]} MB"),
+    ]
+    machine = found["tick"]["machine"]
+    where = f"PostgreSQL {machine['postgres'] // 10000}, {machine['cores']} cores for everything"
+    rows_of_table = [f"| {what} | {figure} |" for what, figure in ((where, "measured"), ("---", "---"), *lines)]
+    return "\n".join(rows_of_table)
 
 
 def _section(result: Mapping[str, Any]) -> str:

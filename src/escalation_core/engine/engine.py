@@ -86,7 +86,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             settings=self.settings,
             pager=self._pager,
             batch_size=check_count(batch_size, "batch_size", 1),
-            concurrency=check_count(concurrency, "claims", 1),
+            concurrency=check_count(concurrency, "concurrency", 1),
         )
         self.delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
         self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
