@@ -97,11 +97,11 @@ async def leave_behind(store: Store, settings: Settings = SETTINGS) -> Receiver:
     engine = engine_of(store, receiver, "gone", settings=settings)
     await open_incidents(engine, "sent", "busy", "down", "gone")
     assert 4 == (await engine.tick(deliver=False)).escalated
-    await engine.delivery.start_due()
-    while len(engine.delivery._finished) < 3:
-        await engine.delivery.wait(SECOND)
-    await engine.delivery.settle()
-    await engine.delivery.abandon()
+    await engine._delivery.start_due()
+    while len(engine._delivery._finished) < 3:
+        await engine._delivery.wait(SECOND)
+    await engine._delivery.settle()
+    await engine._delivery.abandon()
     await open_incidents(engine, "waiting")
     assert 1 == (await engine.tick(deliver=False)).escalated
     assert STATES == {page.target: page.state for page in await pages(store)}

@@ -16,7 +16,7 @@ _BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
 _ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
 _EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
 """Where an empty picture begins: some scale it needs."""
-_LEAST = timedelta(seconds=1)
+_MIN_EXTENT = timedelta(seconds=1)
 """The shortest time that a picture shows."""
 _WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
 
@@ -130,21 +130,21 @@ def text(tracks: Sequence[Track], *, width: int = 78) -> str:
     start, end = _extent(tracks)
     labels = [visible(line.label) for line in tracks]
     margin = max(map(_cells, labels), default=0) + 2
-    capacity = max(width - margin, 10)
+    cells_wide = max(width - margin, 10)
 
     def column(at: datetime) -> int:
-        return min(int(capacity * ((at - start) / (end - start))), capacity - 1)
+        return min(int(cells_wide * ((at - start) / (end - start))), cells_wide - 1)
 
     lines = []
     for label, line in zip(labels, tracks, strict=True):
-        cells = [" "] * capacity
+        cells = [" "] * cells_wide
         for span in line.spans:
             for place in range(column(span.start), column(span.end) + 1):
                 cells[place] = _BARS[span.state]
         for at, level in line.levels:
             cells[column(at)] = str(level % 10)
         lines.append(label + " " * (margin - _cells(label)) + "".join(cells).rstrip())
-    scale = [" "] * (capacity + 6)
+    scale = [" "] * (cells_wide + 6)
     for tick in _ticks(start, end):
         for offset, char in enumerate(f"{tick:%H:%M}"):
             scale[column(tick) + offset] = char
@@ -163,8 +163,8 @@ def _extent(tracks: Sequence[Track]) -> tuple[datetime, datetime]:
     instants += [at for line in tracks for at, _ in line.levels]
     if not instants:
         return _EMPTY, _EMPTY + timedelta(hours=1)
-    start = min(*instants, datetime.max.replace(tzinfo=UTC) - _LEAST)
-    return start, max(*instants, start + _LEAST)
+    start = min(*instants, datetime.max.replace(tzinfo=UTC) - _MIN_EXTENT)
+    return start, max(*instants, start + _MIN_EXTENT)
 
 
 def _ticks(start: datetime, end: datetime) -> Sequence[datetime]:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PATIENCE_SECONDS = 10.0
+STOP_TIMEOUT_SECONDS = 10.0
 """How long a server may take to end, and its folder to vanish, before force is used."""
 
 
@@ -55,7 +55,7 @@ class Watcher:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
-                self._process.wait(PATIENCE_SECONDS)
+                self._process.wait(STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:  # a process that was forked from this one holds the pipe, too
                 self._process.kill()
                 self._process.wait()
@@ -78,12 +78,12 @@ def main(folder: Path) -> None:
     for server, how in servers.items():
         _send(server, how)
         _send(server, signal.SIGCONT)  # one that stands still heeds nothing
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + STOP_TIMEOUT_SECONDS
     while time.monotonic() < until and any(_send(server, 0) for server in servers):
         time.sleep(0.05)
     for server in servers:
         _send(server, signal.SIGKILL)
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + STOP_TIMEOUT_SECONDS
     # A program that was preparing the folder may still be at it.
     while time.monotonic() < until and folder.exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -71,7 +71,7 @@ def test_import_contracts() -> None:
 
 
 def test_what_the_contracts_reach() -> None:
-    """A store's author who opens ports.py reads the model, the errors and the checks, and nothing else."""
+    """A store's author who opens the ports reads the model, the errors and the checks, and nothing else."""
     graph = grimp.build_graph("escalation_core")
     reached = graph.find_upstream_modules("escalation_core.ports", as_package=True)
     assert {"model", "errors", "checks"} == {name.split(".")[1] for name in reached}

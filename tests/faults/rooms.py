@@ -23,6 +23,7 @@ ROOMS = (
     "escalation_adapters.channels.slack",
 )
 ELSEWHERE = {
+    "escalation_core.engine.audit": "operators alone read the audit",
     "escalation_core.engine.retry_dead": "operators alone queue dead pages again",
     "escalation_core.engine.prune": "operators alone prune",
     "escalation_core.engine.telemetry": "its await stands in a docstring's example or a comment, if anywhere",
@@ -33,17 +34,18 @@ ELSEWHERE = {
 """Modules with an await that no work of a worker reaches."""
 RECEIVERS = {
     "_batches": "BatchRunner",
-    "_beats": "TaskGroup",
-    "_heartbeats": "HeartbeatKeeper",
+    "_switch_calls": "TaskGroup",
+    "_heartbeat_keeper": "HeartbeatKeeper",
     "_delivering": "SingleFlight",
     "_finishing": "BackgroundTask",
-    "_heartbeat": "HttpHeartbeat",
+    "_dead_mans_switch": "HttpHeartbeat",
     "_pool": "Pool",
     "_recalc": "escalation_core.engine.recalc",
     "_session": "Session",
     "_ticker": "Ticker",
     "_ticking": "SingleFlight",
     "attempt": "Attempt",
+    "_delivery": "Delivery",
     "delivery": "Delivery",
     "engine": "Engine",
     "tasks": "TaskGroup",
@@ -63,7 +65,7 @@ RECEIVERS = {
 """What stands behind the last part of an attribute's path: a class of the rooms, or a module."""
 FOREIGN = {
     "AsyncConnectionPool", "_connections", "_tasks", "asyncio", "attrs", "back", "connection", "cursor", "loop",
-    "policy", "process", "psycopg", "rhythm", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
+    "policy", "process", "psycopg", "settings", "span", "sql", "store_module", "stop", "task", "telemetry",
     "_telemetry", "_coming_back", "_woken", "closing", "own", "log", "leave", "last", "here", "content",
     "response", "report", "sources", "selector", "router", "lines", "seen", "migration", "AsyncConnection", "batch",
     "datetime", "_guard", "_loop_guard", "first", "_task", "pgconn", "timer", "conflict", "unavailable", "again",

@@ -56,7 +56,7 @@ def _taken(among: Sequence[Point], seed: int) -> list[Point]:
     return [point for point in among if point not in seldom or point in taken]
 
 
-def test_no_room_is_forgotten() -> None:
+def test_no_module_is_forgotten() -> None:
     """Each module that can be suspended is searched for points, or it is said why not."""
     assert [] == forgotten()
 

@@ -47,7 +47,7 @@ SITES: Mapping[str, Site] = {
         None,
         "recorded",
     ),
-    "page claim": Site(line_of(COURIER, "Delivery._round", "leased.append"), "recorded", "leased"),
+    "page claim": Site(line_of(COURIER, "Delivery._settle_and_claim", "leased.append"), "recorded", "leased"),
     "POST": Site(line_of(COURIER, "Delivery._send", "outcome = await within"), "leased", "sent"),
     "settle": Site(line_of(SETTLING, "settle", "after_attempt(leased"), "sent", "delivered"),
     "failure": Site(line_of(SETTLING, "settle", "jitter = random"), "sent", "pending", BROKEN),

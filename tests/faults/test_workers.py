@@ -91,7 +91,7 @@ async def _noticed(zombie: Worker, before: int) -> bool:
 
 LOCKED = {
     "rows": line_of("escalation_core.engine.batch", "BatchRunner._write", "decisions = await"),
-    "pages": line_of("escalation_core.engine.deliver", "Delivery._round", "leased.append"),
+    "pages": line_of("escalation_core.engine.deliver", "Delivery._settle_and_claim", "leased.append"),
 }
 """Where a worker holds locks while it thinks."""
 

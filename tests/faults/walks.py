@@ -36,7 +36,7 @@ async def _quiet(engine: Engine) -> None:
 
 
 async def _tick(engine: Engine) -> None:
-    engine._heartbeat = Awaited(engine._beats)
+    engine._dead_mans_switch = Awaited(engine._switch_calls)
     await engine.tick()
 
 
@@ -66,7 +66,7 @@ async def _moment(engine: Engine) -> None:
 
 async def _rung(engine: Engine) -> None:
     """Let a tick ring while for each target as many pages are in flight as may be: nobody has landed yet."""
-    courier, landing = engine.delivery, asyncio.Event()
+    courier, landing = engine._delivery, asyncio.Event()
     hold_answers(landing)
     await engine.tick(deliver=False)
     while courier.capacity():
@@ -96,8 +96,8 @@ async def _held(engine: Engine) -> None:
         await holder.execute("SELECT FROM escalation_pages WHERE state = 'leased' FOR UPDATE")
         landing.set()
         await delivering
-        await engine.delivery.finish()
-    await engine.delivery.finish()
+        await engine._delivery.finish()
+    await engine._delivery.finish()
 
 
 async def _trouble(engine: Engine) -> None:

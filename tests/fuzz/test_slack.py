@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from escalation_adapters.channels.slack import MAX_READ_BYTES, MAX_TEXT_CHARS, _outcome, render
 from escalation_core import Delivered, Incident, InvalidValue, Page, Retry, RetryPolicy
 from escalation_core.model import PageRecord, PageState
-from escalation_core.rules.retry import after_attempt, hold, parse_outcome
+from escalation_core.rules.retry import after_attempt, parse_outcome, throttle_for
 
 from .material import ANY_TEXT, HUSH, near, near_bytes
 
@@ -53,7 +53,7 @@ def test_reply(status: int, headers: dict[str, str], pieces: list[bytes]) -> Non
     assert (200 <= status < 300 and whole[:MAX_READ_BYTES].strip() == b"ok") == isinstance(outcome, Delivered)
     assert HUSH not in repr(outcome)
     if isinstance(outcome, Retry):
-        assert POLICY.least_after <= hold(outcome, POLICY) <= POLICY.most_after
+        assert POLICY.least_after <= throttle_for(outcome, POLICY) <= POLICY.most_after
     page = PageRecord(
         id=1, incident_key="k", episode=1, level=1, target="t", dedup_key="d", state=PageState.LEASED,
         created_at=NOW, due_at=NOW + POLICY.lease, fence=1,

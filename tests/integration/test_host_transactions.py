@@ -93,7 +93,7 @@ async def test_a_page_that_another_worker_took_over_meanwhile_is_settled_by_it_a
         async with staged(migrated_dsn, answer=answer) as stage, staged(migrated_dsn) as other:
             stage.incident("k")
             await stage.engine.tick()
-            assert stage.engine.delivery.owes
+            assert stage.engine._delivery.owes
             host.rollback()
             other.clock.set(stage.clock() + MINUTE)
             assert [("k", 1, 1)] == await other.tick()
@@ -101,7 +101,7 @@ async def test_a_page_that_another_worker_took_over_meanwhile_is_settled_by_it_a
             fences = "SELECT fence FROM escalation_pages"
             before = stage.rows(fences)
             report = await stage.engine.deliver()
-            assert (0, before, False) == (report.delivered, stage.rows(fences), stage.engine.delivery.owes)
+            assert (0, before, False) == (report.delivered, stage.rows(fences), stage.engine._delivery.owes)
 
 
 async def test_a_host_that_acknowledges_step_by_step_meets_no_deadlock(migrated_dsn: str) -> None:

@@ -142,7 +142,7 @@ DOES: dict[str, Callable[[Engine], Awaitable[Any]]] = {
     "acknowledge": lambda engine: engine.acknowledge("k"),
     "recalc": lambda engine: engine.recalc(),
     # Nothing of these asks first if the store is ready.
-    "claim of pages": lambda engine: engine.delivery.start_due(),
+    "claim of pages": lambda engine: engine._delivery.start_due(),
     "look": lambda engine: engine.store.next_due(canary=Canary()),
     "look in a canary": lambda engine: engine.store.next_due(canary=Canary(50)),
     "read": lambda engine: engine.store.read(lambda tx: tx.incidents.load("k", lock=False)),

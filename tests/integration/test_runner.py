@@ -193,7 +193,7 @@ async def test_landing_page_is_settled_at_once(monkeypatch: pytest.MonkeyPatch) 
     """A page that lands wakes the delivery loop: it is settled long before the next tick."""
     store, notifier, settled = Store(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
-    monkeypatch.setattr(engine.delivery.telemetry, "settled", lambda _: settled.set())
+    monkeypatch.setattr(engine._delivery.telemetry, "settled", lambda _: settled.set())
     await open_due(engine)
     async with running(engine, asyncio.Event()):
         await soon(notifier.came.wait())
@@ -548,7 +548,7 @@ async def test_page_that_others_hold_does_not_make_it_spin() -> None:
     await open_due(engine)
     await engine.tick(deliver=False)
     elsewhere = Store()
-    engine.delivery.store = elsewhere  # the claim finds nothing there, while the rhythm sees a page that is due
+    engine._delivery.store = elsewhere  # the claim finds nothing there, while the rhythm sees a page that is due
     await run_for(0.3, engine)
     assert 2 <= elsewhere.calls <= 8
 

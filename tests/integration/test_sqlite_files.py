@@ -56,7 +56,7 @@ async def test_a_file_that_is_another_one_is_refused(
         for call in (engine.health, engine.tick, engine.store.check, lambda: engine.acknowledge("k")):
             with pytest.raises(StoreNotReady, match=r"e\.db(-wal|-shm)? was replaced or removed while"):
                 await call()
-        engine.delivery.tasks.wake()
+        engine._delivery.tasks.wake()
         await until(lambda: "nothing goes on here" in caplog.text)
         stop.set()
         await worker

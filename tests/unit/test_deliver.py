@@ -374,7 +374,7 @@ async def test_cancelling_page_of_a_lost_sender_is_cancelled_by_the_next_claim(
     await notifier.begun.wait()
     await engine.acknowledge("k")
     passing.cancel()
-    await engine.delivery.abandon()
+    await engine._delivery.abandon()
     clock.advance(30 * SECOND)
     other = RecordingNotifier()
     assert DeliveryReport(cancelled=1) == await engine_of(store, other).deliver()
@@ -461,7 +461,7 @@ async def test_page_whose_lease_is_nearly_over_is_not_sent(
     engine = engine_of(store, notifier, tick_interval=10 * MINUTE)
     assert DeliveryReport(sent=sent, delivered=sent, stale=stale) == await engine.deliver()
     assert (sent, ["delivered"] if sent else ["leased"]) == (len(notifier.pages), states(store))
-    assert not engine.delivery.busy
+    assert not engine._delivery.busy
 
 
 async def test_dropped_page_goes_when_its_lease_is_over(clock: ManualClock, time: FakeTime) -> None:
@@ -519,10 +519,10 @@ async def test_outcome_is_kept_while_the_store_is_down(clock: ManualClock) -> No
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
             await engine.deliver()
-        assert (True, ["leased"]) == (engine.delivery.busy, states(store))
+        assert (True, ["leased"]) == (engine._delivery.busy, states(store))
     store.down = False
     assert DeliveryReport(sent=1, delivered=1) == await engine.deliver()
-    assert (1, ["delivered"], False) == (len(notifier.pages), states(store), engine.delivery.busy)
+    assert (1, ["delivered"], False) == (len(notifier.pages), states(store), engine._delivery.busy)
 
 
 async def test_page_that_lands_while_the_last_are_settled_is_in_the_report(clock: ManualClock) -> None:
@@ -553,9 +553,9 @@ async def test_abandoned_pages_go_again_when_their_leases_end(store: MemoryStore
     await escalated(store, clock)
     dropped = GatedNotifier()
     engine = engine_of(store, dropped)
-    await engine.delivery.start_due()
+    await engine._delivery.start_due()
     await dropped.begun.wait()
-    await engine.delivery.abandon()
+    await engine._delivery.abandon()
     assert ["leased"] == states(store)
     clock.advance(30 * SECOND)
     again = RecordingNotifier()
@@ -577,7 +577,7 @@ async def test_closing_settles_what_is_in_flight_first(store: MemoryStore, clock
     await escalated(store, clock)
     notifier = ClosingNotifier()
     async with engine_of(store, notifier) as engine:
-        await engine.delivery.start_due()
+        await engine._delivery.start_due()
         await notifier.begun.wait()
         asyncio.get_running_loop().call_soon(notifier.gate.set)
         assert not notifier.closed
@@ -592,7 +592,7 @@ async def test_closing_closes_the_notifiers_even_if_the_store_is_down(
     await escalated(store, clock)
     notifier = ClosingNotifier()
     engine = engine_of(store, notifier, send_timeout=timedelta(milliseconds=20))
-    await engine.delivery.start_due()
+    await engine._delivery.start_due()
     store.down = True
     notifier.gate.set()
     await engine.aclose()

@@ -50,13 +50,13 @@ def test_row_is_held_against_the_same_rules(name: str, data: st.DataObject) -> N
         except InvalidValue as fault:
             return str(fault)
 
-    assert outcome(lambda: Incident(**values)) == outcome(lambda: Incident.of_row(list(values.values())))
+    assert outcome(lambda: Incident(**values)) == outcome(lambda: Incident.from_row(list(values.values())))
 
 
 def test_row_becomes_an_incident_that_nobody_can_change() -> None:
     """It is as frozen as any other, and equal to it."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    incident = Incident.of_row(("k", "critical", now, 1, 2, now, None, None, None, None, now, "full", {}))
+    incident = Incident.from_row(("k", "critical", now, 1, 2, now, None, None, None, None, now, "full", {}))
     assert incident == Incident(
         incident_key="k",
         severity="critical",

@@ -21,8 +21,8 @@ def literal(items: Sequence[Item]) -> str:
     if None in items:
         return "{" + ",".join("NULL" if item is None else f'"{_escaped(str(item))}"' for item in items) + "}"
     texts = [str(item) for item in items]
-    gather = "".join(texts)
-    if "\\" in gather or '"' in gather:
+    joined = "".join(texts)
+    if "\\" in joined or '"' in joined:
         texts = [_escaped(text) for text in texts]
     return '{"' + '","'.join(texts) + '"}'
 

@@ -40,7 +40,7 @@ class Outbox:
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return due pages, each target's own share, locked: what others hold is passed over."""
         rows = await self.session.rows(
-            "claim_pages", targets=list(capacity), rooms=list(capacity.values()), now=now, until=until
+            "claim_pages", targets=list(capacity), capacities=list(capacity.values()), now=now, until=until
         )
         return [ClaimedPage.from_row(row, instant, read_incident) for row in rows]
 

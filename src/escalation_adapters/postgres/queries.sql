@@ -348,14 +348,14 @@ UPDATE {schema}.escalation_pages SET
 WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
--- Unsettled pages that are due, up to the room of each target, locked, with their incidents. One by one: how many they
+-- Unsettled pages that are due, up to the capacity of each target, locked, with their incidents. One by one: how many they
 -- are is not known when it is planned, and a join might read the whole table for a handful of pages.
 WITH picked AS MATERIALIZED (
-    SELECT p.* FROM unnest(%(targets)s::text[], %(rooms)s::int[]) AS r (target, room)
+    SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
     CROSS JOIN LATERAL (
         SELECT p.* FROM {schema}.escalation_pages p
         WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
-        ORDER BY p.due_at LIMIT r.room FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY p.due_at LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
     ) p
     WHERE NOT EXISTS (
         SELECT FROM {schema}.escalation_targets t WHERE t.target = r.target AND t.held_until > %(now)s

@@ -186,13 +186,13 @@ class _Retry(Exception):
     """The whole transaction is to be run again."""
 
     conflict: bool = False
-    """A unique key was taken that was hoped to be free."""
+    """A unique key was taken that was expected to be free."""
     by_host: bool = False
     """A trigger of the host raised the conflict."""
 
 
 class _Transaction:
-    """One transaction: the five ports on one connection."""
+    """One transaction: the ports on one connection."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

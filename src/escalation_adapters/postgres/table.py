@@ -140,7 +140,7 @@ def _maybe_long(labels: sql.Composable) -> sql.Composable:
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a row selected as ``{row}``; raise InvalidValue if it is none."""
     key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
-    return Incident.of_row(
+    return Incident.from_row(
         (
             key,
             severity,

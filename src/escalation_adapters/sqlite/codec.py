@@ -99,7 +99,7 @@ def from_row(row: Sequence[Any]) -> dict[str, Any]:
 
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a selected row; raise InvalidValue if it is none."""
-    return Incident.of_row(tuple(from_row(row).values()))
+    return Incident.from_row(tuple(from_row(row).values()))
 
 
 def _read_instant(value: int | None, field: str) -> Any:

@@ -163,7 +163,7 @@ class SQLiteStore:
 
 
 class _Transaction:
-    """One transaction: the five ports on one connection."""
+    """One transaction: the ports on one connection."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

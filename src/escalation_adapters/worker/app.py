@@ -102,7 +102,7 @@ def unheard(settings: Settings) -> list[str]:
     """Return warnings of pages that would reach nobody, though the settings are legal."""
     if not settings.targets.keys() - {LOG_TARGET}:
         return [TO_THE_LOG]
-    return [] if make_router(settings).total else [UNROUTED]
+    return [] if make_router(settings).covers_everything else [UNROUTED]
 
 
 async def open_engine(

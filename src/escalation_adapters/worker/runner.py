@@ -22,7 +22,7 @@ log = logging.getLogger("escalation_adapters.worker.runner")
 FIRST_WAIT, MAX_WAIT = timedelta(seconds=1), timedelta(seconds=30)
 """Times between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
 MIN_TICK_GAP = timedelta(milliseconds=2)
-"""The least between two ticks. Rhythm asks for less only while there is work; this bounds the loop whatever it asks."""
+"""The least between two ticks. The sleep is shorter only while there is work; this bounds the loop whatever it asks."""
 
 
 async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: bool = True) -> None:

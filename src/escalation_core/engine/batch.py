@@ -1,7 +1,7 @@
 """One transaction of a tick, top to bottom: claim, plan, record, plan again what was recorded, page, write.
 
-A batch that the store refuses runs once more with every row behind a savepoint. A dry run takes the same steps, with
-``peek`` for ``claim``, and writes nothing.
+A batch that the store refuses runs once more in halves behind savepoints, down to the rows that are refused. A dry run
+takes the same steps, with ``peek`` for ``claim``, and writes nothing.
 """
 
 import logging
@@ -15,7 +15,7 @@ from ..errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
 from ..model import NEEDS_REPLAN, Candidate, Deferral, NewPage
 from ..ports import Store, Transaction
 from ..rules.gate import Gate, Mode
-from ..rules.plan import ALTERED, MAX_DEFERRAL, Decision, Escalate, Reason, Skip, defer, plan
+from ..rules.plan import Decision, Escalate, Reason, Skip, defer, defer_altered, plan
 from ..rules.routing import Pager
 from ..settings import Settings
 from .access import gate_at
@@ -106,6 +106,48 @@ class BatchRunner:
             batch += await self._write_apart(tx, [(claimed[n], decisions[n]) for n in suspects], now)
         return batch
 
+    def _plan(self, row: Candidate, now: datetime, gate: Gate, clock: datetime) -> Decision:
+        try:
+            return plan(row, policy=self.settings.policy, now=now, gate=gate, clock=clock)
+        except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
+            return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
+
+    async def _record(
+        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
+    ) -> list[Decision]:
+        """Record the escalations, each exactly once; plan those again that were recorded before."""
+        decisions = list(planned)
+        rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
+        escalations = [decision.escalation for decision in decisions if isinstance(decision, Escalate)]
+        if escalations:
+            new = await tx.ledger.record(escalations)
+            known = [number for number, fresh in zip(rising, new, strict=True) if not fresh]
+            for number, again in (await self._plan_again(tx, claimed, known, now)).items():
+                decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
+        return decisions
+
+    async def _plan_again(
+        self, tx: Transaction, claimed: Sequence[Candidate], numbers: Sequence[int], now: datetime
+    ) -> dict[int, Decision]:
+        """Plan these rows with what the ledger holds of their episodes. The ledger wins."""
+        episodes = {n: (row.incident_key, row.incident.episode) for n in numbers if (row := claimed[n]).incident}
+        if not episodes:
+            return {}
+        recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
+        policy = self.settings.policy
+        return {
+            number: plan(claimed[number], policy=policy, now=now, recorded=recorded.get(episode), clock=clock)
+            for number, episode in episodes.items()
+        }
+
+    def _pages(self, decisions: Sequence[Decision]) -> list[NewPage]:
+        return [
+            page
+            for decision in decisions
+            if isinstance(decision, Escalate)
+            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash)
+        ]
+
     async def _write(
         self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
     ) -> Batch:
@@ -141,48 +183,6 @@ class BatchRunner:
             decisions=[Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
         )
 
-    async def _record(
-        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
-    ) -> list[Decision]:
-        """Record the escalations, each exactly once; plan those again that were recorded before."""
-        decisions = list(planned)
-        rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
-        escalations = [decision.escalation for decision in decisions if isinstance(decision, Escalate)]
-        if escalations:
-            new = await tx.ledger.record(escalations)
-            known = [number for number, fresh in zip(rising, new, strict=True) if not fresh]
-            for number, again in (await self._plan_again(tx, claimed, known, now)).items():
-                decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
-        return decisions
-
-    def _plan(self, row: Candidate, now: datetime, gate: Gate, clock: datetime) -> Decision:
-        try:
-            return plan(row, policy=self.settings.policy, now=now, gate=gate, clock=clock)
-        except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
-            return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
-
-    async def _plan_again(
-        self, tx: Transaction, claimed: Sequence[Candidate], numbers: Sequence[int], now: datetime
-    ) -> dict[int, Decision]:
-        """Plan these rows with what the ledger holds of their episodes. The ledger wins."""
-        episodes = {n: (row.incident_key, row.incident.episode) for n in numbers if (row := claimed[n]).incident}
-        if not episodes:
-            return {}
-        recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
-        policy = self.settings.policy
-        return {
-            number: plan(claimed[number], policy=policy, now=now, recorded=recorded.get(episode), clock=clock)
-            for number, episode in episodes.items()
-        }
-
-    def _pages(self, decisions: Sequence[Decision]) -> list[NewPage]:
-        return [
-            page
-            for decision in decisions
-            if isinstance(decision, Escalate)
-            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash)
-        ]
-
     async def rehearse(self, tx: Transaction, *, at: datetime, after: tuple[datetime, str] | None) -> Batch:
         """Decide about the next batch beyond ``after``, on a snapshot, and write nothing."""
         gate = await gate_at(tx, self.settings.switches, at)
@@ -215,8 +215,5 @@ async def _altered(tx: Transaction, batch: Batch, now: datetime) -> list[Deferra
     for row in batch.claimed:
         incident = meant.get(row.incident_key)
         if incident is not None and found.get(row.incident_key, incident.next_due_at) != incident.next_due_at:
-            until = incident.next_due_at or now + MAX_DEFERRAL
-            altered.append(
-                Deferral(incident_key=row.incident_key, fault=ALTERED, attempts=row.attempts + 1, until=until)
-            )
+            altered.append(defer_altered(row, incident, now))
     return altered

@@ -200,7 +200,7 @@ class Delivery:
         if not finished and not capacity:
             return Exchange()
         try:
-            done = await self.store.transact(lambda tx: self._round(tx, finished, capacity, until))
+            done = await self.store.transact(lambda tx: self._settle_and_claim(tx, finished, capacity, until))
         except BaseException:
             self._finished = finished + self._finished
             raise
@@ -210,7 +210,7 @@ class Delivery:
             self._settled(record)
         return done
 
-    async def _round(
+    async def _settle_and_claim(
         self,
         tx: Transaction,
         finished: Sequence[Finished],

@@ -88,13 +88,13 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             batch_size=check_count(batch_size, "batch_size", 1),
             concurrency=check_count(concurrency, "concurrency", 1),
         )
-        self.delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
+        self._delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
         self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
-        self._heartbeat = heartbeat
-        self._beats = TaskGroup()
+        self._dead_mans_switch = heartbeat
+        self._switch_calls = TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._heartbeats = HeartbeatKeeper(store, self.settings, self.worker, tuple(by_target))
+        self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self.worker, tuple(by_target))
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
@@ -116,9 +116,9 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             closing.push_async_callback(self.store.aclose)
             for notifier in self._notifiers:
                 closing.push_async_callback(notifier.aclose)
-            await self.delivery.finish()
-            while self._beats.busy:
-                await self._beats.wait()
+            await self._delivery.finish()
+            while self._switch_calls.busy:
+                await self._switch_calls.wait()
 
     # --- the two loops' bodies
 
@@ -170,7 +170,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            stats = await self._heartbeats.count(tx, now, detail=True)
+            stats = await self._heartbeat_keeper.count(tx, now, detail=True)
             return build_health(
                 settings=self.settings,
                 gate=await gate_at(tx, self.settings.switches, now),
@@ -178,7 +178,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
                 beat=await tx.journal.last_heartbeat(now),
                 stats=stats,
                 recalc=await tx.journal.recalc(lock=False),
-                served=tuple(self.delivery.notifiers),
+                served=tuple(self._delivery.notifiers),
                 unconfigured=self._ticker.unconfigured,
                 version=VERSION,
             )
@@ -206,11 +206,11 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     async def next_claim_in(self) -> timedelta:
         """Return how long to wait before another page can be claimed."""
         await self.check()
-        seen = await self.store.next_due(canary=self.settings.canary, targets=tuple(self.delivery.capacity()))
+        seen = await self.store.next_due(canary=self.settings.canary, targets=tuple(self._delivery.capacity()))
         gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
         earliest = None if self.settings.dry_run else seen.page_due_at
         wait = until_next_claim(earliest=earliest, now=seen.at, gate=gate, longest=self.settings.tick_interval)
-        return min(wait, SETTLE_AGAIN) if self.delivery.owes else wait
+        return min(wait, SETTLE_AGAIN) if self._delivery.owes else wait
 
     async def start_pages(self) -> bool:
         """Settle the pages whose attempts have ended, and start to send those that are due, up to the capacity.
@@ -220,36 +220,36 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         """
         self._loop_guard.check()
         await self.check()
-        started = await self.delivery.start_due()
+        started = await self._delivery.start_due()
         return bool(started.leased or started.ended)
 
     async def wait_for_pages(self, longest: timedelta) -> None:
         """Wait until an attempt ends or ``wake`` is called, at most for ``longest``."""
-        await self.delivery.wait(longest)
+        await self._delivery.wait(longest)
 
     def wake(self) -> None:
         """Wake the delivery loop: there may be pages to send."""
-        self.delivery.tasks.wake()
+        self._delivery.tasks.wake()
 
     async def finish_pages(self) -> None:
         """Wait for the pages in flight, and settle them. Each send has its time limit, so this has one."""
-        await self.delivery.finish()
+        await self._delivery.finish()
 
     async def abandon_pages(self) -> None:
         """Cancel the pages in flight. They may have arrived or not; they go again when their leases end."""
-        await self.delivery.abandon()
+        await self._delivery.abandon()
 
     def take_delivery_report(self) -> DeliveryReport:
         """Return what became of pages since the last report."""
-        return self.delivery.take_report()
+        return self._delivery.take_report()
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
-        return self._heartbeats.lag()
+        return self._heartbeat_keeper.lag()
 
     def observed_stats(self) -> Observed | None:
         """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
-        return self._heartbeats.observed()
+        return self._heartbeat_keeper.observed()
 
     # --- inside
 
@@ -272,12 +272,12 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         Count it for metrics and in the log; wake the delivery loop; write the worker heartbeat, with a recalculation's
         share; call the dead man's switch; look for rows that no trigger saw; take the counts for health.
         """
-        if self._heartbeats.first and self._heartbeat is None and self.settings.heartbeat_url is not None:
+        if self._heartbeat_keeper.first and self._dead_mans_switch is None and self.settings.heartbeat_url is not None:
             log.warning(
                 "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
                 " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.worker.app.open_engine does"
             )
-        self._heartbeats.tick()
+        self._heartbeat_keeper.tick()
         self._telemetry.ticked(report)
         if report.behind:
             log.warning("incidents fall due faster than this worker escalates them; more workers share the work")
@@ -285,15 +285,15 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         log.info("tick %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra={"tick": fields})
         if report.pages > report.dead_pages and not report.dry_run:
             self.wake()
-        beaten = await self._heartbeats.after(report)
-        if self._heartbeat is not None and not self._beats.busy:
-            self._beats.start(self._heartbeat.beat())
+        beaten = await self._heartbeat_keeper.after(report)
+        if self._dead_mans_switch is not None and not self._switch_calls.busy:
+            self._switch_calls.start(self._dead_mans_switch.beat())
         if beaten and not report.dry_run and report.mode in (Mode.OPEN, Mode.V1_OFF):
-            await self._heartbeats.find_unseen()
+            await self._heartbeat_keeper.find_unseen()
         if beaten:
-            await self._heartbeats.take_counts()
+            await self._heartbeat_keeper.take_counts()
 
     async def _deliver(self) -> DeliveryReport:
         await self.check()
         with self._telemetry.span("escalation.deliver"):
-            return await self.delivery.deliver(self.settings.tick_interval)
+            return await self._delivery.deliver(self.settings.tick_interval)

@@ -1,4 +1,4 @@
-"""What is kept, and for how long."""
+"""Prune: delete old rows, batch by batch."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ class Pruned:
     pages: int = 0
     audit: int = 0
     rest: int = 0
-    """Pauses that are over, ids of requests that have expired, and rate-limit rows of idle keys."""
+    """Pauses that are over, and ids of requests that have expired."""
 
 
 async def prune(store: Store, older_than: timedelta, who: By, progress: Callable[[int], None]) -> Pruned:

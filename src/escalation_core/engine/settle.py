@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ..model import Delivered, Outcome, PageRecord, Retry
 from ..ports import Transaction
-from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, hold
+from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, throttle_for
 
 Finished = tuple[PageRecord, Outcome]
 """A page as it was leased, and what became of its attempt."""
@@ -17,7 +17,7 @@ async def settle(
 ) -> tuple[list[PageRecord], list[Finished]]:
     """Write what became of the pages that are still this sender's; return them, and those whose rows others hold.
 
-    It waits for no row: a host that acknowledges by SQL holds the incident's pages until its transaction ends.
+    It waits for no row: a host that acknowledges by SQL locks the incident's pages until its transaction ends.
     """
     # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
     arrived = [
@@ -31,7 +31,7 @@ async def settle(
     found_others = await tx.outbox.lock([record.id for record, _ in others]) if others else ()
     standing = {found.page.id: found for found in found_others}
     failed: list[PageRecord] = []
-    holds: dict[str, datetime] = {}
+    throttled_until: dict[str, datetime] = {}
     for leased, outcome in others:
         found = standing.get(leased.id)
         if found is None or found.page.fence != leased.fence:
@@ -40,11 +40,11 @@ async def settle(
         ended = None if found.fault else cancel_reason(found.page, found.incident)
         failed.append(after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended))
         if isinstance(outcome, Retry) and outcome.throttled:
-            until = now + hold(outcome, policy)
-            holds[leased.target] = max(until, holds.get(leased.target, until))
+            until = now + throttle_for(outcome, policy)
+            throttled_until[leased.target] = max(until, throttled_until.get(leased.target, until))
     if failed:
         await tx.outbox.write(failed)
-    for target, until in sorted(holds.items()):
+    for target, until in sorted(throttled_until.items()):
         await tx.outbox.throttle_target(target, until)
     missing = [(leased, outcome) for leased, outcome in finished if leased.id not in written | standing.keys()]
     fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}

@@ -86,8 +86,8 @@ class Views(StoreAccess):
         """
         since = check_instant(since, "since")
         check_count(limit, "limit", 1, MAX_ENTRIES)
-        position = None if after is None else parse_cursor(after)
-        return await self._read(lambda tx: read_audit(tx, since=since, limit=limit, after=position))
+        cursor = None if after is None else parse_cursor(after)
+        return await self._read(lambda tx: read_audit(tx, since=since, limit=limit, after=cursor))
 
     async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
         """Return pages that were given up, oldest first."""

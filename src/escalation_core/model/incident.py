@@ -97,7 +97,7 @@ class Incident:
         check_count(value, "episode", 1)
 
     @classmethod
-    def of_row(cls, row: Sequence[Any]) -> "Incident":
+    def from_row(cls, row: Sequence[Any]) -> "Incident":
         """Return the incident of a store's row: its values in the order of the fields, instants in UTC.
 
         As good as every row is plain, and seen to be so at a glance; a tick has thousands of them. Any other goes

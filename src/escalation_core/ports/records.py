@@ -79,7 +79,8 @@ class Operations(Protocol):
     async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
         """Return escalations or notes with ids above ``after`` that are older than ``before``, by their ids.
 
-        The pages of escalations are locked, so that none is queued again before the transaction ends.
+        ``source`` is never PAGE: pages go with their escalation. The pages of escalations are locked, so that none is
+        queued again before the transaction ends.
         """
 
     async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
@@ -99,4 +100,7 @@ class SeenRequests(Protocol):
         """Keep a request's id until it expires, and delete some of those that have; return whether it was new."""
 
     async def delete_expired(self, *, now: datetime) -> int:
-        """Delete the ids that have expired; return how many."""
+        """Delete the ids that have expired; return how many.
+
+        A store that limits rates deletes the rows of idle keys as well.
+        """

@@ -126,6 +126,12 @@ def defer(claimed: Candidate, fault: str, now: datetime) -> Deferral:
     return Deferral(incident_key=claimed.incident_key, fault=fault, attempts=claimed.attempts + 1, until=now + wait)
 
 
+def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Deferral:
+    """Return until when a row is left alone whose instant a host's trigger changes: until the one that was written."""
+    until = written.next_due_at or now + MAX_DEFERRAL
+    return Deferral(incident_key=claimed.incident_key, fault=ALTERED, attempts=claimed.attempts + 1, until=until)
+
+
 def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None) -> Escalate:
     risen = policy.advance(incident, incident.level + 1, now, now)
     return Escalate(

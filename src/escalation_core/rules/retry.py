@@ -116,7 +116,7 @@ def after_attempt(
         return _moved(page, PageState.CANCELLED, now, reason=ended, attempts=counted)
     if isinstance(outcome, Rejected):
         return _moved(page, PageState.DEAD, now, reason=outcome.reason, attempts=counted)
-    wait = hold(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
+    wait = throttle_for(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
     began = page.due_at - policy.lease
     # No attempt takes longer than its lease: where it seems so, the clock was set meanwhile.
     tried_for = page.tried_for + min(max(now - began, timedelta()), policy.lease) + wait
@@ -170,7 +170,7 @@ def _reason(reason: object) -> str:
     return text[:MAX_REASON_CHARS].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def hold(outcome: Retry, policy: RetryPolicy) -> timedelta:
+def throttle_for(outcome: Retry, policy: RetryPolicy) -> timedelta:
     """Return for how long a target is held after it asked for fewer pages."""
     return policy.throttle if outcome.after is None else policy.clamp(outcome.after)
 

@@ -110,7 +110,7 @@ class SettingsRouter:
         return tuple(dict.fromkeys([*(target for route in self.routes for target in route.targets), *default]))
 
     @property
-    def total(self) -> bool:
+    def covers_everything(self) -> bool:
         """Whether every incident has a target, whatever it is like."""
         return self.default_target is not None or any(
             route.severity is None and route.min_level <= 1 and not route.labels for route in self.routes
@@ -191,4 +191,4 @@ class Pager:
             for target in self.router.targets
             if target not in self.served
         ]
-        return said if self.router.total else [*said, UNROUTED]
+        return said if self.router.covers_everything else [*said, UNROUTED]

@@ -1,4 +1,4 @@
-"""The table of settings: a field's variable, reader, limits, writer and secrecy stand in one row, and only there."""
+"""The table of settings: a field's variable, reader, limits, writer and secrecy stand in one row."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta

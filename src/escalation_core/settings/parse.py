@@ -22,8 +22,8 @@ def boolean(text: str) -> bool:
 def integer(text: str) -> int:
     """Read a whole number in ASCII digits: no blanks, signs of other scripts, underscores or units."""
     if not re.fullmatch(r"-?[0-9]+", text):
-        raise InvalidValue("integer", f"{text!r} is not a whole number", "write digits alone, such as 15")
-    if len(text.lstrip("-")) > _MAX_DIGITS:
+        raise InvalidValue("integer", f"{text!r} is not a whole number", "write digits alone, for example 15")
+    if len(text.lstrip("-0")) > _MAX_DIGITS:
         size, other = ("small", "greater") if text.startswith("-") else ("large", "smaller")
         raise InvalidValue("integer", f"{text} is too {size}", f"write a {other} number")
     return int(text)

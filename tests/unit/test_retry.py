@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from escalation_core import Delivered, Incident, InvalidValue, Outcome, Rejected, Retry, RetryPolicy
 from escalation_core.model import PageRecord, PageState
-from escalation_core.rules.retry import after_attempt, cancel, cancel_reason, hold, lease, mark_dead, revive
+from escalation_core.rules.retry import after_attempt, cancel, cancel_reason, lease, mark_dead, revive, throttle_for
 
 from .kit import DAY, HOUR, MINUTE, SECOND, START, incident, page
 
@@ -142,7 +142,7 @@ def test_backoff_follows_its_settings(first: timedelta, longest: timedelta, atte
 def test_retry_after_is_clamped(after: timedelta, wait: timedelta, throttled: bool) -> None:
     """What the receiver asks for is taken within 1 second and 1 hour, and without jitter."""
     outcome = Retry("later", after, throttled=throttled)
-    assert (NOW + wait, wait) == (attempt(page(), outcome, jitter=0.0).due_at, hold(outcome, POLICY))
+    assert (NOW + wait, wait) == (attempt(page(), outcome, jitter=0.0).due_at, throttle_for(outcome, POLICY))
 
 
 # --- the horizon
