@@ -220,7 +220,7 @@ def test_what_is_no_number_in_ascii_digits_is_refused(name: str, text: str) -> N
     """Numbers are ASCII digits and nothing else."""
     found = problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
     assert [name] == list(found)
-    assert "write digits alone, such as 15" == found[name].remedy
+    assert "write digits alone, for example 15" == found[name].remedy
 
 
 @pytest.mark.parametrize("name", NUMBERS)
