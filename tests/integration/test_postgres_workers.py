@@ -714,7 +714,7 @@ async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) 
     columns = {"states": "state", "dues": "due", "fences": "fence", "reasons": "reason"}
     columns |= {"attempts": "attempts", "tried": "tried"}
     values: dict[str, object] = {name: [page[column]] * len(ids) for name, column in columns.items()}
-    values |= {"ids": ids, "targets": ["ops"], "rooms": [100], "now": page["due"], "until": page["due"]}
+    values |= {"ids": ids, "targets": ["ops"], "capacities": [100], "now": page["due"], "until": page["due"]}
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         if analyzed:
             connection.execute("ANALYZE")
