@@ -80,7 +80,7 @@ def test_verbs(escalation: Console) -> None:
         ((), ("open", "k" * 513), "incident_key: has 513 bytes; give 1 to 512"),
         ((), ("open", "a\nb"), "incident_key: holds a control character"),
         ((), ("open", ""), "incident_key: has 0 bytes"),
-        ((), ("open", "k", "--label", "x"), "label: 'x' is none; write NAME=VALUE"),
+        ((), ("open", "k", "--label", "x"), "label: 'x' is not a label; write NAME=VALUE"),
         ((), ("open", "k", "--first-seen", "2001-01-01T00:00:00Z"), "first_seen: is 2001-01-01T00:00:00+00:00; give"),
         ((), ("snooze", "k"), "until: is missing, or given beside --end"),
         ((), ("snooze", "k", "--end", "--until", "2h"), "until: is missing, or given beside --end"),
@@ -337,7 +337,7 @@ def test_prune_and_prove(escalation: Console) -> None:
         (each["actor"], each["reason"][-7:] if each["actor"] == "cron" else None) for each in prunes
     ]
     assert 2 == escalation("prune").code
-    assert "older_than: is no span of a day or more" in escalation("prune", "--older-than", "1h").err
+    assert "older_than: is not a span of a day or more" in escalation("prune", "--older-than", "1h").err
     proof = escalation("prove", "--json").json
     assert (True, 1, {"delivered": 1}) == (proof["holds"], proof["escalations"], proof["pages"])
     assert told(escalation("prove")).startswith("the promise holds")
@@ -444,7 +444,7 @@ def test_audit_in_pages(escalation: Console) -> None:
     )
     rest = escalation("audit", "--limit", "2", "--after", cursor, "--json")
     assert (1, "") == (len(rest.json), rest.err)
-    assert "after: is no cursor" in escalation("audit", "--after", "x").err
+    assert "after: is not a valid cursor" in escalation("audit", "--after", "x").err
 
 
 def test_show_names_what_holds(on_sqlite: Console) -> None:

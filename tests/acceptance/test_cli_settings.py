@@ -249,7 +249,9 @@ def test_migrate_print(console: Console) -> None:
         .json["sql"]
         .strip()
     )
-    assert "column: 'x' is none; write NAME=COLUMN" in one_line(console("migrate", "print", "--column", "x"))
+    assert "column: 'x' is not a column mapping; write NAME=COLUMN" in one_line(
+        console("migrate", "print", "--column", "x")
+    )
 
 
 def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:

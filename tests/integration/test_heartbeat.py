@@ -122,7 +122,7 @@ async def test_failures_are_told_once_and_without_the_url(caplog: pytest.LogCapt
 )
 def test_bad_urls_are_refused(url: Any) -> None:
     """Only https, unless http is allowed; the URL is not quoted."""
-    with pytest.raises(InvalidValue, match="heartbeat: is no https URL") as refusal:
+    with pytest.raises(InvalidValue, match="heartbeat: is not a valid https URL") as refusal:
         HttpHeartbeat(url)
     assert "HUSH" not in str(refusal.value)
 

@@ -697,7 +697,7 @@ async def test_principal_that_is_none_is_the_hosts_fault(
         refused = await service.act("tick")
         assert is_problem(refused, 503)
         assert "field" not in refused.json
-    assert "the login's principal is none: id" in caplog.text
+    assert "the login's principal is not valid: id" in caplog.text
 
 
 # --- limits

@@ -484,7 +484,7 @@ async def test_what_is_no_plain_table_is_refused(pg_dsn: str, statement: Literal
     """A view or a partitioned table is no table to attach to."""
     execute(pg_dsn, statement)
     before = catalogue(pg_dsn)
-    with pytest.raises(CannotAttach, match="it is no plain table"):
+    with pytest.raises(CannotAttach, match="it is not a plain table"):
         await migrate.up(pg_dsn)
     assert before == catalogue(pg_dsn)
 
@@ -537,7 +537,7 @@ async def test_keys_of_other_types_work_to_the_end(pg_dsn: str, kind: LiteralStr
             with pytest.raises(TransitionRefused, match="it is unknown"):
                 await engine.acknowledge(key)
         for key in illegal:
-            with pytest.raises(InvalidValue, match="incident_key: is no "):
+            with pytest.raises(InvalidValue, match="incident_key: is not a valid "):
                 await engine.open(key)
         assert 2 == await engine.recalc() + 1
         health = await engine.health()

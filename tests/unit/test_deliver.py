@@ -257,9 +257,9 @@ async def test_notifier_that_raises_is_a_retry(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (None, "the notifier answered with NoneType, which is no outcome"),
-        (True, "the notifier answered with bool, which is no outcome"),
-        (Delivered, "the notifier answered with type, which is no outcome"),
+        (None, "the notifier answered with NoneType, which is not an outcome"),
+        (True, "the notifier answered with bool, which is not an outcome"),
+        (Delivered, "the notifier answered with type, which is not an outcome"),
         (Retry("busy", 3.0), "busy"),  # type: ignore[arg-type]
         (Retry("a\0b"), "a\N{REPLACEMENT CHARACTER}b"),
         (Rejected("x\udc80y"), "x?y"),

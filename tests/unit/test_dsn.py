@@ -28,7 +28,7 @@ def test_patience(dsn: str, seconds: object) -> None:
 )
 def test_unreadable(dsn: str) -> None:
     """What is no DSN is refused, and no part of it is quoted."""
-    with pytest.raises(InvalidValue, match="dsn: is no connection string") as refusal:
+    with pytest.raises(InvalidValue, match="dsn: is not a valid connection string") as refusal:
         arguments(dsn)
     assert "s3cr" not in str(refusal.value)
     assert "3t" not in str(refusal.value)

@@ -25,7 +25,7 @@ def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:
     """Return the networks that proxies' addresses or networks name; ``unix`` stays as it is.
 
     Raises:
-        InvalidValue: one is none of these.
+        InvalidValue: a proxy is not an address, a network or unix.
     """
     remedy = "give an address or a network, such as 10.0.0.0/8, or unix for a Unix socket"
     if isinstance(proxies, str | bytes) or not isinstance(proxies, Sequence):
@@ -43,7 +43,7 @@ def client_address(peer: str | None, forwarded_for: Iterable[bytes], proxies: Se
     """Return the key of whoever sent a request: an IPv4 address, or an IPv6 network.
 
     ``peer`` is the other end of the connection, an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our
-    own proxies wrote it: it is read from its end, and the first address that is none of ours is the client's.
+    own proxies wrote it: it is read from its end, and the first address that is not a proxy's is the client's.
     """
     hops = [hop for value in forwarded_for for hop in value.decode("latin-1").split(",")]
     ours = [proxy for proxy in proxies if not isinstance(proxy, str)]

@@ -47,7 +47,7 @@ class Verified:
 
 @attrs.frozen
 class Refused:
-    """The request is none of ours. ``reason`` holds nothing that came with it, and tells of no secret."""
+    """The request is refused. ``reason`` holds nothing that came with it, and tells of no secret."""
 
     reason: str
     header: str
@@ -89,9 +89,11 @@ def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str
         InvalidValue: the secret or the id is of no use.
     """
     if not isinstance(message_id, str) or not _legal_id(message_id.encode("utf-8", errors="replace")):
-        raise InvalidValue("message_id", "is no id", "give 1 to 256 printable ASCII characters without dot and blank")
+        raise InvalidValue(
+            "message_id", "is not a valid id", "give 1 to 256 printable ASCII characters without dot and blank"
+        )
     if not isinstance(timestamp, int) or isinstance(timestamp, bool) or timestamp < 0:
-        raise InvalidValue("timestamp", "is no number of seconds", "give int(time.time())")
+        raise InvalidValue("timestamp", "is not a number of seconds", "give int(time.time())")
     return _entry(parse_secret(secret), message_id.encode(), str(timestamp).encode(), body).decode()
 
 
@@ -109,7 +111,7 @@ class HmacVerifier:
     again for ever, so it is off unless a caller that cannot do better needs it.
 
     Raises:
-        InvalidValue: there is no secret, or one is of no use.
+        InvalidValue: there is no secret, or a secret is not valid.
     """
 
     def __init__(self, secrets: Sequence[Secret], *, tolerance: timedelta = TOLERANCE, legacy: bool = False) -> None:
@@ -144,9 +146,9 @@ class HmacVerifier:
                 return Refused(f"{name} is {'missing' if not values else 'there more than once'}", name)
         message_id, timestamp, signature = (values[0] for values in found.values())
         if not _legal_id(message_id):
-            return Refused(f"{ID} is no id", ID)
+            return Refused(f"{ID} is not a valid id", ID)
         if not re.fullmatch(rb"[0-9]{1,11}", timestamp):
-            return Refused(f"{TIMESTAMP} is no number of seconds", TIMESTAMP)
+            return Refused(f"{TIMESTAMP} is not a number of seconds", TIMESTAMP)
         given = signature.split(b" ")[:_MAX_SIGNATURES]
         number = self._match([_entry(key, message_id, timestamp, body) for key in self._keys], given)
         if number is None:

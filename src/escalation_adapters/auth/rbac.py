@@ -17,13 +17,13 @@ def _roles(roles: Iterable[str]) -> frozenset[str]:
         raise InvalidValue("roles", f"is {type(roles).__name__}", "give a set of role names")
     found = tuple(roles)
     if not all(isinstance(role, str) for role in found):
-        raise InvalidValue("roles", "holds something that is no text", "give role names")
+        raise InvalidValue("roles", "holds something that is not text", "give role names")
     return frozenset(found)
 
 
 def _id(value: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_ID_CHARS:
-        raise InvalidValue("id", "is no name", f"name who it is, in 1 to {MAX_ID_CHARS} characters")
+        raise InvalidValue("id", "is not a valid name", f"name who it is, in 1 to {MAX_ID_CHARS} characters")
     return check_text(value, "id")
 
 

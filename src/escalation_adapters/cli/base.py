@@ -233,7 +233,7 @@ def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise InvalidValue("label", f"{pair!r} is none", "write NAME=VALUE")
+            raise InvalidValue("label", f"{pair!r} is not a label", "write NAME=VALUE")
         labels[name] = value
     return labels
 

@@ -80,7 +80,9 @@ def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         name, equals, column = pair.partition("=")
         if not equals or not column:
-            raise InvalidValue("column", f"{pair!r} is none", "write NAME=COLUMN, such as first_seen=created_at")
+            raise InvalidValue(
+                "column", f"{pair!r} is not a column mapping", "write NAME=COLUMN, such as first_seen=created_at"
+            )
         columns[name] = column
     return columns
 

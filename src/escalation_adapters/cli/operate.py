@@ -46,7 +46,7 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
     """
     # A tick through the endpoints is an operator's, and always noted. This command is cron's as well: 1,440 notes a day
     # would bury what people did, and what a tick does is in the audit anyhow, each escalation and each page.
-    # A terminal is no sign of an operator (ssh without one, a container with one), so whoever is one says so.
+    # A terminal does not prove an operator (ssh without one, a container with one), so an operator says so.
     given = click.get_current_context().get_parameter_source("by") is ParameterSource.COMMANDLINE
     by_hand = given or reason is not None
 

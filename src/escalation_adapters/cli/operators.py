@@ -89,7 +89,7 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
     if secret is None:
         raise EscalationError("OPS_HMAC_SECRET is not set; set it to the secret that the service verifies with")
     if action not in ACTIONS:
-        raise click.UsageError(f"{action!r} is no action; the actions are {', '.join(ACTIONS)}")
+        raise click.UsageError(f"{action!r} is not a valid action; the actions are {', '.join(ACTIONS)}")
     known = ACTIONS[action].fields
     given = parse_labels(pairs)
     if unknown := sorted(given.keys() - set(known)):

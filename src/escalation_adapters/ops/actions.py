@@ -68,7 +68,7 @@ async def resolve(engine: Engine, fields: Fields, by: str) -> Response:
 
 
 async def health(engine: Engine, *, detail: bool) -> Response:
-    """Tell whether the light is green, and to those who may know it, everything."""
+    """Return whether the engine is healthy; a caller with the right to read health gets every field."""
     found = (await engine.health()).as_dict() if detail else {"ok": await engine.is_healthy()}
     return answer(found, HTTPStatus.OK if found["ok"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -78,7 +78,7 @@ async def audit(engine: Engine, fields: Fields) -> Response:
     start = reading.since(fields.get("since", "24h"), "since", await engine.now())
     limit = fields.get("limit", "100")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
-        raise reading.bad("limit", "is no number of entries", "give 1 to 1000")
+        raise reading.bad("limit", "is not a number of entries", "give 1 to 1000")
     entries = await engine.audit(start, limit=int(limit), after=fields.get("after") or None)
     following = entries[-1].cursor if len(entries) == int(limit) else None
     return answer({"entries": [to_json(entry) for entry in entries], "next": following})

@@ -34,7 +34,7 @@ class OpsClient:
     ESC_TICK_MS is longer there than by default.
 
     Raises:
-        InvalidValue: the URL has no host, the secret is no key, a header is no text, or the timeout is not above zero.
+        InvalidValue: the URL has no host, or the secret, a header or the timeout is not valid.
             Neither URL nor secret is in it.
     """
 
@@ -43,7 +43,7 @@ class OpsClient:
     ) -> None:
         parsed = parse(url, allow_http=True)
         if parsed is None:
-            raise InvalidValue("url", "is no URL with a host", "write https://HOST/ops/escalation")
+            raise InvalidValue("url", "is not a valid URL with a host", "write https://HOST/ops/escalation")
         parse_secret(secret)
         self._url = parsed
         self._secret = secret
@@ -88,7 +88,7 @@ class OpsClient:
             # By its kind alone: its text may hold the URL.
             raise EscalationError(f"the operators' endpoint gave no answer: {type(error).__name__}") from None
         if not isinstance(document, dict):
-            raise EscalationError("the operators' endpoint gave no answer: it is no JSON object")
+            raise EscalationError("the operators' endpoint gave no answer: it is not a JSON object")
         if status >= 300:
             raise OpsRefused(status, document)
         return document

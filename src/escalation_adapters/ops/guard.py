@@ -51,7 +51,7 @@ class Signer:
     """A secret, and who signs with it, if that is settled: then the signature is a login as well.
 
     Raises:
-        InvalidValue: the secret is no key, or the principal is none. The secret is not in it.
+        InvalidValue: the secret is not a key, or the principal is not valid. The secret is not in it.
     """
 
     secret: Secret = attrs.field(repr=False, validator=_is_secret)
@@ -63,7 +63,7 @@ class Limits:
     """The rate limits of the endpoints.
 
     Raises:
-        InvalidValue: one of them is no Limit.
+        InvalidValue: one of them is not a Limit.
     """
 
     peer: Limit = attrs.field(default=Limit(120), validator=_is_limit)
@@ -211,7 +211,7 @@ class Guard:
                 principal = await found if inspect.isawaitable(found) else found
         except InvalidValue as fault:
             # The host's fault: told as the client's, it would name a field that nobody sent.
-            log.error("the login's principal is none: %s", fault.field)  # noqa: TRY400 - its text may hold who it is
+            log.error("the login's principal is not valid: %s", fault.field)  # noqa: TRY400 - its text may hold who it is
             detail = "the login failed"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry_after(timedelta(seconds=5))) from None
         if principal is not None and not isinstance(principal, Principal):
@@ -223,7 +223,7 @@ class Guard:
     def _check_length(request: Request) -> None:
         declared = request.values(b"content-length")
         if len(declared) > 1 or any(not length.isdigit() for length in declared):
-            raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is no number", field="Content-Length")
+            raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number", field="Content-Length")
         if any(len(length) > 10 or int(length) > MAX_BYTES for length in declared):
             raise _too_large()
 

@@ -64,7 +64,7 @@ class OpsHandler:
     or networks whose ``X-Forwarded-For`` is believed; ``unix`` is whoever comes through a Unix socket.
 
     Raises:
-        InvalidValue: there is no secret, a signer or the limits are none, or a proxy is none of these.
+        InvalidValue: there is no secret, a signer, a limit or a proxy is not valid.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class OpsHandler:
         principal = await self.guard.admit(request, self.engine.settings.ops_admin_role, signer)
         limits = self.guard.limits
         await self.guard.limit(name, principal, limits.tick if name == "tick" else limits.act)
-        # What a query says is not signed: it is no way to say anything here.
+        # The query string is not signed, so actions take no parameters from the query string.
         reading.query(request.query, ())
         _check_content_type(request)
         fields = reading.parse(body)
@@ -152,7 +152,7 @@ def _signers(value: object) -> list[Signer]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise InvalidValue("signers", f"is {type(value).__name__}", "give a list of Signer(...)")
     if not all(isinstance(signer, Signer) for signer in value):
-        raise InvalidValue("signers", "holds something that is no Signer", "give a list of Signer(...)")
+        raise InvalidValue("signers", "holds something that is not a Signer", "give a list of Signer(...)")
     return list(value)
 
 

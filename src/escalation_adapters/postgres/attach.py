@@ -68,7 +68,7 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable, *, at
     """Return the table with its true types, or None if there is no such table. ``attached``: it was inspected before.
 
     Raises:
-        CannotAttach: the table is no plain table, lacks the key or first_seen, or has columns of other types.
+        CannotAttach: the table is not a plain table, lacks the key or first_seen, or has columns of other types.
     """
     columns = await _columns(connection, table)
     if columns is None:
@@ -125,7 +125,7 @@ async def _columns(connection: AsyncConnection[Any], table: IncidentsTable) -> d
     if not rows:
         return None
     if rows[0][0] != "r":
-        raise CannotAttach(table, ["it is no plain table (a view, a foreign or a partitioned table)"])
+        raise CannotAttach(table, ["it is not a plain table (a view, a foreign or a partitioned table)"])
     return {name: Column(kind, generated, not_null) for _, name, kind, generated, not_null in rows if name is not None}
 
 
@@ -193,7 +193,7 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
     if existing == "skip":
         return 0
     since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
-    # The others end at an instant that is none, such as infinity: workers find that they cannot be read, and health
+    # The others end at a value such as infinity, not an instant: workers find that they cannot be read, and health
     # lists them.
     conditions = (
         "o.{acknowledged_at} IS NULL AND o.{resolved_at} IS NULL",

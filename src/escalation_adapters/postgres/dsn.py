@@ -31,7 +31,7 @@ def arguments(dsn: str) -> dict[str, Any]:
     # A bare / or @ in a password makes its rest look like a port or a host.
     if not re.fullmatch(r"[0-9,]*", port) or any("@" in host[1:] for host in hosts.split(",")):
         remedy = "write postgresql://USER:PASSWORD@HOST/DATABASE, and %XX for other characters in it"
-        raise InvalidValue("dsn", "is no connection string", remedy)
+        raise InvalidValue("dsn", "is not a valid connection string", remedy)
     # Of several hosts each gets its share: one that is silent must not use up the time of the one that answers.
     share = max(MIN_CONNECT_TIMEOUT, int(CONNECT_TIMEOUT) // (hosts.count(",") + 1))
     return {"connect_timeout": parts.get("connect_timeout") or share, "client_encoding": "utf8"}

@@ -42,7 +42,9 @@ class Incidents:
         """Insert a row unless its key is taken."""
         if not self.session.table.legal_key(incident.incident_key):
             kind = self.session.table.types["incident_key"]
-            raise InvalidValue("incident_key", f"is no {kind}, which the host's column holds", f"give a {kind}")
+            raise InvalidValue(
+                "incident_key", f"is not a valid {kind}, which the host's column holds", f"give a {kind}"
+            )
         return await self.session.row("insert", **_values(incident)) is not None
 
     async def save(self, incident: Incident) -> None:

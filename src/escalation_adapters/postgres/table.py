@@ -138,7 +138,7 @@ def _maybe_long(labels: sql.Composable) -> sql.Composable:
 
 
 def read_incident(row: Sequence[Any]) -> Incident:
-    """Return the incident of a row selected as ``{row}``; raise InvalidValue if it is none."""
+    """Return the incident of a row selected as ``{row}``; raise InvalidValue if the row is not valid."""
     key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
     return Incident.from_row(
         (
@@ -195,7 +195,7 @@ def _instant(value: datetime | None, field: str) -> Any:
 
 
 def _labels(text: str | None) -> dict[str, str]:
-    """Return a host's JSON as labels: what is no text becomes its JSON, what is no object becomes nothing.
+    """Return a host's JSON as labels: a value that is not text becomes its JSON, other documents become {}.
 
     It is selected as text and read here, row by row: PostgreSQL keeps numbers and depths that Python does not read.
     """

@@ -84,7 +84,7 @@ def _cells(line: str) -> list[str]:
     try:
         return next(csv.reader([line.removesuffix("\r")], strict=True), [])
     except csv.Error as error:
-        raise InvalidValue("row", f"is no CSV ({error})", "mend its quotes") from None
+        raise InvalidValue("row", f"is not valid CSV ({error})", "mend its quotes") from None
 
 
 def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
@@ -96,11 +96,11 @@ def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
     except InvalidValue:
         raise
     except ValueError:
-        raise InvalidValue("at", f"{at!r} is no instant", "write such as 2025-01-31T12:00:00Z") from None
+        raise InvalidValue("at", f"{at!r} is not a valid instant", "write for example 2025-01-31T12:00:00Z") from None
     if not FIRST <= instant <= LAST:
         raise InvalidValue("at", f"{at!r} lies outside the years 1970 to 9998", "replay what happened within them")
     if event not in EVENTS:
-        raise InvalidValue("event", f"{event!r} is none", f"write {', '.join(EVENTS)}")
+        raise InvalidValue("event", f"{event!r} is not a valid event", f"write {', '.join(EVENTS)}")
     if event == "severity_changed" and not severity.strip():
         raise InvalidValue("severity", "is empty", "name the severity that it changed to")
     return Event(line, instant, check_key(key), event, severity)

@@ -98,7 +98,7 @@ def from_row(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def read_incident(row: Sequence[Any]) -> Incident:
-    """Return the incident of a selected row; raise InvalidValue if it is none."""
+    """Return the incident of a selected row; raise InvalidValue if the row is not valid."""
     return Incident.from_row(tuple(from_row(row).values()))
 
 

@@ -62,7 +62,7 @@ def connect(path: str, clock: Callable[[], datetime]) -> sqlite3.Connection:
     """Open a file, or make it, and bring it to this library's version.
 
     Raises:
-        StoreNotReady: the file is no database of ours, or of a newer version.
+        StoreNotReady: the file is not a database of this library, or is of a newer version.
         StoreUnavailable: others keep it locked, or the disk fails.
         StoreRefused: it cannot be opened.
     """

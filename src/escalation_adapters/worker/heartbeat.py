@@ -17,13 +17,13 @@ class HttpHeartbeat:
     """Gets ``url``, which is a secret: whoever knows it can keep the alarm silent.
 
     Raises:
-        InvalidValue: it is no https URL (or http with ``allow_http``). The URL is not in it.
+        InvalidValue: the URL is not an https URL (or http with ``allow_http``). The URL is not in it.
     """
 
     def __init__(self, url: str, *, allow_http: bool = False, timeout: timedelta = timedelta(seconds=5)) -> None:
         parsed = parse(url, allow_http=allow_http)
         if parsed is None:
-            raise InvalidValue("heartbeat", "is no https URL with a host", "write https://HOST/...")
+            raise InvalidValue("heartbeat", "is not a valid https URL with a host", "write https://HOST/...")
         self._url = parsed
         self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
         self._failing = False

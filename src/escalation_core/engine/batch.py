@@ -83,7 +83,7 @@ class BatchRunner:
             try:
                 return await self.store.transact(partial(self._escalate, at=at, apart=True))
             except StoreRefused:
-                # The engine's own table refuses as well: it is no row's fault.
+                # The engine's own table refuses as well: the rows are not at fault.
                 raise refusal from None
 
     async def _escalate(self, tx: Transaction, *, at: datetime, apart: bool) -> Batch:

@@ -50,7 +50,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     the settings alone makes none. An engine belongs to the event loop that it first ticks in.
 
     Raises:
-        InvalidValue: the settings or the notifiers are none, two of these serve one target, or a batch size below 1.
+        InvalidValue: the settings or a notifier is not valid, two of these serve one target, or a batch size below 1.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return retried
 
     async def health(self) -> Health:
-        """Return one picture of the engine and its store, and whether the light is green."""
+        """Return one picture of the engine and its store, and whether the engine is healthy."""
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()

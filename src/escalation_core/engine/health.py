@@ -124,7 +124,10 @@ def clock_step(latest: datetime, now: datetime) -> timedelta:
 
 
 def is_healthy(settings: Settings, gate: Gate, beat: WorkerHeartbeat, now: datetime) -> bool:
-    """Tell whether the light is green: only while somebody ticks, unless nobody is to, by a clock that can be told."""
+    """Return True if a worker ticked within two intervals, or if the engine is disabled or paused.
+
+    After a step back of the store's clock it is False until the next tick.
+    """
     if clock_step(beat.last or beat.since, now):
         return False
     return gate.mode in (Mode.DISABLED, Mode.PAUSED) or tick_lag(beat, now) <= 2 * settings.tick_interval

@@ -173,7 +173,7 @@ class IncidentVerbs(StoreAccess):
 
 
 async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:
-    """Return the incident, locked. That its row cannot be read is no fault of whoever asks: it is the row's state."""
+    """Return the incident, locked. An unreadable row is the row's state, not the caller's fault."""
     try:
         return await tx.incidents.load(incident_key)
     except InvalidValue as fault:

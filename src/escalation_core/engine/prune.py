@@ -32,7 +32,9 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
         InvalidValue: the span is shorter than a day.
     """
     if not isinstance(older_than, timedelta) or older_than < MIN_RETENTION:
-        raise InvalidValue("older_than", "is no span of a day or more", "give a timedelta, such as timedelta(days=400)")
+        raise InvalidValue(
+            "older_than", "is not a span of a day or more", "give a timedelta, such as timedelta(days=400)"
+        )
     now = await store.read(lambda tx: tx.now())
     before = now - min(older_than, now - now.min.replace(tzinfo=now.tzinfo))
     gone: dict[AuditSource, int] = dict.fromkeys(AuditSource, 0)

@@ -54,7 +54,7 @@ async def defer_or_pass_over(
     Those that are ``altered`` are not deferred: a host's trigger changes whatever instant is written.
 
     Raises:
-        StoreRefused: the engine's own table refuses them as well, so it is no row's fault.
+        StoreRefused: the engine's own table refuses them as well, so the rows are not at fault.
     """
     over = list(altered)
     if rows:

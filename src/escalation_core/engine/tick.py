@@ -74,7 +74,7 @@ class Ticker:
     async def _all(self, report: TickReport, at: datetime, *, until: float) -> None:
         """Run transactions, several at once, until one of them finds nothing any more, or one interval is over.
 
-        A short batch is no end, nor is an empty one beside another that found something: what it looked at may just
+        A short batch is not the end, nor is an empty one beside one that found something: what it looked at may just
         have been taken by that. However much is due, a tick ends: with it comes the heartbeat, and the turn of what
         waits for it.
         """

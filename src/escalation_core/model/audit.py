@@ -122,7 +122,7 @@ def parse_cursor(cursor: str) -> AuditCursor:
     """Return the place that a cursor tells.
 
     Raises:
-        InvalidValue: it is none.
+        InvalidValue: the value is not valid.
     """
     match = re.fullmatch(r"(-?[0-9]{1,18})\.([123])\.([0-9]{1,18})", cursor) if isinstance(cursor, str) else None
     try:
@@ -130,4 +130,4 @@ def parse_cursor(cursor: str) -> AuditCursor:
             return AuditCursor(_EPOCH + int(match[1]) * _MICROSECOND, int(match[2]), int(match[3]))
     except OverflowError:
         pass
-    raise InvalidValue("after", "is no cursor", "give the cursor of the last entry that you have")
+    raise InvalidValue("after", "is not a valid cursor", "give the cursor of the last entry that you have")

@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 def _utc(value: datetime) -> datetime:
-    """Bring an aware datetime to UTC; what is none is left to its validator, which knows the field's name."""
+    """Convert an aware datetime to UTC; leave any other value to the field's validator, which names the field."""
     aware = isinstance(value, datetime) and value.tzinfo is not UTC and value.utcoffset() is not None
     return check_instant(value, "instant") if aware else value
 
@@ -104,7 +104,7 @@ class Incident:
         the long way, which says what is wrong with it if something is.
 
         Raises:
-            InvalidValue: the row is no incident.
+            InvalidValue: the row is not a valid incident.
         """
         key, severity, first_seen, level, episode, _, _, acked_by, _, _, _, summary, labels = row
         plain = (

@@ -14,13 +14,13 @@ MAX_PAUSE = timedelta(minutes=10_080)
 """A week: the longest scheduled pause."""
 _HOUR = timedelta(hours=1)
 _SEARCHED = timedelta(days=400)
-"""How far a schedule is followed to find out that its pauses end: a year, with room for any weekday."""
+"""How far a schedule is followed to find out that its pauses end: a year and a month."""
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC)
 """Beyond these a reading, or the end of a pause, may be no datetime any more."""
 
 
 def _matches(cron: str, reading: datetime, *, backwards: bool = False) -> Iterator[datetime]:
-    """Return the matches after a reading, or those before it from the latest on; ValueError if it is no expression."""
+    """Return the matches after a reading, or those before it from the latest on; ValueError if it is not valid."""
     # Everybody imports this module, and few have a schedule.
     from cronsim import CronSim, CronSimError  # noqa: PLC0415
 
@@ -35,7 +35,9 @@ def check_zone(name: object) -> ZoneInfo:
     try:
         return ZoneInfo(check_text(name, "tz"))
     except (ValueError, OSError, KeyError):
-        raise InvalidValue("tz", f"{name!r} is no time zone", "give an IANA name, such as Europe/Berlin") from None
+        raise InvalidValue(
+            "tz", f"{name!r} is not a valid time zone", "give an IANA name, such as Europe/Berlin"
+        ) from None
 
 
 def check_cron(expression: object) -> str:
@@ -47,7 +49,7 @@ def check_cron(expression: object) -> str:
     try:
         _matches(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions speak of wall-clock readings
     except ValueError as error:
-        raise InvalidValue("cron", f"{text!r} is no cron expression ({error})", "mend the field") from None
+        raise InvalidValue("cron", f"{text!r} is not a valid cron expression ({error})", "mend the field") from None
     return text
 
 

@@ -154,7 +154,7 @@ def _moved(
 
 
 def parse_outcome(answer: object) -> Outcome:
-    """Return a notifier's answer as an outcome that any store can write; what is none is a retry that says so."""
+    """Return a notifier's answer as an outcome that any store can write; any other answer becomes a retry."""
     if isinstance(answer, Delivered):
         return Delivered()
     if isinstance(answer, Rejected):
@@ -162,7 +162,7 @@ def parse_outcome(answer: object) -> Outcome:
     if isinstance(answer, Retry):
         after = answer.after if isinstance(answer.after, timedelta) else None
         return Retry(_reason(answer.reason), after, throttled=answer.throttled is True)
-    return Retry(f"the notifier answered with {type(answer).__name__}, which is no outcome")
+    return Retry(f"the notifier answered with {type(answer).__name__}, which is not an outcome")
 
 
 def _reason(reason: object) -> str:

@@ -22,7 +22,7 @@ def check_target(value: object, field: str) -> str:
         # Name and URL were swapped: the URL is a secret, so it is not quoted by whoever reports this.
         raise InvalidValue(field, "has a URL where a name belongs", "map names to URLs, such as slack:ops")
     if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise InvalidValue(field, "is no target's name", "give 1 to 200 printable characters, such as slack:ops")
+        raise InvalidValue(field, "is not a valid target name", "give 1 to 200 printable characters, such as slack:ops")
     return name
 
 
@@ -33,7 +33,7 @@ def check_targets(value: object) -> tuple[str, ...]:
     names = tuple(value)
     try:
         return _each_once(names)
-    except TypeError:  # something in it cannot be hashed, and so is no name
+    except TypeError:  # something in it cannot be hashed, so it is not a name
         return _each_once.__wrapped__(names)
 
 
@@ -51,7 +51,7 @@ def _targets(value: Sequence[str]) -> tuple[str, ...]:
 
 def _routes(value: "Sequence[Route]") -> "tuple[Route, ...]":
     if not isinstance(value, Sequence) or not all(isinstance(route, Route) for route in value):
-        raise InvalidValue("routes", "is no list of routes", "give a list of Route(...)")
+        raise InvalidValue("routes", "is not a list of routes", "give a list of Route(...)")
     return tuple(value)
 
 
@@ -97,7 +97,7 @@ class SettingsRouter:
     """The default router: the last route that matches wins, else the default target, else nobody.
 
     Raises:
-        InvalidValue: the routes are no list of them, or the default target is no name.
+        InvalidValue: the routes are not a list of Route, or the default target is not a valid name.
     """
 
     routes: Sequence[Route] = attrs.field(default=(), converter=_routes)
