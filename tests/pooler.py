@@ -133,7 +133,7 @@ class Pgbouncer:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            time.sleep(0.01)  # a server that starts tells nobody when it listens
+            time.sleep(0.01)  # pgbouncer does not report that it listens: only a connection shows it
         raise RuntimeError(f"pgbouncer did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def stop(self) -> None:

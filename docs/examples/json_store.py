@@ -20,6 +20,7 @@ import attrs
 from escalation_core import model
 from escalation_core.errors import InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.model import Canary, Deferral, Escalation, Incident, PageRecord, PageState
+from escalation_core.rules.retry import due_after_step, throttled_after_step
 from escalation_core.testing.clock import Clock, system_clock
 
 Result = TypeVar("Result")
@@ -352,20 +353,13 @@ class JsonOutbox(Port):
     async def bring_forward(
         self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        after = now if step else beyond
-
-        def due(page: PageRecord) -> datetime:
-            if page.state is not PageState.PENDING:
-                return min(page.due_at, lease_ends)
-            never_tried = page.attempts == 0 and page.reason is None
-            return now if never_tried or page.due_at > beyond else max(now, page.due_at - step)
-
-        far = [page for page in self.tables.unsettled(targets) if page.due_at > max(after, due(page))]
-        await self.write([attrs.evolve(page, due_at=due(page)) for page in far])
+        pages = self.tables.unsettled(targets)
+        due_at = [due_after_step(page, now=now, step=step, beyond=beyond, lease_ends=lease_ends) for page in pages]
+        moved = [attrs.evolve(page, due_at=at) for page, at in zip(pages, due_at, strict=True) if at != page.due_at]
+        await self.write(moved)
         for target, until in list(self.tables.throttled.items()):
-            if until > after:
-                self.tables.throttled[target] = now if until > beyond else max(now, until - step)
-        return len(far)
+            self.tables.throttled[target] = throttled_after_step(until, now=now, step=step, beyond=beyond)
+        return len(moved)
 
     async def throttle_target(self, target: str, until: datetime) -> None:
         self.tables.throttled[target] = max(until, self.tables.throttled.get(target, until))

@@ -27,7 +27,7 @@ def leaves_nothing(program: str, *arguments: str, killed: bool) -> None:
     end = time.monotonic() + SECONDS
     while Path(folder).exists() or there(watcher):
         assert time.monotonic() < end
-        time.sleep(0.02)  # other processes are to end, and nothing tells when they have
+        time.sleep(0.02)  # these are not this process's children: it cannot wait for them, only ask again
         # A PostgreSQL that misses its folder ends by itself, but up to a minute later.
         assert Path(folder).exists() or not there(server)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 import threading
 import time
@@ -126,11 +127,16 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
     async def make() -> Engine:
         return Engine(Refusing(), notifiers=[RecordingNotifier()])
 
+    said = threading.Event()
+
+    def note(record: logging.LogRecord) -> bool:
+        if "nothing goes on here (permission denied)" in record.getMessage():
+            said.set()
+        return True
+
+    caplog.handler.addFilter(note)
     with BlockingEngine(make, work=True) as engine:
-        until = time.monotonic() + 10
-        while "nothing goes on here (permission denied)" not in caplog.text and time.monotonic() < until:
-            time.sleep(0.01)  # the worker is in a thread of its own, and a log line sets no event
-        assert "nothing goes on here (permission denied)" in caplog.text
+        assert said.wait(10)
         engine.open("k")
         assert State.ACKNOWLEDGED is engine.acknowledge("k").state
 

@@ -99,9 +99,9 @@ async def check_each_step(store: Store, most: int) -> None:
 
 
 async def settled(store: Store) -> None:
-    """Wait until no page is leased: who was sent, and by whom, is written down without a further call."""
+    """Wait until no page is leased: the engine settles what it sent without a further call."""
     async with asyncio.timeout(5):
-        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110 - no event
+        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110 - rows send none
             await asyncio.sleep(0)
 
 

@@ -414,7 +414,7 @@ async def test_fault_under_way_is_told_and_tried_again(
 
 async def until_idle(engine: Engine) -> None:
     """Wait until the first tick is over."""
-    while engine.observed_lag() is None:  # noqa: ASYNC110 - a tick's end rings no bell
+    while engine.observed_lag() is None:  # noqa: ASYNC110 - a tick's end sets no event
         await asyncio.sleep(0.005)
 
 

@@ -111,7 +111,7 @@ async def test_no_more_pages_are_in_flight_than_may_be(most: int, store: MemoryS
     notifier = GatedNotifier()
     engine = engine_of(store, notifier, per_target=most)
     passing = asyncio.create_task(engine.deliver())
-    while len(notifier.pages) < min(most, 10):  # noqa: ASYNC110 - a page that comes rings no bell
+    while len(notifier.pages) < min(most, 10):  # noqa: ASYNC110 - a page that comes sets no event
         await asyncio.sleep(0)
     assert min(most, 10) == states(store).count("leased")
     assert 10 - min(most, 10) == states(store).count("pending")

@@ -947,6 +947,22 @@ async def test_light_alone_counts_nothing(
         await engine.health()
 
 
+@pytest.mark.parametrize(("percent", "detail"), [(100, False), (99, True), (0, True)])
+async def test_health_counts_outside_the_canary_only_if_there_is_an_outside(
+    percent: int, detail: bool, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count them looks at every due row, which a whole canary does not need."""
+    asked, stats = [], Journal.stats
+
+    async def noted(self: Journal, **how: Any) -> Stats:
+        asked.append(how["detail"])
+        return await stats(self, **how)
+
+    monkeypatch.setattr(Journal, "stats", noted)
+    await engine_of(store, canary_pct=percent).health()
+    assert [detail] == asked
+
+
 async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
     """JSON has the seed's names, milliseconds, and everything else under camel case."""
     engine = engine_of(store, RecordingNotifier(answer=lambda page: Retry("down")), canary_pct=90, max_level=1)

@@ -35,9 +35,8 @@ _FOREIGN_HASH = Skip(
 
 @attrs.frozen(kw_only=True)
 class Batch:
-    """What one transaction of a tick did. The three parts after the gate belong together row by row."""
+    """What one transaction of a tick did: each claimed row and its decision, and the pages."""
 
-    gate: Gate = attrs.field(factory=Gate)
     claimed: Sequence[Candidate] = ()
     decisions: Sequence[Decision] = ()
     pages: Sequence[NewPage] = ()
@@ -50,7 +49,6 @@ class Batch:
     def __add__(self, other: "Batch") -> "Batch":
         """Return both."""
         return Batch(
-            gate=self.gate,
             claimed=[*self.claimed, *other.claimed],
             decisions=[*self.decisions, *other.decisions],
             pages=[*self.pages, *other.pages],
@@ -68,8 +66,12 @@ class BatchRunner:
     """Rows of one batch."""
     overwritten: Overwritten
 
-    async def run(self, at: datetime) -> Batch:
-        """Escalate one batch of what is due at ``at``, the tick's instant by the store's clock."""
+    async def run(self, at: datetime) -> tuple[Gate, Batch]:
+        """Escalate one batch of what is due at ``at``, the tick's instant by the store's clock.
+
+        Returns:
+            What held the batch back, and what it did.
+        """
         try:
             return await self.store.transact(partial(self._escalate, at=at, apart=False))
         except StoreError as refusal:
@@ -86,25 +88,25 @@ class BatchRunner:
                 # The engine's own table refuses as well: the rows are not at fault.
                 raise refusal from None
 
-    async def _escalate(self, tx: Transaction, *, at: datetime, apart: bool) -> Batch:
+    async def _escalate(self, tx: Transaction, *, at: datetime, apart: bool) -> tuple[Gate, Batch]:
         clock = await tx.now()
         gate = await gate_at(tx, self.settings.switches, clock)
         # Should the clock step back within a tick, nothing is due by what it told before.
         now = min(at, clock)
         if not gate.may_claim:
-            return Batch(gate=gate)
+            return gate, Batch()
         claimed = await tx.incidents.claim(until=claims_until(gate, now), limit=self.limit, canary=self.settings.canary)
         claimed = [self.overwritten.recognize(row) for row in claimed]
         decisions = [self._plan(row, now, gate, clock) for row in claimed]
         # Rows that were deferred before, or came again, may be refused again, and no other row is to pay for that.
         suspects = [n for n, row in enumerate(claimed) if apart or row.attempts or row.again]
         usual = [n for n, row in enumerate(claimed) if not (apart or row.attempts or row.again)]
-        batch = Batch(gate=gate)
+        batch = Batch()
         if usual:
             batch += await self._write(tx, [claimed[n] for n in usual], [decisions[n] for n in usual], now)
         if suspects:
             batch += await self._write_apart(tx, [(claimed[n], decisions[n]) for n in suspects], now)
-        return batch
+        return gate, batch
 
     def _plan(self, row: Candidate, now: datetime, gate: Gate, clock: datetime) -> Decision:
         try:
@@ -183,11 +185,13 @@ class BatchRunner:
             decisions=[Skip(reason=Reason.UNREADABLE, incident=None, detail=fault) for _, fault in refused],
         )
 
-    async def rehearse(self, tx: Transaction, *, at: datetime, after: tuple[datetime, str] | None) -> Batch:
+    async def rehearse(
+        self, tx: Transaction, *, at: datetime, after: tuple[datetime, str] | None
+    ) -> tuple[Gate, Batch]:
         """Decide about the next batch beyond ``after``, on a snapshot, and write nothing."""
         gate = await gate_at(tx, self.settings.switches, at)
         if not gate.may_claim:
-            return Batch(gate=gate)
+            return gate, Batch()
         claimed = await tx.incidents.peek(
             until=claims_until(gate, at), after=after, limit=self.limit, canary=self.settings.canary
         )
@@ -195,7 +199,7 @@ class BatchRunner:
         rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
         for number, again in (await self._plan_again(tx, claimed, rising, at)).items():
             decisions[number] = again
-        return Batch(gate=gate, claimed=claimed, decisions=decisions, pages=self._pages(decisions))
+        return gate, Batch(claimed=claimed, decisions=decisions, pages=self._pages(decisions))
 
 
 def claims_until(gate: Gate, now: datetime) -> datetime:

@@ -99,8 +99,8 @@ class Ticker:
 
     async def _batch(self, report: TickReport, at: datetime) -> Batch:
         """Run one batch, and count what was committed: a transaction that had to be repeated counts once."""
-        batch = await self._batches.run(at)
-        report.note(at, batch.gate)
+        gate, batch = await self._batches.run(at)
+        report.note(at, gate)
         self._overwritten.keep(batch.claimed)
         self._count(report, batch)
         return batch
@@ -109,8 +109,8 @@ class Ticker:
         """Decide about everything that is due, each row once."""
         at, after = await tx.now(), None
         while True:
-            batch = await self._batches.rehearse(tx, at=at, after=after)
-            report.note(at, batch.gate)
+            gate, batch = await self._batches.rehearse(tx, at=at, after=after)
+            report.note(at, gate)
             self._count(report, batch)
             if len(batch.claimed) < self.batch_size and not batch.more:
                 return

@@ -114,7 +114,7 @@ class AuditCursor:
 
     @property
     def cursor(self) -> str:
-        """The place as a text, for whoever asks for the next page."""
+        """The place as text: what a caller gives to read the next entries."""
         return f"{(self.at - _EPOCH) // _MICROSECOND}.{self.source}.{self.id}"
 
 

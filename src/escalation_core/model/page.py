@@ -80,7 +80,7 @@ class PageRecord:
     episode: int
     level: int
     target: str
-    """Empty for a page that nobody is named for."""
+    """Empty for a page that no route names a target for."""
     dedup_key: str
     state: PageState
     created_at: datetime
@@ -90,7 +90,7 @@ class PageRecord:
     """Grows with each claim and each settlement: a sender whose number is old has lost the page."""
     attempts: int = 0
     tried_for: timedelta = timedelta()
-    """Time spent on attempts and back-off. Pauses are not in it, so retry horizons stand still while nobody sends."""
+    """Time spent on attempts and back-off. Pauses are not in it: the horizon stands still while no worker sends."""
     reason: str | None = None
 
     @classmethod

@@ -29,7 +29,7 @@ class Notifier(Protocol):
 
 
 class Heartbeat(Protocol):
-    """Tells somebody outside that ticks go on: a dead man's switch."""
+    """A dead man's switch: tells a service outside that ticks go on."""
 
     async def beat(self) -> None:
         """Tell it once. It raises nothing, and its time is bounded; a tick never waits for it."""

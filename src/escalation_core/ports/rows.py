@@ -145,7 +145,7 @@ class Outbox(Protocol):
         """
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
-        """Return these pages, locked; those that are gone, or that others hold, are left out. It waits for nobody."""
+        """Return these pages, locked, without waiting; those that are gone, or locked elsewhere, are left out."""
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write state, due_at, fence, attempts, tried_for and reason of locked pages, in bulk."""

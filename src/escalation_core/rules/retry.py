@@ -153,6 +153,28 @@ def _moved(
     )
 
 
+def due_after_step(
+    page: PageRecord, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
+) -> datetime:
+    """Return when an unsettled page is due: earlier if the clock stepped back, or if it lies ``beyond`` what any can.
+
+    The rule of ``Outbox.bring_forward``; a store that has no SQL calls it.
+    """
+    if page.due_at <= (now if step else beyond):
+        return page.due_at
+    if page.state is not PageState.PENDING:
+        return min(page.due_at, lease_ends)
+    never_tried = page.attempts == 0 and page.reason is None
+    return now if never_tried or page.due_at > beyond else max(now, page.due_at - step)
+
+
+def throttled_after_step(until: datetime, *, now: datetime, step: timedelta, beyond: datetime) -> datetime:
+    """Return until when a target is throttled, by the same rule."""
+    if until <= (now if step else beyond):
+        return until
+    return now if until > beyond else max(now, until - step)
+
+
 def parse_outcome(answer: object) -> Outcome:
     """Return a notifier's answer as an outcome that any store can write; any other answer becomes a retry."""
     if isinstance(answer, Delivered):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from ...model import CANCELS, AuditRange, ClaimedPage, NewPage, PageRecord, PageState
+from ...rules.retry import due_after_step, throttled_after_step
 from .state import State, Undo, newest, read_row
 
 UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
@@ -80,22 +81,16 @@ class Outbox:
     async def bring_forward(
         self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        after = now if step else beyond
-
-        def due(page: PageRecord) -> datetime:
-            if page.state is not PageState.PENDING:
-                return min(page.due_at, lease_ends)
-            never_tried = page.attempts == 0 and page.reason is None
-            return now if never_tried or page.due_at > beyond else max(now, page.due_at - step)
-
-        to_one = [page for page in self._unsettled() if targets is None or page.target in targets]
-        far = [page for page in to_one if page.due_at > max(after, due(page))]
-        for page in far:
-            self._put(attrs.evolve(page, due_at=due(page)))
+        moved = 0
+        for page in list(self._unsettled()):
+            due_at = due_after_step(page, now=now, step=step, beyond=beyond, lease_ends=lease_ends)
+            if due_at != page.due_at and (targets is None or page.target in targets):
+                self._put(attrs.evolve(page, due_at=due_at))
+                moved += 1
         for target, until in list(self.store.holds.items()):
-            if until > after:
-                self.undo.put(self.store.holds, target, now if until > beyond else max(now, until - step))
-        return len(far)
+            earlier = throttled_after_step(until, now=now, step=step, beyond=beyond)
+            self.undo.put(self.store.holds, target, earlier)
+        return moved
 
     async def throttle_target(self, target: str, until: datetime) -> None:
         self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))
