@@ -18,10 +18,17 @@ from .proxy import Fate, Way
 from .receiver import OK, Answer
 from .test_database import END, busy
 
+EACH = 10
+"""Of so many updates by workers the first one meets a conflict; a sequence counts on when a transaction is undone."""
 CONFLICT = f"""
+CREATE SEQUENCE faults.updates;
+GRANT USAGE ON SCHEMA faults TO {WORKER};
+GRANT USAGE ON SEQUENCE faults.updates TO {WORKER};
 CREATE FUNCTION faults.conflict() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
-    IF current_user = '{WORKER}' AND random() < 0.1 THEN
-        RAISE 'as if others were at it' USING ERRCODE = 'serialization_failure';
+    IF current_user = '{WORKER}' THEN
+        IF nextval('faults.updates') % {EACH} = 1 THEN
+            RAISE 'as if others were at it' USING ERRCODE = 'serialization_failure';
+        END IF;
     END IF;
     RETURN NEW;
 END $body$;
