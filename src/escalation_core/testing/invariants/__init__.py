@@ -1,0 +1,75 @@
+"""The invariants of the promise, I1 to I8, as checks of what happened in a run. Pure: nothing here does I/O.
+
+Write a run in which workers compete, crash and lose connections, record it (``Recorder`` does so within one process),
+and demand ``[] == check(history)``. ``docs/how-to/write-a-store.md`` shows one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from .escalations import duplicated, lost, shared_keys
+from .history import (
+    Fault,
+    FinalPage,
+    HealthSample,
+    History,
+    HostWrite,
+    PageChange,
+    PauseSpan,
+    RecordedEscalation,
+    Request,
+    RunSettings,
+    Verb,
+    Violation,
+)
+from .pages import copied, outlived, undelivered, unwanted
+from .recorder import Recorder
+from .recovery import busy_loops, findings, leaked, unclaimed, unhealthy
+
+__all__ = [
+    "INVARIANTS",
+    "Fault",
+    "FinalPage",
+    "HealthSample",
+    "History",
+    "HostWrite",
+    "PageChange",
+    "PauseSpan",
+    "RecordedEscalation",
+    "Recorder",
+    "Request",
+    "RunSettings",
+    "Verb",
+    "Violation",
+    "check",
+]
+
+INVARIANTS: Mapping[str, str] = {
+    "I1": "no escalation is lost: what is due is recorded within two ticks after the fault ends",
+    "I2": "one escalation per incident, episode and level, without a gap, and none before it is due",
+    "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported",
+    "I4": "one dedup key per escalation, never shared",
+    "I5": "a second copy only for a fault between claim and settlement; a worker that lost a page neither sends nor"
+    " settles it",
+    "I6": "no page that was recorded before an acknowledgement is claimed after it",
+    "I7": "workers recover by themselves, without a busy loop, and health shows the fault and clears",
+    "I8": "no secret in any log, span, metric, error or row",
+}
+"""Each invariant by its name."""
+_CHECKS = (
+    lost, duplicated, undelivered, shared_keys, copied, unwanted, outlived, unclaimed, busy_loops, unhealthy, findings,
+)  # fmt: skip
+
+
+def check(history: History, texts: Mapping[str, str] | None = None, secrets: Sequence[str] = ()) -> Sequence[Violation]:
+    """Return every violation of I1 to I8, in order.
+
+    A check judges what the history contains: without ``health`` samples, ``statements`` or ``texts`` the checks that
+    read them find nothing.
+
+    Args:
+        history: the run.
+        texts: everything that the run wrote (logs, spans, rows), by name; I8 searches it.
+        secrets: the texts that must not appear there.
+    """
+    found = {violation for each in _CHECKS for violation in each(history)}
+    return sorted(found | set(leaked(texts or {}, secrets)), key=str)

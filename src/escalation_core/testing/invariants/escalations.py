@@ -1,0 +1,155 @@
+"""The checks of the ledger: I1 (none is lost), I2 (once each, in order, when due) and I4 (one dedup key each)."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+import attrs
+
+from .history import INFINITY, History, RecordedEscalation, RunSettings, Violation
+from .phases import CLOCK_TOLERANCE, Phase, by_episode, deadline, phases, stops
+
+NEAR_FAULT = 0.1
+"""Seconds around a fault in which it may delay an escalation: the worker that would have recorded it may be dead."""
+NO_FAULT = "no fault since the level below"
+FAULT_BEFORE = "a fault since the level below, and none when it fell due"
+
+
+@attrs.frozen
+class _Owed:
+    """A level that an open incident must reach between ``due`` and ``latest``, and its record if it did."""
+
+    phase: Phase
+    level: int
+    due: float
+    latest: float
+    escalation: RecordedEscalation | None
+
+
+def lost(history: History) -> Iterator[Violation]:
+    """I1: an escalation that fell due while the incident was open is recorded within two ticks."""
+    for owed in _all_owed(history):
+        found, phase = owed.escalation, owed.phase
+        if (found is None or found.at > owed.latest) and owed.latest < min(phase.sure_to, history.ended):
+            when = "never" if found is None else f"{found.at - owed.due:.2f} s after it was due"
+            yield Violation("I1", phase.key, owed.level, f"episode {phase.episode}: recorded {when}")
+
+
+def owed_until(history: History) -> float:
+    """Return the latest instant at which an escalation that is still missing must be recorded; 0 if none is missing.
+
+    The due instant of a level is known once the level below is recorded. So ask again then.
+    """
+    missing = [owed.latest for owed in _all_owed(history) if owed.escalation is None and owed.phase.sure_to == INFINITY]
+    return max((latest for latest in missing if latest < INFINITY), default=0.0)
+
+
+def _all_owed(history: History) -> Iterator[_Owed]:
+    recorded = by_episode(history.escalations)
+    for key, of_key in phases(history).items():
+        if key in history.unplannable:
+            continue
+        stopped = stops(history, key)
+        for phase in of_key:
+            if phase.state == "open":
+                yield from _owed(phase, recorded.get((key, phase.episode), []), history.settings, stopped)
+
+
+def _owed(
+    phase: Phase,
+    escalations: Sequence[RecordedEscalation],
+    settings: RunSettings,
+    stopped: Sequence[tuple[float, float]],
+) -> Iterator[_Owed]:
+    by_level = {each.level: each for each in escalations}
+    for level in range(phase.base + 1, settings.max_level + 1):
+        below = by_level.get(level - 1)
+        if below is None and level > phase.base + 1:
+            return
+        due = phase.due(level, None if below is None else below.created_at, settings)
+        due = max(due, phase.sure_from, 0.0 if below is None else below.at)
+        yield _Owed(phase, level, due, deadline(due, 2 * settings.tick, stopped), by_level.get(level))
+
+
+def lateness(history: History) -> list[tuple[str, float]]:
+    """Return the lateness, in seconds, of each escalation above the first level that no fault met when it fell due.
+
+    The text says whether a fault happened since the level below (``FAULT_BEFORE``) or not (``NO_FAULT``): the worker
+    that recorded the level below remembers when the next one is due, and the others find it at their next tick.
+    """
+    recorded = by_episode(history.escalations)
+    found = []
+    for key, of_key in phases(history).items():
+        stopped = [] if key in history.unplannable else stops(history, key)
+        for phase in of_key:
+            by_level = {each.level: each for each in recorded.get((key, phase.episode), [])}
+            for level, escalation in by_level.items():
+                below = by_level.get(level - 1)
+                if phase.state != "open" or below is None or key in history.unplannable:
+                    continue
+                due = phase.due(level, below.created_at, history.settings)
+                if _fault_near(history, due, due) or deadline(due, 0.0, stopped) != due:
+                    continue
+                # A change of severity or a snooze after the due instant does not change when it was due.
+                if phase.sure_from < min(due, escalation.at) and escalation.at < phase.sure_to:
+                    name = FAULT_BEFORE if _fault_near(history, below.created_at, due) else NO_FAULT
+                    found.append((name, escalation.at - due))
+    return found
+
+
+def _fault_near(history: History, start: float, end: float) -> bool:
+    return any(fault.start <= end + NEAR_FAULT and fault.over >= start - NEAR_FAULT for fault in history.faults)
+
+
+def duplicated(history: History) -> Iterator[Violation]:
+    """I2: one escalation for each (incident, episode, level), without a gap, and none before it was due."""
+    counts = Counter((each.key, each.episode, each.level) for each in history.escalations)
+    for (key, episode, level), count in counts.items():
+        if count > 1:
+            yield Violation("I2", key, level, f"episode {episode}: recorded {count} times")
+    found = phases(history)
+    for (key, episode), escalations in by_episode(history.escalations).items():
+        if key in history.unplannable:
+            continue
+        own = [phase for phase in found.get(key, ()) if phase.episode == episode]
+        if not own:
+            yield Violation("I2", key, escalations[0].level, f"the incident never had an episode {episode}")
+            continue
+        levels = sorted({each.level for each in escalations})
+        if levels != list(range(own[0].base + 1, own[0].base + 1 + len(levels))):
+            yield Violation("I2", key, None, f"episode {episode}: levels {levels} after level {own[0].base}")
+        for each in escalations:
+            below = next((other.created_at for other in escalations if other.level == each.level - 1), None)
+            if not any(_was_due(each, phase, below, history) for phase in own):
+                yield Violation("I2", key, each.level, f"episode {episode}: it was not due, or not open")
+            if any(pause.sure_from < each.created_at and each.at < pause.sure_to for pause in history.pauses):
+                yield Violation("I2", key, each.level, f"episode {episode}: recorded during a pause")
+
+
+def _was_due(escalation: RecordedEscalation, phase: Phase, below: float | None, history: History) -> bool:
+    return (
+        phase.state == "open"
+        and phase.possible(escalation.created_at, escalation.at)
+        and phase.due(escalation.level, below, history.settings) <= escalation.created_at + CLOCK_TOLERANCE
+    )
+
+
+def expected_hash(key: str, episode: int, level: int) -> str:
+    """Return the dedup key that the rules demand, computed without the library's own function."""
+    text = f"{key}|{level}" if episode == 1 else f"\0{episode}|{level}|{key}"
+    return sha256(text.encode()).hexdigest()
+
+
+def shared_keys(history: History) -> Iterator[Violation]:
+    """I4: each escalation has one dedup key of its own, and its pages carry that key."""
+    owner: dict[str, tuple[str, int, int]] = {}
+    rows = [(each.key, each.episode, each.level, each.unique_hash) for each in history.escalations]
+    rows += [(page.key, page.episode, page.level, page.dedup_key) for page in history.pages]
+    for key, episode, level, dedup_key in rows:
+        first = owner.setdefault(dedup_key, (key, episode, level))
+        if first != (key, episode, level):
+            yield Violation("I4", key, level, f"episode {episode} has the dedup key of {first}")
+        elif dedup_key != expected_hash(key, episode, level):
+            yield Violation("I4", key, level, f"episode {episode} has a dedup key that the rules do not give it")
+    for dedup_key in {request.dedup_key for request in history.requests} - set(owner):
+        yield Violation("I4", "?", None, f"a page with the dedup key {dedup_key[:12]} belongs to no escalation")

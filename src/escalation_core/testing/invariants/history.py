@@ -1,0 +1,236 @@
+"""The history of one run: the records that the invariants are checked against.
+
+All instants are seconds since 1970, read from one clock, and all spans are seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+from ...settings import Settings
+
+Verb = Literal[
+    "open", "acknowledge", "unacknowledge", "resolve", "change_severity", "snooze", "drain", "change_key"
+]  # fmt: skip
+INFINITY = float("inf")
+KILL = "kill"
+"""The kind of a fault that kills a worker (``kill -9``)."""
+STALL = "stall"
+"""The kind of a fault that stops a worker and lets it continue (``SIGSTOP``, ``SIGCONT``)."""
+MACHINE = "machine"
+"""The kind of a fault in which the whole machine stands still."""
+
+
+@attrs.frozen(kw_only=True)
+class RunSettings:
+    """The settings that all workers of a run share, in seconds."""
+
+    windows: Mapping[str, float] = attrs.field(factory=lambda: {"critical": 0.4, "warning": 0.8})
+    """The acknowledgement window of each severity; a severity that is not named has the one of ``warning``."""
+    snooze: float = 1.0
+    tick: float = 1.0
+    max_level: int = 3
+    lease: float = 2.0
+    send_timeout: float = 0.5
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "RunSettings":
+        """Return the part of an engine's settings that the invariants depend on."""
+        return cls(
+            windows={name: window.total_seconds() for name, window in settings.policy.windows.items()},
+            snooze=settings.snooze.total_seconds(),
+            tick=settings.tick_interval.total_seconds(),
+            max_level=settings.max_level,
+            lease=settings.retry.lease.total_seconds(),
+            send_timeout=settings.retry.send_timeout.total_seconds(),
+        )
+
+    @property
+    def gap(self) -> float:
+        """The least time between two escalations of one incident."""
+        return max(self.snooze, self.tick)
+
+
+@attrs.frozen(kw_only=True)
+class HostWrite:
+    """One write of a host that was committed: not before ``began``, and not after ``ended``."""
+
+    key: str
+    verb: Verb
+    began: float
+    ended: float
+    severity: str | None = None
+    first_seen: float | None = None
+    until: float | None = None
+    """The end of a snooze."""
+    new_key: str | None = None
+    """The incident's key after ``change_key``."""
+    unseen: bool = False
+    """Whether the triggers of the host's table were off, so that the engine has to find the write by itself."""
+
+
+@attrs.frozen(kw_only=True)
+class PauseSpan:
+    """A pause. It was surely in force from ``sure_from`` to ``sure_to``, and possibly from ``began`` to ``ended``."""
+
+    began: float
+    sure_from: float
+    sure_to: float = INFINITY
+    ended: float = INFINITY
+
+
+@attrs.frozen(kw_only=True)
+class RecordedEscalation:
+    """An escalation in the ledger."""
+
+    key: str
+    episode: int
+    level: int
+    created_at: float
+    """The instant of the tick that recorded it."""
+    at: float
+    """When it was written."""
+    unique_hash: str
+
+
+@attrs.frozen(kw_only=True)
+class FinalPage:
+    """A page as it stands at the end of the run."""
+
+    id: int
+    key: str
+    episode: int
+    level: int
+    target: str
+    dedup_key: str
+    state: str
+    reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class PageChange:
+    """One change of a page's row."""
+
+    page: int
+    was: str
+    state: str
+    due_was: float
+    due: float
+    fence_was: int
+    fence: int
+    began: float
+    """When the transaction that made the change began."""
+    at: float
+    """When the change was written."""
+    worker: str
+    reason: str | None = None
+    """Why the page is to be sent again, or never again."""
+
+    @property
+    def claims(self) -> bool:
+        """Whether the change is a claim: the first one, or one after a lease has ended."""
+        return self.state == "leased" and self.fence > self.fence_was
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request that reached the receiver."""
+
+    dedup_key: str
+    target: str
+    worker: str
+    at: float
+    accepted: bool
+    answered_at: float | None = None
+    """When the receiver had sent its whole answer; None if it never did."""
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """A fault that the test caused. Faults excuse copies and late escalations; an unrecorded fault excuses nothing."""
+
+    kind: str
+    start: float
+    end: float
+    workers: frozenset[str] | None = None
+    """The workers that it may have interrupted; None for all of them."""
+    recovery: float = 0.0
+    """Seconds after ``end`` in which workers reconnect: what the fault stops may be late until then."""
+    keys: frozenset[str] | None = None
+    """The incidents that it concerns; None for all of them."""
+    stops: bool = False
+    """Whether no escalation can be recorded during the fault."""
+    stops_claims: bool = False
+    """Whether no page can be claimed during the fault, though escalations can be recorded."""
+    unhealthy: bool = False
+    """Whether health has to be unhealthy during the fault."""
+    findings: frozenset[str] = frozenset()
+    """The findings that health has to list during the fault, and not after it."""
+
+    @property
+    def over(self) -> float:
+        """When everything that the fault stopped can continue."""
+        return self.end + self.recovery
+
+    def may_interrupt(self, worker: str, start: float, end: float) -> bool:
+        """Return whether the fault may have interrupted this worker between two instants."""
+        return (self.workers is None or worker in self.workers) and self.start <= end and self.end >= start
+
+
+@attrs.frozen(kw_only=True)
+class HealthSample:
+    """One reading of health."""
+
+    at: float
+    """When the answer was there."""
+    unhealthy: bool
+    """Whether health was not ok, or did not answer."""
+    answered: bool = True
+    """Whether health answered, or refused, before the test's own timeout."""
+    findings: frozenset[str] = frozenset()
+    """What health listed, as texts that the test chooses; see ``Fault.findings``."""
+
+
+@attrs.frozen(kw_only=True)
+class History:
+    """Everything that is known of a run."""
+
+    ended: float
+    settings: RunSettings = attrs.field(factory=RunSettings)
+    targets: Sequence[str] = ("ops",)
+    """The targets of a critical incident. An incident of another severity pages the first target only."""
+    writes: Sequence[HostWrite] = ()
+    pauses: Sequence[PauseSpan] = ()
+    escalations: Sequence[RecordedEscalation] = ()
+    pages: Sequence[FinalPage] = ()
+    changes: Sequence[PageChange] = ()
+    requests: Sequence[Request] = ()
+    faults: Sequence[Fault] = ()
+    health: Sequence[HealthSample] = ()
+    """In order. Take the last sample when no work is left, and wait for its answer as long as that takes."""
+    logged_dead: frozenset[int] = frozenset()
+    """Ids of dead pages that a worker logged as an error."""
+    counted_dead: int = 0
+    """How many dead pages health counted at the end."""
+    unplannable: frozenset[str] = frozenset()
+    """Keys of rows that the test made unreadable: when they are due is unknown."""
+    statements: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
+    """The instants at which statements reached the database, by worker.
+
+    A name such as ``w1`` stands for a worker, or for a slot: the workers ``w1-1``, ``w1-2``, ... one after the other.
+    """
+
+
+@attrs.frozen
+class Violation:
+    """One breach of an invariant."""
+
+    invariant: str
+    incident: str
+    level: int | None
+    why: str
+
+    def __str__(self) -> str:
+        level = "" if self.level is None else f" level {self.level}"
+        return f"{self.invariant} {self.incident}{level}: {self.why}"

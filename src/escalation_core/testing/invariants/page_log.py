@@ -1,0 +1,84 @@
+"""The log of page changes that a recorded store keeps."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from ...model import PageRecord, PageState
+from .history import PageChange
+
+Pages = Mapping[int, PageRecord]
+UNKNOWN_WRITER = "unknown"
+"""The worker of a change that no recorded transaction made: a trigger or a host did."""
+_CANCELS = (PageState.CANCELLED, PageState.CANCELLING)
+
+
+@attrs.frozen(eq=False)
+class Attempt:
+    """A transaction of a worker that reached its commit, with the pages before and after it."""
+
+    worker: str
+    began: float
+    at: float
+    before: Pages
+    after: Pages
+
+
+@attrs.define
+class PageLog:
+    """Derives the changes of pages from transactions, in whatever order their commits become known."""
+
+    clock: Callable[[], float]
+    changes: list[PageChange] = attrs.field(factory=list)
+    written: dict[tuple[str, int, int], float] = attrs.field(factory=dict)
+    """When the first page of each (key, episode, level) was written."""
+    _known: dict[int, PageRecord] = attrs.field(factory=dict)
+    _attempts: list[Attempt] = attrs.field(factory=list)
+    _looked: float = 0.0
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Note a transaction that is about to commit. Whether it did may stay unknown, so it is kept."""
+        self._attempts.append(attempt)
+
+    def commit(self, attempt: Attempt) -> None:
+        """Note that a transaction was committed."""
+        self.see(attempt.before)
+        for page in attempt.after.values():
+            if page != attempt.before.get(page.id):
+                self._note(page, attempt)
+        self._attempts.remove(attempt)
+        self._looked = attempt.at
+
+    def see(self, pages: Pages) -> None:
+        """Note the pages as a transaction found them; each change belongs to the attempt that made it, if one did."""
+        for page in pages.values():
+            made = next((each for each in self._attempts if each.after.get(page.id) == page), None)
+            self._note(page, made or Attempt(UNKNOWN_WRITER, self._looked, self.clock(), pages, pages))
+
+    def _note(self, page: PageRecord, by: Attempt) -> None:
+        was = self._known.get(page.id)
+        if was is None:
+            self.written.setdefault((page.incident_key, page.episode, page.level), by.at)
+        elif page == was or page.fence < was.fence:
+            return
+        elif page.fence == was.fence and was.state in _CANCELS and page.state not in _CANCELS:
+            return  # a transaction saw the page before another one cancelled it
+        else:
+            self.changes.append(_change(was, page, by))
+        self._known[page.id] = page
+
+
+def _change(was: PageRecord, page: PageRecord, by: Attempt) -> PageChange:
+    return PageChange(
+        page=page.id,
+        was=was.state.value,
+        state=page.state.value,
+        due_was=was.due_at.timestamp(),
+        due=page.due_at.timestamp(),
+        fence_was=was.fence,
+        fence=page.fence,
+        began=by.began,
+        at=by.at,
+        worker=by.worker,
+        reason=page.reason,
+    )

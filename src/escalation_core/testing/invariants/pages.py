@@ -1,0 +1,272 @@
+"""The checks of pages: I3 (delivered at least once), I5 (copies only for a reason), I6 (none after an end)."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from .history import (
+    INFINITY,
+    KILL,
+    MACHINE,
+    STALL,
+    FinalPage,
+    History,
+    HostWrite,
+    PageChange,
+    RecordedEscalation,
+    Request,
+    Verb,
+    Violation,
+)
+from .phases import CLOCK_TOLERANCE, Phase, machine_stalls, phases
+
+CANCELS = ("cancelled", "cancelling")
+SETTLED = ("delivered", "cancelled", "dead")
+TIMED_OUT = "timed out"
+"""The reason of a page whose answer did not come within the send timeout."""
+RESUME_TIME = 0.25
+"""Seconds after a stall in which the worker may still send the page that it was about to send."""
+LOG_TIME = 0.25
+"""Seconds within which a worker logs what it has committed."""
+ENDS: Sequence[Verb] = ("acknowledge", "resolve", "change_key")
+"""Verbs that cancel the pages recorded before them."""
+
+
+@attrs.frozen
+class Course:
+    """A page, its changes, and the requests that were made for it."""
+
+    page: FinalPage
+    changes: Sequence[PageChange]
+    requests: Sequence[Request]
+
+    @property
+    def claims(self) -> list[PageChange]:
+        """Its claims, in order."""
+        return [change for change in self.changes if change.claims]
+
+    def claims_of(self, request: Request) -> list[PageChange]:
+        """Return the claims that the sender of a request had made before it."""
+        return [
+            claim
+            for claim in self.claims
+            if claim.worker == request.worker and claim.at <= request.at + CLOCK_TOLERANCE
+        ]
+
+    def after(self, claim: PageChange) -> PageChange | None:
+        """Return the change that ended a claim: the one that settled the page, or the next claim."""
+        later = [change for change in self.changes if change.at > claim.at and change.fence > claim.fence]
+        return later[0] if later else None
+
+    def violation(self, invariant: str, why: str) -> Violation:
+        """Return a breach that concerns this page."""
+        where = f"episode {self.page.episode}, page {self.page.id} to {self.page.target}: {why}"
+        return Violation(invariant, self.page.key, self.page.level, where)
+
+
+def courses(history: History) -> list[Course]:
+    """Return the course of each page."""
+    changes: dict[int, list[PageChange]] = {}
+    for change in sorted(history.changes, key=lambda change: (change.page, change.fence, change.at)):
+        changes.setdefault(change.page, []).append(change)
+    requests: dict[tuple[str, str], list[Request]] = {}
+    for request in sorted(history.requests, key=lambda request: request.at):
+        requests.setdefault((request.dedup_key, request.target), []).append(request)
+    return [
+        Course(page, changes.get(page.id, []), requests.get((page.dedup_key, page.target), []))
+        for page in history.pages
+    ]
+
+
+def undelivered(history: History) -> Iterator[Violation]:
+    """I3: each escalation has its pages, and each page was accepted, cancelled for a reason, or reported as dead."""
+    paged: dict[tuple[str, int, int], list[str]] = {}
+    for page in history.pages:
+        paged.setdefault((page.key, page.episode, page.level), []).append(page.target)
+    found = phases(history)
+    for each in history.escalations:
+        targets = sorted(paged.get((each.key, each.episode, each.level), ()))
+        expected = _expected_targets(each, found.get(each.key, ()), history.targets)
+        if targets not in expected:
+            why = f"episode {each.episode}: it paged {targets}, and not {' or '.join(map(str, expected))}"
+            yield Violation("I3", each.key, each.level, why)
+    for course in courses(history):
+        page, state = course.page, course.page.state
+        if state == "delivered" and not _accepted(course):
+            yield course.violation("I3", "settled as delivered, but no receiver had accepted it from that worker")
+        elif state == "dead" and not _reported(course, history):
+            yield course.violation("I3", "dead, and neither logged nor counted in health")
+        elif state == "cancelled" and not _may_cancel(course, found.get(page.key, ())):
+            yield course.violation("I3", f"cancelled without a reason ({page.reason})")
+        elif state not in SETTLED:
+            yield course.violation("I3", f"still {state} at the end")
+
+
+def _expected_targets(
+    escalation: RecordedEscalation, of_key: Sequence[Phase], targets: Sequence[str]
+) -> list[list[str]]:
+    """Return the target lists that are right for an escalation: all targets for critical ones, else the first target.
+
+    There are two right answers only if the severity may have changed at that moment, or is unknown.
+    """
+    severities = {
+        phase.severity
+        for phase in of_key
+        if phase.episode == escalation.episode and phase.possible(escalation.created_at, escalation.at)
+    }
+    critical = {severity == "critical" for severity in severities} or {True, False}
+    return [sorted(targets if every else targets[:1]) for every in sorted(critical)]
+
+
+def _accepted(course: Course) -> bool:
+    """Return whether the worker that settled the page had sent it, after its claim, and a receiver had accepted it."""
+    settled = next((change for change in course.changes if change.state == "delivered"), None)
+    if settled is None:
+        return False
+    claimed = max((claim.at for claim in course.claims if claim.fence < settled.fence), default=INFINITY)
+    return any(
+        request.accepted
+        and request.worker == settled.worker
+        and claimed - CLOCK_TOLERANCE <= request.at <= settled.at + CLOCK_TOLERANCE
+        for request in course.requests
+    )
+
+
+def _reported(course: Course, history: History) -> bool:
+    """Return whether a dead page was reported: its worker logged an error that names it.
+
+    Health's count of dead pages is enough if a fault may have interrupted that worker before it could log, and the
+    count is right. A machine that stands still does not prevent a line in a log.
+    """
+    if course.page.id in history.logged_dead:
+        return True
+    died = [change for change in course.changes if change.state == "dead"]
+    all_counted = history.counted_dead == sum(page.state == "dead" for page in history.pages)
+    return all_counted and any(
+        fault.kind != MACHINE and fault.may_interrupt(died[-1].worker, died[-1].began, died[-1].at + LOG_TIME)
+        for fault in history.faults
+        if died
+    )
+
+
+def _may_cancel(course: Course, of_key: Sequence[Phase]) -> bool:
+    """Return whether the page's incident or episode may have ended when the page was first cancelled."""
+    first = next((change for change in course.changes if change.state in CANCELS), None)
+    return first is not None and any(
+        phase.possible(first.began, first.at)
+        and (phase.episode > course.page.episode or (phase.episode == course.page.episode and phase.state != "open"))
+        for phase in of_key
+    )
+
+
+def copied(history: History) -> Iterator[Violation]:
+    """I5: a second copy only if a fault came between claim and settlement; only the last claimant sends and settles."""
+    stalled = machine_stalls(history.faults)
+    for course in courses(history):
+        yield from _fence_violations(course)
+        sent: Counter[str] = Counter()
+        for request in course.requests:
+            sent[request.worker] += 1
+            own = course.claims_of(request)
+            if len(own) < sent[request.worker]:
+                why = f"{request.worker} sent it {sent[request.worker]} times on {len(own)} claims"
+                yield course.violation("I5", why)
+                continue
+            # A request that leaves near the end of the lease arrives late if the machine stands still.
+            late = sum(end - start for start, end in stalled if start <= request.at and end >= own[-1].at)
+            over = request.at - (own[-1].began + history.settings.lease + late)
+            if over > CLOCK_TOLERANCE and not _just_resumed(history, request):
+                yield course.violation("I5", f"{request.worker} sent it {over:.2f} s after its lease had ended")
+        yield from _needless_copies(course, history)
+
+
+def _just_resumed(history: History, request: Request) -> bool:
+    """Return whether the sender has just continued after a stall: it had read its clock before the stall."""
+    return any(
+        fault.kind == STALL and fault.may_interrupt(request.worker, request.at - RESUME_TIME, request.at)
+        for fault in history.faults
+    )
+
+
+def _fence_violations(course: Course) -> Iterator[Violation]:
+    holder: str | None = None
+    fence = 0
+    for change in course.changes:
+        if change.was in SETTLED:
+            yield course.violation("I5", f"{change.worker} wrote {change.state} to a page that was {change.was}")
+        grows = change.fence - change.fence_was
+        if change.fence_was != fence or grows not in (0, 1) or (not grows and change.state not in CANCELS):
+            yield course.violation("I5", f"{change.worker} wrote {change.state} with an old fence")
+        fence = change.fence
+        if change.claims:
+            holder = change.worker
+        elif change.was == "leased" and change.state not in CANCELS and change.worker != holder:
+            yield course.violation("I5", f"{change.worker} settled what {holder} had claimed")
+
+
+def _needless_copies(course: Course, history: History) -> Iterator[Violation]:
+    accepted = [request for request in course.requests if request.accepted]
+    for request in accepted[:-1]:
+        own = course.claims_of(request)
+        if not own:
+            continue
+        settled = course.after(own[-1])
+        until = history.ended if settled is None else settled.at
+        in_time = request.answered_at is not None and request.answered_at - request.at < history.settings.send_timeout
+        # The answer may have reached the worker's machine in time, and the worker too late.
+        timed_out = settled is not None and not settled.claims and settled.reason == TIMED_OUT
+        if in_time and not timed_out and not _interrupted(history, request, own[-1], until):
+            yield course.violation("I5", f"{request.worker} delivered it, and it was sent again without a reason")
+
+
+def _interrupted(history: History, request: Request, claim: PageChange, until: float) -> bool:
+    """Return whether a fault met the sender between its request and the settlement.
+
+    A killed sender may be dead before its request arrives. A machine that stands still is a reason only if it does so
+    for half a lease.
+    """
+    still = 0.0
+    for fault in history.faults:
+        if fault.kind == MACHINE:
+            still += max(0.0, min(fault.end, until) - max(fault.start, request.at))
+        elif fault.may_interrupt(request.worker, claim.began if fault.kind == KILL else request.at, until):
+            return True
+    return still > history.settings.lease / 2
+
+
+def unwanted(history: History) -> Iterator[Violation]:
+    """I6: no page is claimed when its incident has surely ended, or during a pause."""
+    found = phases(history)
+    for course in courses(history):
+        page = course.page
+        for claim in course.claims:
+            for phase in found.get(page.key, ()):
+                if not (phase.sure_from < claim.began and claim.at < phase.sure_to):
+                    continue
+                if phase.episode != page.episode or phase.state != "open":
+                    since = f"since {claim.began - phase.sure_from:.2f} s"
+                    was = f"{phase.state}, episode {phase.episode}, {since}"
+                    yield course.violation("I6", f"{claim.worker} claimed it when the incident was {was}")
+            if any(pause.sure_from < claim.began and claim.at < pause.sure_to for pause in history.pauses):
+                yield course.violation("I6", f"{claim.worker} claimed it during a pause")
+
+
+def outlived(history: History) -> Iterator[Violation]:
+    """I6: a page that was recorded before an acknowledgement, a resolution or a change of the key is not claimed later.
+
+    This holds even if the host has taken the acknowledgement back.
+    """
+    written = {(each.key, each.episode, each.level): each.at for each in history.escalations}
+    ends: dict[str, list[HostWrite]] = {}
+    for write in history.writes:
+        if write.verb in ENDS and not write.unseen:
+            ends.setdefault(write.key, []).append(write)
+    for course in courses(history):
+        page = course.page
+        at = written.get((page.key, page.episode, page.level), INFINITY)
+        for write in ends.get(page.key, ()):
+            late = next((claim for claim in course.claims if claim.began > write.ended), None)
+            if at < write.began and late is not None:
+                after = f"{late.began - write.ended:.2f} s after {write.verb!r}"
+                yield course.violation("I6", f"{late.worker} claimed it {after}, and it was recorded before")

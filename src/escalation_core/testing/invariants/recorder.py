@@ -1,0 +1,220 @@
+"""Record a run within one process, through the public ports of any store."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from time import time
+from typing import Any, TypeVar
+
+import attrs
+
+from ...model import Canary, Delivered, Escalation, NextDue, Outcome, Page, PageRecord
+from ...ports import Notifier, Store, Transaction
+from .history import (
+    Fault,
+    FinalPage,
+    History,
+    HostWrite,
+    PauseSpan,
+    RecordedEscalation,
+    Request,
+    RunSettings,
+    Verb,
+)
+from .page_log import Attempt, PageLog, Pages
+
+Result = TypeVar("Result")
+_BATCH = 1000
+
+
+class Recorder:
+    """Records what workers, receivers and hosts do with one store, for ``check``.
+
+    Give each engine ``recorder.store(name, handle)`` and ``recorder.notifier(name, notifier)``; put each write of a
+    host into ``recorder.writing(...)``, and each fault that the test causes into ``recorder.fault(...)``. Each
+    transaction reads all pages twice, so keep a run below some thousand pages.
+
+    Args:
+        store: a handle on the store under test, which ``history`` reads.
+        settings: the settings that the engines share.
+        targets: the targets of a critical incident, the first one alone being that of the others.
+        clock: returns seconds since 1970; it must agree with the store's clock within two milliseconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: RunSettings,
+        targets: Sequence[str],
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.clock = clock
+        self.pauses: list[PauseSpan] = []
+        self.faults: list[Fault] = []
+        self._store = store
+        self._settings = settings
+        self._targets = targets
+        self._writes: list[HostWrite] = []
+        self._requests: list[Request] = []
+        self._log = PageLog(clock)
+
+    def store(self, worker: str, handle: Store) -> Store:
+        """Return a worker's handle on the store, recorded: changes of pages are noted under the worker's name."""
+        return _RecordedStore(handle, self._log, worker)
+
+    def notifier(self, worker: str, notifier: Notifier) -> Notifier:
+        """Return the notifier for one worker's engine; it records each request under the worker's name."""
+        return _RecordedNotifier(notifier, self._requests, self.clock, worker)
+
+    @asynccontextmanager
+    async def writing(self, verb: Verb, key: str, **values: Any) -> AsyncIterator[None]:
+        """Record a host's write that this context does, unless it raises.
+
+        ``values`` are further fields of ``HostWrite``: ``severity``, ``first_seen``, ``until``, ``new_key``.
+        """
+        began = self.clock()
+        yield
+        self._writes.append(HostWrite(key=key, verb=verb, began=began, ended=self.clock(), **values))
+
+    @contextmanager
+    def fault(self, kind: str, *workers: str, **flags: Any) -> Iterator[None]:
+        """Record a fault that lasts as long as this context, of some workers or of all.
+
+        ``flags`` are further fields of ``Fault``, for example ``stops=True``.
+        """
+        start = self.clock()
+        try:
+            yield
+        finally:
+            of = frozenset(workers) or None
+            self.faults.append(Fault(kind=kind, start=start, end=self.clock(), workers=of, **flags))
+
+    async def history(self, **known: Any) -> History:
+        """Return the history until now. ``known`` adds fields of ``History``, for example ``health``."""
+
+        async def read(tx: Transaction) -> tuple[Pages, list[Escalation]]:
+            return await _pages(tx), await _escalations(tx)
+
+        pages, escalations = await self._store.read(read)
+        self._log.see(pages)
+        return History(
+            **{
+                "ended": self.clock(),
+                "settings": self._settings,
+                "targets": self._targets,
+                "writes": list(self._writes),
+                "pauses": list(self.pauses),
+                "escalations": [self._recorded(each) for each in escalations],
+                "pages": [_final(page) for page in pages.values()],
+                "changes": list(self._log.changes),
+                "requests": list(self._requests),
+                "faults": list(self.faults),
+                **known,
+            }
+        )
+
+    def _recorded(self, escalation: Escalation) -> RecordedEscalation:
+        key, created_at = escalation.incident_key, escalation.created_at.timestamp()
+        at = self._log.written.get((key, escalation.episode, escalation.level), created_at)
+        return RecordedEscalation(
+            key=key,
+            episode=escalation.episode,
+            level=escalation.level,
+            created_at=created_at,
+            at=at,
+            unique_hash=escalation.unique_hash,
+        )
+
+
+class _RecordedStore:
+    """A store that logs what each transaction of one worker changed."""
+
+    def __init__(self, inner: Store, log: PageLog, worker: str) -> None:
+        self._inner = inner
+        self._log = log
+        self._worker = worker
+
+    async def check(self) -> None:
+        await self._inner.check()
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        attempts: list[Attempt] = []
+
+        async def recorded(tx: Transaction) -> Result:
+            began, before = (await tx.now()).timestamp(), await _pages(tx)
+            result = await work(tx)
+            attempts.append(Attempt(self._worker, began, self._log.clock(), before, await _pages(tx)))
+            self._log.attempt(attempts[-1])
+            return result
+
+        result = await self._inner.transact(recorded)
+        self._log.commit(attempts[-1])
+        return result
+
+    async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        return await self._inner.read(work)
+
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+        return await self._inner.next_due(canary=canary, targets=targets)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _RecordedNotifier:
+    """A notifier that logs each request of one worker."""
+
+    def __init__(self, inner: Notifier, requests: list[Request], clock: Callable[[], float], worker: str) -> None:
+        self._inner = inner
+        self._requests = requests
+        self._clock = clock
+        self._worker = worker
+
+    @property
+    def targets(self) -> Sequence[str]:
+        return self._inner.targets
+
+    @property
+    def channel(self) -> str:
+        return self._inner.channel
+
+    async def send(self, page: Page) -> Outcome:
+        at, number = self._clock(), len(self._requests)
+        request = Request(dedup_key=page.dedup_key, target=page.target, worker=self._worker, at=at, accepted=False)
+        self._requests.append(request)
+        outcome = await self._inner.send(page)
+        accepted = isinstance(outcome, Delivered)
+        self._requests[number] = attrs.evolve(request, accepted=accepted, answered_at=self._clock())
+        return outcome
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _pages(tx: Transaction) -> Pages:
+    found: dict[int, PageRecord] = {}
+    while batch := await tx.outbox.pages(after=max(found, default=0), limit=_BATCH):
+        found |= {page.id: page for page in batch}
+    return found
+
+
+async def _escalations(tx: Transaction) -> list[Escalation]:
+    found: list[Escalation] = []
+    after = 0
+    while batch := await tx.ledger.escalations(after=after, limit=_BATCH):
+        found += [escalation for _, escalation in batch]
+        after = batch[-1][0]
+    return found
+
+
+def _final(page: PageRecord) -> FinalPage:
+    return FinalPage(
+        id=page.id,
+        key=page.incident_key,
+        episode=page.episode,
+        level=page.level,
+        target=page.target,
+        dedup_key=page.dedup_key,
+        state=page.state.value,
+        reason=page.reason,
+    )
