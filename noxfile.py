@@ -61,7 +61,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
-    session.install(".[all]", *_group("test"))
+    session.install(".[all]", *_group("test", "typecheck"))
     # Each process has a PostgreSQL of its own. The quick run waits more than it works: several go on at once.
     many = ("pytest", "-v", "--maxschedchunk", "1", "-p", "no:randomly")
     if "--full" not in session.posargs:
@@ -74,7 +74,7 @@ def faults(session: nox.Session) -> None:
     for marks, at_once in (("not failover and not kills", "auto"), ("failover", "0"), ("kills", "auto")):
         session.run(*many, "-n", at_once, "-m", marks, "tests/faults", *session.posargs, success_codes=[0, 5])
     if session.posargs == ["--full"]:
-        session.run("python", "-m", "tests.faults.page")
+        session.run("python", "-m", "tests.faults.report.page")
         if re.match(ATHERIS, HERE):
             session.notify("fuzz", ["--seconds", "240"])
         else:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from .arena import Arena
-from .ground import Ground
-from .report import Figures, figures, table, write
+from .harness.run import Run
+from .harness.servers import Servers
+from .report.figures import Figures, figures, table, write
 
-Stage = Callable[..., AbstractAsyncContextManager[Arena]]
+NewRun = Callable[..., AbstractAsyncContextManager[Run]]
 """Opens a run; what it came to goes into the report, also if a test finds it broken."""
 RESULTS = Path(__file__).parent / "results"
 LONG = (
@@ -98,26 +98,26 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Ground]:
+def servers() -> Iterator[Servers]:
     """A PostgreSQL of this run's own."""
-    with Ground.laid() as laid:
+    with Servers.laid() as laid:
         yield laid
 
 
 @pytest.fixture
-def stage(ground: Ground, tmp_path: Path, request: pytest.FixtureRequest) -> Stage:
+def new_run(servers: Servers, tmp_path: Path, request: pytest.FixtureRequest) -> NewRun:
     """Opens runs on the ground."""
 
     @asynccontextmanager
-    async def opened(**how: Any) -> AsyncIterator[Arena]:
+    async def opened(**how: Any) -> AsyncIterator[Run]:
         began = monotonic()
-        async with Arena.open(ground, tmp_path, **how) as arena:
+        async with Run.open(servers, tmp_path, **how) as run:
             try:
-                yield arena
+                yield run
             finally:
-                if arena.told is not None:
+                if run.told is not None:
                     seconds = monotonic() - began
-                    note(request, figures(request.node.name, seconds, ground.version, *arena.told, arena.also))
+                    note(request, figures(request.node.name, seconds, servers.version, *run.told, run.also))
 
     return opened
 

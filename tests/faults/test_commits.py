@@ -8,14 +8,15 @@ from time import time
 import psycopg
 from psycopg import AsyncConnection
 
-from .arena import Arena
-from .busy import SLOW, sending
-from .conftest import Stage
-from .frames import Frame
-from .ground import WORKER
-from .judge_escalations import expected_hash
-from .proxy import Fate, Way
-from .receiver import OK, Answer
+from escalation_core.testing.invariants.escalations import expected_hash
+
+from .conftest import NewRun
+from .harness.frames import Frame
+from .harness.proxy import Fate, Way
+from .harness.receiver import OK, Answer
+from .harness.run import Run
+from .harness.servers import WORKER
+from .scenarios.busy import SLOW, sending
 from .test_database import END, busy
 
 EACH = 10
@@ -54,10 +55,10 @@ GIVEN_UP = "the call is given up"
 """What a worker says of a call that the database does not answer."""
 
 
-async def test_reply_to_commit_is_cut_off(stage: Stage) -> None:
+async def test_reply_to_commit_is_cut_off(new_run: NewRun) -> None:
     """A commit whose reply never comes was made or was not; either way each escalation is there once, and is heard."""
     random = Random(8)
-    async with busy(stage, 8) as arena:
+    async with busy(new_run, 8) as run:
         lost = 0
 
         def judge(way: Way, frame: Frame) -> Fate:
@@ -70,19 +71,19 @@ async def test_reply_to_commit_is_cut_off(stage: Stage) -> None:
         async def enough() -> bool:
             return lost >= CUT_OFF
 
-        with arena.trial("reply to COMMIT cut off"):
-            for proxy in arena.proxies.values():
+        with run.trial("reply to COMMIT cut off"):
+            for proxy in run.proxies.values():
                 proxy.judge = judge
-            assert await arena.until(enough), "hardly any worker commits"
-            for proxy in arena.proxies.values():
+            assert await run.until(enough), "hardly any worker commits"
+            for proxy in run.proxies.values():
                 proxy.judge = lambda way, frame: "pass"
 
 
-async def test_reply_to_commit_is_lost(stage: Stage) -> None:
+async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
     """A connection that is silent from a commit's reply on is given up, and what was committed is not done again."""
-    async with busy(stage, 8) as arena:
-        [worker] = [worker for worker in arena.workers if worker.name.startswith("w1-")]
-        proxy = arena.proxies["w1"]
+    async with busy(new_run, 8) as run:
+        [worker] = [worker for worker in run.workers if worker.name.startswith("w1-")]
+        proxy = run.proxies["w1"]
         lost = 0
         connects = proxy.connects
 
@@ -96,68 +97,68 @@ async def test_reply_to_commit_is_lost(stage: Stage) -> None:
         async def given_up() -> bool:
             return worker.text.count(GIVEN_UP) >= LOST
 
-        with arena.fault("reply to COMMIT lost", worker):
+        with run.fault("reply to COMMIT lost", worker):
             proxy.judge = judge
-            assert await arena.until(given_up), "it waits for ever"
+            assert await run.until(given_up), "it waits for ever"
         assert LOST == lost
         assert proxy.connects >= connects + LOST
         assert worker.alive
 
 
-async def test_conflicts(stage: Stage) -> None:
+async def test_conflicts(new_run: NewRun) -> None:
     """Serialization failures and deadlocks make transactions run again, and nothing else."""
-    async with busy(stage, 14, count=3) as arena:
-        role = f"ALTER ROLE {WORKER} IN DATABASE {arena.database}"
+    async with busy(new_run, 14, count=3) as run:
+        role = f"ALTER ROLE {WORKER} IN DATABASE {run.database}"
         # Workers say READ COMMITTED themselves: whoever else conflicts with them is a trigger of the host.
-        await arena.execute(CONFLICT)
+        await run.execute(CONFLICT)
         # Whoever looks for a deadlock when there is one has to give way: a worker, before any other client does.
-        await arena.execute(f"{role} SET deadlock_timeout = '300ms'")
-        with arena.trial("conflicts", stops=True):
-            await arena.execute(END)
-            crossing = [asyncio.create_task(_cross(arena, order)) for order in ((0, 1), (1, 0))]
+        await run.execute(f"{role} SET deadlock_timeout = '300ms'")
+        with run.trial("conflicts", stops=True):
+            await run.execute(END)
+            crossing = [asyncio.create_task(_cross(run, order)) for order in ((0, 1), (1, 0))]
             await asyncio.gather(*crossing)
             for number in range(DEADLOCKS):
-                await _deadlock(arena, f"deadlock-{number}")
-                if _met(arena, "40P01"):
+                await _deadlock(run, f"deadlock-{number}")
+                if _met(run, "40P01"):
                     break
-        assert _met(arena, "40001"), "no worker met a serialization failure"
-        assert _met(arena, "40P01"), "no worker met a deadlock"
+        assert _met(run, "40001"), "no worker met a serialization failure"
+        assert _met(run, "40P01"), "no worker met a deadlock"
 
         async def run_again() -> bool:
-            told = sum(worker.text.count(AGAIN) for worker in arena.workers)
-            return _met(arena, "40001") + _met(arena, "40P01") <= told
+            told = sum(worker.text.count(AGAIN) for worker in run.workers)
+            return _met(run, "40001") + _met(run, "40P01") <= told
 
-        assert await arena.until(run_again), "not each transaction that met a conflict was run again"
-        await arena.execute(f"{role} RESET ALL")
-        await arena.execute("DROP FUNCTION faults.conflict() CASCADE")
+        assert await run.until(run_again), "not each transaction that met a conflict was run again"
+        await run.execute(f"{role} RESET ALL")
+        await run.execute("DROP FUNCTION faults.conflict() CASCADE")
 
 
-def _met(arena: Arena, state: str) -> int:
+def _met(run: Run, state: str) -> int:
     """Return how often workers have met an error."""
-    met = arena.ground.met(arena.database, state)
-    return sum(met[worker.name] for worker in arena.workers)
+    met = run.servers.met(run.database, state)
+    return sum(met[worker.name] for worker in run.workers)
 
 
-async def _deadlock(arena: Arena, key: str) -> None:
+async def _deadlock(run: Run, key: str) -> None:
     """Hold a target that a worker is to throttle, and ask for a page that it settles once it waits for that."""
-    arena.receiver.answers = lambda number: THROTTLING
-    await arena.execute(TARGET)
-    await arena.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
-    await sending(arena, arena.workers, expected_hash(key, 1, 1))
-    async with await AsyncConnection.connect(arena.dsn) as person:
+    run.receiver.answers = lambda number: THROTTLING
+    await run.execute(TARGET)
+    await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+    await sending(run, run.workers, expected_hash(key, 1, 1))
+    async with await AsyncConnection.connect(run.dsn) as person:
 
         async def waits() -> bool:
-            return bool((await arena.execute(WAITS))[0][0])
+            return bool((await run.execute(WAITS))[0][0])
 
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
             await person.execute("SELECT FROM escalation_targets FOR UPDATE")
-            await arena.until(waits, arena.rules.tick)
+            await run.until(waits, run.rules.tick)
             await person.execute("SELECT FROM escalation_pages WHERE incident_key = %s FOR UPDATE", [key])
         await person.rollback()
-    arena.receiver.answers = lambda number: OK
+    run.receiver.answers = lambda number: OK
 
 
-async def _cross(arena: Arena, order: tuple[int, int]) -> None:
+async def _cross(run: Run, order: tuple[int, int]) -> None:
     """Lock pages and incidents in an order of one's own, as no engine does."""
     locks = (
         "UPDATE incidents SET summary = 'x' WHERE incident_key LIKE 'inc-%'",
@@ -165,7 +166,7 @@ async def _cross(arena: Arena, order: tuple[int, int]) -> None:
     )
     for _ in range(12):
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
-            async with await AsyncConnection.connect(arena.dsn) as person:
+            async with await AsyncConnection.connect(run.dsn) as person:
                 await person.execute("SET LOCAL deadlock_timeout = '20ms'")
                 for number in order:
                     await person.execute(locks[number].encode())

@@ -7,23 +7,23 @@ from time import time
 
 import pytest
 
-from .arena import Arena
-from .conftest import Stage
-from .frames import Frame
-from .proxy import CUTS, Fate, Way
-from .receiver import OK, Answer
-from .workers import Worker
+from .conftest import NewRun
+from .harness.frames import Frame
+from .harness.proxy import CUTS, Fate, Way
+from .harness.receiver import OK, Answer
+from .harness.run import Run
+from .harness.workers import Worker
 
 SEEDS = {False: 1, True: 20}
 NEW = ("startup", "authentication", "parse", "parsed")
 """Messages that new connections alone are sure to bring: statements are parsed once."""
-PATIENCE = 12.0
+DONE_TIMEOUT = 12.0
 """Seconds within which a worker comes by any message."""
 
 
-async def cut(arena: Arena, worker: Worker, name: str, fate: Fate, nth: int) -> None:
+async def cut(run: Run, worker: Worker, name: str, fate: Fate, nth: int) -> None:
     """Cut a connection of a worker at a message, the nth of its kind from now on; write down when that came about."""
-    proxy = arena.proxies[worker.name.partition("-")[0]]
+    proxy = run.proxies[worker.name.partition("-")[0]]
     way, matches = CUTS[name]
     left = nth
     began = time()
@@ -45,25 +45,25 @@ async def cut(arena: Arena, worker: Worker, name: str, fate: Fate, nth: int) -> 
     if name in NEW:
         proxy.cut()
     try:
-        await asyncio.wait_for(done.wait(), PATIENCE)
+        await asyncio.wait_for(done.wait(), DONE_TIMEOUT)
     finally:
         proxy.judge = lambda way, frame: "pass"
-    arena.note(f"cut at {name}", began, worker)
+    run.note(f"cut at {name}", began, worker)
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("fate", ["cut", "cut after"])
-async def test_cut_at_each_message(stage: Stage, full: bool, fate: Fate) -> None:
+async def test_cut_at_each_message(new_run: NewRun, full: bool, fate: Fate) -> None:
     """A connection that is cut at any message, before or after it, costs nothing but another attempt."""
     random = Random(fate)
-    async with stage(seed=len(fate)) as arena:
-        team = await arena.team(2)
+    async with new_run(seed=len(fate)) as run:
+        team = await run.team(2)
         rounds = SEEDS[full] * len(CUTS)
-        arena.live(6 * rounds, over=0.8 * rounds)
+        run.live(6 * rounds, over=0.8 * rounds)
         for _ in range(SEEDS[full]):
             for name in CUTS:
-                await cut(arena, random.choice(team), name, fate, 1 if name in NEW else random.randint(1, 3))
-        assert [] == await arena.judge()
+                await cut(run, random.choice(team), name, fate, 1 if name in NEW else random.randint(1, 3))
+        assert [] == await run.judge()
 
 
 MIDDLES: dict[str, Answer] = {
@@ -77,18 +77,18 @@ MIDDLES: dict[str, Answer] = {
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("middle", list(MIDDLES))
-async def test_cut_in_the_middle_of_http(stage: Stage, middle: str) -> None:
+async def test_cut_in_the_middle_of_http(new_run: NewRun, middle: str) -> None:
     """A request that is cut off anywhere goes again; what had arrived may arrive once more, under the same key."""
-    async with stage(seed=4) as arena:
-        await arena.team(2)
-        with arena.trial("HTTP cut"):
-            arena.receiver.answers = _sometimes(MIDDLES[middle])
-            arena.live(12, over=1)
-            await arena.lived()
-        arena.receiver.answers = lambda number: OK
-        assert [] == await arena.judge()
-        assert arena.told is not None
-        assert any(post.answered_at is None for post in arena.told[0].posts)
+    async with new_run(seed=4) as run:
+        await run.team(2)
+        with run.trial("HTTP cut"):
+            run.receiver.answers = _sometimes(MIDDLES[middle])
+            run.live(12, over=1)
+            await run.lived()
+        run.receiver.answers = lambda number: OK
+        assert [] == await run.judge()
+        assert run.told is not None
+        assert any(post.answered_at is None for post in run.told[0].requests)
 
 
 def _sometimes(answer: Answer) -> Callable[[int], Answer]:

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from .arena import Arena
-from .conftest import Stage
-from .ground import WORKER
-from .worker import OUTLASTS, PATIENCE
+from .conftest import NewRun
+from .harness.run import Run
+from .harness.servers import WORKER
+from .harness.worker import OUTLASTS, RECONNECT_TIME
 
 RESTARTS = {False: 4, True: 100}
 TERMINATIONS = {False: 6, True: 60}
-CALM = PATIENCE + 4.0
+CALM = RECONNECT_TIME + 4.0
 """Seconds after a restart in which nothing excuses what is late: all workers have to be back, and two ticks over."""
 SOON_CALM = 4.0
 """The same where connections can be had again at once."""
@@ -26,101 +26,101 @@ END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_
 
 @asynccontextmanager
 async def busy(
-    stage: Stage, seed: int, *, incidents: int = 16, over: float = 3.0, count: int = 2
-) -> AsyncIterator[Arena]:
+    new_run: NewRun, seed: int, *, incidents: int = 16, over: float = 3.0, count: int = 2
+) -> AsyncIterator[Run]:
     """Open a run with workers that have enough to do; judge it in the end."""
-    async with stage(seed=seed) as arena:
-        await arena.team(count)
-        arena.live(incidents, over=over)
+    async with new_run(seed=seed) as run:
+        await run.team(count)
+        run.live(incidents, over=over)
         await asyncio.sleep(0.5)
-        yield arena
-        assert [] == await arena.judge()
+        yield run
+        assert [] == await run.judge()
 
 
 @pytest.mark.timeout(3000)
-async def test_restarted_again_and_again(stage: Stage, full: bool) -> None:
+async def test_restarted_again_and_again(new_run: NewRun, full: bool) -> None:
     """An immediate restart every few seconds: what was committed stands, and all goes on within two ticks."""
     random = Random(5)
     times = RESTARTS[full]
-    async with busy(stage, 5, incidents=8 * times, over=2.5 * times) as arena:
+    async with busy(new_run, 5, incidents=8 * times, over=2.5 * times) as run:
         for number in range(times):
-            with arena.fault("restart", stops=True, patience=PATIENCE):
+            with run.fault("restart", stops=True, recovery=RECONNECT_TIME):
                 if number % 2:
-                    await asyncio.to_thread(arena.ground.server.crash)
-                await asyncio.to_thread(arena.ground.server.restart)
+                    await asyncio.to_thread(run.servers.server.crash)
+                await asyncio.to_thread(run.servers.server.restart)
             await asyncio.sleep(CALM if number % 4 == 3 else 0.3 + random.random() * 2)
 
 
-async def test_stopped_for_long(stage: Stage) -> None:
+async def test_stopped_for_long(new_run: NewRun) -> None:
     """Nothing is lost while the database is away; health shows it, nobody asks without end, and all recovers."""
-    async with busy(stage, 6) as arena:
-        with arena.fault("stopped for long", stops=True, shows=True, patience=PATIENCE):
-            await asyncio.to_thread(arena.ground.server.crash)
-            before = {slot: proxy.connects for slot, proxy in arena.proxies.items()}
+    async with busy(new_run, 6) as run:
+        with run.fault("stopped for long", stops=True, unhealthy=True, recovery=RECONNECT_TIME):
+            await asyncio.to_thread(run.servers.server.crash)
+            before = {slot: proxy.connects for slot, proxy in run.proxies.items()}
             await asyncio.sleep(5)
-            tries = {slot: proxy.connects - before[slot] for slot, proxy in arena.proxies.items()}
-            await asyncio.to_thread(arena.ground.server.restart)
+            tries = {slot: proxy.connects - before[slot] for slot, proxy in run.proxies.items()}
+            await asyncio.to_thread(run.servers.server.restart)
         assert all(count < 60 for count in tries.values()), tries
 
 
 @pytest.mark.timeout(600)
-async def test_backends_terminated(stage: Stage, full: bool) -> None:
+async def test_backends_terminated(new_run: NewRun, full: bool) -> None:
     """An operator who ends all connections of the workers costs them an attempt each time."""
     times, random = TERMINATIONS[full], Random(7)
-    async with busy(stage, 7, incidents=6 * times, over=1.6 * times) as arena:
+    async with busy(new_run, 7, incidents=6 * times, over=1.6 * times) as run:
         for number in range(times):
-            with arena.fault("backends terminated", stops=True):
-                await arena.execute(END)
+            with run.fault("backends terminated", stops=True):
+                await run.execute(END)
             await asyncio.sleep(SOON_CALM if number % 4 == 3 else 0.2 + random.random() * 1.5)
 
 
-async def test_slow(stage: Stage) -> None:
+async def test_slow(new_run: NewRun) -> None:
     """A slow network makes everything late by its round trips, and breaks nothing."""
-    async with busy(stage, 9) as arena:
-        with arena.trial("slow network"):
-            for proxy in arena.proxies.values():
+    async with busy(new_run, 9) as run:
+        with run.trial("slow network"):
+            for proxy in run.proxies.values():
                 proxy.delay = 0.01
             await asyncio.sleep(3)
-            for proxy in arena.proxies.values():
+            for proxy in run.proxies.values():
                 proxy.delay = 0.0
 
 
-async def test_stalled_for_a_while(stage: Stage) -> None:
+async def test_stalled_for_a_while(new_run: NewRun) -> None:
     """A worker whose connections are silent beyond the lease, and then are not, has lost what it had claimed."""
-    async with busy(stage, 10) as arena:
+    async with busy(new_run, 10) as run:
         for slot in ("w1", "w2"):
-            worker = next(worker for worker in arena.workers if worker.name.startswith(slot))
-            with arena.fault("silent for a while", worker):
-                arena.proxies[slot].stall()
-                await asyncio.sleep(arena.rules.lease + 0.5)
-                arena.proxies[slot].flow()
+            worker = next(worker for worker in run.workers if worker.name.startswith(slot))
+            with run.fault("silent for a while", worker):
+                run.proxies[slot].stall()
+                await asyncio.sleep(run.rules.lease + 0.5)
+                run.proxies[slot].flow()
 
 
-async def test_half_open(stage: Stage) -> None:
+async def test_half_open(new_run: NewRun) -> None:
     """Connections that never answer again are given up: the worker that had them goes on with new ones."""
-    async with busy(stage, 11, count=1) as arena:
-        [worker] = arena.workers
-        with arena.fault("half-open", worker, stops=True, shows=True, patience=PATIENCE):
-            arena.proxies["w1"].orphan()
-            connects = arena.proxies["w1"].connects
+    async with busy(new_run, 11, count=1) as run:
+        [worker] = run.workers
+        with run.fault("half-open", worker, stops=True, unhealthy=True, recovery=RECONNECT_TIME):
+            run.proxies["w1"].orphan()
+            connects = run.proxies["w1"].connects
 
             async def again() -> bool:
-                return arena.proxies["w1"].connects > connects
+                return run.proxies["w1"].connects > connects
 
-            assert await arena.until(again), "it waits for ever"
+            assert await run.until(again), "it waits for ever"
 
 
-async def test_locked_by_a_person(stage: Stage) -> None:
+async def test_locked_by_a_person(new_run: NewRun) -> None:
     """A row that somebody holds waits, and no other does; a table that somebody holds is waited for."""
-    async with busy(stage, 12) as arena:
-        await arena.hosts.do("open", "held", sql=True)
-        async with await AsyncConnection.connect(arena.dsn) as person:
-            with arena.trial("row held", stops=True, keys=frozenset({"held"})):
+    async with busy(new_run, 12) as run:
+        await run.hosts.do("open", "held", sql=True)
+        async with await AsyncConnection.connect(run.dsn) as person:
+            with run.trial("row held", stops=True, keys=frozenset({"held"})):
                 await person.execute("SELECT FROM incidents WHERE incident_key = 'held' FOR UPDATE")
                 await asyncio.sleep(2.5)
                 await person.rollback()
             for table in ("escalation_pages", "incidents"):
-                with arena.fault("table held", stops=True):
+                with run.fault("table held", stops=True):
                     await person.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
                     await asyncio.sleep(1.5)
                     await person.rollback()
@@ -134,20 +134,20 @@ CHANGES = (
 )  # fmt: skip
 
 
-async def test_tables_are_rebuilt_meanwhile(stage: Stage) -> None:
+async def test_tables_are_rebuilt_meanwhile(new_run: NewRun) -> None:
     """VACUUM FULL and ALTER TABLE on the tables in use hold the workers up for as long as they take."""
-    async with busy(stage, 13) as arena:
+    async with busy(new_run, 13) as run:
         for change in CHANGES:
-            with arena.trial("table rebuilt"):
-                await _retry_until_up(arena, change)
+            with run.trial("table rebuilt"):
+                await _retry_until_up(run, change)
             await asyncio.sleep(0.3)
 
 
-async def _retry_until_up(arena: Arena, change: str) -> None:
+async def _retry_until_up(run: Run, change: str) -> None:
     """Run a person's statement, and again if it is the one of a deadlock that had to give way."""
     while True:
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
-            await arena.execute(change)
+            await run.execute(change)
             return
 
 
@@ -174,13 +174,13 @@ SHORTAGES = {
 
 
 @pytest.mark.parametrize("shortage", list(SHORTAGES))
-async def test_short_of_something(stage: Stage, shortage: str) -> None:
+async def test_short_of_something(new_run: NewRun, shortage: str) -> None:
     """A database that takes no connections, no writes, or has no room, is waited for; health shows it."""
     begin, end = SHORTAGES[shortage]
-    async with busy(stage, 15) as arena:
-        with arena.fault(shortage, stops=True, shows=True, patience=PATIENCE):
-            await arena.execute(begin)
-            await arena.execute(END)
+    async with busy(new_run, 15) as run:
+        with run.fault(shortage, stops=True, unhealthy=True, recovery=RECONNECT_TIME):
+            await run.execute(begin)
+            await run.execute(END)
             await asyncio.sleep(OUTLASTS)
-            await arena.execute(end)
-            await arena.execute(END)
+            await run.execute(end)
+            await run.execute(END)

@@ -2,92 +2,95 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import time
+from time import monotonic, time
 
 import pytest
 
-from . import defects
-from .arena import Arena
-from .busy import SLOW, sending, stall
-from .conftest import Stage
-from .history import KILL
-from .hook import Act
-from .points import line_of
-from .receiver import BROKEN, OK
+from escalation_adapters.postgres.incidents import Incidents
+from escalation_core.engine.attempt import Attempt
+from escalation_core.engine.batch import BatchRunner
+from escalation_core.engine.deliver import Delivery
+from escalation_core.testing.invariants.history import KILL
+
+from .conftest import NewRun
+from .defects import plants
+from .harness.hook import Act
+from .harness.receiver import BROKEN, OK
+from .harness.run import Run
+from .kill_points.points import line_calling
+from .scenarios.busy import SLOW, sending, stall
+from .scenarios.upsets import RULES
 from .test_upsets import ALL
-from .upsets import RULES
-
-COURIER, RECORDING = "escalation_core.engine.deliver", "escalation_core.engine.batch"
 
 
-async def _killed_between_event_and_pages(arena: Arena) -> None:
-    point = line_of(RECORDING, "BatchRunner._write", "await tx.incidents.advance")
-    worker = await arena.work("w1", act=Act(point), ready=False)
-    with arena.fault(KILL, worker, stops=True):
-        await arena.hosts.do("open", "k")
+async def _killed_between_event_and_pages(run: Run) -> None:
+    point = line_calling(BatchRunner._write, Incidents.advance)
+    worker = await run.work("w1", act=Act(point), ready=False)
+    with run.fault(KILL, worker, stops=True):
+        await run.hosts.do("open", "k")
         await worker.gone()
-        await arena.work("w2")
+        await run.work("w2")
 
 
-async def _stalled_before_the_request(arena: Arena) -> None:
+async def _stalled_before_the_request(run: Run) -> None:
     """The moment before the sender looks at its lease: whoever is stopped there must not send any more."""
-    point = line_of(COURIER, "Delivery._attempt", "if deadline")
-    worker = await arena.work("w1", act=Act(point, "stop"))
+    point = line_calling(Delivery._attempt, monotonic)
+    worker = await run.work("w1", act=Act(point, "stop"))
     for number in range(4):
-        await arena.hosts.do("open", f"k{number}")
-    with arena.fault("stopped at an await", worker, stops=True):
+        await run.hosts.do("open", f"k{number}")
+    with run.fault("stopped at an await", worker, stops=True):
         await worker.stopped()
-        await arena.work("w2")
-        await asyncio.sleep(arena.rules.lease + arena.rules.tick)
+        await run.work("w2")
+        await asyncio.sleep(run.rules.lease + run.rules.tick)
     worker.resume()
 
 
-async def _stopped_amid_the_request(arena: Arena) -> None:
+async def _stopped_amid_the_request(run: Run) -> None:
     """Whoever is stopped until somebody else has claimed what it sent must not settle it any more."""
-    arena.receiver.answers = lambda number: SLOW
-    team = await arena.team(2)
-    await arena.hosts.do("open", "k", severity="critical")
-    await stall(arena, await sending(arena, team))
+    run.receiver.answers = lambda number: SLOW
+    team = await run.team(2)
+    await run.hosts.do("open", "k", severity="critical")
+    await stall(run, await sending(run, team))
 
 
-async def _killed_before_the_request(arena: Arena) -> None:
-    point = line_of(COURIER, "Delivery._send", "outcome = await within")
-    worker = await arena.work("w1", act=Act(point), ready=False)
-    with arena.fault(KILL, worker, stops=True):
-        await arena.hosts.do("open", "k")
+async def _killed_before_the_request(run: Run) -> None:
+    point = line_calling(Delivery._send, Attempt.make)
+    worker = await run.work("w1", act=Act(point), ready=False)
+    with run.fault(KILL, worker, stops=True):
+        await run.hosts.do("open", "k")
         await worker.gone()
-        await arena.work("w2")
+        await run.work("w2")
 
 
-async def _acknowledged_between_two_attempts(arena: Arena) -> None:
-    arena.receiver.answers = lambda number: BROKEN
-    await arena.work("w1")
+async def _acknowledged_between_two_attempts(run: Run) -> None:
+    run.receiver.answers = lambda number: BROKEN
+    await run.work("w1")
     for number in range(4):
-        await arena.hosts.do("open", f"k{number}")
-    await arena.heard(5)
+        await run.hosts.do("open", f"k{number}")
+    await run.heard(5)
     for number in range(4):
         # No trigger cancels its pages: the claim alone is to see it.
-        await arena.hosts.do("acknowledge", f"k{number}", sql=True, unseen="replica")
-    arena.receiver.answers = lambda number: OK
+        await run.hosts.do("acknowledge", f"k{number}", sql=True, unseen="replica")
+    run.receiver.answers = lambda number: OK
 
 
-async def _opened_again(arena: Arena) -> None:
-    await arena.work("w1")
+async def _opened_again(run: Run) -> None:
+    await run.work("w1")
     for sql in (False, True):
-        key, before = f"k{sql}", len(arena.receiver.posts)
-        await arena.hosts.do("open", key, sql=sql)
-        await arena.heard(before + 1)
-        await arena.hosts.do("resolve", key, sql=sql)
-        await arena.hosts.do("open", key, sql=sql)
+        key, before = f"k{sql}", len(run.receiver.requests)
+        await run.hosts.do("open", key, sql=sql)
+        await run.heard(before + 1)
+        await run.hosts.do("resolve", key, sql=sql)
+        await run.hosts.do("open", key, sql=sql)
 
 
-async def _left_alone(arena: Arena) -> None:
+async def _left_alone(run: Run) -> None:
     """An incident that is due for two levels, and nobody looks after it."""
-    await arena.work("w1")
-    await arena.hosts.do("open", "k", severity="critical", first_seen=round(time() - 1, 6))
+    await run.work("w1")
+    await run.hosts.do("open", "k", severity="critical", first_seen=round(time() - 1, 6))
 
 
-RUNS: Sequence[tuple[defects.Name, str, Callable[[Arena], Awaitable[None]]]] = (
+RUNS: Sequence[tuple[plants.Name, str, Callable[[Run], Awaitable[None]]]] = (
     ("event outside the transaction", "I3", _killed_between_event_and_pages),
     ("no fencing", "I5", _stalled_before_the_request),
     ("no fencing", "I5", _stopped_amid_the_request),
@@ -105,12 +108,12 @@ RUNS: Sequence[tuple[defects.Name, str, Callable[[Arena], Awaitable[None]]]] = (
     ("defect", "invariant", "scenario"), RUNS, ids=[f"{defect}: {run.__name__[1:]}" for defect, _, run in RUNS]
 )
 async def test_planted_defect_is_caught(
-    stage: Stage, defect: defects.Name, invariant: str, scenario: Callable[[Arena], Awaitable[None]], planted: bool
+    new_run: NewRun, defect: plants.Name, invariant: str, scenario: Callable[[Run], Awaitable[None]], planted: bool
 ) -> None:
     """A defect that is planted breaks the invariant that it is about; without it, the same run breaks none."""
-    async with stage(defect=defect if planted else None) as arena:
-        await scenario(arena)
-        violations = await arena.judge()
+    async with new_run(defect=defect if planted else None) as run:
+        await scenario(run)
+        violations = await run.judge()
     if planted:
         assert invariant in {violation.invariant for violation in violations}
     else:
@@ -119,7 +122,7 @@ async def test_planted_defect_is_caught(
 
 SOON = 6.0
 """Seconds after which what is broken for good is judged: all that a clean run may still owe is late by then."""
-BENEATH: Mapping[defects.Name, tuple[str, str]] = {
+BENEATH: Mapping[plants.Name, tuple[str, str]] = {
     "a refusal ends the tick": ("I7", "refused by a check"),
     "a put-back is insisted on": ("I7", "refused by a trigger, whatever is written"),
     "passed over for ever": ("I1", "refused by a deferred trigger, whatever is written"),
@@ -140,10 +143,10 @@ BENEATH: Mapping[defects.Name, tuple[str, str]] = {
 
 @pytest.mark.rotates(2, by="defect")
 @pytest.mark.parametrize("defect", list(BENEATH), ids=lambda name: f"{name}-planted")
-async def test_planted_defect_is_caught_beneath(stage: Stage, defect: defects.Name) -> None:
+async def test_planted_defect_is_caught_beneath(new_run: NewRun, defect: plants.Name) -> None:
     """A defect that is planted breaks the invariant that it is about, when tables and clocks are upset."""
     invariant, upset = BENEATH[defect]
-    async with stage(defect=defect, rules=RULES) as arena:
-        await ALL[upset](arena)
-        violations = await arena.judge(SOON)
+    async with new_run(defect=defect, rules=RULES) as run:
+        await ALL[upset](run)
+        violations = await run.judge(SOON)
     assert invariant in {violation.invariant for violation in violations}

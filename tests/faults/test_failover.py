@@ -15,16 +15,16 @@ import pytest
 from psycopg import AsyncConnection
 
 from escalation_adapters.postgres import timeouts
+from escalation_core.testing.invariants.history import Violation
 
-from .arena import Arena
-from .cluster import Cluster, options
 from .conftest import note
-from .ground import Ground, forkserver
-from .history import Violation
-from .hosts import DONE
-from .node import Node
-from .report import figures
-from .worker import CALL_TIMEOUT, PATIENCE
+from .failover.cluster import Cluster, options
+from .failover.node import Node
+from .harness.hosts import DONE
+from .harness.run import Run
+from .harness.servers import Servers, forkserver
+from .harness.worker import CALL_TIMEOUT, RECONNECT_TIME
+from .report.figures import figures
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.failover]
 WRITE = "INSERT INTO faults.asked VALUES ('harness')"
@@ -32,69 +32,69 @@ SURE = ("I7", "I8")
 """What holds whatever an asynchronous failover loses; I4 for what is recorded, too."""
 BEFORE, AFTER = 5.0, 8.0
 """Seconds of load before the fault and after the failover."""
-BACKLOG = PATIENCE + 2.0
+BACKLOG = RECONNECT_TIME + 2.0
 """Seconds until a connection is there again and what has piled up, with the hosts that waited, is worked off."""
-Fail = Callable[["Run"], Awaitable[None]]
+Fail = Callable[["Failover"], Awaitable[None]]
 
 
-class Run:
+class Failover:
     """A run on a cluster, and what befalls the node that leads."""
 
-    def __init__(self, arena: Arena, cluster: Cluster, old: Node) -> None:
-        self.arena, self.cluster, self.old = arena, cluster, old
+    def __init__(self, run: Run, cluster: Cluster, old: Node) -> None:
+        self.run, self.cluster, self.old = run, cluster, old
         self.sure: list[Violation] = []
         """What is broken, apart from what lost commits break."""
 
     async def succeeded(self) -> None:
         """Wait until another node takes writes, which ends the fault."""
-        await self.cluster.succeeded(self.old, WRITE, self.arena.database)
+        await self.cluster.succeeded(self.old, WRITE, self.run.database)
 
     async def killed(self) -> None:
         """Kill the leader; bring it back when another one leads."""
-        with self.arena.fault("primary killed", stops=True, shows=True, patience=BACKLOG):
+        with self.run.fault("primary killed", stops=True, unhealthy=True, recovery=BACKLOG):
             await asyncio.to_thread(self.old.kill)
             await self.succeeded()
         self.old.start()
 
     async def cut_off(self) -> None:
         """Cut the leader off from its peers and from etcd, while workers and hosts still reach it."""
-        with self.arena.fault("primary cut off", stops=True, patience=BACKLOG):
+        with self.run.fault("primary cut off", stops=True, recovery=BACKLOG):
             cut = time()
             self.cluster.gates.stall(self.old.gates)
             await self.cluster.demoted(self.old)
-            self.arena.also["demoted after ms"] = _ms(time() - cut)
+            self.run.also["demoted after ms"] = _ms(time() - cut)
             await self.succeeded()
-            self.arena.also["succeeded after ms"] = _ms(time() - cut)
+            self.run.also["succeeded after ms"] = _ms(time() - cut)
         self.cluster.gates.flow(self.old.gates)
 
     async def handed_over(self) -> None:
         """Hand over to another node, as for maintenance."""
-        with self.arena.fault("switchover", stops=True, patience=BACKLOG):
+        with self.run.fault("switchover", stops=True, recovery=BACKLOG):
             await self.cluster.switch_over(self.old)
             await self.succeeded()
 
     async def measure(self) -> None:
         """Count what hosts were told and what was heard that is gone now, and how long nothing was written."""
-        arena = self.arena
-        assert arena.told is not None
-        history, _ = arena.told
+        run = self.run
+        assert run.told is not None
+        history, _ = run.told
         # To set a severity that is there already leaves no trace.
-        told = zip(arena.hosts.names, arena.hosts.ops, strict=True)
+        told = zip(run.hosts.names, run.hosts.writes, strict=True)
         done = [name for name, op in told if op.verb != "change_severity"]
-        lost = [name for name in done if not (await arena.execute(DONE.replace("%(op)s", "%s"), name, name))[0][0]]
-        recorded = {event.unique_hash for event in history.events}
-        heard = {post.dedup_key for post in history.posts if post.accepted}
-        began = min(fault.start for fault in arena.faults) - 1
-        at = sorted(written for written in (*(e.at for e in history.events), *(s.at for s in history.steps)))
-        arena.also["lost writes of hosts"] = len(lost)
-        arena.also["heard and not recorded"] = len(heard - recorded)
-        arena.also["longest silence ms"] = _ms(
+        lost = [name for name in done if not (await run.execute(DONE.replace("%(op)s", "%s"), name, name))[0][0]]
+        recorded = {event.unique_hash for event in history.escalations}
+        heard = {post.dedup_key for post in history.requests if post.accepted}
+        began = min(fault.start for fault in run.faults) - 1
+        at = sorted(written for written in (*(e.at for e in history.escalations), *(s.at for s in history.changes)))
+        run.also["lost writes of hosts"] = len(lost)
+        run.also["heard and not recorded"] = len(heard - recorded)
+        run.also["longest gap between writes ms"] = _ms(
             max((after - before for before, after in pairwise(at) if after > began), default=0.0)
         )
 
 
-def _lost(arena: Arena) -> bool:
-    return any(arena.also[lost] for lost in ("lost writes of hosts", "heard and not recorded"))
+def _lost(run: Run) -> bool:
+    return any(run.also[lost] for lost in ("lost writes of hosts", "heard and not recorded"))
 
 
 def _sure(violation: Violation) -> bool:
@@ -115,43 +115,47 @@ def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def failing_over(
     fail: Fail, request: pytest.FixtureRequest, folder: Path, *, synchronous: bool, seed: int, loses: bool = False
-) -> AsyncIterator[Run]:
+) -> AsyncIterator[Failover]:
     """Let workers and hosts work on a cluster, let its leader fail, and let it become whole; then judge and measure."""
     began = monotonic()
     async with Cluster.started(synchronous=synchronous) as cluster:
-        ground = Ground(cluster.ports, forkserver(), options=options())
-        await asyncio.to_thread(ground.prepare)
-        async with Arena.open(ground, folder, seed=seed) as arena:
-            run = Run(arena, cluster, await cluster.leader())
-            await arena.team()
-            arena.hosts.forgotten = loses
-            arena.live(120, over=40)
+        servers = Servers(cluster.ports, forkserver(), options=options())
+        await asyncio.to_thread(servers.prepare)
+        async with Run.open(servers, folder, seed=seed) as run:
+            failing = Failover(run, cluster, await cluster.leader())
+            await run.team()
+            run.hosts.forgotten = loses
+            run.live(120, over=40)
             await asyncio.sleep(BEFORE)
-            await fail(run)
+            await fail(failing)
             await asyncio.sleep(AFTER)
             await cluster.whole()
-            await arena.judge()
-            await run.measure()
-            assert arena.told is not None
-            history, violations = arena.told
-            whole = synchronous or not _lost(arena)
-            run.sure = [violation for violation in violations if whole or _sure(violation)]
-            arena.also["broken by lost commits"] = len(violations) - len(run.sure)
-            seconds, server = monotonic() - began, arena.ground.version
-            note(request, figures(request.node.name, seconds, server, history, run.sure, arena.also))
-            yield run
+            await run.judge()
+            await failing.measure()
+            assert run.told is not None
+            history, violations = run.told
+            whole = synchronous or not _lost(run)
+            failing.sure = [violation for violation in violations if whole or _sure(violation)]
+            run.also["broken by lost commits"] = len(violations) - len(failing.sure)
+            seconds, server = monotonic() - began, run.servers.version
+            note(request, figures(request.node.name, seconds, server, history, failing.sure, run.also))
+            yield failing
 
 
-FAILURES: dict[str, Fail] = {"killed": Run.killed, "cut off": Run.cut_off, "handed over": Run.handed_over}
+FAILURES: dict[str, Fail] = {
+    "killed": Failover.killed,
+    "cut off": Failover.cut_off,
+    "handed over": Failover.handed_over,
+}
 
 
 @pytest.mark.parametrize("failure", list(FAILURES))
 async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
     """With strictly synchronous replication nothing that anybody was told is lost, and every invariant holds."""
-    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=True, seed=31) as run:
-        assert [] == run.sure
-        assert 0 == run.arena.also["lost writes of hosts"]
-        assert 0 == run.arena.also["heard and not recorded"]
+    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=True, seed=31) as failing:
+        assert [] == failing.sure
+        assert 0 == failing.run.also["lost writes of hosts"]
+        assert 0 == failing.run.also["heard and not recorded"]
 
 
 @pytest.mark.parametrize("defect", ["cancelled commit is trusted-planted"])
@@ -169,13 +173,13 @@ async def test_defect_is_caught(
             yield lambda: False
 
     monkeypatch.setattr(timeouts, "limited", trusting)
-    async with failing_over(Run.cut_off, request, tmp_path, synchronous=True, seed=33, loses=True) as run:
-        assert 0 < run.arena.also["lost writes of hosts"]
+    async with failing_over(Failover.cut_off, request, tmp_path, synchronous=True, seed=33, loses=True) as failing:
+        assert 0 < failing.run.also["lost writes of hosts"]
 
 
 @pytest.mark.parametrize("failure", ["killed", "cut off"])
 async def test_asynchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
     """With asynchronous replication commits may be lost, which is counted; what is left goes on by the rules."""
-    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32, loses=True) as run:
-        assert [] == run.sure
-        assert await run.arena.hosts.do("open", "after", severity="critical")
+    async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32, loses=True) as failing:
+        assert [] == failing.sure
+        assert await failing.run.hosts.do("open", "after", severity="critical")

@@ -1,6 +1,8 @@
 """kill -9 at every await of ours that tick, deliver, recalc, migrate and run reach."""
 
+import asyncio
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from random import Random
 from time import time
@@ -10,14 +12,13 @@ import pytest
 
 from escalation_adapters.postgres import migrate
 from escalation_core import EscalationPolicy
+from escalation_core.testing.invariants.history import Fault
 
-from .arena import Arena
-from .conftest import Stage
-from .history import Fault
-from .mill import RULES, Mill, Route
-from .points import Point, forgotten, points, unreached
-from .receiver import OK
-from .rooms import HOSTS, SELDOM
+from .conftest import NewRun
+from .harness.receiver import OK
+from .harness.run import Run
+from .kill_points.killing import RULES, Killer, Route
+from .kill_points.points import Point, awaits
 
 WALKS = (
     "tick", "moment", "rung", "held", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "demoted",
@@ -36,78 +37,87 @@ PARTS = 4
 """The points are dealt out to so many runs, which can go on at once."""
 
 
-async def _routes(mill: Mill) -> dict[Point, list[Route]]:
-    """Return for each point the walks that come by it, the one that does so most often first."""
-    among = points()
+@attrs.define
+class Routes:
+    """The walks that pass each kill point."""
+
+    by_point: dict[Point, list[Route]]
+    """The walk that passes the point most often comes first."""
+    usual: frozenset[Point]
+    """Points that a walk passes even if no row is refused, unseen or unreadable."""
+
+
+async def _explore(killer: Killer, among: Sequence[Point]) -> Routes:
+    """Let a worker go every walk, at first without upset rows, until each point was passed."""
     found: dict[Point, list[Route]] = {}
-    for _ in range(ROUNDS):
+    usual: frozenset[Point] = frozenset()
+    for number in range(ROUNDS):
         for walk in WALKS:
-            for point, count in (await mill.explore(walk, among)).items():
+            for point, count in (await killer.explore(walk, among)).items():
                 found.setdefault(point, []).append((walk, count))
-        if len(found) == len(among):
+        if number == 0:
+            usual, killer.upset = frozenset(found), True
+            found.clear()
+        elif len(found) == len(among):
             break
-    return {point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}
+    return Routes({point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}, usual)
 
 
-def _taken(among: Sequence[Point], seed: int) -> list[Point]:
-    """Return the points whose turn it is by a seed, in order."""
-    seldom = [point for point in among if point.function in SELDOM]
-    taken = Random(seed).sample(seldom, len(seldom) // SHARE)
-    return [point for point in among if point not in seldom or point in taken]
+def _turn(among: Sequence[Point], usual: AbstractSet[Point], seed: int) -> list[Point]:
+    """Return the points that a quick run with this seed takes, in order: the usual ones, and a part of the others."""
+    others = [point for point in among if point not in usual]
+    taken = Random(seed).sample(others, len(others) // SHARE)
+    return [point for point in among if point in usual or point in taken]
 
 
-def test_no_module_is_forgotten() -> None:
-    """Each module that can be suspended is searched for points, or it is said why not."""
-    assert [] == forgotten()
-
-
-def test_no_way_is_lost() -> None:
-    """What may be suspended in those modules and is no point is what hosts call: it is named one by one."""
-    named = [f"{owner}.{name}".lstrip(".") for owner, names in HOSTS.items() for name in names]
-    assert sorted(named) == sorted(unreached())
+def test_no_await_is_forgotten() -> None:
+    """A worker or a host reaches every await of the core and of the PostgreSQL store."""
+    assert [] == [str(point) for point in awaits().unreached]
 
 
 def test_quick_runs_take_turns() -> None:
-    """Each function that quick runs take turns at is there, and each of its awaits has its turn by some seed."""
-    among = points()
-    seldom = {point for point in among if point.function in SELDOM}
-    assert {point.function for point in seldom} == SELDOM
-    taken = [set(_taken(among, seed)) for seed in range(40)]
-    assert set(among) == set().union(*taken)
-    assert all(set(among) - seldom < turn for turn in taken)
+    """Each quick run takes the usual points, and each of the other points has its turn with some seed."""
+    points = [Point("module", line, "function") for line in range(30)]
+    turns = [set(_turn(points, set(points[:10]), seed)) for seed in range(40)]
+    assert set(points) == set().union(*turns)
+    assert all(set(points[:10]) < turn for turn in turns)
+    assert {10 + 20 // SHARE} == {len(turn) for turn in turns}
 
 
 @pytest.mark.kills
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_killed_at_every_await(stage: Stage, full: bool, seed: int, part: int) -> None:
-    """A worker that is killed at any await of ours loses nothing, doubles nothing, and holds nothing up."""
+async def test_killed_at_every_await(new_run: NewRun, full: bool, seed: int, part: int) -> None:
+    """A worker that is killed at any await of ours loses nothing, doubles nothing, and blocks nothing."""
     random = Random(f"{seed} {part}")
-    async with stage(seed=part, rules=RULES) as arena:
-        mill = Mill(arena)
+    points = await asyncio.to_thread(lambda: awaits().worker)
+    async with new_run(seed=part, rules=RULES) as run:
+        killer = Killer(run)
         start = time()
-        routes = await _routes(mill)
-        assert [] == [str(point) for point in points() if point not in routes]
-        mine = (points() if full else _taken(points(), seed))[part::PARTS]
+        routes = await _explore(killer, points)
+        assert [] == [str(point) for point in points if point not in routes.by_point]
+        own = points[part::PARTS]
+        mine = own if full else _turn(own, routes.usual, seed)
         for point in mine:
             for turn in range(FULL) if full else (seed % 2,):
-                assert await mill.kill(point, routes[point], random, turn), f"no worker was ever killed at {point}"
-        # Now the first one that nobody kills. Once it has caught up, everything is prompt again.
-        arena.receiver.answers = lambda number: OK
-        await arena.execute(MENDED)
-        await arena.work("w", rules=attrs.evolve(RULES, per_target=32))
-        assert await arena.settle(CATCHING_UP), "what the dead have left behind is never done"
-        assert await arena.until(partial(_recalculated, arena), CATCHING_UP), "the recalculation never ends"
-        arena.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
-        arena.live(5)
-        for schema in mill.schemas:
-            await _stands(arena.dsn, schema)
-        arena.also = {"points": len(mine), "kills": mill.killed.total()}
-        assert [] == await arena.judge()
+                routes_to = routes.by_point[point]
+                assert await killer.kill(point, routes_to, random, turn), f"no worker was ever killed at {point}"
+        # Now the first worker that is not killed. Once it has caught up, everything is prompt again.
+        run.receiver.answers = lambda number: OK
+        await run.execute(MENDED)
+        await run.work("w", rules=attrs.evolve(RULES, per_target=32))
+        assert await run.settle(CATCHING_UP), "the work that the dead workers left is never done"
+        assert await run.until(partial(_recalculated, run), CATCHING_UP), "the recalculation never ends"
+        run.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
+        run.live(5)
+        for schema in killer.schemas:
+            await _stands(run.dsn, schema)
+        run.also = {"points": len(mine), "kills": killer.killed.total()}
+        assert [] == await run.judge()
 
 
-async def _recalculated(arena: Arena) -> bool:
-    return [(True,)] == await arena.execute("SELECT requested_at IS NULL FROM escalation_recalc")
+async def _recalculated(run: Run) -> bool:
+    return [(True,)] == await run.execute("SELECT requested_at IS NULL FROM escalation_recalc")
 
 
 async def _stands(dsn: str, schema: str) -> None:

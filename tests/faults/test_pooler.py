@@ -12,12 +12,12 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
 from ..pooler import Pgbouncer
-from .arena import Arena
-from .conftest import Stage
-from .ground import WORKER, Ground
-from .proxy import CUTS, Fate, Proxy
+from .conftest import NewRun
+from .harness.proxy import CUTS, Fate, Proxy
+from .harness.run import Run
+from .harness.servers import WORKER, Servers
+from .harness.worker import OUTLASTS, RECONNECT_TIME, RUNNER_WAITS
 from .test_cuts import NEW, cut
-from .worker import OUTLASTS, PATIENCE, RUNNER_WAITS
 
 pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.timeout(1800)]
 POOL = 3
@@ -30,25 +30,25 @@ LOGIN = 1.0
 """Seconds after which pgbouncer asks a server again that was down, as documented."""
 CONNECT = 2.0
 """Seconds after which pgbouncer gives up a session that the server does not begin, as documented."""
-BACK = PATIENCE + LOGIN + RUNNER_WAITS[1]
+BACK = RECONNECT_TIME + LOGIN + RUNNER_WAITS[1]
 """Seconds within which a worker is connected again once the server is back."""
 CALM = CONNECT + BACK + 3.0
 """Seconds after a fault in which nothing excuses what is late: all workers have to be back, and two ticks over."""
 
 
 @pytest.fixture
-async def beneath(ground: Ground) -> AsyncIterator[Proxy]:
+async def beneath(servers: Servers) -> AsyncIterator[Proxy]:
     """The wire between pooler and server."""
-    proxy = Proxy(ground.server.port)
+    proxy = Proxy(servers.server.port)
     await proxy.start()
     yield proxy
     await proxy.stop()
 
 
 @pytest.fixture
-async def pooler(ground: Ground, beneath: Proxy) -> AsyncIterator[Pgbouncer]:
+async def pooler(servers: Servers, beneath: Proxy) -> AsyncIterator[Pgbouncer]:
     """A pooler whose sessions are few, so that each is used by all workers in turn."""
-    server = make_conninfo(ground.server.dsn(), port=beneath.port)
+    server = make_conninfo(servers.server.dsn(), port=beneath.port)
     made = Pgbouncer.start(server, default_pool_size=str(POOL), query_wait_timeout=str(WAIT))
     try:
         yield made
@@ -56,86 +56,86 @@ async def pooler(ground: Ground, beneath: Proxy) -> AsyncIterator[Pgbouncer]:
         made.stop()
 
 
-async def worker_killed(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def worker_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """One of the workers is killed, in whatever it has begun, and another one follows."""
-    victim = random.choice([worker for worker in arena.workers if worker.alive])
-    await arena.kill(victim)
-    await arena.work(victim.name.partition("-")[0])
+    victim = random.choice([worker for worker in run.workers if worker.alive])
+    await run.kill(victim)
+    await run.work(victim.name.partition("-")[0])
 
 
-async def worker_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def worker_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """One of the workers stands still beyond its lease; the sessions that it has are wanted by the others."""
-    zombie = random.choice([worker for worker in arena.workers if worker.alive])
-    with arena.fault("stall", zombie):
+    zombie = random.choice([worker for worker in run.workers if worker.alive])
+    with run.fault("stall", zombie):
         zombie.signal(signal.SIGSTOP)
-        arena.lock()
-        await asyncio.sleep(arena.rules.lease + random.random())
+        run.lock()
+        await asyncio.sleep(run.rules.lease + random.random())
         zombie.resume()
 
 
-async def pooler_killed(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def pooler_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The pooler is killed, and with it everybody's connections."""
-    with arena.fault("pooler killed", stops=True, patience=BACK):
+    with run.fault("pooler killed", stops=True, recovery=BACK):
         await asyncio.to_thread(pooler.kill)
         await asyncio.sleep(random.random() * 2)
         await asyncio.to_thread(pooler.restart)
 
 
-async def pooler_stopped(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def pooler_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The pooler stands still, longer than workers wait for an answer, and goes on with all that it was sent."""
-    with arena.fault("pooler stopped", stops=True, shows=True, patience=BACK):
+    with run.fault("pooler stopped", stops=True, unhealthy=True, recovery=BACK):
         pooler.stall()
         await asyncio.sleep(OUTLASTS)
         pooler.flow()
 
 
-async def server_silent(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def server_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The server falls silent beneath the pooler, longer than workers wait for an answer, until TCP ends the sessions.
 
     Nothing else does that: pgbouncer waits without a limit, for answers as for requests to cancel to end.
     """
-    assert arena.beneath is not None
-    with arena.fault("server silent beneath the pooler", stops=True, shows=True, patience=CONNECT + BACK):
-        arena.beneath.stall()
+    assert run.beneath is not None
+    with run.fault("server silent beneath the pooler", stops=True, unhealthy=True, recovery=CONNECT + BACK):
+        run.beneath.stall()
         await asyncio.sleep(OUTLASTS)
-        arena.beneath.cut()
-        arena.beneath.flow()
+        run.beneath.cut()
+        run.beneath.flow()
 
 
-async def server_restarted(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def server_restarted(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The server crashes beneath the pooler, whose clients stay connected."""
-    with arena.fault("restart", stops=True, patience=BACK):
-        await asyncio.to_thread(arena.ground.server.crash)
+    with run.fault("restart", stops=True, recovery=BACK):
+        await asyncio.to_thread(run.servers.server.crash)
         await asyncio.sleep(random.random())
-        await asyncio.to_thread(arena.ground.server.restart)
+        await asyncio.to_thread(run.servers.server.restart)
 
 
-async def no_room_for_clients(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def no_room_for_clients(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The pooler takes no more clients, and those that there were are cut off."""
-    with arena.fault("pooler: max_client_conn", stops=True, shows=True, patience=BACK):
+    with run.fault("pooler: max_client_conn", stops=True, unhealthy=True, recovery=BACK):
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 0")
-        for proxy in arena.proxies.values():
+        for proxy in run.proxies.values():
             proxy.cut()
         await asyncio.sleep(OUTLASTS)
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 500")
 
 
-async def no_session_left(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def no_session_left(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """Somebody has all sessions of the pool, and those who wait for one are turned away."""
-    dsn = pooler.dsn(arena.ground.dsn(arena.database, name="greedy", user=WORKER))
-    with arena.fault("pooler: sessions taken", stops=True, patience=BACK):
+    dsn = pooler.dsn(run.servers.dsn(run.database, name="greedy", user=WORKER))
+    with run.fault("pooler: sessions taken", stops=True, recovery=BACK):
         async with AsyncExitStack() as stack:
             for _ in range(POOL):
                 await stack.enter_async_context(_greedy(dsn))
             # Until now workers may have had one, and have done their ticks.
-            with arena.fault("pooler: query_wait_timeout", stops=True, shows=True, patience=BACK):
+            with run.fault("pooler: query_wait_timeout", stops=True, unhealthy=True, recovery=BACK):
                 await asyncio.sleep(OUTLASTS)
 
 
-async def no_session_left_for_long(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def no_session_left_for_long(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The same, and nobody is turned away: those who wait are called off by their own limit."""
     await asyncio.to_thread(pooler.tell, "SET query_wait_timeout = 120")
-    await no_session_left(arena, pooler, random)
+    await no_session_left(run, pooler, random)
     await asyncio.to_thread(pooler.tell, f"SET query_wait_timeout = {WAIT}")
 
 
@@ -155,31 +155,31 @@ async def _greedy(dsn: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def wire_cut(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def wire_cut(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The wire between a worker and the pooler is cut at some message, before or after it."""
     fates: Sequence[Fate] = ("cut", "cut after")
     name, fate = random.choice(list(CUTS)), random.choice(fates)
-    victim = random.choice([worker for worker in arena.workers if worker.alive])
-    await cut(arena, victim, name, fate, 1 if name in NEW else random.randint(1, 3))
+    victim = random.choice([worker for worker in run.workers if worker.alive])
+    await cut(run, victim, name, fate, 1 if name in NEW else random.randint(1, 3))
 
 
-async def wire_silent(arena: Arena, pooler: Pgbouncer, random: Random) -> None:
+async def wire_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The connections of a worker never answer again, and the pooler takes it for busy in the middle of things."""
-    victim = random.choice([worker for worker in arena.workers if worker.alive])
-    with arena.fault("half-open", victim, patience=PATIENCE):
-        proxy = arena.proxies[victim.name.partition("-")[0]]
+    victim = random.choice([worker for worker in run.workers if worker.alive])
+    with run.fault("half-open", victim, recovery=RECONNECT_TIME):
+        proxy = run.proxies[victim.name.partition("-")[0]]
         proxy.orphan()
-        arena.lock()
+        run.lock()
         connects = proxy.connects
 
         async def again() -> bool:
             return proxy.connects > connects
 
-        assert await arena.until(again), "it waits for ever"
+        assert await run.until(again), "it waits for ever"
 
 
 @asynccontextmanager
-async def kept_alive(arena: Arena, pooler: Pgbouncer) -> AsyncIterator[None]:
+async def kept_alive(run: Run, pooler: Pgbouncer) -> AsyncIterator[None]:
     """Start the pooler again whenever it ends by itself, as its service manager is told to.
 
     1.18 does: when a client that asked it to cancel something is gone before the server has heard of it.
@@ -189,7 +189,7 @@ async def kept_alive(arena: Arena, pooler: Pgbouncer) -> AsyncIterator[None]:
         while True:
             await asyncio.sleep(0.05)
             if pooler.died:
-                with arena.fault("pooler died by itself", stops=True, patience=BACK):
+                with run.fault("pooler died by itself", stops=True, recovery=BACK):
                     await asyncio.to_thread(pooler.restart)
 
     task = asyncio.create_task(keep())
@@ -202,7 +202,7 @@ async def kept_alive(arena: Arena, pooler: Pgbouncer) -> AsyncIterator[None]:
             task.result()
 
 
-DO = Callable[[Arena, Pgbouncer, Random], Awaitable[None]]
+DO = Callable[[Run, Pgbouncer, Random], Awaitable[None]]
 FAULTS: dict[str, Sequence[DO]] = {
     "ends": (worker_killed, pooler_killed, server_restarted, wire_cut),
     "is silent": (worker_stopped, pooler_stopped, server_silent, wire_silent, no_session_left_for_long),
@@ -217,29 +217,29 @@ TOLD = {
 """What workers have to have met."""
 
 
-async def test_nothing_befalls_them_behind_a_pooler(stage: Stage, pooler: Pgbouncer) -> None:
+async def test_nothing_befalls_them_behind_a_pooler(new_run: NewRun, pooler: Pgbouncer) -> None:
     """Three workers share few sessions, and keep every invariant: what is found below is the faults' doing."""
-    async with stage(seed=30, pooler=pooler) as arena:
-        await arena.team()
-        arena.live(40, over=3)
-        assert [] == await arena.judge()
-        assert [] == arena.hosts.errors
-        [[sessions]] = await arena.execute(SESSIONS)
+    async with new_run(seed=30, pooler=pooler) as run:
+        await run.team()
+        run.live(40, over=3)
+        assert [] == await run.judge()
+        assert [] == run.hosts.errors
+        [[sessions]] = await run.execute(SESSIONS)
         assert 0 < sessions <= POOL
 
 
 @pytest.mark.parametrize("kind", list(FAULTS))
-async def test_behind_a_pooler_that(stage: Stage, full: bool, pooler: Pgbouncer, beneath: Proxy, kind: str) -> None:
+async def test_behind_a_pooler_that(new_run: NewRun, full: bool, pooler: Pgbouncer, beneath: Proxy, kind: str) -> None:
     """Whatever befalls workers, pooler or server: nothing is lost or there twice, and all goes on by itself."""
     random, faults = Random(kind), ROUNDS[full] * list(FAULTS[kind])
     random.shuffle(faults)
-    async with stage(seed=31, pooler=pooler) as arena, kept_alive(arena, pooler):
-        arena.beneath = beneath
-        await arena.team()
-        arena.live(8 * len(faults), over=4 * len(faults))
+    async with new_run(seed=31, pooler=pooler) as run, kept_alive(run, pooler):
+        run.beneath = beneath
+        await run.team()
+        run.live(8 * len(faults), over=4 * len(faults))
         await asyncio.sleep(0.5)
         for number, fault in enumerate(faults):
-            await fault(arena, pooler, random)
+            await fault(run, pooler, random)
             await asyncio.sleep(CALM if number % 4 == 3 else random.random())
-        assert [] == await arena.judge()
-        assert [] == [told for told in TOLD[kind] if not any(told in worker.text for worker in arena.workers)]
+        assert [] == await run.judge()
+        assert [] == [told for told in TOLD[kind] if not any(told in worker.text for worker in run.workers)]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import Stage
-from .receiver import OK, Answer
+from .conftest import NewRun
+from .harness.receiver import OK, Answer
 
 AFTER_429 = 1.0
 """Seconds that a receiver which is overrun asks for."""
@@ -23,43 +23,43 @@ MOODS: dict[str, Callable[[int], Answer]] = {
 
 
 @pytest.mark.parametrize("mood", list(MOODS))
-async def test_receiver_in_a_mood(stage: Stage, mood: str) -> None:
+async def test_receiver_in_a_mood(new_run: NewRun, mood: str) -> None:
     """However a receiver behaves, each page is heard once it behaves again, and copies carry the same key."""
-    async with stage(seed=16) as arena:
-        await arena.team(2)
-        arena.live(12, over=2)
+    async with new_run(seed=16) as run:
+        await run.team(2)
+        run.live(12, over=2)
         # A target that asked for patience is held for so long; all others are only answered badly.
-        patience = AFTER_429 + 0.5 if "429" in mood else 0.0
-        with arena.trial(f"receiver: {mood}", holds="429" in mood, patience=patience):
-            arena.receiver.answers = MOODS[mood]
+        recovery = AFTER_429 + 0.5 if "429" in mood else 0.0
+        with run.trial(f"receiver: {mood}", stops_claims="429" in mood, recovery=recovery):
+            run.receiver.answers = MOODS[mood]
             await asyncio.sleep(3)
-            arena.receiver.answers = lambda number: OK
-        assert [] == await arena.judge()
+            run.receiver.answers = lambda number: OK
+        assert [] == await run.judge()
 
 
-async def test_receiver_is_down(stage: Stage) -> None:
+async def test_receiver_is_down(new_run: NewRun) -> None:
     """While nobody listens pages wait, and health tells how many; then all of them arrive."""
-    async with stage(seed=17) as arena:
-        await arena.team(2)
-        arena.live(12, over=2)
-        with arena.trial("receiver: down"):
-            await arena.receiver.stop()
+    async with new_run(seed=17) as run:
+        await run.team(2)
+        run.live(12, over=2)
+        with run.trial("receiver: down"):
+            await run.receiver.stop()
             await asyncio.sleep(3)
-            backlog = (await arena.hosts.engine.health()).stats.backlog
-            await arena.receiver.start()
+            backlog = (await run.hosts.engine.health()).stats.backlog
+            await run.receiver.start()
         assert backlog["ops"] > 0
-        assert [] == await arena.judge()
+        assert [] == await run.judge()
 
 
-async def test_receiver_refuses_for_good(stage: Stage) -> None:
+async def test_receiver_refuses_for_good(new_run: NewRun) -> None:
     """A page that is refused for good is dead, and health and the log say so; the incident goes on climbing."""
-    async with stage(seed=18) as arena:
-        [worker] = await arena.team(1)
-        arena.receiver.answers = lambda number: Answer(status=404, accepts=False) if number < 3 else OK
-        with arena.trial("receiver: 404"):
+    async with new_run(seed=18) as run:
+        [worker] = await run.team(1)
+        run.receiver.answers = lambda number: Answer(status=404, accepts=False) if number < 3 else OK
+        with run.trial("receiver: 404"):
             for number in range(3):
-                await arena.hosts.do("open", f"k{number}")
-            await arena.heard(9)
-        assert [] == await arena.judge()
-        assert arena.told is not None
-        assert 3 == sum(page.state == "dead" for page in arena.told[0].pages) == worker.text.count(" is dead: ")
+                await run.hosts.do("open", f"k{number}")
+            await run.heard(9)
+        assert [] == await run.judge()
+        assert run.told is not None
+        assert 3 == sum(page.state == "dead" for page in run.told[0].pages) == worker.text.count(" is dead: ")

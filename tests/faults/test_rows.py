@@ -5,8 +5,10 @@ from time import time
 
 import pytest
 
-from .conftest import Stage
-from .history import History, Rules
+from escalation_core.testing.invariants.history import History
+
+from .conftest import NewRun
+from .harness.rules import Rules
 
 POISON = {
     "older than a year": "now() - interval '2 years', 0",
@@ -28,33 +30,31 @@ SELECT (SELECT count(*) FROM escalation_events), (SELECT count(DISTINCT unique_h
 """
 
 
-async def test_poison(stage: Stage) -> None:
+async def test_poison(new_run: NewRun) -> None:
     """Rows that cannot be planned hold nobody up; health lists each of them, and they heal when they are mended."""
-    async with stage(seed=19) as arena:
-        await arena.team(2)
-        with arena.trial("poison rows"):
+    async with new_run(seed=19) as run:
+        await run.team(2)
+        with run.trial("poison rows"):
             for number, row in enumerate(POISON.values()):
-                arena.poison.add(f"poison-{number}")
-                await arena.execute(
+                run.unplannable.add(f"poison-{number}")
+                await run.execute(
                     "INSERT INTO incidents (incident_key, severity, first_seen, escalation_level)"
                     f" VALUES ('poison-{number}', NULL, {row})"
                 )
-            arena.live(15, over=2)
-            await arena.lived()
-        assert len(POISON) == (await arena.hosts.engine.health()).stats.unreadable
-        await arena.execute(
+            run.live(15, over=2)
+            await run.lived()
+        assert len(POISON) == (await run.hosts.engine.health()).stats.unreadable
+        await run.execute(
             "UPDATE incidents SET first_seen = now(), escalation_level = 0 WHERE incident_key LIKE 'poison-%'"
         )
 
         async def healed() -> bool:
             # Up to the highest level: the end waits for none of them, and would cut off what is still to come.
-            rows = await arena.execute(
-                "SELECT incident_key FROM escalation_events WHERE level = %s", arena.rules.max_level
-            )
-            return arena.poison <= {key for (key,) in rows}
+            rows = await run.execute("SELECT incident_key FROM escalation_events WHERE level = %s", run.rules.max_level)
+            return run.unplannable <= {key for (key,) in rows}
 
-        assert await arena.until(healed)
-        assert [] == await arena.judge()
+        assert await run.until(healed)
+        assert [] == await run.judge()
 
 
 BEATS = """
@@ -64,34 +64,34 @@ SELECT EXISTS (SELECT FROM incidents WHERE next_due_at <= now()),
 
 
 @pytest.mark.timeout(1500)
-async def test_a_million_due_at_once(stage: Stage, full: bool) -> None:
+async def test_a_million_due_at_once(new_run: NewRun, full: bool) -> None:
     """However many are due at once, each is recorded once with its page, and heartbeats go on meanwhile."""
     count = MILLION if full else MILLION // 100
     # Nobody is paged: what delivery does with many pages is another matter, and its speed is the receiver's.
-    async with stage(rules=Rules(max_level=1)) as arena:
-        arena.watcher.looking = False
-        await arena.execute("DROP TRIGGER faults_written ON escalation_events")
-        await arena.execute(ROWS, count)
-        arena.targets = ()
+    async with new_run(rules=Rules(max_level=1)) as run:
+        run.watcher.looking = False
+        await run.execute("DROP TRIGGER faults_written ON escalation_events")
+        await run.execute(ROWS, count)
+        run.targets = ()
         began = time()
-        await asyncio.gather(*(arena.work(f"w{n + 1}", proxied=False, walk="quiet", batch_size=1000) for n in range(3)))
+        await asyncio.gather(*(run.work(f"w{n + 1}", proxied=False, walk="quiet", batch_size=1000) for n in range(3)))
 
         lags: list[float] = []
 
         async def done() -> bool:
-            [[left, lag]] = await arena.execute(BEATS)
+            [[left, lag]] = await run.execute(BEATS)
             if lag is not None:
                 lags.append(lag)
             return not left and bool(lags)
 
-        assert await arena.until(done, 1200), "some are left, or no worker ever beat"
+        assert await run.until(done, 1200), "some are left, or no worker ever beat"
         seconds = time() - began
-        assert [(count, count, count, count, 0)] == await arena.execute(BOOKS)
-        assert max(lags) < 3 * arena.rules.tick
-        arena.also = {
+        assert [(count, count, count, count, 0)] == await run.execute(BOOKS)
+        assert max(lags) < 3 * run.rules.tick
+        run.also = {
             "due at once": count,
             "per second": int(count / seconds),
             "ms without a beat": int(1000 * max(lags)),
         }
         # So much is judged by the database itself.
-        arena.told = History(ended=time()), []
+        run.told = History(ended=time()), []

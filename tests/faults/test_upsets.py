@@ -2,10 +2,10 @@
 
 import pytest
 
-from .conftest import Stage
-from .history import SECURED
-from .odd_hosts import FORBIDDEN, ODD_HOSTS
-from .upsets import RULES, UPSETS
+from .conftest import NewRun
+from .harness.rules import SECURED
+from .scenarios.odd_hosts import FORBIDDEN, ODD_HOSTS
+from .scenarios.upsets import RULES, UPSETS
 
 ALL = {**UPSETS, **ODD_HOSTS}
 
@@ -16,14 +16,14 @@ SAID = {SECURED: "ALTER ROLE name BYPASSRLS", FORBIDDEN: "CRITICAL"}
 
 @pytest.mark.rotates(4, by="upset")
 @pytest.mark.parametrize("upset", list(ALL))
-async def test_upset(stage: Stage, upset: str) -> None:
+async def test_upset(new_run: NewRun, upset: str) -> None:
     """Whatever is done to the tables beneath, others are paged in time, and all is well soon after it is over."""
-    async with stage(seed=len(upset), rules=RULES) as arena:
-        await ALL[upset](arena)
-        assert [] == await arena.judge()
+    async with new_run(seed=len(upset), rules=RULES) as run:
+        await ALL[upset](run)
+        assert [] == await run.judge()
         # What was noted of rows that were refused is forgotten once they are written.
-        assert [(0,)] == await arena.execute(NOTED)
-        for fault in arena.faults:
+        assert [(0,)] == await run.execute(NOTED)
+        for fault in run.faults:
             if fault.kind in SAID:
-                befallen = [worker for worker in arena.workers if worker.name in (fault.workers or ())]
+                befallen = [worker for worker in run.workers if worker.name in (fault.workers or ())]
                 assert all(SAID[fault.kind] in worker.text for worker in befallen)

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import Stage
-from .history import TOO_OLD
-from .points import path_of
+from .conftest import NewRun
+from .harness.rules import TOO_OLD
+from .kill_points.points import path_of
 
 NEWER = "99.0.0"
 MIGRATE = "import asyncio, sys; from escalation_adapters.postgres import migrate; asyncio.run(migrate.up(sys.argv[1]))"
@@ -28,27 +28,27 @@ def newer(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-async def test_new_version_beside_the_old_one(stage: Stage, tmp_path: Path) -> None:
+async def test_new_version_beside_the_old_one(new_run: NewRun, tmp_path: Path) -> None:
     """Workers of the old version go on while the schema is migrated under them, together with those of the new one.
 
     A worker of the old version that is started after that refuses, and says what to do.
     """
     environment = await asyncio.to_thread(newer, tmp_path / "newer")
-    async with stage(seed=22) as arena:
-        team = await arena.team(2)
-        arena.live(40, over=6)
+    async with new_run(seed=22) as run:
+        team = await run.team(2)
+        run.live(40, over=6)
         await asyncio.sleep(1)
-        with arena.trial("migrated meanwhile"):
-            command = [sys.executable, "-c", MIGRATE, arena.dsn]
+        with run.trial("migrated meanwhile"):
+            command = [sys.executable, "-c", MIGRATE, run.dsn]
             await asyncio.to_thread(subprocess.run, command, env=os.environ | environment, check=True)
-        await arena.work("w3", environment=environment)
+        await run.work("w3", environment=environment)
         await asyncio.sleep(1.5)
-        await arena.kill(team[0])
-        old = await arena.work("w1", ready=False)
+        await run.kill(team[0])
+        old = await run.work("w1", ready=False)
         await asyncio.sleep(1.5)
-        with arena.fault(TOO_OLD, old):
+        with run.fault(TOO_OLD, old):
             assert 0 < await old.gone()
         assert "update escalation-core" in old.text
-        assert [] == await arena.judge()
-        versions = await arena.execute("SELECT count(DISTINCT version) FROM escalation_workers")
+        assert [] == await run.judge()
+        versions = await run.execute("SELECT count(DISTINCT version) FROM escalation_workers")
         assert [(2,)] == versions

@@ -1,0 +1,224 @@
+"""Three PostgreSQL nodes under Patroni, and the etcd that they agree by; all on loopback, in a folder of their own."""
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+
+from escalation_adapters.watcher import Watcher
+
+from ..harness.servers import PASSWORD
+from .node import CONFIG, Gates, Node, identity, own
+
+PAGE = CONFIG.parents[1] / "high-availability.md"
+"""Where users read how to connect; workers and hosts do it the same way here."""
+START_TIMEOUT = 90.0
+"""Seconds within which a cluster is there, or is whole again."""
+FOLLOWS = ("running", "streaming")
+"""What Patroni calls a standby that follows; a word of its own for it is younger than the other."""
+
+
+@attrs.define
+class Cluster:
+    """The nodes. Each may be killed, or cut off from the others and from etcd, which those who work on it are not."""
+
+    folder: Path
+    nodes: Sequence[Node]
+    gates: Gates
+    synchronous: bool
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, *, synchronous: bool) -> "AsyncIterator[Cluster]":
+        """Start everything and wait until it is whole; end everything afterwards."""
+        folder = _open_folder()
+        ports, watcher = _free_ports(8), Watcher(folder)
+        with Gates() as gates:
+            nodes = [
+                Node(
+                    name := f"db{1 + number}", folder / name, port, rest, watcher,
+                    peers=gates.before(port), api=gates.before(rest), etcd=gates.before(ports[0]),
+                )
+                for number, (port, rest) in enumerate(zip(ports[2:5], ports[5:], strict=True))
+            ]  # fmt: skip
+            cluster = cls(folder, nodes, gates, synchronous)
+            etcd = _start_etcd(folder, *ports[:2])
+            watcher.watch(etcd.pid, signal.SIGKILL)
+            try:
+                await cluster._start(ports[0])
+                yield cluster
+            finally:
+                for node in nodes:
+                    await asyncio.to_thread(node.stop)
+                etcd.kill()
+                etcd.wait()
+                watcher.forget(etcd.pid)
+                shutil.rmtree(folder, ignore_errors=True)
+                watcher.end()
+
+    async def _start(self, etcd: int) -> None:
+        for node in self.nodes:
+            node.folder.mkdir()
+            own(node.folder)
+            node.write(synchronous=self.synchronous)
+        await self._until("etcd", lambda: asyncio.to_thread(_ready, etcd))
+        self.nodes[0].start()
+        await self.leader()
+        for node in self.nodes[1:]:
+            node.start()
+        await self.whole()
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """PostgreSQL's ports, in the order of a DSN."""
+        return [node.port for node in self.nodes]
+
+    async def leader(self) -> Node:
+        """Return the node that takes writes, as soon as there is one."""
+        found: list[Node] = []
+
+        async def leads() -> bool:
+            for node in self.nodes:
+                if [(False,)] == await self.ask(node, "SELECT pg_is_in_recovery()"):
+                    found.append(node)
+                    return True
+            return False
+
+        await self._until("leader", leads)
+        return found[0]
+
+    async def whole(self) -> None:
+        """Wait until one leads and two follow, one of them synchronously if that is asked for."""
+
+        async def whole() -> bool:
+            known = await asyncio.to_thread(_get, (await self.leader()).rest, "/cluster")
+            members = known.get("members", [])
+            roles = Counter(member["role"] for member in members if member["state"] in FOLLOWS)
+            lines = {member.get("timeline") for member in members}
+            return roles == self._roles and len(lines) == 1 and all(not member.get("lag") for member in members)
+
+        await self._until("whole cluster", whole)
+
+    @property
+    def _roles(self) -> Counter[str]:
+        synchronous = {"sync_standby": 1} if self.synchronous else {}
+        return Counter({"leader": 1, "replica": 2 - len(synchronous), **synchronous})
+
+    async def demoted(self, old: Node) -> None:
+        """Wait until a leader takes no writes any more."""
+
+        async def refuses() -> bool:
+            return await self.ask(old, "SELECT pg_is_in_recovery()") != [(False,)]
+
+        await self._until("end of the old leader", refuses, 0.05)
+
+    async def succeeded(self, old: Node, statement: str, database: str) -> Node:
+        """Wait until another one than the old leader takes a write; return it."""
+        found: list[Node] = []
+
+        async def writes() -> bool:
+            for node in self.nodes:
+                if node is not old and await self.ask(node, statement, database) is not None:
+                    found.append(node)
+                    return True
+            return False
+
+        await self._until("successor", writes, 0.05)
+        return found[0]
+
+    async def ask(self, node: Node, statement: str, database: str = "postgres") -> list[Any] | None:
+        """Run a statement on one node; None if it does not answer, or refuses."""
+        dsn = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{node.port}/{database}?connect_timeout=2"
+        try:
+            async with asyncio.timeout(2), await AsyncConnection.connect(dsn, autocommit=True) as connection:
+                cursor = await connection.execute(statement.encode())
+                return await cursor.fetchall() if cursor.description else []
+        except (psycopg.Error, TimeoutError):
+            return None
+
+    async def switch_over(self, old: Node) -> None:
+        """Hand over to another node, as an operator does."""
+        command = ["patronictl", "-c", str(old.config), "switchover", "--leader", old.name, "--force"]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        assert "Successfully switched over" in done.stdout, done.stdout + done.stderr
+
+    async def _until(self, what: str, condition: Callable[[], Awaitable[bool]], pause: float = 0.2) -> None:
+        end = monotonic() + START_TIMEOUT
+        while not await condition():
+            if monotonic() > end:
+                logs = "\n\n".join(f"{node.name}:\n{node.log[-3000:]}" for node in self.nodes)
+                raise RuntimeError(f"there is no {what} within {START_TIMEOUT:.0f} s\n{logs}")
+            await asyncio.sleep(pause)
+
+
+def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]":
+    """Start etcd, one alone: it is not what is tested here."""
+    data = folder / "etcd"
+    data.mkdir(mode=0o700)
+    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"
+    command = [
+        "etcd", "--data-dir", str(data), "--listen-client-urls", client, "--advertise-client-urls", client,
+        "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+    ]  # fmt: skip
+    own(data)
+    with (folder / "etcd.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **identity()
+        )
+
+
+def options() -> dict[str, str]:
+    """Return what the page's DSN says beside where and who."""
+    [url] = re.findall(r"ESC_DATABASE_URL='(.*)'", PAGE.read_text(encoding="utf-8"))
+    parts = conninfo_to_dict(url)
+    return {name: str(value) for name, value in parts.items() if name not in ("host", "port", "user", "dbname")}
+
+
+def _ready(port: int) -> bool:
+    """Tell whether etcd knows its version: it answers before it does, and Patroni ends with an error then."""
+    return str(_get(port, "/version").get("etcdcluster", "not_decided")) != "not_decided"
+
+
+def _get(port: int, path: str) -> dict[str, Any]:
+    """Return what a server of this machine answers; nothing if it does not."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        found: dict[str, Any] = json.loads(connection.getresponse().read())
+        return found
+    except (OSError, HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+
+
+def _open_folder() -> Path:
+    """Make a folder that everybody may go through, whoever runs the servers."""
+    folder = Path(tempfile.mkdtemp(prefix="escalation-cluster-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

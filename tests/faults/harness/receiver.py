@@ -1,0 +1,128 @@
+"""A receiver of pages that writes down every request, and answers as a test wants: late, badly, or not at all.
+
+Each worker has a path of its own, so that a request tells who sent it. The path is a secret, too.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Callable
+from time import time
+
+import attrs
+
+from escalation_core.testing.invariants.history import Request
+
+TOKEN = "T0KEN-that-nobody-may-see"
+"""Part of every URL: a secret."""
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What the receiver does with one request."""
+
+    status: int = 200
+    headers: str = ""
+    delay: float = 0.0
+    """Seconds until it answers; it has accepted the page, or not, before."""
+    accepts: bool = True
+    cut: int | None = None
+    """After how many bytes of the answer the connection is reset; None for not at all."""
+    unread: bool = False
+    """Whether the connection is reset before the request is read."""
+
+
+OK = Answer()
+BROKEN = Answer(status=503, accepts=False)
+
+
+@attrs.define
+class Receiver:
+    """The server. ``answers`` is asked for each request, by the number of those that came before."""
+
+    answers: Callable[[int], Answer] = lambda number: OK
+    requests: list[Request] = attrs.field(factory=list)
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _open: set[asyncio.StreamWriter] = attrs.field(factory=set)
+    _tasks: "set[asyncio.Task[None]]" = attrs.field(factory=set)
+
+    async def start(self) -> None:
+        """Listen, on the port that it had before if it had one."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Reset every connection, and listen no more."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for writer in list(self._open):
+            _reset(writer)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def url(self, worker: str, target: str) -> str:
+        """Return where a worker sends the pages of a target."""
+        return f"http://127.0.0.1:{self.port}/{TOKEN}/{worker}/{target}"
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._open.add(writer)
+        try:
+            while await self._serve(reader, writer):
+                pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # whoever sent it is gone, or we are
+        finally:
+            self._tasks.discard(task)
+            self._open.discard(writer)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Take one request; return whether another may come."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        lines = head.split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if lines[0].startswith("GET "):
+            writer.write(b"HTTP/1.1 204 X\r\n\r\n")  # a heartbeat
+            return True
+        answer = self.answers(len(self.requests))
+        _, _, worker, target = lines[0].split(" ")[1].split("/")
+        if answer.unread:
+            _reset(writer)
+            self.requests.append(
+                Request(dedup_key=headers["x-dedup-key"], target=target, worker=worker, at=time(), accepted=False)
+            )
+            return False
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        number = len(self.requests)
+        post = Request(dedup_key=body["dedup_key"], target=target, worker=worker, at=time(), accepted=answer.accepts)
+        self.requests.append(post)
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
+        text = b"ok" if answer.status == 200 else b"no"
+        reply = f"HTTP/1.1 {answer.status} X\r\nContent-Length: {len(text)}\r\n{answer.headers}\r\n".encode() + text
+        if answer.cut is not None:
+            writer.write(reply[: answer.cut])
+            await writer.drain()
+            _reset(writer)
+            return False
+        writer.write(reply)
+        await writer.drain()
+        if answer.status == 200:
+            self.requests[number] = attrs.evolve(post, answered_at=time())
+        return True
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset instead of a farewell."""
+    found: socket.socket | None = writer.get_extra_info("socket")
+    if found is not None and found.fileno() >= 0:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport = writer.transport
+    transport.abort()

@@ -1,0 +1,69 @@
+"""The books of a run: everything that is known of it once it is over."""
+
+import re
+from collections.abc import Mapping
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import psycopg
+
+from escalation_core.testing.invariants.history import HealthSample, History
+
+from ..harness.proxy import Proxy
+from . import page_changes
+
+if TYPE_CHECKING:
+    from ..harness.run import Run
+
+
+DEAD = re.compile(r" ERROR page (\d+) is dead: ")
+"""What a worker logs of a page that it has buried."""
+
+
+def so_far(run: "Run") -> History:
+    """Return what is known by now of what hosts wrote and what is recorded."""
+    with psycopg.connect(run.dsn) as connection:
+        return _outline(run, time(), connection)
+
+
+def _outline(run: "Run", ended: float, connection: "psycopg.Connection[Any]") -> History:
+    return History(
+        ended=ended,
+        settings=run.rules,
+        targets=run.targets,
+        writes=list(run.hosts.writes),
+        pauses=list(run.pauses),
+        escalations=page_changes.escalations(connection),
+        faults=run.faults + run.watcher.machine.faults(),
+        unplannable=frozenset(run.unplannable),
+    )
+
+
+def history(run: "Run", last: HealthSample, dead: int) -> tuple[History, dict[str, str]]:
+    """Return what is known of a run, and every text that was written in it. ``dead`` pages are what health counts."""
+    texts = {worker.name: worker.text for worker in run.workers}
+    logged_dead = frozenset(int(page) for text in texts.values() for page in DEAD.findall(text))
+    with psycopg.connect(run.dsn) as connection:
+        texts["the database"] = page_changes.written_text(connection)
+        texts["hosts"] = "\n".join(run.hosts.errors)
+        texts["who looks at health"] = "\n".join(run.watcher.errors)
+        found = attrs.evolve(
+            _outline(run, last.at, connection),
+            pages=page_changes.pages(connection),
+            changes=page_changes.changes(connection),
+            requests=run.receiver.requests,
+            health=[*(look for look in run.watcher.samples if look.at < last.at), last],
+            logged_dead=logged_dead,
+            counted_dead=dead,
+            statements=_statements(run.proxies),
+        )
+    return found, texts
+
+
+def _statements(proxies: Mapping[str, Proxy]) -> dict[str, list[float]]:
+    """Return when statements came from each slot. A slot has one proxy before each server: w1, w1.1 and w1.2."""
+    found: dict[str, list[float]] = {}
+    for name, proxy in proxies.items():
+        found.setdefault(name.partition(".")[0], []).extend(proxy.asked)
+    return found
