@@ -122,7 +122,7 @@ async def test_planted_defect_is_caught(
 
 SOON = 6.0
 """Seconds after which what is broken for good is judged: all that a clean run may still owe is late by then."""
-BENEATH: Mapping[plants.Name, tuple[str, str]] = {
+PLANTED_IN_UPSETS: Mapping[plants.Name, tuple[str, str]] = {
     "a refusal ends the tick": ("I7", "refused by a check"),
     "a put-back is insisted on": ("I7", "refused by a trigger, whatever is written"),
     "passed over for ever": ("I1", "refused by a deferred trigger, whatever is written"),
@@ -142,10 +142,10 @@ BENEATH: Mapping[plants.Name, tuple[str, str]] = {
 
 
 @pytest.mark.rotates(2, by="defect")
-@pytest.mark.parametrize("defect", list(BENEATH), ids=lambda name: f"{name}-planted")
+@pytest.mark.parametrize("defect", list(PLANTED_IN_UPSETS), ids=lambda name: f"{name}-planted")
 async def test_planted_defect_is_caught_beneath(new_run: NewRun, defect: plants.Name) -> None:
     """A defect that is planted breaks the invariant that it is about, when tables and clocks are upset."""
-    invariant, upset = BENEATH[defect]
+    invariant, upset = PLANTED_IN_UPSETS[defect]
     async with new_run(defect=defect, rules=RULES) as run:
         await ALL[upset](run)
         violations = await run.judge(SOON)
