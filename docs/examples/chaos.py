@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from random import Random
 from typing import TypeVar
 
@@ -18,16 +19,22 @@ from escalation_core.testing import ManualClock, MemoryStore
 from escalation_core.testing.invariants import Recorder, RunSettings, Verb, Violation, check
 
 Result = TypeVar("Result")
-SETTINGS = Settings(max_level=3, default_target="ops")
+SETTINGS = Settings(
+    max_level=4,
+    critical_window=timedelta(minutes=2),
+    warning_window=timedelta(minutes=4),
+    snooze=timedelta(),
+    default_target="ops",
+)
 TICK = SETTINGS.tick_interval
-STEPS = 300
+STEPS = 200
 """Steps of the run. In each a host may write, a worker may be cut off, and both workers tick."""
-QUIET_TICKS = 240
-"""Ticks at the end in which everything works: time for all levels of the last incident, and for all retries."""
+QUIET_TICKS = 60
+"""Ticks at the end in which everything works: enough for all levels of the last incident, and for all retries."""
 NEXT: Mapping[str, Sequence[Verb]] = {
     "new": ["open"],
     "open": ["acknowledge", "acknowledge", "resolve", "change_severity"],
-    "acknowledged": ["unacknowledge", "unacknowledge", "resolve"],
+    "acknowledged": ["unacknowledge", "unacknowledge", "unacknowledge", "resolve"],
     "resolved": ["open"],
 }
 """The verbs that a host may call, by the state of the incident."""
@@ -96,7 +103,7 @@ class Receiver:
     async def send(self, page: Page) -> Outcome:
         if self.run.calm:
             return Delivered()
-        if self.run.random.random() < 0.1:
+        if self.run.stalled is None and self.run.random.random() < 0.2:
             await self.run.stall(self.worker)
         return Delivered() if self.run.random.random() < 0.5 else Retry("HTTP 503")
 
@@ -108,7 +115,8 @@ class Run:
     """One run with one seed."""
 
     def __init__(self, store: Store, clock: ManualClock, seed: int) -> None:
-        self.clock, self.store, self.random = clock, store, Random(seed)
+        self.clock, self.store = clock, store
+        self.random = Random(seed)
         self.recorder = Recorder(
             store,
             settings=RunSettings.from_settings(SETTINGS),
@@ -119,7 +127,7 @@ class Run:
         self.states = {f"incident-{number}": "new" for number in range(20)}
         self.engines: dict[str, Engine] = {}
         self.connections: dict[str, Connection] = {}
-        self.stalled: set[str] = set()
+        self.stalled: str | None = None
         self.started = 0
         self.calm = False
 
@@ -149,12 +157,12 @@ class Run:
     async def stall(self, name: str) -> None:
         """Let a worker stand still until its lease has ended, while the others go on."""
         with self.recorder.fault("stall", name):
-            self.stalled.add(name)
+            self.stalled = name
             for _ in range(2):
                 self.clock.advance(SETTINGS.retry.lease)
                 await self.write()
                 await self.tick_all()
-            self.stalled.discard(name)
+            self.stalled = None
 
     async def write(self) -> None:
         """Let a host call one to three verbs on one incident."""
@@ -177,7 +185,7 @@ class Run:
     async def tick_all(self) -> None:
         """Let each worker tick that does not stand still."""
         for name, engine in list(self.engines.items()):
-            if name not in self.stalled:
+            if name != self.stalled:
                 await engine.tick()
 
     async def violations(self) -> Sequence[Violation]:
@@ -187,7 +195,7 @@ class Run:
             await self.start()
             for _ in range(STEPS):
                 self.clock.advance(TICK * self.random.random() / 2)
-                if self.random.random() < 0.3:
+                if self.random.random() < 0.5:
                     await self.write()
                 if self.random.random() < 0.2:
                     await self.cut_off(self.random.choice(list(self.engines)))

@@ -1,0 +1,87 @@
+"""The chaotic run of ``docs/how-to/write-a-store.md``: it finds nothing in good stores, and the faults of bad ones."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import chaos
+from escalation_core.model import Incident, NewPage, PageRecord
+from escalation_core.testing import ManualClock, MemoryStore
+from escalation_core.testing.memory import incidents, outbox
+from json_store import JsonStore
+
+SEEDS = range(4)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Workers log each connection that is cut."""
+    caplog.set_level("CRITICAL", "escalation_core")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_memory_store_keeps_the_promise(seed: int) -> None:
+    """The reference keeps every invariant, in runs in which something happens."""
+    clock = ManualClock()
+    run = chaos.Run(MemoryStore(clock), clock, seed)
+    assert [] == await run.violations()
+    history = await run.recorder.history()
+    kinds = [fault.kind for fault in history.faults]
+    assert len(history.escalations) > 50
+    assert kinds.count("kill") > 20
+    assert kinds.count("stall") > 10
+    accepted = [request.dedup_key for request in history.requests if request.accepted]
+    assert len(accepted) > len(set(accepted)), "no copy was sent, so the run proves little"
+    assert "unknown" not in {change.worker for change in history.changes}
+
+
+async def test_json_store_keeps_the_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store of the page keeps them too; it writes a whole file for each transaction, so this run is short."""
+    monkeypatch.setattr(chaos, "STEPS", 60)
+    monkeypatch.setattr(chaos, "QUIET_TICKS", 40)
+    clock = ManualClock()
+    assert [] == await chaos.violations(JsonStore(tmp_path / "store.json", clock), clock, seed=1)
+
+
+async def _settles_blindly(self: outbox.Outbox, pages: Sequence[PageRecord]) -> AbstractSet[int]:
+    """Settle whatever a worker sent, although another worker has claimed it since."""
+    await self.write([attrs.evolve(page, fence=self.store.pages[page.id].fence + 1) for page in pages])
+    return {page.id for page in pages}
+
+
+async def _cancels_nothing(self: outbox.Outbox, incident_key: str, reason: str, now: object) -> int:
+    return 0
+
+
+async def _loses_pages(self: outbox.Outbox, pages: Sequence[NewPage], now: object) -> None:
+    pass
+
+
+async def _advances_nothing(self: incidents.Incidents, rows: Sequence[Incident]) -> None:
+    pass
+
+
+BROKEN: Mapping[str, tuple[type, str, Callable[..., Awaitable[Any]], str]] = {
+    "settles blindly": (outbox.Outbox, "settle", _settles_blindly, "I5"),
+    "cancels nothing": (outbox.Outbox, "cancel", _cancels_nothing, "I6"),
+    "loses pages": (outbox.Outbox, "enqueue", _loses_pages, "I3"),
+    "advances nothing": (incidents.Incidents, "advance", _advances_nothing, "I1"),
+}
+
+
+@pytest.mark.parametrize("broken", list(BROKEN))
+async def test_broken_store_is_found(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that breaks the promise in one way is found out within a few seeds, under the right invariant."""
+    owner, name, replacement, invariant = BROKEN[broken]
+    monkeypatch.setattr(owner, name, replacement)
+    found: set[str] = set()
+    for seed in range(5):
+        clock = ManualClock()
+        found |= {violation.invariant for violation in await chaos.violations(MemoryStore(clock), clock, seed)}
+        if invariant in found:
+            return
+    pytest.fail(f"a store that {broken} broke {sorted(found)}, and not {invariant}")
