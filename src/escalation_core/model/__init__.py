@@ -1,4 +1,4 @@
-"""The nouns: records that the engine, the rules, stores and notifiers pass one another. No rule lives here."""
+"""Records that the engine, the rules, the stores and the notifiers exchange. They contain no rules."""
 
 from .audit import AuditCursor, AuditEntry, AuditRange, AuditSource, By, parse_cursor
 from .incident import (

@@ -1,4 +1,4 @@
-"""The audit: its entries, and the place of an entry among them, which is what the next page of entries begins after."""
+"""Audit entries, and the cursors with which a caller reads the audit page by page."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @attrs.frozen(kw_only=True)
 class AuditEntry:
-    """One line of the audit: an escalation, a page's outcome, an operator's action or an engine's mark."""
+    """One audit entry: an escalation, a page's outcome, an operator's action or an engine's note."""
 
     at: datetime
     action: str
-    """What happened: ``escalate``, ``acknowledge``, ``exhausted``, ``page delivered`` and the like."""
+    """The kind of event, for example ``escalate``, ``acknowledge``, ``exhausted`` or ``page delivered``."""
     incident_key: str | None = None
     episode: int | None = None
     level: int | None = None
@@ -30,11 +30,11 @@ class AuditEntry:
     reason: str | None = None
     target: str | None = None
     cursor: str | None = None
-    """Its place in the audit: what ``Engine.audit(after=)`` takes. Not written."""
+    """The entry's place in the audit, for ``Engine.audit(after=)``. Stores do not save it."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "AuditEntry":
-        """Return the note of a store's row: values in the order of the fields but ``cursor``."""
+        """Return the entry in a store's row. The row has the values of all fields except ``cursor``, in their order."""
         at, action, key, episode, level, actor, reason, target = row
         return cls(
             at=instant(at),
@@ -50,7 +50,7 @@ class AuditEntry:
 
 @attrs.frozen
 class By:
-    """Who does something, and why; both are for the audit, and each may be left out."""
+    """The actor of an action and the reason. Both are optional, and both go into the audit."""
 
     actor: str | None = attrs.field(default=None)
     reason: str | None = attrs.field(default=None)
@@ -64,7 +64,7 @@ class By:
         check_optional_text(value, "reason")
 
     def entry(self, at: datetime, action: str, *said: str | None, incident: Incident | None = None) -> AuditEntry:
-        """Return the audit's entry: its reason is what was done, ``said``, then why."""
+        """Return the audit entry for an action. Its reason is the texts of ``said``, then this object's reason."""
         reason = ": ".join(part for part in (*said, self.reason) if part is not None)
         return AuditEntry(
             at=at,
@@ -78,7 +78,7 @@ class By:
 
 
 class AuditSource(IntEnum):
-    """Where entries come from; those of one instant stand in this order."""
+    """The source of an audit entry. Entries of the same instant are sorted by source, in this order."""
 
     ESCALATION = 1
     PAGE = 2
@@ -87,13 +87,13 @@ class AuditSource(IntEnum):
 
 @attrs.frozen(kw_only=True)
 class AuditRange:
-    """A stretch of time that one source is read for, newest first."""
+    """A range of instants to read from one source, newest first."""
 
     since: datetime
     until: datetime | None = None
-    """The newest instant, None for now."""
+    """The newest instant of the range; None for no upper limit."""
     after_id: int = 0
-    """Of the entries at ``until``, those with ids above this one."""
+    """Entries at exactly ``until`` belong to the range only if their id is above this id."""
 
 
 MAX_ID = 2**63 - 1
@@ -101,28 +101,28 @@ MAX_ID = 2**63 - 1
 
 @attrs.frozen(order=True)
 class AuditCursor:
-    """An entry's place: newest first, at one instant by source and then by id."""
+    """The place of an entry in the audit. The audit is sorted newest first, then by source, then by id."""
 
     at: datetime
     source: int
     id: int
 
     def range(self, source: AuditSource, since: datetime) -> AuditRange:
-        """Return what stands behind this place in one of the sources."""
+        """Return the range of the entries that come after this place in one source."""
         after_id = self.id if source == self.source else 0 if source > self.source else MAX_ID
         return AuditRange(since=since, until=self.at, after_id=after_id)
 
     @property
     def cursor(self) -> str:
-        """The place as text: what a caller gives to read the next entries."""
+        """The place as text. A caller passes it back to read the next entries."""
         return f"{(self.at - _EPOCH) // _MICROSECOND}.{self.source}.{self.id}"
 
 
 def parse_cursor(cursor: str) -> AuditCursor:
-    """Return the place that a cursor tells.
+    """Return the place that a cursor stands for.
 
     Raises:
-        InvalidValue: the value is not valid.
+        InvalidValue: the value is not a valid cursor.
     """
     match = re.fullmatch(r"(-?[0-9]{1,18})\.([123])\.([0-9]{1,18})", cursor) if isinstance(cursor, str) else None
     try:

@@ -1,4 +1,4 @@
-"""An incident and an escalation, as the engine reads and writes them. No rule lives here."""
+"""Records of an incident and of an escalation. They contain no rules."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,21 +12,21 @@ from ..checks import MAX_KEY_BYTES, check_count, check_instant, check_key, check
 from .keys import escalation_hash
 
 NEEDS_REPLAN = datetime(1970, 1, 1, tzinfo=UTC)
-"""The mark in next_due_at: the host wrote this row behind the engine's back; plan it anew, whatever the clock says."""
+"""The value of next_due_at in a row that the host wrote and the engine must plan again. Such a row is always due."""
 
 MAX_SUMMARY_CHARS = 4000
-"""Characters of a summary that a page carries. Who claims many rows reads no more of each: memory follows that."""
+"""Max characters of a summary in a page. A claim reads no more of each row, which limits its memory."""
 MAX_NAME_CHARS = 1000
-"""The same of a severity, and of who acknowledged."""
+"""Max characters that a claim reads of a severity or of acknowledged_by."""
 MAX_LABELS_BYTES = 64 * 1024
-"""Bytes of UTF-8 that labels may take as JSON. Routes read them, so they are never cut: longer ones are left out."""
+"""Max bytes of labels as JSON in UTF-8. A claim leaves longer labels out: cut labels would mislead the routes."""
 
 MAX_CLAIM_LABELS_BYTES = 4 * 1024 * 1024
-"""Bytes of labels that one claim reads. What would take more is left to the next one."""
+"""Max bytes of labels that one claim reads. It leaves the remaining rows to the next claim."""
 
 
 class State(StrEnum):
-    """Where an incident stands, for the table of transitions."""
+    """The state of an incident. ``UNKNOWN`` means that the store has no row with this key."""
 
     UNKNOWN = "unknown"
     OPEN = "open"
@@ -63,28 +63,28 @@ def _is_text(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class Incident:
-    """One incident as it stands. Every instant is aware and kept in UTC; a bad value raises ``InvalidValue``.
+    """One incident, as its row is now. Instants are aware, in UTC; an invalid value raises ``InvalidValue``.
 
-    Level, first_seen, last_escalated_at, snoozed_until and the acknowledgement belong to the episode.
+    Level, first_seen, last_escalated_at, snoozed_until and the acknowledgement belong to the current episode.
     """
 
     incident_key: str = attrs.field(converter=check_key)
-    """The host's name for it: 1 to 512 bytes of UTF-8, no control characters; compared byte for byte."""
+    """The host's name of the incident: 1 to 512 bytes of UTF-8, no control characters; compared byte for byte."""
     severity: str | None = attrs.field(default=None, validator=_is_text)
-    """Matched without regard to case and surrounding blanks; None is a severity that nobody configured."""
+    """Matched without regard to case and surrounding blanks. None is a severity without a window of its own."""
     first_seen: datetime = attrs.field(converter=_utc, validator=_is_instant)
-    """When the episode began; the windows count from here."""
+    """The start of the episode. The windows count from this instant."""
     level: int = attrs.field(default=0)
-    """0: nobody was paged yet; n: the n-th escalation was the last one."""
+    """The number of the last escalation; 0 before the first one."""
     episode: int = attrs.field(default=1)
-    """1 in the first life of the key; one more when it is opened again or drained."""
+    """1 at first. Reopening, draining or inserting the key again adds 1."""
     last_escalated_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
     acknowledged_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
     acknowledged_by: str | None = attrs.field(default=None, validator=_is_text)
     resolved_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
     snoozed_until: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
     next_due_at: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
-    """What the store holds: the next escalation's instant, None when there is none, or the mark ``NEEDS_REPLAN``."""
+    """The next escalation's instant; None without a next one; ``NEEDS_REPLAN`` if a tick must plan the row."""
     summary: str | None = attrs.field(default=None, validator=_is_text)
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=_labels)
 
@@ -98,10 +98,10 @@ class Incident:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Incident":
-        """Return the incident of a store's row: its values in the order of the fields, instants in UTC.
+        """Return the incident in a store's row: the values in the order of the fields, instants in UTC.
 
-        As good as every row is plain, and seen to be so at a glance; a tick has thousands of them. Any other goes
-        the long way, which says what is wrong with it if something is.
+        Fast path: nearly all rows pass a few cheap checks, and a tick reads thousands of rows. Other rows use the
+        validating constructor, which names the invalid field.
 
         Raises:
             InvalidValue: the row is not a valid incident.
@@ -137,10 +137,10 @@ class Incident:
         return State.OPEN if self.acknowledged_at is None else State.ACKNOWLEDGED
 
     def moved(self, *, level: int, last_escalated_at: datetime | None, next_due_at: datetime | None) -> "Incident":
-        """Return the incident at another place of its ladder.
+        """Return a copy with another level and other instants.
 
-        What it has was checked when it was made, and what is new is an engine's own: nothing is checked again, because
-        a tick does this for every row.
+        The copy is not validated, because a tick makes one for each row: the old values were validated before, and
+        the new ones come from the engine.
         """
         other = object.__new__(Incident)
         for put, value in zip(_STAYS_FIRST, (*_STAY(self), level, last_escalated_at, next_due_at), strict=True):
@@ -149,7 +149,7 @@ class Incident:
 
 
 def _put(*names: str) -> tuple[Callable[[Incident, object], None], ...]:
-    """Return what puts values into these fields of an incident that is being made, past its being frozen."""
+    """Return functions that set these fields of a new incident, although the class is frozen."""
     return tuple(getattr(Incident, name).__set__ for name in names)
 
 
@@ -162,7 +162,7 @@ _IN_ORDER, _STAYS_FIRST = _put(*_FIELDS), _put(*_STAYS, *_MOVES)
 
 @attrs.frozen(kw_only=True)
 class Escalation:
-    """One step up: what ``escalation_events`` records exactly once per (incident_key, episode, level)."""
+    """One escalation. ``escalation_events`` records it exactly once per (incident_key, episode, level)."""
 
     incident_key: str
     episode: int
@@ -173,10 +173,10 @@ class Escalation:
             lambda self: escalation_hash(self.incident_key, self.level, self.episode), takes_self=True
         )
     )
-    """The idempotency key, which is the dedup key of the escalation's pages as well."""
+    """The idempotency key. It is also the dedup key of the escalation's pages."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Escalation":
-        """Return the escalation of a store's row: values in the order of the fields."""
+        """Return the escalation in a store's row: the values in the order of the fields."""
         key, episode, level, at, unique_hash = row
         return cls(incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash)

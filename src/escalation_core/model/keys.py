@@ -1,4 +1,4 @@
-"""Two hashes: one names an escalation everywhere, the other puts an incident in the canary (ADR 0039)."""
+"""Two hashes of an incident key: the idempotency key of an escalation, and the canary bucket (ADR 0039)."""
 
 import hashlib
 
@@ -8,19 +8,19 @@ from ..checks import check_count, check_key
 
 
 def idempotency_key(incident_key: str, level: int, episode: int = 1) -> str:
-    r"""Return the name of one escalation, 64 hex digits: unique in the database, and the dedup key of its pages.
+    r"""Return the idempotency key of one escalation: 64 hex digits, unique in the database, sent with each page.
 
-    Episode 1 is ``sha256(f"{key}|{level}")``. Later episodes hash ``"\0" + f"{episode}|{level}|{key}"``,
-    which no key of episode 1 can reach because an incident key holds no NUL.
+    In episode 1 it is ``sha256(f"{key}|{level}")``. Later episodes hash ``"\0" + f"{episode}|{level}|{key}"``.
+    The NUL keeps the two apart, because an incident key contains no NUL.
 
     Raises:
-        InvalidValue: the key, level or episode is not one.
+        InvalidValue: the key, the level or the episode is not valid.
     """
     return escalation_hash(check_key(incident_key), check_count(level, "level", 0), check_count(episode, "episode", 1))
 
 
 def escalation_hash(incident_key: str, level: int, episode: int) -> str:
-    """Return ``idempotency_key`` of what was checked before."""
+    """Return ``idempotency_key`` of values that are already validated."""
     text = f"{incident_key}|{level}" if episode == 1 else f"\0{episode}|{level}|{incident_key}"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -33,7 +33,7 @@ def canary_bucket(incident_key: str) -> int:
 
 @attrs.frozen
 class Canary:
-    """The part of all incidents that may escalate: those in the first ``percent`` buckets."""
+    """The share of incidents that may escalate: the incidents in the first ``percent`` of 100 buckets."""
 
     percent: int = attrs.field(default=100)
 
@@ -43,19 +43,19 @@ class Canary:
 
     @property
     def whole(self) -> bool:
-        """Whether every incident is in it."""
+        """Whether the canary contains every incident."""
         return self.percent == 100
 
     @property
     def buckets(self) -> list[int]:
-        """The buckets that are in it."""
+        """The buckets of the canary."""
         return list(range(self.percent))
 
     def has(self, incident_key: str) -> bool:
-        """Tell whether an incident is in it."""
+        """Return whether an incident is in the canary."""
         return self.whole or canary_bucket(incident_key) < self.percent
 
 
 def in_canary(incident_key: str, percent: int) -> bool:
-    """Tell whether the engine may escalate this incident when it runs for ``percent`` of them (0 to 100)."""
+    """Return whether this incident is in a canary of ``percent`` (0 to 100)."""
     return Canary(percent).has(check_key(incident_key))

@@ -1,4 +1,4 @@
-"""A page: one message to one target about one escalation, its row, and what becomes of an attempt to send it."""
+"""Records of a page: the message for a notifier, its row in the outbox, and the outcome of an attempt to send it."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from .incident import Incident
 
 
 class PageState(StrEnum):
-    """Where a page stands. Pending, leased and cancelling pages are unsettled; the others are done."""
+    """The state of a page. Pending, leased and cancelling pages are unsettled; the others are settled."""
 
     PENDING = "pending"
     LEASED = "leased"
@@ -22,51 +22,51 @@ class PageState(StrEnum):
 
 
 CANCELS = {PageState.PENDING: PageState.CANCELLED, PageState.LEASED: PageState.CANCELLING}
-"""What the end of an incident makes of its pages: a leased one may finish, but not be tried again."""
+"""The new state of an unsettled page when its incident ends. A leased page may finish, but is not tried again."""
 
 
 @attrs.frozen
 class Delivered:
-    """The receiver took the page."""
+    """The receiver accepted the page."""
 
 
 @attrs.frozen
 class Retry:
-    """The page may go another time: the receiver did not answer, or asked for fewer pages.
+    """The engine sends the page again later: the receiver did not answer, or asked for fewer pages.
 
-    ``reason`` is shown to people and must hold no secret.
+    People can see ``reason``, so it must not contain a secret.
     """
 
     reason: str
     after: timedelta | None = None
-    """What the receiver asked for (Retry-After); None for the engine's own back-off."""
+    """The wait that the receiver asked for (Retry-After); None for the engine's own back-off."""
     throttled: bool = False
-    """The receiver wants fewer pages (429): its whole target is held, and this was no attempt."""
+    """The receiver asked for fewer pages (429). The whole target is throttled, and this attempt does not count."""
 
 
 @attrs.frozen
 class Rejected:
-    """The receiver refuses this page for good; another attempt would change nothing. ``reason`` holds no secret."""
+    """The receiver refused the page permanently, so the page is dead. ``reason`` must not contain a secret."""
 
     reason: str
 
 
 Outcome = Delivered | Retry | Rejected
 MAX_REASON_CHARS = 1000
-"""Characters of a reason that are kept."""
+"""Max characters of a reason; the rest is cut."""
 
 
 @attrs.frozen(kw_only=True)
 class Page:
-    """One message to one target about one escalation, as a notifier gets it."""
+    """One message to one target about one escalation: the argument of ``Notifier.send``."""
 
     incident: Incident
-    """The incident as it stands when the page is sent."""
+    """The incident as its row was when the worker claimed the page."""
     episode: int
     level: int
     target: str
     dedup_key: str
-    """The escalation's idempotency key: the same with each copy and each attempt."""
+    """The escalation's idempotency key: the same for every target and every attempt."""
     attempt: int = 1
     """1 for the first attempt; attempts that the receiver throttled do not count."""
 
@@ -80,22 +80,22 @@ class PageRecord:
     episode: int
     level: int
     target: str
-    """Empty for a page that no route names a target for."""
+    """Empty if no route names a target for the incident."""
     dedup_key: str
     state: PageState
     created_at: datetime
     due_at: datetime
-    """When a pending page may be sent; when a leased one's lease ends; when a settled one was settled."""
+    """Pending: when it may be sent. Leased or cancelling: when its lease ends. Settled: when it was settled."""
     fence: int = 0
-    """Grows with each claim and each settlement: a sender whose number is old has lost the page."""
+    """Grows with each claim and each settlement. A sender with an old fence has lost the page."""
     attempts: int = 0
     tried_for: timedelta = timedelta()
-    """Time spent on attempts and back-off. Pauses are not in it: the horizon stands still while no worker sends."""
+    """Time spent on attempts and back-off. The horizon limits it. Time without a running worker does not count."""
     reason: str | None = None
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "PageRecord":
-        """Return the page of a store's row: values in the order of the fields, ``tried_for`` in microseconds."""
+        """Return the page in a store's row: the values in the order of the fields, ``tried_for`` in microseconds."""
         number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
         return cls(
             id=number,
@@ -116,7 +116,7 @@ class PageRecord:
 
 @attrs.frozen(kw_only=True)
 class NewPage:
-    """A page to be put in the outbox together with its escalation."""
+    """A new page for the outbox, inserted in the transaction of its escalation."""
 
     incident_key: str
     episode: int
@@ -124,4 +124,4 @@ class NewPage:
     target: str
     dedup_key: str
     undeliverable_reason: str | None = None
-    """Why it can never be sent; None for a page that can."""
+    """Why the page can never be sent; None if it can."""

@@ -1,4 +1,4 @@
-"""What a store returns and keeps besides incidents and pages: candidates, counts, heartbeats, the recalculation."""
+"""Records that stores return besides incidents and pages: candidates, counts, heartbeats, recalculation state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -14,57 +14,57 @@ from .pause import Pause
 
 @attrs.frozen(kw_only=True)
 class Candidate:
-    """A row that a store found: the incident, or the fault that keeps it from being read (poison)."""
+    """A row that a store returns: its incident, or the fault that makes it unreadable (poison)."""
 
     incident_key: str
     incident: Incident | None
     due_at: datetime | None = None
-    """The row's next_due_at as it stands."""
+    """The row's next_due_at."""
     fault: str | None = None
     attempts: int = 0
-    """How often it was deferred since it could last be read: if ever, it is held against the birth limits again."""
+    """How often the row was deferred since it was last readable. If above 0, the engine checks first_seen again."""
     again: bool = False
-    """An engine overwrote its instant a moment ago, and it has the same one again."""
+    """This engine overwrote next_due_at in this tick or the last one, and the row has the old value again."""
     labels_left_out: bool = False
-    """Its labels are longer than MAX_LABELS_BYTES: the incident comes without any."""
+    """The labels are longer than MAX_LABELS_BYTES; ``incident`` has no labels."""
     more: bool = False
-    """There are more rows behind it, which were left out because of the length of their labels."""
+    """The claim left out the rows after this one, because the labels took more than MAX_CLAIM_LABELS_BYTES."""
 
 
 @attrs.frozen(kw_only=True)
 class Deferral:
-    """A row that cannot be read, planned or written. Nothing looks at it before ``until``."""
+    """A row that cannot be read, planned or written. No claim returns it before ``until``."""
 
     incident_key: str
     fault: str
     attempts: int
-    """How often it was deferred, this time included."""
+    """How often the row was deferred, including this time."""
     until: datetime
 
 
 @attrs.frozen
 class OpenRows:
-    """A batch of open rows, by key, and where the next one begins."""
+    """A batch of open rows, sorted by key, and the place where the next batch begins."""
 
     rows: Sequence[Candidate]
     last: str | None
-    """The last key that was looked at, in the store's own order; None at the end."""
+    """The last key of the batch, in the store's own order; None at the end."""
     skipped: bool = False
-    """Whether rows were left out because others hold them."""
+    """Whether the store left out rows that other transactions have locked."""
 
 
 @attrs.frozen
 class Unseen:
-    """Open rows that have no instant though no engine planned them: written while the host's triggers were off."""
+    """Open rows without next_due_at that no engine planned: the host wrote them while its triggers were off."""
 
     keys: Sequence[str]
     last: str | None
-    """The last key that was looked at, in the store's own order; None at the end."""
+    """The last key that the store checked, in its own order; None at the end."""
 
 
 @attrs.frozen
 class LatestEscalation:
-    """What the ledger knows of an episode: its highest level, and when that was recorded."""
+    """The highest recorded level of an episode, and when it was recorded."""
 
     level: int
     created_at: datetime
@@ -72,13 +72,13 @@ class LatestEscalation:
 
 @attrs.frozen(kw_only=True)
 class ClaimedPage:
-    """A page that is locked until the transaction ends, and its incident as it stands."""
+    """A page, locked until the transaction ends, and its incident as the row is now."""
 
     page: PageRecord
     incident: Incident | None
-    """None if the row is gone, or cannot be read."""
+    """None if the row was deleted or is unreadable."""
     fault: str | None = None
-    """Why the incident cannot be read."""
+    """Why the incident is unreadable."""
 
     @classmethod
     def from_row(
@@ -87,7 +87,7 @@ class ClaimedPage:
         instant: Callable[[Any], datetime],
         read_incident: Callable[[Sequence[Any]], Incident],
     ) -> "ClaimedPage":
-        """Return what a store's row says: the page, whether its incident's row is there, and that row."""
+        """Return the page in a store's row: the page, whether the incident's row exists, and the incident's row."""
         page, standing, incident = PageRecord.from_row(row[:13], instant), row[13], row[14:]
         if not standing:
             return cls(page=page, incident=None)
@@ -99,57 +99,60 @@ class ClaimedPage:
 
 @attrs.frozen(kw_only=True)
 class NextDue:
-    """What a store is seen to have in store, at one glance."""
+    """The next due instants and the pauses that have not ended, read in one round trip."""
 
     at: datetime
     """The store's own instant."""
     pauses: Sequence[Pause]
-    """Operators' pauses that have not ended, in the order in which they were set."""
+    """Rows of ``Pause`` that have not ended, in the order in which operators set them."""
     due_at: datetime | None
-    """The least next_due_at among the rows that may be claimed; a mark counts as the least of all."""
+    """The earliest next_due_at among the rows that may be claimed. ``NEEDS_REPLAN`` is earlier than any other."""
     page_due_at: datetime | None
-    """When the next unsettled page may be claimed, to one of the targets that were asked for."""
+    """The earliest instant at which an unsettled page to one of the given targets may be claimed."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerHeartbeat:
-    """The heartbeat of all workers together."""
+    """The heartbeats of all workers, combined."""
 
     since: datetime
-    """When the store was made ready: before the first tick, the lag counts from here."""
+    """When the store was set up. Before the first tick, the lag counts from this instant."""
     last: datetime | None = None
     """When any worker last completed a tick."""
     workers: int = 0
-    """How many workers completed one within the last day."""
+    """How many workers completed a tick within the last day."""
 
 
 @attrs.frozen(kw_only=True)
 class RecalcState:
-    """How far the recalculation of next_due_at is."""
+    """The progress of the recalculation of next_due_at."""
 
     requested_at: datetime | None = None
-    """None when none is under way."""
+    """None if no recalculation is running."""
     cursor: str | None = None
-    """The last key that was visited."""
+    """The last key that the recalculation visited."""
     visited: int = 0
     finished_at: datetime | None = None
     fingerprint: str | None = None
-    """The policy that the last one, or the first tick, was made with."""
+    """The fingerprint of the policy that the last recalculation, or the first tick, used."""
     due_only: bool = False
-    """Rows without an instant are left alone: an engine asked for it, after the clock stepped back, and no operator."""
+    """The recalculation skips rows without next_due_at: an engine requested it after a clock step, not an operator."""
     ahead: datetime | None = None
-    """How far the store's clock had been before it stepped back; None if it did not.
+    """The instant of the store's clock before it stepped back; None if it did not.
 
-    A first_seen up to then that lies ahead of the clock is brought to now: the incident came in meanwhile.
+    A first_seen between now and this instant becomes now: the incident came in before the step.
     """
     skipped: bool = False
-    """Rows were left out because others held them: after a step of the clock it goes round again for them."""
+    """A batch left out rows that other transactions had locked. After the last batch the recalculation starts over."""
     held_before: datetime | None = None
-    """Open rows first seen before this were left alone when the table was attached, until an operator's recalc."""
+    """Open rows first seen before this, without next_due_at, are not planned until an operator requests a recalc.
+
+    They were in the table when it was attached.
+    """
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "RecalcState":
-        """Return the state of a store's row: values in the order of the fields."""
+        """Return the state in a store's row: the values in the order of the fields."""
         requested_at, cursor, visited, finished_at, fingerprint, due_only, ahead, skipped, held_before = row
         return cls(
             requested_at=None if requested_at is None else instant(requested_at),
@@ -166,81 +169,83 @@ class RecalcState:
 
 @attrs.frozen(kw_only=True)
 class Stats:
-    """Counts that are taken for health."""
+    """Counts for health."""
 
     overdue: int = 0
-    """Rows whose instant has come, canary outsiders and marked rows left out."""
+    """Due rows, except rows outside the canary, rows that need a replan and unreadable rows."""
     oldest_due: datetime | None = None
-    """The least instant among them."""
+    """The earliest next_due_at of the overdue rows."""
     marked: int = 0
-    """Rows that a host wrote and that were not looked at again yet."""
+    """Rows that need a replan: the host wrote them, and no tick has planned them since."""
     outside_canary: int = 0
-    """Overdue rows outside the canary."""
+    """Due rows outside the canary, except rows that need a replan."""
     exhausted: int = 0
     """Open incidents at the maximum level."""
     backlog: Mapping[str, int] = attrs.field(factory=dict)
     """Unsettled pages, by target."""
     oldest_page: datetime | None = None
-    """When the oldest unsettled page was recorded."""
+    """When the oldest unsettled page was inserted."""
     dead: int = 0
     unreadable: int = 0
-    """Rows that cannot be read, planned or written, and are left alone for a while."""
+    """Open rows that cannot be read, planned or written; they are deferred or passed over."""
     unreadable_examples: Sequence[tuple[str, str]] = ()
-    """At most 20 of them: incident key and fault."""
+    """At most 20 of the unreadable rows: incident key and fault."""
     unseen: int = 0
-    """Open rows that no engine ever planned, among those looked at: written while the host's triggers were off."""
+    """Open rows that no engine ever planned, in the batch that was checked. See ``Unseen``."""
     faults: Sequence[str] = ()
-    """What is wrong with the installation: a trigger that is off, a column that was changed. Each with its remedy."""
+    """Faults of the installation, each with its remedy: for example a disabled trigger or a changed column."""
     schema_version: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Integrity:
-    """What is recorded, counted so that the promise shows."""
+    """Counts of all recorded escalations and pages. They prove that each escalation is recorded and paged once."""
 
     escalations: int
     duplicates: int
-    """Escalations of one (incident_key, episode, level) beyond the first: 0, or the promise is broken."""
+    """Escalations of one (incident_key, episode, level) beyond the first. The promise demands 0."""
     without_page: int
-    """Escalations that have no page at all: 0, or the promise is broken."""
+    """Escalations without any page. The promise demands 0."""
     adopted: int = 0
-    """Escalations without a page that were there before the engine: another program recorded them, and paged or not."""
+    """Escalations without a page that another program recorded before the engine was attached. They may or may not
+    have been paged.
+    """
     without_escalation: int
-    """Pages whose escalation is not recorded: 0, or the promise is broken."""
+    """Pages whose escalation is not recorded. The promise demands 0."""
     copies: int = 0
-    """Pages of one escalation to one target beyond the first: 0, or the promise is broken."""
+    """Pages of one escalation to one target beyond the first. The promise demands 0."""
     pages: Mapping[str, int]
-    """Pages by state: pending, leased and cancelling ones are to be settled yet; an unknown one breaks the promise."""
+    """The number of pages by state. A state outside ``PageState`` breaks the promise."""
 
     @property
     def holds(self) -> bool:
-        """Whether the promise holds for all that is recorded."""
+        """Whether the promise is kept for all recorded escalations and pages."""
         broken = self.duplicates or self.without_page or self.without_escalation or self.copies
         return not broken and set(self.pages) <= {state.value for state in PageState}
 
 
 @attrs.frozen(kw_only=True)
 class OldRow:
-    """An escalation or a note that is old, and what decides whether it may be deleted."""
+    """An old escalation or note, with the values that decide whether it may be deleted."""
 
     id: int
     incident_key: str | None
     """None for a note about no incident."""
     episode: int | None
     is_open: bool = False
-    """Whether the row of its incident is open."""
+    """Whether the incident's row is open."""
     current_episode: int | None = None
-    """The episode of that row, None if there is none."""
+    """The episode of the incident's row; None if there is no row."""
     highest_episode: int = 0
-    """The highest recorded episode of its key."""
+    """The highest recorded episode of the key."""
     unsettled: bool = False
-    """Whether any of its pages is unsettled."""
+    """Whether any page of the escalation is unsettled."""
     settled_at: datetime | None = None
-    """When the last of its pages was settled."""
+    """When the last page of the escalation was settled; None if it has no pages."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "OldRow":
-        """Return what a store's row says: values in the order of the fields."""
+        """Return the record in a store's row: the values in the order of the fields."""
         number, key, episode, is_open, current, highest, unsettled, settled_at = row
         return cls(
             id=number,
