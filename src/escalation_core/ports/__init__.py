@@ -1,11 +1,11 @@
-"""The contracts: what the core asks of stores, notifiers and routers, as narrow protocols. Adapters fulfil them.
+"""Protocols of stores, notifiers and routers. The core calls them; adapters implement them.
 
-Every method of a store may raise ``StoreUnavailable`` (temporary) or ``StoreRefused`` (permanent), and nothing else
-of its own. A store is written in two tiers. The first is for paging. The second is for operating: ``left_alone``,
+Every method of a store may raise ``StoreUnavailable`` (temporary) or ``StoreRefused`` (permanent), and no other error
+of its own. A store has two tiers. The first tier is for paging. The second tier is for operating: ``left_alone``,
 ``recent``, ``settled``, ``notes``, ``add_pause``, ``end_pauses``, ``old``, ``delete``, ``delete_pauses``, ``integrity``
-and both methods of ``requests``; a store without it raises ``StoreRefused`` there. Without ``add_pause`` it has no
-pauses: ``pauses`` returns none, and ``shift_pauses`` does nothing. How to write one:
-``docs/how-to/write-a-store.md``; ``escalation_core.testing`` checks it.
+and both methods of ``requests``. A store without the second tier raises ``StoreRefused`` in these methods. A store
+without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and ``shift_pauses`` does nothing.
+``docs/how-to/write-a-store.md`` explains how to write a store; ``escalation_core.testing`` checks one.
 """
 
 from .host import Heartbeat, Notifier, Router

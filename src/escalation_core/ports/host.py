@@ -1,4 +1,4 @@
-"""What a host may bring: notifiers, a router, a dead man's switch."""
+"""Protocols that a host may implement: notifier, router, dead man's switch."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,40 +7,40 @@ from ..model import Incident, Outcome, Page
 
 
 class Notifier(Protocol):
-    """A channel: sends pages to the targets that it knows."""
+    """A channel that sends pages to its targets."""
 
     @property
     def targets(self) -> Sequence[str]:
-        """The names of the targets; no other page is handed to it."""
+        """The names of the targets. The engine passes no page for another target."""
 
     @property
     def channel(self) -> str:
-        """The channel's name for metrics and logs, such as ``slack``."""
+        """The channel's name in metrics and logs, for example ``slack``."""
 
     async def send(self, page: Page) -> Outcome:
-        """Send one page, once, and say what became of it.
+        """Send one page, once, and return the outcome.
 
-        Never raises for anything that a receiver or a network does: those are outcomes. A cancelled send may or may not
-        have arrived. No outcome's reason holds a secret.
+        Failures of the receiver or the network are outcomes, never exceptions. After a cancelled send, the page may or
+        may not have arrived. The reason of an outcome must not contain a secret.
         """
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close the connections. A second call does nothing."""
 
 
 class Heartbeat(Protocol):
-    """A dead man's switch: tells a service outside that ticks go on."""
+    """A dead man's switch: signals to an external service that the engine still ticks."""
 
     async def beat(self) -> None:
-        """Tell it once. It raises nothing, and its time is bounded; a tick never waits for it."""
+        """Send one signal. It must not raise, and it must have a timeout. A tick does not wait for it."""
 
 
 class Router(Protocol):
-    """Who is paged about an escalation."""
+    """Selects the targets of an escalation."""
 
     def route(self, incident: Incident, level: int) -> Sequence[str]:
         """Return the names of the targets for the escalation of ``incident`` to ``level``.
 
-        Pure and quick: it is asked inside the transaction. An exception, or no target, makes the page dead at birth,
-        which is counted and logged; the incident goes on climbing.
+        The function must be pure and fast, because the engine calls it inside the transaction. If it raises or returns
+        no target, the engine inserts a dead page, counts it and logs it. The incident still escalates.
         """

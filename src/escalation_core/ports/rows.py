@@ -1,4 +1,4 @@
-"""The ports of a transaction that a tick and a delivery pass use: incidents, escalations, pages."""
+"""Ports of a transaction for incidents, escalations and pages, which ticks and delivery passes use."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,161 +23,163 @@ from ..model import (
 
 
 class Incidents(Protocol):
-    """The rows of the host's incidents."""
+    """The rows of the host's incidents. A lock lasts until the transaction ends."""
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
-        """Return one incident, locked until the transaction ends if ``lock``; None if there is none.
+        """Return one incident; None if the key has no row. With ``lock``, lock its row.
 
-        Raises ``InvalidValue`` for a row that cannot be read.
+        Raises ``InvalidValue`` for an unreadable row.
         """
 
     async def insert(self, incident: Incident) -> bool:
-        """Insert a new row whole. Return False if another transaction was faster."""
+        """Insert a new row with all columns. Return False if the key has a row already."""
 
     async def save(self, incident: Incident) -> None:
-        """Write every column of a row that was loaded before."""
+        """Write all columns of a row that this transaction has loaded."""
 
     async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
-        """Return rows with ``next_due_at`` at or before ``until``, oldest first, and lock them until the end.
+        """Lock and return rows with ``next_due_at`` at or before ``until``, oldest first.
 
-        Rows that another transaction locks are left out, and so are those outside the canary and those that are passed
-        over by the store's own instant. Of each text comes so much as a page carries (``MAX_SUMMARY_CHARS``,
-        ``MAX_NAME_CHARS``); labels beyond ``MAX_LABELS_BYTES`` are left out (``labels_left_out``). Where the labels of
-        all take more than ``MAX_CLAIM_LABELS_BYTES`` fewer rows come, and the last one says ``more``.
+        The store leaves out rows that another transaction has locked, rows outside the canary, and rows that are passed
+        over at the store's own instant. It cuts texts to ``MAX_SUMMARY_CHARS`` and ``MAX_NAME_CHARS``, and leaves out
+        labels longer than ``MAX_LABELS_BYTES`` (``labels_left_out``). If the labels of all rows take more than
+        ``MAX_CLAIM_LABELS_BYTES``, it returns fewer rows and sets ``more`` in the last one.
         """
 
     async def peek(
         self, *, until: datetime, after: tuple[datetime, str] | None, limit: int, canary: Canary
     ) -> Sequence[Candidate]:
-        """Return what ``claim`` would, without any lock, in order of (next_due_at, incident_key), beyond ``after``."""
+        """Return without a lock the rows that ``claim`` would, by (next_due_at, incident_key), beyond ``after``."""
 
     async def advance(self, incidents: Sequence[Incident]) -> None:
-        """Write level, last_escalated_at and next_due_at of locked rows, in bulk; they are readable again."""
+        """Write level, last_escalated_at and next_due_at of locked rows in bulk, and delete their deferrals."""
 
     async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
-        """Move next_due_at of locked rows to their ``until``, and keep each one's fault and attempts."""
+        """Set next_due_at of locked rows to ``until`` of their deferral, and save its fault and attempts."""
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
-        """Return the next_due_at that rows hold now, as this transaction sees them."""
+        """Return the current next_due_at of each row, as this transaction sees it. Unknown keys are left out."""
 
     async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Return why a row was deferred or is passed over, and until when; None if it is not."""
+        """Return the deferral of a row that is deferred or passed over; None for any other row."""
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
-        """Keep fault and attempts of rows that the database refuses to write, and leave the rows themselves alone.
+        """Save the deferrals of rows that the database refuses to write. Do not write the rows themselves.
 
-        Until their ``until``, by the store's own instant, no claim, peek or ``next_due`` finds them, and no count but
-        that of unreadable rows. What a host writes to such a row ends that.
+        Until ``until`` of its deferral, by the store's own instant, ``claim``, ``peek`` and ``next_due`` leave such a
+        row out, and ``stats`` counts it as unreadable only. A host's write to the row ends this.
         """
 
     async def end_passing(self, beyond: datetime) -> None:
-        """Let rows that are passed over for longer than until ``beyond`` be found again."""
+        """End the passing over of rows that would be passed over until after ``beyond``."""
 
     async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
-        """Return open rows beyond the key ``after``, in the store's own order, each locked.
+        """Lock and return open rows after the key ``after``, in the store's own order.
 
-        It waits for rows that others hold, or leaves them out and says so if not ``wait``.
+        With ``wait``, wait for rows that other transactions have locked. Otherwise leave them out and set ``skipped``.
         """
 
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
-        """Look at ``limit`` open rows without next_due_at, beyond the key ``after``; return those never planned.
+        """Check ``limit`` open rows without next_due_at, after the key ``after``; return those that were never planned.
 
-        Left out are rows noted as exhausted at their level, unless their episode was noted as resolved since, rows
-        first seen before ``held_before``, and rows that are passed over. With ``lock`` they are locked until the end,
-        and those that others hold are left out.
+        The store leaves out rows first seen before ``held_before``, rows that are passed over, and rows that the audit
+        notes as exhausted at their level, unless it also notes their episode as resolved. With ``lock`` it locks the
+        returned rows, and leaves out rows that other transactions have locked.
         """
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
-        """Give locked rows the mark ``NEEDS_REPLAN``, as a host's insert has it.
+        """Set next_due_at of locked rows to ``NEEDS_REPLAN``, as the trigger does for a host's insert.
 
-        Where the ledger holds a later episode of a key, or a higher level of the same one, the row's episode becomes
-        one above the highest: it tells of a life that the ledger has not seen. A row whose episode was noted as
-        resolved was opened again: a new episode at level 0.
+        If the audit notes the row's episode as resolved, the host reopened it: begin a new episode at level 0. If the
+        ledger has a later episode of the key, or a higher level of the row's episode, the row belongs to an episode
+        that the ledger does not have: begin a new episode and keep the level. A new episode is one above the row's own
+        and all recorded ones (ADR 0031).
         """
 
 
 class Ledger(Protocol):
-    """The escalations: each (incident_key, episode, level) once, whatever happens."""
+    """The escalations. The ledger has each (incident_key, episode, level) once."""
 
     async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
-        """Insert what is not there yet, in bulk: neither the same ``unique_hash`` nor the same step.
+        """Insert in bulk the escalations whose ``unique_hash`` and (incident_key, episode, level) are both new.
 
-        Return for each one whether it was new; of two that are the same in one call the first one is.
+        Return for each escalation whether it was new. Of two equal ones in one call, the first is new.
         """
 
     async def highest(self, episodes: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], LatestEscalation]:
-        """Return the highest recorded level of each (incident_key, episode) that has one."""
+        """Return the highest recorded level of each (incident_key, episode). Episodes without a record are left out."""
 
     async def highest_episode(self, incident_key: str) -> int:
-        """Return the highest recorded episode of a key, 0 if there is none."""
+        """Return the highest recorded episode of a key; 0 if no episode is recorded."""
 
     async def recent(
         self, reach: AuditRange, *, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
-        """Return escalations of this range with their ids, newest first, at one instant by id."""
+        """Return the escalations of this range with their ids, newest first, then by id."""
 
     async def escalations(
         self, *, after: int = 0, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
-        """Return recorded escalations with ids above ``after``, in the order of their ids."""
+        """Return escalations with ids above ``after``, sorted by id."""
 
 
 class Outbox(Protocol):
-    """The pages."""
+    """The pages: one row for each target of each escalation."""
 
     async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
         """Insert pages in bulk: pending, or dead if they have an ``undeliverable_reason``.
 
-        A page that is there for the same (incident_key, episode, level, target) is left as it is.
+        If a page with the same (incident_key, episode, level, target) exists, it stays unchanged.
         """
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
-        """Cancel a key's pending pages; mark its leased ones as cancelling: they may finish, but not be tried again.
+        """Cancel the pending pages of a key, and set its leased pages to cancelling; return how many pages changed.
 
-        Return how many.
+        A cancelling page may finish, but is not tried again.
         """
 
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
-        """Return unsettled pages that are due at or before ``until``, and lock them.
+        """Lock and return unsettled pages that are due at or before ``until``, oldest first.
 
-        ``capacity`` says how many for each target. Other targets, and those throttled beyond ``now``, get none; oldest
-        first.
+        ``capacity`` is the maximum number of pages for each target. Leave out other targets, and targets that are
+        throttled until after ``now``.
         """
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
-        """Return these pages, locked, without waiting; those that are gone, or locked elsewhere, are left out."""
+        """Lock and return these pages without waiting. Leave out pages that are deleted or locked elsewhere."""
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write state, due_at, fence, attempts, tried_for and reason of locked pages, in bulk."""
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
-        """Write pages as ``write`` does, but only those whose fence is still the one before theirs; return their ids.
+        """Write pages as ``write`` does, if the stored fence is one less than the new fence; return the ids written.
 
-        They need not be locked. Those that others hold are left out: a host's transaction may hold them for long.
+        The caller need not lock the pages. Do not wait: leave out pages that other transactions have locked, because a
+        host's transaction may lock them for a long time.
         """
 
     async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
-        """Return the fence of each of these pages that is there, without a lock."""
+        """Return the fence of each page, without a lock. Unknown ids are left out."""
 
     async def bring_forward(
         self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        """Bring forward unsettled pages to these targets, None for all, that are due after ``beyond``; return how many.
+        """Move unsettled pages to these targets (None for all) that are due after ``beyond``; return how many moved.
 
-        A pending page is due ``now``. A page that a sender has is due when ``lease_ends``, if that is earlier. A
-        throttle of any target, whichever targets are given, that lasts beyond ``beyond`` ends now.
-        After a ``step`` back of the clock this is so for all that is due after ``now``, with two differences: a pending
-        page that was tried before, and is due at or before ``beyond``, is due ``step`` earlier, and so is such a
-        throttle's end; neither comes before ``now``.
+        A pending page becomes due ``now``. A leased or cancelling page becomes due at ``lease_ends``, if that is
+        earlier. A throttle that lasts until after ``beyond`` ends ``now``, for any target, even one not in ``targets``.
+        If ``step`` is above 0, the clock stepped back by it. Then the same applies to all pages and throttles that are
+        due after ``now``, with one exception: a pending page that was tried before, and a throttle, move back by
+        ``step`` if they are due at or before ``beyond``, and to ``now`` at the earliest.
         """
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        """Let no worker claim a page for this target before ``until``; of two instants the later one counts."""
+        """Let no worker claim a page for this target before ``until``. If a later instant is set already, it stays."""
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
-        """Return pages that were settled in this range, newest first, at one instant by id."""
+        """Return the pages that were settled in this range, newest first, then by id."""
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
     ) -> Sequence[PageRecord]:
-        """Return pages with ids above ``after``, in the order of their ids, of one key or one state if given."""
+        """Return pages with ids above ``after``, sorted by id, of one key or one state if given."""

@@ -1,4 +1,4 @@
-"""A store and its transaction."""
+"""Protocols of a store and its transaction."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Transaction(Protocol):
-    """One transaction: everything done through it is kept together, or not at all."""
+    """One transaction: the store commits all of its writes, or none."""
 
     @property
     def incidents(self) -> Incidents:
@@ -28,7 +28,7 @@ class Transaction(Protocol):
 
     @property
     def journal(self) -> Journal:
-        """The audit and the workers' heartbeats."""
+        """The audit, the heartbeats, the counts and the recalculation."""
 
     @property
     def operations(self) -> Operations:
@@ -39,37 +39,37 @@ class Transaction(Protocol):
         """The ids of signed requests."""
 
     async def now(self) -> datetime:
-        """Return the store's own instant: its clock decides what is due."""
+        """Return the instant of the store's own clock, which decides which rows and pages are due."""
 
     async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Run ``work`` inside this transaction. If it raises, what it did is undone, and the transaction can go on.
+        """Run ``work`` behind a savepoint. If it raises, undo its writes; the transaction can continue.
 
-        A statement that the database refuses raises ``StoreRefused`` here already, and not at the transaction's end.
+        If the database refuses a statement, this method raises ``StoreRefused``, not the end of the transaction.
         """
 
 
 class Store(Protocol):
-    """A database that the engine works on."""
+    """A database with the incidents, escalations and pages."""
 
     async def check(self) -> None:
-        """Raise ``StoreNotReady``, naming the command that helps, unless the schema is the one this version needs."""
+        """Raise ``StoreNotReady``, which names the remedy, unless the schema is the one that this version needs."""
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work`` in one transaction and return its result once that is committed.
+        """Run ``work`` in one transaction, commit it and return the result of ``work``.
 
-        If ``work`` raises, nothing is kept and the exception goes on. It may be run again from its beginning when the
-        database asks for that (a deadlock, a serialization failure); so it changes nothing but the database.
+        If ``work`` raises, the store rolls back and raises the same exception. After a deadlock or a serialization
+        failure the store may run ``work`` again from its beginning, so ``work`` must change only the database.
         """
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work``, which only reads, on one snapshot: without locks and without a trace."""
+        """Run ``work``, which only reads, on one snapshot, without locks. The store keeps no write of ``work``."""
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Return what is next: for this canary's rows, unless it is None, and for pages to these targets.
+        """Return the next due instants of rows in this canary (with None, of no rows) and of pages to these targets.
 
-        It is what an engine asks when nothing is due, which is nearly always: it is to cost one round trip, whatever
-        the number of rows.
+        The engine calls this at the start of each tick, and usually nothing is due. It should take one round trip, for
+        any number of rows.
         """
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close the connections."""

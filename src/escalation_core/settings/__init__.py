@@ -1,4 +1,4 @@
-"""Settings: from the environment to values that are legal, with every problem told at once."""
+"""Settings: read environment variables into validated values, and report all problems at once."""
 
 from .fields import SECRETS
 from .settings import Settings

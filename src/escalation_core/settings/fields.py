@@ -1,4 +1,4 @@
-"""The table of settings: a field's variable, reader, limits, writer and secrecy stand in one row."""
+"""The table of settings. A row has a field's variable, reader, limits and writer, and whether the value is secret."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -21,19 +21,19 @@ _text = limits.of_type(str, "text")
 
 @attrs.frozen
 class Field:
-    """A field of ``Settings``. Its default and its type stand there, for type checkers."""
+    """A field of ``Settings``. That class has its default and its type, for type checkers."""
 
     name: str
     variable: str
-    """What a problem is reported under."""
+    """The environment variable. Problems are reported under this name."""
     read: Callable[[str], Any]
-    """Returns the value of a text, or raises InvalidValue; of a secret nothing is in the error."""
+    """Returns the value of a text, or raises InvalidValue. The error contains no part of a secret."""
     check: limits.Check
-    """Raises InvalidValue if the value has a wrong type or is out of its limits."""
+    """Raises InvalidValue if the value has the wrong type or is outside its limits."""
     write: Callable[[Any], str] = str
-    """Returns the text that ``read`` reads as this value."""
+    """Returns the text from which ``read`` returns this value."""
     secret: bool = False
-    """The value is never shown, and may come as ``NAME_FILE``, the path of a file that holds it."""
+    """True if the value is never shown. The variable ``NAME_FILE`` may then name a file with the value."""
 
 
 FIELDS = (
@@ -62,23 +62,23 @@ FIELDS = (
     Field("ops_read_role", "OPS_READ_ROLE", parse.text, limits.role),
 )
 SECRETS = tuple(field.variable for field in FIELDS if field.secret)
-"""Variables whose value is never shown. Each may come as ``NAME_FILE``, the path of a file that holds it."""
+"""Variables whose value is never shown. For each, ``NAME_FILE`` may name a file with the value."""
 
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
     *(((field.name,), field.check) for field in FIELDS),
     (("routes", "targets"), limits.route_targets),
     (("default_target", "targets"), limits.default_target),
-    # Below those that need the targets' names: a URL that is wrong hides no name that is.
+    # After the checks that need the targets' names: an invalid URL must not hide an invalid name.
     (("targets", "allow_http"), limits.target_urls),
     (("heartbeat_url", "allow_http"), limits.heartbeat_url),
     (("pause_cron", "pause_length"), limits.cron_with_length),
     (("pause_cron", "pause_length", "tz"), limits.make_schedule),
 )
-"""What is checked of which fields. The first field has the problem."""
+"""Checks, each with the fields that it takes. A problem is reported under the first field."""
 
 
 def find_problems(values: Mapping[str, object]) -> dict[str, Problem]:
-    """Return every problem of fields' values, by variable. A check of a field that is missing or wrong is left out."""
+    """Return every problem of the values, by variable. Skip a check if a field of it is missing or already invalid."""
     variables = {field.name: field.variable for field in FIELDS}
     problems: dict[str, Problem] = {}
     for names, check in _CHECKS:

@@ -1,4 +1,4 @@
-"""The limits of settings. A check raises InvalidValue for a value that is not legal, however it was set."""
+"""Limits of settings. A check raises InvalidValue for an invalid value, whether code or a variable set it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -17,13 +17,13 @@ Result = TypeVar("Result")
 Check = Callable[[Any], object]
 
 LOG_TARGET = "log"
-"""The target that every installation has: the process's own log."""
+"""The target that every installation has: the log of the process."""
 _INSTANT = timedelta(microseconds=1)
-"""Code may set windows finer than the variables' whole minutes; only nothing at all is refused."""
+"""The shortest window. Code may set windows shorter than a minute; variables take whole minutes."""
 
 
 def optional(check: Check) -> Check:
-    """Return a check that takes None as well."""
+    """Return a check that also accepts None."""
     return lambda value: None if value is None else check(value)
 
 
@@ -43,7 +43,7 @@ def count(least: int, most: int) -> Check:
 
 
 def span(unit: timedelta, units: str, least: timedelta, most: timedelta) -> Check:
-    """Return a check of a timedelta. Messages count it in the variable's unit."""
+    """Return a check of a timedelta. Messages state it in the variable's unit."""
     legal = f"give {-(-least // unit)} to {most // unit} {units}"
 
     def check(value: object) -> None:
@@ -62,7 +62,7 @@ target = partial(check_target, field="target")
 
 
 def windows(value: object) -> None:
-    """Check the windows of further severities: each has a name of its own."""
+    """Check the windows of further severities. No two names may be equal without regard to case and blanks."""
     seen = {"critical": "ESC_CRIT_ACK_MIN", "warning": "ESC_WARN_ACK_MIN"}
     for severity, length in check_mapping(value, "windows", "give a mapping of severity to timedelta").items():
         name = _check_part(repr(severity), _severity, severity)
@@ -73,7 +73,7 @@ def windows(value: object) -> None:
 
 
 def _severity(value: object) -> str:
-    # The windows' fingerprint is kept in the database: the name is text that every store can hold.
+    # The store saves the fingerprint of the windows, so the name must be text that every store can save.
     name = check_text(value, "severity").strip().casefold()
     if not name:
         raise InvalidValue("severity", "is empty", "name it")
@@ -81,7 +81,7 @@ def _severity(value: object) -> str:
 
 
 def targets(value: object) -> None:
-    """Check the targets' names."""
+    """Check the names of the targets."""
     for name in check_mapping(value, "targets", "give a mapping of name to URL"):
         _check_part("a name", target, name)
 
@@ -97,7 +97,7 @@ def role(value: str) -> None:
     """Check a role's name."""
     of_type(str, "text")(value)
     if not value.strip():
-        raise InvalidValue("role", "is empty", "name the role; an empty one admits nobody")
+        raise InvalidValue("role", "is empty", "name the role; an empty name admits no caller")
 
 
 def target_urls(urls: Mapping[str, str], allow_http: bool) -> None:
@@ -107,7 +107,7 @@ def target_urls(urls: Mapping[str, str], allow_http: bool) -> None:
 
 
 def heartbeat_url(url: str | None, allow_http: bool) -> None:
-    """Check the heartbeat's URL."""
+    """Check the URL of the dead man's switch."""
     if url is not None:
         check_url(url, allow_http)
 
@@ -120,7 +120,7 @@ def route_targets(given: Sequence[Route], urls: Mapping[str, str]) -> None:
 
 
 def default_target(name: str | None, urls: Mapping[str, str]) -> None:
-    """Check that a target is defined. Without any URL the targets are those of code."""
+    """Check that a target is defined. Without any URL there is no check: code may define targets with notifiers."""
     if urls and name is not None and name not in urls and name != LOG_TARGET:
         raise InvalidValue("target", f"names the target {name!r}", "define it in ESC_TARGETS")
 
@@ -133,13 +133,13 @@ def cron_with_length(cron: str | None, length: timedelta | None) -> None:
 
 @lru_cache(maxsize=10)
 def make_schedule(cron: str | None, length: timedelta | None, tz: str) -> PauseSchedule | None:
-    """Return the scheduled pause, None if there is none."""
-    # Cached: settings check a schedule and then use it, and one with long pauses takes seconds to make.
+    """Return the maintenance schedule; None if it is not set."""
+    # Cached, because Settings calls this twice, and building a schedule with long pauses takes seconds.
     return None if cron is None or length is None else PauseSchedule(cron, length, tz)
 
 
 def _check_part(name: str, check: Callable[[Any], Result], part: object) -> Result:
-    """Check a part of a value. The fault names the part."""
+    """Check a part of a value. The error's fault names the part."""
     try:
         return check(part)
     except InvalidValue as fault:

@@ -1,4 +1,4 @@
-"""Readers: from a variable's text to a value. A text that is not exactly legal is refused."""
+"""Readers: return the value of a variable's text, or raise InvalidValue. They accept no near misses."""
 
 import re
 from datetime import timedelta
@@ -9,18 +9,18 @@ from ..errors import InvalidValue
 from ..rules.routing import Route
 
 _MAX_DIGITS = 12
-"""Every limit is far below such a number, and a timedelta still holds as many minutes."""
+"""Max digits of a number. Every limit is far below, and a timedelta can still hold as many minutes."""
 
 
 def boolean(text: str) -> bool:
-    """Read ``true`` or ``false``, and nothing else: ``yes``, ``1`` and ``True`` mean too many things to people."""
+    """Read ``true`` or ``false``. Refuse all else, for example ``yes``, ``1`` and ``True``."""
     if text not in ("true", "false"):
         raise InvalidValue("boolean", f"{text!r} is not a boolean", "write true or false")
     return text == "true"
 
 
 def integer(text: str) -> int:
-    """Read a whole number in ASCII digits: no blanks, signs of other scripts, underscores or units."""
+    """Read a whole number in ASCII digits, without blanks, digits of other scripts, underscores or units."""
     if not re.fullmatch(r"-?[0-9]+", text):
         raise InvalidValue("integer", f"{text!r} is not a whole number", "write digits alone, for example 15")
     if len(text.lstrip("-0")) > _MAX_DIGITS:
@@ -40,7 +40,7 @@ def milliseconds(text: str) -> timedelta:
 
 
 def text(value: str) -> str:
-    """Read a text that is not empty and has no surrounding blanks. The text may be a secret, and no error holds it."""
+    """Read a text. It must not be empty or have surrounding blanks. It may be a secret, so no error quotes it."""
     if not value or value != value.strip():
         remedy = "write the value alone, or leave the variable out"
         raise InvalidValue("text", "is empty or has surrounding blanks", remedy)
@@ -62,7 +62,7 @@ def severity_minutes(text: str) -> dict[str, timedelta]:
 
 
 def targets(text: str) -> dict[str, Any]:
-    """Read a JSON object from target name to URL. The text is a secret, and no error holds any of it."""
+    """Read a JSON object from target name to URL. The text is a secret, so no error quotes any part of it."""
     document: dict[str, Any] = _json(text, dict, '{"slack:ops": "https://..."}')
     return document
 

@@ -1,4 +1,4 @@
-"""The rules of secrets: keys of signed requests, and URLs of webhooks. No error holds any of a secret."""
+"""Checks of secrets: keys of signed requests, and URLs of webhooks. No error contains any part of a secret."""
 
 import base64
 import re
@@ -14,24 +14,24 @@ _AUTHORITY = re.compile(
 
 
 def parse_key(secret: str) -> bytes:
-    """Return the key that a text stands for: ``whsec_`` and base64, or any other text. It may be empty.
+    """Return the bytes of a key. The text is ``whsec_`` and base64, or any other text. The key may be empty.
 
     Raises:
-        InvalidValue: it is not base64 after ``whsec_``, or cannot be encoded.
+        InvalidValue: the text after ``whsec_`` is not base64, or the text cannot be encoded.
     """
     key = _decoded(secret)
     if isinstance(key, str):
-        # Raised out here: an exception carries the one it came from, and that one carries the secret.
+        # Raised outside the except block: a chained exception carries the original one, which contains the secret.
         raise InvalidValue("secret", key, _REMEDY)
     return key
 
 
 def _decoded(secret: str) -> bytes | str:
-    """Return the key, or what is wrong with the secret."""
+    """Return the key, or the fault of the secret as text."""
     try:
         if secret.startswith(PREFIX):
             return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        # An environment's bytes that are not UTF-8 are surrogates to Python, and bytes again to who signs.
+        # Python reads bytes of the environment that are not UTF-8 as surrogates. Turn them back into these bytes.
         return secret.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         return "holds a lone surrogate"
@@ -40,7 +40,7 @@ def _decoded(secret: str) -> bytes | str:
 
 
 def check_secret(value: object) -> None:
-    """Check a secret of signed requests: settings ask for more bytes than anybody guesses."""
+    """Check a secret of signed requests. It must be long enough that it cannot be guessed."""
     if not isinstance(value, str):
         raise InvalidValue("secret", f"is {type(value).__name__}", "give text")
     least = 24 if value.startswith(PREFIX) else 32
@@ -56,15 +56,15 @@ def check_secret(value: object) -> None:
 
 
 def is_web_url(value: object, *, allow_http: bool) -> TypeGuard[str]:
-    """Tell whether a value is an https URL (or http if allowed) in printable characters without blanks."""
+    """Return whether a value is an https URL (or http if allowed) of printable characters without blanks."""
     schemes = ("https://", "http://") if allow_http else ("https://",)
     return isinstance(value, str) and value.lower().startswith(schemes) and value.isprintable() and " " not in value
 
 
 def check_url(value: object, allow_http: bool) -> None:
-    """Check an https URL (or http if allowed): it names a host, and a port below 65536 if any."""
+    """Check an https URL (or http if allowed). It must name a host. A port must be below 65536."""
     if not is_web_url(value, allow_http=allow_http):
         raise InvalidValue("url", "is not https", "write https://..., or set ESC_ALLOW_HTTP=true for http")
     authority = _AUTHORITY.match(value)
     if authority is None or int(authority["port"] or 1) > 65535:
-        raise InvalidValue("url", "names no host, or no port that exists", "write https://HOST/PATH")
+        raise InvalidValue("url", "names no host, or no port from 0 to 65535", "write https://HOST/PATH")

@@ -1,6 +1,6 @@
-"""Settings: what is in force. One strict reader of variables, and every problem reported at once.
+"""The settings, read from variables or set in code. All problems are reported at once.
 
-``Settings()`` equals ``Settings.from_env({})``. In code every span is a timedelta, so finer steps are possible.
+``Settings()`` equals ``Settings.from_env({})``. Code sets a span as a timedelta, finer than the variables' units.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from .write import MINUTE
 log = logging.getLogger("escalation_core")
 
 _LENIENT = {"allow_http": True, "pause_length": MINUTE, "tz": "UTC"}
-"""Values for texts that are not legal: the other fields are checked with them, and none is refused for their sake."""
+"""Stand-ins for invalid values, so that the checks of the other fields can run. They cause no problem themselves."""
 
 
 def _hide_secrets(_cls: type, attributes: list["attrs.Attribute[object]"]) -> list["attrs.Attribute[object]"]:
@@ -35,10 +35,10 @@ def _hide_secrets(_cls: type, attributes: list["attrs.Attribute[object]"]) -> li
 
 @attrs.frozen(kw_only=True, field_transformer=_hide_secrets)
 class Settings:
-    """What the engine works with. Defaults and limits: ``docs/reference/settings.md``.
+    """The settings of an engine. ``docs/reference/settings.md`` lists defaults and limits.
 
     Raises:
-        SettingsError: anything is out of its limits; all problems at once, by the variable's name.
+        SettingsError: a value is invalid. The error has all problems, by the variable's name.
     """
 
     worker_enabled: bool = True
@@ -47,7 +47,7 @@ class Settings:
     max_level: int = 7
     critical_window: timedelta = timedelta(minutes=5)
     warning_window: timedelta = timedelta(minutes=15)
-    """The window of ``warning``, and of every severity without one of its own."""
+    """The window of ``warning``, and of every severity without a window of its own."""
     windows: Mapping[str, timedelta] = attrs.field(factory=dict)
     """Windows of further severities."""
     snooze: timedelta = timedelta(minutes=30)
@@ -61,31 +61,31 @@ class Settings:
     routes: Sequence[Route] = ()
     default_target: str | None = None
     heartbeat_url: str | None = None
-    """Called after each good tick: a dead man's switch."""
+    """The URL of a dead man's switch. The worker calls it after each successful tick."""
     allow_http: bool = False
     ops_hmac_secret: str | None = None
     ops_hmac_secret_previous: str | None = None
     ops_admin_role: str = "ops_admin"
     ops_read_role: str = "ops_read"
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
-    """Times of delivery; set in code alone."""
+    """Times and limits of delivery. Only code can set them."""
     warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
-    """What is legal but probably not meant."""
+    """Warnings about settings that are valid but probably not intended."""
     policy: EscalationPolicy = attrs.field(init=False, eq=False, repr=False)
     pause: PauseSchedule | None = attrs.field(init=False, eq=False, repr=False)
 
     @property
     def canary(self) -> Canary:
-        """The part of all incidents that these settings let escalate."""
+        """The share of incidents that may escalate with these settings."""
         return Canary(self.canary_pct)
 
     @property
     def switches(self) -> Switches:
-        """What these settings say of acting at all."""
+        """The switches that can stop the engine, and the maintenance schedule."""
         return Switches(enabled=self.worker_enabled, v1=self.v1, schedule=self.pause)
 
     def __attrs_post_init__(self) -> None:
-        """Check everything, and build the policy and the pause from it."""
+        """Check all fields, and build the policy and the maintenance schedule."""
         problems = find_problems({field.name: getattr(self, field.name) for field in FIELDS})
         if not isinstance(self.retry, RetryPolicy):
             problems["retry"] = Problem(f"is {type(self.retry).__name__}", "give a RetryPolicy")
@@ -108,7 +108,7 @@ class Settings:
         object.__setattr__(self, "policy", policy)
 
     def as_variables(self) -> dict[str, str | None]:
-        """Return what is in force as variables, the way ``from_env`` reads them; secrets among them. None is unset."""
+        """Return the settings as variables for ``from_env``, including secrets. The value None means unset."""
         written: dict[str, str | None] = {}
         for field in FIELDS:
             value = getattr(self, field.name)
@@ -118,13 +118,13 @@ class Settings:
 
     @classmethod
     def from_env(cls, mapping: Mapping[str, str], *, read_file: Callable[[str], str] | None = None) -> "Settings":
-        """Read settings from variables, such as ``os.environ``.
+        """Read settings from variables, for example ``os.environ``.
 
-        ``read_file`` returns a file's text, for secrets that come as ``NAME_FILE``; the core opens no files itself
-        (``escalation_adapters.files.read_secret`` does). Unknown ``ESC_*`` names are warned of with the nearest known.
+        ``read_file`` returns the text of a file, for secrets set as ``NAME_FILE``. The core opens no files itself;
+        ``escalation_adapters.files.read_secret`` does. An unknown ``ESC_*`` name logs a warning with the nearest name.
 
         Raises:
-            SettingsError: all problems at once, by the variable's name; no secret is in it.
+            SettingsError: a variable is invalid. The error has all problems, by the variable's name, and no secret.
         """
         values, problems = _read(mapping, read_file)
         if problems:
@@ -140,7 +140,7 @@ class Settings:
 def _read(
     mapping: Mapping[str, str], read_file: Callable[[str], str] | None
 ) -> tuple[dict[str, Any], dict[str, Problem]]:
-    """Return the values that are set, by field, and the problems of texts that are not legal, by variable."""
+    """Return the values that are set, by field, and the problems of invalid texts, by variable."""
     values: dict[str, Any] = {}
     problems: dict[str, Problem] = {}
     for field in FIELDS:
@@ -161,7 +161,7 @@ def _text(mapping: Mapping[str, str], field: Field, read_file: Callable[[str], s
         raise InvalidValue(name, f"is set beside {file}", "set one of the two")
     if read_file is None:
         remedy = "call Settings.from_env(..., read_file=escalation_adapters.files.read_secret)"
-        raise InvalidValue(name, f"{file} names a file, and the core opens none", remedy)
+        raise InvalidValue(name, f"{file} names a file, but the core does not open files", remedy)
     try:
         return read_file(mapping[file]).rstrip("\r\n")
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Writers: from a value back to its variable's text, as the readers of ``parse`` read it."""
+"""Writers: return the text of a value, which the readers in ``parse`` read back."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def number(span: timedelta, unit: timedelta) -> float | int:
-    """Return how many units a span has: a whole number if possible."""
+    """Return the span as a number of units, an int if the number is whole."""
     count = span / unit
     return int(count) if count.is_integer() else count
 
