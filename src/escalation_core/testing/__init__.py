@@ -1,6 +1,6 @@
-"""The kit for tests: of services that embed the engine, and of stores and notifiers that others write.
+"""Test helpers for hosts that embed the engine, and for authors of stores and notifiers.
 
-Nothing here imports a test framework.
+This package imports no test framework.
 """
 
 from .clock import Clock, ManualClock

@@ -1,4 +1,4 @@
-"""Clocks for tests and replays: anything that is called without arguments and returns an aware datetime is one."""
+"""Clocks for tests and replays. A clock is a callable without arguments that returns an aware datetime."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -6,29 +6,29 @@ from datetime import UTC, datetime, timedelta
 from ..checks import check_instant
 
 Clock = Callable[[], datetime]
-"""What stores take: a call returns the instant, aware."""
+"""The type of a store's clock. A call returns the current instant as an aware datetime."""
 
 
 class ManualClock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that changes only when the test sets or advances it."""
 
     def __init__(self, start: datetime = datetime(2025, 1, 1, tzinfo=UTC)) -> None:
         self._now = check_instant(start, "start")
 
     def __call__(self) -> datetime:
-        """Return the instant at which it stands."""
+        """Return the current instant of this clock."""
         return self._now
 
     def set(self, instant: datetime) -> None:
-        """Put it to an instant; backwards too, as real clocks are sometimes."""
+        """Set the clock to an instant. It may be earlier, because real clocks step back, too."""
         self._now = check_instant(instant, "instant")
 
     def advance(self, span: timedelta) -> datetime:
-        """Move it on, and return where it stands then."""
+        """Advance the clock by ``span``, and return the new instant."""
         self._now += span
         return self._now
 
 
 def system_clock() -> datetime:
-    """Return the process's own idea of now."""
+    """Return the current instant of the operating system's clock."""
     return datetime.now(UTC)

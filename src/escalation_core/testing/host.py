@@ -1,8 +1,8 @@
-"""Host writes: what a host's own SQL does to a row, without the engine.
+"""Writes of a host to its own table, by SQL and without the engine.
 
-``HostTable`` is how the conformance checks write as a host would. Stores that hosts reach with SQL implement it with
-plain SQL and their trigger; the others use the functions here, which are the trigger's rule in Python, so that the two
-can be compared.
+The conformance checks write as a host through ``HostTable``. A store whose table a host can reach with SQL implements
+it with plain SQL and its trigger. Other stores use the functions in this module, which implement the trigger's rule in
+Python. The checks can therefore compare the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import attrs
 from ..model import NEEDS_REPLAN, AuditEntry
 
 Row = dict[str, Any]
-"""A row as it stands, by ``Incident``'s field names. It may hold what no incident can: a level of None, say."""
+"""A row by the field names of ``Incident``. It may have values that an incident cannot have, for example no level."""
 
 WATCHED = (
     "severity",
@@ -25,7 +25,7 @@ WATCHED = (
     "resolved_at",
     "snoozed_until",
 )
-"""The columns whose change makes a row worth another look."""
+"""The columns whose change makes the engine plan the row again."""
 BLANK: Mapping[str, Any] = {
     "severity": None,
     "level": 0,
@@ -39,42 +39,42 @@ BLANK: Mapping[str, Any] = {
     "summary": None,
     "labels": {},
 }
-"""What an insert leaves to the columns' defaults."""
+"""The defaults of the columns that an INSERT does not name."""
 
 
 class HostTable(Protocol):
-    """A host's plain writes to its ``incidents`` table. Columns go by ``Incident``'s field names."""
+    """A host's plain writes to its ``incidents`` table. Columns have the field names of ``Incident``."""
 
     async def insert(self, incident_key: str, **columns: Any) -> None:
         """INSERT a row."""
 
     async def update(self, incident_key: str, /, **columns: Any) -> None:
-        """UPDATE columns of a row, its key among them."""
+        """UPDATE columns of a row. The key may change, too."""
 
     async def delete(self, incident_key: str) -> None:
         """DELETE a row."""
 
     async def rows(self) -> Mapping[str, Row]:
-        """SELECT every row, by key, as it stands."""
+        """SELECT all rows, by key."""
 
     async def past_triggers(self, incident_key: str, **columns: Any) -> None:
-        """INSERT a row, or UPDATE its columns if it is there, while the triggers are off."""
+        """INSERT a row, or UPDATE its columns if the key exists, while the triggers are off."""
 
 
 @attrs.frozen
 class HostUpdate:
-    """What the trigger makes of a host's UPDATE."""
+    """The effects of the trigger on a host's UPDATE."""
 
     row: Row
-    """The row that it leaves."""
+    """The row after the UPDATE."""
     notes: Sequence[AuditEntry] = ()
-    """What it notes in the audit."""
+    """The entries that the trigger writes to the audit."""
     cancel: str | None = None
-    """Why the unsent pages of the row's old key are cancelled, if they are."""
+    """Why the trigger cancels the unsent pages of the row's old key; None if it does not."""
 
 
 def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> Row:
-    """Return the row that a host's INSERT leaves; ``highest_episode`` is what the ledger knows of the key."""
+    """Return the row after a host's INSERT. ``highest_episode`` is the key's highest episode in the ledger."""
     row: Row = {"incident_key": incident_key, "first_seen": now, **BLANK, **columns}
     if row["next_due_at"] is None:
         row["episode"] = highest_episode + 1
@@ -83,7 +83,7 @@ def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episod
 
 
 def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> HostUpdate:
-    """Return what becomes of a host's UPDATE; ``highest_episode`` is what the ledger knows of the row's new key."""
+    """Return the effects of a host's UPDATE. ``highest_episode`` is the new key's highest episode in the ledger."""
     after = {**before, **columns}
     other_key = after["incident_key"] != before["incident_key"]
     severity, snoozed = (after[name] != before[name] for name in ("severity", "snoozed_until"))
@@ -103,14 +103,14 @@ def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int
                 "snoozed_until": None,
                 "acknowledged_at": None,
             }
-            # What the same statement set is what the host means; the rest belongs to the episode that is over.
+            # The host means the values that this statement changed. The other values belong to the ended episode.
             after |= {name: value for name, value in fresh.items() if after[name] == before[name]}
         elif isinstance(after["level"], int) and isinstance(before["level"], int) and after["level"] < before["level"]:
             after["episode"] += 1
     if after["acknowledged_at"] is None:
         after["acknowledged_by"] = None
     after["next_due_at"] = _mark(after)
-    # What the reopening above has cleared is not what the host did.
+    # ``severity`` and ``snoozed`` were compared above: the reopening may clear values that the host did not change.
     was, is_now = before["incident_key"], after["incident_key"]
     notes = [_noted("change_key", f"now {is_now}", before, now), _noted("change_key", f"was {was}", after, now)]
     done: list[tuple[str | None, str | None]] = [
@@ -123,7 +123,7 @@ def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int
 
 
 def _cancels(before: Row, after: Row) -> str | None:
-    """Return why an UPDATE cancels the unsent pages of the row's old key, None if it does not."""
+    """Return why an UPDATE cancels the unsent pages of the row's old key; None if it does not."""
     if after["incident_key"] != before["incident_key"]:
         return "key changed"
     for name, reason in (("resolved_at", "resolved"), ("acknowledged_at", "acknowledged")):
@@ -149,7 +149,7 @@ def _until(end: object) -> str:
 
 
 def _what_was_done(before: Row, after: Row) -> str | None:
-    """Return what an UPDATE does to an incident's state or level, None if it is nothing that the audit tells of."""
+    """Return the audit action for an UPDATE of an incident's state or level; None if the audit needs no entry."""
     resolved = before["resolved_at"] is not None, after["resolved_at"] is not None
     acknowledged = before["acknowledged_at"] is not None, after["acknowledged_at"] is not None
     if resolved[0] != resolved[1]:

@@ -1,4 +1,4 @@
-"""A notifier that remembers what it was asked to send, and answers what the test wants."""
+"""A notifier for tests that records pages and returns the outcomes that the test chooses."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from ..model import Delivered, Outcome, Page
 
 
 class RecordingNotifier:
-    """Keeps every page in ``pages``. ``answer`` decides the outcome of each; by default all are delivered."""
+    """A notifier that appends each page to ``pages``. ``answer`` returns the outcome; the default is Delivered."""
 
     channel = "recording"
 
@@ -16,7 +16,7 @@ class RecordingNotifier:
         self.answer = answer
 
     async def send(self, page: Page) -> Outcome:
-        """Remember the page and return the answer."""
+        """Record the page and return the answer's outcome."""
         self.pages.append(page)
         return self.answer(page)
 

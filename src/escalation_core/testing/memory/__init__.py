@@ -1,4 +1,4 @@
-"""MemoryStore: the reference of what a store does."""
+"""MemoryStore, the reference implementation of a store."""
 
 from .store import MemoryStore
 

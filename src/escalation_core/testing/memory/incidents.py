@@ -1,4 +1,4 @@
-"""The Incidents port."""
+"""The Incidents port of MemoryStore."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from .state import State, Undo, is_open, long_labels, passed, read_row, write_ro
 
 @attrs.frozen
 class Incidents:
-    """Rows of incidents. No step of a transaction waits, so no row needs a lock."""
+    """Rows of incidents. Rows need no locks, because no step of a transaction waits."""
 
     store: State
     undo: Undo
@@ -101,7 +101,7 @@ class Incidents:
         return (note for note in self.store.notes.values() if note.action == action)
 
     def _resolved(self) -> set[tuple[str | None, int | None]]:
-        """Return the episodes of which the audit tells that they were resolved."""
+        """Return the episodes that the audit notes as resolved."""
         return {(note.incident_key, note.episode) for note in self._notes("resolve")}
 
     async def end_passing(self, beyond: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The Journal port."""
+"""The Journal port of MemoryStore."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ SCHEMA_VERSION = "memory"
 
 @attrs.frozen
 class Journal:
-    """What people and engines did."""
+    """The audit notes, heartbeats, counts and recalculation state."""
 
     store: State
     undo: Undo

@@ -1,4 +1,4 @@
-"""The Ledger port."""
+"""The Ledger port of MemoryStore."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The Operations port."""
+"""The Operations port of MemoryStore."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .state import State, Undo, is_open
 
 @attrs.frozen
 class Operations:
-    """What operators set, and which of their requests were seen."""
+    """Operators' pauses, retention and integrity."""
 
     store: State
     undo: Undo

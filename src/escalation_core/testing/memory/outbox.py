@@ -1,4 +1,4 @@
-"""The Outbox port."""
+"""The Outbox port of MemoryStore."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet

@@ -1,4 +1,4 @@
-"""What a MemoryStore holds, and how a write to it is taken back."""
+"""The tables of a MemoryStore, its undo log, and functions on rows."""
 
 import json
 from collections import defaultdict
@@ -29,15 +29,15 @@ Item = TypeVar("Item")
 
 
 class State:
-    """The tables."""
+    """The tables of a MemoryStore."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.rows: dict[str, Row] = {}
         self.due: dict[str, datetime] = {}
-        """next_due_at of the rows that have one."""
+        """next_due_at by key, of the rows that have one."""
         self.unreadable: dict[str, tuple[Deferral, datetime | None]] = {}
-        """Rows that were deferred, and until when they are passed over, if they are."""
+        """Deferrals by key, each with the end of its passing over; None for a row that is not passed over."""
         self.ledger: dict[int, Escalation] = {}
         self.levels: dict[tuple[str, int], LatestEscalation] = {}
         self.hashes: dict[str, int] = {}
@@ -50,21 +50,21 @@ class State:
         self.beats: dict[str, datetime] = {}
         self.pauses: dict[int, Pause] = {}
         self.requests: dict[str, datetime] = {}
-        """When the ids of signed requests expire."""
+        """The ids of signed requests, and when each expires."""
         self.state: dict[str, RecalcState] = {"recalc": RecalcState()}
         self.made_at = clock()
         self.numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
-        """The next id of each table that has some. None is given twice, whatever was pruned or taken back."""
+        """The next id of each table with ids. An id is never used twice, even after a prune or a rollback."""
 
 
 class Undo:
-    """Writes that can be taken back: a transaction that fails leaves nothing behind."""
+    """An undo log: a transaction that fails uses it to roll back its writes."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[], object]] = []
 
     def put(self, table: dict[Any, Any], key: object, value: object) -> None:
-        """Write an entry."""
+        """Write an entry of a table."""
         if key in table:
             old = table[key]
             self._steps.append(lambda: table.__setitem__(key, old))
@@ -73,24 +73,24 @@ class Undo:
         table[key] = value
 
     def drop(self, table: dict[Any, Any], key: object) -> None:
-        """Remove an entry, if it is there."""
+        """Remove an entry of a table, if it exists."""
         if key in table:
             old = table.pop(key)
             self._steps.append(lambda: table.__setitem__(key, old))
 
     @property
     def mark(self) -> int:
-        """How much there is to take back: to come back to this point."""
+        """The current length of the log, to which ``roll_back`` can return."""
         return len(self._steps)
 
     def roll_back(self, mark: int = 0) -> None:
-        """Take everything back that came after the mark, the last write first."""
+        """Undo all writes after this length of the log, the last one first."""
         while len(self._steps) > mark:
             self._steps.pop()()
 
 
 def write_row(store: State, undo: Undo, row: Row) -> None:
-    """Write a row, and keep the index of instants."""
+    """Write a row, and update the index of next_due_at."""
     undo.put(store.rows, row["incident_key"], row)
     if row["next_due_at"] is None:
         undo.drop(store.due, row["incident_key"])
@@ -99,7 +99,7 @@ def write_row(store: State, undo: Undo, row: Row) -> None:
 
 
 def is_open(row: Row) -> bool:
-    """Tell whether a row is neither acknowledged nor resolved."""
+    """Return whether a row is neither acknowledged nor resolved."""
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
@@ -107,15 +107,15 @@ _LONGEST = (("severity", MAX_NAME_CHARS), ("acknowledged_by", MAX_NAME_CHARS), (
 
 
 def long_labels(row: Row) -> bool:
-    """Tell whether a row's labels are left out where many rows are read."""
+    """Return whether a claim leaves out the labels of a row."""
     labels = row["labels"]
     if not labels or sum(map(len, (*labels, *labels.values()))) < MAX_LABELS_BYTES // 16:
-        return False  # as JSON a character takes 12 bytes at most
+        return False  # a character takes at most 12 bytes as JSON
     return len(json.dumps(labels, ensure_ascii=False).encode(errors="replace")) > MAX_LABELS_BYTES
 
 
 def read_row(row: Row) -> tuple[Incident | None, str | None]:
-    """Return a row's incident, with so much of each text as a page carries, or the fault that makes it none."""
+    """Return a row's incident, with texts cut and long labels left out, or the fault that makes it unreadable."""
     cut = {name: row[name][:most] for name, most in _LONGEST if isinstance(row[name], str) and len(row[name]) > most}
     if long_labels(row):
         cut["labels"] = {}
@@ -126,13 +126,13 @@ def read_row(row: Row) -> tuple[Incident | None, str | None]:
 
 
 def passed(store: State, key: str) -> bool:
-    """Tell whether a row is passed over now: the store refuses to write it."""
+    """Return whether a row is passed over now."""
     _, until = store.unreadable.get(key, (None, None))
     return until is not None and until > store.clock()
 
 
 def seen(store: State, undo: Undo, key: str) -> None:
-    """End that a row is passed over: a host has written it."""
+    """End the passing over of a row, because a host has written it."""
     if key in store.unreadable:
         undo.put(store.unreadable, key, (store.unreadable[key][0], None))
 
@@ -140,7 +140,7 @@ def seen(store: State, undo: Undo, key: str) -> None:
 def newest(
     found: Iterable[Item], place: Callable[[Item], tuple[datetime, int]], reach: AuditRange, limit: int
 ) -> list[Item]:
-    """Return what lies in a range, newest first, at one instant by id."""
+    """Return the items in a range, newest first, then by id."""
 
     def inside(item: Item) -> bool:
         at, number = place(item)

@@ -1,4 +1,4 @@
-"""MemoryStore: the reference. It keeps nothing on disk, and is exact about everything else."""
+"""MemoryStore, the reference implementation of a store. It writes nothing to disk."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -21,10 +21,10 @@ Result = TypeVar("Result")
 
 
 class MemoryStore(State):
-    """A store in this process's memory, for tests, replays and demonstrations.
+    """A store in the memory of this process, for tests, replays and demonstrations.
 
-    Its transactions are atomic because their steps never wait: no other task runs between two of them. ``clock``
-    defaults to the system's. ``host`` writes as a host does that has SQL of its own.
+    Its transactions are atomic because their steps never wait: no other task runs between two steps. ``clock``
+    defaults to the system's clock. ``host`` writes to the rows as a host's own SQL would.
     """
 
     def __init__(self, clock: Clock = system_clock) -> None:
@@ -32,10 +32,10 @@ class MemoryStore(State):
         self.host = MemoryHost(self)
 
     async def check(self) -> None:
-        """Do nothing: there is no schema to be of another version."""
+        """Do nothing: this store has no schema, so no version can be wrong."""
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work``; take everything back if it raises."""
+        """Run ``work``; undo its writes if it raises."""
         undo = Undo()
         try:
             return await work(_Transaction(self, undo))
@@ -44,7 +44,7 @@ class MemoryStore(State):
             raise
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work``, and take back whatever it wrote: a reader leaves no trace."""
+        """Run ``work``, and undo its writes in any case."""
         undo = Undo()
         try:
             return await work(_Transaction(self, undo))
@@ -52,7 +52,7 @@ class MemoryStore(State):
             undo.roll_back()
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Return what is next."""
+        """Return the next due instants and the pauses that have not ended."""
         tx = _Transaction(self, Undo())
         now = await tx.now()
         return NextDue(
@@ -63,12 +63,12 @@ class MemoryStore(State):
         )
 
     async def aclose(self) -> None:
-        """Do nothing: what is in memory goes with the process."""
+        """Do nothing: this store has no connection to close."""
 
 
 @attrs.frozen
 class MemoryHost:
-    """A host's own writes to a MemoryStore: the ``HostTable`` of the conformance checks."""
+    """A host's own writes to a MemoryStore: an implementation of ``HostTable``."""
 
     store: MemoryStore
 
@@ -93,7 +93,7 @@ class MemoryHost:
         await Journal(self.store, Undo()).note(done.notes)
 
     async def past_triggers(self, incident_key: str, **columns: Any) -> None:
-        """Write a row as no trigger sees it."""
+        """Write a row as a host does while the triggers are off."""
         before = self.store.rows.get(incident_key)
         new = {"incident_key": incident_key, "first_seen": self.store.clock(), **BLANK}
         write_row(self.store, Undo(), (before or new) | columns)
@@ -104,12 +104,12 @@ class MemoryHost:
         self.store.due.pop(incident_key, None)
 
     async def rows(self) -> Mapping[str, Row]:
-        """Return every row as it stands."""
+        """Return a copy of every row, by key."""
         return {key: dict(row) for key, row in self.store.rows.items()}
 
 
 class _Transaction:
-    """One transaction: the six ports on one undo log."""
+    """A transaction: six ports that share one undo log."""
 
     def __init__(self, store: MemoryStore, undo: Undo) -> None:
         self._clock = store.clock
