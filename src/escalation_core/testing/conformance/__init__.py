@@ -1,12 +1,8 @@
-"""The conformance checks: what every store and every notifier promises, as plain async functions over a harness.
+"""Conformance checks for stores and notifiers, as plain async functions that take a harness.
 
-They import no test framework. With pytest::
-
-    @pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
-    async def test_my_store(check):
-        await check(MyHarness())
-
-A check that fails raises AssertionError.
+They need no test framework: ``await check(MyHarness())`` runs one check, with a new harness for each. A check raises
+AssertionError if it fails. With pytest, parametrize one test over ``STORE_CHECKS``, with
+``ids=lambda check: check.__name__``.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,7 +20,7 @@ PAGING_CHECKS: tuple[StoreCheck, ...] = (
     *hosts.CHECKS,
     *clocks.CHECKS,
 )
-"""The first tier: what a tick, a delivery pass and the verbs on incidents need of a store."""
+"""The first tier: checks for ticks, delivery passes and actions on incidents."""
 OPERATING_CHECKS: tuple[StoreCheck, ...] = (
     *records.OPERATE_CHECKS,
     *promises.OPERATE_CHECKS,
@@ -32,7 +28,7 @@ OPERATING_CHECKS: tuple[StoreCheck, ...] = (
     *clocks.OPERATE_CHECKS,
     *operations.OPERATE_CHECKS,
 )
-"""The second tier: pauses, history and audit, retention, integrity, and the operators' endpoints."""
+"""The second tier: checks for pauses, history and audit, retention, integrity and the operators' endpoints."""
 STORE_CHECKS: tuple[StoreCheck, ...] = (*PAGING_CHECKS, *OPERATING_CHECKS)
 NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS
 

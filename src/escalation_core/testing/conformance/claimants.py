@@ -1,6 +1,6 @@
-"""Checks with two handles on one database, as two processes have them, at the same time.
+"""Checks with two handles on one database at the same time, like two processes.
 
-A store that has one handle alone runs what can be run with it.
+With a store that has only one handle, some checks use it twice and others are skipped.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from .harness import WHOLE, StoreHarness, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 AT_ONCE = timedelta(seconds=5)
-"""More than any statement takes that does not wait for a lock, and less than a lock that nobody lets go."""
+"""The maximum duration of a statement that must not wait for a lock."""
 
 
 async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
-    """While one transaction holds rows, another claims the others, at once; what was let go can be claimed again."""
+    """A claim leaves out rows that another transaction has locked, without waiting, until that transaction ends."""
     if not harness.capabilities.concurrent:
         return
     clock = ManualClock()
@@ -45,14 +45,14 @@ async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
             found = await within(AT_ONCE, other.transact(partial(claim, canary=Canary(percent))))
             same(keys[3:], found, f"the second claim at {percent} percent")
         looked = await within(AT_ONCE, other.read(lambda tx: tx.incidents.load("k0", lock=False)))
-        assert looked is not None, "a look waits for nobody"
+        assert looked is not None, "a read waits for no lock"
 
     await store.transact(both)
     same(keys, await other.transact(claim), "when the first has ended")
 
 
 async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -> None:
-    """While one sender's transaction holds pages, another's claims the others, at once."""
+    """A claim of pages leaves out pages that another transaction has locked, without waiting."""
     if not harness.capabilities.concurrent:
         return
     clock = ManualClock()
@@ -73,7 +73,7 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
 
 
 async def no_update_is_lost(harness: StoreHarness) -> None:
-    """Whoever loads or walks rows to change them waits for the others; whoever locks pages gets those that are free."""
+    """Concurrent updates are not lost: ``load`` and ``scan_open`` wait for a lock, ``lock`` skips locked pages."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -83,7 +83,7 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
 
     async def load(tx: Transaction) -> None:
         one = await tx.incidents.load("loaded")
-        assert one is not None, "it is there"
+        assert one is not None, "the row exists"
         await tx.incidents.save(attrs.evolve(one, level=one.level + 1))
 
     async def walk(tx: Transaction) -> None:
@@ -108,7 +108,7 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
 
 
 async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
-    """A walk that waits for nobody tells that rows were left out, and where to go on."""
+    """With ``wait=False``, ``scan_open`` leaves out locked rows, sets ``skipped`` and returns where to continue."""
     if not harness.capabilities.concurrent:
         return
     clock = ManualClock()
@@ -120,7 +120,7 @@ async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
         await tx.incidents.load("b")
         await tx.journal.recalc()
         walked = await within(AT_ONCE, other.transact(lambda tx: tx.incidents.scan_open(None, 2, wait=False)))
-        same((["a"], "b", True), ([row.incident_key for row in walked.rows], walked.last, walked.skipped), "held")
+        same((["a"], "b", True), ([row.incident_key for row in walked.rows], walked.last, walked.skipped), "locked")
         same(None, await within(AT_ONCE, other.transact(lambda tx: tx.journal.recalc_unless_locked())), "its state")
 
     await store.transact(hold)
@@ -129,7 +129,7 @@ async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
 
 
 async def settling_waits_for_nobody(harness: StoreHarness) -> None:
-    """A page that another transaction holds is neither settled nor locked, and still has its fence; others are."""
+    """``settle`` and ``lock`` leave out a page that another transaction has locked; ``fences`` returns its fence."""
     if not harness.capabilities.concurrent:
         return
     clock, retries = ManualClock(), RetryPolicy()
@@ -153,7 +153,7 @@ async def settling_waits_for_nobody(harness: StoreHarness) -> None:
 
 
 async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
-    """If two insert a key at once, one of them does, and the other is told so."""
+    """If two transactions insert the same key at once, exactly one ``insert`` returns True."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -166,7 +166,7 @@ async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
 
 
 async def two_that_record_the_same_record_it_once(harness: StoreHarness) -> None:
-    """Escalations that two record at once, in whatever order, are new to exactly one of them."""
+    """If two transactions record the same escalations at once, in any order, each is new to exactly one of them."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -179,7 +179,7 @@ async def two_that_record_the_same_record_it_once(harness: StoreHarness) -> None
 
 
 async def a_reader_sees_one_state(harness: StoreHarness) -> None:
-    """Within one read everything is of one instant, whatever others commit meanwhile; they do not wait for it."""
+    """A read sees one snapshot, even if others commit meanwhile. It does not make other transactions wait."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -204,7 +204,7 @@ async def a_reader_sees_one_state(harness: StoreHarness) -> None:
 
 
 async def a_reader_leaves_no_trace(harness: StoreHarness) -> None:
-    """What is written within a read is refused or taken back."""
+    """A store refuses or rolls back writes within a read."""
     clock = ManualClock()
     store = await harness.open(clock)
     await put(store, incident("a", clock))
@@ -220,7 +220,7 @@ async def a_reader_leaves_no_trace(harness: StoreHarness) -> None:
 
 
 async def a_lease_that_ended_passes_to_another(harness: StoreHarness) -> None:
-    """A sender that stalls beyond its lease loses the page: another sends it, and the first one's word is stale."""
+    """A sender that exceeds its lease loses the page: another worker sends it, and the first outcome is stale."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)

@@ -1,4 +1,4 @@
-"""Checks of what a store makes of a clock that stepped back: heartbeats, pages, holds and pauses that lie ahead."""
+"""Checks with a clock that stepped back: heartbeats, pages, throttles and pauses whose instants are ahead of it."""
 
 from datetime import datetime, timedelta
 
@@ -15,21 +15,21 @@ RETRIES = RetryPolicy()
 
 
 async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) -> None:
-    """A heartbeat later than the store's clock allows is told once and forgotten, whichever worker's it was."""
+    """The next heartbeat of any worker returns a heartbeat that is too far ahead of the clock, and deletes it."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     await beat(store, clock, "one", start + timedelta(days=2))
     await beat(store, clock, "two", start + timedelta(days=2), tolerance=timedelta(days=3))
-    same(start + timedelta(days=2), await beat(store, clock, "two", start), "what was there")
+    same(start + timedelta(days=2), await beat(store, clock, "two", start), "the heartbeat before")
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start, 1), (last.last, last.workers), "the worker that has ticked since")
-    same(start, await beat(store, clock, "one", start + timedelta(seconds=2)), "what was there then")
+    same(start, await beat(store, clock, "one", start + timedelta(seconds=2)), "the heartbeat before that")
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start + timedelta(seconds=2), 2), (last.last, last.workers), "both")
 
 
 async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarness) -> None:
-    """Unsettled pages and holds that are due later than any can be are due now, after a step all of them earlier."""
+    """Pages and throttles beyond the furthest valid instant become due now; after a step, all that are ahead move."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     hour, day = now + timedelta(hours=1), now + timedelta(days=1)
@@ -66,17 +66,17 @@ async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarnes
     same((3, due), await forward(timedelta()), "at any heartbeat")
     for target, until in (("tried", now), ("soon", hour)):
         seen = await store.next_due(canary=Canary(), targets=[target])
-        same(until, seen.page_due_at, f"the hold of {target}")
+        same(until, seen.page_due_at, f"the throttle of {target}")
     five = now + 5 * MINUTE
     await set_due(five, hour)
     due = {"new": now, "tried": now + MINUTE, "leased": ends, "settled": five, "soon": hour - 4 * MINUTE}
     same((4, due | {"not served": five}), await forward(4 * MINUTE), "after a step")
     seen = await store.next_due(canary=Canary(), targets=["soon"])
-    same(hour - 4 * MINUTE, seen.page_due_at, "the hold after a step")
+    same(hour - 4 * MINUTE, seen.page_due_at, "the throttle after a step")
 
 
 async def pauses_from_ahead_of_the_clock_are_shifted(harness: StoreHarness) -> None:
-    """Pauses that lie ahead begin and end earlier, and begin now at the latest; the others stay."""
+    """Pauses that begin after now move back by the step, and begin now at the latest; other pauses stay."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     spans = [(now - MINUTE, now + MINUTE), (now + 5 * MINUTE, now + 9 * MINUTE), (now + 3 * MINUTE, now + 6 * MINUTE)]

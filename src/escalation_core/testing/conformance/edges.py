@@ -1,4 +1,4 @@
-"""Checks at the edges: odd rows, odd keys, leases that ended, and nothing at all."""
+"""Checks of edge cases: unreadable rows, unusual keys, expired leases and empty input."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,13 +23,13 @@ ODD: dict[str, dict[str, Any]] = {
     "never again": {"snoozed_until": "infinity"},
     "ended before time": {"last_escalated_at": "-infinity"},
 }
-"""What hosts write and no incident can hold. A table that refuses one of them is as good."""
+"""Columns of rows that are not valid incidents. A store's table may refuse them."""
 KEYS = ("A", "a", "Z", "b", "ä", "a b", "a-b", "a/b", "~", "Ω", "🔥", "%", "_", "a|1", "'", '"', "\\", "{}")
-"""Collations differ about their order; bytes do not."""
+"""Keys that collations sort differently; by bytes they have one order."""
 
 
 async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
-    """A row that cannot be read says why, and holds up neither its neighbours nor the tick; gone, it is forgotten."""
+    """An unreadable row comes with its fault, and stops neither other rows nor the tick. Deleted, it is not listed."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -38,7 +38,7 @@ async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
     for key, columns in ODD.items():
         try:
             await host.insert(key, **{"severity": "critical", "first_seen": now, **columns})
-        except Exception:  # noqa: BLE001, S112 - the table refuses it, in the driver's own words
+        except Exception:  # noqa: BLE001, S112 - the table may refuse it, with any exception of the driver
             continue
         odd.append(key)
     rows = await store.transact(lambda tx: tx.incidents.claim(until=now, limit=100, canary=Canary()))
@@ -46,18 +46,18 @@ async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
     same({"good", *odd}, set(found), "claimed")
     for key in odd:
         same(None, found[key].incident, f"the incident of {key!r}")
-        assert found[key].fault, f"{key!r} says why"
+        assert found[key].fault, f"{key!r} has a fault"
     report = await Engine(store, notifiers=[RecordingNotifier("t")]).tick()
     same((1, len(odd)), (report.escalated, report.skipped["unreadable"]), "escalated and unreadable")
     same([], await claimed_keys(store, now), "nothing is due")
     same(sorted(odd), await _unreadable(store, clock), "listed")
     for key in odd:
         await host.delete(key)
-    same([], await _unreadable(store, clock), "listed when they are gone")
+    same([], await _unreadable(store, clock), "listed after they were deleted")
 
 
 async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
-    """A page whose incident cannot be read comes with the fault, and is dead; it is not taken for one that is gone."""
+    """A page of an unreadable incident is claimed with the fault and becomes dead, not cancelled as if deleted."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -74,7 +74,7 @@ async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
 
 
 async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
-    """Keys that differ in case, accents or signs are different; looks and walks go through all of them once."""
+    """Keys that differ in case, accents or symbols are different. ``peek`` and ``scan_open`` return each once."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     await put(store, *(incident(key, clock, summary=key) for key in KEYS))
@@ -98,16 +98,16 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
                 return seen
             last = walked.last
 
-    same(sorted(KEYS), await store.read(look), "seen, in the order of bytes")
-    same(sorted(KEYS), sorted(await store.transact(walk)), "walked")
+    same(sorted(KEYS), await store.read(look), "peeked, in the order of bytes")
+    same(sorted(KEYS), sorted(await store.transact(walk)), "scanned")
     for key in KEYS:
         one = await store.read(lambda tx, key=key: tx.incidents.load(key, lock=False))  # type: ignore[misc]
         assert one is not None, f"{key!r} is found"
-        same(key, one.summary, "the row of this very key")
+        same(key, one.summary, "the row of exactly this key")
 
 
 async def what_the_engine_saves_is_no_hosts_write(harness: StoreHarness) -> None:
-    """A row that is saved is as it was told to be, also where a host's own write would mark it or begin an episode."""
+    """``save`` writes exactly the given row. By a host, the same write would set NEEDS_REPLAN or begin an episode."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     first = incident("a", clock, level=3, episode=2, next_due_at=now + MINUTE)
@@ -126,7 +126,7 @@ async def what_the_engine_saves_is_no_hosts_write(harness: StoreHarness) -> None
 
 
 async def pages_come_oldest_first(harness: StoreHarness) -> None:
-    """Claimed pages are in the order in which they fell due, whichever target they are for."""
+    """A claim returns pages in the order in which they became due, across all targets."""
     clock = ManualClock()
     store = await harness.open(clock)
     await put(store, incident("a", clock))
@@ -141,7 +141,7 @@ async def pages_come_oldest_first(harness: StoreHarness) -> None:
 
 
 async def a_lease_ends(harness: StoreHarness) -> None:
-    """A leased page may be claimed again from its lease's end on, a cancelling one too; a settled one never."""
+    """A leased or cancelling page can be claimed again once its lease has ended; a settled page never."""
     clock, retries = ManualClock(), RetryPolicy()
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock))
@@ -166,11 +166,11 @@ async def a_lease_ends(harness: StoreHarness) -> None:
     clock.set(end + MINUTE)
     same([(1, "cancelling"), (2, "cancelling")], await claim(), "when both have ended")
     await store.transact(lambda tx: tx.outbox.throttle_target("t", clock()))
-    same(2, len(await claim()), "a hold ends at its instant")
+    same(2, len(await claim()), "a throttle ends at its instant")
 
 
 async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
-    """Every bulk write takes an empty list, and every question about nothing has an answer."""
+    """Bulk writes accept an empty list, and queries of an empty store return empty results."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
 
@@ -184,9 +184,9 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
         await tx.outbox.write([])
         await tx.journal.note([])
         same([], list(await tx.ledger.record([])), "recorded")
-        same({}, dict(await tx.ledger.highest([])), "the highest of none")
+        same({}, dict(await tx.ledger.highest([])), "the highest of an empty list")
         same([], list(await tx.outbox.lock([])), "locked")
-        same({}, dict(await tx.outbox.fences([])), "the fences of none")
+        same({}, dict(await tx.outbox.fences([])), "the fences of an empty list")
         same(0, await tx.outbox.bring_forward([], now=now, step=MINUTE, beyond=now, lease_ends=now), "brought forward")
         same([], list((await tx.incidents.unseen(None, limit=9, held_before=None)).keys), "unseen")
         same([], list(await tx.outbox.claim({}, now=now, until=now)), "claimed")

@@ -1,4 +1,4 @@
-"""What a check needs: fresh stores and a host's writes to them, or a notifier with a receiver."""
+"""Harness protocols for the checks, and helper functions. An author of a store or notifier writes a harness."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,72 +18,72 @@ WHOLE = Canary()
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What a store can do beyond what every store must."""
+    """Optional capabilities of a store."""
 
     concurrent: bool = False
-    """Two transactions can write at once, as in PostgreSQL: a claim passes over the rows that others lock."""
+    """Two transactions can write at once, as in PostgreSQL. A claim then skips rows that others have locked."""
 
 
 class StoreHarness(Protocol):
-    """Makes stores for the checks. Each check gets a harness of its own."""
+    """Creates stores for one check. Each check needs a new harness."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the stores can do beyond what every store must."""
+        """The optional capabilities of the stores."""
 
     async def open(self, clock: ManualClock) -> Store:
-        """Return a store on an empty database that tells the time by ``clock``."""
+        """Return a store on an empty database. Its clock is ``clock``."""
 
     async def again(self, store: Store) -> Store:
-        """Return another handle on the database of ``store``, as another process has it.
+        """Return another handle on the database of ``store``, like one in another process.
 
-        A store that cannot have two returns the same one.
+        If the store cannot have two handles, return ``store``.
         """
 
     def host(self, store: Store) -> HostTable:
-        """Return how a host writes to the table of ``store`` with SQL of its own."""
+        """Return an object that writes to the table of ``store`` as a host's own SQL does."""
 
 
 class NotifierHarness(Protocol):
     """A notifier and its receiver."""
 
     target: str
-    """A target that leads to the receiver."""
+    """A target of the notifier that sends to the receiver."""
     secrets: Sequence[str]
-    """What must never show: URLs, tokens."""
+    """Texts that no output may contain: URLs, tokens."""
 
     @property
     def notifier(self) -> Notifier:
-        """The notifier."""
+        """The notifier to check."""
 
     async def accept(self) -> None:
-        """Let the receiver take pages."""
+        """Make the receiver accept pages."""
 
     async def refuse(self) -> bool:
-        """Let the receiver refuse pages for good. Return False if this channel has no such thing."""
+        """Make the receiver refuse pages permanently. Return False if the channel does not support this."""
 
     async def throttle(self, after: timedelta) -> bool:
-        """Let the receiver ask for fewer pages. Return False if this channel has no such thing."""
+        """Make the receiver ask for fewer pages. Return False if the channel does not support this."""
 
     async def vanish(self) -> bool:
-        """Let the receiver be out of reach. Return False if this channel has no such thing."""
+        """Make the receiver unreachable. Return False if the channel does not support this."""
 
     async def stall(self) -> bool:
-        """Let the receiver take a page and not answer. Return False if this channel has no such thing."""
+        """Make the receiver accept a page without an answer. Return False if the channel does not support this."""
 
     def arrived(self) -> Sequence[str]:
-        """Return the dedup key of each page that the receiver took, in their order."""
+        """Return the dedup key of each page that the receiver accepted, in order of arrival."""
 
 
 def incident(key: str, clock: ManualClock, **fields: Any) -> Incident:
-    """Return an incident that is due now, unless its fields say otherwise."""
+    """Return a critical incident that is due now. ``fields`` override the defaults."""
     now = clock()
     given = {"severity": "critical", "first_seen": now - timedelta(minutes=5), "next_due_at": now, **fields}
     return Incident(incident_key=key, **given)
 
 
 async def put(store: Store, *incidents: Incident) -> None:
-    """Write incidents. A new row always has an instant, as the engine's have: one without would be a host's."""
+    """Insert incidents. Clear next_due_at afterwards, because a trigger takes an insert without it for a host's."""
 
     async def write(tx: Transaction) -> None:
         for one in incidents:
@@ -98,7 +98,7 @@ async def put(store: Store, *incidents: Incident) -> None:
 async def beat(
     store: Store, clock: ManualClock, worker: str, now: datetime, tolerance: timedelta = timedelta(seconds=2)
 ) -> datetime | None:
-    """Note that a worker completed a tick, at this instant; return the latest heartbeat that was there."""
+    """Record a worker's heartbeat at this instant; return the latest heartbeat before it."""
     clock.set(now)
     at, latest = await store.transact(lambda tx: tx.journal.record_heartbeat(worker, "1.0", tolerance=tolerance))
     same(now, at, "the store's instant")
@@ -106,13 +106,13 @@ async def beat(
 
 
 async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary: Canary = WHOLE) -> list[str]:
-    """Return the keys that a claim finds, in its order; nothing is written."""
+    """Return the keys that a claim returns, in its order. Write nothing."""
     rows = await store.transact(lambda tx: tx.incidents.claim(until=until, limit=limit, canary=canary))
     return [row.incident_key for row in rows]
 
 
 def same(expected: object, actual: object, what: str) -> None:
-    """Compare, with a message that tells more than that they differ."""
+    """Assert that two values are equal, with both values in the message."""
     assert expected == actual, f"{what}: expected {expected!r}, got {actual!r}"
 
 

@@ -1,4 +1,4 @@
-"""Checks of what hosts do to rows: they refuse writes, change keys, acknowledge by SQL, and turn triggers off."""
+"""Checks with hosts that refuse writes, change keys, acknowledge by SQL, and turn triggers off."""
 
 from datetime import datetime, timedelta
 
@@ -13,38 +13,36 @@ MINUTE = timedelta(minutes=1)
 
 
 async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> None:
-    """Until its back-off ends no claim, peek, look or count finds such a row; what a host writes to it ends that."""
+    """Claims, peeks and counts leave out a row that is passed over until its back-off ends, or the host writes it."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     await put(store, incident("bad", clock, next_due_at=now - MINUTE), incident("good", clock))
-    await host.insert("marked", severity="critical")
-    rows = [
-        Deferral(incident_key=key, fault="refused", attempts=3, until=now + 2 * MINUTE) for key in ("bad", "marked")
-    ]
+    await host.insert("new", severity="critical")
+    rows = [Deferral(incident_key=key, fault="refused", attempts=3, until=now + 2 * MINUTE) for key in ("bad", "new")]
     await store.transact(lambda tx: tx.incidents.pass_over(rows, now))
     same(now - MINUTE, (await host.rows())["bad"]["next_due_at"], "the row itself")
     for percent in (100, 99):
         same(["good"] if percent == 100 else _inside(percent, "good"), await _found(store, clock, percent), "found")
     same(now, (await store.next_due(canary=Canary())).due_at, "the earliest")
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
-    same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, marked and unreadable")
-    same([("bad", "refused"), ("marked", "refused")], list(stats.unreadable_examples), "listed")
-    await host.update("marked", summary="short")
-    same(["marked", "good"], await claimed_keys(store, now), "after the host has written one")
+    same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, needs replan and unreadable")
+    same([("bad", "refused"), ("new", "refused")], list(stats.unreadable_examples), "listed")
+    await host.update("new", summary="short")
+    same(["new", "good"], await claimed_keys(store, now), "after the host has written one")
     clock.advance(2 * MINUTE)
-    same({"marked", "bad", "good"}, set(await claimed_keys(store, clock())), "when the back-off has ended")
+    same({"new", "bad", "good"}, set(await claimed_keys(store, clock())), "when the back-off has ended")
     found = await store.transact(lambda tx: tx.incidents.claim(until=clock(), limit=9, canary=Canary()))
-    same({"marked": 3, "bad": 3, "good": 0}, {row.incident_key: row.attempts for row in found}, "how often")
+    same({"new": 3, "bad": 3, "good": 0}, {row.incident_key: row.attempts for row in found}, "how often")
     again = [Deferral(incident_key="bad", fault="refused", attempts=4, until=clock() + MINUTE)]
     await store.transact(lambda tx: tx.incidents.defer_unreadable(again, clock()))
-    same(clock() + MINUTE, (await host.rows())["bad"]["next_due_at"], "deferred in the usual way")
+    same(clock() + MINUTE, (await host.rows())["bad"]["next_due_at"], "deferred, not passed over")
     clock.advance(MINUTE)
     same(True, "bad" in await claimed_keys(store, clock()), "and found at its instant")
 
 
 async def passing_over_can_be_ended(harness: StoreHarness) -> None:
-    """What is passed over for longer than a given instant is found again; what the engine writes is readable again."""
+    """A claim returns passed over rows again after ``end_passing``, and ``advance`` makes a row readable again."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     written = incident("written", clock)
@@ -54,7 +52,7 @@ async def passing_over_can_be_ended(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.incidents.pass_over(rows, now))
     same([], await claimed_keys(store, now), "passed over")
     await store.transact(lambda tx: tx.incidents.end_passing(now + MINUTE))
-    same(["far"], await claimed_keys(store, now), "what was passed over for longer")
+    same(["far"], await claimed_keys(store, now), "passed over beyond the instant")
 
     clock.advance(MINUTE)
 
@@ -69,7 +67,7 @@ async def passing_over_can_be_ended(harness: StoreHarness) -> None:
 
 
 async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
-    """Open rows without an instant are found batch by batch and marked, but for exhausted ones and those left alone."""
+    """``unseen`` returns open rows without next_due_at in batches, except exhausted and excluded rows."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -93,17 +91,17 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.incidents.pass_over(passed, now))
     unplanned = {"again", "behind", "new", "on", "top2"}
     same(unplanned, set(await _unseen(store, clock, lock=False)), "found")
-    same(unplanned, set(await _unseen(store, clock, lock=True)), "found and marked")
+    same(unplanned, set(await _unseen(store, clock, lock=True)), "found and given NEEDS_REPLAN")
     same([], await _unseen(store, clock, lock=True), "found again")
     rows = await host.rows()
     for key, episode in (("again", 3), ("behind", 2), ("on", 1), ("new", 1)):
         same((NEEDS_REPLAN, episode), by_key(rows, key, "next_due_at", "episode"), f"the row of {key!r}")
-    same((NEEDS_REPLAN, 2, 0), by_key(rows, "top2", "next_due_at", "episode", "level"), "what was opened again")
-    same(None, rows["left"]["next_due_at"], "the row that was left alone")
+    same((NEEDS_REPLAN, 2, 0), by_key(rows, "top2", "next_due_at", "episode", "level"), "the reopened row")
+    same(None, rows["left"]["next_due_at"], "the row first seen before held_before")
 
 
 async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
-    """The old key's unsent pages are cancelled; the row is as one that was inserted with the new key."""
+    """A changed key cancels the old key's unsent pages. The row becomes like one inserted with the new key."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -132,7 +130,7 @@ async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
 
 
 async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
-    """Whatever statement ends an incident, its unsent pages are cancelled, and stay so when it is taken back."""
+    """A host's statement that ends an incident cancels its unsent pages. They stay cancelled if the host undoes it."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -149,8 +147,8 @@ async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
         states = ("cancelling", "cancelled") if reason else ("leased", "pending")
         same([(key, state, reason) for state in states], (await _states(store))[-2:], f"the pages of {key!r}")
     await host.update("a", acknowledged_at=None)
-    same(("a", "cancelled", "acknowledged"), (await _states(store))[1], "the page once it is taken back")
-    same(NEEDS_REPLAN, (await host.rows())["a"]["next_due_at"], "the incident, which goes on")
+    same(("a", "cancelled", "acknowledged"), (await _states(store))[1], "the page after the host undoes it")
+    same(NEEDS_REPLAN, (await host.rows())["a"]["next_due_at"], "the incident, which needs a replan")
 
 
 async def _found(store: Store, clock: ManualClock, percent: int) -> list[str]:
@@ -166,7 +164,7 @@ def _inside(percent: int, key: str) -> list[str]:
 
 
 async def _unseen(store: Store, clock: ManualClock, *, lock: bool) -> list[str]:
-    """Look through all in batches of two; mark what is found if it is locked."""
+    """Return all keys that ``unseen`` returns, in batches of two. With ``lock``, give each row NEEDS_REPLAN."""
     found: list[str] = []
 
     async def look(tx: Transaction, after: str | None) -> str | None:
@@ -181,7 +179,7 @@ async def _unseen(store: Store, clock: ManualClock, *, lock: bool) -> list[str]:
         last = await run(lambda tx, after=last: look(tx, after))  # type: ignore[misc]
         if last is None:
             return found
-    raise AssertionError("the look has no end")
+    raise AssertionError("unseen does not reach the end")
 
 
 def _steps(key: str, now: datetime, levels: int = 1) -> list[Escalation]:
@@ -189,7 +187,7 @@ def _steps(key: str, now: datetime, levels: int = 1) -> list[Escalation]:
 
 
 async def _enqueue(store: Store, clock: ManualClock, *keys: str) -> None:
-    """Record two pages of the first key, of which a sender has one, and one of each other."""
+    """Insert two pages of the first key, one of them leased, and one page of each other key."""
     pages = [NewPage(incident_key=keys[0], episode=1, level=n, target="t", dedup_key=f"{keys[0]}{n}") for n in (1, 2)]
     pages += [NewPage(incident_key=key, episode=1, level=1, target="t", dedup_key=key) for key in keys[1:]]
     await store.transact(lambda tx: tx.outbox.enqueue(pages, clock()))

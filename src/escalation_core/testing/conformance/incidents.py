@@ -1,4 +1,4 @@
-"""Checks of the Incidents port."""
+"""Checks of the port ``Incidents``."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def every_field_comes_back(harness: StoreHarness) -> None:
-    """A row that is inserted, and one that is saved, comes back whole: microseconds, other scripts, labels."""
+    """``load`` returns an inserted or saved row unchanged, including microseconds, other scripts and labels."""
     clock = ManualClock(datetime(2025, 6, 1, 12, 30, 15, 123456, tzinfo=UTC))
     store, now = await harness.open(clock), clock()
     one = Incident(
@@ -41,7 +41,7 @@ async def every_field_comes_back(harness: StoreHarness) -> None:
 
 
 async def an_insert_loses_against_a_row_that_is_there(harness: StoreHarness) -> None:
-    """Inserting a key that is taken returns False and changes nothing."""
+    """``insert`` of an existing key returns False and changes nothing."""
     clock = ManualClock()
     store = await harness.open(clock)
     first = incident("a", clock, summary="first")
@@ -52,7 +52,7 @@ async def an_insert_loses_against_a_row_that_is_there(harness: StoreHarness) -> 
 
 
 async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
-    """A claim returns rows due at or before the instant, oldest first, at most as many as asked; NULL is never due."""
+    """A claim returns at most ``limit`` rows due at or before the instant, oldest first. NULL is never due."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     await put(
@@ -61,16 +61,16 @@ async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
         incident("old", clock, next_due_at=now - MINUTE),
         incident("later", clock, next_due_at=now + timedelta(microseconds=1)),
         incident("never", clock, next_due_at=None),
-        incident("marked", clock, next_due_at=NEEDS_REPLAN),
+        incident("replan", clock, next_due_at=NEEDS_REPLAN),
     )
-    same(["marked", "old", "now"], await claimed_keys(store, now), "due")
-    same(["marked", "old"], await claimed_keys(store, now, limit=2), "limited")
-    same(["marked"], await claimed_keys(store, NEEDS_REPLAN), "marked rows alone")
+    same(["replan", "old", "now"], await claimed_keys(store, now), "due")
+    same(["replan", "old"], await claimed_keys(store, now, limit=2), "limited")
+    same(["replan"], await claimed_keys(store, NEEDS_REPLAN), "only rows that need a replan")
     same(NEEDS_REPLAN, (await store.next_due(canary=Canary())).due_at, "the earliest")
 
 
 async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> None:
-    """A claim, a look and the earliest instant leave canary outsiders out, by the bucket that the core computes."""
+    """``claim``, ``peek`` and ``next_due`` leave out rows outside the canary, by the buckets of ``canary_bucket``."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     keys = [f"canary/{number}/ü" for number in range(300)]
@@ -84,7 +84,7 @@ async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> No
             rows = await tx.incidents.peek(until=now, after=None, limit=1000, canary=Canary(percent))
             return [row.incident_key for row in rows]
 
-        same(inside, sorted(await store.read(peek)), f"seen at {percent} percent")
+        same(inside, sorted(await store.read(peek)), f"peeked at {percent} percent")
 
         same(
             now if inside else None,
@@ -96,7 +96,7 @@ async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> No
 
 
 async def a_look_goes_page_by_page(harness: StoreHarness) -> None:
-    """Looking without a lock goes through what is due by (instant, key), each row once, and changes nothing."""
+    """``peek`` returns due rows page by page, sorted by (instant, key), each once, and changes nothing."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     rows = [incident(f"k{n:02}", clock, next_due_at=now - (n % 3) * MINUTE) for n in range(20)]
@@ -117,7 +117,7 @@ async def a_look_goes_page_by_page(harness: StoreHarness) -> None:
 
 
 async def advancing_writes_level_and_instants_alone(harness: StoreHarness) -> None:
-    """Advancing many rows writes level, last_escalated_at and next_due_at, and nothing else."""
+    """``advance`` writes level, last_escalated_at and next_due_at of many rows, and no other column."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     rows = [incident(f"k{n}", clock, summary=f"s{n}", labels={"n": str(n)}) for n in range(5)]
@@ -132,7 +132,7 @@ async def advancing_writes_level_and_instants_alone(harness: StoreHarness) -> No
 
 
 async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
-    """An unreadable row comes with its fault, beside readable ones, is deferred 1, 2, 4 … 60 minutes, and heals."""
+    """A claim returns an unreadable row with its fault. Deferrals last 1, 2, 4 … 60 minutes, until it is repaired."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
@@ -143,7 +143,7 @@ async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
     same({"good", "bad"}, set(found), "claimed")
     assert found["bad"].incident is None, "an unreadable row has no incident"
     assert "level" in (found["bad"].fault or ""), "the fault names the column"
-    assert found["good"].incident is not None, "its neighbour is read"
+    assert found["good"].incident is not None, "the other row is readable"
     for wait in (1, 2, 4, 8, 16, 32, 60, 60):
 
         async def defer_it(tx: Transaction) -> None:
@@ -160,13 +160,13 @@ async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
     same((1, now), (stats.overdue, stats.oldest_due), "a deferred row is not overdue")
     await host.update("bad", resolved_at=now)
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
-    same((0, []), (stats.unreadable, list(stats.unreadable_examples)), "ended, it is nobody's trouble")
+    same((0, []), (stats.unreadable, list(stats.unreadable_examples)), "an ended row does not count")
     await host.update("bad", resolved_at=None, episode=1, first_seen=now)
     await host.update("bad", level=0)
     rows = await store.transact(lambda tx: tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary=Canary()))
-    same([("bad", 8)], [(row.incident_key, row.attempts) for row in rows], "remembered")
+    same([("bad", 8)], [(row.incident_key, row.attempts) for row in rows], "the attempts are saved")
     healed = rows[0].incident
-    assert healed is not None, "it can be read again"
+    assert healed is not None, "the row is readable again"
 
     async def claim_and_advance(tx: Transaction) -> None:
         await tx.incidents.claim(until=NEEDS_REPLAN, limit=10, canary=Canary())
@@ -174,11 +174,11 @@ async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
 
     await store.transact(claim_and_advance)
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
-    same(0, stats.unreadable, "forgotten")
+    same(0, stats.unreadable, "no deferral is left")
 
 
 async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
-    """A walk goes through all open rows, those that are never due included, each once, and no other."""
+    """``scan_open`` returns each open row once, including rows that are never due, and no other row."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     opened = [incident(f"k{n:02}", clock, next_due_at=None if n % 2 else now) for n in range(11)]
@@ -200,7 +200,7 @@ async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
 
 
 async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None:
-    """Long texts come cut, and labels that are too long not at all; a row that is loaded comes whole, and stays so."""
+    """A claim cuts long texts and leaves out long labels. ``load`` returns the whole row, and ``advance`` keeps it."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     fits = incident(
@@ -225,11 +225,11 @@ async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None
     risen = cut.moved(level=1, last_escalated_at=now, next_due_at=now + MINUTE)
     await store.transact(lambda tx: tx.incidents.advance([risen]))
     whole = long.moved(level=1, last_escalated_at=now, next_due_at=now + MINUTE)
-    same(whole, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "after it rose")
+    same(whole, await store.read(lambda tx: tx.incidents.load("long", lock=False)), "after it was advanced")
 
 
 async def instants_are_read_as_they_stand(harness: StoreHarness) -> None:
-    """What rows hold now is read within the transaction; a key that is not there is left out."""
+    """``dues`` returns next_due_at as the transaction sees it, and leaves out unknown keys."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     first, second = incident("a", clock), incident("b", clock)

@@ -1,4 +1,4 @@
-"""Checks of a notifier, against a receiver that is real."""
+"""Checks of a notifier with a real receiver."""
 
 from datetime import timedelta
 
@@ -23,46 +23,46 @@ def _page(target: str, dedup_key: str = "d" * 64, summary: str | None = "Disk ne
 def _no_secret(harness: NotifierHarness, *texts: object) -> None:
     for text in texts:
         for secret in harness.secrets:
-            assert secret not in str(text), "a secret shows"
-            assert secret not in repr(text), "a secret shows"
+            assert secret not in str(text), "a text contains a secret"
+            assert secret not in repr(text), "a text contains a secret"
 
 
 async def a_page_that_is_taken_is_delivered(harness: NotifierHarness) -> None:
-    """A page that the receiver takes is Delivered, and its dedup key arrives with it."""
+    """If the receiver accepts a page, the outcome is Delivered, and the receiver gets the dedup key."""
     await harness.accept()
     same(Delivered(), await harness.notifier.send(_page(harness.target, "k" * 64)), "the outcome")
-    same(["k" * 64], list(harness.arrived()), "what arrived")
+    same(["k" * 64], list(harness.arrived()), "the dedup keys that arrived")
 
 
 async def any_text_is_sent(harness: NotifierHarness) -> None:
-    """No summary is too long, too odd or missing."""
+    """The notifier sends any summary: missing, empty, very long, or with unusual characters."""
     await harness.accept()
     for summary in (None, "", "x" * 100_000, "<!channel> & <b>", "\u202e\u0007\n\t", "\U0001f4df pager"):
         same(Delivered(), await harness.notifier.send(_page(harness.target, summary=summary)), "the outcome")
 
 
 async def a_refusal_is_final(harness: NotifierHarness) -> None:
-    """What the receiver refuses for good is Rejected, with a reason that holds no secret."""
+    """If the receiver refuses a page permanently, the outcome is Rejected. Its reason contains no secret."""
     if await harness.refuse():
         outcome = await harness.notifier.send(_page(harness.target))
-        assert isinstance(outcome, Rejected), f"a refusal is final, not {outcome!r}"
+        assert isinstance(outcome, Rejected), f"a refusal must be Rejected, not {outcome!r}"
         _no_secret(harness, outcome, outcome.reason)
 
 
 async def a_throttle_is_obeyed(harness: NotifierHarness) -> None:
-    """A receiver that wants fewer pages is heard: throttled, for as long as it says."""
+    """If the receiver asks for fewer pages, the outcome is a throttled Retry with the receiver's wait."""
     if await harness.throttle(timedelta(seconds=7)):
         outcome = await harness.notifier.send(_page(harness.target))
-        assert isinstance(outcome, Retry), f"a throttle is a retry, not {outcome!r}"
-        same((True, timedelta(seconds=7)), (outcome.throttled, outcome.after), "what it asks for")
+        assert isinstance(outcome, Retry), f"a throttle must be a Retry, not {outcome!r}"
+        same((True, timedelta(seconds=7)), (outcome.throttled, outcome.after), "the wait that it asks for")
         _no_secret(harness, outcome, outcome.reason)
 
 
 async def an_absent_receiver_is_tried_again(harness: NotifierHarness) -> None:
-    """A receiver that is out of reach makes a Retry, never an exception, and no secret shows."""
+    """If the receiver is unreachable, the outcome is a Retry, never an exception. Its reason contains no secret."""
     if await harness.vanish():
         outcome = await harness.notifier.send(_page(harness.target))
-        assert isinstance(outcome, Retry), f"absence is a retry, not {outcome!r}"
+        assert isinstance(outcome, Retry), f"an unreachable receiver must be a Retry, not {outcome!r}"
         same(False, outcome.throttled, "throttled")
         _no_secret(harness, outcome, outcome.reason)
         await harness.accept()
@@ -70,23 +70,23 @@ async def an_absent_receiver_is_tried_again(harness: NotifierHarness) -> None:
 
 
 async def a_send_can_be_cancelled(harness: NotifierHarness) -> None:
-    """A send that is given up while the receiver stalls ends at once, and the notifier works afterwards."""
+    """A send that is cancelled while the receiver does not answer ends at once. The notifier still works then."""
     if await harness.stall():
         try:
             await within(timedelta(milliseconds=200), harness.notifier.send(_page(harness.target)))
         except TimeoutError:
             pass
         else:
-            raise AssertionError("the send was given up")
+            raise AssertionError("the send should time out")
         await harness.accept()
         same(Delivered(), await harness.notifier.send(_page(harness.target)), "afterwards")
 
 
 async def nothing_shows_a_secret(harness: NotifierHarness) -> None:
-    """Neither its repr nor its names hold a secret; it serves its target; closing it twice is harmless."""
+    """The notifier's repr and names contain no secret. It has the target. A second ``aclose`` is harmless."""
     notifier = harness.notifier
     _no_secret(harness, notifier, notifier.channel, list(notifier.targets))
-    assert harness.target in notifier.targets, "it serves its target"
+    assert harness.target in notifier.targets, "the notifier has the target"
     await notifier.aclose()
     await notifier.aclose()
 

@@ -1,4 +1,4 @@
-"""The Operations port: pauses that every worker sees, and requests that are taken once."""
+"""Checks of the ports ``Operations`` and ``SeenRequests``, and of host writes in the audit."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def pauses_are_seen_by_all_until_they_end(harness: StoreHarness) -> None:
-    """A pause is seen by every handle until it ends or is ended; what lifts the schedule is not ended with it."""
+    """Every handle sees a pause until it ends or an operator ends it. A row that lifts the schedule stays."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     other = await harness.again(store)
@@ -29,26 +29,26 @@ async def pauses_are_seen_by_all_until_they_end(harness: StoreHarness) -> None:
     same([], await store.read(lambda tx: tx.operations.pauses(start)), "at first")
     for pause in (short, long, lift):
         await store.transact(lambda tx, pause=pause: tx.operations.add_pause(pause))  # type: ignore[misc]
-    same([short, long, lift], await other.read(lambda tx: tx.operations.pauses(start)), "elsewhere")
+    same([short, long, lift], await other.read(lambda tx: tx.operations.pauses(start)), "seen by the other handle")
     same([long, lift], await store.read(lambda tx: tx.operations.pauses(start + MINUTE)), "a minute later")
     now = start + 2 * MINUTE
     same(1, await other.transact(lambda tx: tx.operations.end_pauses(now)), "ended")
     same([lift], await store.read(lambda tx: tx.operations.pauses(now)), "what is left")
     same(0, await store.transact(lambda tx: tx.operations.end_pauses(now)), "ended again")
     earlier = await store.read(lambda tx: tx.operations.pauses(start + MINUTE))
-    same([attrs.evolve(long, ends_at=now), lift], earlier, "the row tells when it ended")
-    # Whoever resumes may see an earlier instant than whoever paused did.
+    same([attrs.evolve(long, ends_at=now), lift], earlier, "the row has its new end")
+    # The process that resumes may see an earlier instant than the process that paused.
     ahead = Pause(starts_at=now + MINUTE, ends_at=now + 9 * MINUTE)
     await store.transact(lambda tx: tx.operations.add_pause(ahead))
     same(1, await other.transact(lambda tx: tx.operations.end_pauses(now)), "ended before its start")
     covering = [
         each for each in await store.read(lambda tx: tx.operations.pauses(now)) if each.covers(now + 5 * MINUTE)
     ]
-    same([], covering, "what still holds")
+    same([], covering, "pauses in force")
 
 
 async def a_request_is_taken_once(harness: StoreHarness) -> None:
-    """A request's id is new once, for every handle, until it has expired; one that is taken back is new again."""
+    """A request's id is new once, across handles, until it expires. After a rollback it is new again."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     other = await harness.again(store)
@@ -71,7 +71,7 @@ async def a_request_is_taken_once(harness: StoreHarness) -> None:
 
 
 async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
-    """An acknowledgement, a resolution and the like by a host's own SQL are told like those by the API."""
+    """The audit has an entry for each action by a host's own SQL, as it has for the engine's actions."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     host = harness.host(store)
@@ -90,7 +90,7 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
         {"resolved_at": None},
     ):
         await host.update("k", **columns)
-    # By its own clock, which on a database is not the test's.
+    # Read from the first instant on: the trigger uses the database's clock, which is not the test's clock.
     entries = await store.read(lambda tx: read_audit(tx, since=MIN_INSTANT, limit=99, incident_key="k"))
     told = sorted((entry.action, entry.episode, entry.level, entry.actor) for entry in entries)
     expected = [
@@ -109,18 +109,18 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
         str(entry.reason).partition(": ")[2] for entry in entries if entry.action in ("change_severity", "snooze")
     }
     ends = {f"until {(start + span).isoformat()}" for span in (MINUTE, MINUTE / 120)}
-    same({"warning", "critical", "ended", *ends}, values, "what was changed to")
+    same({"warning", "critical", "ended", *ends}, values, "the new values")
 
 
 async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
-    """Old rows go in batches; what is young stays, and what belongs to an open incident or a key's highest episode."""
+    """A prune deletes old rows in batches, but no row of an open incident or of a key's highest episode."""
     clock = ManualClock()
     store, old = await harness.open(clock), clock()
     await put(
         store,
         incident("open", clock, episode=2, level=1, next_due_at=old),
         incident("done", clock, episode=2, level=1, next_due_at=None, resolved_at=old),
-        # Acknowledged, which is how a host that never resolves ends it; since its last escalation it began twice anew.
+        # A host that never resolves ends incidents by acknowledging. Two episodes began since the last escalation.
         incident("had", clock, episode=4, next_due_at=None, acknowledged_at=old),
     )
     steps = [(key, episode) for key in ("open", "done", "had", "gone") for episode in (1, 2)]
@@ -158,9 +158,9 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     counted = Integrity(
         escalations=8, duplicates=0, without_page=0, without_escalation=0, pages={"dead": 4, "pending": 4}
     )
-    same(counted, await store.read(lambda tx: tx.operations.integrity()), "the proof")
+    same(counted, await store.read(lambda tx: tx.operations.integrity()), "the integrity")
     young = await store.transact(lambda tx: prune_batch(tx, source=AuditSource.NOTE, before=old, after=0, limit=99))
-    same((None, 0, 0), young, "what is young")
+    same((None, 0, 0), young, "young rows")
     same((3, 3), await prune(AuditSource.ESCALATION, 4), "escalations and their pages")
     same((6, 0), await prune(AuditSource.NOTE, 1), "notes")
     noted = await store.read(lambda tx: read_audit(tx, since=MIN_INSTANT, limit=99))
@@ -174,10 +174,10 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     same([("open", 1), ("open", 2), ("done", 2), ("had", 2), ("gone", 2)], left, "escalations that stay")
     same(2, await store.read(lambda tx: tx.ledger.highest_episode("gone")), "the highest episode")
     after = await store.read(lambda tx: tx.operations.integrity())
-    same((5, True), (after.escalations, after.holds), "the proof afterwards")
+    same((5, True), (after.escalations, after.holds), "the integrity afterwards")
     await store.transact(lambda tx: tx.journal.note([AuditEntry(at=clock(), action="resume")]))
     again = await store.read(lambda tx: read_audit(tx, since=MIN_INSTANT, limit=99))
-    same(len(noted) + 1, len(again), "what is written afterwards replaces nothing")
+    same(len(noted) + 1, len(again), "a later entry replaces none")
     ends = (old + MINUTE, old + 9 * MINUTE)
     for end in ends:
         await store.transact(lambda tx, end=end: tx.operations.add_pause(Pause(starts_at=old, ends_at=end)))  # type: ignore[misc]
@@ -186,11 +186,11 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     same(1, await store.transact(lambda tx: tx.operations.delete_pauses(before=late)), "pauses deleted")
     same(1, await store.transact(lambda tx: tx.requests.delete_expired(now=late)), "ids deleted")
     await store.transact(lambda tx: tx.operations.add_pause(Pause(starts_at=late, ends_at=ends[1])))
-    same(2, len(await store.read(lambda tx: tx.operations.pauses(late))), "pauses that stand")
+    same(2, len(await store.read(lambda tx: tx.operations.pauses(late))), "pauses that stay")
 
 
 async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> None:
-    """While a page is unsettled, or was settled after the cut, its escalation stays; both go at once, or neither."""
+    """An escalation with an unsettled or recently settled page stays. It is deleted together with its pages."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     for level in (1, 2, 3):
@@ -209,12 +209,12 @@ async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> N
         async def prune(tx: Transaction, before: datetime = before) -> tuple[int | None, int, int]:
             return await prune_batch(tx, source=AuditSource.ESCALATION, before=before, after=0, limit=99)
 
-        same(expected, (await store.transact(prune))[1:], "gone")
-        same(True, (await store.read(lambda tx: tx.operations.integrity())).holds, "the proof")
+        same(expected, (await store.transact(prune))[1:], "deleted")
+        same(True, (await store.read(lambda tx: tx.operations.integrity())).holds, "the integrity")
     left = [(e.episode, e.level) for _, e in await store.read(lambda tx: tx.ledger.escalations(limit=99))]
     same([(1, 3), (2, 1)], left, "what is left")
     recorded = await store.read(lambda tx: tx.ledger.highest([("k", 1)]))
-    same(3, recorded["k", 1].level, "the highest level of an episode in part")
+    same(3, recorded["k", 1].level, "the highest level of an episode that is partly deleted")
 
 
 async def _step(tx: Transaction, clock: ManualClock, *, episode: int, level: int) -> None:

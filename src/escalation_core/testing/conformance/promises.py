@@ -1,4 +1,4 @@
-"""Checks of the transactions, and of the promise: with the engine on top of the store."""
+"""Checks of transactions, and of the engine's promises with this store."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -21,11 +21,11 @@ MINUTE = timedelta(minutes=1)
 
 
 class _Fault(Exception):
-    """What the checks raise inside a transaction."""
+    """Raised by the checks inside a transaction."""
 
 
 async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None:
-    """An exception inside ``transact`` comes out of it, and nothing that was done before is kept."""
+    """``transact`` raises the exception of its work, and keeps none of its writes."""
     clock = ManualClock()
     store = await harness.open(clock)
     await put(store, incident("a", clock))
@@ -42,13 +42,13 @@ async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None
     except _Fault:
         pass
     else:
-        raise AssertionError("the exception came out")
+        raise AssertionError("transact should raise")
     same(["a"], await claimed_keys(store, clock()), "the rows")
     same(0, (await _rows(harness, store))["a"]["level"], "the level")
 
 
 async def a_failed_transaction_leaves_no_note(harness: StoreHarness) -> None:
-    """What was noted before an exception is not in the audit."""
+    """The audit has no entry of a transaction that failed."""
     clock = ManualClock()
     store = await harness.open(clock)
 
@@ -62,7 +62,7 @@ async def a_failed_transaction_leaves_no_note(harness: StoreHarness) -> None:
 
 
 async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:
-    """What an attempt did is undone when it raises; the transaction goes on, and keeps the rest."""
+    """``savepoint`` undoes the writes of work that raises. The transaction continues and keeps its other writes."""
     clock = ManualClock()
     store = await harness.open(clock)
 
@@ -77,15 +77,15 @@ async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:
         except _Fault:
             pass
         else:
-            raise AssertionError("the exception came out")
-        assert await tx.savepoint(lambda: tx.incidents.insert(incident("after", clock))), "another attempt"
+            raise AssertionError("savepoint should raise")
+        assert await tx.savepoint(lambda: tx.incidents.insert(incident("after", clock))), "a second savepoint"
 
     await store.transact(work)
     same(["after", "before"], sorted(await claimed_keys(store, clock())), "the rows")
 
 
 async def two_claimants_share_the_rows(harness: StoreHarness) -> None:
-    """Two engines that tick at once record each level once, whoever claims which row."""
+    """Two engines that tick at once record each level once."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -100,7 +100,7 @@ async def two_claimants_share_the_rows(harness: StoreHarness) -> None:
 
 
 async def a_duplicate_catches_up_with_the_ledger(harness: StoreHarness) -> None:
-    """A level that is recorded already is not recorded or paged again; the incident is brought up to the record."""
+    """The engine does not record or page a recorded level again. The incident gets the recorded level."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     notifier = RecordingNotifier("t")
@@ -109,7 +109,7 @@ async def a_duplicate_catches_up_with_the_ledger(harness: StoreHarness) -> None:
     await engine.tick()
     await harness.host(store).update("a", level=0, episode=1, last_escalated_at=None)
     row = (await _rows(harness, store))["a"]
-    # A lowered level begins an episode; put the book back to see what a host that meddles with it gets.
+    # A lower level begins an episode. Set the old episode again, as a host could that writes this column.
     await harness.host(store).update("a", level=0, episode=row["episode"] - (row["episode"] - 1), next_due_at=start)
     report = await engine.tick()
     same((0, 1), (report.escalated, report.skipped_idempotent), "skipped")
@@ -119,7 +119,7 @@ async def a_duplicate_catches_up_with_the_ledger(harness: StoreHarness) -> None:
 
 
 async def nothing_is_sent_after_an_acknowledgement(harness: StoreHarness) -> None:
-    """An acknowledgement cancels what was not claimed; a host's own is seen by the claim; no page goes."""
+    """No page is sent after an acknowledgement by the API or by the host, or after the row was deleted."""
     clock = ManualClock()
     store = await harness.open(clock)
     notifier = RecordingNotifier("t")
@@ -142,7 +142,7 @@ async def nothing_is_sent_after_an_acknowledgement(harness: StoreHarness) -> Non
 
 
 async def a_page_in_flight_may_finish_once(harness: StoreHarness) -> None:
-    """A page that is being sent when its incident is acknowledged is delivered if it arrives, cancelled if it fails."""
+    """A page that is being sent during an acknowledgement becomes delivered if it succeeds, cancelled if it fails."""
     for outcome, expected in ((Delivered(), PageState.DELIVERED), (Retry("busy"), PageState.CANCELLED)):
         clock = ManualClock()
         store = await harness.open(clock)
@@ -161,7 +161,7 @@ async def a_page_in_flight_may_finish_once(harness: StoreHarness) -> None:
 
 
 async def a_drain_begins_an_episode(harness: StoreHarness) -> None:
-    """Draining takes a level back in a new episode, in which the level is recorded and paged once more."""
+    """``drain`` lowers the level in a new episode, in which the engine records and pages the level again."""
     clock = ManualClock()
     store = await harness.open(clock)
     notifier = RecordingNotifier("t")
@@ -176,7 +176,7 @@ async def a_drain_begins_an_episode(harness: StoreHarness) -> None:
 
 
 async def what_a_host_writes_is_planned_anew(harness: StoreHarness) -> None:
-    """A host's insert, change, reopening and second insert are looked at by the next tick, in the right episode."""
+    """The next tick plans a row that the host inserts, changes, reopens or inserts again, in the right episode."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     host, notifier = harness.host(store), RecordingNotifier("t")
@@ -188,27 +188,27 @@ async def what_a_host_writes_is_planned_anew(harness: StoreHarness) -> None:
     same(start + 5 * MINUTE, (await host.rows())["new"]["next_due_at"], "its true instant")
     await host.update("late", severity="critical")
     await engine.tick()
-    same([("late", 1, 1)], _told(notifier), "a shorter window pages")
+    same([("late", 1, 1)], _told(notifier), "paged after a shorter window")
     await host.update("late", level=0)
-    same(2, (await host.rows())["late"]["episode"], "a lowered level begins an episode")
+    same(2, (await host.rows())["late"]["episode"], "a lower level begins an episode")
     await host.update("late", resolved_at=clock())
     same(None, (await host.rows())["late"]["next_due_at"], "resolved: never due")
     clock.advance(MINUTE)
     await host.update("late", resolved_at=None, first_seen=clock() - 5 * MINUTE)
     await engine.tick()
-    same([("late", 1, 1), ("late", 3, 1)], _told(notifier), "reopened, it pages again")
+    same([("late", 1, 1), ("late", 3, 1)], _told(notifier), "paged again after reopening")
     await host.delete("late")
     await host.insert("late", severity="critical", first_seen=clock() - 5 * MINUTE)
     await engine.tick()
-    same(("late", 4, 1), _told(notifier)[-1], "deleted and inserted again, it is heard")
+    same(("late", 4, 1), _told(notifier)[-1], "paged again after a delete and an insert")
     await host.update("new", acknowledged_at=clock())
     clock.advance(timedelta(hours=1))
     await engine.tick()
-    same([], [told for told in _told(notifier) if told[0] == "new"], "acknowledged by SQL, it is silent")
+    same([], [told for told in _told(notifier) if told[0] == "new"], "not paged after an acknowledgement by SQL")
 
 
 class _Answering:
-    """A notifier whose answer may take steps of its own."""
+    """A notifier with an async function that returns the outcome."""
 
     channel = "answering"
     targets = ("t",)

@@ -1,4 +1,4 @@
-"""Checks of the Ledger, the Outbox and the Journal."""
+"""Checks of the ports ``Ledger``, ``Outbox`` and ``Journal``."""
 
 from datetime import timedelta
 
@@ -39,7 +39,7 @@ async def _pages(store: Store, state: PageState | None = None) -> list[PageRecor
 
 
 async def an_escalation_is_recorded_once(harness: StoreHarness) -> None:
-    """Each (incident_key, episode, level) is new exactly once: within one call, later, and for another handle."""
+    """``record`` returns True once for each (incident_key, episode, level), across calls and handles."""
     clock = ManualClock()
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -56,7 +56,7 @@ async def an_escalation_is_recorded_once(harness: StoreHarness) -> None:
 
 
 async def the_highest_is_known(harness: StoreHarness) -> None:
-    """The ledger knows the highest level of each episode and the highest episode of each key."""
+    """The ledger returns the highest level of each episode and the highest episode of each key."""
     clock = ManualClock()
     store = await harness.open(clock)
     await store.transact(lambda tx: tx.ledger.record([_escalation(clock), _escalation(clock, episode=3)]))
@@ -71,17 +71,21 @@ async def the_highest_is_known(harness: StoreHarness) -> None:
 
 
 async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
-    """A page is there once per escalation and target; one that was born dead is dead, with its reason."""
+    """``enqueue`` inserts a page once per escalation and target. An undeliverable page is dead, with its reason."""
     clock = ManualClock()
     store = await harness.open(clock)
     await put(store, incident("a", clock))
     await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="t2"), _page()], clock()))
     await store.transact(
-        lambda tx: tx.outbox.enqueue([_page(), _page(target="", undeliverable_reason="nobody")], clock())
+        lambda tx: tx.outbox.enqueue([_page(), _page(target="", undeliverable_reason="unrouted")], clock())
     )
     found = [(page.target, page.state, page.reason, page.due_at) for page in await _pages(store)]
     pending = PageState.PENDING
-    expected = [("t1", pending, None, clock()), ("t2", pending, None, clock()), ("", PageState.DEAD, "nobody", clock())]
+    expected = [
+        ("t1", pending, None, clock()),
+        ("t2", pending, None, clock()),
+        ("", PageState.DEAD, "unrouted", clock()),
+    ]
     same(expected, found, "the pages")
     dead = await _pages(store, PageState.DEAD)
     same([""], [page.target for page in dead], "the dead ones")
@@ -92,7 +96,7 @@ async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
 
 
 async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -> None:
-    """A claim returns each target's share of due pages, oldest first, with the incident as it stands."""
+    """A claim returns due pages up to each target's capacity, oldest first, with the current incident."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock))
@@ -115,14 +119,14 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
         seen = await store.next_due(canary=Canary(), targets=targets)
         same(earliest, seen.page_due_at, f"the earliest page to {targets}")
     pages_alone = await store.next_due(canary=None, targets=["t2"])
-    same((None, now), (pages_alone.due_at, pages_alone.page_due_at), "what is due to one target, whatever rows are")
+    same((None, now), (pages_alone.due_at, pages_alone.page_due_at), "without a canary, only pages count")
     await harness.host(store).delete("a")
     gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
     same([None], [one.incident for one in gone], "the incident of a deleted row")
 
 
 async def a_page_is_written_as_it_is_told(harness: StoreHarness) -> None:
-    """State, instants, fence, attempts, time and reason of a locked page come back as they were written."""
+    """``write`` saves state, instants, fence, attempts, tried_for and reason of a locked page unchanged."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock))
@@ -148,7 +152,7 @@ async def a_page_is_written_as_it_is_told(harness: StoreHarness) -> None:
 
 
 async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
-    """Cancelling a key's pages ends the pending ones and lets the leased ones finish; others are untouched."""
+    """``cancel`` sets a key's pending pages to cancelled and leased pages to cancelling; other pages stay."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock), incident("b", clock))
@@ -171,7 +175,7 @@ async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
 
 
 async def an_exhausted_note_is_kept_once(harness: StoreHarness) -> None:
-    """A note that an incident is exhausted is kept once for an episode and a level; other notes as often as written."""
+    """``note`` inserts an ``exhausted`` entry once per key, episode and level, and other entries every time."""
     clock = ManualClock()
     store = await harness.open(clock)
     for action in ("exhausted", "exhausted", "open", "open"):
@@ -182,7 +186,7 @@ async def an_exhausted_note_is_kept_once(harness: StoreHarness) -> None:
 
 
 async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None:
-    """The audit merges escalations, settled pages and notes, newest first; an exhausted mark is kept once."""
+    """The audit merges escalations, settled pages and notes, newest first. An ``exhausted`` entry is there once."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     await put(store, incident("a", clock))
@@ -190,7 +194,7 @@ async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None
     clock.advance(MINUTE)
     await store.transact(lambda tx: tx.ledger.record([_escalation(clock)]))
     await store.transact(
-        lambda tx: tx.outbox.enqueue([_page(), _page(target="", undeliverable_reason="nobody")], clock())
+        lambda tx: tx.outbox.enqueue([_page(), _page(target="", undeliverable_reason="unrouted")], clock())
     )
     clock.advance(MINUTE)
     mark = AuditEntry(at=clock(), action="exhausted", incident_key="a", episode=1, level=7)
@@ -203,24 +207,24 @@ async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None
 
     everything = ["exhausted", "escalate", "page dead", "open"]
     same(everything, await audit(timedelta()), "everything")
-    same(everything[:3], await audit(MINUTE), "since then")
+    same(everything[:3], await audit(MINUTE), "since the escalation")
     same(everything[:2], await audit(timedelta(), limit=2), "limited")
     same(everything, await audit(timedelta(), key="a"), "of the key")
     same([], await audit(timedelta(), key="b"), "of another key")
 
 
 async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
-    """The last beat is any worker's; a worker that has been silent for a day is forgotten."""
+    """The last heartbeat is that of any worker. A worker without a heartbeat for a day does not count."""
     clock = ManualClock()
     store, start = await harness.open(clock), clock()
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((None, 0), (last.last, last.workers), "before the first")
     made_at = last.since
-    same(None, await beat(store, clock, "one", start), "what was there")
-    same(start, await beat(store, clock, "two", start + MINUTE), "what was there")
+    same(None, await beat(store, clock, "one", start), "the heartbeat before")
+    same(start, await beat(store, clock, "two", start + MINUTE), "the heartbeat before")
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((start + MINUTE, 2), (last.last, last.workers), "two workers")
-    same(made_at, last.since, "when the store was made")
+    same(made_at, last.since, "when the store was set up")
     late = start + timedelta(days=1, seconds=30)
     await beat(store, clock, "two", late)
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
@@ -228,7 +232,7 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
 
 
 async def stats_count(harness: StoreHarness) -> None:
-    """Health's counts: overdue without marks and outsiders, held, marked, exhausted, backlog, dead pages."""
+    """``stats`` counts rows that are overdue, outside the canary, exhausted or need a replan, and pages."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     inside, outside = "in/2", "out/0"
@@ -245,23 +249,23 @@ async def stats_count(harness: StoreHarness) -> None:
     await harness.host(store).insert("host", severity="critical", first_seen=now)
     tops = [AuditEntry(at=now, action="exhausted", incident_key=k, episode=1, level=7) for k in ("top", "top/acked")]
     await store.transact(lambda tx: tx.journal.note(tops))
-    pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", undeliverable_reason="nobody")]
+    pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", undeliverable_reason="unrouted")]
     await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
     stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), max_level=7, detail=True))
     same((1, now - MINUTE), (stats.overdue, stats.oldest_due), "overdue")
-    same((1, 1), (stats.marked, stats.exhausted), "marked, exhausted")
+    same((1, 1), (stats.marked, stats.exhausted), "needs replan, exhausted")
     same(1, stats.outside_canary, "outside the canary")
     same((now, 1), (stats.oldest_page, stats.dead), "pages")
     same({"t1": 2, "t2": 1}, dict(stats.backlog), "the backlog")
     whole = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7, detail=True))
     same(2, whole.overdue, "overdue without a canary")
-    same(0, whole.outside_canary, "outside no canary")
+    same(0, whole.outside_canary, "outside a full canary")
     few = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), max_level=7))
     same(0, few.outside_canary, "not counted")
 
 
 async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
-    """How far a recalculation is comes back as it was written."""
+    """The state of the recalculation is saved and returned unchanged."""
     clock = ManualClock()
     store, now = await harness.open(clock), clock()
     same(RecalcState(), await store.read(lambda tx: tx.journal.recalc(lock=False)), "at first")
@@ -278,7 +282,7 @@ async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
     )
     await store.transact(lambda tx: tx.journal.save_recalc(state))
     same(state, await store.transact(lambda tx: tx.journal.recalc()), "afterwards")
-    same(state, await store.transact(lambda tx: tx.journal.recalc_unless_locked()), "while nobody has it locked")
+    same(state, await store.transact(lambda tx: tx.journal.recalc_unless_locked()), "while it is not locked")
 
 
 CHECKS = (
