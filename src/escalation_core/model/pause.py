@@ -16,7 +16,7 @@ class Pause:
     actor: str | None = None
     reason: str | None = None
     lifts_schedule: bool = False
-    """True if the row is no pause but suspends the schedule of the settings from start to end."""
+    """True if the row pauses nothing, but suspends the schedule of the settings from start to end."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Pause":

@@ -71,7 +71,7 @@ class Incidents(Protocol):
         """
 
     async def end_passing(self, beyond: datetime) -> None:
-        """End the passing over of rows that would be passed over until after ``beyond``."""
+        """Stop passing over the rows that would be passed over until after ``beyond``."""
 
     async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
         """Lock and return open rows after the key ``after``, in the store's own order.
@@ -168,9 +168,9 @@ class Outbox(Protocol):
 
         A pending page becomes due ``now``. A leased or cancelling page becomes due at ``lease_ends``, if that is
         earlier. A throttle that lasts until after ``beyond`` ends ``now``, for any target, even one not in ``targets``.
-        If ``step`` is above 0, the clock stepped back by it. Then the same applies to all pages and throttles that are
-        due after ``now``, with one exception: a pending page that was tried before, and a throttle, move back by
-        ``step`` if they are due at or before ``beyond``, and to ``now`` at the earliest.
+        If ``step`` is above 0, the clock stepped back by it. Then the same pages and throttles move if they are due
+        after ``now``. There is one exception: a pending page that was tried before, and a throttle, move back by
+        ``step``, to ``now`` at the earliest, if they are due at or before ``beyond``.
         """
 
     async def throttle_target(self, target: str, until: datetime) -> None:
