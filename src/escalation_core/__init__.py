@@ -1,6 +1,7 @@
-"""Raise the level of incidents that nobody acknowledges, and page the next responder.
+"""Escalate incidents that are not acknowledged in time: raise their level and page the next responder.
 
-This package decides and does no I/O: what touches a database, a network or a clock lives in ``escalation_adapters``.
+This package makes decisions and does no I/O. Code that uses a database, a network or a clock is in
+``escalation_adapters``.
 """
 
 from .engine.engine import Engine

@@ -1,4 +1,4 @@
-"""What a value from outside must be, before it comes in. Each check returns the value or raises InvalidValue."""
+"""Checks of values from outside. Each check returns the value or raises InvalidValue."""
 
 import json
 import unicodedata
@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 from .errors import MAX_QUOTED_CHARS, InvalidValue, shortened
 
 TWICE = "is there twice"
-"""The fault of a name that a JSON object has more than once."""
+"""The fault of a name that occurs more than once in a JSON object."""
 MAX_KEY_BYTES = 512
-"""An incident key's length in UTF-8; a PostgreSQL btree refuses entries above 2704 bytes."""
+"""The longest incident key, in bytes of UTF-8. A PostgreSQL btree refuses entries above 2704 bytes."""
 
 
 def check_key(value: object, field: str = "incident_key") -> str:
@@ -26,21 +26,21 @@ def check_key(value: object, field: str = "incident_key") -> str:
 
 
 def check_text(value: object, field: str) -> str:
-    """Return text that every store can hold: a str without NUL and without lone surrogates."""
+    """Return a text that every store can save: a str without NUL and without lone surrogates."""
     if not isinstance(value, str):
         raise InvalidValue(field, f"is {type(value).__name__}", "give a str")
     if "\0" in value:
         raise InvalidValue(field, "holds a NUL character", "leave it out")
-    # Raised outside of any except: an exception carries the one it came from, and that one carries the text.
+    # Raised outside of any except block: UnicodeEncodeError would become its context, and that error has the text.
     if not value.isascii() and not _encodable(value):
         raise InvalidValue(field, "holds a lone surrogate", "give text that UTF-8 can encode")
     return value
 
 
 def visible(text: str) -> str:
-    """Return text in which every character shows: controls, marks of direction, zero widths and the like as escapes.
+    """Return a text in which every invisible character is an escape: controls, direction characters, zero widths.
 
-    Which ones those are is ``str.isprintable``: Unicode's categories of others and separators, but for the blank.
+    ``str.isprintable`` decides: it is False for Unicode's categories "other" and "separator", except for the space.
     """
     if text.isprintable():
         return text
@@ -48,7 +48,7 @@ def visible(text: str) -> str:
 
 
 def quoted(value: object, most: int = MAX_QUOTED_CHARS) -> str:
-    """Return a value as Python shows it, on one line, where all that is invisible is an escape; of bounded length."""
+    """Return the ``repr`` of a value on one line, at most ``most`` characters long, with escapes."""
     return shortened(repr(value), most)
 
 
@@ -61,7 +61,7 @@ def _encodable(text: str) -> bool:
 
 
 def check_optional_text(value: object, field: str) -> str | None:
-    """Return None or text as in ``check_text``."""
+    """Return None, or a text that passes ``check_text``."""
     return None if value is None else check_text(value, field)
 
 
@@ -73,13 +73,16 @@ def check_labels(value: object, field: str = "labels") -> dict[str, str]:
 
 
 def check_instant(value: object, field: str) -> datetime:
-    """Return an aware datetime, in UTC: instants of one zone compare by their reading, which lies twice a year."""
+    """Return an aware datetime, converted to UTC.
+
+    Python compares datetimes of one zone by wall clock, which is wrong around changes to and from summer time.
+    """
     if not isinstance(value, datetime):
         raise InvalidValue(field, f"is {type(value).__name__}", "give a datetime with a time zone")
     if value.tzinfo is UTC:
         return value
     if value.utcoffset() is None:
-        raise InvalidValue(field, "has no time zone", "give an aware datetime, such as datetime.now(UTC)")
+        raise InvalidValue(field, "has no time zone", "give an aware datetime, for example datetime.now(UTC)")
     try:
         return value.astimezone(UTC)
     except OverflowError:
@@ -95,14 +98,14 @@ def check_span(value: object, field: str) -> timedelta:
 
 
 def check_mapping(value: object, field: str, remedy: str) -> Mapping[Any, Any]:
-    """Return a mapping, whatever is in it."""
+    """Return a mapping. Its keys and values are not checked."""
     if not isinstance(value, Mapping):
         raise InvalidValue(field, f"is {type(value).__name__}", remedy)
     return value
 
 
 def check_count(value: object, field: str, least: int, most: int | None = None) -> int:
-    """Return an int (no bool) of at least ``least`` and at most ``most``."""
+    """Return an int of at least ``least`` and at most ``most``. A bool is refused."""
     legal = f"give a whole number of at least {least}" if most is None else f"give a whole number, {least} to {most}"
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidValue(field, f"is {type(value).__name__}", legal)
@@ -112,10 +115,10 @@ def check_count(value: object, field: str, least: int, most: int | None = None) 
 
 
 def strict_json(text: str) -> Any:
-    """Return what a JSON text says, read as RFC 8259 has it: no name twice in one object, no NaN, no Infinity.
+    """Return the value of a JSON text, read strictly: no name twice in one object, no NaN, no Infinity (RFC 8259).
 
     Raises:
-        InvalidValue: it is not valid. The field is the name that is there twice, or ``JSON``.
+        InvalidValue: the text is not valid. The field is the name that occurs twice, or ``JSON``.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -127,11 +130,11 @@ def strict_json(text: str) -> Any:
         return found
 
     def refuse_constant(name: str) -> NoReturn:
-        raise InvalidValue("JSON", f"holds {name}, which JSON has not", "write numbers")
+        raise InvalidValue("JSON", f"holds {name}, which is not valid JSON", "write numbers")
 
     try:
         return json.loads(text, object_pairs_hook=once, parse_constant=refuse_constant)
     except InvalidValue:
         raise
     except (ValueError, RecursionError):
-        raise InvalidValue("JSON", "is not JSON", "write JSON as RFC 8259 has it") from None
+        raise InvalidValue("JSON", "is not JSON", "write JSON as RFC 8259 defines it") from None

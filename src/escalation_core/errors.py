@@ -1,28 +1,28 @@
-"""Every error of the library, in one tree.
+"""All errors of the library, in one tree.
 
 ::
 
-    EscalationError                 the root: catch this one to catch them all
-    ├── InvalidValue                a value from outside is refused (also a ValueError)
-    ├── SettingsError               settings are wrong: all problems at once
-    ├── TransitionRefused           this verb is not possible in the incident's state
-    └── StoreError                  the database could not do what was asked
-        ├── StoreUnavailable        temporary: it is down or out of reach; try again
-        ├── StoreNotReady           permanent: not migrated, or another version; the message names the command
-        └── StoreRefused            permanent: it refuses this statement (a constraint, a missing right)
+    EscalationError                 the base class: catch it to catch every error of the library
+    ├── InvalidValue                a value from outside is not valid (also a ValueError)
+    ├── SettingsError               settings are wrong: reports all problems at once
+    ├── TransitionRefused           the incident's state does not allow this verb
+    └── StoreError                  the database could not do what the engine asked
+        ├── StoreUnavailable        temporary: the database is down or out of reach; try again
+        ├── StoreNotReady           permanent: the schema is missing or of another version; the message has the command
+        └── StoreRefused            permanent: the database refuses this statement (a constraint, a missing right)
 
-No message ever holds a secret: neither a password of a DSN nor a webhook's URL.
+No message contains a secret: neither the password of a DSN nor the URL of a webhook.
 """
 
 from collections.abc import Mapping
 from typing import Self
 
 MAX_QUOTED_CHARS = 300
-"""Characters of a foreign text that an error or a log line quotes."""
+"""How many characters of a foreign text an error or a log line quotes at most."""
 
 
 def shortened(text: str, most: int = MAX_QUOTED_CHARS) -> str:
-    """Return text of at most ``most`` characters: one that is longer is cut in the middle, where an ellipsis stands."""
+    """Return a text of at most ``most`` characters. In a longer text an ellipsis replaces a part of the middle."""
     if len(text) <= most:
         return text
     tail = most // 3
@@ -30,14 +30,14 @@ def shortened(text: str, most: int = MAX_QUOTED_CHARS) -> str:
 
 
 class EscalationError(Exception):
-    """Something that the engine was asked for could not be done."""
+    """Base class of the library's errors: the engine could not do what its caller asked."""
 
 
 class InvalidValue(EscalationError, ValueError):
-    """A value from outside is refused, before anything is written.
+    """A value from outside is not valid. The engine raises this before it writes anything.
 
-    ``field`` is the argument's or column's name, ``fault`` what is wrong with it, ``remedy`` what to give instead.
-    Both of the former may quote a host's text, and are shortened.
+    ``field`` names the argument or the column, ``fault`` says what is wrong, ``remedy`` says what to give instead.
+    ``field`` and ``fault`` may quote a host's text, so both are shortened.
     """
 
     def __init__(self, field: str, fault: str, remedy: str) -> None:
@@ -49,14 +49,14 @@ class InvalidValue(EscalationError, ValueError):
 
 
 class Problem(str):
-    """One fault of one setting and its remedy: a sentence that knows its two parts."""
+    """One fault of one setting and its remedy, as one sentence; each part is also an attribute."""
 
     __slots__ = ("fault", "remedy")
     fault: str
     remedy: str
 
     def __new__(cls, fault: str, remedy: str) -> Self:
-        """Join the parts to one sentence; the fault may quote a long value, and is shortened."""
+        """Join the two parts to one sentence. The fault is shortened, because it may quote a long value."""
         fault = shortened(fault)
         problem = super().__new__(cls, f"{fault}; {remedy}")
         problem.fault = fault
@@ -65,7 +65,7 @@ class Problem(str):
 
 
 class SettingsError(EscalationError, ValueError):
-    """Settings are wrong. ``problems`` maps each variable's name to its fault and remedy, all of them at once."""
+    """Settings are wrong. ``problems`` maps the name of each wrong variable to its fault and remedy."""
 
     def __init__(self, problems: Mapping[str, Problem]) -> None:
         lines = "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
@@ -75,7 +75,7 @@ class SettingsError(EscalationError, ValueError):
 
 
 class TransitionRefused(EscalationError):
-    """A verb is not possible in the state the incident is in; nothing was written."""
+    """The incident's state does not allow this verb. Nothing was written."""
 
     def __init__(self, incident_key: str, state: str, verb: str, remedy: str) -> None:
         super().__init__(f"cannot {verb} incident {incident_key!r}: it is {state}; {remedy}")
@@ -85,26 +85,26 @@ class TransitionRefused(EscalationError):
 
 
 class StoreError(EscalationError):
-    """The database could not do what was asked."""
+    """The database could not do what the engine asked."""
 
 
 class StoreUnavailable(StoreError):
     """The database is down or out of reach. Temporary: the same call may succeed later."""
 
     by_host: bool = False
-    """A trigger of the host raised it: the database is there, and the fault may be one row's."""
+    """Whether a trigger of the host raised it. Then the database can be reached, and a single row may be the cause."""
 
 
 class StoreNotReady(StoreError):
-    """The database's schema is missing or of another version. The message names the command that helps."""
+    """The database's schema is missing or of another version. The message names the command to run."""
 
 
 class StoreRefused(StoreError):
-    """The database refuses the statement: a host's constraint, a missing right. The same call fails again."""
+    """The database refuses the statement, because of a host's constraint or a missing right. A retry fails again."""
 
 
 def error_place(error: BaseException) -> str:
-    """Return an error's kind and where it was raised, and no more: the text of a foreign one may hold a secret."""
+    """Return an error's class and the line that raised it. Leave its text out: it may contain a secret."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
