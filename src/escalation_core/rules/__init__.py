@@ -1,1 +1,1 @@
-"""Rules: pure decisions. The instant is always an argument, and nothing here waits for anything."""
+"""Rules: pure functions that decide. Each gets the current instant as an argument, and none awaits."""

@@ -1,4 +1,4 @@
-"""Whether the engine may act at this instant: the switches, the schedule of pauses, and operators' pauses."""
+"""The gate decides whether the engine may act at an instant: switches, scheduled pauses, operators' pauses."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,27 +11,27 @@ from ..model import By, Pause, Paused
 from .maintenance import PauseSchedule
 
 MAX_PAUSE = timedelta(hours=24)
-"""The longest pause that an operator may set; a longer one is set again when it ends."""
+"""The longest pause that an operator may set. To pause for longer, the operator sets another pause."""
 SCHEDULE = "schedule"
-"""Who paused when it was the schedule."""
+"""The name that stands for the operator when the schedule pauses."""
 _MAX_LINKS = 1000
 
 
 class Mode(StrEnum):
-    """What holds the engine back, the strongest first."""
+    """What the engine may do now. The most restrictive mode comes first."""
 
     DISABLED = "disabled"
-    """ESCALATION_WORKER_ENABLED=false: no row and no page is claimed."""
+    """ESCALATION_WORKER_ENABLED=false: the engine claims no row and no page."""
     PAUSED = "paused"
-    """Nothing escalates, nothing is rescheduled, no page is claimed."""
+    """A pause lasts: the engine escalates nothing, reschedules nothing and claims no page."""
     V1_OFF = "v1_off"
-    """ESCALATION_V1=false: marked rows are rescheduled, nothing escalates, no page is claimed."""
+    """ESCALATION_V1=false: the engine reschedules rows that need a replan, escalates nothing and claims no page."""
     OPEN = "open"
 
 
 @attrs.frozen(kw_only=True)
 class Switches:
-    """What the settings say of acting at all."""
+    """The settings that enable or pause the engine."""
 
     enabled: bool = True
     v1: bool = True
@@ -40,29 +40,29 @@ class Switches:
 
 @attrs.frozen
 class Gate:
-    """What holds the engine back now, and the pause if there is one, also where a switch holds more."""
+    """The mode at one instant, and the pause at that instant, also if a switch has set the mode."""
 
     mode: Mode = Mode.OPEN
     paused: Paused | None = None
 
     @property
     def until(self) -> datetime | None:
-        """When the pause ends, if there is one."""
+        """When the pause ends; None without a pause."""
         return None if self.paused is None else self.paused.until
 
     @property
     def may_claim(self) -> bool:
-        """Whether rows may be claimed: to escalate them, or to give marked ones their true instant."""
+        """Whether the engine may claim rows: to escalate them, or to replan those that need it."""
         return self.mode in (Mode.OPEN, Mode.V1_OFF)
 
     @property
     def may_escalate(self) -> bool:
-        """Whether incidents may escalate and pages may be claimed for sending."""
+        """Whether the engine may escalate incidents and claim pages to send them."""
         return self.mode is Mode.OPEN
 
     @classmethod
     def at(cls, switches: Switches, now: datetime, pauses: Sequence[Pause] = ()) -> "Gate":
-        """Return what the switches and the operators' pauses hold back at ``now``. The switches win."""
+        """Return the gate at ``now``. DISABLED comes before PAUSED, and PAUSED before V1_OFF."""
         paused = paused_at(switches.schedule, pauses, now)
         if not switches.enabled:
             return cls(Mode.DISABLED, paused)
@@ -72,9 +72,9 @@ class Gate:
 
 
 def paused_at(schedule: PauseSchedule | None, pauses: Sequence[Pause], now: datetime) -> Paused | None:
-    """Return what pauses paging at ``now``: the union of the rows and of the schedule; None if nothing does.
+    """Return the pause at ``now``, from operators' pauses and the schedule together; None if nothing pauses.
 
-    ``until`` is where the union ends: pauses that overlap or touch are one.
+    Pauses that overlap or touch count as one pause, and ``until`` is the end of that one.
     """
     until = now
     for _ in range(_MAX_LINKS):
@@ -92,7 +92,7 @@ def paused_at(schedule: PauseSchedule | None, pauses: Sequence[Pause], now: date
 
 
 def _end(schedule: PauseSchedule | None, pauses: Sequence[Pause], at: datetime) -> datetime | None:
-    """Return when what pauses at this instant ends, the latest of all; None if nothing does."""
+    """Return the latest end among the pauses that cover this instant; None if none covers it."""
     standing = [pause for pause in pauses if pause.covers(at)]
     ends = [pause.ends_at for pause in standing if not pause.lifts_schedule]
     if schedule is not None and not any(pause.lifts_schedule for pause in standing):
@@ -103,14 +103,14 @@ def _end(schedule: PauseSchedule | None, pauses: Sequence[Pause], at: datetime) 
 
 
 def pause_from(now: datetime, until: datetime | timedelta, who: By) -> Pause:
-    """Return the pause from now until an instant, or for a span.
+    """Return a pause that begins now and lasts until an instant or for a span.
 
     Raises:
-        InvalidValue: it would be over already, or longer than 24 hours.
+        InvalidValue: the pause would end at or before ``now``, or last longer than 24 hours.
     """
     end = now + max(timedelta(), min(until, 2 * MAX_PAUSE)) if isinstance(until, timedelta) else until
     if end <= now:
-        raise InvalidValue("until", "is over already", "give an instant to come, or a span")
+        raise InvalidValue("until", "is over already", "give an instant in the future, or a span above zero")
     if end > now + MAX_PAUSE:
-        raise InvalidValue("until", "is more than 24 hours away", "pause for 24 hours at most, and again if need be")
+        raise InvalidValue("until", "is more than 24 hours away", "pause for at most 24 hours, then pause again")
     return Pause(starts_at=now, ends_at=end, actor=who.actor, reason=who.reason)

@@ -1,4 +1,4 @@
-"""The scheduled pause: a cron expression and a length, on the wall clock of a named zone."""
+"""Maintenance windows: a schedule of pauses from a cron expression and a length, in the local time of a zone."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,14 +14,14 @@ MAX_PAUSE = timedelta(minutes=10_080)
 """A week: the longest scheduled pause."""
 _HOUR = timedelta(hours=1)
 _SEARCHED = timedelta(days=400)
-"""How far a schedule is followed to find out that its pauses end: a year and a month."""
+"""If pauses follow each other without a gap for longer than this, about a year and a month, they never end."""
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC)
-"""Beyond these a reading, or the end of a pause, may be no datetime any more."""
+"""Outside of these a local time, or the end of a pause, may lie beyond what a datetime can express."""
 
 
 def _matches(cron: str, reading: datetime, *, backwards: bool = False) -> Iterator[datetime]:
-    """Return the matches after a reading, or those before it from the latest on; ValueError if it is not valid."""
-    # Everybody imports this module, and few have a schedule.
+    """Return the matches after a local time, or those before it, latest first; ValueError for an invalid ``cron``."""
+    # Imported here: every host imports this module, and few have a schedule.
     from cronsim import CronSim, CronSimError  # noqa: PLC0415
 
     try:
@@ -36,25 +36,25 @@ def check_zone(name: object) -> ZoneInfo:
         return ZoneInfo(check_text(name, "tz"))
     except (ValueError, OSError, KeyError):
         raise InvalidValue(
-            "tz", f"{name!r} is not a valid time zone", "give an IANA name, such as Europe/Berlin"
+            "tz", f"{name!r} is not a valid time zone", "give an IANA name, for example Europe/Berlin"
         ) from None
 
 
 def check_cron(expression: object) -> str:
-    """Return a cron expression of five fields. A sixth would be seconds to one library and years to another."""
+    """Return a cron expression of five fields. Libraries disagree on a sixth: it means seconds or years."""
     text = " ".join(check_text(expression, "cron").split())
     if len(text.split(" ")) != 5:
-        remedy = "give minute, hour, day of month, month and weekday, such as '0 22 * * *'"
-        raise InvalidValue("cron", f"{text!r} has not five fields", remedy)
+        remedy = "give minute, hour, day of month, month and weekday, for example '0 22 * * *'"
+        raise InvalidValue("cron", f"{text!r} does not have five fields", remedy)
     try:
-        _matches(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions speak of wall-clock readings
+        _matches(text, datetime(2024, 1, 1))  # noqa: DTZ001 - cron expressions are about local times
     except ValueError as error:
-        raise InvalidValue("cron", f"{text!r} is not a valid cron expression ({error})", "mend the field") from None
+        raise InvalidValue("cron", f"{text!r} is not a valid cron expression ({error})", "correct the field") from None
     return text
 
 
 def check_duration(value: object) -> timedelta:
-    """Return a pause's length: a timedelta, or whole minutes."""
+    """Return the length of a pause as a timedelta. An int counts as minutes."""
     span = value
     if isinstance(value, int) and not isinstance(value, bool):
         span = timedelta(minutes=check_count(value, "duration", 1, MAX_PAUSE // MINUTE))
@@ -67,15 +67,15 @@ def check_duration(value: object) -> timedelta:
 
 @attrs.frozen
 class PauseSchedule:
-    """Paging is paused for ``duration`` from each match of ``cron``, as the clocks on the wall of ``tz`` show it.
+    """A schedule that pauses paging for ``duration`` from each match of ``cron``, in the local time of ``tz``.
 
-    An instant is paused when its reading w satisfies m <= w < m + duration for some match m, computed on naive local
-    time: readings that are skipped in spring never occur, repeated ones are paused both times. The last days of
-    9999 are never paused: no pause could end in them.
+    An instant is paused if its local time w satisfies m <= w < m + duration for some match m, in naive datetimes.
+    A local time that summer time skips never occurs; one that it repeats is paused both times. The last days of the
+    year 9999 are never paused, because no pause could end in them.
 
     Raises:
-        InvalidValue: the cron expression has not five legal fields, never fires or never ends; the duration is not
-            1 minute to 7 days; the zone is unknown.
+        InvalidValue: the cron expression does not have five valid fields, never fires or never ends; the duration is
+            not 1 minute to 7 days; the zone is unknown.
     """
 
     cron: str = attrs.field(converter=check_cron)
@@ -85,9 +85,9 @@ class PauseSchedule:
     _zone: ZoneInfo = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        """Find the zone, and refuse a schedule that never fires or never ends."""
+        """Load the zone, and refuse a schedule that never fires or never ends."""
         object.__setattr__(self, "_zone", check_zone(self.tz))
-        start = datetime(2024, 1, 1)  # noqa: DTZ001 - a reading of a wall clock
+        start = datetime(2024, 1, 1)  # noqa: DTZ001 - a local time
         first = next(_matches(self.cron, start - MINUTE), None)
         if first is None:
             raise InvalidValue("cron", f"{self.cron!r} never fires", "give days that exist")
@@ -95,11 +95,11 @@ class PauseSchedule:
             raise InvalidValue("cron", f"{self.cron!r} with {self.duration} never ends", "leave a gap between pauses")
 
     def is_paused(self, instant: datetime) -> bool:
-        """Tell whether this instant lies within a pause."""
+        """Return whether this instant lies within a pause."""
         return self._covering(check_instant(instant, "instant")) is not None
 
     def paused_until(self, instant: datetime) -> datetime | None:
-        """Return the first instant at which the pause that is running now is over, in UTC; None when none is."""
+        """Return the end of the pause that covers ``instant``, in UTC; None if no pause covers it."""
         instant = check_instant(instant, "instant")
         if not self.is_paused(instant):
             return None
@@ -115,20 +115,20 @@ class PauseSchedule:
         return instant.astimezone(self._zone).replace(tzinfo=None)
 
     def _latest(self, reading: datetime) -> datetime | None:
-        """Return the latest match at or before this reading."""
+        """Return the latest match at or before this local time."""
         minute = reading.replace(second=0, microsecond=0)
         try:
             return next(_matches(self.cron, minute + MINUTE, backwards=True), None)
-        except OverflowError:  # it would lie before the year 1
+        except OverflowError:  # the match would lie before the year 1
             return None
 
     def _match(self, reading: datetime) -> datetime | None:
-        """Return the latest match whose pause covers this reading."""
+        """Return the latest match whose pause covers this local time."""
         match = self._latest(reading)
         return match if match is not None and reading < match + self.duration else None
 
     def _end(self, match: datetime) -> datetime:
-        """Return the reading at which the pause ends that began with this match, with all that overlap or touch it."""
+        """Return the local end of this match's pause, joined with all later pauses that overlap or touch it."""
         last = _LAST.replace(tzinfo=None)
         give_up = min(match, last - _SEARCHED) + _SEARCHED
         while match <= give_up:
@@ -139,7 +139,7 @@ class PauseSchedule:
         return match + self.duration
 
     def _until_reading(self, instant: datetime, span: timedelta) -> datetime:
-        """Return ``instant + span``, or the first change of the clock before it, where readings jump."""
+        """Return ``instant + span``; if the zone's offset changes before that, return the instant of the change."""
         end, offset = instant + span, self._offset(instant)
         while instant < end:
             step = min(instant + _HOUR, end)
@@ -149,7 +149,7 @@ class PauseSchedule:
         return end
 
     def _change(self, before: datetime, after: datetime, offset: timedelta | None) -> datetime:
-        """Return the instant between the two at which the zone's offset changes; zones change on whole seconds."""
+        """Return the instant between the two at which the zone's offset changes. Zones change on whole seconds."""
         while after - before > timedelta(seconds=1):
             middle = before + (after - before) / 2
             if self._offset(middle) == offset:

@@ -1,4 +1,4 @@
-"""The decision: from a row that a store claimed to what happens to it. Pure; ``now`` is an argument."""
+"""The plan decides what happens to a row that a store claimed. Pure functions; ``now`` is an argument."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,50 +11,52 @@ from .gate import Gate
 from .policy import EscalationPolicy
 
 MAX_AGE = timedelta(days=365)
-"""How far back a row's first_seen may lie when it comes in."""
+"""How far in the past the first_seen of a new row may lie."""
 MAX_AHEAD = timedelta(hours=24)
-"""How far ahead it may lie."""
+"""How far in the future the first_seen of a new row may lie."""
 FIRST_DEFERRAL, MAX_DEFERRAL = timedelta(minutes=1), timedelta(hours=1)
-"""How long a row that cannot be planned or written is left alone: at first, doubling, and at most."""
-ALTERED = "next_due_at is not what the engine wrote: a trigger or a rule of the host changes it; let it leave it alone"
-"""The fault of a row that would be claimed again and again, or never."""
+"""How long a row that cannot be planned or written is deferred: the first time, and at most. The time doubles."""
+ALTERED = (
+    "next_due_at is not what the engine wrote: a trigger or rule of the host changes it; correct the trigger or rule"
+)
+"""The fault of a row whose next_due_at the host changes: workers would claim it again and again, or never."""
 
 _NOTHING_HELD = Gate()
 
 
 class Reason(StrEnum):
-    """Why a row that was claimed did not escalate."""
+    """Why a claimed row did not escalate."""
 
     NOT_DUE = "not_due"
-    """Planned anew with this engine's settings, it is not due yet."""
+    """By this engine's settings it is not due yet."""
     V1_OFF = "v1_off"
-    """It was marked, and got its true instant; ESCALATION_V1 keeps it from escalating."""
+    """It needed a replan and got its next_due_at; ESCALATION_V1=false keeps it from escalating."""
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
     EXHAUSTED = "exhausted"
     """It is at the maximum level."""
     ALREADY_RECORDED = "already_recorded"
-    """Its escalation is recorded already; its level was brought up to the record, and nobody was paged."""
+    """The ledger already has its escalation: the row got the recorded level, and no page was recorded."""
     UNREADABLE = "unreadable"
-    """The row cannot be read, planned or written; it was deferred."""
+    """The engine cannot read, plan or write the row, and deferred it."""
 
 
 @attrs.frozen(kw_only=True)
 class Escalate:
-    """The incident rises by one level, and its pages go out."""
+    """The decision to raise the incident by one level and to page its targets."""
 
     incident: Incident
-    """As it is to be written."""
+    """The incident with its new values, to be written."""
     escalation: Escalation
     lateness: timedelta | None
-    """Fired minus due; None for a row that the host had marked."""
+    """The instant of the escalation minus the due instant; None for a row that needed a replan."""
     exhausted: bool
-    """It reached the maximum level with this step."""
+    """Whether the incident reached the maximum level with this step."""
 
 
 @attrs.frozen(kw_only=True)
 class Reschedule:
-    """The incident is not due after all: its true instant is written, and nobody is paged."""
+    """The decision to write the incident's next_due_at without a page: it is not due, or ESCALATION_V1 is false."""
 
     incident: Incident
     reason: Reason
@@ -62,7 +64,7 @@ class Reschedule:
 
 @attrs.frozen(kw_only=True)
 class Skip:
-    """Nothing can happen to the incident now. ``incident`` is as it is to be written, None for an unreadable row."""
+    """The decision not to escalate. ``incident`` has the values to be written; it is None for an unreadable row."""
 
     reason: Reason
     incident: Incident | None
@@ -83,10 +85,10 @@ def plan(
 ) -> Decision:
     """Decide what happens to a claimed row.
 
-    ``clock`` is the store's instant where ``now`` is a tick's, which may lag behind: what another worker escalated
-    meanwhile lies after ``now``, and yet not in the future.
-    ``recorded`` is what the ledger knows of the row's episode, given when its escalation turned out to be there
-    already. The ledger wins: the level becomes the recorded one, and nobody is paged.
+    ``now`` may be the instant of a tick, which lags behind the store's clock. ``clock`` is the store's instant: an
+    escalation of another worker after ``now`` and before ``clock`` does not lie in the future.
+    ``recorded`` is the highest escalation in the ledger for the row's episode. A caller gives it if the ledger already
+    had the planned escalation. The ledger wins: the incident gets the recorded level, and no page is sent.
     """
     incident = claimed.incident
     if incident is None:
@@ -114,20 +116,20 @@ def plan(
 
 
 def check_first_seen(first_seen: datetime, now: datetime) -> None:
-    """Refuse a first_seen that no incident of today can have: over a year back, or over 24 hours ahead."""
+    """Refuse a first_seen that lies more than a year in the past or more than 24 hours in the future."""
     if not now - MAX_AGE <= first_seen <= now + MAX_AHEAD:
         remedy = "give an instant from one year back to 24 hours ahead"
         raise InvalidValue("first_seen", f"is {first_seen.isoformat()}", remedy)
 
 
 def defer(claimed: Candidate, fault: str, now: datetime) -> Deferral:
-    """Return until when a row that cannot be planned or written is left alone: longer each time."""
+    """Return the deferral of a row that cannot be planned or written. Each deferral is longer than the one before."""
     wait = min(FIRST_DEFERRAL * 2 ** min(claimed.attempts, 10), MAX_DEFERRAL)
     return Deferral(incident_key=claimed.incident_key, fault=fault, attempts=claimed.attempts + 1, until=now + wait)
 
 
 def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Deferral:
-    """Return until when a row is left alone whose instant a host's trigger changes: until the one that was written."""
+    """Return the deferral of a row whose next_due_at the host changes: until the instant that the engine wrote."""
     until = written.next_due_at or now + MAX_DEFERRAL
     return Deferral(incident_key=claimed.incident_key, fault=ALTERED, attempts=claimed.attempts + 1, until=until)
 

@@ -1,4 +1,4 @@
-"""The rule itself: when the next escalation of an incident may happen. Rules: ``docs/reference/rules.md``."""
+"""The escalation policy decides when an incident escalates next. All rules: ``docs/reference/rules.md``."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ def _span(value: object, field: str, *, shortest: timedelta = timedelta()) -> ti
 
 
 def later(instant: datetime, span: timedelta) -> datetime:
-    """Return ``instant + span``, or the last instant there is when that lies beyond it."""
+    """Return ``instant + span``, at most the last instant that a datetime can express."""
     try:
         return instant + span
     except OverflowError:
@@ -48,23 +48,23 @@ def later(instant: datetime, span: timedelta) -> datetime:
 
 @attrs.frozen(kw_only=True)
 class EscalationPolicy:
-    """How long an incident may go unacknowledged. The defaults are those of ``Settings()``.
+    """The policy of how long an incident may stay unacknowledged. The defaults are those of ``Settings()``.
 
     Raises:
-        InvalidValue: a window, the snooze, the interval or the maximum level is out of its limits.
+        InvalidValue: a window, the snooze, the tick interval or the maximum level is outside its limits.
     """
 
     windows: Mapping[str, timedelta] = attrs.field(
         factory=lambda: {"critical": timedelta(minutes=5), "warning": timedelta(minutes=15)}, converter=_windows
     )
-    """The acknowledgement window per severity, matched without regard to case and surrounding blanks."""
+    """The acknowledgement window of each severity. A match ignores case and surrounding blanks."""
     default_window: timedelta = timedelta(minutes=15)
-    """The window of every severity that has none of its own."""
+    """The window of each severity that ``windows`` does not list."""
     max_level: int = 7
     snooze: timedelta = timedelta(minutes=30)
-    """The least time between two escalations of one incident."""
+    """The shortest time between two escalations of one incident."""
     tick_interval: timedelta = timedelta(minutes=1)
-    """Two escalations are never closer than this, even with snooze 0: one tick, one level."""
+    """The shortest time between two escalations even with snooze 0, so that one tick raises at most one level."""
 
     def __attrs_post_init__(self) -> None:
         """Check the limits."""
@@ -77,7 +77,7 @@ class EscalationPolicy:
             raise InvalidValue("max_level", f"is {self.max_level}", f"give 1 to {MAX_LEVEL}")
 
     def configured(self, severity: str | None) -> bool:
-        """Tell whether this severity has a window of its own."""
+        """Return whether ``windows`` lists this severity."""
         return severity is not None and _normal(severity) in self.windows
 
     def window(self, severity: str | None) -> timedelta:
@@ -85,16 +85,16 @@ class EscalationPolicy:
         return self.default_window if severity is None else self.windows.get(_normal(severity), self.default_window)
 
     def next_due_at(self, incident: Incident, now: datetime | None = None) -> datetime | None:
-        """Return the instant of the next escalation: due at equality; None when there is none.
+        """Return the instant at which the incident is due for its next escalation; None if it has none.
 
-        It is the latest of ``first_seen + window * (level + 1)``, ``last_escalated_at + max(snooze, tick_interval)``
-        and ``snoozed_until``. With ``now``, a ``last_escalated_at`` in the future counts as now.
+        The instant is the latest of ``first_seen + window * (level + 1)``, ``last_escalated_at + max(snooze,
+        tick_interval)`` and ``snoozed_until``. With ``now``, a ``last_escalated_at`` in the future counts as ``now``.
         """
         last = incident.last_escalated_at
         return self._due(incident, incident.level, last if last is None or now is None else min(last, now))
 
     def advance(self, incident: Incident, level: int, last_escalated_at: datetime, now: datetime) -> Incident:
-        """Return the incident at this level since that instant, due for the next one; the future counts as now."""
+        """Return the incident at ``level``, with its next due instant. A later ``last_escalated_at`` counts as now."""
         last = min(last_escalated_at, now)
         return incident.moved(level=level, last_escalated_at=last, next_due_at=self._due(incident, level, last))
 
@@ -107,7 +107,7 @@ class EscalationPolicy:
         return due if incident.snoozed_until is None else max(due, incident.snoozed_until)
 
     def fingerprint(self) -> str:
-        """Return a text that changes when an incident's due instant may: what a recalc was made with."""
+        """Return the policy's values as one text. A recalculation saves it, and health compares it with later ones."""
         windows = ",".join(f"{name}={window.total_seconds()}" for name, window in sorted(self.windows.items()))
         rest = (self.default_window, self.snooze, self.tick_interval)
         return f"{windows};{';'.join(f'{span.total_seconds()}' for span in rest)};{self.max_level}"

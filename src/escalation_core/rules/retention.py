@@ -1,20 +1,21 @@
-"""Retention: which of the old escalations and notes may be deleted."""
+"""Retention decides which old escalations and notes a prune may delete."""
 
 from datetime import datetime, timedelta
 
 from ..model import AuditSource, OldRow
 
 MIN_RETENTION = timedelta(days=1)
-"""The shortest retention: what is younger may still be needed to tell a duplicate."""
+"""The shortest retention. The engine may still need younger rows to recognize a duplicate."""
 
 
 def may_go(row: OldRow, source: AuditSource, before: datetime) -> bool:
-    """Tell whether an old row may be deleted.
+    """Return whether a prune may delete an old row.
 
-    A note or an escalation stays while its incident is open, and while its episode is the key's highest: that of the
-    row, or the highest recorded one. Notes about no incident go by their age alone. An escalation goes together with
-    its pages. It stays while its episode is the highest recorded one, whatever the row says, because a key that is
-    deleted and inserted again counts on from it; and while one of its pages is unsettled, or was settled later.
+    For a note about no incident only the age counts. Any other note, and any escalation, stays while its incident is
+    open. It also stays while no later episode of its key exists, in the incident's row or in the ledger.
+    A prune deletes an escalation together with its pages. Therefore an escalation also stays while one of its pages is
+    unsettled, or was settled at or after ``before``. It also stays while its episode is the highest in the ledger: if
+    the host deletes the key and inserts it again, the new episode counts on from there.
     """
     if source is AuditSource.NOTE and row.incident_key is None:
         return True

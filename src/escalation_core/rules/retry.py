@@ -1,4 +1,4 @@
-"""What becomes of a page: pure decisions about sending, trying again and giving up.
+"""The retry rules decide the next state of a page: sent, to be tried again, cancelled or dead. Pure functions.
 
 ::
 
@@ -20,27 +20,29 @@ from ..model import MAX_REASON_CHARS, Delivered, Incident, Outcome, PageRecord, 
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """Times of delivery, all settable."""
+    """The times and limits of delivery. A host may set each of them."""
 
     lease: timedelta = timedelta(seconds=30)
     """How long a claimed page belongs to its sender."""
     send_timeout: timedelta = timedelta(seconds=10)
-    """How long one attempt may take; a page with less than this left of its lease is not sent by that sender."""
+    """How long one attempt may take. A sender does not start an attempt if less than this is left of the lease."""
     first: timedelta = timedelta(seconds=1)
     """The first back-off; it doubles with each attempt."""
     longest: timedelta = timedelta(seconds=60)
+    """The longest back-off."""
     horizon: timedelta = timedelta(hours=24)
-    """A page that was tried for so long is dead."""
+    """A page is dead once attempts and waits have taken this long."""
     least_after: timedelta = timedelta(seconds=1)
+    """The shortest Retry-After that the engine accepts; it raises a shorter one to this."""
     most_after: timedelta = timedelta(hours=1)
-    """A receiver's Retry-After is taken within these two."""
+    """The longest Retry-After that the engine accepts; it cuts a longer one to this."""
     throttle: timedelta = timedelta(seconds=10)
-    """How long a target is held that wants fewer pages and does not say for how long."""
+    """How long a target is throttled if the receiver asks for fewer pages and gives no time."""
     per_target: int = 32
-    """Pages in flight to one target at most: a slow target never keeps another one waiting."""
+    """How many pages an engine sends to one target at once, so that a slow target does not delay other targets."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Refuse values that cannot work."""
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
             if field.name == "per_target":
@@ -53,26 +55,29 @@ class RetryPolicy:
 
     @property
     def furthest(self) -> timedelta:
-        """How far ahead an unsettled page can be due: what lies beyond was written while the clock ran ahead."""
+        """How far in the future an unsettled page can be due. A later ``due_at`` comes from a step of the clock."""
         return max(self.lease, self.longest, self.most_after, self.throttle)
 
     def backoff(self, attempts: int, jitter: float) -> timedelta:
-        """Return the wait after so many attempts: doubling, capped, and between half and all of it by ``jitter``."""
+        """Return the wait after this many attempts: see the function ``backoff``."""
         return backoff(attempts, first=self.first, longest=self.longest, jitter=jitter)
 
     def clamp(self, after: timedelta) -> timedelta:
-        """Return a receiver's Retry-After within its limits."""
+        """Return a receiver's Retry-After, limited to ``least_after`` and ``most_after``."""
         return min(max(after, self.least_after), self.most_after)
 
 
 def backoff(attempts: int, *, first: timedelta, longest: timedelta, jitter: float) -> timedelta:
-    """Return the wait after so many attempts: doubling, capped, and between half and all of it by ``jitter``."""
+    """Return the wait after this many attempts. It doubles up to ``longest``.
+
+    ``jitter`` lies in [0, 1): 0 gives half of the wait, and 1 would give all of it.
+    """
     full = min(longest, first * float(2 ** min(attempts - 1, 30)))
     return full * (0.5 + 0.5 * jitter)
 
 
 def cancel_reason(page: PageRecord, incident: Incident | None) -> str | None:
-    """Return why a page that is about to be sent must not be: its incident ended; None when it may go."""
+    """Return why a page must not be sent, because its incident or episode ended; None if it may be sent."""
     if page.state is PageState.CANCELLING:
         return page.reason or "ended"
     if incident is None:
@@ -83,31 +88,32 @@ def cancel_reason(page: PageRecord, incident: Incident | None) -> str | None:
 
 
 def cancel(page: PageRecord, reason: str, now: datetime) -> PageRecord:
-    """Return the page cancelled."""
+    """Return the page in state cancelled."""
     return _moved(page, PageState.CANCELLED, now, reason=reason)
 
 
 def lease(page: PageRecord, policy: RetryPolicy, now: datetime) -> PageRecord:
-    """Return the page as it belongs to the sender that claims it now."""
+    """Return the page in state leased. Its lease begins now and belongs to the sender that claims the page."""
     return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason)
 
 
 def mark_dead(page: PageRecord, reason: str, now: datetime) -> PageRecord:
-    """Return the page dead."""
+    """Return the page in state dead."""
     return _moved(page, PageState.DEAD, now, reason=reason)
 
 
 def revive(page: PageRecord, now: datetime) -> PageRecord:
-    """Return a dead page as it is tried again, under the same dedup key."""
+    """Return a dead page in state pending, with the same dedup key and no attempts."""
     return _moved(page, PageState.PENDING, now, reason=None, attempts=0, tried_for=timedelta())
 
 
 def after_attempt(
     page: PageRecord, outcome: Outcome, *, policy: RetryPolicy, now: datetime, jitter: float, ended: str | None
 ) -> PageRecord:
-    """Return the page after one attempt.
+    """Return the page after one attempt to send it.
 
-    ``jitter`` lies in [0, 1). ``ended`` is why the page must not be sent again (``cancel_reason``), None if it may.
+    ``jitter`` lies in [0, 1). ``ended`` is the result of ``cancel_reason``: why the page must not be sent again, or
+    None if it may.
     """
     counted = page.attempts if isinstance(outcome, Retry) and outcome.throttled else page.attempts + 1
     if isinstance(outcome, Delivered):
@@ -118,7 +124,7 @@ def after_attempt(
         return _moved(page, PageState.DEAD, now, reason=outcome.reason, attempts=counted)
     wait = throttle_for(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
     began = page.due_at - policy.lease
-    # No attempt takes longer than its lease: where it seems so, the clock was set meanwhile.
+    # An attempt cannot take longer than its lease. If it seems longer, the store's clock was changed meanwhile.
     tried_for = page.tried_for + min(max(now - began, timedelta()), policy.lease) + wait
     if tried_for >= policy.horizon:
         reason = f"gave up after {counted} attempts: {outcome.reason}"
@@ -135,7 +141,10 @@ def _moved(
     attempts: int | None = None,
     tried_for: timedelta | None = None,
 ) -> PageRecord:
-    """Return the page in another state, one fence further. Each page comes by here twice, and evolve is slow."""
+    """Return the page in another state, with its fence raised by 1.
+
+    It avoids ``attrs.evolve``, which is slow: delivery calls this twice for each page.
+    """
     return PageRecord(
         id=page.id,
         incident_key=page.incident_key,
@@ -156,9 +165,10 @@ def _moved(
 def due_after_step(
     page: PageRecord, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
 ) -> datetime:
-    """Return when an unsettled page is due: earlier if the clock stepped back, or if it lies ``beyond`` what any can.
+    """Return the new ``due_at`` of an unsettled page after the store's clock stepped back by ``step``.
 
-    The rule of ``Outbox.bring_forward``; a store that has no SQL calls it.
+    The result is earlier than before, or the same. ``beyond`` is the latest instant at which a page can be due.
+    This is the rule of ``Outbox.bring_forward``. A store without SQL calls this function.
     """
     if page.due_at <= (now if step else beyond):
         return page.due_at
@@ -169,14 +179,14 @@ def due_after_step(
 
 
 def throttled_after_step(until: datetime, *, now: datetime, step: timedelta, beyond: datetime) -> datetime:
-    """Return until when a target is throttled, by the same rule."""
+    """Return the new end of a target's throttling after a step of the clock: see ``due_after_step``."""
     if until <= (now if step else beyond):
         return until
     return now if until > beyond else max(now, until - step)
 
 
 def parse_outcome(answer: object) -> Outcome:
-    """Return a notifier's answer as an outcome that any store can write; any other answer becomes a retry."""
+    """Return a notifier's answer as an outcome that every store can write. An answer of another type becomes Retry."""
     if isinstance(answer, Delivered):
         return Delivered()
     if isinstance(answer, Rejected):
@@ -193,7 +203,7 @@ def _reason(reason: object) -> str:
 
 
 def throttle_for(outcome: Retry, policy: RetryPolicy) -> timedelta:
-    """Return for how long a target is held after it asked for fewer pages."""
+    """Return how long a target is throttled after its receiver asked for fewer pages."""
     return policy.throttle if outcome.after is None else policy.clamp(outcome.after)
 
 

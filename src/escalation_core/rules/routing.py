@@ -1,4 +1,4 @@
-"""Who is paged: from an incident and a level to the names of targets, and from those to pages."""
+"""Routing decides which targets are paged: from an incident and a level to target names, and from names to pages."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -11,35 +11,37 @@ from ..errors import InvalidValue
 from ..model import Incident, NewPage
 from ..ports import Notifier, Router
 
-UNROUTED = "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET"
-"""Warns of routes that leave some incidents without a target."""
+UNROUTED = "an incident that no route matches has no target and is never paged: set ESC_DEFAULT_TARGET"
+"""The warning about routes that leave some incidents without a target."""
 
 
 def check_target(value: object, field: str) -> str:
-    """Return a target's name: text that is not blank, without control characters, of 1 to 200 characters."""
+    """Return the name of a target: 1 to 200 printable characters, not all of them blank, without ``://``."""
     name = check_text(value, field)
     if "://" in name:
-        # Name and URL were swapped: the URL is a secret, so it is not quoted by whoever reports this.
-        raise InvalidValue(field, "has a URL where a name belongs", "map names to URLs, such as slack:ops")
+        # Name and URL were swapped. The URL is a secret, so the error does not quote it.
+        raise InvalidValue(field, "has a URL where a name belongs", "map names to URLs, for example the name slack:ops")
     if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise InvalidValue(field, "is not a valid target name", "give 1 to 200 printable characters, such as slack:ops")
+        raise InvalidValue(
+            field, "is not a valid target name", "give 1 to 200 printable characters, for example slack:ops"
+        )
     return name
 
 
 def check_targets(value: object) -> tuple[str, ...]:
-    """Return targets' names, each once: a sequence of them, which may be empty, and no single text."""
+    """Return target names, each once. The value must be a sequence, which may be empty, and not a str."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidValue("targets", f"is {type(value).__name__}", "give a list of targets' names")
     names = tuple(value)
     try:
         return _each_once(names)
-    except TypeError:  # something in it cannot be hashed, so it is not a name
+    except TypeError:  # an element cannot be hashed, so it is not a name
         return _each_once.__wrapped__(names)
 
 
 @lru_cache(maxsize=1000)
 def _each_once(names: tuple[object, ...]) -> tuple[str, ...]:
-    # The same few answers are given for every incident.
+    # Cached, because a router gives the same few answers for all incidents.
     return tuple(dict.fromkeys(check_target(name, "targets") for name in names))
 
 
@@ -69,22 +71,22 @@ def _min_level(value: int) -> int:
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """Incidents that match every condition given here are paged to ``targets``.
+    """A route pages ``targets`` about each incident that matches all of its conditions.
 
     Raises:
-        InvalidValue: a field has a wrong type, or no target is named.
+        InvalidValue: a field has a wrong type, or ``targets`` is empty.
     """
 
     severity: str | None = attrs.field(default=None, converter=_severity)
-    """Matched without regard to case and surrounding blanks; None matches every severity."""
+    """The severity that matches, without regard to case and surrounding blanks. None matches every severity."""
     min_level: int = attrs.field(default=1, converter=_min_level)
-    """The lowest level that this route is for."""
+    """The lowest level that matches."""
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=check_labels)
-    """Labels that the incident must have, each with this value."""
+    """The labels that an incident must have, with these values. It may have others."""
     targets: tuple[str, ...] = attrs.field(converter=_targets)
 
     def matches(self, incident: Incident, level: int) -> bool:
-        """Tell whether this route is for the escalation of ``incident`` to ``level``."""
+        """Return whether this route matches the escalation of ``incident`` to ``level``."""
         if self.severity is not None:
             severity = incident.severity or ""
             if self.severity.strip().casefold() != severity.strip().casefold():
@@ -94,7 +96,7 @@ class Route:
 
 @attrs.frozen
 class SettingsRouter:
-    """The default router: the last route that matches wins, else the default target, else nobody.
+    """The default router. The last route that matches wins; if none matches, the default target is paged, if set.
 
     Raises:
         InvalidValue: the routes are not a list of Route, or the default target is not a valid name.
@@ -105,19 +107,19 @@ class SettingsRouter:
 
     @property
     def targets(self) -> Sequence[str]:
-        """Every target that is named, each once."""
+        """The targets of all routes and the default target, each once."""
         default = () if self.default_target is None else (self.default_target,)
         return tuple(dict.fromkeys([*(target for route in self.routes for target in route.targets), *default]))
 
     @property
     def covers_everything(self) -> bool:
-        """Whether every incident has a target, whatever it is like."""
+        """Whether every possible incident has a target."""
         return self.default_target is not None or any(
             route.severity is None and route.min_level <= 1 and not route.labels for route in self.routes
         )
 
     def route(self, incident: Incident, level: int) -> Sequence[str]:
-        """Return the targets' names; empty when nobody is named for this incident."""
+        """Return the names of the targets; empty if no route matches and there is no default target."""
         for route in reversed(self.routes):
             if route.matches(incident, level):
                 return route.targets
@@ -125,10 +127,10 @@ class SettingsRouter:
 
 
 def notifiers_by_target(notifiers: object) -> dict[str, Notifier]:
-    """Return the notifier of each target.
+    """Return the notifier of each target, by the target's name.
 
     Raises:
-        InvalidValue: it is not a list of notifiers, or two of them serve one target.
+        InvalidValue: the value is not a list of notifiers, or two notifiers serve one target.
     """
     if isinstance(notifiers, str | bytes) or not isinstance(notifiers, Sequence):
         raise InvalidValue("notifiers", f"is {type(notifiers).__name__}", "give a list of notifiers")
@@ -145,16 +147,17 @@ def notifiers_by_target(notifiers: object) -> dict[str, Notifier]:
 
 @attrs.frozen
 class Pager:
-    """Who is paged about an escalation: what the router answers, and which targets have a notifier."""
+    """Makes the pages of an escalation, from the router's answer and the targets that have a notifier."""
 
     router: Router
     served: AbstractSet[str]
     """The targets that have a notifier."""
 
     def pages_for(self, incident: Incident, dedup_key: str) -> list[NewPage]:
-        """Return the pages of the escalation that raised ``incident`` to its level.
+        """Return the pages of the escalation that raised ``incident`` to its level, one for each target.
 
-        One for each target, or one that is dead at birth and says why.
+        If the router fails or names no target, return one page with the reason why it is undeliverable. The store
+        records such a page as dead.
         """
 
         def page(target: str, undeliverable_reason: str | None = None) -> NewPage:
@@ -171,7 +174,7 @@ class Pager:
             targets = check_targets(self.router.route(incident, incident.level))
         except InvalidValue as fault:
             return [page("", f"unroutable: the router's answer {fault.fault}")]
-        except Exception as error:  # noqa: BLE001 - a host's router must not stop the ladder
+        except Exception as error:  # noqa: BLE001 - a host's router must not stop the escalation
             return [page("", f"unroutable: the router raised {type(error).__name__}")]
         if not targets:
             return [page("", "unroutable: no route matches and there is no default target")]
@@ -181,9 +184,9 @@ class Pager:
         ]
 
     def warnings(self) -> list[str]:
-        """Return what is known before the first page to make pages dead at birth."""
+        """Return a warning for each fault of the notifiers or routes that will make pages undeliverable."""
         if not self.served:
-            return ["this engine has no notifier: escalations are recorded, and their pages are dead"]
+            return ["this engine has no notifier: it records escalations, and their pages are dead"]
         if not isinstance(self.router, SettingsRouter):
             return []
         said = [

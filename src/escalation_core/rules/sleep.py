@@ -1,11 +1,11 @@
-"""How long a worker sleeps. It never spins, and it is never late by more than it must."""
+"""The sleep rules decide how long a worker waits: until the next row or page is due, without a busy loop."""
 
 from datetime import datetime, timedelta
 
 from .gate import Gate, Mode
 
 MIN_CLAIM_SLEEP = timedelta(milliseconds=50)
-"""The shortest sleep of the delivery loop when nothing could be claimed."""
+"""The shortest sleep of the delivery loop after a claim that found no page."""
 
 
 def until_next_tick(
@@ -19,10 +19,10 @@ def until_next_tick(
 ) -> timedelta:
     """Return how long to sleep after a tick.
 
-    ``earliest`` is the least next_due_at of the rows this engine may escalate, None if there is none, as seen at
-    ``now``. The sleep ends there, or with the pause, and lasts ``longest`` at most, for what hosts write meanwhile.
-    ``ticked_until`` is the instant up to which the tick claimed rows, None if a pause or a switch held it;
-    ``changed`` is whether it wrote any.
+    ``earliest`` is the earliest next_due_at at ``now`` of the rows that this engine may escalate; None without a row.
+    The sleep ends at that instant or with the pause. It lasts at most ``longest``, because hosts may write rows
+    meanwhile. ``ticked_until`` is the instant up to which the tick claimed rows; None if a pause or a switch kept it
+    from claiming. ``changed`` is whether the tick wrote any row.
     """
     if gate.mode is Mode.PAUSED and gate.until is not None:
         return min(max(gate.until - now, timedelta()), longest)
@@ -30,14 +30,14 @@ def until_next_tick(
         return longest
     if earliest > now:
         return min(earliest - now, longest)
-    # The tick could claim what was due at its own instant: if it changed nothing, other transactions lock those rows.
-    # What fell due since is new to it, for a timer may ring early, and counts may be taken before ``now``.
+    # The tick could claim every row that was due at its instant. If it wrote none, other transactions lock those rows,
+    # and an immediate tick would find them locked again. A row that became due later is new to the next tick.
     had_its_chance = ticked_until is not None and earliest <= ticked_until
     return longest if had_its_chance and not changed else timedelta()
 
 
 def until_next_claim(*, earliest: datetime | None, now: datetime, gate: Gate, longest: timedelta) -> timedelta:
-    """Return how long the delivery loop sleeps when nothing could be claimed."""
+    """Return how long the delivery loop sleeps after a claim that found no page."""
     if gate.mode is Mode.PAUSED and gate.until is not None:
         return min(max(gate.until - now, timedelta()), longest)
     if not gate.may_escalate or earliest is None:

@@ -1,16 +1,16 @@
-"""What people and hosts may do to an incident, and in which state: the whole table, as pure functions.
+"""The transitions of an incident: which verb is possible in which state, and what it changes. Pure functions.
 
-``admit`` holds a verb against the table; the verb's own function then says what it does.
+``admit`` checks a verb against the table. The function of each verb then returns the change.
 
 =================  ==========================  ============  ============  ============
 verb               open                        acknowledged  resolved      unknown key
 =================  ==========================  ============  ============  ============
-open               updates what it says        the same      new episode   creates
-acknowledge        ends paging                 no-op         refused       refused
+open               updates the given fields    the same      new episode   creates
+acknowledge        stops paging                no-op         refused       refused
 unacknowledge      no-op                       pages again   refused       refused
-resolve            ends                        ends          no-op         refused
-change_severity    recomputes                  recorded      refused       refused
-snooze             no escalation before        refused       refused       refused
+resolve            resolves                    resolves      no-op         refused
+change_severity    new due instant             recorded      refused       refused
+snooze             delays escalation           refused       refused       refused
 drain              level - 1, episode + 1      refused       refused       refused
 =================  ==========================  ============  ============  ============
 """
@@ -29,7 +29,7 @@ from .policy import EscalationPolicy
 
 
 class Verb(StrEnum):
-    """The verbs, as the audit and the command line name them."""
+    """The verbs, under the names that the audit and the command line use."""
 
     OPEN = "open"
     ACKNOWLEDGE = "acknowledge"
@@ -41,10 +41,10 @@ class Verb(StrEnum):
 
 
 LAST_SNOOZE = datetime.max.replace(microsecond=0, tzinfo=UTC)
-"""The end of the year 9999: stores keep the last microseconds for what cannot be read."""
+"""The latest end of a snooze, a second before the year 10000. Stores use the later microseconds for other purposes."""
 _LIVE = frozenset({State.OPEN, State.ACKNOWLEDGED})
 ALLOWED: Mapping[Verb, frozenset[State]] = {
-    Verb.OPEN: frozenset(State),  # never refused: what is unknown is created
+    Verb.OPEN: frozenset(State),  # never refused: it creates an unknown incident
     Verb.ACKNOWLEDGE: _LIVE,
     Verb.UNACKNOWLEDGE: _LIVE,
     Verb.RESOLVE: _LIVE | {State.RESOLVED},
@@ -52,7 +52,7 @@ ALLOWED: Mapping[Verb, frozenset[State]] = {
     Verb.SNOOZE: frozenset({State.OPEN}),
     Verb.DRAIN: frozenset({State.OPEN}),
 }
-"""The states in which each verb is possible. Everywhere else it is refused, and nothing is written."""
+"""The states in which each verb is possible. In all other states the engine refuses the verb and writes nothing."""
 
 _REMEDIES = {
     State.UNKNOWN: "open it first",
@@ -64,7 +64,7 @@ _REMEDIES = {
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """What a verb does: the incident as it is to be written, and why its unsent pages are cancelled, if they are."""
+    """The effect of a verb: the incident to be written, and the reason if its unsent pages are cancelled."""
 
     before: Incident | None
     incident: Incident
@@ -72,12 +72,12 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is to be written at all; a no-op leaves no trace."""
+        """Whether the verb changes anything. For a no-op the engine writes neither the incident nor the audit."""
         return self.incident != self.before
 
 
 def admit(verb: Verb, incident_key: str, incident: Incident | None) -> Incident:
-    """Return the incident, or raise ``TransitionRefused`` if ``verb`` is not possible in the state it is in."""
+    """Return the incident, or raise ``TransitionRefused`` if its state does not allow ``verb``."""
     state = State.UNKNOWN if incident is None else incident.state
     if incident is None or state not in ALLOWED[verb]:
         raise TransitionRefused(incident_key, state.value, verb.value, _REMEDIES[state])
@@ -96,17 +96,17 @@ def open_incident(
     policy: EscalationPolicy,
     now: datetime,
 ) -> Change:
-    """Open an incident, or bring severity, summary and labels of a live one up to date (None leaves them alone).
+    """Open an incident, or update severity, summary and labels of one that is not resolved. None keeps a value.
 
-    ``highest_episode`` is the highest one that the ledger knows of the key, 0 if none. A new incident's severity is
-    ``warning`` unless one is given.
+    ``highest_episode`` is the key's highest episode in the ledger, 0 if it has none. The severity of a new incident
+    defaults to ``warning``.
     """
     if first_seen is not None:
         check_first_seen(check_instant(first_seen, "first_seen"), now)
     said = {"severity": severity, "summary": summary, "labels": labels}
     given = {name: value for name, value in said.items() if value is not None}
     if incident is not None and incident.state in _LIVE:
-        # A dict of attributes is what evolve takes; each goes through the same checks as at birth.
+        # evolve takes the attributes from the dict and checks each one, as for a new incident.
         return _recompute(incident, attrs.evolve(incident, **given), policy, now)  # type: ignore[arg-type]
     kept = {} if incident is None else {name: getattr(incident, name) for name in said}
     episode = max(highest_episode, 0 if incident is None else incident.episode) + 1
@@ -121,7 +121,10 @@ def open_incident(
 
 
 def acknowledge(incident: Incident, by: str | None, *, now: datetime) -> Change:
-    """Somebody has it: nothing escalates any more and unsent pages are cancelled. The first actor stays."""
+    """Acknowledge the incident: it no longer escalates, and its unsent pages are cancelled.
+
+    A second acknowledgement changes nothing, so ``acknowledged_by`` stays the first actor.
+    """
     if incident.state is State.ACKNOWLEDGED:
         return Change(before=incident, incident=incident)
     after = attrs.evolve(incident, acknowledged_at=now, acknowledged_by=by, next_due_at=None)
@@ -129,7 +132,7 @@ def acknowledge(incident: Incident, by: str | None, *, now: datetime) -> Change:
 
 
 def unacknowledge(incident: Incident, *, policy: EscalationPolicy, now: datetime) -> Change:
-    """Nobody has it after all: the same episode goes on where it was. Cancelled pages stay cancelled."""
+    """Take the acknowledgement back: the same episode continues at its level. Cancelled pages stay cancelled."""
     if incident.state is State.OPEN:
         return Change(before=incident, incident=incident)
     after = attrs.evolve(incident, acknowledged_at=None, acknowledged_by=None)
@@ -137,7 +140,7 @@ def unacknowledge(incident: Incident, *, policy: EscalationPolicy, now: datetime
 
 
 def resolve(incident: Incident, *, now: datetime) -> Change:
-    """It is over: nothing escalates any more and unsent pages are cancelled."""
+    """Resolve the incident: it no longer escalates, and its unsent pages are cancelled."""
     if incident.state is State.RESOLVED:
         return Change(before=incident, incident=incident)
     after = attrs.evolve(incident, resolved_at=now, next_due_at=None)
@@ -145,19 +148,20 @@ def resolve(incident: Incident, *, now: datetime) -> Change:
 
 
 def change_severity(incident: Incident, severity: str, *, policy: EscalationPolicy, now: datetime) -> Change:
-    """Give it another severity, and with it another window."""
+    """Give the incident another severity, and recompute its due instant with the window of that severity."""
     return _recompute(incident, attrs.evolve(incident, severity=severity), policy, now)
 
 
 def snooze(
     incident: Incident, until: datetime | timedelta | None, *, policy: EscalationPolicy, now: datetime
 ) -> Change:
-    """Let nothing escalate before ``until``, or for a span; None ends the snooze. Pages that are recorded still go."""
+    """Snooze the incident: it does not escalate before ``until``, or for a span. None ends the snooze.
+
+    Pages that are already recorded are still sent.
+    """
     if isinstance(until, timedelta):
         if until <= timedelta():
-            raise InvalidValue(
-                "until", "is a span that is over already", "give a longer one, or None to end the snooze"
-            )
+            raise InvalidValue("until", "is a span of zero or less", "give a longer span, or None to end the snooze")
         until = now + min(until, datetime.max.replace(tzinfo=UTC) - now)
     if until is not None and check_instant(until, "until") > LAST_SNOOZE:
         raise InvalidValue("until", "lies beyond the year 9999", f"give at most {LAST_SNOOZE.isoformat()}")
@@ -165,7 +169,7 @@ def snooze(
 
 
 def drain(incident: Incident, *, policy: EscalationPolicy, now: datetime) -> Change:
-    """Take it down one level, in a new episode, so that the level can be recorded and paged once more."""
+    """Lower the incident by one level in a new episode, so that the engine can record and page that level again."""
     if incident.level == 0:
         raise TransitionRefused(incident.incident_key, "at level 0", Verb.DRAIN.value, "there is no level to take back")
     after = attrs.evolve(incident, level=incident.level - 1, episode=incident.episode + 1)

@@ -1,4 +1,4 @@
-"""When an incident escalates next, or what keeps it from that: the tick's own rules, asked about one incident."""
+"""The forecast for one incident: when it escalates next, or what prevents that. It follows the rules of the tick."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,23 +14,23 @@ from .policy import EscalationPolicy
 
 
 class HeldBy(StrEnum):
-    """What keeps an incident from escalating, or from doing so sooner."""
+    """What prevents or delays the next escalation of an incident."""
 
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
     GONE = "gone"
-    """There is no row."""
+    """The incident has no row."""
     UNREADABLE = "unreadable"
-    """The row cannot be read, planned or written, and is left alone for a while."""
+    """The row cannot be read, planned or written, so workers have deferred it."""
     EXHAUSTED = "exhausted"
-    """It is at the maximum level."""
+    """The incident is at the maximum level."""
     UNPLANNED = "unplanned"
-    """The row has no instant, and only a recalculation gives it one."""
+    """The row has no next_due_at, and only a recalculation gives it one."""
     DISABLED = "disabled"
     V1_OFF = "v1_off"
     DRY_RUN = "dry_run"
     CANARY = "canary"
-    """It is outside the canary."""
+    """The incident is outside the canary."""
     PAUSED = "paused"
     SNOOZED = "snoozed"
 
@@ -40,10 +40,10 @@ class Upcoming:
     """An incident's next escalation."""
 
     at: datetime | None
-    """When it comes, never before now; None if none comes as things stand."""
+    """When the incident escalates, never before now; None if it does not as long as nothing changes."""
     held_by: HeldBy | None = None
     detail: str | None = None
-    """The same in words: who or what it is, and until when."""
+    """The reason in words: its cause, and its end if that is known."""
 
 
 def upcoming(
@@ -59,9 +59,9 @@ def upcoming(
     audit: Sequence[AuditEntry],
     now: datetime,
 ) -> Upcoming:
-    """Return what comes next for a row as it stands.
+    """Return the next escalation of a row in its present state.
 
-    ``left_alone`` is why workers leave it alone, if they do; ``audit`` is what is noted of its key.
+    ``left_alone`` is the row's deferral, None if it has none; ``audit`` has the audit entries of its key.
     """
     if incident is not None and incident.state is not State.OPEN:
         return _ended(incident)
@@ -74,8 +74,8 @@ def upcoming(
     if due is None:
         return Upcoming(None, HeldBy.EXHAUSTED, f"the maximum level is {policy.max_level}")
     if incident.next_due_at is None and _passed_over(incident, recalc, audit):
-        return Upcoming(None, HeldBy.UNPLANNED, "its row has no instant; escalation recalc gives it one")
-    # No worker looks at the row before the instant that it holds, or until which it is passed over.
+        return Upcoming(None, HeldBy.UNPLANNED, "its row has no next_due_at; run escalation recalc")
+    # No worker claims the row before its own next_due_at, or before the end of its deferral.
     looked_at = incident.next_due_at if left_alone is None else left_alone.until
     due = max(due, now, looked_at or now)
     return _switched_off(incident, switches, dry_run, canary) or _in_time(incident, due, switches, pauses, now)
@@ -89,11 +89,12 @@ def _ended(incident: Incident) -> Upcoming:
 
 
 def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: datetime) -> Upcoming | None:
-    """Return the fault that keeps workers from planning or writing the row, None if none is known."""
+    """Return the fault that keeps workers from planning or writing the row; None without a known fault."""
     marked = incident is not None and incident.next_due_at == NEEDS_REPLAN
     if left_alone is not None:
         waits = left_alone.until > now
-        # What a host has written since is another row. One whose instant a trigger changes is planned at its time.
+        # A host has written a row that needs a replan after its deferral: the fault may be gone.
+        # An ALTERED row can be planned if it has a next_due_at.
         mended = marked and not waits
         climbs = left_alone.fault == ALTERED and incident is not None and incident.next_due_at is not None
         if not mended and not climbs:
@@ -108,7 +109,7 @@ def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: dat
 
 
 def _passed_over(incident: Incident, recalc: RecalcState, audit: Sequence[AuditEntry]) -> bool:
-    """Tell whether the look for rows without an instant leaves this one out, and no recalculation is under way."""
+    """Return whether neither ``Incidents.unseen`` nor a running recalculation will plan a row without next_due_at."""
     if recalc.requested_at is not None and not recalc.due_only:
         return False
     if recalc.held_before is not None and incident.first_seen < recalc.held_before:
@@ -118,7 +119,7 @@ def _passed_over(incident: Incident, recalc: RecalcState, audit: Sequence[AuditE
 
 
 def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary: Canary) -> Upcoming | None:
-    """Return what holds for as long as the settings stay, None if nothing does."""
+    """Return the setting that prevents the escalation; None if no setting does."""
     if not switches.enabled:
         return Upcoming(None, HeldBy.DISABLED, "ESCALATION_WORKER_ENABLED is false")
     if not switches.v1:
@@ -126,12 +127,12 @@ def _switched_off(incident: Incident, switches: Switches, dry_run: bool, canary:
     if dry_run:
         return Upcoming(None, HeldBy.DRY_RUN, "ESC_DRY_RUN is true")
     if not canary.has(incident.incident_key):
-        return Upcoming(None, HeldBy.CANARY, f"ESC_CANARY_PCT is {canary.percent}, and this one is outside")
+        return Upcoming(None, HeldBy.CANARY, f"ESC_CANARY_PCT is {canary.percent}, and the incident is outside")
     return None
 
 
 def _in_time(incident: Incident, due: datetime, switches: Switches, pauses: Sequence[Pause], now: datetime) -> Upcoming:
-    """Return when an incident escalates that is due then: after the pause, if one lasts at that instant."""
+    """Return when an incident that is due at ``due`` escalates: at that instant, or at the end of a pause then."""
     paused = Gate.at(switches, due, pauses).paused
     if paused is not None:
         by = "" if paused.by is None else f"by {paused.by} "
