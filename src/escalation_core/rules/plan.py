@@ -64,7 +64,7 @@ class Reschedule:
 
 @attrs.frozen(kw_only=True)
 class Skip:
-    """The decision not to escalate. ``incident`` has the values to be written; it is None for an unreadable row."""
+    """The decision not to escalate. ``incident`` has the values to be written, or None for an unreadable row."""
 
     reason: Reason
     incident: Incident | None
