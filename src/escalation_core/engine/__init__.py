@@ -1,1 +1,1 @@
-"""The work: the only package of the core that awaits the ports."""
+"""The engine: the only package of the core that awaits the ports."""

@@ -12,12 +12,12 @@ Result = TypeVar("Result")
 
 
 async def gate_at(tx: Transaction, switches: Switches, now: datetime) -> Gate:
-    """Return what the switches and the operators' pauses hold back at ``now``."""
+    """Return the gate at ``now``, from the switches and the operators' pauses in the store."""
     return Gate.at(switches, now, await tx.operations.pauses(now))
 
 
 class StoreAccess:
-    """What the engine's verbs and views share: the store, checked before it is first used, and the settings."""
+    """Base class of the engine's verbs and views. It checks the store before the first use."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -25,10 +25,10 @@ class StoreAccess:
         self._ready = False
 
     async def check(self) -> None:
-        """Check once that the store is ready for this version; every other call does it first.
+        """Check that the store is ready for this version, once for each engine. Every verb and view calls this first.
 
         Raises:
-            StoreNotReady: it is not; the message names the command that helps.
+            StoreNotReady: the store is not ready; the message names the command to run.
         """
         if not self._ready:
             await self.store.check()

@@ -1,4 +1,4 @@
-"""One call of a notifier. It ends with an outcome, whatever the notifier raises or ignores."""
+"""An attempt: one call of a notifier to send one page. It returns an outcome, also if the notifier raises."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ log = logging.getLogger("escalation_core")
 
 @attrs.define
 class Attempt:
-    """One call of a notifier, which ends with an outcome, whatever the notifier does."""
+    """One call of a notifier, and what happens if the notifier continues after a cancellation."""
 
     notifier: Notifier
     page: Page
@@ -22,26 +22,26 @@ class Attempt:
     """Called once the notifier has ended."""
 
     async def make(self) -> Outcome:
-        """Let the notifier send, and return its outcome."""
+        """Call the notifier and return its outcome. An error that it raises becomes Retry."""
         try:
             answer = await self.notifier.send(self.page)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a notifier's own fault stops no other page, nor the worker
-            fault = type(error).__name__  # and no more of it: its text and its traceback may hold a URL
-            log.error("notifier %s raised %s; the page is tried again", self.notifier.channel, fault)  # noqa: TRY400
+        except BaseException as error:  # noqa: BLE001 - a faulty notifier stops neither other pages nor the worker
+            fault = type(error).__name__  # only the class: the text and the traceback may contain a URL
+            log.error("notifier %s raised %s; the page will be retried", self.notifier.channel, fault)  # noqa: TRY400
             return Retry(f"the notifier raised {fault}")
         finally:
             self.gone()
         if not isinstance(answer, Outcome):
-            log.error("notifier %s answered with %s: no outcome", self.notifier.channel, type(answer).__name__)
+            log.error("notifier %s returned %s, which is not an outcome", self.notifier.channel, type(answer).__name__)
         return parse_outcome(answer)
 
     def complain(self) -> None:
-        """Tell that it goes on though it was cancelled: many of that kind leave no place for other pages."""
+        """Log that the notifier continues after its cancellation. Many such sends leave no capacity for other pages."""
         log.error(
-            "notifier %s goes on sending to %s after it was cancelled: that page is tried again, and its place among"
-            " those in flight stays taken",
+            "notifier %s goes on sending to %s after it was cancelled: the page will be retried, and this send still"
+            " counts as one of the target's running sends",
             self.notifier.channel,
             self.page.target,
         )

@@ -19,7 +19,7 @@ async def read_audit(
     incident_key: str | None = None,
     after: AuditCursor | None = None,
 ) -> Sequence[AuditEntry]:
-    """Return what happened since then, each entry with its cursor; ``after`` leaves out what stands up to there."""
+    """Return the entries since ``since``, each with its cursor. ``after`` leaves out the entries up to that cursor."""
 
     def reach(source: AuditSource) -> AuditRange:
         return AuditRange(since=since) if after is None else after.range(source, since)
@@ -32,7 +32,7 @@ async def read_audit(
         *(_placed(AuditSource.PAGE, page.id, _of_page(page)) for page in pages),
         *(_placed(AuditSource.NOTE, number, note) for number, note in notes),
     ]
-    # Newest first: two stable sorts, since an instant cannot be negated.
+    # Newest first. Two stable sorts, because a datetime cannot be negated for a single key.
     placed.sort(key=lambda one: (one[0].source, one[0].id))
     placed.sort(key=lambda one: one[0].at, reverse=True)
     return [attrs.evolve(entry, cursor=place.cursor) for place, entry in placed[:limit]]

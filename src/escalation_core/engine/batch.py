@@ -1,7 +1,7 @@
-"""One transaction of a tick, top to bottom: claim, plan, record, plan again what was recorded, page, write.
+"""One transaction of a tick: claim rows, plan, record escalations, replan recorded ones, write incidents and pages.
 
-A batch that the store refuses runs once more in halves behind savepoints, down to the rows that are refused. A dry run
-takes the same steps, with ``peek`` for ``claim``, and writes nothing.
+If the store refuses a batch, the engine runs the batch again with savepoints. It splits the batch in halves until it
+has found the refused rows. A dry run takes the same steps, but uses ``peek`` for ``claim`` and writes nothing.
 """
 
 import logging
@@ -35,7 +35,7 @@ _FOREIGN_HASH = Skip(
 
 @attrs.frozen(kw_only=True)
 class Batch:
-    """What one transaction of a tick did: each claimed row and its decision, and the pages."""
+    """The result of one transaction of a tick: the claimed rows, a decision for each, and the pages."""
 
     claimed: Sequence[Candidate] = ()
     decisions: Sequence[Decision] = ()
@@ -43,11 +43,11 @@ class Batch:
 
     @property
     def more(self) -> bool:
-        """Whether rows were left out of a claim that was not full."""
+        """Whether a claim left out rows below its limit, because of the length of their labels."""
         return any(row.more for row in self.claimed)
 
     def __add__(self, other: "Batch") -> "Batch":
-        """Return both."""
+        """Return one batch with the content of both."""
         return Batch(
             claimed=[*self.claimed, *other.claimed],
             decisions=[*self.decisions, *other.decisions],
@@ -57,48 +57,49 @@ class Batch:
 
 @attrs.frozen(kw_only=True)
 class BatchRunner:
-    """Escalates due incidents, a batch in each transaction."""
+    """Escalates due incidents, one batch in each transaction."""
 
     store: Store
     settings: Settings
     pager: Pager
     limit: int
-    """Rows of one batch."""
+    """The most rows of one batch."""
     overwritten: Overwritten
 
     async def run(self, at: datetime) -> tuple[Gate, Batch]:
-        """Escalate one batch of what is due at ``at``, the tick's instant by the store's clock.
+        """Escalate one batch of the rows that are due at ``at``, the tick's instant by the store's clock.
 
         Returns:
-            What held the batch back, and what it did.
+            The gate, and what the batch did.
         """
         try:
             return await self.store.transact(partial(self._escalate, at=at, apart=False))
         except StoreError as refusal:
-            # A host's constraint or trigger refuses a row, and with it the whole batch: find out which. A trigger may
-            # call its refusal by any name.
+            # A constraint or trigger of the host refuses a row, which undoes the whole batch: find that row. A trigger
+            # may raise any error, so StoreUnavailable can be a refusal too.
             if isinstance(refusal, StoreUnavailable) and not refusal.by_host:
                 raise
             if isinstance(refusal, StoreNotReady):
                 await self.store.check()
-            log.warning("a batch was refused; the rows that it is refused for are deferred: %s", refusal)
+            log.warning("the store refused a batch; the engine defers the rows that it refuses: %s", refusal)
             try:
                 return await self.store.transact(partial(self._escalate, at=at, apart=True))
             except StoreRefused:
-                # The engine's own table refuses as well: the rows are not at fault.
+                # The store also refuses to write the engine's own table, so the rows are not the cause.
                 raise refusal from None
 
     async def _escalate(self, tx: Transaction, *, at: datetime, apart: bool) -> tuple[Gate, Batch]:
         clock = await tx.now()
         gate = await gate_at(tx, self.settings.switches, clock)
-        # Should the clock step back within a tick, nothing is due by what it told before.
+        # If the clock stepped back within this tick, the earlier instant decides which rows are due.
         now = min(at, clock)
         if not gate.may_claim:
             return gate, Batch()
         claimed = await tx.incidents.claim(until=claims_until(gate, now), limit=self.limit, canary=self.settings.canary)
         claimed = [self.overwritten.recognize(row) for row in claimed]
         decisions = [self._plan(row, now, gate, clock) for row in claimed]
-        # Rows that were deferred before, or came again, may be refused again, and no other row is to pay for that.
+        # The store may refuse a row again that was deferred before, or that has its old instant again. Such rows are
+        # written apart, so that a refusal does not undo the other rows.
         suspects = [n for n, row in enumerate(claimed) if apart or row.attempts or row.again]
         usual = [n for n, row in enumerate(claimed) if not (apart or row.attempts or row.again)]
         batch = Batch()
@@ -111,13 +112,13 @@ class BatchRunner:
     def _plan(self, row: Candidate, now: datetime, gate: Gate, clock: datetime) -> Decision:
         try:
             return plan(row, policy=self.settings.policy, now=now, gate=gate, clock=clock)
-        except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not hold up its batch
+        except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not stop its batch
             return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
 
     async def _record(
         self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
     ) -> list[Decision]:
-        """Record the escalations, each exactly once; plan those again that were recorded before."""
+        """Record the escalations, each exactly once. Replan the rows whose escalation the ledger already has."""
         decisions = list(planned)
         rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
         escalations = [decision.escalation for decision in decisions if isinstance(decision, Escalate)]
@@ -131,7 +132,7 @@ class BatchRunner:
     async def _plan_again(
         self, tx: Transaction, claimed: Sequence[Candidate], numbers: Sequence[int], now: datetime
     ) -> dict[int, Decision]:
-        """Plan these rows with what the ledger holds of their episodes. The ledger wins."""
+        """Replan these rows with the highest level that the ledger has for their episodes. The ledger wins."""
         episodes = {n: (row.incident_key, row.incident.episode) for n in numbers if (row := claimed[n]).incident}
         if not episodes:
             return {}
@@ -171,7 +172,7 @@ class BatchRunner:
         return Batch(claimed=claimed, decisions=decisions, pages=pages)
 
     async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Candidate, Decision]], now: datetime) -> Batch:
-        """Write behind savepoints, and defer the rows that are refused."""
+        """Write the rows with savepoints, and defer the rows that the store refuses."""
 
         async def write(some: Sequence[tuple[Candidate, Decision]]) -> Batch:
             return await self._write(tx, [row for row, _ in some], [decision for _, decision in some], now)
@@ -188,7 +189,7 @@ class BatchRunner:
     async def rehearse(
         self, tx: Transaction, *, at: datetime, after: tuple[datetime, str] | None
     ) -> tuple[Gate, Batch]:
-        """Decide about the next batch beyond ``after``, on a snapshot, and write nothing."""
+        """Plan the next batch of rows beyond ``after`` on a snapshot, and write nothing."""
         gate = await gate_at(tx, self.settings.switches, at)
         if not gate.may_claim:
             return gate, Batch()
@@ -203,14 +204,14 @@ class BatchRunner:
 
 
 def claims_until(gate: Gate, now: datetime) -> datetime:
-    """Return up to which next_due_at rows are claimed: with ESCALATION_V1 off, only those that hosts have marked."""
+    """Return the latest next_due_at to claim: ``now``, or ``NEEDS_REPLAN`` while ESCALATION_V1 is off."""
     return NEEDS_REPLAN if gate.mode is Mode.V1_OFF else now
 
 
 async def _altered(tx: Transaction, batch: Batch, now: datetime) -> list[Deferral]:
-    """Return rows whose instant is not the one that was written, until that comes: a host's trigger changes it.
+    """Return a deferral for each row whose next_due_at is not what the engine wrote: a host's trigger changes it.
 
-    They would be claimed again at once, and again, or never.
+    Without the deferral, workers would claim the row again and again, or never.
     """
     decided = list(zip(batch.claimed, batch.decisions, strict=True))
     meant = {row.incident_key: decision.incident for row, decision in decided if decision.incident is not None}

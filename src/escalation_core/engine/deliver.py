@@ -1,4 +1,4 @@
-"""Delivery: claim pages, send them, settle what became of them. Many at once, and never more than can start."""
+"""Delivery: claim pages, send them, and settle them. It sends many pages at once and claims no more than can start."""
 
 import logging
 from collections import Counter
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("escalation_core")
 
 LINGER = timedelta(milliseconds=20)
-"""How long a finished page waits at most for others, so that several share one transaction."""
+"""How long a finished page waits at most for other pages, so that one transaction settles several."""
 SETTLE_AGAIN = timedelta(seconds=1)
-"""When a finished page is settled again, after a host's open transaction locked its row."""
+"""How long to wait before the next try to settle a page whose row an open transaction of a host locked."""
 SETTLE_TRIES = 5
-"""How often a delivery pass tries that, LINGER apart; then the next pass does."""
+"""How often a delivery pass tries to settle such pages, LINGER apart. After that the next pass tries."""
 
 
 @attrs.frozen(kw_only=True)
 class Exchange:
-    """What one transaction of delivery did."""
+    """The result of one delivery transaction."""
 
     settled: Sequence[PageRecord] = ()
-    """Pages whose attempt had ended, as they are now."""
+    """Pages whose attempt had ended, in their new state."""
     leased: Sequence[tuple[PageRecord, Incident]] = ()
-    """Pages to be sent."""
+    """Claimed pages to send."""
     ended: Sequence[PageRecord] = ()
-    """Pages that were claimed and are not to be sent."""
+    """Claimed pages that must not be sent: they are cancelled or dead now."""
     locked: Sequence[Finished] = ()
-    """Pages whose attempt had ended and that are not settled yet: other transactions lock their rows."""
+    """Pages whose attempt had ended and that are not settled yet, because other transactions lock their rows."""
     at: datetime | None = None
 
 
 @attrs.define
 class Delivery:
-    """Sends pages. What is in flight outlives the call that started it; the next call settles it."""
+    """Sends pages. An attempt may outlive the call that started it; the next call then settles its page."""
 
     store: Store
     settings: Settings
@@ -64,19 +64,19 @@ class Delivery:
 
     @property
     def busy(self) -> bool:
-        """Whether a page is in flight, or finished and not settled yet."""
+        """Whether a page is being sent, or its attempt has ended and it is not settled yet."""
         return self.tasks.busy or self.owes
 
     @property
     def owes(self) -> bool:
-        """Whether a page is finished and not settled yet."""
+        """Whether there is a page whose attempt has ended and that is not settled yet."""
         return bool(self._finished)
 
     async def deliver(self, longest: timedelta) -> DeliveryReport:
-        """Make one pass over the pages that are due now, claiming for at most ``longest``; return what became of them.
+        """Make one pass over the pages that are due now, claiming for at most ``longest``; return what the pass did.
 
-        Each page is tried at most once: what is to be tried again is due later than the pass began. Cancelled, or
-        without its store, it leaves what is in flight to ``finish``, which goes on by itself.
+        The pass tries each page at most once: a page to be retried is due later than the pass began. If the caller
+        cancels the pass, or the store fails, the running attempts continue, and a background task settles their pages.
         """
         try:
             return await self._pass(longest)
@@ -98,17 +98,17 @@ class Delivery:
             if self.tasks.busy:
                 await self.wait()
             elif self.owes and tries < SETTLE_TRIES:
-                # It finished just now, and frees capacity; or another transaction locks its row.
+                # An attempt ended just now and freed capacity, or another transaction locks the row of its page.
                 tries += 1
                 await self.tasks.wait(LINGER)
             else:
                 return self.take_report()
 
     async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Exchange:
-        """Settle finished pages, and claim as many as can start at once, in one transaction; start them.
+        """Settle finished pages and claim as many as can start at once, in one transaction; start the attempts.
 
-        Only pages that were due at ``until`` are claimed; None means now. Without ``claim`` it settles alone. A caller
-        that is cancelled meanwhile does not stop it: what was claimed is sent.
+        It claims only pages that were due at ``until``; None means now. Without ``claim`` it only settles. If the
+        caller is cancelled meanwhile, the work continues, and the claimed pages are sent.
         """
         return await self.tasks.outlive(self._start_due(until, claim=claim))
 
@@ -121,18 +121,18 @@ class Delivery:
         return done
 
     def capacity(self) -> dict[str, int]:
-        """Return for each target that is not full how many more pages may be claimed for it now.
+        """Return how many more pages may be claimed now, for each target that is not full.
 
-        At most half of those that may be in flight: while some are settled and claimed, others are under way.
+        It is at most half of the target's limit: while one half is settled and claimed, the other half is being sent.
         """
         most = self.settings.retry.per_target
         free = {target: most - self._in_flight[target] for target in self.notifiers}
         return {target: min(count, (most + 1) // 2) for target, count in free.items() if count > 0}
 
     async def wait(self, longest: timedelta | None = None) -> None:
-        """Wait until a page is finished or a tick wakes it, at most for ``longest``; then up to 20 ms more.
+        """Wait until an attempt ends or a tick wakes it, at most for ``longest``; then up to 20 ms more.
 
-        Several pages share one transaction then; one for each page would cost as much as to send it.
+        One transaction can then settle several pages. A transaction for each page would cost as much as sending it.
         """
         await self.tasks.wait(longest)
         if self.tasks.busy and not self._half_free():
@@ -142,29 +142,29 @@ class Delivery:
         return any(0 < 2 * count <= self.settings.retry.per_target for count in self._in_flight.values())
 
     async def settle(self) -> None:
-        """Settle finished pages. If the store is down they are kept for the next try."""
+        """Settle finished pages. If the store is down, the pages are kept for the next call."""
         await self.tasks.outlive(self._exchange({}, None))
 
     def take_report(self) -> DeliveryReport:
-        """Return what was done since the last report."""
+        """Return the counts since the last report."""
         count, self._count = self._count, DeliveryCount()
         return count.report()
 
     async def finish(self) -> None:
-        """Wait for what is in flight, and settle it.
+        """Wait for the running attempts to end, and settle their pages.
 
-        For a store that is out of reach, and for rows that others hold, it waits as long as one send may take.
+        If the store is out of reach, or other transactions lock the rows, it retries for as long as one send may take.
         """
         self._finish_alone()
         await self._finishing.wait()
 
     async def abandon(self) -> None:
-        """Cancel what is in flight. Those pages may have arrived or not; they go again when their leases end."""
+        """Cancel the running attempts. Their pages may have arrived or not; they are sent again when the leases end."""
         await self.tasks.cancel()
         await self._finishing.end()
 
     def _finish_alone(self) -> None:
-        """Start to finish what is in flight; it goes on by itself."""
+        """Start a background task that waits for the running attempts and settles their pages."""
         self._finishing.start(self._finish)
 
     async def _finish(self) -> None:
@@ -184,7 +184,7 @@ class Delivery:
                 break
             await rest(SETTLE_AGAIN)
         log.warning(
-            "%d pages that were sent could not be settled (%s); they are sent once more", len(self._finished), why
+            "%d pages that were sent could not be settled (%s); they will be sent again", len(self._finished), why
         )
 
     async def _any_due(self) -> bool:
@@ -195,7 +195,7 @@ class Delivery:
         return seen.page_due_at is not None and seen.page_due_at <= seen.at
 
     async def _exchange(self, capacity: Mapping[str, int], until: datetime | None) -> Exchange:
-        """Settle finished pages, and claim for the capacity there is."""
+        """Settle finished pages and claim pages up to ``capacity``, in one transaction."""
         finished, self._finished = self._finished, []
         if not finished and not capacity:
             return Exchange()
@@ -223,7 +223,7 @@ class Delivery:
             return Exchange(settled=settled, locked=locked, at=now)
         leased: list[tuple[PageRecord, Incident]] = []
         ended: list[PageRecord] = []
-        # Should the clock step back within a pass, what it began with lies ahead: nothing is due before its time.
+        # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
         for found in await tx.outbox.claim(capacity, now=now, until=min(until or now, now)):
             if found.fault is not None:
                 ended.append(mark_dead(found.page, f"unrenderable: {found.fault}", now))
@@ -236,7 +236,7 @@ class Delivery:
         return Exchange(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
 
     async def _attempt(self, record: PageRecord, incident: Incident, deadline: float) -> None:
-        """Send one page, unless its lease is nearly over: then another sender may have it already."""
+        """Send one page, unless its lease would end during the attempt: then another sender could claim the page."""
         try:
             if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
                 self._count.stale += 1
@@ -264,7 +264,8 @@ class Delivery:
                 outcome = await within(self.settings.retry.send_timeout, attempt.make(), ignored=attempt.complain)
             except TimeoutError:
                 outcome = Retry("timed out")
-                # Most heed their cancellation at once. One that does not keeps its place, so that they stay few.
+                # Most notifiers end at once when they are cancelled. A send that continues still counts for the limit
+                # of its target, so that few of them can run at the same time.
                 self._in_flight[page.target] += 1
                 attempt.gone = lambda: self._in_flight.subtract([page.target])
             self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)

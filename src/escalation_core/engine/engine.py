@@ -1,4 +1,4 @@
-"""The engine: the public face. Verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views to look at."""
+"""The engine, the library's main class: verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views."""
 
 import logging
 from collections.abc import Sequence
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("escalation_core")
 
 BATCH_SIZE = 1000
-"""Rows per transaction of a tick: enough to make the round trips cheap, few enough to hold locks for moments."""
+"""Rows per transaction of a tick: enough to make round trips cheap, few enough to keep locks short."""
 CONCURRENCY = 2
-"""Transactions of a tick at once, each with a batch of its own: while one is planned the other is written."""
+"""How many transactions of a tick run at once, each with its own batch: while one plans, the other writes."""
 
 
 class Engine(IncidentVerbs, OperatorVerbs, Views):
-    """Escalates the incidents of one store and pages people about them.
+    """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``worker`` names this engine in health. ``heartbeat`` is told of each tick that ran to its end; the URL in
-    the settings alone makes none. An engine belongs to the event loop that it first ticks in.
+    routes, and ``worker`` names this engine in health. The engine calls ``heartbeat`` after each completed tick; it
+    makes none from the URL in the settings. An engine belongs to the event loop that it first ticks in.
 
     Raises:
-        InvalidValue: the settings or a notifier is not valid, two of these serve one target, or a batch size below 1.
+        InvalidValue: an argument is not valid, for example two notifiers serve one target or ``batch_size`` is 0.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         tracer_provider: "TracerProvider | None" = None,
         heartbeat: Heartbeat | None = None,
     ) -> None:
-        # OpenTelemetry takes half as long to import as everything here: who makes an engine waits for it, nobody else.
+        # Imported here because OpenTelemetry takes half as long to import as the whole package; only engines need it.
         from .telemetry import Telemetry  # noqa: PLC0415
 
         if settings is not None and not isinstance(settings, Settings):
@@ -98,7 +98,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
-        """Check that the store is ready; if it is not, everything is closed, since nobody else would."""
+        """Check that the store is ready. If it is not, close everything, because ``__aexit__`` will not run."""
         try:
             await self.check()
         except BaseException:
@@ -111,7 +111,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Wait for the pages in flight, settle them, and close the notifiers and the store."""
+        """Wait for the pages being sent, settle them, and close the notifiers and the store."""
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.store.aclose)
             for notifier in self._notifiers:
@@ -123,14 +123,14 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     # --- the two loops' bodies
 
     async def tick(self, *, dry_run: bool = False, deliver: bool = True) -> TickReport:
-        """Record what is due, then make one bounded delivery pass: all that a host with a scheduler needs to call.
+        """Record due escalations, then make one bounded delivery pass. A host with a scheduler needs no other call.
 
-        A second call on one engine joins the one in flight; other processes may tick at the same time.
-        ``deliver=False`` records only; a call that joins such a tick and wants delivery makes the pass after it. A dry
-        run, asked for here or set, decides and reports, and changes nothing.
+        A second call on one engine joins the running tick; other processes may tick at the same time.
+        ``deliver=False`` only records; a call that joins such a tick and wants delivery makes the pass afterwards. A
+        dry run, by argument or by the settings, plans and reports; it writes no incident and sends no page.
 
         Raises:
-            StoreUnavailable: the database is out of reach; whole batches that were committed stand.
+            StoreUnavailable: the database is out of reach; batches that were committed before stay.
             EscalationError: the engine ticked in another event loop before.
         """
         self._loop_guard.check()
@@ -140,14 +140,14 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
             return await self._ticking.run(self._tick)
         report = await self._ticking.run(self._tick_and_deliver)
         if report.delivery is None:
-            # It joined a tick that only records, whose report is not this caller's alone: the pass goes into a copy.
+            # This call joined a tick that only records. Other callers share its report, so a copy gets the delivery.
             report = attrs.evolve(report, delivery=await self.deliver())
         return report
 
     async def deliver(self) -> DeliveryReport:
-        """Make one pass over the pages that can be claimed: claim, send, settle. Each is tried at most once.
+        """Make one pass over the pages that can be claimed: claim, send, settle. It tries each page at most once.
 
-        Claiming stops after one tick interval; what is left is for the next pass.
+        It stops claiming after one tick interval; the next pass claims the pages that are left.
         """
         self._loop_guard.check()
         return await self._delivering.run(self._deliver)
@@ -155,9 +155,9 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     async def retry_dead(
         self, ids: Sequence[int] | None = None, *, reason: str | None = None, by: str | None = None
     ) -> RetriedDead:
-        """Queue dead pages again, all or those named, under their old dedup keys; route unroutable ones anew.
+        """Queue dead pages again under their old dedup keys, all or those in ``ids``. Route unroutable pages again.
 
-        Those whose incidents have ended are cancelled instead.
+        A page whose incident has ended is cancelled instead.
         """
         who = By(by, reason)
         await self.check()
@@ -166,11 +166,11 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return retried
 
     async def health(self) -> Health:
-        """Return one picture of the engine and its store, and whether the engine is healthy."""
+        """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
-            # The whole canary has no outside, and to count it would look at every due row.
+            # With a canary of 100 percent no row is outside, and counting such rows would scan every due row.
             stats = await self._heartbeat_keeper.count(tx, now, detail=not self.settings.canary.whole)
             return build_health(
                 settings=self.settings,
@@ -189,7 +189,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
     # --- for a runner
 
     async def next_tick_in(self, report: TickReport) -> timedelta:
-        """Return how long to wait after a tick before the next one is worth while."""
+        """Return how long to wait after a tick before the next one may find work."""
         if report.recalculating:
             return timedelta()
         await self.check()
@@ -214,10 +214,10 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return min(wait, SETTLE_AGAIN) if self._delivery.owes else wait
 
     async def start_pages(self) -> bool:
-        """Settle the pages whose attempts have ended, and start to send those that are due, up to the capacity.
+        """Settle the pages whose attempts have ended, and start to send pages that are due, up to the capacity.
 
         Returns:
-            Whether there may be more to start at once.
+            Whether more pages may be ready to start now.
         """
         self._loop_guard.check()
         await self.check()
@@ -229,19 +229,19 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         await self._delivery.wait(longest)
 
     def wake(self) -> None:
-        """Wake the delivery loop: there may be pages to send."""
+        """Wake the delivery loop, because there may be pages to send."""
         self._delivery.tasks.wake()
 
     async def finish_pages(self) -> None:
-        """Wait for the pages in flight, and settle them. Each send has its time limit, so this has one."""
+        """Wait for the pages being sent, and settle them. The time limit of each send limits this wait as well."""
         await self._delivery.finish()
 
     async def abandon_pages(self) -> None:
-        """Cancel the pages in flight. They may have arrived or not; they go again when their leases end."""
+        """Cancel the running sends. Their pages may have arrived or not; they are sent again when the leases end."""
         await self._delivery.abandon()
 
     def take_delivery_report(self) -> DeliveryReport:
-        """Return what became of pages since the last report."""
+        """Return the counts of the deliveries since the last report."""
         return self._delivery.take_report()
 
     def observed_lag(self) -> float | None:
@@ -249,7 +249,7 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return self._heartbeat_keeper.lag()
 
     def observed_stats(self) -> Observed | None:
-        """Return the store's counts, as this engine's last beat or health took them, for metrics; None once old."""
+        """Return the store's counts from the last heartbeat or health call, for metrics; None if missing or too old."""
         return self._heartbeat_keeper.observed()
 
     # --- inside
@@ -268,14 +268,14 @@ class Engine(IncidentVerbs, OperatorVerbs, Views):
         return report
 
     async def _follow_up(self, report: TickReport) -> None:
-        """Do what follows a tick, in this order.
+        """Do the work that follows a tick, in this order.
 
-        Count it for metrics and in the log; wake the delivery loop; write the worker heartbeat, with a recalculation's
-        share; call the dead man's switch; look for rows that no trigger saw; take the counts for health.
+        Count the tick for metrics and in the log; wake the delivery loop; write the worker heartbeat and advance a
+        recalculation; call the dead man's switch; search for rows that no trigger saw; take the counts for health.
         """
         if self._heartbeat_keeper.first and self._dead_mans_switch is None and self.settings.heartbeat_url is not None:
             log.warning(
-                "ESC_HEARTBEAT_URL is set and this engine calls nobody: make it with"
+                "ESC_HEARTBEAT_URL is set, but this engine has no heartbeat: give it"
                 " heartbeat=HttpHeartbeat(settings.heartbeat_url), as escalation_adapters.worker.app.open_engine does"
             )
         self._heartbeat_keeper.tick()

@@ -1,4 +1,4 @@
-"""Exhausted incidents: open, at the maximum level, and therefore without an instant. Never silent."""
+"""Exhausted incidents: open, at the maximum level, and therefore without next_due_at. The audit has a note of each."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,9 +8,9 @@ from ..ports import Transaction
 
 
 async def note_exhausted(tx: Transaction, written: Sequence[Incident], now: datetime) -> None:
-    """Note in the audit each of these incidents that is open and has no instant: once per episode and level.
+    """Note in the audit each incident that is open and has no next_due_at, once per episode and level.
 
-    By that note health counts them, and the look for rows that no trigger saw passes them over.
+    Health counts these notes. The search for rows that no trigger saw leaves out the rows that have such a note.
     """
     top = [one for one in written if one.next_due_at is None and one.state is State.OPEN]
     if top:

@@ -1,4 +1,4 @@
-"""What health tells: one picture of the engine and of its store at one instant."""
+"""Health: the state of the engine and its store at one instant."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,9 +10,9 @@ from ..rules.gate import Gate, Mode
 from ..settings import Settings
 
 MIN_INSTANT = datetime(1, 1, 2, tzinfo=UTC)
-"""Before everything: a day after the first instant there is, so that every zone can show it."""
+"""An instant before all entries. It is a day after the first possible datetime, so that every zone can show it."""
 CLOCK_TOLERANCE = timedelta(seconds=2)
-"""How far a heartbeat may lie ahead of the store's clock. One that lies further tells that the clock stepped back."""
+"""How far a heartbeat may lie ahead of the store's clock. If it lies further ahead, the clock has stepped back."""
 
 
 @attrs.frozen
@@ -25,48 +25,48 @@ class Observed:
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """The engine's state, as health, the command line and probes show it. Instants are in UTC, spans are spans."""
+    """The engine's state, as health, the command line and probes report it. Instants are in UTC."""
 
     ok: bool
-    """False when nobody has completed a tick for two tick intervals though the engine is on and not paused, and while
-    the last heartbeat lies ahead of the store's clock."""
+    """False if no worker has completed a tick for two tick intervals, unless the engine is disabled or paused. Also
+    False while the last heartbeat lies ahead of the store's clock."""
     at: datetime
     mode: Mode
     paused_until: datetime | None
     paused_by: str | None
-    """Who paused: an operator, or ``schedule``."""
+    """The operator that paused the engine, or ``schedule``."""
     pause_reason: str | None
     enabled: bool
     v1: bool
     dry_run: bool
     canary_pct: int
     tick_lag: timedelta
-    """Database time since the last completed tick of any worker."""
+    """Time by the store's clock since the last completed tick of any worker."""
     clock_step: timedelta
-    """How far the store's clock has stepped back behind the last heartbeat; zero if it has not."""
+    """How far the store's clock has stepped back behind the last heartbeat; zero if it has not stepped back."""
     tick_interval: timedelta
     oldest_overdue: timedelta
     behind: bool
-    """Incidents are due for longer than a tick interval, and nobody holds them back on purpose."""
+    """Whether an incident has been due for longer than a tick interval, without a pause, switch or dry run."""
     workers: int
     stats: Stats
     unconfigured: Mapping[str, int]
-    """Severities without a window of their own that this engine met, with counts."""
+    """Severities without their own window that this engine has escalated, with counts."""
     unserved: Sequence[str]
-    """Targets that have pages waiting but that this engine has no notifier for."""
+    """Targets that have waiting pages, but no notifier in this engine."""
     recalc: RecalcState
     warnings: Sequence[str]
     version: str
 
     @property
     def fault(self) -> str | None:
-        """Why it is not ok, None if it is."""
+        """Why ``ok`` is False; None if it is True."""
         if self.clock_step:
-            return "the store's clock stepped back behind the last heartbeat, and nobody has ticked since"
-        return None if self.ok else "nobody has completed a tick for two tick intervals"
+            return "the store's clock stepped back behind the last heartbeat, and no worker has ticked since"
+        return None if self.ok else "no worker has completed a tick for two tick intervals"
 
     def as_dict(self) -> dict[str, object]:
-        """Return the same for JSON, in camel case (ADR 0039): milliseconds, and instants as text."""
+        """Return health for JSON, with names in camel case (ADR 0039), spans in milliseconds and instants as text."""
         stats = self.stats
         return {
             "ok": self.ok,
@@ -113,20 +113,20 @@ def _milliseconds(span: timedelta) -> int:
 
 
 def tick_lag(beat: WorkerHeartbeat, now: datetime) -> timedelta:
-    """Return how long ago any worker last completed a tick, or could have."""
+    """Return the time since any worker last completed a tick; before the first tick, since the store was made ready."""
     return max(now - (beat.last or beat.since), timedelta())
 
 
 def clock_step(latest: datetime, now: datetime) -> timedelta:
-    """Return how far the store's clock has stepped back behind a heartbeat; zero for as little as may be chance."""
+    """Return how far the store's clock has stepped back behind a heartbeat; zero within ``CLOCK_TOLERANCE``."""
     ahead = latest - now
     return ahead if ahead > CLOCK_TOLERANCE else timedelta()
 
 
 def is_healthy(settings: Settings, gate: Gate, beat: WorkerHeartbeat, now: datetime) -> bool:
-    """Return True if a worker ticked within two intervals, or if the engine is disabled or paused.
+    """Return True if a worker ticked within two tick intervals, or if the engine is disabled or paused.
 
-    After a step back of the store's clock it is False until the next tick.
+    After the store's clock stepped back, return False until the next tick.
     """
     if clock_step(beat.last or beat.since, now):
         return False
@@ -145,17 +145,17 @@ def build_health(
     unconfigured: Mapping[str, int],
     version: str,
 ) -> Health:
-    """Put the picture together, and judge it."""
+    """Return health from its parts, with the warnings that follow from them."""
     step = clock_step(beat.last or beat.since, now)
     oldest_overdue = now - stats.oldest_due if stats.oldest_due else timedelta()
     warnings = [*settings.warnings, *stats.faults]
     if step:
         warnings.append(
             f"the store's clock stepped back by {step.total_seconds():.0f} s or more: the last heartbeat lies ahead of"
-            " it; the next tick mends what can be mended"
+            " it; the next tick corrects what it can"
         )
     elif recalc.requested_at is not None and recalc.ahead is not None:
-        warnings.append("the store's clock stepped back: due instants are being calculated anew")
+        warnings.append("the store's clock stepped back: workers are recalculating due instants")
     if stats.unseen:
         warnings.append(
             f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"

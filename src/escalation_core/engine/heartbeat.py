@@ -1,4 +1,4 @@
-"""What comes after a tick: its heartbeat, a recalculation's share, counts, and a look for rows that no trigger saw."""
+"""The work after a tick: write its heartbeat, advance a recalculation, count, and find rows that no trigger saw."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,23 +22,23 @@ from .tasks import clock, monotonic
 log = logging.getLogger("escalation_core")
 
 RECALC_SHARE = timedelta(seconds=1)
-"""How long a recalculation may keep the next tick waiting."""
+"""How long a recalculation may delay the next tick."""
 COUNT_DUTY_FACTOR = 10
-"""Counts over very many due rows take seconds: after they were taken they rest for so many times as long, and are told
-that long. The next tick waits for them; the beat of their own tick, and whoever it is told, do not."""
+"""After a count that took t seconds, wait this many times t before the next one, and keep reporting the last. A count
+over very many due rows takes seconds. It delays the next tick, but not the heartbeat of its own tick."""
 UNSEEN_BATCH = 1000
-"""Open rows without an instant that one look goes through."""
+"""Open rows without next_due_at that one transaction of the search reads."""
 UNSEEN_SHARE = timedelta(milliseconds=250)
-"""How long the looks after one tick may take; the next tick's go on where they ended."""
+"""How long the search after one tick may take. After the next tick it continues where it stopped."""
 UNSEEN_LONG = timedelta(seconds=1)
-"""A look through all of them that took longer rests for ten times as long: very many are exhausted, or left alone."""
+"""After a search through all rows that took longer, wait ten times as long: very many are exhausted or passed over."""
 STATS_MAX_AGE = 3
-"""After so many tick intervals metrics tell counts no more: whoever took them has ceased to look."""
+"""After this many tick intervals metrics no longer report the last counts: this engine has stopped counting."""
 
 
 @attrs.define
 class HeartbeatKeeper:
-    """One engine's sign of life, outside of its ticks' transactions."""
+    """Does the work after each tick of one engine, outside of the tick's transactions, and keeps its results."""
 
     store: Store
     settings: Settings
@@ -51,14 +51,14 @@ class HeartbeatKeeper:
     _recalculating: bool = False
     _rests_until: float = 0.0
     _unseen_after: str | None = None
-    """Where the look for unseen rows goes on."""
+    """The key after which the search for unseen rows continues."""
     _looked_for: float = 0.0
-    """Seconds that the look has taken since it began with the first of them."""
+    """Seconds that the search has taken since it began at the first row."""
     _looks_again_at: float = 0.0
 
     @property
     def first(self) -> bool:
-        """Whether no tick has been completed yet."""
+        """Whether this engine has not completed a tick yet."""
         return self._ticked is None
 
     def lag(self) -> float | None:
@@ -66,7 +66,7 @@ class HeartbeatKeeper:
         return None if self._ticked is None else self._ticked[0]() - self._ticked[1]
 
     def observed(self) -> Observed | None:
-        """Return the store's counts as they were last taken; None before the first, and once they are old."""
+        """Return the last counts of the store; None before the first count, and if the last one is too old."""
         if self._observed is None:
             return None
         time, at, seen = self._observed
@@ -74,13 +74,16 @@ class HeartbeatKeeper:
         return seen if time() <= max(at + STATS_MAX_AGE * interval, self._rests_until + interval) else None
 
     def tick(self) -> None:
-        """Note that a tick is complete."""
+        """Record that a tick is complete, for ``lag``."""
         self._ticked = (clock(), monotonic())
 
     async def after(self, report: TickReport) -> bool:
-        """Beat, and give a recalculation that was asked for its share; return whether it beat."""
+        """Write the heartbeat, unless the last one is recent, and advance a requested recalculation.
+
+        Return whether it wrote the heartbeat.
+        """
         now, pending = report.at, self._recalculating
-        # After a step back of the clock the last heartbeat lies ahead: it is written anew.
+        # After the clock stepped back, the last heartbeat lies in the future: write a new one.
         beats = now is not None and (
             self._last_beat is None or not timedelta() <= now - self._last_beat < self.settings.tick_interval / 4
         )
@@ -92,12 +95,13 @@ class HeartbeatKeeper:
             try:
                 state = await _recalc.advance(self.store, self.settings.policy)
             except StoreUnavailable as error:
-                # Somebody holds a row for long. What was recorded stands, and the next tick goes on from the cursor.
-                log.warning("the recalculation waits: %s", error)
+                # Another transaction locks a row for long. The batches that were committed stay, and the next tick
+                # continues from the cursor.
+                log.warning("the recalculation continues after the next tick: %s", error)
                 self._recalculating = True
                 return beats
             pending = state.requested_at is not None
-            # Round once, and rows were held that are still to be visited: that has time until the next tick.
+            # It has reached the end and left out rows that were locked. It visits those after the next tick.
             again = pending and state.cursor is None
         self._recalculating = pending and not report.dry_run
         report.recalculating = self._recalculating and not again
@@ -110,14 +114,14 @@ class HeartbeatKeeper:
         held_before = (await tx.journal.recalc(lock=False)).held_before
         unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
         stats = attrs.evolve(stats, unseen=len(unseen.keys))
-        # While people hold escalation back on purpose, nothing is late.
+        # While a pause or a switch stops escalation, metrics report no incident as overdue.
         late = stats.oldest_due is not None and (await gate_at(tx, settings.switches, now)).may_escalate
         overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
         self._observed = (clock(), monotonic(), Observed(stats, overdue))
         return stats
 
     async def take_counts(self) -> None:
-        """Take the counts, unless they would take more than their share of the time."""
+        """Take the counts, unless the wait after the last count is not over (``COUNT_DUTY_FACTOR``)."""
         began = monotonic()
         if began < self._rests_until:
             return
@@ -129,9 +133,9 @@ class HeartbeatKeeper:
         self._rests_until = monotonic() + COUNT_DUTY_FACTOR * (monotonic() - began)
 
     async def find_unseen(self) -> None:
-        """Mark open rows that were written while the host's triggers were off: the next tick plans them.
+        """Find open rows that were written while the host's triggers were off, and let the next tick replan them.
 
-        The look goes on where the one before ended. Once it has gone through very many of them it rests.
+        The search continues where the last one stopped. After a slow search through all rows it waits: ``UNSEEN_LONG``.
         """
         began = monotonic()
         if began < self._looks_again_at:
@@ -140,7 +144,7 @@ class HeartbeatKeeper:
             try:
                 await self.store.transact(self._mark_unseen)
             except StoreUnavailable as error:
-                log.warning("rows that no trigger saw could not be looked for: %s", error)
+                log.warning("the search for rows that no trigger saw failed: %s", error)
                 return
             if self._unseen_after is None:
                 took, self._looked_for = self._looked_for + monotonic() - began, 0.0
@@ -167,7 +171,7 @@ class HeartbeatKeeper:
         self._unseen_after = found.last
         if found.keys:
             log.warning(
-                "%d open rows were written while the triggers were off, the first of them %r; %d are planned now",
+                "%d open rows were written while the triggers were off, first %r; the next tick plans %d of them",
                 len(found.keys),
                 found.keys[0],
                 len(found.keys) - len(refused) - len(altered),
@@ -178,26 +182,26 @@ class HeartbeatKeeper:
         last = (await tx.journal.last_heartbeat(now)).last
         stepped = bool(clock_step(max(filter(None, (last, report.at)), default=now), now))
         if stepped and report.dry_run:
-            log.warning("the store's clock stepped back; a dry run mends nothing, the next tick of another kind does")
+            log.warning("the store's clock stepped back; a dry run corrects nothing, but the next other tick does")
             return False
-        # Locked first: of workers that notice a step at once, one mends it, and the others find it mended.
+        # Lock first: if several workers notice a step at once, one corrects it, and the others find it corrected.
         state = await tx.journal.recalc(lock=stepped)
-        # The tick is complete now, however long ago it and this transaction began.
+        # The tick is complete only now, even if the tick and this transaction began long ago.
         now, latest = await tx.journal.record_heartbeat(self.worker, VERSION, tolerance=CLOCK_TOLERANCE)
-        # The clock may have stepped back within this very tick.
+        # The clock may have stepped back during this tick.
         latest = max(filter(None, (latest, report.at)), default=now)
         step = clock_step(latest, now)
         if step:
             state = await self._mend(tx, state, latest, now)
         if state.fingerprint is None and state.requested_at is None:
-            # Nothing was ever recalculated: what this engine plans with is what later settings are compared to.
+            # No recalculation has run yet. Save this engine's policy, so that health can compare later settings to it.
             state = await tx.journal.recalc()
             if state.fingerprint is None and state.requested_at is None:
                 await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
         if not report.dry_run:
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
-                # The worker that notices a step mends it for all targets: no other worker sees it any more.
+                # The worker that notices a step corrects the pages of all targets: no other worker notices it later.
                 None if step else self.targets,
                 now=now,
                 step=step,
@@ -205,14 +209,14 @@ class HeartbeatKeeper:
                 lease_ends=now + retry.lease,
             )
             if pages:
-                log.warning("%d pages were due later than any page can be; they are due earlier now", pages)
+                log.warning("%d pages were due too far in the future; they are due earlier now", pages)
         return state.requested_at is not None
 
     async def _mend(self, tx: Transaction, state: RecalcState, latest: datetime, now: datetime) -> RecalcState:
-        """Undo what can be undone of the time in which the clock was ahead; pages are brought forward beside it."""
+        """Correct pauses and rows that were written while the clock was ahead. ``_beat`` corrects the pages."""
         step = latest - now
         log.warning(
-            "the store's clock stepped back by %.0f s or more: due instants are calculated anew", step.total_seconds()
+            "the store's clock stepped back by %.0f s or more: recalculating due instants", step.total_seconds()
         )
         await tx.operations.shift_pauses(now, step)
         await tx.incidents.end_passing(now + MAX_DEFERRAL)

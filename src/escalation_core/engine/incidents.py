@@ -1,4 +1,4 @@
-"""What may happen to an incident: the verbs of hosts and people. Which state allows which is in transitions.py."""
+"""The verbs on an incident, for hosts and responders. ``rules/transitions.py`` says which state allows which verb."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -14,9 +14,9 @@ from .exhausted import note_exhausted
 
 
 class IncidentVerbs(StoreAccess):
-    """The verbs on one incident. Each is one transaction: the incident, its pages and the audit, or nothing.
+    """The verbs on one incident. Each is one transaction: it writes the incident, its pages and the audit, or nothing.
 
-    On a row that cannot be read each is refused, with ``TransitionRefused`` that tells the row's fault.
+    If the row cannot be read, each verb raises ``TransitionRefused`` with the row's fault.
     """
 
     async def open(
@@ -29,13 +29,13 @@ class IncidentVerbs(StoreAccess):
         first_seen: datetime | None = None,
         by: str | None = None,
     ) -> Incident:
-        """Open an incident, or bring severity, summary and labels of a live one up to date; None leaves them alone.
+        """Open an incident, or update severity, summary and labels of one that is not resolved. None keeps a value.
 
-        A resolved key begins a new episode. A new incident's severity is ``warning`` unless one is given;
-        ``first_seen`` (aware) lies at most one year back and 24 hours ahead, and defaults to now.
+        A resolved key begins a new episode. The severity of a new incident defaults to ``warning``. ``first_seen``
+        (aware) may lie up to one year in the past and 24 hours in the future, and defaults to now.
 
         Raises:
-            InvalidValue: a value is not legal; nothing was written.
+            InvalidValue: a value is not valid; nothing was written.
         """
         check_key(incident_key)
         check_optional_text(severity, "severity")
@@ -67,14 +67,14 @@ class IncidentVerbs(StoreAccess):
                 if await tx.incidents.insert(opened.incident):
                     await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident)])
                     return opened.incident
-                # Somebody else opened it at this very moment: then it is theirs, brought up to date.
+                # Another transaction has just opened the incident: update it instead.
                 standing = await _load(tx, Verb.OPEN, incident_key)
             return await _write(tx, Verb.OPEN, await change(standing), now, who)
 
         return await self._run(work)
 
     async def acknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
-        """Somebody has it: no more escalations, and pages not yet claimed for sending are cancelled.
+        """Acknowledge an incident: it no longer escalates, and pages not yet claimed for sending are cancelled.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is resolved.
@@ -87,7 +87,7 @@ class IncidentVerbs(StoreAccess):
         )
 
     async def unacknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
-        """Nobody has it after all: the episode goes on where it was. Cancelled pages stay cancelled.
+        """Take an acknowledgement back: the episode continues at its level. Cancelled pages stay cancelled.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is resolved.
@@ -100,7 +100,7 @@ class IncidentVerbs(StoreAccess):
         )
 
     async def resolve(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
-        """End it, and cancel its unsent pages.
+        """Resolve an incident: it no longer escalates, and its unsent pages are cancelled.
 
         Raises:
             TransitionRefused: the key is unknown.
@@ -112,7 +112,7 @@ class IncidentVerbs(StoreAccess):
     async def change_severity(
         self, incident_key: str, severity: str, *, reason: str | None = None, by: str | None = None
     ) -> Incident:
-        """Give it another severity, and with it another window.
+        """Give an incident another severity, and recompute its due instant with the window of that severity.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is resolved.
@@ -133,7 +133,9 @@ class IncidentVerbs(StoreAccess):
         reason: str | None = None,
         by: str | None = None,
     ) -> Incident:
-        """Let nothing escalate before ``until`` (aware), or for a span; None ends the snooze. Recorded pages still go.
+        """Snooze an incident: it does not escalate before ``until`` (aware), or for a span. None ends the snooze.
+
+        Pages that are already recorded are still sent.
 
         Raises:
             TransitionRefused: the key is unknown, or its incident is acknowledged or resolved.
@@ -147,7 +149,7 @@ class IncidentVerbs(StoreAccess):
         )
 
     async def drain(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
-        """Take it down one level in a new episode, so that the level can be recorded and paged once more.
+        """Lower an incident by one level in a new episode, so that the engine can record and page that level again.
 
         Raises:
             TransitionRefused: the key is unknown, its incident is not open, or it is at level 0.
@@ -173,15 +175,15 @@ class IncidentVerbs(StoreAccess):
 
 
 async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:
-    """Return the incident, locked. An unreadable row is the row's state, not the caller's fault."""
+    """Return the incident, locked. An unreadable row raises TransitionRefused: the row is wrong, not the caller."""
     try:
         return await tx.incidents.load(incident_key)
     except InvalidValue as fault:
-        raise TransitionRefused(incident_key, "unreadable", verb.value, f"mend its row: {fault}") from fault
+        raise TransitionRefused(incident_key, "unreadable", verb.value, f"correct its row: {fault}") from fault
 
 
 async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, who: By) -> Incident:
-    """Write what a verb changed, cancel the pages it ends, and keep who did it; a no-op leaves no trace."""
+    """Write the incident, cancel its pages if the change says so, and note the actor. For a no-op write nothing."""
     if change.changed:
         await tx.incidents.save(change.incident)
         await note_exhausted(tx, [change.incident], now)

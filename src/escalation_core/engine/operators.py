@@ -1,4 +1,4 @@
-"""What operators do to the engine as a whole: pause it, and let it go on. Every worker obeys from its next tick."""
+"""The operators' verbs, which concern the engine as a whole. Every worker obeys a pause from its next tick."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,23 +17,23 @@ from .prune import Pruned, prune
 
 @attrs.frozen(kw_only=True)
 class Resumed:
-    """What a resume did."""
+    """The result of a resume."""
 
     ended: int = 0
     """How many operators' pauses it ended."""
     schedule_lifted_until: datetime | None = None
-    """Until when the schedule does not count, if it was overridden and a scheduled pause was running."""
+    """Until when the schedule does not count; None if no scheduled pause was running or it was not overridden."""
 
 
 class OperatorVerbs(StoreAccess):
-    """The operators' verbs. Each leaves an entry in the audit: who, what, when, why."""
+    """The operators' verbs. The audit records each operator's action: actor, action, instant and reason."""
 
     async def now(self) -> datetime:
-        """Return the instant by the store's clock, which decides what is due."""
+        """Return the present instant by the store's clock, which decides when incidents and pages are due."""
         return await self._read(lambda tx: tx.now())
 
     async def note(self, action: str, *, reason: str | None = None, by: str | None = None) -> None:
-        """Keep in the audit what an operator did, for actions that leave no entry of their own."""
+        """Record an operator's action in the audit, if the action itself records none."""
         check_text(action, "action")
         who = By(by, reason)
 
@@ -43,7 +43,7 @@ class OperatorVerbs(StoreAccess):
         await self._run(work)
 
     async def remember_request(self, message_id: str, *, expires: datetime) -> bool:
-        """Keep the id of a signed request until it expires; return False if any worker saw it before."""
+        """Save the id of a signed request until it expires; return False if the id was saved before."""
         check_text(message_id, "message_id")
         expires = check_instant(expires, "expires")
 
@@ -55,9 +55,9 @@ class OperatorVerbs(StoreAccess):
     async def recalc(
         self, *, reason: str | None = None, by: str | None = None, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Give every open incident its true next_due_at, now; needed after windows got shorter or the maximum higher.
+        """Recalculate next_due_at of every open incident, for example after windows got shorter or the maximum higher.
 
-        ``progress`` is told the number of rows visited so far. Interrupted, it is resumed by the workers.
+        ``progress`` is called with the number of rows visited so far. If the call is interrupted, the workers finish.
 
         Returns:
             How many rows were visited.
@@ -71,16 +71,16 @@ class OperatorVerbs(StoreAccess):
                 return state.visited
 
     async def request_recalc(self, *, reason: str | None = None, by: str | None = None) -> None:
-        """Ask the workers to recalculate, between their ticks and with their own settings."""
+        """Request a recalculation. The workers do it between their ticks and with their own settings."""
         who = By(by, reason)
         await self.check()
         await recalc.request(self.store, who)
 
     async def pause(self, until: datetime | timedelta, *, reason: str | None = None, by: str | None = None) -> Pause:
-        """Let nothing escalate and no page be sent, in any worker, until an instant or for a span; at most 24 hours.
+        """Pause all workers until an instant or for a span of at most 24 hours: they escalate nothing and send no page.
 
-        Acknowledging and resolving go on. Pauses add up: one that is running is neither shortened nor replaced, and
-        until when paging is paused by all of them together, health says.
+        Acknowledging and resolving still work. Pauses add up: a new pause neither shortens nor replaces a running one.
+        Health reports the end of all pauses together.
 
         Raises:
             InvalidValue: the end is over already, more than 24 hours away, or naive.
@@ -105,9 +105,10 @@ class OperatorVerbs(StoreAccess):
         by: str | None = None,
         progress: Callable[[int], None] = lambda gone: None,
     ) -> Pruned:
-        """Remove escalations, pages, audit entries and the like that are older, in batches.
+        """Delete escalations, pages, audit entries and ended pauses older than a span, in batches.
 
-        Nothing of an open incident and nothing of a key's highest episode goes: those are still needed.
+        It keeps the rows of open incidents and of each key's highest episode, because the engine still needs them. It
+        also deletes expired ids of signed requests. ``progress`` is called with the number of rows deleted so far.
 
         Raises:
             InvalidValue: the span is shorter than a day.
@@ -117,16 +118,16 @@ class OperatorVerbs(StoreAccess):
         return await prune(self.store, older_than, who, progress)
 
     async def prove(self) -> Integrity:
-        """Count what is recorded, so that the promise shows: each escalation once, each with its pages."""
+        """Count the recorded escalations and pages, to prove that each escalation exists once and has its pages."""
         return await self._read(lambda tx: tx.operations.integrity())
 
     async def resume(
         self, *, override_schedule: bool = False, reason: str | None = None, by: str | None = None
     ) -> Resumed:
-        """End every operator's pause, and with ``override_schedule`` the scheduled one that is running, too.
+        """End every operator's pause, and with ``override_schedule`` also the scheduled pause that is running.
 
-        The next scheduled pause comes as ever. The switches of the settings still win. Which schedule there is, this
-        engine's settings say: they are to be the workers' own.
+        The next scheduled pause begins as usual, and the switches of the settings still apply. The schedule comes from
+        this engine's settings, so they must be the same as the workers' settings.
         """
         if not isinstance(override_schedule, bool):
             raise InvalidValue("override_schedule", f"is {type(override_schedule).__name__}", "give True or False")

@@ -1,4 +1,4 @@
-"""What this engine wrote over in its last two ticks, so that a row that has the same instant again is recognized."""
+"""The instants that an engine overwrote in its last two ticks, to recognize a row that has its old instant again."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,12 +8,12 @@ import attrs
 from ..model import Candidate
 
 MAX_OVERWRITTEN = 10_000
-"""How many rows of a tick are recognized in the next one."""
+"""How many rows of a tick the engine remembers at most."""
 
 
 @attrs.define
 class Overwritten:
-    """The instants that rows had before an engine wrote theirs, by key, of this tick and of the one before."""
+    """The next_due_at that rows had before the engine wrote a new one, by key, in this tick and in the last one."""
 
     _now: dict[str, datetime | None] = attrs.field(factory=dict)
     _before: dict[str, datetime | None] = attrs.field(factory=dict)
@@ -23,14 +23,14 @@ class Overwritten:
         self._before, self._now = self._now, {}
 
     def keep(self, rows: Sequence[Candidate]) -> None:
-        """Keep the instants that these rows had."""
+        """Remember the instants of these rows before the write."""
         for row in rows[: MAX_OVERWRITTEN - len(self._now)]:
             self._now[row.incident_key] = row.due_at
 
     def recognize(self, row: Candidate) -> Candidate:
-        """Return the row, marked as ``again`` if it has the instant again that was overwritten a moment ago.
+        """Return the row, with ``again`` set if it has the instant that the engine overwrote in this or the last tick.
 
-        A host may have marked it anew. Or a trigger of the host undoes what the engine writes, and without an end.
+        Either the host has written the row again, or a trigger of the host undoes each write of the engine.
         """
         known = self._now if row.incident_key in self._now else self._before
         again = row.incident_key in known and known[row.incident_key] == row.due_at

@@ -1,4 +1,4 @@
-"""Prune: delete old rows, batch by batch."""
+"""Prune: delete old rows in batches."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,24 +16,24 @@ BATCH = 2000
 
 @attrs.frozen(kw_only=True)
 class Pruned:
-    """How many rows a prune removed."""
+    """How many rows a prune deleted."""
 
     escalations: int = 0
     pages: int = 0
     audit: int = 0
     rest: int = 0
-    """Pauses that are over, and ids of requests that have expired."""
+    """Ended pauses and expired ids of signed requests."""
 
 
 async def prune(store: Store, older_than: timedelta, who: By, progress: Callable[[int], None]) -> Pruned:
-    """Remove what is older, batch by batch: never of an open incident, never of a key's highest episode.
+    """Delete old rows in batches, except those of open incidents and of each key's highest episode.
 
     Raises:
         InvalidValue: the span is shorter than a day.
     """
     if not isinstance(older_than, timedelta) or older_than < MIN_RETENTION:
         raise InvalidValue(
-            "older_than", "is not a span of a day or more", "give a timedelta, such as timedelta(days=400)"
+            "older_than", "is not a span of a day or more", "give a timedelta, for example timedelta(days=400)"
         )
     now = await store.read(lambda tx: tx.now())
     before = now - min(older_than, now - now.min.replace(tzinfo=now.tzinfo))
@@ -65,7 +65,10 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
 async def prune_batch(
     tx: Transaction, *, source: AuditSource, before: datetime, after: int, limit: int = BATCH
 ) -> tuple[int | None, int, int]:
-    """Delete what may go of one batch; return the last id that was looked at, None at the end, and the counts."""
+    """Delete the rows of one batch that ``may_go`` allows.
+
+    Return the last id of the batch, None at the end, then the number of deleted rows and of their pages.
+    """
     rows = await tx.operations.old(source, before=before, after=after, limit=limit)
     going = [row.id for row in rows if may_go(row, source, before)]
     count, pages = await tx.operations.delete(source, going) if going else (0, 0)

@@ -1,4 +1,4 @@
-"""Recalculation: give every open row its true next_due_at after the windows or the maximum changed."""
+"""Recalculation: compute next_due_at of every open row again, after the windows or the maximum level changed."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BATCH = 1000
 
 
 async def request(store: Store, who: By) -> RecalcState:
-    """Ask for a recalculation; one that is under way starts over, since the settings may have changed again."""
+    """Request a recalculation. A running one starts over, because the settings may have changed again."""
 
     async def work(tx: Transaction) -> RecalcState:
         state = await tx.journal.recalc()
@@ -33,9 +33,9 @@ async def request(store: Store, who: By) -> RecalcState:
 
 
 async def mend(tx: Transaction, state: RecalcState, now: datetime, ahead: datetime) -> RecalcState:
-    """Ask for a recalculation because the store's clock, which had been as far as ``ahead``, stepped back.
+    """Request a recalculation after the store's clock stepped back; ``ahead`` is the latest instant it had shown.
 
-    One that an operator asked for starts over and stays whole.
+    A recalculation that an operator requested starts over and still visits all open rows.
     """
     due_only = state.requested_at is None or state.due_only
     asked = attrs.evolve(state, requested_at=now, cursor=None, visited=0, skipped=False, due_only=due_only, ahead=ahead)
@@ -45,9 +45,9 @@ async def mend(tx: Transaction, state: RecalcState, now: datetime, ahead: dateti
 
 
 async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False) -> RecalcState:
-    """Visit the next batch, if a recalculation is under way; return how far it is.
+    """Recalculate the next batch of rows if a recalculation is running; return its state.
 
-    If another worker is at it, ``wait`` for it, or return that there is nothing to do.
+    If another worker is busy with a batch, ``wait`` for it, or else return an empty state: nothing to do.
     """
 
     async def work(tx: Transaction) -> RecalcState:
@@ -55,13 +55,13 @@ async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False)
         if state is None or state.requested_at is None:
             return state or RecalcState()
         now = await tx.now()
-        # What a step of the clock asked for must not stand still because one row is held: that one's turn comes later.
+        # A recalculation after a step of the clock must not stop at a locked row: it visits that row later.
         walked = await tx.incidents.scan_open(state.cursor, BATCH, wait=not state.due_only)
         rows = walked.rows
         moved = [due for row in rows if (due := _recalculated(row, state, policy, now)) is not None]
         await _write(tx, rows, moved, now)
         if state.ahead is not None:
-            # A row that cannot be read was deferred by the clock that ran ahead.
+            # An unreadable row was deferred by the clock when it was ahead, so its deferral is too long.
             far = [row for row in rows if row.incident is None and row.due_at and row.due_at > now + MAX_DEFERRAL]
             await defer_or_pass_over(tx, [defer(row, row.fault or "unreadable", now) for row in far], now)
         state = _after(state, walked, policy, now)
@@ -72,7 +72,7 @@ async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False)
 
 
 def _recalculated(row: Candidate, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
-    """Return the incident with its true instant, None if the row stays as it is."""
+    """Return the incident with its new next_due_at; None if the row does not change."""
     incident = row.incident
     if incident is None or (state.due_only and incident.next_due_at is None):
         return None
@@ -80,7 +80,7 @@ def _recalculated(row: Candidate, state: RecalcState, policy: EscalationPolicy, 
     if state.ahead is not None and now < incident.first_seen <= state.ahead:
         incident = attrs.evolve(incident, first_seen=now)
     elif marked:
-        # The next tick plans it anew anyway.
+        # The next tick replans the row anyway.
         return None
     last = incident.last_escalated_at
     moved = incident.moved(
@@ -92,7 +92,7 @@ def _recalculated(row: Candidate, state: RecalcState, policy: EscalationPolicy, 
 
 
 async def _write(tx: Transaction, rows: Sequence[Candidate], moved: Sequence[Incident], now: datetime) -> None:
-    """Write the instants; a row that the store refuses to write stays as it is, and stops no other."""
+    """Write the recalculated incidents. A row that the store refuses does not change, and stops no other row."""
     born = {row.incident_key: row.incident.first_seen for row in rows if row.incident is not None}
 
     async def write(some: Sequence[Incident]) -> None:
@@ -104,16 +104,18 @@ async def _write(tx: Transaction, rows: Sequence[Candidate], moved: Sequence[Inc
 
     _, refused = await write_apart(tx, moved, write)
     for one, refusal in refused:
-        log.warning("incident %r keeps its instant: %s", one.incident_key, refusal)
+        log.warning(
+            "incident %r keeps its next_due_at, because the store refused the write: %s", one.incident_key, refusal
+        )
 
 
 def _after(state: RecalcState, walked: OpenRows, policy: EscalationPolicy, now: datetime) -> RecalcState:
     visited, skipped = state.visited + len(walked.rows), state.skipped or walked.skipped
     if walked.last is not None or skipped:
-        # To the next batch; or, at the end, round again for what was left out.
+        # Go on with the next batch. At the end, start again if a batch left out locked rows.
         again = skipped and walked.last is not None
         return attrs.evolve(state, cursor=walked.last, visited=visited, skipped=again)
-    # What rows without an instant are owed is owed still.
+    # A due_only run leaves out rows without next_due_at, so they still need an operator's recalculation.
     held_before = state.held_before if state.due_only else None
     fingerprint = state.fingerprint if state.due_only else policy.fingerprint()
     return RecalcState(visited=visited, finished_at=now, fingerprint=fingerprint, held_before=held_before)

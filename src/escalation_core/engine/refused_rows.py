@@ -1,4 +1,4 @@
-"""Rows that the store refuses to write: they are found by halves, so that the others are written in bulk."""
+"""Refused rows: find the rows that the store refuses to write by splitting a batch, and write the others in bulk."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -13,19 +13,19 @@ from .tasks import monotonic
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MAX_TRIES = 500
-"""Writes that are tried to find out which items are refused: enough for about 30 of a thousand."""
+"""How many writes may be tried to find the refused items: enough for about 30 of a thousand."""
 MAX_TIME = timedelta(seconds=10)
-"""How long it may take. The rows of the batch are locked meanwhile."""
+"""How long the search for refused items may take. The rows of the batch are locked meanwhile."""
 
 
 async def write_apart(
     tx: Transaction, items: Sequence[Item], write: Callable[[Sequence[Item]], Awaitable[Result]]
 ) -> tuple[list[Result], list[tuple[Item, str]]]:
-    """Write items in bulk behind a savepoint; of what is refused write each half by itself, down to the item.
+    """Write items in bulk with a savepoint. If the store refuses, write each half apart, down to single items.
 
-    Return the results in the order of the items, and the items that were refused, each with the refusal. Of n items
-    with one that is refused about 2 log2(n) writes are tried. After ``MAX_TRIES`` or ``MAX_TIME`` nothing is split any
-    more: what is refused then, is refused as a whole.
+    Return the results in the order of the items, and the refused items, each with the refusal. If the store refuses
+    one of n items, this takes about 2 log2(n) writes. After ``MAX_TRIES`` or ``MAX_TIME`` a part that the store
+    refuses is not split any more: all of its items count as refused.
     """
     until = monotonic() + MAX_TIME.total_seconds()
     results: list[Result] = []
@@ -49,12 +49,12 @@ async def write_apart(
 async def defer_or_pass_over(
     tx: Transaction, rows: Sequence[Deferral], now: datetime, altered: Sequence[Deferral] = ()
 ) -> None:
-    """Put rows back; if the store refuses to write even their instants, let no claim find them until then.
+    """Defer rows. If the store refuses to write their next_due_at, pass them over: no claim finds them until then.
 
-    Those that are ``altered`` are not deferred: a host's trigger changes whatever instant is written.
+    ``altered`` rows are always passed over, because a trigger of the host changes each next_due_at that is written.
 
     Raises:
-        StoreRefused: the engine's own table refuses them as well, so the rows are not at fault.
+        StoreRefused: the store also refuses to write the engine's own table, so the rows are not the cause.
     """
     over = list(altered)
     if rows:

@@ -1,4 +1,4 @@
-"""What a tick and a delivery pass did: counts that add up, and a bounded number of examples."""
+"""The reports of a tick and of a delivery pass: counts, and a limited number of examples."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ MAX_EXAMPLES = 1000
 
 @attrs.frozen(kw_only=True)
 class Example:
-    """One incident that a tick touched. ``outcome`` is ``escalate`` or the reason why it did not."""
+    """One incident that a tick claimed. ``outcome`` is ``escalate``, or the reason why it did not escalate."""
 
     incident_key: str
     outcome: str
@@ -26,51 +26,51 @@ class Example:
 
 @attrs.frozen(kw_only=True)
 class DeliveryReport:
-    """What one delivery pass did, in pages."""
+    """The result of one delivery pass, as numbers of pages."""
 
     sent: int = 0
-    """Attempts made."""
+    """Attempts to send a page."""
     delivered: int = 0
     retried: int = 0
     dead: int = 0
     cancelled: int = 0
     stale: int = 0
-    """Attempts whose lease had passed to another sender before they could be settled, or that were not made."""
+    """Attempts whose lease had passed to another sender before they were settled, or was nearly over at the start."""
 
 
 @attrs.define(kw_only=True)
 class TickReport:
-    """What one tick did. ``mode`` says what held it back, if anything did."""
+    """The result of one tick. ``mode`` says whether a switch or a pause limited the tick."""
 
     at: datetime | None = None
     """The tick's instant, from the store's clock."""
     mode: Mode = Mode.OPEN
     paused_until: datetime | None = None
     dry_run: bool = False
-    """Nothing was changed; the counts say what would have been."""
+    """Whether the tick was a dry run: it changed no incident, and its counts are of what a tick would have done."""
     escalated: int = 0
     exhausted: int = 0
-    """Of those escalated, how many reached the maximum level."""
+    """How many of the escalated incidents reached the maximum level."""
     rescheduled: Counter[str] = attrs.field(factory=Counter)
     skipped: Counter[str] = attrs.field(factory=Counter)
     pages: int = 0
-    """Pages put in the outbox."""
+    """Pages written to the outbox."""
     dead_pages: int = 0
-    """Pages born dead: unroutable."""
+    """Pages written as dead, because they are unroutable."""
     labels_left_out: int = 0
-    """Escalations of incidents whose labels are too long, so that they were routed as if they had none."""
+    """Escalations of incidents whose labels are too long, so that the router got none."""
     unconfigured: Counter[str] = attrs.field(factory=Counter)
-    """Escalations of severities without a window of their own, by severity."""
+    """Escalations of severities without their own window, by severity."""
     latest: timedelta | None = None
-    """The greatest lateness, fired minus due."""
+    """The greatest lateness of an escalation: its instant minus the due instant."""
     batches: int = 0
     behind: bool = False
-    """After one tick interval there was still more to claim: this worker does not keep up."""
+    """Whether rows were still due after one tick interval: this worker is too slow for the load."""
     duration: timedelta = timedelta()
     examples: list[Example] = attrs.field(factory=list)
     """At most 1,000."""
     recalculating: bool = False
-    """A recalculation is under way and wants the next tick soon."""
+    """Whether a recalculation is running and needs the next tick soon."""
     delivery: DeliveryReport | None = None
 
     @property
@@ -89,7 +89,7 @@ class TickReport:
         return not self.dry_run and bool(self.escalated or self.rescheduled or self.skipped)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the same for JSON, under the names of ``POST tick`` (ADR 0039)."""
+        """Return the report for JSON, with the names of ``POST tick`` (ADR 0039)."""
         return {
             "escalations": self.escalated,
             "at": None if self.at is None else self.at.isoformat(),
@@ -112,12 +112,12 @@ class TickReport:
         }
 
     def note(self, at: datetime, gate: Gate) -> None:
-        """Note the tick's instant and what holds it back."""
+        """Set the tick's instant, its mode and the end of a pause."""
         self.at = at
         self.mode, self.paused_until = gate.mode, gate.until
 
     def log_fields(self) -> dict[str, object]:
-        """Return the fields of a tick's one log line; metrics that hosts know by name keep that name."""
+        """Return the fields of the tick's log line. Hosts rely on the first three names (ADR 0039)."""
         return {
             "escalations_count": self.escalated,
             "skipped_idempotent": self.skipped_idempotent,
@@ -132,7 +132,7 @@ class TickReport:
         }
 
     def count(self, decisions: Iterable[Decision], keys: Iterable[str]) -> None:
-        """Add what was decided about the incidents with these keys."""
+        """Add the decisions about the incidents with these keys to the counts and examples."""
         for decision, key in zip(decisions, keys, strict=True):
             if isinstance(decision, Escalate):
                 self.escalated += 1
@@ -161,14 +161,14 @@ class TickReport:
 
 @attrs.define
 class DeliveryCount:
-    """A delivery pass that is being counted."""
+    """The running counts of a delivery pass."""
 
     sent: int = 0
     stale: int = 0
     outcomes: Counter[PageState] = attrs.field(factory=Counter)
 
     def report(self) -> DeliveryReport:
-        """Return the counts as they stand."""
+        """Return a report with the present counts."""
         return DeliveryReport(
             sent=self.sent,
             delivered=self.outcomes[PageState.DELIVERED],

@@ -1,4 +1,4 @@
-"""Dead pages come back: queued again under the same dedup key, or routed anew if nobody was named for them."""
+"""Retry of dead pages: queue them again under the same dedup key, or route them again if they have no target."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,18 +14,18 @@ BATCH = 500
 
 @attrs.frozen(kw_only=True)
 class RetriedDead:
-    """What a retry of dead pages did."""
+    """The result of a retry of dead pages."""
 
     queued: int = 0
     """Pages that are pending again."""
     cancelled: int = 0
-    """Pages that nobody needs any more: their incident ended."""
+    """Pages that are no longer needed, because their incident or episode ended."""
     left: int = 0
-    """Pages that stay dead: nobody is named for them, or their target has no notifier."""
+    """Pages that stay dead, because the router names no target or the target has no notifier."""
 
 
 async def retry_dead(store: Store, ids: Sequence[int] | None, pager: Pager, who: By) -> RetriedDead:
-    """Queue dead pages again, or cancel them if their incidents have ended: those with these ids, or all of them."""
+    """Queue dead pages again, or cancel them if their incident has ended: the pages with these ids, or all of them."""
     total = RetriedDead()
     async for chunk in _chunks(store, ids):
 
@@ -89,7 +89,7 @@ async def _retry(tx: Transaction, ids: Sequence[int], pager: Pager, who: By) -> 
 
 
 def _route_again(found: ClaimedPage, pager: Pager) -> list[NewPage]:
-    """Return the pages for whoever is named for the escalation now; empty if still nobody is."""
+    """Return the pages that can be delivered to the targets that the router names now, which may be empty."""
     if found.incident is None:
         return []
     risen = attrs.evolve(found.incident, level=found.page.level, episode=found.page.episode)

@@ -1,4 +1,4 @@
-"""Settling: write the outcome of pages that were sent. It waits for no locked row."""
+"""Settling: write the outcomes of attempts to send pages, without waiting for locked rows."""
 
 import random
 from collections.abc import Sequence
@@ -9,17 +9,18 @@ from ..ports import Transaction
 from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, throttle_for
 
 Finished = tuple[PageRecord, Outcome]
-"""A page as it was leased, and what became of its attempt."""
+"""A page with the values of its lease, and the outcome of its attempt."""
 
 
 async def settle(
     tx: Transaction, finished: Sequence[Finished], policy: RetryPolicy, now: datetime
 ) -> tuple[list[PageRecord], list[Finished]]:
-    """Write what became of the pages that are still this sender's; return them, and those whose rows others hold.
+    """Write the outcomes of pages whose lease this sender still has. Return those pages, and the locked ones.
 
-    It waits for no row: a host that acknowledges by SQL locks the incident's pages until its transaction ends.
+    It does not wait for a locked row: a host that acknowledges by SQL locks the incident's pages until its transaction
+    ends.
     """
-    # Most have arrived, and that is so whatever has become of their incidents: these rows are not read again.
+    # Most pages were delivered. That does not depend on the incident's state, so these rows are not read again.
     arrived = [
         after_attempt(leased, outcome, policy=policy, now=now, jitter=0.0, ended=None)
         for leased, outcome in finished

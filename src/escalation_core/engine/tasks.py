@@ -1,4 +1,4 @@
-"""Tasks: the one file of the core that imports asyncio. It waits and joins, and does no I/O."""
+"""Tasks: helpers around asyncio, which no other file of the core imports. They do no I/O."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,31 +11,31 @@ Result = TypeVar("Result")
 
 
 def monotonic() -> float:
-    """Return the running loop's clock in seconds, which no change of the wall clock touches."""
+    """Return the time of the running loop's clock in seconds. Changes of the wall clock do not affect it."""
     return asyncio.get_running_loop().time()
 
 
 def clock() -> Callable[[], float]:
-    """Return the running loop's clock itself, which any thread may call."""
+    """Return the running loop's clock as a function, which any thread may call."""
     return asyncio.get_running_loop().time
 
 
 _leaving: set[asyncio.Task[Any]] = set()
 """Cancelled tasks that have not ended yet. A loop holds only weak references to its tasks."""
 IGNORED = 5.0
-"""Seconds after which work that was cancelled and goes on is said to ignore that."""
+"""Seconds after its cancellation until work that still runs counts as ignoring the cancellation."""
 
 
 async def within(
     span: timedelta, work: Coroutine[Any, Any, Result], *, ignored: Callable[[], None] = lambda: None
 ) -> Result:
-    """Return what ``work`` returns. At the span's end cancel it, and do not wait for it to end.
+    """Return the result of ``work``. At the end of the span cancel ``work``, and do not wait for it to end.
 
-    A driver that cancels a statement talks to its server once more, and a notifier may ignore its cancellation:
-    ``ignored`` is called if ``work`` has not ended some seconds later.
+    Waiting could take long: a driver contacts its server again to cancel a statement, and a notifier may ignore its
+    cancellation. If ``work`` has not ended ``IGNORED`` seconds after the cancellation, ``ignored`` is called.
 
     Raises:
-        TimeoutError: it has not ended in time.
+        TimeoutError: ``work`` has not ended in time.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
@@ -55,16 +55,16 @@ async def within(
 def _left(task: asyncio.Task[Any]) -> None:
     _leaving.discard(task)
     if not task.cancelled():
-        task.exception()  # marks it as retrieved, so that asyncio does not log it
+        task.exception()  # asyncio logs an exception that is never retrieved
 
 
 async def rest(span: timedelta) -> None:
-    """Wait for so long."""
+    """Sleep for this span."""
     await asyncio.sleep(span.total_seconds())
 
 
 async def gather(*work: Awaitable[Result]) -> list[Result]:
-    """Await all at once; return their results in order. If any raise, the first error is raised once all have ended."""
+    """Await all at once and return the results in order. Raise the first error, if any, once all have ended."""
     ends = await asyncio.gather(*work, return_exceptions=True)
     results: list[Result] = []
     for end in ends:
@@ -75,14 +75,14 @@ async def gather(*work: Awaitable[Result]) -> list[Result]:
 
 
 class LoopGuard:
-    """The one event loop that something belongs to: the first that it is used in."""
+    """Guards an object that belongs to one event loop: the first loop that it is used in."""
 
     def __init__(self, name: str, remedy: str) -> None:
         self._name, self._remedy = name, remedy
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def check(self) -> None:
-        """Raise EscalationError in any other loop."""
+        """Raise EscalationError if the running loop is not the first one."""
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:
@@ -90,18 +90,18 @@ class LoopGuard:
 
 
 class SingleFlight(Generic[Result]):
-    """Runs one task at a time: a call made meanwhile joins it and gets the same result.
+    """Runs one task at a time: a call made meanwhile joins the running task and gets its result.
 
-    If a caller is cancelled, the task goes on for the others; when the last one leaves, it is cancelled.
+    If a caller is cancelled, the task continues for the other callers. If the last caller is cancelled, so is the task.
     """
 
     def __init__(self) -> None:
         self._flight: _SharedTask[Result] | None = None
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Start ``work``, or join the task that is under way."""
+        """Start ``work``, or join the running task."""
         while self._flight is not None and self._flight.abandoned and not self._flight.task.done():
-            # All callers have left and it is still ending: a new caller would be cancelled with it.
+            # The task is cancelled and still ending: a new caller that joins it would be cancelled too.
             await asyncio.wait([self._flight.task])
         if self._flight is None or self._flight.task.done():
             self._flight = _SharedTask(asyncio.get_running_loop().create_task(work()))
@@ -129,31 +129,31 @@ class _SharedTask(Generic[Result]):
 
 
 class BackgroundTask:
-    """Background work that outlives its callers; a second call joins the one that is under way."""
+    """One background task at a time, which outlives its callers."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start it, unless it is under way."""
+        """Start ``work``, unless a task is running."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(work())
 
     async def wait(self) -> None:
-        """Wait until it has ended. A caller that is cancelled does not cancel it."""
+        """Wait until the task has ended. If the caller is cancelled, the task continues."""
         if self._task is not None:
             await asyncio.wait([self._task])
             self._task.result()
 
     async def end(self) -> None:
-        """Cancel it, and wait until it is gone."""
+        """Cancel the task, and wait until it has ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
 
 class TaskGroup:
-    """Many tasks at once. A waiter is woken whenever one of them ends, or ``wake`` is called."""
+    """Runs many tasks at once. It wakes a waiter whenever a task ends or ``wake`` is called."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -162,11 +162,11 @@ class TaskGroup:
 
     @property
     def busy(self) -> bool:
-        """Whether any is under way."""
+        """Whether any task is running."""
         return bool(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start one; it must not raise."""
+        """Start ``work`` as a task. It must not raise."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -176,9 +176,9 @@ class TaskGroup:
         self._woken.set()
 
     async def wait(self, longest: timedelta | None = None, *, enough: Callable[[], bool] = lambda: True) -> None:
-        """Wait until woken, at most for ``longest``; return at once if that happened since the last wait.
+        """Wait until woken, at most for ``longest``. Return at once if woken since the last wait.
 
-        While tasks are under way it goes on waiting until it is ``enough``.
+        While tasks are running, it keeps waiting until ``enough`` returns True.
         """
         try:
             async with asyncio.timeout(None if longest is None else longest.total_seconds()):
@@ -191,7 +191,7 @@ class TaskGroup:
             return
 
     async def outlive(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Await ``work``; it goes on to its end if the caller is cancelled."""
+        """Await ``work``. If the caller is cancelled, ``work`` continues to its end."""
         task = asyncio.get_running_loop().create_task(work)
         self._outliving.add(task)
         task.add_done_callback(self._outlived)
@@ -199,12 +199,12 @@ class TaskGroup:
         return task.result()
 
     async def drained(self) -> None:
-        """Wait until none of them is under way, nor what outlives its caller."""
+        """Wait until no task is running, including the work of ``outlive``."""
         while tasks := self._tasks | self._outliving:
             await asyncio.wait(tasks)
 
     async def cancel(self) -> None:
-        """Cancel all of them, and wait until they are gone."""
+        """Cancel all tasks, including the work of ``outlive``, and wait until they have ended."""
         tasks = self._tasks | self._outliving
         for task in tasks:
             task.cancel()
@@ -220,4 +220,4 @@ class TaskGroup:
     def _outlived(self, task: "asyncio.Task[Any]") -> None:
         self._outliving.discard(task)
         if not task.cancelled():
-            task.exception()  # marks it as retrieved: the caller may be gone
+            task.exception()  # asyncio logs an exception that is never retrieved; the caller may be cancelled

@@ -1,7 +1,7 @@
-"""What the engine tells OpenTelemetry: instruments and spans, at the ports and nowhere else.
+"""Telemetry: the instruments and spans that the engine reports to OpenTelemetry.
 
-Names and meanings: ``docs/reference/telemetry.md``. No attribute ever holds an incident key or a webhook's URL.
-Only the OpenTelemetry API is used: without an SDK in the process, all of this does nothing.
+Names and meanings: ``docs/reference/telemetry.md``. No attribute contains an incident key or a webhook's URL.
+The module uses only the OpenTelemetry API: without an SDK in the process it reports nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,17 +23,17 @@ SCOPE = "escalation_core"
 
 
 class Observable(Protocol):
-    """What gauges ask an engine for. Called from the metric reader's own thread, so it reads plain attributes."""
+    """The part of an engine that the gauges read. The metric reader calls it from its own thread, so it only reads."""
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick; None before the first."""
 
     def observed_stats(self) -> Observed | None:
-        """Return the store's counts, as last taken; None before the first, and once they are old."""
+        """Return the last counts of the store; None before the first count, and if the last one is too old."""
 
 
 class _Gauges:
-    """The observable gauges of one meter. A second gauge of one name is dropped by SDKs, so engines share these."""
+    """The observable gauges of one meter. All engines share them, because SDKs drop a second gauge of the same name."""
 
     def __init__(self, meter: Meter) -> None:
         self.engines: WeakSet[Observable] = WeakSet()
@@ -78,7 +78,7 @@ class _Gauges:
 
     def _most(self, read: Callable[[Observed], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            # Engines of one store count the same rows: the greatest count is the one that alarms, not their sum.
+            # Engines of one store count the same rows, so the greatest count is right and a sum would be too high.
             seen = self._seen()
             return [Observation(max(map(read, seen)))] if seen else []
 
@@ -94,8 +94,8 @@ _gauges: WeakKeyDictionary[object, _Gauges] = WeakKeyDictionary()
 def _find_gauges(provider: MeterProvider, meter: Meter) -> _Gauges:
     key: object = provider
     if provider not in _gauges and provider is metrics.get_meter_provider():
-        # The process's provider is a stand-in until the host sets the real one, which then takes over the stand-in's
-        # gauges. Both go by one key, the API's module, so that engines made before and after share them.
+        # The process's provider is a proxy until the host sets the real one, which then takes over the proxy's gauges.
+        # Both get one key, the API's module, so that engines made before and after share the gauges.
         key = metrics
     if key not in _gauges:
         _gauges[key] = _Gauges(meter)
@@ -147,22 +147,22 @@ class Telemetry:
         )
 
     def observe(self, engine: Observable) -> None:
-        """Let the gauges ask this engine, for as long as it lives."""
+        """Let the gauges read this engine, as long as the engine exists."""
         self._gauges.engines.add(engine)
 
     @contextmanager
     def span(self, name: str, **attributes: Any) -> Iterator[trace.Span]:
-        """Trace what happens inside."""
+        """Trace the code inside the ``with`` block."""
         with self._current(name, attributes) as span:
             try:
                 yield span
             except Exception as error:
-                # The error's kind and no more: its text may name an incident.
+                # Only the error's class: its text may contain an incident key.
                 span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
                 raise
 
     def ticked(self, report: TickReport) -> None:
-        """Count what a tick did. A dry run is timed and not counted: nothing happened."""
+        """Record a tick's duration and counts. Of a dry run record only the duration, because it changed nothing."""
         self._ticks.record(report.duration.total_seconds(), {"escalation.mode": report.mode.value})
         if report.dry_run:
             return
@@ -180,25 +180,25 @@ class Telemetry:
             self._labels_left_out.add(report.labels_left_out)
 
     def sending(self, channel: str, page: Page) -> AbstractContextManager[trace.Span]:
-        """Trace one send, which raises nothing."""
+        """Trace one send. The code inside raises nothing."""
         return self._current("escalation.send", {"escalation.channel": channel, "escalation.level": page.level})
 
     def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float) -> None:
-        """Tell what became of a send, and how long it took."""
+        """Record the outcome and the duration of a send."""
         attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
         span.set_attributes(attributes)
         self._deliveries.add(1, attributes)
         self._sends.record(seconds, attributes)
 
     def settled(self, page: PageRecord) -> None:
-        """Count a page that came to an end."""
+        """Count a page that is delivered, cancelled or dead."""
         if page.state in (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD):
             self._pages.add(1, {"escalation.state": page.state.value})
 
     def _current(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[trace.Span]:
         span = self._tracer.start_span(name, attributes=attributes)
         if not span.get_span_context().is_valid:
-            # Nobody traces: to make it the current span would be a tenth of what a page costs.
+            # No SDK traces. Making this the current span would add a tenth to the cost of a page.
             return nullcontext(span)
         return trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
 

@@ -1,4 +1,4 @@
-"""The tick: batches of what is due, one transaction for each, for one tick interval at most."""
+"""The tick: claim and escalate due incidents in batches, one transaction each, for at most one tick interval."""
 
 import logging
 from collections import Counter
@@ -20,9 +20,9 @@ from .tasks import gather, monotonic
 log = logging.getLogger("escalation_core")
 
 MAX_SEVERITY_CHARS = 100
-"""Characters of a severity in counts and in the log."""
+"""How many characters of a severity appear in counts and in the log."""
 MAX_UNCONFIGURED = 100
-"""Severities without a window that are told apart: it caps memory if a host uses unbounded severities."""
+"""How many severities without a window are counted apart. It caps memory if a host uses unbounded severities."""
 
 
 @attrs.define
@@ -51,7 +51,7 @@ class Ticker:
     )
 
     async def tick(self, *, dry_run: bool) -> TickReport:
-        """Run one tick and return what it did; in a dry run, what it would have done."""
+        """Run one tick and return its report. A dry run reports what a tick would have done."""
         self._announce()
         began = monotonic()
         self._overwritten.next_tick()
@@ -60,23 +60,23 @@ class Ticker:
             await self.store.read(lambda tx: self._rehearse(tx, report))
         else:
             seen = await self.store.next_due(canary=self.settings.canary)
-            # A tick takes its instant once, from the store's clock, for all its batches.
+            # A tick reads its instant once, from the store's clock, and uses it for all of its batches.
             report.note(seen.at, gate := Gate.at(self.settings.switches, seen.at, seen.pauses))
             due = gate.may_claim and seen.due_at is not None and seen.due_at <= claims_until(gate, seen.at)
             if due:
                 first = await self._batch(report, seen.at)
-                # More at once only where there is more than one batch.
+                # Start several transactions only if there is more than one batch.
                 if len(first.claimed) >= self.batch_size or first.more:
                     await self._all(report, seen.at, until=began + self.settings.tick_interval.total_seconds())
         report.duration = timedelta(seconds=monotonic() - began)
         return report
 
     async def _all(self, report: TickReport, at: datetime, *, until: float) -> None:
-        """Run transactions, several at once, until one of them finds nothing any more, or one interval is over.
+        """Run several transactions at once, until one finds no row or the tick interval has passed.
 
-        A short batch is not the end, nor is an empty one beside one that found something: what it looked at may just
-        have been taken by that. However much is due, a tick ends: with it comes the heartbeat, and the turn of what
-        waits for it.
+        A short batch does not end the tick. An empty batch does not either if another batch found rows meanwhile: that
+        batch may have locked the rows. The time limit is needed because the heartbeat and other work wait for the end
+        of the tick.
         """
         more, found = True, 0
 
@@ -90,7 +90,7 @@ class Ticker:
                 batch = await self._batch(report, at)
                 if batch.claimed:
                     found += 1
-                    # What it left was locked until now: others found nothing for that.
+                    # This batch had locked the rows that it left out, so another batch may have found no row.
                     more = more or batch.more
                 elif found == before:
                     more = False
@@ -98,7 +98,7 @@ class Ticker:
         await gather(*(one_after_another() for _ in range(self.concurrency)))
 
     async def _batch(self, report: TickReport, at: datetime) -> Batch:
-        """Run one batch, and count what was committed: a transaction that had to be repeated counts once."""
+        """Run one batch, and count it once after the commit, also if the store repeated the transaction."""
         gate, batch = await self._batches.run(at)
         report.note(at, gate)
         self._overwritten.keep(batch.claimed)
@@ -106,7 +106,7 @@ class Ticker:
         return batch
 
     async def _rehearse(self, tx: Transaction, report: TickReport) -> None:
-        """Decide about everything that is due, each row once."""
+        """Plan every due row once, without a write."""
         at, after = await tx.now(), None
         while True:
             gate, batch = await self._batches.rehearse(tx, at=at, after=after)
@@ -140,8 +140,8 @@ class Ticker:
         if row.labels_left_out:
             report.labels_left_out += 1
             log.warning(
-                "labels of incident %r take more than %d bytes and are left out: no route that asks for labels"
-                " matches it",
+                "labels of incident %r take more than %d bytes and are left out: no route with labels"
+                " matches the incident",
                 row.incident_key,
                 MAX_LABELS_BYTES,
             )
@@ -155,12 +155,12 @@ class Ticker:
             if len(self.unconfigured) >= MAX_UNCONFIGURED:
                 severity = "(others)"
             if severity not in self.unconfigured:
-                log.warning("severity %r has no window of its own: ESC_WARN_ACK_MIN counts for it", severity)
+                log.warning("severity %r has no window of its own: it gets the window ESC_WARN_ACK_MIN", severity)
         report.unconfigured[severity] += 1
         self.unconfigured[severity] += 1
 
     def _announce(self) -> None:
-        """Warn once of settings that make pages dead at birth, so that the operator learns it before the first one."""
+        """Warn once of settings that make pages undeliverable, so that the operator knows before the first page."""
         if not self._announced:
             self._announced = True
             for warning in self.pager.warnings():

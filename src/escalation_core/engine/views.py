@@ -1,4 +1,4 @@
-"""What people ask of the store: one incident's history, the audit, dead pages."""
+"""The views: read-only queries of one incident's history, of the audit, of dead pages, and of liveness."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,34 +15,34 @@ from .audit import read_audit
 from .health import MIN_INSTANT, is_healthy
 
 MAX_ENTRIES = 1_000_000
-"""Entries that one call returns at most."""
+"""How many entries one call returns at most."""
 
 
 @attrs.frozen(kw_only=True)
 class IncidentHistory:
-    """Everything the store knows of one incident."""
+    """All records of one incident in the store, and its next escalation."""
 
     incident: Incident | None
-    """None if the host deleted the row, it cannot be read, or there never was one."""
+    """None if the host deleted the row, if it cannot be read, or if the key never had a row."""
     fault: str | None = None
     """Why the row cannot be read."""
     upcoming: Upcoming
-    """Its next escalation, or what keeps it from that, by this engine's settings."""
+    """The next escalation, or what prevents it, by this engine's settings."""
     escalations: Sequence[Escalation]
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
 
     @property
     def known(self) -> bool:
-        """Whether there is anything: a key of which there is nothing was never one, or all of it was pruned."""
+        """Whether the store has any record of the key. If not, the key never existed, or a prune deleted everything."""
         return bool(self.incident or self.fault or self.escalations or self.pages or self.audit)
 
 
 class Views(StoreAccess):
-    """The engine's views. They read one snapshot of the store, and change nothing."""
+    """The engine's views. Each reads one snapshot of the store and changes nothing."""
 
     async def history(self, incident_key: str) -> IncidentHistory:
-        """Return everything the store knows of one incident."""
+        """Return the records of one incident, at most 1,000 of each kind, and its next escalation."""
         check_key(incident_key)
 
         async def work(tx: Transaction) -> IncidentHistory:
@@ -80,9 +80,9 @@ class Views(StoreAccess):
         return await self._read(work)
 
     async def audit(self, since: datetime, *, limit: int = 1000, after: str | None = None) -> Sequence[AuditEntry]:
-        """Return what happened since then, newest first: escalations, pages that were settled, people's actions.
+        """Return the audit's entries since an instant, newest first: escalations, settled pages, actions of people.
 
-        For the next page of entries, ``after`` is the ``cursor`` of the last one.
+        To read further entries, give the ``cursor`` of the last entry as ``after``.
         """
         since = check_instant(since, "since")
         check_count(limit, "limit", 1, MAX_ENTRIES)
@@ -90,14 +90,15 @@ class Views(StoreAccess):
         return await self._read(lambda tx: read_audit(tx, since=since, limit=limit, after=cursor))
 
     async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
-        """Return pages that were given up, oldest first."""
+        """Return dead pages, oldest first."""
         check_count(limit, "limit", 1, MAX_ENTRIES)
         return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
 
     async def is_healthy(self) -> bool:
-        """Return whether the engine is healthy, as ``health`` does, and count nothing for it: for probes, however many.
+        """Return whether the engine is healthy, like ``health`` but without its counts, so that probes cost little.
 
-        True if a worker ticked within two tick intervals, or if the engine is disabled or paused.
+        It is True if a worker ticked within two tick intervals, or if the engine is disabled or paused. After the
+        store's clock stepped back, it is False until the next tick.
         """
 
         async def work(tx: Transaction) -> bool:
