@@ -1,4 +1,4 @@
-"""The engine on PostgreSQL 14 or newer: the store, and the migrations that prepare a schema for it."""
+"""The store on PostgreSQL 14 or newer, and the migrations that prepare a schema for it."""
 
 from . import migrate
 from .attach import CannotAttach, ExistingIncidents

@@ -1,4 +1,4 @@
-"""Lists as PostgreSQL's array literals, a batch at a time: written value by value they cost a third of a tick."""
+"""Write lists as PostgreSQL array literals. To adapt a batch value by value would take a third of a tick's time."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -7,9 +7,9 @@ Item = str | int | datetime | None
 
 
 def literal(items: Sequence[Item]) -> str:
-    """Return a list of texts, whole numbers or aware instants as the text of an array; None becomes NULL.
+    """Return the array literal of a list of texts, integers or aware datetimes; None becomes NULL.
 
-    The statement casts it, as in ``%(keys)s::text[]``.
+    The statement casts the literal, for example ``%(keys)s::text[]``.
     """
     kind = next((type(item) for item in items if item is not None), None)
     if kind is None:
@@ -28,7 +28,7 @@ def literal(items: Sequence[Item]) -> str:
 
 
 def _instants(items: Sequence[Item]) -> Iterator[str]:
-    """Write instants; within a batch, the same one often stands in every row."""
+    """Yield the text of each instant. In a batch all are often one object, so its text is made only once."""
     last, text = None, "NULL"
     for item in items:
         if item is not last:

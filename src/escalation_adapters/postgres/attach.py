@@ -1,4 +1,4 @@
-"""Attaching to a host's own incidents table: what must hold for it, and what becomes of the rows it holds already."""
+"""Attach to a host's own incidents table: check its columns, and choose which of its open incidents are planned."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from .table import COLUMNS, INSTANTS, KEY_TYPES, IncidentsTable, not_null, read_
 log = logging.getLogger("escalation_core")
 
 Existing = Literal["page", "skip"] | datetime
-"""What becomes of open incidents that are there already: all are looked at, none, or those first seen since then."""
+"""Which open incidents of an attached table the engine plans: all, none, or those first seen at an instant or later."""
 BATCH = 5000
 
 _TEXTS = ("text", "character varying")
@@ -34,7 +34,7 @@ _WANTED: Mapping[str, Sequence[str]] = {
 
 
 class CannotAttach(EscalationError):
-    """The host's table is not one that the engine can work on; every fault is named, and nothing was changed."""
+    """The engine cannot work on the host's table. The error names every fault; nothing was changed."""
 
     def __init__(self, table: IncidentsTable, faults: Sequence[str]) -> None:
         lines = "".join(f"\n  {fault}" for fault in faults)
@@ -43,13 +43,13 @@ class CannotAttach(EscalationError):
 
 
 class ExistingIncidents(EscalationError):
-    """The table holds open incidents, and nobody said what becomes of them; nothing was changed."""
+    """The table holds open incidents, and the caller did not choose which to plan; nothing was changed."""
 
     def __init__(self, table: IncidentsTable, open_count: int, due_count: int) -> None:
         super().__init__(
             f"{table.schema}.{table.name} holds {open_count} open incidents, and {due_count} of them would page now;"
-            " say what becomes of them: --existing page (look at all of them), --existing skip (leave them alone until"
-            " a recalc) or --existing since=INSTANT (look at those first seen since then)"
+            " choose which of them the engine plans: --existing page (all), --existing skip (none until a recalc) or"
+            " --existing since=INSTANT (those first seen at that instant or later)"
         )
         self.open_count = open_count
         self.due_count = due_count
@@ -57,7 +57,7 @@ class ExistingIncidents(EscalationError):
 
 @attrs.frozen
 class Column:
-    """A column as the catalogue has it."""
+    """A column as the system catalogue describes it."""
 
     kind: str
     generated: bool
@@ -65,10 +65,12 @@ class Column:
 
 
 async def inspect(connection: AsyncConnection[Any], table: IncidentsTable, *, attached: bool) -> IncidentsTable | None:
-    """Return the table with its true types, or None if there is no such table. ``attached``: it was inspected before.
+    """Return the table with the types of its columns, or None if it does not exist.
+
+    ``attached`` is True if the schema is attached to this table already.
 
     Raises:
-        CannotAttach: the table is not a plain table, lacks the key or first_seen, or has columns of other types.
+        CannotAttach: the engine cannot work on the table, for example because a column is missing or of another type.
     """
     columns = await _columns(connection, table)
     if columns is None:
@@ -90,12 +92,14 @@ async def inspect(connection: AsyncConnection[Any], table: IncidentsTable, *, at
     key = table.columns["incident_key"]
     if key in columns and not await _unique(connection, table):
         faults.append(
-            f"column {key!r} has no unique index of its own; create one: two rows of one key cannot be told apart"
+            f"column {key!r} has no unique index of its own; create one: the engine cannot distinguish rows of one key"
         )
     if not attached:
-        # Of a table that the engine works on already these are told by health, and by the worker whose role it is.
+        # For an attached table, health reports a nullable key, and each worker checks row security for its own role.
         if key in columns and not columns[key].not_null:
-            faults.append(f"column {key!r} may be NULL, and a row without a key pages nobody; {not_null(table)}")
+            faults.append(
+                f"column {key!r} may be NULL, and the engine cannot page about a row without a key; {not_null(table)}"
+            )
         if await _hidden(connection, table):
             faults.append(f"row level security applies to this role; {BYPASS}")
     if faults:
@@ -108,7 +112,7 @@ async def _columns(connection: AsyncConnection[Any], table: IncidentsTable) -> d
     cursor = await connection.execute(
         """
         SELECT c.relkind::text, a.attname,
-            -- A host's own type with its schema: the search_path of later connections may be another one.
+            -- A type of the host's own is named with its schema: later connections may have another search_path.
             CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
                 ELSE pg_catalog.format('%%I.%%I', tn.nspname, t.typname) END,
             a.attgenerated::text <> '' OR a.attidentity::text = 'a' AND a.attname <> %s, a.attnotnull
@@ -160,7 +164,7 @@ async def count_open(
     columns = await _columns(connection, table) or {}
     missing = {name for name, column in table.columns.items() if column not in columns}
     names = table.sql_names()
-    # The table has not got all columns yet: what is missing counts as what it will be added with.
+    # The migrations add missing columns later: here each of them counts as its future default.
     select = sql.SQL(", ").join(
         sql.SQL({"level": "0", "episode": "1"}.get(name, "NULL")) if name in missing else table.expression(name)
         for name in COLUMNS
@@ -179,22 +183,22 @@ async def count_open(
             try:
                 due = policy.next_due_at(read_incident(row), now)
             except InvalidValue:
-                continue  # it cannot be read, so it cannot page; health will list it
+                continue  # an unreadable row cannot page; health will list it
             due_count += due is not None and due <= now
     return open_count, due_count
 
 
 async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> int:
-    """Mark the open rows that are to be looked at, in batches that hold their locks for moments; return how many.
+    """Set next_due_at of the chosen open rows to the epoch (needs replan), in short batches; return how many.
 
-    Up to when the others were first seen is kept: workers pass those over when they look for rows that no trigger saw.
+    Also record ``held_before``: workers leave the other rows alone when they search for rows that no trigger saw.
     """
     await _keep_held(connection, table, existing)
     if existing == "skip":
         return 0
     since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
-    # The others end at a value such as infinity, not an instant: workers find that they cannot be read, and health
-    # lists them.
+    # The second condition finds rows that end at a value outside the years 1 to 9999, for example infinity. A worker
+    # finds such a row unreadable, and health lists it.
     conditions = (
         "o.{acknowledged_at} IS NULL AND o.{resolved_at} IS NULL",
         """(o.{acknowledged_at} IS NOT NULL OR o.{resolved_at} IS NOT NULL)
@@ -230,8 +234,8 @@ async def _mark(connection: AsyncConnection[Any], table: IncidentsTable, conditi
         except psycopg.Error as error:
             if not isinstance(translate(error), StoreRefused):
                 raise
-            # A constraint or a trigger of the host refuses one of them. Workers find those that are left, one by one.
-            log.warning("not all open incidents could be marked, workers look for the rest: %s", translate(error))
+            # A constraint or a trigger of the host refuses one row. Workers find the remaining rows one by one.
+            log.warning("some open incidents could not be set to be planned, workers find them: %s", translate(error))
             return marked
         marked += cursor.rowcount
         if cursor.rowcount < BATCH:
@@ -239,11 +243,11 @@ async def _mark(connection: AsyncConnection[Any], table: IncidentsTable, conditi
 
 
 async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> None:
-    """Keep before which instant open rows were first seen that are left alone; NULL if all are looked at."""
+    """Record ``held_before``: open rows first seen before it are left alone. NULL means that all rows are planned."""
     names = table.sql_names()
     since: sql.Composable = sql.Literal(existing if isinstance(existing, datetime) else None)
     if existing == "skip":
-        # Rows may come in with a first_seen of up to 24 hours ahead.
+        # A row's first_seen may lie up to 24 hours ahead of the clock (ADR 0006).
         since = sql.SQL(
             "(SELECT greatest(now(), max(i.{first_seen})) + interval '1 microsecond' FROM {incidents} i"
             " WHERE i.{first_seen} <= now() + interval '24 hours')"
@@ -253,10 +257,10 @@ async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, ex
 
 
 def given_columns(columns: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the whole mapping of columns from the part that a host gave.
+    """Complete a host's mapping of columns with the default names, and return it.
 
     Raises:
-        InvalidValue: it names what the engine has no column for, or one column twice.
+        InvalidValue: the mapping names a column that the engine does not have, or one host column twice.
     """
     unknown = sorted(set(columns) - set(COLUMNS))
     if unknown:

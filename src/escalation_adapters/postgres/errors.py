@@ -1,4 +1,4 @@
-"""Foreign errors are translated at the door: what the core sees of a database's troubles is temporary or permanent."""
+"""Translate errors of psycopg and its pool into the core's: unavailable, not ready, or refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +16,18 @@ AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
 _STANDBY = "25006"
 _SERVERS = ("53", "57P", "58")
-"""Resources, shutdowns, the system's errors."""
+"""Classes of the server's own errors: resources, shutdowns, system errors."""
 _RAISE = "exec_stmt_raise"
-"""Where PostgreSQL's source raises what a PL/pgSQL function raises itself."""
-# Connection, resources, conflicts, lock timeout, read-only standby, a session's own time limits, an operator's or a
-# timeout's interruption, the system's errors. Who runs the engine must outlive every one of these.
+"""The function in PostgreSQL's source that raises the error of a RAISE in PL/pgSQL."""
+# Connection errors, resources, conflicts, lock timeouts, a read-only standby, time limits of a session, interruption by
+# an operator or a timeout, system errors. A worker must survive each of them.
 _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
 _CALLERS = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 _NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
 MIGRATE = "run: escalation migrate up"
 BYPASS = (
-    "rows that a policy hides would page nobody: give the role BYPASSRLS (ALTER ROLE name BYPASSRLS), or make it the"
-    " table's owner without FORCE ROW LEVEL SECURITY"
+    "the engine would not page about rows that a policy hides: give the role BYPASSRLS (ALTER ROLE name BYPASSRLS), or"
+    " make it the table's owner without FORCE ROW LEVEL SECURITY"
 )
 IN_TRIGGER = (
     "a trigger of the host reads that table: let its function SET row_security = on, or give the role BYPASSRLS"
@@ -36,7 +36,7 @@ IN_TRIGGER = (
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of psycopg and of its pool into the store's own. No message holds a DSN."""
+    """Raise errors of psycopg and of its pool as the core's errors. No message holds a DSN."""
     try:
         yield
     except (PoolTimeout, TooManyRequests, PoolClosed) as error:
@@ -46,14 +46,15 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreRefused:
-    """Return the store's error for one of psycopg's."""
+    """Return the core's error for an error of psycopg."""
     state = error.sqlstate or ""
     if is_hidden(error):
         return StoreNotReady(f"{_line(error)}; {IN_TRIGGER if by_host(error) else BYPASS}")
     if state.startswith(_NOT_MIGRATED):
         return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
-    # Errors without a state are the connection's: refused, reset, closed, and an error in the middle of a reply, which
-    # makes two results of one (an InternalError). Only what a statement or its values are is the caller's.
+    # An error without an SQLSTATE comes from the connection: it was refused, reset or closed, or it broke in the middle
+    # of a reply, which gives two results for one statement (InternalError). Only a faulty statement or value is the
+    # caller's error.
     if state.startswith(_TEMPORARY) or (not state and not isinstance(error, _CALLERS)):
         unavailable = StoreUnavailable(f"PostgreSQL is not available: {_line(error)}")
         unavailable.by_host = by_host(error)
@@ -62,43 +63,43 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreR
 
 
 def by_host(error: psycopg.Error) -> bool:
-    """Tell whether a function raised it: at run time the engine's statements call only those of the host's triggers."""
+    """Return True if a PL function raised the error: the engine's statements reach such functions by triggers only."""
     return "PL/" in (error.diag.context or "")
 
 
 def is_hidden(error: psycopg.Error) -> bool:
-    """Tell whether a row security policy would have left out rows."""
+    """Return True if the statement failed because a row security policy would hide rows."""
     return error.sqlstate == "42501" and error.diag.source_function == "check_enable_rls"
 
 
 def is_refused(error: psycopg.Error, *, of_host: bool) -> bool:
-    """Tell whether a statement is to blame, and not the server, a standby or a hidden row.
+    """Return True if the statement caused the error, and not the server, a standby or a row security policy.
 
-    ``of_host`` tells whether it wrote the host's table: a trigger of the host may raise anything there, whatever it is
-    called. On the engine's own tables an error means what it says.
+    ``of_host`` is True if the statement wrote the host's table. A host's trigger may raise any SQLSTATE there, so its
+    error counts as a refusal. On the engine's own tables the SQLSTATE decides.
     """
     state = error.sqlstate or ""
     if is_hidden(error) or state == _STANDBY:
         return False
     if state.startswith(_SERVERS) and error.diag.source_function != _RAISE:
-        # A trigger that met it, and did not raise it itself, met what everybody meets.
+        # No trigger raised this error itself: it is a fault of the server, which any statement would meet.
         return False
     return (of_host and by_host(error)) or isinstance(translate(error), StoreRefused)
 
 
 def refusal(error: psycopg.Error) -> StoreRefused:
-    """Return the error of a statement that the database does not take, whatever it calls the reason."""
+    """Return ``StoreRefused`` for a statement that the database refuses, whatever the SQLSTATE."""
     return StoreRefused(f"PostgreSQL refuses: {_line(error)}")
 
 
 def check_visible(hidden: bool, table: IncidentsTable) -> None:
-    """Raise ``StoreNotReady`` if a row security policy hides incidents from the role that asks."""
+    """Raise ``StoreNotReady`` if ``hidden``: a row security policy of this table applies to the connection's role."""
     if hidden:
         raise StoreNotReady(f"row level security of {table.schema}.{table.name} applies to this role; {BYPASS}")
 
 
 def _line(error: Exception) -> str:
-    """Return the first line of a message, shortened: the rest quotes statements and values, and a trigger anything."""
+    """Return the first line of a message, shortened. Other lines quote statements and values, or text of a trigger."""
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     line = (primary or str(error)).strip().partition("\n")[0]
     return shortened(visible(line)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Host writes to PostgreSQL: a host's plain SQL, and the trigger that answers it. For tests."""
+"""Write to the incidents table as a host does, with plain SQL that fires the triggers. For tests."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from .table import COLUMNS, INSTANTS, IncidentsTable
 
 @attrs.frozen
 class PostgresHost:
-    """Writes to the incidents table as a host's own SQL does."""
+    """Writes to the incidents table with a host's own SQL: the ``HostTable`` of the conformance checks."""
 
     dsn: str = attrs.field(repr=False)
     table: IncidentsTable

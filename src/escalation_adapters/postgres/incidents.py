@@ -28,7 +28,7 @@ class Incidents:
     _loaded: dict[str, datetime | None] = attrs.field(factory=dict)
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
-        """Return one incident; the lock lets others refer to the row, and only keeps them from writing it."""
+        """Return one incident. The lock blocks other writers, but not foreign keys that refer to the row."""
         if not self.session.table.legal_key(incident_key):
             return None
         row = await self.session.row("load", suffix=_LOCK if lock else b"", key=incident_key)
@@ -43,28 +43,29 @@ class Incidents:
         if not self.session.table.legal_key(incident.incident_key):
             kind = self.session.table.types["incident_key"]
             raise InvalidValue(
-                "incident_key", f"is not a valid {kind}, which the host's column holds", f"give a {kind}"
+                "incident_key", f"is not a valid {kind}, the type of the host's column", f"give a {kind}"
             )
         return await self.session.row("insert", **_values(incident)) is not None
 
     async def save(self, incident: Incident) -> None:
         """Write every column.
 
-        The trigger takes a statement that leaves next_due_at as it was for a host's. So one that happens to write the
-        same instant again moves it away first.
+        The trigger treats a write that leaves next_due_at unchanged as a host's. So if next_due_at is to stay the same,
+        another statement changes it first.
         """
         if self._loaded.get(incident.incident_key, incident.next_due_at) == incident.next_due_at:
             await self.session.write("move_away", 1, key=incident.incident_key)
         await self.session.write("save", 1, **_values(incident))
 
     async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
-        """Return due rows, locked: one transaction's claim is passed over by the others'."""
+        """Return due rows, locked. Rows that another transaction has locked are left out."""
         name, within = ("claim", {}) if canary.whole else ("claim_canary", {"buckets": canary.buckets})
         rows = await self.session.passing_rows(name, until=until, limit=limit, **within)
         claimed = _claims(rows)
         self._were_unreadable.update(found.incident_key for found in claimed if found.attempts)
         if claimed:
-            # A host's trigger may wait for what others hold: then it is one of these rows that is to wait.
+            # A host's trigger may wait for a lock. The timeout makes that an error of one row, so that only this row is
+            # deferred.
             await self.session.later("lock_timeout")
         return claimed
 
@@ -91,21 +92,21 @@ class Incidents:
             lasts=[incident.last_escalated_at for incident in incidents],
             dues=[incident.next_due_at for incident in incidents],
         )
-        # Few rows were ever unreadable: the table of those is touched only for them.
+        # Few rows were ever unreadable: only their entries are deleted from escalation_unreadable.
         healed = [key for key in keys if key in self._were_unreadable]
         if healed:
             await self.session.run("readable", keys=healed)
 
     async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
-        """Give rows another instant, and keep why."""
+        """Set next_due_at of rows, and record each one's fault and attempts."""
         await self.session.write("defer_unreadable", len(rows), now=now, **_deferred(rows))
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
-        """Read them, after whatever a host's trigger made of them."""
+        """Return next_due_at of rows, as a host's triggers left it."""
         return {key: aware(due) for key, due in await self.session.rows("dues", suffix=b"", keys=list(keys))}
 
     async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Look into the table of those."""
+        """Return the row's entry in escalation_unreadable, or None."""
         row = await self.session.row("left_alone", key=incident_key)
         if row is None:
             return None
@@ -113,11 +114,15 @@ class Incidents:
         return Deferral(incident_key=incident_key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
-        """Keep the instant beside the rows."""
+        """Record the instant in escalation_unreadable, and leave the rows alone."""
         await self.session.run("pass_over", now=now, **_deferred(rows))
 
     async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
-        """Return open rows by key, locked; one that others hold for long is waited for by a later call, or left out."""
+        """Return open rows by key, locked.
+
+        With ``wait``, a row that another transaction locks for more than a second fails the transaction. Without it,
+        locked rows are left out.
+        """
         if wait:
             await self.session.run("lock_timeout")
             rows = await self.session.rows("scan_open", after=after, limit=limit)
@@ -129,11 +134,11 @@ class Incidents:
         return OpenRows([read_claimed(row) for row in rows], last, skipped=len(rows) < len(keys))
 
     async def end_passing(self, beyond: datetime) -> None:
-        """Forget until when they were passed over."""
+        """Clear each ``passed_until`` that lies after ``beyond``."""
         await self.session.run("end_passing", beyond=beyond)
 
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
-        """Look at a batch of the index of open rows without an instant, by key."""
+        """Read a batch of open rows without next_due_at, by key, from their index."""
         ((count, last, keys),) = await self.session.rows(
             "unseen", suffix=b"", after=after, limit=limit, held_before=held_before, at=self.session.at
         )
@@ -142,12 +147,12 @@ class Incidents:
         return Unseen(keys or [], last if count == limit else None)
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
-        """Mark them in one statement."""
+        """Set next_due_at of rows to the epoch (needs replan), in one statement."""
         await self.session.write("mark_unseen", len(keys), keys=list(keys))
 
 
 def _claims(rows: Sequence[Row]) -> list[Candidate]:
-    """Return what was found; each row tells how many were picked."""
+    """Return the candidates. Each row ends with the number of picked rows: if fewer came, the last says ``more``."""
     claimed = [read_claimed(row) for row in rows]
     if rows and rows[0][-1] > len(rows):
         claimed[-1] = attrs.evolve(claimed[-1], more=True)

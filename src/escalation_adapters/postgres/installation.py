@@ -1,4 +1,4 @@
-"""An installation: which migrations there are, which of them a schema has, and which table it is attached to."""
+"""Read and record an installation: the migrations that a schema has, and the table that it is attached to."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from .table import IncidentsTable, not_null
 
 @attrs.frozen
 class Migration:
-    """One numbered file."""
+    """One migration: a numbered SQL file."""
 
     version: int
     name: str
@@ -28,12 +28,12 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """What tells whether the file is the one that was applied."""
+        """The SHA-256 of the file. ``check_checksums`` compares it to the one of the file that was applied."""
         return hashlib.sha256(self.template.encode()).hexdigest()
 
     @property
     def transactional(self) -> bool:
-        """Whether it runs in one transaction; indexes that are built concurrently cannot."""
+        """Whether the migration runs in one transaction. CREATE INDEX CONCURRENTLY cannot."""
         return not self.template.startswith("-- transaction: none")
 
 
@@ -48,10 +48,10 @@ def migrations() -> Sequence[Migration]:
 
 
 async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
-    """Return the table that this schema's installation works on.
+    """Return the table that this schema is attached to.
 
     Raises:
-        StoreNotReady: it is not migrated, or to another version than this library's.
+        StoreNotReady: the schema is not at the version that this library needs, or a policy hides rows from this role.
     """
     try:
         versions = await applied(connection, schema)
@@ -68,7 +68,7 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
 
 
 async def _with_types(connection: AsyncConnection[Any], table: IncidentsTable) -> IncidentsTable:
-    """Return the table with the types that its columns have now: a host may have widened its key."""
+    """Return the table with the current types of its columns: a host may have widened its key."""
     cursor = await connection.execute(
         """
         SELECT a.attname::text, CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
@@ -87,7 +87,7 @@ async def _with_types(connection: AsyncConnection[Any], table: IncidentsTable) -
 
 
 async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
-    """Refuse a role that a policy hides rows from: of the host's table, or of any of ours."""
+    """Raise ``StoreNotReady`` if a policy hides rows of the host's table, or of the engine's own, from this role."""
     cursor = await connection.execute(
         """
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -102,9 +102,9 @@ async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable
 
 
 TRIGGERS = ("zz_escalation_host_insert", "zz_escalation_host_update")
-"""The triggers that see what hosts write. They are named to run last."""
+"""The triggers that react to host writes. PostgreSQL runs triggers by name: ``zz`` makes these two run last."""
 TRIGGER = "trigger"
-"""What a fault that ``migrate up`` mends begins with."""
+"""The first word of each fault that ``migrate up`` repairs."""
 
 
 def find_faults(
@@ -116,26 +116,28 @@ def find_faults(
     *,
     keyless: int = 0,
 ) -> Sequence[str]:
-    """Return what is wrong with the host's table, each fault with its remedy; what is wrong with triggers comes first.
+    """Return the faults of the host's table, each with its remedy. Faults of the triggers come first.
 
-    ``wanted`` tells whether the installation has triggers at all, ``has_key`` whether the key column is NOT NULL,
-    ``keyless`` how many rows without a key are due.
+    ``wanted``: whether the installation has triggers. ``has_key``: whether the key column is NOT NULL. ``keyless``: how
+    many rows without a key wait to be planned.
     """
     name, key = f"{table.schema}.{table.name}", table.columns["incident_key"]
     faults = []
     for trigger in TRIGGERS if wanted else ():
         if trigger not in enabled:
             fault = "is disabled" if trigger in disabled else "is missing"
-            faults.append(f"{TRIGGER} {trigger} on {name} {fault}: what hosts write is found late; {MIGRATE}")
+            faults.append(f"{TRIGGER} {trigger} on {name} {fault}: the engine finds host writes late; {MIGRATE}")
     if not has_key:
-        faults.append(f"column {key!r} of {name} may be NULL: such a row pages nobody; {not_null(table)}")
+        faults.append(
+            f"column {key!r} of {name} may be NULL: the engine cannot page about a row without a key; {not_null(table)}"
+        )
     if keyless:
-        faults.append(f"{keyless} rows of {name} have no {key} and page nobody; give them one")
+        faults.append(f"{keyless} rows of {name} have no {key}: the engine cannot page about them; give each row one")
     return faults
 
 
 async def faults(connection: AsyncConnection[Any], table: IncidentsTable) -> Sequence[str]:
-    """Return what is wrong with the table that an installation of this version works on."""
+    """Return the faults of the table that a migrated schema is attached to."""
     cursor = await connection.execute(statements(table)["installation"])
     ((wanted, has_key, enabled, disabled),) = await cursor.fetchall()
     return find_faults(table, wanted, has_key, enabled, disabled)
@@ -144,7 +146,7 @@ async def faults(connection: AsyncConnection[Any], table: IncidentsTable) -> Seq
 async def standing(
     connection: AsyncConnection[Any], schema: str
 ) -> tuple[Mapping[int, tuple[str, datetime]], IncidentsTable | None]:
-    """Return what a schema has: its migrations and its table; nothing and None before the first migration."""
+    """Return a schema's applied migrations and its table; an empty mapping and None before the first migration."""
     try:
         return await applied(connection, schema), await recorded_table(connection, schema)
     except psycopg.errors.UndefinedTable:
@@ -162,7 +164,7 @@ async def applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tu
 
 
 async def recorded_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:
-    """Return the table that this schema is attached to, None while it is to none."""
+    """Return the table that this schema is attached to, or None if it is not attached."""
     cursor = await connection.execute(
         sql.SQL("SELECT value FROM {}.escalation_meta WHERE name = 'incidents'").format(sql.Identifier(schema))
     )
@@ -174,7 +176,7 @@ async def recorded_table(connection: AsyncConnection[Any], schema: str) -> Incid
 
 
 async def record_table(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
-    """Keep which table this schema is attached to: the last step of the first migration."""
+    """Record the table that this schema is attached to: the last step of the first ``up``."""
     value = {"name": table.name, "columns": dict(table.columns), "types": dict(table.types)}
     await connection.execute(
         sql.SQL("INSERT INTO {}.escalation_meta (name, value) VALUES ('incidents', %s)").format(
@@ -189,16 +191,16 @@ def check_not_newer(schema: str, found: Mapping[int, object]) -> int:
     needed, version = max(migration.version for migration in migrations()), max(found, default=0)
     if version > needed:
         raise StoreNotReady(
-            f"schema {schema!r} is at version {version} and this library knows {needed}; update escalation-core"
+            f"schema {schema!r} is at version {version} and this library supports {needed}; update escalation-core"
         )
     return needed
 
 
 def check_checksums(found: Mapping[int, tuple[str, datetime]]) -> None:
-    """Raise ``StoreNotReady`` if an applied migration's file is another one now."""
+    """Raise ``StoreNotReady`` if the file of an applied migration has changed."""
     for migration in migrations():
         if migration.version in found and found[migration.version][0] != migration.checksum:
             raise StoreNotReady(
-                f"migration {migration.name} is not the file that was applied here; install the release that it"
-                " came from, or one that follows it"
+                f"migration {migration.name} is not the file that was applied here; install the release that applied"
+                " it, or a later one"
             )

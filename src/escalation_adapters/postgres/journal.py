@@ -14,12 +14,12 @@ from .session import Session, aware, instant
 
 @attrs.frozen
 class Journal:
-    """What people and engines did, in one transaction."""
+    """The audit, heartbeats and counts, in one transaction."""
 
     session: Session
 
     async def note(self, entries: Sequence[AuditEntry]) -> None:
-        """Insert in one statement; an exhausted mark that is there already passes by."""
+        """Insert in one statement. An ``exhausted`` entry that is there already is not written again."""
         await self.session.run(
             "note",
             instants=[entry.at for entry in entries],
@@ -35,14 +35,14 @@ class Journal:
     async def notes(
         self, reach: AuditRange, *, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, AuditEntry]]:
-        """Read them from the index, newest first."""
+        """Return audit entries from their index, newest first."""
         rows = await self.session.rows("notes", limit=limit, key=incident_key, **attrs.asdict(reach))
         return [(row[0], AuditEntry.from_row(row[1:], instant)) for row in rows]
 
     async def record_heartbeat(
         self, worker: str, version: str, *, tolerance: timedelta
     ) -> tuple[datetime, datetime | None]:
-        """Write this worker's row."""
+        """Write this worker's row, and return its instant and the latest one that was there before."""
         clock = self.session.clock
         at = None if clock is None else clock()
         ((now, latest),) = await self.session.rows(
@@ -58,7 +58,7 @@ class Journal:
         return WorkerHeartbeat(since=instant(since), last=aware(last), workers=workers)
 
     async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
-        """Count."""
+        """Count incidents and pages for health."""
         within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "stats_canary" if within else "stats"
         rows = await self.session.passing_rows(name, now=now, max_level=max_level, **within)
@@ -88,7 +88,7 @@ class Journal:
         return RecalcState.from_row(row, instant)
 
     async def recalc_unless_locked(self) -> RecalcState | None:
-        """Return how far it is, unless another worker is at it."""
+        """Return how far the recalculation is, or None if another transaction has locked it."""
         row = await self.session.row("recalc", suffix=b" FOR UPDATE SKIP LOCKED")
         return None if row is None else RecalcState.from_row(row, instant)
 

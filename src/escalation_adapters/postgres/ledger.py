@@ -1,4 +1,4 @@
-"""The Ledger port on escalation_events: its unique keys are what records each escalation exactly once."""
+"""The Ledger port on escalation_events, whose unique keys keep an escalation from being recorded twice."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,10 @@ class Ledger:
     session: Session
 
     async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
-        """Insert in one statement; a unique key that is taken makes a row pass by, not fail.
+        """Insert in one statement, and return which escalations were new.
 
-        As good as always all are new, and to leave it to the unique keys to object takes half the time.
+        Nearly always all of them are new. So the optimistic form reports all as new, in half the time: if a unique key
+        is taken, it fails and the transaction is retried (ADR 0023). The other form skips such a row.
         """
         values: dict[str, object] = {
             "keys": [escalation.incident_key for escalation in escalations],
@@ -34,7 +35,7 @@ class Ledger:
         new = {row[0] for row in await self.session.rows("record", suffix=b"", **values)}
         fresh = []
         for escalation in escalations:
-            # One call that names an escalation twice records it once: the second one is not new.
+            # If one call names an escalation twice, only the first one is new.
             fresh.append(escalation.unique_hash in new)
             new.discard(escalation.unique_hash)
         return fresh
@@ -54,7 +55,7 @@ class Ledger:
     async def recent(
         self, reach: AuditRange, *, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
-        """Read them from the index, newest first."""
+        """Return escalations from their index, newest first."""
         rows = await self.session.rows("recent", limit=limit, key=incident_key, **attrs.asdict(reach))
         return [(row[0], Escalation.from_row(row[1:], instant)) for row in rows]
 

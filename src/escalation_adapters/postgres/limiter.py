@@ -1,4 +1,4 @@
-"""A limiter that all workers share, in the store's own database."""
+"""A rate limiter that all workers share, in the store's own database."""
 
 from datetime import timedelta
 from typing import cast
@@ -11,19 +11,19 @@ from .operations import Operations
 
 
 class PostgresLimiter:
-    """Counts in the store's own database, by its clock: one statement for each request, one short row for each key.
+    """Counts requests in the store's database, by its clock: one statement per request, one short row per key.
 
-    Rows of idle keys are deleted while others are counted.
+    Each request also deletes a few rows of idle keys.
     """
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
 
     async def hit(self, key: str, limit: Limit) -> Decision:
-        """Count one request. Requests at once on one key take turns.
+        """Count one request. Concurrent requests of one key wait for each other.
 
         Raises:
-            StoreError: the database is out of reach, or refuses.
+            StoreError: the database is out of reach, or refuses the statement.
         """
 
         async def work(tx: Transaction) -> Decision:

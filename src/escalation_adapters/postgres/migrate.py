@@ -1,6 +1,6 @@
-"""Migrations: numbered SQL files, each applied once, under a lock, with its checksum kept.
+"""Apply migrations: numbered SQL files, each applied once, under a lock, and recorded with its checksum.
 
-``up`` needs two connections at once, and no session: it works through a transaction pooler as well.
+``up`` needs two connections at once, but no state of a session. So it works through a transaction pooler as well.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ from .statements import fill
 from .table import IncidentsTable
 
 LOCK_TIMEOUT = "2s"
-"""How long a statement waits for the host's table; writers queue behind a waiting one, so not for long."""
+"""How long a statement waits for the host's table. It is short because writers queue behind a waiting statement."""
 LOCK_TRIES = 30
 
 
 @attrs.frozen(kw_only=True)
 class Status:
-    """One migration, and when it was applied, if it was."""
+    """One migration, and when it was applied (None: not yet)."""
 
     version: int
     name: str
     applied_at: datetime | None
     changed: bool = False
-    """Its file is another one than the one that was applied."""
+    """Whether the file has changed since the migration was applied."""
 
 
 async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
@@ -68,7 +68,7 @@ async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
 
 
 async def check(dsn: str, *, schema: str = "public") -> Sequence[str]:
-    """Return what is wrong with the host's table: triggers that are missing or disabled, a key that may be NULL."""
+    """Return the faults of the host's table: triggers that are missing or disabled, a key that may be NULL."""
     with translated():
         async with await _connect(dsn) as connection:
             _, table = await standing(connection, schema)
@@ -76,7 +76,7 @@ async def check(dsn: str, *, schema: str = "public") -> Sequence[str]:
 
 
 def print_sql(*, schema: str = "public", table: str = "incidents", columns: Mapping[str, str] | None = None) -> str:
-    """Return the SQL of all migrations, for people who read before they run ``up``."""
+    """Return the SQL of all migrations, for a review before ``up``."""
     names = _names(IncidentsTable(schema=schema, name=table, columns=given_columns(columns or {})))
     return "\n".join(f"-- {migration.name}\n\n{fill(migration.template, names)}" for migration in migrations())
 
@@ -94,13 +94,16 @@ async def up(
 ) -> Sequence[str]:
     """Bring a schema to the version that this library needs; return the names of the migrations that were applied.
 
-    The first time, ``table`` and ``columns`` (the engine's name to the host's) say where the host's incidents are; a
-    table that is not there is made. ``existing`` says what becomes of open incidents that are there already, judged by
-    ``policy``. ``trigger=False`` leaves the triggers out, for databases that have none: then hosts use the API alone.
+    The first ``up`` attaches the schema to ``table``, and creates the table if it is missing. ``columns`` maps the
+    engine's names to the host's. ``existing`` chooses which open incidents of the table the engine plans. Without it,
+    open incidents raise ``ExistingIncidents``, with the number that would page now by ``policy``.
+
+    ``trigger=False`` leaves the triggers out, for databases that do not support them: then hosts use the API alone.
 
     Raises:
         CannotAttach, ExistingIncidents: nothing was changed.
-        StoreNotReady: an applied migration's file has changed.
+        StoreNotReady: an applied migration's file has changed, or the schema is at a later version.
+        StoreRefused: the schema is attached to another table, or the database's encoding is not UTF8.
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
     with translated():
@@ -141,7 +144,7 @@ async def _up(
     if recorded is None:
         marked = await mark_existing(connection, table, existing or "page")
         if found is not None and existing is not None:
-            say(f"marked {marked} open incidents for a first look")
+            say(f"set {marked} open incidents to be planned at the next tick")
         await record_table(connection, table)
     broken = await faults(connection, table)
     mended = [fault for fault in broken if fault.startswith(TRIGGER)]
@@ -156,19 +159,19 @@ async def _up(
 
 _TRIGGERS = "0004_host_writes"
 _MENDS = "0011_host_triggers"
-"""The migration that may be run again: it makes the triggers anew."""
+"""The migration that may be run again: it creates the triggers anew."""
 
 
 def _choose(
     schema: str, recorded: IncidentsTable | None, name: str | None, columns: Mapping[str, str] | None
 ) -> IncidentsTable:
-    """Return the table to work on: the recorded one, which nobody may contradict, or the one that is given."""
+    """Return the recorded table, or the given one at the first ``up``; raise ``StoreRefused`` if the two differ."""
     if recorded is None:
         return IncidentsTable(schema=schema, name=name or "incidents", columns=given_columns(columns or {}))
     given = given_columns({**recorded.columns, **(columns or {})})
     if (name or recorded.name) != recorded.name or given != recorded.columns:
         raise StoreRefused(
-            f"schema {schema!r} is attached to the table {recorded.name!r} with other columns or under another name;"
+            f"schema {schema!r} is attached to the table {recorded.name!r}, not to the given table and columns;"
             " leave the table and its columns out, or use another schema"
         )
     return recorded
@@ -197,7 +200,7 @@ async def _patiently(
 ) -> None:
     """Run a migration and record it, in one transaction.
 
-    One that does not get a table's lock in time gives way to the writers that queue behind it, and tries again.
+    If it does not get a table's lock in time, it rolls back, lets the queued writers go on, and tries again.
     """
     for left in range(LOCK_TRIES, 0, -1):
         try:
@@ -211,13 +214,13 @@ async def _patiently(
             if left > 1:
                 await asyncio.sleep(0.5)
     raise StoreUnavailable(
-        "others held the lock of the incidents table all the time; run the command again when no long transaction is"
-        " open on it"
+        "others held the lock of the incidents table all the time; run the command again when no long transaction"
+        " uses the table"
     )
 
 
 async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sql.Composable]) -> None:
-    """Drop indexes that an interrupted build left invalid: IF NOT EXISTS would take them for good ones."""
+    """Drop indexes that an interrupted build left invalid: IF NOT EXISTS would accept them."""
     cursor = await connection.execute(
         """
         SELECT n.nspname, c.relname FROM pg_catalog.pg_index x
@@ -233,7 +236,7 @@ async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sq
 
 
 async def _connect(dsn: str) -> AsyncConnection[Any]:
-    # Prepared statements stay behind in a session, which is another one for each transaction behind a pooler.
+    # Behind a pooler each transaction may run in another session, without the prepared statements of this connection.
     return await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None, **arguments(dsn))
 
 
@@ -241,10 +244,12 @@ async def _connect(dsn: str) -> AsyncConnection[Any]:
 async def _alone(dsn: str, schema: str) -> AsyncIterator[None]:
     """Hold this schema's migration lock: two services that start at once migrate one after the other.
 
-    It is held by a transaction, on a connection of its own: indexes are built concurrently, which no transaction can
-    do, and a pooler may take a session away from whoever is in no transaction. A concurrent index build waits for every
-    snapshot there is. So this transaction keeps none: the lock is asked for again and again instead of waited for, and
-    without a parameter, since a statement that has one keeps its snapshot until the next.
+    A transaction on a separate connection holds the lock. The migrations cannot hold it: an index cannot be built
+    concurrently in a transaction, and outside of one a pooler may assign another session to the connection.
+
+    A concurrent index build waits for every snapshot, so this transaction must not keep one. Therefore it polls for the
+    lock instead of waiting for it. The statement has no parameter, because a statement with a parameter keeps its
+    snapshot until the next one.
     """
     key = int.from_bytes(hashlib.sha256(f"escalation-core {schema}".encode()).digest()[:8], "big", signed=True)
     async with await _connect(dsn) as connection:

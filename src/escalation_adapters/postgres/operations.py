@@ -1,4 +1,4 @@
-"""The Operations port."""
+"""The Operations and SeenRequests ports."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,12 +12,12 @@ from .session import Session, instant
 
 @attrs.frozen
 class Operations:
-    """What operators set, and which of their requests were seen, in one transaction."""
+    """Operators' pauses, retention and integrity, in one transaction."""
 
     session: Session
 
     async def pauses(self, now: datetime) -> Sequence[Pause]:
-        """Read them by the index of those that end later."""
+        """Return the pauses that end after ``now``, by their index."""
         return [Pause.from_row(row, instant) for row in await self.session.rows("pauses", now=now)]
 
     async def add_pause(self, pause: Pause) -> None:
@@ -25,15 +25,15 @@ class Operations:
         await self.session.run("add_pause", **attrs.asdict(pause))
 
     async def end_pauses(self, now: datetime) -> int:
-        """Bring their ends forward."""
+        """Set the end of each pause to ``now``, and return how many."""
         return await self.session.run("end_pauses", now=now)
 
     async def shift_pauses(self, now: datetime, step: timedelta) -> None:
-        """Bring those forward that lie ahead."""
+        """Make the pauses that begin after ``now`` earlier by ``step``."""
         await self.session.run("shift_pauses", now=now, step=step)
 
     async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
-        """Read a batch by the primary key."""
+        """Return a batch of old rows, by the primary key."""
         name = "old_notes" if source is AuditSource.NOTE else "old_escalations"
         rows = await self.session.rows(name, before=before, after=after, limit=limit)
         return [OldRow.from_row(row, instant) for row in rows]
@@ -48,11 +48,11 @@ class Operations:
         return gone, pages
 
     async def delete_pauses(self, *, before: datetime) -> int:
-        """Delete."""
+        """Delete pauses that ended before ``before``."""
         return await self.session.run("delete_pauses", before=before)
 
     async def integrity(self) -> Integrity:
-        """Count."""
+        """Count escalations and pages, and those without their counterpart."""
         row = await self.session.row("integrity")
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         count, distinct, without_page, adopted, without_escalation, copies = row
@@ -74,11 +74,11 @@ class SeenRequests:
     session: Session
 
     async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
-        """Insert the id; the key tells whether it was there."""
+        """Insert the id; return False if the primary key is taken."""
         await self.session.run("delete_expired_requests", now=now)
         return await self.session.run("claim_request_id", message_id=message_id, expires=expires) == 1
 
     async def delete_expired(self, *, now: datetime) -> int:
-        """Delete them, and rate-limit rows of idle keys."""
+        """Delete expired ids, and rate-limit rows of idle keys."""
         await self.session.run("delete_limits")
         return await self.session.run("delete_expired", now=now)

@@ -38,14 +38,14 @@ class Outbox:
         return await self.session.run("cancel", key=incident_key, reason=reason, now=now)
 
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
-        """Return due pages, each target's own share, locked: what others hold is passed over."""
+        """Return due pages, up to the capacity of each target, locked. Pages that others have locked are left out."""
         rows = await self.session.rows(
             "claim_pages", targets=list(capacity), capacities=list(capacity.values()), now=now, until=until
         )
         return [ClaimedPage.from_row(row, instant, read_incident) for row in rows]
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
-        """Return pages by id, locked, but for those that others hold."""
+        """Return pages by id, locked, except those that others have locked."""
         return [
             ClaimedPage.from_row(row, instant, read_incident)
             for row in await self.session.rows("lock_pages", ids=list(ids))
@@ -57,7 +57,7 @@ class Outbox:
             await self.session.later("write_pages", **_written(pages))
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
-        """Write in one statement, which looks at the fences."""
+        """Write in one statement, which compares the fences."""
         return {row[0] for row in await self.session.rows("settle_pages", suffix=b"", **_written(pages))}
 
     async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
@@ -67,7 +67,7 @@ class Outbox:
     async def bring_forward(
         self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        """Look for them at the far end of each target's index."""
+        """Find late pages by each target's index, and make them due earlier; shorten throttles as well."""
         return await self.session.run(
             "bring_forward",
             targets=None if targets is None else list(targets),
@@ -79,11 +79,11 @@ class Outbox:
         )
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        """Hold a target for every worker."""
+        """Throttle a target for every worker."""
         await self.session.run("throttle_target", target=target, until=until)
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
-        """Read them from the index, newest first."""
+        """Return settled pages from their index, newest first."""
         rows = await self.session.rows("settled", limit=limit, key=incident_key, **attrs.asdict(reach))
         return [PageRecord.from_row(row, instant) for row in rows]
 
@@ -94,7 +94,7 @@ class Outbox:
         if incident_key is not None:
             rows = await self.session.rows("pages_of", after=after, limit=limit, key=incident_key)
         elif state is PageState.DEAD:
-            # A statement of its own: only a constant lets the planner use the partial index.
+            # A separate statement: the planner uses the partial index only if the state is a constant.
             rows = await self.session.rows("pages_dead", after=after, limit=limit)
         elif state is not None:
             rows = await self.session.rows("pages_in", after=after, limit=limit, state=state.value)

@@ -1,4 +1,4 @@
-"""The connection pool. A connection that died while it was idle is noticed before it is used."""
+"""A connection pool that detects dead idle connections before it lends them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,12 +16,12 @@ from ..process_guard import ProcessGuard
 from . import timeouts
 from .dsn import CONNECT_TIMEOUT
 
-GIVEN_UP = "it answered after the call was given up; what it says of a commit may not outlive a failover"
-"""A commit that waits for a standby and is cancelled is reported as done, and is done on that one server alone."""
+GIVEN_UP = "the call was given up before the server answered; a commit that it reports may be lost in a failover"
+"""PostgreSQL reports a commit as done that was cancelled while it waited for a standby: only that server has it."""
 
 
 class Pool:
-    """A pool of connections that outlives the server's restarts."""
+    """A pool of connections that survives restarts of the server."""
 
     def __init__(self, dsn: str, kwargs: dict[str, Any], *, max_connections: int) -> None:
         self._connections: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
@@ -33,7 +33,7 @@ class Pool:
             open=False,
             timeout=CONNECT_TIMEOUT,
             name="escalation",
-            # The pause between attempts doubles: they begin anew before it outgrows the wait of the callers.
+            # The pause between attempts doubles. Start again before the pause exceeds the time that callers wait.
             reconnect_timeout=CONNECT_TIMEOUT,
             reconnect_failed=AsyncConnectionPool.check,
         )
@@ -43,31 +43,32 @@ class Pool:
         self._suspect: WeakSet[AsyncConnection[Any]] = WeakSet()
 
     async def open(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         self._guard.check()
         await self._connections.open()
 
     async def aclose(self) -> None:
-        """Close the connections. In a forked process it does nothing: they are its parent's."""
+        """Close the connections. In a forked process do nothing: the connections belong to the parent."""
         if self._guard.elsewhere:
             return
         await self._connections.close()
 
     @asynccontextmanager
     async def connection(self, longest: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
-        """Lend a connection that is alive, for so many seconds at most, and take it back whatever happens.
+        """Lend a live connection for ``longest`` seconds at most, and always take it back.
 
-        After a restart of the server all that were idle are dead. The pool's own check would rest between two of them,
-        longer each time, and the last would be found when nobody waits any more; here each is put back at once, and
-        the pool makes another. After a failover those that are left lead to a server that takes no writes: the first
-        write that is refused ends all of them.
+        After a restart of the server, all idle connections are dead. The pool's own check pauses between two dead
+        connections, longer each time, until callers time out. This method returns each dead connection at once, and the
+        pool replaces it. After a failover, old connections may lead to a server that refuses writes: the first refused
+        write makes all of them suspect, and the pool closes them.
         """
         self._guard.check()
         for _ in range(self._connections.max_size + 1):
             connection = await self._connections.getconn()
             try:
                 if connection in self._suspect:
-                    # Another one was silent while this one was open: it would be so as well, mostly.
+                    # While this connection was open, another one got no answer, or its write was refused. This one
+                    # would probably fail in the same manner.
                     await connection.close()
                     continue
                 async with timeouts.limited(connection, longest or timeouts.CALL_TIMEOUT, self._distrust) as given_up:
@@ -77,18 +78,18 @@ class Pool:
                             raise psycopg.OperationalError(GIVEN_UP)
                         return
             except psycopg.errors.ReadOnlySqlTransaction:
-                # It leads to a primary of old, as do all that were open with it: a new one is asked for where to write.
+                # All connections that are open now may lead to an old primary. A new one finds the server to write to.
                 self._distrust()
                 await connection.close()
                 raise
             finally:
                 await self._take_back(connection)
-        raise psycopg.OperationalError("the server ends each connection")
+        raise psycopg.OperationalError("the server closed every connection of the pool")
 
     async def _track(self, connection: AsyncConnection[Any]) -> None:
         """Track every connection, used or not: after a failover it may point to the old primary.
 
-        What a claim relies on is READ COMMITTED, whatever the role's default is: each BEGIN says so from now on.
+        Claims rely on READ COMMITTED, whatever the role's default is. From now on each BEGIN here names that level.
         """
         await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         self._known.add(connection)
@@ -97,10 +98,10 @@ class Pool:
         self._suspect |= self._known
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
-        """Give a connection to the pool, even if this task is cancelled just now: the pool's own way loses it then.
+        """Return a connection to the pool, even if this task is cancelled: a cancelled ``putconn`` would lose it.
 
-        A cancellation that meets the beginning of a pipeline can leave the connection in it, where no later caller
-        expects it: it is closed, and the pool makes another.
+        A task that is cancelled while it enters a pipeline can leave the connection in pipeline mode, which no later
+        caller expects. Such a connection is closed, and the pool makes another.
         """
         if connection.pgconn.pipeline_status != PipelineStatus.OFF:
             connection.pgconn.finish()
@@ -113,7 +114,7 @@ class Pool:
 async def _alive(connection: AsyncConnection[Any]) -> bool:
     """Ping only if unread bytes are waiting, which usually means that the server closed the connection.
 
-    To ask each time would double what it costs to find that nothing is due.
+    To ping each time would double the cost of a check that finds no due row.
     """
     try:
         with DefaultSelector() as selector:

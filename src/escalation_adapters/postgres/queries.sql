@@ -1,12 +1,13 @@
 -- Every statement of the store at run time. {names} are identifiers of this installation, %(names)s are values.
--- {row} is an incident's columns, as table.py writes them, long texts cut; every schema is named, so search_path does not matter.
--- {unless_passed} is empty but while there are rows that are passed over: statements.py makes two of what holds it.
+-- {row} is the columns of an incident, as table.py selects them, with long texts cut. Every statement names the schema, so
+-- search_path does not matter. {unless_passed} leaves out passed-over rows. It is empty while no row is passed over, so
+-- statements.py makes two forms of each statement that contains it.
 
 -- name: begin
--- What each transaction begins with: its instant, whether any row is passed over, and whether a policy would hide rows.
--- And what holds until its end, whatever the role's or the database's settings are: should its client stand still, its
--- locks are not held for ever; a policy that would hide rows makes a statement fail; NULL in an array is no text; and the
--- host's triggers know the engine's writes from a host's.
+-- The first statement of each transaction. It returns the instant, whether any row is passed over, and whether row level
+-- security applies to this role. It also sets parameters until the transaction's end, whatever the role's or the database's
+-- settings are. The server ends the transaction if the client stops, and so releases its locks. A policy that would hide
+-- rows makes a statement fail. NULL in an array is not a text. The triggers can distinguish the engine's writes from a host's.
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass),
@@ -15,15 +16,15 @@ SELECT c.now AT TIME ZONE 'UTC',
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 
 -- name: unless_passed
--- A part of others, not a statement: the row is none that the database refuses to write, for as long as it is passed over.
--- A host's write makes it another version, which may be accepted.
+-- A part of other statements: it leaves out rows that are passed over because the database refuses to write them.
+-- A host's write gives the row another version, which the database may accept.
 AND NOT EXISTS (
         SELECT FROM {schema}.escalation_unreadable r
         WHERE r.incident_key = i.{incident_key}::text AND r.passed_until > coalesce(%(at)s::timestamptz, now())
             AND r.passed_version = i.xmin::text)
 
 -- name: claimed
--- A part of others: the rows of picked, with how many those were; those are left out whose labels would take too much.
+-- A part of other statements: the rows of picked, and their number. Rows whose labels would take too much are left out.
 SELECT {row}, coalesce(u.attempts, 0), i.escalation_picked
 FROM (
     SELECT p.*, count(*) OVER () AS escalation_picked,
@@ -34,11 +35,11 @@ WHERE i.escalation_size <= {most_labels}
 ORDER BY i.{next_due_at}
 
 -- name: load
--- One incident, whole: it may be written again.
+-- One incident with whole texts, because the caller may write it back.
 SELECT {whole_row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_type}
 
 -- name: insert
--- A new incident; nothing if the key is taken. A host's identity column takes a key only if it is overridden.
+-- Insert an incident, unless its key is taken. A host's identity column accepts a given key only with OVERRIDING.
 INSERT INTO {incidents} (
     {incident_key}, {severity}, {first_seen}, {level}, {episode}, {last_escalated_at}, {acknowledged_at},
     {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels}
@@ -49,7 +50,7 @@ INSERT INTO {incidents} (
 ) ON CONFLICT ({incident_key}) DO NOTHING RETURNING true
 
 -- name: save
--- Every column of an incident that was loaded before.
+-- Write every column of an incident that was loaded before.
 UPDATE {incidents} SET
     {severity} = %(severity)s::{severity_type}, {first_seen} = %(first_seen)s, {level} = %(level)s,
     {episode} = %(episode)s, {last_escalated_at} = %(last_escalated_at)s, {acknowledged_at} = %(acknowledged_at)s,
@@ -58,13 +59,13 @@ UPDATE {incidents} SET
 WHERE {incident_key} = %(incident_key)s::{key_type}
 
 -- name: move_away
--- An instant that no row keeps, so that the statement that follows changes it for sure.
+-- Set an instant that no row keeps, so that the next statement certainly changes it.
 UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s::{key_type}
 
 -- name: claim
--- Rows whose instant has come, oldest first, locked; what others hold is passed over. A row without a key, which a host's
--- column may allow since, can be named to nobody. Columns go by their names: others may be computed, and fail. How many were
--- picked is told with each row: those whose labels would take too much together are left to the next claim.
+-- Due rows, oldest first, locked. Rows that other transactions have locked are left out. So are rows without a key, which the
+-- engine cannot name. The columns are listed, because a host's other columns may be computed, and fail. Each row ends with the
+-- number of picked rows. If their labels together would take too much, the last rows are left to the next claim.
 WITH picked AS MATERIALIZED (
     SELECT {columns} FROM {incidents} i
     WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
@@ -73,7 +74,8 @@ WITH picked AS MATERIALIZED (
 {claimed}
 
 -- name: claim_canary
--- The same within the canary: each bucket's oldest from the index, merged; some are in reserve for those others hold.
+-- As claim, within the canary: the oldest rows of each bucket, from the index, merged. It reads four times the limit, as a
+-- reserve for rows that others have locked.
 WITH candidate AS MATERIALIZED (
     SELECT c.key, c.due FROM unnest(%(buckets)s::int[]) AS b (bucket)
     CROSS JOIN LATERAL (
@@ -90,7 +92,7 @@ WITH candidate AS MATERIALIZED (
 {claimed}
 
 -- name: peek
--- What a claim would find, in pages by (next_due_at, key), without a lock.
+-- The rows that a claim would find, in batches by (next_due_at, key), without a lock.
 WITH picked AS MATERIALIZED (
     SELECT {columns} FROM {incidents} i
     WHERE i.{next_due_at} <= %(until)s AND i.{incident_key} IS NOT NULL {unless_passed}
@@ -112,18 +114,18 @@ WHERE i.escalation_size <= {most_labels}
 ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C"
 
 -- name: advance
--- Level and instants of many incidents at once.
+-- Write level and instants of many incidents at once.
 UPDATE {incidents} i SET {level} = v.level, {last_escalated_at} = v.last, {next_due_at} = v.due
 FROM unnest(%(keys)s::text[]::{key_type}[], %(levels)s::int[], %(lasts)s::timestamptz[], %(dues)s::timestamptz[])
     AS v (key, level, last, due)
 WHERE i.{incident_key} = v.key
 
 -- name: readable
--- These can be planned again.
+-- Delete the entries of rows that were planned again.
 DELETE FROM {schema}.escalation_unreadable WHERE incident_key = ANY(%(keys)s::text[])
 
 -- name: defer_unreadable
--- The fault of each row, and the instant at which it is looked at again.
+-- Record the fault of each row, and set the instant at which a worker reads it again.
 WITH u AS (
     INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at)
     SELECT DISTINCT ON (v.key) v.key, v.attempts, v.fault, %(now)s
@@ -135,11 +137,11 @@ UPDATE {incidents} i SET {next_due_at} = v.until
 FROM unnest(%(keys)s::text[]::{key_type}[], %(untils)s::timestamptz[]) AS v (key, until) WHERE i.{incident_key} = v.key
 
 -- name: dues
--- Rows' instants as they stand.
+-- The current next_due_at of rows.
 SELECT i.{incident_key}::text, {due} FROM {incidents} i WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
 
 -- name: pass_over
--- The same of rows that cannot even be given that instant: it is kept beside them.
+-- Record the fault of rows whose next_due_at the database refuses to write: their instant is kept here instead.
 INSERT INTO {schema}.escalation_unreadable AS was (incident_key, attempts, fault, seen_at, passed_until, passed_version)
 SELECT DISTINCT ON (v.key) v.key::text, v.attempts, v.fault, %(now)s, v.until, i.xmin::text
 FROM unnest(%(keys)s::text[]::{key_type}[], %(attempts)s::int[], %(faults)s::text[], %(untils)s::timestamptz[])
@@ -150,7 +152,7 @@ ON CONFLICT (incident_key) DO UPDATE SET
     passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
 -- name: left_alone
--- Why one row is left alone, and until when. A host's write to one that is passed over ends that.
+-- Why one row is deferred or passed over, and until when. A row that a host has written since is not passed over.
 SELECT u.attempts, u.fault, coalesce(
     CASE WHEN u.passed_version = i.xmin::text THEN u.passed_until AT TIME ZONE 'UTC' END, {due},
     u.seen_at AT TIME ZONE 'UTC')
@@ -158,11 +160,11 @@ FROM {schema}.escalation_unreadable u JOIN {incidents} i ON i.{incident_key} = u
 WHERE u.incident_key = %(key)s
 
 -- name: end_passing
--- The clock that set them ran ahead.
+-- Clear instants that were set while the clock was ahead.
 UPDATE {schema}.escalation_unreadable SET passed_until = NULL WHERE passed_until > %(beyond)s
 
 -- name: unseen
--- Open rows without an instant, a batch by key: how many there were, the last of them, and those that nobody planned.
+-- A batch of open rows without next_due_at, by key: their number, the last key, and the keys that no engine has planned.
 WITH looked AS MATERIALIZED (
     SELECT i.{incident_key} AS key, i.{episode} AS episode, i.{level} AS level, i.{first_seen} AS first_seen,
         i.xmin::text AS version
@@ -187,15 +189,16 @@ SELECT count(*), (SELECT l.key::text FROM looked l ORDER BY l.key DESC LIMIT 1),
 FROM looked l
 
 -- name: lock_unseen
--- Those that are so still, locked; what others hold is left to a later look.
+-- Lock the rows that are still open and without next_due_at. Rows that others have locked are left to a later search.
 SELECT i.{incident_key}::text FROM {incidents} i
 WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
     AND i.{next_due_at} IS NULL AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: mark_unseen
--- "Look again". Where the audit tells that the row's episode was resolved, it was opened again: a new one begins. And one
--- begins, as an insert would, where the ledger knows more of the key than the row.
+-- Set rows to be planned anew (next_due_at = epoch). If the audit says that the row's episode was resolved, the host has
+-- opened the row again: a new episode begins at level 0. A new episode also begins, as after an insert, if the ledger holds a
+-- later episode of the key, or a higher level of the row's episode.
 WITH found AS (
     SELECT i.{incident_key} AS key,
         EXISTS (
@@ -217,37 +220,38 @@ UPDATE {incidents} i SET
 FROM found f WHERE i.{incident_key} = f.key
 
 -- name: lock_timeout
--- For the rest of the transaction: one that waits for a row must not keep those waiting that wait for it.
+-- For the rest of the transaction: while it waits for one row, others wait for the rows that it has locked.
 SET LOCAL lock_timeout = '1s'
 
 -- name: scan_open
--- Open rows in the order of their keys, each locked; waits, never skips. Their labels are not read: no instant needs them.
+-- Open rows in the order of their keys, each locked. It waits for rows that others have locked. It does not read labels,
+-- because planning does not need them.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
 -- name: scan_open_keys
--- The same rows' keys, without a lock.
+-- The keys of the same rows, without a lock.
 SELECT i.{incident_key}::text FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} LIMIT %(limit)s
 
 -- name: scan_open_unlocked
--- Those of them that nobody holds, locked.
+-- The open rows of these keys, locked. Rows that others have locked are left out.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
     AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: next_due
--- The least instant there is. What lies beyond the year 9999 never comes; what lies before 1970 has come.
+-- The earliest next_due_at. An instant from the last day of 9999 on never comes; one before 1970 has come.
 SELECT greatest(i.{next_due_at}, to_timestamp(0)) AT TIME ZONE 'UTC' FROM {incidents} i
 WHERE i.{next_due_at} < '9999-12-31 00:00:00+00' AND i.{incident_key} IS NOT NULL {unless_passed} ORDER BY i.{next_due_at} LIMIT 1
 
 -- name: next_due_canary
--- The same within the canary: the first of each bucket's, from the index.
+-- As next_due, within the canary: the earliest of each bucket, from the index.
 SELECT min(f.due) AT TIME ZONE 'UTC' FROM unnest(%(buckets)s::int[]) AS b (bucket)
 CROSS JOIN LATERAL (
     SELECT greatest(i.{next_due_at}, to_timestamp(0)) AS due FROM {incidents} i
@@ -256,8 +260,8 @@ CROSS JOIN LATERAL (
 ) f
 
 -- name: look
--- What is next, in one row, or one for each pause. One of the two above stands in it: a statement that could be either
--- would be planned anew each time, and this one is asked all the time.
+-- The next due instants, in one row, or in one row for each pause. It contains one of the two statements above. A single
+-- statement for both would be planned anew each time, and workers run this one all the time.
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass), ({soonest}),
@@ -274,13 +278,13 @@ LEFT JOIN {schema}.escalation_pauses z ON z.ends_at > c.now
 ORDER BY z.id
 
 -- name: record_new
--- Escalations of which none is there yet; fails if one is.
+-- Insert escalations; fail if one of them is there already.
 INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at)
 SELECT * FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[])
 
 -- name: record
--- Each escalation once; returns those that were new.
+-- Insert each escalation once; return those that were new.
 INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at)
 SELECT * FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[])
@@ -319,7 +323,7 @@ FROM {schema}.escalation_events
 WHERE incident_key = %(key)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 
 -- name: enqueue_new
--- Pages of which none is there yet; fails if one is.
+-- Insert pages; fail if one of them is there already.
 INSERT INTO {schema}.escalation_pages
     (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
 SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
@@ -329,7 +333,7 @@ FROM unnest(
     %(reasons)s::text[]) AS v (key, episode, level, target, dedup_key, reason)
 
 -- name: enqueue
--- Pages, each once per escalation and target.
+-- Insert pages, each once per escalation and target.
 INSERT INTO {schema}.escalation_pages
     (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
 SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
@@ -340,7 +344,7 @@ FROM unnest(
 ON CONFLICT (incident_key, episode, level, target) DO NOTHING
 
 -- name: cancel
--- A key's unsent pages: pending ones are cancelled, leased ones may finish.
+-- Cancel a key's pending pages. Its leased pages may finish.
 UPDATE {schema}.escalation_pages SET
     state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
     due_at = CASE state WHEN 'pending' THEN %(now)s ELSE due_at END,
@@ -348,8 +352,8 @@ UPDATE {schema}.escalation_pages SET
 WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
--- Unsettled pages that are due, up to the capacity of each target, locked, with their incidents. One by one: how many they
--- are is not known when it is planned, and a join might read the whole table for a handful of pages.
+-- Unsettled pages that are due, up to the capacity of each target, locked, with their incidents. Each incident is looked up
+-- by itself: the planner does not know the number of pages, and with a join it might read the whole table for a few pages.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
     CROSS JOIN LATERAL (
@@ -368,7 +372,7 @@ FROM picked p LEFT JOIN LATERAL (
 ORDER BY p.due_at, p.id
 
 -- name: lock_pages
--- These pages, locked, with their incidents; it waits for nobody.
+-- These pages, locked, with their incidents. Pages that others have locked are left out, without a wait.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[])
     ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
@@ -380,7 +384,7 @@ FROM picked p LEFT JOIN LATERAL (
 ORDER BY p.id
 
 -- name: write_pages
--- What becomes of locked pages. Their ids stand there twice, so that no plan reads the whole table.
+-- Write locked pages. The condition lists their ids a second time, so that no plan reads the whole table.
 UPDATE {schema}.escalation_pages p SET
     state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
     reason = v.reason
@@ -390,7 +394,7 @@ FROM unnest(
 WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[])
 
 -- name: settle_pages
--- What becomes of pages that still have the fence before; it waits for nobody.
+-- Write pages whose fence is still the one before. Pages that others have locked are left out, without a wait.
 WITH free AS MATERIALIZED (
     SELECT p.id FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[]) FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -408,8 +412,8 @@ WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[]) AND p.fence = v.fence - 1 RE
 SELECT p.id, p.fence FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[])
 
 -- name: bring_forward
--- Unsettled pages that are due later than any can be, and holds that last longer; after a step of the clock by how far it
--- went. A page that was never tried has been due since it was recorded.
+-- Bring forward unsettled pages and throttles whose instant is later than any can be. After a step back of the clock, bring
+-- forward all whose instant is later than now, by that step. A page that was never tried has been due since it was recorded.
 WITH held AS (
     UPDATE {schema}.escalation_targets SET
         held_until = CASE WHEN held_until > %(beyond)s::timestamptz THEN %(now)s::timestamptz ELSE greatest(%(now)s::timestamptz, held_until - %(step)s::interval) END
@@ -431,7 +435,7 @@ WITH held AS (
 UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id = f.id AND p.due_at > f.due_at
 
 -- name: throttle_target
--- No page for this target before then.
+-- Let no worker claim a page for this target before the instant.
 INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)
 ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until)
 
@@ -447,7 +451,7 @@ ORDER BY p.due_at DESC, p.id LIMIT %(limit)s
 SELECT {page} FROM {schema}.escalation_pages p WHERE p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
 
 -- name: pages_of
--- One key's pages.
+-- Pages of one key.
 SELECT {page} FROM {schema}.escalation_pages p
 WHERE p.incident_key = %(key)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
 
@@ -462,7 +466,7 @@ SELECT {page} FROM {schema}.escalation_pages p
 WHERE p.state = %(state)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
 
 -- name: note
--- Audit entries; an exhausted mark once.
+-- Insert audit entries; an exhausted entry only once per key, episode and level.
 INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason, target)
 SELECT * FROM unnest(
     %(instants)s::timestamptz[], %(actions)s::text[], %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[],
@@ -470,15 +474,15 @@ SELECT * FROM unnest(
 ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING
 
 -- name: notes
--- Notes in a range of time, newest first, from their index.
+-- Audit entries in a range of time, newest first, from their index.
 SELECT id, at AT TIME ZONE 'UTC', action, incident_key, episode, level, actor, reason, target
 FROM {schema}.escalation_audit WHERE at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
     AND (%(until)s::timestamptz IS NULL OR at < %(until)s::timestamptz OR at = %(until)s::timestamptz AND id > %(after_id)s)
 ORDER BY at DESC, id LIMIT %(limit)s
 
 -- name: record_heartbeat
--- A worker completed a tick just now, however long ago its transaction began. Those silent for a day are forgotten, and
--- heartbeats from ahead of the clock; whoever writes his own just now is left to it. The latest that was there is returned.
+-- Record that a worker completed a tick just now, however long ago its transaction began. Delete heartbeats that are older
+-- than a day or ahead of the clock, except those that their workers are just writing. Return the latest one before this.
 WITH c AS MATERIALIZED (SELECT coalesce(%(at)s::timestamptz, clock_timestamp()) AS now), gone AS (
     DELETE FROM {schema}.escalation_workers WHERE worker = ANY(ARRAY(
         SELECT w.worker FROM c, {schema}.escalation_workers w
@@ -492,19 +496,19 @@ RETURNING ticked_at AT TIME ZONE 'UTC',
     (SELECT max(w.ticked_at) FROM {schema}.escalation_workers w) AT TIME ZONE 'UTC'
 
 -- name: last_heartbeat
--- When anybody last completed a tick, and since when that was possible.
+-- Since when a tick was possible, when a worker last completed one, and how many workers did within a day.
 SELECT (SELECT max(applied_at) FROM {schema}.escalation_migrations) AT TIME ZONE 'UTC',
     (SELECT max(ticked_at) FROM {schema}.escalation_workers) AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_workers WHERE ticked_at > %(now)s - interval '1 day')
 
 -- name: overdue
--- Rows whose instant has come, and whether they were deferred.
+-- Due rows, and whether they were deferred.
 SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS deferred
 FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s
 
 -- name: overdue_canary
--- The same within the canary, from the index: outsiders are not looked at.
+-- As overdue, within the canary, from the index: rows outside the canary are not read.
 SELECT i.{next_due_at} AS due, u.incident_key IS NOT NULL AS deferred
 FROM unnest(%(buckets)s::int[]) AS b (bucket)
 CROSS JOIN LATERAL (
@@ -515,8 +519,8 @@ CROSS JOIN LATERAL (
 LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 
 -- name: stats
--- The counts that health shows, over one of the two above. Exhausted incidents are found through their marks, not by a
--- scan.
+-- The counts that health shows, over one of the two statements above. Exhausted incidents are found through their audit
+-- entries, not by a scan.
 SELECT
     come.overdue, come.oldest AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {incidents} i
@@ -539,7 +543,7 @@ FROM (
 ) AS come
 
 -- name: installation
--- What must hold of the host's table for as long as the engine works on it.
+-- Whether the installation has triggers, whether the key is NOT NULL, and the triggers that are enabled and disabled.
 SELECT
     (SELECT m.value::boolean FROM {schema}.escalation_meta m WHERE m.name = 'triggers'),
     (SELECT a.attnotnull FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = {incident_key_name}),
@@ -548,7 +552,7 @@ SELECT
 FROM pg_catalog.pg_class c WHERE c.oid = {incidents_name}::regclass
 
 -- name: outside_canary
--- Rows whose instant has come and that lie outside the canary; it looks at each that has come.
+-- The number of due rows outside the canary. It reads every due row.
 SELECT count(*) FROM {incidents} i
 WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s AND {bucket} >= %(percent)s
 
@@ -558,7 +562,7 @@ SELECT target, count(*) FROM {schema}.escalation_pages WHERE state IN ('pending'
 GROUP BY target ORDER BY target
 
 -- name: unreadable
--- Some of the rows that were deferred.
+-- Examples of unreadable rows, with their faults.
 SELECT u.incident_key, u.fault FROM {schema}.escalation_unreadable u
 JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
 WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at, u.incident_key LIMIT 20
@@ -570,7 +574,7 @@ SELECT requested_at AT TIME ZONE 'UTC', cursor, visited, finished_at AT TIME ZON
 FROM {schema}.escalation_recalc
 
 -- name: save_recalc
--- The same, written.
+-- Write how far the recalculation is.
 UPDATE {schema}.escalation_recalc SET
     requested_at = %(requested_at)s, cursor = %(cursor)s, visited = %(visited)s, finished_at = %(finished_at)s,
     fingerprint = %(fingerprint)s, due_only = %(due_only)s, ahead = %(ahead)s, skipped = %(skipped)s, held_before = %(held_before)s
@@ -581,38 +585,37 @@ SELECT starts_at AT TIME ZONE 'UTC', ends_at AT TIME ZONE 'UTC', actor, reason, 
 FROM {schema}.escalation_pauses WHERE ends_at > %(now)s ORDER BY id
 
 -- name: add_pause
--- One more.
+-- Insert a pause.
 INSERT INTO {schema}.escalation_pauses (starts_at, ends_at, actor, reason, lifts_schedule)
 VALUES (%(starts_at)s, %(ends_at)s, %(actor)s, %(reason)s, %(lifts_schedule)s)
 
 -- name: end_pauses
--- They end now; what lifts the schedule stays.
+-- End the pauses now. Rows that lift the schedule stay.
 UPDATE {schema}.escalation_pauses SET ends_at = greatest(starts_at, %(now)s) WHERE ends_at > %(now)s AND NOT lifts_schedule
 
 -- name: shift_pauses
--- A pause begins when it is set: one that lies ahead was set before the clock stepped back.
+-- A pause begins when an operator sets it. So a pause that begins later than now was set before the clock stepped back.
 UPDATE {schema}.escalation_pauses SET starts_at = least(starts_at - %(step)s, %(now)s), ends_at = ends_at - %(step)s
 WHERE starts_at > %(now)s
 
 -- name: delete_expired_requests
--- Some ids that have expired; what others forget just now is left to them.
+-- Delete some ids that have expired, except those that others are just deleting.
 DELETE FROM {schema}.escalation_requests WHERE message_id = ANY(ARRAY(
     SELECT message_id FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
     ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
 
 -- name: claim_request_id
--- A request's id, unless it is there.
+-- Insert a request's id, unless it is there.
 INSERT INTO {schema}.escalation_requests (message_id, expires_at) VALUES (%(message_id)s, %(expires)s)
 ON CONFLICT DO NOTHING
 
 -- name: standing
--- A part of the two below, not a statement: whether the incident of d is open, the episode of its row, and the highest
--- recorded one.
+-- A part of other statements: whether the incident of d is open, the episode of its row, and the highest recorded episode.
 coalesce(i.is_open, false), i.episode,
     coalesce((SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = d.incident_key), 0)
 
 -- name: old_escalations
--- Escalations that are old enough, a batch at a time. Their pages are locked, so that none is queued again meanwhile.
+-- A batch of old escalations. Their pages are locked, so that no operator queues one again meanwhile.
 WITH seen AS MATERIALIZED (
     SELECT d.id, d.incident_key, d.episode, d.level FROM {schema}.escalation_events d
     WHERE d.id > %(after)s AND d.created_at < %(before)s ORDER BY d.id LIMIT %(limit)s
@@ -634,7 +637,7 @@ LEFT JOIN LATERAL (
 ORDER BY d.id
 
 -- name: old_notes
--- Notes that are old enough, a batch at a time.
+-- A batch of old audit entries.
 SELECT d.id, d.incident_key, d.episode, {standing}, false, NULL::timestamp
 FROM (
     SELECT * FROM {schema}.escalation_audit WHERE id > %(after)s AND at < %(before)s ORDER BY id LIMIT %(limit)s
@@ -646,7 +649,7 @@ LEFT JOIN LATERAL (
 ORDER BY d.id
 
 -- name: delete_escalations
--- Escalations, each together with its pages.
+-- Delete escalations together with their pages.
 WITH gone AS (
     DELETE FROM {schema}.escalation_events d WHERE d.id = ANY(%(ids)s::bigint[])
     RETURNING d.incident_key, d.episode, d.level
@@ -657,19 +660,20 @@ WITH gone AS (
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM pages)
 
 -- name: delete_notes
--- Notes.
+-- Delete audit entries.
 DELETE FROM {schema}.escalation_audit WHERE id = ANY(%(ids)s::bigint[])
 
 -- name: delete_pauses
--- Pauses that were over by then.
+-- Delete pauses that ended before the instant.
 DELETE FROM {schema}.escalation_pauses WHERE ends_at < %(before)s
 
 -- name: delete_expired
--- Every request's id that has expired.
+-- Delete every request's id that has expired.
 DELETE FROM {schema}.escalation_requests WHERE expires_at <= %(now)s
 
 -- name: integrity
--- How many escalations there are, how many different ones, and what is without its other half.
+-- The number of escalations, of different escalations, of escalations without a page, of pages without an escalation, and
+-- of pages that are there twice.
 SELECT (SELECT count(*) FROM {schema}.escalation_events),
     (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM {schema}.escalation_events) AS one),
     lone.own, lone.adopted,
@@ -694,8 +698,8 @@ FROM (
 SELECT state, count(*) FROM {schema}.escalation_pages GROUP BY 1 ORDER BY 1
 
 -- name: hit
--- One request: allowed if fewer than the limit were within the window; some idle keys are deleted. Its instant is taken
--- when its turn has come: by the transaction's, one that waited would lie before those that it waited for.
+-- Count one request: it is allowed if fewer than the limit were within the window. Delete some idle keys. The request's
+-- instant is read once it has the row's lock: the transaction's instant would lie before the requests that it waited for.
 WITH quiet AS (
     DELETE FROM {schema}.escalation_rate_limits WHERE key = ANY(ARRAY(
         SELECT key FROM {schema}.escalation_rate_limits WHERE expires_at <= now() AND key <> %(key)s
@@ -716,5 +720,5 @@ RETURNING allowed, cardinality(hits),
     coalesce(hits[greatest(cardinality(hits) - %(count)s + 1, 1)] + %(window)s, expires_at) - (expires_at - %(window)s)
 
 -- name: delete_limits
--- Every key that is quiet.
+-- Delete every idle key.
 DELETE FROM {schema}.escalation_rate_limits WHERE expires_at <= now()

@@ -1,4 +1,4 @@
-"""A schema that lives no longer than the work done in it: for replays."""
+"""A temporary schema for a replay."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -18,10 +18,10 @@ from .store import PostgresStore
 async def scratch_store(
     dsn: str, clock: Callable[[], datetime] | None = None, *, pooler: Literal["transaction"] | None = None
 ) -> AsyncIterator[PostgresStore]:
-    """Yield a store in a migrated schema of its own, and drop the schema afterwards, whatever happened.
+    """Yield a store in a migrated schema of its own, and always drop the schema afterwards.
 
     Raises:
-        InvalidValue: the DSN cannot be read.
+        InvalidValue: the DSN is not valid.
         StoreUnavailable: the database is out of reach.
     """
     how = arguments(dsn)

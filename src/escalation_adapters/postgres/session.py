@@ -1,4 +1,4 @@
-"""One transaction's connection, with the statements of its installation."""
+"""Run an installation's named statements on the connection of one transaction."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,9 +23,9 @@ Row = tuple[Any, ...]
 class Session:
     """Runs named statements in the transaction that is open on its connection.
 
-    In optimistic mode, statements without a result are queued and sent in one pipeline: a round trip for each would
-    cost a tick more than the work itself. If one of them meets a unique key that is taken, the transaction is retried
-    statement by statement.
+    In optimistic mode, statements without a result are queued and sent in one pipeline. A round trip for each would
+    cost a tick more than the work itself. If a unique key is taken, the transaction is retried statement by statement
+    (ADR 0023).
     """
 
     connection: AsyncConnection[Row]
@@ -33,20 +33,20 @@ class Session:
     table: IncidentsTable
     optimistic: bool = True
     last: bool = False
-    """Whether the transaction is not run again, whatever it meets."""
+    """Whether this is the last attempt: the transaction is not run again."""
     clock: Callable[[], datetime] | None = None
-    """The store's clock, if it is not the database's own."""
+    """The store's clock; None for the database's own."""
     at: datetime | None = None
-    """The transaction's instant, once it has begun."""
+    """The transaction's instant; None before ``begin``."""
     passing: bool = False
-    """Whether there are rows that are passed over: then statements have another form."""
+    """Whether any row is passed over: then some statements run in another form."""
     running: str | None = None
-    """The statement that was run last by itself; None for one that has no name."""
+    """The name of the statement that ran last outside a pipeline; None for a statement without a name."""
     _waiting: list[tuple[str, int, Mapping[str, object]]] = attrs.field(factory=list)
     _sent: list[tuple[AsyncCursor[Row], int]] = attrs.field(factory=list)
 
     async def begin(self, clock: Callable[[], datetime] | None) -> None:
-        """Take the transaction's instant, and set what holds until its end.
+        """Read the transaction's instant, and set parameters that hold until the transaction's end.
 
         Raises:
             StoreNotReady: a row security policy would hide incidents from this role.
@@ -58,7 +58,7 @@ class Session:
         self.at = now.replace(tzinfo=UTC)
 
     async def passing_rows(self, name: str, **values: object) -> Sequence[Row]:
-        """Run a statement that leaves out rows which are passed over, in the form for there being any or none."""
+        """Run a statement that leaves out passed-over rows. Its longer form runs only while any row is passed over."""
         form, at = (PASSING, {"at": self.at}) if self.passing else ("", {})
         return await self.rows(name + form, suffix=b"", **at, **values)
 
@@ -81,26 +81,26 @@ class Session:
         return (await self.connection.execute(self.statements[name], _bulk(values))).rowcount
 
     async def write(self, name: str, expected: int, /, **values: object) -> None:
-        """Run a statement that writes so many rows.
+        """Run a statement that must write ``expected`` rows; 0 allows any number.
 
         Raises:
-            StoreRefused: it wrote fewer: a trigger or a rule of the host drops what the engine writes.
+            StoreRefused: it wrote fewer rows, because a trigger or a rule of the host drops writes.
         """
         written = await self.run(name, **values)
         if expected and written < expected:
             raise StoreRefused(
-                "PostgreSQL wrote fewer rows than it was told to: a trigger or a rule of the host drops it"
+                "PostgreSQL wrote fewer rows than the engine asked for: a trigger or a rule of the host drops writes"
             )
 
     async def later(self, name: str, expected: int = 0, /, **values: object) -> None:
-        """Run a statement now or, in optimistic mode, with the next one that has a result, or with the COMMIT."""
+        """Run a statement now. In optimistic mode queue it until the next statement with a result, or the COMMIT."""
         if self.optimistic:
             self._waiting.append((name, expected, _bulk(values)))
         else:
             await self.write(name, expected, **values)
 
     async def flush(self, last: AsyncExitStack | None = None) -> None:
-        """Run what is waiting: now, or together with whatever else is run until ``last`` ends."""
+        """Run the queued statements in a pipeline. With ``last`` the pipeline stays open until ``last`` ends."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -111,7 +111,7 @@ class Session:
                 self._sent.append((cursor, expected))
 
     def wrote_too_little(self) -> bool:
-        """Tell, once the transaction is over, whether anything that went out together wrote too few rows."""
+        """Return True if a queued statement wrote too few rows. Valid once the transaction is over."""
         return any(expected > cursor.rowcount for cursor, expected in self._sent if expected)
 
 
@@ -120,10 +120,10 @@ def _bulk(values: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def aware(value: datetime | None) -> datetime | None:
-    """Return an instant that was selected AT TIME ZONE 'UTC'."""
+    """Return a value that was selected AT TIME ZONE 'UTC' as an aware datetime; None stays None."""
     return None if value is None else value.replace(tzinfo=UTC)
 
 
 def instant(value: datetime) -> datetime:
-    """Return an instant that SQL gave in UTC, without a zone."""
+    """Return a value that was selected AT TIME ZONE 'UTC' as an aware datetime."""
     return value.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The statements in ``queries.sql``, by name, in the words of one installation."""
+"""Read the statements of ``queries.sql`` by name, and fill in the identifiers of one installation."""
 
 import re
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at AT TIME ZONE 'UTC',"
     " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, (extract(epoch FROM p.tried_for) * 1000000)::bigint, p.reason"
 )
-"""A page's columns, in the order in which outbox.py reads them, in a form that no session's style of dates changes."""
+"""A page's columns, in the order in which outbox.py reads them. The session's DateStyle does not change their form."""
 
 
 PASSING = "_passing"
-"""The end of a statement's name in the form that leaves out rows that are passed over."""
+"""The suffix of a statement's name, for the form that leaves out passed-over rows."""
 _PARTS = ("standing", "unless_passed", "claimed")
 _PUT_TOGETHER = ("look", "stats")
 
 
 @cache
 def writes_incidents() -> frozenset[str]:
-    """Return the names of the statements that write the host's table: there a host's triggers have their say."""
+    """Return the names of the statements that write the host's table, and so may run a host's triggers."""
     return frozenset(name for name, text in templates().items() if re.search(r"(UPDATE|INTO) \{incidents\}", text))
 
 
@@ -44,14 +44,14 @@ def statements(table: IncidentsTable) -> Mapping[str, bytes]:
     texts = _texts(names, "")
     texts |= _texts(names | {"unless_passed": _part("unless_passed", names)}, PASSING)
     return {
-        # A lone % is a modulo there; psycopg wants it doubled. Parameters are %(name)s.
+        # A lone % is SQL's modulo operator, which psycopg needs doubled. Parameters are %(name)s.
         name: re.sub(r"%(?!\()", "%%", text).encode()
         for name, text in texts.items()
     }
 
 
 def _texts(names: Mapping[str, sql.Composable], end: str) -> dict[str, str]:
-    """Return every statement by its name; with an ``end``, those that differ while rows are passed over."""
+    """Return every statement by its name. With an ``end``, return only those that differ while rows are passed over."""
     differ = [name for name, text in templates().items() if not end or "{unless_passed}" in text]
     texts = {name + end: fill(templates()[name], names) for name in differ if name not in _PARTS + _PUT_TOGETHER}
     for suffix in ("", "_canary"):
@@ -65,7 +65,7 @@ def _texts(names: Mapping[str, sql.Composable], end: str) -> dict[str, str]:
 
 
 def _part(name: str, names: Mapping[str, sql.Composable]) -> sql.SQL:
-    """Return what stands in statements and is none."""
+    """Return a part of other statements, without its first line, which is a comment."""
     return sql.SQL(fill(templates()[name], names).partition("\n")[2])
 
 

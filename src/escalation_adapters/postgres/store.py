@@ -1,4 +1,4 @@
-"""PostgresStore: the engine on the database that the service already has."""
+"""PostgresStore: a store in the host's own PostgreSQL database."""
 
 import asyncio
 import logging
@@ -34,13 +34,13 @@ Result = TypeVar("Result")
 log = logging.getLogger("escalation_core")
 
 TRIES = 5
-"""How often a transaction is run that the database asks to repeat."""
+"""How often a transaction runs at most, if the database asks to repeat it."""
 
 
 class PostgresStore:
     """A store on PostgreSQL 14 or newer, in the schema of the host's incidents table.
 
-    Made with ``connect``. The database's own clock decides what is due, unless a test or a replay gives one.
+    Create it with ``connect``. The database's clock decides which rows are due, unless a test or a replay passes one.
     """
 
     def __init__(
@@ -67,22 +67,22 @@ class PostgresStore:
     ) -> "PostgresStore":
         """Connect to a migrated database.
 
-        ``schema`` is where the incidents table is; under which names its columns go was settled by ``migrate up``.
-        ``pooler="transaction"`` makes it safe behind a transaction pooler such as pgbouncer.
+        ``schema`` holds the incidents table; ``migrate up`` recorded the names of its columns.
+        ``pooler="transaction"`` makes the store safe behind a transaction pooler, for example pgbouncer.
 
         Raises:
-            InvalidValue: the DSN cannot be read.
+            InvalidValue: the DSN is not valid.
             StoreUnavailable: the database is down or out of reach.
-            StoreNotReady: it is not migrated, or to another version; the message names the command.
+            StoreNotReady: the schema is not migrated, or is at another version; the message names the command.
         """
-        # One statement by itself is a transaction; what takes more says so.
+        # A single statement is its own transaction; longer transactions begin explicitly.
         kwargs = arguments(dsn) | {"autocommit": True}
-        # Each statement names its schema and nothing rests on a session, so a pooled connection needs no set-up.
+        # Each statement names its schema and needs no state of a session, so a pooled connection needs no set-up.
         if pooler == "transaction":
             kwargs["prepare_threshold"] = None
         pool = Pool(dsn, kwargs, max_connections=max_connections)
         with translated():
-            # One connection of our own first: its error says what is wrong, where a pool's only says that it timed out.
+            # Connect once without the pool: this error names the cause, where the pool only reports a timeout.
             async with await AsyncConnection.connect(dsn, **kwargs) as connection:
                 table = await attached(connection, schema)
             await pool.open()
@@ -95,7 +95,7 @@ class PostgresStore:
                 await attached(connection, self.table.schema)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work`` in one transaction, again from its beginning after a deadlock or a serialization failure."""
+        """Run ``work`` in one transaction; after a conflict, for example a deadlock, run it again from its start."""
         optimistic, raised_by_host = self._optimistic, False
         for attempt in range(1, TRIES + 1):
             try:
@@ -120,7 +120,7 @@ class PostgresStore:
                 return await work(_Transaction(session))
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Return what is next, with one statement that is a transaction by itself."""
+        """Return the next due instants and active pauses, in one round trip; in two while a row is passed over."""
         at = None if self.clock is None else self.clock()
         canary = canary or Canary(0)
         within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
@@ -130,7 +130,7 @@ class PostgresStore:
                 session = self._session(connection)
                 rows = await session.rows(name, suffix=b"", **within, targets=list(targets), at=at)
                 if rows[0][1]:
-                    # Some rows are to be passed over: that has a form of its own, so that it costs nothing else.
+                    # Some rows are passed over. A second form leaves them out, so that the usual form stays cheap.
                     rows = await session.rows(name + PASSING, suffix=b"", **within, targets=list(targets), at=at)
         now, _, hidden, due, page_due = rows[0][:5]
         check_visible(hidden, self.table)
@@ -154,18 +154,19 @@ class PostgresStore:
             async with AsyncExitStack() as ends, connection.transaction():
                 await session.begin(self.clock)
                 result = await work(_Transaction(session))
-                # What still waits goes out together with the commit.
+                # Send the queued statements together with the COMMIT.
                 await session.flush(ends)
             if session.wrote_too_little():
-                # A host drops what the engine writes to some row. From now on, for as long as this store lives, each
-                # statement is run by itself, which costs some round trips, and tells how much it wrote.
+                # A host drops the engine's write to some row. From now on this store runs each statement by itself:
+                # that costs more round trips, but shows how many rows each statement wrote.
                 log.warning(
-                    "a trigger or a rule of the host drops writes to %s: each is looked at now", self.table.name
+                    "a trigger or a rule of the host drops writes to %s: from now on each write is checked",
+                    self.table.name,
                 )
                 self._optimistic = False
             return result
         except (psycopg.errors.UniqueViolation, psycopg.errors.PipelineAborted):
-            # Something among what went out together failed. Run one by one, it tells what.
+            # A statement of the pipeline failed. When they run one by one, the error shows which one.
             if session.optimistic:
                 raise _Retry(conflict=True) from None
             raise
@@ -183,10 +184,10 @@ class PostgresStore:
 
 @attrs.define
 class _Retry(Exception):
-    """The whole transaction is to be run again."""
+    """Raised to run the whole transaction again."""
 
     conflict: bool = False
-    """A unique key was taken that was expected to be free."""
+    """A unique key that was expected to be free is taken."""
     by_host: bool = False
     """A trigger of the host raised the conflict."""
 
@@ -210,19 +211,19 @@ class _Transaction:
         try:
             async with self._session.connection.transaction():
                 result = await work()
-                # A host's deferred constraints would refuse only when the whole transaction ends.
+                # Check the host's deferred constraints now, so that a refusal does not come at the transaction's end.
                 self._session.running = None
                 await self._session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 return result
         except (psycopg.Error, StoreRefused) as error:
             if self._session.connection.info.transaction_status is not TransactionStatus.INTRANS:
-                # Whatever was refused, the savepoint could not be gone back to.
-                raise psycopg.OperationalError("the connection was lost while a refusal was undone") from None
+                # Whatever was refused, the rollback to the savepoint failed.
+                raise psycopg.OperationalError("the connection was lost during the rollback to a savepoint") from None
             again = isinstance(error, psycopg.Error) and error.sqlstate in AGAIN and not self._session.last
             of_host = self._session.running is None or self._session.running in writes_incidents()
             if isinstance(error, psycopg.Error) and is_refused(error, of_host=of_host) and not again:
                 raise refusal(error) from None
-            # What went wrong with the whole transaction is told where that ends.
+            # An error of the whole transaction is translated where the transaction ends.
             raise
 
     async def now(self) -> datetime:

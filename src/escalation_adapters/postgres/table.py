@@ -1,4 +1,4 @@
-"""The host's incidents table: under which names and types its columns go, and how a row becomes an incident."""
+"""The host's incidents table: the names and types of its columns, and the conversion of a row to an incident."""
 
 import json
 import re
@@ -28,11 +28,11 @@ COLUMNS = {
     "summary": "summary",
     "labels": "labels",
 }
-"""What the engine calls a column, and what it is called in SQL unless the host says otherwise."""
+"""The engine's name of each column, and its default name in SQL."""
 
 INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
 LEFT_OUT = "left out"
-"""What is read in the place of labels that are too long."""
+"""The text that is selected in the place of labels that are too long."""
 _LONGEST = {"severity": MAX_NAME_CHARS, "acknowledged_by": MAX_NAME_CHARS, "summary": MAX_SUMMARY_CHARS}
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
@@ -43,7 +43,7 @@ KEY_TYPES = ("text", "character varying", "uuid", *_INTEGERS)
 
 @attrs.frozen(kw_only=True)
 class IncidentsTable:
-    """Where the incidents are. ``columns`` and ``types`` go by the engine's names; types are PostgreSQL's own."""
+    """The name, columns and types of the incidents table; ``columns`` and ``types`` are keyed by the engine's names."""
 
     schema: str
     name: str = "incidents"
@@ -53,13 +53,13 @@ class IncidentsTable:
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse names that would be read as a placeholder, or end a function's body, where they stand in SQL."""
+        """Refuse names that would act as a placeholder, or end a function's body, in SQL."""
         for name in (self.schema, self.name, *self.columns.values()):
             if any(mark in name for mark in ("%", "'", "$body$", "$do$")):
                 raise InvalidValue("name", f"{name!r} holds %, ', $body$ or $do$", "rename it in the database")
 
     def sql_names(self) -> dict[str, sql.Composable]:
-        """Return what the placeholders of statements stand for."""
+        """Return the SQL for each placeholder of the statements."""
         names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in self.columns.items()}
         names["schema"] = sql.Identifier(self.schema)
         names["incidents"] = sql.Identifier(self.schema, self.name)
@@ -85,15 +85,15 @@ class IncidentsTable:
         return names
 
     def expression(self, name: str, *, whole: bool = False) -> sql.Composable:
-        """Return how a column of the row i is selected, so that no value it may hold breaks the reading of others.
+        """Return the expression that selects a column of the row i: no value in it can break the reading of other rows.
 
-        Unless it is wanted whole, so much of a text is read as a page carries: a thousand rows fit into memory.
+        Unless ``whole``, a text is cut to the length that a page carries, so that a thousand rows fit into memory.
         """
         column = sql.Identifier("i", self.columns[name])
         if name in INSTANTS:
-            # Infinity, and years that Python has no datetime for, would break the whole batch that they are read in:
-            # they are brought to the two ends of what it has, which no row can hold otherwise, and told apart there.
-            # Without a zone, since the session's zone could push an instant near the ends over them.
+            # Python has no datetime for infinity, or for years outside 1 to 9999: one such value would break its whole
+            # batch. So they are clamped to Python's first and last instant, which ``_instant`` refuses (ADR 0011). The
+            # result has no zone, because a session's zone could move an instant near the ends beyond them.
             return sql.SQL(
                 "CASE WHEN {0} > {last} THEN {last} WHEN {0} < {first} THEN {first} ELSE {0} END AT TIME ZONE 'UTC'"
             ).format(
@@ -112,7 +112,7 @@ class IncidentsTable:
         return sql.SQL("{}::text").format(column)
 
     def legal_key(self, incident_key: str) -> bool:
-        """Tell whether a row can have this key at all: uuid and integer keys are read as their text."""
+        """Return True if a row can have this key: a uuid or integer must be written as PostgreSQL writes it."""
         kind = self.types["incident_key"]
         if kind == "uuid":
             try:
@@ -133,7 +133,7 @@ def not_null(table: IncidentsTable) -> str:
 
 
 def _maybe_long(labels: sql.Composable) -> sql.Composable:
-    """Return what tells which labels are worth measuring as text: packed, no text takes less than 1/256 of itself."""
+    """Return the condition that labels may be too long as text: compressed, a text takes 1/256 of its size or more."""
     return sql.SQL("pg_column_size({}) > {}").format(labels, MAX_LABELS_BYTES // 256)
 
 
@@ -152,7 +152,7 @@ def read_incident(row: Sequence[Any]) -> Incident:
             acked_by,
             _instant(resolved, "resolved_at"),
             _instant(snoozed, "snoozed_until"),
-            # The engine's own column is written anew whenever the row is; whatever it holds, the row can be read.
+            # The engine writes its own column anew with each plan, so no value here makes the row unreadable.
             None if due is None else due.replace(tzinfo=UTC),
             summary,
             _labels(labels) if labels and labels != LEFT_OUT else {},
@@ -161,7 +161,7 @@ def read_incident(row: Sequence[Any]) -> Incident:
 
 
 def read_claimed(row: Sequence[Any]) -> Candidate:
-    """Return what was found in a row selected as ``{row}, attempts, picked``."""
+    """Return the candidate of a row selected as ``{row}, attempts, picked``."""
     key, due, attempts = row[_KEY], row[_DUE_AT], row[-2]
     due_at = None if due is None else due.replace(tzinfo=UTC)
     incident, fault = None, None
@@ -185,7 +185,7 @@ _LABELS = list(COLUMNS).index("labels")
 
 
 def _instant(value: datetime | None, field: str) -> Any:
-    """Return a column's instant in UTC; one that is missing is for the incident to judge."""
+    """Return a column's instant in UTC. None stays None: ``Incident`` checks whether the field may be missing."""
     if value is None:
         return None
     instant = value.replace(tzinfo=UTC)
@@ -195,9 +195,9 @@ def _instant(value: datetime | None, field: str) -> Any:
 
 
 def _labels(text: str | None) -> dict[str, str]:
-    """Return a host's JSON as labels: a value that is not text becomes its JSON, other documents become {}.
+    """Return a host's JSON as labels. A value that is not text becomes its JSON; a document that is not an object, {}.
 
-    It is selected as text and read here, row by row: PostgreSQL keeps numbers and depths that Python does not read.
+    The JSON is selected as text and parsed here, row by row: PostgreSQL accepts numbers and depths that Python refuses.
     """
     try:
         value = json.loads(text or "null")
@@ -205,4 +205,4 @@ def _labels(text: str | None) -> dict[str, str]:
             return {}
         return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
     except (ValueError, RecursionError):
-        raise InvalidValue("labels", "nest too deep, or hold a number too long", "write texts") from None
+        raise InvalidValue("labels", "are nested too deeply, or hold too long a number", "write texts") from None
