@@ -1,4 +1,5 @@
--- The engine's own tables, beside the host's incidents. The seed's escalation_events may be there already.
+-- The engine's own tables, beside the host's incidents. escalation_events may be there already: the row-at-a-time worker that
+-- this library replaces wrote it (ADR 0039).
 
 CREATE TABLE IF NOT EXISTS {schema}.escalation_migrations (
     version int PRIMARY KEY,
@@ -7,7 +8,7 @@ CREATE TABLE IF NOT EXISTS {schema}.escalation_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Facts about this installation: which table it is attached to, and under which names.
+-- Facts about this installation, for example the table that it is attached to and the names of its columns.
 CREATE TABLE IF NOT EXISTS {schema}.escalation_meta (
     name text PRIMARY KEY,
     value jsonb NOT NULL
@@ -23,8 +24,8 @@ CREATE TABLE IF NOT EXISTS {schema}.escalation_events (
 );
 ALTER TABLE {schema}.escalation_events ADD COLUMN IF NOT EXISTS episode int NOT NULL DEFAULT 1;
 
--- The outbox. A pending page's due_at is when it may go, a leased one's when its lease ends, a settled one's when it
--- was settled.
+-- The outbox. due_at depends on the state: a pending page may be sent then, a leased page's lease ends then, and a settled
+-- page was settled then.
 CREATE TABLE {schema}.escalation_pages (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     incident_key text NOT NULL,
@@ -53,7 +54,7 @@ CREATE TABLE {schema}.escalation_targets (
     held_until timestamptz NOT NULL
 );
 
--- Rows of incidents that could not be read or planned, and were put back.
+-- Incidents whose rows could not be read or planned, and were deferred.
 CREATE TABLE {schema}.escalation_unreadable (
     incident_key text PRIMARY KEY,
     attempts int NOT NULL,
@@ -61,7 +62,7 @@ CREATE TABLE {schema}.escalation_unreadable (
     seen_at timestamptz NOT NULL
 );
 
--- What people and engines did, beside what events and pages tell.
+-- The audit: what people and engines did, except escalations and settled pages, which have their own tables.
 CREATE TABLE {schema}.escalation_audit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL,

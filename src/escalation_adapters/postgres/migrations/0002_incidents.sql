@@ -1,5 +1,5 @@
--- The incidents: made here if the host has no such table, else given the columns that are missing. Every added column
--- has no default or a constant one, so no row is rewritten and the lock lasts a moment.
+-- The incidents table: created here if the host has no such table, else extended by the missing columns. An added column
+-- has no default or a constant one, so PostgreSQL rewrites no row and holds the lock only for a moment.
 
 CREATE TABLE IF NOT EXISTS {incidents} (
     {incident_key} text PRIMARY KEY,

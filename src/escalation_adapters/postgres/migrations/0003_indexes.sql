@@ -1,6 +1,6 @@
 -- transaction: none
--- Built without blocking writers. The first two hold only rows that can fire; the third makes the promise hold in the
--- database as well.
+-- Indexes, built without blocking writers. The first two contain only rows with next_due_at. The third one lets the database
+-- itself refuse a second escalation of the same key, episode and level.
 
 CREATE INDEX CONCURRENTLY IF NOT EXISTS {ix_due} ON {incidents} ({next_due_at}) WHERE {next_due_at} IS NOT NULL;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS {ix_canary} ON {incidents} (({bucket}), {next_due_at})

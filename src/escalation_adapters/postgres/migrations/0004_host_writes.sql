@@ -1,7 +1,8 @@
--- What a host writes with SQL of its own is marked "look again" (next_due_at = epoch), and the episodes' books are
--- kept. The triggers know no policy. The engine's statements write next_due_at themselves, and so pass by.
+-- Triggers for what a host writes with its own SQL: they set next_due_at to the epoch, so that the next tick plans the row, and
+-- keep the episode correct. They do not depend on the policy. The engine's own statements write next_due_at, so the triggers
+-- do not run for them.
 
--- Reads escalation_events with the rights of its owner: the host's role need not have any there.
+-- The function reads escalation_events with the rights of its owner: the host's role needs no rights there.
 CREATE OR REPLACE FUNCTION {schema}.escalation_host_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
@@ -13,7 +14,7 @@ BEGIN
 END
 $body$;
 
--- Writes escalation_audit with the rights of its owner, for the same reason.
+-- The function writes escalation_audit with the rights of its owner, for the same reason.
 CREATE OR REPLACE FUNCTION {schema}.escalation_host_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
@@ -22,7 +23,7 @@ BEGIN
     IF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
         IF OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN
             NEW.{episode} := OLD.{episode} + 1;
-            -- What the same statement set is what the host means; the rest belongs to the episode that is over.
+            -- Keep the columns that this statement changed; the other values belong to the episode that has ended.
             IF NEW.{level} IS NOT DISTINCT FROM OLD.{level} THEN
                 NEW.{level} := 0;
             END IF;

@@ -1,6 +1,6 @@
--- What operators set at run time, and the ids of their signed requests, so that none is taken twice by any worker.
+-- Operators' pauses, and the ids of their signed requests, so that no worker accepts a request twice.
 
--- A pause, or with lifts_schedule a scheduled one that was ended early: then the schedule does not count meanwhile.
+-- A pause. With lifts_schedule the row ends a scheduled pause early: the schedule does not count until ends_at.
 CREATE TABLE IF NOT EXISTS {schema}.escalation_pauses (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     starts_at timestamptz NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS {schema}.escalation_requests (
 );
 CREATE INDEX IF NOT EXISTS escalation_requests_expires ON {schema}.escalation_requests (expires_at);
 
--- Knocks at the operators' endpoints. Unlogged: a crash empties it, which does no more than start the counts anew.
+-- Counts of requests to the operators' endpoints. Unlogged: a crash empties the table, and the counts start again.
 CREATE UNLOGGED TABLE IF NOT EXISTS {schema}.escalation_rate_limits (
     key text PRIMARY KEY,
     hits timestamptz[] NOT NULL,
@@ -26,7 +26,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {schema}.escalation_rate_limits (
 );
 CREATE INDEX IF NOT EXISTS escalation_rate_limits_expires ON {schema}.escalation_rate_limits (expires_at);
 
--- Whoever may work with the tables that were there before may work with these as well: a worker's role of its own.
+-- Each role with rights on escalation_audit gets the same rights on the new tables: a worker may have its own role.
 DO $body$
 DECLARE
     entry record;

@@ -1,13 +1,13 @@
--- How the server looks after these tables. Its defaults wait until a fifth of a table is dead, which on a page table of
--- millions is long after claims have begun to walk over what was settled.
+-- Autovacuum settings for these tables. By default autovacuum waits until a fifth of a table is dead. With millions of pages,
+-- claims would read over many settled pages long before that.
 
--- Each page is written three times: recorded, leased, settled.
+-- Each page is written three times: when it is recorded, leased and settled.
 ALTER TABLE {schema}.escalation_pages SET (
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 5000
 );
 
--- Written once, read by index.
+-- These rows are written once, and read by index.
 ALTER TABLE {schema}.escalation_events SET (
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02
 );
@@ -15,7 +15,7 @@ ALTER TABLE {schema}.escalation_audit SET (
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02
 );
 
--- The planner knows nothing yet of columns and indexes that have just been added to rows that were there before.
+-- The planner has no statistics yet for columns and indexes that were just added to existing rows.
 ANALYZE {incidents};
 ANALYZE {schema}.escalation_events;
 ANALYZE {schema}.escalation_pages;

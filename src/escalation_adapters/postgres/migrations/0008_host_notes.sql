@@ -1,5 +1,6 @@
--- The update trigger's function once more: it also notes another severity and a snooze. An installation without triggers
--- has no such function, and gets none. What a reopening clears is not what the host did, so that is looked at first.
+-- Replace the update trigger's function: it also records a change of severity and a snooze in the audit. An installation
+-- without triggers has no such function, and does not get it. The function compares severity and snooze first, because a
+-- reopening clears the snooze, and that is not the host's change.
 DO $do$
 BEGIN
     IF to_regprocedure('{schema}.escalation_host_update()') IS NULL THEN
@@ -14,7 +15,7 @@ BEGIN
         IF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
             IF OLD.{resolved_at} IS NOT NULL AND NEW.{resolved_at} IS NULL THEN
                 NEW.{episode} := OLD.{episode} + 1;
-                -- What the same statement set is what the host means; the rest belongs to the episode that is over.
+                -- Keep the columns that this statement changed; the other values belong to the episode that has ended.
                 IF NEW.{level} IS NOT DISTINCT FROM OLD.{level} THEN
                     NEW.{level} := 0;
                 END IF;
@@ -55,7 +56,7 @@ BEGIN
             (CASE WHEN other_snooze THEN 'snooze' END, CASE
                 WHEN NEW.{snoozed_until} IS NULL THEN 'ended'
                 WHEN NOT isfinite(NEW.{snoozed_until}) THEN 'until ' || NEW.{snoozed_until}
-                -- As Python writes an instant: a fraction of six digits, or none.
+                -- The form in which Python writes an instant: a fraction of six digits, or no fraction.
                 ELSE 'until ' || regexp_replace(
                     to_char(NEW.{snoozed_until} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '\.0+$', '') || '+00:00'
             END)

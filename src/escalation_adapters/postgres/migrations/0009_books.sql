@@ -1,8 +1,8 @@
--- What the engine keeps beside the incidents: rows that the database refuses to write, what was left alone when the
--- table was attached, and whether hosts have triggers here.
+-- Columns for rows that the database refuses to write, for steps of the clock and for rows that were left alone when the
+-- table was attached; and whether this installation has triggers.
 
--- Until then no claim finds the row, which could not even be given a later next_due_at, for as long as it is the version of
--- the row that was refused.
+-- The database refused even a later next_due_at for this row. Until passed_until no claim finds the row, as long as its
+-- version is passed_version.
 ALTER TABLE {schema}.escalation_unreadable
     ADD COLUMN IF NOT EXISTS passed_until timestamptz,
     ADD COLUMN IF NOT EXISTS passed_version text;
@@ -14,7 +14,7 @@ ALTER TABLE {schema}.escalation_recalc
     ADD COLUMN IF NOT EXISTS ahead timestamptz,
     ADD COLUMN IF NOT EXISTS skipped boolean NOT NULL DEFAULT false,
     ADD COLUMN IF NOT EXISTS held_before timestamptz;
--- An installation that is older than this column may hold open rows that were left alone when it was attached.
+-- An installation from before this column may contain open rows that were left alone when it was attached.
 UPDATE {schema}.escalation_recalc
 SET held_before = (SELECT max(m.applied_at) FROM {schema}.escalation_migrations m WHERE m.version <= 4)
 WHERE finished_at IS NULL;

@@ -1,14 +1,13 @@
--- The triggers once more, whole. New: a host that acknowledges or resolves cancels the incident's unsent pages in its own
--- transaction, and a change of the key ends one incident and begins another. This may be run again at any time: it mends
--- triggers that were dropped or disabled.
--- An installation without triggers gets none.
+-- Replace the triggers and their functions. New: when a host acknowledges or resolves an incident, its own transaction cancels
+-- the unsent pages, and a change of the key ends one incident and begins another. `migrate up` may run this file again at any
+-- time: it repairs triggers that were dropped or disabled. An installation without triggers does not get them.
 DO $do$
 BEGIN
     IF NOT (SELECT m.value::boolean FROM {schema}.escalation_meta m WHERE m.name = 'triggers') THEN
         RETURN;
     END IF;
 
-    -- Reads and writes the engine's tables with the rights of its owner: the host's role need not have any there.
+    -- The functions read and write the engine's tables with the rights of their owner: the host's role needs no rights there.
     CREATE OR REPLACE FUNCTION {schema}.escalation_host_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
     DECLARE
@@ -17,8 +16,8 @@ BEGIN
     BEGIN
         NEW.{episode} := 1 + coalesce(
             (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
-        -- What lies outside the years 1 to 9999, such as infinity, ends nothing: a worker finds that the row cannot be
-        -- read, and health lists it.
+        -- A value outside the years 1 to 9999, for example infinity, does not end the incident: a worker finds the row
+        -- unreadable, and health lists it.
         NEW.{next_due_at} := CASE
             WHEN coalesce(NEW.{acknowledged_at} > first_instant AND NEW.{acknowledged_at} < last_instant, false)
                 OR coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false)
@@ -33,7 +32,7 @@ BEGIN
         other_key boolean := NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key};
         other_severity boolean := NEW.{severity} IS DISTINCT FROM OLD.{severity};
         other_snooze boolean := NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until};
-        -- What lies outside the years 1 to 9999, such as infinity, is no instant, and ends nothing.
+        -- A value outside the years 1 to 9999, for example infinity, is not a valid instant, and does not end the incident.
         first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
         last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
         was_acknowledged boolean := coalesce(OLD.{acknowledged_at} > first_instant AND OLD.{acknowledged_at} < last_instant, false);
@@ -52,7 +51,7 @@ BEGIN
                 reason = ended
             WHERE p.incident_key = OLD.{incident_key}::text COLLATE "default" AND p.state IN ('pending', 'leased');
         END IF;
-        -- A host that writes every column at once writes next_due_at as well: it means no more by that than it did above.
+        -- A host that writes every column at once also writes next_due_at: then only the pages are cancelled, above.
         IF NOT other_key AND NEW.{next_due_at} IS DISTINCT FROM OLD.{next_due_at} THEN
             RETURN NEW;
         END IF;
@@ -65,7 +64,7 @@ BEGIN
         ELSIF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
             IF was_resolved AND NOT is_resolved THEN
                 NEW.{episode} := OLD.{episode} + 1;
-                -- What the same statement set is what the host means; the rest belongs to the episode that is over.
+                -- Keep the columns that this statement changed; the other values belong to the episode that has ended.
                 IF NEW.{level} IS NOT DISTINCT FROM OLD.{level} THEN
                     NEW.{level} := 0;
                 END IF;
@@ -89,7 +88,7 @@ BEGIN
         IF NEW.{acknowledged_at} IS NULL THEN
             NEW.{acknowledged_by} := NULL;
         END IF;
-        -- A worker finds what cannot be read, and health lists it.
+        -- A worker finds a row that cannot be read, and health lists it.
         NEW.{next_due_at} := CASE WHEN NOT is_acknowledged AND NOT is_resolved THEN to_timestamp(0) END;
         INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason)
         SELECT now(), done.action, done.key, done.episode, done.level,
@@ -112,7 +111,7 @@ BEGIN
             (CASE WHEN other_snooze THEN 'snooze' END, CASE
                 WHEN NEW.{snoozed_until} IS NULL THEN 'ended'
                 WHEN NOT isfinite(NEW.{snoozed_until}) THEN 'until ' || NEW.{snoozed_until}
-                -- As Python writes an instant: a fraction of six digits, or none.
+                -- The form in which Python writes an instant: a fraction of six digits, or no fraction.
                 ELSE 'until ' || regexp_replace(
                     to_char(NEW.{snoozed_until} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '\.0+$', '') || '+00:00'
             END, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int)
@@ -122,14 +121,14 @@ BEGIN
     END
     $body$;
 
-    -- Triggers of one kind run in the order of their names: these are to see what the host's own ones made of the row.
+    -- Triggers of one kind run in the order of their names: these two must see the row as the host's own triggers left it.
     DROP TRIGGER IF EXISTS escalation_host_insert ON {incidents};
     DROP TRIGGER IF EXISTS escalation_host_update ON {incidents};
     CREATE OR REPLACE TRIGGER zz_escalation_host_insert BEFORE INSERT ON {incidents}
         FOR EACH ROW WHEN (NEW.{next_due_at} IS NULL)
         EXECUTE FUNCTION {schema}.escalation_host_insert();
 
-    -- The engine's own transactions say so (begin, in queries.sql): its verbs cancel pages themselves.
+    -- The engine's own transactions set escalation.engine (begin, in queries.sql): its verbs cancel pages themselves.
     CREATE OR REPLACE TRIGGER zz_escalation_host_update BEFORE UPDATE ON {incidents}
         FOR EACH ROW WHEN (
             NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key}

@@ -1,4 +1,4 @@
--- What operators set at run time, and the ids of their signed requests.
+-- Operators' pauses, and the ids of their signed requests.
 
 CREATE TABLE escalation_pauses (
     id INTEGER PRIMARY KEY,

@@ -1,5 +1,5 @@
--- Rows that the file refuses to write are passed over until then; what a recalculation leaves alone; and an index of open
--- rows without an instant, in which workers look for what was written past them.
+-- Columns for rows that the file refuses to write, and are passed over until passed_until, and for what a recalculation leaves
+-- alone. An index of open rows without next_due_at, in which workers search for rows that no engine has planned.
 
 ALTER TABLE escalation_unreadable ADD COLUMN passed_until INTEGER;
 CREATE INDEX escalation_unreadable_passed ON escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
