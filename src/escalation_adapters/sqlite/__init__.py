@@ -1,4 +1,4 @@
-"""The engine on an SQLite file: the embedded default, from the standard library alone."""
+"""The store on an SQLite file: the embedded default. It needs only the standard library."""
 
 from .store import SQLiteStore
 

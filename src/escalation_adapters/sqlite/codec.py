@@ -1,4 +1,4 @@
-"""Between Python's values and SQLite's: instants and spans as whole microseconds, labels as JSON."""
+"""Convert values between Python and SQLite: instants and spans as whole microseconds, labels as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ INSTANTS = ("first_seen", "last_escalated_at", "acknowledged_at", "resolved_at",
 WHOLE = ", ".join(f"i.{'escalation_level' if name == 'level' else name}" for name in COLUMNS)
 """An incident's columns, in the order in which they are read here."""
 LEFT_OUT = "left out"
-"""What is read in the place of labels that are too long."""
+"""The text that is selected in the place of labels that are too long."""
 _CUT = {
     "i.severity": f"substr(i.severity, 1, {MAX_NAME_CHARS})",
     "i.acknowledged_by": f"substr(i.acknowledged_by, 1, {MAX_NAME_CHARS})",
@@ -37,7 +37,7 @@ _CUT = {
     "i.labels": f"CASE WHEN length(CAST(i.labels AS BLOB)) > {MAX_LABELS_BYTES} THEN '{LEFT_OUT}' ELSE i.labels END",
 }
 SELECTED = ", ".join(_CUT.get(column, column) for column in WHOLE.split(", "))
-"""The same with so much of each text as a page carries: a thousand rows fit into memory."""
+"""The same columns, with each text cut to the length that a page carries: a thousand rows fit into memory."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -46,27 +46,27 @@ _DUE_AT = COLUMNS.index("next_due_at")
 
 
 def micros(instant: datetime) -> int:
-    """Return an instant as SQLite has it."""
+    """Return an instant as microseconds since 1970 in UTC."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
 def optional_micros(instant: datetime | None) -> int | None:
-    """Return an instant as SQLite has it, or None."""
+    """Return an instant as microseconds since 1970 in UTC, or None."""
     return None if instant is None else micros(instant)
 
 
 def instant(value: int) -> datetime:
-    """Return an instant as Python has it."""
+    """Return microseconds since 1970 as a datetime in UTC."""
     return _EPOCH + timedelta(microseconds=value)
 
 
 def optional_instant(value: int | None) -> datetime | None:
-    """Return an instant as Python has it, or None."""
+    """Return microseconds since 1970 as a datetime in UTC, or None."""
     return None if value is None else instant(value)
 
 
 def span_micros(span: timedelta) -> int:
-    """Return a span as SQLite has it."""
+    """Return a span as microseconds."""
     return span // _MICROSECOND
 
 
@@ -78,7 +78,7 @@ def to_row(values: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def from_row(row: Sequence[Any]) -> dict[str, Any]:
-    """Return a row's values by an incident's field names and in their order, as they stand."""
+    """Return a row's values, unchecked, by an incident's field names and in the order of the fields."""
     key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
     return {
         "incident_key": key,
@@ -103,7 +103,7 @@ def read_incident(row: Sequence[Any]) -> Incident:
 
 
 def _read_instant(value: int | None, field: str) -> Any:
-    """Return a column's instant; one that is missing is for the incident to judge."""
+    """Return a column's instant. None stays None: ``Incident`` checks whether the field may be missing."""
     try:
         return None if value is None else instant(value)
     except OverflowError:
@@ -111,7 +111,7 @@ def _read_instant(value: int | None, field: str) -> Any:
 
 
 def read_claimed(row: Sequence[Any]) -> Candidate:
-    """Return what was found in a row, selected with how often it was deferred."""
+    """Return the candidate of a selected row, which ends with the number of times that it was deferred."""
     try:
         incident, fault = read_incident(row[:-1]), None
     except InvalidValue as error:

@@ -1,4 +1,4 @@
-"""The file itself: how it is opened and brought up to date, when it may be written, and whether it is still there."""
+"""Open a file and bring it up to date, begin its transactions, and detect that it was replaced or removed."""
 
 import sqlite3
 import time
@@ -13,18 +13,18 @@ from .codec import micros
 from .session import translated
 
 APPLICATION_ID = 0x45534341
-"""Says in a file's header that it is one of ours ("ESCA")."""
+"""The application id in the header of this library's files ("ESCA")."""
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process's transaction before the file counts as unavailable."""
 LOOK_AGAIN_SECONDS = 0.010
-"""How long a process that waits to write sleeps between two attempts."""
+"""Seconds that a process which waits to write sleeps between two attempts."""
 
 
 class File:
     """The identity of the files that a path led to when it was opened: the database, its log and its shared memory.
 
-    A process that has them open goes on writing to them after they were replaced or removed, and no other process ever
-    sees that. SQLite itself gives them others only once no process has them open.
+    A process that has these files open goes on writing to them after they were replaced or removed, and no other
+    process sees those writes. SQLite itself replaces its log and shared memory only once no process has them open.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,12 +32,12 @@ class File:
         self._known: dict[Path, tuple[int, int]] = {}
 
     def know(self) -> None:
-        """Remember them, just after they were opened."""
+        """Record the identity of the files, just after they were opened."""
         self._path = self._path.absolute()
-        # SQLite puts the other two beside the file that a symbolic link leads to.
+        # SQLite puts the log and the shared memory beside the file that a symbolic link leads to.
         file = self._path.resolve()
         beside = (file.with_name(f"{file.name}-{end}") for end in ("wal", "shm"))
-        # A database in memory has none.
+        # A database in memory has no files.
         self._known = {path: there for path in (self._path, *beside) if (there := _identity(path)) is not None}
 
     def check(self) -> None:
@@ -45,8 +45,8 @@ class File:
         for path, known in self._known.items():
             if _identity(path) != known:
                 raise StoreNotReady(
-                    f"{path} was replaced or removed while it was open: nothing is read or written any more;"
-                    " put the file back, or start again on the new one"
+                    f"{path} was replaced or removed while it was open: this process no longer reads or writes it;"
+                    " put the file back, or restart with the new one"
                 )
 
 
@@ -59,18 +59,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def connect(path: str, clock: Callable[[], datetime]) -> sqlite3.Connection:
-    """Open a file, or make it, and bring it to this library's version.
+    """Open or create a file, and bring it to this library's version.
 
     Raises:
         StoreNotReady: the file is not a database of this library, or is of a newer version.
-        StoreUnavailable: others keep it locked, or the disk fails.
-        StoreRefused: it cannot be opened.
+        StoreUnavailable: another process keeps the file locked, or the disk fails.
+        StoreRefused: SQLite cannot open the file.
     """
     with translated():
         try:
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         except ValueError:
-            raise StoreRefused("SQLite refuses: the path holds what no file's name may hold") from None
+            raise StoreRefused("SQLite refuses: the path holds a character that no file's name may hold") from None
         try:
             _prepare(connection, path, clock)
         except BaseException:
@@ -80,16 +80,16 @@ def connect(path: str, clock: Callable[[], datetime]) -> sqlite3.Connection:
 
 
 def begin_reading(connection: sqlite3.Connection) -> None:
-    """Begin a transaction that sees one snapshot, and refuses to write."""
+    """Begin a transaction that reads one snapshot, and cannot write."""
     connection.execute("PRAGMA query_only = ON")
     connection.execute("BEGIN")
 
 
 def begin_writing(connection: sqlite3.Connection) -> None:
-    """Begin a transaction that writes, once no other process is in one.
+    """Begin a transaction that writes, once no other process has one.
 
-    SQLite's own wait looks at the lock ever more rarely, at last ten times a second. Beside processes that write one
-    transaction after another, the process that had waited longest would wait for seconds more.
+    SQLite's own wait tries the lock more and more rarely, in the end ten times a second. Beside processes that write
+    one transaction after another, the process that had waited longest would wait for several seconds more.
     """
     until = time.monotonic() + BUSY_TIMEOUT
     connection.execute("PRAGMA busy_timeout = 0")
@@ -119,7 +119,7 @@ def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], date
         steps = _steps()
         if version > len(steps):
             raise StoreNotReady(
-                f"{path} is at version {version} and this library knows {len(steps)}; update escalation-core"
+                f"{path} is at version {version} and this library supports {len(steps)}; update escalation-core"
             )
         for step in steps[version:]:
             for statement in step.split(";\n"):
@@ -134,15 +134,15 @@ def _prepare(connection: sqlite3.Connection, path: str, clock: Callable[[], date
         connection.execute("ROLLBACK")
         raise
     connection.execute("PRAGMA journal_mode = WAL")
-    # The first read makes the log and the shared memory, if nobody else has them open.
+    # The first read creates the log and the shared memory, unless another process has them open.
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    # Sixteen megabytes each, of pages kept at hand and of log before it is copied back: defaults are those of a phone.
+    # 16 MB of page cache, and 16 MB of log before a checkpoint: SQLite's defaults are meant for small devices.
     connection.execute("PRAGMA cache_size = -16000")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
 
 
 def _steps() -> list[str]:
-    """Return the files that bring an empty file to this library's version, one version each."""
+    """Return the SQL files that bring an empty database to this library's version, one file per version."""
     folder = files(__package__) / "schema"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     return [entry.read_text(encoding="utf-8") for entry in found]

@@ -1,4 +1,4 @@
-"""Host writes to SQLite: what a host's own SQL and a trigger would do, played in Python. For tests."""
+"""Write to the incidents table as a host would: its SQL and the triggers, imitated in Python. For tests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _SEEN = "UPDATE escalation_unreadable SET passed_until = NULL WHERE incident_key
 
 @attrs.frozen
 class SQLiteHost:
-    """Writes to the incidents table as a host does: the ``HostTable`` of the conformance checks."""
+    """Writes to the incidents table as a host would: the ``HostTable`` of the conformance checks."""
 
     store: Store
     clock: Clock
@@ -49,7 +49,7 @@ class SQLiteHost:
         await self.store.transact(work)
 
     async def past_triggers(self, incident_key: str, **columns: Any) -> None:
-        """Write a row as no trigger sees it."""
+        """Insert a row, or update it, as if the triggers were off."""
 
         async def work(tx: Any) -> None:
             new = {"incident_key": incident_key, "first_seen": self.clock(), **BLANK}

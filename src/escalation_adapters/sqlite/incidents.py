@@ -1,4 +1,4 @@
-"""The Incidents port."""
+"""The Incidents port on the incidents table."""
 
 import heapq
 import sqlite3
@@ -36,7 +36,7 @@ UNLESS_PASSED = """
     AND NOT EXISTS (
         SELECT 1 FROM escalation_unreadable r WHERE r.incident_key = i.incident_key AND r.passed_until > ?)
 """
-"""Leaves out rows of incidents i that the file refuses to write, for as long as they are passed over."""
+"""Leaves out rows of incidents i that are passed over because the file refuses to write them."""
 _ORDER = "ORDER BY i.next_due_at, i.incident_key LIMIT ?"
 _DUE_AT, _KEY, _LABELS = (COLUMNS.index(name) for name in ("next_due_at", "incident_key", "labels"))
 _KEEP = (
@@ -120,7 +120,7 @@ class Incidents:
         def found(connection: sqlite3.Connection) -> list[Candidate]:
             if canary.whole:
                 return _claims(connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)))
-            # Each bucket's oldest from the index, merged: outsiders are never looked at.
+            # Merge each bucket's oldest rows, from the index: rows outside the canary are never read.
             statement = f"{_FOUND} WHERE i.canary_bucket = ? AND {where} {_ORDER}"
             buckets = [connection.execute(statement, (bucket, *values, *beyond, limit)) for bucket in canary.buckets]
             merged = heapq.merge(*buckets, key=lambda row: (row[_DUE_AT], row[_KEY].encode()))
@@ -148,7 +148,7 @@ class Incidents:
         await self.session.in_thread(write)
 
     async def defer_unreadable(self, rows: Sequence[Deferral], now: datetime) -> None:
-        """Give rows another instant, and keep why."""
+        """Set next_due_at of rows, and record each one's fault and attempts."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.executemany(_KEEP, [(*_kept(row, now), None) for row in rows])
@@ -160,7 +160,7 @@ class Incidents:
         await self.session.in_thread(write)
 
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
-        """Read them, after whatever a host's trigger made of them."""
+        """Return next_due_at of rows, as a host's triggers left it."""
 
         def find(connection: sqlite3.Connection) -> list[Row]:
             statement = "SELECT incident_key, next_due_at FROM incidents WHERE incident_key = ?"
@@ -169,7 +169,7 @@ class Incidents:
         return {key: optional_instant(due) for key, due in await self.session.in_thread(find)}
 
     async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Look into the table of those."""
+        """Return the row's entry in escalation_unreadable, or None."""
         row = await self.session.row(
             "SELECT u.attempts, u.fault, coalesce(u.passed_until, i.next_due_at, u.seen_at)"
             " FROM escalation_unreadable u JOIN incidents i ON i.incident_key = u.incident_key"
@@ -182,11 +182,11 @@ class Incidents:
         return Deferral(incident_key=incident_key, attempts=attempts, fault=fault, until=instant(until))
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
-        """Keep the instant beside the rows."""
+        """Record the instant in escalation_unreadable, and leave the rows alone."""
         await self.session.run_many(_KEEP, [(*_kept(row, now), micros(row.until)) for row in rows])
 
     async def end_passing(self, beyond: datetime) -> None:
-        """Forget until when they were passed over."""
+        """Clear each ``passed_until`` that lies after ``beyond``."""
         await self.session.run(
             "UPDATE escalation_unreadable SET passed_until = NULL WHERE passed_until > ?", (micros(beyond),)
         )
@@ -199,7 +199,7 @@ class Incidents:
         held_before: datetime | None,
         lock: bool = True,  # noqa: ARG002 - see the class
     ) -> Unseen:
-        """Look at a batch of the index of open rows without an instant, by key."""
+        """Read a batch of open rows without next_due_at, by key, from their index."""
         rows = await self.session.rows(
             _UNSEEN,
             {
@@ -212,7 +212,7 @@ class Incidents:
         return Unseen([key for key, unseen in rows if unseen], rows[-1][0] if len(rows) == limit else None)
 
     async def mark_unseen(self, keys: Sequence[str]) -> None:
-        """Mark them, as an insert would."""
+        """Set next_due_at of rows to the epoch (needs replan), as a host's insert does."""
         await self.session.run_many(_MARK_UNSEEN, [(key,) for key in keys])
 
     async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:  # noqa: ARG002 - see the class
@@ -226,7 +226,7 @@ class Incidents:
         return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
 
     async def earliest(self, canary: Canary) -> datetime | None:
-        """Return the least instant within the canary."""
+        """Return the earliest next_due_at within the canary."""
         least = f"SELECT min(next_due_at) FROM incidents i WHERE next_due_at IS NOT NULL{UNLESS_PASSED}"
         now = micros(self.session.clock())
 
@@ -244,7 +244,7 @@ class Incidents:
 
 
 def _claims(rows: Iterator[Row]) -> list[Candidate]:
-    """Return what was found, up to where the labels together take too much."""
+    """Return the candidates, until their labels together take more than ``MAX_CLAIM_LABELS_BYTES``."""
     claimed: list[Candidate] = []
     size = 0
     for row in rows:

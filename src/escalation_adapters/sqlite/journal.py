@@ -1,4 +1,4 @@
-"""The Journal port."""
+"""The Journal port: audit, heartbeats, health's counts and the recalculation's cursor."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -36,12 +36,12 @@ _OUTSIDE = "SELECT count(*) FROM incidents WHERE next_due_at > 0 AND next_due_at
 
 @attrs.frozen
 class Journal:
-    """What people and engines did, in one transaction."""
+    """The audit, heartbeats and counts, in one transaction."""
 
     session: Session
 
     async def note(self, entries: Sequence[AuditEntry]) -> None:
-        """Insert entries; an exhausted mark that is there already passes by."""
+        """Insert entries. An ``exhausted`` entry that is there already is not written again."""
         await self.session.run_many(
             "INSERT INTO escalation_audit (at, action, incident_key, episode, level, actor, reason, target)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -55,7 +55,7 @@ class Journal:
     async def notes(
         self, reach: AuditRange, *, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, AuditEntry]]:
-        """Read them from the index, newest first."""
+        """Return audit entries from their index, newest first."""
         columns = "id, at, action, incident_key, episode, level, actor, reason, target"
         rows = await self.session.newest(columns, "escalation_audit", "at", reach, limit, incident_key)
         return [(row[0], AuditEntry.from_row(row[1:], instant)) for row in rows]
@@ -63,7 +63,7 @@ class Journal:
     async def record_heartbeat(
         self, worker: str, version: str, *, tolerance: timedelta
     ) -> tuple[datetime, datetime | None]:
-        """Write this worker's row, and forget those silent for a day or ahead of the clock."""
+        """Write this worker's row, and delete heartbeats that are older than a day or ahead of the clock."""
         now = self.session.clock()
         latest = await self.session.row("SELECT max(ticked_at) FROM escalation_workers")
         await self.session.run(
@@ -84,7 +84,7 @@ class Journal:
         return WorkerHeartbeat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])
 
     async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
-        """Count."""
+        """Count incidents and pages for health."""
         row = await self.session.row(_STATS, {"now": micros(now), "percent": canary.percent, "max_level": max_level})
         assert row is not None  # noqa: S101 - an aggregate has one row
         overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
@@ -119,7 +119,7 @@ class Journal:
         return RecalcState.from_row(row, instant)
 
     async def recalc_unless_locked(self) -> RecalcState | None:
-        """Return how far the recalculation is: whoever may write holds the whole file."""
+        """Return how far the recalculation is. A transaction that writes locks the whole file, so this never waits."""
         return await self.recalc()
 
     async def save_recalc(self, state: RecalcState) -> None:

@@ -1,4 +1,4 @@
-"""The Ledger port."""
+"""The Ledger port on escalation_events, whose unique keys keep an escalation from being recorded twice."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class Ledger:
     session: Session
 
     async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
-        """Insert what is not there yet; a unique key that is taken makes a row pass by."""
+        """Insert escalations, and return which were new. A row whose unique key is taken is skipped."""
         values = [(e.incident_key, e.level, e.unique_hash, micros(e.created_at), e.episode) for e in escalations]
 
         def write(connection: sqlite3.Connection) -> list[bool]:
@@ -29,7 +29,7 @@ class Ledger:
                 "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
             )
-            # As good as always all are new, and then one call does.
+            # Nearly always all of them are new, and then one call is enough.
             connection.execute("SAVEPOINT record")
             if connection.executemany(statement, values).rowcount != len(values):
                 connection.execute("ROLLBACK TO record")
@@ -64,7 +64,7 @@ class Ledger:
     async def recent(
         self, reach: AuditRange, *, limit: int, incident_key: str | None = None
     ) -> Sequence[tuple[int, Escalation]]:
-        """Read them from the index, newest first."""
+        """Return escalations from their index, newest first."""
         rows = await self.session.newest(_COLUMNS, "escalation_events", "created_at", reach, limit, incident_key)
         return [(row[0], Escalation.from_row(row[1:], instant)) for row in rows]
 

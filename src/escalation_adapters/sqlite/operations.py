@@ -1,4 +1,4 @@
-"""The Operations port."""
+"""The Operations and SeenRequests ports."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ GROUP BY d.id ORDER BY d.id
 
 @attrs.frozen
 class Operations:
-    """What operators set, and which of their requests were seen, in one transaction."""
+    """Operators' pauses, retention and integrity, in one transaction."""
 
     session: Session
 
     async def pauses(self, now: datetime) -> Sequence[Pause]:
-        """Read them by the index of those that end later."""
+        """Return the pauses that end after ``now``, by their index."""
         rows = await self.session.rows(
             "SELECT starts_at, ends_at, actor, reason, lifts_schedule FROM escalation_pauses"
             " WHERE ends_at > ? ORDER BY id",
@@ -54,14 +54,14 @@ class Operations:
         )
 
     async def end_pauses(self, now: datetime) -> int:
-        """Bring their ends forward."""
+        """Set the end of each pause to ``now``, and return how many."""
         return await self.session.run(
             "UPDATE escalation_pauses SET ends_at = max(starts_at, :now) WHERE ends_at > :now AND NOT lifts_schedule",
             {"now": micros(now)},
         )
 
     async def shift_pauses(self, now: datetime, step: timedelta) -> None:
-        """Bring those forward that lie ahead."""
+        """Make the pauses that begin after ``now`` earlier by ``step``."""
         await self.session.run(
             "UPDATE escalation_pauses SET starts_at = min(starts_at - :step, :now), ends_at = ends_at - :step"
             " WHERE starts_at > :now",
@@ -69,13 +69,13 @@ class Operations:
         )
 
     async def old(self, source: AuditSource, *, before: datetime, after: int, limit: int) -> Sequence[OldRow]:
-        """Read a batch by the primary key."""
+        """Return a batch of old rows, by the primary key."""
         statement = _OLD_NOTES if source is AuditSource.NOTE else _OLD_ESCALATIONS
         rows = await self.session.rows(statement, {"after": after, "before": micros(before), "limit": limit})
         return [OldRow.from_row(row, instant) for row in rows]
 
     async def delete(self, source: AuditSource, ids: Sequence[int]) -> tuple[int, int]:
-        """Delete by the primary key; pages by that of their escalation."""
+        """Delete rows by the primary key, and pages by the key of their escalation."""
         numbers = [(number,) for number in ids]
         table = "escalation_audit" if source is AuditSource.NOTE else "escalation_events"
 
@@ -92,11 +92,11 @@ class Operations:
         return await self.session.in_thread(delete)
 
     async def delete_pauses(self, *, before: datetime) -> int:
-        """Delete."""
+        """Delete pauses that ended before ``before``."""
         return await self.session.run("DELETE FROM escalation_pauses WHERE ends_at < ?", (micros(before),))
 
     async def integrity(self) -> Integrity:
-        """Count."""
+        """Count escalations and pages, and those without their counterpart."""
         row = await self.session.row(
             "SELECT (SELECT count(*) FROM escalation_events),"
             " (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM escalation_events)),"
@@ -127,7 +127,7 @@ class SeenRequests:
     session: Session
 
     async def claim_request_id(self, message_id: str, *, now: datetime, expires: datetime) -> bool:
-        """Insert the id; the key tells whether it was there."""
+        """Insert the id; return False if the primary key is taken."""
         await self.delete_expired(now=now)
         inserted = await self.session.run(
             "INSERT INTO escalation_requests (message_id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -136,5 +136,5 @@ class SeenRequests:
         return inserted == 1
 
     async def delete_expired(self, *, now: datetime) -> int:
-        """Delete."""
+        """Delete expired ids."""
         return await self.session.run("DELETE FROM escalation_requests WHERE expires_at <= ?", (micros(now),))

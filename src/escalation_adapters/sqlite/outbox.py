@@ -1,4 +1,4 @@
-"""The Outbox port."""
+"""The Outbox port on escalation_pages."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ class Outbox:
         )
 
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
-        """Return due pages, each target's own share."""
+        """Return due pages, up to the capacity of each target."""
         statement = (
             f"{_WITH_INCIDENT} WHERE {_UNSETTLED} AND p.target = ? AND p.due_at <= ?"
             " AND NOT EXISTS (SELECT 1 FROM escalation_targets t WHERE t.target = p.target AND t.held_until > ?)"
@@ -110,11 +110,11 @@ class Outbox:
         return [ClaimedPage.from_row(row, instant, read_incident) for row in await self.session.in_thread(found)]
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
-        """Write what becomes of pages."""
+        """Write pages, one by one."""
         await self.session.run_many(_WRITE, [_written(page) for page in pages])
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
-        """Write what becomes of pages whose fence stands."""
+        """Write pages whose fence is still the one before theirs; return their ids."""
 
         def settled(connection: sqlite3.Connection) -> AbstractSet[int]:
             statement = f"{_WRITE} AND fence = ?"
@@ -154,7 +154,7 @@ class Outbox:
         return await self.session.in_thread(write)
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        """Hold a target for every worker."""
+        """Throttle a target for every worker."""
         await self.session.run(
             "INSERT INTO escalation_targets (target, held_until) VALUES (?, ?)"
             " ON CONFLICT (target) DO UPDATE SET held_until = max(held_until, excluded.held_until)",
@@ -162,7 +162,7 @@ class Outbox:
         )
 
     async def earliest(self, targets: Sequence[str]) -> datetime | None:
-        """Return when the next page may be claimed."""
+        """Return the instant at which the next page to these targets may be claimed."""
         statement = (
             "SELECT max(min(p.due_at), coalesce((SELECT held_until FROM escalation_targets WHERE target = :target),"
             f" min(p.due_at))) FROM escalation_pages p WHERE p.target = :target AND {_UNSETTLED}"
@@ -175,8 +175,8 @@ class Outbox:
         return optional_instant(await self.session.in_thread(found))
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
-        """Read them from the index, newest first."""
-        # As a subquery, so that the partial index of settled pages is used.
+        """Return settled pages from their index, newest first."""
+        # A subquery lets the planner use the partial index of settled pages.
         table = "(SELECT * FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead')) AS p"
         rows = await self.session.newest(_PAGE, table, "due_at", reach, limit, incident_key)
         return [PageRecord.from_row(row, instant) for row in rows]
@@ -191,7 +191,7 @@ class Outbox:
             where.append("p.incident_key = ?")
             given.append(incident_key)
         if state is not None:
-            # The state as a constant, which lets the planner use the index of dead pages.
+            # As a constant, the state lets the planner use the index of dead pages.
             where.append(f"p.state = '{state.value}'")
         statement = f"SELECT {_PAGE} FROM escalation_pages p WHERE {' AND '.join(where)} ORDER BY p.id LIMIT ?"
         return [

@@ -1,4 +1,4 @@
-"""One connection in one thread: SQLite blocks, and the event loop must not."""
+"""Run statements on one connection in one thread: SQLite's calls block, and must not block the event loop."""
 
 import asyncio
 import sqlite3
@@ -19,13 +19,13 @@ from .codec import Row, micros
 
 Result = TypeVar("Result")
 Values = Sequence[Any] | Mapping[str, Any]
-"""For places in their order (``?``), or by name (``:name``)."""
+"""Values for the parameters of a statement, in their order (``?``) or by name (``:name``)."""
 _TEMPORARY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 @attrs.frozen
 class Session:
-    """Runs statements on the connection, in its thread; what is given to ``in_thread`` runs there as one."""
+    """Runs statements on the connection, in its thread. A function given to ``in_thread`` runs there as a whole."""
 
     connection: sqlite3.Connection
     thread: ThreadPoolExecutor
@@ -75,7 +75,7 @@ class Session:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn SQLite's errors into the store's own: temporary or permanent."""
+    """Raise SQLite's errors as the core's errors: unavailable, not ready, or refused."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""SQLiteStore: the embedded default. One file, durable to the last commit, shared by as many processes as like."""
+"""SQLiteStore: the embedded default. One file, with durable commits, that any number of processes may share."""
 
 import asyncio
 import os
@@ -31,8 +31,8 @@ Result = TypeVar("Result")
 class SQLiteStore:
     """A store in an SQLite file, in WAL mode with every commit synced (synchronous=FULL).
 
-    The file is made when it is first used, unless ``create`` is False. ``clock`` defaults to the system's. A store
-    belongs to the process and the event loop in which it is used first, until it is closed.
+    The store creates the file when it is first used, unless ``create`` is False. ``clock`` defaults to the system's. A
+    store belongs to the process and the event loop that use it first, until it is closed.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class SQLiteStore:
     async def connect(
         cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] | None = None, create: bool = True
     ) -> "SQLiteStore":
-        """Open a file; make it if it is not there, unless ``create`` is False.
+        """Open a file; create it if it is missing, unless ``create`` is False.
 
         Raises:
-            StoreNotReady: the file is not there, or no database of ours, or of a newer version.
-            StoreUnavailable: others keep it locked, or the disk fails.
-            StoreRefused: it cannot be opened.
+            StoreNotReady: the file is missing, is not a database of this library, or is of a newer version.
+            StoreUnavailable: another process keeps the file locked, or the disk fails.
+            StoreRefused: SQLite cannot open the file.
         """
         store = cls(path, clock=clock, create=create)
         await store.check()
@@ -68,7 +68,7 @@ class SQLiteStore:
             pass
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work`` while nobody else writes the file."""
+        """Run ``work`` in one transaction, while no other task or process writes the file."""
         async with self._opened() as session:
             await self._begin(session, begin_writing)
             try:
@@ -80,7 +80,7 @@ class SQLiteStore:
             return result
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Run ``work`` on one snapshot of the file, which it cannot write."""
+        """Run ``work`` on one snapshot of the file, without the right to write."""
         async with self._opened() as session:
             await self._begin(session, begin_reading)
             try:
@@ -89,7 +89,7 @@ class SQLiteStore:
                 await self._roll_back(session)
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Return what is next."""
+        """Return the next due instants and active pauses."""
 
         async def work(tx: _Transaction) -> NextDue:
             now = await tx.now()
@@ -104,12 +104,12 @@ class SQLiteStore:
             return await work(_Transaction(session))
 
     async def aclose(self) -> None:
-        """Close the file. A second call does nothing, nor does one in a forked process: the file is its parent's."""
+        """Close the file. A second call does nothing. Nor does a call in a forked process: the parent owns the file."""
         if self._guard.elsewhere:
             return
         async with self._turn:
             session, self._session = self._session, None
-            # A lock that tasks have waited for belongs to their loop.
+            # An asyncio lock that tasks have waited for belongs to their event loop.
             self._guard, self._turn = ProcessGuard("SQLiteStore"), asyncio.Lock()
             if session is not None:
                 await session.in_thread(lambda connection: connection.close())
@@ -117,7 +117,7 @@ class SQLiteStore:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:
-        """Wait for the turn, and open the file if it is not open yet."""
+        """Wait until no other task uses the file, and open it if it is not open yet."""
         self._guard.check()
         async with self._turn:
             yield await self._open()
@@ -138,7 +138,7 @@ class SQLiteStore:
     def _connect(self) -> sqlite3.Connection:
         if not self._create and not Path(self.path).exists():
             raise StoreNotReady(
-                f"{self.path} is not there; check the path (escalation run, tick and open make the file)"
+                f"{self.path} is not there; check the path (escalation run, tick and open create the file)"
             )
         connection = connect(self.path, self.clock)
         self._file.know()
@@ -152,7 +152,7 @@ class SQLiteStore:
             raise
 
     async def _roll_back(self, session: Session) -> None:
-        """Leave no transaction behind, even if this task is cancelled meanwhile: the thread does it in its turn."""
+        """Roll back an open transaction. If this task is cancelled meanwhile, the thread still does it."""
 
         def back(connection: sqlite3.Connection) -> None:
             if connection.in_transaction:
@@ -184,7 +184,7 @@ class _Transaction:
         try:
             result = await work()
         except BaseException:
-            # On a full disk SQLite takes back the whole transaction by itself: then there is no savepoint any more.
+            # On a full disk SQLite rolls back the whole transaction by itself, and with it the savepoint.
             if await self._session.in_thread(lambda connection: connection.in_transaction):
                 await self._session.run("ROLLBACK TO attempt")
                 await self._session.run("RELEASE attempt")
