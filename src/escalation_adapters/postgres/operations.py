@@ -25,7 +25,7 @@ class Operations:
         await self.session.run("add_pause", **attrs.asdict(pause))
 
     async def end_pauses(self, now: datetime) -> int:
-        """Set the end of each pause to ``now``, and return how many."""
+        """End at ``now`` each pause that has not ended, and return how many; rows that lift the schedule stay."""
         return await self.session.run("end_pauses", now=now)
 
     async def shift_pauses(self, now: datetime, step: timedelta) -> None:

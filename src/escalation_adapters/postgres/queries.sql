@@ -353,7 +353,7 @@ WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
 -- Unsettled pages that are due, up to the capacity of each target, locked, with their incidents. Each incident is looked up
--- by itself: the planner does not know the number of pages, and with a join it might read the whole table for a few pages.
+-- by itself: the planner cannot estimate the number of pages, and with a join it might read the whole table for a few pages.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
     CROSS JOIN LATERAL (

@@ -54,7 +54,7 @@ class Operations:
         )
 
     async def end_pauses(self, now: datetime) -> int:
-        """Set the end of each pause to ``now``, and return how many."""
+        """End at ``now`` each pause that has not ended, and return how many; rows that lift the schedule stay."""
         return await self.session.run(
             "UPDATE escalation_pauses SET ends_at = max(starts_at, :now) WHERE ends_at > :now AND NOT lifts_schedule",
             {"now": micros(now)},

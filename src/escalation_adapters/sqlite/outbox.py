@@ -136,7 +136,7 @@ class Outbox:
     async def bring_forward(
         self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
-        """Look for them at the far end of each target's index."""
+        """Find late pages by each target's index, and make them due earlier; shorten throttles as well."""
         values = {
             "now": micros(now),
             "step": span_micros(step),
