@@ -1,1 +1,1 @@
-"""What acts for the core: databases, channels, the network. One file or folder each; none imports another."""
+"""Adapters: stores on databases, channels, the worker, the command line and the operators' endpoints."""

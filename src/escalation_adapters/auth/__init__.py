@@ -1,1 +1,1 @@
-"""Who calls, and what that caller may do: signatures, roles, rate limits. Usable alone, on a route of the host."""
+"""Authentication of requests: signatures, roles and rate limits. A host may also use them on its own routes."""

@@ -10,40 +10,40 @@ from escalation_core.checks import check_text
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNIX = "unix"
-"""The other end of a Unix socket, which has no address; among proxies: who comes that way is one."""
+"""The peer of a Unix socket, which has no address. In ``proxies`` it means that each such peer is a proxy."""
 Proxy = Network | str
 """A network, or ``UNIX``."""
 UNKNOWN = "unknown"
-"""The key of all whose address cannot be read, together."""
+"""One common key for all requests whose address cannot be read."""
 _PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^(\d+\.\d+\.\d+\.\d+):\d+$")
-"""Some proxies write the port as well, and IPv6 addresses in brackets then."""
+"""Some proxies append the port, and put IPv6 addresses in brackets then."""
 _SITE = 64
-"""One customer's IPv6 network: single addresses of it cost nothing."""
+"""Prefix length of one customer's IPv6 network. The limit counts the network: its single addresses cost nothing."""
 
 
 def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:
-    """Return the networks that proxies' addresses or networks name; ``unix`` stays as it is.
+    """Parse the addresses and networks of proxies; ``unix`` stays as it is.
 
     Raises:
         InvalidValue: a proxy is not an address, a network or unix.
     """
-    remedy = "give an address or a network, such as 10.0.0.0/8, or unix for a Unix socket"
+    remedy = "give an address or a network, for example 10.0.0.0/8, or unix for a Unix socket"
     if isinstance(proxies, str | bytes) or not isinstance(proxies, Sequence):
         raise InvalidValue("proxies", f"is {type(proxies).__name__}", "give a list of addresses and networks")
     found: list[Proxy] = []
     for proxy in proxies:
         try:
             found.append(UNIX if proxy == UNIX else ipaddress.ip_network(check_text(proxy, "proxies")))
-        except ValueError:  # InvalidValue is one
+        except ValueError:  # InvalidValue is a ValueError
             raise InvalidValue("proxies", f"{proxy!r} is neither an address nor a network", remedy) from None
     return tuple(found)
 
 
 def client_address(peer: str | None, forwarded_for: Iterable[bytes], proxies: Sequence[Proxy]) -> str:
-    """Return the key of whoever sent a request: an IPv4 address, or an IPv6 network.
+    """Return the rate-limit key of a request's client: an IPv4 address, or an IPv6 network.
 
-    ``peer`` is the other end of the connection, an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our
-    own proxies wrote it: it is read from its end, and the first address that is not a proxy's is the client's.
+    ``peer`` is the other end of the connection: an address or ``UNIX``. ``X-Forwarded-For`` counts only as far as our
+    own proxies wrote it. Read from its end, the first address that is not a proxy's is the client's.
     """
     hops = [hop for value in forwarded_for for hop in value.decode("latin-1").split(",")]
     ours = [proxy for proxy in proxies if not isinstance(proxy, str)]

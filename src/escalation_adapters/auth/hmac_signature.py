@@ -1,7 +1,7 @@
 """Signed requests: Standard Webhooks 1.0.0 (https://github.com/standard-webhooks/standard-webhooks).
 
-What is signed is ``id.timestamp.body``, over the body's raw bytes, with HMAC-SHA256. Nothing here knows a framework or
-a database: a verified id is for the caller to remember, so that a captured request is refused the second time.
+The signature is an HMAC-SHA256 of ``id.timestamp.body``, with the body's raw bytes. This module uses no framework and
+no database. The caller stores each verified id, and refuses a second request with the same id as a replay.
 """
 
 import base64
@@ -21,41 +21,41 @@ from escalation_core.settings.secrets import parse_key
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 LEGACY = "x-signature"
 TOLERANCE = timedelta(minutes=5)
-"""How far a request's timestamp may be from now, into the past and the future; the specification's advice."""
+"""The largest difference between a request's timestamp and now, in both directions: the specification's advice."""
 _VERSION = "v1,"
 _MAX_SIGNATURES = 16
-"""Entries of one header that are looked at: a sender that rotates its secret sends two."""
+"""Entries of one header that the verifier checks; a sender that rotates its secret sends two."""
 
 Secret = str | bytes
 Headers = Iterable[tuple[bytes, bytes]]
-"""As they came: several of one name are several pairs."""
+"""Headers in the request's order; a repeated header is several pairs."""
 
 
 @attrs.frozen
 class Verified:
-    """The request was made by somebody who knows the secret."""
+    """A valid signature: its sender has one of the secrets."""
 
     secret: int
-    """Which of the verifier's secrets it was, counted from 0."""
+    """The index of the secret in the verifier's list, from 0."""
     message_id: str | None = None
-    """To be refused when it comes again; None with the older ``X-Signature``, which has none."""
+    """The caller refuses this id when it comes again. None with the older ``X-Signature``, which has no id."""
     timestamp: int | None = None
-    """When it was signed, in seconds since 1970, as its sender says."""
+    """The sender's time of the signature, in seconds since 1970."""
     expires: datetime | None = None
-    """Until when the id has to be remembered: long after the timestamp alone is reason to refuse."""
+    """The caller keeps the id until then. Before then the timestamp alone has become a reason to refuse."""
 
 
 @attrs.frozen
 class Refused:
-    """The request is refused. ``reason`` holds nothing that came with it, and tells of no secret."""
+    """A refused signature. ``reason`` quotes nothing of the request, and reveals nothing of a secret."""
 
     reason: str
     header: str
-    """Which header it is about."""
+    """The header at fault."""
 
 
 def mac(key: bytes, *parts: bytes) -> bytes:
-    """Return the HMAC-SHA256 (RFC 2104, RFC 4231) of the parts put together."""
+    """Return the HMAC-SHA256 (RFC 2104, RFC 4231) of the concatenated parts."""
     digest = hmac.new(key, digestmod="sha256")
     for part in parts:
         digest.update(part)
@@ -63,10 +63,11 @@ def mac(key: bytes, *parts: bytes) -> bytes:
 
 
 def parse_secret(secret: Secret) -> bytes:
-    """Return the key that a secret stands for: bytes as they are, ``whsec_`` and base64, or any other text.
+    """Return the key of a secret: bytes as they are, the decoded base64 after ``whsec_``, or any other text as UTF-8.
 
     Raises:
-        InvalidValue: it is empty, no base64 after ``whsec_``, or cannot be encoded. The secret is not in it.
+        InvalidValue: the secret is empty, is not base64 after ``whsec_``, or cannot be encoded. The message does not
+            hold the secret.
     """
     if isinstance(secret, str):
         key = parse_key(secret)
@@ -82,11 +83,11 @@ def parse_secret(secret: Secret) -> bytes:
 def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:
     """Return the value of the ``webhook-signature`` header.
 
-    ``timestamp`` is in seconds since 1970, as the ``webhook-timestamp`` header says it; ``body`` is what is sent, byte
-    for byte; ``message_id`` is made anew for every request, of printable ASCII without a dot or a blank.
+    ``timestamp`` is in seconds since 1970, as in the ``webhook-timestamp`` header. ``body`` holds the exact bytes of
+    the request. ``message_id`` must be new in every request: 1 to 256 printable ASCII characters without dot and blank.
 
     Raises:
-        InvalidValue: the secret or the id is of no use.
+        InvalidValue: the secret, the id or the timestamp is not valid.
     """
     if not isinstance(message_id, str) or not _legal_id(message_id.encode("utf-8", errors="replace")):
         raise InvalidValue(
@@ -98,17 +99,17 @@ def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str
 
 
 def signed_headers(body: bytes, *, secret: Secret, at: float | None = None) -> dict[str, str]:
-    """Return the three headers of a request with this body, signed now (or at a Unix time), under an id of its own."""
+    """Return the three headers of a request with this body, under a new id, signed now or at the Unix time ``at``."""
     message_id, timestamp = f"msg_{uuid4().hex}", int(time.time() if at is None else at)
     signature = sign(secret=secret, message_id=message_id, timestamp=timestamp, body=body)
     return {ID: message_id, TIMESTAMP: str(timestamp), SIGNATURE: signature}
 
 
 class HmacVerifier:
-    """Verifies signed requests. ``secrets`` are all that count just now: the one in use, and the one before it.
+    """Verifies signed requests. ``secrets`` are all secrets that are valid now: the current one and the previous one.
 
-    ``legacy`` also admits the older ``X-Signature``: hex over the body alone. Such a request can be captured and sent
-    again for ever, so it is off unless a caller that cannot do better needs it.
+    ``legacy`` also admits the older ``X-Signature``, a hex digest of the body alone. A captured request of that kind
+    can be sent again at any time. Leave ``legacy`` off unless a client cannot send the newer headers.
 
     Raises:
         InvalidValue: there is no secret, or a secret is not valid.
@@ -122,19 +123,19 @@ class HmacVerifier:
         self._legacy = legacy
 
     def __repr__(self) -> str:
-        """Return how many secrets there are, and nothing of them."""
+        """Return the number of secrets, and nothing of their content."""
         return f"{type(self).__name__}({len(self._keys)} secrets)"
 
     def verify(self, headers: Headers, body: bytes, *, now: datetime) -> Verified | Refused:
-        """Tell who signed a request. Whatever came with it, this raises nothing.
+        """Check the signature and the timestamp of a request. No request makes this raise.
 
-        Which part of a signature differs is not to be learnt from the time this takes.
+        The time that this takes does not reveal which part of a signature differs.
         """
         found = self.match(headers, body)
         return found if isinstance(found, Refused) else self.in_time(found, now)
 
     def match(self, headers: Headers, body: bytes) -> Verified | Refused:
-        """Tell whose signature it is, whenever it was made: the part of ``verify`` that needs no clock."""
+        """Check the signature whatever its timestamp is: the part of ``verify`` that needs no clock."""
         found: dict[str, list[bytes]] = {ID: [], TIMESTAMP: [], SIGNATURE: [], LEGACY: []}
         for given_name, value in headers:
             found.get(given_name.lower().decode("latin-1"), []).append(value)
@@ -156,12 +157,12 @@ class HmacVerifier:
         return Verified(number, message_id.decode("ascii"), int(timestamp))
 
     def in_time(self, found: Verified, now: datetime) -> Verified | Refused:
-        """Tell whether a signature that is right was made about now."""
+        """Refuse a valid signature whose timestamp is too far from now."""
         if found.timestamp is None:
             return found
         if abs(now.timestamp() - found.timestamp) > self._tolerance.total_seconds():
             return Refused(f"{TIMESTAMP} is too far from now", TIMESTAMP)
-        # Longer than it can be verified: between that and the memory's own look at the clock time goes by.
+        # Longer than the timestamp is valid: the store reads its own clock, and does so later.
         expires = datetime.fromtimestamp(found.timestamp, tz=now.tzinfo) + 2 * self._tolerance
         return attrs.evolve(found, expires=expires)
 
@@ -176,7 +177,7 @@ class HmacVerifier:
         number = None
         for index, right in enumerate(wanted):
             for one in given:
-                # Every pair is compared, so that the time tells nothing.
+                # Compare every pair, so that the time reveals nothing.
                 if hmac.compare_digest(right, one) and number is None:
                     number = index
         return number
@@ -187,5 +188,5 @@ def _entry(key: bytes, message_id: bytes, timestamp: bytes, body: bytes) -> byte
 
 
 def _legal_id(message_id: bytes) -> bool:
-    # A dot would let one signature stand for two readings of id and timestamp.
+    # With a dot in the id, one signature could match two different pairs of id and timestamp.
     return re.fullmatch(rb"[!-\-/-~]{1,256}", message_id) is not None

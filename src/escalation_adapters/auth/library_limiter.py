@@ -1,4 +1,4 @@
-"""A limiter that all workers share, in Redis or Valkey, through the library ``limits``."""
+"""A limiter whose counts all workers share, for example in Redis or Valkey, through the library ``limits``."""
 
 import math
 import time
@@ -14,9 +14,9 @@ from .rate_limit import Decision, Limit
 
 
 class LibraryLimiter:
-    """Counts wherever a storage of the library ``limits`` does, over a moving window: Redis, Valkey, Memcached.
+    """Counts requests over a moving window, in a storage of the library ``limits``: for example Redis or Valkey.
 
-    The library counts by whole seconds and reads the wall clock.
+    The library reads the wall clock, and its windows are whole seconds: a window is rounded up.
 
     Raises:
         InvalidValue: the storage has no moving window.
@@ -33,7 +33,7 @@ class LibraryLimiter:
         """Count one request.
 
         Raises:
-            Exception: the storage's own; whoever asks takes any as a refusal.
+            Exception: an error of the storage. A caller treats any error as a refusal.
         """
         window = max(1, math.ceil(limit.window.total_seconds()))
         if limit.count < 1:

@@ -1,4 +1,4 @@
-"""Rate limits: how many requests a caller may make. The limiter here keeps its counts in this process's memory."""
+"""Rate limits: how many requests a caller may make. ``MemoryLimiter`` counts in this process's memory."""
 
 import time
 from collections import OrderedDict, deque
@@ -21,7 +21,7 @@ def _window(value: timedelta) -> timedelta:
 
 @attrs.frozen
 class Limit:
-    """At most ``count`` within any ``window``."""
+    """At most ``count`` requests within any ``window``."""
 
     count: int = attrs.field(converter=_count)
     window: timedelta = attrs.field(default=timedelta(minutes=1), converter=_window)
@@ -29,26 +29,26 @@ class Limit:
 
 @attrs.frozen
 class Decision:
-    """What a limiter says about one request."""
+    """A limiter's decision about one request."""
 
     allowed: bool
     remaining: int
-    """How many more are free just now."""
+    """Number of further requests that the limit allows now."""
     retry_after: timedelta = timedelta()
-    """When the next one is free, if this one is not."""
+    """Time until the limit allows another request, if it refuses this one."""
 
 
 class RateLimiter(Protocol):
     """Counts requests by key, over a sliding window. If it raises, the request is refused."""
 
     async def hit(self, key: str, limit: Limit) -> Decision:
-        """Count one request, unless the limit is reached; refused ones do not count."""
+        """Count one request, unless the limit is reached: a refused request does not count."""
 
 
 class MemoryLimiter:
-    """Counts in memory, for one process. Beyond ``most_keys`` the key of the oldest request is forgotten.
+    """Counts requests in memory, for one process. Beyond ``most_keys`` keys it drops the least recently used one.
 
-    ``now`` is a clock that never goes back, in seconds.
+    ``now`` is a monotonic clock, in seconds.
     """
 
     def __init__(self, *, most_keys: int = 10_000, now: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what: principals, which the host knows from its own login, and the roles that admit them."""
+"""Role-based access: principals, which the host's own login returns, and the roles that admit them."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from escalation_core import InvalidValue
 from escalation_core.checks import check_text
 
 MAX_ID_CHARS = 256
-"""Characters of a principal's id: it stands in the audit, and limits are counted by it."""
+"""Longest id of a principal, in characters. The audit keeps the id, and rate limits count by it."""
 
 
 def _roles(roles: Iterable[str]) -> frozenset[str]:
-    # A str is an iterable of its letters, and "ops_admin" in it would be a search for a part.
+    # A str is an iterable of its letters, and ``role in roles`` would match a part of it.
     if isinstance(roles, str | bytes) or not isinstance(roles, Iterable):
         raise InvalidValue("roles", f"is {type(roles).__name__}", "give a set of role names")
     found = tuple(roles)
@@ -23,16 +23,16 @@ def _roles(roles: Iterable[str]) -> frozenset[str]:
 
 def _id(value: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_ID_CHARS:
-        raise InvalidValue("id", "is not a valid name", f"name who it is, in 1 to {MAX_ID_CHARS} characters")
+        raise InvalidValue("id", "is not a valid name", f"give a name of 1 to {MAX_ID_CHARS} characters")
     return check_text(value, "id")
 
 
 @attrs.frozen
 class Principal:
-    """Somebody whom the host has recognized. ``id`` stands in the audit.
+    """A person or service that the host's login has authenticated. The audit keeps ``id``.
 
     Raises:
-        InvalidValue: the id is empty, or the roles are no set of texts.
+        InvalidValue: the id is empty or too long, or the roles are not a set of texts.
     """
 
     id: str = attrs.field(converter=_id)
@@ -40,5 +40,5 @@ class Principal:
 
 
 def admits(principal: Principal | None, role: str | None) -> bool:
-    """Tell whether a principal has a role, to the letter. An empty or unset role admits nobody; nobody has none."""
+    """Return True if a principal has exactly this role. False without a principal, or if the role is empty or unset."""
     return bool(principal is not None and role and role.strip() and role in principal.roles)

@@ -1,1 +1,1 @@
-"""Channels: notifiers that bring pages to people, and the HTTP client that they share."""
+"""Channels: notifiers that send pages to people, and the HTTP client that they share."""

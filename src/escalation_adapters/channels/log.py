@@ -1,4 +1,4 @@
-"""A channel that needs no network: each page becomes one line in the process's own log."""
+"""A channel that needs no network: it writes each page to the process's log, as one line."""
 
 import logging
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from escalation_core.checks import quoted
 from escalation_core.rules.routing import check_target
 
 MAX_TEXT_CHARS = 1500
-"""Characters that the line has for a summary, and as many for the labels."""
+"""Longest summary in the line, in characters; the labels have the same limit."""
 
 
 class LogNotifier:
-    """Writes each page as one WARNING and calls it delivered. For first steps, tests, and as a last resort.
+    """Logs each page as one WARNING and reports it as delivered. For first steps, tests, and as a last resort.
 
     ``target`` is the name that routes use; ``logger`` defaults to ``escalation_adapters.channels.log``.
     """
@@ -24,7 +24,7 @@ class LogNotifier:
         self._log = logging.getLogger(__name__) if logger is None else logger
 
     async def send(self, page: Page) -> Outcome:
-        """Log the page, on one line of bounded length: what the host wrote is shown as Python shows it."""
+        """Log the page on one line of bounded length, with the host's texts as Python's ``repr`` shows them."""
         incident = page.incident
         self._log.warning(
             "page to %s: incident %r level %d episode %d severity %s summary %s labels %s dedup_key %s attempt %d",

@@ -1,7 +1,7 @@
-"""Slack, and whatever else takes Slack's incoming webhooks. A webhook's URL is a secret: it is never shown anywhere.
+"""Slack, and other receivers of Slack's incoming webhooks. A webhook's URL is a secret: no message contains it.
 
-Which replies are final and which are worth another attempt is Slack's own documentation of incoming webhooks; that it
-must be ``ok`` to the letter is because proxies and login pages answer 200 as well.
+Slack's documentation of incoming webhooks decides which replies are final and which deserve a retry. Only the reply
+``ok`` means delivered, since proxies and login pages answer 200 as well (ADR 0010).
 """
 
 import re
@@ -20,25 +20,27 @@ from escalation_core.rules.routing import check_target
 from .http import failure, parse, session, untraced
 
 MAX_READ_BYTES = 4096
-"""Bytes of a reply that are ever read."""
+"""Longest part of a reply that the notifier reads, in bytes."""
 MAX_TEXT_CHARS = 3000
-"""Characters of a message's text: Slack's limit for one block, far below that of a message. The caps add up to less."""
+"""Longest message, in characters: Slack's limit for one block, far below its limit for a message.
+
+The caps below add up to less."""
 MAX_SUMMARY_CHARS, MAX_KEY_CHARS, MAX_SEVERITY_CHARS = 1200, 600, 60
 MAX_LABELS, MAX_LABEL_NAME_CHARS, MAX_LABEL_VALUE_CHARS = 8, 40, 80
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _AGAIN = frozenset({408, 425})
-"""Client errors that are not final: the request came too slowly, or too early."""
+"""Client errors that are not final: the request came too slowly (408) or too early (425)."""
 
 
 class SlackNotifier:
     """Posts pages to incoming webhooks. ``targets`` maps the names that routes use to URLs.
 
-    ``session`` lends a session, which then stays open; without one, this opens its own in the running loop.
-    ``timeout`` is for a whole attempt, from the look-up of the name to the end of the reply.
+    ``session`` is the caller's client session, which stays open. Without it, the notifier opens its own in the running
+    loop. ``timeout`` limits a whole attempt, from the look-up of the host name to the end of the reply.
 
     Raises:
-        InvalidValue: a URL is not https (or http with ``allow_http``), or has no host. The URL is not in it.
+        InvalidValue: a URL is not https (or http with ``allow_http``), or has no host. The message does not contain it.
     """
 
     channel = "slack"
@@ -51,14 +53,14 @@ class SlackNotifier:
         session: aiohttp.ClientSession | None = None,
         timeout: timedelta = timedelta(seconds=10),
     ) -> None:
-        named = check_mapping(targets, "targets", "map names to URLs, such as slack:ops")
+        named = check_mapping(targets, "targets", "map names, for example slack:ops, to URLs")
         self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
         self._lent = session
         self._own: aiohttp.ClientSession | None = None
         self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
 
     def __repr__(self) -> str:
-        """Return the targets' names, and nothing of their URLs."""
+        """Return the targets' names, without their URLs."""
         return f"{type(self).__name__}({sorted(self._urls)})"
 
     @property
@@ -67,14 +69,14 @@ class SlackNotifier:
         return tuple(self._urls)
 
     async def send(self, page: Page) -> Outcome:
-        """Post the page once, its dedup key in a header and in the body: Slack ignores it, other receivers may not."""
-        # Without mrkdwn a host's text shows as it is: Slack has no way to escape *, _, ~ and backquotes.
+        """Post the page once. Its dedup key is in a header and in the body, for receivers other than Slack."""
+        # Without mrkdwn Slack shows a host's text as it is: there is no escape for *, _, ~ and backquotes.
         body = dumps({"text": render(page), "mrkdwn": False, "dedup_key": page.dedup_key}).encode()
         headers = {
             "Content-Type": "application/json",
             "X-Dedup-Key": page.dedup_key,
             "User-Agent": f"escalation-core/{__version__}",
-            # Nothing is unpacked, so that no small reply grows large; so nothing may be packed.
+            # The client does not decompress, so that no small reply grows large; so the reply must not be compressed.
             "Accept-Encoding": "identity",
         }
         try:
@@ -94,7 +96,7 @@ class SlackNotifier:
             return Retry(failure(error))
 
     async def aclose(self) -> None:
-        """Close the session, unless it was lent."""
+        """Close the session, unless it is the caller's."""
         own, self._own = self._own, None
         if own is not None:
             await own.close()
@@ -110,11 +112,11 @@ class SlackNotifier:
 def render(page: Page) -> str:
     """Return the message: summary, key, severity, level and labels, each cut to its cap.
 
-    At most 3,000 characters, escaped; no entity is ever cut in two, and what is invisible shows as an escape.
+    The text has at most 3,000 characters, escaped. No cut splits an entity, and invisible characters show as escapes.
     """
     incident = page.incident
     episode = f", episode {page.episode}" if page.episode > 1 else ""
-    # Keys are compared byte for byte: no white space in one is folded.
+    # Keys are compared byte for byte, so their white space stays as it is.
     key = _escape(incident.incident_key, MAX_KEY_CHARS)
     severity = _folded(incident.severity or "", MAX_SEVERITY_CHARS) or "unconfigured"
     lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
@@ -151,7 +153,7 @@ def _escape(text: str, most: int) -> str:
 
 
 async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
-    """Return what a reply means. Its text is never quoted: a receiver may echo the URL."""
+    """Return the outcome of a reply. No outcome quotes the reply: a receiver may echo the URL."""
     status, headers = response.status, response.headers
     if 200 <= status < 300 and (await _read(response)).strip() == b"ok":
         return Delivered()
@@ -168,7 +170,7 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the reply's first bytes; the connection is dropped with whatever else would come."""
+    """Return the reply's first bytes. The client drops the connection, and so the rest of a longer reply."""
     body = b""
     while len(body) < MAX_READ_BYTES and not response.content.at_eof():
         body += await response.content.read(MAX_READ_BYTES - len(body))
@@ -176,9 +178,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def retry_after(value: str | None, date: str | None = None) -> timedelta | None:
-    """Return what a Retry-After asks for (RFC 9110, 10.2.3), in seconds or as a date; None for what is neither.
+    """Return the span of a Retry-After (RFC 9110, 10.2.3), in seconds or as a date; None for any other text.
 
-    A date counts from the reply's own ``Date``, so that a skewed clock on either side changes nothing.
+    A date counts from the reply's own ``Date``, so that a wrong clock on either side changes nothing.
     """
     if value is None:
         return None
@@ -201,7 +203,7 @@ def _date(text: str) -> datetime | None:
 
 def _url(name: str, url: str, allow_http: bool) -> URL:
     if "://" in name:
-        raise InvalidValue("targets", "has a URL where a name belongs", "map names to URLs, such as slack:ops")
+        raise InvalidValue("targets", "has a URL where a name belongs", "map names, for example slack:ops, to URLs")
     parsed = parse(url, allow_http=allow_http)
     if parsed is None:
         schemes = ("https", "http") if allow_http else ("https",)
