@@ -1,10 +1,10 @@
-"""The command line: ``escalation``. It reads the environment, and nothing else in the library does."""
+"""The command line: ``escalation``. No other part of the library reads settings from the environment by itself."""
 
 
 def main() -> None:
-    """Run the command line, or say which packages it needs."""
+    """Run the command line, or name the packages that it lacks."""
     try:
-        # In here, where Ctrl-C is caught: to import all of it takes a moment.
+        # Imported here, where Ctrl-C is caught: these imports take a moment.
         from ..worker.app import MissingExtra
 
         try:

@@ -1,4 +1,4 @@
-"""What every command shares: settings, the engine, output for people or machines, and errors in one line."""
+"""Shared parts of all commands: settings, the engine, output for people or machines, and errors in one line."""
 
 import asyncio
 import errno
@@ -29,19 +29,18 @@ from ..worker.app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
-"""The longest span: from now it leads to instants that exist, in both directions."""
 
 
 @attrs.define
 class Context:
-    """What the options in front of a command said."""
+    """The options in front of a command."""
 
     database: str | None = attrs.field(default=None, repr=False)
     schema: str = "public"
     pooler: Pooler | None = None
 
     def settings(self) -> Settings:
-        """Return the settings in force: the environment's, with the database of the option."""
+        """Return the settings in force: the environment's, with the database of ``--database``."""
         settings = settings_from(os.environ)
         return settings if self.database is None else attrs.evolve(settings, database_url=self.database)
 
@@ -55,10 +54,10 @@ class Context:
         create: bool = False,
         pages: bool = False,
     ) -> Result:
-        """Open the engine, do the work and close it again.
+        """Open the engine, do the work and close the engine.
 
-        ``create`` makes a file that is not there: what only looks, or needs an incident, does not. ``pages`` is for
-        what hands pages out: it warns if they would go to the log alone.
+        ``create`` makes a missing SQLite file. Commands that only read, or that need an incident, leave it off.
+        ``pages`` is for commands that send pages: it warns if pages would go to the log alone.
         """
         set_up_logging(json_lines, level=level)
         settings = self.settings()
@@ -68,11 +67,11 @@ class Context:
                 settings, schema=self.schema, pooler=self.pooler, long_running=long_running, create=create
             )
             async with engine:
-                # Of incidents that no route matches the engine itself warns.
+                # The engine itself warns of incidents that no route matches.
                 if pages and TO_THE_LOG in unheard(settings):
                     log.warning(TO_THE_LOG)
                 if long_running:
-                    # What is there by now stays for good: the collector need not look at it again with every page.
+                    # These objects live as long as the process: the garbage collector need not scan them again.
                     gc.freeze()
                 return await work(engine)
 
@@ -81,10 +80,10 @@ class Context:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's where it is installed: it sends more pages a second. None is Python's own."""
+    """Return uvloop's event loop where it is installed: it sends more pages a second. None means Python's own."""
     try:
         for stream in range(3):
-            os.fstat(stream)  # one that is closed leaves its number to the loop's own files, over which libuv aborts
+            os.fstat(stream)  # the loop would reuse the number of a closed stream, and libuv aborts on that
         from uvloop import new_event_loop
     except (OSError, ImportError):
         return None
@@ -102,7 +101,7 @@ def json_option(command: Command) -> Command:
 def actor_option(command: Command) -> Command:
     """Give a command ``--by``."""
     option = click.option(
-        "--by", metavar="WHO", default=_login, help="Who does it; kept in the audit. Default: your login name."
+        "--by", metavar="WHO", default=_login, help="The actor's name for the audit. Default: your login name."
     )
     return option(command)
 
@@ -116,12 +115,12 @@ def _login() -> str | None:
 
 def reason_option(command: Command) -> Command:
     """Give a command ``--reason``."""
-    return click.option("--reason", metavar="TEXT", help="Why; kept in the audit.")(command)
+    return click.option("--reason", metavar="TEXT", help="The reason, for the audit.")(command)
 
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    # In ASCII: neither the terminal nor a stream's encoding has a say in what it holds.
+    # json.dumps writes ASCII, so the encoding of the terminal or the stream changes nothing.
     click.echo(json.dumps(to_json(value), indent=2))
 
 
@@ -146,7 +145,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 def show(value: object) -> str:
-    """Return a value for people: instants to the second in UTC, and nothing that could steer a terminal."""
+    """Return a value for people: instants to the second in UTC, and control characters as escapes."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, Mapping):
@@ -158,7 +157,7 @@ def show(value: object) -> str:
 
 @contextmanager
 def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show how far long work is, on a terminal; yield what is to be told the count done so far."""
+    """Show the progress of long work on a terminal; yield a function that takes the count done so far."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -171,11 +170,11 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
 
 
 def run_to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine; SIGTERM ends it as Ctrl-C does, so that what it made for itself is removed first."""
+    """Run a coroutine. SIGTERM cancels it, as Ctrl-C does, so that it removes its temporary files and schemas."""
 
     async def main() -> Result:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs is a task's
+        assert task is not None  # noqa: S101 - a running coroutine belongs to a task
         with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; a thread that is not the main one
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await work
@@ -187,7 +186,7 @@ def run_to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 class Span(click.ParamType[timedelta]):
-    """A span such as 30s, 15m, 24h, 7d."""
+    """A span, for example 30s, 15m, 24h or 7d."""
 
     name = "span"
 
@@ -204,7 +203,7 @@ class Span(click.ParamType[timedelta]):
 
 
 class Instant(click.ParamType[datetime | timedelta]):
-    """An instant in ISO 8601 with a zone, or a span from now such as 2h: which now that is, the store's clock says."""
+    """An instant in ISO 8601 with a zone, or a span from the store's now, for example 2h."""
 
     name = "instant"
 
@@ -243,14 +242,14 @@ _FULL = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 @contextmanager
 def open_streams() -> Iterator[None]:
-    """Let output go nowhere where a stream is closed, as some schedulers start their jobs."""
+    """Discard the output of a closed stream: some schedulers start their jobs with closed streams."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         yield
 
 
 def errors_in_one_line(function: Callable[[], None]) -> Callable[[], None]:
-    """Turn the library's errors into one line on stderr and exit code 1; anything else is a bug and shows itself."""
+    """Turn the library's errors into one line on stderr and exit code 1. Other errors keep their traceback."""
 
     def main() -> None:
         with open_streams():

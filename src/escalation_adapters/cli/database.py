@@ -1,4 +1,4 @@
-"""Commands that prepare: migrations of a PostgreSQL schema, and a look at the settings."""
+"""Commands that prepare: migrations of a PostgreSQL schema, and a check of the settings."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 def _postgres(context: Context) -> tuple[Any, str]:
-    """Return the migrations and the DSN; SQLite files have nothing to migrate."""
+    """Return the module of the migrations and the DSN; SQLite files have no migrations."""
     url = context.settings().database_url
     if url is None:
         raise EscalationError(NO_DATABASE)
@@ -58,7 +58,7 @@ def migrate() -> None:
 
 
 class ExistingChoice(click.ParamType["Existing"]):
-    """page, skip or since=INSTANT."""
+    """The choice of ``--existing``: page, skip or since=INSTANT."""
 
     name = "page|skip|since=INSTANT"
 
@@ -71,7 +71,7 @@ class ExistingChoice(click.ParamType["Existing"]):
             self.fail("write page, skip or since=INSTANT", param, ctx)
         since = INSTANT.convert(value.removeprefix("since="), param, ctx)
         if not isinstance(since, datetime):
-            self.fail("since is a span from now; write an instant such as since=2025-01-31T12:00:00Z", param, ctx)
+            self.fail("since is a span from now; write an instant, for example since=2025-01-31T12:00:00Z", param, ctx)
         return since
 
 
@@ -80,24 +80,23 @@ def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         name, equals, column = pair.partition("=")
         if not equals or not column:
-            raise InvalidValue(
-                "column", f"{pair!r} is not a column mapping", "write NAME=COLUMN, such as first_seen=created_at"
-            )
+            remedy = "write NAME=COLUMN, for example first_seen=created_at"
+            raise InvalidValue("column", f"{pair!r} is not a column mapping", remedy)
         columns[name] = column
     return columns
 
 
 _table_option = click.option("--table", help="The host's table; default: incidents.")
 _column_option = click.option(
-    "--column", "pairs", multiple=True, metavar="NAME=COLUMN", help="What the host calls a column, if not by our name."
+    "--column", "pairs", multiple=True, metavar="NAME=COLUMN", help="The host's name of a column, if it differs."
 )
 
 
 @migrate.command("up")
 @_table_option
 @_column_option
-@click.option("--existing", type=ExistingChoice(), help="What becomes of open incidents that are there already.")
-@click.option("--no-trigger", is_flag=True, help="Make no trigger; then hosts use the API alone.")
+@click.option("--existing", type=ExistingChoice(), help="How to treat the open incidents that exist already.")
+@click.option("--no-trigger", is_flag=True, help="Make no triggers; then hosts must use the API alone.")
 @json_option
 @pass_context
 def up(
@@ -135,7 +134,7 @@ def up(
 @json_option
 @pass_context
 def status(context: Context, as_json: bool) -> None:
-    """Show which migrations are applied, and whether the triggers are on; exit code 1 if anything is to be mended."""
+    """Show the applied migrations and the state of the triggers; exit code 1 if anything is missing or wrong."""
     migrations, url = _postgres(context)
 
     async def work() -> Any:
@@ -162,7 +161,7 @@ def status(context: Context, as_json: bool) -> None:
 @json_option
 @pass_context
 def print_command(context: Context, table: str | None, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Print the SQL of all migrations, for people who read before they run."""
+    """Print the SQL of all migrations, so that you can read it before you run it."""
     try:
         from ..postgres import migrate as migrations
     except ImportError:
@@ -176,17 +175,17 @@ def print_command(context: Context, table: str | None, pairs: tuple[str, ...], a
 
 @click.group()
 def config() -> None:
-    """The settings."""
+    """Commands about the settings."""
 
 
 @config.command("check")
 @json_option
 @pass_context
 def check(context: Context, as_json: bool) -> None:
-    """Check the environment's settings, and show what is in force; no secret is shown."""
-    set_up_logging(level="ERROR")  # warnings are part of the answer
+    """Check the environment's settings and show those in force, without secrets."""
+    set_up_logging(level="ERROR")  # the command prints the warnings itself
     settings = settings_from(os.environ)
-    # Which hosts there are, only those know who call them: what would stop a worker's start is told here.
+    # Only the notifiers can check a URL's host. Make them here, to report what would stop a worker's start.
     make_notifiers(settings)
     make_heartbeat(settings)
     rows = in_force(settings, database=context.database)
@@ -199,7 +198,7 @@ def check(context: Context, as_json: bool) -> None:
 
 
 def in_force(settings: Settings, database: str | None = None) -> list[tuple[str, object]]:
-    """Return each variable and its value as it is written in an environment; of secrets, only whether they are set."""
+    """Return each variable and its value as an environment holds it; of secrets, only whether they are set."""
     values = settings.as_variables()
     if database is not None:
         values["ESC_DATABASE_URL"] = database

@@ -1,4 +1,4 @@
-"""Commands about one incident: the engine's verbs, and a look at what became of it."""
+"""Commands about one incident: the engine's verbs, and the incident's history."""
 
 from datetime import datetime, timedelta
 
@@ -38,7 +38,7 @@ def _state(incident: Incident) -> str:
 
 
 def _next(coming: Upcoming, now: datetime) -> str:
-    """Return in words when the next escalation comes, and what holds it."""
+    """Describe the next escalation: its instant, and the reason that delays it."""
     held = "" if coming.held_by is None else f"{coming.held_by.value.replace('_', ' ')}: {show(coming.detail)}"
     if coming.at is None:
         return f"no escalation comes ({held})"
@@ -48,10 +48,10 @@ def _next(coming: Upcoming, now: datetime) -> str:
 
 @click.command("open")
 @click.argument("key")
-@click.option("--severity", help="Such as critical or warning; a new incident's is warning.")
+@click.option("--severity", help="For example critical; the default of a new incident is warning.")
 @click.option("--summary", help="One line for people.")
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be given several times.")
-@click.option("--first-seen", type=INSTANT, help="When it began; default: now.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label; repeat the option for more.")
+@click.option("--first-seen", type=INSTANT, help="When the incident began; default: now.")
 @actor_option
 @json_option
 @pass_context
@@ -65,7 +65,7 @@ def open_command(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Open the incident KEY, or bring it up to date."""
+    """Open the incident KEY, or update it if it is live."""
     given = parse_labels(labels) or None
 
     async def work(engine: Engine) -> Incident:
@@ -82,7 +82,7 @@ def open_command(
 @json_option
 @pass_context
 def ack(context: Context, key: str, reason: str | None, by: str | None, as_json: bool) -> None:
-    """Acknowledge the incident KEY: no more pages."""
+    """Acknowledge the incident KEY: it escalates no further."""
     _tell(context.run(lambda engine: engine.acknowledge(key, reason=reason, by=by)), as_json)
 
 
@@ -110,7 +110,7 @@ def resolve(context: Context, key: str, reason: str | None, by: str | None, as_j
 
 @click.command("snooze")
 @click.argument("key")
-@click.option("--until", type=INSTANT, help="An instant with a zone, or a span from now such as 2h.")
+@click.option("--until", type=INSTANT, help="An instant with a zone, or a span from now, for example 2h.")
 @click.option("--end", is_flag=True, help="End the snooze.")
 @reason_option
 @actor_option
@@ -125,7 +125,7 @@ def snooze(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Let nothing about KEY escalate for a while."""
+    """Stop escalations of the incident KEY for a while."""
     if end == (until is not None):
         raise InvalidValue("until", "is missing, or given beside --end", "give --until INSTANT or --end")
     _tell(context.run(lambda engine: engine.snooze(key, until, reason=reason, by=by)), as_json)
@@ -161,7 +161,7 @@ def drain(context: Context, key: str, reason: str | None, by: str | None, as_jso
 @json_option
 @pass_context
 def show_command(context: Context, key: str, as_json: bool) -> None:
-    """Show everything that is known of the incident KEY: its state, its pages, and what happened."""
+    """Show the incident KEY: its state, its next escalation, its pages and its history."""
 
     async def work(engine: Engine) -> tuple[IncidentHistory, datetime]:
         return await engine.history(key), (await engine.health()).at

@@ -1,4 +1,4 @@
-"""Commands for operators: run the engine, tick once, look at its health, repair what is left."""
+"""Commands for operators: run a worker, tick once, show health and audit, and retry dead pages."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -25,28 +25,29 @@ from .base import (
 
 
 @click.command("run")
-@click.option("--json", "as_json", is_flag=True, help="Log JSON, as is done anyway where no terminal is.")
+@click.option("--json", "as_json", is_flag=True, help="Log JSON; the default without a terminal.")
 @pass_context
 def run_command(context: Context, as_json: bool) -> None:
-    """Escalate and page until told to stop (SIGTERM, SIGINT): what is in flight is finished."""
+    """Escalate and page until SIGTERM or SIGINT; then finish the tick and the pages being sent."""
     context.run(run, level="INFO", json_lines=True if as_json else None, long_running=True, create=True, pages=True)
 
 
 @click.command("tick")
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
-@click.option("--record-only", is_flag=True, help="Record escalations, and leave delivery to others.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
+@click.option("--record-only", is_flag=True, help="Record escalations, and leave delivery to other workers.")
 @reason_option
 @actor_option
 @json_option
 @pass_context
 def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None, by: str | None, as_json: bool) -> None:
-    """Escalate what is due and deliver its pages, once: for a scheduler of your own, or by hand.
+    """Escalate due incidents and deliver their pages, once: for your own scheduler, or by hand.
 
-    By hand, say --by or --reason: then it is kept in the audit who ticked, and why. Without either it is a scheduler's.
+    By hand, give --by or --reason: then the audit keeps the tick with its actor and its reason. A tick without either
+    is a scheduler's.
     """
-    # A tick through the endpoints is an operator's, and always noted. This command is cron's as well: 1,440 notes a day
-    # would bury what people did, and what a tick does is in the audit anyhow, each escalation and each page.
-    # A terminal does not prove an operator (ssh without one, a container with one), so an operator says so.
+    # The endpoints note each tick, since an operator sends it. Cron runs this command as well: 1,440 notes a day would
+    # hide the actions of people, and the audit has each escalation and each page of a tick anyway.
+    # A terminal does not prove an operator (ssh without one, a container with one), so an operator gives an option.
     given = click.get_current_context().get_parameter_source("by") is ParameterSource.COMMANDLINE
     by_hand = given or reason is not None
 
@@ -79,7 +80,7 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
 @json_option
 @pass_context
 def recalc(context: Context, reason: str | None, by: str | None, as_json: bool) -> None:
-    """Give every open incident its true next instant, after windows got shorter or the maximum higher."""
+    """Plan every open incident anew, after you shortened a window or raised the maximum level."""
 
     async def work(engine: Engine) -> int:
         with progress("recalculating", None, quiet=as_json) as tell:
@@ -95,11 +96,13 @@ def recalc(context: Context, reason: str | None, by: str | None, as_json: bool) 
 @click.command("audit")
 @click.option("--since", type=SPAN, default="24h", show_default=True, help="How far back.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Entries at most.")
-@click.option("--after", metavar="CURSOR", help="Go on behind this entry: the cursor that the last page ended with.")
+@click.option(
+    "--after", metavar="CURSOR", help="Continue after this entry: the cursor at the end of the previous page."
+)
 @json_option
 @pass_context
 def audit(context: Context, since: timedelta, limit: int, after: str | None, as_json: bool) -> None:
-    """Show what happened: escalations, pages, acknowledgements, operators' actions; newest first."""
+    """Show the audit, newest first: escalations, pages, acknowledgements and operators' actions."""
 
     async def work(engine: Engine) -> Sequence[AuditEntry]:
         now = (await engine.health()).at
@@ -121,7 +124,7 @@ def audit(context: Context, since: timedelta, limit: int, after: str | None, as_
 
 @click.group("dead")
 def dead() -> None:
-    """Pages that were given up."""
+    """Commands about dead pages, which the engine has given up."""
 
 
 @dead.command("list")
@@ -129,7 +132,7 @@ def dead() -> None:
 @json_option
 @pass_context
 def dead_list(context: Context, limit: int, as_json: bool) -> None:
-    """List dead pages, and why each is dead."""
+    """List dead pages, each with its reason."""
     pages = context.run(lambda engine: engine.dead(limit=limit))
     if as_json:
         print_json(list(pages))
@@ -170,7 +173,7 @@ def dead_retry(
 @json_option
 @pass_context
 def health(context: Context, as_json: bool) -> None:
-    """Show how the engine fares; exit code 1 when nobody ticks."""
+    """Show the engine's health; exit code 1 if no worker ticks."""
 
     async def work(engine: Engine) -> Health:
         return await engine.health()

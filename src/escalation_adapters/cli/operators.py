@@ -1,4 +1,4 @@
-"""Commands for operators, about the engine as a whole: pause it, sign a request to it, prune and prove its records."""
+"""Commands for operators about the engine as a whole: pause, resume, sign a request, prune and prove the records."""
 
 import json
 import os
@@ -32,13 +32,15 @@ from .base import (
 
 
 @click.command("pause")
-@click.option("--until", type=INSTANT, required=True, help="An instant, or a span such as 2h; at most 24h away.")
-@click.option("--reason", metavar="TEXT", help="Why; shown by health, kept in the audit.")
+@click.option(
+    "--until", type=INSTANT, required=True, help="An instant, or a span from now, for example 2h; at most 24h away."
+)
+@click.option("--reason", metavar="TEXT", help="The reason, for health and the audit.")
 @actor_option
 @json_option
 @pass_context
 def pause(context: Context, until: datetime | timedelta, reason: str | None, by: str | None, as_json: bool) -> None:
-    """Let nothing escalate and no page be sent, in any worker, for a while."""
+    """Pause all workers for a while: no incident escalates, and no page is claimed."""
 
     async def work(engine: Engine) -> tuple[Pause, datetime]:
         made = await engine.pause(until, reason=reason, by=by)
@@ -52,13 +54,13 @@ def pause(context: Context, until: datetime | timedelta, reason: str | None, by:
 
 
 @click.command("resume")
-@click.option("--override-schedule", is_flag=True, help="End the scheduled pause that is running, too.")
+@click.option("--override-schedule", is_flag=True, help="Also end the scheduled pause that is running.")
 @reason_option
 @actor_option
 @json_option
 @pass_context
 def resume(context: Context, override_schedule: bool, reason: str | None, by: str | None, as_json: bool) -> None:
-    """End every pause that operators set; what is due escalates within a tick."""
+    """End every pause that operators set; due incidents escalate with the next tick."""
 
     async def work(engine: Engine) -> tuple[Resumed, str | None]:
         resumed = await engine.resume(override_schedule=override_schedule, reason=reason, by=by)
@@ -72,18 +74,20 @@ def resume(context: Context, override_schedule: bool, reason: str | None, by: st
     lifted = resumed.schedule_lifted_until
     said = f"pauses ended: {resumed.ended}" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
     if override_schedule and lifted is None:
-        said += ", no schedule lifted: by the settings here (ESC_PAUSE_CRON) none is running"
+        said += ", no schedule lifted: these settings (ESC_PAUSE_CRON) have no scheduled pause now"
     click.echo(said if held is None else f"{said}; still {held}: the settings say so")
 
 
 @click.command("sign")
 @click.argument("action")
-@click.option("--url", default="http://127.0.0.1:8080/ops/escalation", show_default=True, help="Where it is mounted.")
+@click.option(
+    "--url", default="http://127.0.0.1:8080/ops/escalation", show_default=True, help="Where the endpoints are mounted."
+)
 @click.option("--field", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the body.")
 def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
     """Print a curl line for ACTION (tick, pause, ...) at the operators' endpoints, signed with OPS_HMAC_SECRET.
 
-    The line is good for five minutes, and once.
+    The line works once, within five minutes.
     """
     secret = settings_from(os.environ).ops_hmac_secret
     if secret is None:
@@ -103,7 +107,7 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
 
 
 def _value(name: str, text: str) -> object:
-    """Return a field's value: most are texts, an incident key of digits as well."""
+    """Return a field's value. Most fields are texts; an incident key of digits is a text, too."""
     if name in ("dry_run", "override_schedule"):
         if text not in ("true", "false"):
             raise click.UsageError(f"{name} is {text!r}; give true or false")
@@ -116,13 +120,13 @@ def _value(name: str, text: str) -> object:
 
 
 @click.command("prune")
-@click.option("--older-than", type=SPAN, required=True, help="Such as 400d; a day at least.")
+@click.option("--older-than", type=SPAN, required=True, help="For example 400d; at least one day.")
 @reason_option
 @actor_option
 @json_option
 @pass_context
 def prune(context: Context, older_than: timedelta, reason: str | None, by: str | None, as_json: bool) -> None:
-    """Remove old escalations, pages and audit entries: never of an open incident, nor of a key's highest episode."""
+    """Remove old escalations, pages and audit entries, but none of an open incident or a key's highest episode."""
 
     async def work(engine: Engine) -> Pruned:
         with progress("pruning", None, quiet=as_json) as tell:
@@ -139,7 +143,7 @@ def prune(context: Context, older_than: timedelta, reason: str | None, by: str |
 @json_option
 @pass_context
 def prove(context: Context, as_json: bool) -> None:
-    """Count what is recorded: each escalation once, each with its pages; exit code 1 if that does not hold."""
+    """Check the records: each escalation once, each with its pages; exit code 1 if a check fails."""
 
     async def work(engine: Engine) -> Integrity:
         return await engine.prove()

@@ -1,4 +1,4 @@
-"""Commands to see it work: the demonstration, and the replay of a log."""
+"""Commands that show the engine at work: the demonstration, and the replay of a log."""
 
 import os
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from .base import Context, json_option, pass_context, print_json, progress, run_
 @click.option("--svg", type=click.Path(path_type=Path), default=Path("escalation-demo.svg"), show_default=True)
 @json_option
 def demo_command(svg: Path, as_json: bool) -> None:
-    """Show it at work: two hours of an on-call night in a few seconds, on this machine alone."""
+    """Show the engine at work: two hours of an on-call night in a few seconds, on this machine alone."""
     try:
         from ..demo import SCENES, Line, demo
     except ImportError:
@@ -42,7 +42,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
             click.echo(f"{stamp}  {kind} {line.incident_key:<17} {line.text}".rstrip())
 
     if not as_json:
-        click.echo(f"A night on call: {len(SCENES)} scenes, one minute of it in a twentieth of a second.\n")
+        click.echo(f"A night on call: {len(SCENES)} scenes; each minute takes a twentieth of a second.\n")
     tracks = run_to_the_end(demo(tell, pace=0 if as_json else 0.05))
     write_whole(svg, draw(tracks, title="A night on call"))
     if as_json:
@@ -54,16 +54,16 @@ def demo_command(svg: Path, as_json: bool) -> None:
 @click.command("replay")
 @click.argument("events", type=click.Path(path_type=Path))
 @click.option("--store", "url", required=True, help="memory, sqlite:///FILE (empty or new) or postgresql://DSN.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the escalations there, as CSV.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the escalations to this file, as CSV.")
 @click.option(
-    "--keep", multiple=True, type=click.Choice(KEEPABLE), help="Settings that are off in a replay unless kept."
+    "--keep", multiple=True, type=click.Choice(KEEPABLE), help="A setting that a replay turns off unless you keep it."
 )
 @json_option
 @pass_context
 def replay_command(
     context: Context, events: Path, url: str, out: Path | None, keep: tuple[str, ...], as_json: bool
 ) -> None:
-    """Drive the engine with a log of host events (CSV: at, incident_key, event, severity), the log being the clock."""
+    """Drive the engine with a log of host events (CSV: at, incident_key, event, severity); its times are the clock."""
     set_up_logging(level="ERROR")
     settings = replay_settings(settings_from(os.environ), keep)
     usable, unusable = read_events(events)
@@ -87,7 +87,7 @@ def replay_command(
 async def _replay(events: list[Event], url: str, settings: Settings, pooler: Pooler | None, *, quiet: bool) -> Replay:
     clock = ManualClock(events[0].at) if events else ManualClock()
     async with _fresh_store(url, clock, pooler) as store:
-        # Pages are recorded for a target of the replay's own, and nobody sends them.
+        # The replay records pages for a target of its own, and sends none of them.
         engine = Engine(
             store, settings=settings, notifiers=[LogNotifier("replay")], router=SettingsRouter((), "replay")
         )
@@ -97,7 +97,7 @@ async def _replay(events: list[Event], url: str, settings: Settings, pooler: Poo
 
 @asynccontextmanager
 async def _fresh_store(url: str, clock: ManualClock, pooler: Pooler | None) -> AsyncIterator[Store]:
-    """Open a store that holds nothing yet: an empty file, or a schema of its own that is dropped afterwards."""
+    """Open an empty store: in memory, on a new file, or in a new PostgreSQL schema that is dropped at the end."""
     if url == "memory":
         yield MemoryStore(clock)
     elif url.startswith(("postgresql://", "postgres://")):
@@ -110,7 +110,7 @@ async def _fresh_store(url: str, clock: ManualClock, pooler: Pooler | None) -> A
     else:
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite:///") and _holds_something(path):
-            raise EscalationError(f"{path} is not empty; a replay wants a new file")
+            raise EscalationError(f"{path} is not empty; a replay needs a new file")
         store = await open_store(url, clock=clock)
         try:
             yield store

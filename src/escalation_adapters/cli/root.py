@@ -1,4 +1,4 @@
-"""The root of the commands."""
+"""The command ``escalation``, with the options that all commands share."""
 
 import io
 import sys
@@ -15,13 +15,15 @@ from .base import Context, errors_in_one_line
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://...; default: ESC_DATABASE_URL.")
 @click.option("--schema", default="public", show_default=True, help="PostgreSQL: the schema of the incidents table.")
-@click.option("--pooler", type=click.Choice(["transaction"]), help="PostgreSQL: behind a pooler in that mode.")
+@click.option(
+    "--pooler", type=click.Choice(["transaction"]), help="PostgreSQL: connections go through a pooler in that mode."
+)
 @click.version_option(__version__, prog_name="escalation")
 @click.pass_context
 def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | None) -> None:
-    """Raise the level of incidents that nobody acknowledges, and page the next responder.
+    """Escalate incidents that are not acknowledged in time, and page the next target.
 
-    Settings come from the environment; `escalation config check` shows what is in force.
+    Settings come from the environment; `escalation config check` shows those in force.
     """
     ctx.obj = Context(database=database, schema=schema, pooler=pooler)
 
@@ -35,6 +37,6 @@ for _module in (play, incidents, operate, operators, database):
 def run() -> None:
     """Run the command line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the stream's encoding lacks is shown as a question mark and stops nothing.
+        # Print a question mark for a character that the stream's encoding lacks, instead of an error.
         sys.stdout.reconfigure(errors="replace")
     cli(prog_name="escalation")
