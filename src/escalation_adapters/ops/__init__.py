@@ -1,7 +1,7 @@
-"""The operators' endpoints: signed requests that tick, pause, drain and the like, and views for those who may see.
+"""The operators' endpoints: signed requests that for example tick, pause or drain, and views for permitted callers.
 
-``OpsHandler`` knows no framework. ``escalation_adapters.ops.http`` binds it to aiohttp,
-``escalation_adapters.ops.asgi`` to ASGI servers. What stands in which order in front of an action: ``guard.py``.
+``OpsHandler`` uses no framework. ``escalation_adapters.ops.http`` binds it to aiohttp, ``escalation_adapters.ops.asgi``
+to ASGI servers. ``guard.py`` has the checks before an action, and their order.
 """
 
 from .guard import Limits, Signer

@@ -1,4 +1,4 @@
-"""What the routes do: one function each, from checked fields to a response."""
+"""Actions and views of the routes: one function each, from checked fields to a response."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -14,11 +14,11 @@ from .messages import Problem, Response, answer
 
 Fields = Mapping[str, Any]
 Act = Callable[[Engine, Fields, str], Awaitable[Response]]
-"""An action: engine, the body's fields, who does it."""
+"""An action: it takes the engine, the body's fields and the actor."""
 
 
 async def tick(engine: Engine, fields: Fields, by: str) -> Response:
-    """Record what is due and deliver, once. That it was asked for is in the audit first, whatever comes of it."""
+    """Tick and deliver once. The audit notes the request first, whatever the tick's outcome is."""
     dry_run, reason = reading.flag(fields, "dry_run", False), reading.text(fields, "reason", None)
     if not dry_run and not engine.settings.dry_run:
         await engine.note("tick", by=by, reason=reason)
@@ -32,18 +32,18 @@ async def recalc(engine: Engine, fields: Fields, by: str) -> Response:
 
 
 async def pause(engine: Engine, fields: Fields, by: str) -> Response:
-    """Pause every worker, until an instant or for some minutes; answer until when all that pauses them lasts."""
+    """Pause every worker until an instant or for some minutes; answer the end of all active pauses."""
     minutes = reading.number(fields, "minutes", 1, 1440, None)
     text = reading.text(fields, "until", None)
     if (minutes is None) == (text is None):
-        raise reading.bad("until", "is missing, or minutes is there as well", "give one of the two: a pause ends")
+        raise reading.bad("until", "is missing, or minutes is there as well", "give one of the two")
     until = timedelta(minutes=minutes) if text is None else reading.instant(text, "until")
     made = await engine.pause(until, reason=reading.text(fields, "reason", None), by=by)
     return answer({"paused_until": _at((await engine.health()).paused_until or made.ends_at)})
 
 
 async def resume(engine: Engine, fields: Fields, by: str) -> Response:
-    """End operators' pauses, and if asked the scheduled one that is running."""
+    """End operators' pauses and, if the caller asks for it, the scheduled pause that is running."""
     override = reading.flag(fields, "override_schedule", False)
     done = await engine.resume(override_schedule=override, reason=reading.text(fields, "reason", None), by=by)
     return answer({"ended": done.ended, "schedule_lifted_until": _at(done.schedule_lifted_until)})
@@ -68,13 +68,13 @@ async def resolve(engine: Engine, fields: Fields, by: str) -> Response:
 
 
 async def health(engine: Engine, *, detail: bool) -> Response:
-    """Return whether the engine is healthy; a caller with the right to read health gets every field."""
+    """Return whether the engine is healthy; ``detail`` is for a caller with the read role, and adds every field."""
     found = (await engine.health()).as_dict() if detail else {"ok": await engine.is_healthy()}
     return answer(found, HTTPStatus.OK if found["ok"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 async def audit(engine: Engine, fields: Fields) -> Response:
-    """Tell what happened, newest first, a page of entries at a time."""
+    """Return audit entries, newest first, one page of entries at a time."""
     start = reading.since(fields.get("since", "24h"), "since", await engine.now())
     limit = fields.get("limit", "100")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
@@ -85,7 +85,7 @@ async def audit(engine: Engine, fields: Fields) -> Response:
 
 
 async def incident(engine: Engine, fields: Fields) -> Response:
-    """Tell everything about one incident."""
+    """Return one incident with its escalations, pages and audit entries."""
     if "key" not in fields:
         raise reading.bad("key", "is missing", "give the incident key")
     history = await engine.history(check_key(fields["key"], "key"))
@@ -104,7 +104,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
 
 
 def incident_json(incident: Incident) -> dict[str, object]:
-    """Return an incident as JSON has it."""
+    """Return an incident for JSON."""
     return {"state": incident.state.value, **to_json(incident)}
 
 

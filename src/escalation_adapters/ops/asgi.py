@@ -1,6 +1,6 @@
 """The operators' endpoints as a plain ASGI app: mount it in Starlette or FastAPI, or serve it alone.
 
-Only this package's neutral handler is behind it; nothing of a framework is imported.
+It wraps ``OpsHandler`` and imports no framework.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,20 +23,20 @@ class OpsASGI:
         self.handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; a lifespan is acknowledged, and there is nothing to do in it."""
+        """Answer one request. Lifespan events are acknowledged and need no work."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
         if scope["type"] == "websocket":
             await receive()
-            await send({"type": "websocket.close"})  # before it was accepted: servers answer 403
+            await send({"type": "websocket.close"})  # closed before it is accepted: servers answer 403
             return
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served here")
         response = await self.handler.handle(
             Request(
                 method=scope["method"],
-                # Mounted, the path holds the mount point as well.
+                # In a mounted app the path includes the mount point.
                 path=scope["path"].removeprefix(scope.get("root_path", "")),
                 query=scope.get("query_string", b"").decode("latin-1"),
                 headers=[(bytes(name), bytes(value)) for name, value in scope["headers"]],
@@ -55,7 +55,7 @@ def _peer(scope: Scope) -> str | None:
     client, server = scope.get("client"), scope.get("server")
     if client:
         return str(client[0])
-    # The specification has a path and no port for a server's Unix socket.
+    # For a server's Unix socket the specification has a path and no port.
     return UNIX if server and server[1] is None else None
 
 

@@ -1,4 +1,4 @@
-"""A client for host code that acts on another service's engine: it signs each request anew."""
+"""A client for host code that acts on another service's engine: it signs each request."""
 
 import json
 from datetime import timedelta
@@ -15,11 +15,11 @@ from ..channels.http import parse
 from .messages import JSON
 
 TIMEOUT = timedelta(minutes=3)
-"""Longer than a tick of a busy service by default: a tick interval, a delivery pass of another one, and a last send."""
+"""Longer than a tick of a busy service with default settings: one tick interval, one for delivery, and a last send."""
 
 
 class OpsRefused(EscalationError):
-    """The endpoint answered with a problem. ``status`` is the response's, ``problem`` the document (RFC 9457)."""
+    """The endpoint answered with a problem: ``status`` is the HTTP status, ``problem`` the document (RFC 9457)."""
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         super().__init__(f"{status}: {problem.get('detail', 'the endpoint gave no reason')}")
@@ -28,14 +28,14 @@ class OpsRefused(EscalationError):
 
 
 class OpsClient:
-    """Asks the endpoints mounted at ``url`` for actions. A context manager; neither URL nor secret is ever shown.
+    """Sends actions to the endpoints at ``url``. A context manager; no message contains the URL or the secret.
 
-    ``timeout`` is for one answer. A tick may take two of the service's tick intervals and some seconds: give more if
-    ESC_TICK_MS is longer there than by default.
+    ``timeout`` limits one request. A tick may take two tick intervals of the service and some seconds: give more if
+    the service's ESC_TICK_MS is longer than the default.
 
     Raises:
         InvalidValue: the URL has no host, or the secret, a header or the timeout is not valid.
-            Neither URL nor secret is in it.
+            The message contains neither the URL nor the secret.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OpsClient:
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
-        """Return the kind alone."""
+        """Return the name of the class alone."""
         return f"{type(self).__name__}()"
 
     async def __aenter__(self) -> Self:
@@ -63,16 +63,16 @@ class OpsClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the connection pool."""
         if self._session is not None:
             await self._session.close()
 
     async def act(self, action: str, **fields: Any) -> dict[str, Any]:
-        """Do something, such as ``act("pause", minutes=30)``; return the answer's document.
+        """Send an action, for example ``act("pause", minutes=30)``; return the JSON object of the response.
 
         Raises:
             OpsRefused: the endpoint refuses.
-            EscalationError: it is out of reach, or answers with something else.
+            EscalationError: the endpoint is out of reach, or its response is not a JSON object.
         """
         if self._session is None:
             raise EscalationError("the client is not open; write: async with OpsClient(...) as ops")
@@ -85,7 +85,7 @@ class OpsClient:
                 document = json.loads(await response.read())
                 status = response.status
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # By its kind alone: its text may hold the URL.
+            # Only the error's kind: its text may hold the URL.
             raise EscalationError(f"the operators' endpoint gave no answer: {type(error).__name__}") from None
         if not isinstance(document, dict):
             raise EscalationError("the operators' endpoint gave no answer: it is not a JSON object")

@@ -1,6 +1,6 @@
-"""Who gets in. The order is fixed: size, peer, signature, replay, role, principal's limit; only then the body counts.
+"""Checks before an action, in this order: size, peer's limit, signature, replay, role, principal's limit, body.
 
-What is cheap stands in front, so that somebody who knows no secret costs nothing but the reading of 64 KiB.
+Cheap checks come first, so that a caller without a secret costs no more than a read of 64 KiB.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ log = logging.getLogger("escalation_adapters.ops")
 
 Result = TypeVar("Result")
 MAX_BYTES = 64 * 1024
-"""The longest body."""
+"""Longest body."""
 Login = Callable[[Any], Principal | Awaitable[Principal | None] | None]
-"""The host's own login: from the framework's request to a principal, None if it knows nobody."""
+"""The host's own login: it returns the principal of the framework's request, or None if the caller is not logged in."""
 
 
 def _is_secret(_: object, __: object, value: Secret) -> None:
@@ -43,15 +43,15 @@ def _is_principal(_: object, __: object, value: Principal | None) -> None:
 
 def _is_limit(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
     if not isinstance(value, Limit):
-        raise InvalidValue(field.name, f"is {type(value).__name__}", "give a Limit, such as Limit(60)")
+        raise InvalidValue(field.name, f"is {type(value).__name__}", "give a Limit, for example Limit(60)")
 
 
 @attrs.frozen
 class Signer:
-    """A secret, and who signs with it, if that is settled: then the signature is a login as well.
+    """A secret, and its principal if only one signs with it: then the signature is the login as well.
 
     Raises:
-        InvalidValue: the secret is not a key, or the principal is not valid. The secret is not in it.
+        InvalidValue: the secret is not a key, or the principal is not valid. The message does not hold the secret.
     """
 
     secret: Secret = attrs.field(repr=False, validator=_is_secret)
@@ -63,11 +63,11 @@ class Limits:
     """The rate limits of the endpoints.
 
     Raises:
-        InvalidValue: one of them is not a Limit.
+        InvalidValue: a value is not a Limit.
     """
 
     peer: Limit = attrs.field(default=Limit(120), validator=_is_limit)
-    """Each peer, before anything else is looked at."""
+    """Each peer's requests, counted before the signature is checked."""
     tick: Limit = attrs.field(default=Limit(10), validator=_is_limit)
     """Each principal's ticks."""
     act: Limit = attrs.field(default=Limit(60), validator=_is_limit)
@@ -91,26 +91,26 @@ def make_signers(settings: Settings) -> list[Signer]:
 
 @attrs.frozen(kw_only=True)
 class Guard:
-    """Lets requests in, or raises the problem that answers them."""
+    """Checks requests. A request that fails a check raises the problem that answers it."""
 
     engine: Engine
     signers: Sequence[Signer] = attrs.field(repr=False)
     verifier: HmacVerifier
     login: Login | None
     peers: RateLimiter
-    """Counts peers, apart from principals: whoever knows no secret writes no row, and makes no count be forgotten."""
+    """Counts peers, apart from principals: a caller without a secret writes no row, and evicts no principal's count."""
     principals: RateLimiter
     limits: Limits
     proxies: Sequence[Proxy]
     request_timeout: timedelta = timedelta(seconds=10)
-    """How long a body may take to come and a login to answer."""
+    """How long a body may take to arrive, and a login to answer."""
     store_timeout: timedelta = timedelta(seconds=2)
-    """How long a limiter may take to count, and the store to tell something or to remember an id.
+    """How long a limiter may take to count, and the store to answer or to keep an id.
 
     Shorter than a store's own timeouts: callers that ask for health give up before those end."""
 
     async def body(self, request: Request) -> bytes:
-        """Return the body, once the peer's limit admits it and it is not too long."""
+        """Return the body, if the peer's limit admits the request and the body is not too long."""
         self._check_length(request)
         key = client_address(request.peer, request.values(b"x-forwarded-for"), self.proxies)
         await self._count(self.peers, f"peer:{key}", self.limits.peer)
@@ -121,31 +121,31 @@ class Guard:
             async with asyncio.timeout(self.request_timeout.total_seconds()):
                 body = await request.read(MAX_BYTES)
         except TimeoutError:
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time", field="body") from None
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", field="body") from None
         if body is None:
             raise _too_large()
         return body
 
     async def signed(self, request: Request, body: bytes) -> Principal | None:
-        """Return who signed a request, None if that is not settled by the secret; a captured one is refused.
+        """Check the signature and refuse a replay; return the secret's principal, None if the secret has none.
 
         Raises:
-            Problem: 401, whatever is wrong with the signature.
+            Problem: 401 for every fault of the signature.
         """
-        # Whoever knows no secret does not get as far as the database.
+        # A caller without a secret never reaches the database.
         verdict = self.verifier.match(request.headers, body)
         if isinstance(verdict, Verified):
-            # If this takes too long, the id may be kept or not: nothing was done, and the next request is signed anew.
+            # After a timeout the id may be stored or not. No action ran, and the next request has a new id.
             verdict = await self.with_store_timeout(self._first_time(verdict))
         if isinstance(verdict, Refused):
             raise _unauthorized(f"the signature is refused: {verdict.reason}", verdict.header)
         return self.signers[verdict.secret].principal
 
     async def with_store_timeout(self, asked: Coroutine[Any, Any, Result]) -> Result:
-        """Return what the store was asked for; nothing that would be left half done.
+        """Return the result of a call to the store. Only for calls that a timeout may abandon half-way.
 
         Raises:
-            StoreUnavailable: it takes too long.
+            StoreUnavailable: the call takes too long.
         """
         try:
             return await within(self.store_timeout, asked)
@@ -153,20 +153,20 @@ class Guard:
             raise StoreUnavailable("the store takes too long to answer") from None
 
     async def admit(self, request: Request, role: str, known: Principal | None) -> Principal:
-        """Return the principal, who has the role.
+        """Return the principal of a request, if it has the role.
 
         Raises:
-            Problem: 401 if nobody is logged in, 403 without the role.
+            Problem: 401 if the caller is not logged in, 403 without the role.
         """
         principal = known or await self._login(request)
         if principal is None:
-            raise _unauthorized("nobody is logged in")
+            raise _unauthorized("the caller is not logged in")
         if not admits(principal, role):
             raise Problem(HTTPStatus.FORBIDDEN, f"this needs the role {role!r}")
         return principal
 
     async def reader(self, request: Request) -> Principal | None:
-        """Return the principal with the read role, None if it is anybody else: for what both may see in part."""
+        """Return the principal if it has the read role, else None: for a view that other callers see in part."""
         try:
             principal = await self._login(request)
         except Exception as error:  # noqa: BLE001 - a login that is down says nothing about the engine
@@ -185,7 +185,7 @@ class Guard:
     async def _count(self, limiter: RateLimiter, key: str, limit: Limit) -> None:
         try:
             decision = await within(self.store_timeout, limiter.hit(key, limit))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the limiter is down
+        except Exception as error:  # noqa: BLE001 - any error means that the limiter is down
             log.error("the rate limiter is down: %s", type(error).__name__)  # noqa: TRY400 - its text may hold a URL
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, "the rate limiter is down", headers=retry_after(timedelta(seconds=5))
@@ -210,8 +210,8 @@ class Guard:
             async with asyncio.timeout(self.request_timeout.total_seconds()):
                 principal = await found if inspect.isawaitable(found) else found
         except InvalidValue as fault:
-            # The host's fault: told as the client's, it would name a field that nobody sent.
-            log.error("the login's principal is not valid: %s", fault.field)  # noqa: TRY400 - its text may hold who it is
+            # The host's fault: a problem of the request would name a field that the client did not send.
+            log.error("the login's principal is not valid: %s", fault.field)  # noqa: TRY400 - its text may hold the id
             detail = "the login failed"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry_after(timedelta(seconds=5))) from None
         if principal is not None and not isinstance(principal, Principal):

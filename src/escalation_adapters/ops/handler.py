@@ -31,7 +31,7 @@ log = logging.getLogger("escalation_adapters.ops")
 
 @attrs.frozen
 class Action:
-    """A route that changes something: its name is in its path and in the body that was signed for it."""
+    """A route that changes something. Its name is in the path and in the signed body."""
 
     act: actions.Act
     fields: tuple[str, ...]
@@ -55,16 +55,17 @@ _UNKNOWN = "unknown"
 
 
 class OpsHandler:
-    """Answers the operators' requests about one engine. ``ops_http`` and ``ops_asgi`` bind it to a server.
+    """Answers the operators' requests about one engine. ``ops_app`` and ``OpsASGI`` bind it to a server.
 
-    ``login`` tells who sent a request, by the host's own means; a header is never believed. ``signers`` default to the
-    settings' secrets; one with a principal of its own needs no login. ``legacy_signature`` also takes the older
-    ``X-Signature``, which can be captured and sent again for ever. ``limiter`` counts principals, ``peer_limiter`` the
-    peers in front of the signature: in memory, unless one is given that costs as little. ``proxies`` are the addresses
-    or networks whose ``X-Forwarded-For`` is believed; ``unix`` is whoever comes through a Unix socket.
+    ``login`` is the host's own login: it returns the principal of a request, and the handler trusts no header for that.
+    ``signers`` default to the settings' secrets; a signer with a principal needs no login. ``legacy_signature`` also
+    admits the older ``X-Signature``: a captured request of that kind can be sent again at any time. ``limiter`` counts
+    principals. ``peer_limiter`` counts peers before the signature is checked, so it must be as cheap as the default,
+    which counts in memory. ``proxies`` are the addresses or networks whose ``X-Forwarded-For`` the handler trusts;
+    ``unix`` means each peer of a Unix socket.
 
     Raises:
-        InvalidValue: there is no secret, a signer, a limit or a proxy is not valid.
+        InvalidValue: there is no secret, or a signer, a limit or a proxy is not valid.
     """
 
     def __init__(
@@ -95,14 +96,14 @@ class OpsHandler:
         )
 
     async def handle(self, request: Request) -> Response:
-        """Answer a request. Nothing is raised: what goes wrong is a problem document."""
+        """Answer a request. It raises nothing: each error becomes a problem document."""
         try:
             return await self._route(request)
         except Problem as problem:
             return problem.response()
         except EscalationError as error:
             return _to_problem(error).response()
-        except Exception as error:  # noqa: BLE001 - a fault of ours, or of the host's login, is told by its kind alone
+        except Exception as error:  # noqa: BLE001 - a bug of ours, or of the host's login
             log.error("%s failed: %s", quoted(f"{request.method} {request.path}"), type(error).__name__)  # noqa: TRY400
             return _unanswered().response()
 
@@ -168,7 +169,7 @@ def _check_content_type(request: Request) -> None:
 
 
 def _to_problem(error: EscalationError) -> Problem:
-    """Return the problem that one of the library's errors is."""
+    """Return the problem document's exception for one of the library's errors."""
     if isinstance(error, InvalidValue):
         return reading.bad(error.field, error.fault, error.remedy)
     if isinstance(error, TransitionRefused):

@@ -33,7 +33,7 @@ def ops_app(handler: OpsHandler) -> web.Application:
 
 
 async def _read(request: web.Request, most: int) -> bytes | None:
-    # Not request.read(): what counts is this limit, not the one of the host's application.
+    # Not request.read(): it applies the limit of the host's application instead of this one.
     body = bytearray()
     try:
         while chunk := await request.content.read(_CHUNK):
@@ -41,15 +41,15 @@ async def _read(request: web.Request, most: int) -> bytes | None:
             if len(body) > most:
                 return None
     except (ConnectionError, web.RequestPayloadError):
-        return b""  # whoever sent it has hung up, and hears no answer
+        return b""  # the client has disconnected, and gets no answer
     if not body:
-        # A middleware of the host may have read it: aiohttp keeps what it read, and gives it to everybody after.
+        # A middleware of the host may have read the body: aiohttp keeps it, and returns it to each later reader.
         body = bytearray(await request.read())
     return bytes(body) if len(body) <= most else None
 
 
 def _peer(request: web.Request) -> str | None:
-    # The connection's other end, which no middleware and no header has a say in.
+    # The connection's other end, which no middleware and no header can change.
     name = None if request.transport is None else request.transport.get_extra_info("peername")
     if isinstance(name, tuple):
         return str(name[0])

@@ -1,4 +1,4 @@
-"""Requests and responses of the operators' endpoints, in no framework's words."""
+"""Requests and responses of the operators' endpoints, independent of any framework."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,24 +13,24 @@ PROBLEM = "application/problem+json"
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """One request, as a binding hands it over."""
+    """One request, which a binding makes from the framework's request."""
 
     method: str
     path: str
-    """Below the mount point, such as ``/tick``."""
+    """The path below the mount point, for example ``/tick``."""
     query: str = attrs.field(default="", repr=False)
-    """As it came, without the question mark."""
+    """The raw query string, without the question mark."""
     headers: Sequence[tuple[bytes, bytes]] = attrs.field(default=(), repr=False)
-    """Signatures and cookies among them: not to be shown."""
+    """Not in the repr: they hold signatures and cookies."""
     peer: str | None = None
     """The address of the connection's other end; ``unix`` if it is a Unix socket."""
     read: Callable[[int], Awaitable[bytes | None]]
-    """Read the body, up to so many bytes; None if there are more."""
+    """Reads the body, up to a number of bytes; None if the body is longer."""
     native: Any = attrs.field(default=None, repr=False)
-    """The framework's own request: what the host's login looks at."""
+    """The framework's own request, for the host's login."""
 
     def values(self, name: bytes) -> list[bytes]:
-        """Return the values of a header, one for each time it is there."""
+        """Return all values of a header."""
         return [value for given, value in self.headers if given.lower() == name]
 
 
@@ -45,13 +45,13 @@ class Response:
 
     @property
     def all_headers(self) -> dict[str, str]:
-        """Return every header. No cache keeps what operators see."""
+        """Return every header, with those that keep the response out of caches."""
         kept = {"Content-Type": self.content_type, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
         return kept | dict(self.headers)
 
 
 class Problem(Exception):
-    """A request that is answered with a problem document (RFC 9457). It names the field and holds no secret."""
+    """An error that becomes a problem document (RFC 9457). It names the field and holds no secret."""
 
     def __init__(
         self,
@@ -86,5 +86,5 @@ def answer(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
 
 
 def encode(value: object) -> bytes:
-    """Return a JSON document, in ASCII: nobody downstream has a say in its encoding."""
+    """Return a JSON document in ASCII, which every receiver decodes alike."""
     return json.dumps(value, allow_nan=False).encode("ascii")

@@ -1,4 +1,4 @@
-"""Reading what requests bring: strict JSON, and fields of the right type, one clear fault at a time."""
+"""Parse bodies and queries of requests: strict JSON, and fields of the right type. A problem names one fault."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from .messages import Problem
 
 MISSING: Any = object()
 DEEPEST = 8
-"""How deep a body may nest; ours are flat."""
+"""Deepest nesting of a body that is parsed; the bodies of actions are flat."""
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -25,7 +25,7 @@ def bad(field: str, fault: str, remedy: str) -> Problem:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a body: UTF-8, no name twice, no NaN, not deep."""
+    """Return the JSON object in a body: UTF-8, no name twice, no NaN, no deep nesting."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -50,7 +50,7 @@ def query(text: str, known: tuple[str, ...]) -> dict[str, str]:
         if _BROKEN_ESCAPE.search(text):
             raise ValueError
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=16)
-    except ValueError:  # UnicodeDecodeError is one
+    except ValueError:  # UnicodeDecodeError is a ValueError
         raise Problem(HTTPStatus.BAD_REQUEST, "the query cannot be read; write name=value", field="query") from None
     found: dict[str, str] = {}
     for name, value in pairs:
@@ -63,14 +63,14 @@ def query(text: str, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> Problem:
-    """Return the problem of a field that nobody knows."""
+    """Return the problem of an unknown field."""
     shown = _shown(name)
     remedy = f"the fields are {', '.join(known)}" if known else "there are no fields"
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}: is unknown; {remedy}", field=shown)
 
 
 def text(fields: Mapping[str, Any], name: str, default: Any = MISSING) -> Any:
-    """Return a text that every store can hold; null is the same as none."""
+    """Return a text that every store can hold; null is the same as a missing field."""
     value = _typed(fields, name, default, str, "a text")
     return value if value is default else check_text(value, name)
 
@@ -84,7 +84,7 @@ def number(fields: Mapping[str, Any], name: str, least: int, most: int, default:
     """Return a whole number within limits."""
     value = _typed(fields, name, default, int, f"a whole number, {least} to {most}", none=False)
     if value is not default and not least <= value <= most:
-        raise bad(name, f"is {value}" if abs(value) < 10**9 else "is far out", f"give {least} to {most}")
+        raise bad(name, f"is {value}" if abs(value) < 10**9 else "is out of range", f"give {least} to {most}")
     return value
 
 
@@ -97,7 +97,7 @@ def instant(value: str, name: str) -> datetime:
 
 
 def since(value: str, name: str, now: datetime) -> datetime:
-    """Return an instant, or how long ago it was: ``24h``."""
+    """Return the instant of a text: an instant with a zone, or a span before now, for example ``24h``."""
     span = read_span(value)
     return instant(value, name) if span is None else now - min(span, MAX_SPAN)
 
@@ -120,12 +120,12 @@ def _typed(fields: Mapping[str, Any], name: str, default: Any, kind: type, wante
 
 
 def _shown(name: str) -> str:
-    """Return a field's name as it may be shown: short, in ASCII, and never nothing."""
+    """Return a field's name for a message: short, in ASCII, never empty."""
     return name[:64].encode("ascii", "backslashreplace").decode() or '""'
 
 
 def _depth(text: str) -> int:
-    """Return how many brackets are open at once, at most, counted without a parser that could fall."""
+    """Return the deepest nesting of brackets, without a parser, which deep nesting could crash."""
     deepest = depth = 0
     quoted = escaped = False
     for char in text:
