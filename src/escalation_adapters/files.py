@@ -1,4 +1,4 @@
-"""Files: secrets that come as files (containers mount them, ``NAME_FILE`` names them), and results that go out."""
+"""Read secrets from files, which containers mount and ``NAME_FILE`` names, and write result files."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from escalation_core import EscalationError
 
 MAX_BYTES = 64 * 1024
-"""A secret is a line; a file beyond this is some other file, named by mistake."""
+"""Longest file of a secret. A secret is one line: a longer file is some other file, named by mistake."""
 
 
 def read_secret(path: str) -> str:
@@ -18,7 +18,7 @@ def read_secret(path: str) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is longer than 64 KiB, or no UTF-8. Not a word of what is in it is told.
+        ValueError: it is longer than 64 KiB, or is not UTF-8. The message holds nothing of its content.
     """
     with Path(path).open("rb") as file:
         content = file.read(MAX_BYTES + 1)
@@ -28,12 +28,12 @@ def read_secret(path: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         pass
-    # Raised out here because a UnicodeDecodeError carries the bytes, and an exception carries the one it came from.
+    # Raised outside ``except``: an exception raised inside carries the UnicodeDecodeError, which holds the bytes.
     raise ValueError("the file is not UTF-8")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; into a pipe or a device, which cannot be replaced, as it comes.
+    """Write a file whole or not at all. A pipe or a device cannot be replaced: it gets the text directly.
 
     Raises:
         EscalationError: it cannot be written.
@@ -57,7 +57,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _is_stdout(path: Path) -> bool:
-    """Tell whether a path leads to where this process prints: to replace that file would lose what is printed next."""
+    """Return True if a path is this process's standard output: to replace that file would lose later output."""
     try:
         return path.exists() and os.path.samestat(path.stat(), os.fstat(1))
     except OSError:

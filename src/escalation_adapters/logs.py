@@ -1,4 +1,4 @@
-"""How the command line logs: one JSON object per line for machines, plain lines for people."""
+"""Logging of the command line: one JSON object per line for machines, plain lines for people."""
 
 import logging
 import sys
@@ -9,13 +9,13 @@ from typing import TextIO
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per record, on one line: at, level, logger, message; ``exception`` if there is one.
+    """Formats a record as one JSON object, on one line: at, level, logger, message; ``exception`` if it has one.
 
     The fields of a tick (the record's ``tick``) stand beside them, under the names of its log line (ADR 0039).
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON, in ASCII: neither a stream's encoding nor a shipper's idea of a line breaks it."""
+        """Return the record as JSON in ASCII, so that no stream's encoding and no log shipper's line break changes it."""
         tick = getattr(record, "tick", None)
         fields: dict[str, object] = {
             **(tick if isinstance(tick, Mapping) else {}),
@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """A line that people read, in UTC."""
+    """Formats a record as a line for people, in UTC."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -43,14 +43,14 @@ class PlainFormatter(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that a second set-up replaces the first and leaves the host's handlers alone."""
+    """Our handler's class: a second set-up replaces our handler and leaves the host's handlers alone."""
 
 
 def set_up_logging(json: bool | None = None, level: str | int = "INFO", stream: TextIO | None = None) -> None:
     """Send every logger's records from ``level`` on to ``stream`` (standard error by default).
 
-    ``json`` says in which form; None means JSON unless the stream is a terminal. Called again, it replaces what it set
-    up before. For programs: a service that embeds the engine sets up its own logging.
+    ``json`` chooses the format; None means JSON unless the stream is a terminal. A second call replaces the first. This
+    is for programs: a service that embeds the engine sets up its own logging.
 
     Raises:
         ValueError: there is no such level.

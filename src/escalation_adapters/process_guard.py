@@ -1,4 +1,4 @@
-"""Where a store may be used: connections and files belong to one event loop, and to one process."""
+"""A guard for a store's connections and files, which belong to one event loop and one process."""
 
 import os
 
@@ -7,7 +7,7 @@ from escalation_core.engine.tasks import LoopGuard
 
 
 class ProcessGuard(LoopGuard):
-    """The process and the event loop that a store belongs to: those that it is used in first."""
+    """Binds a store to the process and the event loop that use it first."""
 
     def __init__(self, kind: str) -> None:
         super().__init__("this store was used", f"open one for each loop and process: await {kind}.connect(...)")
@@ -15,11 +15,11 @@ class ProcessGuard(LoopGuard):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether this process was forked from the one that it belongs to."""
+        """Whether this process was forked from the store's process."""
         return self._process not in (None, os.getpid())
 
     def check(self) -> None:
-        """Raise EscalationError in another loop, or in a process that was forked since."""
+        """Raise EscalationError in another loop, or in a process that was forked later."""
         self._process = self._process or os.getpid()
         if self.elsewhere:
             raise EscalationError(f"{self._name} before this process was forked; {self._remedy}")

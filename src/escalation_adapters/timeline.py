@@ -1,4 +1,4 @@
-"""Timelines: what happened to incidents, as a picture. SVG for pages, lines of text for terminals."""
+"""Timelines of incidents: SVG pictures for web pages, and lines of text for terminals."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
 _BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
 _ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
 _EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
-"""Where an empty picture begins: some scale it needs."""
+"""The start of an empty picture, which needs some scale."""
 _MIN_EXTENT = timedelta(seconds=1)
 """The shortest time that a picture shows."""
 _WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
@@ -23,7 +23,7 @@ _WIDTH, _LEFT, _ROW, _TOP = 960, 210, 30, 46
 
 @attrs.frozen
 class Span:
-    """A stretch of an incident's life in one state."""
+    """A time in which an incident has one state."""
 
     start: datetime
     end: datetime
@@ -32,7 +32,7 @@ class Span:
 
 @attrs.frozen
 class Track:
-    """One incident's line: its stretches, and its escalations with their levels."""
+    """One incident's line: its spans, and its escalations with their levels."""
 
     label: str
     spans: Sequence[Span]
@@ -42,11 +42,11 @@ class Track:
 def track(history: IncidentHistory, label: str, until: datetime) -> Track:
     """Return the line of one incident up to ``until``.
 
-    What a host did with SQL of its own is not in the audit; the row tells the last of it.
+    The audit may lack a change that the host made with its own SQL; the row shows the last one.
     """
     changes: list[tuple[datetime, str]] = []
     for entry in reversed(history.audit):
-        # Opening what is open or acknowledged brings its text up to date, and leaves its state alone.
+        # Opening a live incident updates its text, and leaves its state alone.
         live = entry.action == "open" and bool(changes) and changes[-1][1] != "resolved"
         if entry.action in _ENDS and not live:
             changes.append((entry.at, _ENDS[entry.action]))
@@ -110,7 +110,7 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
 
 
 def _xml(text: str) -> str:
-    """Return text as XML may hold it: what XML has no way to write shows as an escape."""
+    """Return text for XML; a character that XML cannot hold shows as an escape."""
     return escape(visible(text))
 
 

@@ -1,6 +1,6 @@
-"""A process that ends servers once their owner is gone, however it went: killed, it ends nothing itself any more.
+"""A watcher process, which ends servers after their owner has ended: a killed owner cannot end them itself.
 
-This module is the owner's end of it, and the program that the process runs.
+This module has the owner's side, and is also the program of the watcher process.
 """
 
 import os
@@ -13,14 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 
 STOP_TIMEOUT_SECONDS = 10.0
-"""How long a server may take to end, and its folder to vanish, before force is used."""
+"""How long a server may take to end, and its folder to vanish, before the watcher kills it."""
 
 
 class Watcher:
-    """Watches this process from another one; if this one is gone, that ends its servers and removes their folder.
+    """Starts a watcher process, which ends the servers and removes their folder after this process has ended.
 
-    The other process reads a pipe that this one holds open, which the system closes when this one ends. It is in a
-    session of its own, so that a signal to the group of this one misses it. On Windows nothing watches.
+    The watcher reads a pipe from this process, which the system closes when this process ends. The watcher has a
+    session of its own, so that a signal to this process's group misses it. On Windows there is no watcher.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,36 +39,36 @@ class Watcher:
 
     @property
     def pid(self) -> int | None:
-        """The process that watches."""
+        """The watcher's process id, None on Windows."""
         return None if self._process is None else self._process.pid
 
     def watch(self, server: int, how: signal.Signals) -> None:
-        """Name a server's process, and the signal that ends it."""
+        """Register a server's process, and the signal that ends it."""
         self._tell(server, how)
 
     def forget(self, server: int) -> None:
-        """Take back a server's process, which has ended."""
+        """Remove a server's process, which has ended."""
         self._tell(server, 0)
 
     def end(self) -> None:
-        """End the process that watches. Servers that were not taken back end as well. A second call does nothing."""
+        """End the watcher, which first ends the servers that are still registered. A second call does nothing."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
                 self._process.wait(STOP_TIMEOUT_SECONDS)
-            except subprocess.TimeoutExpired:  # a process that was forked from this one holds the pipe, too
+            except subprocess.TimeoutExpired:  # a fork of this process holds the pipe, too
                 self._process.kill()
                 self._process.wait()
 
     def _tell(self, server: int, how: int) -> None:
         if self._process is not None and self._process.stdin is not None:
-            # If somebody ended the process that watches, all else goes on without it.
+            # Without a watcher that was killed, all else works on.
             with suppress(BrokenPipeError):
                 self._process.stdin.write(f"{server} {int(how)}\n".encode())
 
 
 def main(folder: Path) -> None:
-    """Read which servers there are until the owner is gone; then end those that are left."""
+    """Read the registered servers until the owner has ended; then end the servers that are left."""
     servers: dict[int, int] = {}
     for line in sys.stdin:
         server, how = map(int, line.split())
@@ -77,14 +77,14 @@ def main(folder: Path) -> None:
             del servers[server]
     for server, how in servers.items():
         _send(server, how)
-        _send(server, signal.SIGCONT)  # one that stands still heeds nothing
+        _send(server, signal.SIGCONT)  # a stopped process handles no other signal
     until = time.monotonic() + STOP_TIMEOUT_SECONDS
     while time.monotonic() < until and any(_send(server, 0) for server in servers):
         time.sleep(0.05)
     for server in servers:
         _send(server, signal.SIGKILL)
     until = time.monotonic() + STOP_TIMEOUT_SECONDS
-    # A program that was preparing the folder may still be at it.
+    # A program of the owner may still be writing the folder.
     while time.monotonic() < until and folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.05)

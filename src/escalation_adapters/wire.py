@@ -1,4 +1,4 @@
-"""How values are written outside of Python: spans such as ``30s``, instants of ISO 8601, and records as JSON."""
+"""Text forms of values: spans, for example ``30s``, instants of ISO 8601, and records as JSON."""
 
 import re
 from contextlib import suppress
@@ -8,23 +8,23 @@ from typing import Any
 import attrs
 
 MAX_SPAN = timedelta(days=99_999)
-"""Longer spans are refused on the command line, and cut to it in requests."""
+"""Longest span. The command line refuses a longer one, and requests cut it."""
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})"
 )
-"""RFC 3339, and what ISO 8601 has beside it; Python's own reading takes any character between date and time."""
+"""RFC 3339 and other forms of ISO 8601. Python's own parser takes any character between date and time."""
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def read_span(text: str) -> timedelta | None:
-    """Return the span that a text such as ``30s``, ``15m``, ``24h``, ``7d`` or ``2w`` names, None if it names none."""
+    """Return the span of a text such as ``30s``, ``15m``, ``24h``, ``7d`` or ``2w``; None for any other text."""
     match = _SPAN.fullmatch(text)
     return None if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def read_instant(text: str) -> datetime | None:
-    """Return the instant in UTC that a text of ISO 8601 with a zone names, None if it names none."""
+    """Return the instant, in UTC, of an ISO 8601 text with a zone; None for any other text."""
     if _INSTANT.fullmatch(text):
         with suppress(ValueError, OverflowError):
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
@@ -32,7 +32,7 @@ def read_instant(text: str) -> datetime | None:
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON has it: instants as ISO 8601 text, spans as seconds, records as objects."""
+    """Return a value for JSON: instants as ISO 8601 text, spans as seconds, records as objects."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):

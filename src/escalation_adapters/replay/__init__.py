@@ -1,7 +1,7 @@
-"""Replay: drive the real engine with a log of host events, the log's times being the clock.
+"""Replay: drive the real engine with a log of host events, whose times are the clock.
 
-Rules: ``docs/reference/rules.md``, "Replay". At one instant host events come before escalations; escalations happen at
-the exact instant at which they are due; after the last event nothing more is played.
+Rules: ``docs/reference/rules.md``, "Replay". At one instant, host events come before escalations. Each escalation
+happens at the exact instant at which it is due. The replay ends at the instant of the last event.
 """
 
 from .log import Event, Fault, UnreadableLog, read_events

@@ -1,4 +1,4 @@
-"""Reading a log of host events: usable rows become events, the others are listed with their line number."""
+"""Read a log of host events: usable rows become events, and each other row becomes a fault with its line number."""
 
 import csv
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from escalation_core.checks import check_instant, check_key
 
 COLUMNS = ("at", "incident_key", "event", "severity")
 FIRST, LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""next_due_at begins with 1970, whose first instant is the mark; after the last day no escalation has an instant."""
+"""Limits of an event's instant: the epoch is ``NEEDS_REPLAN``, and escalations after ``LAST`` need instants, too."""
 EVENTS = ("opened", "acknowledged", "severity_changed", "reopened", "resolved")
 
 
 class UnreadableLog(EscalationError):
-    """The log as a whole cannot be read: no header, or a column is missing."""
+    """The log as a whole cannot be read: for example, a column is missing."""
 
 
 @attrs.frozen
@@ -33,14 +33,14 @@ class Event:
 
 @attrs.frozen
 class Fault:
-    """A row that was left out, and why."""
+    """A row that the replay leaves out, and the reason."""
 
     line: int
     reason: str
 
 
 def read_events(path: Path) -> tuple[list[Event], list[Fault]]:
-    """Return the log's events in the order of their instants (of the file, at one instant), and the unusable rows.
+    """Return the log's events, in order of instant and then of line, and the unusable rows.
 
     Raises:
         UnreadableLog: the file cannot be opened, or its header lacks a column.
@@ -49,7 +49,7 @@ def read_events(path: Path) -> tuple[list[Event], list[Fault]]:
         text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UnreadableLog(f"{path} cannot be read: {error.strerror}") from None
-    # Line by line: no legal value holds a line break, so an open quote spoils its own line and not the rest.
+    # Line by line: no valid value holds a line break, so an open quote makes only its own line unusable.
     lines = enumerate(text.split("\n"), 1)
     header = _header(next(lines)[1], path)
     events: list[Event] = []
@@ -84,7 +84,7 @@ def _cells(line: str) -> list[str]:
     try:
         return next(csv.reader([line.removesuffix("\r")], strict=True), [])
     except csv.Error as error:
-        raise InvalidValue("row", f"is not valid CSV ({error})", "mend its quotes") from None
+        raise InvalidValue("row", f"is not valid CSV ({error})", "correct its quotes") from None
 
 
 def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
@@ -98,9 +98,9 @@ def _event(line: int, cells: Sequence[str], header: dict[str, int]) -> Event:
     except ValueError:
         raise InvalidValue("at", f"{at!r} is not a valid instant", "write for example 2025-01-31T12:00:00Z") from None
     if not FIRST <= instant <= LAST:
-        raise InvalidValue("at", f"{at!r} lies outside the years 1970 to 9998", "replay what happened within them")
+        raise InvalidValue("at", f"{at!r} lies outside the years 1970 to 9998", "leave the row out")
     if event not in EVENTS:
         raise InvalidValue("event", f"{event!r} is not a valid event", f"write {', '.join(EVENTS)}")
     if event == "severity_changed" and not severity.strip():
-        raise InvalidValue("severity", "is empty", "name the severity that it changed to")
+        raise InvalidValue("severity", "is empty", "give the new severity")
     return Event(line, instant, check_key(key), event, severity)

@@ -1,4 +1,4 @@
-"""Playing a log of host events: the engine works as ever, and the log's instants are its clock."""
+"""Play a log of host events on the real engine, with the log's instants as its clock."""
 
 import asyncio
 import csv
@@ -26,13 +26,13 @@ KEEPABLE = ("canary", "pause", "dry-run", "switches")
 
 @attrs.define(kw_only=True)
 class Replay:
-    """What a replay did."""
+    """The result of a replay."""
 
     events: int = 0
-    """Events that were played."""
+    """Number of usable events, refused ones included."""
     played: Counter[str] = attrs.field(factory=Counter)
     unusable: list[Fault] = attrs.field(factory=list)
-    """Rows that are no events."""
+    """Rows that are not valid events."""
     refused: list[Fault] = attrs.field(factory=list)
     """Events that the incident's state does not allow."""
     incidents: int = 0
@@ -42,11 +42,11 @@ class Replay:
 
     @property
     def levels(self) -> dict[int, int]:
-        """How many escalations there were to each level."""
+        """The number of escalations to each level."""
         return dict(sorted(Counter(escalation.level for escalation in self.escalations).items()))
 
     def as_dict(self) -> dict[str, object]:
-        """Return the same for JSON; the escalations as counts."""
+        """Return the result for JSON, with escalations as counts."""
         return {
             "events": self.events,
             "played": dict(self.played),
@@ -61,9 +61,9 @@ class Replay:
 
 
 def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
-    """Return the settings for a replay: canary, pause, dry run and switches are off unless they are kept by name.
+    """Return the settings for a replay: canary, pause, dry run and switches are off unless ``keep`` names them.
 
-    Nobody outside is told that a replay ticks.
+    The dead man's switch is always off: a replay must not report that a worker ticks.
     """
     off: dict[str, dict[str, Any]] = {
         "canary": {"canary_pct": 100},
@@ -78,7 +78,7 @@ def replay_settings(settings: Settings, keep: Sequence[str] = ()) -> Settings:
 async def replay(
     engine: Engine, clock: ManualClock, events: Sequence[Event], *, progress: Callable[[int], None] = lambda done: None
 ) -> Replay:
-    """Play events, in their order, on an engine whose store tells the time by ``clock``; return what came of it."""
+    """Play events, in their order, on an engine whose store reads ``clock``; return the result."""
     outcome = Replay()
     if events:
         outcome.first, outcome.last = events[0].at, events[-1].at
@@ -104,18 +104,18 @@ async def replay(
 
 
 def _leave_if_told() -> None:
-    """Raise a cancellation that was lost on its way: in Python 3.11 asyncio.wait_for may swallow one (gh-86296)."""
+    """Raise a lost cancellation: in Python 3.11 ``asyncio.wait_for`` may swallow one (gh-86296)."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
 
 
 async def _escalate(engine: Engine, clock: ManualClock, limit: datetime, *, inclusive: bool) -> None:
-    """Play every escalation that is due before ``limit``, or at it, each at its own instant."""
+    """Play every escalation that is due before ``limit``, or at ``limit`` if ``inclusive``, each at its own instant."""
     settings = engine.settings
 
     while (due := (await engine.store.next_due(canary=settings.canary)).due_at) is not None:
-        # A change may make due what had its instant long ago: then it is played now, or when the pause ends.
+        # A change may move an instant into the past: then the escalation happens now, or when the pause ends.
         at = max(due, clock())
         gate = Gate.at(settings.switches, at)
         if gate.mode is Mode.PAUSED and gate.until is not None:

@@ -1,1 +1,1 @@
-"""What runs an engine: the loops of a worker, from code that awaits and from code that does not."""
+"""Workers: the loops that run an engine, for hosts with asyncio and for hosts with threads."""

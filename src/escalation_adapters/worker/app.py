@@ -1,4 +1,4 @@
-"""Putting the pieces together from settings: what the command line runs, and what a small service may run as well."""
+"""Build an engine and its parts from settings, for the command line and for small services."""
 
 import os
 import socket
@@ -14,17 +14,17 @@ from ..channels.log import LogNotifier
 from ..files import read_secret
 
 Pooler = Literal["transaction"]
-"""What stands between this process and PostgreSQL: a pooler in transaction mode, such as pgbouncer."""
+"""The pooler between this process and PostgreSQL: one in transaction mode, for example pgbouncer."""
 NO_DATABASE = (
     "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
 )
-NO_FILE = "sqlite:/// names no file, and what is kept in none is lost; give sqlite:///FILE"
-UNKNOWN_DATABASE = "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+NO_FILE = "sqlite:/// names no file, and a database in memory loses its data; give sqlite:///FILE"
+UNKNOWN_DATABASE = "the database's URL is not of a known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
 
 
 class MissingExtra(EscalationError):
-    """A part of the library needs packages that are not installed; the message names the extra that brings them."""
+    """A part of the library needs packages that are not installed; the message names the extra that installs them."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'")
@@ -46,7 +46,8 @@ async def open_store(
     """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``. ``create`` makes a missing file.
 
     Raises:
-        EscalationError: there is no URL, or it is of another kind; it is not shown, since it may hold a password.
+        EscalationError: there is no URL, or it is not of a known kind. The message does not hold the URL, which may
+            hold a password.
         StoreUnavailable, StoreNotReady: the database is out of reach or not migrated.
     """
     if not url:
@@ -67,7 +68,7 @@ async def open_store(
 
 
 def make_notifiers(settings: Settings) -> list[Notifier]:
-    """Return the notifiers of the settings' targets, and the log, which is always there."""
+    """Return the log's notifier, and the notifier of the settings' targets if there are any."""
     found: list[Notifier] = [LogNotifier(LOG_TARGET)]
     targets = {name: url for name, url in settings.targets.items() if name != LOG_TARGET}
     if targets:
@@ -80,7 +81,7 @@ def make_notifiers(settings: Settings) -> list[Notifier]:
 
 
 def make_heartbeat(settings: Settings) -> Heartbeat | None:
-    """Return the heartbeat of the settings, if they have one."""
+    """Return the settings' dead man's switch, None if they have none."""
     if settings.heartbeat_url is None:
         return None
     try:
@@ -91,7 +92,7 @@ def make_heartbeat(settings: Settings) -> Heartbeat | None:
 
 
 def make_router(settings: Settings) -> SettingsRouter:
-    """Return the settings' routes; without a default target it is the only one there is, or the log if none is."""
+    """Return the settings' router. Its default target, if not set, is the only target, or the log without targets."""
     default = settings.default_target
     if default is None and len(settings.targets) < 2:
         default = next(iter(settings.targets), LOG_TARGET)
@@ -99,7 +100,7 @@ def make_router(settings: Settings) -> SettingsRouter:
 
 
 def unheard(settings: Settings) -> list[str]:
-    """Return warnings of pages that would reach nobody, though the settings are legal."""
+    """Return warnings of valid settings whose pages would reach no person."""
     if not settings.targets.keys() - {LOG_TARGET}:
         return [TO_THE_LOG]
     return [] if make_router(settings).covers_everything else [UNROUTED]
@@ -113,11 +114,11 @@ async def open_engine(
     long_running: bool = False,
     create: bool = True,
 ) -> Engine:
-    """Open the engine that the settings describe. ``create`` makes an SQLite file that is not there.
+    """Open the engine that the settings describe. ``create`` makes a missing SQLite file.
 
-    ``long_running`` gives it a heartbeat of its own, by process; commands that end at once share their machine's.
+    ``long_running`` names its worker heartbeat by process; short commands share the heartbeat of their machine.
     """
-    notifiers = make_notifiers(settings)  # before the store: what fails here leaves no connection behind
+    notifiers = make_notifiers(settings)  # before the store, so that a failure leaves no connection open
     heartbeat = make_heartbeat(settings)
     machine = socket.gethostname()
     return Engine(

@@ -1,4 +1,4 @@
-"""An engine for hosts without asyncio: its event loop runs in a thread of its own, and calls wait for it."""
+"""An engine for hosts without asyncio: its event loop runs in its own thread, and each call waits for its result."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 def _blocking(
     method: Callable[Concatenate[Engine, Given], Awaitable[Result]],
 ) -> "Callable[Concatenate[BlockingEngine, Given], Result]":
-    """Return the method as one that waits for its result."""
+    """Return a method that calls the engine's method and waits for the result."""
 
     def call(self: "BlockingEngine", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         return self._get_portal().call(partial(method, self.engine, *args, **kwargs))
@@ -30,11 +30,11 @@ def _blocking(
 
 
 class BlockingEngine:
-    """The engine's calls for threads: a context manager that any number of threads may use at once.
+    """An engine with blocking calls: a context manager that any number of threads may use at once.
 
-    ``make`` makes the engine; it is awaited in the loop's thread, so it may connect a store. ``work=True`` also ticks
-    and delivers there, like ``run``; without it, call ``tick``. Open it in the process that uses it: after a fork, not
-    before. Close it before the process ends: it would wait for its thread.
+    ``make`` is a coroutine function that returns the engine. It runs in the loop's thread, so it may connect a store.
+    ``work=True`` also ticks and delivers there, like ``run``; without it, call ``tick``. Open it in the process that
+    uses it: after a fork, not before. Close it before the process ends: otherwise the process waits for the thread.
     """
 
     open = _blocking(Engine.open)
@@ -72,13 +72,13 @@ class BlockingEngine:
 
     @property
     def engine(self) -> Engine:
-        """The engine itself; its coroutines belong to the loop's thread."""
+        """The engine itself; its coroutines must run in the loop's thread."""
         if self._engine is None:
             raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
         return self._engine
 
     def __enter__(self) -> Self:
-        """Start the thread, make the engine, check that its store is ready."""
+        """Start the thread, make the engine, and check that its store is ready."""
         if self._portal is not None:
             raise EscalationError("the engine is open already")
         with ExitStack() as stack:
@@ -95,7 +95,7 @@ class BlockingEngine:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Finish what is in flight, close the engine, end the thread."""
+        """Finish the tick and the pages being sent, close the engine, and end the thread."""
         self._portal = self._engine = None
         self._stack.close()
 

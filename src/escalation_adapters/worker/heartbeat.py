@@ -1,4 +1,4 @@
-"""A dead man's switch: a URL that is called after each good tick, so that somebody outside hears when ticks stop."""
+"""The dead man's switch: the worker calls a URL after each good tick, and the service there reports missing calls."""
 
 import logging
 from datetime import timedelta
@@ -14,10 +14,10 @@ log = logging.getLogger("escalation_adapters.worker.heartbeat")
 
 
 class HttpHeartbeat:
-    """Gets ``url``, which is a secret: whoever knows it can keep the alarm silent.
+    """Calls ``url`` with GET. The URL is a secret: a caller that knows it can stop the alarm.
 
     Raises:
-        InvalidValue: the URL is not an https URL (or http with ``allow_http``). The URL is not in it.
+        InvalidValue: the URL is not an https URL (or http with ``allow_http``). The message does not hold it.
     """
 
     def __init__(self, url: str, *, allow_http: bool = False, timeout: timedelta = timedelta(seconds=5)) -> None:
@@ -29,11 +29,11 @@ class HttpHeartbeat:
         self._failing = False
 
     def __repr__(self) -> str:
-        """Return the kind alone."""
+        """Return the name of the class alone."""
         return f"{type(self).__name__}()"
 
     async def beat(self) -> None:
-        """Call the URL once. A failure is logged when it begins and when it ends; it is never raised."""
+        """Call the URL once. It logs when failures begin and when they end, and raises none."""
         try:
             with untraced():
                 async with (

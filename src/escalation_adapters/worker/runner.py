@@ -1,4 +1,4 @@
-"""Two loops: one ticks, one delivers. ``run`` keeps them going until it is told to stop."""
+"""A worker: one loop ticks and one delivers, until the host or a signal stops them."""
 
 import asyncio
 import contextlib
@@ -20,28 +20,28 @@ Result = TypeVar("Result")
 log = logging.getLogger("escalation_adapters.worker.runner")
 
 FIRST_WAIT, MAX_WAIT = timedelta(seconds=1), timedelta(seconds=30)
-"""Times between attempts to reach a store that is out of reach: the first, doubling, and the longest."""
+"""Waits between failed attempts: the first wait, which doubles, and the longest."""
 MIN_TICK_GAP = timedelta(milliseconds=2)
-"""The least between two ticks. The sleep is shorter only while there is work; this bounds the loop whatever it asks."""
+"""Shortest time between two ticks. It limits the loop even if the engine asks for a shorter sleep."""
 
 
 async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: bool = True) -> None:
     """Tick and deliver until ``stop`` is set, or SIGTERM or SIGINT arrives (which sets it).
 
-    Then nothing new is claimed, the tick in progress ends, and the pages in flight are sent and settled; each send has
-    its time limit, so this has one. The engine stays open.
+    Then the worker claims no more pages, ends the tick in progress, and sends and settles the pages being sent. Each
+    send has a time limit, so the stop has one. The engine stays open.
 
-    A store that is out of reach is waited for, however long. Once it has begun, whatever else goes wrong is logged as
-    CRITICAL and tried again, later each time, up to half a minute: a permission can be given back, a host's trigger
-    mended. The host may not be watching the task that this runs in.
-    ``signals=False`` leaves the process's signals alone, for a host that has put handlers of its own on the loop;
-    outside the main thread they always are.
+    The worker waits for a store that is out of reach, however long. Once it has begun, it logs any other error as
+    CRITICAL and tries again, after up to half a minute: an operator may give a permission back or repair a host's
+    trigger, and the host may not watch this worker's task.
+    ``signals=False`` leaves the process's signals alone, for a host with handlers of its own on the loop. Outside the
+    main thread the worker always leaves them alone.
 
-    Cancelled, it drops the tick, sends and settles the pages in flight, and leaves no task behind; cancelled once more,
-    it drops those pages too, which go again when their leases end.
+    A cancellation drops the tick, sends and settles the pages being sent, and leaves no task behind. A second one drops
+    those pages, too: they go again when their leases end.
 
     Raises:
-        StoreNotReady: the store has to be migrated first.
+        StoreNotReady: the store must be migrated first.
         EscalationError: the engine ticked in another event loop before.
     """
     try:
@@ -66,12 +66,12 @@ async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
         told = asyncio.create_task(stop.wait(), name="escalation stop")
         try:
             await asyncio.wait([*loops, told], return_when=asyncio.FIRST_COMPLETED)
-            log.info("stopping: the tick and the pages under way are finished first")
+            log.info("stopping after the tick in progress and the pages being sent")
             stop_loops()
             await asyncio.wait(loops)
         finally:
-            # A cancellation alone can be lost: up to Python 3.11 asyncio.wait_for, which drivers wait with, drops one
-            # that comes in the same moment as what it waits for.
+            # A cancellation alone can be lost: up to Python 3.11, asyncio.wait_for, which drivers use, drops one that
+            # arrives together with the result.
             stop_loops()
             for task in (*loops, told):
                 task.cancel()
@@ -101,7 +101,7 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
     async def once() -> timedelta:
         more = await engine.start_pages()
         _log_counts(engine)
-        # After the last one a page's end, or a tick, wakes this loop.
+        # If no more pages can start, the end of a page or a tick wakes this loop.
         return timedelta() if more else await engine.next_claim_in()
 
     await _retry_until_up("delivery", engine.check, leave, beginning=True)
@@ -115,9 +115,9 @@ async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
 async def _retry_until_up(
     what: str, attempt: Callable[[], Awaitable[Result]], leave: asyncio.Event, *, beginning: bool = False
 ) -> Result | None:
-    """Return what ``attempt`` returns, as soon as it succeeds; None when it is time to leave.
+    """Call ``attempt`` until it succeeds, and return its result; None once ``leave`` is set.
 
-    In the ``beginning`` it waits only for a store that is out of reach, and raises every other error to the caller.
+    With ``beginning`` it retries only while the store is out of reach, and raises every other error.
     """
     failures, away = 0, False
     while not leave.is_set():
@@ -133,7 +133,7 @@ async def _retry_until_up(
                 logging.WARNING if away else logging.CRITICAL,
                 "%s: %s (%s); next attempt in %.1f s",
                 what,
-                "the store is out of reach" if away else "nothing goes on here",
+                "the store is out of reach" if away else "stopped by an error",
                 _told(error),
                 wait.total_seconds(),
             )
@@ -141,19 +141,19 @@ async def _retry_until_up(
         else:
             if failures:
                 log.info(
-                    "%s: %s after %d failed attempts", what, "the store is back" if away else "it goes on", failures
+                    "%s: %s after %d failed attempts", what, "the store is back" if away else "it works again", failures
                 )
             return result
     return None
 
 
 def _for_good(error: Exception) -> bool:
-    """Tell whether no later attempt can end otherwise: the engine is used in a way that it cannot be."""
+    """Return True if no retry can succeed: a plain EscalationError means that the host uses the engine wrongly."""
     return type(error) is EscalationError
 
 
 def _log_counts(engine: Engine) -> None:
-    """Log what became of pages since the last time, if anything did."""
+    """Log the counts of page outcomes since the last call, if there are any."""
     report = engine.take_delivery_report()
     counts = {name: count for name, count in attrs.asdict(report).items() if count}
     if counts:
@@ -161,12 +161,12 @@ def _log_counts(engine: Engine) -> None:
 
 
 def _told(error: Exception) -> str:
-    """Return an error in one line. Of one that is not the library's only its kind and place: it may hold a secret."""
+    """Return an error in one line. For other code's errors only kind and place: their text may hold a secret."""
     return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else error_place(error)
 
 
 async def _rest(leave: asyncio.Event, longest: timedelta) -> None:
-    """Wait for so long, or until it is time to leave."""
+    """Wait for ``longest``, or until ``leave`` is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(longest.total_seconds()):
             await leave.wait()
@@ -174,7 +174,7 @@ async def _rest(leave: asyncio.Event, longest: timedelta) -> None:
 
 @contextlib.contextmanager
 def _stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set ``stop`` on SIGTERM and SIGINT, and put back the handlers that were there."""
+    """Set ``stop`` on SIGTERM and SIGINT, and restore the earlier handlers at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -192,5 +192,5 @@ def _stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
         for number, handler in before.items():
             with contextlib.suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
-            # None is a handler that was not set from Python, and cannot be from here.
+            # None means a handler that was not set from Python, and that Python cannot restore.
             signals_module.signal(number, signals_module.SIG_DFL if handler is None else handler)
