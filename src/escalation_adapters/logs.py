@@ -15,7 +15,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON in ASCII, so that no stream's encoding and no log shipper's line break changes it."""
+        """Return the record as ASCII JSON, so that no stream's encoding and no log shipper's line break changes it."""
         tick = getattr(record, "tick", None)
         fields: dict[str, object] = {
             **(tick if isinstance(tick, Mapping) else {}),
