@@ -1,1 +1,1 @@
-"""Measurements. Run by ``nox -s bench``; what each part measures, and against what, its module says."""
+"""Measurements. ``nox -s bench`` runs them; each module describes what it measures and compares."""

@@ -18,7 +18,7 @@ PARTS = ("tick", "empty", "canary", "endtoend", "lateness", "sqlite", "verbs", "
 
 
 def main() -> None:
-    """Measure, show, write, judge."""
+    """Run the parts, print and store their results, and exit with 1 if a ratio is missed."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="smaller sizes, no other systems; the docs stay as they are"
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
     options = parser.parse_args()
     if options.child:
-        # Pages to the log go nowhere: what is measured is not the terminal.
+        # Discard pages to the log: the bench does not measure the terminal.
         logging.getLogger().addHandler(logging.NullHandler())
         part, arguments = options.child
         figures: dict[str, Any] = _part(part).in_child(**json.loads(arguments))
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def judge(console: Console, results: list[Result]) -> bool:
-    """Print a verdict for each ratio, and a summary; return whether all are kept."""
+    """Print a verdict for each ratio, and a summary; return True if all ratios are kept."""
     ratios = [ratio for result in results for ratio in result.ratios]
     for ratio in ratios:
         console.print(ratio.line(), style="green" if ratio.kept else "red", highlight=False)

@@ -1,6 +1,6 @@
-"""A worker that has fallen behind: 1,000,000 due at once. What it holds in memory, and what a snapshot costs meanwhile.
+"""A worker with a backlog: 1,000,000 incidents due at once. Measures its memory, and the cost of an open snapshot.
 
-The snapshot is somebody's transaction that stays open, so that no dead row can be cleaned up while the rows go by.
+The snapshot is another client's open transaction, which keeps VACUUM from removing dead rows.
 """
 
 import asyncio
@@ -36,18 +36,18 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
         columns=("what", "incidents/s", "peak MB", "an empty tick afterwards, ms"),
         rows=[
             [name, f"{one['rate']:,.0f}", f"{one['megabytes']:.0f}", f"{one['empty_ms']:.2f}"]
-            for name, one in ((f"{due:,} due", whole), (f"{min(due, 100_000):,} due, a snapshot held", held))
+            for name, one in ((f"{due:,} due", whole), (f"{min(due, 100_000):,} due, an open snapshot", held))
         ],
         ratios=[
-            Ratio(name="memory while a backlog is worked off", value=whole["megabytes"], most=120, aim=80, unit=" MB"),
-            Ratio(name="empty tick under a held snapshot", value=held["empty_ms"], most=100, unit=" ms"),
+            Ratio(name="memory during a backlog", value=whole["megabytes"], most=120, aim=80, unit=" MB"),
+            Ratio(name="empty tick under an open snapshot", value=held["empty_ms"], most=100, unit=" ms"),
         ],
         data={"whole": whole, "snapshot": held},
     )
 
 
 def in_child(dsn: str, count: int) -> dict[str, Any]:
-    """Tick until it is done, then a few times more."""
+    """Tick until nothing is due, then measure empty ticks."""
     return asyncio.run(_work(dsn, count))
 
 

@@ -1,4 +1,4 @@
-"""Draining 100,000 due rows within a canary, while 90,000 outsiders are due as well and stand in front of them."""
+"""Escalate 100,000 due rows inside a canary, while 90,000 rows outside it were due earlier."""
 
 import asyncio
 import statistics
@@ -29,7 +29,7 @@ FILL = """
 
 
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
-    """Measure turn by turn: everybody's canary, and the two."""
+    """Measure in turns: canaries of 100 %, 50 % and 10 %."""
     inside, outside = (10_000, 9_000) if quick else (100_000, 90_000)
     percents, rounds = (100, 50, 10), 3
     task = progress.add_task("canary", total=rounds * len(percents))
@@ -44,14 +44,14 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     progress.remove_task(task)
     return Result(
         name="canary",
-        title=f"Draining {inside:,} due rows within a canary, {outside:,} due outsiders in front of them",
+        title=f"Escalating {inside:,} due rows inside a canary, {outside:,} rows outside it due earlier",
         columns=("canary", "incidents/s", "of the rate at 100 %"),
         rows=[
             [f"{percent} %", f"{statistics.median(found):,.0f}", f"{median_ratio(found, rates[100]):.2f}"]
             for percent, found in rates.items()
         ],
         ratios=[
-            Ratio(name=f"drain at canary {percent}", value=median_ratio(rates[percent], rates[100]), least=0.5, aim=0.8)
+            Ratio(name=f"rate at canary {percent}", value=median_ratio(rates[percent], rates[100]), least=0.5, aim=0.8)
             for percent in percents[1:]
         ],
         data={str(percent): spread(found) for percent, found in rates.items()},

@@ -1,4 +1,4 @@
-"""A tick that finds nothing due: what it costs at any number of rows, with rows in the way that must not be looked at.
+"""The cost of a tick that finds nothing due, by number of rows. It must not read the rows that may not escalate.
 
 One row in ten is snoozed, one in ten exhausted, and nine in a hundred are due, but outside the canary.
 """
@@ -34,7 +34,7 @@ FILL = """
         FROM generate_series(1, {rows}) AS n
     ) AS made
 """
-"""Nine of fifty, beside those snoozed and exhausted, are due if they lie outside; half do: nine in a hundred."""
+"""Nine of fifty rows, none snoozed or exhausted, are due if outside the canary. Half are: nine in a hundred."""
 
 
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
@@ -57,7 +57,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     small, large = figures[str(sizes[0])], figures[str(sizes[-1])]
     return Result(
         name="empty",
-        title=f"A tick with nothing due, canary {CANARY} %, 9 % of the rows due outside of it",
+        title=f"A tick with nothing due, canary {CANARY} %, 9 % of the rows due outside it",
         columns=("rows", "claim at the server, ms", *(f"engine.tick(), {loop}, ms" for loop in LOOPS)),
         rows=[
             [f"{size:,}", *(f"{found['median']:.3f}" for found in (one["claim_ms"], *one["call_ms"].values()))]
@@ -77,14 +77,14 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
             ),
             *(
                 Ratio(
-                    name=f"empty tick, {sizes[-1]:,} rows beside {sizes[0]:,}, {loop}",
+                    name=f"empty tick, {sizes[-1]:,} rows against {sizes[0]:,}, {loop}",
                     value=one["median"] / small["call_ms"][loop]["median"],
                     most=2,
                 )
                 for loop, one in large["call_ms"].items()
             ),
             Ratio(
-                name=f"its claim, {sizes[-1]:,} rows beside {sizes[0]:,}",
+                name=f"its claim at the server, {sizes[-1]:,} rows against {sizes[0]:,}",
                 value=large["claim_ms"]["median"] / small["claim_ms"]["median"],
                 most=2,
             ),
@@ -94,7 +94,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
 
 
 def claim(dsn: str) -> float:
-    """Return the milliseconds that the claim itself takes at the server, warm."""
+    """Return the milliseconds that a claim takes at the server, after warm-up."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         table = asyncio.run(_table(dsn))
         values = {"until": datetime.now(UTC), "limit": 1000, "buckets": "{" + ",".join(map(str, range(CANARY))) + "}"}
@@ -121,7 +121,7 @@ def in_child(loop: str, dsn: str) -> dict[str, Any]:
 async def _ticks(dsn: str) -> dict[str, Any]:
     async with Engine(await PostgresStore.connect(dsn), settings=Settings(canary_pct=CANARY)) as engine:
         while (await engine.tick()).changed:
-            pass  # the exhausted rows come as a host's, and are looked at once; and the first tick beats as well
+            pass  # each exhausted row is planned once, as a host's row; and the first tick writes a heartbeat
         when_told()
         took = []
         for _ in range(500):

@@ -1,4 +1,4 @@
-"""The ground that parts stand on: a durable PostgreSQL with templates of rows, and children to measure in."""
+"""Shared means of the parts: a durable PostgreSQL with templates of rows, and child processes to measure in."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from escalation_adapters.postgres import migrate
 Found = TypeVar("Found")
 ROOT = Path(__file__).parent.parent
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-"""Python's own event loop, and the one that ``escalation run`` takes where it is installed."""
+"""Python's own event loop, and uvloop, which ``escalation run`` uses where it is installed."""
 DUE = """
     INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
     SELECT 'bench/' || n, 'critical', now() - interval '10 minutes', now() - interval '5 minutes'
@@ -34,11 +34,11 @@ OTHERS = """
     SELECT 'other/' || n, 'critical', now(), now() + interval '1 day' + n * interval '1 ms'
     FROM generate_series(1, {others}) AS n
 """
-"""Rows that are not, yet."""
+"""Rows that are not due yet."""
 
 
 class Ground:
-    """A server for the whole bench, and databases that are made from templates."""
+    """The server of the whole bench, with databases from templates."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self._server = server
@@ -48,9 +48,9 @@ class Ground:
 
     @contextlib.contextmanager
     def database(self, *statements: str) -> Iterator[str]:
-        """Give the DSN of a migrated database that these statements were run in, after a checkpoint.
+        """Yield the DSN of a migrated database with the rows of these statements, after a checkpoint.
 
-        The statements run once; each database is a copy of the files that they left.
+        The statements run once, in a template; each database is a copy of the template's files.
         """
         if statements not in self._templates:
             self._templates[statements] = self._template(statements)
@@ -63,7 +63,7 @@ class Ground:
             self._drop(name)
 
     def forget(self) -> None:
-        """Drop the templates: each part has its own, and the disk is not endless."""
+        """Drop the templates: each part has its own, and they would fill the disk."""
         for name in self._templates.values():
             self._drop(name)
         self._templates.clear()
@@ -95,7 +95,7 @@ class Ground:
 
 @contextlib.contextmanager
 def ground() -> Iterator[Ground]:
-    """Start the server as it comes, fsync and synchronous_commit on; and with times of commits, which tell lateness."""
+    """Start the server with fsync and synchronous_commit on, and with commit timestamps, to measure lateness."""
     with EmbeddedPostgres.start(durable=True) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
@@ -104,13 +104,13 @@ def ground() -> Iterator[Ground]:
 
 
 def child(part: str, **arguments: Any) -> dict[str, Any]:
-    """Run ``in_child`` of a part in a process of its own, so that its peak memory is its own; return its figures."""
+    """Run ``in_child`` of a part in its own process, so that its peak memory is measured alone; return its figures."""
     [figures] = children(part, [arguments])
     return figures
 
 
 def children(part: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run several at once: each begins when all are ready."""
+    """Run several child processes at once: each begins when all are ready."""
     command = [sys.executable, "-m", "benchmarks", "--child", part]
     running = [
         subprocess.Popen([*command, json.dumps(each)], cwd=ROOT, stdin=-1, stdout=-1, text=True) for each in arguments
@@ -133,9 +133,9 @@ def children(part: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, A
 
 
 def when_told() -> None:
-    """In a child: say that everything is ready, and wait for the start.
+    """In a child: report that it is ready, and wait for the start.
 
-    What is there by then is kept out of the collector's way, whoever is measured, as ``escalation run`` does.
+    The garbage collector skips the objects that exist by then, as in ``escalation run``; every system is measured so.
     """
     gc.collect()
     gc.freeze()
@@ -144,13 +144,13 @@ def when_told() -> None:
 
 
 def under(loop: str, work: Coroutine[Any, Any, Found]) -> Found:
-    """Run something under one of the event loops."""
+    """Run a coroutine under one of the event loops."""
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         return runner.run(work)
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this process has held."""
+    """Return the peak memory of this process."""
     status = Path("/proc/self/status")
     if status.exists():
         # Linux's getrusage would begin with the peak of the process that started this one.
@@ -161,7 +161,7 @@ def peak_megabytes() -> float:
 
 
 def wal_bytes(dsn: str) -> int:
-    """Return how much write-ahead log there has been."""
+    """Return the bytes of write-ahead log that the server has written."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         row = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')").fetchone()
         assert row is not None
@@ -169,5 +169,5 @@ def wal_bytes(dsn: str) -> int:
 
 
 def stopwatch() -> tuple[float, float]:
-    """Return the wall's clock and this process's share of the processor, in seconds."""
+    """Return the wall clock and this process's processor time, in seconds."""
     return time.perf_counter(), time.process_time()

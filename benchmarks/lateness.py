@@ -1,9 +1,9 @@
-"""How late an escalation is recorded: 1,000 incidents, due at random instants within 30 seconds, 100,000 others around.
+"""Lateness of escalations: 1,000 incidents, due at random instants within 30 seconds, among 100,000 others.
 
-Under each event loop: a loop's timers may ring late, or early.
+It is measured under each event loop, since a loop's timers may fire late or early.
 
-Measured where it is written: an event's instant is its tick's, so the commit is what counts. A listener polls for none:
-the database's own commit timestamps tell.
+Lateness ends with the commit, since an escalation's own instant is its tick's. The database's commit timestamps give
+the instant, without a listener that polls.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     progress.remove_task(task)
     return Result(
         name="lateness",
-        title=f"Lateness of {count:,} incidents due at random instants, 100,000 others around",
+        title=f"Lateness of {count:,} incidents due at random instants, among 100,000 others",
         columns=("event loop", "p50, ms", "p99, ms", "max, ms"),
         rows=[[loop, *(f"{one[name]:.1f}" for name in ("p50", "p99", "max"))] for loop, one in figures.items()],
         ratios=[
@@ -63,7 +63,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
 
 
 def in_child(loop: str, dsn: str, count: int, within: int) -> dict[str, Any]:
-    """Run a worker while they come due."""
+    """Run a worker while the incidents come due."""
     when_told()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(SOON.format(count=count, within=within).encode())

@@ -1,7 +1,7 @@
-"""Other systems that send what is due, beside the engine: each posts the same number of messages to the same server.
+"""Other systems to compare with the engine: each posts the same number of messages to the same server.
 
-Job queues get their jobs before the clock starts, and run until the last one is done; each on the driver and with the
-settings that its own documentation names for throughput.
+Job queues get their jobs before the clock starts, and run until the last job is done. Each uses the driver and the
+settings that its own documentation recommends for throughput.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ receivers:
 
 
 def in_child(way: str, dsn: str, url: str, count: int) -> dict[str, Any]:
-    """Let one of the job queues send so many messages."""
+    """Let one of the job queues send ``count`` messages."""
     works: dict[str, Callable[[str, str, int], Coroutine[Any, Any, float]]] = {
         "pgqueuer": _pgqueuer,
         "procrastinate": _procrastinate,
@@ -65,7 +65,7 @@ async def _post(http: aiohttp.ClientSession, url: str) -> None:
 
 
 async def post_all(url: str, count: int) -> tuple[float, float]:
-    """Post so many messages, and do nothing else; return what it took of the wall's clock and the processor."""
+    """Post ``count`` messages and do nothing else; return the seconds of wall clock and of processor."""
     left = iter(range(count))
 
     async def sender(http: aiohttp.ClientSession) -> None:
@@ -131,7 +131,7 @@ _DONE: list[asyncio.Event] = []
 
 
 async def apscheduler_job(url: str) -> None:
-    """Post one message; a job that is kept in a database goes by its name."""
+    """Post one message. A public function, since APScheduler stores a job by its function's name."""
     await _post(_HTTP[0], url)
     _LEFT[0] -= 1
     if not _LEFT[0]:
@@ -205,7 +205,7 @@ def alertmanager(url: str) -> Iterator[tuple[int, str]]:
 
 
 def rate_of_alertmanager(url: str, count: int, taken: Callable[[], int]) -> dict[str, Any]:
-    """Give Alertmanager so many alerts, and wait until the receiver has taken them all."""
+    """Give Alertmanager ``count`` alerts, and wait until the receiver has taken all messages."""
     with alertmanager(url) as (process, address):
         began = time.perf_counter()
         asyncio.run(_alerts(address, count))

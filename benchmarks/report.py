@@ -1,4 +1,4 @@
-"""The figures, where people look: tables in the docs and the README, and plots. All from the files of the last run."""
+"""Write the figures of the last run's files into the docs and the README, as tables and plots."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,31 +30,31 @@ def write() -> None:
 
 
 def _capacity(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return in a sentence what the database carried, once all that it is made of was measured."""
+    """Return the rates of one database in a short text; nothing until all parts of it were measured."""
     if not {"tick", "endtoend", "verbs", "empty"} <= found.keys():
         return []
     cells = {row[0]: row[1] for name in ("endtoend", "verbs") for row in found[name]["rows"]}
     most = max((row[1] for row in found["tick"]["rows"][2:]), key=lambda rate: float(rate.replace(",", "")))
     rows, _, tick, *_ = found["empty"]["rows"][-1]
     short = (
-        f"In short, on {found['tick']['machine']['cores']} cores that the database shared with everything else: it took"
-        f" {most} escalations a second from all workers together, {cells['engine, uvloop']} pages a second delivered by"
-        f" one worker, {cells['open']} opened or {cells['acknowledge']} acknowledged incidents a second from 32 clients"
-        f", and with {rows} rows a tick that finds nothing due took {tick} ms."
+        f"In short, with {found['tick']['machine']['cores']} cores for the database, the workers and the receiver: all"
+        f" workers together recorded {most} escalations a second. One worker delivered {cells['engine, uvloop']} pages"
+        f" a second. 32 clients opened {cells['open']} incidents a second, or acknowledged {cells['acknowledge']}. With"
+        f" {rows} rows, a tick that found nothing due took {tick} ms."
     )
     return [short]
 
 
 def _short(found: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the README's table, None while a part of it was not measured."""
+    """Return the README's table, None until all parts of it were measured."""
     if not {"tick", "endtoend", "lateness", "empty", "backlog"} <= found.keys():
         return None
     first = {name: {row[0]: row for row in found[name]["rows"]} for name in ("tick", "endtoend", "backlog")}
-    rows, _, empty = found["empty"]["rows"][-1]
+    rows, _, empty, *_ = found["empty"]["rows"][-1]
     column = found["lateness"]["columns"].index("p99, ms")
     late = max(float(row[column]) for row in found["lateness"]["rows"])
     lines = [
-        ("escalations that one worker records in a second", first["tick"]["batches of 1000, 2 in flight"][1]),
+        ("escalations that one worker records in a second", first["tick"]["batches of 1000, concurrency 2"][1]),
         ("pages that one worker delivers in a second, to a local web server", first["endtoend"]["engine, uvloop"][1]),
         ("delay of an escalation, in 99 of 100 cases at most", f"{late:.0f} ms"),
         (f"a tick over {rows} incidents of which none may escalate", f"{empty} ms"),
@@ -88,7 +88,7 @@ def _table(result: Mapping[str, Any]) -> str:
 
 
 def _put(path: Any, text: str) -> None:
-    """Put a text between a page's two marks."""
+    """Replace the text between a page's two comments."""
     head, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, tail = rest.partition(END)
     path.write_text(f"{head}{BEGIN}\n{text}\n\n{END}{tail}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a part of the bench returns: figures, a table for people, and the ratios that it is held against."""
+"""Results of a part of the bench: figures, a table for people, and ratios with their bounds."""
 
 import json
 import os
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "results"
 
 @attrs.frozen(kw_only=True)
 class Ratio:
-    """A promise about speed: at least, or at most, so much; and what is aimed at."""
+    """A promise about speed: a lower or an upper bound, and an aim."""
 
     name: str
     value: float
@@ -40,7 +40,7 @@ class Ratio:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """One part's outcome. ``data`` goes to the file as it is."""
+    """The result of one part. ``data`` goes to the file unchanged."""
 
     name: str
     title: str
@@ -48,7 +48,7 @@ class Result:
     rows: Sequence[Sequence[str]]
     ratios: Sequence[Ratio] = ()
     notes: Sequence[str] = ()
-    """What the figures mean, in sentences that hold them."""
+    """Sentences that explain the figures."""
     data: Mapping[str, Any] = attrs.field(factory=dict)
 
     def show(self, console: Console) -> None:
@@ -77,23 +77,23 @@ class Result:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return the median of some runs, and how far they lie apart."""
+    """Return the median, the least and the most of some runs."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values), "runs": list(values)}
 
 
 def median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """Return the median of the quotients of two figures that were measured turn by turn."""
+    """Return the median of the quotients of two figures that were measured in turns."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that this share of them does not exceed."""
+    """Return the value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def machine(server_version: int) -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of the machine and its software."""
     model = "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

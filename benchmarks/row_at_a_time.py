@@ -1,8 +1,8 @@
-"""The worker that the project began with, as a baseline: one row at a time, each statement a transaction.
+"""The row-at-a-time worker that this library replaces (ADR 0039), as a baseline: each statement is a transaction.
 
-A port of its algorithm to the libraries that the engine uses, psycopg and aiohttp: select what is due, and for each row
-insert the event (a taken key is skipped), raise the incident, post the message. Its driver, node-postgres, prepares no
-statement that has no name, and the seed names none: neither does this. Its log line for each row is left out.
+This is a port of its algorithm to psycopg and aiohttp, which the engine uses: select the due rows; for each row insert
+the event (skip a taken key), raise the level and post the message. The original prepares no statement, since its driver
+node-postgres prepares only named ones: neither does this port. The port leaves out the log line for each row.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ UPDATE = """
 
 
 async def tick(dsn: str, limit: int, webhook: str | None = None) -> int:
-    """Escalate up to ``limit`` rows; post each to the webhook if there is one; return how many."""
+    """Escalate up to ``limit`` rows; post each to the webhook if there is one; return the number of escalations."""
     escalated = 0
     async with (
         await psycopg.AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection,

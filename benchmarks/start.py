@@ -1,7 +1,7 @@
-"""What an import costs above bare Python, and how long the command line takes to its first answer.
+"""The time of an import above bare Python, and the time of the command line to its first answer.
 
-Measured with compiled bytecode, as pip leaves it when it installs: another installer, or an environment that forbids to
-write it, would have every process compile everything anew.
+Processes use compiled bytecode, which pip writes when it installs. Without it, for example after another installer or
+where no process may write it, every process compiles all modules anew.
 """
 
 import os
@@ -22,7 +22,7 @@ WAYS = {
 
 
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:  # noqa: ARG001 - parts are called alike
-    """Measure whole processes, turn by turn."""
+    """Measure whole processes, in turns."""
     rounds = 7 if quick else 21
     task = progress.add_task("start", total=rounds)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -1,4 +1,4 @@
-"""A tick over 100,000 due incidents of 1,000,000, beside the cheapest SQL for the same rows, and the seed's worker."""
+"""A tick over 100,000 due incidents of 1,000,000, compared with the cheapest SQL and the row-at-a-time worker."""
 
 import asyncio
 import statistics
@@ -12,11 +12,13 @@ from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine
 
-from . import seed
+from . import row_at_a_time
 from .ground import DUE, OTHERS, Ground, child, children, peak_megabytes, stopwatch, wal_bytes, when_told
 from .results import Ratio, Result, median_ratio, spread
 
-FLOOR = (
+ROW_AT_A_TIME = "row-at-a-time worker"
+"""The name of the baseline in tables and results."""
+CHEAPEST = (
     """
     INSERT INTO escalation_events (incident_key, level, unique_hash, episode)
     SELECT 'bench/' || n, 1, encode(sha256(convert_to('bench/' || n || '|1', 'UTF8')), 'hex'), 1
@@ -33,11 +35,11 @@ FLOOR = (
     WHERE next_due_at <= now()
     """,
 )
-"""The same rows into the same tables, in one transaction: nothing that decides row by row can be quicker."""
+"""SQL that writes the same rows in one transaction. No worker that decides row by row can be faster."""
 
 
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
-    """Measure turn by turn: floor, seed, and the engine in each way."""
+    """Measure in turns: the cheapest SQL, the row-at-a-time worker, and the engine in each way."""
     due, others = (20_000, 180_000) if quick else (100_000, 900_000)
     rounds = 3
     ways: list[tuple[int, int, int]] = [(1000, 1, 1), (1000, 2, 1)]
@@ -45,71 +47,76 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
         ways += [(500, 2, 1), (2000, 2, 1), (5000, 2, 1), (1000, 4, 1), (1000, 1, 2), (1000, 2, 2)]
     rows = (DUE.format(due=due), OTHERS.format(others=others))
     task = progress.add_task("tick", total=rounds * (2 + len(ways)))
-    floors: list[float] = []
-    seeds: list[float] = []
+    cheapest: list[float] = []
+    baseline: list[float] = []
     runs: dict[tuple[int, int, int], list[dict[str, Any]]] = {way: [] for way in ways}
     for _ in range(rounds):
         with ground.database(*rows) as dsn:
             before = wal_bytes(dsn)
-            floors.append(due / floor(dsn, due))
-            floor_wal = (wal_bytes(dsn) - before) / due
+            cheapest.append(due / cheapest_sql(dsn, due))
+            cheapest_wal = (wal_bytes(dsn) - before) / due
         progress.advance(task)
         with ground.database(*rows) as dsn:
-            seeds.append(child("tick", dsn=dsn, seed=due // 20)["rate"])
+            baseline.append(child("tick", dsn=dsn, one_by_one=due // 20)["rate"])
         progress.advance(task)
         for way in ways:
             with ground.database(*rows) as dsn:
                 runs[way].append(measure(dsn, due, *way))
             progress.advance(task)
     progress.remove_task(task)
-    base, slow = statistics.median(floors), statistics.median(seeds)
+    base, slow = statistics.median(cheapest), statistics.median(baseline)
     table = [
-        ["the same rows in three statements: the floor", f"{base:,.0f}", "1.00", "", f"{floor_wal:,.0f}", ""],
-        ["one row at a time: the seed", f"{slow:,.0f}", f"{slow / base:.3f}", "", "", ""],
+        ["the cheapest SQL: the same rows in three statements", f"{base:,.0f}", "1.00", "", f"{cheapest_wal:,.0f}", ""],
+        [ROW_AT_A_TIME, f"{slow:,.0f}", f"{slow / base:.3f}", "", "", ""],
     ]
-    figures: dict[str, Any] = {"due": due, "rows": due + others, "floor": spread(floors), "seed": spread(seeds)}
+    figures: dict[str, Any] = {
+        "due": due,
+        "rows": due + others,
+        "cheapest_sql": spread(cheapest),
+        ROW_AT_A_TIME: spread(baseline),
+    }
     for (batch, claims, processes), found in runs.items():
         rates = [one["rate"] for one in found]
         middle = {name: statistics.median(one[name] for one in found) for name in ("cpu", "wal", "megabytes")}
-        name = f"batches of {batch}, {claims} in flight" + (f", {processes} processes" if processes > 1 else "")
-        of_floor = median_ratio(rates, floors)
+        name = f"batches of {batch}, concurrency {claims}" + (f", {processes} processes" if processes > 1 else "")
+        of_cheapest = median_ratio(rates, cheapest)
         table.append(
             [
                 name,
                 f"{statistics.median(rates):,.0f}",
-                f"{of_floor:.2f}",
+                f"{of_cheapest:.2f}",
                 f"{middle['cpu']:.0f}",
                 f"{middle['wal']:,.0f}",
                 f"{middle['megabytes']:.0f}",
             ]
         )
-        figures[f"{batch}/{claims}/{processes}"] = middle | {"rate": spread(rates), "of_floor": of_floor}
+        figures[f"{batch}/{claims}/{processes}"] = middle | {"rate": spread(rates), "of_cheapest_sql": of_cheapest}
     rates = [one["rate"] for one in runs[1000, 2, 1]]
     return Result(
         name="tick",
         title=f"A tick over {due:,} due incidents of {due + others:,}, durable PostgreSQL",
-        columns=("what", "incidents/s", "of the floor", "client CPU µs each", "WAL bytes each", "peak MB"),
+        columns=("what", "incidents/s", "of the cheapest SQL", "client CPU µs each", "WAL bytes each", "peak MB"),
         rows=table,
         ratios=[
-            Ratio(name="tick, of the floor", value=median_ratio(rates, floors), least=0.45, aim=0.7),
-            Ratio(name="tick, times the seed", value=median_ratio(rates, seeds), least=20),
+            Ratio(name="tick, of the cheapest SQL", value=median_ratio(rates, cheapest), least=0.45, aim=0.7),
+            Ratio(name=f"tick, times the {ROW_AT_A_TIME}", value=median_ratio(rates, baseline), least=20),
         ],
         data=figures,
     )
 
 
-def floor(dsn: str, due: int) -> float:
+def cheapest_sql(dsn: str, due: int) -> float:
     """Return the seconds that the cheapest SQL takes."""
     with psycopg.connect(dsn) as connection:
         began = time.perf_counter()
-        for statement in FLOOR:
+        for statement in CHEAPEST:
             connection.execute(statement.format(due=due).encode())
         connection.commit()
         return time.perf_counter() - began
 
 
 def measure(dsn: str, due: int, batch: int, claims: int, processes: int) -> dict[str, Any]:
-    """Return one run of the engine, with its costs for each incident."""
+    """Measure one run of the engine, with its costs for each incident."""
     before = wal_bytes(dsn)
     if processes == 1:
         found = [child("tick", dsn=dsn, batch=batch, claims=claims)]
@@ -126,16 +133,16 @@ def measure(dsn: str, due: int, batch: int, claims: int, processes: int) -> dict
     }
 
 
-def in_child(dsn: str, batch: int = 0, claims: int = 0, seed: int = 0) -> dict[str, Any]:
-    """Tick once, or escalate some rows as the seed does."""
-    return rate_of_seed(dsn, seed) if seed else asyncio.run(_tick(dsn, batch, claims))
+def in_child(dsn: str, batch: int = 0, claims: int = 0, one_by_one: int = 0) -> dict[str, Any]:
+    """Tick once, or let the row-at-a-time worker escalate ``one_by_one`` rows."""
+    return rate_of_row_at_a_time(dsn, one_by_one) if one_by_one else asyncio.run(_tick(dsn, batch, claims))
 
 
-def rate_of_seed(dsn: str, limit: int, webhook: str | None = None) -> dict[str, Any]:
-    """Return the seed's rate over so many rows."""
+def rate_of_row_at_a_time(dsn: str, limit: int, webhook: str | None = None) -> dict[str, Any]:
+    """Return the row-at-a-time worker's rate over ``limit`` rows."""
     when_told()
     began = time.perf_counter()
-    count = asyncio.run(seed.tick(dsn, limit, webhook))
+    count = asyncio.run(row_at_a_time.tick(dsn, limit, webhook))
     return {"rate": count / (time.perf_counter() - began), "megabytes": peak_megabytes()}
 
 

@@ -1,4 +1,4 @@
-"""Opening and acknowledging under 32 clients at once, and a recalculation of every row, under each event loop."""
+"""Rates of opening and acknowledging with 32 clients, and of a recalculation of all rows, under each event loop."""
 
 import asyncio
 import statistics
@@ -18,7 +18,7 @@ CLIENTS = 32
 
 
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
-    """Measure."""
+    """Measure each event loop in turns."""
     count, others, rounds = (640, 50_000, 1) if quick else (6_400, 1_000_000, 3)
     task = progress.add_task("verbs", total=rounds * len(LOOPS))
     rates: dict[str, list[float]] = defaultdict(list)
@@ -35,7 +35,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
     progress.remove_task(task)
     return Result(
         name="verbs",
-        title=f"Verbs under {CLIENTS} clients, and a recalculation",
+        title=f"Verbs from {CLIENTS} clients, and a recalculation",
         columns=("what", "a second", "p99, ms"),
         rows=[
             [
