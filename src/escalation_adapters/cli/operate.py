@@ -173,7 +173,7 @@ def dead_retry(
 @json_option
 @pass_context
 def health(context: Context, as_json: bool) -> None:
-    """Show the engine's health; exit code 1 if no worker ticks."""
+    """Show the engine's health; exit code 1 if it is not ok, for example if no worker ticks."""
 
     async def work(engine: Engine) -> Health:
         return await engine.health()

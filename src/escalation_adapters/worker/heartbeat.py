@@ -14,7 +14,7 @@ log = logging.getLogger("escalation_adapters.worker.heartbeat")
 
 
 class HttpHeartbeat:
-    """Calls ``url`` with GET. The URL is a secret: a caller that knows it can stop the alarm.
+    """Calls ``url`` with GET. The URL is a secret: a person who has it can suppress the alarm.
 
     Raises:
         InvalidValue: the URL is not an https URL (or http with ``allow_http``). The message does not hold it.
