@@ -1,6 +1,6 @@
-"""The project's sessions, such as ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs``, ``bench``.
+"""The project's sessions, for example ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs`` and ``bench``.
 
-Each runs on the Python that nox runs on, and installs what it needs.
+Each session runs on nox's own Python, and installs its requirements.
 """
 
 import platform
@@ -17,9 +17,9 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 
 HERE = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
 ATHERIS = r"CPython 3\.1[1-4]\..* on linux x86_64$"
-"""What the fuzzer that coverage guides has wheels for."""
+"""The platforms for which atheris, the coverage-guided fuzzer, has wheels."""
 SEVERAL = ("-n", "auto", "--maxprocesses", "4")
-"""Several processes at once, each with a PostgreSQL of its own."""
+"""Options of pytest for several processes at once, each with a PostgreSQL of its own."""
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 
@@ -37,53 +37,53 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests: all of them, or what is named behind ``--``."""
+    """Run all tests, or those that are named after ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", *(session.posargs or SEVERAL))
 
 
 @nox.session
 def pooler(session: nox.Session) -> None:
-    """Run the tests of the store once more, behind pgbouncer; or what is named behind ``--``."""
+    """Run the tests of the store behind pgbouncer, or those that are named after ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", "--pooler", *(session.posargs or (*SEVERAL, "tests/conformance", "tests/integration")))
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the unit tests, and those of the stores, with the lowest versions that are allowed of what is depended on."""
+    """Run the tests of units and stores with the lowest versions of the dependencies that the project allows."""
     if session.venv_backend != "uv":
-        session.error("only uv resolves to the lowest versions: install it, as the README's command does")
+        session.error("only uv resolves to the lowest versions; install uv, for example with the README's command")
     session.install("--resolution", "lowest-direct", ".[all]", *_group("test"))
     session.run("pytest", *(session.posargs or (*SEVERAL, "tests/unit", "tests/conformance", "tests/integration")))
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, cut and stall everything, and judge the promise; ``-- --full`` runs long."""
+    """Kill workers, cut connections, stall databases, and judge the promise; ``-- --full`` runs long."""
     session.install(".[all]", *_group("test", "typecheck"))
-    # Each process has a PostgreSQL of its own. The quick run waits more than it works: several go on at once.
+    # Each process has a PostgreSQL of its own. The quick run mostly waits, so several processes run at once.
     many = ("pytest", "-v", "--maxschedchunk", "1", "-p", "no:randomly")
     if "--full" not in session.posargs:
         session.run(*many, "-n", "5", "-m", "not failover", "tests/faults", *session.posargs)
         return
     if shutil.which("apt-get"):
         session.run("bash", ".ci/install-packages", "tests/faults/system-packages", external=True)
-    # The long one works all the time, and judges how late everything is. The kills at each await take all there is, and
-    # a failover has six servers. None is chosen, which is code 5, where something else is asked for.
-    for marks, at_once in (("not failover and not kills", "auto"), ("failover", "0"), ("kills", "auto")):
-        session.run(*many, "-n", at_once, "-m", marks, "tests/faults", *session.posargs, success_codes=[0, 5])
+    # The long run uses the processor all the time, and judges lateness. The kills at each await use every core, and a
+    # failover runs six servers. Code 5, no test chosen, is fine: the arguments may choose tests of other markers.
+    for markers, at_once in (("not failover and not kills", "auto"), ("failover", "0"), ("kills", "auto")):
+        session.run(*many, "-n", at_once, "-m", markers, "tests/faults", *session.posargs, success_codes=[0, 5])
     if session.posargs == ["--full"]:
         session.run("python", "-m", "tests.faults.report.page")
         if re.match(ATHERIS, HERE):
             session.notify("fuzz", ["--seconds", "240"])
         else:
-            session.warn(f"the fuzzing that coverage guides is left out: atheris has no wheel for {HERE}")
+            session.warn(f"coverage-guided fuzzing is left out: atheris has no wheel for {HERE}")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and the rules of the architecture."""
+    """Check the style, the format and the rules of the architecture."""
     session.install("-e", ".", *_group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -107,7 +107,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz what faces the outside, guided by coverage; ``-- --seconds 60`` is for all of it together."""
+    """Fuzz the code that reads outside input, guided by coverage; ``-- --seconds 60`` limits the whole session."""
     if not re.match(ATHERIS, HERE):
         session.error(f"atheris has wheels for CPython 3.11 to 3.14 on linux x86_64, and nox runs on {HERE}")
     session.install("--only-binary", "atheris", ".[all]", *_group("test", "fuzz"))
@@ -116,7 +116,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure; the figures are written to benchmarks/results."""
+    """Measure, and write the figures to benchmarks/results."""
     session.install(".[all]", *_group("bench"))
     if shutil.which("apt-get"):
         session.run("bash", ".ci/install-packages", "benchmarks/system-packages", external=True)
