@@ -1,4 +1,4 @@
-"""Runs the first tier of the conformance checks on JsonStore: ``python check_json_store.py``."""
+"""Run the first tier of the conformance checks on JsonStore: ``python check_json_store.py``."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from json_store import JsonStore, JsonTransaction
 
 @attrs.frozen
 class JsonHost:
-    """What a host writes to the rows itself. A store on a database with SQL has plain SQL and its triggers here."""
+    """The host's own writes to rows. For an SQL database this class runs plain SQL, and triggers act on it."""
 
     store: JsonStore
 
@@ -62,7 +62,7 @@ class JsonHost:
 
 
 def put(tx: JsonTransaction, row: Row) -> None:
-    """Write a host's row. Workers do not pass it over any more."""
+    """Write a host's row. Workers no longer pass it over."""
     tx.tables.incidents[row["incident_key"]] = row
     tx.tables.passed_over.pop(row["incident_key"], None)
 

@@ -35,13 +35,13 @@ step_of = attrgetter("incident_key", "episode", "level")
 
 
 def by_number(table: Mapping[Any, Any]) -> dict[int, Any]:
-    """Return a copy of a table with numbers for keys; JSON makes texts of them."""
+    """Return a copy of a table with numbers as keys: JSON turns them into texts."""
     return {int(number): record for number, record in table.items()}
 
 
 @attrs.define(kw_only=True)
 class Tables:
-    """What the file keeps. A copy by ``attrs.evolve`` shares rows and records: they are replaced, never changed."""
+    """The file's content. A copy by ``attrs.evolve`` shares rows and records: the store never changes them in place."""
 
     made_at: datetime
     incidents: dict[str, Row] = attrs.field(factory=dict, converter=dict)
@@ -60,7 +60,7 @@ class Tables:
         return sorted((at, key) for at, key in rows if at is not None and not self.is_passed_over(key, now))
 
     def is_passed_over(self, key: str, now: datetime) -> bool:
-        """Tell whether workers leave a row alone now, because the store refused to write it."""
+        """Return True if workers leave a row alone now, because the store refused to write it."""
         return self.passed_over.get(key, now) > now
 
     def steps_noted(self, action: str) -> set[tuple[str, int, int]]:
@@ -78,7 +78,7 @@ TAG = "$kind"
 
 
 def pack(value: Any) -> object:
-    """Return what JSON keeps of an instant, a span or a record."""
+    """Return an instant, a span or a record in a form for JSON."""
     if isinstance(value, datetime):
         return {TAG: ["instant", value.isoformat()]}
     if isinstance(value, timedelta):
@@ -87,7 +87,7 @@ def pack(value: Any) -> object:
 
 
 def unpack(document: dict[str, Any]) -> object:
-    """Return what ``pack`` was given. A label may have the tag's name, but its value is a text and not a list."""
+    """Undo ``pack``. A label may have the tag's name, but its value is a text and not a list."""
     if not isinstance(document.get(TAG), list):
         return document
     kind, value = document[TAG]
@@ -113,7 +113,7 @@ def load_tables(path: Path, clock: Clock) -> Tables:
 
 
 def save_tables(path: Path, tables: Tables) -> None:
-    """Replace the file in one step: after a crash there is the old one or the new one."""
+    """Replace the file in one step: after a crash the old file or the new one exists."""
     new = path.with_name(f"{path.name}.new")
     try:
         with new.open("w", encoding="ascii") as file:
@@ -135,17 +135,17 @@ def refuses(what: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 
 
 def is_open(row: Row) -> bool:
-    """Tell whether an incident is neither acknowledged nor resolved."""
+    """Return True if an incident is neither acknowledged nor resolved."""
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
 def has_long_labels(row: Row) -> bool:
-    """Tell whether a row's labels are longer than a claim returns."""
+    """Return True if a row's labels are longer than a claim returns."""
     return len(json.dumps(row["labels"], ensure_ascii=False).encode(errors="replace")) > model.MAX_LABELS_BYTES
 
 
 def read_row(row: Row) -> tuple[Incident | None, str | None]:
-    """Return a row's incident, its texts cut to what a page carries; or None and why it cannot be read."""
+    """Return a row's incident, with its texts cut for a page; or None and the fault of an unreadable row."""
     short = {name: row[name][:most] for name, most in LONGEST.items() if isinstance(row[name], str)}
     try:
         return Incident(**row | short | ({"labels": {}} if has_long_labels(row) else {})), None
@@ -155,7 +155,7 @@ def read_row(row: Row) -> tuple[Incident | None, str | None]:
 
 @attrs.frozen
 class Port:
-    """What each port has: the tables of its transaction, and the store's clock."""
+    """Base of the ports: the tables of a transaction, and the store's clock."""
 
     tables: Tables
     clock: Clock
@@ -164,7 +164,7 @@ class Port:
 class JsonIncidents(Port):
     """The rows of incidents. Writers take turns, so no row needs a lock."""
 
-    left_alone = refuses("tell why workers leave a row alone")
+    left_alone = refuses("report why workers leave a row alone")
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
         row = self.tables.incidents.get(incident_key)
@@ -269,7 +269,7 @@ class JsonIncidents(Port):
 
 
 class JsonLedger(Port):
-    """The escalations, each once."""
+    """The escalations, each recorded once."""
 
     recent = refuses("read the audit")
 
@@ -391,14 +391,14 @@ class JsonJournal(Port):
         self, worker: str, version: str, *, tolerance: timedelta
     ) -> tuple[datetime, datetime | None]:
         now, before = self.clock(), self.tables.heartbeats
-        beats = before | {worker: now}
-        self.tables.heartbeats = {name: at for name, at in beats.items() if now - DAY <= at <= now + tolerance}
+        heartbeats = before | {worker: now}
+        self.tables.heartbeats = {name: at for name, at in heartbeats.items() if now - DAY <= at <= now + tolerance}
         return now, max(before.values(), default=None)
 
     async def last_heartbeat(self, now: datetime) -> model.WorkerHeartbeat:
-        beats = self.tables.heartbeats.values()
-        workers = sum(at > now - DAY for at in beats)
-        return model.WorkerHeartbeat(since=self.tables.made_at, last=max(beats, default=None), workers=workers)
+        heartbeats = self.tables.heartbeats.values()
+        workers = sum(at > now - DAY for at in heartbeats)
+        return model.WorkerHeartbeat(since=self.tables.made_at, last=max(heartbeats, default=None), workers=workers)
 
     async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> model.Stats:
         rows, deferred, unsettled = self.tables.incidents, self.tables.deferred, self.tables.unsettled()
@@ -435,9 +435,9 @@ class JsonOperations(Port):
     """Pauses, retention, integrity, and the ids of requests: the second tier. No pause is set, so none is shifted."""
 
     add_pause = end_pauses = refuses("keep pauses")
-    old = delete = delete_pauses = refuses("delete what is old")
-    integrity = refuses("count what is recorded")
-    claim_request_id = delete_expired = refuses("remember requests")
+    old = delete = delete_pauses = refuses("delete old records")
+    integrity = refuses("count the records")
+    claim_request_id = delete_expired = refuses("keep the ids of requests")
 
     async def pauses(self, now: datetime) -> Sequence[model.Pause]:
         return []
