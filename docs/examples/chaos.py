@@ -121,7 +121,7 @@ class Run:
             store,
             settings=RunSettings.from_settings(SETTINGS),
             targets=["ops"],
-            clock=lambda: clock().timestamp(),
+            clock=clock,
         )
         self.host = Engine(store, settings=SETTINGS)
         self.states = {f"incident-{number}": "new" for number in range(20)}

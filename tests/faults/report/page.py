@@ -1,6 +1,6 @@
-"""The page in the docs, and a sentence in the README: ``python -m tests.faults.report.page`` writes what the last run came to.
+"""The page in the docs and the sentence in the README: ``python -m tests.faults.report.page`` writes the last results.
 
-Both have two marks, between which it stands.
+The text stands between two comments of each file.
 """
 
 import json

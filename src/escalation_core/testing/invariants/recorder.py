@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from time import time
 from typing import Any, TypeVar
 
 import attrs
 
 from ...model import Canary, Delivered, Escalation, NextDue, Outcome, Page, PageRecord
 from ...ports import Notifier, Store, Transaction
+from ..clock import Clock, system_clock
 from .history import (
     Fault,
     FinalPage,
@@ -37,7 +37,7 @@ class Recorder:
         store: a handle on the store under test, which ``history`` reads.
         settings: the settings that the engines share.
         targets: the targets of a critical incident, the first one alone being that of the others.
-        clock: returns seconds since 1970; it must agree with the store's clock within two milliseconds.
+        clock: the clock of requests, writes and faults. It must agree with the store's within two milliseconds.
     """
 
     def __init__(
@@ -46,9 +46,8 @@ class Recorder:
         *,
         settings: RunSettings,
         targets: Sequence[str],
-        clock: Callable[[], float] = time,
+        clock: Clock = system_clock,
     ) -> None:
-        self.clock = clock
         self.pauses: list[PauseSpan] = []
         self.faults: list[Fault] = []
         self._store = store
@@ -56,7 +55,12 @@ class Recorder:
         self._targets = targets
         self._writes: list[HostWrite] = []
         self._requests: list[Request] = []
-        self._log = PageLog(clock)
+        self._clock = clock
+        self._log = PageLog(self.now)
+
+    def now(self) -> float:
+        """Return the seconds since 1970."""
+        return self._clock().timestamp()
 
     def store(self, worker: str, handle: Store) -> Store:
         """Return a worker's handle on the store, recorded: changes of pages are noted under the worker's name."""
@@ -64,7 +68,7 @@ class Recorder:
 
     def notifier(self, worker: str, notifier: Notifier) -> Notifier:
         """Return the notifier for one worker's engine; it records each request under the worker's name."""
-        return _RecordedNotifier(notifier, self._requests, self.clock, worker)
+        return _RecordedNotifier(notifier, self._requests, self.now, worker)
 
     @asynccontextmanager
     async def writing(self, verb: Verb, key: str, **values: Any) -> AsyncIterator[None]:
@@ -72,9 +76,9 @@ class Recorder:
 
         ``values`` are further fields of ``HostWrite``: ``severity``, ``first_seen``, ``until``, ``new_key``.
         """
-        began = self.clock()
+        began = self.now()
         yield
-        self._writes.append(HostWrite(key=key, verb=verb, began=began, ended=self.clock(), **values))
+        self._writes.append(HostWrite(key=key, verb=verb, began=began, ended=self.now(), **values))
 
     @contextmanager
     def fault(self, kind: str, *workers: str, **flags: Any) -> Iterator[None]:
@@ -82,12 +86,12 @@ class Recorder:
 
         ``flags`` are further fields of ``Fault``, for example ``stops=True``.
         """
-        start = self.clock()
+        start = self.now()
         try:
             yield
         finally:
             of = frozenset(workers) or None
-            self.faults.append(Fault(kind=kind, start=start, end=self.clock(), workers=of, **flags))
+            self.faults.append(Fault(kind=kind, start=start, end=self.now(), workers=of, **flags))
 
     async def history(self, **known: Any) -> History:
         """Return the history until now. ``known`` adds fields of ``History``, for example ``health``."""
@@ -99,7 +103,7 @@ class Recorder:
         self._log.see(pages)
         return History(
             **{
-                "ended": self.clock(),
+                "ended": self.now(),
                 "settings": self._settings,
                 "targets": self._targets,
                 "writes": list(self._writes),
