@@ -2,11 +2,9 @@
 
 import ast
 import importlib
-import io
 import re
 import subprocess
 import sys
-import tokenize
 from collections.abc import Callable, Sequence
 
 import grimp
@@ -177,41 +175,6 @@ def test_exceptions_to_linters_name_their_rule() -> None:
         return [c for c in comments if not re.match(r"#\s*(noqa: [A-Z]+[0-9]+|type:\s*ignore\[[a-z-]+)", c)]
 
     assert {} == offenders(bare, ALL)
-
-
-BANNED = re.compile(
-    r"\b(hopes?|silence|patience|company|knocks?|farewell|houses?|rooms?|side doors?|befalls?|none the worse)\b",
-    re.IGNORECASE,
-)
-"""Figures of speech that docstrings, comments and messages do without."""
-REFUSED_FORM = re.compile(r"(?<!there) is no |^is no ", re.IGNORECASE)
-"""A message says "is not a valid X"; "there is no X" is plain and stays."""
-
-
-def _strings(module: Module) -> list[str]:
-    """Return every string constant of a module, docstrings among them."""
-    nodes = ast.walk(module.tree)
-    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-def test_plain_words() -> None:
-    """No docstring, comment or string of the library holds a banned word."""
-
-    def banned(module: Module) -> list[str]:
-        tokens = tokenize.generate_tokens(io.StringIO(module.text).readline)
-        comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
-        return [word for text in (*_strings(module), *comments) for word in BANNED.findall(text)]
-
-    assert {} == offenders(banned, ALL)
-
-
-def test_messages_say_is_not_a_valid() -> None:
-    """No string of the library says "is no X" of a value."""
-
-    def refused(module: Module) -> list[str]:
-        return [text for text in _strings(module) if REFUSED_FORM.search(text)]
-
-    assert {} == offenders(refused, ALL)
 
 
 STRANGERS = (

@@ -25,7 +25,7 @@ from escalation_core.rules.gate import Mode
 from escalation_core.rules.plan import Reason
 from escalation_core.rules.transitions import ALLOWED, Verb
 from escalation_core.settings import SECRETS
-from escalation_core.testing import MemoryStore
+from escalation_core.testing import MemoryStore, invariants
 
 from .pages import DOCS, code, table
 
@@ -199,6 +199,7 @@ def test_public_names_are_all_there() -> None:
 
     assert public <= documented
     assert {f"escalation_core.testing.{name}" for name in kit} <= documented
+    assert {f"escalation_core.testing.invariants.{name}" for name in invariants.__all__} <= documented
     assert set() == {name for name in public if not hasattr(escalation_core, name.rpartition(".")[2])}
 
 

@@ -1,0 +1,122 @@
+"""The words of docstrings, comments, messages and pages: an actor in each sentence, and no figure of speech."""
+
+import ast
+import io
+import json
+import re
+import tokenize
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .source import ROOT, SRC, modules, repository
+
+WORDS = (
+    *("nobody", "somebody", "anybody", "everybody", "whoever", "whence", "thereof", "amid", "ere", "naught"),
+    *("hopes?", "silence", "patience", "company", "knocks?", "farewell", "houses?", "rooms?", "side doors?", "books"),
+    *("befalls?", "lights?", "beats?", "none the worse", "is none", "are none", "the seed"),
+    r"(?:is|are|was|were|be|been) told",
+    r"(?<!quotation )(?<!question )(?<!order )mark(?:s|ed|ing)?",
+)
+BANNED = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+"""Words that name no actor, figures of speech, and words that the field does not use."""
+REFUSED_FORM = re.compile(r"(?<!there) is no |^is no ", re.IGNORECASE)
+"""A message says "is not a valid X"; "there is no X" is plain and stays."""
+TOKENS = re.compile(r"``[^`]*``|`[^`\n]+`")
+"""Code within a text: identifiers are not prose."""
+IDENTIFIERS = {"marked", "beat", "nobody"}
+"""Strings that are one identifier each: a key of JSON, the name of a method, and the system's user."""
+GENERATED = re.compile(r"<!-- [\w-]+: begin -->.*?<!-- [\w-]+: end -->", re.DOTALL)
+"""What a program wrote from figures of a run. The program's own strings are searched, if they are the library's."""
+FENCED = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
+LINKS = re.compile(r"\]\([^)\s]*\)|^\[[^\]]+\]: .*$|<https?:[^>]*>", re.MULTILINE)
+
+
+def python_texts(text: str) -> Iterator[str]:
+    """Yield the strings and comments of a Python file."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in IDENTIFIERS:
+            yield node.value
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def sql_texts(text: str) -> Iterator[str]:
+    """Yield the comments and string literals of an SQL file."""
+    yield from re.findall(r"--.*", text)
+    yield from re.findall(r"'[^']*'", re.sub(r"--.*", "", text))
+
+
+def page_texts(text: str) -> Iterator[str]:
+    """Yield a page without its code, its links' targets, and what programs wrote into it."""
+    yield LINKS.sub("", FENCED.sub("", GENERATED.sub("", text)))
+
+
+def json_texts(text: str) -> Iterator[str]:
+    """Yield every string of a JSON file."""
+    todo = [json.loads(text)]
+    while todo:
+        value = todo.pop()
+        todo += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if isinstance(value, str) and value not in IDENTIFIERS:
+            yield value
+
+
+READERS: dict[str, Callable[[str], Iterable[str]]] = {
+    ".py": python_texts,
+    ".sql": sql_texts,
+    ".md": page_texts,
+    ".json": json_texts,
+    ".yml": lambda text: [text],
+}
+
+
+def prose() -> list[Path]:
+    """Return the files whose words users read: the library, its pages, and the files beside them."""
+    folders = (SRC, ROOT / "docs", ROOT / "tests" / "faults" / "README.md")
+    return [
+        path
+        for path in repository()
+        if path.suffix in READERS
+        and ((path.parent == ROOT and path.suffix == ".md") or any(path.is_relative_to(folder) for folder in folders))
+    ]
+
+
+def findings(path: Path, pattern: re.Pattern[str]) -> list[str]:
+    """Return what a pattern finds in a file's prose, with a few words around it."""
+    found = []
+    for text in READERS[path.suffix](path.read_text(encoding="utf-8")):
+        plain = TOKENS.sub("", text)
+        for match in pattern.finditer(plain):
+            around = plain[max(match.start() - 30, 0) : match.end() + 20]
+            found.append(" ".join(around.split()))
+    return found
+
+
+def test_the_search_finds_files_of_each_kind() -> None:
+    """An empty search would pass unseen."""
+    assert set(READERS) == {path.suffix for path in prose()}
+
+
+@pytest.mark.parametrize("text", ["nobody ticks", "a Mark in it", "it is told later", "who hopes", "the seed's row"])
+def test_the_pattern_finds(text: str) -> None:
+    """Each kind of a word is found, in any case."""
+    assert BANNED.search(text)
+
+
+@pytest.mark.parametrize("text", ["a question mark", "benchmarks", "remarkable", "it is toldable", "a random seed"])
+def test_the_pattern_leaves(text: str) -> None:
+    """Words that are something else are no finding."""
+    assert not BANNED.search(text)
+
+
+def test_no_banned_word() -> None:
+    """No docstring, comment, message or page has a banned word."""
+    assert {} == {str(path.relative_to(ROOT)): found for path in prose() if (found := findings(path, BANNED))}
+
+
+def test_messages_say_is_not_a_valid() -> None:
+    """No string of the library says "is no X" of a value."""
+    assert {} == {module.name: found for module in modules() if (found := findings(module.path, REFUSED_FORM))}
