@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from escalation_core import Delivered, Incident, Outcome, Page
+from escalation_core import Delivered, Engine, Incident, Notifier, Outcome, Page, Settings
 from escalation_core.model import PageRecord, PageState
 from escalation_core.ports import Transaction
-from escalation_core.testing import MemoryStore
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.host import Row
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -74,6 +74,20 @@ def actions(store: MemoryStore) -> list[str]:
     return [note.action for note in store.notes.values()]
 
 
+def engine_of(store: MemoryStore, *notifiers: Notifier, **fields: Any) -> Engine:
+    """Return an engine with these settings, and a notifier unless some are given."""
+    return Engine(store, settings=Settings(**fields), notifiers=notifiers or [RecordingNotifier()], worker="w")
+
+
+async def ticks(engine: Engine, clock: ManualClock, *waits: timedelta) -> list[int]:
+    """Wait and tick, once for each wait; return how many incidents escalated each time."""
+    counts = []
+    for wait in waits:
+        clock.advance(wait)
+        counts.append((await engine.tick()).escalated)
+    return counts
+
+
 async def put(store: MemoryStore, *incidents: Incident) -> None:
     """Write incidents as they are."""
 
@@ -111,3 +125,20 @@ class GatedNotifier:
 
     async def aclose(self) -> None:
         pass
+
+
+class Named:
+    """Routes every escalation to the same targets."""
+
+    def __init__(self, *targets: str) -> None:
+        self.targets = targets
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        return self.targets
+
+
+class BrokenRouter:
+    """A host's router that fails."""
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        raise RuntimeError("https://hooks.example/T0K3N")

@@ -1,0 +1,71 @@
+"""How many requests a limit takes."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalation_adapters.auth.rate_limit import Decision, Limit, MemoryLimiter
+
+TWO = Limit(2, timedelta(seconds=10))
+
+
+class Time:
+    """A clock that is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+async def test_limit_over_a_sliding_window(time: Time) -> None:
+    """So many within any window; refused knocks do not count, and are told when the next one is free."""
+    limiter = MemoryLimiter(now=time)
+    assert Decision(True, 1) == await limiter.hit("k", TWO)
+    time.now += 4
+    assert Decision(True, 0) == await limiter.hit("k", TWO)
+    for _ in range(3):
+        assert Decision(False, 0, timedelta(seconds=6)) == await limiter.hit("k", TWO)
+    assert Decision(True, 1) == await limiter.hit("other", TWO)
+    time.now += 6
+    assert Decision(True, 0) == await limiter.hit("k", TWO)
+    assert Decision(False, 0, timedelta(seconds=4)) == await limiter.hit("k", TWO)
+
+
+@given(st.lists(st.floats(0, 7), max_size=60))
+async def test_never_more_than_the_limit(waits: list[float]) -> None:
+    """Whenever somebody knocks, no window holds more than the limit."""
+    time = Time()
+    limiter = MemoryLimiter(now=time)
+    taken: list[float] = []
+    for wait in waits:
+        time.now += wait
+        decision = await limiter.hit("k", TWO)
+        if decision.allowed:
+            taken.append(time.now)
+        assert decision.allowed == (decision.retry_after == timedelta())
+        assert TWO.count >= sum(at > time.now - 10 for at in taken)
+
+
+async def test_memory_is_bounded(time: Time) -> None:
+    """Ten thousand refused knocks leave one key's few instants; beyond the most keys the stalest is forgotten."""
+    limiter = MemoryLimiter(most_keys=3, now=time)
+    for _ in range(10_000):
+        await limiter.hit("k", TWO)
+    assert 2 == len(limiter._hits["k"])
+    for key in ("a", "b", "k", "c"):
+        await limiter.hit(key, TWO)
+    assert ["b", "k", "c"] == list(limiter._hits)
+
+
+async def test_limit_of_nothing_admits_nobody(time: Time) -> None:
+    """A limit of 0 is a closed door."""
+    assert Decision(False, 0, timedelta(seconds=60)) == await MemoryLimiter(now=time).hit("k", Limit(0))

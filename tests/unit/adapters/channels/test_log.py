@@ -1,0 +1,58 @@
+"""The log notifier: one line for a page, of bounded length, that steers no terminal."""
+
+import asyncio
+import logging
+
+import pytest
+
+from escalation_adapters.channels.log import LogNotifier
+from escalation_core import Delivered, Incident, Page
+
+from ...kit import START
+
+
+def page(**fields: object) -> Page:
+    incident = Incident(incident_key="db-7/disk", severity="critical", first_seen=START, **fields)  # type: ignore[arg-type]
+    return Page(incident=incident, episode=1, level=2, target="log", dedup_key="d" * 64)
+
+
+@pytest.mark.asyncio
+async def test_log_notifier_writes_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A page is one WARNING that names key, level, summary and dedup key, whatever line feeds the host put in."""
+    notifier = LogNotifier()
+    outcome = await notifier.send(page(summary="full\nINFO all is well", labels={"host": "a\nb"}))
+    await notifier.aclose()
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert (Delivered(), logging.WARNING, 1) == (outcome, record.levelno, len(message.splitlines()))
+    assert all(part in message for part in ("db-7/disk", "level 2", "full", "d" * 64))
+
+
+@pytest.mark.asyncio
+async def test_log_notifier_uses_the_given_name_and_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """Target and logger are the host's to choose."""
+    notifier = LogNotifier("pager", logging.getLogger("host.pages"))
+    await notifier.send(page())
+    assert (("pager",), "log", ["host.pages"]) == (
+        tuple(notifier.targets),
+        notifier.channel,
+        [record.name for record in caplog.records],
+    )
+
+
+def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """The log notifier writes one line, and nothing in it steers a terminal."""
+    incident = Incident(incident_key="k\u202ek", first_seen=START, summary="a\nb\x1b[31m")
+    page = Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")
+    asyncio.run(LogNotifier().send(page))
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+
+
+def test_a_page_is_one_line_of_bounded_length(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a host writes, and however much of it."""
+    huge = "\u202e" * 20_000
+    incident = Incident(incident_key="k", first_seen=START, severity=huge, summary=huge, labels={huge: huge})
+    asyncio.run(LogNotifier().send(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")))
+    (record,) = caplog.records
+    assert len(record.getMessage()) < 4000

@@ -1,0 +1,102 @@
+"""How the command line logs."""
+
+import io
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from escalation_adapters.logs import set_up_logging
+from escalation_core import Engine
+from escalation_core.testing import MemoryStore
+
+log = logging.getLogger("test")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_json_has_the_four_keys() -> None:
+    """A record becomes one JSON object with at, level, logger and message."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    before = datetime.now(UTC)
+    log.info("hello %s", "world")
+    line = json.loads(stream.getvalue())
+    at = datetime.fromisoformat(line.pop("at"))
+    assert {"level": "INFO", "logger": "test", "message": "hello world"} == line
+    assert 1 > abs((at - before).total_seconds())
+    assert "UTC" == at.tzname()
+
+
+def test_tick_stands_beside_them() -> None:
+    """The dictionary on a tick's record is flattened, and cannot replace the four keys."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    log.info("tick", extra={"tick": {"escalations_count": 3, "level": "no"}})
+    line = json.loads(stream.getvalue())
+    assert (3, "INFO") == (line["escalations_count"], line["level"])
+
+
+@pytest.mark.asyncio
+async def test_engine_ticks_are_told_under_the_seed_names() -> None:
+    """A tick's line carries escalations_count, skipped_idempotent and escalation_tick_ms as numbers."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    await Engine(MemoryStore()).tick()
+    line = next(line for line in map(json.loads, stream.getvalue().splitlines()) if "escalation_tick_ms" in line)
+    assert (0, 0, float) == (line["escalations_count"], line["skipped_idempotent"], type(line["escalation_tick_ms"]))
+
+
+def test_exception_stays_on_one_line() -> None:
+    """A traceback and line feeds in a message do not break the line."""
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError:
+        log.exception("went\u2028wrong")
+    (text,) = stream.getvalue().splitlines()
+    line = json.loads(text)
+    assert "went\u2028wrong" == line["message"]
+    assert "ValueError: one\ntwo" in line["exception"]
+
+
+def test_terminal_gets_plain_lines() -> None:
+    """On a terminal a line is for people."""
+    stream = Terminal()
+    set_up_logging(stream=stream)
+    log.warning("disk nearly full")
+    assert stream.getvalue().endswith("Z WARNING test: disk nearly full\n")
+
+
+@pytest.mark.parametrize(("stream", "asked"), [(Terminal(), True), (io.StringIO(), False)])
+def test_asked_form_wins(stream: io.StringIO, asked: bool) -> None:
+    """What was asked for counts more than what the stream is."""
+    set_up_logging(json=asked, stream=stream)
+    log.info("hello")
+    assert asked == stream.getvalue().startswith("{")
+
+
+def test_second_set_up_replaces_the_first() -> None:
+    """Each record is written once, however often logging was set up, and at the level asked for last."""
+    first, second = io.StringIO(), io.StringIO()
+    set_up_logging(stream=first)
+    set_up_logging(stream=second, level="ERROR")
+    log.warning("too quiet")
+    log.error("loud")
+    assert ("", 1) == (first.getvalue(), len(second.getvalue().splitlines()))
+
+
+def test_unknown_level_is_refused_and_changes_nothing() -> None:
+    """A level that does not exist is a ValueError."""
+    before = list(logging.getLogger().handlers)
+    with pytest.raises(ValueError, match="LOUD"):
+        set_up_logging(level="LOUD", stream=io.StringIO())
+    assert before == logging.getLogger().handlers

@@ -1,0 +1,67 @@
+"""One call of a notifier: it ends with an outcome, whatever the notifier does."""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from escalation_core import Delivered, DeliveryReport, Outcome, Page, Rejected, Retry
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+
+from ..kit import GatedNotifier, picture, states
+from .delivery import engine_of, escalated
+
+
+async def test_notifier_that_raises_is_a_retry(
+    store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A notifier's own fault is tried again, stops no other page, and nothing it said is shown or stored."""
+    await escalated(store, clock, keys=["a", "b"])
+    caplog.set_level(logging.DEBUG)
+
+    def answer(page: Page) -> Outcome:
+        if page.incident.incident_key == "a":
+            raise RuntimeError("https://hooks.example/T0K3N")
+        return Delivered()
+
+    report = await engine_of(store, RecordingNotifier(answer=answer)).deliver()
+    assert DeliveryReport(sent=2, delivered=1, retried=1) == report
+    assert ["the notifier raised RuntimeError", None] == [page.reason for page in store.pages.values()]
+    assert "RuntimeError" in caplog.text
+    assert "T0K3N" not in caplog.text + repr(picture(store))
+    assert [] == [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "the notifier answered with NoneType, which is not an outcome"),
+        (True, "the notifier answered with bool, which is not an outcome"),
+        (Delivered, "the notifier answered with type, which is not an outcome"),
+        (Retry("busy", 3.0), "busy"),  # type: ignore[arg-type]
+        (Retry("a\0b"), "a\N{REPLACEMENT CHARACTER}b"),
+        (Rejected("x\udc80y"), "x?y"),
+        (Rejected("x" * 5000), "x" * 1000),
+        (Rejected(7), "no reason, but int"),  # type: ignore[arg-type]
+    ],
+)
+async def test_answer_that_is_no_outcome_stops_nobody(
+    answer: Any, reason: str, store: MemoryStore, clock: ManualClock
+) -> None:
+    """Whatever a notifier answers with or puts into its answer, the store gets it in a form that it can hold."""
+    await escalated(store, clock, keys=["a", "b"])
+    notifier = RecordingNotifier(answer=lambda page: answer if page.incident.incident_key == "a" else Delivered())
+    engine = engine_of(store, notifier)
+    assert (2, 1) == ((report := await engine.deliver()).sent, report.delivered)
+    assert [reason, None] == [page.reason for page in store.pages.values()]
+    await engine.aclose()
+
+
+async def test_send_that_takes_too_long_is_a_retry(store: MemoryStore, clock: ManualClock) -> None:
+    """An attempt ends after the send timeout, and the page is tried again."""
+    await escalated(store, clock)
+    notifier = GatedNotifier()
+    report = await engine_of(store, notifier, send_timeout=timedelta(milliseconds=1)).deliver()
+    assert DeliveryReport(sent=1, retried=1) == report
+    assert ("pending", "timed out", 1) == (states(store)[0], store.pages[1].reason, store.pages[1].attempts)

@@ -1,0 +1,238 @@
+"""The engine: its arguments, calls that join, what it warns of, how long a worker sleeps, and its end."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from escalation_core import Engine, EscalationError, InvalidValue, Route, Settings, StoreUnavailable, TickReport
+from escalation_core.model import Canary, NextDue
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+
+from ..kit import MINUTE, SECOND, GatedNotifier, engine_of
+from ..rules.test_sleep import LEAST, ZERO
+
+# --- arguments and warnings
+
+
+def test_engines_arguments_are_checked(store: MemoryStore) -> None:
+    """A worker's name is text, and a batch has at least one row."""
+    for field, given in [("worker", "\0"), ("worker", 7), ("batch_size", 0), ("batch_size", True)]:
+        arguments: dict[str, Any] = {field: given}
+        with pytest.raises(InvalidValue) as caught:
+            Engine(store, **arguments)
+        assert field == caught.value.field
+
+
+def test_two_notifiers_of_one_target_are_refused(store: MemoryStore) -> None:
+    """Nobody could say which of the two is to send a page."""
+    with pytest.raises(InvalidValue, match="two of them serve 'test'") as caught:
+        Engine(store, notifiers=[RecordingNotifier(), RecordingNotifier("other", "test")])
+    assert "notifiers" == caught.value.field
+
+
+async def test_workers_have_names_of_their_own(store: MemoryStore) -> None:
+    """Engines without a name get one each."""
+    engines = [Engine(store) for _ in range(3)]
+    for engine in engines:
+        await engine.tick()
+    assert {engine.worker for engine in engines} == set(store.beats)
+    assert 3 == (await engines[0].health()).workers
+
+
+async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A URL that nobody calls is warned of once, with the remedy and without the URL; not if there is a heartbeat."""
+
+    class Beats:
+        async def beat(self) -> None:
+            pass
+
+    settings = Settings(heartbeat_url="https://example.org/T0HUSH")
+    for heartbeat, warnings in ((None, 1), (Beats(), 0)):
+        caplog.clear()
+        engine = Engine(store, settings=settings, notifiers=[RecordingNotifier()], heartbeat=heartbeat)
+        await engine.tick()
+        await engine.tick()
+        said = [record.message for record in caplog.records if "ESC_HEARTBEAT_URL" in record.message]
+        assert warnings == len(said)
+        assert all("heartbeat=HttpHeartbeat" in line and "T0HUSH" not in line for line in said)
+
+
+async def test_engine_tells_once_what_would_make_pages_dead(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No notifier, targets that nobody serves, incidents without a route: all of it is told at the first tick."""
+    alone = Engine(store)
+    routed = engine_of(store, routes=[Route(targets=["test", "nowhere"]), Route(targets=["nowhere"])])
+    partial = engine_of(store, RecordingNotifier("a", "b"), routes=[Route(min_level=2, targets=["a"])])
+    for _ in range(2):
+        await alone.tick()
+        await routed.tick()
+        await partial.tick()
+    assert [
+        "this engine has no notifier: escalations are recorded, and their pages are dead",
+        "a route names the target 'nowhere', and no notifier serves it",
+        "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET",
+    ] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# --- calls that join, and delivery behind a tick
+
+
+async def test_second_tick_joins_the_first(store: MemoryStore, clock: ManualClock) -> None:
+    """Two ticks of one engine at a time are one, with one report; a dry run joins nothing."""
+    notifier = GatedNotifier()
+    engine = engine_of(store, notifier)
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    first = asyncio.create_task(engine.tick())
+    await notifier.begun.wait()
+    second = asyncio.create_task(engine.tick())
+    rehearsal = await engine.tick(dry_run=True)
+    assert (True, 0, False) == (rehearsal.dry_run, rehearsal.escalated, second.done())
+    notifier.gate.set()
+    assert await first is await second
+    assert (1, 1) == ((await first).escalated, len(notifier.pages))
+
+
+class HeldStore(MemoryStore):
+    """A store that does not let a tick begin before ``gate`` is set."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.gate = asyncio.Event()
+
+    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+        await self.gate.wait()
+        return await super().next_due(canary=canary, targets=targets)
+
+
+@pytest.mark.parametrize("leaver", [None, 0, 1])
+async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None, clock: ManualClock) -> None:
+    """Whoever asked for delivery gets it, whichever tick came first; who is cancelled spoils nothing for others."""
+    store, notifier = HeldStore(clock), RecordingNotifier()
+    engine = engine_of(store, notifier)
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    ticks = [asyncio.create_task(engine.tick(deliver=deliver)) for deliver in (False, True, True)]
+    await asyncio.sleep(0.01)
+    if leaver is not None:
+        ticks[leaver].cancel()
+        await asyncio.sleep(0)
+    store.gate.set()
+    ends = await asyncio.gather(*ticks, return_exceptions=True)
+    told = [None if isinstance(end, BaseException) else (end.escalated, end.delivery is not None) for end in ends]
+    expected = [(1, False), (1, True), (1, True)]
+    assert told == [None if number == leaver else each for number, each in enumerate(expected)]
+    last = ends[2]
+    assert isinstance(last, TickReport)
+    assert last.delivery is not None
+    assert (1, 1) == (last.delivery.delivered, len(notifier.pages))
+
+
+async def test_tick_delivers_unless_it_is_told_not_to(store: MemoryStore, clock: ManualClock) -> None:
+    """A tick records and then sends; with deliver=False it only records."""
+    notifier = RecordingNotifier()
+    engine = engine_of(store, notifier)
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    report = await engine.tick(deliver=False)
+    assert (1, None, []) == (report.escalated, report.delivery, notifier.pages)
+    report = await engine.tick()
+    assert report.delivery is not None
+    assert (0, 1) == (report.escalated, report.delivery.delivered)
+
+
+# --- how long a worker sleeps
+
+
+async def test_engine_asks_its_store_for_the_next_row(store: MemoryStore, clock: ManualClock) -> None:
+    """The engine sleeps to its earliest incident."""
+    engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE))
+    await engine.open("k", severity="critical")
+    clock.advance(MINUTE)
+    assert 4 * MINUTE == await engine.next_tick_in(await engine.tick())
+    await engine.acknowledge("k")
+    assert 10 * MINUTE == await engine.next_tick_in(await engine.tick())
+
+
+async def test_canary_outsiders_wake_nobody(store: MemoryStore, clock: ManualClock) -> None:
+    """A row that this engine may not escalate does not count for its sleep."""
+    engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE, canary_pct=10))
+    await engine.open("k2", severity="critical")
+    assert 10 * MINUTE == await engine.next_tick_in(await engine.tick())
+    await engine.open("k0", severity="critical")
+    assert 5 * MINUTE == await engine.next_tick_in(await engine.tick())
+
+
+async def test_recalculation_wants_the_next_tick_at_once(store: MemoryStore) -> None:
+    """While a recalculation is under way there is no sleep."""
+    assert ZERO == await Engine(store).next_tick_in(TickReport(recalculating=True))
+
+
+async def test_engine_asks_its_store_for_the_next_page(store: MemoryStore, clock: ManualClock) -> None:
+    """The delivery loop sleeps to the next page to a target that this engine serves, holds included."""
+    engine = Engine(store, notifiers=[RecordingNotifier()])
+    assert MINUTE == await engine.next_claim_in()
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    assert LEAST == await engine.next_claim_in()
+    await store.transact(lambda tx: tx.outbox.throttle_target("test", clock() + 20 * SECOND))
+    assert 20 * SECOND == await engine.next_claim_in()
+    assert MINUTE == await Engine(store, notifiers=[RecordingNotifier("other")]).next_claim_in()
+
+
+# --- the beginning and the end
+
+
+async def test_store_stayed_open_whose_first_check_failed(clock: ManualClock) -> None:
+    """An engine whose store is not ready closes it and its notifiers: a pool that stays open keeps a process alive."""
+    closed: list[str] = []
+
+    class Unready(MemoryStore):
+        async def check(self) -> None:
+            raise StoreUnavailable("not now")
+
+        async def aclose(self) -> None:
+            closed.append("store")
+
+    class Closing(RecordingNotifier):
+        async def aclose(self) -> None:
+            closed.append("notifier")
+
+    with pytest.raises(StoreUnavailable, match="not now"):
+        async with Engine(Unready(clock), notifiers=[Closing()]):
+            pass
+    assert ["notifier", "store"] == closed
+
+
+async def test_closing_closes_everything(store: MemoryStore) -> None:
+    """A notifier that fails to close keeps neither the others nor the store from it, and its error is told."""
+    closed: list[str] = []
+
+    class Closing(RecordingNotifier):
+        async def aclose(self) -> None:
+            closed.append(self.targets[0])
+            if self.targets[0] == "a":
+                raise OSError("stuck")
+
+    class Store(MemoryStore):
+        async def aclose(self) -> None:
+            closed.append("store")
+
+    with pytest.raises(OSError, match="stuck"):
+        await Engine(Store(), notifiers=[Closing("a"), Closing("b")]).aclose()
+    assert ["a", "b", "store"] == sorted(closed)
+
+
+def test_second_event_loop_is_refused(store: MemoryStore) -> None:
+    """An engine that ticked in one event loop refuses to in another, and says what to do; verbs go on."""
+    engine = engine_of(store)
+    asyncio.run(engine.tick())
+    for call in (engine.tick, engine.deliver):
+        with pytest.raises(EscalationError, match=r"another event loop .* async with Engine"):
+            asyncio.run(call())
+    asyncio.run(engine.open("k"))

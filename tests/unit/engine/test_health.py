@@ -1,0 +1,219 @@
+"""Health: when it is ok, and what it counts and names."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from escalation_core import Engine, Incident, Retry
+from escalation_core.model import Stats
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.memory.incidents import Incidents
+from escalation_core.testing.memory.journal import Journal
+
+from ..kit import DAY, HOUR, MINUTE, START, engine_of, incident, put
+from .helpers import HELD, TICK
+
+# --- when it is ok
+
+
+async def test_health_is_green_while_somebody_ticks(store: MemoryStore, clock: ManualClock) -> None:
+    """The light is green up to two intervals after the last tick of any worker, and red after that."""
+    engine, other = engine_of(store), Engine(store, worker="other")
+    seen = []
+    for wait in (timedelta(), 2 * MINUTE, TICK):
+        clock.advance(wait)
+        seen.append((await engine.health()).ok)
+    await other.tick()
+    for wait in (timedelta(), 2 * MINUTE, TICK):
+        clock.advance(wait)
+        health = await engine.health()
+        seen.append(health.ok)
+        assert health.ok is await engine.is_healthy()
+    assert [True, True, False] * 2 == seen
+    assert (2 * MINUTE + TICK, 1) == (health.tick_lag, health.workers)
+
+
+@pytest.mark.parametrize("held", [HELD[0], {"pause_cron": "0 0 * * *", "pause_length": DAY - HOUR}])
+async def test_health_is_green_while_the_engine_is_off(
+    held: dict[str, Any], store: MemoryStore, clock: ManualClock
+) -> None:
+    """Disabled or paused nobody is expected to tick."""
+    clock.advance(HOUR)
+    engine = engine_of(store, **held)
+    health = await engine.health()
+    assert (True, HOUR, True) == (health.ok, health.tick_lag, await engine.is_healthy())
+
+
+async def test_health_is_green_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:
+    """An operator's pause counts as the schedule does, to its last moment."""
+    engine = engine_of(store)
+    clock.advance(HOUR)
+    await engine.pause(HOUR)
+    for wait, green in ((HOUR - TICK, True), (TICK, False)):
+        clock.advance(wait)
+        assert (green, green) == ((await engine.health()).ok, await engine.is_healthy())
+
+
+async def test_health_is_red_when_nobody_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
+    """With V1 off workers tick all the same; nobody else would give marked rows their instant."""
+    clock.advance(HOUR)
+    engine = engine_of(store, v1=False)
+    assert (False, False) == ((await engine.health()).ok, await engine.is_healthy())
+
+
+async def test_heartbeat_tells_when_a_tick_was_complete(store: MemoryStore, clock: ManualClock) -> None:
+    """A tick that took longer than two intervals has completed just now all the same: the light is green."""
+
+    class Slow:
+        def route(self, incident: Incident, level: int) -> list[str]:
+            clock.advance(5 * MINUTE)
+            return ["test"]
+
+    engine = Engine(store, notifiers=[RecordingNotifier("test")], router=Slow())
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    health = await engine.health()
+    assert (True, timedelta()) == (health.ok, health.tick_lag)
+    clock.advance(DAY)
+    assert (1, 0) == (health.workers, (await engine.health()).workers)
+
+
+async def test_light_alone_counts_nothing(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the light is green is told without the counts of health, which cost more the more is overdue."""
+
+    async def count(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was counted")
+
+    monkeypatch.setattr(Journal, "stats", count)
+    monkeypatch.setattr(Incidents, "unseen", count)
+    engine = engine_of(store)
+    assert await engine.is_healthy()
+    with pytest.raises(AssertionError, match="was counted"):
+        await engine.health()
+
+
+# --- what it tells
+
+
+@pytest.mark.parametrize(("percent", "detail"), [(100, False), (99, True), (0, True)])
+async def test_health_counts_outside_the_canary_only_if_there_is_an_outside(
+    percent: int, detail: bool, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count them looks at every due row, which a whole canary does not need."""
+    asked, stats = [], Journal.stats
+
+    async def noted(self: Journal, **how: Any) -> Stats:
+        asked.append(how["detail"])
+        return await stats(self, **how)
+
+    monkeypatch.setattr(Journal, "stats", noted)
+    await engine_of(store, canary_pct=percent).health()
+    assert [detail] == asked
+
+
+async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
+    """JSON has the seed's names, milliseconds, and everything else under camel case."""
+    engine = engine_of(store, RecordingNotifier(answer=lambda page: Retry("down")), canary_pct=90, max_level=1)
+    await engine.open("k0", severity="odd")
+    clock.advance(15 * MINUTE)
+    await engine.tick()
+    await engine.open("k1", severity="critical")
+    clock.advance(6 * MINUTE)
+    await store.host.insert("marked")
+    found = (await engine.health()).as_dict()
+    assert (True, True, 90, 360_000) == tuple(found[name] for name in ("enabled", "v1", "canaryPct", "tickLagMs"))
+    expected = {
+        "ok": False,
+        "at": "2025-01-01T00:21:00+00:00",
+        "mode": "open",
+        "pausedUntil": None,
+        "dryRun": False,
+        "tickMs": 60_000,
+        "canaryHeld": 0,
+        "overdue": 1,
+        "oldestOverdueMs": 60_000,
+        "behind": False,
+        "marked": 1,
+        "exhausted": 1,
+        "backlog": {"test": 1},
+        "oldestPageMs": 360_000,
+        "unserved": [],
+        "dead": 0,
+        "unreadable": 0,
+        "unreadableExamples": [],
+        "unconfigured": {"odd": 1},
+        "workers": 1,
+        "recalc": {"running": False, "visited": 0, "finishedAt": None},
+        "warnings": [],
+        "schemaVersion": "memory",
+    }
+    assert expected.items() <= found.items()
+
+
+async def test_behind(store: MemoryStore, clock: ManualClock) -> None:
+    """Health says that workers do not keep up when something is due for over an interval, and nobody holds it."""
+    await put(store, incident("k", next_due_at=START))
+    seen = []
+    for fields in ({}, {"dry_run": True}, {"worker_enabled": False}):
+        clock.set(START + MINUTE)
+        on_time = (await engine_of(store, **fields).health()).behind
+        clock.advance(timedelta(seconds=1))
+        seen.append((on_time, (await engine_of(store, **fields).health()).behind))
+    assert [(False, True), (False, False), (False, False)] == seen
+
+
+async def test_health_names_targets_that_nobody_here_serves(store: MemoryStore, clock: ManualClock) -> None:
+    """Pages that wait for a target without a notifier in this engine are told."""
+    engine = engine_of(store, RecordingNotifier("a"))
+    await engine.open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    assert [["a"], []] == [list((await one.health()).unserved) for one in (engine_of(store), engine)]
+    observed = engine.observed_stats()
+    assert observed is not None
+    assert {"a": 1} == observed.stats.backlog
+
+
+async def test_unreadable_rows_are_listed_in_health(store: MemoryStore) -> None:
+    """Health counts them, tells key and fault, and leaves them out of what is overdue."""
+    await store.host.insert("k", severity="critical", first_seen=START, level=None)
+    engine = engine_of(store)
+    report = await engine.tick()
+    stats = (await engine.health()).stats
+    assert (1, 0) == (stats.unreadable, stats.overdue)
+    [(key, fault)] = stats.unreadable_examples
+    assert ("k", report.examples[0].detail) == (key, fault)
+    assert fault.startswith("level: is NoneType")
+
+
+@pytest.mark.parametrize("end", [{"acknowledged_at": START}, {"resolved_at": START}, None])
+async def test_unreadable_rows_that_ended_are_no_worry(end: dict[str, Any] | None, store: MemoryStore) -> None:
+    """A row that its host ended or deleted is not counted as unreadable any more."""
+    await store.host.insert("k", severity="critical", first_seen=START, level=None)
+    engine = engine_of(store)
+    await engine.tick()
+    await (store.host.delete("k") if end is None else store.host.update("k", **end))
+    stats = (await engine.health()).stats
+    assert (0, []) == (stats.unreadable, list(stats.unreadable_examples))
+
+
+async def test_nothing_is_late_while_people_hold_it_back(store: MemoryStore, clock: ManualClock) -> None:
+    """The gauge of the oldest overdue stands at zero during a pause, so that no alert undoes it."""
+    engine = Engine(store, notifiers=[RecordingNotifier()])
+    await engine.open("k", severity="critical")
+    clock.advance(10 * MINUTE)
+    await engine.pause(HOUR)
+    await engine.tick()
+    seen = engine.observed_stats()
+    assert seen is not None
+    assert (1, timedelta()) == (seen.stats.overdue, seen.oldest_overdue)
+    await engine.resume()
+    clock.advance(MINUTE)
+    await engine.health()
+    seen = engine.observed_stats()
+    assert seen is not None
+    assert 6 * MINUTE == seen.oldest_overdue

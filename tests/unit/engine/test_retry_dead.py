@@ -1,0 +1,114 @@
+"""Dead pages that come back: queued again, routed anew, or cancelled."""
+
+from typing import Any
+
+import pytest
+
+from escalation_core import Delivered, Engine, Rejected, Route, Settings
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+
+from ..kit import MINUTE, START, BrokenRouter, Named, actions, picture, row, states
+from .delivery import engine_of, escalated
+
+
+async def test_dead_page_is_queued_again_under_its_key(store: MemoryStore, clock: ManualClock) -> None:
+    """A page that was given up is sent again under the same dedup key, and the audit says who asked."""
+    await escalated(store, clock)
+    await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
+    notifier = RecordingNotifier()
+    engine = engine_of(store, notifier)
+    result = await engine.retry_dead(by="op")
+    assert (1, 0) == (result.queued, result.left)
+    assert ["pending"] == states(store)
+    await engine.deliver()
+    assert [store.ledger[1].unique_hash] == [page.dedup_key for page in notifier.pages]
+    note = list(store.notes.values())[-1]
+    assert ("dead retry", "op", "1 pages queued, 0 cancelled") == (note.action, note.actor, note.reason)
+
+
+async def test_only_named_pages_are_queued_again(store: MemoryStore, clock: ManualClock) -> None:
+    """With ids those pages alone come back; ids twice, unknown, or of pages that are not dead are passed over."""
+    await escalated(store, clock, keys=["a", "b", "c"])
+    gone = RecordingNotifier(answer=lambda page: Rejected("x") if page.incident.incident_key != "c" else Delivered())
+    await engine_of(store, gone).deliver()
+    result = await engine_of(store, RecordingNotifier()).retry_dead([2, 2, 3, 99])
+    assert (1, 0) == (result.queued, result.left)
+    assert ["dead", "pending", "delivered"] == states(store)
+
+
+async def test_unroutable_page_is_routed_anew(store: MemoryStore, clock: ManualClock) -> None:
+    """A page that nobody was named for goes to whoever is named now; the old one is cancelled and says so."""
+    await Engine(store).open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await Engine(store, router=Named()).tick()
+    notifier = RecordingNotifier("a", "b")
+    engine = Engine(store, notifiers=[notifier], router=Named("a", "b"))
+    result = await engine.retry_dead()
+    assert (1, 0) == (result.queued, result.left)
+    assert ["cancelled", "pending", "pending"] == states(store)
+    assert "routed again" == store.pages[1].reason
+    await engine.deliver()
+    assert [("a", 1), ("b", 1)] == sorted((page.target, page.level) for page in notifier.pages)
+    assert {store.ledger[1].unique_hash} == {page.dedup_key for page in notifier.pages}
+
+
+async def test_routing_anew_is_for_the_level_of_the_page(store: MemoryStore, clock: ManualClock) -> None:
+    """A page is routed by the level it was recorded for, though its incident has climbed since."""
+    await Engine(store).open("k", severity="critical")
+    silent = Engine(store, router=Named())
+    for _ in range(2):
+        clock.advance(30 * MINUTE)
+        await silent.tick()
+    routes = [Route(targets=["low"]), Route(min_level=2, targets=["high"])]
+    engine = Engine(store, notifiers=[RecordingNotifier("low", "high")], settings=Settings(routes=routes))
+    await engine.retry_dead()
+    pending = [page for page in store.pages.values() if page.state == "pending"]
+    assert [("low", 1), ("high", 2)] == [(page.target, page.level) for page in pending]
+
+
+@pytest.mark.parametrize("router", [Named(), Named("nowhere"), BrokenRouter()])
+async def test_page_that_is_still_unroutable_stays_dead(router: Any, store: MemoryStore, clock: ManualClock) -> None:
+    """While nobody is named, or nobody serves the target, a dead page stays, and nothing is written."""
+    await Engine(store).open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    engine = Engine(store, router=router)
+    await engine.tick()
+    before = picture(store)
+    result = await engine.retry_dead(by="op")
+    assert (0, 1) == (result.queued, result.left)
+    assert before == picture(store)
+
+
+async def test_dead_pages_of_ended_incidents_are_cancelled(store: MemoryStore, clock: ManualClock) -> None:
+    """Nobody needs the dead page of an incident that is resolved or gone; a retry clears it, be it routable or not."""
+    await Engine(store).open("k", severity="critical")
+    clock.advance(5 * MINUTE)
+    await Engine(store, router=Named()).tick()
+    await store.host.delete("k")
+    result = await Engine(store, notifiers=[RecordingNotifier()]).retry_dead(reason="cleaning up")
+    assert (0, 1, 0) == (result.queued, result.cancelled, result.left)
+    assert [("cancelled", "deleted")] == [(page.state, page.reason) for page in store.pages.values()]
+    assert "0 pages queued, 1 cancelled: cleaning up" == list(store.notes.values())[-1].reason
+
+
+async def test_more_dead_pages_than_one_batch(store: MemoryStore, clock: ManualClock) -> None:
+    """All dead pages come back, in transactions of bounded size."""
+    await escalated(store, clock, keys=[f"k{number}" for number in range(501)])
+    await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
+    engine = engine_of(store, RecordingNotifier())
+    assert 501 == (await engine.retry_dead()).queued
+    assert 2 == actions(store).count("dead retry")
+    assert 501 == (await engine.deliver()).delivered
+
+
+async def test_retried_page_of_an_ended_incident_is_cancelled(store: MemoryStore, clock: ManualClock) -> None:
+    """A dead page that is queued again after its incident ended is not sent."""
+    await escalated(store, clock)
+    await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
+    notifier = RecordingNotifier()
+    engine = engine_of(store, notifier)
+    await engine.resolve("k")
+    await engine.retry_dead()
+    await engine.deliver()
+    assert ([], ["cancelled"]) == (notifier.pages, states(store))
+    assert START == row(store)["first_seen"]

@@ -1,0 +1,59 @@
+"""Views: one incident's history, and the audit."""
+
+from datetime import datetime
+
+import pytest
+
+from escalation_core import Incident, InvalidValue
+from escalation_core.testing import ManualClock, MemoryStore
+
+from ..kit import MINUTE, START, engine_of, ticks
+
+
+async def test_history_tells_everything_about_one_incident(store: MemoryStore, clock: ManualClock) -> None:
+    """History is the row, its escalations, its pages and its audit, newest first; other incidents are not in it."""
+    engine = engine_of(store)
+    for key in ("k", "other"):
+        await engine.open(key, severity="critical", by="op")
+    await ticks(engine, clock, 5 * MINUTE)
+    clock.advance(MINUTE)
+    await engine.acknowledge("k", by="anna")
+    history = await engine.history("k")
+    assert isinstance(history.incident, Incident)
+    assert ("anna", [1], ["delivered"]) == (
+        history.incident.acknowledged_by,
+        [escalation.level for escalation in history.escalations],
+        [page.state.value for page in history.pages],
+    )
+    found = [entry.action for entry in history.audit]
+    assert ("acknowledge", {"escalate", "page delivered"}, "open") == (found[0], set(found[1:3]), found[3])
+
+
+async def test_history_of_a_row_that_is_gone(store: MemoryStore, clock: ManualClock) -> None:
+    """What was recorded stays when the host deletes the row; an unknown key has nothing."""
+    engine = engine_of(store)
+    await engine.open("k", severity="critical")
+    await ticks(engine, clock, 5 * MINUTE)
+    await store.host.delete("k")
+    history, nothing = await engine.history("k"), await engine.history("unknown")
+    assert (None, 1, None, 0) == (
+        history.incident,
+        len(history.escalations),
+        nothing.incident,
+        len(nothing.audit),
+    )
+
+
+async def test_audit_is_bounded(store: MemoryStore, clock: ManualClock) -> None:
+    """The audit begins at an aware instant and holds the newest entries up to a limit."""
+    engine = engine_of(store)
+    for key in "abc":
+        await engine.open(key)
+        clock.advance(MINUTE)
+    entries = await engine.audit(START + MINUTE)
+    assert ["c", "b"] == [entry.incident_key for entry in entries]
+    assert ["c"] == [entry.incident_key for entry in await engine.audit(START, limit=1)]
+    with pytest.raises(InvalidValue, match="since"):
+        await engine.audit(datetime(2025, 1, 1))  # noqa: DTZ001 - naive on purpose
+    with pytest.raises(InvalidValue, match="limit"):
+        await engine.audit(START, limit=0)

@@ -1,0 +1,219 @@
+"""From a claimed row to a decision: each one, and each reason."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from escalation_core import Escalate, EscalationPolicy, Incident, Reschedule, Skip, plan
+from escalation_core.model import NEEDS_REPLAN, Candidate, LatestEscalation
+from escalation_core.rules.gate import Gate, Mode
+from escalation_core.rules.plan import Decision, Reason
+
+from ..kit import DAY, HOUR, MINUTE, SECOND, START, incident
+
+POLICY = EscalationPolicy()
+NOW = START + 5 * MINUTE
+V1_OFF = Gate(Mode.V1_OFF)
+
+
+def claimed(one: Incident | None = None, **fields: Any) -> Candidate:
+    """Return a row as a store found it."""
+    one = one or incident(**{"next_due_at": START + 5 * MINUTE, **fields})
+    return Candidate(incident_key=one.incident_key, incident=one, due_at=one.next_due_at)
+
+
+def decide(row: Candidate, now: datetime = NOW, **given: Any) -> Decision:
+    """Plan with the default policy."""
+    return plan(row, policy=POLICY, now=now, **given)
+
+
+def skip(row: Candidate, now: datetime = NOW, **given: Any) -> Skip:
+    """Plan what is skipped."""
+    decision = decide(row, now, **given)
+    assert isinstance(decision, Skip)
+    return decision
+
+
+def rise(row: Candidate, now: datetime = NOW, **given: Any) -> Escalate:
+    """Plan what escalates."""
+    decision = decide(row, now, **given)
+    assert isinstance(decision, Escalate)
+    return decision
+
+
+def test_due_row_rises_by_one_level() -> None:
+    """Level and last_escalated_at move, the next instant follows, and the escalation names the new level."""
+    decision = rise(claimed())
+    expected = incident(level=1, last_escalated_at=NOW, next_due_at=NOW + 30 * MINUTE)
+    assert expected == decision.incident
+    escalation = decision.escalation
+    assert ("k", 1, 1, NOW) == (escalation.incident_key, escalation.episode, escalation.level, escalation.created_at)
+
+
+def test_due_at_equality_and_not_a_microsecond_before() -> None:
+    """An incident is due at its instant, not before."""
+    before = decide(claimed(), NOW - timedelta(microseconds=1))
+    assert (Reschedule, Escalate) == (type(before), type(decide(claimed())))
+
+
+def test_lateness_is_fired_minus_due() -> None:
+    """Lateness counts from the policy's instant, whatever the column held."""
+    early = claimed(next_due_at=START + MINUTE)
+    assert 7 * MINUTE == rise(early, START + 12 * MINUTE).lateness
+    assert timedelta() == rise(early, START + 5 * MINUTE).lateness
+
+
+def test_marked_rows_have_no_lateness() -> None:
+    """A row that a host wrote may be years old when it is first seen: nobody was late."""
+    assert None is rise(claimed(next_due_at=NEEDS_REPLAN), START + HOUR).lateness
+
+
+def test_one_level_however_late() -> None:
+    """Missed levels are not replayed: an hour late is one step, and the next one is a snooze away."""
+    decision = rise(claimed(), START + 100 * MINUTE)
+    assert (1, START + 130 * MINUTE) == (decision.incident.level, decision.incident.next_due_at)
+
+
+def test_step_to_the_maximum_is_exhausted() -> None:
+    """The last step says so, and leaves no next instant."""
+    row = claimed(level=6, last_escalated_at=START)
+    decision = rise(row, START + HOUR)
+    assert (7, None, True) == (decision.incident.level, decision.incident.next_due_at, decision.exhausted)
+    assert not rise(claimed(level=5, last_escalated_at=START), START + HOUR).exhausted
+
+
+@pytest.mark.parametrize("level", [7, 8, 100])
+def test_row_at_the_maximum_is_exhausted(level: int) -> None:
+    """At or above the maximum there is no next instant, and the row says why."""
+    row = claimed(level=level, next_due_at=NEEDS_REPLAN)
+    assert Skip(reason=Reason.EXHAUSTED, incident=incident(level=level, next_due_at=None)) == decide(row)
+
+
+def test_row_that_is_not_due_after_all_is_rescheduled() -> None:
+    """A row claimed by an older policy's instant gets its true one, and nobody is paged."""
+    row = claimed(severity="warning")
+    after = incident(severity="warning", next_due_at=START + 15 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row)
+
+
+def test_marked_row_that_is_not_due_is_rescheduled() -> None:
+    """A mark means look again, and no more."""
+    row = claimed(next_due_at=NEEDS_REPLAN)
+    after = incident(next_due_at=START + 5 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, START)
+
+
+def test_v1_off_reschedules_what_is_due() -> None:
+    """With ESCALATION_V1 off a due row gets its true instant and the reason v1_off."""
+    row = claimed(next_due_at=NEEDS_REPLAN)
+    after = incident(next_due_at=START + 5 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.V1_OFF) == decide(row, gate=V1_OFF)
+
+
+def test_v1_off_says_not_due_where_that_is_why() -> None:
+    """A row that is not due is not due, V1 or not."""
+    row = claimed(next_due_at=NEEDS_REPLAN)
+    after = incident(next_due_at=START + 5 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, START, gate=V1_OFF)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"acknowledged_at": START}, Reason.ACKNOWLEDGED),
+        ({"resolved_at": START}, Reason.RESOLVED),
+        ({"acknowledged_at": START, "resolved_at": START}, Reason.RESOLVED),
+    ],
+)
+@pytest.mark.parametrize("mark", [NEEDS_REPLAN, START])
+def test_ended_rows_are_skipped_by_name(fields: dict[str, Any], reason: Reason, mark: datetime) -> None:
+    """An ended row has no next instant; resolved wins over acknowledged."""
+    assert Skip(reason=reason, incident=incident(**fields)) == decide(claimed(next_due_at=mark, **fields))
+
+
+def test_future_last_escalation_is_brought_back_to_now() -> None:
+    """A last_escalated_at from a clock that ran ahead counts as now, and now is what is written."""
+    row = claimed(level=1, last_escalated_at=NOW + DAY)
+    after = incident(level=1, last_escalated_at=NOW, next_due_at=NOW + 30 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row)
+
+
+def test_last_escalation_after_a_long_ticks_instant_is_not_in_the_future() -> None:
+    """What another worker escalated while a tick was long stays as it is, and the next instant follows from it."""
+    row = claimed(level=1, last_escalated_at=NOW + MINUTE)
+    after = incident(level=1, last_escalated_at=NOW + MINUTE, next_due_at=NOW + 31 * MINUTE)
+    assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, clock=NOW + 2 * MINUTE)
+
+
+def test_duplicate_catches_up_with_the_record() -> None:
+    """The level becomes the record's, last_escalated_at the event's, and nobody is paged."""
+    row = claimed()
+    recorded = LatestEscalation(3, START + 2 * MINUTE)
+    after = incident(level=3, last_escalated_at=START + 2 * MINUTE, next_due_at=START + 32 * MINUTE)
+    assert Skip(reason=Reason.ALREADY_RECORDED, incident=after) == decide(row, recorded=recorded)
+
+
+def test_duplicate_keeps_its_own_last_escalation_if_that_is_later() -> None:
+    """last_escalated_at becomes the later one of the row's and the event's."""
+    row = claimed(level=1, last_escalated_at=START + 4 * MINUTE)
+    found = skip(row, START + 40 * MINUTE, recorded=LatestEscalation(2, START + MINUTE))
+    assert found.incident is not None
+    assert (2, START + 4 * MINUTE) == (found.incident.level, found.incident.last_escalated_at)
+    assert START + 34 * MINUTE == found.incident.next_due_at
+
+
+def test_duplicate_at_the_maximum_has_no_next_instant() -> None:
+    """A record at the maximum leaves nothing to come."""
+    found = skip(claimed(), recorded=LatestEscalation(7, START))
+    assert found.incident is not None
+    assert (7, None) == (found.incident.level, found.incident.next_due_at)
+
+
+def test_record_below_the_level_is_no_duplicate() -> None:
+    """A level that the row knows of already is not in the way."""
+    row = claimed(level=1, last_escalated_at=START)
+    assert 2 == rise(row, START + HOUR, recorded=LatestEscalation(1, START)).incident.level
+
+
+BIRTHS = [(-365 * DAY, True), (-365 * DAY - SECOND, False), (DAY, True), (DAY + SECOND, False)]
+
+
+@pytest.mark.parametrize(("born", "legal"), BIRTHS)
+@pytest.mark.parametrize("deferred", [False, True])
+def test_birth_limits_hold_for_marked_and_put_back_rows(born: timedelta, legal: bool, deferred: bool) -> None:
+    """A host's first_seen lies from one year back to 24 hours ahead, else the row is unreadable and says why."""
+    due = NOW if deferred else NEEDS_REPLAN
+    row = attrs.evolve(claimed(first_seen=NOW + born, next_due_at=due), attempts=int(deferred))
+    decision = decide(row)
+    if legal:
+        assert not isinstance(decision, Skip)
+    else:
+        assert isinstance(decision, Skip)
+        assert (Reason.UNREADABLE, None) == (decision.reason, decision.incident)
+        assert "first_seen" in (decision.detail or "")
+
+
+@pytest.mark.parametrize("born", [born for born, _ in BIRTHS])
+def test_birth_limits_do_not_hold_for_rows_of_our_own(born: timedelta) -> None:
+    """An incident that has been climbing for over a year goes on doing so."""
+    assert not isinstance(decide(claimed(first_seen=NOW + born, next_due_at=NOW)), Skip)
+
+
+def test_put_back_rows_have_a_lateness() -> None:
+    """A row that was unreadable and is sound now is late from the policy's instant."""
+    row = attrs.evolve(claimed(next_due_at=NOW), attempts=1)
+    assert MINUTE == rise(row, NOW + MINUTE).lateness
+
+
+def test_ended_rows_are_not_held_against_birth_limits() -> None:
+    """Nobody is paged about what is over, so its birth may be any."""
+    row = claimed(first_seen=datetime(2001, 1, 1, tzinfo=UTC), resolved_at=NOW, next_due_at=NEEDS_REPLAN)
+    assert Reason.RESOLVED is skip(row).reason
+
+
+def test_row_that_cannot_be_read_is_skipped_with_its_fault() -> None:
+    """The fault that the store found is the detail, and nothing is written."""
+    row = Candidate(incident_key="k", incident=None, fault="level: is NoneType")
+    assert Skip(reason=Reason.UNREADABLE, incident=None, detail="level: is NoneType") == decide(row)

@@ -1,0 +1,287 @@
+"""Settings as a whole: defaults, every problem at once, warnings, and values that are set in code."""
+
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalation_core import EscalationPolicy, PauseSchedule, Settings, SettingsError
+
+from ..kit import MINUTE, SECOND
+from .helpers import PLAIN, ROUTE, URL, VARIABLES, problems, read
+
+# --- defaults
+
+
+def test_defaults_are_what_no_variables_give() -> None:
+    """Settings() equals Settings.from_env({})."""
+    assert Settings() == Settings.from_env({})
+
+
+def test_defaults_are_those_of_the_rules() -> None:
+    """Each default is the one that the rules name."""
+    expected = {
+        "ESCALATION_WORKER_ENABLED": "true",
+        "ESCALATION_V1": "true",
+        "ESC_DRY_RUN": "false",
+        "MAX_ESC_LEVEL": "7",
+        "ESC_CRIT_ACK_MIN": "5",
+        "ESC_WARN_ACK_MIN": "15",
+        "ESC_ACK_MIN": None,
+        "ESC_SNOOZE_MIN": "30",
+        "ESC_TICK_MS": "60000",
+        "ESC_CANARY_PCT": "100",
+        "ESC_PAUSE_CRON": None,
+        "ESC_PAUSE_MIN": None,
+        "ESC_TZ": "UTC",
+        "ESC_DATABASE_URL": None,
+        "ESC_TARGETS": None,
+        "ESC_ROUTES": None,
+        "ESC_DEFAULT_TARGET": None,
+        "ESC_HEARTBEAT_URL": None,
+        "ESC_ALLOW_HTTP": "false",
+        "OPS_HMAC_SECRET": None,
+        "OPS_HMAC_SECRET_PREVIOUS": None,
+        "OPS_ADMIN_ROLE": "ops_admin",
+        "OPS_READ_ROLE": "ops_read",
+    }
+    assert expected == Settings().as_variables()
+    assert ((), None) == (Settings().warnings, Settings().pause)
+
+
+def test_default_policy_is_the_policys_own() -> None:
+    """An engine and a bare policy agree without settings."""
+    assert EscalationPolicy() == Settings().policy
+
+
+def test_policy_is_made_of_the_settings() -> None:
+    """Windows, maximum, snooze and tick reach the policy; the warning window is everybody's default."""
+    settings = read(
+        ESC_CRIT_ACK_MIN="1",
+        ESC_WARN_ACK_MIN="2",
+        ESC_ACK_MIN='{" High ": 3}',
+        MAX_ESC_LEVEL="4",
+        ESC_SNOOZE_MIN="6",
+        ESC_TICK_MS="7000",
+    )
+    expected = EscalationPolicy(
+        windows={"critical": MINUTE, "warning": 2 * MINUTE, "high": 3 * MINUTE},
+        default_window=2 * MINUTE,
+        max_level=4,
+        snooze=6 * MINUTE,
+        tick_interval=7 * SECOND,
+    )
+    assert expected == settings.policy
+
+
+def test_pause_is_made_of_the_settings() -> None:
+    """Cron expression, length and zone make the pause."""
+    settings = read(ESC_PAUSE_CRON="0 22 * * *", ESC_PAUSE_MIN="480", ESC_TZ="Europe/Berlin")
+    assert PauseSchedule("0 22 * * *", 480, "Europe/Berlin") == settings.pause
+
+
+# --- all at once
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Every wrong variable is named in one error, each with its fault and remedy."""
+    wrong = {
+        "ESCALATION_V1": "yes",
+        "MAX_ESC_LEVEL": "0",
+        "ESC_CRIT_ACK_MIN": "x",
+        "ESC_WARN_ACK_MIN": "0",
+        "ESC_ACK_MIN": "[]",
+        "ESC_TICK_MS": "5",
+        "ESC_CANARY_PCT": "101",
+        "ESC_PAUSE_CRON": "x",
+        "ESC_PAUSE_MIN": "0",
+        "ESC_TZ": "Mars",
+        "ESC_TARGETS": "{",
+        "ESC_ROUTES": "{}",
+        "OPS_HMAC_SECRET": "short",
+        "OPS_ADMIN_ROLE": "",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(wrong)
+    assert set(wrong) == set(caught.value.problems)
+    assert str(caught.value).startswith("14 settings are wrong:\n  ")
+    assert 14 == sum(f"\n  {name}: {problem}" in str(caught.value) for name, problem in caught.value.problems.items())
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"ESC_TARGETS": '{"a": "http://h"}', "ESC_ALLOW_HTTP": "yes"}, "ESC_ALLOW_HTTP"),
+        ({"ESC_PAUSE_CRON": "0 22 * * *", "ESC_PAUSE_MIN": "1h"}, "ESC_PAUSE_MIN"),
+        ({"ESC_TARGETS": "x", "ESC_ROUTES": ROUTE, "ESC_DEFAULT_TARGET": "a"}, "ESC_TARGETS"),
+    ],
+)
+def test_text_that_is_not_legal_makes_no_further_problem(variables: dict[str, str], name: str) -> None:
+    """What another variable has to fit is unknown, so that no other variable is blamed."""
+    assert [name] == list(problems(lambda: Settings.from_env(variables)))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ESC_HEARTBEAT_URL": "https://", "ESC_ALLOW_HTTP": "yes"},
+        {"ESC_TARGETS": '{"a": "ftp://h"}', "ESC_ALLOW_HTTP": "yes"},
+        {"ESC_PAUSE_CRON": "* * * * *", "ESC_PAUSE_MIN": "1h"},
+        {"ESC_PAUSE_CRON": "0 22 * * *", "ESC_TZ": ""},
+    ],
+)
+def test_text_that_is_not_legal_hides_no_problem(variables: dict[str, str]) -> None:
+    """What is wrong whatever the other variable says is told at once."""
+    assert set(variables) == set(problems(lambda: Settings.from_env(variables)))
+
+
+def test_problems_of_several_fields_are_told_at_once() -> None:
+    """A URL that is wrong hides neither a target that is missing nor a schedule without a length."""
+    variables = {
+        "ESC_TARGETS": '{"b": "http://h"}',
+        "ESC_ROUTES": ROUTE,
+        "ESC_DEFAULT_TARGET": "a",
+        "ESC_PAUSE_CRON": "0 22 * * *",
+        "ESC_TZ": "Mars",
+    }
+    assert set(variables) == set(problems(lambda: Settings.from_env(variables)))
+
+
+def test_a_single_problem_is_one() -> None:
+    """The error's text counts in the singular too, and hosts may catch it as a ValueError."""
+    with pytest.raises(
+        ValueError, match=r"^1 setting is wrong:\n  ESC_CANARY_PCT: is 101; give a whole number, 0 to 1"
+    ):
+        read(ESC_CANARY_PCT="101")
+
+
+@given(st.dictionaries(st.sampled_from(list(VARIABLES.values())), st.text(max_size=20)))
+def test_any_text_is_a_setting_or_a_problem(variables: dict[str, str]) -> None:
+    """Whatever is in the environment, reading it gives settings or one error that names what is wrong."""
+    named: set[str] = set()
+    try:
+        Settings.from_env(variables)
+    except SettingsError as error:
+        named = set(error.problems)
+    assert named <= set(variables)
+
+
+# --- warnings
+
+
+def test_canary_of_0_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody escalates at 0 percent: that is legal, and said."""
+    settings = read(ESC_CANARY_PCT="0")
+    assert ["ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them"] == list(settings.warnings)
+    assert settings.warnings == tuple(record.getMessage() for record in caplog.records)
+    assert 1 == len(Settings(canary_pct=0).warnings)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("ESC_TICKS_MS", "ESC_TICK_MS"),
+        ("ESC_SNOOZE_MINUTES", "ESC_SNOOZE_MIN"),
+        ("ESC_MAX_LEVEL", "MAX_ESC_LEVEL"),
+        ("ESC_TARGET", "ESC_TARGETS"),
+        ("ESC_PAUSE_CRON_FILE", "ESC_PAUSE_CRON"),
+    ],
+)
+def test_unknown_names_are_warned_of_with_the_nearest(
+    unknown: str, nearest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ESC_ name that is no setting is ignored, and the warning names the one that was probably meant."""
+    settings = Settings.from_env({unknown: "T0K3N", "PATH": "/bin", "ESCAPE": "1"})
+    assert [f"{unknown} is not a setting and was ignored; the nearest is {nearest}"] == list(settings.warnings)
+    assert [settings.warnings[0]] == [record.getMessage() for record in caplog.records]
+    assert Settings() == settings
+    assert "T0K3N" not in caplog.text
+
+
+def test_unrelated_variables_are_not_warned_of() -> None:
+    """What does not begin with ESC_ is somebody else's."""
+    assert () == Settings.from_env({"HOME": "/", "ESC": "1", "ESCALATION_V2": "x", "OPS_X": "y"}).warnings
+
+
+def test_length_without_cron_is_warned_of() -> None:
+    """A length alone pauses nothing, and says so."""
+    settings = read(ESC_PAUSE_MIN="60")
+    assert None is settings.pause
+    assert ["ESC_PAUSE_MIN is set without ESC_PAUSE_CRON: nothing is paused; set both"] == list(settings.warnings)
+
+
+# --- in code
+
+
+WRONG_TYPES: list[tuple[str, Any]] = [
+    ("worker_enabled", "true"),
+    ("v1", 1),
+    ("dry_run", None),
+    ("allow_http", "false"),
+    ("max_level", "7"),
+    ("max_level", True),
+    ("max_level", 7.0),
+    ("canary_pct", "100"),
+    ("canary_pct", True),
+    ("canary_pct", None),
+    ("critical_window", 5),
+    ("warning_window", "15"),
+    ("snooze", 30),
+    ("tick_interval", 60_000),
+    ("windows", [("high", MINUTE)]),
+    ("windows", {"high": 10}),
+    ("windows", {7: MINUTE}),
+    ("pause_cron", 7),
+    ("pause_length", 60),
+    ("tz", None),
+    ("database_url", 7),
+    ("targets", ["a"]),
+    ("targets", {"a": 7}),
+    ("targets", {7: URL}),
+    ("routes", 7),
+    ("routes", [{"targets": ["a"]}]),
+    ("default_target", 7),
+    ("default_target", "https://hooks.example/T0K3N"),
+    ("default_target", " "),
+    ("ops_hmac_secret", PLAIN.encode()),
+    ("ops_hmac_secret_previous", 7),
+    ("ops_admin_role", None),
+    ("ops_read_role", " "),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_TYPES)
+def test_wrong_types_in_code_are_problems_too(field: str, value: Any) -> None:
+    """A value of a wrong type is reported under its variable's name, with what to give."""
+    found = problems(lambda: Settings(**{field: value}))
+    assert [VARIABLES[field]] == list(found)
+    assert found[VARIABLES[field]].remedy
+
+
+@pytest.mark.parametrize("value", ["text", None, 30])
+def test_retry_is_a_policy(value: Any) -> None:
+    """Times of delivery are a RetryPolicy, or the settings say so at once."""
+    assert "retry" in problems(lambda: Settings(retry=value))
+
+
+@pytest.mark.parametrize(
+    ("field", "span"),
+    [
+        ("critical_window", timedelta(microseconds=1)),
+        ("warning_window", 90 * SECOND),
+        ("snooze", 1.5 * SECOND),
+        ("tick_interval", 1.5 * SECOND),
+    ],
+)
+def test_finer_steps_in_code(field: str, span: timedelta) -> None:
+    """Code sets spans finer than the variables' units."""
+    assert span == getattr(Settings(**{field: span}), field)  # type: ignore[arg-type]
+
+
+def test_changed_settings_are_checked_again() -> None:
+    """A copy with another value has another policy, or is refused."""
+    assert 3 == attrs.evolve(Settings(), max_level=3).policy.max_level
+    assert ["MAX_ESC_LEVEL"] == list(problems(lambda: attrs.evolve(Settings(), max_level=0)))
