@@ -25,7 +25,7 @@ from escalation_adapters.cli.root import cli
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Engine
 
-from ..integration.service import listening
+from ..integration.ops.service import listening
 from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, exports, inline_commands, parse
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])

@@ -11,7 +11,7 @@ import pytest
 
 from escalation_adapters.embedded import CannotStart, EmbeddedPostgres, packaged_binaries
 
-from .owning import leaves_nothing
+from .leftovers import leaves_nothing
 
 
 def test_a_crashed_server_comes_back_with_what_was_committed() -> None:

@@ -1,9 +1,9 @@
-"""A host's open transaction that acknowledges holds pages. It holds up no other page and no tick."""
+"""A host's open transaction holds up its own rows and pages: no other page, no tick and no recalculation."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from escalation_core import Delivered, Outcome, Page, RetryPolicy, Settings
 from escalation_core import Retry as Again
 
-from .stage import MINUTE, paged, staged
+from .stage import MINUTE, Stage, paged, staged
 
 ACKNOWLEDGE = "UPDATE incidents SET acknowledged_at = now() WHERE incident_key = %s"
 SOON = 5
@@ -153,3 +153,58 @@ async def test_bulk_acknowledgements_beside_settling_meet_no_deadlock(migrated_d
             await working
         assert [0] == stage.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert [] == stage.rows("SELECT 1 FROM escalation_pages WHERE state IN ('leased', 'cancelling')")
+
+
+# --- rows that others hold
+
+
+COUNTS = """
+    CREATE FUNCTION counts() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE teams SET pages = pages + 1 WHERE team = NEW.labels ->> 'team';
+        RETURN NEW;
+    END $$
+"""
+
+
+async def test_a_trigger_that_waits_for_others_stops_nobody_else(migrated_dsn: str) -> None:
+    """Rows whose trigger waits for what a forgotten transaction holds are deferred; the others are paged."""
+    async with staged(migrated_dsn) as stage:
+        stage.sql(
+            "CREATE TABLE teams (team text PRIMARY KEY, pages int NOT NULL DEFAULT 0)",
+            "INSERT INTO teams VALUES ('red'), ('blue')",
+            COUNTS,
+            "CREATE TRIGGER counts AFTER UPDATE ON incidents FOR EACH ROW EXECUTE FUNCTION counts()",
+        )
+        for team in ("red", "blue"):
+            stage.incident(f"{team}-1", f"{team}-2")
+            stage.sql(f"UPDATE incidents SET labels = '{{\"team\": \"{team}\"}}' WHERE incident_key LIKE '{team}-%%'")
+        with psycopg.connect(migrated_dsn) as forgotten:
+            forgotten.execute("UPDATE teams SET pages = 0 WHERE team = 'red'")
+            assert [("blue-1", 1, 1), ("blue-2", 1, 1)] == await stage.tick()
+            health = await stage.engine.health()
+            assert ["red-1", "red-2"] == sorted(key for key, _ in health.stats.unreadable_examples)
+        assert [("red-1", 1, 1), ("red-2", 1, 1)] == await stage.tick(MINUTE)
+
+
+async def test_a_step_of_the_clock_is_mended_around_a_row_that_is_held(migrated_dsn: str) -> None:
+    """A host's open transaction keeps its own row from being recalculated, no other one; then it is done as well."""
+    async with staged(migrated_dsn) as stage:
+        stage.incident("a", "b", "c")
+        await stage.tick()
+        stage.clock.advance(-timedelta(days=2))
+        with psycopg.connect(migrated_dsn) as host:
+            host.execute("UPDATE incidents SET summary = 'held' WHERE incident_key = 'a'")
+            await stage.tick()
+            soon = stage.clock() + timedelta(hours=1)
+            assert ["a"] == late(stage, soon)
+            health = await stage.engine.health()
+            assert any("calculated anew" in warning for warning in health.warnings)
+        await stage.tick(MINUTE)
+        assert [] == late(stage, soon)
+        assert (await stage.engine.health()).recalc.requested_at is None
+
+
+def late(stage: Stage, soon: datetime) -> list[str]:
+    """Return which of the incidents are not due by then."""
+    return [key for key in "abc" if (due := stage.due(key)) is None or due > soon]

@@ -15,9 +15,10 @@ from escalation_core import Engine, StoreUnavailable
 from escalation_core.testing import ManualClock, RecordingNotifier
 
 from ..pooler import PASSWORD, Pgbouncer, Poolers, documented
-from .owning import leaves_nothing
+from .leftovers import leaves_nothing
 
 pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.direct("it names its own pooler")]
+
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
 
 

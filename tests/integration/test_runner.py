@@ -39,6 +39,7 @@ from escalation_core.testing import MemoryStore
 
 Result = TypeVar("Result")
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
 LONG_AGO = timedelta(minutes=16)
 PATIENCE = 5
 """Seconds after which a test that hangs has failed."""

@@ -16,9 +16,9 @@ from escalation_adapters.postgres.limiter import PostgresLimiter
 from escalation_core import Engine, Retry
 from escalation_core.model import PageState
 
-from ..faketime import SteppingPostgres
-from ..postgres import Server, own_server
-from ..stepping import (
+from ...faketime import SteppingPostgres
+from ...postgres import Server, own_server
+from ...stepping import (
     DAY,
     HOUR,
     LATE,
@@ -42,6 +42,7 @@ from ..stepping import (
 )
 
 pytestmark = [pytest.mark.system("faketime"), own_server]
+
 NOTHING = timedelta()
 BACK = [(2 * DAY, NOTHING), (NOTHING, -2 * DAY), (5 * MINUTE, NOTHING), (NOTHING, -5 * MINUTE)]
 """Steps back: how wrong the clock is at first, and then."""

@@ -10,9 +10,9 @@ from escalation_adapters.postgres import PostgresStore, migrate, pool
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock, RecordingNotifier
 
-from ..postgres import own_server
+from ...postgres import own_server
+from .problems import ACTIONS, is_problem, picture
 from .service import SECRET, Service, serving
-from .test_ops import ACTIONS, is_problem, picture
 
 
 @own_server

@@ -13,7 +13,7 @@ from escalation_adapters.ops.client import TIMEOUT, OpsClient, OpsRefused
 from escalation_core import Engine, EscalationError, InvalidValue, Settings
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..acceptance.console import program
+from ...acceptance.console import program
 from .service import BINDINGS, SECRET, serving
 
 

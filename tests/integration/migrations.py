@@ -1,0 +1,96 @@
+"""What tests of migrations share: a host's table, the database's catalogue, and a database that is half migrated."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+
+NAMES = [
+    "0001_tables",
+    "0002_incidents",
+    "0003_indexes",
+    "0004_host_writes",
+    "0005_operations",
+    "0006_upkeep",
+    "0007_adopted",
+    "0008_host_notes",
+    "0009_books",
+    "0010_unseen",
+    "0011_host_triggers",
+]
+COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
+
+
+# Of each five tickets one is acknowledged, three are due with the default windows, and one is not due yet.
+TICKETS = """
+CREATE SCHEMA app;
+CREATE TABLE app.tickets (
+    id uuid PRIMARY KEY,
+    sev text,
+    opened_at timestamptz NOT NULL,
+    acked timestamptz,
+    note text NOT NULL DEFAULT ''
+);
+INSERT INTO app.tickets (id, sev, opened_at, acked, note)
+SELECT md5(n::text)::uuid,
+    CASE n % 5 WHEN 3 THEN 'critical' ELSE 'warning' END,
+    now() - CASE WHEN n % 5 <= 2 THEN interval '1 hour' ELSE interval '6 minutes' END,
+    CASE n % 5 WHEN 0 THEN now() END,
+    'ticket ' || n
+FROM generate_series(1, 5000) AS n;
+"""
+
+
+def select(dsn: str, statement: LiteralString, *values: object) -> list[Any]:
+    """Return rows; of one column, its values."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(statement, values).fetchall()
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
+def execute(dsn: str, statement: LiteralString) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute(statement)
+
+
+def catalogue(dsn: str) -> list[Any]:
+    """Return everything in the database that is not PostgreSQL's own: relations, columns, indexes, functions, rows."""
+    return select(
+        dsn,
+        """
+        SELECT 'namespace', nspname, '', '' FROM pg_namespace
+        UNION ALL
+        SELECT 'relation', n.nspname, c.relname, concat_ws(' ', c.relkind, c.relfilenode, c.relnatts, c.relhastriggers)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+        UNION ALL
+        SELECT 'column', a.attrelid::regclass::text, a.attname, concat_ws(' ', a.atttypid, a.attnotnull, a.atthasdef)
+        FROM pg_attribute a WHERE a.attrelid >= 16384
+        UNION ALL
+        SELECT 'trigger', t.tgrelid::regclass::text, t.tgname, '' FROM pg_trigger t
+        UNION ALL
+        SELECT 'function', p.pronamespace::regnamespace::text, p.proname, '' FROM pg_proc p WHERE p.oid >= 16384
+        ORDER BY 1, 2, 3, 4
+        """,
+    )
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Look at the server until it is so, for ten seconds at most."""
+    for _ in range(1000):
+        if await condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the server did not get there")
+
+
+def as_if_only(version: int) -> LiteralString:
+    """Return SQL after which the migrations from ``version`` on are not recorded."""
+    statements: dict[int, LiteralString] = {
+        3: "DELETE FROM escalation_migrations WHERE version >= 3",
+        4: "DELETE FROM escalation_migrations WHERE version >= 4",
+        7: "DELETE FROM escalation_migrations WHERE version >= 7",
+    }
+    return statements[version]

@@ -1,0 +1,160 @@
+"""The database, a limiter or a login is down or hangs: what is answered, and that nothing is done."""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from escalation_adapters.auth.rate_limit import Decision, Limit
+from escalation_adapters.auth.rbac import Principal
+from escalation_core import StoreUnavailable
+from escalation_core.testing import ManualClock, MemoryStore
+
+from .problems import ACTIONS, MINUTE, engine_of, is_problem
+from .service import BINDINGS, SECRET, cookie, serving
+
+
+class Down(MemoryStore):
+    """A database that goes away."""
+
+    down = False
+
+    async def transact(self, work: Any) -> Any:
+        self._check()
+        return await super().transact(work)
+
+    async def read(self, work: Any) -> Any:
+        self._check()
+        return await super().read(work)
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable(f"PostgreSQL is not available: {SECRET}")
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_database_that_is_down(binding: str, clock: ManualClock) -> None:
+    """Every route answers 503 with Retry-After, and tells nothing of it."""
+    store = Down(clock)
+    async with serving(binding, engine_of(clock, store), clock) as service:
+        store.down = True
+        answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
+        answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k")]
+        for answer in answers:
+            assert is_problem(answer, 503)
+            assert 1 <= int(answer.headers["retry-after"])
+
+
+class Stubborn(MemoryStore):
+    """A database that hangs, behind a driver that does not heed being cancelled."""
+
+    hangs = False
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.free = asyncio.Event()
+
+    async def transact(self, work: Any) -> Any:
+        while self.hangs and not self.free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.free.wait()
+        return await super().transact(work)
+
+    read = transact
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_database_that_hangs(binding: str, clock: ManualClock) -> None:
+    """Whoever asks hears 503 before long, also while the driver waits on; nothing is done, then or later."""
+    store = Stubborn(clock)
+    async with serving(binding, engine_of(clock, store), clock) as service:
+        handler = service.handler
+        handler.guard = attrs.evolve(handler.guard, store_timeout=timedelta(seconds=0.05))
+        store.hangs = True
+        try:
+            answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
+            answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k")]
+            answers += [await service.get("/health", None)]
+        finally:
+            store.free.set()
+        for answer in answers:
+            assert is_problem(answer, 503)
+            assert 1 <= int(answer.headers["retry-after"])
+        assert 200 == (await service.get("/health")).status
+        assert [] == [e for e in await service.engine.audit(clock() - MINUTE) if e.action in ACTIONS]
+
+
+class Broken:
+    """A limiter that is down."""
+
+    async def hit(self, key: str, limit: Limit) -> Decision:
+        raise OSError(f"redis://:{SECRET}@h is gone")
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody gets in while nobody counts: principals if theirs is down, nobody at all if the peers' is."""
+    async with serving(binding, engine_of(clock), clock, limiter=Broken()) as service:
+        for answer in (await service.act("tick"), await service.get("/health")):
+            assert is_problem(answer, 503)
+        assert 200 == (await service.get("/health", None)).status
+    async with serving(binding, engine_of(clock), clock, peer_limiter=Broken()) as service:
+        for answer in (await service.act("tick"), await service.get("/health", None)):
+            assert is_problem(answer, 503)
+    assert "OSError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_request_without_a_secret_costs_the_database_nothing(binding: str, clock: ManualClock) -> None:
+    """Whoever cannot sign does not get as far as the store, be it up or down."""
+
+    class Down(MemoryStore):
+        async def transact(self, work: Any) -> Any:
+            raise StoreUnavailable("down")
+
+        read = transact
+
+    async with serving(binding, engine_of(clock, Down(clock)), clock) as service:
+        body = b'{"action": "tick"}'
+        assert is_problem(await service.send("POST", "/tick", cookie("ada"), body), 401, "webhook-id")
+        wrong = service.signed(body, secret="w" * 40)
+        assert is_problem(await service.send("POST", "/tick", [*wrong, *cookie("ada")], body), 401, "webhook-signature")
+        assert is_problem(await service.send("POST", "/tick", [*service.signed(body), *cookie("ada")], body), 503)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_limiter_and_login_that_hang(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """A limiter that never answers is down; a login that never answers, or fails, leaves the probe's health alone."""
+
+    class Hanging:
+        async def hit(self, key: str, limit: Limit) -> Decision:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def never(native: object) -> Principal | None:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def broken(native: object) -> Principal | None:
+        raise RuntimeError("the session database is down")
+
+    cases: list[tuple[dict[str, Any], str, int]] = [
+        ({"limiter": Hanging()}, "/health", 503),
+        ({"peer_limiter": Hanging()}, "/health", 503),
+        ({"login": never}, "/health", 200),
+        ({"login": broken}, "/health", 200),
+        ({"login": never}, "/audit", 503),
+    ]
+    for options, path, status in cases:
+        async with serving(binding, engine_of(clock), clock, **options) as service:
+            handler = service.handler
+            short = timedelta(seconds=0.05)
+            handler.guard = attrs.evolve(handler.guard, request_timeout=short, store_timeout=short)
+            answer = await service.get(path)
+            assert status == answer.status
+            assert status == 200 or int(answer.headers["retry-after"]) > 0
+    assert "the rate limiter is down" in caplog.text

@@ -1,0 +1,81 @@
+"""What the views tell, and to whom."""
+
+from typing import Any
+
+import pytest
+
+from escalation_core import Health
+
+from .problems import MINUTE, is_problem
+from .service import Service
+
+
+async def test_health(service: Service) -> None:
+    """Nobody sees whether it is green, and no more; who may read sees all; 503 when nobody ticks."""
+    for user in (None, "eve"):
+        assert (200, {"ok": True}) == ((answer := await service.get("/health", user)).status, answer.json)
+    seen = (await service.get("/health", "bob")).json
+    assert {"ok", "enabled", "v1", "canaryPct", "tickLagMs", "oldestOverdueMs", "backlog", "dead"} <= set(seen)
+    service.clock.advance(3 * MINUTE)
+    red = await service.get("/health", None)
+    assert (503, {"ok": False}) == (red.status, red.json)
+    assert (503, 180_000) == ((red := await service.get("/health")).status, red.json["tickLagMs"])
+    await service.act("pause", minutes=5)
+    assert 200 == (await service.get("/health", None)).status
+
+
+async def test_probes_cost_no_counting(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may see the light alone makes the database count nothing, however often they ask."""
+
+    async def count() -> Health:
+        raise AssertionError("something was counted")
+
+    monkeypatch.setattr(service.engine, "health", count)
+    assert (200, {"ok": True}) == ((green := await service.get("/health", None)).status, green.json)
+    service.clock.advance(3 * MINUTE)
+    assert (503, {"ok": False}) == ((red := await service.get("/health", None)).status, red.json)
+    assert is_problem(await service.get("/health"), 503)
+
+
+async def test_audit_in_pages(service: Service) -> None:
+    """Entries come newest first, a page at a time, each once; the last page names no next one."""
+    for _ in range(3):
+        service.clock.advance(MINUTE)
+        await service.act("pause", minutes=5)
+    whole = (await service.get("/audit?since=24h&limit=1000", "bob")).json
+    assert None is whole["next"]
+    found: list[Any] = []
+    following = "0"
+    while following is not None:
+        after = f"&after={following}" if found else ""
+        page = (await service.get(f"/audit?since=24h&limit=2{after}", "bob")).json
+        found += page["entries"]
+        following = page["next"]
+    assert whole["entries"] == found
+    assert ["pause"] * 3 == [entry["action"] for entry in found[:3]]
+    assert {"escalate", "open", "page delivered"} <= {entry["action"] for entry in found}
+    since = service.clock().isoformat().replace("+", "%2B")
+    assert 1 == len((await service.get(f"/audit?since={since}")).json["entries"])
+
+
+@pytest.mark.parametrize("key", ["k", "a b", "ключ/🔥?&=#%", "../health", "k\u2028k"])
+async def test_incident(service: Service, key: str) -> None:
+    """One incident's state, escalations, pages and history, whatever its key."""
+    from urllib.parse import quote
+
+    await service.engine.open(key, severity="critical")
+    service.clock.advance(5 * MINUTE)
+    await service.engine.tick()
+    seen = (await service.get(f"/incident?key={quote(key, safe='')}", "bob")).json
+    assert (key, "open") == (seen["incident"]["incident_key"], seen["incident"]["state"])
+    assert "delivered" == seen["pages"][-1]["state"]
+    assert {"open", "escalate"} <= {entry["action"] for entry in seen["audit"]}
+    assert seen["incident"]["level"] == seen["escalations"][-1]["level"]
+
+
+@pytest.mark.parametrize("path", ["/audit", "/incident?key=k"])
+async def test_views_need_the_read_role(service: Service, path: str) -> None:
+    """Details are for those with the read role."""
+    assert is_problem(await service.get(path, None), 401)
+    assert is_problem(await service.get(path, "eve"), 403)
+    assert 200 == (await service.get(path, "bob")).status

@@ -1,0 +1,250 @@
+"""Attaching to a host's own table: what it asks for, refuses, locks and reads."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, migrate
+from escalation_adapters.postgres.attach import Existing
+from escalation_core import Engine, InvalidValue, StoreRefused, StoreUnavailable, TransitionRefused, idempotency_key
+from escalation_core.testing import RecordingNotifier
+
+from .migrations import COLUMNS, NAMES, TICKETS, catalogue, execute, select, until
+
+# --- a host's populated table
+
+
+async def attach(dsn: str, existing: Existing | None = None, columns: Mapping[str, str] | None = None) -> Sequence[str]:
+    return await migrate.up(dsn, schema="app", table="tickets", columns=columns or COLUMNS, existing=existing)
+
+
+async def test_open_incidents_want_a_word_first(pg_dsn: str) -> None:
+    """Without a word about open incidents up counts them, and those that would page now, and changes nothing."""
+    execute(pg_dsn, TICKETS)
+    before = catalogue(pg_dsn)
+    with pytest.raises(ExistingIncidents, match=r"app\.tickets holds 4000 open incidents, and 3000 of them") as refusal:
+        await attach(pg_dsn)
+    assert (4000, 3000) == (refusal.value.open_count, refusal.value.due_count)
+    assert before == catalogue(pg_dsn)
+
+
+@pytest.mark.parametrize(
+    ("existing", "marked", "paged"),
+    [("page", 4000, 3000), ("skip", 0, 0), (timedelta(minutes=30), 2000, 1000)],
+    ids=["page", "skip", "since"],
+)
+async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timedelta, marked: int, paged: int) -> None:
+    """Attaching adds columns without rewriting the table, and marks the open rows that it was told to, and no other."""
+    execute(pg_dsn, TICKETS)
+    file: LiteralString = "SELECT pg_relation_filenode('app.tickets')"
+    rows: LiteralString = "SELECT md5(string_agg(concat_ws('|', id, sev, opened_at, acked, note), ',' ORDER BY id))"
+    versions: LiteralString = "SELECT count(DISTINCT xmin::text) FROM app.tickets"
+    before = select(pg_dsn, file) + select(pg_dsn, rows + " FROM app.tickets")
+    said = datetime.now(UTC) - existing if isinstance(existing, timedelta) else existing
+    assert NAMES == list(await attach(pg_dsn, said))
+    assert before == select(pg_dsn, file) + select(pg_dsn, rows + " FROM app.tickets")
+    assert [1 if marked == 0 else 2] == select(pg_dsn, versions)
+    assert [marked] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at = 'epoch'")
+    assert [5000 - marked] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at IS NULL")
+    notifier = RecordingNotifier()
+    async with Engine(await PostgresStore.connect(pg_dsn, schema="app"), notifiers=[notifier]) as engine:
+        report = await engine.tick(deliver=False)
+        assert (paged, marked - paged) == (report.escalated, report.rescheduled.total())
+        assert 4000 == await engine.recalc()
+        assert 3000 - paged == (await engine.tick(deliver=False)).escalated
+    assert [(1, 3000)] == select(pg_dsn, "SELECT level, count(*) FROM app.escalation_events GROUP BY level")
+
+
+async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a transaction is open on the table, up gives way to other writers again and again, and then finishes."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "200ms")
+    execute(pg_dsn, TICKETS)
+    waits: LiteralString = (
+        "SELECT a.query_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.relation = 'app.tickets'::regclass AND l.mode = 'AccessExclusiveLock' AND NOT l.granted"
+    )
+    async with (
+        await AsyncConnection.connect(pg_dsn) as holder,
+        await AsyncConnection.connect(pg_dsn, autocommit=True) as other,
+        await AsyncConnection.connect(pg_dsn, autocommit=True) as observer,
+    ):
+        seen: set[datetime] = set()
+
+        async def waits_anew() -> bool:
+            found = {row[0] for row in await (await observer.execute(waits)).fetchall()} - seen
+            seen.update(found)
+            return bool(found)
+
+        await holder.execute("UPDATE app.tickets SET note = 'held' WHERE id = md5('1')::uuid")
+        up = asyncio.create_task(attach(pg_dsn, "skip"))
+        await until(waits_anew)
+        insert = "INSERT INTO app.tickets (id, opened_at) VALUES (md5('new')::uuid, now())"
+        await asyncio.wait_for(other.execute(insert), 5)
+        await until(waits_anew)
+        assert (False, 2) == (up.done(), len(seen))
+        await holder.commit()
+        assert NAMES == list(await asyncio.wait_for(up, 20))
+    assert [("held", 5001)] == select(
+        pg_dsn, "SELECT max(note) FILTER (WHERE note = 'held'), count(*) FROM app.tickets"
+    )
+
+
+async def test_up_gives_up_on_a_table_that_is_never_free(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When others hold the table all the time, up says so, and a later up goes on where it stopped."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "20ms")
+    monkeypatch.setattr(migrate, "LOCK_TRIES", 1)
+    execute(pg_dsn, TICKETS)
+    async with await AsyncConnection.connect(pg_dsn) as holder:
+        await holder.execute("LOCK TABLE app.tickets IN ROW EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable, match="others held the lock of the incidents table"):
+            await attach(pg_dsn, "skip")
+    assert NAMES[1:] == list(await attach(pg_dsn, "skip"))
+
+
+async def test_attached_table_is_remembered(pg_dsn: str) -> None:
+    """A later up needs no mapping, takes the same one again, and refuses another."""
+    execute(pg_dsn, TICKETS)
+    await attach(pg_dsn, "skip")
+    assert [] == list(await migrate.up(pg_dsn, schema="app"))
+    assert [] == list(await attach(pg_dsn))
+    with pytest.raises(StoreRefused, match="is attached to the table 'tickets'"):
+        await attach(pg_dsn, columns={**COLUMNS, "severity": "note"})
+    with pytest.raises(StoreRefused, match="is attached to the table 'tickets'"):
+        await migrate.up(pg_dsn, schema="app", table="other")
+
+
+# --- what cannot be attached
+
+
+async def test_every_fault_of_a_table_is_named_at_once(pg_dsn: str) -> None:
+    """A table that cannot be attached to is refused with all its faults in one message, and nothing is changed."""
+    execute(
+        pg_dsn,
+        """
+        CREATE TABLE incidents (
+            incident_key text NOT NULL,
+            severity text GENERATED ALWAYS AS ('critical') STORED,
+            escalation_level double precision NOT NULL DEFAULT 0,
+            acknowledged_at timestamp,
+            next_due_at timestamptz GENERATED ALWAYS AS (timestamptz 'epoch') STORED
+        );
+        CREATE UNIQUE INDEX partly ON incidents (incident_key) WHERE severity IS NOT NULL;
+        """,
+    )
+    before = catalogue(pg_dsn)
+    with pytest.raises(CannotAttach, match=r"cannot attach to public\.incidents") as refusal:
+        await migrate.up(pg_dsn)
+    expected = [
+        "it has no column 'first_seen'; say which it is: --column first_seen=COLUMN",
+        "column 'escalation_level' is double precision; it must be smallint or integer or bigint",
+        "column 'acknowledged_at' is timestamp without time zone; it must be timestamp with time zone",
+        "column 'severity' is generated, and the engine writes it; drop it or rename it",
+        "column 'next_due_at' is generated, and the engine writes it; drop it or rename it",
+        "column 'incident_key' has no unique index of its own; create one: two rows of one key cannot be told apart",
+    ]
+    assert sorted(expected) == sorted(refusal.value.faults)
+    assert before == catalogue(pg_dsn)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW incidents AS SELECT 'k' AS incident_key, now() AS first_seen",
+        "CREATE TABLE incidents (incident_key text PRIMARY KEY, first_seen date) PARTITION BY HASH (incident_key)",
+    ],
+    ids=["view", "partitioned"],
+)
+async def test_what_is_no_plain_table_is_refused(pg_dsn: str, statement: LiteralString) -> None:
+    """A view or a partitioned table is no table to attach to."""
+    execute(pg_dsn, statement)
+    before = catalogue(pg_dsn)
+    with pytest.raises(CannotAttach, match="it is not a plain table"):
+        await migrate.up(pg_dsn)
+    assert before == catalogue(pg_dsn)
+
+
+async def test_mapping_that_makes_no_sense_is_refused(pg_dsn: str) -> None:
+    """A mapping of what the engine has no column for, or of one column twice, is refused."""
+    with pytest.raises(InvalidValue, match="the engine has no column 'colour'"):
+        await migrate.up(pg_dsn, columns={"colour": "c"})
+    with pytest.raises(InvalidValue, match="one column is named twice"):
+        await migrate.up(pg_dsn, columns={"severity": "summary"})
+
+
+# --- keys and severities of other types
+
+
+KEYS = {
+    "integer": ("41", "42", "99", ["x", "007", "2147483648"]),
+    "bigint": ("-41", "9007199254740993", "99", ["x", "1.5", "9223372036854775808"]),
+    "bigint GENERATED ALWAYS AS IDENTITY": ("1", "42", "99", ["x"]),
+    "varchar(40)": ("db-7/disk", "db-8/disk", "db-9/disk", []),
+    "uuid": (str(UUID(int=41)), str(UUID(int=42)), str(UUID(int=99)), ["x", str(UUID(int=0xABC)).upper()]),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+async def test_keys_of_other_types_work_to_the_end(pg_dsn: str, kind: LiteralString) -> None:
+    """Keys of a host's own type are opened by SQL and by the API, paged, acknowledged and refused as their text."""
+    one, two, unknown, illegal = KEYS[kind]
+    execute(pg_dsn, f"CREATE TABLE incidents (incident_key {kind} PRIMARY KEY, severity text, first_seen timestamptz)")
+    await migrate.up(pg_dsn)
+    with psycopg.connect(pg_dsn) as connection:
+        # An identity column takes no value from a plain INSERT; its first key is 1 by itself.
+        columns, values = ("", "") if "IDENTITY" in kind else ("incident_key, ", "%(one)s, ")
+        connection.execute(
+            f"INSERT INTO incidents ({columns}severity, first_seen)"
+            f" VALUES ({values}'critical', now() - interval '1 hour')".encode(),
+            {"one": one},
+        )
+    notifier = RecordingNotifier()
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
+        await engine.open(two, first_seen=datetime.now(UTC) - timedelta(hours=1))
+        assert [2, 0] == [(await engine.tick()).escalated for _ in range(2)]
+        assert {(key, idempotency_key(key, 1)) for key in (one, two)} == {
+            (page.incident.incident_key, page.dedup_key) for page in notifier.pages
+        }
+        assert "oncall" == (await engine.acknowledge(one, by="oncall")).acknowledged_by
+        await engine.resolve(two)
+        assert 2 == (await engine.open(two)).episode
+        for key in (unknown, *illegal):
+            with pytest.raises(TransitionRefused, match="it is unknown"):
+                await engine.acknowledge(key)
+        for key in illegal:
+            with pytest.raises(InvalidValue, match="incident_key: is not a valid "):
+                await engine.open(key)
+        assert 2 == await engine.recalc() + 1
+        health = await engine.health()
+        assert (0, 0) == (health.stats.unreadable, health.stats.marked)
+
+
+async def test_severity_may_be_an_enum(pg_dsn: str) -> None:
+    """A column of an enum type is read and written as text, whatever the search_path of a connection is."""
+    execute(
+        pg_dsn,
+        """
+        CREATE TYPE grave AS ENUM ('warning', 'critical');
+        CREATE SCHEMA elsewhere;
+        CREATE TABLE incidents (incident_key text PRIMARY KEY, severity grave, first_seen timestamptz NOT NULL);
+        INSERT INTO incidents VALUES ('old', 'critical', now() - interval '6 minutes');
+        """,
+    )
+    await migrate.up(pg_dsn, existing="page")
+    execute(
+        pg_dsn, "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = elsewhere', current_database()); END$$"
+    )
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
+        assert 1 == (await engine.tick()).escalated
+        await engine.open("new", severity="critical")
+        assert "warning" == (await engine.change_severity("old", "warning")).severity
+        with pytest.raises(StoreRefused, match="invalid input value for enum"):
+            await engine.change_severity("old", "purple")
+    assert [("new", "critical"), ("old", "warning")] == select(
+        pg_dsn, "SELECT incident_key, severity::text FROM public.incidents ORDER BY incident_key"
+    )

@@ -1,0 +1,91 @@
+"""Plans of PostgreSQL: no claim and no delivery reads a whole table."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from escalation_adapters.postgres import PostgresStore
+from escalation_adapters.postgres.statements import statements
+
+from .workers import execute
+
+
+def nodes(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the scans of a plan: each node's type with the table's or the index's name."""
+    name = plan.get("Index Name") or plan.get("Relation Name") or ""
+    return [(plan["Node Type"], name), *(found for child in plan.get("Plans", ()) for found in nodes(child))]
+
+
+@pytest.mark.parametrize("due", ["few", "all"])
+async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due: str) -> None:
+    """On 50,000 rows no claim reads the whole table, whether few or all are due, with plans of either kind."""
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+        SELECT 'k' || n, 'critical', now(),
+            CASE WHEN n %% 5 < 3 THEN now() + make_interval(secs => CASE WHEN %(all)s THEN -n ELSE n - 60 END) END
+        FROM generate_series(1, 50000) AS n
+        """,
+        all=due == "all",
+    )
+    store = await PostgresStore.connect(migrated_dsn)
+    texts = statements(store.table)
+    await store.aclose()
+    values: dict[str, object] = {"until": datetime.now(UTC), "limit": 1000, "targets": "{}", "at": None}
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute("ANALYZE incidents")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            connection.execute(f"SET plan_cache_mode = {mode}".encode())
+            for name, buckets, index in (
+                ("claim", None, "escalation_due"),
+                ("look", None, "escalation_due"),
+                ("claim_canary", "{0,1,2}", "escalation_canary"),
+                ("look_canary", "{0,1,2}", "escalation_canary"),
+            ):
+                values["buckets"] = buckets
+                row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], values, prepare=True).fetchone()
+                assert row is not None
+                scans = nodes(row[0][0]["Plan"])
+                assert [] == [scan for scan in scans if scan == ("Seq Scan", "incidents")], (name, mode)
+                assert index in {scanned for kind, scanned in scans if "Index" in kind}, (name, mode)
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) -> None:
+    """Pages are claimed, leased and settled by indexes, their incidents as well, whatever the planner knows."""
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO incidents (incident_key, severity, first_seen) SELECT 'k' || n, 'critical', now()
+        FROM generate_series(1, 10000) AS n
+        """,
+    )
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at)
+        SELECT 'k' || n, 1, 1, 'ops', 'd' || n, 'pending', now(), now() FROM generate_series(1, 10000) AS n
+        """,
+    )
+    store = await PostgresStore.connect(migrated_dsn)
+    texts = statements(store.table)
+    await store.aclose()
+    ids = list(range(1, 101))
+    page = {"state": "leased", "due": datetime.now(UTC), "fence": 1, "attempts": 0, "tried": "0 s", "reason": None}
+    columns = {"states": "state", "dues": "due", "fences": "fence", "reasons": "reason"}
+    columns |= {"attempts": "attempts", "tried": "tried"}
+    values: dict[str, object] = {name: [page[column]] * len(ids) for name, column in columns.items()}
+    values |= {"ids": ids, "targets": ["ops"], "capacities": [100], "now": page["due"], "until": page["due"]}
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        if analyzed:
+            connection.execute("ANALYZE")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            connection.execute(f"SET plan_cache_mode = {mode}".encode())
+            for name in ("claim_pages", "lock_pages", "write_pages", "settle_pages"):
+                row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], values, prepare=True).fetchone()
+                assert row is not None
+                whole = {scanned for kind, scanned in nodes(row[0][0]["Plan"]) if kind == "Seq Scan"}
+                assert set() == whole - {"escalation_targets"}, (name, mode)
