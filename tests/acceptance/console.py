@@ -22,7 +22,7 @@ PROGRAM = (sys.executable, "-W", "error", "-c", "from escalation_adapters.cli im
 OURS = ("ESC_", "ESCALATION_", "OPS_", "MAX_ESC_")
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
-PATIENCE = 60
+TIMEOUT = 60
 """Seconds after which a program that hangs has failed."""
 
 
@@ -93,7 +93,7 @@ def start(
 def finish(process: "subprocess.Popen[str]") -> Said:
     """Wait for a program's end, within bounds."""
     try:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

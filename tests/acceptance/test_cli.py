@@ -274,7 +274,7 @@ def test_dead(escalation: Console) -> None:
     targets = {"ESC_TARGETS": json.dumps({"a": "https://192.0.2.1/x", "b": "https://192.0.2.1/y"})}
     for key in ("one", "two", "three"):
         told(escalation("open", key, "--first-seen", ago(20)))
-    # Two targets, and neither a route nor a default: nobody is named.
+    # Two targets, and neither a route nor a default: none is named.
     born = escalation("tick", "--record-only", "--json", **targets)
     assert (3, 3) == (born.json["escalations"], born.json["dead_pages"])
     assert (1, 3) == (born.err.count("set ESC_DEFAULT_TARGET"), born.err.count("page is dead"))
@@ -298,7 +298,7 @@ def test_dead(escalation: Console) -> None:
 
 
 def test_health(escalation: Console) -> None:
-    """Health is green at first, tells lag and modes, and is red with exit code 1 once nobody has ticked for long."""
+    """Health is ok at first, tells lag and modes, and is not ok, with exit code 1, once no worker ticks for long."""
     first = escalation("health")
     assert (0, "ok; mode open") == (first.code, first.lines[0])
     assert 0 == escalation("tick").code
@@ -374,7 +374,7 @@ BREACHES = {
 
 @pytest.mark.parametrize("breach", BREACHES)
 def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: Console, breach: str) -> None:
-    """What somebody broke by hand shows, with exit code 1."""
+    """What was broken by hand shows, with exit code 1."""
     told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
     assert 0 == escalation("tick").code
     assert 0 == escalation("prove").code
@@ -415,7 +415,7 @@ def test_pause_within_a_longer_one(escalation: Console) -> None:
 
 
 def test_spans_count_from_the_stores_now(on_sqlite: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However wrong the clock of whoever calls is, a span begins at the store's own instant."""
+    """However wrong the caller's clock is, a span begins at the store's own instant."""
 
     def ahead() -> datetime:
         return datetime.now(UTC) + timedelta(hours=3)
@@ -463,7 +463,7 @@ def test_show_names_what_holds(on_sqlite: Console) -> None:
 
 @pytest.mark.parametrize("command", ["tick", "config"])
 def test_pages_to_the_log_alone_are_warned_of(on_sqlite: Console, command: str) -> None:
-    """A shell without targets hands pages to its log: that is told, and so are incidents that nobody is named for."""
+    """A shell without targets hands pages to its log: that is told, and so are incidents that have no target."""
     asked = ("tick",) if command == "tick" else ("config", "check")
     assert 1 == on_sqlite(*asked).err.count(TO_THE_LOG)
     two = '{"slack:a": "https://example.org/a", "slack:b": "https://example.org/b"}'

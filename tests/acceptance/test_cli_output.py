@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .console import PATIENCE, PROGRAM, Console, ago, environment, one_line, program, told
+from .console import PROGRAM, TIMEOUT, Console, ago, environment, one_line, program, told
 
 NASTY = "x\x1b]0;owned\x07\x9b31m\u202e\r\n\tx"
 """What would name a terminal's window, paint it and turn its text around."""
@@ -30,7 +30,7 @@ def test_nothing_steers_a_terminal(on_sqlite: Console, as_json: bool) -> None:
     said = [on_sqlite("open", key, "--severity", NASTY, "--summary", NASTY, "--label", f"{NASTY}={NASTY}",
                       "--by", NASTY, "--first-seen", ago(20), *["--json"] * as_json)]  # fmt: skip
     said.extend(
-        on_sqlite(*command, *["--json"] * as_json, ESC_DEFAULT_TARGET="nobody")
+        on_sqlite(*command, *["--json"] * as_json, ESC_DEFAULT_TARGET="unknown")
         for command in (("tick",), ("show", key), ("audit",), ("dead", "list"), ("ack", key), ("health",))
     )
     said.append(on_sqlite("ack", "no\u202esuch\u2028key"))
@@ -66,7 +66,7 @@ def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
             if not piece:
                 break
             shown += piece
-        assert 0 == process.wait(PATIENCE)
+        assert 0 == process.wait(TIMEOUT)
     finally:
         os.close(ours)
     text = shown.decode()
@@ -160,7 +160,7 @@ def test_output_that_goes_nowhere(on_sqlite: Console, streams: str, code: int, l
         env=environment(on_sqlite.env),
         stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     said = [text for text in done.stderr.splitlines() if not text.startswith("{")]

@@ -259,7 +259,7 @@ def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:
     text = told(console("migrate", "print"))
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
         for part in re.split(r"^(?=-- \d{4}_)", text, flags=re.MULTILINE):
-            # Indexes that are built concurrently go one by one; nobody can run two in one string.
+            # Indexes that are built concurrently go one by one; two cannot run in one string.
             for statement in part.split(";\n") if "CONCURRENTLY" in part else [part]:
                 connection.execute(statement.encode())
     assert ["escalation_events"] == tables(pg_dsn, "escalation_events")

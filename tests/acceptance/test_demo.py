@@ -66,15 +66,15 @@ def test_for_machines(played: tuple[Said, Said, Path, float]) -> None:
 
 
 def test_picture(played: tuple[Said, Said, Path, float]) -> None:
-    """The picture is well-formed and has a row per incident and a numbered mark per escalation."""
+    """The picture is well-formed and has a row per incident and a numbered circle per escalation."""
     _, as_json, folder, _ = played
     lines = as_json.json["lines"]
     climbs = [line for line in lines if line["kind"] == "escalate"]
     for name in ("night.svg", "escalation-demo.svg"):
         svg = ET.fromstring((folder / name).read_text(encoding="utf-8"))  # noqa: S314 - our own file
         assert f"{SVG}svg" == svg.tag
-        marks = [circle for circle in svg.iter(f"{SVG}circle") if "9" == circle.get("r")]
-        assert len(climbs) == len(marks)
+        circles = [circle for circle in svg.iter(f"{SVG}circle") if "9" == circle.get("r")]
+        assert len(climbs) == len(circles)
         texts = [text.text or "" for text in svg.iter(f"{SVG}text")]
         assert sorted(line["text"].rpartition(" ")[2] for line in climbs) == sorted(filter(str.isdigit, texts))
         assert {line["incident_key"] for line in lines if line["kind"] == "host"} <= set(texts)

@@ -186,7 +186,7 @@ async def test_postgres_leaves_nothing_when_it_fails(pg_dsn: str, tmp_path: Path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_postgres_leaves_nothing_when_it_is_interrupted(pg_dsn: str, tmp_path: Path) -> None:
-    """The schema is dropped as well when somebody presses Ctrl-C."""
+    """The schema is dropped as well when the user presses Ctrl-C."""
     log = write(tmp_path, log_of(*((minute, f"k{minute}", "opened", "") for minute in range(50_000))))
     process = start("replay", log, "--store", url_of(pg_dsn))
     until = time.monotonic() + 20

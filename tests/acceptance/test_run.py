@@ -17,7 +17,7 @@ from aiohttp import web
 from escalation_adapters.cli.base import _loop_factory
 from escalation_core import idempotency_key
 
-from .console import PATIENCE, TO_THE_LOG, Console, Said, ago, finish, start
+from .console import TIMEOUT, TO_THE_LOG, Console, Said, ago, finish, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 
@@ -57,7 +57,7 @@ async def receiving(delay: float = 0) -> AsyncIterator[Receiver]:
 
 async def until(true: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
     """Wait until something is so, within bounds."""
-    async with asyncio.timeout(PATIENCE / 2):
+    async with asyncio.timeout(TIMEOUT / 2):
         while not true():
             assert process.poll() is None, finish(process)
             await asyncio.sleep(0.01)
@@ -82,7 +82,7 @@ async def tick_line(process: "subprocess.Popen[str]") -> Any:
     log = process.stderr
     assert log is not None
     while True:
-        line = json.loads(await asyncio.wait_for(asyncio.to_thread(log.readline), PATIENCE / 2))
+        line = json.loads(await asyncio.wait_for(asyncio.to_thread(log.readline), TIMEOUT / 2))
         if "mode" in line:
             return line
 
@@ -127,7 +127,7 @@ async def test_run(escalation: Console) -> None:
 
 
 async def test_pause_from_another_process(escalation: Console) -> None:
-    """A pause that another process sets holds the worker from its next tick; nothing goes until somebody resumes."""
+    """A pause that another process sets holds the worker from its next tick; nothing goes until an operator resumes."""
     async with receiving() as receiver:
         process = start("run", env=escalation.env | variables(receiver))
         try:
@@ -196,7 +196,7 @@ def test_loop_is_the_quicker_one_that_is_there(tmp_path: Path, streams: str, loo
     code = "import sys; from escalation_adapters.cli.base import _loop_factory as f; made = f();"
     code += " open(sys.argv[1], 'w').write(str(made and made.__module__))"
     subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-c", code, said], timeout=PATIENCE, check=False
+        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-c", code, said], timeout=TIMEOUT, check=False
     )
     assert loop == said.read_text()
 

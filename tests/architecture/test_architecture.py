@@ -31,7 +31,7 @@ ALLOWED = {
     ),
     *("logging", "math", "operator", "random", "re", "typing", "unicodedata", "uuid", "weakref", "zoneinfo"),
 }
-"""What the core may import: its three dependencies, and rooms of the standard library that do no I/O."""
+"""What the core may import: its three dependencies, and modules of the standard library that do no I/O."""
 PUBLIC = [
     "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
     "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue", "Notifier",
@@ -57,7 +57,7 @@ def offenders(found: Callable[[Module], object], among: Sequence[Module]) -> dic
 
 
 def test_import_contracts() -> None:
-    """The contracts that pyproject.toml draws between the rooms are kept."""
+    """The contracts that pyproject.toml draws between the packages are kept."""
     checked = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"],
         cwd=ROOT,
@@ -186,7 +186,7 @@ STRANGERS = (
 
 
 def test_no_registry_and_no_home() -> None:
-    """No file of the repository names a package registry's host, or a folder of somebody's own machine."""
+    """No file of the repository names a package registry's host, or a folder of a developer's own machine."""
     found = []
     for path in repository():
         text = path.read_text(encoding="utf-8")

@@ -95,7 +95,7 @@ class SlackHarness:
 
     async def _never(self) -> web.Response:
         await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
+        raise AssertionError("it is never set")
 
 
 class LogHarness:

@@ -98,7 +98,7 @@ async def shorter_pause(scene: Scene) -> None:
 
 
 async def deferred(scene: Scene) -> None:
-    """A negative level is read by nobody."""
+    """A negative level cannot be read."""
     await scene.insert(level=-1)
     await scene.engine.tick()
 

@@ -45,7 +45,7 @@ def all_blocks(*languages: str) -> Sequence[Block]:
 
 
 def table(page: Path, *, first: str) -> list[list[str]]:
-    """Return the rows of the tables whose first column is headed ``first``, code marks left out."""
+    """Return the rows of the tables whose first column is headed ``first``, backquotes left out."""
     rows: list[list[str]] = []
     inside = False
     for line in page.read_text(encoding="utf-8").splitlines():

@@ -11,7 +11,7 @@ settings.register_profile("guided", database=None, deadline=None, suppress_healt
 settings.load_profile("guided")
 
 with atheris.instrument_imports(include=["escalation_core", "escalation_adapters", "cronsim"]):
-    # The properties import what they are about; these rooms are imported late elsewhere.
+    # The properties import what they are about; these modules are imported late elsewhere.
     for _room in ("escalation_core.engine.telemetry", "escalation_adapters.sqlite", "escalation_adapters.postgres"):
         importlib.import_module(_room)
     _module = importlib.import_module(sys.argv[1])

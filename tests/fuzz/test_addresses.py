@@ -75,7 +75,7 @@ def test_url(url: str, allow_http: bool) -> None:
     st.lists(near("10.0.0.0/8", "::1", "2001:db8::/32"), max_size=2),
 )
 def test_peer(peer: str | None, forwarded: list[bytes], proxies: list[str]) -> None:
-    """Whoever knocks has a key, and only a proxy's word moves it."""
+    """Each request has a key, and only a proxy's word moves it."""
     try:
         known = networks(proxies)
     except InvalidValue as refusal:

@@ -1,4 +1,4 @@
-"""Requests to the operators' endpoints, from somebody who may and sends anything."""
+"""Requests to the operators' endpoints, by a user who may and who sends anything."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Schedules of pauses that somebody wrote by hand."""
+"""Schedules of pauses that were written by hand."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -45,7 +45,7 @@ def test_verify(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=4), damaged(st.just(BODY), st.binary(max_size=4)))
 def test_legacy(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """The seed's signature is the HMAC of the body in hex, and there once."""
+    """The replaced worker's signature is the HMAC of the body in hex, and there once."""
     verdict = HmacVerifier([HUSH], legacy=True).verify(headers, body, now=NOW)
     if isinstance(verdict, Verified) and verdict.message_id is None:
         given_ = [value for name, value in headers if name.lower() == b"x-signature"]

@@ -118,7 +118,7 @@ def test_what_fails_leaves_nothing_behind() -> None:
 
 
 def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    """The log tells at once that nobody ticks here; incidents can still be acknowledged, and it can be closed."""
+    """The log tells at once that no worker ticks here; incidents can still be acknowledged, and it can be closed."""
 
     class Refusing(MemoryStore):
         async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:

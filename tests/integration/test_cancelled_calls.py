@@ -85,7 +85,7 @@ class Notifier:
 
 
 async def check_each_step(store: Store, most: int) -> None:
-    """Cancel a tick after each number of turns: the page is sent once at most, and soon nobody has it any more."""
+    """Cancel a tick after each number of turns: the page is sent once at most, and soon no worker holds it any more."""
     receiver = Receiver()
     async with Engine(store, notifiers=[Notifier(receiver)]) as engine:
         for steps in range(most):

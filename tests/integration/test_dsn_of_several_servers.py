@@ -108,7 +108,7 @@ async def test_connections_that_were_never_lent_are_left_with_the_others(pair: P
         await asyncio.gather(*(engine.open(f"late{number}") for number in range(4)))
 
 
-async def test_pool_stayed_with_a_primary_that_had_become_read_only(pair: Pair) -> None:
+async def test_pool_leaves_a_primary_that_has_become_read_only(pair: Pair) -> None:
     """The first write that a former primary refuses ends every connection to it; the next one reaches the new one."""
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:
         await asyncio.gather(*(engine.open(f"k{number}") for number in range(20)))
@@ -120,8 +120,8 @@ async def test_pool_stayed_with_a_primary_that_had_become_read_only(pair: Pair) 
         assert (20,) == connection.execute("SELECT count(*) FROM incidents WHERE incident_key ^@ 'late'").fetchone()
 
 
-async def test_silent_host_used_up_the_patience_with_the_next(pair: Pair) -> None:
-    """A host that takes connections and says nothing costs its share of the patience, and the next one is tried."""
+async def test_silent_host_leaves_time_for_the_next(pair: Pair) -> None:
+    """A host that takes connections and says nothing costs its share of the time limit, and the next one is tried."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         dsn = make_conninfo(pair.dsn, host="127.0.0.1," * 2 + "127.0.0.1", port=f"{port},{port},{pair.servers[0].port}")
@@ -129,7 +129,7 @@ async def test_silent_host_used_up_the_patience_with_the_next(pair: Pair) -> Non
             await engine.open("k")
 
 
-async def test_commit_that_no_standby_has_was_reported_as_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_commit_that_no_standby_has_is_not_confirmed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that waits for a standby until it is given up may not outlive a failover, and is not confirmed."""
     monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.3)
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:

@@ -77,7 +77,7 @@ def shared_memory(creator: int | None = None) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root runs the server as somebody else")
-def test_programs_that_nobody_reaches_are_copied(tmp_path: Path) -> None:
+def test_programs_that_the_server_cannot_reach_are_copied(tmp_path: Path) -> None:
     """Root starts a server from a wheel below a closed folder, such as a virtual environment in root's home."""
     binaries = packaged_binaries()
     assert binaries is not None

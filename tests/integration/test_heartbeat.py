@@ -1,4 +1,4 @@
-"""The dead man's switch, against a real socket: called after each good tick, and never in anybody's way."""
+"""The dead man's switch, against a real socket: called after each good tick, and never in a worker's way."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ SECRET = "T0HUSH"
 
 @attrs.define
 class Watcher:
-    """Somebody outside who hears."""
+    """A service outside that is called."""
 
     url: str = ""
     heard: int = 0
@@ -103,18 +103,18 @@ async def test_failures_are_told_once_and_without_the_url(caplog: pytest.LogCapt
     """A watcher that refuses, redirects, is slow or gone is told once, and once more when it is back."""
     caplog.set_level(logging.DEBUG)
     async with watching() as watcher:
-        beat = HttpHeartbeat(watcher.url, allow_http=True, timeout=timedelta(seconds=0.2))
+        heartbeat = HttpHeartbeat(watcher.url, allow_http=True, timeout=timedelta(seconds=0.2))
         for status, delay in ((500, 0), (302, 0), (200, 1), (200, 0), (204, 0)):
             watcher.status, watcher.delay = status, delay
-            await beat.beat()
+            await heartbeat.beat()
         assert 5 == watcher.heard + watcher.hung_up, "a redirect was followed"
-    await beat.beat()
+    await heartbeat.beat()
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "the heartbeat does not arrive: status 500" == told[0]
     assert "the heartbeat arrives again" == told[1]
     assert told[2].startswith("the heartbeat does not arrive: ClientConnectorError")
     assert 3 == len(told)
-    assert SECRET not in caplog.text + repr(beat)
+    assert SECRET not in caplog.text + repr(heartbeat)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from .stage import MINUTE, Stage, paged, staged
 
 ACKNOWLEDGE = "UPDATE incidents SET acknowledged_at = now() WHERE incident_key = %s"
 SOON = 5
-"""Seconds after which a call that should wait for nobody has waited."""
+"""Seconds after which a call that should not wait has waited."""
 ENDS: dict[str, Callable[["psycopg.Connection[tuple[object, ...]]"], None]] = {
     "commit": lambda host: host.commit(),
     "rollback": lambda host: host.rollback(),
@@ -80,7 +80,7 @@ async def test_a_page_that_lands_while_its_row_is_held_is_settled_later(
 
 
 async def test_a_page_that_another_worker_took_over_meanwhile_is_settled_by_it_alone(migrated_dsn: str) -> None:
-    """If the lease ends while a host holds the row, whoever claims it after the rollback settles it alone."""
+    """If the lease ends while a host holds the row, the worker that claims it after the rollback settles it alone."""
     with psycopg.connect(migrated_dsn) as host:
         held = [True]
 
@@ -167,7 +167,7 @@ COUNTS = """
 """
 
 
-async def test_a_trigger_that_waits_for_others_stops_nobody_else(migrated_dsn: str) -> None:
+async def test_a_trigger_that_waits_for_others_stops_no_other_row(migrated_dsn: str) -> None:
     """Rows whose trigger waits for what a forgotten transaction holds are deferred; the others are paged."""
     async with staged(migrated_dsn) as stage:
         stage.sql(

@@ -1,4 +1,4 @@
-"""Instants that are none, such as infinity: the row can be read by nobody, and health says so."""
+"""Instants that are none, such as infinity: no one can read the row, and health says so."""
 
 import psycopg
 import pytest

@@ -15,7 +15,7 @@ LONG = """
 """
 
 
-async def test_children_of_one_key_that_are_refused_stop_nobody(migrated_dsn: str) -> None:
+async def test_children_of_one_key_that_are_refused_stop_no_other_row(migrated_dsn: str) -> None:
     """Two rows of one key in children of the table, both refused, are passed over together; others are paged."""
     async with staged(migrated_dsn) as stage:
         for child in ("one", "two"):

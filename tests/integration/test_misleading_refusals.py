@@ -1,4 +1,4 @@
-"""A host's own trigger or rule refuses one row in words that mean something else, or in silence."""
+"""A host's own trigger or rule refuses one row with another fault's code, or drops the write without an error."""
 
 import pytest
 
@@ -34,7 +34,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("what", SAYING)
-async def test_a_refusal_that_sounds_like_another_fault_stops_nobody_else(what: str, migrated_dsn: str) -> None:
+async def test_a_refusal_that_sounds_like_another_fault_stops_no_other_row(what: str, migrated_dsn: str) -> None:
     """Whatever SQLSTATE a host's trigger refuses one row with, the others are paged and that one is listed."""
     async with staged(migrated_dsn) as stage:
         stage.incident("bad")
@@ -45,7 +45,7 @@ async def test_a_refusal_that_sounds_like_another_fault_stops_nobody_else(what: 
 
 
 @pytest.mark.parametrize("how", SILENT)
-async def test_a_write_that_is_dropped_in_silence_is_no_silence(how: str, migrated_dsn: str) -> None:
+async def test_a_write_that_is_dropped_without_an_error_is_listed(how: str, migrated_dsn: str) -> None:
     """A row whose updates the host drops without a word is listed, paged once at most, and no worker spins for it."""
     async with staged(migrated_dsn) as stage:
         stage.incident("bad")

@@ -79,7 +79,7 @@ async def test_replay_through_a_pooler(pg_dsn: str, poolers: Poolers) -> None:
         ).fetchone()
 
 
-async def test_password_is_told_to_nobody(migrated_dsn: str, poolers: Poolers) -> None:
+async def test_password_is_not_told(migrated_dsn: str, poolers: Poolers) -> None:
     """A pooler that refuses is one line, without the password."""
     dsn = poolers.dsn(migrated_dsn).replace(PASSWORD, "hunter2-hunter2")
     with pytest.raises(StoreUnavailable, match=r"not available: .*authentication") as refusal:

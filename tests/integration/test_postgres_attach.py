@@ -35,12 +35,12 @@ async def test_open_incidents_want_a_word_first(pg_dsn: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("existing", "marked", "paged"),
+    ("existing", "planned", "paged"),
     [("page", 4000, 3000), ("skip", 0, 0), (timedelta(minutes=30), 2000, 1000)],
     ids=["page", "skip", "since"],
 )
-async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timedelta, marked: int, paged: int) -> None:
-    """Attaching adds columns without rewriting the table, and marks the open rows that it was told to, and no other."""
+async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timedelta, planned: int, paged: int) -> None:
+    """Attaching adds columns without rewriting the table, and has those open rows planned anew that it is told to."""
     execute(pg_dsn, TICKETS)
     file: LiteralString = "SELECT pg_relation_filenode('app.tickets')"
     rows: LiteralString = "SELECT md5(string_agg(concat_ws('|', id, sev, opened_at, acked, note), ',' ORDER BY id))"
@@ -49,13 +49,13 @@ async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timed
     said = datetime.now(UTC) - existing if isinstance(existing, timedelta) else existing
     assert NAMES == list(await attach(pg_dsn, said))
     assert before == select(pg_dsn, file) + select(pg_dsn, rows + " FROM app.tickets")
-    assert [1 if marked == 0 else 2] == select(pg_dsn, versions)
-    assert [marked] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at = 'epoch'")
-    assert [5000 - marked] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at IS NULL")
+    assert [1 if planned == 0 else 2] == select(pg_dsn, versions)
+    assert [planned] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at = 'epoch'")
+    assert [5000 - planned] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at IS NULL")
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(pg_dsn, schema="app"), notifiers=[notifier]) as engine:
         report = await engine.tick(deliver=False)
-        assert (paged, marked - paged) == (report.escalated, report.rescheduled.total())
+        assert (paged, planned - paged) == (report.escalated, report.rescheduled.total())
         assert 4000 == await engine.recalc()
         assert 3000 - paged == (await engine.tick(deliver=False)).escalated
     assert [(1, 3000)] == select(pg_dsn, "SELECT level, count(*) FROM app.escalation_events GROUP BY level")

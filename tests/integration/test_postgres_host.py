@@ -56,7 +56,7 @@ class Scene:
         assert found is not None
         return found[0]
 
-    def marked(self) -> int:
+    def to_replan(self) -> int:
         """Return how many rows wait for another look."""
         return int(self.value("SELECT count(*) FROM incidents WHERE next_due_at = 'epoch'"))
 
@@ -65,7 +65,7 @@ class Scene:
         self.clock.advance(after)
         before = len(self.notifier.pages)
         self.report = await self.engine.tick()
-        assert 0 == self.marked()
+        assert 0 == self.to_replan()
         pages = self.notifier.pages[before:]
         named = [(page.incident.incident_key, page.episode, page.level) for page in pages]
         assert [idempotency_key(key, level, episode) for key, episode, level in named] == [p.dedup_key for p in pages]
@@ -102,7 +102,7 @@ def insert(scene: Scene, key: str, severity: str = "critical", age: timedelta = 
 
 
 async def test_inserted_row_gets_its_instant_and_pages_at_it(scene: Scene) -> None:
-    """An inserted row is marked, planned by the next tick without paging, and pages when its window is over."""
+    """An inserted row is planned by the next tick without paging, and pages when its window is over."""
     insert(scene, "k")
     assert (NEEDS_REPLAN, 1) == (scene.row("k")["next_due_at"], scene.row("k")["episode"])
     assert [] == await scene.tick()
@@ -122,7 +122,7 @@ async def test_overdue_row_pages_at_the_next_tick(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("labels", ['{"n": 1e5000}', '{"a": ' + "[" * 3000 + "]" * 3000 + "}"])
-async def test_labels_that_python_cannot_read_stop_nobody(labels: str, scene: Scene) -> None:
+async def test_labels_that_python_cannot_read_stop_no_other_row(labels: str, scene: Scene) -> None:
     """A row whose labels PostgreSQL holds and Python cannot read is deferred and listed; every other one is paged."""
     insert(scene, "good", age=timedelta(hours=1))
     insert(scene, "bad", age=timedelta(hours=1))
@@ -193,7 +193,7 @@ async def test_lowered_level_is_heard_again(scene: Scene) -> None:
 
 
 async def test_drain_at_level_zero_changes_nothing(scene: Scene) -> None:
-    """The runbook's drain of an incident that nobody was paged about leaves its row as it is."""
+    """The runbook's drain of an incident at level 0 leaves its row as it is."""
     insert(scene, "k")
     assert [] == await scene.tick()
     before = scene.row("k")
@@ -255,8 +255,8 @@ async def test_deleted_row_is_silent_and_its_return_is_heard(scene: Scene) -> No
     assert [(PageState.CANCELLED, "deleted")] == [(page.state, page.reason) for page in pages]
 
 
-async def test_upsert_marks_what_it_changes(scene: Scene) -> None:
-    """An upsert inserts a new row, marks a row that it changes, and leaves a row that it does not change alone."""
+async def test_upsert_has_what_it_changes_planned_anew(scene: Scene) -> None:
+    """An upsert inserts a new row, has a row that it changes planned anew, and leaves an unchanged one alone."""
     upsert: LiteralString = (
         "INSERT INTO incidents (incident_key, severity, first_seen, summary)"
         " VALUES ('k', %(severity)s, %(now)s, %(summary)s)"
@@ -300,7 +300,7 @@ async def test_bulk_insert_pages_exactly_those_that_are_due(scene: Scene) -> Non
         " SELECT 'k' || n, 'critical', %(now)s - make_interval(mins => CASE n %% 2 WHEN 0 THEN 6 ELSE 4 END)"
         " FROM generate_series(1, 2000) AS n"
     )
-    assert 2000 == scene.marked()
+    assert 2000 == scene.to_replan()
     assert sorted((f"k{n}", 1, 1) for n in range(2, 2001, 2)) == await scene.tick()
     assert (1000, 1000) == (scene.report.escalated, scene.report.rescheduled["not_due"])
     assert [] == await scene.tick()
@@ -308,7 +308,7 @@ async def test_bulk_insert_pages_exactly_those_that_are_due(scene: Scene) -> Non
     assert 2000 == scene.value("SELECT count(*) FROM escalation_events")
 
 
-async def test_bulk_acknowledgement_silences_all(scene: Scene) -> None:
+async def test_bulk_acknowledgement_and_drain_reach_every_row(scene: Scene) -> None:
     """One statement that acknowledges every row and one that drains every row are heard row by row."""
     scene.sql(
         "INSERT INTO incidents (incident_key, severity, first_seen)"
@@ -322,8 +322,8 @@ async def test_bulk_acknowledgement_silences_all(scene: Scene) -> None:
     assert expected == await scene.tick(30 * MINUTE)
 
 
-async def test_the_engines_own_statements_leave_no_mark(scene: Scene) -> None:
-    """Neither ticks nor verbs nor a recalculation nor putting back poison counts as a host's write."""
+async def test_the_engines_own_statements_are_no_host_writes(scene: Scene) -> None:
+    """Neither ticks nor verbs nor a recalculation nor putting back unreadable rows counts as a host's write."""
     scene.sql("ALTER TABLE incidents ALTER escalation_level DROP NOT NULL")
     insert(scene, "poison", age=timedelta(hours=1))
     scene.sql("UPDATE incidents SET escalation_level = NULL")
@@ -344,14 +344,14 @@ async def test_the_engines_own_statements_leave_no_mark(scene: Scene) -> None:
     assert [(key, 1, 1) for key in "abc"] == await scene.tick()
     for verb in verbs:
         await verb()
-        assert 0 == scene.marked()
+        assert 0 == scene.to_replan()
     assert [("a", 1, 2), ("b", 2, 1), ("c", 2, 1)] == await scene.tick(timedelta(hours=1))
 
 
 # --- rows that cannot be read or planned
 
 
-POISON: dict[str, tuple[LiteralString, str]] = {
+UNREADABLE: dict[str, tuple[LiteralString, str]] = {
     "infinity": ("first_seen = 'infinity'", "first_seen: is infinite"),
     "minus-infinity": ("first_seen = '-infinity'", "first_seen: is infinite"),
     "year-20000": ("first_seen = '20000-01-01'", "first_seen: is infinite, or outside the years 1 to 9999"),
@@ -364,37 +364,37 @@ POISON: dict[str, tuple[LiteralString, str]] = {
 }
 
 
-def poison(scene: Scene) -> None:
+def insert_unreadable(scene: Scene) -> None:
     scene.sql("ALTER TABLE incidents ALTER escalation_level DROP NOT NULL, ALTER first_seen DROP NOT NULL")
-    for key, (assignment, _) in POISON.items():
+    for key, (assignment, _) in UNREADABLE.items():
         insert(scene, key, age=timedelta(hours=1))
         scene.sql(f"UPDATE incidents SET {assignment} WHERE incident_key = %(key)s", key=key)
 
 
-async def test_poison_is_listed_and_holds_nobody_up(scene: Scene) -> None:
+async def test_unreadable_rows_are_listed_and_hold_up_no_other_row(scene: Scene) -> None:
     """Rows that cannot be read or planned are listed in health with their faults, and all others are paged."""
     insert(scene, "before", age=timedelta(hours=1))
-    poison(scene)
+    insert_unreadable(scene)
     insert(scene, "after", age=timedelta(hours=1))
     assert [("after", 1, 1), ("before", 1, 1)] == await scene.tick()
-    assert {"unreadable": len(POISON)} == scene.report.skipped
+    assert {"unreadable": len(UNREADABLE)} == scene.report.skipped
     stats = (await scene.engine.health()).stats
     faults = dict(stats.unreadable_examples)
-    assert (len(POISON), sorted(POISON)) == (stats.unreadable, sorted(faults))
-    assert [] == [(key, faults[key]) for key, (_, fault) in POISON.items() if not faults[key].startswith(fault)]
+    assert (len(UNREADABLE), sorted(UNREADABLE)) == (stats.unreadable, sorted(faults))
+    assert [] == [(key, faults[key]) for key, (_, fault) in UNREADABLE.items() if not faults[key].startswith(fault)]
     assert 0 == stats.overdue
 
 
-async def test_poison_is_put_back_for_longer_each_time(scene: Scene) -> None:
-    """A row that stays poison is looked at after 1, 2, 4 minutes and so on, and after an hour at most."""
-    poison(scene)
+async def test_unreadable_rows_are_put_back_for_longer_each_time(scene: Scene) -> None:
+    """A row that stays unreadable is looked at after 1, 2, 4 minutes and so on, and after an hour at most."""
+    insert_unreadable(scene)
     waits = []
     for _ in range(9):
         assert [] == await scene.tick()
-        dues = {scene.value(DUE, key=key) for key in POISON}
+        dues = {scene.value(DUE, key=key) for key in UNREADABLE}
         assert 1 == len(dues)
         waits.append((dues.pop() - scene.clock()) // MINUTE)
-        assert {"unreadable": len(POISON)} == scene.report.skipped
+        assert {"unreadable": len(UNREADABLE)} == scene.report.skipped
         scene.clock.advance(timedelta(minutes=waits[-1]) - timedelta(microseconds=1))
         assert [] == await scene.tick()
         assert {} == scene.report.skipped
@@ -404,7 +404,7 @@ async def test_poison_is_put_back_for_longer_each_time(scene: Scene) -> None:
 
 async def test_mended_row_is_heard(scene: Scene) -> None:
     """A row that the host mends is paged at the next tick and leaves health's list, as does one that it deletes."""
-    poison(scene)
+    insert_unreadable(scene)
     assert [] == await scene.tick()
     scene.sql(
         "UPDATE incidents SET first_seen = %(now)s - interval '6 minutes', escalation_level = 0, snoozed_until = NULL"
@@ -412,14 +412,14 @@ async def test_mended_row_is_heard(scene: Scene) -> None:
     )
     scene.sql("DELETE FROM incidents WHERE incident_key = 'infinity'")
     # That a level went down to -1 was a drain.
-    episodes = dict.fromkeys(POISON, 1) | {"negative-level": 2}
+    episodes = dict.fromkeys(UNREADABLE, 1) | {"negative-level": 2}
     assert sorted((key, episode, 1) for key, episode in episodes.items() if key != "infinity") == await scene.tick()
     stats = (await scene.engine.health()).stats
     assert (0, ()) == (stats.unreadable, tuple(stats.unreadable_examples))
 
 
-async def test_keys_that_are_none_hold_nobody_up(scene: Scene) -> None:
-    """Keys that no incident can have are listed like other poison, with a good row beside them that is paged."""
+async def test_keys_that_are_none_hold_up_no_other_row(scene: Scene) -> None:
+    """Keys that no incident can have are listed like other unreadable rows; a good row beside them is paged."""
     illegal = ["", "tab\tkey", "x" * 513, "é" * 257]
     for key in (*illegal, "good", "é" * 256):
         insert(scene, key, age=timedelta(hours=1))
@@ -430,8 +430,8 @@ async def test_keys_that_are_none_hold_nobody_up(scene: Scene) -> None:
 
 
 async def test_dry_run_tells_the_same_and_changes_nothing(scene: Scene) -> None:
-    """A dry run over marked, due and poisonous rows reports what a tick then does, and leaves every row as it is."""
-    poison(scene)
+    """A dry run over new, due and unreadable rows reports what a tick then does, and leaves every row as it is."""
+    insert_unreadable(scene)
     scene.sql(
         "INSERT INTO incidents (incident_key, severity, first_seen)"
         " SELECT 'k' || n, 'critical', %(now)s - make_interval(mins => n) FROM generate_series(1, 10) AS n"
@@ -448,15 +448,15 @@ async def test_dry_run_tells_the_same_and_changes_nothing(scene: Scene) -> None:
     )
 
 
-async def test_verb_on_poison_names_the_fault(scene: Scene) -> None:
+async def test_verb_on_an_unreadable_row_names_the_fault(scene: Scene) -> None:
     """A verb on a row that cannot be read is refused with the column's name, and recalc passes the row by."""
-    poison(scene)
+    insert_unreadable(scene)
     await scene.tick()
     for verb in (scene.engine.acknowledge, scene.engine.open):
         with pytest.raises(TransitionRefused, match=r"first_seen: is infinite, or outside the years 1 to 9999"):
             await verb("year-20000")
-    assert len(POISON) == await scene.engine.recalc()
-    assert 0 == scene.marked()
+    assert len(UNREADABLE) == await scene.engine.recalc()
+    assert 0 == scene.to_replan()
 
 
 # --- the database's own settings
@@ -464,7 +464,7 @@ async def test_verb_on_poison_names_the_fault(scene: Scene) -> None:
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Pacific/Kiritimati"])
 async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: str) -> None:
-    """Instants, poison among them, are the same whatever the sessions' time zone and style of dates."""
+    """Instants, unreadable ones among them, are the same whatever the sessions' time zone and style of dates."""
     name = conninfo_to_dict(migrated_dsn)["dbname"]
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         for setting in (f"timezone TO '{zone}'", "datestyle TO 'SQL, DMY'", "intervalstyle TO 'sql_standard'"):
@@ -474,7 +474,7 @@ async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: 
     async with scene.engine:
         start = scene.clock()
         insert(scene, "k")
-        poison(scene)
+        insert_unreadable(scene)
         assert [] == await scene.tick()
         assert start + 5 * MINUTE == scene.row("k")["next_due_at"]
         scene.notifier.answer = lambda page: Retry("busy", after=MINUTE)
@@ -491,7 +491,7 @@ async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: 
         told = [entry for entry in await scene.engine.audit(start) if not str(entry.reason).startswith("by SQL")]
         assert {start + 5 * MINUTE, start + 6 * MINUTE} == {entry.at for entry in told}
         health = await scene.engine.health()
-        assert (start + 6 * MINUTE, len(POISON)) == (health.at, health.stats.unreadable)
+        assert (start + 6 * MINUTE, len(UNREADABLE)) == (health.at, health.stats.unreadable)
 
 
 async def test_the_databases_own_clock_decides(migrated_dsn: str) -> None:
@@ -542,7 +542,7 @@ async def test_host_needs_no_rights_on_the_engines_tables(scene: Scene) -> None:
 
 
 async def test_worker_needs_no_more_rights_than_the_docs_say(scene: Scene) -> None:
-    """A role with exactly the documented rights ticks, delivers, pauses, prunes, proves, and counts knocks."""
+    """A role with exactly the documented rights ticks, delivers, pauses, prunes, proves, and counts requests."""
     page = (Path(__file__).parents[2] / "docs/how-to/migrate-and-attach.md").read_text(encoding="utf-8")
     [grants] = [block for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "GRANT" in block]
     role, password = f"worker_{secrets.token_hex(6)}", secrets.token_hex(6)

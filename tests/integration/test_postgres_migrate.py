@@ -180,8 +180,8 @@ async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
 # --- tables that were there before
 
 
-def seed(dsn: str) -> str:
-    """Make the seed's tables, in which an incident rose by one level; return the hash of that escalation."""
+def tables_of_the_replaced_worker(dsn: str) -> str:
+    """Make the replaced worker's tables, in which an incident rose by one level; return the hash of that escalation."""
     old = idempotency_key("db-7/disk", 1)
     with psycopg.connect(dsn) as connection:
         connection.execute(
@@ -209,7 +209,7 @@ def seed(dsn: str) -> str:
 
 async def test_events_of_old_are_kept(pg_dsn: str) -> None:
     """Events recorded without episodes keep their rows and belong to episode 1, and their ladders go on."""
-    old = seed(pg_dsn)
+    old = tables_of_the_replaced_worker(pg_dsn)
     await migrate.up(pg_dsn, existing="page")
     events: LiteralString = "SELECT id, incident_key, episode, level, unique_hash FROM escalation_events ORDER BY id"
     assert [(1, "db-7/disk", 1, 1, old)] == select(pg_dsn, events)
@@ -222,7 +222,7 @@ async def test_events_of_old_are_kept(pg_dsn: str) -> None:
 
 async def test_events_of_old_do_not_break_the_promise(pg_dsn: str) -> None:
     """Events that were there before the engine have no pages and are counted apart; later ones without are a breach."""
-    seed(pg_dsn)
+    tables_of_the_replaced_worker(pg_dsn)
     await migrate.up(pg_dsn, existing="page")
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
         await engine.tick()
@@ -235,7 +235,7 @@ async def test_events_of_old_do_not_break_the_promise(pg_dsn: str) -> None:
 
 async def test_an_installation_learns_what_it_adopted(pg_dsn: str) -> None:
     """One that was migrated before that was remembered counts as adopted what was there before its first page."""
-    seed(pg_dsn)
+    tables_of_the_replaced_worker(pg_dsn)
     await migrate.up(pg_dsn, existing="page")
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
         await engine.tick()

@@ -53,7 +53,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
 @pytest.mark.direct("a pooler may refuse a call just after the server is back")
 @own_server
 async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was idle in the pool during a restart is dead; the first call afterwards is none the wiser."""
+    """Whatever was idle in the pool during a restart is dead; the first call afterwards does not notice."""
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.0)
     with EmbeddedPostgres.start() as server:
         await migrate.up(server.dsn())

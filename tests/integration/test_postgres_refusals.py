@@ -1,4 +1,4 @@
-"""A host's own constraints and triggers may refuse what the engine writes. One row's refusal is nobody else's."""
+"""A host's own constraints and triggers may refuse what the engine writes. No other row is refused or waits for it."""
 
 import psycopg
 import pytest
@@ -58,7 +58,7 @@ async def test_a_row_that_cannot_be_written_is_put_back(refusal: str, batch_size
 
 
 async def test_rows_that_are_all_refused_are_all_listed(migrated_dsn: str) -> None:
-    """Where not even putting back is possible every row is noted beside, listed, and nobody is paged about it."""
+    """Where not even putting back is possible every row is noted beside, listed, and no one is paged about it."""
     execute(migrated_dsn, DUE, "ALTER TABLE incidents ADD CHECK (next_due_at < now() - interval '1 minute') NOT VALID")
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[RecordingNotifier("t")]) as engine:
         report = await engine.tick()
@@ -83,7 +83,7 @@ async def test_a_refusal_of_the_engines_own_table_ends_the_tick(migrated_dsn: st
 
 
 async def test_a_table_with_a_row_that_is_refused_can_be_attached(pg_dsn: str) -> None:
-    """Attaching leaves what it cannot mark to the workers: they list the row that is refused, and page the others."""
+    """Attaching leaves what it cannot write to the workers: they list the row that is refused, and page the others."""
     execute(
         pg_dsn,
         "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)",

@@ -1,4 +1,4 @@
-"""Many workers on one database: each level is recorded once, whoever is killed, and whatever others hold."""
+"""Many workers on one database: each level is recorded once, whichever worker is killed, and whatever others hold."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -66,7 +66,7 @@ async def test_three_processes_record_each_level_once(migrated_dsn: str, worker_
     ],
 )
 async def test_worker_killed_in_mid_tick_loses_nothing(migrated_dsn: str, held: LiteralString, stands: int) -> None:
-    """A worker that is killed leaves all of its batch or nothing; whoever comes next records each level once."""
+    """A worker that is killed leaves all of its batch or nothing; the next worker records each level once."""
     keys = overdue(migrated_dsn, 200)
     waiting: LiteralString = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -180,7 +180,7 @@ async def test_no_page_is_claimed_after_its_acknowledgement(migrated_dsn: str) -
 # --- what others hold, and the canary
 
 
-async def test_a_held_row_and_a_held_snapshot_stop_nobody_else(migrated_dsn: str) -> None:
+async def test_a_held_row_and_a_held_snapshot_stop_no_other_row(migrated_dsn: str) -> None:
     """A long transaction on one row and an old snapshot leave all other rows to the workers, and end in peace."""
     keys = overdue(migrated_dsn, 300)
     async with engines(migrated_dsn, 2, batch_size=40) as ((one, _), (other, _)):
@@ -198,7 +198,7 @@ async def test_a_held_row_and_a_held_snapshot_stop_nobody_else(migrated_dsn: str
 
 
 async def test_held_pages_stop_no_other_page(migrated_dsn: str) -> None:
-    """A page that somebody holds locked is passed over, and goes when it is free."""
+    """A page that another transaction holds locked is passed over, and goes when it is free."""
     overdue(migrated_dsn, 50)
     async with engines(migrated_dsn, 1) as ((engine, notifier),):
         await engine.tick(deliver=False)
@@ -211,7 +211,7 @@ async def test_held_pages_stop_no_other_page(migrated_dsn: str) -> None:
 
 
 async def test_outsiders_do_not_starve_the_canary(migrated_dsn: str) -> None:
-    """With 2,000 older outsiders due, a canary of 10 % claims all of its own and nobody else's."""
+    """With 2,000 older outsiders due, a canary of 10 % claims all of its own and no others."""
     names = (f"c{n}" for n in range(10**6))
     inside: list[str] = []
     outside: list[str] = []
@@ -219,7 +219,7 @@ async def test_outsiders_do_not_starve_the_canary(migrated_dsn: str) -> None:
         name = next(names)
         (inside if in_canary(name, 10) else outside).append(name)
     inside, outside = inside[:200], outside[:2000]
-    # As engines have left them: with their true instants, which no trigger touches. Then a marked one of each kind.
+    # As engines have left them: with their true instants, which no trigger touches. Then one of each kind to replan.
     with psycopg.connect(migrated_dsn) as connection:
         for keys, age in ((outside, 3), (inside, 2)):
             connection.execute(

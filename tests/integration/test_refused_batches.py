@@ -123,7 +123,7 @@ async def test_a_usual_tick_runs_no_second_form(migrated_dsn: str, names: list[s
         assert set() == second()
 
 
-async def test_two_rows_refused_in_two_ways_stop_nobody_else(migrated_dsn: str) -> None:
+async def test_two_rows_refused_in_two_ways_stop_no_other_row(migrated_dsn: str) -> None:
     """Small batches, a row refused at once and one at the transaction's end: every other row is paged."""
     async with staged(migrated_dsn, batch_size=7) as stage:
         stage.incident("bad", "long")
@@ -152,8 +152,8 @@ async def test_attaching_to_a_key_that_may_be_null_is_refused(pg_dsn: str) -> No
     assert await migrate.up(pg_dsn, columns=KEY)
 
 
-async def test_a_row_without_a_key_stops_nobody(pg_dsn: str) -> None:
-    """Where the host drops NOT NULL later, rows without a key page nobody and stop nobody; health says so, and how."""
+async def test_a_row_without_a_key_stops_no_other_row(pg_dsn: str) -> None:
+    """Where the host drops NOT NULL later, rows without a key page no one and stop no other; health says so."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(TICKETS.replace("UNIQUE", "NOT NULL UNIQUE"))
     await migrate.up(pg_dsn, columns=KEY)

@@ -1,4 +1,4 @@
-"""One row that the host's database refuses to update. It is deferred or passed over, and nobody else waits for it."""
+"""One row that the host's database refuses to update. It is deferred or passed over, and no other row waits for it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -87,7 +87,7 @@ UNTIL = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_one_refused_row_stops_nobody_else(name: str, migrated_dsn: str) -> None:
+async def test_one_refused_row_stops_no_other_row(name: str, migrated_dsn: str) -> None:
     """The others of its batch are paged; it is counted, listed, and neither claimed nor foretold until its time."""
     refusal = REFUSALS[name]
     async with staged(migrated_dsn) as stage:
@@ -100,7 +100,7 @@ async def test_one_refused_row_stops_nobody_else(name: str, migrated_dsn: str) -
         assert (1, [BAD]) == (health.stats.unreadable, [key for key, _ in health.stats.unreadable_examples])
         assert (0, 0, False) == (health.stats.overdue, health.stats.marked, health.behind)
         assert stage.clock() + MINUTE == stage.rows(UNTIL[refusal.moves])[0]
-        # Not claimed, not rehearsed, and the runner sleeps until the other one's instant, for which nobody is late.
+        # Not claimed, not rehearsed, and the runner sleeps until the other one's instant, for which no worker is late.
         report = await stage.engine.tick()
         assert (0, {}) == (report.escalated, dict(report.skipped))
         assert {} == dict((await stage.engine.tick(dry_run=True)).skipped)

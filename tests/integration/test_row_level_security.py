@@ -169,7 +169,7 @@ async def test_a_policy_that_is_switched_on_under_way_is_refused(
 async def test_the_runner_tells_of_a_policy_that_is_switched_on(
     migrated_dsn: str, worker: tuple[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runner neither goes on in silence nor cancels a page; when the policy is gone, the page goes out."""
+    """The runner neither goes on without a word nor cancels a page; when the policy is gone, the page goes out."""
     monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
         stage.incident("k")

@@ -141,7 +141,7 @@ async def test_exhausted_rows_are_not_found_again(migrated_dsn: str) -> None:
 async def test_rows_that_a_recalculation_exhausts_are_not_called_unseen(
     migrated_dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A lower maximum and a recalculation leave rows without an instant: nobody wrote those behind any trigger."""
+    """A lower maximum and a recalculation leave rows without an instant: no host wrote those behind a trigger."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         await stage.tick()
@@ -200,8 +200,10 @@ async def test_the_look_for_unseen_rows_goes_on_where_it_ended(
 
 
 @pytest.mark.parametrize("settings", [Settings(dry_run=True), Settings(canary_pct=0)], ids=["dry run", "canary"])
-async def test_an_unseen_row_that_is_nobodys_is_paged_by_nobody(settings: Settings, migrated_dsn: str) -> None:
-    """A dry run marks no row, only counts it; a canary's outsider is marked and not paged."""
+async def test_an_unseen_row_in_a_dry_run_or_outside_the_canary_is_not_paged(
+    settings: Settings, migrated_dsn: str
+) -> None:
+    """A dry run leaves the row and only counts it; a canary's outsider is planned anew and not paged."""
     async with staged(migrated_dsn, settings=settings) as stage:
         stage.sql(DISABLE, INSERT)
         assert 1 == (await stage.engine.health()).stats.unseen
@@ -210,7 +212,7 @@ async def test_an_unseen_row_that_is_nobodys_is_paged_by_nobody(settings: Settin
 
 
 async def test_an_unseen_row_that_is_refused_stops_no_other(migrated_dsn: str) -> None:
-    """One that cannot even be marked is listed, tried again later, and the others beside it are found."""
+    """One that cannot even be written is listed, tried again later, and the others beside it are found."""
     async with staged(migrated_dsn) as stage:
         copy_without_triggers(stage, "a", "bad", "c")
         stage.sql(

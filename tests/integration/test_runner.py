@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 
 LONG_AGO = timedelta(minutes=16)
-PATIENCE = 5
+TIMEOUT = 5
 """Seconds after which a test that hangs has failed."""
 
 
@@ -139,7 +139,7 @@ async def running(engine: Engine, stop: asyncio.Event) -> AsyncIterator["asyncio
 
 async def soon(work: Awaitable[Result]) -> Result:
     """Await what must happen soon."""
-    return await asyncio.wait_for(work, PATIENCE)
+    return await asyncio.wait_for(work, TIMEOUT)
 
 
 def loop_here() -> str:
@@ -291,7 +291,7 @@ async def test_terminated_process_finishes_its_pages() -> None:
     try:
         assert service.stdout is not None
         assert service.stderr is not None
-        await asyncio.wait_for(came.wait(), 2 * PATIENCE)
+        await asyncio.wait_for(came.wait(), 2 * TIMEOUT)
         service.terminate()
         while b"stopping" not in await soon(service.stderr.readline()):
             pass
@@ -375,7 +375,7 @@ async def test_stop_ends_even_if_the_store_stays_down(
 
 @pytest.mark.parametrize("fault", [StoreNotReady("run: escalation migrate"), StoreRefused("permission denied")])
 async def test_permanent_fault_in_the_beginning_ends_it(fault: StoreError, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever starts a worker on such a store is told at once, and no task is left."""
+    """The caller that starts a worker on such a store is told at once, and no task is left."""
     before = asyncio.all_tasks()
     store = Store()
     store.fault = fault
@@ -402,7 +402,7 @@ async def test_fault_under_way_is_told_and_tried_again(
     async with running(engine, stop):
         await soon(until_idle(engine))
         store.fault = fault
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             for _ in range(3):
                 await store.failures.acquire()
         store.fault = None
@@ -422,7 +422,7 @@ async def until_idle(engine: Engine) -> None:
 async def test_fault_of_one_loop_leaves_the_other_at_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A tick that fails for a reason nobody foresaw is told of without its text; pages are sent all the same."""
+    """A tick that fails for an unforeseen reason is told of without its text; pages are sent all the same."""
     store, notifier, stop = Store(), Held(), asyncio.Event()
     notifier.door.set()
     engine = Engine(store, notifiers=[notifier])

@@ -75,7 +75,7 @@ KINDS = ["memory", "postgres", pytest.param("redis", marks=pytest.mark.system("r
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_limit_is_shared(kind: str, request: pytest.FixtureRequest) -> None:
-    """Two workers count together; refused knocks do not count; the next one is free when it was said to be."""
+    """Two workers count together; refused requests do not count; the next one is free when it was said to be."""
     async with limiter_of(kind, request) as (one, other):
         first, second, third = (await one.hit("k", TWO), await other.hit("k", TWO), await one.hit("k", TWO))
         assert [(True, 1), (True, 0), (False, 0)] == [(d.allowed, d.remaining) for d in (first, second, third)]
@@ -87,7 +87,7 @@ async def test_limit_is_shared(kind: str, request: pytest.FixtureRequest) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_never_more_at_once(kind: str, request: pytest.FixtureRequest) -> None:
-    """Thirty knocks at once by two workers: exactly as many are taken as the limit says."""
+    """Thirty requests at once by two workers: exactly as many are taken as the limit says."""
     limit = Limit(10)
     async with limiter_of(kind, request) as (one, other):
         decisions = await asyncio.gather(*((one, other)[n % 2].hit("k", limit) for n in range(30)))
@@ -96,7 +96,7 @@ async def test_never_more_at_once(kind: str, request: pytest.FixtureRequest) -> 
 
 
 async def test_quiet_keys_are_forgotten(migrated_dsn: str) -> None:
-    """Rows of keys that are quiet go as others knock, so the table stays as small as what is going on."""
+    """Rows of keys that are quiet go as others come, so the table stays as small as what is going on."""
     store = await PostgresStore.connect(migrated_dsn)
     limiter = PostgresLimiter(store)
     for number in range(30):
@@ -104,7 +104,7 @@ async def test_quiet_keys_are_forgotten(migrated_dsn: str) -> None:
     for _ in range(5):
         await limiter.hit("k", TWO)
     assert [("k", 2)] == await limits_in(store)
-    # A prune removes what no knock has come across.
+    # A prune removes what no request has come across.
     await limiter.hit("quiet", Limit(1, timedelta(microseconds=1)))
     async with Engine(store) as engine:
         await engine.prune(timedelta(days=400))
@@ -118,7 +118,7 @@ async def limits_in(store: PostgresStore) -> list[Any]:
 
 
 async def test_storage_that_is_down_raises(migrated_dsn: str) -> None:
-    """A limiter that cannot count raises, which whoever asks takes as a refusal."""
+    """A limiter that cannot count raises, which its caller takes as a refusal."""
     store = await PostgresStore.connect(migrated_dsn)
     await store.aclose()
     with pytest.raises(StoreUnavailable):

@@ -241,7 +241,7 @@ async def _bad_chunk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.write(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SECRET}\r\n".encode())
 
 
-async def _silence(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _no_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
@@ -264,7 +264,7 @@ async def _no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
         (_break_off, "http", "ClientPayloadError"),
         (_endless_header, "http", "ClientResponseError"),
         (_bad_chunk, "http", "Client"),
-        (_silence, "http", "timed out"),
+        (_no_answer, "http", "timed out"),
         (_trickle, "http", "timed out"),
         (_no_tls, "https", "SSL"),
     ],
@@ -285,8 +285,8 @@ async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
 
 @pytest.mark.asyncio
 async def test_refused_connection_is_tried_again() -> None:
-    """Nobody listens: the reason names the refusal and neither host nor path."""
-    async with raw_receiver(_silence) as address:
+    """No server listens: the reason names the refusal and neither host nor path."""
+    async with raw_receiver(_no_answer) as address:
         pass
     assert Retry("ClientConnectorError (ConnectionRefusedError)") == await send(address)
 
@@ -373,7 +373,7 @@ async def test_many_pages_fly_at_once() -> None:
 @pytest.mark.asyncio
 async def test_cancelled_send_is_cancelled() -> None:
     """A cancellation is none of the outcomes: it goes through."""
-    async with raw_receiver(_silence) as address:
+    async with raw_receiver(_no_answer) as address:
         task = asyncio.create_task(send(address))
         await asyncio.sleep(0.02)
         task.cancel()
@@ -472,7 +472,7 @@ def test_swapped_name_and_url_are_refused_without_showing_it() -> None:
 
 
 def test_repr_shows_names_alone() -> None:
-    """Whoever prints the notifier learns its targets' names and nothing else."""
+    """Printed, the notifier shows its targets' names and nothing else."""
     notifier: Notifier = SlackNotifier({"slack:ops": f"https://hooks.example/{SECRET}"})
     assert ("SlackNotifier(['slack:ops'])", ("slack:ops",), "slack") == (
         repr(notifier),

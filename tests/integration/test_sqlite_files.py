@@ -26,7 +26,7 @@ def replace(path: Path) -> None:
 
 
 def lose_log(path: Path) -> None:
-    """Remove the log that commits go to, as by somebody who tidies up."""
+    """Remove the log that commits go to, as an operator who tidies up does."""
     Path(f"{path}-wal").unlink()
 
 
@@ -66,7 +66,7 @@ async def test_a_file_that_is_another_one_is_refused(
 
 @ELSEWHERE
 async def test_a_file_that_comes_back_is_the_same(tmp_path: Path) -> None:
-    """Moved away and back, as by somebody who noticed, nothing is lost."""
+    """Moved away and back, as by an operator who noticed, nothing is lost."""
     path = tmp_path / "e.db"
     async with Engine(await SQLiteStore.connect(path)) as engine:
         move(path, tmp_path / "away")

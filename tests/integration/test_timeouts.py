@@ -1,4 +1,4 @@
-"""Connections that are silent without a farewell, at either end: neither a worker nor a row waits for ever."""
+"""Connections that break without a word, at either end: neither a worker nor a row waits for ever."""
 
 import asyncio
 import logging
@@ -98,7 +98,7 @@ async def test_error_in_the_middle_of_a_reply_ended_the_worker(migrated_dsn: str
 
 
 async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that lives is told that nobody waits any more: no connection is left behind in somebody's queue."""
+    """A server that lives is told that no one waits any more: no connection is left behind in a queue."""
     monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.3)
     monkeypatch.setattr(timeouts, "GRACE", 5.0)
     async with Engine(await PostgresStore.connect(migrated_dsn)) as engine:
@@ -141,7 +141,7 @@ async def test_worker_that_stood_still_held_its_rows_for_ever(
             await asyncio.sleep(0.05)
         assert 1 == (await engine.tick()).escalated
         goes_on.set()
-        # The server's farewell is read first, or that it is gone.
+        # The server's last message is read first, or that it is gone.
         with pytest.raises(StoreUnavailable, match=r"idle-in-transaction|closed the connection"):
             await standing
     await still.aclose()

@@ -1,4 +1,4 @@
-"""Triggers of the host that undo the instant the engine writes: the row is deferred, nobody spins, pages go out."""
+"""Triggers of the host that undo the instant the engine writes: the row is deferred, no worker spins, pages go out."""
 
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ MEDDLING = {
         when="",
     ),
     "sets a past one": BODY.format(kind=BEFORE, what="NEW.next_due_at := '2001-01-01'", when=""),
-    "marks": BODY.format(kind=BEFORE, what="NEW.next_due_at := 'epoch'", when=""),
+    "sets the epoch": BODY.format(kind=BEFORE, what="NEW.next_due_at := 'epoch'", when=""),
     "after": BODY.format(kind=AFTER, what=TO_PAST, when=ONCE),
     "deferred": BODY.format(kind=DEFERRED, what=TO_PAST, when=ONCE),
 }
@@ -79,7 +79,7 @@ async def test_its_pages_go_out_at_their_time(migrated_dsn: str, meddling: str) 
         assert len(mine) > 2
 
 
-@pytest.mark.parametrize("meddling", ["keeps", "sets a past one", "marks"])
+@pytest.mark.parametrize("meddling", ["keeps", "sets a past one", "sets the epoch"])
 async def test_its_next_escalation_is_told(migrated_dsn: str, meddling: str) -> None:
     """It is at the instant until which the row is passed over, and not at the one that the row holds."""
     async with staged(migrated_dsn) as stage:
@@ -109,7 +109,7 @@ async def test_a_row_is_as_any_other_once_the_trigger_is_gone(migrated_dsn: str)
 
 
 async def test_a_host_that_writes_a_row_again_and_again_is_no_fault(migrated_dsn: str) -> None:
-    """Each write marks the row, and each tick finds it with the same mark; it is planned and nothing is told."""
+    """After each write the row needs a replan, and each tick finds it so; it is planned and nothing is told."""
     async with staged(migrated_dsn) as stage:
         stage.incident(GOOD)
         for number in range(4):

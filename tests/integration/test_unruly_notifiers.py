@@ -15,7 +15,7 @@ from escalation_core.testing import ManualClock, MemoryStore
 
 HOUR = timedelta(hours=1)
 SECRET = "https://hooks.example/T1/secret"
-PATIENCE = 5
+TIMEOUT = 5
 
 
 class Own(BaseException):
@@ -145,7 +145,7 @@ async def test_a_send_that_ignores_its_cancellation_ends_for_the_engine(
     clock = ManualClock()
     store, notifier = MemoryStore(clock), Unruly(Deaf(door))
     retry = RetryPolicy(send_timeout=timedelta(milliseconds=30), per_target=2)
-    async with asyncio.timeout(PATIENCE), Engine(store, settings=Settings(retry=retry), notifiers=[notifier]) as engine:
+    async with asyncio.timeout(TIMEOUT), Engine(store, settings=Settings(retry=retry), notifiers=[notifier]) as engine:
         await open_due(engine, *"abcd")
         for _ in range(4):
             await engine.tick()
@@ -170,7 +170,7 @@ async def test_a_send_that_ignores_its_cancellation_does_not_keep_the_runner(doo
     engine = Engine(MemoryStore(), settings=Settings(retry=retry), notifiers=[Unruly(deaf)])
     await open_due(engine, "k")
     worker = asyncio.create_task(run(engine, stop=stop, signals=False))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await deaf.came.wait()
         stop.set()
         await worker
@@ -183,7 +183,7 @@ async def test_a_runner_that_is_cancelled_twice_does_not_wait_for_it(door: async
     engine = Engine(MemoryStore(), settings=slow, notifiers=[Unruly(deaf)])
     await open_due(engine, "k")
     worker = asyncio.create_task(run(engine, signals=False))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await deaf.came.wait()
         worker.cancel()
         await asyncio.sleep(0.01)

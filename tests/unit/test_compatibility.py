@@ -1,4 +1,4 @@
-"""The seed's own tests that the core answers for, by their names."""
+"""Compatibility with the worker that this library replaces: its own tests, under their names."""
 
 from datetime import timedelta
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
 
 
 @STEPS
-async def test_health_says_it_until_somebody_ticks(step: timedelta, store: Store, clock: ManualClock) -> None:
+async def test_health_says_it_until_a_worker_ticks(step: timedelta, store: Store, clock: ManualClock) -> None:
     """Health is not ok from the step on, and names it, as long as no worker has ticked since."""
     engine = engine_of(store, Receiver(), "w")
     await engine.tick()
@@ -85,15 +85,17 @@ async def test_one_tick_of_any_worker_heals_health(step: timedelta, store: Store
     await late.tick()
     await assert_well(late)
     assert 1 == (await late.health()).workers
-    # And from now on it is a worker like any other, whose silence shows.
+    # And from now on it is a worker like any other: that it ticks no more shows.
     clock.advance(2 * TICK + MOMENT)
     assert not (await late.health()).ok
     assert 2 * TICK + MOMENT == (await late.health()).tick_lag
 
 
 @STEPS
-async def test_worker_that_lives_through_it_beats_again(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """The worker that had beaten before the step beats with its first tick after it."""
+async def test_worker_that_lives_through_it_writes_a_heartbeat_again(
+    step: timedelta, store: Store, clock: ManualClock
+) -> None:
+    """The worker that had written a heartbeat before the step writes one with its first tick after it."""
     engine = engine_of(store, Receiver(), "w")
     await engine.tick()
     clock.advance(-step)
@@ -116,7 +118,7 @@ async def test_worker_that_lives_through_it_beats_again(step: timedelta, store: 
 async def test_worker_that_is_held_back_heals_it_too(
     settings: Settings, pause: bool, store: Store, clock: ManualClock
 ) -> None:
-    """A tick that may do nothing else beats, and a step back is healed with it."""
+    """A tick that may do nothing else writes a heartbeat, and a step back is healed with it."""
     await leave_behind(store)
     clock.advance(-2 * DAY)
     receiver = Receiver()
@@ -137,7 +139,7 @@ async def test_worker_that_is_held_back_heals_it_too(
 
 
 async def test_store_that_was_made_ahead_is_not_well_without_a_worker(harness: StoreHarness) -> None:
-    """Where nobody has ever ticked, a store that was made by a clock that was ahead does not look well for that."""
+    """Where no worker has ever ticked, a store that was made by a clock that was ahead does not look well for that."""
     clock = ManualClock(datetime.now(UTC) + 2 * DAY)
     store = await harness.open(clock)
     engine = engine_of(store, Receiver(), "w")

@@ -57,7 +57,7 @@ async def test_row_that_a_host_wrote_ahead_is_paged_in_time(
 async def test_incident_opened_ahead_is_paged_in_time(
     asked: str, step: timedelta, store: Store, clock: ManualClock
 ) -> None:
-    """What was opened while the clock was ahead counts from the tick that noticed the step, whoever recalculates."""
+    """What was opened while the clock was ahead counts from the tick that noticed the step, whatever recalculates."""
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await engine.tick()

@@ -176,7 +176,7 @@ async def test_wait_that_no_setting_allows_ends_with_a_heartbeat(
 
 @FRESH
 async def test_page_that_was_never_tried_goes_at_once(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """A page that nobody has tried to send has been due since it was recorded, whatever waits the settings allow."""
+    """A page that was never tried has been due since it was recorded, whatever waits the settings allow."""
     engine = engine_of(store, Receiver(), "w", settings=DEFAULT)
     await open_incidents(engine, "waiting")
     await engine.tick(deliver=False)

@@ -1,4 +1,4 @@
-"""The clock of a real PostgreSQL steps, forward and back, by days and by minutes: nobody is left without pages."""
+"""The clock of a real PostgreSQL steps, forward and back, by days and by minutes: no incident is left without pages."""
 
 import asyncio
 from collections import Counter
@@ -203,7 +203,7 @@ async def test_step_back_shows_and_heals(
 
 
 async def test_health_stays_not_ok_without_a_worker(server: SteppingPostgres, dsn: str) -> None:
-    """As long as nobody ticks health is never ok after a step back, however long that lasts."""
+    """As long as no worker ticks health is never ok after a step back, however long that lasts."""
     server.step(5 * MINUTE)
     async with worker(dsn) as observer:
         await observer.tick()

@@ -35,7 +35,7 @@ Headers = Sequence[tuple[str, str]]
 
 
 def login(native: Any) -> Principal | None:
-    """The host's own login: in these tests a cookie that nobody signed."""
+    """The host's own login: in these tests a cookie without a signature."""
     headers = native["headers"] if isinstance(native, Mapping) and "headers" in native else native.raw_headers
     cookies = [value.decode() for name, value in headers if name.lower() == b"cookie"]
     return USERS.get(cookies[0].removeprefix("user=")) if cookies else None
@@ -83,7 +83,7 @@ class Service:
         return Answer(int(first.split(" ")[1]), found, rest)
 
     async def get(self, path: str, user: str | None = "ada") -> Answer:
-        """Ask as a user, or as nobody."""
+        """Ask as a user, or without a login."""
         return await self.send("GET", path, cookie(user))
 
     def signed(self, body: bytes, *, secret: str = SECRET, age: int = 0, message_id: str | None = None) -> Headers:
@@ -104,7 +104,7 @@ class Service:
 
 
 def cookie(user: str | None) -> Headers:
-    """Return the header by which the tests' login knows somebody."""
+    """Return the header by which the tests' login knows a user."""
     return [] if user is None else [("cookie", f"user={user}")]
 
 

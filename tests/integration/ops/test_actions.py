@@ -13,7 +13,7 @@ from .service import BINDINGS, Service, cookie, serving
 
 
 async def test_tick(service: Service) -> None:
-    """It records what is due, delivers it, answers with the seed's count, and leaves who it was in the audit."""
+    """It records what is due, delivers it, answers with the replaced worker's count, and the audit says who it was."""
     service.clock.advance(5 * MINUTE)
     dry = await service.act("tick", dry_run=True)
     assert (200, 1, True) == (dry.status, dry.json["escalations"], dry.json["dry_run"])
@@ -84,7 +84,7 @@ async def test_drain_acknowledge_resolve(service: Service) -> None:
     found = {entry.action: (entry.actor, entry.reason) for entry in await service.engine.audit(service.clock())}
     assert (("ada", "page again"), ("ada", "on it")) == (found["drain"], found["acknowledge"])
     assert is_problem(await service.act("drain", incident_key="k"), 409, "incident_key")
-    assert is_problem(await service.act("acknowledge", incident_key="nobody's"), 404, "incident_key")
+    assert is_problem(await service.act("acknowledge", incident_key="unknown"), 404, "incident_key")
 
 
 async def test_many_at_once(service: Service) -> None:

@@ -132,7 +132,7 @@ async def test_null_is_no_reason(service: Service) -> None:
 
 
 async def test_bad_keys(service: Service) -> None:
-    """A key that is none is 422, one that nobody knows 404."""
+    """A key that is none is 422, an unknown one 404."""
     for key in (None, 7, "", "x" * 513, "a\nb", "\ud800", ["k"], {"k": 1}, "no such incident"):
         answer = await service.act("drain", incident_key=key)
         assert is_problem(answer, 404 if key == "no such incident" else 422, "incident_key"), key

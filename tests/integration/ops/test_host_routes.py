@@ -17,7 +17,7 @@ from escalation_core.testing import MemoryStore
 
 SECRET = "a plain secret of thirty-two bytes, or more"
 USERS = {"ada": Principal("ada", {"ops_admin"}), "eve": Principal("eve", {"visitor"})}
-Knock = Callable[..., Awaitable[int]]
+Post = Callable[..., Awaitable[int]]
 
 
 class Route:
@@ -40,7 +40,7 @@ class Route:
 
 
 @pytest.fixture(params=["aiohttp", "asgi"])
-async def knock(request: pytest.FixtureRequest) -> AsyncIterator[Knock]:
+async def post(request: pytest.FixtureRequest) -> AsyncIterator[Post]:
     """Send a request to the route, on each kind of server."""
     route = Route()
 
@@ -91,14 +91,14 @@ async def knock(request: pytest.FixtureRequest) -> AsyncIterator[Knock]:
         await runner.cleanup()
 
 
-async def test_parts_alone_guard_a_route(knock: Knock) -> None:
+async def test_parts_alone_guard_a_route(post: Post) -> None:
     """A signed request of an admin gets in once; a tampered one, a replay, a visitor and the seventh do not."""
     body = json.dumps({"action": "reindex"}).encode()
     signed = signed_headers(body, secret=SECRET)
-    assert 401 == await knock(body + b" ", signed)
-    assert 200 == await knock(body, signed)
-    assert 401 == await knock(body, signed)
-    assert 403 == await knock(body, signed_headers(body, secret=SECRET), user="eve")
-    assert 401 == await knock(body, {})
-    assert 200 == await knock(body, signed_headers(body, secret=SECRET))
-    assert 429 == await knock(body, signed_headers(body, secret=SECRET))
+    assert 401 == await post(body + b" ", signed)
+    assert 200 == await post(body, signed)
+    assert 401 == await post(body, signed)
+    assert 403 == await post(body, signed_headers(body, secret=SECRET), user="eve")
+    assert 401 == await post(body, {})
+    assert 200 == await post(body, signed_headers(body, secret=SECRET))
+    assert 429 == await post(body, signed_headers(body, secret=SECRET))

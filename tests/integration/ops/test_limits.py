@@ -40,15 +40,15 @@ async def test_peer_is_limited_before_anything_is_looked_at(binding: str, clock:
     async with serving(binding, engine_of(clock), clock, limits=limits, proxies=["127.0.0.0/8"]) as service:
         body = b'{"action": "tick"}'
 
-        async def knock(client: str) -> int:
+        async def request_of(client: str) -> int:
             headers = [("x-forwarded-for", client), *service.signed(body, secret="w" * 40)]
             answer = await service.send("POST", "/tick", headers, body)
             assert answer.status != 429 or 1 <= int(answer.headers["retry-after"]) <= 60
             return answer.status
 
-        assert [401, 401, 401, 429] == [await knock("192.0.2.1") for _ in range(4)]
-        assert [401, 429] == [await knock("192.0.2.2"), await knock("1.1.1.1, 192.0.2.1")]
-        assert [401, 401, 401, 429] == [await knock(f"2001:db8::{n}") for n in range(4)]
+        assert [401, 401, 401, 429] == [await request_of("192.0.2.1") for _ in range(4)]
+        assert [401, 429] == [await request_of("192.0.2.2"), await request_of("1.1.1.1, 192.0.2.1")]
+        assert [401, 401, 401, 429] == [await request_of(f"2001:db8::{n}") for n in range(4)]
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -97,14 +97,14 @@ WHO = ContextVar("WHO", default="ticks")
 
 
 async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counter[int], list[int]]:
-    """Knock with wrong signatures while the engine ticks; return the statuses, and the knocks between ticks."""
+    """Send wrong signatures while the engine ticks; return the statuses, and the requests between ticks."""
     statuses: Counter[int] = Counter()
     ticked_at = [0]
 
     async def read(most: int) -> bytes:
         return b'{"action": "tick"}'
 
-    async def knocks() -> None:
+    async def requests() -> None:
         WHO.set("flood")
         for number in range(count):
             sent = {b"webhook-id": b"m%d" % number, b"webhook-timestamp": b"1", b"webhook-signature": b"v1,AAAA"}
@@ -112,7 +112,7 @@ async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counte
             statuses[(await handler.handle(request)).status] += 1
             await asyncio.sleep(0)
 
-    flooding = asyncio.create_task(knocks())
+    flooding = asyncio.create_task(requests())
     while not flooding.done():
         await engine.tick()
         ticked_at.append(statuses.total())
@@ -136,7 +136,7 @@ async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     assert {401: 119, 429: 9881} == found
     assert ({}, 0, 1) == (store.requests, len(limiter._hits), len(peers._hits))
     assert grown < 500_000
-    # No tick waits for more than a few knocks: none is kept out by the flood.
+    # No tick waits for more than a few requests: none is kept out by the flood.
     assert len(between) > 100
     assert max(between) < 100
 

@@ -68,7 +68,7 @@ class Stubborn(MemoryStore):
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_database_that_hangs(binding: str, clock: ManualClock) -> None:
-    """Whoever asks hears 503 before long, also while the driver waits on; nothing is done, then or later."""
+    """Each request is answered 503 before long, also while the driver waits on; nothing is done, then or later."""
     store = Stubborn(clock)
     async with serving(binding, engine_of(clock, store), clock) as service:
         handler = service.handler
@@ -96,7 +96,7 @@ class Broken:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody gets in while nobody counts: principals if theirs is down, nobody at all if the peers' is."""
+    """No one gets in while requests are not counted: no principal if theirs is down, no request if the peers' is."""
     async with serving(binding, engine_of(clock), clock, limiter=Broken()) as service:
         for answer in (await service.act("tick"), await service.get("/health")):
             assert is_problem(answer, 503)
@@ -110,7 +110,7 @@ async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, ca
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_request_without_a_secret_costs_the_database_nothing(binding: str, clock: ManualClock) -> None:
-    """Whoever cannot sign does not get as far as the store, be it up or down."""
+    """A request without a right signature does not get as far as the store, be it up or down."""
 
     class Down(MemoryStore):
         async def transact(self, work: Any) -> Any:

@@ -28,7 +28,7 @@ from .service import BINDINGS, OLD_SECRET, SECRET, Headers, Service, cookie, ser
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_rbac_denies_non_ops(service: Service, action: str) -> None:
-    """A right signature without the role changes nothing: nobody 401, anybody else 403."""
+    """A right signature without the role changes nothing: without a login 401, with another role 403."""
     before = await picture(service)
     assert is_problem(await service.act(action, user=None, **ACTIONS[action]), 401)
     for user in ("bob", "eve"):
@@ -61,7 +61,7 @@ async def test_hmac_rejects_tampered_body(service: Service, action: str) -> None
         ),
         "two ids": ([*good.items(), ("Webhook-Id", "other")], body, "webhook-id"),
         "garbage": ([*service.signed(body)[:3], ("webhook-signature", "v1,\xff\xfe=")], body, "webhook-signature"),
-        "the seed's header": ([("x-signature", mac(SECRET.encode(), body).hex())], body, "webhook-id"),
+        "the older header": ([("x-signature", mac(SECRET.encode(), body).hex())], body, "webhook-id"),
     }
     for name, (headers, sent, field) in wrong.items():
         answer = await service.send("POST", f"/{action}", [*headers, *cookie("ada")], sent)
@@ -129,7 +129,7 @@ async def test_secret_that_is_a_login(binding: str, clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_seeds_signature_when_switched_on(binding: str, clock: ManualClock) -> None:
+async def test_replaced_workers_signature_when_switched_on(binding: str, clock: ManualClock) -> None:
     """X-Signature over the raw body counts if it was asked for."""
     async with serving(binding, engine_of(clock), clock, legacy_signature=True) as service:
         body = b'{"action": "tick"}'
@@ -150,7 +150,7 @@ def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_login_may_be_a_coroutine_and_must_give_a_principal(binding: str, clock: ManualClock) -> None:
-    """An async login is awaited; one that answers anything but a Principal admits nobody."""
+    """An async login is awaited; one that answers anything but a Principal admits no one."""
 
     async def known(native: Any) -> Principal:
         return Principal("ada", {"ops_admin"})
@@ -245,7 +245,7 @@ async def test_no_secret_shows_anywhere(binding: str, clock: ManualClock, caplog
                 [("x-signature", SECRET)],
             ):
                 seen += repr(await service.send("POST", f"/{action}", headers, body))
-        for path in ("/health", "/audit", "/incident?key=k", "/incident?key=nobody", "/nothing"):
+        for path in ("/health", "/audit", "/incident?key=k", "/incident?key=unknown", "/nothing"):
             seen += repr(await service.get(path))
         seen += repr((service, engine, settings, service.handler, service.handler.guard, slack))
     await engine.aclose()

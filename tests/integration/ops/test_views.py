@@ -11,7 +11,7 @@ from .service import Service
 
 
 async def test_health(service: Service) -> None:
-    """Nobody sees whether it is green, and no more; who may read sees all; 503 when nobody ticks."""
+    """Without a login one sees whether it is ok, and no more; who may read sees all; 503 when no worker ticks."""
     for user in (None, "eve"):
         assert (200, {"ok": True}) == ((answer := await service.get("/health", user)).status, answer.json)
     seen = (await service.get("/health", "bob")).json
@@ -25,7 +25,7 @@ async def test_health(service: Service) -> None:
 
 
 async def test_probes_cost_no_counting(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever may see the light alone makes the database count nothing, however often they ask."""
+    """Who may see no more than whether health is ok makes the database count nothing, however often they ask."""
 
     async def count() -> Health:
         raise AssertionError("something was counted")

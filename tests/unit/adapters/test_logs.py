@@ -45,7 +45,7 @@ def test_tick_stands_beside_them() -> None:
 
 
 @pytest.mark.asyncio
-async def test_engine_ticks_are_told_under_the_seed_names() -> None:
+async def test_engine_ticks_are_told_under_the_replaced_workers_names() -> None:
     """A tick's line carries escalations_count, skipped_idempotent and escalation_tick_ms as numbers."""
     stream = io.StringIO()
     set_up_logging(stream=stream)

@@ -25,8 +25,8 @@ def parsed(tracks: Sequence[Track], title: str = "t") -> ET.Element:
     return ET.fromstring(svg(tracks, title=title))  # noqa: S314 - our own text
 
 
-def marks(picture: ET.Element) -> list[str]:
-    """Return the numbers in the escalations' marks."""
+def numbers_of(picture: ET.Element) -> list[str]:
+    """Return the numbers in the escalations' circles."""
     numbers = [element.text or "" for element in picture.iter(f"{SVG}text") if "#ffffff" == element.get("fill")]
     circles = [element for element in picture.iter(f"{SVG}circle") if "9" == element.get("r")]
     assert len(circles) == len(numbers)
@@ -47,12 +47,12 @@ def line(label: str = "k", *spans: tuple[float, float, str], levels: Sequence[tu
 
 def test_nothing_at_all() -> None:
     """Without any track there is a picture all the same."""
-    assert [] == marks(parsed([]))
+    assert [] == numbers_of(parsed([]))
     assert LEGEND == text([]).splitlines()[-1].strip()
 
 
 def test_a_track_without_anything() -> None:
-    """A track without stretches and marks is a label."""
+    """A track without stretches and levels is a label."""
     picture = parsed([line("k")])
     assert "k" in [element.text for element in picture.iter(f"{SVG}text")]
     assert "k" == text([line("k")]).splitlines()[0].strip()
@@ -63,15 +63,15 @@ def test_no_length(length: float) -> None:
     """A stretch of no length, and a picture of one instant, are drawn."""
     tracks = [line("k", (0, length, "open"), levels=[(0, 1)])]
     picture = parsed(tracks)
-    assert ["1"] == marks(picture)
+    assert ["1"] == numbers_of(picture)
     assert all(float(bar.get("width", "0")) > 0 for bar in picture.iter(f"{SVG}rect"))
     assert "1" in text(tracks).splitlines()[0]
 
 
-def test_marks_alone() -> None:
-    """Marks without a stretch have their place in the picture."""
+def test_levels_alone() -> None:
+    """Levels without a stretch have their place in the picture."""
     tracks = [line("k", levels=[(0, 1), (60, 12)])]
-    assert ["1", "12"] == marks(parsed(tracks))
+    assert ["1", "12"] == numbers_of(parsed(tracks))
     shown = text(tracks).splitlines()[0]
     assert ("1", "2") == (shown.split()[1][0], shown[-1])
 
@@ -100,7 +100,7 @@ def test_wide_labels(label: str) -> None:
 
 @pytest.mark.parametrize("width", [1, 20, 78, 300])
 def test_width(width: int) -> None:
-    """The text keeps to its width, with room for ten cells at least."""
+    """The text keeps to its width, and has ten cells at least."""
     tracks = [line("key", (0, 30, "open"), (30, 60, "acknowledged"), (60, 120, "resolved"), levels=[(5, 1), (119, 2)])]
     bars = text(tracks, width=width).splitlines()[0]
     assert max(width, 15) == len(bars)
@@ -109,7 +109,7 @@ def test_width(width: int) -> None:
 
 @pytest.mark.parametrize("length", [timedelta(seconds=1), 3 * HOUR, timedelta(days=40), timedelta(days=9000)])
 def test_scale(length: timedelta) -> None:
-    """However long the picture is, its scale has a handful of marks."""
+    """However long the picture is, its scale has a handful of lines."""
     tracks = [Track("k", [Span(START, START + length, "open")], [])]
     lines = list(parsed(tracks).iter(f"{SVG}line"))
     assert 1 <= len(lines) <= 10
@@ -143,7 +143,7 @@ TRACKS = st.lists(
 def test_any_picture(tracks: list[Track], title: str) -> None:
     """Any picture is well-formed, with a number per escalation, and any text has a line per track, and two more."""
     picture = parsed(tracks, title)
-    assert sorted(str(level) for one in tracks for _, level in one.levels) == sorted(marks(picture))
+    assert sorted(str(level) for one in tracks for _, level in one.levels) == sorted(numbers_of(picture))
     assert len(tracks) + 2 == len(text(tracks).splitlines())
 
 
@@ -154,7 +154,7 @@ def states(found: Track) -> list[tuple[float, float, str]]:
     return [((span.start - START) / MINUTE, (span.end - START) / MINUTE, span.state) for span in found.spans]
 
 
-async def test_a_life(store: MemoryStore, clock: ManualClock) -> None:
+async def test_track_of_an_incident_from_open_to_reopened(store: MemoryStore, clock: ManualClock) -> None:
     """A track tells an incident's states as they followed each other, and its escalations."""
     async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
         await engine.open("k", severity="critical")

@@ -47,12 +47,12 @@ async def populate(store: MemoryStore, clock: ManualClock) -> None:
         incident("over", resolved_at=START, next_due_at=START),
         incident("odd", severity="odd", next_due_at=START + 15 * MINUTE),
     )
-    await host.insert("marked", severity="critical", first_seen=START)
-    await host.insert("marked-young", severity="critical", first_seen=START + 59 * MINUTE)
-    await host.insert("marked-ended", acknowledged_at=START)
+    await host.insert("new", severity="critical", first_seen=START)
+    await host.insert("new-young", severity="critical", first_seen=START + 59 * MINUTE)
+    await host.insert("new-ended", acknowledged_at=START)
     await host.insert("poison", level=None)
     await host.insert("ancient", first_seen=START - 2 * 365 * DAY)
     known = Escalation(incident_key="known", episode=1, level=1, created_at=START + 50 * MINUTE)
     await store.transact(lambda tx: tx.ledger.record([known]))
-    mark = AuditEntry(at=START, action="exhausted", incident_key="top", episode=1, level=7)
-    await store.transact(lambda tx: tx.journal.note([mark]))
+    noted = AuditEntry(at=START, action="exhausted", incident_key="top", episode=1, level=7)
+    await store.transact(lambda tx: tx.journal.note([noted]))

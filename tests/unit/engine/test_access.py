@@ -11,7 +11,7 @@ from ..kit import START, engine_of
 
 
 class UnreadyStore(MemoryStore):
-    """A store that is not migrated until somebody does it."""
+    """A store that is not migrated until a test says so."""
 
     ready = False
     checks = 0

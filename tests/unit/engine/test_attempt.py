@@ -46,7 +46,7 @@ async def test_notifier_that_raises_is_a_retry(
         (Rejected(7), "no reason, but int"),  # type: ignore[arg-type]
     ],
 )
-async def test_answer_that_is_no_outcome_stops_nobody(
+async def test_answer_that_is_no_outcome_stops_no_other_page(
     answer: Any, reason: str, store: MemoryStore, clock: ManualClock
 ) -> None:
     """Whatever a notifier answers with or puts into its answer, the store gets it in a form that it can hold."""

@@ -107,7 +107,7 @@ async def test_row_that_cannot_be_planned_is_put_back(
 
 
 async def test_recorded_level_is_neither_recorded_nor_paged_again(store: MemoryStore, clock: ManualClock) -> None:
-    """An escalation that is in the ledger already brings the incident up to the record, and pages nobody."""
+    """An escalation that is in the ledger already brings the incident up to the record, and no one is paged."""
     await put(store, incident(next_due_at=START + 5 * MINUTE))
     known = [Escalation(incident_key="k", episode=1, level=n, created_at=START + n * MINUTE) for n in (1, 2)]
     await store.transact(lambda tx: tx.ledger.record(known))

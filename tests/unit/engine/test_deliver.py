@@ -153,7 +153,7 @@ async def test_report_counts_what_became_of_each_page(store: MemoryStore, clock:
 async def test_cancelling_page_of_a_lost_sender_is_cancelled_by_the_next_claim(
     store: MemoryStore, clock: ManualClock
 ) -> None:
-    """When the sender of a cancelling page is gone, whoever claims it next cancels it and sends nothing."""
+    """When the sender of a cancelling page is gone, the next claim cancels it and sends nothing."""
     await escalated(store, clock)
     notifier = GatedNotifier()
     engine = engine_of(store, notifier)
@@ -241,7 +241,7 @@ async def test_page_whose_lease_is_nearly_over_is_not_sent(
 
 
 async def test_dropped_page_goes_when_its_lease_is_over(clock: ManualClock, time: FakeTime) -> None:
-    """A page that its sender dropped is sent by whoever claims it after the lease."""
+    """A page that its sender dropped is sent by the worker that claims it after the lease."""
     store = StallingStore(clock, time)
     await escalated(store, clock)
     store.stall = 25
@@ -360,7 +360,7 @@ async def test_a_page_that_was_recorded_waits(store: MemoryStore, clock: ManualC
 async def test_acknowledge_cancels_while_the_engine_is_held(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Switches and pauses keep nobody from ending an incident and its pages."""
+    """Switches and pauses keep no one from ending an incident and its pages."""
     await escalated(store, clock, keys=["a", "b"])
     engine = engine_of(store, RecordingNotifier(), **held)
     await engine.acknowledge("a")

@@ -38,7 +38,7 @@ async def test_dry_run_changes_nothing_and_tells_what_the_tick_will_do(
     await populate(store, clock)
     notifier = RecordingNotifier()
     engine = Engine(store, settings=Settings(**fields), notifiers=[notifier], batch_size=batch_size)
-    await engine.tick(dry_run=True)  # beats, and pins the policy's fingerprint
+    await engine.tick(dry_run=True)  # writes a heartbeat, and pins the policy's fingerprint
     before = picture(store)
     rehearsed = await engine.tick(dry_run=True)
     assert ([], before) == (notifier.pages, picture(store))

@@ -27,7 +27,7 @@ def test_engines_arguments_are_checked(store: MemoryStore) -> None:
 
 
 def test_two_notifiers_of_one_target_are_refused(store: MemoryStore) -> None:
-    """Nobody could say which of the two is to send a page."""
+    """It would be unclear which of the two is to send a page."""
     with pytest.raises(InvalidValue, match="two of them serve 'test'") as caught:
         Engine(store, notifiers=[RecordingNotifier(), RecordingNotifier("other", "test")])
     assert "notifiers" == caught.value.field
@@ -43,14 +43,14 @@ async def test_workers_have_names_of_their_own(store: MemoryStore) -> None:
 
 
 async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A URL that nobody calls is warned of once, with the remedy and without the URL; not if there is a heartbeat."""
+    """A URL that is never called is warned of once, with the remedy and without the URL; not with a heartbeat."""
 
-    class Beats:
+    class Watched:
         async def beat(self) -> None:
             pass
 
     settings = Settings(heartbeat_url="https://example.org/T0HUSH")
-    for heartbeat, warnings in ((None, 1), (Beats(), 0)):
+    for heartbeat, warnings in ((None, 1), (Watched(), 0)):
         caplog.clear()
         engine = Engine(store, settings=settings, notifiers=[RecordingNotifier()], heartbeat=heartbeat)
         await engine.tick()
@@ -63,7 +63,7 @@ async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: p
 async def test_engine_tells_once_what_would_make_pages_dead(
     store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No notifier, targets that nobody serves, incidents without a route: all of it is told at the first tick."""
+    """No notifier, targets that none serves, incidents without a route: all of it is told at the first tick."""
     alone = Engine(store)
     routed = engine_of(store, routes=[Route(targets=["test", "nowhere"]), Route(targets=["nowhere"])])
     partial = engine_of(store, RecordingNotifier("a", "b"), routes=[Route(min_level=2, targets=["a"])])
@@ -111,7 +111,7 @@ class HeldStore(MemoryStore):
 
 @pytest.mark.parametrize("leaver", [None, 0, 1])
 async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None, clock: ManualClock) -> None:
-    """Whoever asked for delivery gets it, whichever tick came first; who is cancelled spoils nothing for others."""
+    """A caller that asked for delivery gets it, whichever tick came first; a cancelled one harms no others."""
     store, notifier = HeldStore(clock), RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -158,7 +158,7 @@ async def test_engine_asks_its_store_for_the_next_row(store: MemoryStore, clock:
     assert 10 * MINUTE == await engine.next_tick_in(await engine.tick())
 
 
-async def test_canary_outsiders_wake_nobody(store: MemoryStore, clock: ManualClock) -> None:
+async def test_canary_outsiders_shorten_no_sleep(store: MemoryStore, clock: ManualClock) -> None:
     """A row that this engine may not escalate does not count for its sleep."""
     engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE, canary_pct=10))
     await engine.open("k2", severity="critical")
@@ -188,7 +188,7 @@ async def test_engine_asks_its_store_for_the_next_page(store: MemoryStore, clock
 # --- the beginning and the end
 
 
-async def test_store_stayed_open_whose_first_check_failed(clock: ManualClock) -> None:
+async def test_store_whose_first_check_failed_is_closed(clock: ManualClock) -> None:
     """An engine whose store is not ready closes it and its notifiers: a pool that stays open keeps a process alive."""
     closed: list[str] = []
 

@@ -7,8 +7,8 @@ from escalation_core.testing import ManualClock, MemoryStore
 from ..kit import DAY, HOUR, MINUTE, START, actions, engine_of, incident, put, row, ticks
 
 
-async def test_exhausted_is_marked_once_and_then_nothing(store: MemoryStore, clock: ManualClock) -> None:
-    """At the maximum level there is one mark in the audit, and nothing more is due, ever."""
+async def test_exhausted_is_noted_once_and_then_nothing(store: MemoryStore, clock: ManualClock) -> None:
+    """At the maximum level there is one note in the audit, and nothing more is due, ever."""
     engine = engine_of(store, max_level=1)
     await engine.open("k", severity="critical")
     assert [1, 0, 0] == await ticks(engine, clock, 5 * MINUTE, DAY, DAY)
@@ -21,7 +21,7 @@ async def test_exhausted_is_marked_once_and_then_nothing(store: MemoryStore, clo
 
 
 async def test_lower_maximum_exhausts_when_the_row_is_claimed(store: MemoryStore, clock: ManualClock) -> None:
-    """A lowered maximum heals by itself: the row is planned anew, marked, and pages nobody."""
+    """A lowered maximum heals by itself: the row is planned anew, noted, and no one is paged."""
     await put(store, incident(level=5, last_escalated_at=START, next_due_at=START + 30 * MINUTE))
     engine = engine_of(store, max_level=3)
     assert [0, 0] == await ticks(engine, clock, HOUR, HOUR)

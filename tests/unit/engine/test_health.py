@@ -17,8 +17,8 @@ from .helpers import HELD, TICK
 # --- when it is ok
 
 
-async def test_health_is_green_while_somebody_ticks(store: MemoryStore, clock: ManualClock) -> None:
-    """The light is green up to two intervals after the last tick of any worker, and red after that."""
+async def test_health_is_ok_while_a_worker_ticks(store: MemoryStore, clock: ManualClock) -> None:
+    """Health is ok up to two intervals after the last tick of any worker, and not after that."""
     engine, other = engine_of(store), Engine(store, worker="other")
     seen = []
     for wait in (timedelta(), 2 * MINUTE, TICK):
@@ -35,17 +35,17 @@ async def test_health_is_green_while_somebody_ticks(store: MemoryStore, clock: M
 
 
 @pytest.mark.parametrize("held", [HELD[0], {"pause_cron": "0 0 * * *", "pause_length": DAY - HOUR}])
-async def test_health_is_green_while_the_engine_is_off(
+async def test_health_is_ok_while_the_engine_is_off(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Disabled or paused nobody is expected to tick."""
+    """Disabled or paused no worker is expected to tick."""
     clock.advance(HOUR)
     engine = engine_of(store, **held)
     health = await engine.health()
     assert (True, HOUR, True) == (health.ok, health.tick_lag, await engine.is_healthy())
 
 
-async def test_health_is_green_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:
+async def test_health_is_ok_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:
     """An operator's pause counts as the schedule does, to its last moment."""
     engine = engine_of(store)
     clock.advance(HOUR)
@@ -55,15 +55,15 @@ async def test_health_is_green_while_an_operator_pauses(store: MemoryStore, cloc
         assert (green, green) == ((await engine.health()).ok, await engine.is_healthy())
 
 
-async def test_health_is_red_when_nobody_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
-    """With V1 off workers tick all the same; nobody else would give marked rows their instant."""
+async def test_health_is_not_ok_when_no_worker_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
+    """With V1 off workers tick all the same; nothing else would give rows that need a replan their instant."""
     clock.advance(HOUR)
     engine = engine_of(store, v1=False)
     assert (False, False) == ((await engine.health()).ok, await engine.is_healthy())
 
 
-async def test_heartbeat_tells_when_a_tick_was_complete(store: MemoryStore, clock: ManualClock) -> None:
-    """A tick that took longer than two intervals has completed just now all the same: the light is green."""
+async def test_health_tells_when_a_tick_was_complete(store: MemoryStore, clock: ManualClock) -> None:
+    """A tick that took longer than two intervals has completed just now all the same: health is ok."""
 
     class Slow:
         def route(self, incident: Incident, level: int) -> list[str]:
@@ -80,10 +80,10 @@ async def test_heartbeat_tells_when_a_tick_was_complete(store: MemoryStore, cloc
     assert (1, 0) == (health.workers, (await engine.health()).workers)
 
 
-async def test_light_alone_counts_nothing(
+async def test_whether_health_is_ok_is_told_without_counts(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the light is green is told without the counts of health, which cost more the more is overdue."""
+    """Whether health is ok is told without its counts, which cost more the more is overdue."""
 
     async def count(*args: object, **kwargs: object) -> None:
         raise AssertionError("something was counted")
@@ -116,7 +116,7 @@ async def test_health_counts_outside_the_canary_only_if_there_is_an_outside(
 
 
 async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
-    """JSON has the seed's names, milliseconds, and everything else under camel case."""
+    """JSON has the replaced worker's names, milliseconds, and everything else under camel case."""
     engine = engine_of(store, RecordingNotifier(answer=lambda page: Retry("down")), canary_pct=90, max_level=1)
     await engine.open("k0", severity="odd")
     clock.advance(15 * MINUTE)
@@ -155,7 +155,7 @@ async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
 
 
 async def test_behind(store: MemoryStore, clock: ManualClock) -> None:
-    """Health says that workers do not keep up when something is due for over an interval, and nobody holds it."""
+    """Health says that workers do not keep up when something is due for over an interval, and nothing holds it."""
     await put(store, incident("k", next_due_at=START))
     seen = []
     for fields in ({}, {"dry_run": True}, {"worker_enabled": False}):
@@ -166,7 +166,7 @@ async def test_behind(store: MemoryStore, clock: ManualClock) -> None:
     assert [(False, True), (False, False), (False, False)] == seen
 
 
-async def test_health_names_targets_that_nobody_here_serves(store: MemoryStore, clock: ManualClock) -> None:
+async def test_health_names_targets_that_no_notifier_here_serves(store: MemoryStore, clock: ManualClock) -> None:
     """Pages that wait for a target without a notifier in this engine are told."""
     engine = engine_of(store, RecordingNotifier("a"))
     await engine.open("k", severity="critical")

@@ -19,18 +19,18 @@ from .helpers import HELD, HELD_IDS, TICK
 async def test_heartbeat_at_most_once_per_quarter_interval(
     fields: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Each tick that ran to its end beats, held back or not, but not twice within a quarter of the interval."""
+    """Each tick that ran to its end writes a heartbeat, held back or not, but at most one per quarter interval."""
     engine = engine_of(store, **fields)
-    beats = []
+    heartbeats = []
     for wait in (timedelta(), SECOND, 14 * SECOND - TICK, TICK, 5 * SECOND, HOUR):
         clock.advance(wait)
         await engine.tick()
-        beats.append((store.beats["w"] - START).total_seconds())
-    assert [0, 0, 0, 15, 15, 3620] == beats
+        heartbeats.append((store.beats["w"] - START).total_seconds())
+    assert [0, 0, 0, 15, 15, 3620] == heartbeats
 
 
-async def test_rehearsal_beats_too(store: MemoryStore) -> None:
-    """A dry run that was asked for once proves as well that somebody ticks."""
+async def test_dry_run_writes_a_heartbeat_too(store: MemoryStore) -> None:
+    """A dry run that was asked for once proves as well that a worker ticks."""
     await engine_of(store).tick(dry_run=True)
     assert {"w": START} == store.beats
 
@@ -44,7 +44,7 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
 
 
 async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tick intervals after a beat or health took them, metrics no longer tell the counts; a new look does."""
+    """Three tick intervals after a tick or health took them, metrics no longer tell the counts; a new look does."""
     engine, time = engine_of(store), [1000.0]
     monkeypatch.setattr("escalation_core.engine.heartbeat.clock", lambda: lambda: time[0])
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
@@ -59,7 +59,7 @@ async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pyte
 async def test_no_heartbeat_waits_for_counts(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Counts that the store gives up, as over very many due rows, cost neither the beat nor the tick."""
+    """Counts that the store gives up, as over very many due rows, cost neither the heartbeat nor the tick."""
 
     async def given_up(*_: object) -> NoReturn:
         raise StoreUnavailable("given up")
@@ -73,7 +73,7 @@ async def test_no_heartbeat_waits_for_counts(
 async def test_counts_take_a_share_of_the_time(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts that took long rest for ten times as long; beats go on meanwhile."""
+    """Counts that took long rest for ten times as long; heartbeats go on meanwhile."""
     engine, time, counted = engine_of(store), [1000.0], 0
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
 

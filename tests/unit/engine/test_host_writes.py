@@ -36,7 +36,7 @@ async def test_hosts_update_is_heard(store: MemoryStore, clock: ManualClock) -> 
 
 
 async def test_hosts_other_columns_are_its_own(store: MemoryStore) -> None:
-    """A change of a column that no rule reads marks nothing."""
+    """After a change of a column that no rule reads the row needs no replan."""
     engine = engine_of(store)
     await engine.open("k")
     await store.host.update("k", summary="new", labels={"a": "b"})
@@ -68,7 +68,7 @@ async def test_hosts_reopened_row_is_a_new_episode(store: MemoryStore, clock: Ma
     assert [(1, 1), (2, 1)] == [(page.episode, page.level) for page in notifier.pages]
 
 
-async def test_hosts_lowered_level_is_the_seeds_drain(store: MemoryStore, clock: ManualClock) -> None:
+async def test_hosts_lowered_level_is_a_drain(store: MemoryStore, clock: ManualClock) -> None:
     """The runbook's UPDATE of the level lets the same level be recorded and paged once more."""
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier)
@@ -92,7 +92,7 @@ async def test_deleted_row_that_comes_again_is_heard(store: MemoryStore, clock: 
 
 
 async def test_engines_writes_are_no_hosts(store: MemoryStore, clock: ManualClock) -> None:
-    """After a tick or a verb no row is marked."""
+    """After a tick or a verb no row needs a replan."""
     engine = engine_of(store)
     await engine.open("k", severity="critical")
     await ticks(engine, clock, 5 * MINUTE)

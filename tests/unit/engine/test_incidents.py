@@ -68,7 +68,7 @@ async def test_open_with_another_severity_recomputes(store: MemoryStore, clock: 
 
 
 async def test_reopened_key_keeps_what_is_not_said(store: MemoryStore, clock: ManualClock) -> None:
-    """A new episode keeps severity, summary and labels of the old one, and nobody's acknowledgement."""
+    """A new episode keeps severity, summary and labels of the old one, and no acknowledgement."""
     engine = await stand(
         store, clock, State.RESOLVED, acknowledged_at=T10, acknowledged_by="first", snoozed_until=START + DAY
     )
@@ -152,7 +152,7 @@ async def test_open_refuses_bad_values_by_name(field: str, given: dict[str, Any]
 
 @pytest.mark.parametrize("verb", list(Verb))
 async def test_bad_actors_are_refused(verb: Verb, store: MemoryStore, clock: ManualClock) -> None:
-    """Whoever acts is named by text that every store can hold."""
+    """Who acts is named by text that every store can hold."""
     state = State.ACKNOWLEDGED if verb is Verb.UNACKNOWLEDGE else State.OPEN
     engine = await stand(store, clock, state)
     before = picture(store)
@@ -318,7 +318,7 @@ async def test_why_is_kept_beside_what(store: MemoryStore, clock: ManualClock) -
     """The audit tells another severity and a snooze with their values, and then the reason, if one is given."""
     engine = await stand(store, clock, State.OPEN)
     since = clock()
-    for reason in (None, "somebody looks at it"):
+    for reason in (None, "the team looks at it"):
         clock.advance(MINUTE)
         await engine.change_severity("k", "warning" if reason else "low", reason=reason)
         clock.advance(MINUTE)
@@ -327,8 +327,8 @@ async def test_why_is_kept_beside_what(store: MemoryStore, clock: ManualClock) -
     await engine.snooze("k", None, reason="it is back")
     assert [
         "ended: it is back",
-        "until 2025-01-01T09:01:00+00:00: somebody looks at it",
-        "warning: somebody looks at it",
+        "until 2025-01-01T09:01:00+00:00: the team looks at it",
+        "warning: the team looks at it",
         "until 2025-01-01T09:00:01+00:00",
         "low",
     ] == [entry.reason for entry in await engine.audit(since) if entry.action in ("change_severity", "snooze")]

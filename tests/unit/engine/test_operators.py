@@ -84,7 +84,7 @@ async def test_bad_pause_is_refused(given: dict[str, Any], store: MemoryStore) -
 
 
 async def test_actors_of_recalc_and_retry_are_text(store: MemoryStore) -> None:
-    """Whoever asks is named by text that every store can hold."""
+    """Who asks is named by text that every store can hold."""
     engine = engine_of(store)
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: engine.recalc(by="\0"),

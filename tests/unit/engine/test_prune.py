@@ -12,7 +12,7 @@ from ..kit import DAY, MINUTE
 
 
 async def test_prune(store: MemoryStore, clock: ManualClock) -> None:
-    """What is older than the span goes, whoever asked is in the audit, and the promise still shows."""
+    """What is older than the span goes, the audit names who asked, and the promise still shows."""
     engine = Engine(store, notifiers=[RecordingNotifier()])
     for _ in range(3):
         await engine.open("k", severity="critical")

@@ -45,13 +45,13 @@ async def test_recalc_writes_the_instant_alone(store: MemoryStore, small_batches
     assert [2, 4, 5] == told
 
 
-async def test_recalc_leaves_marked_and_unreadable_rows(store: MemoryStore) -> None:
-    """A marked row is planned anew by the next tick anyway, and an unreadable one keeps its instant."""
-    await store.host.insert("marked", severity="critical", first_seen=START)
+async def test_recalc_leaves_rows_that_need_a_replan_and_unreadable_ones(store: MemoryStore) -> None:
+    """A row that needs a replan is planned by the next tick anyway, and an unreadable one keeps its instant."""
+    await store.host.insert("new", severity="critical", first_seen=START)
     await store.host.insert("poison", level=None)
     engine = engine_of(store)
     assert 2 == await engine.recalc()
-    assert [NEEDS_REPLAN] * 2 == [row(store, key)["next_due_at"] for key in ("marked", "poison")]
+    assert [NEEDS_REPLAN] * 2 == [row(store, key)["next_due_at"] for key in ("new", "poison")]
 
 
 async def test_recalc_that_was_interrupted_is_resumed_by_a_worker(clock: ManualClock, small_batches: None) -> None:

@@ -103,8 +103,8 @@ def test_report_of_nothing_changed_nothing() -> None:
     ]
 
 
-def test_report_has_the_seeds_names() -> None:
-    """JSON has the seed's names, instants as text and milliseconds."""
+def test_report_has_the_replaced_workers_names() -> None:
+    """JSON has the replaced worker's names, instants as text and milliseconds."""
     report = TickReport(
         at=START,
         mode=Mode.PAUSED,

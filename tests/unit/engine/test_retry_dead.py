@@ -37,7 +37,7 @@ async def test_only_named_pages_are_queued_again(store: MemoryStore, clock: Manu
 
 
 async def test_unroutable_page_is_routed_anew(store: MemoryStore, clock: ManualClock) -> None:
-    """A page that nobody was named for goes to whoever is named now; the old one is cancelled and says so."""
+    """A page without a target goes to the targets that are named now; the old one is cancelled and says so."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     await Engine(store, router=Named()).tick()
@@ -68,7 +68,7 @@ async def test_routing_anew_is_for_the_level_of_the_page(store: MemoryStore, clo
 
 @pytest.mark.parametrize("router", [Named(), Named("nowhere"), BrokenRouter()])
 async def test_page_that_is_still_unroutable_stays_dead(router: Any, store: MemoryStore, clock: ManualClock) -> None:
-    """While nobody is named, or nobody serves the target, a dead page stays, and nothing is written."""
+    """While no target is named, or no notifier serves it, a dead page stays, and nothing is written."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     engine = Engine(store, router=router)
@@ -80,7 +80,7 @@ async def test_page_that_is_still_unroutable_stays_dead(router: Any, store: Memo
 
 
 async def test_dead_pages_of_ended_incidents_are_cancelled(store: MemoryStore, clock: ManualClock) -> None:
-    """Nobody needs the dead page of an incident that is resolved or gone; a retry clears it, be it routable or not."""
+    """The dead page of an incident that is resolved or gone is needed no more; a retry clears it, routable or not."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     await Engine(store, router=Named()).tick()

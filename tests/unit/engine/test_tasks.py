@@ -46,7 +46,7 @@ def board(flight: SingleFlight[int], work: Work) -> "asyncio.Task[int]":
 
 
 async def test_joiner_gets_the_same_result() -> None:
-    """Whoever comes while work is under way gets its result; it ran once."""
+    """A caller that comes while work is under way gets its result; it ran once."""
     flight, work = SingleFlight[int](), Work()
     callers = [board(flight, work) for _ in range(3)]
     await settle()
@@ -63,7 +63,7 @@ async def test_next_call_is_a_new_flight() -> None:
 
 @pytest.mark.parametrize("leaver", [0, 1])
 async def test_one_of_two_who_is_cancelled_leaves_alone(leaver: int) -> None:
-    """The flight goes on for the other, whoever started it."""
+    """The flight goes on for the other, whichever of the two started it."""
     flight, work = SingleFlight[int](), Work()
     callers = [board(flight, work) for _ in range(2)]
     await settle()
@@ -120,7 +120,7 @@ class Stubborn(Work):
 
 
 async def test_newcomer_does_not_board_a_flight_that_is_being_cancelled() -> None:
-    """Whoever comes while an abandoned flight still ends is not cancelled with it, and gets a flight of its own."""
+    """A caller that comes while an abandoned flight still ends is not cancelled with it, and gets its own flight."""
     flight, work = SingleFlight[int](), Stubborn()
     leaver = board(flight, work)
     await settle()

@@ -214,7 +214,7 @@ async def test_outcomes(seen: Seen, store: MemoryStore, clock: ManualClock, name
 
 
 async def test_born_dead(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """A page that nobody can be named for counts as dead, and as no attempt."""
+    """A page that has no target counts as dead, and as no attempt."""
     engine = Engine(store, meter_provider=seen.meters, tracer_provider=seen.tracers)
     await put(store, incident(KEY, next_due_at=START))
     clock.advance(5 * MINUTE)

@@ -130,7 +130,7 @@ async def test_ladder_of_an_incident(store: MemoryStore, clock: ManualClock) -> 
 async def test_tick_ends_though_more_is_due(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After one tick interval a tick stops to claim, beats, pages, and says that it is behind; the next one goes on."""
+    """After one interval a tick stops to claim, pages, and says that it is behind; the next one goes on."""
     seconds = itertools.count(step=10)
     monkeypatch.setattr("escalation_core.engine.tick.monotonic", lambda: next(seconds))
     await put(store, *(incident(f"k{n:02}", next_due_at=START + n * MINUTE) for n in range(40)))
@@ -188,8 +188,8 @@ async def test_pause_in_the_middle_of_a_tick_stops_its_other_batches(store: Memo
 # --- switches, pauses and the canary
 
 
-async def test_v1_off_reschedules_marked_rows_alone(store: MemoryStore, clock: ManualClock) -> None:
-    """With V1 off marked rows get their true instant, due or not; due rows stay as they are, and nothing escalates."""
+async def test_v1_off_reschedules_rows_that_need_a_replan_alone(store: MemoryStore, clock: ManualClock) -> None:
+    """With V1 off rows that need a replan get their instant; due rows stay as they are, and nothing escalates."""
     await populate(store, clock)
     before = picture(store)
     report = await engine_of(store, v1=False, windows={"low": 2 * HOUR}).tick()
@@ -197,8 +197,8 @@ async def test_v1_off_reschedules_marked_rows_alone(store: MemoryStore, clock: M
     assert {"v1_off": 1, "not_due": 1} == dict(report.rescheduled)
     assert {"unreadable": 2} == dict(report.skipped)
     touched = {key for key, columns in store.rows.items() if columns != before["rows"][key]}
-    assert {"marked", "marked-young", "poison", "ancient"} == touched
-    assert START + 5 * MINUTE == row(store, "marked")["next_due_at"]
+    assert {"new", "new-young", "poison", "ancient"} == touched
+    assert START + 5 * MINUTE == row(store, "new")["next_due_at"]
     assert [before["ledger"], before["pages"]] == [store.ledger, store.pages]
     after = await engine_of(store, windows={"low": 2 * HOUR}).tick()
     assert 4 == after.escalated
@@ -208,7 +208,7 @@ async def test_v1_off_reschedules_marked_rows_alone(store: MemoryStore, clock: M
 async def test_disabled_and_paused_engines_claim_nothing(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Disabled or paused the tick touches no row, marked or not."""
+    """Disabled or paused the tick touches no row, due or in need of a replan."""
     await populate(store, clock)
     engine = engine_of(store, **held)
     await engine.tick(dry_run=True)
@@ -254,7 +254,7 @@ async def test_what_a_pause_held_comes_after_it(store: MemoryStore, clock: Manua
 
 
 async def test_canary_outsiders_are_untouched(store: MemoryStore, clock: ManualClock) -> None:
-    """Outside the canary nothing is claimed, marked or due, and health counts what is held."""
+    """Outside the canary nothing is claimed, due or not, and health counts what is held."""
     for key in ("k0", "k2"):
         await put(store, incident(key, next_due_at=START + 5 * MINUTE))
     await store.host.insert("k3", severity="critical", first_seen=START)
@@ -269,7 +269,7 @@ async def test_canary_outsiders_are_untouched(store: MemoryStore, clock: ManualC
     assert (2, {"k2", "k3"}) == (risen.escalated, {example.incident_key for example in risen.examples})
 
 
-async def test_canary_of_0_escalates_nobody(store: MemoryStore, clock: ManualClock) -> None:
+async def test_canary_of_0_escalates_nothing(store: MemoryStore, clock: ManualClock) -> None:
     """At 0 percent nothing happens, and health counts everything that is due."""
     await put(store, *(incident(f"k{number}", next_due_at=START) for number in range(30)))
     engine = engine_of(store, canary_pct=0)
@@ -282,7 +282,7 @@ async def test_canary_of_0_escalates_nobody(store: MemoryStore, clock: ManualClo
 
 
 async def test_tick_writes_one_line(store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """The line of a tick has the seed's metric names."""
+    """The line of a tick has the replaced worker's metric names."""
     caplog.set_level(logging.INFO)
     await populate(store, clock)
     await engine_of(store, windows={"low": 2 * HOUR}).tick(deliver=False)

@@ -53,7 +53,7 @@ def test_row_is_held_against_the_same_rules(name: str, data: st.DataObject) -> N
     assert outcome(lambda: Incident(**values)) == outcome(lambda: Incident.from_row(list(values.values())))
 
 
-def test_row_becomes_an_incident_that_nobody_can_change() -> None:
+def test_row_becomes_an_incident_that_cannot_be_changed() -> None:
     """It is as frozen as any other, and equal to it."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     incident = Incident.from_row(("k", "critical", now, 1, 2, now, None, None, None, None, now, "full", {}))

@@ -22,8 +22,8 @@ GOLDEN = [
 BUCKETS = {"db-down": 53, "k0": 3, "k2": 71, "k106": 0, "k139": 99, "Störung": 43, "🔥": 10, "incident-42": 25}
 
 
-def seeds_hash(text: str) -> str:
-    """Return the SHA-256 of a text, as the seed computes it."""
+def replaced_hash(text: str) -> str:
+    """Return the SHA-256 of a text, as the worker that this library replaces computes it."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -35,14 +35,14 @@ def test_idempotency_keys_are_golden(key: str, level: int, episode: int, digest:
 
 @pytest.mark.parametrize(("key", "level", "episode", "digest"), GOLDEN)
 def test_golden_vectors_follow_the_formulas(key: str, level: int, episode: int, digest: str) -> None:
-    """Episode 1 is the seed's formula, the others put a NUL and the episode first."""
+    """Episode 1 has the replaced worker's formula, the others put a NUL and the episode first."""
     text = f"{key}|{level}" if episode == 1 else "\0" + f"{episode}|{level}|{key}"
-    assert seeds_hash(text) == digest
+    assert replaced_hash(text) == digest
 
 
 def test_episode_is_1_unless_given() -> None:
-    """Without an episode the key is the seed's."""
-    assert seeds_hash("db-down|3") == idempotency_key("db-down", 3)
+    """Without an episode the key is the replaced worker's."""
+    assert replaced_hash("db-down|3") == idempotency_key("db-down", 3)
 
 
 @given(KEYS, st.integers(0, 100), st.integers(1, 1000), KEYS, st.integers(0, 100), st.integers(1, 1000))
@@ -62,14 +62,14 @@ def test_bar_and_digits_in_a_key_collide_with_no_other_escalation() -> None:
 
 @pytest.mark.parametrize(("key", "bucket"), BUCKETS.items())
 def test_canary_buckets_are_golden(key: str, bucket: int) -> None:
-    """A key's bucket is the pinned one, and the seed's formula gives the same."""
+    """A key's bucket is the pinned one, and the replaced worker's formula gives the same."""
     assert bucket == canary_bucket(key)
     digest = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
     assert int(digest[:8], 16) % 100 == canary_bucket(key)
 
 
 @given(KEYS)
-def test_everybody_is_in_at_100_and_nobody_at_0(key: str) -> None:
+def test_every_key_is_in_at_100_and_none_at_0(key: str) -> None:
     """100 percent are all keys and 0 percent none."""
     assert (False, True) == (in_canary(key, 0), in_canary(key, 100))
 
@@ -81,8 +81,8 @@ def test_canary_at_its_edges() -> None:
 
 
 @given(KEYS, st.integers(0, 99))
-def test_a_higher_percentage_keeps_whoever_was_in(key: str, percent: int) -> None:
-    """When the percentage rises, nobody leaves."""
+def test_a_higher_percentage_keeps_every_key_that_was_in(key: str, percent: int) -> None:
+    """When the percentage rises, no key leaves."""
     assert in_canary(key, percent) <= in_canary(key, percent + 1)
 
 
@@ -118,7 +118,7 @@ def test_bad_keys_are_refused_by_name(key: Any, fault: str) -> None:
 @pytest.mark.parametrize("key", ["x", "x" * 512, "é" * 256, " ", "a b", "a\u00a0b", "a\u200bb", "🔥", "Ω|1"])
 def test_every_printable_key_up_to_512_bytes_is_taken(key: str) -> None:
     """Blanks, bars and whatever people write are legal, up to 512 bytes of UTF-8."""
-    assert seeds_hash(f"{key}|1") == idempotency_key(key, 1)
+    assert replaced_hash(f"{key}|1") == idempotency_key(key, 1)
 
 
 @pytest.mark.parametrize("level", [True, False, -1, 1.0, "1", None])

@@ -48,7 +48,7 @@ def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
     ],
 )
 def test_what_each_mode_allows(mode: Mode, claims: bool, pages: bool) -> None:
-    """Rows are claimed when open, and marked ones with V1 off; pages go when open alone."""
+    """Rows are claimed when open, and those that need a replan with V1 off; pages go when open alone."""
     assert (claims, pages) == (Gate(mode).may_claim, Gate(mode).may_escalate)
 
 

@@ -65,8 +65,8 @@ def test_lateness_is_fired_minus_due() -> None:
     assert timedelta() == rise(early, START + 5 * MINUTE).lateness
 
 
-def test_marked_rows_have_no_lateness() -> None:
-    """A row that a host wrote may be years old when it is first seen: nobody was late."""
+def test_rows_that_need_a_replan_have_no_lateness() -> None:
+    """A row that a host wrote may be years old when it is first seen: no worker was late."""
     assert None is rise(claimed(next_due_at=NEEDS_REPLAN), START + HOUR).lateness
 
 
@@ -92,14 +92,14 @@ def test_row_at_the_maximum_is_exhausted(level: int) -> None:
 
 
 def test_row_that_is_not_due_after_all_is_rescheduled() -> None:
-    """A row claimed by an older policy's instant gets its true one, and nobody is paged."""
+    """A row claimed by an older policy's instant gets its true one, and no one is paged."""
     row = claimed(severity="warning")
     after = incident(severity="warning", next_due_at=START + 15 * MINUTE)
     assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row)
 
 
-def test_marked_row_that_is_not_due_is_rescheduled() -> None:
-    """A mark means look again, and no more."""
+def test_row_that_needs_a_replan_and_is_not_due_is_rescheduled() -> None:
+    """A row that needs a replan is looked at again, and no more."""
     row = claimed(next_due_at=NEEDS_REPLAN)
     after = incident(next_due_at=START + 5 * MINUTE)
     assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, START)
@@ -127,10 +127,10 @@ def test_v1_off_says_not_due_where_that_is_why() -> None:
         ({"acknowledged_at": START, "resolved_at": START}, Reason.RESOLVED),
     ],
 )
-@pytest.mark.parametrize("mark", [NEEDS_REPLAN, START])
-def test_ended_rows_are_skipped_by_name(fields: dict[str, Any], reason: Reason, mark: datetime) -> None:
+@pytest.mark.parametrize("due_at", [NEEDS_REPLAN, START])
+def test_ended_rows_are_skipped_by_name(fields: dict[str, Any], reason: Reason, due_at: datetime) -> None:
     """An ended row has no next instant; resolved wins over acknowledged."""
-    assert Skip(reason=reason, incident=incident(**fields)) == decide(claimed(next_due_at=mark, **fields))
+    assert Skip(reason=reason, incident=incident(**fields)) == decide(claimed(next_due_at=due_at, **fields))
 
 
 def test_future_last_escalation_is_brought_back_to_now() -> None:
@@ -148,7 +148,7 @@ def test_last_escalation_after_a_long_ticks_instant_is_not_in_the_future() -> No
 
 
 def test_duplicate_catches_up_with_the_record() -> None:
-    """The level becomes the record's, last_escalated_at the event's, and nobody is paged."""
+    """The level becomes the record's, last_escalated_at the event's, and no one is paged."""
     row = claimed()
     recorded = LatestEscalation(3, START + 2 * MINUTE)
     after = incident(level=3, last_escalated_at=START + 2 * MINUTE, next_due_at=START + 32 * MINUTE)
@@ -182,7 +182,7 @@ BIRTHS = [(-365 * DAY, True), (-365 * DAY - SECOND, False), (DAY, True), (DAY + 
 
 @pytest.mark.parametrize(("born", "legal"), BIRTHS)
 @pytest.mark.parametrize("deferred", [False, True])
-def test_birth_limits_hold_for_marked_and_put_back_rows(born: timedelta, legal: bool, deferred: bool) -> None:
+def test_birth_limits_hold_for_replanned_and_put_back_rows(born: timedelta, legal: bool, deferred: bool) -> None:
     """A host's first_seen lies from one year back to 24 hours ahead, else the row is unreadable and says why."""
     due = NOW if deferred else NEEDS_REPLAN
     row = attrs.evolve(claimed(first_seen=NOW + born, next_due_at=due), attempts=int(deferred))
@@ -208,7 +208,7 @@ def test_put_back_rows_have_a_lateness() -> None:
 
 
 def test_ended_rows_are_not_held_against_birth_limits() -> None:
-    """Nobody is paged about what is over, so its birth may be any."""
+    """No one is paged about what is over, so its birth may be any."""
     row = claimed(first_seen=datetime(2001, 1, 1, tzinfo=UTC), resolved_at=NOW, next_due_at=NEEDS_REPLAN)
     assert Reason.RESOLVED is skip(row).reason
 

@@ -19,7 +19,7 @@ END = datetime.max.replace(tzinfo=UTC)
 DUE: list[tuple[str, dict[str, Any], timedelta | None]] = [
     ("critical waits 5 minutes", {}, 5 * MINUTE),
     ("warning waits 15", {"severity": "warning"}, 15 * MINUTE),
-    ("one that nobody configured waits 15", {"severity": "high"}, 15 * MINUTE),
+    ("one that is not configured waits 15", {"severity": "high"}, 15 * MINUTE),
     ("none at all waits 15", {"severity": None}, 15 * MINUTE),
     ("level 1 waits two windows", {"level": 1}, 10 * MINUTE),
     ("level 6 waits seven windows", {"level": 6}, 35 * MINUTE),

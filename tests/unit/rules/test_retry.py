@@ -165,7 +165,7 @@ def test_throttling_does_not_last_forever_either() -> None:
     assert (PageState.DEAD, 2, "gave up after 2 attempts: busy") == (after.state, after.attempts, after.reason)
 
 
-def test_horizon_stands_still_while_nobody_sends() -> None:
+def test_horizon_stands_still_while_no_worker_sends() -> None:
     """A page that was due before a pause of a week and is claimed after it has not come nearer to its end."""
     failed = attempt(page(), Retry("down"))
     week = failed.due_at + 7 * DAY
@@ -215,7 +215,7 @@ def _moves() -> Iterator[PageRecord]:
 
 
 def test_every_move_of_a_claimed_page_raises_its_fence() -> None:
-    """Whoever held the page before finds another number, so a late settlement of a lost lease is known."""
+    """The sender that held the page before finds another number, so a late settlement of a lost lease is known."""
     assert {2} == {one.fence for one in _moves()}
 
 
@@ -252,7 +252,7 @@ def test_revived_page_begins_again_under_its_key() -> None:
     ],
 )
 def test_why_a_page_must_not_go(one: PageRecord, standing: Incident | None, why: str | None) -> None:
-    """A page goes only while its incident is open in its episode, and never again once it was marked cancelling."""
+    """A page goes only while its incident is open in its episode, and never again once it is cancelling."""
     assert why == cancel_reason(one, standing)
 
 

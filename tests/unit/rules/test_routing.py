@@ -63,8 +63,8 @@ def test_last_route_that_matches_wins(routes: list[Route], level: int, targets: 
     assert targets == tuple(SettingsRouter(routes, "default").route(incident(), level))
 
 
-def test_without_default_nobody_is_named() -> None:
-    """No match and no default is nobody."""
+def test_without_default_no_target_is_named() -> None:
+    """No match and no default name no target."""
     assert () == tuple(SettingsRouter([TEAM]).route(incident(), 1))
 
 
@@ -170,7 +170,7 @@ async def test_router_that_answers_nonsense_stops_no_ladder(
 
 
 async def test_one_dead_target_does_not_hold_the_others(store: MemoryStore, clock: ManualClock) -> None:
-    """Of two targets one of which nobody serves, the other is paged."""
+    """Of two targets one of which no notifier serves, the other is paged."""
     notifier = RecordingNotifier()
     engine = Engine(store, notifiers=[notifier], router=Named("nowhere", "test", "test"))
     await engine.open("k", severity="critical")
@@ -180,7 +180,7 @@ async def test_one_dead_target_does_not_hold_the_others(store: MemoryStore, cloc
 
 
 async def test_single_target_is_the_default(store: MemoryStore, clock: ManualClock) -> None:
-    """An engine with one target and no routes pages that target; with two, somebody must choose."""
+    """An engine with one target and no routes pages that target; with two, a route must choose."""
     for number, targets in enumerate([("one",), ("one", "two")]):
         notifier = RecordingNotifier(*targets)
         engine = Engine(store, notifiers=[notifier])

@@ -65,7 +65,7 @@ def test_limits_in_code(field: str, span: timedelta) -> None:
     [("a\\u0000", "'a\\x00' holds a NUL character"), ("\\ud800", "'\\ud800' holds a lone surrogate")],
 )
 def test_severity_that_no_store_holds_is_refused(severity: str, shown: str) -> None:
-    """The windows' fingerprint goes to the database with the first beat: what it cannot hold is a problem now."""
+    """The windows' fingerprint goes to the database with the first heartbeat: what it cannot hold is a problem now."""
     assert shown == problems(lambda: read(ESC_ACK_MIN=f'{{"{severity}": 10}}'))["ESC_ACK_MIN"].fault
 
 
@@ -115,5 +115,5 @@ def test_pause_that_never_ends_is_a_start_up_error() -> None:
 
 
 def test_zone_is_checked_without_a_pause() -> None:
-    """A typo in the zone shows today, not on the day somebody sets a pause."""
+    """A typo in the zone shows today, not on the day on which a pause is set."""
     assert ["ESC_TZ"] == list(problems(lambda: read(ESC_TZ="Europe/Berlln")))

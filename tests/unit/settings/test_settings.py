@@ -173,7 +173,7 @@ def test_any_text_is_a_setting_or_a_problem(variables: dict[str, str]) -> None:
 
 
 def test_canary_of_0_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody escalates at 0 percent: that is legal, and said."""
+    """No incident escalates at 0 percent: that is legal, and said."""
     settings = read(ESC_CANARY_PCT="0")
     assert ["ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them"] == list(settings.warnings)
     assert settings.warnings == tuple(record.getMessage() for record in caplog.records)
@@ -202,7 +202,7 @@ def test_unknown_names_are_warned_of_with_the_nearest(
 
 
 def test_unrelated_variables_are_not_warned_of() -> None:
-    """What does not begin with ESC_ is somebody else's."""
+    """What does not begin with ESC_ is another program's."""
     assert () == Settings.from_env({"HOME": "/", "ESC": "1", "ESCALATION_V2": "x", "OPS_X": "y"}).warnings
 
 

@@ -12,7 +12,7 @@ PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.7"])
     ("peer", "forwarded", "expected"),
     [
         ("198.51.100.1", [], "198.51.100.1"),
-        # Whoever is no proxy of ours may write what they like.
+        # What is no proxy of ours may write what it likes.
         ("198.51.100.1", [b"1.2.3.4"], "198.51.100.1"),
         ("10.1.1.1", [b"1.2.3.4"], "1.2.3.4"),
         ("10.1.1.1", [b"9.9.9.9, 1.2.3.4"], "1.2.3.4"),
@@ -26,7 +26,7 @@ PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.7"])
         ("10.1.1.1", [b"[2001:db8::1]:443"], "2001:db8::/64"),
         ("10.1.1.1", [b"[2001:db8::1]"], "2001:db8::/64"),
         ("10.1.1.1", [b"[1.2.3.4"], UNKNOWN),
-        # What cannot be read counts for all together, never for nobody.
+        # What cannot be read counts for all together, never for none.
         ("10.1.1.1", [b"unknown"], UNKNOWN),
         ("10.1.1.1", [b""], UNKNOWN),
         ("10.1.1.1", [b"\xff\xfe"], UNKNOWN),
@@ -43,7 +43,7 @@ PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.7"])
         ("::ffff:10.1.1.1", [b"1.2.3.4"], "1.2.3.4"),
     ],
 )
-def test_for_whom_a_knock_counts(peer: str | None, forwarded: list[bytes], expected: str) -> None:
+def test_address_a_request_counts_for(peer: str | None, forwarded: list[bytes], expected: str) -> None:
     """The other end of the connection, or what our own proxies say of it."""
     assert expected == client_address(peer, forwarded, PROXIES)
 
@@ -62,8 +62,8 @@ def test_for_whom_a_knock_counts(peer: str | None, forwarded: list[bytes], expec
         ("10.1.1.1", [b"9.9.9.9, unix"], UNKNOWN),
     ],
 )
-def test_for_whom_a_knock_at_a_unix_socket_counts(peer: str | None, forwarded: list[bytes], expected: str) -> None:
-    """Where the proxy comes through a Unix socket it is believed, and nobody else for it."""
+def test_address_a_request_at_a_unix_socket_counts_for(peer: str | None, forwarded: list[bytes], expected: str) -> None:
+    """Where the proxy comes through a Unix socket it is believed, and no one else for it."""
     assert expected == client_address(peer, forwarded, networks(["unix", "10.0.0.0/8"]))
 
 

@@ -101,7 +101,7 @@ def test_what_is_signed_verifies(body: bytes, secret: str, at: int) -> None:
     assert isinstance(HmacVerifier([OTHER]).verify(given_, body, now=now), Refused)
 
 
-def test_the_seeds_hex_is_lower_case() -> None:
+def test_hex_of_the_replaced_worker_is_lower_case() -> None:
     """Signatures are read to the letter, as the how-to says: upper case is refused, and so is a blank around it."""
     verifier = HmacVerifier([OTHER], legacy=True)
     digest = mac(OTHER.encode(), BODY).hex()
@@ -161,7 +161,7 @@ TAMPERED: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {
     "hex": (headers(signature="v1," + base64.b64decode(SIGNATURE[3:]).hex()), BODY),
     "bytes that are no text": ([(b"webhook-id", b"\xff\x00"), *headers()[1:]], BODY),
     "a name that is no text": ([(b"\xff\xfe", b""), *headers()[1:]], BODY),
-    "the seed's header": ([(b"x-signature", hmac.digest(OTHER.encode(), BODY, "sha256").hex().encode())], BODY),
+    "the older header": ([(b"x-signature", hmac.digest(OTHER.encode(), BODY, "sha256").hex().encode())], BODY),
 }  # fmt: skip
 
 
@@ -180,10 +180,10 @@ def test_nothing_raises(given_: list[tuple[bytes, bytes]]) -> None:
     assert isinstance(HmacVerifier([SECRET], legacy=True).verify(given_, BODY, now=NOW), Refused)
 
 
-# --- the seed's own header
+# --- the replaced worker's own header
 
 
-def test_seed_signature_only_when_switched_on() -> None:
+def test_replaced_workers_signature_only_when_switched_on() -> None:
     """X-Signature, hex over the raw body, counts when it is asked for and no other signature is there."""
     made = [(b"X-Signature", mac(OTHER.encode(), BODY).hex().encode())]
     legacy = HmacVerifier([SECRET, OTHER], legacy=True)

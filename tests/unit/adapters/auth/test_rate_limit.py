@@ -27,7 +27,7 @@ def time() -> Time:
 
 
 async def test_limit_over_a_sliding_window(time: Time) -> None:
-    """So many within any window; refused knocks do not count, and are told when the next one is free."""
+    """So many within any window; refused requests do not count, and are told when the next one is free."""
     limiter = MemoryLimiter(now=time)
     assert Decision(True, 1) == await limiter.hit("k", TWO)
     time.now += 4
@@ -42,7 +42,7 @@ async def test_limit_over_a_sliding_window(time: Time) -> None:
 
 @given(st.lists(st.floats(0, 7), max_size=60))
 async def test_never_more_than_the_limit(waits: list[float]) -> None:
-    """Whenever somebody knocks, no window holds more than the limit."""
+    """Whenever requests come, no window holds more than the limit."""
     time = Time()
     limiter = MemoryLimiter(now=time)
     taken: list[float] = []
@@ -56,7 +56,7 @@ async def test_never_more_than_the_limit(waits: list[float]) -> None:
 
 
 async def test_memory_is_bounded(time: Time) -> None:
-    """Ten thousand refused knocks leave one key's few instants; beyond the most keys the stalest is forgotten."""
+    """Ten thousand refused requests leave one key's few instants; beyond the most keys the stalest is forgotten."""
     limiter = MemoryLimiter(most_keys=3, now=time)
     for _ in range(10_000):
         await limiter.hit("k", TWO)
@@ -66,6 +66,6 @@ async def test_memory_is_bounded(time: Time) -> None:
     assert ["b", "k", "c"] == list(limiter._hits)
 
 
-async def test_limit_of_nothing_admits_nobody(time: Time) -> None:
+async def test_limit_of_nothing_admits_no_request(time: Time) -> None:
     """A limit of 0 is a closed door."""
     assert Decision(False, 0, timedelta(seconds=60)) == await MemoryLimiter(now=time).hit("k", Limit(0))

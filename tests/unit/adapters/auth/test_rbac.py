@@ -20,7 +20,7 @@ from escalation_core import InvalidValue
         ({"OPS_ADMIN"}, "ops_admin", False),
         ({" ops_admin"}, "ops_admin", False),
         (set(), "ops_admin", False),
-        # An empty or unset role admits nobody, whatever they have.
+        # An empty or unset role admits no one, whatever roles they have.
         ({""}, "", False),
         ({" "}, " ", False),
         ({"None"}, None, False),
@@ -31,7 +31,7 @@ def test_rbac_denies_non_ops(roles: Any, role: str | None, expected: bool) -> No
     assert expected == admits(Principal("ada", roles), role)
 
 
-def test_nobody_is_not_admitted() -> None:
+def test_request_without_a_principal_is_not_admitted() -> None:
     """Without a principal there is no role."""
     assert not admits(None, "ops_admin")
 
@@ -41,7 +41,7 @@ def test_nobody_is_not_admitted() -> None:
     [(("", ()), "id"), ((" ", ()), "id"), ((None, ()), "id"), (("ada", "ops_admin"), "roles"), (("ada", [1]), "roles")],
 )
 def test_bad_principals_are_refused(given: Any, field: str) -> None:
-    """A text in place of a set of roles would be searched for parts: it is refused, as is somebody without a name."""
+    """A text in place of a set of roles would be searched for parts: refused, as is a principal without a name."""
     with pytest.raises(InvalidValue, match=f"^{field}: "):
         Principal(*given)
 

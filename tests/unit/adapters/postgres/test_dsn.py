@@ -10,7 +10,7 @@ from escalation_core import InvalidValue
     ("dsn", "seconds"),
     [("postgresql://h/d", 10), ("postgresql://a,b/d?connect_timeout=2", "2"), ("host=h connect_timeout=3", "3")],
 )
-def test_patience(dsn: str, seconds: object) -> None:
+def test_connect_timeout(dsn: str, seconds: object) -> None:
     """A DSN's own connect_timeout wins, as it should with several hosts."""
     assert seconds == arguments(dsn)["connect_timeout"]
 
@@ -26,7 +26,7 @@ def test_patience(dsn: str, seconds: object) -> None:
         "postgresql://me:s3cr\0003t@h/d",
     ],
 )
-def test_unreadable(dsn: str) -> None:
+def test_unreadable_dsn_is_refused(dsn: str) -> None:
     """What is no DSN is refused, and no part of it is quoted."""
     with pytest.raises(InvalidValue, match="dsn: is not a valid connection string") as refusal:
         arguments(dsn)

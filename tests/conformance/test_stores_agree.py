@@ -38,7 +38,7 @@ keys = st.sampled_from(KEYS)
 
 
 class World:
-    """One store with its engine, its notifier and its side door."""
+    """One store with its engine, its notifier and the host's own way in."""
 
     def __init__(self, harness: StoreHarness, store: Store, clock: ManualClock) -> None:
         self.store = store
@@ -206,13 +206,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "worlds"))
     @invariant()
     def instants_are_the_policys(self) -> None:
-        """Each stored next_due_at is the policy's, or the mark, or where an unreadable row was deferred to."""
+        """Each stored next_due_at is the policy's, asks for a replan, or is where an unreadable row is deferred to."""
         unreadable = self.worlds[0].store.unreadable  # type: ignore[attr-defined]
         for key, row in self.rows().items():
             if row["next_due_at"] == NEEDS_REPLAN or key in unreadable:
                 continue
             if isinstance(row["level"], int) and row["level"] < 0:
-                # Nobody looks at an ended row; an open one is marked or deferred.
+                # No tick looks at an ended row; an open one needs a replan or is deferred.
                 assert row["next_due_at"] is None
                 continue
             incident = Incident(**row)
@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "worlds"))
     @invariant()
     def a_level_is_recorded_once(self) -> None:
-        """No (incident_key, episode, level) is in the ledger twice, and nobody was paged twice unless it failed."""
+        """No (incident_key, episode, level) is in the ledger twice, and no page was sent twice unless it failed."""
         picture = self.runner.run(self.worlds[0].picture())
         steps = [entry[:3] for entry in picture["ledger"]]
         assert len(set(steps)) == len(steps)
