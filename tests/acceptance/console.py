@@ -110,7 +110,9 @@ def program(
 
 def one_line(said: Said) -> str:
     """Return the one line that a refusal is: exit code 1, nothing on stdout, no traceback."""
-    assert (1, "", 1) == (said.code, said.out, len(said.err.splitlines())), said
+    assert 1 == said.code, said
+    assert "" == said.out, said
+    assert 1 == len(said.err.splitlines()), said
     assert said.err.startswith("escalation: ")
     return said.err.removeprefix("escalation: ").rstrip("\n")
 

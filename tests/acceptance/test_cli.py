@@ -137,7 +137,9 @@ def test_tick(escalation: Console) -> None:
     assert "1 escalated, mode open (dry run: nothing was changed)" == dry.lines[0]
     assert ["incident\toutcome\tepisode\tlevel\tdetail", "late\tescalate\t1\t1\t"] == dry.lines[-2:]
     shown = escalation("show", "late", "--json").json
-    assert (0, [], []) == (shown["incident"]["level"], shown["escalations"], shown["pages"])
+    assert 0 == shown["incident"]["level"]
+    assert [] == shown["escalations"]
+    assert [] == shown["pages"]
     recorded = escalation("tick", "--record-only", "--json")
     assert (1, 1, False, None) == after(recorded, "escalations", "pages", "dry_run", "delivery")
     delivered = escalation("tick", "--json")
@@ -339,7 +341,9 @@ def test_prune_and_prove(escalation: Console) -> None:
     assert 2 == escalation("prune").code
     assert "older_than: is not a span of a day or more" in escalation("prune", "--older-than", "1h").err
     proof = escalation("prove", "--json").json
-    assert (True, 1, {"delivered": 1}) == (proof["holds"], proof["escalations"], proof["pages"])
+    assert True is proof["holds"]
+    assert 1 == proof["escalations"]
+    assert {"delivered": 1} == proof["pages"]
     assert told(escalation("prove")).startswith("the promise holds")
 
 
@@ -437,11 +441,9 @@ def test_audit_in_pages(escalation: Console) -> None:
         told(escalation("open", f"k{number}"))
     first = escalation("audit", "--limit", "2")
     cursor = first.err.rpartition(" ")[2].strip()
-    assert (0, 3, "there may be more: --after ") == (
-        first.code,
-        len(first.lines),
-        first.err.removesuffix(cursor + "\n"),
-    )
+    assert 0 == first.code
+    assert 3 == len(first.lines)
+    assert "there may be more: --after " == first.err.removesuffix(cursor + "\n")
     rest = escalation("audit", "--limit", "2", "--after", cursor, "--json")
     assert (1, "") == (len(rest.json), rest.err)
     assert "after: is not a valid cursor" in escalation("audit", "--after", "x").err

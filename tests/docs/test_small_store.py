@@ -64,7 +64,9 @@ async def test_engine_goes_on_after_a_restart(tmp_path: Path) -> None:
 
     incident = await reopened.read(lambda tx: tx.incidents.load("db-7/disk", lock=False))
     assert incident is not None
-    assert (1, due, {"$kind": "disk"}) == (incident.level, incident.last_escalated_at, incident.labels)
+    assert 1 == incident.level
+    assert due == incident.last_escalated_at
+    assert {"$kind": "disk"} == incident.labels
     pages = await reopened.read(lambda tx: tx.outbox.pages(limit=9))
     assert [(PageState.DELIVERED, 1)] == [(page.state, page.attempts) for page in pages]
     assert 1 == len(notifier.pages)

@@ -101,7 +101,9 @@ async def test_a_page_that_another_worker_took_over_meanwhile_is_settled_by_it_a
             fences = "SELECT fence FROM escalation_pages"
             before = stage.rows(fences)
             report = await stage.engine.deliver()
-            assert (0, before, False) == (report.delivered, stage.rows(fences), stage.engine._delivery.owes)
+            assert 0 == report.delivered
+            assert before == stage.rows(fences)
+            assert False is stage.engine._delivery.owes
 
 
 async def test_a_host_that_acknowledges_step_by_step_meets_no_deadlock(migrated_dsn: str) -> None:

@@ -35,7 +35,9 @@ async def test_a_trigger_that_is_off_is_told_and_mended(how: str, trigger: str, 
         assert trigger in fault
         assert ("is missing" if how == "missing" else "is disabled") in fault
         health = await stage.engine.health()
-        assert ([fault], [fault], True) == (list(health.stats.faults), list(health.warnings), health.ok)
+        assert [fault] == list(health.stats.faults)
+        assert [fault] == list(health.warnings)
+        assert True is health.ok
         said: list[str] = []
         assert ["0011_host_triggers"] == list(await migrate.up(migrated_dsn, say=said.append))
         assert [f"mending: {fault}"] == said
@@ -57,7 +59,9 @@ async def test_status_of_the_command_line_tells_a_trigger_that_is_off(migrated_d
         stage.sql(BROKEN["disabled"].format(BOTH[0]), BROKEN["missing"].format(BOTH[1]))
         for options in ((), ("--json",)):
             code, text = status(stage, *options)
-            assert (1, True, True) == (code, f"{BOTH[0]} on public.incidents is disabled" in text, BOTH[1] in text)
+            assert 1 == code
+            assert f"{BOTH[0]} on public.incidents is disabled" in text
+            assert BOTH[1] in text
         assert 0 == program("migrate", "up", env={"ESC_DATABASE_URL": url_of(migrated_dsn)}).code
         assert 0 == status(stage)[0]
 

@@ -224,7 +224,9 @@ async def test_opened_again_row_begins_a_new_episode(scene: Scene) -> None:
     scene.sql("UPDATE incidents SET resolved_at = NULL")
     row = scene.row("k")
     cleared = ("last_escalated_at", "acknowledged_at", "acknowledged_by", "snoozed_until")
-    assert (2, 0, [None] * 4) == (row["episode"], row["escalation_level"], [row[name] for name in cleared])
+    assert 2 == row["episode"]
+    assert 0 == row["escalation_level"]
+    assert [None] * 4 == [row[name] for name in cleared]
     assert timedelta() <= datetime.now(UTC) - row["first_seen"] < MINUTE
     assert [("k", 2, 1)] == await scene.tick()
 
@@ -237,7 +239,9 @@ async def test_opened_again_row_keeps_what_the_host_says(scene: Scene) -> None:
         "UPDATE incidents SET resolved_at = NULL, escalation_level = 3, first_seen = %(now)s, severity = 'warning'"
     )
     row = scene.row("k")
-    assert (2, 3, scene.clock()) == (row["episode"], row["escalation_level"], row["first_seen"])
+    assert 2 == row["episode"]
+    assert 3 == row["escalation_level"]
+    assert scene.clock() == row["first_seen"]
     assert [] == await scene.tick(59 * MINUTE)
     assert [("k", 2, 4)] == await scene.tick(MINUTE)
 
@@ -441,11 +445,9 @@ async def test_dry_run_tells_the_same_and_changes_nothing(scene: Scene) -> None:
     report = await scene.engine.tick(dry_run=True)
     assert (before, 0) == (scene.value(rows), scene.value("SELECT count(*) FROM escalation_unreadable"))
     assert 6 == len(await scene.tick())
-    assert (report.escalated, report.rescheduled, report.skipped) == (
-        scene.report.escalated,
-        scene.report.rescheduled,
-        scene.report.skipped,
-    )
+    assert report.escalated == scene.report.escalated
+    assert report.rescheduled == scene.report.rescheduled
+    assert report.skipped == scene.report.skipped
 
 
 async def test_verb_on_an_unreadable_row_names_the_fault(scene: Scene) -> None:

@@ -277,7 +277,9 @@ async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
     async with raw_receiver(reply, scheme=scheme) as address:
         outcome = await send(address, timeout=timedelta(milliseconds=150 if "timed" in reason else 5000))
     assert isinstance(outcome, Retry)
-    assert (True, None, False) == (reason in outcome.reason, outcome.after, outcome.throttled)
+    assert reason in outcome.reason
+    assert None is outcome.after
+    assert False is outcome.throttled
     shown = repr(outcome) + caplog.text
     assert "HUSH" not in shown
     assert "127.0.0.1:" not in repr(outcome)
@@ -474,11 +476,9 @@ def test_swapped_name_and_url_are_refused_without_showing_it() -> None:
 def test_repr_shows_names_alone() -> None:
     """Printed, the notifier shows its targets' names and nothing else."""
     notifier: Notifier = SlackNotifier({"slack:ops": f"https://hooks.example/{SECRET}"})
-    assert ("SlackNotifier(['slack:ops'])", ("slack:ops",), "slack") == (
-        repr(notifier),
-        notifier.targets,
-        notifier.channel,
-    )
+    assert "SlackNotifier(['slack:ops'])" == repr(notifier)
+    assert ("slack:ops",) == notifier.targets
+    assert "slack" == notifier.channel
 
 
 def test_message_shows_what_one_must_know() -> None:

@@ -87,7 +87,9 @@ async def test_whatever_is_raised_is_an_outcome(
         await open_due(engine, "k")
         await engine.tick()
         (page,) = await pages_of(store)
-        assert (PageState.PENDING, 1, f"the notifier raised {kind}") == (page.state, page.attempts, page.reason)
+        assert PageState.PENDING == page.state
+        assert 1 == page.attempts
+        assert f"the notifier raised {kind}" == page.reason
         for _ in range(5):
             clock.advance(timedelta(seconds=2))
             await engine.tick()

@@ -51,7 +51,9 @@ async def test_engine_ticks_are_told_under_the_replaced_workers_names() -> None:
     set_up_logging(stream=stream)
     await Engine(MemoryStore()).tick()
     line = next(line for line in map(json.loads, stream.getvalue().splitlines()) if "escalation_tick_ms" in line)
-    assert (0, 0, float) == (line["escalations_count"], line["skipped_idempotent"], type(line["escalation_tick_ms"]))
+    assert 0 == line["escalations_count"]
+    assert 0 == line["skipped_idempotent"]
+    assert float is type(line["escalation_tick_ms"])
 
 
 def test_exception_stays_on_one_line() -> None:

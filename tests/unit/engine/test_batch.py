@@ -40,7 +40,9 @@ async def test_unreadable_row_does_not_hold_up_its_batch(store: MemoryStore, clo
     clock.advance(5 * MINUTE)
     notifier = RecordingNotifier()
     report = await engine_of(store, notifier).tick()
-    assert (2, {"unreadable": 1}, 2) == (report.escalated, dict(report.skipped), len(notifier.pages))
+    assert 2 == report.escalated
+    assert {"unreadable": 1} == dict(report.skipped)
+    assert 2 == len(notifier.pages)
 
 
 async def test_healed_row_escalates_and_leaves_the_list(store: MemoryStore, clock: ManualClock) -> None:
@@ -115,13 +117,14 @@ async def test_recorded_level_is_neither_recorded_nor_paged_again(store: MemoryS
     engine = engine_of(store, notifier)
     clock.advance(5 * MINUTE)
     report = await engine.tick()
-    assert (0, 1, 0, []) == (report.escalated, report.skipped_idempotent, report.pages, notifier.pages)
+    assert 0 == report.escalated
+    assert 1 == report.skipped_idempotent
+    assert 0 == report.pages
+    assert [] == notifier.pages
     standing = row(store)
-    assert (2, START + 2 * MINUTE, START + 32 * MINUTE) == (
-        standing["level"],
-        standing["last_escalated_at"],
-        standing["next_due_at"],
-    )
+    assert 2 == standing["level"]
+    assert START + 2 * MINUTE == standing["last_escalated_at"]
+    assert START + 32 * MINUTE == standing["next_due_at"]
     assert [1] == await ticks(engine, clock, 27 * MINUTE)
     assert [3] == [page.level for page in notifier.pages]
 

@@ -132,7 +132,11 @@ async def test_notifier_gets_the_page_as_it_stands(store: MemoryStore, clock: Ma
     await engine.open("k", summary="newer")
     await engine.deliver()
     [page] = notifier.pages
-    assert ("newer", 1, 1, "test", 1) == (page.incident.summary, page.episode, page.level, page.target, page.attempt)
+    assert "newer" == page.incident.summary
+    assert 1 == page.episode
+    assert 1 == page.level
+    assert "test" == page.target
+    assert 1 == page.attempt
     assert store.ledger[1].unique_hash == page.dedup_key
 
 
@@ -184,7 +188,9 @@ async def test_claim_cancels_pages_of_incidents_that_a_host_ended(
     await store.host.past_triggers("k", **columns)
     notifier = RecordingNotifier()
     assert DeliveryReport(cancelled=1) == await engine_of(store, notifier).deliver()
-    assert ([], ["cancelled"], reason) == (notifier.pages, states(store), store.pages[1].reason)
+    assert [] == notifier.pages
+    assert ["cancelled"] == states(store)
+    assert reason == store.pages[1].reason
 
 
 async def test_claim_cancels_pages_of_deleted_rows(store: MemoryStore, clock: ManualClock) -> None:

@@ -42,7 +42,9 @@ async def test_dry_run_changes_nothing_and_tells_what_the_tick_will_do(
     before = picture(store)
     rehearsed = await engine.tick(dry_run=True)
     assert ([], before) == (notifier.pages, picture(store))
-    assert (True, False, None) == (rehearsed.dry_run, rehearsed.changed, rehearsed.delivery)
+    assert True is rehearsed.dry_run
+    assert False is rehearsed.changed
+    assert None is rehearsed.delivery
     real = await engine.tick()
     assert counts(real) == counts(rehearsed)
 
@@ -65,5 +67,8 @@ async def test_dry_run_as_a_setting(store: MemoryStore, clock: ManualClock) -> N
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier, dry_run=True, windows={"low": 2 * HOUR})
     first, second = await engine.tick(), await engine.tick()
-    assert (True, 4, 4, []) == (first.dry_run, first.escalated, second.escalated, notifier.pages)
+    assert True is first.dry_run
+    assert 4 == first.escalated
+    assert 4 == second.escalated
+    assert [] == notifier.pages
     assert (0, {}) == (len(store.ledger) - 1, store.pages)

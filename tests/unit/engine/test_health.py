@@ -42,7 +42,9 @@ async def test_health_is_ok_while_the_engine_is_off(
     clock.advance(HOUR)
     engine = engine_of(store, **held)
     health = await engine.health()
-    assert (True, HOUR, True) == (health.ok, health.tick_lag, await engine.is_healthy())
+    assert True is health.ok
+    assert HOUR == health.tick_lag
+    assert True is await engine.is_healthy()
 
 
 async def test_health_is_ok_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:

@@ -21,14 +21,12 @@ async def test_notes_tell_who_and_where(store: MemoryStore, clock: ManualClock) 
     engine = await stand(store, clock, State.OPEN)
     await engine.drain("k", by="op")
     note = list(store.notes.values())[-1]
-    assert (NOW, "drain", "k", 2, 0, "op") == (
-        note.at,
-        note.action,
-        note.incident_key,
-        note.episode,
-        note.level,
-        note.actor,
-    )
+    assert NOW == note.at
+    assert "drain" == note.action
+    assert "k" == note.incident_key
+    assert 2 == note.episode
+    assert 0 == note.level
+    assert "op" == note.actor
 
 
 # --- open
@@ -73,8 +71,12 @@ async def test_reopened_key_keeps_what_is_not_said(store: MemoryStore, clock: Ma
         store, clock, State.RESOLVED, acknowledged_at=T10, acknowledged_by="first", snoozed_until=START + DAY
     )
     again = await engine.open("k")
-    assert ("critical", "disk", {"a": "1"}) == (again.severity, again.summary, again.labels)
-    assert (None, None, None) == (again.acknowledged_at, again.acknowledged_by, again.snoozed_until)
+    assert "critical" == again.severity
+    assert "disk" == again.summary
+    assert {"a": "1"} == again.labels
+    assert None is again.acknowledged_at
+    assert None is again.acknowledged_by
+    assert None is again.snoozed_until
 
 
 async def test_new_episode_is_beyond_the_ledger(store: MemoryStore, clock: ManualClock) -> None:
@@ -116,7 +118,9 @@ async def test_open_that_comes_second_is_an_update(store: MemoryStore, monkeypat
 
     monkeypatch.setattr(Incidents, "load", blind_once)
     result = await Engine(store).open("k", summary="mine")
-    assert ("critical", "mine", 1) == (result.severity, result.summary, result.episode)
+    assert "critical" == result.severity
+    assert "mine" == result.summary
+    assert 1 == result.episode
 
 
 # --- bad values
@@ -186,7 +190,9 @@ async def test_verbs_refuse_rows_that_cannot_be_read(store: MemoryStore) -> None
     await store.host.insert("k", level=None)
     with pytest.raises(TransitionRefused, match=r"mend its row: level: is ") as caught:
         await engine_of(store).acknowledge("k")
-    assert ("k", "unreadable", "acknowledge") == (caught.value.incident_key, caught.value.state, caught.value.verb)
+    assert "k" == caught.value.incident_key
+    assert "unreadable" == caught.value.state
+    assert "acknowledge" == caught.value.verb
 
 
 # --- acknowledge, unacknowledge and resolve
@@ -208,14 +214,12 @@ async def test_cancelled_pages_stay_cancelled_after_unacknowledge(store: MemoryS
     await engine.tick(deliver=False)
     await engine.acknowledge("k", by="a")
     result = await engine.unacknowledge("k")
-    assert (1, 1, START, T10, None, None) == (
-        result.level,
-        result.episode,
-        result.first_seen,
-        result.last_escalated_at,
-        result.acknowledged_at,
-        result.acknowledged_by,
-    )
+    assert 1 == result.level
+    assert 1 == result.episode
+    assert START == result.first_seen
+    assert T10 == result.last_escalated_at
+    assert None is result.acknowledged_at
+    assert None is result.acknowledged_by
     await engine.deliver()
     assert ["cancelled"] == states(store)
     clock.advance(30 * MINUTE)

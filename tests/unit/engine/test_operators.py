@@ -24,10 +24,14 @@ async def test_every_worker_obeys(store: MemoryStore, clock: ManualClock) -> Non
     assert (START, START + HOUR) == (set_.starts_at, set_.ends_at)
     clock.advance(6 * MINUTE)
     report = await other.tick()
-    assert (0, Mode.PAUSED, START + HOUR) == (report.escalated, report.mode, report.paused_until)
+    assert 0 == report.escalated
+    assert Mode.PAUSED == report.mode
+    assert START + HOUR == report.paused_until
     await other.acknowledge("l")
     health = await other.health()
-    assert (True, "ada", "deploying") == (health.ok, health.paused_by, health.pause_reason)
+    assert True is health.ok
+    assert "ada" == health.paused_by
+    assert "deploying" == health.pause_reason
     resumed = await other.resume(by="bob", reason="done")
     assert (1, None) == (resumed.ended, resumed.schedule_lifted_until)
     assert 1 == (await one.tick()).escalated
@@ -57,12 +61,10 @@ async def test_switches_win(store: MemoryStore) -> None:
     await engine.pause(HOUR, by="ada")
     assert Mode.DISABLED is (await engine.tick()).mode
     health = await engine.health()
-    assert (Mode.DISABLED, True, START + HOUR, "ada") == (
-        health.mode,
-        health.ok,
-        health.paused_until,
-        health.paused_by,
-    )
+    assert Mode.DISABLED == health.mode
+    assert True is health.ok
+    assert START + HOUR == health.paused_until
+    assert "ada" == health.paused_by
     await engine.resume(override_schedule=True)
     assert Mode.DISABLED is (await engine.tick()).mode
 

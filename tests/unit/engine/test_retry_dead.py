@@ -23,7 +23,9 @@ async def test_dead_page_is_queued_again_under_its_key(store: MemoryStore, clock
     await engine.deliver()
     assert [store.ledger[1].unique_hash] == [page.dedup_key for page in notifier.pages]
     note = list(store.notes.values())[-1]
-    assert ("dead retry", "op", "1 pages queued, 0 cancelled") == (note.action, note.actor, note.reason)
+    assert "dead retry" == note.action
+    assert "op" == note.actor
+    assert "1 pages queued, 0 cancelled" == note.reason
 
 
 async def test_only_named_pages_are_queued_again(store: MemoryStore, clock: ManualClock) -> None:
@@ -86,7 +88,9 @@ async def test_dead_pages_of_ended_incidents_are_cancelled(store: MemoryStore, c
     await Engine(store, router=Named()).tick()
     await store.host.delete("k")
     result = await Engine(store, notifiers=[RecordingNotifier()]).retry_dead(reason="cleaning up")
-    assert (0, 1, 0) == (result.queued, result.cancelled, result.left)
+    assert 0 == result.queued
+    assert 1 == result.cancelled
+    assert 0 == result.left
     assert [("cancelled", "deleted")] == [(page.state, page.reason) for page in store.pages.values()]
     assert "0 pages queued, 1 cancelled: cleaning up" == list(store.notes.values())[-1].reason
 

@@ -177,7 +177,9 @@ async def test_outcome_is_kept_while_the_store_is_down(clock: ManualClock) -> No
         assert (True, ["leased"]) == (engine._delivery.busy, states(store))
     store.down = False
     assert DeliveryReport(sent=1, delivered=1) == await engine.deliver()
-    assert (1, ["delivered"], False) == (len(notifier.pages), states(store), engine._delivery.busy)
+    assert 1 == len(notifier.pages)
+    assert ["delivered"] == states(store)
+    assert False is engine._delivery.busy
 
 
 async def test_page_that_lands_while_the_last_are_settled_is_in_the_report(clock: ManualClock) -> None:

@@ -203,7 +203,8 @@ async def test_outcomes(seen: Seen, store: MemoryStore, clock: ManualClock, name
     await engine.tick()
     points = seen.points()
     labels = (("escalation.channel", "recording"), ("escalation.outcome", name))
-    assert {labels: 1} == points["escalation.deliveries"] == points["escalation.delivery.duration"]
+    assert {labels: 1} == points["escalation.deliveries"]
+    assert {labels: 1} == points["escalation.delivery.duration"]
     assert ({} if state is None else {(("escalation.state", state),): 1}) == points.get("escalation.pages", {})
     [span] = seen.spans("escalation.send")
     assert {
@@ -462,4 +463,6 @@ asyncio.run(main())
     said = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-    assert (0, "", "") == (said.returncode, said.stdout, said.stderr)
+    assert 0 == said.returncode
+    assert "" == said.stdout
+    assert "" == said.stderr

@@ -193,7 +193,9 @@ async def test_v1_off_reschedules_rows_that_need_a_replan_alone(store: MemorySto
     await populate(store, clock)
     before = picture(store)
     report = await engine_of(store, v1=False, windows={"low": 2 * HOUR}).tick()
-    assert (Mode.V1_OFF, 0, 0) == (report.mode, report.escalated, report.pages)
+    assert Mode.V1_OFF == report.mode
+    assert 0 == report.escalated
+    assert 0 == report.pages
     assert {"v1_off": 1, "not_due": 1} == dict(report.rescheduled)
     assert {"unreadable": 2} == dict(report.skipped)
     touched = {key for key, columns in store.rows.items() if columns != before["rows"][key]}
@@ -215,7 +217,10 @@ async def test_disabled_and_paused_engines_claim_nothing(
     before = picture(store)
     report = await engine.tick()
     assert before == picture(store)
-    assert (0, {}, {}, False) == (report.escalated, dict(report.rescheduled), dict(report.skipped), report.changed)
+    assert 0 == report.escalated
+    assert {} == dict(report.rescheduled)
+    assert {} == dict(report.skipped)
+    assert False is report.changed
 
 
 async def test_reports_say_what_held_the_engine(store: MemoryStore) -> None:
@@ -264,7 +269,9 @@ async def test_canary_outsiders_are_untouched(store: MemoryStore, clock: ManualC
     report = await engine.tick()
     assert (1, outside) == (report.escalated, [row(store, key) for key in ("k2", "k3")])
     health = await engine.health()
-    assert (1, 0, 1) == (health.as_dict()["canaryHeld"], health.stats.overdue, health.stats.marked)
+    assert 1 == health.as_dict()["canaryHeld"]
+    assert 0 == health.stats.overdue
+    assert 1 == health.stats.marked
     risen = await engine_of(store, canary_pct=100).tick()
     assert (2, {"k2", "k3"}) == (risen.escalated, {example.incident_key for example in risen.examples})
 
@@ -314,7 +321,9 @@ async def test_invented_severities_fill_no_memory(store: MemoryStore, clock: Man
     await put(store, *(incident(f"k{n}", severity=f"s{n}", next_due_at=START) for n in range(150)))
     clock.advance(DAY)
     report = await engine.tick()
-    assert (101, 50, 150) == (len(report.unconfigured), report.unconfigured["(others)"], report.unconfigured.total())
+    assert 101 == len(report.unconfigured)
+    assert 50 == report.unconfigured["(others)"]
+    assert 150 == report.unconfigured.total()
     assert 101 == len((await engine.health()).unconfigured)
 
 

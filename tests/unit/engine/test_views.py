@@ -20,13 +20,13 @@ async def test_history_tells_everything_about_one_incident(store: MemoryStore, c
     await engine.acknowledge("k", by="anna")
     history = await engine.history("k")
     assert isinstance(history.incident, Incident)
-    assert ("anna", [1], ["delivered"]) == (
-        history.incident.acknowledged_by,
-        [escalation.level for escalation in history.escalations],
-        [page.state.value for page in history.pages],
-    )
+    assert "anna" == history.incident.acknowledged_by
+    assert [1] == [escalation.level for escalation in history.escalations]
+    assert ["delivered"] == [page.state.value for page in history.pages]
     found = [entry.action for entry in history.audit]
-    assert ("acknowledge", {"escalate", "page delivered"}, "open") == (found[0], set(found[1:3]), found[3])
+    assert "acknowledge" == found[0]
+    assert {"escalate", "page delivered"} == set(found[1:3])
+    assert "open" == found[3]
 
 
 async def test_history_of_a_row_that_is_gone(store: MemoryStore, clock: ManualClock) -> None:
@@ -36,12 +36,10 @@ async def test_history_of_a_row_that_is_gone(store: MemoryStore, clock: ManualCl
     await ticks(engine, clock, 5 * MINUTE)
     await store.host.delete("k")
     history, nothing = await engine.history("k"), await engine.history("unknown")
-    assert (None, 1, None, 0) == (
-        history.incident,
-        len(history.escalations),
-        nothing.incident,
-        len(nothing.audit),
-    )
+    assert None is history.incident
+    assert 1 == len(history.escalations)
+    assert None is nothing.incident
+    assert 0 == len(nothing.audit)
 
 
 async def test_audit_is_bounded(store: MemoryStore, clock: ManualClock) -> None:

@@ -49,7 +49,10 @@ def test_due_row_rises_by_one_level() -> None:
     expected = incident(level=1, last_escalated_at=NOW, next_due_at=NOW + 30 * MINUTE)
     assert expected == decision.incident
     escalation = decision.escalation
-    assert ("k", 1, 1, NOW) == (escalation.incident_key, escalation.episode, escalation.level, escalation.created_at)
+    assert "k" == escalation.incident_key
+    assert 1 == escalation.episode
+    assert 1 == escalation.level
+    assert NOW == escalation.created_at
 
 
 def test_due_at_equality_and_not_a_microsecond_before() -> None:
@@ -80,7 +83,9 @@ def test_step_to_the_maximum_is_exhausted() -> None:
     """The last step says so, and leaves no next instant."""
     row = claimed(level=6, last_escalated_at=START)
     decision = rise(row, START + HOUR)
-    assert (7, None, True) == (decision.incident.level, decision.incident.next_due_at, decision.exhausted)
+    assert 7 == decision.incident.level
+    assert None is decision.incident.next_due_at
+    assert True is decision.exhausted
     assert not rise(claimed(level=5, last_escalated_at=START), START + HOUR).exhausted
 
 

@@ -58,7 +58,9 @@ def test_failed_page_is_pending_again() -> None:
 def test_throttled_page_is_no_attempt() -> None:
     """A 429 holds the page for the receiver's time and counts as no attempt."""
     after = attempt(page(attempts=3), Retry("busy", 20 * SECOND, throttled=True))
-    assert (PageState.PENDING, NOW + 20 * SECOND, 3) == (after.state, after.due_at, after.attempts)
+    assert PageState.PENDING == after.state
+    assert NOW + 20 * SECOND == after.due_at
+    assert 3 == after.attempts
 
 
 def test_throttled_page_without_a_time_waits_the_policys() -> None:
@@ -162,7 +164,9 @@ def test_page_is_dead_after_the_horizon() -> None:
 def test_throttling_does_not_last_forever_either() -> None:
     """Time spent waiting for a receiver that throttles counts for the horizon, though it is no attempt."""
     after = attempt(page(attempts=2, tried_for=DAY - HOUR), Retry("busy", HOUR, throttled=True))
-    assert (PageState.DEAD, 2, "gave up after 2 attempts: busy") == (after.state, after.attempts, after.reason)
+    assert PageState.DEAD == after.state
+    assert 2 == after.attempts
+    assert "gave up after 2 attempts: busy" == after.reason
 
 
 def test_horizon_stands_still_while_no_worker_sends() -> None:

@@ -131,7 +131,9 @@ async def test_unroutable_page_is_born_dead_and_the_ladder_goes_on(
     await engine.open("k", severity="critical")
     clock.advance(5 * MINUTE)
     report = await engine.tick()
-    assert (1, 1, 1) == (report.escalated, report.pages, report.dead_pages)
+    assert 1 == report.escalated
+    assert 1 == report.pages
+    assert 1 == report.dead_pages
     clock.advance(30 * MINUTE)
     assert 1 == (await engine.tick()).escalated
     assert [(1, target, "dead", reason), (2, target, "dead", reason)] == [
@@ -176,7 +178,9 @@ async def test_one_dead_target_does_not_hold_the_others(store: MemoryStore, cloc
     await engine.open("k", severity="critical")
     clock.advance(5 * MINUTE)
     report = await engine.tick()
-    assert (2, 1, 1) == (report.pages, report.dead_pages, len(notifier.pages))
+    assert 2 == report.pages
+    assert 1 == report.dead_pages
+    assert 1 == len(notifier.pages)
 
 
 async def test_single_target_is_the_default(store: MemoryStore, clock: ManualClock) -> None:
@@ -187,4 +191,6 @@ async def test_single_target_is_the_default(store: MemoryStore, clock: ManualClo
         await engine.open(f"k{number}", severity="critical")
         clock.advance(5 * MINUTE)
         report = await engine.tick()
-        assert (1, number, 1 - number) == (report.escalated, report.dead_pages, len(notifier.pages))
+        assert 1 == report.escalated
+        assert number == report.dead_pages
+        assert 1 - number == len(notifier.pages)

@@ -171,7 +171,8 @@ def test_hmac_rejects(name: str) -> None:
     given_, body = TAMPERED[name]
     verdict = HmacVerifier([SECRET, OTHER]).verify(given_, body, now=NOW)
     assert isinstance(verdict, Refused), name
-    assert all(value.decode("latin-1") not in verdict.reason for _, value in given_ if len(value) > 3)
+    quoted = [value for _, value in given_ if len(value) > 3 and value.decode("latin-1") in verdict.reason]
+    assert [] == quoted
 
 
 @given(st.lists(st.tuples(st.sampled_from([*GOOD, b"x-signature", b"other"]), st.binary(max_size=80)), max_size=6))

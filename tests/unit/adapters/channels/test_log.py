@@ -24,7 +24,9 @@ async def test_log_notifier_writes_one_line(caplog: pytest.LogCaptureFixture) ->
     await notifier.aclose()
     (record,) = caplog.records
     message = record.getMessage()
-    assert (Delivered(), logging.WARNING, 1) == (outcome, record.levelno, len(message.splitlines()))
+    assert Delivered() == outcome
+    assert logging.WARNING == record.levelno
+    assert 1 == len(message.splitlines())
     assert all(part in message for part in ("db-7/disk", "level 2", "full", "d" * 64))
 
 
@@ -33,11 +35,9 @@ async def test_log_notifier_uses_the_given_name_and_logger(caplog: pytest.LogCap
     """Target and logger are the host's to choose."""
     notifier = LogNotifier("pager", logging.getLogger("host.pages"))
     await notifier.send(page())
-    assert (("pager",), "log", ["host.pages"]) == (
-        tuple(notifier.targets),
-        notifier.channel,
-        [record.name for record in caplog.records],
-    )
+    assert ("pager",) == tuple(notifier.targets)
+    assert "log" == notifier.channel
+    assert ["host.pages"] == [record.name for record in caplog.records]
 
 
 def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
