@@ -42,6 +42,7 @@ PUBLIC = [
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 MAX_LINES = 300
+MAX_LINES_OF_TESTS = 600
 
 CORE = modules("escalation_core")
 ADAPTERS = modules("escalation_adapters")
@@ -153,6 +154,14 @@ def test_length() -> None:
     """A module is short enough to read standing."""
     lengths = {module.name: len(module.text.splitlines()) for module in ALL}
     assert {} == {name: length for name, length in lengths.items() if length > MAX_LINES}
+
+
+def test_length_of_tests() -> None:
+    """No file of tests is longer than one sitting reads."""
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert tests
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in tests}
+    assert {} == {name: length for name, length in lengths.items() if length > MAX_LINES_OF_TESTS}
 
 
 def test_docstrings() -> None:
