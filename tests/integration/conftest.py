@@ -1,10 +1,12 @@
-"""The event loops that the runner's tests run under: asyncio's own, and uvloop, which ``escalation run`` takes."""
+"""The event loops of the runner's tests, asyncio's own and the uvloop of ``escalation run``; and a host's scene."""
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+
+from .scene import Scene, scene_of
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, Factory] = {"asyncio": asyncio.new_event_loop}
@@ -24,3 +26,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say where there is no uvloop; each test that is left out for it is counted as skipped, too."""
     if "uvloop" not in LOOPS:
         terminalreporter.write_line("the runner's tests ran under asyncio's own loop alone: uvloop is not for Windows")
+
+
+@pytest.fixture
+async def scene(migrated_dsn: str) -> AsyncIterator[Scene]:
+    """An engine on a migrated database of its own."""
+    made = await scene_of(migrated_dsn)
+    async with made.engine:
+        yield made

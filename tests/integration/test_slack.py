@@ -1,9 +1,7 @@
 """The Slack notifier against real sockets: what each reply means, and that no URL is ever shown."""
 
 import asyncio
-import html
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,28 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
-from escalation_adapters.channels.slack import (
-    MAX_LABELS,
-    MAX_READ_BYTES,
-    MAX_TEXT_CHARS,
-    SlackNotifier,
-    render,
-    retry_after,
-)
-from escalation_core import Delivered, Incident, InvalidValue, Notifier, Outcome, Page, Rejected, Retry
+from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, render, retry_after
+from escalation_core import Delivered, InvalidValue, Notifier, Outcome, Rejected, Retry
+
+from ..unit.adapters.channels.slack_page import DEDUP, page
 
 SECRET = "T0HUSH/B0HUSH/xHUSHx"
-DEDUP = "5e" * 32
-INSTANT = datetime(2025, 1, 1, tzinfo=UTC)
 Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def page(**fields: Any) -> Page:
-    """Return a page to the target that the tests use."""
-    columns: dict[str, Any] = {"incident_key": "db-7/disk", "severity": "critical", "first_seen": INSTANT}
-    incident = Incident(**columns | fields)
-    return Page(incident=incident, episode=1, level=2, target="slack:ops", dedup_key=DEDUP)
 
 
 @asynccontextmanager
@@ -479,74 +463,3 @@ def test_repr_shows_names_alone() -> None:
     assert "SlackNotifier(['slack:ops'])" == repr(notifier)
     assert ("slack:ops",) == notifier.targets
     assert "slack" == notifier.channel
-
-
-def test_message_shows_what_one_must_know() -> None:
-    """Summary, key, severity, level and labels stand in the text."""
-    shown = render(page(summary="Disk nearly full", labels={"host": "db-7", "region": "eu"}))
-    assert "Disk nearly full\nIncident db-7/disk, severity critical, level 2\nhost=db-7, region=eu" == shown
-
-
-def test_message_without_summary_severity_and_labels() -> None:
-    """What is not there leaves no hole."""
-    assert "Incident db-7/disk, severity unconfigured, level 2" == render(page(severity=None))
-
-
-def test_later_episode_is_named() -> None:
-    """From the second episode on, the text says which it is."""
-    later = Page(incident=page().incident, episode=3, level=1, target="slack:ops", dedup_key=DEDUP)
-    assert render(later).endswith("level 1, episode 3")
-
-
-def test_markup_of_hosts_is_escaped() -> None:
-    """A summary can neither mention a channel nor forge a link or a second line."""
-    assert "&lt;!channel&gt; a &amp; b" == render(page(summary="<!channel>\na & b")).splitlines()[0]
-
-
-def test_labels_beyond_the_cap_are_counted() -> None:
-    """So many labels are shown, and of the others the number."""
-    shown = render(page(labels={f"l{number}": "x" for number in range(MAX_LABELS + 4)}))
-    assert (MAX_LABELS, True) == (shown.count("=x"), shown.endswith(", and 4 more"))
-
-
-def test_cut_shows_an_ellipsis() -> None:
-    """Who reads a summary that was cut sees that it was."""
-    assert render(page(summary="x" * 5000)).splitlines()[0].endswith("xx…")
-
-
-piece = st.text(st.sampled_from("&<>a \n😀é"), max_size=20)
-nasty = st.builds(lambda text, times: text * times, piece, st.sampled_from([1, 2, 30, 300]))
-ENTITY = re.compile("&(?!amp;|lt;|gt;)|[<>]")
-
-
-@given(
-    key=st.text(st.sampled_from("&<>a😀"), min_size=1, max_size=128),
-    severity=st.none() | nasty,
-    summary=st.none() | nasty,
-    labels=st.dictionaries(nasty, nasty, max_size=20),
-)
-def test_text_keeps_its_cap_and_breaks_no_entity(
-    key: str, severity: str | None, summary: str | None, labels: dict[str, str]
-) -> None:
-    """Whatever a host writes, the text has at most 3,000 characters, nothing unescaped and no half of an entity."""
-    shown = render(page(incident_key=key, severity=severity, summary=summary, labels=labels))
-    assert MAX_TEXT_CHARS >= len(shown)
-    assert ENTITY.search(shown) is None
-
-
-@given(st.text(st.sampled_from("&<>a"), min_size=1, max_size=200))
-def test_escaped_text_reads_as_it_was(summary: str) -> None:
-    """What is short enough is shown whole."""
-    assert summary == html.unescape(render(page(summary=summary))).splitlines()[0]
-
-
-def test_fullest_message_is_within_the_cap() -> None:
-    """The caps of the parts add up to less than the whole's."""
-    full = page(
-        incident_key="&" * 512,
-        severity="&" * 4000,
-        summary="&" * 4000,
-        labels={f"{number}" + "&" * 100: "&" * 4000 for number in range(99)},
-    )
-    full = Page(incident=full.incident, episode=2**31, level=100, target="slack:ops", dedup_key=DEDUP)
-    assert MAX_TEXT_CHARS >= len(render(full)) > MAX_TEXT_CHARS * 0.9
