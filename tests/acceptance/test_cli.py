@@ -113,7 +113,10 @@ def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused
         (("dead", "retry"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "1", "--all"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "x"), "'x' is not a valid integer"),
-        (("migrate", "up", "--existing", "since=2h"), "since is a span from now; write an instant such as since=2025"),
+        (
+            ("migrate", "up", "--existing", "since=2h"),
+            "since is a span from now; write an instant, for example since=2025",
+        ),
         (("replay", "x.csv"), "Missing option '--store'"),
         (("--pooler", "session", "tick"), "'session' is not"),
     ],
@@ -232,7 +235,7 @@ def test_a_row_that_cannot_be_read(request: pytest.FixtureRequest, escalation: C
     """A verb on it says in one line what is wrong with the row, and show does as well."""
     told(escalation("open", "k"))
     by_sql(request, "UPDATE incidents SET escalation_level = -1")
-    fault = "cannot acknowledge incident 'k': it is unreadable; mend its row: level: is -1"
+    fault = "cannot acknowledge incident 'k': it is unreadable; correct its row: level: is -1"
     assert one_line(escalation("ack", "k")).startswith(fault)
     assert "the row cannot be read; no escalation comes (unreadable: level: is -1" in told(escalation("show", "k"))
 
@@ -319,7 +322,7 @@ def test_health_is_red(on_sqlite: Console, tmp_path: Path) -> None:
         file.execute("UPDATE escalation_workers SET ticked_at = ticked_at - 121 * 1000000")
         file.commit()
     said = on_sqlite("health")
-    assert (1, "NOT OK: nobody has completed a tick for two tick intervals; mode open") == (said.code, said.lines[0])
+    assert (1, "NOT OK: no worker has completed a tick for two tick intervals; mode open") == (said.code, said.lines[0])
     as_json = on_sqlite("health", "--json")
     assert (1, False) == (as_json.code, as_json.json["ok"])
     assert 0 == on_sqlite("health", ESC_TICK_MS="600000").code
@@ -469,7 +472,7 @@ def test_pages_to_the_log_alone_are_warned_of(on_sqlite: Console, command: str) 
     asked = ("tick",) if command == "tick" else ("config", "check")
     assert 1 == on_sqlite(*asked).err.count(TO_THE_LOG)
     two = '{"slack:a": "https://example.org/a", "slack:b": "https://example.org/b"}'
-    assert 1 == on_sqlite(*asked, ESC_TARGETS=two).err.count("page nobody: set ESC_DEFAULT_TARGET")
+    assert 1 == on_sqlite(*asked, ESC_TARGETS=two).err.count("is never paged: set ESC_DEFAULT_TARGET")
     one = '{"slack:a": "https://example.org/a"}'
     assert "ESC_TARGETS" not in (said := on_sqlite(*asked, ESC_TARGETS=one).err)
-    assert "page nobody" not in said
+    assert "never paged" not in said

@@ -114,14 +114,14 @@ def test_no_database(console: Console, command: tuple[str, ...]) -> None:
 def test_unknown_kind(console: Console, command: tuple[str, ...], url: str) -> None:
     """A URL of no known kind is refused in one line, and is not repeated."""
     line = one_line(console("--database", url, *command))
-    assert "the database's URL is of no known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE" == line
+    assert "the database's URL is not of a known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE" == line
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:"])
 def test_no_file(console: Console, url: str) -> None:
     """An SQLite URL without a file would keep nothing: it is refused in one line."""
     line = one_line(console("--database", url, "open", "k"))
-    assert "sqlite:/// names no file, and what is kept in none is lost; give sqlite:///FILE" == line
+    assert "sqlite:/// names no file, and a database in memory loses its data; give sqlite:///FILE" == line
 
 
 def test_warnings_are_told_once(on_sqlite: Console, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
     mended = console("migrate", "up")
     assert (0, "1 migrations applied") == (mended.code, mended.out.strip())
     assert [f"mending: trigger {fault}" for fault in off] == [
-        line.rpartition(": what")[0] for line in mended.err.splitlines()
+        line.rpartition(": the engine")[0] for line in mended.err.splitlines()
     ]
     assert {"applied": []} == console("migrate", "up", "--json").json
     assert (0, []) == ((after := console("migrate", "status", "--json")).code, after.json["faults"])

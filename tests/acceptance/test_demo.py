@@ -35,13 +35,13 @@ def test_for_people(played: tuple[Said, Said, Path, float]) -> None:
     plain = played[0]
     for line in (
         "02:00  host      shop/checkout     opens: checkout errors above 5 %",
-        "02:05  escalate  shop/checkout     nobody acknowledged: level 1",
+        "02:05  escalate  shop/checkout     not acknowledged: level 1",
         "02:12  host      shop/checkout     the primary acknowledges",
-        "03:20  escalate  edge/certificate  nobody acknowledged: level 1",
+        "03:20  escalate  edge/certificate  not acknowledged: level 1",
     ):
         assert line in plain.lines, line
     assert any(line.startswith("02:05  page") and "Checkout errors" in line for line in plain.lines)
-    assert any("nobody acknowledged: level 2" in line for line in plain.lines)
+    assert any("not acknowledged: level 2" in line for line in plain.lines)
     assert "\x1b" not in plain.out
     for bar in ("━", "─", "┄", "n escalated to level n"):
         assert bar in plain.out

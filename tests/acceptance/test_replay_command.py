@@ -77,7 +77,7 @@ def test_sqlite_file_is_kept(console: Console, tmp_path: Path) -> None:
     kept = file.read_bytes()
     assert kept
     told = one_line(console("replay", log, "--store", f"sqlite:///{file}"))
-    assert f"{file} is not empty; a replay wants a new file" == told
+    assert f"{file} is not empty; a replay needs a new file" == told
     assert kept == file.read_bytes()
 
 

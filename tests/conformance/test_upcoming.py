@@ -151,7 +151,7 @@ CASES: Mapping[str, Case] = {
     "v1 off": Case((due,), HeldBy.V1_OFF, "ESCALATION_V1 is false", settings={"v1": False}),
     "dry run": Case((due,), HeldBy.DRY_RUN, "ESC_DRY_RUN is true", settings={"dry_run": True}),
     "outside the canary": Case(
-        (due,), HeldBy.CANARY, "ESC_CANARY_PCT is 50, and this one is outside", settings={"canary_pct": 50}
+        (due,), HeldBy.CANARY, "ESC_CANARY_PCT is 50, and the incident is outside", settings={"canary_pct": 50}
     ),
     "exhausted": Case((Scene.exhaust,), HeldBy.EXHAUSTED, "the maximum level is 1", settings={"max_level": 1}),
     "exhausted, and the maximum is raised": Case((Scene.exhaust,), HeldBy.UNPLANNED, "escalation recalc"),

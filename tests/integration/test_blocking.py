@@ -130,7 +130,7 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
     said = threading.Event()
 
     def note(record: logging.LogRecord) -> bool:
-        if "nothing goes on here (permission denied)" in record.getMessage():
+        if "stopped by an error (permission denied)" in record.getMessage():
             said.set()
         return True
 

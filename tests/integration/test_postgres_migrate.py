@@ -77,7 +77,7 @@ async def test_up_refuses_a_schema_of_a_later_version(migrated_dsn: str) -> None
     """An older library does not call a newer schema up to date, nor put its own triggers over the newer ones."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO escalation_migrations (version, name, checksum) VALUES (99, '0099_later', 'x')")
-    with pytest.raises(StoreNotReady, match="is at version 99 and this library knows"):
+    with pytest.raises(StoreNotReady, match="is at version 99 and this library supports"):
         await migrate.up(migrated_dsn)
 
 

@@ -132,7 +132,7 @@ async def test_fault_under_way_is_told_and_tried_again(
         await soon(notifier.came.wait())
         stop.set()
     assert {logging.CRITICAL} == {level for level, _ in critical(caplog)}
-    assert all(f"nothing goes on here ({fault})" in line for _, line in critical(caplog))
+    assert all(f"stopped by an error ({fault})" in line for _, line in critical(caplog))
 
 
 async def until_idle(engine: Engine) -> None:
@@ -160,7 +160,7 @@ async def test_fault_of_one_loop_leaves_the_other_at_work(
         stop.set()
     assert [PageState.DELIVERED] == states(store)
     ((_, line),) = critical(caplog)
-    assert "tick: nothing goes on here (RuntimeError, " in line
+    assert "tick: stopped by an error (RuntimeError, " in line
     assert "secret" not in caplog.text
 
 

@@ -57,7 +57,7 @@ async def test_a_file_that_is_another_one_is_refused(
             with pytest.raises(StoreNotReady, match=r"e\.db(-wal|-shm)? was replaced or removed while"):
                 await call()
         engine._delivery.tasks.wake()
-        await until(lambda: "nothing goes on here" in caplog.text)
+        await until(lambda: "stopped by an error" in caplog.text)
         stop.set()
         await worker
     async with Engine(await SQLiteStore.connect(path)) as other:

@@ -36,4 +36,4 @@ async def test_a_row_that_cannot_be_read_is_a_conflict(service: Service, action:
     await store.host.insert("k", severity="critical", first_seen=START, level=-1)
     answer = await service.act(action, incident_key="k")
     assert (409, "incident_key") == (answer.status, answer.json["field"])
-    assert "it is unreadable; mend its row: level: is -1" in answer.json["detail"]
+    assert "it is unreadable; correct its row: level: is -1" in answer.json["detail"]

@@ -73,9 +73,9 @@ async def test_engine_tells_once_what_would_make_pages_dead(
         await routed.tick()
         await partial.tick()
     assert [
-        "this engine has no notifier: escalations are recorded, and their pages are dead",
+        "this engine has no notifier: it records escalations, and their pages are dead",
         "a route names the target 'nowhere', and no notifier serves it",
-        "incidents that no route matches page nobody: set ESC_DEFAULT_TARGET",
+        "an incident that no route matches has no target and is never paged: set ESC_DEFAULT_TARGET",
     ] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 

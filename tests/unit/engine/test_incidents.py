@@ -188,7 +188,7 @@ async def test_change_severity_takes_text_alone(severity: Any, store: MemoryStor
 async def test_verbs_refuse_rows_that_cannot_be_read(store: MemoryStore) -> None:
     """A verb on a poisoned row says which column is wrong, and that it is the row's fault, not the caller's."""
     await store.host.insert("k", level=None)
-    with pytest.raises(TransitionRefused, match=r"mend its row: level: is ") as caught:
+    with pytest.raises(TransitionRefused, match=r"correct its row: level: is ") as caught:
         await engine_of(store).acknowledge("k")
     assert "k" == caught.value.incident_key
     assert "unreadable" == caught.value.state
