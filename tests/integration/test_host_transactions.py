@@ -201,7 +201,7 @@ async def test_a_step_of_the_clock_is_mended_around_a_row_that_is_held(migrated_
             soon = stage.clock() + timedelta(hours=1)
             assert ["a"] == late(stage, soon)
             health = await stage.engine.health()
-            assert any("calculated anew" in warning for warning in health.warnings)
+            assert any("workers are recalculating due instants" in warning for warning in health.warnings)
         await stage.tick(MINUTE)
         assert [] == late(stage, soon)
         assert (await stage.engine.health()).recalc.requested_at is None

@@ -146,8 +146,10 @@ async def test_every_fault_of_a_table_is_named_at_once(pg_dsn: str) -> None:
         "column 'acknowledged_at' is timestamp without time zone; it must be timestamp with time zone",
         "column 'severity' is generated, and the engine writes it; drop it or rename it",
         "column 'next_due_at' is generated, and the engine writes it; drop it or rename it",
-        "column 'incident_key' has no unique index of its own; create one:"
-        " the engine cannot distinguish rows of one key",
+        (
+            "column 'incident_key' has no unique index of its own; create one:"
+            " the engine cannot distinguish rows of one key"
+        ),
     ]
     assert sorted(expected) == sorted(refusal.value.faults)
     assert before == catalogue(pg_dsn)
