@@ -15,7 +15,7 @@ from .source import ROOT, SRC, modules, repository
 WORDS = (
     *("nobody", "somebody", "anybody", "everybody", "whoever", "whence", "thereof", "amid", "ere", "naught"),
     *("hopes?", "silence", "patience", "company", "knocks?", "farewell", "houses?", "rooms?", "side doors?", "books"),
-    *("befalls?", "lights?", "beats?", "none the worse", "is none", "are none", "the seed"),
+    *("befalls?", "lights?", "beats?", "none the worse", "(?<!there )is none", "are none", "the seed"),
     r"(?:is|are|was|were|be|been) told",
     r"(?<!quotation )(?<!question )(?<!order )mark(?:s|ed|ing)?",
 )
