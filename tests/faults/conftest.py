@@ -1,4 +1,4 @@
-"""What the fault tests share: how long they run, the ground they stand on, and their report."""
+"""Shared parts of the fault tests: the options for a quick or a long run, the servers, and the report."""
 
 import os
 import secrets
@@ -16,46 +16,49 @@ from .harness.servers import Servers
 from .report.figures import Figures, figures, table, write
 
 NewRun = Callable[..., AbstractAsyncContextManager[Run]]
-"""Opens a run; what it came to goes into the report, also if a test finds it broken."""
+"""Opens a run. Its figures go into the report even if the test fails."""
 RESULTS = Path(__file__).parent / "results"
 LONG = (
-    "killed_at_every", "killed_again", "behind_a_pooler_that[is silent]", "restarted_again", "behind_a_pooler_that",
+    "killed_at_every", "killed_again", "faults_behind_a_pooler[no answer]", "restarted_again", "faults_behind_a_pooler",
     "cut_at_each", "beyond_the_lease", "terminated", "a_million", "while_busy",
 )  # fmt: skip
-"""What takes longest, in the long run as in the quick one."""
+"""Parts of the names of the slowest tests, in the order in which they start."""
 PROCESSES = 5
-ALONE = ("kills", "failover")
-"""Marks of what goes on by itself in the long run: it would be in the way of others, or they in its."""
+SEPARATE = ("kills", "failover")
+"""Pytest markers whose tests have their own part of the long run, because other tests would disturb them."""
 SEED = "ESCALATION_FAULTS_SEED"
 BEGAN = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--full`` runs long; ``--quick``, which is the default, is for every change."""
+    """Add the options: ``--full`` for the long run, ``--quick`` (the default) for the quick run."""
     group = parser.getgroup("faults")
-    group.addoption("--quick", action="store_true", help="a few seeds each, in under three minutes (the default)")
+    group.addoption("--quick", action="store_true", help="a few variants each, in a few minutes (the default)")
     group.addoption("--full", action="store_true", help="many seeds, many kills, many restarts, and every variant")
-    group.addoption("--faults-seed", type=int, help="what a quick run takes, and how: as an earlier one told")
+    group.addoption("--faults-seed", type=int, help="repeat the choice of the quick run that printed this seed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Note when the run began, and take a seed; processes that share its work find the same in their environment."""
+    """Note when the run began, and choose a seed. Processes of pytest-xdist find the seed in their environment."""
     config.stash[BEGAN] = monotonic()
-    config.addinivalue_line("markers", "rotates(count, by): of its variants the quick run takes so many, by its seed")
+    config.addinivalue_line("markers", "rotates(count, by): a quick run takes so many variants, chosen by its seed")
     if config.option.faults_seed is None:
         config.option.faults_seed = int(os.environ.setdefault(SEED, str(secrets.randbelow(10**6))))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Tell the seed."""
+    """Print the seed."""
     return f"faults: --faults-seed {config.option.faults_seed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave failover to the long run. Begin with what takes longest, one for each process: each gets two at first."""
+    """Leave failover tests and some variants out of a quick run, and start the slowest tests first.
+
+    pytest-xdist gives each process two tests at first, so each process gets one slow and one short test.
+    """
     if not config.getoption("--full"):
         left_out = [item for item in items if item.get_closest_marker("failover")]
-        left_out += turned(items, config.option.faults_seed)
+        left_out += variants_left_out(items, config.option.faults_seed)
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     longest = sorted(items, key=lambda item: next((n for n, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
@@ -64,8 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = dict.fromkeys([*first, *longest])
 
 
-def turned(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item]:
-    """Return what a quick run with this seed leaves to others: of tests that rotate all variants but a few."""
+def variants_left_out(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item]:
+    """Return the variants that a quick run with this seed leaves out, of tests with the marker ``rotates``."""
     variants: dict[tuple[str, int], dict[str, list[pytest.Item]]] = {}
     for item in items:
         mark = item.get_closest_marker("rotates")
@@ -80,50 +83,50 @@ def turned(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item]:
 
 
 def _variant(item: pytest.Item, by: str) -> str:
-    """Return which variant of a test this is: its parameter of that name, as it is told."""
+    """Return which variant of a test this is: the value of its parameter ``by``."""
     assert isinstance(item, pytest.Function)
     return str(item.callspec.params[by])
 
 
 @pytest.fixture(scope="session")
 def seed(request: pytest.FixtureRequest) -> int:
-    """What makes this run another one than the last: 0 in the long run, which has seeds of its own."""
+    """The seed of a quick run; 0 in the long run, whose tests have their own seeds."""
     return 0 if request.config.getoption("--full") else int(request.config.option.faults_seed)
 
 
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether there is time."""
+    """Whether this is the long run."""
     return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    """A PostgreSQL of this run's own."""
-    with Servers.laid() as laid:
-        yield laid
+    """The PostgreSQL server of this test session."""
+    with Servers.started() as started:
+        yield started
 
 
 @pytest.fixture
 def new_run(servers: Servers, tmp_path: Path, request: pytest.FixtureRequest) -> NewRun:
-    """Opens runs on the ground."""
+    """Return a function that opens runs on the server, and adds their figures to the report."""
 
     @asynccontextmanager
-    async def opened(**how: Any) -> AsyncIterator[Run]:
+    async def open_run(**values: Any) -> AsyncIterator[Run]:
         began = monotonic()
-        async with Run.open(servers, tmp_path, **how) as run:
+        async with Run.open(servers, tmp_path, **values) as run:
             try:
                 yield run
             finally:
-                if run.told is not None:
+                if run.result is not None:
                     seconds = monotonic() - began
-                    note(request, figures(request.node.name, seconds, servers.version, *run.told, run.also))
+                    note(request, figures(request.node.name, seconds, servers.version, *run.result, run.measured))
 
-    return opened
+    return open_run
 
 
 def note(request: pytest.FixtureRequest, run: Figures) -> None:
-    """Put a run into the report; properties find their way to the process that writes it."""
+    """Add a run to the report. pytest-xdist sends a test's properties to the process that writes the report."""
     request.node.user_properties.append(("faults", run))
 
 
@@ -135,8 +138,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     ]
     if not config.getoption("--full"):
         terminalreporter.write_line(
-            "faults: left out are test_failover, and the variants that are another seed's turn; --full runs all;"
-            f" --faults-seed {config.option.faults_seed} runs the same"
+            "faults: this quick run left out test_failover, and the variants of other seeds; --full runs all;"
+            f" --faults-seed {config.option.faults_seed} runs the same variants"
         )
     if not runs:
         return
@@ -150,10 +153,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _named(config: pytest.Config) -> str:
-    """Return what the report is called: the page in the docs is made from whole runs alone."""
+    """Return the name of the report. The page in the docs is made from complete runs only, so others are ``part``."""
     if config.getoption("keyword") or config.args != ["tests/faults"]:
         return "part"
     if not config.getoption("--full"):
         return "quick"
     chosen = str(config.getoption("markexpr"))
-    return chosen if chosen in ALONE else "full"
+    return chosen if chosen in SEPARATE else "full"

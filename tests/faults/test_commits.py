@@ -12,11 +12,11 @@ from escalation_core.testing.invariants.escalations import expected_hash
 
 from .conftest import NewRun
 from .harness.frames import Frame
-from .harness.proxy import Fate, Way
+from .harness.proxy import Action, Direction
 from .harness.receiver import OK, Answer
 from .harness.run import Run
 from .harness.servers import WORKER
-from .scenarios.busy import SLOW, sending
+from .scenarios.busy import SLOW, until_sending
 from .test_database import END, busy
 
 EACH = 10
@@ -56,14 +56,14 @@ GIVEN_UP = "the call is given up"
 
 
 async def test_reply_to_commit_is_cut_off(new_run: NewRun) -> None:
-    """A commit whose reply never comes was made or was not; either way each escalation is there once, and is heard."""
+    """A commit whose reply never comes was made or was not; either direction each escalation is there once, and is heard."""
     random = Random(8)
     async with busy(new_run, 8) as run:
         lost = 0
 
-        def judge(way: Way, frame: Frame) -> Fate:
+        def decide(direction: Direction, frame: Frame) -> Action:
             nonlocal lost
-            if way == "out" and frame.commits and random.random() < 0.25:
+            if direction == "out" and frame.commits and random.random() < 0.25:
                 lost += 1
                 return "cut"
             return "pass"
@@ -71,12 +71,12 @@ async def test_reply_to_commit_is_cut_off(new_run: NewRun) -> None:
         async def enough() -> bool:
             return lost >= CUT_OFF
 
-        with run.trial("reply to COMMIT cut off"):
+        with run.disturbance("reply to COMMIT cut off"):
             for proxy in run.proxies.values():
-                proxy.judge = judge
+                proxy.decide = decide
             assert await run.until(enough), "hardly any worker commits"
             for proxy in run.proxies.values():
-                proxy.judge = lambda way, frame: "pass"
+                proxy.decide = lambda direction, frame: "pass"
 
 
 async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
@@ -87,9 +87,9 @@ async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
         lost = 0
         connects = proxy.connects
 
-        def judge(way: Way, frame: Frame) -> Fate:
+        def decide(direction: Direction, frame: Frame) -> Action:
             nonlocal lost
-            if way == "out" and frame.commits and lost < LOST:
+            if direction == "out" and frame.commits and lost < LOST:
                 lost += 1
                 return "lose"
             return "pass"
@@ -98,7 +98,7 @@ async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
             return worker.text.count(GIVEN_UP) >= LOST
 
         with run.fault("reply to COMMIT lost", worker):
-            proxy.judge = judge
+            proxy.decide = decide
             assert await run.until(given_up), "it waits for ever"
         assert LOST == lost
         assert proxy.connects >= connects + LOST
@@ -111,9 +111,9 @@ async def test_conflicts(new_run: NewRun) -> None:
         role = f"ALTER ROLE {WORKER} IN DATABASE {run.database}"
         # Workers say READ COMMITTED themselves: whoever else conflicts with them is a trigger of the host.
         await run.execute(CONFLICT)
-        # Whoever looks for a deadlock when there is one has to give way: a worker, before any other client does.
+        # Whoever looks for a deadlock when there is one has to give direction: a worker, before any other client does.
         await run.execute(f"{role} SET deadlock_timeout = '300ms'")
-        with run.trial("conflicts", stops=True):
+        with run.disturbance("conflicts", stops=True):
             await run.execute(END)
             crossing = [asyncio.create_task(_cross(run, order)) for order in ((0, 1), (1, 0))]
             await asyncio.gather(*crossing)
@@ -135,7 +135,7 @@ async def test_conflicts(new_run: NewRun) -> None:
 
 def _met(run: Run, state: str) -> int:
     """Return how often workers have met an error."""
-    met = run.servers.met(run.database, state)
+    met = run.servers.errors(run.database, state)
     return sum(met[worker.name] for worker in run.workers)
 
 
@@ -144,7 +144,7 @@ async def _deadlock(run: Run, key: str) -> None:
     run.receiver.answers = lambda number: THROTTLING
     await run.execute(TARGET)
     await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
-    await sending(run, run.workers, expected_hash(key, 1, 1))
+    await until_sending(run, run.workers, expected_hash(key, 1, 1))
     async with await AsyncConnection.connect(run.dsn) as person:
 
         async def waits() -> bool:

@@ -1,4 +1,4 @@
-"""The wire is cut: at each message of PostgreSQL's protocol, on its way there and back, and in the middle of HTTP."""
+"""The wire is cut: at each message of PostgreSQL's protocol, on its direction there and back, and in the middle of HTTP."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import NewRun
 from .harness.frames import Frame
-from .harness.proxy import CUTS, Fate, Way
+from .harness.proxy import CUTS, Action, Direction
 from .harness.receiver import OK, Answer
 from .harness.run import Run
 from .harness.workers import Worker
@@ -21,17 +21,17 @@ DONE_TIMEOUT = 12.0
 """Seconds within which a worker comes by any message."""
 
 
-async def cut(run: Run, worker: Worker, name: str, fate: Fate, nth: int) -> None:
+async def cut(run: Run, worker: Worker, name: str, action: Action, nth: int) -> None:
     """Cut a connection of a worker at a message, the nth of its kind from now on; write down when that came about."""
     proxy = run.proxies[worker.name.partition("-")[0]]
-    way, matches = CUTS[name]
+    direction, matches = CUTS[name]
     left = nth
     began = time()
     done = asyncio.Event()
 
-    def judge(at: Way, frame: Frame) -> Fate:
+    def decide(at: Direction, frame: Frame) -> Action:
         nonlocal left, began
-        if at != way or done.is_set() or not matches(frame):
+        if at != direction or done.is_set() or not matches(frame):
             return "pass"
         left -= 1
         if left > 0:
@@ -39,30 +39,30 @@ async def cut(run: Run, worker: Worker, name: str, fate: Fate, nth: int) -> None
         if name not in NEW:
             began = time()
         done.set()
-        return fate
+        return action
 
-    proxy.judge = judge
+    proxy.decide = decide
     if name in NEW:
         proxy.cut()
     try:
         await asyncio.wait_for(done.wait(), DONE_TIMEOUT)
     finally:
-        proxy.judge = lambda way, frame: "pass"
+        proxy.decide = lambda direction, frame: "pass"
     run.note(f"cut at {name}", began, worker)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("fate", ["cut", "cut after"])
-async def test_cut_at_each_message(new_run: NewRun, full: bool, fate: Fate) -> None:
+@pytest.mark.parametrize("action", ["cut", "cut after"])
+async def test_cut_at_each_message(new_run: NewRun, full: bool, action: Action) -> None:
     """A connection that is cut at any message, before or after it, costs nothing but another attempt."""
-    random = Random(fate)
-    async with new_run(seed=len(fate)) as run:
-        team = await run.team(2)
+    random = Random(action)
+    async with new_run(seed=len(action)) as run:
+        workers = await run.start_workers(2)
         rounds = SEEDS[full] * len(CUTS)
-        run.live(6 * rounds, over=0.8 * rounds)
+        run.start_incidents(6 * rounds, over=0.8 * rounds)
         for _ in range(SEEDS[full]):
             for name in CUTS:
-                await cut(run, random.choice(team), name, fate, 1 if name in NEW else random.randint(1, 3))
+                await cut(run, random.choice(workers), name, action, 1 if name in NEW else random.randint(1, 3))
         assert [] == await run.judge()
 
 
@@ -80,15 +80,15 @@ MIDDLES: dict[str, Answer] = {
 async def test_cut_in_the_middle_of_http(new_run: NewRun, middle: str) -> None:
     """A request that is cut off anywhere goes again; what had arrived may arrive once more, under the same key."""
     async with new_run(seed=4) as run:
-        await run.team(2)
-        with run.trial("HTTP cut"):
+        await run.start_workers(2)
+        with run.disturbance("HTTP cut"):
             run.receiver.answers = _sometimes(MIDDLES[middle])
-            run.live(12, over=1)
-            await run.lived()
+            run.start_incidents(12, over=1)
+            await run.finish_incidents()
         run.receiver.answers = lambda number: OK
         assert [] == await run.judge()
-        assert run.told is not None
-        assert any(post.answered_at is None for post in run.told[0].requests)
+        assert run.result is not None
+        assert any(post.answered_at is None for post in run.result[0].requests)
 
 
 def _sometimes(answer: Answer) -> Callable[[int], Answer]:

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from .conftest import NewRun
 from .harness.run import Run
 from .harness.servers import WORKER
-from .harness.worker import OUTLASTS, RECONNECT_TIME
+from .harness.worker import LONG_OUTAGE, RECONNECT_TIME
 
 RESTARTS = {False: 4, True: 100}
 TERMINATIONS = {False: 6, True: 60}
@@ -30,8 +30,8 @@ async def busy(
 ) -> AsyncIterator[Run]:
     """Open a run with workers that have enough to do; judge it in the end."""
     async with new_run(seed=seed) as run:
-        await run.team(count)
-        run.live(incidents, over=over)
+        await run.start_workers(count)
+        run.start_incidents(incidents, over=over)
         await asyncio.sleep(0.5)
         yield run
         assert [] == await run.judge()
@@ -77,7 +77,7 @@ async def test_backends_terminated(new_run: NewRun, full: bool) -> None:
 async def test_slow(new_run: NewRun) -> None:
     """A slow network makes everything late by its round trips, and breaks nothing."""
     async with busy(new_run, 9) as run:
-        with run.trial("slow network"):
+        with run.disturbance("slow network"):
             for proxy in run.proxies.values():
                 proxy.delay = 0.01
             await asyncio.sleep(3)
@@ -101,7 +101,7 @@ async def test_half_open(new_run: NewRun) -> None:
     async with busy(new_run, 11, count=1) as run:
         [worker] = run.workers
         with run.fault("half-open", worker, stops=True, unhealthy=True, recovery=RECONNECT_TIME):
-            run.proxies["w1"].orphan()
+            run.proxies["w1"].half_open()
             connects = run.proxies["w1"].connects
 
             async def again() -> bool:
@@ -115,7 +115,7 @@ async def test_locked_by_a_person(new_run: NewRun) -> None:
     async with busy(new_run, 12) as run:
         await run.hosts.do("open", "held", sql=True)
         async with await AsyncConnection.connect(run.dsn) as person:
-            with run.trial("row held", stops=True, keys=frozenset({"held"})):
+            with run.disturbance("row held", stops=True, keys=frozenset({"held"})):
                 await person.execute("SELECT FROM incidents WHERE incident_key = 'held' FOR UPDATE")
                 await asyncio.sleep(2.5)
                 await person.rollback()
@@ -138,13 +138,13 @@ async def test_tables_are_rebuilt_meanwhile(new_run: NewRun) -> None:
     """VACUUM FULL and ALTER TABLE on the tables in use hold the workers up for as long as they take."""
     async with busy(new_run, 13) as run:
         for change in CHANGES:
-            with run.trial("table rebuilt"):
+            with run.disturbance("table rebuilt"):
                 await _retry_until_up(run, change)
             await asyncio.sleep(0.3)
 
 
 async def _retry_until_up(run: Run, change: str) -> None:
-    """Run a person's statement, and again if it is the one of a deadlock that had to give way."""
+    """Run a person's statement, and again if it is the one of a deadlock that had to give direction."""
     while True:
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
             await run.execute(change)
@@ -174,13 +174,13 @@ SHORTAGES = {
 
 
 @pytest.mark.parametrize("shortage", list(SHORTAGES))
-async def test_short_of_something(new_run: NewRun, shortage: str) -> None:
+async def test_shortage(new_run: NewRun, shortage: str) -> None:
     """A database that takes no connections, no writes, or has no room, is waited for; health shows it."""
     begin, end = SHORTAGES[shortage]
     async with busy(new_run, 15) as run:
         with run.fault(shortage, stops=True, unhealthy=True, recovery=RECONNECT_TIME):
             await run.execute(begin)
             await run.execute(END)
-            await asyncio.sleep(OUTLASTS)
+            await asyncio.sleep(LONG_OUTAGE)
             await run.execute(end)
             await run.execute(END)

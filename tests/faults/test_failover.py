@@ -1,6 +1,7 @@
-"""The primary dies, is cut off, or hands over, under load: three nodes under Patroni, as the how-to page has them.
+"""The primary of three nodes under Patroni is killed, cut off, or switched over, while workers and hosts write.
 
-They take minutes and programs of the system: they are for ``--full``. What an asynchronous failover loses is measured.
+These tests take minutes and need system packages, so only ``--full`` runs them. They measure the commits that an
+asynchronous failover loses.
 """
 
 import asyncio
@@ -29,28 +30,28 @@ from .report.figures import figures
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.failover]
 WRITE = "INSERT INTO faults.asked VALUES ('harness')"
 SURE = ("I7", "I8")
-"""What holds whatever an asynchronous failover loses; I4 for what is recorded, too."""
+"""The invariants that hold even if a failover loses commits. For recorded escalations I4 holds, too."""
 BEFORE, AFTER = 5.0, 8.0
 """Seconds of load before the fault and after the failover."""
 BACKLOG = RECONNECT_TIME + 2.0
-"""Seconds until a connection is there again and what has piled up, with the hosts that waited, is worked off."""
+"""Seconds in which workers reconnect, and record the escalations of the outage."""
 Fail = Callable[["Failover"], Awaitable[None]]
 
 
 class Failover:
-    """A run on a cluster, and what befalls the node that leads."""
+    """A run on a cluster, with functions that cause a fault of its leader."""
 
     def __init__(self, run: Run, cluster: Cluster, old: Node) -> None:
         self.run, self.cluster, self.old = run, cluster, old
         self.sure: list[Violation] = []
-        """What is broken, apart from what lost commits break."""
+        """The violations that lost commits cannot explain."""
 
     async def succeeded(self) -> None:
-        """Wait until another node takes writes, which ends the fault."""
+        """Wait until another node accepts writes, which ends the fault."""
         await self.cluster.succeeded(self.old, WRITE, self.run.database)
 
     async def killed(self) -> None:
-        """Kill the leader; bring it back when another one leads."""
+        """Kill the leader, and start it again when another node leads."""
         with self.run.fault("primary killed", stops=True, unhealthy=True, recovery=BACKLOG):
             await asyncio.to_thread(self.old.kill)
             await self.succeeded()
@@ -62,39 +63,39 @@ class Failover:
             cut = time()
             self.cluster.gates.stall(self.old.gates)
             await self.cluster.demoted(self.old)
-            self.run.also["demoted after ms"] = _ms(time() - cut)
+            self.run.measured["demoted after ms"] = _ms(time() - cut)
             await self.succeeded()
-            self.run.also["succeeded after ms"] = _ms(time() - cut)
+            self.run.measured["succeeded after ms"] = _ms(time() - cut)
         self.cluster.gates.flow(self.old.gates)
 
     async def handed_over(self) -> None:
-        """Hand over to another node, as for maintenance."""
+        """Switch over to another node, as for maintenance."""
         with self.run.fault("switchover", stops=True, recovery=BACKLOG):
             await self.cluster.switch_over(self.old)
             await self.succeeded()
 
     async def measure(self) -> None:
-        """Count what hosts were told and what was heard that is gone now, and how long nothing was written."""
+        """Count the lost writes of hosts and the lost escalations, and measure the longest time without a write."""
         run = self.run
-        assert run.told is not None
-        history, _ = run.told
-        # To set a severity that is there already leaves no trace.
-        told = zip(run.hosts.names, run.hosts.writes, strict=True)
-        done = [name for name, op in told if op.verb != "change_severity"]
+        assert run.result is not None
+        history, _ = run.result
+        # A change_severity may set the same severity, which leaves no trace in the database.
+        named = zip(run.hosts.names, run.hosts.writes, strict=True)
+        done = [name for name, op in named if op.verb != "change_severity"]
         lost = [name for name in done if not (await run.execute(DONE.replace("%(op)s", "%s"), name, name))[0][0]]
-        recorded = {event.unique_hash for event in history.escalations}
-        heard = {post.dedup_key for post in history.requests if post.accepted}
+        recorded = {escalation.unique_hash for escalation in history.escalations}
+        accepted = {post.dedup_key for post in history.requests if post.accepted}
         began = min(fault.start for fault in run.faults) - 1
         at = sorted(written for written in (*(e.at for e in history.escalations), *(s.at for s in history.changes)))
-        run.also["lost writes of hosts"] = len(lost)
-        run.also["heard and not recorded"] = len(heard - recorded)
-        run.also["longest gap between writes ms"] = _ms(
+        run.measured["lost writes of hosts"] = len(lost)
+        run.measured["accepted and not recorded"] = len(accepted - recorded)
+        run.measured["longest gap between writes ms"] = _ms(
             max((after - before for before, after in pairwise(at) if after > began), default=0.0)
         )
 
 
 def _lost(run: Run) -> bool:
-    return any(run.also[lost] for lost in ("lost writes of hosts", "heard and not recorded"))
+    return any(run.measured[lost] for lost in ("lost writes of hosts", "accepted and not recorded"))
 
 
 def _sure(violation: Violation) -> bool:
@@ -106,8 +107,8 @@ def _ms(seconds: float) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts give up as soon as workers do: on a primary that is cut off all commits wait."""
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give hosts the timeouts of workers, because all commits wait on a primary that is cut off."""
     for name, seconds in zip(("CALL_TIMEOUT", "GRACE", "IDLE"), CALL_TIMEOUT, strict=True):
         monkeypatch.setattr(timeouts, name, seconds)
 
@@ -116,29 +117,29 @@ def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 async def failing_over(
     fail: Fail, request: pytest.FixtureRequest, folder: Path, *, synchronous: bool, seed: int, loses: bool = False
 ) -> AsyncIterator[Failover]:
-    """Let workers and hosts work on a cluster, let its leader fail, and let it become whole; then judge and measure."""
+    """Run workers and hosts on a cluster, let its leader fail, wait until it is complete, then judge and measure."""
     began = monotonic()
     async with Cluster.started(synchronous=synchronous) as cluster:
         servers = Servers(cluster.ports, forkserver(), options=options())
         await asyncio.to_thread(servers.prepare)
         async with Run.open(servers, folder, seed=seed) as run:
             failing = Failover(run, cluster, await cluster.leader())
-            await run.team()
-            run.hosts.forgotten = loses
-            run.live(120, over=40)
+            await run.start_workers()
+            run.hosts.may_lose_writes = loses
+            run.start_incidents(120, over=40)
             await asyncio.sleep(BEFORE)
             await fail(failing)
             await asyncio.sleep(AFTER)
             await cluster.whole()
             await run.judge()
             await failing.measure()
-            assert run.told is not None
-            history, violations = run.told
+            assert run.result is not None
+            history, violations = run.result
             whole = synchronous or not _lost(run)
             failing.sure = [violation for violation in violations if whole or _sure(violation)]
-            run.also["broken by lost commits"] = len(violations) - len(failing.sure)
+            run.measured["broken by lost commits"] = len(violations) - len(failing.sure)
             seconds, server = monotonic() - began, run.servers.version
-            note(request, figures(request.node.name, seconds, server, history, failing.sure, run.also))
+            note(request, figures(request.node.name, seconds, server, history, failing.sure, run.measured))
             yield failing
 
 
@@ -151,18 +152,18 @@ FAILURES: dict[str, Fail] = {
 
 @pytest.mark.parametrize("failure", list(FAILURES))
 async def test_synchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
-    """With strictly synchronous replication nothing that anybody was told is lost, and every invariant holds."""
+    """With strictly synchronous replication no committed write is lost, and every invariant holds."""
     async with failing_over(FAILURES[failure], request, tmp_path, synchronous=True, seed=31) as failing:
         assert [] == failing.sure
-        assert 0 == failing.run.also["lost writes of hosts"]
-        assert 0 == failing.run.also["heard and not recorded"]
+        assert 0 == failing.run.measured["lost writes of hosts"]
+        assert 0 == failing.run.measured["accepted and not recorded"]
 
 
 @pytest.mark.parametrize("defect", ["cancelled commit is trusted-planted"])
 async def test_defect_is_caught(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: str
 ) -> None:
-    """If a commit that was cancelled while it waited for a standby counted as done, hosts would lose what they did."""
+    """With the defect, a commit that was cancelled while it waited for a standby counts as done: hosts lose writes."""
     limited = timeouts.limited
 
     @asynccontextmanager
@@ -174,12 +175,12 @@ async def test_defect_is_caught(
 
     monkeypatch.setattr(timeouts, "limited", trusting)
     async with failing_over(Failover.cut_off, request, tmp_path, synchronous=True, seed=33, loses=True) as failing:
-        assert 0 < failing.run.also["lost writes of hosts"]
+        assert 0 < failing.run.measured["lost writes of hosts"]
 
 
 @pytest.mark.parametrize("failure", ["killed", "cut off"])
 async def test_asynchronous(request: pytest.FixtureRequest, tmp_path: Path, failure: str) -> None:
-    """With asynchronous replication commits may be lost, which is counted; what is left goes on by the rules."""
+    """With asynchronous replication commits may be lost. The test counts them, and the other invariants still hold."""
     async with failing_over(FAILURES[failure], request, tmp_path, synchronous=False, seed=32, loses=True) as failing:
         assert [] == failing.sure
         assert await failing.run.hosts.do("open", "after", severity="critical")

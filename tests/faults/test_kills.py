@@ -1,4 +1,4 @@
-"""kill -9 at every await of ours that tick, deliver, recalc, migrate and run reach."""
+"""Kill workers with SIGKILL at every await that tick, deliver, recalc, migrate and run reach."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from .kill_points.killing import RULES, Killer, Route
 from .kill_points.points import Point, awaits
 
 WALKS = (
-    "tick", "moment", "rung", "held", "recalc", "dry", "canary", "trouble", "cancelled", "joined", "silent", "demoted",
-    "ended", "migrate",
+    "tick", "run briefly", "woken", "rows locked", "recalc", "dry run", "canary", "store unavailable", "cancelled",
+    "shared tick", "no answer", "read-only", "connections ended", "migrate",
 )  # fmt: skip
-FULL = 20
-"""How often a worker is killed at each point; in the quick run once, on one of two walks by its seed."""
+KILLS = 20
+"""Kills at each point in the long run. A quick run kills once, on one of two walks that its seed chooses."""
 ROUNDS = 5
-"""How often all walks are gone at most: not each goes everywhere each time."""
-MENDED = "DELETE FROM incidents WHERE incident_key LIKE 'unwritable%'"
+"""The most rounds of all walks until every point was passed: a walk does not pass the same points each time."""
+DELETE_UNWRITABLE = "DELETE FROM incidents WHERE incident_key LIKE 'unwritable%'"
 CATCHING_UP = 600.0
-"""Seconds that one worker may take for everything that many have left behind, which are some thousand incidents."""
+"""Seconds that one worker may take for the work that the killed workers left: some thousand incidents."""
 SHARE = 3
-"""A quick run takes one in so many of the awaits that quick runs take turns at, and all others."""
+"""A quick run takes all usual points, and one in so many of the other points."""
 PARTS = 4
-"""The points are dealt out to so many runs, which can go on at once."""
+"""The number of runs that share the points. They can run at the same time."""
 
 
 @attrs.define
@@ -48,7 +48,7 @@ class Routes:
 
 
 async def _explore(killer: Killer, among: Sequence[Point]) -> Routes:
-    """Let a worker go every walk, at first without upset rows, until each point was passed."""
+    """Run every walk, in the first round without faulty rows, until the walks have passed each point."""
     found: dict[Point, list[Route]] = {}
     usual: frozenset[Point] = frozenset()
     for number in range(ROUNDS):
@@ -56,7 +56,7 @@ async def _explore(killer: Killer, among: Sequence[Point]) -> Routes:
             for point, count in (await killer.explore(walk, among)).items():
                 found.setdefault(point, []).append((walk, count))
         if number == 0:
-            usual, killer.upset = frozenset(found), True
+            usual, killer.faulty_rows = frozenset(found), True
             found.clear()
         elif len(found) == len(among):
             break
@@ -64,13 +64,13 @@ async def _explore(killer: Killer, among: Sequence[Point]) -> Routes:
 
 
 def _turn(among: Sequence[Point], usual: AbstractSet[Point], seed: int) -> list[Point]:
-    """Return the points that a quick run with this seed takes, in order: the usual ones, and a part of the others."""
+    """Return the points of a quick run with this seed, in order: the usual points, and a share of the other ones."""
     others = [point for point in among if point not in usual]
     taken = Random(seed).sample(others, len(others) // SHARE)
     return [point for point in among if point in usual or point in taken]
 
 
-def test_no_await_is_forgotten() -> None:
+def test_every_await_is_reached() -> None:
     """A worker or a host reaches every await of the core and of the PostgreSQL store."""
     assert [] == [str(point) for point in awaits().unreached]
 
@@ -88,7 +88,7 @@ def test_quick_runs_take_turns() -> None:
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_killed_at_every_await(new_run: NewRun, full: bool, seed: int, part: int) -> None:
-    """A worker that is killed at any await of ours loses nothing, doubles nothing, and blocks nothing."""
+    """A worker that is killed at any await of the library loses no page, repeats no escalation, and blocks no row."""
     random = Random(f"{seed} {part}")
     points = await asyncio.to_thread(lambda: awaits().worker)
     async with new_run(seed=part, rules=RULES) as run:
@@ -99,20 +99,20 @@ async def test_killed_at_every_await(new_run: NewRun, full: bool, seed: int, par
         own = points[part::PARTS]
         mine = own if full else _turn(own, routes.usual, seed)
         for point in mine:
-            for turn in range(FULL) if full else (seed % 2,):
+            for turn in range(KILLS) if full else (seed % 2,):
                 routes_to = routes.by_point[point]
                 assert await killer.kill(point, routes_to, random, turn), f"no worker was ever killed at {point}"
-        # Now the first worker that is not killed. Once it has caught up, everything is prompt again.
+        # Start the first worker that is not killed. Once it has caught up, new incidents must escalate in time.
         run.receiver.answers = lambda number: OK
-        await run.execute(MENDED)
-        await run.work("w", rules=attrs.evolve(RULES, per_target=32))
-        assert await run.settle(CATCHING_UP), "the work that the dead workers left is never done"
+        await run.execute(DELETE_UNWRITABLE)
+        await run.start_worker("w", rules=attrs.evolve(RULES, per_target=32))
+        assert await run.until_idle(CATCHING_UP), "the worker does not finish the work of the killed workers"
         assert await run.until(partial(_recalculated, run), CATCHING_UP), "the recalculation never ends"
-        run.faults.append(Fault(kind="nobody works", start=start, end=time(), workers=frozenset(), stops=True))
-        run.live(5)
+        run.faults.append(Fault(kind="no surviving worker", start=start, end=time(), workers=frozenset(), stops=True))
+        run.start_incidents(5)
         for schema in killer.schemas:
-            await _stands(run.dsn, schema)
-        run.also = {"points": len(mine), "kills": killer.killed.total()}
+            await _check_migration(run.dsn, schema)
+        run.measured = {"points": len(mine), "kills": killer.killed.total()}
         assert [] == await run.judge()
 
 
@@ -120,7 +120,7 @@ async def _recalculated(run: Run) -> bool:
     return [(True,)] == await run.execute("SELECT requested_at IS NULL FROM escalation_recalc")
 
 
-async def _stands(dsn: str, schema: str) -> None:
-    """Finish a migration that was interrupted, and look whether everything of it is there, once and whole."""
+async def _check_migration(dsn: str, schema: str) -> None:
+    """Finish an interrupted migration, and check that each of its steps is applied."""
     await migrate.up(dsn, schema=schema, existing="page", policy=EscalationPolicy())
     assert all(step.applied_at is not None for step in await migrate.status(dsn, schema=schema))

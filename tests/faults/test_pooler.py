@@ -13,10 +13,10 @@ from psycopg.conninfo import make_conninfo
 
 from ..pooler import Pgbouncer
 from .conftest import NewRun
-from .harness.proxy import CUTS, Fate, Proxy
+from .harness.proxy import CUTS, Action, Proxy
 from .harness.run import Run
 from .harness.servers import WORKER, Servers
-from .harness.worker import OUTLASTS, RECONNECT_TIME, RUNNER_WAITS
+from .harness.worker import LONG_OUTAGE, RECONNECT_TIME, RUNNER_WAITS
 from .test_cuts import NEW, cut
 
 pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.timeout(1800)]
@@ -37,7 +37,7 @@ CALM = CONNECT + BACK + 3.0
 
 
 @pytest.fixture
-async def beneath(servers: Servers) -> AsyncIterator[Proxy]:
+async def server_proxy(servers: Servers) -> AsyncIterator[Proxy]:
     """The wire between pooler and server."""
     proxy = Proxy(servers.server.port)
     await proxy.start()
@@ -46,9 +46,9 @@ async def beneath(servers: Servers) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def pooler(servers: Servers, beneath: Proxy) -> AsyncIterator[Pgbouncer]:
+async def pooler(servers: Servers, server_proxy: Proxy) -> AsyncIterator[Pgbouncer]:
     """A pooler whose sessions are few, so that each is used by all workers in turn."""
-    server = make_conninfo(servers.server.dsn(), port=beneath.port)
+    server = make_conninfo(servers.server.dsn(), port=server_proxy.port)
     made = Pgbouncer.start(server, default_pool_size=str(POOL), query_wait_timeout=str(WAIT))
     try:
         yield made
@@ -60,17 +60,17 @@ async def worker_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """One of the workers is killed, in whatever it has begun, and another one follows."""
     victim = random.choice([worker for worker in run.workers if worker.alive])
     await run.kill(victim)
-    await run.work(victim.name.partition("-")[0])
+    await run.start_worker(victim.name.partition("-")[0])
 
 
 async def worker_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """One of the workers stands still beyond its lease; the sessions that it has are wanted by the others."""
-    zombie = random.choice([worker for worker in run.workers if worker.alive])
-    with run.fault("stall", zombie):
-        zombie.signal(signal.SIGSTOP)
-        run.lock()
+    stalled = random.choice([worker for worker in run.workers if worker.alive])
+    with run.fault("stall", stalled):
+        stalled.signal(signal.SIGSTOP)
+        run.note_locks()
         await asyncio.sleep(run.rules.lease + random.random())
-        zombie.resume()
+        stalled.resume()
 
 
 async def pooler_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
@@ -85,7 +85,7 @@ async def pooler_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The pooler stands still, longer than workers wait for an answer, and goes on with all that it was sent."""
     with run.fault("pooler stopped", stops=True, unhealthy=True, recovery=BACK):
         pooler.stall()
-        await asyncio.sleep(OUTLASTS)
+        await asyncio.sleep(LONG_OUTAGE)
         pooler.flow()
 
 
@@ -94,12 +94,12 @@ async def server_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
 
     Nothing else does that: pgbouncer waits without a limit, for answers as for requests to cancel to end.
     """
-    assert run.beneath is not None
+    assert run.server_proxy is not None
     with run.fault("server silent beneath the pooler", stops=True, unhealthy=True, recovery=CONNECT + BACK):
-        run.beneath.stall()
-        await asyncio.sleep(OUTLASTS)
-        run.beneath.cut()
-        run.beneath.flow()
+        run.server_proxy.stall()
+        await asyncio.sleep(LONG_OUTAGE)
+        run.server_proxy.cut()
+        run.server_proxy.flow()
 
 
 async def server_restarted(run: Run, pooler: Pgbouncer, random: Random) -> None:
@@ -116,7 +116,7 @@ async def no_room_for_clients(run: Run, pooler: Pgbouncer, random: Random) -> No
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 0")
         for proxy in run.proxies.values():
             proxy.cut()
-        await asyncio.sleep(OUTLASTS)
+        await asyncio.sleep(LONG_OUTAGE)
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 500")
 
 
@@ -129,7 +129,7 @@ async def no_session_left(run: Run, pooler: Pgbouncer, random: Random) -> None:
                 await stack.enter_async_context(_greedy(dsn))
             # Until now workers may have had one, and have done their ticks.
             with run.fault("pooler: query_wait_timeout", stops=True, unhealthy=True, recovery=BACK):
-                await asyncio.sleep(OUTLASTS)
+                await asyncio.sleep(LONG_OUTAGE)
 
 
 async def no_session_left_for_long(run: Run, pooler: Pgbouncer, random: Random) -> None:
@@ -157,10 +157,10 @@ async def _greedy(dsn: str) -> AsyncIterator[None]:
 
 async def wire_cut(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """The wire between a worker and the pooler is cut at some message, before or after it."""
-    fates: Sequence[Fate] = ("cut", "cut after")
-    name, fate = random.choice(list(CUTS)), random.choice(fates)
+    actions: Sequence[Action] = ("cut", "cut after")
+    name, action = random.choice(list(CUTS)), random.choice(actions)
     victim = random.choice([worker for worker in run.workers if worker.alive])
-    await cut(run, victim, name, fate, 1 if name in NEW else random.randint(1, 3))
+    await cut(run, victim, name, action, 1 if name in NEW else random.randint(1, 3))
 
 
 async def wire_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
@@ -168,8 +168,8 @@ async def wire_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
     victim = random.choice([worker for worker in run.workers if worker.alive])
     with run.fault("half-open", victim, recovery=RECONNECT_TIME):
         proxy = run.proxies[victim.name.partition("-")[0]]
-        proxy.orphan()
-        run.lock()
+        proxy.half_open()
+        run.note_locks()
         connects = proxy.connects
 
         async def again() -> bool:
@@ -217,11 +217,11 @@ TOLD = {
 """What workers have to have met."""
 
 
-async def test_nothing_befalls_them_behind_a_pooler(new_run: NewRun, pooler: Pgbouncer) -> None:
+async def test_no_fault_behind_a_pooler(new_run: NewRun, pooler: Pgbouncer) -> None:
     """Three workers share few sessions, and keep every invariant: what is found below is the faults' doing."""
     async with new_run(seed=30, pooler=pooler) as run:
-        await run.team()
-        run.live(40, over=3)
+        await run.start_workers()
+        run.start_incidents(40, over=3)
         assert [] == await run.judge()
         assert [] == run.hosts.errors
         [[sessions]] = await run.execute(SESSIONS)
@@ -229,14 +229,16 @@ async def test_nothing_befalls_them_behind_a_pooler(new_run: NewRun, pooler: Pgb
 
 
 @pytest.mark.parametrize("kind", list(FAULTS))
-async def test_behind_a_pooler_that(new_run: NewRun, full: bool, pooler: Pgbouncer, beneath: Proxy, kind: str) -> None:
+async def test_faults_behind_a_pooler(
+    new_run: NewRun, full: bool, pooler: Pgbouncer, server_proxy: Proxy, kind: str
+) -> None:
     """Whatever befalls workers, pooler or server: nothing is lost or there twice, and all goes on by itself."""
     random, faults = Random(kind), ROUNDS[full] * list(FAULTS[kind])
     random.shuffle(faults)
     async with new_run(seed=31, pooler=pooler) as run, kept_alive(run, pooler):
-        run.beneath = beneath
-        await run.team()
-        run.live(8 * len(faults), over=4 * len(faults))
+        run.server_proxy = server_proxy
+        await run.start_workers()
+        run.start_incidents(8 * len(faults), over=4 * len(faults))
         await asyncio.sleep(0.5)
         for number, fault in enumerate(faults):
             await fault(run, pooler, random)

@@ -23,42 +23,42 @@ from escalation_core.rules.retry import after_attempt, lease
 from escalation_core.testing.invariants.history import INFINITY, PauseSpan, Verb
 
 from .conftest import NewRun
-from .harness.hook import Act
+from .harness.hook import Interrupt
 from .harness.receiver import BROKEN, OK, Answer
-from .harness.run import QUIET, Run
+from .harness.run import IDLE_TIMEOUT, Run
 from .harness.workers import Worker
 from .kill_points.points import Point, line_calling
 
-Mark = Literal["recorded", "leased", "sent", "delivered", "pending"]
+Effect = Literal["recorded", "leased", "sent", "delivered", "pending"]
 """What a step leaves behind, of one incident's escalation."""
 
 
 @attrs.frozen
-class Site:
+class Step:
     """A step at which the worker is stopped."""
 
     point: Point
-    after: Mark | None
+    after: Effect | None
     """What has been done when it gets there."""
-    leads_to: Mark
+    leads_to: Effect
     """What is done once it has gone on."""
     answer: Answer = OK
     """What the receiver says of the pages until then."""
 
 
-SITES: Mapping[str, Site] = {
-    "claim": Site(line_calling(BatchRunner._write, BatchRunner._record), None, "recorded"),
-    "commit": Site(
+STEPS: Mapping[str, Step] = {
+    "claim": Step(line_calling(BatchRunner._write, BatchRunner._record), None, "recorded"),
+    "commit": Step(
         line_calling(Session.flush, AsyncConnection.execute),
         None,
         "recorded",
     ),
-    "page claim": Site(line_calling(Delivery._settle_and_claim, lease), "recorded", "leased"),
-    "POST": Site(line_calling(Delivery._send, Attempt.make), "leased", "sent"),
-    "settle": Site(line_calling(settle, after_attempt), "sent", "delivered"),
-    "failure": Site(line_calling(settle, random), "sent", "pending", BROKEN),
+    "page claim": Step(line_calling(Delivery._settle_and_claim, lease), "recorded", "leased"),
+    "POST": Step(line_calling(Delivery._send, Attempt.make), "leased", "sent"),
+    "settle": Step(line_calling(settle, after_attempt), "sent", "delivered"),
+    "failure": Step(line_calling(settle, random), "sent", "pending", BROKEN),
 }
-"""Where it is stopped: with rows locked, writes on their way, pages locked, before a page is sent, before its arrival
+"""Where it is stopped: with rows locked, writes on their direction, pages locked, before a page is sent, before its arrival
 is written down, and with the pages locked that are to be tried again."""
 RECORDED = """
 SELECT count(*) FROM escalation_events e JOIN faults.written w ON w.event = e.id
@@ -145,34 +145,34 @@ VERBS: Mapping[str, Race] = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("where", list(SITES))
-async def test_verb_races(new_run: NewRun, full: bool, where: str) -> None:
+@pytest.mark.parametrize("step", list(STEPS))
+async def test_verb_races(new_run: NewRun, full: bool, step: str) -> None:
     """Whoever wins, each escalation is there once, an end is an end, and nobody is heard twice or not at all."""
     rounds, raced = (5 if full else 1), Counter[str]()
     async with new_run(seed=20) as run:
         for number in range(rounds):
             for name in VERBS:
                 for again in range(TRIES):
-                    if await _race(run, f"{name} {number}.{again}", SITES[where], VERBS[name]):
+                    if await _race(run, f"{name} {number}.{again}", STEPS[step], VERBS[name]):
                         raced[name] += 1
                         break
-        await run.work("w")
+        await run.start_worker("w")
         assert [] == await run.judge()
-        run.also["steps that went on after a verb had begun"] = raced.total()
+        run.measured["steps that went on after a verb had begun"] = raced.total()
     assert dict.fromkeys(VERBS, rounds) == raced
 
 
-async def _race(run: Run, key: str, site: Site, race: Race) -> bool:
+async def _race(run: Run, key: str, step: Step, race: Race) -> bool:
     """Let one worker come to its step, the verb begin, and the step go on; then the worker goes.
 
     Returns whether the step was about that incident, and did go on after the verb had begun, and the verb was done.
     """
-    with run.trial("race", stops=True):
-        run.receiver.answers = lambda number: site.answer
+    with run.disturbance("race", stops=True):
+        run.receiver.answers = lambda number: step.answer
         await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
-        worker = await run.work("r", proxied=False, ready=False, act=Act(site.point, "stop"))
-        await worker.stopped()
-        met = await _is(run, key, site.after) and not await _is(run, key, site.leads_to)
+        worker = await run.start_worker("r", proxied=False, ready=False, interrupt=Interrupt(step.point, "stop"))
+        await worker.until_stopped()
+        met = await _has(run, key, step.after) and not await _has(run, key, step.leads_to)
         racing = asyncio.create_task(race(run, key))
         await _begun(run, racing)
         run.receiver.answers = lambda number: OK
@@ -180,13 +180,13 @@ async def _race(run: Run, key: str, site: Site, race: Race) -> bool:
         worker.resume()
 
     async def gone_on() -> bool:
-        return await _is(run, key, site.leads_to, began=going_on)
+        return await _has(run, key, step.leads_to, began=going_on)
 
-    async with asyncio.timeout(QUIET):
+    async with asyncio.timeout(IDLE_TIMEOUT):
         done = await racing
     went_on = met and done and await run.until(gone_on, run.rules.lease)
     await _unpause(run)
-    await _leave(run, worker)
+    await _terminate(run, worker)
     return went_on
 
 
@@ -199,19 +199,19 @@ async def _begun(run: Run, racing: "asyncio.Task[bool]") -> None:
     assert await run.until(begun), "the verb neither ends nor waits"
 
 
-async def _is(run: Run, key: str, mark: Mark | None, began: float = INFINITY) -> bool:
-    """Tell whether a mark is there for all to see, by a transaction that had begun before an instant."""
-    if mark is None:
+async def _has(run: Run, key: str, effect: Effect | None, began: float = INFINITY) -> bool:
+    """Tell whether a effect is there for all to see, by a transaction that had begun before an instant."""
+    if effect is None:
         return True
-    if mark == "sent":
+    if effect == "sent":
         keys = {row[0] for row in await run.execute(KEYS, key)}
         return any(post.dedup_key in keys for post in run.receiver.requests)
-    statement, more = (RECORDED, ()) if mark == "recorded" else (STEPPED, (mark,))
+    statement, more = (RECORDED, ()) if effect == "recorded" else (STEPPED, (effect,))
     [[count]] = await run.execute(statement, key, began, *more)
     return bool(count)
 
 
-async def _leave(run: Run, worker: Worker) -> None:
+async def _terminate(run: Run, worker: Worker) -> None:
     """Let the worker end what it has begun, so that the next one begins with nothing but its own race, and go."""
 
     async def settled() -> bool:
@@ -219,4 +219,4 @@ async def _leave(run: Run, worker: Worker) -> None:
 
     await run.until(settled)
     worker.signal(signal.SIGTERM)
-    assert 0 == await worker.gone()
+    assert 0 == await worker.until_ended()

@@ -10,7 +10,7 @@ from .harness.receiver import OK, Answer
 
 AFTER_429 = 1.0
 """Seconds that a receiver which is overrun asks for."""
-MOODS: dict[str, Callable[[int], Answer]] = {
+ANSWERS: dict[str, Callable[[int], Answer]] = {
     "slow beyond the time limit": lambda number: Answer(delay=0.8),
     "slow within it": lambda number: Answer(delay=0.3),
     "429": lambda number: Answer(status=429, accepts=False, headers=f"Retry-After: {AFTER_429:.0f}\r\n"),
@@ -22,16 +22,16 @@ MOODS: dict[str, Callable[[int], Answer]] = {
 }
 
 
-@pytest.mark.parametrize("mood", list(MOODS))
-async def test_receiver_in_a_mood(new_run: NewRun, mood: str) -> None:
+@pytest.mark.parametrize("answer", list(ANSWERS))
+async def test_receiver_answers(new_run: NewRun, answer: str) -> None:
     """However a receiver behaves, each page is heard once it behaves again, and copies carry the same key."""
     async with new_run(seed=16) as run:
-        await run.team(2)
-        run.live(12, over=2)
+        await run.start_workers(2)
+        run.start_incidents(12, over=2)
         # A target that asked for patience is held for so long; all others are only answered badly.
-        recovery = AFTER_429 + 0.5 if "429" in mood else 0.0
-        with run.trial(f"receiver: {mood}", stops_claims="429" in mood, recovery=recovery):
-            run.receiver.answers = MOODS[mood]
+        recovery = AFTER_429 + 0.5 if "429" in answer else 0.0
+        with run.disturbance(f"receiver: {answer}", stops_claims="429" in answer, recovery=recovery):
+            run.receiver.answers = ANSWERS[answer]
             await asyncio.sleep(3)
             run.receiver.answers = lambda number: OK
         assert [] == await run.judge()
@@ -40,9 +40,9 @@ async def test_receiver_in_a_mood(new_run: NewRun, mood: str) -> None:
 async def test_receiver_is_down(new_run: NewRun) -> None:
     """While nobody listens pages wait, and health tells how many; then all of them arrive."""
     async with new_run(seed=17) as run:
-        await run.team(2)
-        run.live(12, over=2)
-        with run.trial("receiver: down"):
+        await run.start_workers(2)
+        run.start_incidents(12, over=2)
+        with run.disturbance("receiver: down"):
             await run.receiver.stop()
             await asyncio.sleep(3)
             backlog = (await run.hosts.engine.health()).stats.backlog
@@ -51,15 +51,15 @@ async def test_receiver_is_down(new_run: NewRun) -> None:
         assert [] == await run.judge()
 
 
-async def test_receiver_refuses_for_good(new_run: NewRun) -> None:
+async def test_receiver_refuses_a_page(new_run: NewRun) -> None:
     """A page that is refused for good is dead, and health and the log say so; the incident goes on climbing."""
     async with new_run(seed=18) as run:
-        [worker] = await run.team(1)
+        [worker] = await run.start_workers(1)
         run.receiver.answers = lambda number: Answer(status=404, accepts=False) if number < 3 else OK
-        with run.trial("receiver: 404"):
+        with run.disturbance("receiver: 404"):
             for number in range(3):
                 await run.hosts.do("open", f"k{number}")
-            await run.heard(9)
+            await run.until_requests(9)
         assert [] == await run.judge()
-        assert run.told is not None
-        assert 3 == sum(page.state == "dead" for page in run.told[0].pages) == worker.text.count(" is dead: ")
+        assert run.result is not None
+        assert 3 == sum(page.state == "dead" for page in run.result[0].pages) == worker.text.count(" is dead: ")

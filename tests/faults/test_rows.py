@@ -22,7 +22,7 @@ ROWS = """
 INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
 SELECT 'm' || n, 'critical', now() - interval '1 min', now() - interval '1 s' FROM generate_series(1, %s) AS n
 """
-BOOKS = """
+COUNTS = """
 SELECT (SELECT count(*) FROM escalation_events), (SELECT count(DISTINCT unique_hash) FROM escalation_events),
     (SELECT count(*) FROM escalation_pages), (SELECT count(*) FROM incidents WHERE escalation_level = 1),
     (SELECT count(*) FROM escalation_events e WHERE NOT EXISTS (
@@ -33,16 +33,16 @@ SELECT (SELECT count(*) FROM escalation_events), (SELECT count(DISTINCT unique_h
 async def test_poison(new_run: NewRun) -> None:
     """Rows that cannot be planned hold nobody up; health lists each of them, and they heal when they are mended."""
     async with new_run(seed=19) as run:
-        await run.team(2)
-        with run.trial("poison rows"):
+        await run.start_workers(2)
+        with run.disturbance("poison rows"):
             for number, row in enumerate(POISON.values()):
                 run.unplannable.add(f"poison-{number}")
                 await run.execute(
                     "INSERT INTO incidents (incident_key, severity, first_seen, escalation_level)"
                     f" VALUES ('poison-{number}', NULL, {row})"
                 )
-            run.live(15, over=2)
-            await run.lived()
+            run.start_incidents(15, over=2)
+            await run.finish_incidents()
         assert len(POISON) == (await run.hosts.engine.health()).stats.unreadable
         await run.execute(
             "UPDATE incidents SET first_seen = now(), escalation_level = 0 WHERE incident_key LIKE 'poison-%'"
@@ -57,7 +57,7 @@ async def test_poison(new_run: NewRun) -> None:
         assert [] == await run.judge()
 
 
-BEATS = """
+PROGRESS = """
 SELECT EXISTS (SELECT FROM incidents WHERE next_due_at <= now()),
     (SELECT extract(epoch FROM now() - max(ticked_at))::float8 FROM escalation_workers)
 """
@@ -69,29 +69,31 @@ async def test_a_million_due_at_once(new_run: NewRun, full: bool) -> None:
     count = MILLION if full else MILLION // 100
     # Nobody is paged: what delivery does with many pages is another matter, and its speed is the receiver's.
     async with new_run(rules=Rules(max_level=1)) as run:
-        run.watcher.looking = False
+        run.watcher.enabled = False
         await run.execute("DROP TRIGGER faults_written ON escalation_events")
         await run.execute(ROWS, count)
         run.targets = ()
         began = time()
-        await asyncio.gather(*(run.work(f"w{n + 1}", proxied=False, walk="quiet", batch_size=1000) for n in range(3)))
+        await asyncio.gather(
+            *(run.start_worker(f"w{n + 1}", proxied=False, walk="run without log", batch_size=1000) for n in range(3))
+        )
 
         lags: list[float] = []
 
         async def done() -> bool:
-            [[left, lag]] = await run.execute(BEATS)
+            [[left, lag]] = await run.execute(PROGRESS)
             if lag is not None:
                 lags.append(lag)
             return not left and bool(lags)
 
         assert await run.until(done, 1200), "some are left, or no worker ever beat"
         seconds = time() - began
-        assert [(count, count, count, count, 0)] == await run.execute(BOOKS)
+        assert [(count, count, count, count, 0)] == await run.execute(COUNTS)
         assert max(lags) < 3 * run.rules.tick
-        run.also = {
+        run.measured = {
             "due at once": count,
             "per second": int(count / seconds),
             "ms without a beat": int(1000 * max(lags)),
         }
         # So much is judged by the database itself.
-        run.told = History(ended=time()), []
+        run.result = History(ended=time()), []

@@ -24,7 +24,7 @@ def newer(folder: Path) -> dict[str, str]:
     version.write_text(f'"""The version of both packages."""\n\nVERSION = "{NEWER}"\n', encoding="utf-8")
     migrations = folder / "escalation_adapters" / "postgres" / "migrations"
     number = 1 + max(int(path.name[:4]) for path in migrations.glob("*.sql"))
-    (migrations / f"{number:04d}_later.sql").write_text(ADDED, encoding="utf-8")
+    (migrations / f"{number:04d}_kill_later.sql").write_text(ADDED, encoding="utf-8")
     return {"PYTHONPATH": str(folder)}
 
 
@@ -35,19 +35,19 @@ async def test_new_version_beside_the_old_one(new_run: NewRun, tmp_path: Path) -
     """
     environment = await asyncio.to_thread(newer, tmp_path / "newer")
     async with new_run(seed=22) as run:
-        team = await run.team(2)
-        run.live(40, over=6)
+        workers = await run.start_workers(2)
+        run.start_incidents(40, over=6)
         await asyncio.sleep(1)
-        with run.trial("migrated meanwhile"):
+        with run.disturbance("migrated meanwhile"):
             command = [sys.executable, "-c", MIGRATE, run.dsn]
             await asyncio.to_thread(subprocess.run, command, env=os.environ | environment, check=True)
-        await run.work("w3", environment=environment)
+        await run.start_worker("w3", environment=environment)
         await asyncio.sleep(1.5)
-        await run.kill(team[0])
-        old = await run.work("w1", ready=False)
+        await run.kill(workers[0])
+        old = await run.start_worker("w1", ready=False)
         await asyncio.sleep(1.5)
         with run.fault(TOO_OLD, old):
-            assert 0 < await old.gone()
+            assert 0 < await old.until_ended()
         assert "update escalation-core" in old.text
         assert [] == await run.judge()
         versions = await run.execute("SELECT count(DISTINCT version) FROM escalation_workers")

@@ -15,30 +15,30 @@ from escalation_core.testing.invariants.escalations import expected_hash
 from escalation_core.testing.invariants.recovery import recoveries
 
 from .conftest import NewRun
-from .harness.hook import Act
-from .harness.worker import UNDER
+from .harness.hook import Interrupt
+from .harness.worker import EVENT_LOOP
 from .harness.workers import Worker
 from .kill_points.points import line_calling
 from .report.figures import LIMIT
-from .scenarios.busy import SLOW, fenced, holds, sending, stall
+from .scenarios.busy import SLOW, claimed_pages, fenced, stall, until_sending
 
 KILLS = {False: 25, True: 1000}
 STALLS = {False: 3, True: 40}
 TERMS = {False: 6, True: 60}
 CALM = {False: 40, True: 400}
-STATS_MAX_AGE = "stale="
+STALE = "stale="
 """What a worker counts in its log that was too late to settle a page, or to send it."""
 
 
-async def test_nothing_befalls_them(new_run: NewRun, full: bool) -> None:
+async def test_no_fault(new_run: NewRun, full: bool) -> None:
     """Three workers to whom nothing happens keep every invariant: what is found elsewhere is the faults' doing.
 
     They run as users' do: under uvloop, which ``escalation run`` takes where it is installed.
     """
     async with new_run() as run:
-        team = await run.team()
-        assert all(f"{UNDER} uvloop" in worker.text for worker in team)
-        run.live(CALM[full], over=0.075 * CALM[full])
+        workers = await run.start_workers()
+        assert all(f"{EVENT_LOOP} uvloop" in worker.text for worker in workers)
+        run.start_incidents(CALM[full], over=0.075 * CALM[full])
         assert [] == await run.judge()
         assert [] == run.hosts.errors
 
@@ -49,18 +49,18 @@ async def test_one_of_three_is_killed_again_and_again(new_run: NewRun, full: boo
     random = Random(1)
     async with new_run(seed=1) as run:
         run.receiver.answers = lambda number: SLOW
-        team = await run.team()
+        workers = await run.start_workers()
         kills = KILLS[full]
-        run.live(6 * kills, over=0.4 * kills)
+        run.start_incidents(6 * kills, over=0.4 * kills)
         for _ in range(kills):
             await asyncio.sleep(random.random() * 0.6)
             slot = random.randrange(3)
-            await asyncio.gather(*(worker.until_ready() for worker in team if worker is not team[slot]))
-            await run.kill(team[slot])
-            team[slot] = await run.work(f"w{slot + 1}", ready=False)
+            await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
+            await run.kill(workers[slot])
+            workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
         assert [] == await run.judge()
-        assert run.told is not None
-        waits = [wait for _, wait in recoveries(run.told[0])]
+        assert run.result is not None
+        waits = [wait for _, wait in recoveries(run.result[0])]
         assert waits, "no page was ever taken from a worker that was killed"
         assert max(waits) < LIMIT
 
@@ -71,26 +71,26 @@ async def test_stopped_beyond_the_lease(new_run: NewRun, full: bool) -> None:
     random = Random(2)
     async with new_run(seed=2) as run:
         run.receiver.answers = lambda number: SLOW
-        team = await run.team()
-        run.live(20 * STALLS[full], over=3 * STALLS[full])
+        workers = await run.start_workers()
+        run.start_incidents(20 * STALLS[full], over=3 * STALLS[full])
         for number in range(STALLS[full]):
             await asyncio.sleep(random.random())
             # One that no host touches any more: whoever has its page keeps it until somebody else claims it.
             await run.hosts.do("open", f"held-{number}", severity="critical", first_seen=round(time() - 1, 6))
-            zombie = await sending(run, team, expected_hash(f"held-{number}", 1, 1))
-            before = zombie.text.count(STATS_MAX_AGE)
-            await stall(run, zombie, random.random() / 2)
-            assert await run.until(partial(_noticed, zombie, before)), "it has not noticed that it lost its pages"
+            stalled = await until_sending(run, workers, expected_hash(f"held-{number}", 1, 1))
+            before = stalled.text.count(STALE)
+            await stall(run, stalled, random.random() / 2)
+            assert await run.until(partial(_noticed, stalled, before)), "it has not noticed that it lost its pages"
         assert [] == await run.judge()
-        assert run.told is not None
-        history = run.told[0]
+        assert run.result is not None
+        history = run.result[0]
         stalls = [fault for fault in history.faults if fault.kind == "stall"]
         assert STALLS[full] == len(stalls)
         assert [] == [fault for fault in stalls if not fenced(history, fault)]
 
 
-async def _noticed(zombie: Worker, before: int) -> bool:
-    return zombie.text.count(STATS_MAX_AGE) > before
+async def _noticed(stalled: Worker, before: int) -> bool:
+    return stalled.text.count(STALE) > before
 
 
 LOCKED = {
@@ -104,14 +104,14 @@ LOCKED = {
 async def test_stopped_with_locks(new_run: NewRun, locked: str) -> None:
     """What a worker has locked that stands still is free again soon, and another one takes it up in time."""
     async with new_run(seed=23) as run:
-        standing = await run.work("w1", act=Act(LOCKED[locked], "stop"))
-        await run.work("w2")
+        standing = await run.start_worker("w1", interrupt=Interrupt(LOCKED[locked], "stop"))
+        await run.start_worker("w2")
         run.proxies["w2"].stall()
         for number in range(4):
             await run.hosts.do("open", f"k{number}", severity="critical", first_seen=round(time() - 1, 6))
         with run.fault("stall", standing):
-            await standing.stopped()
-            run.lock()
+            await standing.until_stopped()
+            run.note_locks()
             run.proxies["w2"].flow()
             await asyncio.sleep(run.rules.lease + run.rules.tick)
             standing.resume()
@@ -119,20 +119,20 @@ async def test_stopped_with_locks(new_run: NewRun, locked: str) -> None:
 
 
 @pytest.mark.timeout(900)
-async def test_told_to_go_while_busy(new_run: NewRun, full: bool) -> None:
+async def test_sigterm_while_busy(new_run: NewRun, full: bool) -> None:
     """SIGTERM while pages are in flight: the worker settles every page that it has claimed, and ends with code 0."""
     random = Random(3)
     async with new_run(seed=3) as run:
         run.receiver.answers = lambda number: SLOW
-        team = await run.team(2)
-        run.live(8 * TERMS[full], over=TERMS[full])
+        workers = await run.start_workers(2)
+        run.start_incidents(8 * TERMS[full], over=TERMS[full])
         for _ in range(TERMS[full]):
             await asyncio.sleep(random.random())
-            leaving = await sending(run, team)
-            slot = team.index(leaving)
-            with run.trial("told to go"):
+            leaving = await until_sending(run, workers)
+            slot = workers.index(leaving)
+            with run.disturbance("told to go"):
                 leaving.signal(signal.SIGTERM)
-                assert 0 == await leaving.gone()
-            assert 0 == await holds(run, leaving)
-            team[slot] = await run.work(f"w{slot + 1}", ready=False)
+                assert 0 == await leaving.until_ended()
+            assert 0 == await claimed_pages(run, leaving)
+            workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
         assert [] == await run.judge()

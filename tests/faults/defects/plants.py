@@ -1,6 +1,6 @@
-"""The planted defects: each breaks the promise in one way, in the worker process that is told so and nowhere else.
+"""The planted defects. Each defect breaks the promise in one way, in one worker process or in the run's database.
 
-A harness that cannot fail proves nothing: ``test_defects`` shows that each of them is caught.
+``test_defects`` shows that the checks find each of them: checks that cannot fail would prove nothing.
 """
 
 import asyncio
@@ -20,14 +20,12 @@ from escalation_adapters.postgres.session import Session
 from escalation_adapters.postgres.table import IncidentsTable
 from escalation_adapters.worker import runner
 from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, StoreRefused
-from escalation_core.engine import batch as recording
-from escalation_core.engine import deliver as courier
-from escalation_core.engine import heartbeat as pulse
-from escalation_core.engine import settle as settling
+from escalation_core.engine import batch, deliver, heartbeat, settle
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
+from escalation_core.engine.refused_rows import defer_or_pass_over
 from escalation_core.model import Deferral, NewPage, PageRecord, escalation_hash
 from escalation_core.ports import Transaction
 from escalation_core.rules.policy import EscalationPolicy
@@ -35,71 +33,78 @@ from escalation_core.rules.retry import after_attempt
 from escalation_core.rules.routing import Pager
 
 Name = Literal[
-    "event outside the transaction",
+    "escalation outside the transaction",
     "no fencing",
-    "mark before POST",
+    "settled before the request",
     "claim without the acknowledgement check",
-    "key without the episode",
+    "dedup key without the episode",
     "next_due_at is lost",
     "no time between levels",
     "no wait between claims",
-    "a refusal ends the tick",
-    "a put-back is insisted on",
-    "passed over for ever",
-    "a step back is not noticed",
-    "pages stay where the clock was",
+    "a refused row ends the tick",
+    "a refused row is not passed over",
+    "a refused row is passed over for ever",
+    "a clock step is not noticed",
+    "pages wait for the old clock",
     "a change of key is not noticed",
-    "what no trigger saw stays unseen",
-    "pages outlive an acknowledgement",
-    "whoever settles waits for hosts",
-    "policies hide rows",
-    "settings change what is written",
-    "undone instants are not noticed",
-    "a worker ends",
-    "notifiers may raise anything",
+    "unseen rows are not found",
+    "an acknowledgement does not cancel pages",
+    "settling waits for locked rows",
+    "hidden rows are not noticed",
+    "settings of the role are used",
+    "an undone next_due_at is not noticed",
+    "any error ends the worker",
+    "an error of a notifier is not caught",
 ]
 
 
 def plant(name: Name, dsn: str) -> None:
-    """Break this process."""
-    _PLANTS[name](dsn)
+    """Plant a defect in this process. A defect of the database changes nothing here: see ``IN_DATABASE``."""
+    if name not in IN_DATABASE:
+        _PLANTS[name](dsn)
 
 
 def _put(owner: object, name: str, broken: object) -> None:
-    """Put something broken in a thing's place. What types would say of that is the point of it."""
+    """Replace an attribute of a module or class with a broken one.
+
+    Raises:
+        LookupError: the owner has no attribute of that name, for example because the library renamed it.
+    """
+    if not hasattr(owner, name):
+        raise LookupError(f"{owner!r} has no attribute {name!r} to replace with a defect")
     setattr(owner, name, broken)
 
 
-def _event_outside(dsn: str) -> None:
+def _escalation_outside(dsn: str) -> None:
     record = Ledger.record
 
-    async def outside(self: Ledger, escalations: Sequence[Escalation]) -> Sequence[bool]:
+    async def record_outside(self: Ledger, escalations: Sequence[Escalation]) -> Sequence[bool]:
         async with await AsyncConnection.connect(dsn, autocommit=True) as other:
             session = Session(other, self.session.statements, self.session.table, optimistic=False)
             return await record(Ledger(session), escalations)
 
-    _put(Ledger, "record", outside)
+    _put(Ledger, "record", record_outside)
 
 
 def _no_fencing(dsn: str) -> None:
-    fly, settle = Delivery._attempt, settling.settle
+    attempt, settle_fenced = Delivery._attempt, settle.settle
 
-    async def whenever(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
-        await fly(self, record, incident, float("inf"))
+    async def attempt_without_deadline(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
+        await attempt(self, record, incident, float("inf"))
 
-    async def whoever(
-        tx: Transaction, finished: Sequence[settling.Finished], policy: RetryPolicy, now: datetime
-    ) -> tuple[list[PageRecord], list[settling.Finished]]:
+    async def settle_without_fence(
+        tx: Transaction, finished: Sequence[settle.Finished], policy: RetryPolicy, now: datetime
+    ) -> tuple[list[PageRecord], list[settle.Finished]]:
         standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in finished])}
-        blind = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in finished]
-        return await settle(tx, blind, policy, now)
+        refenced = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in finished]
+        return await settle_fenced(tx, refenced, policy, now)
 
-    _put(Delivery, "_attempt", whenever)
-    _put(courier, "settle", whoever)
+    _put(Delivery, "_attempt", attempt_without_deadline)
+    _put(deliver, "settle", settle_without_fence)
 
 
-def _mark_first(dsn: str) -> None:
-    async def marked(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
+def _settled_before_request(dsn: str) -> None:
+    async def settle_and_send(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
         now = datetime.now(UTC)
         sent = after_attempt(record, Delivered(), policy=self.settings.retry, now=now, jitter=0.0, ended=None)
         try:
@@ -108,110 +113,117 @@ def _mark_first(dsn: str) -> None:
         finally:
             self._in_flight[record.target] -= 1
 
-    _put(Delivery, "_attempt", marked)
+    _put(Delivery, "_attempt", settle_and_send)
 
 
-def _unchecked(dsn: str) -> None:
-    _put(courier, "cancel_reason", lambda page, incident: None)
+def _claim_without_check(dsn: str) -> None:
+    _put(deliver, "cancel_reason", lambda page, incident: None)
 
 
-def _keyless(dsn: str) -> None:
+def _dedup_key_without_episode(dsn: str) -> None:
     pages_for = Pager.pages_for
 
-    def without(self: Pager, incident: Incident, dedup_key: str) -> list[NewPage]:
+    def pages_of_first_episode(self: Pager, incident: Incident, dedup_key: str) -> list[NewPage]:
         return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1))
 
-    _put(Pager, "pages_for", without)
+    _put(Pager, "pages_for", pages_of_first_episode)
 
 
-def _forgetful(dsn: str) -> None:
+def _next_due_at_lost(dsn: str) -> None:
     advance = Incidents.advance
 
-    async def forgotten(self: Incidents, incidents: Sequence[Incident]) -> None:
+    async def advance_without_instant(self: Incidents, incidents: Sequence[Incident]) -> None:
         risen = [one.moved(level=one.level, last_escalated_at=one.last_escalated_at, next_due_at=None)
                  if one.level else one for one in incidents]  # fmt: skip
         await advance(self, risen)
 
-    _put(Incidents, "advance", forgotten)
-    # Workers would find such a row, as one that no trigger saw.
-    _unseeing(dsn)
+    _put(Incidents, "advance", advance_without_instant)
+    # Otherwise the workers would find the row, because a row without next_due_at is an unseen row.
+    _unseen_rows_not_found(dsn)
 
 
-def _hasty(dsn: str) -> None:
+def _no_time_between_levels(dsn: str) -> None:
     due = EscalationPolicy._due
 
-    def soon(self: EscalationPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
+    def due_at_once(self: EscalationPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
         return due(self, incident, level, None)
 
-    _put(EscalationPolicy, "_due", soon)
+    _put(EscalationPolicy, "_due", due_at_once)
 
 
-def _spinning(dsn: str) -> None:
-    async def at_once(self: Delivery, longest: timedelta | None = None) -> None:
+def _no_wait_between_claims(dsn: str) -> None:
+    async def wait(self: Delivery, longest: timedelta | None = None) -> None:
         await asyncio.sleep(0)
 
-    _put(Delivery, "wait", at_once)
+    _put(Delivery, "wait", wait)
 
 
-def _ending(dsn: str) -> None:
-    async def refused(tx: Transaction, rows: Sequence[Deferral], now: datetime) -> None:
+def _refused_row_ends_tick(dsn: str) -> None:
+    async def refuse(
+        tx: Transaction, rows: Sequence[Deferral], now: datetime, altered: Sequence[Deferral] = ()
+    ) -> None:
         if rows:
-            raise StoreRefused("as if there were nothing else to be done")
+            raise StoreRefused("planted: a refused row is not deferred")
+        await defer_or_pass_over(tx, rows, now, altered)
 
-    _put(recording, "defer_or_pass_over", refused)
-
-
-def _insistent(dsn: str) -> None:
-    async def refused(self: Incidents, rows: Sequence[Deferral], now: datetime) -> None:
-        raise StoreRefused("as if there were nothing else to be done")
-
-    _put(Incidents, "pass_over", refused)
+    _put(batch, "defer_or_pass_over", refuse)
 
 
-def _unforgiving(dsn: str) -> None:
+def _refused_row_not_passed_over(dsn: str) -> None:
+    async def refuse(self: Incidents, rows: Sequence[Deferral], now: datetime) -> None:
+        raise StoreRefused("planted: a refused row is not passed over")
+
+    _put(Incidents, "pass_over", refuse)
+
+
+def _passed_over_for_ever(dsn: str) -> None:
     pass_over = Incidents.pass_over
 
-    async def for_ever(self: Incidents, rows: Sequence[Deferral], now: datetime) -> None:
+    async def pass_over_for_ever(self: Incidents, rows: Sequence[Deferral], now: datetime) -> None:
         await pass_over(self, [evolve(row, until=now + timedelta(days=365)) for row in rows], now)
 
-    _put(Incidents, "pass_over", for_ever)
+    _put(Incidents, "pass_over", pass_over_for_ever)
 
 
-def _steadfast(dsn: str) -> None:
-    _put(pulse, "clock_step", lambda latest, now: timedelta())
+def _clock_step_not_noticed(dsn: str) -> None:
+    _put(heartbeat, "clock_step", lambda latest, now: timedelta())
 
 
-def _left_behind(dsn: str) -> None:
-    async def left(self: Outbox, targets: Sequence[str], **how: Any) -> int:
+def _pages_wait_for_old_clock(dsn: str) -> None:
+    async def bring_none_forward(self: Outbox, targets: Sequence[str], **instants: Any) -> int:
         return 0
 
-    _put(Outbox, "bring_forward", left)
+    _put(Outbox, "bring_forward", bring_none_forward)
 
 
-def _unwatchful(dsn: str) -> None:
+def _undone_instant_not_noticed(dsn: str) -> None:
     _put(Overwritten, "recognize", lambda self, row: row)
 
 
-def _mortal(dsn: str) -> None:
+def _any_error_ends_worker(dsn: str) -> None:
     _put(runner, "_for_good", lambda error: True)
 
 
-def _trusting(dsn: str) -> None:
+def _notifier_error_not_caught(dsn: str) -> None:
     async def make(self: Attempt) -> Outcome:
         return await self.notifier.send(self.page)
 
     _put(Attempt, "make", make)
 
 
-def _unseeing(dsn: str) -> None:
-    async def nothing(self: HeartbeatKeeper) -> None:
+def _unseen_rows_not_found(dsn: str) -> None:
+    async def find_none(self: HeartbeatKeeper) -> None:
         pass
 
-    _put(HeartbeatKeeper, "find_unseen", nothing)
+    _put(HeartbeatKeeper, "find_unseen", find_none)
 
 
 def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
-    """Return how to change statements of the store: in each of that name what matches a pattern is replaced."""
+    """Return a plant that changes statements of the store.
+
+    Args:
+        changes: the name of a statement, a pattern, and the text that replaces each match.
+    """
 
     def plant(dsn: str) -> None:
         module: Any = store
@@ -221,7 +233,7 @@ def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
             texts = dict(statements(table))
             for name, pattern, new in changes:
                 texts[name], count = re.subn(pattern.encode(), new.encode(), texts[name])
-                assert count, f"{name} has no {pattern!r}"
+                assert count, f"the statement {name} does not match {pattern!r}"
             return texts
 
         _put(store, "statements", rewritten)
@@ -229,59 +241,54 @@ def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
     return plant
 
 
-def _in_the_database(dsn: str) -> None:
-    """Nothing in this process: see ``LAID``."""
-
-
 _PLANTS: Mapping[Name, Callable[[str], None]] = {
-    "event outside the transaction": _event_outside,
+    "escalation outside the transaction": _escalation_outside,
     "no fencing": _no_fencing,
-    "mark before POST": _mark_first,
-    "claim without the acknowledgement check": _unchecked,
-    "key without the episode": _keyless,
-    "next_due_at is lost": _forgetful,
-    "no time between levels": _hasty,
-    "no wait between claims": _spinning,
-    "a refusal ends the tick": _ending,
-    "a put-back is insisted on": _insistent,
-    "passed over for ever": _unforgiving,
-    "a step back is not noticed": _steadfast,
-    "pages stay where the clock was": _left_behind,
-    "a change of key is not noticed": _in_the_database,
-    "what no trigger saw stays unseen": _unseeing,
-    "pages outlive an acknowledgement": _in_the_database,
-    "whoever settles waits for hosts": _rewritten(
+    "settled before the request": _settled_before_request,
+    "claim without the acknowledgement check": _claim_without_check,
+    "dedup key without the episode": _dedup_key_without_episode,
+    "next_due_at is lost": _next_due_at_lost,
+    "no time between levels": _no_time_between_levels,
+    "no wait between claims": _no_wait_between_claims,
+    "a refused row ends the tick": _refused_row_ends_tick,
+    "a refused row is not passed over": _refused_row_not_passed_over,
+    "a refused row is passed over for ever": _passed_over_for_ever,
+    "a clock step is not noticed": _clock_step_not_noticed,
+    "pages wait for the old clock": _pages_wait_for_old_clock,
+    "unseen rows are not found": _unseen_rows_not_found,
+    "settling waits for locked rows": _rewritten(
         ("settle_pages", "SKIP LOCKED", ""), ("lock_pages", "SKIP LOCKED", "")
     ),
-    "policies hide rows": _rewritten(
+    "hidden rows are not noticed": _rewritten(
         ("begin", r"row_security_active\([^)]*\)", "false"),
         ("begin", r"set_config\('row_security', 'off', true\)", "NULL"),
         ("look", r"row_security_active\([^)]*\)", "false"),
     ),
-    "settings change what is written": _rewritten(("begin", r"set_config\('array_nulls', 'on', true\)", "NULL")),
-    "undone instants are not noticed": _unwatchful,
-    "a worker ends": _mortal,
-    "notifiers may raise anything": _trusting,
+    "settings of the role are used": _rewritten(("begin", r"set_config\('array_nulls', 'on', true\)", "NULL")),
+    "an undone next_due_at is not noticed": _undone_instant_not_noticed,
+    "any error ends the worker": _any_error_ends_worker,
+    "an error of a notifier is not caught": _notifier_error_not_caught,
 }
+"""Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 
 
 def _altered(old: str, new: str) -> str:
-    """Return what changes the function of the update trigger in one place."""
+    """Return SQL that replaces a text in the function of the update trigger."""
     return f"""
         DO $do$ DECLARE
             was text := pg_get_functiondef('escalation_host_update()'::regprocedure);
             now text := replace(was, $old${old}$old$, $new${new}$new$);
         BEGIN
-            IF now = was THEN RAISE 'the function has no such part'; END IF;
+            IF now = was THEN RAISE 'the function does not contain the old text'; END IF;
             EXECUTE now;
         END $do$
     """
 
 
-LAID: Mapping[Name, str] = {
+IN_DATABASE: Mapping[Name, str] = {
     "a change of key is not noticed": _altered(
         'other_key boolean := NEW."incident_key" IS DISTINCT FROM OLD."incident_key"', "other_key boolean := false"
     ),
-    "pages outlive an acknowledgement": _altered("THEN 'acknowledged' END", "THEN NULL END"),
+    "an acknowledgement does not cancel pages": _altered("THEN 'acknowledged' END", "THEN NULL END"),
 }
-"""Defects of the database, each in SQL that a superuser runs there."""
+"""Defects of the database, each as SQL that a superuser runs in it."""

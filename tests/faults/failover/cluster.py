@@ -1,4 +1,4 @@
-"""Three PostgreSQL nodes under Patroni, and the etcd that they agree by; all on loopback, in a folder of their own."""
+"""Three PostgreSQL nodes under Patroni, and their etcd, all on loopback and in one temporary folder."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from ..harness.servers import PASSWORD
 from .node import CONFIG, Gates, Node, identity, own
 
 PAGE = CONFIG.parents[1] / "high-availability.md"
-"""Where users read how to connect; workers and hosts do it the same way here."""
+"""Where users read how to connect; workers and hosts do it the same direction here."""
 START_TIMEOUT = 90.0
 """Seconds within which a cluster is there, or is whole again."""
 FOLLOWS = ("running", "streaming")
@@ -36,7 +36,7 @@ FOLLOWS = ("running", "streaming")
 
 @attrs.define
 class Cluster:
-    """The nodes. Each may be killed, or cut off from the others and from etcd, which those who work on it are not."""
+    """The nodes. A test can kill a node, or cut it off from the other nodes and from etcd, but not from its clients."""
 
     folder: Path
     nodes: Sequence[Node]
@@ -46,7 +46,7 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def started(cls, *, synchronous: bool) -> "AsyncIterator[Cluster]":
-        """Start everything and wait until it is whole; end everything afterwards."""
+        """Start the cluster, wait until it is complete, and stop it afterwards."""
         folder = _open_folder()
         ports, watcher = _free_ports(8), Watcher(folder)
         with Gates() as gates:
@@ -86,11 +86,11 @@ class Cluster:
 
     @property
     def ports(self) -> Sequence[int]:
-        """PostgreSQL's ports, in the order of a DSN."""
+        """The ports of PostgreSQL, in the order of a DSN."""
         return [node.port for node in self.nodes]
 
     async def leader(self) -> Node:
-        """Return the node that takes writes, as soon as there is one."""
+        """Wait until a node accepts writes, and return it."""
         found: list[Node] = []
 
         async def leads() -> bool:
@@ -104,7 +104,7 @@ class Cluster:
         return found[0]
 
     async def whole(self) -> None:
-        """Wait until one leads and two follow, one of them synchronously if that is asked for."""
+        """Wait until one node leads and two follow; in a synchronous cluster one of them follows synchronously."""
 
         async def whole() -> bool:
             known = await asyncio.to_thread(_get, (await self.leader()).rest, "/cluster")
@@ -113,7 +113,7 @@ class Cluster:
             lines = {member.get("timeline") for member in members}
             return roles == self._roles and len(lines) == 1 and all(not member.get("lag") for member in members)
 
-        await self._until("whole cluster", whole)
+        await self._until("complete cluster", whole)
 
     @property
     def _roles(self) -> Counter[str]:
@@ -121,7 +121,7 @@ class Cluster:
         return Counter({"leader": 1, "replica": 2 - len(synchronous), **synchronous})
 
     async def demoted(self, old: Node) -> None:
-        """Wait until a leader takes no writes any more."""
+        """Wait until the old leader accepts no more writes."""
 
         async def refuses() -> bool:
             return await self.ask(old, "SELECT pg_is_in_recovery()") != [(False,)]
@@ -129,7 +129,7 @@ class Cluster:
         await self._until("end of the old leader", refuses, 0.05)
 
     async def succeeded(self, old: Node, statement: str, database: str) -> Node:
-        """Wait until another one than the old leader takes a write; return it."""
+        """Wait until another node than the old leader accepts a write, and return that node."""
         found: list[Node] = []
 
         async def writes() -> bool:
@@ -143,7 +143,7 @@ class Cluster:
         return found[0]
 
     async def ask(self, node: Node, statement: str, database: str = "postgres") -> list[Any] | None:
-        """Run a statement on one node; None if it does not answer, or refuses."""
+        """Run a statement on one node, and return its rows; None if the node does not answer, or refuses."""
         dsn = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{node.port}/{database}?connect_timeout=2"
         try:
             async with asyncio.timeout(2), await AsyncConnection.connect(dsn, autocommit=True) as connection:
@@ -153,22 +153,22 @@ class Cluster:
             return None
 
     async def switch_over(self, old: Node) -> None:
-        """Hand over to another node, as an operator does."""
+        """Switch over to another node with patronictl, as an operator does."""
         command = ["patronictl", "-c", str(old.config), "switchover", "--leader", old.name, "--force"]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
         assert "Successfully switched over" in done.stdout, done.stdout + done.stderr
 
-    async def _until(self, what: str, condition: Callable[[], Awaitable[bool]], pause: float = 0.2) -> None:
+    async def _until(self, name: str, condition: Callable[[], Awaitable[bool]], pause: float = 0.2) -> None:
         end = monotonic() + START_TIMEOUT
         while not await condition():
             if monotonic() > end:
                 logs = "\n\n".join(f"{node.name}:\n{node.log[-3000:]}" for node in self.nodes)
-                raise RuntimeError(f"there is no {what} within {START_TIMEOUT:.0f} s\n{logs}")
+                raise RuntimeError(f"there is no {name} within {START_TIMEOUT:.0f} s\n{logs}")
             await asyncio.sleep(pause)
 
 
 def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]":
-    """Start etcd, one alone: it is not what is tested here."""
+    """Start etcd as a single server: the test does not cause faults in etcd."""
     data = folder / "etcd"
     data.mkdir(mode=0o700)
     client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"
@@ -184,19 +184,19 @@ def _start_etcd(folder: Path, port: int, peers: int) -> "subprocess.Popen[bytes]
 
 
 def options() -> dict[str, str]:
-    """Return what the page's DSN says beside where and who."""
+    """Return the parameters of the page's DSN other than host, port, user and database."""
     [url] = re.findall(r"ESC_DATABASE_URL='(.*)'", PAGE.read_text(encoding="utf-8"))
     parts = conninfo_to_dict(url)
     return {name: str(value) for name, value in parts.items() if name not in ("host", "port", "user", "dbname")}
 
 
 def _ready(port: int) -> bool:
-    """Tell whether etcd knows its version: it answers before it does, and Patroni ends with an error then."""
+    """Return whether etcd reports its cluster version. Before that Patroni would end with an error."""
     return str(_get(port, "/version").get("etcdcluster", "not_decided")) != "not_decided"
 
 
 def _get(port: int, path: str) -> dict[str, Any]:
-    """Return what a server of this machine answers; nothing if it does not."""
+    """Return the JSON answer of a local server; an empty dict without a valid answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)
@@ -209,14 +209,14 @@ def _get(port: int, path: str) -> dict[str, Any]:
 
 
 def _open_folder() -> Path:
-    """Make a folder that everybody may go through, whoever runs the servers."""
+    """Create a folder that every user may enter, because the servers may run as another user."""
     folder = Path(tempfile.mkdtemp(prefix="escalation-cluster-"))
     folder.chmod(0o755)
     return folder
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return so many ports that nobody listens on."""
+    """Return this many ports on which no process listens."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

@@ -1,4 +1,4 @@
-"""One PostgreSQL under Patroni, as the how-to page configures it, on loopback; and what befalls it."""
+"""One PostgreSQL node under Patroni, configured as on the how-to page, on loopback; a test can kill it or cut it off."""
 
 import asyncio
 import os
@@ -17,21 +17,25 @@ import attrs
 
 from escalation_adapters.watcher import Watcher
 
-from ..harness.proxy import Proxy, Way
+from ..harness.proxy import Direction, Proxy
 from ..harness.servers import PASSWORD
 
 CONFIG = Path(__file__).parents[3] / "docs/how-to/patroni/db1.yml"
-"""The configuration that is shown to users. What a node gets here differs from it in addresses, folders and secrets."""
+"""The configuration on the page. A node's configuration differs from it in addresses, folders and secrets only."""
 STOP_TIMEOUT = 30.0
-USER = "nobody"
-"""Who runs it all when we are root, as which PostgreSQL refuses to run."""
+UNPRIVILEGED_UID = 65534
+"""The user that runs the programs if the test runs as root, because PostgreSQL refuses to run as root."""
 
 
 class Gate(Proxy):
-    """Passes whatever is spoken through it."""
+    """A proxy that forwards any protocol."""
 
     async def _pump(
-        self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: "asyncio.Task[None]"
+        self,
+        direction: Direction,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pair: "asyncio.Task[None]",
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
@@ -42,18 +46,18 @@ class Gate(Proxy):
 
 @attrs.define
 class Gates:
-    """All gates of a cluster, in a loop of their own: a test's loop stands still now and then."""
+    """All gates of a cluster, in a thread with its own event loop, because the test's loop blocks at times."""
 
     loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
     gates: list[Gate] = attrs.field(factory=list)
 
     def __enter__(self) -> Self:
-        """Begin to run."""
+        """Start the event loop."""
         Thread(target=self.loop.run_forever, daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """End all of them."""
+        """Stop all gates and the event loop."""
         for gate in self.gates:
             self._do(gate.stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -69,12 +73,12 @@ class Gates:
         return gate
 
     def stall(self, gates: Sequence[Gate]) -> None:
-        """Let nothing through them any more, without a word."""
+        """Forward nothing through these gates until ``flow``. Their connections stay open."""
         for gate in gates:
             self.loop.call_soon_threadsafe(gate.stall)
 
     def flow(self, gates: Sequence[Gate]) -> None:
-        """Let everything through them again."""
+        """Forward everything through these gates again."""
         for gate in gates:
             self.loop.call_soon_threadsafe(gate.flow)
 
@@ -83,48 +87,48 @@ class Gates:
 
 
 def binaries() -> Path:
-    """Return the folder of the newest PostgreSQL of the system: a standby needs more programs than a wheel brings."""
+    """Return the programs of the newest installed PostgreSQL: a standby needs some that the Python package lacks."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_rewind"), key=lambda path: int(path.parts[-3]))
     if not found:
-        raise RuntimeError("there is no PostgreSQL; tests/faults/system-packages lists what failover needs")
+        raise RuntimeError("PostgreSQL is not installed; tests/faults/system-packages lists the packages to install")
     return found[-1].parent
 
 
 def identity() -> dict[str, Any]:
-    """Return as whom to run a program."""
+    """Return the arguments of Popen that choose the user of a program."""
     if os.geteuid():
         return {}
-    return {"user": USER, "group": pwd.getpwnam(USER).pw_gid, "extra_groups": []}
+    return {"user": UNPRIVILEGED_UID, "group": pwd.getpwuid(UNPRIVILEGED_UID).pw_gid, "extra_groups": []}
 
 
 def own(folder: Path) -> None:
-    """Give a folder to whom the programs run as."""
+    """Make the user of the programs the owner of a folder."""
     if not os.geteuid():
-        shutil.chown(folder, USER)
+        shutil.chown(folder, UNPRIVILEGED_UID)
 
 
 @attrs.define
 class Node:
-    """A node: its own ports, and the gates through which the others reach it and it reaches etcd."""
+    """A node with its ports, and with gates to it from the other nodes, and from it to etcd."""
 
     name: str
     folder: Path
     port: int
-    """PostgreSQL's own, which workers and hosts use."""
+    """The port of PostgreSQL, which workers and hosts use without a gate."""
     rest: int
     watcher: Watcher
     """Ends it if this process is killed."""
     peers: Gate
-    """The way of the other nodes to its PostgreSQL."""
+    """The direction of the other nodes to its PostgreSQL."""
     api: Gate
-    """The way of the other nodes to its Patroni."""
+    """The direction of the other nodes to its Patroni."""
     etcd: Gate
-    """Its own way to etcd."""
+    """Its own direction to etcd."""
     _patroni: "subprocess.Popen[bytes] | None" = None
 
     @property
     def gates(self) -> Sequence[Gate]:
-        """All its ways: when they stall, it is alone with those who work on it."""
+        """All gates of the node. If they stall, only workers and hosts reach the node."""
         return (self.peers, self.api, self.etcd)
 
     @property
@@ -134,18 +138,18 @@ class Node:
 
     @property
     def log(self) -> str:
-        """What Patroni and PostgreSQL have said."""
+        """The log of Patroni and PostgreSQL."""
         log = self.folder / "log"
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def write(self, *, synchronous: bool) -> None:
-        """Write its configuration: the page's, with the addresses of this run."""
+        """Write the node's configuration: the page's configuration with the addresses of this run."""
         text = CONFIG.read_text(encoding="utf-8")
         changes = {
             "name: db1": f"name: {self.name}",
             "listen: 10.0.0.1:8008": f"listen: 127.0.0.1:{self.rest}",
             "connect_address: 10.0.0.1:8008": f"connect_address: 127.0.0.1:{self.api.port}",
-            # Each node has a way of its own to one etcd; it would ask that for others and go round its gate.
+            # Each node has a direction of its own to one etcd; it would ask that for others and go round its gate.
             "  hosts: 10.0.0.11:2379,10.0.0.12:2379,10.0.0.13:2379": (
                 f"  use_proxies: true\n  hosts: 127.0.0.1:{self.etcd.port}"
             ),
@@ -161,7 +165,7 @@ class Node:
         if not synchronous:
             changes |= {"_mode: true": "_mode: false", "_strict: true": "_strict: false"}
         for shown, here in changes.items():
-            assert shown in text, f"{CONFIG.name} does not say {shown}"
+            assert shown in text, f"{CONFIG.name} does not contain {shown}"
             text = text.replace(shown, here)
         assert "10.0.0" not in text, f"{CONFIG.name} has an address that this run does not replace"
         self.config.write_text(text, encoding="utf-8")
@@ -175,22 +179,23 @@ class Node:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment,
                 start_new_session=True, **identity(),
             )  # fmt: skip
-        # Told so, it ends PostgreSQL first. One that it leaves behind misses its folder, and ends within a minute.
+        # At SIGTERM Patroni stops PostgreSQL first. A PostgreSQL that still runs ends within a minute after its folder
+        # was deleted.
         self.watcher.watch(self._patroni.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill everything of it at once, as a machine dies that loses its power."""
+        """Kill all processes of the node at once, as at a loss of power."""
         heads = [pid for pid in (self._postmaster(), self._patroni and self._patroni.pid) if pid]
         for head in heads:
-            _send(head, signal.SIGSTOP)  # so that none of them starts another one meanwhile
-        for pid in [*heads, *(child for head in heads for child in _family(head))]:
+            _send(head, signal.SIGSTOP)  # so that no process starts another one meanwhile
+        for pid in [*heads, *(child for head in heads for child in _descendants(head))]:
             _send(pid, signal.SIGKILL)
         if self._patroni is not None:
             self._patroni.wait(STOP_TIMEOUT)
             self.watcher.forget(self._patroni.pid)
 
     def stop(self) -> None:
-        """End it; PostgreSQL by itself, so that it leaves no shared memory behind."""
+        """Kill Patroni, and let PostgreSQL end by itself, so that it releases its shared memory."""
         if self._patroni is not None:
             self._patroni.kill()
             self._patroni.wait(STOP_TIMEOUT)
@@ -203,7 +208,7 @@ class Node:
             sleep(0.05)
 
     def _postmaster(self) -> int | None:
-        """Return PostgreSQL's process, if it runs on this node's data."""
+        """Return the process id of PostgreSQL, if it runs on this node's data."""
         with suppress(OSError, ValueError, IndexError):
             pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n")[0])
             if str(self.folder / "data").encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -216,9 +221,9 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _family(pid: int) -> list[int]:
-    """Return a process's children, and theirs."""
+def _descendants(pid: int) -> list[int]:
+    """Return the process ids of all descendants of a process."""
     with suppress(OSError):
         children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        return children + [young for child in children for young in _family(child)]
+        return children + [young for child in children for young in _descendants(child)]
     return []

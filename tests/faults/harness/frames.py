@@ -1,4 +1,4 @@
-"""PostgreSQL's messages on the wire, as far as a proxy has to tell one from another (protocol 3.0)."""
+"""Split a stream of PostgreSQL's protocol 3.0 into messages, as far as a proxy must distinguish them."""
 
 import struct
 from collections.abc import Iterator
@@ -6,38 +6,38 @@ from collections.abc import Iterator
 import attrs
 
 PARSE, BIND, QUERY, EXECUTE, SYNC, DESCRIBE = b"P", b"B", b"Q", b"E", b"S", b"D"
-"""What a client sends."""
+"""Types of messages that a client sends."""
 AUTHENTICATION, PARSED, BOUND, DESCRIBED, ROW, COMPLETE, READY = b"R", b"1", b"2", b"T", b"D", b"C", b"Z"
-"""What a server answers."""
+"""Types of messages that a server sends."""
 STARTUP = b""
-"""A client's first message has no type."""
+"""The type that the proxy gives a client's first message, which has none."""
 UNTYPED = (80877103, 80877104, 80877102)
-"""Requests for SSL, for GSS and for a cancellation: they come first, and have no type either."""
+"""Codes of requests for SSL, GSS and a cancellation. They come before the first message, and have no type either."""
 
 
 @attrs.frozen
 class Frame:
-    """One message, whole."""
+    """One complete message."""
 
     kind: bytes
     raw: bytes
 
     @property
     def commits(self) -> bool:
-        """Whether it asks for a commit, or says that one was made."""
+        """Whether the message requests a commit, or reports one."""
         return b"COMMIT" in self.raw and self.kind in (PARSE, QUERY, COMPLETE)
 
 
 @attrs.define
 class Splitter:
-    """Splits a stream of bytes into messages. A client's begins with those that have no type."""
+    """Splits a stream of bytes into messages. A client's stream begins with messages that have no type."""
 
     client: bool
     _started: bool = False
     _rest: bytes = b""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Take bytes; yield the messages that are complete with them."""
+        """Add bytes, and yield each message that is now complete."""
         self._rest += data
         while (frame := self._next()) is not None:
             yield frame

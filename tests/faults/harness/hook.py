@@ -1,6 +1,6 @@
-"""A hook on lines of code: what lets a test stop or kill a process exactly there.
+"""A hook on lines of code, with which a test stops or kills a process exactly at a line.
 
-``sys.monitoring`` where there is one, which costs nothing elsewhere; else ``sys.settrace``.
+The hook uses ``sys.monitoring`` if Python has it, because other lines then cost nothing, and else ``sys.settrace``.
 """
 
 import os
@@ -19,15 +19,15 @@ import attrs
 from ..kill_points.points import Point
 
 Lines = Mapping[str, AbstractSet[int]]
-"""The lines that are watched, by file."""
-How = Literal["kill", "soon", "stop"]
-"""Killed at the line, a moment later, or stopped there until somebody lets it go on."""
-LATER = 0.02
-"""How many seconds a kill that comes soon may take at most: for as long as an await of the database lasts, mostly."""
+"""Line numbers by file."""
+How = Literal["kill", "kill soon", "stop"]
+"""Kill the process at the line, kill it a moment later, or stop it there until the test lets it continue."""
+MAX_KILL_DELAY = 0.02
+"""The longest delay of ``kill soon``, in seconds: most awaits of the database take less."""
 
 
 def watch(lines: Lines, met: Callable[[str, int], None]) -> None:
-    """Call ``met`` each time that a line is about to run."""
+    """Call ``met`` each time before one of the lines runs."""
     if sys.version_info >= (3, 12):
         _monitor(lines, met)
     else:
@@ -68,17 +68,17 @@ def _monitor(lines: Lines, met: Callable[[str, int], None]) -> None:
 
 
 @attrs.frozen
-class Act:
-    """What happens to the process at a point: there, the ``nth`` time that it is reached."""
+class Interrupt:
+    """Kills or stops the process when it reaches a point for the ``nth`` time."""
 
     point: Point
     how: How = "kill"
     nth: int = 1
     after: float = 0.0
-    """Seconds that a kill which comes soon waits."""
+    """The delay of ``kill soon``, in seconds."""
 
-    def arm(self, told: Callable[[], None] = lambda: None) -> None:
-        """Let it happen in this process; ``told`` is called just before."""
+    def arm(self, before: Callable[[], None] = lambda: None) -> None:
+        """Watch for the point in this process. Call ``before`` just before the interrupt."""
         times = 0
 
         def met(path: str, line: int) -> None:
@@ -86,32 +86,32 @@ class Act:
             times += 1
             if times != self.nth:
                 return
-            told()
-            if self.how == "soon":
-                threading.Thread(target=_later, args=(self.after,), daemon=True).start()
+            before()
+            if self.how == "kill soon":
+                threading.Thread(target=_kill_later, args=(self.after,), daemon=True).start()
             else:
                 os.kill(os.getpid(), signal.SIGSTOP if self.how == "stop" else signal.SIGKILL)
 
         watch({self.point.path: {self.point.line}}, met)
 
 
-def linger() -> None:
-    """Wait for a kill that is to come soon."""
-    if _coming:
+def await_kill() -> None:
+    """Wait for the delayed kill, if there is one."""
+    if _pending_kills:
         sleep(60)
 
 
-_coming: list[float] = []
+_pending_kills: list[float] = []
 
 
-def _later(seconds: float) -> None:
-    _coming.append(seconds)
+def _kill_later(seconds: float) -> None:
+    _pending_kills.append(seconds)
     sleep(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def count(among: Sequence[Point]) -> Counter[Point]:
-    """Count from now on how often each point is reached."""
+    """Count from now on how often the process reaches each point."""
     by_place = {(point.path, point.line): point for point in among}
     lines: dict[str, set[int]] = {}
     for path, line in by_place:

@@ -1,4 +1,4 @@
-"""Hosts: they open, acknowledge, snooze, resolve and open again, with the API and with SQL of their own, at random."""
+"""Hosts that open, acknowledge, snooze, resolve and reopen incidents at random, by the API and by SQL."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -35,55 +35,55 @@ SQL: dict[Verb, str] = {
     "change_key": "UPDATE incidents SET incident_key = %(new_key)s WHERE incident_key = %(key)s",
 }
 UNSEEN = "SET LOCAL session_replication_role = replica"
-"""Lets no trigger of ours see what the rest of a transaction writes."""
+"""Keeps the engine's triggers from seeing the further writes of a transaction."""
 NEXT: dict[str, Sequence[Verb]] = {
     "open": ("acknowledge", "acknowledge", "resolve", "change_severity", "snooze"),
     "acknowledged": ("resolve", "resolve", "unacknowledge"),
     "resolved": ("open",),
 }
-"""What may follow, by state."""
-RENAMED = 0.4
-"""How often an incident that may be renamed is, instead of anything else."""
+"""The verbs that may follow, by the state of the incident."""
+RENAME_SHARE = 0.4
+"""The share of changes that change the key, if an incident may be renamed."""
 Unseen = Literal["replica", "off"]
-"""Why triggers do not see a write: its transaction goes round them, or there are none at work."""
+"""Why the triggers do not see a write: its transaction writes as a replica, or the triggers are off."""
 STATES: dict[Verb, str] = {
     "open": "open", "acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved"
 }  # fmt: skip
 
 
 def instant(seconds: float) -> datetime:
-    """Return an instant as databases keep it."""
+    """Return an instant with the precision of a database."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 @attrs.define
 class Hosts:
-    """Writes, and a log of what was committed. ``engine`` is for those that use the API."""
+    """Writes to the incidents, by ``engine`` or by SQL, and keeps a log of the committed writes."""
 
     dsn: str
     engine: Engine
     random: Random
     writes: list[HostWrite] = attrs.field(factory=list)
     names: list[str] = attrs.field(factory=list)
-    """What their writes are called in the database, in the same order."""
-    forgotten: bool = False
-    """Whether the database may forget what they were told: then it may refuse what follows from that."""
+    """The name of each write in the database, in the order of ``writes``."""
+    may_lose_writes: bool = False
+    """Whether the database may lose committed writes. Then it may also refuse a verb that follows a lost write."""
     errors: list[str] = attrs.field(factory=list)
-    """What they were told when the database did not take a write: whether it did was looked up afterwards."""
+    """The error of each write that failed. The host then looks up whether the write was committed."""
     _count: int = 0
 
-    async def live(self, key: str, *, steps: int = 4, pace: float = 0.8, renamed: bool = False) -> None:
-        """Let one incident live: it opens, and so many things happen to it, that long after each other at most.
+    async def life_cycle(self, key: str, *, steps: int = 4, pace: float = 0.8, renamed: bool = False) -> None:
+        """Open one incident, and change it up to ``steps`` times, with at most ``pace`` seconds between two changes.
 
-        One that is ``renamed`` is given another key at times, or the one that it had before.
+        If ``renamed``, some changes give the incident another key, or the key that it had before.
         """
         former = f"{key}, renamed"
         while not await self.do("open", key):
-            pass  # the database did not take it, and answers again
+            pass  # the write was not committed, and the database answers again
         state = "open"
         for _ in range(self.random.randint(0, steps)):
             await asyncio.sleep(self.random.random() * pace)
-            if renamed and self.random.random() < RENAMED:
+            if renamed and self.random.random() < RENAME_SHARE:
                 if await self.do("change_key", key, sql=True, new_key=former):
                     key, former = former, key
                 continue
@@ -101,10 +101,17 @@ class Hosts:
         open_for: float = 0.0,
         **values: Any,
     ) -> bool:
-        """Write, by the API or by SQL; return whether it was committed, which is found out if it is not told.
+        """Write by the API or by SQL, at random if ``sql`` is None. Return whether the write was committed.
 
-        What is ``unseen``, by SQL, no trigger of ours sees: as a replica writes, or because they are off anyway. A
-        transaction of SQL stays ``open_for`` seconds before it commits.
+        If the write fails, look up in the database whether it was committed.
+
+        Args:
+            verb: the change.
+            key: the incident key.
+            sql: whether to write by SQL.
+            unseen: why the engine's triggers do not see a write by SQL.
+            open_for: seconds for which a transaction of SQL stays open before its commit.
+            values: further fields of ``HostWrite``.
         """
         self._count += 1
         name = f"op-{self._count}"
@@ -123,7 +130,7 @@ class Hosts:
             else:
                 await self._by_api(verb, key, name, values)
         except TransitionRefused:
-            if not self.forgotten:
+            if not self.may_lose_writes:
                 raise
             return False
         except (StoreUnavailable, psycopg.Error, TimeoutError) as error:
@@ -160,10 +167,10 @@ class Hosts:
             await call(key, by=name)
 
     async def _was_done(self, name: str) -> bool:
-        """Ask, as soon as the database answers, whether a write was committed.
+        """Return whether a write was committed, as soon as the database answers.
 
-        A primary that is cut off may still show what is not to outlive it, but can commit nothing. And what was given
-        up may still be on its way to its commit: whatever was begun before the question has to be over.
+        A primary that is cut off may show commits that a failover loses, but it cannot commit the insert of this
+        question. The failed write may still be running, so wait until all earlier transactions have ended.
         """
         while True:
             with suppress(psycopg.Error):

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that knows its messages: it cuts, stalls, delays, and loses replies."""
+"""A TCP proxy before PostgreSQL that parses its messages: it cuts, stalls and delays connections, and loses replies."""
 
 import asyncio
 import contextlib
@@ -27,14 +27,17 @@ from .frames import (
     Splitter,
 )  # fmt: skip
 
-Way = Literal["in", "out"]
-"""To the server, or back."""
-Fate = Literal["pass", "cut", "cut after", "lose"]
-"""What becomes of a message: it passes, the connection ends before or after it, or neither it nor anything after it
-ever arrives, and the connection stays open."""
-Judge = Callable[[Way, Frame], Fate]
+Direction = Literal["in", "out"]
+"""The direction of a message: in to the server, or out to the client."""
+Action = Literal["pass", "cut", "cut after", "lose"]
+"""What the proxy does with a message.
+
+``cut`` ends the connection before the message, ``cut after`` after it. With ``lose`` the connection stays open, but
+neither the message nor a later one arrives.
+"""
+Decide = Callable[[Direction, Frame], Action]
 STATEMENTS = (QUERY, EXECUTE)
-CUTS: dict[str, tuple[Way, Callable[[Frame], bool]]] = {
+CUTS: dict[str, tuple[Direction, Callable[[Frame], bool]]] = {
     "startup": ("in", lambda frame: frame.kind == STARTUP),
     "query": ("in", lambda frame: frame.kind == QUERY),
     "parse": ("in", lambda frame: frame.kind == PARSE),
@@ -57,29 +60,29 @@ CUTS: dict[str, tuple[Way, Callable[[Frame], bool]]] = {
 
 @attrs.define
 class Proxy:
-    """Stands before one worker. What is asked of it holds for its connections, old and new."""
+    """The proxy of one worker. Its settings apply to the existing connections and to new ones."""
 
     to_port: int
     port: int = 0
-    judge: Judge = lambda way, frame: "pass"
+    decide: Decide = lambda direction, frame: "pass"
     delay: float = 0.0
-    """Seconds by which every message is late."""
-    asked: list[float] = attrs.field(factory=list)
-    """When a statement went to the server, or a connection began."""
+    """Seconds by which the proxy delays every message."""
+    statements: list[float] = attrs.field(factory=list)
+    """The instants at which a statement went to the server, or a connection began."""
     connects: int = 0
     _flowing: asyncio.Event = attrs.field(factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _pairs: "dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]]" = attrs.field(factory=dict)
-    _dead: "set[asyncio.Task[None]]" = attrs.field(factory=set)
+    _half_open: "set[asyncio.Task[None]]" = attrs.field(factory=set)
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         self._flowing.set()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """End everything."""
+        """Stop listening, and end all connections."""
         if self._server is not None:
             self._server.close()
         self.cut()
@@ -88,79 +91,83 @@ class Proxy:
         await asyncio.gather(*self._pairs, return_exceptions=True)
 
     def cut(self) -> None:
-        """Reset every connection that there is."""
+        """Reset every existing connection."""
         for writers in list(self._pairs.values()):
             for writer in writers:
                 writer.transport.abort()
 
     def stall(self) -> None:
-        """Let nothing through any more, on any connection, without a word: until ``flow``."""
+        """Forward nothing on any connection until ``flow``. The connections stay open."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Let everything through again."""
+        """Forward everything again."""
         self._flowing.set()
 
-    def orphan(self) -> None:
-        """Let nothing through any more, for ever, on the connections that there are; new ones are as ever."""
-        self._dead.update(self._pairs)
+    def half_open(self) -> None:
+        """Never again forward anything on the existing connections, which stay open. New connections work."""
+        self._half_open.update(self._pairs)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.connects += 1
-        self.asked.append(time())
+        self.statements.append(time())
         self._pairs[task] = (writer,)
         try:
             await self._flowing.wait()
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.to_port)
             self._pairs[task] = (writer, server_writer)
-            ways = [
+            pumps = [
                 asyncio.create_task(self._pump("in", reader, server_writer, task)),
                 asyncio.create_task(self._pump("out", server_reader, writer, task)),
             ]
             try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
         except (OSError, asyncio.CancelledError):
             pass  # the server is down, or the run is over
         finally:
             for end in self._pairs.pop(task):
                 end.transport.abort()
-            self._dead.discard(task)
+            self._half_open.discard(task)
 
     async def _pump(
-        self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: "asyncio.Task[None]"
+        self,
+        direction: Direction,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pair: "asyncio.Task[None]",
     ) -> None:
-        splitter = Splitter(client=way == "in")
+        splitter = Splitter(client=direction == "in")
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                passing, fate = self._judged(way, splitter.feed(data))
+                passing, action = self._decided(direction, splitter.feed(data))
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._flowing.wait()
-                if pair in self._dead:
+                if pair in self._half_open:
                     await asyncio.Event().wait()
                 if passing:
                     writer.write(passing)
                     await writer.drain()
-                if fate == "lose":
-                    self._dead.add(pair)
-                elif fate != "pass":
+                if action == "lose":
+                    self._half_open.add(pair)
+                elif action != "pass":
                     return
 
-    def _judged(self, way: Way, frames: Iterable[Frame]) -> tuple[bytes, Fate]:
-        """Return what passes of these messages, up to the first that does not pass like any other, and its fate."""
+    def _decided(self, direction: Direction, frames: Iterable[Frame]) -> tuple[bytes, Action]:
+        """Return the bytes of the messages that pass, up to the first other action, and that action."""
         passing = bytearray()
         for frame in frames:
-            if way == "in" and frame.kind in STATEMENTS:
-                self.asked.append(time())
-            fate = self.judge(way, frame)
-            if fate in ("pass", "cut after"):
+            if direction == "in" and frame.kind in STATEMENTS:
+                self.statements.append(time())
+            action = self.decide(direction, frame)
+            if action in ("pass", "cut after"):
                 passing += frame.raw
-            if fate != "pass":
-                return bytes(passing), fate
+            if action != "pass":
+                return bytes(passing), action
         return bytes(passing), "pass"

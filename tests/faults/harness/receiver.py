@@ -1,6 +1,6 @@
-"""A receiver of pages that writes down every request, and answers as a test wants: late, badly, or not at all.
+"""A receiver of pages that records every request, and answers as the test wants: late, with an error, or not at all.
 
-Each worker has a path of its own, so that a request tells who sent it. The path is a secret, too.
+Each worker has its own URL path, so a request shows which worker sent it. The path contains a secret.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ import attrs
 
 from escalation_core.testing.invariants.history import Request
 
-TOKEN = "T0KEN-that-nobody-may-see"
-"""Part of every URL: a secret."""
+TOKEN = "T0KEN-which-is-secret"
+"""A secret that is part of every URL."""
 
 
 @attrs.frozen(kw_only=True)
@@ -25,12 +25,12 @@ class Answer:
     status: int = 200
     headers: str = ""
     delay: float = 0.0
-    """Seconds until it answers; it has accepted the page, or not, before."""
+    """Seconds until it answers. It accepts the page before the delay."""
     accepts: bool = True
     cut: int | None = None
-    """After how many bytes of the answer the connection is reset; None for not at all."""
+    """The number of bytes of the answer after which it resets the connection; None to send the whole answer."""
     unread: bool = False
-    """Whether the connection is reset before the request is read."""
+    """Whether it resets the connection before it has read the request."""
 
 
 OK = Answer()
@@ -39,7 +39,7 @@ BROKEN = Answer(status=503, accepts=False)
 
 @attrs.define
 class Receiver:
-    """The server. ``answers`` is asked for each request, by the number of those that came before."""
+    """The server. ``answers`` returns the answer to a request, by the number of earlier requests."""
 
     answers: Callable[[int], Answer] = lambda number: OK
     requests: list[Request] = attrs.field(factory=list)
@@ -49,12 +49,12 @@ class Receiver:
     _tasks: "set[asyncio.Task[None]]" = attrs.field(factory=set)
 
     async def start(self) -> None:
-        """Listen, on the port that it had before if it had one."""
+        """Start listening, on the same port as before if there was one."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Reset every connection, and listen no more."""
+        """Reset every connection, and stop listening."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -65,7 +65,7 @@ class Receiver:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def url(self, worker: str, target: str) -> str:
-        """Return where a worker sends the pages of a target."""
+        """Return the URL to which a worker sends the pages of a target."""
         return f"http://127.0.0.1:{self.port}/{TOKEN}/{worker}/{target}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,19 +77,19 @@ class Receiver:
             while await self._serve(reader, writer):
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # whoever sent it is gone, or we are
+            pass  # the sender has closed the connection, or the receiver stops
         finally:
             self._tasks.discard(task)
             self._open.discard(writer)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Take one request; return whether another may come."""
+        """Answer one request. Return whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = head.split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         if lines[0].startswith("GET "):
-            writer.write(b"HTTP/1.1 204 X\r\n\r\n")  # a heartbeat
+            writer.write(b"HTTP/1.1 204 X\r\n\r\n")  # a call of the dead man's switch
             return True
         answer = self.answers(len(self.requests))
         _, _, worker, target = lines[0].split(" ")[1].split("/")
@@ -120,7 +120,7 @@ class Receiver:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection with a reset instead of a farewell."""
+    """End a connection with RST instead of FIN."""
     found: socket.socket | None = writer.get_extra_info("socket")
     if found is not None and found.fileno() >= 0:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

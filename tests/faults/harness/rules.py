@@ -6,9 +6,9 @@ from escalation_core.testing.invariants import RunSettings
 from escalation_core.testing.invariants.history import KILL
 
 TOO_OLD = "too old"
-"""A worker that finds a later version's schema ends with an error."""
+"""A worker that finds the schema of a later version ends with an error."""
 SECURED = "row level security"
-"""Workers whose role may see only some rows from now on end with an error."""
+"""A worker whose role may no longer read all rows ends with an error."""
 ENDS = (KILL, TOO_OLD, SECURED)
 """The kinds of faults that end a worker."""
 

@@ -1,4 +1,4 @@
-"""One run: a database, a receiver, workers behind proxies, hosts, faults; and in the end the judgement."""
+"""One run: a database, a receiver, workers behind proxies, hosts and faults, and at the end the judge."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ from ...pooler import Pgbouncer
 from ..defects import plants
 from ..record import build_history, ending
 from ..record.watcher import Watcher
-from .hook import Act
+from .hook import Interrupt
 from .hosts import Hosts
 from .proxy import Proxy
 from .receiver import TOKEN, Receiver
@@ -32,13 +32,13 @@ from .worker import CALL_TIMEOUT, Spec, settings_of
 from .workers import Program, Worker
 
 SECRETS = (PASSWORD, TOKEN)
-QUIET = 12.0
-"""Seconds within which everything that is due has been done after the last fault: windows, retries, leases."""
+IDLE_TIMEOUT = 12.0
+"""Seconds after the last fault within which all windows, retries and leases have ended and nothing is left to do."""
 
 
 @attrs.define
 class Run:
-    """What a scenario works with. Faults are logged by those who do them."""
+    """Everything that a scenario uses. A scenario causes its faults itself, and records each of them here."""
 
     servers: Servers
     database: str
@@ -56,15 +56,15 @@ class Run:
     proxies: dict[str, Proxy] = attrs.field(factory=dict)
     defect: plants.Name | None = None
     pooler: Pgbouncer | None = None
-    """What workers connect through, if to nothing else; hosts and the watcher connect directly."""
-    beneath: Proxy | None = None
-    """The wire between the pooler and the server."""
+    """The pooler that workers connect through, if the run has one. Hosts and the watcher connect directly."""
+    server_proxy: Proxy | None = None
+    """The proxy between the pooler and the server."""
     began: float = attrs.field(factory=time)
-    _lives: "list[asyncio.Task[None]]" = attrs.field(factory=list)
-    also: dict[str, int] = attrs.field(factory=dict)
-    """Further figures for the report."""
-    told: tuple[History, list[Violation]] | None = None
-    """What the run has come to, once it is judged."""
+    _incidents: "list[asyncio.Task[None]]" = attrs.field(factory=list)
+    measured: dict[str, int] = attrs.field(factory=dict)
+    """Further figures for the report, by name."""
+    result: tuple[History, list[Violation]] | None = None
+    """The history and the violations, set by ``judge``."""
 
     @classmethod
     @asynccontextmanager
@@ -78,7 +78,7 @@ class Run:
         defect: plants.Name | None = None,
         pooler: Pgbouncer | None = None,
     ) -> "AsyncIterator[Run]":
-        """Lay a run out; whatever is left of it in the end is ended."""
+        """Open a run. At the end stop everything that still runs."""
         rules = rules or Rules()
         async with AsyncExitStack() as stack:
             database = stack.enter_context(servers.database())
@@ -92,31 +92,39 @@ class Run:
             hosts = Hosts(dsn, engine, Random(seed))
             run = cls(servers, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
             run.pooler = pooler
-            if defect is not None and defect in plants.LAID:
-                await run.execute(plants.LAID[defect])
+            if defect is not None and defect in plants.IN_DATABASE:
+                await run.execute(plants.IN_DATABASE[defect])
             stack.push_async_callback(run._end)
             yield run
 
     @property
     def dsn(self) -> str:
-        """The DSN of the run's database, past all proxies."""
+        """The DSN of the run's database, without a proxy or a pooler."""
         return self.servers.dsn(self.database)
 
     # --- workers
 
-    async def work(
+    async def start_worker(
         self,
         slot: str,
         *,
-        act: Act | None = None,
+        interrupt: Interrupt | None = None,
         proxied: bool = True,
         ready: bool = True,
         environment: Mapping[str, str] | None = None,
-        **how: Any,
+        **values: Any,
     ) -> Worker:
-        """Start a worker in a slot; each one that follows another there has a name of its own, and the same proxy.
+        """Start a worker in a slot. The next worker of the slot has a new name and the same proxy.
 
-        One with an ``environment`` of its own is started as a program, which takes longer.
+        A worker with its own ``environment`` starts as a program, which takes longer.
+
+        Args:
+            slot: the name of the slot, for example ``w1``. Its workers are ``w1-1``, ``w1-2`` and so on.
+            interrupt: where the worker stops or dies.
+            proxied: whether the worker connects through a proxy.
+            ready: whether to wait until the worker runs.
+            environment: environment variables to add.
+            values: further fields of ``Spec``.
         """
         name = f"{slot}-{1 + sum(worker.name.startswith(slot + '-') for worker in self.workers)}"
         dsn, ports = self.servers.dsn(self.database, name=name, user=WORKER), self.servers.ports
@@ -130,10 +138,10 @@ class Run:
             pooler=None if self.pooler is None else "transaction",
             targets={target: self.receiver.url(name, target) for target in self.targets},
             log=str(self.folder / f"{self.database}-{name}.log"),
-            rules=how.pop("rules", self.rules),
+            rules=values.pop("rules", self.rules),
             defect=self.defect,
-            act=act,
-            **how,
+            interrupt=interrupt,
+            **values,
         )
         if environment is None:
             worker = await asyncio.to_thread(Worker.start, spec, self.servers.forks)
@@ -145,7 +153,7 @@ class Run:
         return worker
 
     async def _through(self, slot: str, ports: Sequence[int]) -> Sequence[int]:
-        """Return the ports of a slot's proxies, one before each server, the first of them by the slot's name."""
+        """Return the ports of a slot's proxies, one before each server. Start the proxies if necessary."""
         names = [f"{slot}.{number}" if number else slot for number in range(len(ports))]
         for name, port in zip(names, ports, strict=True):
             if name not in self.proxies:
@@ -153,22 +161,22 @@ class Run:
                 await self.proxies[name].start()
         return [self.proxies[name].port for name in names]
 
-    async def team(self, count: int = 3) -> list[Worker]:
-        """Start so many workers at once."""
-        return list(await asyncio.gather(*(self.work(f"w{number + 1}") for number in range(count))))
+    async def start_workers(self, count: int = 3) -> list[Worker]:
+        """Start this many workers at the same time."""
+        return list(await asyncio.gather(*(self.start_worker(f"w{number + 1}") for number in range(count))))
 
     def note(self, kind: str, start: float, *workers: Worker, **flags: Any) -> Fault:
-        """Write down a fault that ends now."""
+        """Record a fault that ends now."""
         fault = Fault(kind=kind, start=start, end=time(), workers=_names(workers), **flags)
         self.faults.append(fault)
         return fault
 
     def fault(self, kind: str, *workers: Worker, **flags: Any) -> AbstractContextManager[None]:
-        """Write down a fault that lasts as long as this context."""
+        """Record a fault that lasts as long as this context. It may interrupt these workers; without any, all."""
         return self._during(kind, _names(workers), flags)
 
-    def trial(self, kind: str, **flags: Any) -> AbstractContextManager[None]:
-        """Write down something that has to be borne: it interrupts no worker, and so excuses no copy."""
+    def disturbance(self, kind: str, **flags: Any) -> AbstractContextManager[None]:
+        """Record a fault that lasts as long as this context and interrupts no worker, so it excuses no copy."""
         return self._during(kind, frozenset(), flags)
 
     @contextmanager
@@ -179,35 +187,39 @@ class Run:
         finally:
             self.faults.append(Fault(kind=kind, start=start, end=time(), workers=workers, **flags))
 
-    def lock(self) -> None:
-        """Write down that a worker stands still from now on: what it has locked is held until the server ends that."""
+    def note_locks(self) -> None:
+        """Record that a worker stops now: its rows stay locked until the server ends its transaction."""
         end = time() + CALL_TIMEOUT[-1]
-        self.faults.append(Fault(kind="locks held", start=time(), end=end, workers=frozenset(), stops=True))
+        self.faults.append(
+            Fault(kind="locks of a stopped worker", start=time(), end=end, workers=frozenset(), stops=True)
+        )
 
     async def kill(self, worker: Worker) -> None:
-        """Kill a worker, as nothing can be answered to. One that has ended by itself is no worker to be killed."""
+        """Kill a worker with SIGKILL. It is an error if the worker has already ended."""
         start = time()
         worker.kill()
-        assert -signal.SIGKILL == await worker.gone(), f"{worker.name} had ended by itself:\n{worker.text[-3000:]}"
+        assert -signal.SIGKILL == await worker.until_ended(), (
+            f"{worker.name} had ended by itself:\n{worker.text[-3000:]}"
+        )
         self.note(KILL, start, worker)
 
     # --- hosts
 
-    def live(self, count: int, *, over: float = 0.0, prefix: str = "inc", **how: Any) -> None:
-        """Let so many incidents live, opened one after the other within so many seconds."""
+    def start_incidents(self, count: int, *, over: float = 0.0, prefix: str = "inc", **how: Any) -> None:
+        """Open this many incidents over so many seconds, and let hosts change each of them at random."""
 
         async def one(number: int) -> None:
             await asyncio.sleep(over * number / max(count, 1))
-            await self.hosts.live(f"{prefix}-{number}", **how)
+            await self.hosts.life_cycle(f"{prefix}-{number}", **how)
 
-        self._lives += [asyncio.create_task(one(number)) for number in range(count)]
+        self._incidents += [asyncio.create_task(one(number)) for number in range(count)]
 
-    async def lived(self) -> None:
-        """Wait until all of them have lived."""
-        await asyncio.gather(*self._lives)
+    async def finish_incidents(self) -> None:
+        """Wait until the hosts have made all changes of the started incidents."""
+        await asyncio.gather(*self._incidents)
 
     async def execute(self, statement: str, *values: Any) -> list[Any]:
-        """Run one statement, as a person would."""
+        """Run one statement as a superuser, and return its rows."""
 
         def query() -> list[Any]:
             with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -216,8 +228,8 @@ class Run:
 
         return await asyncio.to_thread(query)
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], within: float = QUIET) -> bool:
-        """Look again and again until it is so, that long at most; return whether it came about."""
+    async def until(self, condition: Callable[[], Awaitable[bool]], within: float = IDLE_TIMEOUT) -> bool:
+        """Poll a condition for at most ``within`` seconds. Return whether it became true."""
         end = time() + within
         while not await condition():
             if time() > end:
@@ -225,28 +237,28 @@ class Run:
             await asyncio.sleep(0.05)
         return True
 
-    async def heard(self, count: int) -> None:
-        """Wait until the receiver was asked so many times."""
+    async def until_requests(self, count: int) -> None:
+        """Wait until the receiver has received this many requests."""
 
-        async def heard() -> bool:
+        async def enough() -> bool:
             return len(self.receiver.requests) >= count
 
-        assert await self.until(heard), f"the receiver was asked {len(self.receiver.requests)} times"
+        assert await self.until(enough), f"the receiver received {len(self.receiver.requests)} requests, not {count}"
 
     # --- the end
 
-    async def settle(self, within: float = QUIET) -> bool:
-        """Wait until nothing is left to do; return whether that came about. If not, the judges tell what is missing."""
-        return await self.until(lambda: ending.settled(self), within)
+    async def until_idle(self, within: float = IDLE_TIMEOUT) -> bool:
+        """Wait until nothing is left to do, and return whether that happened. ``judge`` finds what is missing."""
+        return await self.until(lambda: ending.idle(self), within)
 
-    async def judge(self, within: float = QUIET) -> list[Violation]:
-        """Let it come to rest, end the workers, and return every breach of an invariant."""
-        await self.lived()
-        await self.settle(within)
-        health, last = await ending.last_look(self)
+    async def judge(self, within: float = IDLE_TIMEOUT) -> list[Violation]:
+        """Wait until nothing is left to do, stop the workers, and return every violation of an invariant."""
+        await self.finish_incidents()
+        await self.until_idle(within)
+        health, last = await ending.last_sample(self)
         for worker in self.workers:
             worker.signal(signal.SIGTERM)
-        codes = {worker.name: await worker.gone() for worker in self.workers}
+        codes = {worker.name: await worker.until_ended() for worker in self.workers}
         killed = {name for fault in self.faults if fault.kind in ENDS for name in fault.workers or ()}
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(build_history.history, self, last, health.stats.dead)
@@ -256,17 +268,17 @@ class Run:
             Violation("I7", worker.name, None, f"ended with code {codes[worker.name]}: {_last_line(worker.text)}")
             for worker in bad
         ]
-        self.told = history, violations
+        self.result = history, violations
         return violations
 
     async def _end(self) -> None:
-        for task in self._lives:
+        for task in self._incidents:
             task.cancel()
-        await asyncio.gather(*self._lives, return_exceptions=True)
+        await asyncio.gather(*self._incidents, return_exceptions=True)
         for worker in self.workers:
             if worker.alive:
                 worker.kill()
-            await worker.gone()
+            await worker.until_ended()
         for proxy in self.proxies.values():
             await proxy.stop()
 

@@ -1,7 +1,7 @@
-"""A worker process: the engine and its runner on a real database, with short times, in a process of its own.
+"""A worker process: it runs the engine and its runner on a real database, with short times.
 
-Started by ``run`` as a fork of a server that has imported everything; or, with another version of the library in the
-path, as ``python -m tests.faults.harness.worker SPEC``.
+``Run`` starts it as a fork of a server that has imported everything. With other environment variables, for example to
+use another version of the library, ``Run`` starts it as ``python -m tests.faults.harness.worker SPEC``.
 """
 
 import asyncio
@@ -34,54 +34,56 @@ from ..defects import plants
 from ..kill_points import walk_migration, walks
 from ..kill_points.points import Point
 from . import hook
-from .hook import Act
+from .hook import Interrupt
 from .rules import Rules
 
 RECONNECT_TIME = 2.5
-"""Seconds of patience with a connection. Not less: between two attempts of the pool there may be 2.2 seconds."""
+"""Seconds that a worker waits for a connection: at least 2.2, because the pool may wait so long between attempts."""
 CALL_TIMEOUT = 2.0, 0.3, 0.7
-"""Seconds of a database's silence, of grace after it, and of a client's own within a transaction."""
-OUTLASTS = 2 * CALL_TIMEOUT[0]
-"""Seconds of a fault that is to outlast every limit of a worker's: by then it has given up, and health shows it."""
+"""Seconds: for a call to the database, for its cancellation, and for which a transaction may be idle."""
+LONG_OUTAGE = 2 * CALL_TIMEOUT[0]
+"""Seconds of an outage that is longer than every timeout of a worker, so that health shows the outage."""
 RUNNER_WAITS = 0.1, 0.5
-"""The runner's first and longest wait for a database that is down, as short as everything else here."""
+"""The runner's first and longest wait for a database that is out of reach, in seconds."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
+MIGRATE = "migrate "
+"""The prefix of a walk that migrates the schema of that name."""
 READY = "worker is ready"
-UNDER = "its event loop is from"
-STRUCK = "worker is struck at"
-COUNTED = "worker came by"
+EVENT_LOOP = "the event loop is from"
+INTERRUPTED_AT = "worker is interrupted at"
+PASSED = "worker passed"
 
 
 @attrs.frozen(kw_only=True)
 class Spec:
-    """What a worker is told."""
+    """The parameters of a worker process."""
 
     name: str
     dsn: str = attrs.field(repr=False)
     targets: Mapping[str, str] = attrs.field(repr=False)
     log: str
-    """The file that it writes everything to."""
+    """The path of the worker's log."""
     rules: Rules = attrs.field(factory=Rules)
     defect: plants.Name | None = None
-    act: Act | None = None
+    interrupt: Interrupt | None = None
     batch_size: int = 50
     max_connections: int = 4
     pooler: Literal["transaction"] | None = None
     walk: str = "run"
-    """What it does: one of the walks, or ``migrate SCHEMA``."""
-    unruly: bool = False
-    """Whether its notifier raises what nothing should raise, before it sends, for every third page."""
+    """The program of the worker: a name in ``WALKS``, or ``migrate SCHEMA``."""
+    raising_notifier: bool = False
+    """Whether the worker's notifier is a ``RaisingNotifier``."""
     counts: Sequence[Point] = ()
-    """Kill points: the worker writes at its end how often it passed each of them."""
+    """Kill points. At its end the worker logs how often it passed each of them."""
 
 
-class Unruly(SlackNotifier):
-    """Raises one thing after the other."""
+class RaisingNotifier(SlackNotifier):
+    """A notifier that raises a BaseException before it sends, for every third page."""
 
     _asked = 0
 
     async def send(self, page: Page) -> Outcome:
-        """Send, or raise."""
+        """Send the page, or raise ``CancelledError``, ``SystemExit`` or ``GeneratorExit`` in turn."""
         self._asked += 1
         if self._asked % 3 == 1:
             raise (asyncio.CancelledError, SystemExit, GeneratorExit)[self._asked // 3 % 3](*self._urls.values())
@@ -89,7 +91,7 @@ class Unruly(SlackNotifier):
 
 
 def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
-    """Return the settings that the rules stand for. Critical incidents page everybody, others the first target."""
+    """Return the engine's settings. A critical incident pages all targets, any other incident the first target."""
     first, *_ = targets or {"ops": ""}
     return Settings(
         max_level=rules.max_level,
@@ -113,7 +115,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
 
 
 async def open_engine(spec: Spec, output: TextIO, metrics: MeterProvider) -> Engine:
-    """Open the engine; a database that is not there yet is waited for."""
+    """Open the engine. Wait for the database if it is out of reach."""
     spans = TracerProvider()
     spans.add_span_processor(
         SimpleSpanProcessor(ConsoleSpanExporter(out=output, formatter=lambda span: span.to_json(None) + "\n"))
@@ -122,7 +124,7 @@ async def open_engine(spec: Spec, output: TextIO, metrics: MeterProvider) -> Eng
         try:
             return await _open(spec, spans, metrics)
         except StoreUnavailable as error:
-            logging.getLogger("tests.faults").warning("not yet: %s", error)
+            logging.getLogger("tests.faults").warning("the worker waits for the database: %s", error)
             await asyncio.sleep(RUNNER_WAITS[0])
 
 
@@ -132,7 +134,7 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
         store,
         settings=settings_of(spec.rules, spec.targets),
         heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
-        notifiers=[(Unruly if spec.unruly else SlackNotifier)(spec.targets, allow_http=True)],
+        notifiers=[(RaisingNotifier if spec.raising_notifier else SlackNotifier)(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,
         tracer_provider=spans,
@@ -142,27 +144,28 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
 
 
 async def _work(spec: Spec, output: TextIO) -> None:
-    what, _, schema = spec.walk.partition(" ")
     reader = InMemoryMetricReader()
-    engine = None if schema else await open_engine(spec, output, MeterProvider([reader]))
+    engine = None if spec.walk.startswith(MIGRATE) else await open_engine(spec, output, MeterProvider([reader]))
     counts = hook.count(spec.counts)
-    if spec.act is not None:
-        spec.act.arm(lambda: print(STRUCK, time(), file=output))
-    output.write(f"{READY} at {time():.0f} by its own clock, {UNDER} {type(asyncio.get_running_loop()).__module__}\n")
+    if spec.interrupt is not None:
+        spec.interrupt.arm(lambda: print(INTERRUPTED_AT, time(), file=output))
+    output.write(
+        f"{READY} at {time():.0f} by its own clock, {EVENT_LOOP} {type(asyncio.get_running_loop()).__module__}\n"
+    )
     if engine is None:
-        await walk_migration.migrating(spec.dsn, schema)
+        await walk_migration.migrate_host(spec.dsn, spec.walk.removeprefix(MIGRATE))
     else:
         try:
-            await walks.WALKS[what](engine)
+            await walks.WALKS[spec.walk](engine)
         finally:
             output.write(f"metrics {reader.get_metrics_data()}\n")
             await engine.aclose()
-    output.writelines(f"{COUNTED} {point.module} {point.line} {count}\n" for point, count in counts.items())
-    hook.linger()
+    output.writelines(f"{PASSED} {point.module} {point.line} {count}\n" for point, count in counts.items())
+    hook.await_kill()
 
 
 def main(spec: Spec) -> None:
-    """Be the worker, until a signal or a fault ends it."""
+    """Run the worker until a signal or a fault ends it."""
     output = Path(spec.log).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as the process is
     for number in (1, 2):
         os.dup2(output.fileno(), number)
@@ -171,22 +174,23 @@ def main(spec: Spec) -> None:
     logging.basicConfig(stream=output, level=logging.DEBUG, format=LOG_FORMAT, force=True)
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
-    _hurry(spec)
+    _shorten_waits(spec)
     if spec.defect is not None:
         plants.plant(spec.defect, spec.dsn)
-    # The event loop that ``escalation run`` takes: uvloop, where it is installed.
+    # The event loop that ``escalation run`` uses: uvloop, if it is installed.
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         loop.run(_work(spec, output))
 
 
-def _hurry(spec: Spec) -> None:
-    """Make what waits for a database as short as everything else here.
+def _shorten_waits(spec: Spec) -> None:
+    """Shorten the library's constants for waits and timeouts.
 
-    Not for a walk, which only has to come by somewhere: it brings its own silence, and bears a machine that is slow.
+    The timeouts of calls stay long for a short walk, so that a slow machine cannot change its course. A walk that
+    tests a timeout sets it itself.
     """
     runner.FIRST_WAIT, runner.MAX_WAIT = (timedelta(seconds=span) for span in RUNNER_WAITS)
-    planning: Any = import_module("escalation_core.rules.plan")
-    planning.FIRST_DEFERRAL, planning.MAX_DEFERRAL = (timedelta(seconds=span) for span in spec.rules.defer)
+    plan: Any = import_module("escalation_core.rules.plan")
+    plan.FIRST_DEFERRAL, plan.MAX_DEFERRAL = (timedelta(seconds=span) for span in spec.rules.defer)
     if spec.walk in walks.WHOLE:
         module: Any = pool
         module.CONNECT_TIMEOUT = RECONNECT_TIME
@@ -194,13 +198,13 @@ def _hurry(spec: Spec) -> None:
 
 
 def read(text: str) -> Spec:
-    """Return the spec of a command line, where nothing acts and no defect is planted."""
+    """Return the spec of a command line. Such a spec has no interrupt and no counts."""
     values = json.loads(text)
     return Spec(**values | {"rules": Rules(**values["rules"])})
 
 
 def write(spec: Spec) -> str:
-    """Return a spec for a command line."""
+    """Return a spec as the argument of a command line."""
     return json.dumps(attrs.asdict(spec))
 
 

@@ -1,4 +1,4 @@
-"""Worker processes as a test handles them: started, killed, stopped, let go on, ended."""
+"""Worker processes: start, kill, stop, resume and end them."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ import attrs
 from .worker import READY, Spec, main, write
 
 STATE_TIMEOUT = 60.0
-"""Seconds that a worker may take to start, to stop or to end, on a machine that has other work."""
+"""Seconds that a worker may take to start, to stop or to end on a busy machine."""
 
 
 class Process(Protocol):
-    """What there is to know of a process."""
+    """A process with its id and its exit code."""
 
     @property
     def pid(self) -> int | None: ...
@@ -31,7 +31,7 @@ class Process(Protocol):
 
 @attrs.frozen
 class Program:
-    """A process that was started as a program, with an environment of its own."""
+    """A worker process that runs as a program, with its own environment."""
 
     popen: "subprocess.Popen[bytes]"
 
@@ -55,36 +55,36 @@ class Program:
 
 @attrs.define
 class Worker:
-    """One process."""
+    """One worker process."""
 
     spec: Spec
     process: Process
 
     @classmethod
     def start(cls, spec: Spec, forks: ForkServerContext) -> "Worker":
-        """Start it; it is not ready yet."""
+        """Start the process. It is not ready yet."""
         process = forks.Process(target=main, args=(spec,), daemon=True)
         process.start()
         return cls(spec, process)
 
     @property
     def name(self) -> str:
-        """What it is called in the database, at the receiver, and in the list of faults."""
+        """The worker's name in the database, at the receiver, and in the list of faults."""
         return self.spec.name
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process still runs."""
         return self.process.exitcode is None
 
     @property
     def text(self) -> str:
-        """Everything that it has written."""
+        """The text of the worker's log."""
         log = Path(self.spec.log)
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     async def until_ready(self) -> None:
-        """Wait until it works."""
+        """Wait until the worker runs."""
         end = time() + STATE_TIMEOUT
         while READY not in self.text:
             if not self.alive or time() > end:
@@ -92,12 +92,12 @@ class Worker:
             await asyncio.sleep(0.01)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; one that is gone needs none."""
+        """Send the process a signal, unless it has ended."""
         if self.alive and self.process.pid is not None:
             os.kill(self.process.pid, number)
 
-    async def gone(self) -> int:
-        """Wait for its end; return the exit code, negative for a signal."""
+    async def until_ended(self) -> int:
+        """Wait until the process ends. Return its exit code, negative for a signal."""
         end = time() + STATE_TIMEOUT
         while self.process.exitcode is None:
             if time() > end:
@@ -107,15 +107,15 @@ class Worker:
         return self.process.exitcode
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let a stopped process continue."""
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it, also if it is stopped."""
+        """Kill the process, even if it is stopped."""
         self.signal(signal.SIGKILL)
 
-    async def stopped(self) -> None:
-        """Wait until it has been stopped by itself."""
+    async def until_stopped(self) -> None:
+        """Wait until the process has stopped itself, see ``Interrupt``."""
         end = time() + STATE_TIMEOUT
         while _state(self.process.pid) != "T":
             if not self.alive or time() > end:
@@ -124,7 +124,7 @@ class Worker:
 
 
 def _state(pid: int | None) -> str:
-    """Return what the system says of a process: T if it is stopped."""
+    """Return the state of a process as in /proc: T if it is stopped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
     except OSError:

@@ -21,13 +21,13 @@ from escalation_adapters.worker.runner import run
 from escalation_core import Engine
 
 WORK = (Engine.__aenter__, Engine.__aexit__, Engine.tick, Engine.deliver, Engine.recalc, migrate.up, run)
-"""What a worker does. A function that these reach is reached by a worker."""
+"""The functions that a worker runs. A worker reaches each function that these reach."""
 HOST = (Engine, PostgresStore, migrate, limiter, scratch)
-"""What hosts and operators call: the public functions and methods of these."""
+"""Classes and modules whose public functions and methods hosts and operators call."""
 ADAPTERS = (PostgresStore, SlackNotifier, HttpHeartbeat)
-"""The classes that stand behind the ports of a worker."""
+"""The classes that implement the ports of a worker."""
 PACKAGES = ("escalation_core", "escalation_adapters.postgres")
-"""Packages in which a worker or a host reaches each function that may be suspended."""
+"""Packages in which a worker or a host must reach each await."""
 ONLY_FOR_TESTS = ("escalation_core.testing", "escalation_core.ports", "escalation_adapters.postgres.host")
 """Modules of these packages that no worker and no host runs: the kit for tests, and protocols without a body."""
 CACHE = Path(__file__).parents[1] / "results"
@@ -52,18 +52,18 @@ class Point:
 
 @attrs.frozen
 class Awaits:
-    """The lines with an await, of workers and of others."""
+    """The lines with an await, by the process that reaches them."""
 
     worker: Sequence[Point]
     host: Sequence[Point]
-    """What hosts and operators reach, and no worker."""
+    """Lines that hosts and operators reach, and workers do not."""
     unreached: Sequence[Point]
-    """What nothing reaches. The search has lost a function, or the function is not used."""
+    """Lines that no process reaches: the search has missed a function, or the function is not used."""
 
 
 @cache
 def path_of(module: str) -> str:
-    """Return the file of a module as it is installed."""
+    """Return the file of an installed module."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise LookupError(f"there is no module {module}")
@@ -72,9 +72,9 @@ def path_of(module: str) -> str:
 
 @cache
 def awaits() -> Awaits:
-    """Return all awaits. The search takes some seconds, so its result is kept for as long as the sources are the same.
+    """Return all awaits. The search takes some seconds, so a file keeps its result until the sources change.
 
-    Processes that ask at the same time wait for one search.
+    Processes that call this at the same time wait for one search.
     """
     CACHE.mkdir(exist_ok=True)
     kept = CACHE / f"awaits-{_fingerprint()}.json"
@@ -139,14 +139,14 @@ def _lines(function: ast.AST) -> Iterator[int]:
     """Yield the lines at which a function may be suspended."""
     for node in ast.walk(function):
         if isinstance(node, ast.AsyncWith):
-            # The line of a bracket alone, with what is entered below it, does not run in every Python.
+            # Not the line of ``async with``: not every Python runs it if the expression begins on a later line.
             yield node.items[0].context_expr.lineno
         elif isinstance(node, ast.Await | ast.AsyncFor):
             yield node.lineno
 
 
 def _fingerprint() -> str:
-    """Return a name for the sources as they are, and for this file."""
+    """Return a hash of the library's sources and of the search."""
     text = sha256(Path(__file__).read_bytes() + Path(__file__).with_name("search.py").read_bytes())
     for package in ("escalation_core", "escalation_adapters"):
         for path in sorted(Path(path_of(package)).parent.rglob("*.py")):

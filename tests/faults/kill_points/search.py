@@ -1,7 +1,7 @@
-"""Find every function that a worker's work reaches, with mypy's types.
+"""Find every function that a worker reaches, with mypy's types.
 
-From some roots on, each function, method and class that a reached function names is reached as well. mypy says what an
-attribute such as ``tx.outbox`` is; a method of a protocol stands for the methods of the classes that implement it.
+A function reaches each function, method and class that its code names. mypy gives the type of an attribute, for example
+``tx.outbox``. A method of a protocol counts as the methods of all classes that implement it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,15 +16,15 @@ from mypy.subtypes import is_protocol_implementation
 from mypy.traverser import NameAndMemberCollector
 
 Reached = tuple[str, str]
-"""A function: its module, and its name with that of its class."""
+"""A function: its module, and its name with the name of its class."""
 
 
 class Program:
     """Some packages, with the type of each expression.
 
     Args:
-        modules: where the search begins; what they import belongs to the program as well.
-        implementations: the packages whose classes stand behind protocols.
+        modules: the modules to read. The program also includes the modules that they import.
+        implementations: the packages whose classes implement protocols.
     """
 
     def __init__(self, modules: Sequence[str], implementations: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class Program:
                     self.functions[function.fullname] = ((module, f"{owner}{function.name}"), function)
 
     def reached(self, roots: Iterable[str]) -> list[Reached]:
-        """Return the functions that are reached from these full names of functions or classes.
+        """Return the functions that some roots reach, given as full names of functions or classes.
 
         Raises:
             LookupError: the program has no function or class of that name.
@@ -81,7 +81,7 @@ class Program:
         return found
 
     def _of_class(self, node: nodes.ClassDef) -> Iterator[str]:
-        """Yield what making and entering an object of a class calls, and what the class's own body names."""
+        """Yield the special methods of a class and its bases, and the names in assignments of the class body."""
         for base in node.info.mro:
             for name, symbol in base.names.items():
                 if name.startswith("__") and symbol.node is not None:
@@ -91,7 +91,7 @@ class Program:
                 yield from self._named_in(statement)
 
     def _named_in(self, node: nodes.Statement) -> Iterator[str]:
-        """Yield the full name of everything that a piece of code names."""
+        """Yield the full names of everything that a statement names."""
         found = NameAndMemberCollector()
         node.accept(found)
         yield from (name.fullname for name in found.name_exprs if name.fullname)
@@ -99,7 +99,7 @@ class Program:
             yield from self._attribute(member)
 
     def _attribute(self, node: nodes.MemberExpr) -> Iterator[str]:
-        """Yield the full names that ``x.name`` may stand for."""
+        """Yield the full names that ``x.name`` may refer to."""
         if node.fullname and node.node is not None:
             yield node.fullname  # a name in a module, or in a class
         receiver = self.types.get(node.expr)

@@ -1,4 +1,4 @@
-"""What a worker process does that migrates: to a host's table, beside another one, while somebody holds the table."""
+"""The walk that migrates: two migrations of a host's table at the same time, while a transaction locks the table."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,15 @@ from escalation_adapters.postgres import migrate
 from escalation_adapters.postgres.attach import ExistingIncidents
 from escalation_core import EscalationPolicy
 
-MET = """
+BOTH_WAIT = """
 SELECT count(DISTINCT query) FROM pg_stat_activity
 WHERE application_name = current_setting('application_name') AND state = 'idle' AND query IN ('ROLLBACK', 'COMMIT')
 """
-"""One gave way to who holds the table, and will try again; the other found that it is not alone, and will ask again."""
+"""Whether one migration gave up a table lock and will retry, and the other found that another migration runs."""
 
 
-async def migrating(dsn: str, schema: str) -> None:
-    """Attach to a host's table that holds open incidents: refused, then allowed, by two at once, while it is locked."""
+async def migrate_host(dsn: str, schema: str) -> None:
+    """Attach the engine to a host's table with open incidents, twice at the same time while the table is locked."""
     module: Any = migrate
     module.LOCK_TIMEOUT = "30ms"
     with contextlib.suppress(ExistingIncidents):
@@ -26,20 +26,20 @@ async def migrating(dsn: str, schema: str) -> None:
     async with await AsyncConnection.connect(dsn) as holder:
         await holder.execute(f'LOCK TABLE "{schema}".incidents IN ACCESS SHARE MODE'.encode())
         both = [asyncio.create_task(migrate.up(dsn, schema=schema, existing="page")) for _ in range(2)]
-        await _met(dsn)
+        await _until_both_wait(dsn)
     await asyncio.gather(*both)
     async with await AsyncConnection.connect(dsn) as other:
-        # A trigger that somebody has turned off is mended.
+        # Turn a trigger off, so that the next migration turns it on.
         await other.execute(f'ALTER TABLE "{schema}".incidents DISABLE TRIGGER zz_escalation_host_insert'.encode())
     await migrate.up(dsn, schema=schema)
     await migrate.up(dsn, schema=f"{schema}_new")
 
 
-async def _met(dsn: str) -> None:
-    """Wait until each of the two has met what is in its way."""
+async def _until_both_wait(dsn: str) -> None:
+    """Wait until one migration has met the table's lock, and the other one the first migration's lock."""
     async with await AsyncConnection.connect(dsn, autocommit=True) as other:
         while True:
-            cursor = await other.execute(MET)
+            cursor = await other.execute(BOTH_WAIT)
             if await cursor.fetchone() == (2,):
                 return
             await asyncio.sleep(0.02)

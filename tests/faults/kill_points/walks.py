@@ -1,7 +1,7 @@
-"""What a worker process does: the runner's loops, or a short walk through one part of the library.
+"""The walks: the programs that a worker process can run. Two run the worker, the others call one part of the library.
 
-The walks go where each await of ours stands: into refusals, conflicts, cancellations and outages as well. Where two
-things have to meet for that, one of them waits for the other: nothing is left to how quick the machine is.
+Together the walks reach every await of the library, also after refusals, conflicts, cancellations and outages. If two
+steps must happen at the same time, one waits for the other, so the result does not depend on the machine's speed.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ from escalation_adapters.worker.runner import run
 from escalation_core import Engine, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
 
-from .meeting import Awaited, calling, hold_answers
+from .events import EndsWhenAwaited, event_of_call, hold_answers
 
 Walk = Callable[[Engine], Awaitable[None]]
-MOMENT = 0.5
-"""Seconds that a walk lets the runner run."""
+RUN_TIME = 0.5
+"""Seconds for which ``_run_briefly`` runs the runner."""
 
 
 async def _run(engine: Engine) -> None:
     await run(engine)
 
 
-async def _quiet(engine: Engine) -> None:
-    """Run without a log: a line for each of very many pages is of no use."""
+async def _run_without_log(engine: Engine) -> None:
+    """Run the worker without a log, for a test with very many pages."""
     logging.disable(logging.CRITICAL)
     await run(engine)
 
 
 async def _tick(engine: Engine) -> None:
-    engine._dead_mans_switch = Awaited(engine._switch_calls)
+    engine._dead_mans_switch = EndsWhenAwaited(engine._switch_calls)
     await engine.tick()
 
 
@@ -46,7 +46,7 @@ async def _canary(engine: Engine) -> None:
         await other.tick()
 
 
-async def _dry(engine: Engine) -> None:
+async def _dry_run(engine: Engine) -> None:
     await engine.tick(dry_run=True)
 
 
@@ -54,37 +54,37 @@ async def _recalc(engine: Engine) -> None:
     await engine.recalc(by="faults")
 
 
-async def _moment(engine: Engine) -> None:
-    """Run for a moment, and until delivery has had nothing to do."""
-    stop, resting = asyncio.Event(), calling(Delivery, "wait")
+async def _run_briefly(engine: Engine) -> None:
+    """Run the runner for a moment, and until delivery has waited for pages."""
+    stop, waiting = asyncio.Event(), event_of_call(Delivery, "wait")
     running = asyncio.create_task(run(engine, stop=stop))
-    await asyncio.sleep(MOMENT)
-    await resting.wait()
+    await asyncio.sleep(RUN_TIME)
+    await waiting.wait()
     stop.set()
     await running
 
 
-async def _rung(engine: Engine) -> None:
-    """Let a tick ring while for each target as many pages are in flight as may be: nobody has landed yet."""
-    courier, landing = engine._delivery, asyncio.Event()
-    hold_answers(landing)
+async def _woken(engine: Engine) -> None:
+    """Wake the delivery while each target has as many running sends as it may have."""
+    delivery, answering = engine._delivery, asyncio.Event()
+    hold_answers(answering)
     await engine.tick(deliver=False)
-    while courier.capacity():
-        await courier.start_due()
+    while delivery.capacity():
+        await delivery.start_due()
         await asyncio.sleep(0.01)
-    courier.tasks.wake()
-    await courier.wait()
-    landing.set()
+    delivery.tasks.wake()
+    await delivery.wait()
+    answering.set()
 
 
-async def _held(engine: Engine) -> None:
-    """Let somebody hold the rows of pages that land: in a delivery, and when a runner comes to its end."""
+async def _rows_locked(engine: Engine) -> None:
+    """Lock the rows of answered pages, while a delivery settles them, and while the engine finishes them."""
     store: Any = engine.store
-    landing = asyncio.Event()
-    answered = hold_answers(landing)
+    answering = asyncio.Event()
+    answered = hold_answers(answering)
 
     async def until_answered() -> None:
-        # All targets may be held for a moment.
+        # All targets may be throttled for a moment.
         while not answered.is_set():
             await engine.deliver()
             await asyncio.sleep(0.02)
@@ -94,17 +94,17 @@ async def _held(engine: Engine) -> None:
     await answered.wait()
     async with store._pool.connection(60) as holder, holder.transaction():
         await holder.execute("SELECT FROM escalation_pages WHERE state = 'leased' FOR UPDATE")
-        landing.set()
+        answering.set()
         await delivering
         await engine._delivery.finish()
     await engine._delivery.finish()
 
 
-async def _trouble(engine: Engine) -> None:
-    """Let the store be out of reach at first, and again in the end, when pages have landed after the loops."""
+async def _store_unavailable(engine: Engine) -> None:
+    """Make the store unavailable at the start, and again at the end while the runner settles the last pages."""
     store: Any = engine.store
-    look, transact = store.next_due, store.transact
-    stop, finishing = asyncio.Event(), calling(Delivery, "finish")
+    next_due, transact = store.next_due, store.transact
+    stop, finishing = asyncio.Event(), event_of_call(Delivery, "finish")
     answered = hold_answers(finishing)
     left = 2
 
@@ -112,17 +112,17 @@ async def _trouble(engine: Engine) -> None:
         nonlocal left
         if left > 0:
             left -= 1
-            raise StoreUnavailable("as if")
-        return await look(*args, **kwargs)
+            raise StoreUnavailable("simulated")
+        return await next_due(*args, **kwargs)
 
-    async def unfinished(*args: Any, **kwargs: Any) -> Any:
-        # Once in the end, when nobody but the runner's last step asks any more.
-        if finishing.is_set() and store.transact is unfinished:
+    async def unreachable_at_end(*args: Any, **kwargs: Any) -> Any:
+        # Once, when only the runner's last step still uses the store.
+        if finishing.is_set() and store.transact is unreachable_at_end:
             store.transact = transact
-            raise StoreUnavailable("as if")
+            raise StoreUnavailable("simulated")
         return await transact(*args, **kwargs)
 
-    store.next_due, store.transact = unreachable, unfinished
+    store.next_due, store.transact = unreachable, unreachable_at_end
     running = asyncio.create_task(run(engine, stop=stop))
     await answered.wait()
     stop.set()
@@ -130,9 +130,9 @@ async def _trouble(engine: Engine) -> None:
 
 
 async def _cancelled(engine: Engine) -> None:
-    """Cancel the runner while pages are in flight, and once more while it waits for them."""
+    """Cancel the runner while it sends pages, and again while it waits for their answers."""
     hold_answers(until=asyncio.Event())
-    sending, finishing = calling(Delivery, "_send"), calling(Delivery, "finish")
+    sending, finishing = event_of_call(Delivery, "_send"), event_of_call(Delivery, "finish")
     running = asyncio.create_task(run(engine))
     await sending.wait()
     running.cancel()
@@ -142,8 +142,8 @@ async def _cancelled(engine: Engine) -> None:
         await running
 
 
-async def _joined(engine: Engine) -> None:
-    """Join a tick that only records; leave one that is under way, and ask for another while it is still ending."""
+async def _shared_tick(engine: Engine) -> None:
+    """Call a tick while another one runs: it shares the running tick, or waits until a cancelled tick has ended."""
     patched: Any = engine
     recording = asyncio.create_task(engine.tick(deliver=False))
     await asyncio.sleep(0)
@@ -168,7 +168,7 @@ async def _joined(engine: Engine) -> None:
 
 
 def _ending(tick: Callable[..., Any], begun: asyncio.Event, asked: asyncio.Event) -> Callable[..., Any]:
-    """Return a tick that, when it is cancelled, takes until another one is asked for."""
+    """Return a tick that continues after its cancellation until another tick is requested."""
 
     async def ending(**how: Any) -> Any:
         begun.set()
@@ -184,24 +184,25 @@ def _ending(tick: Callable[..., Any], begun: asyncio.Event, asked: asyncio.Event
     return ending
 
 
-async def _silent(engine: Engine) -> None:
-    """Wait for a table that somebody holds, for longer than a database may be silent; then go on.
+async def _no_answer(engine: Engine) -> None:
+    """Wait for a locked table until the call times out, twice; then tick without a lock.
 
-    At first the request to cancel is lost on its way, so that the wait after it comes to its end; then it arrives.
+    The first request to cancel the statement is lost, so the call waits until the grace period ends. The second one
+    arrives.
     """
     store: Any = engine.store
     timeout = timeouts.CALL_TIMEOUT
     timeouts.CALL_TIMEOUT = timeouts.GRACE = 0.05
     connections: Any = AsyncConnection
-    arriving = connections.cancel_safe
+    cancel_safe = connections.cancel_safe
 
     async def lost(*args: Any, **kwargs: Any) -> None:
         pass
 
     async with store._pool.connection(60) as holder, holder.transaction():
         await holder.execute("LOCK TABLE escalation_pauses IN ACCESS EXCLUSIVE MODE")
-        for way in (lost, arriving):
-            connections.cancel_safe = way
+        for cancel in (lost, cancel_safe):
+            connections.cancel_safe = cancel
             with contextlib.suppress(StoreUnavailable):
                 await engine.tick()
     timeouts.CALL_TIMEOUT = timeout
@@ -209,7 +210,7 @@ async def _silent(engine: Engine) -> None:
 
 
 async def _all_lent(engine: Engine, statement: str) -> None:
-    """Run a statement on several connections, all of which are lent at once and there is no other."""
+    """Run a statement on every connection of the pool."""
     store: Any = engine.store
     async with contextlib.AsyncExitStack() as stack:
         lent = [
@@ -219,26 +220,26 @@ async def _all_lent(engine: Engine, statement: str) -> None:
             await connection.execute(statement)
 
 
-async def _demoted(engine: Engine) -> None:
-    """Find that the server takes no writes any more, as after a failover; then there is another one."""
+async def _read_only(engine: Engine) -> None:
+    """Tick while the server accepts no writes, as after a failover, and then on new connections that accept them."""
     await _all_lent(engine, "SET default_transaction_read_only = on")
     with contextlib.suppress(StoreUnavailable):
         await engine.tick()
     await engine.tick()
 
 
-async def _ended(engine: Engine) -> None:
-    """Find connections ended that were idle, as after a restart."""
+async def _connections_ended(engine: Engine) -> None:
+    """Tick after the server has ended the idle connections, as at a restart. Then open an engine on a closed store."""
     store: Any = engine.store
     await _all_lent(engine, "SELECT 1")
     async with store._pool.connection() as other:
-        # Each is waited for, so that its farewell has come.
+        # With the timeout the statement waits until each backend has ended, and closed its connection.
         await other.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
         )
         await engine.tick()
-    # And in the end none at all is left, so that another engine does not even begin.
+
     await store.aclose()
     with contextlib.suppress(StoreUnavailable):
         await Engine(store).__aenter__()
@@ -246,20 +247,20 @@ async def _ended(engine: Engine) -> None:
 
 WALKS: Mapping[str, Walk] = {
     "run": _run,
-    "quiet": _quiet,
+    "run without log": _run_without_log,
     "tick": _tick,
     "canary": _canary,
-    "dry": _dry,
+    "dry run": _dry_run,
     "recalc": _recalc,
-    "moment": _moment,
-    "rung": _rung,
-    "held": _held,
-    "trouble": _trouble,
+    "run briefly": _run_briefly,
+    "woken": _woken,
+    "rows locked": _rows_locked,
+    "store unavailable": _store_unavailable,
     "cancelled": _cancelled,
-    "joined": _joined,
-    "silent": _silent,
-    "demoted": _demoted,
-    "ended": _ended,
+    "shared tick": _shared_tick,
+    "no answer": _no_answer,
+    "read-only": _read_only,
+    "connections ended": _connections_ended,
 }
-WHOLE = ("run", "quiet")
-"""Those that are a worker's whole life."""
+WHOLE = ("run", "run without log")
+"""The walks that run a whole worker until it is stopped."""

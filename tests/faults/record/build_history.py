@@ -1,4 +1,4 @@
-"""The books of a run: everything that is known of it once it is over."""
+"""Build the history of a run: everything that the hosts, the database, the receiver and the watcher recorded."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 DEAD = re.compile(r" ERROR page (\d+) is dead: ")
-"""What a worker logs of a page that it has buried."""
+"""The line that a worker logs for a page that it gives up."""
 
 
 def so_far(run: "Run") -> History:
-    """Return what is known by now of what hosts wrote and what is recorded."""
+    """Return the history until now, with hosts' writes, escalations and faults only."""
     with psycopg.connect(run.dsn) as connection:
         return _outline(run, time(), connection)
 
@@ -41,19 +41,19 @@ def _outline(run: "Run", ended: float, connection: "psycopg.Connection[Any]") ->
 
 
 def history(run: "Run", last: HealthSample, dead: int) -> tuple[History, dict[str, str]]:
-    """Return what is known of a run, and every text that was written in it. ``dead`` pages are what health counts."""
+    """Return the history of a run, and every text that it wrote. ``dead`` is the number of dead pages in health."""
     texts = {worker.name: worker.text for worker in run.workers}
     logged_dead = frozenset(int(page) for text in texts.values() for page in DEAD.findall(text))
     with psycopg.connect(run.dsn) as connection:
         texts["the database"] = page_changes.written_text(connection)
         texts["hosts"] = "\n".join(run.hosts.errors)
-        texts["who looks at health"] = "\n".join(run.watcher.errors)
+        texts["the watcher"] = "\n".join(run.watcher.errors)
         found = attrs.evolve(
             _outline(run, last.at, connection),
             pages=page_changes.pages(connection),
             changes=page_changes.changes(connection),
             requests=run.receiver.requests,
-            health=[*(look for look in run.watcher.samples if look.at < last.at), last],
+            health=[*(sample for sample in run.watcher.samples if sample.at < last.at), last],
             logged_dead=logged_dead,
             counted_dead=dead,
             statements=_statements(run.proxies),
@@ -62,8 +62,8 @@ def history(run: "Run", last: HealthSample, dead: int) -> tuple[History, dict[st
 
 
 def _statements(proxies: Mapping[str, Proxy]) -> dict[str, list[float]]:
-    """Return when statements came from each slot. A slot has one proxy before each server: w1, w1.1 and w1.2."""
+    """Return the instants of statements of each slot. A slot has one proxy before each server: w1, w1.1 and w1.2."""
     found: dict[str, list[float]] = {}
     for name, proxy in proxies.items():
-        found.setdefault(name.partition(".")[0], []).extend(proxy.asked)
+        found.setdefault(name.partition(".")[0], []).extend(proxy.statements)
     return found

@@ -1,6 +1,6 @@
-"""A trail beside the engine's tables: who changed which page when, and when each event was written. Triggers keep it.
+"""A log that triggers write beside the engine's tables: each change of a page, and when each escalation was written.
 
-It is committed with what it tells of, so that it can be trusted after any crash.
+Each entry is committed in the transaction of its change, so the log is complete after any crash.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import psycopg
 
 from escalation_core.testing.invariants.history import FinalPage, PageChange, RecordedEscalation
 
-TRAIL = """
+CHANGE_LOG = """
 CREATE SCHEMA IF NOT EXISTS faults;
 CREATE TABLE faults.steps (
     id bigserial, page bigint, was text, state text, due_was timestamptz, due timestamptz, fence_was int, fence int,
@@ -20,9 +20,9 @@ CREATE TABLE faults.steps (
 CREATE TABLE faults.written (
     event bigint, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp()
 );
--- What hosts did with SQL of their own, in the same transaction.
+-- The hosts' writes by SQL, each added in the transaction of the write.
 CREATE TABLE faults.done (op text PRIMARY KEY);
--- Those that they asked about.
+-- The writes about which a host asked whether they were committed.
 CREATE TABLE faults.asked (op text);
 CREATE FUNCTION faults.step() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
@@ -43,14 +43,14 @@ CREATE TRIGGER faults_written AFTER INSERT ON escalation_events FOR EACH ROW EXE
 """
 
 
-def lay(dsn: str) -> None:
-    """Lay the trail in a migrated database."""
+def install(dsn: str) -> None:
+    """Create the log in a migrated database."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(TRAIL)
+        connection.execute(CHANGE_LOG)
 
 
 def escalations(connection: "psycopg.Connection[Any]") -> Sequence[RecordedEscalation]:
-    """Return what is recorded."""
+    """Return the recorded escalations."""
     rows = connection.execute(
         """
         SELECT incident_key, episode, level, extract(epoch FROM created_at)::float8,
@@ -63,7 +63,7 @@ def escalations(connection: "psycopg.Connection[Any]") -> Sequence[RecordedEscal
 
 
 def pages(connection: "psycopg.Connection[Any]") -> Sequence[FinalPage]:
-    """Return the pages as they stand."""
+    """Return the pages in their present state."""
     rows = connection.execute(
         "SELECT id, incident_key, episode, level, target, dedup_key, state, reason FROM escalation_pages ORDER BY id"
     )
@@ -85,7 +85,7 @@ def changes(connection: "psycopg.Connection[Any]") -> Sequence[PageChange]:
 
 
 def written_text(connection: "psycopg.Connection[Any]") -> str:
-    """Return every text that the engine wrote into the database."""
+    """Return all texts that the engine wrote into the database, one per line."""
     rows = connection.execute(
         """
         SELECT concat_ws(' ', action, actor, reason, target) FROM escalation_audit

@@ -1,4 +1,4 @@
-"""Who watches a run from outside: health, again and again, and whether the machine itself stands still."""
+"""Watch a run from outside: take samples of health, and notice when the machine itself stands still."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,27 +10,25 @@ import attrs
 from escalation_core import Engine, Health, StoreError
 from escalation_core.testing.invariants.history import Fault, HealthSample
 
-BETWEEN = 0.2
-"""Seconds between two looks at health."""
+SAMPLE_INTERVAL = 0.2
+"""Seconds between two samples of health."""
 ANSWER_TIMEOUT = 0.5
-"""Seconds after which health that does not answer counts as red."""
+"""Seconds after which health that does not answer counts as unhealthy."""
 STEP, UNSEEN, TRIGGERS = "a clock that stepped back", "rows that no trigger saw", "triggers that are off"
-"""What health may tell."""
-BEAT = 0.02
-STILL = 0.15
-"""Seconds by which a timer may be late before the machine counts as standing still."""
+"""Findings that health may list, beside unreadable rows."""
+TIMER = 0.02
+"""Seconds of the timer that shows whether the machine stands still."""
+MAX_TIMER_DELAY = 0.15
+"""Seconds by which the timer may be late before the machine counts as standing still."""
 
 
-def look(health: Health) -> HealthSample:
-    """Return what one look at health saw."""
+def sample(health: Health) -> HealthSample:
+    """Return a sample from an answer of health."""
     return HealthSample(at=time(), unhealthy=not health.ok, findings=findings(health))
 
 
 def findings(health: Health) -> frozenset[str]:
-    """Return what health tells beside the light: each row that is refused, and what is wrong with clocks and triggers.
-
-    Rows that nobody has seen yet are counted too; how many there are is another matter.
-    """
+    """Return the findings that health lists: unreadable rows, a clock step, unseen rows, faults of triggers."""
     found = {f"unreadable {key}" for key, _ in health.stats.unreadable_examples}
     if health.clock_step and not health.ok:
         found.add(STEP)
@@ -43,7 +41,7 @@ def findings(health: Health) -> frozenset[str]:
 
 @attrs.define
 class Machine:
-    """Times in which timers came late: nobody on this machine can have been quick then."""
+    """Records the times in which the machine stood still: a timer in this process was late."""
 
     stalls: list[tuple[float, float]] = attrs.field(factory=list)
 
@@ -51,33 +49,33 @@ class Machine:
         """Watch until cancelled."""
         while True:
             began, at = monotonic(), time()
-            await asyncio.sleep(BEAT)
-            if monotonic() - began > BEAT + STILL:
+            await asyncio.sleep(TIMER)
+            if monotonic() - began > TIMER + MAX_TIMER_DELAY:
                 self.stalls.append((at, time()))
 
     def faults(self) -> list[Fault]:
-        """Return them as faults."""
+        """Return the times as faults."""
         return [Fault(kind="machine", start=start, end=end, stops=True) for start, end in self.stalls]
 
 
 @attrs.define
 class Watcher:
-    """Looks at health as an operator's probe does."""
+    """Takes samples of health, as an operator's probe does."""
 
     engine: Engine
     machine: Machine = attrs.field(factory=Machine)
     samples: list[HealthSample] = attrs.field(factory=list)
     errors: list[str] = attrs.field(factory=list)
-    """What it was told when there was no health to look at."""
-    looking: bool = True
-    """Whether it looks at health at all: to count a million overdue rows five times a second is load of its own."""
+    """The error of each call of health that failed."""
+    enabled: bool = True
+    """Whether it takes samples. Health counts rows, and with a million overdue rows that is too much load."""
 
     @classmethod
     @asynccontextmanager
     async def watching(cls, engine: Engine) -> "AsyncIterator[Watcher]":
-        """Watch meanwhile."""
+        """Watch as long as this context lasts."""
         watcher = cls(engine)
-        tasks = [asyncio.create_task(watcher.machine.watch()), asyncio.create_task(watcher._look())]
+        tasks = [asyncio.create_task(watcher.machine.watch()), asyncio.create_task(watcher._take_samples())]
         try:
             yield watcher
         finally:
@@ -85,15 +83,15 @@ class Watcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _look(self) -> None:
+    async def _take_samples(self) -> None:
         while True:
-            await asyncio.sleep(BETWEEN)
-            if not self.looking:
+            await asyncio.sleep(SAMPLE_INTERVAL)
+            if not self.enabled:
                 continue
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     health = await self.engine.health()
-                self.samples.append(look(health))
+                self.samples.append(sample(health))
             except (StoreError, TimeoutError) as error:
                 self.errors.append(str(error))
                 self.samples.append(

@@ -1,4 +1,4 @@
-"""The report: what each run came to in figures, all of them together, and the table at the end."""
+"""The report: the figures of each run, their sums, and the table at the end of the test session."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from escalation_core.testing.invariants.recovery import recoveries
 from ..harness.rules import Rules
 
 Figures = dict[str, Any]
-"""One run's, fit for JSON."""
-CALM = "test_nothing_befalls_them"
-"""The run without a fault: what is late there is late without one."""
+"""The figures of one run, as values that JSON can hold."""
+NO_FAULT_RUN = "test_no_fault"
+"""The name of the run without faults."""
 COUNTS = ("incidents", "writes", "escalations", "pages", "requests", "copies")
 LIMIT = Rules().lease + Rules().tick
 """Seconds within which a killed worker's pages are claimed again: a lease and a tick."""
@@ -32,16 +32,16 @@ def figures(
     server: str,
     history: History,
     violations: Sequence[Violation],
-    also: Mapping[str, int],
+    measured: Mapping[str, int],
 ) -> Figures:
-    """Return what one run came to."""
+    """Return the figures of one run."""
     accepted = Counter((post.dedup_key, post.target) for post in history.requests if post.accepted)
     return {
         "run": name,
         "seconds": round(seconds, 1),
         "unexcused": round(unexcused(history), 1),
         "postgresql": server,
-        **also,
+        **measured,
         "faults": dict(Counter(fault.kind for fault in history.faults)),
         "incidents": len({op.key for op in history.writes}),
         "writes": len(history.writes),
@@ -56,31 +56,31 @@ def figures(
 
 
 def unexcused(history: History) -> float:
-    """Return the seconds of a run in which nothing excused an escalation that came late.
+    """Return the seconds of a run in which nothing excused a late escalation.
 
-    An outage does, and a pause, and the two ticks after either.
+    An outage and a pause excuse one, and so do the two ticks after them.
     """
     began = min((op.began for op in history.writes), default=history.ended)
-    free, at = 0.0, began
+    total, at = 0.0, began
     for start, end in stops(history):
-        free += max(0.0, min(start, history.ended) - at)
+        total += max(0.0, min(start, history.ended) - at)
         at = max(at, end + 2 * history.settings.tick)
-    return free + max(0.0, history.ended - at)
+    return total + max(0.0, history.ended - at)
 
 
 def percentile(values: Sequence[float], part: float) -> float | None:
-    """Return the value below which that part of them lies; None if there are none."""
+    """Return the value that this part of the values is below; None without values."""
     return sorted(values)[min(int(len(values) * part), len(values) - 1)] if values else None
 
 
 def spread(values: Sequence[float]) -> Figures:
-    """Return how many there are, and how they are spread."""
+    """Return the number of values, their percentiles and the maximum."""
     parts = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {"count": len(values), **{name: percentile(values, part) for name, part in parts.items()}}
 
 
 def sums(runs: Sequence[Figures]) -> Figures:
-    """Return what some runs came to together."""
+    """Return the sums over some runs."""
     faults: Counter[str] = Counter()
     for run in runs:
         faults.update(run["faults"])
@@ -95,16 +95,16 @@ def sums(runs: Sequence[Figures]) -> Figures:
 
 
 def whole(runs: Sequence[Figures], seconds: float) -> Figures:
-    """Return all runs together, without those that a defect was planted in."""
+    """Return the figures of all runs together. Runs with a planted defect are counted, and otherwise left out."""
     planted = [run for run in runs if run["run"].endswith("-planted]")]
     clean = [run for run in runs if run not in planted]
-    recovered: dict[str, list[float]] = {"kill -9": [], "anything else": []}
+    recovered: dict[str, list[float]] = {"kill -9": [], "any other fault": []}
     for kind, wait in (each for run in clean for each in run["recoveries"]):
-        recovered["kill -9" if kind == KILL else "anything else"].append(wait)
+        recovered["kill -9" if kind == KILL else "any other fault"].append(wait)
     late: dict[str, list[float]] = {"in a run without faults": [], NO_FAULT: [], FAULT_BEFORE: []}
     for run in clean:
         for name, wait in run["lateness"]:
-            late["in a run without faults" if run["run"] == CALM else name].append(wait)
+            late["in a run without faults" if run["run"] == NO_FAULT_RUN else name].append(wait)
     broken = Counter(violation.partition(" ")[0] for run in clean for violation in run["violations"])
     return {
         "library": __version__,
@@ -124,7 +124,7 @@ def whole(runs: Sequence[Figures], seconds: float) -> Figures:
 
 
 def write(path: Path, runs: Sequence[Figures], seconds: float) -> None:
-    """Write the report: the sums, and each run without its long lists."""
+    """Write the report: the sums, and the figures of each run without its long lists."""
     short = [{name: value for name, value in run.items() if name not in ("recoveries", "lateness")} for run in runs]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"all": whole(runs, seconds), "runs": short}, indent=1)
@@ -132,12 +132,13 @@ def write(path: Path, runs: Sequence[Figures], seconds: float) -> None:
 
 
 def table(runs: Sequence[Figures], seconds: float) -> Iterator[str]:
-    """Yield the lines of the table at the end."""
-    yield f"{'run':62} {'s':>5} {'faults':>6} {'writes':>6} {'events':>6} {'sent':>6} {'copies':>6} {'broken':>6}"
+    """Yield the lines of the table at the end of the test session."""
+    columns = " ".join(f"{name:>11}" for name in ("faults", "writes", "escalations", "requests", "copies"))
+    yield f"{'run':62} {'s':>5} {columns} {'broken':>6}"
     for run in runs:
         broken = ",".join(sorted({violation.partition(" ")[0] for violation in run["violations"]})) or "-"
         counts = (sum(run["faults"].values()), run["writes"], run["escalations"], run["requests"], run["copies"])
-        cells = " ".join(f"{count:>6}" for count in counts)
+        cells = " ".join(f"{count:>11}" for count in counts)
         yield f"{run['run'][:62]:62} {run['seconds']:>5} {cells} {broken:>6}"
     found = whole(runs, seconds)
     yield f"{found['library']} on PostgreSQL {found['postgresql']}, {found['machine']}, {seconds / 60:.1f} min"

@@ -1,6 +1,6 @@
-"""What hosts add to their table that refuses single rows: each in SQL, with what takes it away again.
+"""Constraints and triggers of a host that refuse single rows, as SQL that adds one and SQL that drops it.
 
-``escalating`` refuses a row only when it is to rise, so that it can be deferred; ``anything`` refuses that as well.
+Some refuse only an escalation of the row, so the engine can defer the row. Others refuse every write to the row.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Literal
 import attrs
 
 REFUSED = "refused"
-"""What the keys of rows that are refused begin with."""
-How = Literal["escalating", "anything"]
+"""The prefix of the keys of the refused rows."""
+Refuses = Literal["escalations", "every write"]
 FUNCTION = """
 CREATE FUNCTION faults.refuse() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
     RAISE 'the host refuses %', NEW.incident_key USING ERRCODE = 'check_violation';
@@ -21,15 +21,15 @@ RISES = "NEW.escalation_level > OLD.escalation_level"
 
 @attrs.frozen
 class Refusal:
-    """Something that a host adds, and how it is taken away."""
+    """SQL that adds a constraint or trigger to the host's table, and SQL that drops it."""
 
-    how: How
-    added: str
-    dropped: str
+    refuses: Refuses
+    add: str
+    drop: str
 
 
 def _check(condition: str) -> tuple[str, str]:
-    """A constraint beside an old row that breaks it: what is there stays, and every write to it is refused."""
+    """Return SQL for a constraint that existing rows break. The rows stay, and the constraint refuses new writes."""
     return (
         f"ALTER TABLE incidents ADD CONSTRAINT refuse CHECK (incident_key NOT LIKE '{REFUSED}%'{condition}) NOT VALID",
         "ALTER TABLE incidents DROP CONSTRAINT refuse",
@@ -37,7 +37,7 @@ def _check(condition: str) -> tuple[str, str]:
 
 
 def _trigger(kind: str, condition: str) -> tuple[str, str]:
-    """A trigger that raises for one key."""
+    """Return SQL for a trigger that raises for the refused rows."""
     return (
         f"{FUNCTION} CREATE {kind} ON incidents {_when(condition)} EXECUTE FUNCTION faults.refuse()",
         "DROP FUNCTION faults.refuse() CASCADE",
@@ -50,23 +50,23 @@ def _when(condition: str) -> str:
 
 
 REFUSALS: Mapping[str, Refusal] = {
-    "a check": Refusal("escalating", *_check(" OR escalation_level = 0")),
-    "a trigger": Refusal("escalating", *_trigger("TRIGGER refuse BEFORE UPDATE", f" AND {RISES}")),
-    "a deferred trigger": Refusal(
-        "escalating", *_trigger("CONSTRAINT TRIGGER refuse AFTER UPDATE", f"deferred AND {RISES}")
+    "refused by a check": Refusal("escalations", *_check(" OR escalation_level = 0")),
+    "refused by a trigger": Refusal("escalations", *_trigger("TRIGGER refuse BEFORE UPDATE", f" AND {RISES}")),
+    "refused by a deferred trigger": Refusal(
+        "escalations", *_trigger("CONSTRAINT TRIGGER refuse AFTER UPDATE", f"deferred AND {RISES}")
     ),
-    "a unique key": Refusal(
-        # Whoever rises takes the place that the host's own row has.
-        "escalating",
+    "refused by a unique key": Refusal(
+        # A row that escalates would get the same level as the host's own row.
+        "escalations",
         "INSERT INTO incidents (incident_key, escalation_level, first_seen, acknowledged_at)"
         f" VALUES ('{REFUSED} by this', 1, now(), now());"
         f" CREATE UNIQUE INDEX refuse ON incidents (escalation_level) WHERE incident_key LIKE '{REFUSED}%'"
         " AND escalation_level > 0",
         "DROP INDEX refuse",
     ),
-    "a check, whatever is written": Refusal("anything", *_check("")),
-    "a trigger, whatever is written": Refusal("anything", *_trigger("TRIGGER refuse BEFORE UPDATE", "")),
-    "a deferred trigger, whatever is written": Refusal(
-        "anything", *_trigger("CONSTRAINT TRIGGER refuse AFTER UPDATE", "deferred")
+    "every write refused by a check": Refusal("every write", *_check("")),
+    "every write refused by a trigger": Refusal("every write", *_trigger("TRIGGER refuse BEFORE UPDATE", "")),
+    "every write refused by a deferred trigger": Refusal(
+        "every write", *_trigger("CONSTRAINT TRIGGER refuse AFTER UPDATE", "deferred")
     ),
 }
