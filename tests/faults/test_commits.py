@@ -1,4 +1,4 @@
-"""Commits whose replies never come, and transactions that collide before they come to theirs."""
+"""Replies to a COMMIT are lost, and transactions meet conflicts and deadlocks."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from .scenarios.busy import SLOW, until_sending
 from .test_database import END, busy
 
 EACH = 10
-"""Of so many updates by workers the first one meets a conflict; a sequence counts on when a transaction is undone."""
+"""One in so many updates by workers meets a conflict. A sequence counts them, because a rollback does not reset it."""
 CONFLICT = f"""
 CREATE SEQUENCE faults.updates;
 GRANT USAGE ON SCHEMA faults TO {WORKER};
@@ -28,35 +28,35 @@ GRANT USAGE ON SEQUENCE faults.updates TO {WORKER};
 CREATE FUNCTION faults.conflict() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
     IF current_user = '{WORKER}' THEN
         IF nextval('faults.updates') % {EACH} = 1 THEN
-            RAISE 'as if others were at it' USING ERRCODE = 'serialization_failure';
+            RAISE 'simulated conflict' USING ERRCODE = 'serialization_failure';
         END IF;
     END IF;
     RETURN NEW;
 END $body$;
 CREATE TRIGGER conflict BEFORE UPDATE ON incidents FOR EACH ROW EXECUTE FUNCTION faults.conflict()
 """
-"""A conflict that PostgreSQL reports only of transactions above READ COMMITTED."""
+"""Simulates a serialization failure, which PostgreSQL itself reports only above READ COMMITTED."""
 
 CUT_OFF = 10
-"""How many replies to a COMMIT are cut off."""
+"""The number of replies to a COMMIT that the test cuts off."""
 LOST = 3
-"""How many replies to a worker's COMMIT are lost, on connections that stay open."""
+"""The number of replies to a worker's COMMIT that are lost on connections that stay open."""
 AGAIN = "is run again"
-"""What a worker says of a transaction that met a conflict."""
+"""Part of the line that a worker logs when it repeats a transaction after a conflict."""
 DEADLOCKS = 6
-"""How many are tried: the worker that waits may be another one."""
+"""The most tries to cause a deadlock: another worker than expected may wait for the lock."""
 THROTTLING = Answer(status=429, accepts=False, delay=SLOW.delay)
 TARGET = "INSERT INTO escalation_targets VALUES ('ops', now()), ('boss', now()) ON CONFLICT DO NOTHING"
-"""Both are there, so that they can be held."""
+"""Adds both targets, so that the test can lock their rows."""
 WAITS = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'w_-%')
 """
 GIVEN_UP = "the call is given up"
-"""What a worker says of a call that the database does not answer."""
+"""Part of the line that a worker logs for a call that the database does not answer."""
 
 
 async def test_reply_to_commit_is_cut_off(new_run: NewRun) -> None:
-    """A commit whose reply never comes was made or was not; either direction each escalation is there once, and is heard."""
+    """If the reply to a COMMIT is cut off, each escalation is still recorded once, and its page is accepted."""
     random = Random(8)
     async with busy(new_run, 8) as run:
         lost = 0
@@ -74,13 +74,13 @@ async def test_reply_to_commit_is_cut_off(new_run: NewRun) -> None:
         with run.disturbance("reply to COMMIT cut off"):
             for proxy in run.proxies.values():
                 proxy.decide = decide
-            assert await run.until(enough), "hardly any worker commits"
+            assert await run.until(enough), "the workers make too few commits"
             for proxy in run.proxies.values():
                 proxy.decide = lambda direction, frame: "pass"
 
 
 async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
-    """A connection that is silent from a commit's reply on is given up, and what was committed is not done again."""
+    """A worker gives up a connection that stops answering at a COMMIT, and does not repeat committed work."""
     async with busy(new_run, 8) as run:
         [worker] = [worker for worker in run.workers if worker.name.startswith("w1-")]
         proxy = run.proxies["w1"]
@@ -99,19 +99,19 @@ async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
 
         with run.fault("reply to COMMIT lost", worker):
             proxy.decide = decide
-            assert await run.until(given_up), "it waits for ever"
+            assert await run.until(given_up), "the worker does not give the connection up"
         assert LOST == lost
         assert proxy.connects >= connects + LOST
         assert worker.alive
 
 
 async def test_conflicts(new_run: NewRun) -> None:
-    """Serialization failures and deadlocks make transactions run again, and nothing else."""
+    """After a serialization failure or a deadlock a worker repeats the transaction, without another effect."""
     async with busy(new_run, 14, count=3) as run:
         role = f"ALTER ROLE {WORKER} IN DATABASE {run.database}"
-        # Workers say READ COMMITTED themselves: whoever else conflicts with them is a trigger of the host.
+        # Workers use READ COMMITTED, so a trigger of the host raises the serialization failures.
         await run.execute(CONFLICT)
-        # Whoever looks for a deadlock when there is one has to give direction: a worker, before any other client does.
+        # PostgreSQL ends the transaction that first looks for the deadlock. A short timeout makes that a worker's.
         await run.execute(f"{role} SET deadlock_timeout = '300ms'")
         with run.disturbance("conflicts", stops=True):
             await run.execute(END)
@@ -119,28 +119,28 @@ async def test_conflicts(new_run: NewRun) -> None:
             await asyncio.gather(*crossing)
             for number in range(DEADLOCKS):
                 await _deadlock(run, f"deadlock-{number}")
-                if _met(run, "40P01"):
+                if _errors(run, "40P01"):
                     break
-        assert _met(run, "40001"), "no worker met a serialization failure"
-        assert _met(run, "40P01"), "no worker met a deadlock"
+        assert _errors(run, "40001"), "no worker met a serialization failure"
+        assert _errors(run, "40P01"), "no worker met a deadlock"
 
         async def run_again() -> bool:
-            told = sum(worker.text.count(AGAIN) for worker in run.workers)
-            return _met(run, "40001") + _met(run, "40P01") <= told
+            repeats = sum(worker.text.count(AGAIN) for worker in run.workers)
+            return _errors(run, "40001") + _errors(run, "40P01") <= repeats
 
-        assert await run.until(run_again), "not each transaction that met a conflict was run again"
+        assert await run.until(run_again), "a worker did not repeat a transaction after a conflict"
         await run.execute(f"{role} RESET ALL")
         await run.execute("DROP FUNCTION faults.conflict() CASCADE")
 
 
-def _met(run: Run, state: str) -> int:
-    """Return how often workers have met an error."""
-    met = run.servers.errors(run.database, state)
-    return sum(met[worker.name] for worker in run.workers)
+def _errors(run: Run, state: str) -> int:
+    """Return how often workers got the error of an SQLSTATE."""
+    errors = run.servers.errors(run.database, state)
+    return sum(errors[worker.name] for worker in run.workers)
 
 
 async def _deadlock(run: Run, key: str) -> None:
-    """Hold a target that a worker is to throttle, and ask for a page that it settles once it waits for that."""
+    """Cause a deadlock: lock the target that a worker will throttle, and then the page that the worker settles."""
     run.receiver.answers = lambda number: THROTTLING
     await run.execute(TARGET)
     await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
@@ -159,7 +159,7 @@ async def _deadlock(run: Run, key: str) -> None:
 
 
 async def _cross(run: Run, order: tuple[int, int]) -> None:
-    """Lock pages and incidents in an order of one's own, as no engine does."""
+    """Lock incidents and pages in a given order, which may differ from the engine's order."""
     locks = (
         "UPDATE incidents SET summary = 'x' WHERE incident_key LIKE 'inc-%'",
         "UPDATE escalation_pages SET reason = reason WHERE state <> 'x'",

@@ -1,4 +1,4 @@
-"""The wire is cut: at each message of PostgreSQL's protocol, on its direction there and back, and in the middle of HTTP."""
+"""Connections are cut at each message of PostgreSQL's protocol, in both directions, and within HTTP requests."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from .harness.workers import Worker
 
 SEEDS = {False: 1, True: 20}
 NEW = ("startup", "authentication", "parse", "parsed")
-"""Messages that new connections alone are sure to bring: statements are parsed once."""
+"""Messages that only a new connection surely sends, because a connection parses each statement once."""
 DONE_TIMEOUT = 12.0
-"""Seconds within which a worker comes by any message."""
+"""Seconds within which every worker sends or receives each message."""
 
 
 async def cut(run: Run, worker: Worker, name: str, action: Action, nth: int) -> None:
-    """Cut a connection of a worker at a message, the nth of its kind from now on; write down when that came about."""
+    """Cut a connection of a worker at the nth message of a kind from now on, and record the cut as a fault."""
     proxy = run.proxies[worker.name.partition("-")[0]]
     direction, matches = CUTS[name]
     left = nth
@@ -54,7 +54,7 @@ async def cut(run: Run, worker: Worker, name: str, action: Action, nth: int) -> 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("action", ["cut", "cut after"])
 async def test_cut_at_each_message(new_run: NewRun, full: bool, action: Action) -> None:
-    """A connection that is cut at any message, before or after it, costs nothing but another attempt."""
+    """If a connection is cut before or after any message, the worker only tries again."""
     random = Random(action)
     async with new_run(seed=len(action)) as run:
         workers = await run.start_workers(2)
@@ -78,7 +78,7 @@ MIDDLES: dict[str, Answer] = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("middle", list(MIDDLES))
 async def test_cut_in_the_middle_of_http(new_run: NewRun, middle: str) -> None:
-    """A request that is cut off anywhere goes again; what had arrived may arrive once more, under the same key."""
+    """A worker repeats a request that was cut off. A copy has the same dedup key."""
     async with new_run(seed=4) as run:
         await run.start_workers(2)
         with run.disturbance("HTTP cut"):

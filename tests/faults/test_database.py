@@ -1,4 +1,4 @@
-"""The database goes away, is slow, full, locked, or in the middle of a person's work."""
+"""The database is restarted, stopped, slow, full or locked, or an operator changes its tables."""
 
 import asyncio
 import contextlib
@@ -18,9 +18,9 @@ from .harness.worker import LONG_OUTAGE, RECONNECT_TIME
 RESTARTS = {False: 4, True: 100}
 TERMINATIONS = {False: 6, True: 60}
 CALM = RECONNECT_TIME + 4.0
-"""Seconds after a restart in which nothing excuses what is late: all workers have to be back, and two ticks over."""
+"""Seconds to wait after a restart: time to reconnect, two ticks, and then a time in which no fault excuses lateness."""
 SOON_CALM = 4.0
-"""The same where connections can be had again at once."""
+"""The same if workers can reconnect at once."""
 END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'w_-%'"
 
 
@@ -28,7 +28,7 @@ END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_
 async def busy(
     new_run: NewRun, seed: int, *, incidents: int = 16, over: float = 3.0, count: int = 2
 ) -> AsyncIterator[Run]:
-    """Open a run with workers that have enough to do; judge it in the end."""
+    """Open a run with workers and incidents, and judge the run at the end."""
     async with new_run(seed=seed) as run:
         await run.start_workers(count)
         run.start_incidents(incidents, over=over)
@@ -39,7 +39,7 @@ async def busy(
 
 @pytest.mark.timeout(3000)
 async def test_restarted_again_and_again(new_run: NewRun, full: bool) -> None:
-    """An immediate restart every few seconds: what was committed stands, and all goes on within two ticks."""
+    """After each of many restarts, half of them crashes, workers continue within two ticks, and no commit is lost."""
     random = Random(5)
     times = RESTARTS[full]
     async with busy(new_run, 5, incidents=8 * times, over=2.5 * times) as run:
@@ -52,9 +52,9 @@ async def test_restarted_again_and_again(new_run: NewRun, full: bool) -> None:
 
 
 async def test_stopped_for_long(new_run: NewRun) -> None:
-    """Nothing is lost while the database is away; health shows it, nobody asks without end, and all recovers."""
+    """During an outage nothing is lost, health shows it, and no worker reconnects in a busy loop."""
     async with busy(new_run, 6) as run:
-        with run.fault("stopped for long", stops=True, unhealthy=True, recovery=RECONNECT_TIME):
+        with run.fault("database stopped for long", stops=True, unhealthy=True, recovery=RECONNECT_TIME):
             await asyncio.to_thread(run.servers.server.crash)
             before = {slot: proxy.connects for slot, proxy in run.proxies.items()}
             await asyncio.sleep(5)
@@ -65,7 +65,7 @@ async def test_stopped_for_long(new_run: NewRun) -> None:
 
 @pytest.mark.timeout(600)
 async def test_backends_terminated(new_run: NewRun, full: bool) -> None:
-    """An operator who ends all connections of the workers costs them an attempt each time."""
+    """If an operator terminates the workers' connections, each worker only tries again."""
     times, random = TERMINATIONS[full], Random(7)
     async with busy(new_run, 7, incidents=6 * times, over=1.6 * times) as run:
         for number in range(times):
@@ -75,7 +75,7 @@ async def test_backends_terminated(new_run: NewRun, full: bool) -> None:
 
 
 async def test_slow(new_run: NewRun) -> None:
-    """A slow network makes everything late by its round trips, and breaks nothing."""
+    """A slow network only adds its round trips to the lateness."""
     async with busy(new_run, 9) as run:
         with run.disturbance("slow network"):
             for proxy in run.proxies.values():
@@ -86,18 +86,18 @@ async def test_slow(new_run: NewRun) -> None:
 
 
 async def test_stalled_for_a_while(new_run: NewRun) -> None:
-    """A worker whose connections are silent beyond the lease, and then are not, has lost what it had claimed."""
+    """A worker whose connections do not answer for longer than a lease loses its pages to other workers."""
     async with busy(new_run, 10) as run:
         for slot in ("w1", "w2"):
             worker = next(worker for worker in run.workers if worker.name.startswith(slot))
-            with run.fault("silent for a while", worker):
+            with run.fault("no answer for a while", worker):
                 run.proxies[slot].stall()
                 await asyncio.sleep(run.rules.lease + 0.5)
                 run.proxies[slot].flow()
 
 
 async def test_half_open(new_run: NewRun) -> None:
-    """Connections that never answer again are given up: the worker that had them goes on with new ones."""
+    """A worker gives up connections that never answer again, and continues with new ones."""
     async with busy(new_run, 11, count=1) as run:
         [worker] = run.workers
         with run.fault("half-open", worker, stops=True, unhealthy=True, recovery=RECONNECT_TIME):
@@ -107,20 +107,20 @@ async def test_half_open(new_run: NewRun) -> None:
             async def again() -> bool:
                 return run.proxies["w1"].connects > connects
 
-            assert await run.until(again), "it waits for ever"
+            assert await run.until(again), "the worker does not reconnect"
 
 
 async def test_locked_by_a_person(new_run: NewRun) -> None:
-    """A row that somebody holds waits, and no other does; a table that somebody holds is waited for."""
+    """A locked row delays no other row. If a table is locked, workers wait for the lock."""
     async with busy(new_run, 12) as run:
-        await run.hosts.do("open", "held", sql=True)
+        await run.hosts.do("open", "locked", sql=True)
         async with await AsyncConnection.connect(run.dsn) as person:
-            with run.disturbance("row held", stops=True, keys=frozenset({"held"})):
-                await person.execute("SELECT FROM incidents WHERE incident_key = 'held' FOR UPDATE")
+            with run.disturbance("row locked", stops=True, keys=frozenset({"locked"})):
+                await person.execute("SELECT FROM incidents WHERE incident_key = 'locked' FOR UPDATE")
                 await asyncio.sleep(2.5)
                 await person.rollback()
             for table in ("escalation_pages", "incidents"):
-                with run.fault("table held", stops=True):
+                with run.fault("table locked", stops=True):
                     await person.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
                     await asyncio.sleep(1.5)
                     await person.rollback()
@@ -134,17 +134,17 @@ CHANGES = (
 )  # fmt: skip
 
 
-async def test_tables_are_rebuilt_meanwhile(new_run: NewRun) -> None:
-    """VACUUM FULL and ALTER TABLE on the tables in use hold the workers up for as long as they take."""
+async def test_tables_are_rebuilt(new_run: NewRun) -> None:
+    """VACUUM FULL and ALTER TABLE on the tables in use delay the workers only while they run."""
     async with busy(new_run, 13) as run:
         for change in CHANGES:
             with run.disturbance("table rebuilt"):
-                await _retry_until_up(run, change)
+                await _execute_until_no_deadlock(run, change)
             await asyncio.sleep(0.3)
 
 
-async def _retry_until_up(run: Run, change: str) -> None:
-    """Run a person's statement, and again if it is the one of a deadlock that had to give direction."""
+async def _execute_until_no_deadlock(run: Run, change: str) -> None:
+    """Run a statement, and run it again if PostgreSQL ended it because of a deadlock."""
     while True:
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
             await run.execute(change)
@@ -162,7 +162,7 @@ CREATE TRIGGER faults_full BEFORE INSERT OR UPDATE ON escalation_workers
 CREATE TRIGGER faults_full BEFORE INSERT OR UPDATE ON escalation_pages
     FOR EACH STATEMENT EXECUTE FUNCTION faults.full();
 """
-"""What the server says when there is no room. To fill a disk for good is more than a test may do."""
+"""Triggers that raise the error of a full disk. A test must not really fill the disk."""
 SHORTAGES = {
     "out of connections": (f"ALTER ROLE {WORKER} CONNECTION LIMIT 0", f"ALTER ROLE {WORKER} CONNECTION LIMIT -1"),
     "read-only": (
@@ -175,7 +175,7 @@ SHORTAGES = {
 
 @pytest.mark.parametrize("shortage", list(SHORTAGES))
 async def test_shortage(new_run: NewRun, shortage: str) -> None:
-    """A database that takes no connections, no writes, or has no room, is waited for; health shows it."""
+    """Workers wait for a database that accepts no connections or no writes, or whose disk is full. Health shows it."""
     begin, end = SHORTAGES[shortage]
     async with busy(new_run, 15) as run:
         with run.fault(shortage, stops=True, unhealthy=True, recovery=RECONNECT_TIME):

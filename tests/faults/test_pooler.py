@@ -1,4 +1,4 @@
-"""Workers behind pgbouncer in transaction mode: they, it or the server beneath it end, are silent, or are full."""
+"""Workers behind pgbouncer in transaction mode: workers, pooler or server end, do not answer, or are full."""
 
 import asyncio
 import signal
@@ -21,24 +21,24 @@ from .test_cuts import NEW, cut
 
 pytestmark = [pytest.mark.system("pgbouncer"), pytest.mark.timeout(1800)]
 POOL = 3
-"""Sessions at the server that the connections of all workers share."""
+"""The number of server sessions that the connections of all workers share."""
 WAIT = 1
-"""Seconds that pgbouncer lets a client wait for one of them."""
+"""Seconds for which pgbouncer lets a client wait for a session."""
 SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '{WORKER}'"
 ROUNDS = {False: 1, True: 20}
 LOGIN = 1.0
-"""Seconds after which pgbouncer asks a server again that was down, as documented."""
+"""Seconds after which pgbouncer tries a failed server again, by the documented configuration."""
 CONNECT = 2.0
-"""Seconds after which pgbouncer gives up a session that the server does not begin, as documented."""
+"""Seconds after which pgbouncer gives up a session that the server does not start, by the documented configuration."""
 BACK = RECONNECT_TIME + LOGIN + RUNNER_WAITS[1]
-"""Seconds within which a worker is connected again once the server is back."""
+"""Seconds within which a worker reconnects once the server runs again."""
 CALM = CONNECT + BACK + 3.0
-"""Seconds after a fault in which nothing excuses what is late: all workers have to be back, and two ticks over."""
+"""Seconds to wait after a fault: time to reconnect, two ticks, and then a time in which no fault excuses lateness."""
 
 
 @pytest.fixture
 async def server_proxy(servers: Servers) -> AsyncIterator[Proxy]:
-    """The wire between pooler and server."""
+    """The proxy between pooler and server."""
     proxy = Proxy(servers.server.port)
     await proxy.start()
     yield proxy
@@ -47,7 +47,7 @@ async def server_proxy(servers: Servers) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def pooler(servers: Servers, server_proxy: Proxy) -> AsyncIterator[Pgbouncer]:
-    """A pooler whose sessions are few, so that each is used by all workers in turn."""
+    """A pooler with few sessions, so that all workers use each session in turn."""
     server = make_conninfo(servers.server.dsn(), port=server_proxy.port)
     made = Pgbouncer.start(server, default_pool_size=str(POOL), query_wait_timeout=str(WAIT))
     try:
@@ -57,14 +57,14 @@ async def pooler(servers: Servers, server_proxy: Proxy) -> AsyncIterator[Pgbounc
 
 
 async def worker_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """One of the workers is killed, in whatever it has begun, and another one follows."""
+    """Kill a worker at a random moment, and start the next one."""
     victim = random.choice([worker for worker in run.workers if worker.alive])
     await run.kill(victim)
     await run.start_worker(victim.name.partition("-")[0])
 
 
 async def worker_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """One of the workers stands still beyond its lease; the sessions that it has are wanted by the others."""
+    """Stop a worker for longer than its lease, while other workers wait for its sessions."""
     stalled = random.choice([worker for worker in run.workers if worker.alive])
     with run.fault("stall", stalled):
         stalled.signal(signal.SIGSTOP)
@@ -74,7 +74,7 @@ async def worker_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
 
 
 async def pooler_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The pooler is killed, and with it everybody's connections."""
+    """Kill the pooler, which ends all connections, and start it again."""
     with run.fault("pooler killed", stops=True, recovery=BACK):
         await asyncio.to_thread(pooler.kill)
         await asyncio.sleep(random.random() * 2)
@@ -82,20 +82,20 @@ async def pooler_killed(run: Run, pooler: Pgbouncer, random: Random) -> None:
 
 
 async def pooler_stopped(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The pooler stands still, longer than workers wait for an answer, and goes on with all that it was sent."""
+    """Stop the pooler for longer than workers wait for an answer. Then it handles everything that it has received."""
     with run.fault("pooler stopped", stops=True, unhealthy=True, recovery=BACK):
         pooler.stall()
         await asyncio.sleep(LONG_OUTAGE)
         pooler.flow()
 
 
-async def server_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The server falls silent beneath the pooler, longer than workers wait for an answer, until TCP ends the sessions.
+async def server_does_not_answer(run: Run, pooler: Pgbouncer, random: Random) -> None:
+    """Let the server not answer the pooler for longer than workers wait for an answer. Then reset the connections.
 
-    Nothing else does that: pgbouncer waits without a limit, for answers as for requests to cancel to end.
+    Without the reset pgbouncer would wait without a limit, for answers and for requests to cancel.
     """
     assert run.server_proxy is not None
-    with run.fault("server silent beneath the pooler", stops=True, unhealthy=True, recovery=CONNECT + BACK):
+    with run.fault("no answer from the server behind the pooler", stops=True, unhealthy=True, recovery=CONNECT + BACK):
         run.server_proxy.stall()
         await asyncio.sleep(LONG_OUTAGE)
         run.server_proxy.cut()
@@ -103,15 +103,15 @@ async def server_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
 
 
 async def server_restarted(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The server crashes beneath the pooler, whose clients stay connected."""
+    """Crash and restart the server, while the pooler's clients stay connected."""
     with run.fault("restart", stops=True, recovery=BACK):
         await asyncio.to_thread(run.servers.server.crash)
         await asyncio.sleep(random.random())
         await asyncio.to_thread(run.servers.server.restart)
 
 
-async def no_room_for_clients(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The pooler takes no more clients, and those that there were are cut off."""
+async def no_more_clients(run: Run, pooler: Pgbouncer, random: Random) -> None:
+    """Cut the workers' connections, while the pooler accepts no new clients."""
     with run.fault("pooler: max_client_conn", stops=True, unhealthy=True, recovery=BACK):
         await asyncio.to_thread(pooler.tell, "SET max_client_conn = 0")
         for proxy in run.proxies.values():
@@ -121,19 +121,19 @@ async def no_room_for_clients(run: Run, pooler: Pgbouncer, random: Random) -> No
 
 
 async def no_session_left(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """Somebody has all sessions of the pool, and those who wait for one are turned away."""
+    """Let other clients use all sessions of the pool. The pooler refuses workers that wait for a session."""
     dsn = pooler.dsn(run.servers.dsn(run.database, name="greedy", user=WORKER))
     with run.fault("pooler: sessions taken", stops=True, recovery=BACK):
         async with AsyncExitStack() as stack:
             for _ in range(POOL):
                 await stack.enter_async_context(_greedy(dsn))
-            # Until now workers may have had one, and have done their ticks.
+            # Until now a worker may have had a session, and completed its tick.
             with run.fault("pooler: query_wait_timeout", stops=True, unhealthy=True, recovery=BACK):
                 await asyncio.sleep(LONG_OUTAGE)
 
 
 async def no_session_left_for_long(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The same, and nobody is turned away: those who wait are called off by their own limit."""
+    """Let other clients use all sessions of the pool. The pooler refuses no client, so the workers' calls time out."""
     await asyncio.to_thread(pooler.tell, "SET query_wait_timeout = 120")
     await no_session_left(run, pooler, random)
     await asyncio.to_thread(pooler.tell, f"SET query_wait_timeout = {WAIT}")
@@ -141,7 +141,7 @@ async def no_session_left_for_long(run: Run, pooler: Pgbouncer, random: Random) 
 
 @asynccontextmanager
 async def _greedy(dsn: str) -> AsyncIterator[None]:
-    """Hold a transaction open; who comes late is turned away like anybody else, and comes again."""
+    """Hold a transaction open. Connect again if the pooler refuses the connection."""
     while True:
         try:
             connection = await AsyncConnection.connect(dsn, prepare_threshold=None)
@@ -156,15 +156,15 @@ async def _greedy(dsn: str) -> AsyncIterator[None]:
 
 
 async def wire_cut(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The wire between a worker and the pooler is cut at some message, before or after it."""
+    """Cut a connection between a worker and the pooler before or after a random message."""
     actions: Sequence[Action] = ("cut", "cut after")
     name, action = random.choice(list(CUTS)), random.choice(actions)
     victim = random.choice([worker for worker in run.workers if worker.alive])
     await cut(run, victim, name, action, 1 if name in NEW else random.randint(1, 3))
 
 
-async def wire_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
-    """The connections of a worker never answer again, and the pooler takes it for busy in the middle of things."""
+async def wire_half_open(run: Run, pooler: Pgbouncer, random: Random) -> None:
+    """Let a worker's connections never answer again. To the pooler they look busy."""
     victim = random.choice([worker for worker in run.workers if worker.alive])
     with run.fault("half-open", victim, recovery=RECONNECT_TIME):
         proxy = run.proxies[victim.name.partition("-")[0]]
@@ -175,14 +175,14 @@ async def wire_silent(run: Run, pooler: Pgbouncer, random: Random) -> None:
         async def again() -> bool:
             return proxy.connects > connects
 
-        assert await run.until(again), "it waits for ever"
+        assert await run.until(again), "the worker does not reconnect"
 
 
 @asynccontextmanager
 async def kept_alive(run: Run, pooler: Pgbouncer) -> AsyncIterator[None]:
-    """Start the pooler again whenever it ends by itself, as its service manager is told to.
+    """Start the pooler again each time it ends by itself, as a service manager does.
 
-    1.18 does: when a client that asked it to cancel something is gone before the server has heard of it.
+    pgbouncer 1.18 ends if a client that requested a cancellation disconnects before the server has the request.
     """
 
     async def keep() -> None:
@@ -202,23 +202,25 @@ async def kept_alive(run: Run, pooler: Pgbouncer) -> AsyncIterator[None]:
             task.result()
 
 
-DO = Callable[[Run, Pgbouncer, Random], Awaitable[None]]
-FAULTS: dict[str, Sequence[DO]] = {
-    "ends": (worker_killed, pooler_killed, server_restarted, wire_cut),
-    "is silent": (worker_stopped, pooler_stopped, server_silent, wire_silent, no_session_left_for_long),
-    "is full": (no_room_for_clients, no_session_left),
+Cause = Callable[[Run, Pgbouncer, Random], Awaitable[None]]
+FAULTS: dict[str, Sequence[Cause]] = {
+    "end": (worker_killed, pooler_killed, server_restarted, wire_cut),
+    "no answer": (
+        worker_stopped, pooler_stopped, server_does_not_answer, wire_half_open, no_session_left_for_long,
+    ),
+    "full": (no_more_clients, no_session_left),
+}  # fmt: skip
+"""The faults of each kind. A round causes each fault of one kind once."""
+LOGGED = {
+    "end": ("server closed the connection",),
+    "no answer": ("has not answered for",),
+    "full": ("no more connections allowed", "query_wait_timeout"),
 }
-"""What befalls them, in each round everything of one kind."""
-TOLD = {
-    "ends": ("server closed the connection",),
-    "is silent": ("has not answered for",),
-    "is full": ("no more connections allowed", "query_wait_timeout"),
-}
-"""What workers have to have met."""
+"""Texts that at least one worker must log."""
 
 
 async def test_no_fault_behind_a_pooler(new_run: NewRun, pooler: Pgbouncer) -> None:
-    """Three workers share few sessions, and keep every invariant: what is found below is the faults' doing."""
+    """Three workers that share few sessions keep every invariant, so faults cause the violations in other tests."""
     async with new_run(seed=30, pooler=pooler) as run:
         await run.start_workers()
         run.start_incidents(40, over=3)
@@ -232,7 +234,7 @@ async def test_no_fault_behind_a_pooler(new_run: NewRun, pooler: Pgbouncer) -> N
 async def test_faults_behind_a_pooler(
     new_run: NewRun, full: bool, pooler: Pgbouncer, server_proxy: Proxy, kind: str
 ) -> None:
-    """Whatever befalls workers, pooler or server: nothing is lost or there twice, and all goes on by itself."""
+    """After each fault of workers, pooler or server the workers recover by themselves, and every invariant holds."""
     random, faults = Random(kind), ROUNDS[full] * list(FAULTS[kind])
     random.shuffle(faults)
     async with new_run(seed=31, pooler=pooler) as run, kept_alive(run, pooler):
@@ -244,4 +246,4 @@ async def test_faults_behind_a_pooler(
             await fault(run, pooler, random)
             await asyncio.sleep(CALM if number % 4 == 3 else random.random())
         assert [] == await run.judge()
-        assert [] == [told for told in TOLD[kind] if not any(told in worker.text for worker in run.workers)]
+        assert [] == [text for text in LOGGED[kind] if not any(text in worker.text for worker in run.workers)]

@@ -1,4 +1,4 @@
-"""Each verb races claim, commit and POST: the worker is stopped exactly there, and the verb begins meanwhile."""
+"""Each verb races the steps of a worker: the worker stops at the step, the verb begins, and the worker continues."""
 
 import asyncio
 import signal
@@ -30,36 +30,32 @@ from .harness.workers import Worker
 from .kill_points.points import Point, line_calling
 
 Effect = Literal["recorded", "leased", "sent", "delivered", "pending"]
-"""What a step leaves behind, of one incident's escalation."""
+"""The effect of a step on one incident's escalation or on its pages."""
 
 
 @attrs.frozen
 class Step:
-    """A step at which the worker is stopped."""
+    """A step at which the worker stops."""
 
     point: Point
     after: Effect | None
-    """What has been done when it gets there."""
+    """The effect that is visible when the worker stops."""
     leads_to: Effect
-    """What is done once it has gone on."""
+    """The effect that is visible after the worker has continued."""
     answer: Answer = OK
-    """What the receiver says of the pages until then."""
+    """The answer of the receiver until the worker continues."""
 
 
 STEPS: Mapping[str, Step] = {
     "claim": Step(line_calling(BatchRunner._write, BatchRunner._record), None, "recorded"),
-    "commit": Step(
-        line_calling(Session.flush, AsyncConnection.execute),
-        None,
-        "recorded",
-    ),
+    "commit": Step(line_calling(Session.flush, AsyncConnection.execute), None, "recorded"),
     "page claim": Step(line_calling(Delivery._settle_and_claim, lease), "recorded", "leased"),
     "POST": Step(line_calling(Delivery._send, Attempt.make), "leased", "sent"),
     "settle": Step(line_calling(settle, after_attempt), "sent", "delivered"),
     "failure": Step(line_calling(settle, random), "sent", "pending", BROKEN),
 }
-"""Where it is stopped: with rows locked, writes on their direction, pages locked, before a page is sent, before its arrival
-is written down, and with the pages locked that are to be tried again."""
+"""The steps. The worker stops with locked incidents, before it sends the queued writes of a batch, with locked pages,
+before it sends a page, before it settles a delivered page, and with a locked page that it will retry."""
 RECORDED = """
 SELECT count(*) FROM escalation_events e JOIN faults.written w ON w.event = e.id
 WHERE e.incident_key = %s AND w.began < to_timestamp(%s)
@@ -72,10 +68,10 @@ KEYS = "SELECT dedup_key FROM escalation_pages WHERE incident_key = %s"
 WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
 UNSETTLED = "SELECT EXISTS (SELECT FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))"
 TRIES = 5
-"""How often a race is run at most. One is void if the machine is so slow that the server ends the transaction that
-stands still, or if a page of an earlier race was what the worker was stopped at."""
+"""The most tries of a race. A try does not count if the server ends the stopped transaction because the machine is slow,
+or if the worker stopped at a page of an earlier race."""
 Race = Callable[[Run, str], Coroutine[Any, Any, bool]]
-"""Does something to an incident, and tells whether it was done."""
+"""Changes an incident, and returns whether the change was made."""
 
 
 def verb(name: Verb, *, sql: bool) -> Race:
@@ -85,14 +81,14 @@ def verb(name: Verb, *, sql: bool) -> Race:
         try:
             return await run.hosts.do(name, key, sql=sql)
         except TransitionRefused:
-            # The worker was stopped at another incident's page, and this one has no level yet that could be drained.
+            # The worker stopped at another incident's page, and this incident has no level yet that could be drained.
             return False
 
     return race
 
 
 def twice(*, sql: bool) -> Race:
-    """Return a race of an acknowledgement that is taken back."""
+    """Return a race of an acknowledgement that the host takes back."""
 
     async def race(run: Run, key: str) -> bool:
         acknowledged = await run.hosts.do("acknowledge", key, sql=sql)
@@ -102,7 +98,7 @@ def twice(*, sql: bool) -> Race:
 
 
 def reopening(*, sql: bool) -> Race:
-    """Return a race of an end and a new beginning."""
+    """Return a race of a resolution, after which the host opens the incident again."""
 
     async def race(run: Run, key: str) -> bool:
         resolved = await run.hosts.do("resolve", key, sql=sql)
@@ -112,7 +108,7 @@ def reopening(*, sql: bool) -> Race:
 
 
 async def _pause(run: Run, key: str) -> bool:
-    """Pause, until the step has gone on."""
+    """Pause the engine. ``_unpause`` ends the pause after the race."""
     began = time()
     await run.hosts.engine.pause(timedelta(hours=1), by="faults")
     run.pauses.append(PauseSpan(began=began, sure_from=time()))
@@ -147,7 +143,7 @@ VERBS: Mapping[str, Race] = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("step", list(STEPS))
 async def test_verb_races(new_run: NewRun, full: bool, step: str) -> None:
-    """Whoever wins, each escalation is there once, an end is an end, and nobody is heard twice or not at all."""
+    """Whether the step or the verb comes first, every invariant holds."""
     rounds, raced = (5 if full else 1), Counter[str]()
     async with new_run(seed=20) as run:
         for number in range(rounds):
@@ -158,14 +154,14 @@ async def test_verb_races(new_run: NewRun, full: bool, step: str) -> None:
                         break
         await run.start_worker("w")
         assert [] == await run.judge()
-        run.measured["steps that went on after a verb had begun"] = raced.total()
+        run.measured["steps that continued after a verb began"] = raced.total()
     assert dict.fromkeys(VERBS, rounds) == raced
 
 
 async def _race(run: Run, key: str, step: Step, race: Race) -> bool:
-    """Let one worker come to its step, the verb begin, and the step go on; then the worker goes.
+    """Run one race: a worker stops at the step, the verb begins, the worker continues, and then ends.
 
-    Returns whether the step was about that incident, and did go on after the verb had begun, and the verb was done.
+    Return whether the step was about this incident and took effect after the verb began, and the verb was done.
     """
     with run.disturbance("race", stops=True):
         run.receiver.answers = lambda number: step.answer
@@ -191,7 +187,7 @@ async def _race(run: Run, key: str, step: Step, race: Race) -> bool:
 
 
 async def _begun(run: Run, racing: "asyncio.Task[bool]") -> None:
-    """Wait until the verb is done, or waits for what the worker has locked."""
+    """Wait until the verb is done, or waits for a lock of the worker."""
 
     async def begun() -> bool:
         return racing.done() or bool((await run.execute(WAITS))[0][0])
@@ -200,7 +196,7 @@ async def _begun(run: Run, racing: "asyncio.Task[bool]") -> None:
 
 
 async def _has(run: Run, key: str, effect: Effect | None, began: float = INFINITY) -> bool:
-    """Tell whether a effect is there for all to see, by a transaction that had begun before an instant."""
+    """Return whether an effect is visible, written by a transaction that began before an instant."""
     if effect is None:
         return True
     if effect == "sent":
@@ -212,7 +208,7 @@ async def _has(run: Run, key: str, effect: Effect | None, began: float = INFINIT
 
 
 async def _terminate(run: Run, worker: Worker) -> None:
-    """Let the worker end what it has begun, so that the next one begins with nothing but its own race, and go."""
+    """Wait until the worker has settled all pages, then end it, so that no work is left for the next race."""
 
     async def settled() -> bool:
         return not (await run.execute(UNSETTLED))[0][0]

@@ -1,4 +1,4 @@
-"""The receiver is down, slow, overrun, broken, or takes a page and says nothing."""
+"""The receiver is down, slow or throttled, answers with errors, or accepts a page and does not answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from .conftest import NewRun
 from .harness.receiver import OK, Answer
 
 AFTER_429 = 1.0
-"""Seconds that a receiver which is overrun asks for."""
+"""The Retry-After of a receiver that throttles, in seconds."""
 ANSWERS: dict[str, Callable[[int], Answer]] = {
     "slow beyond the time limit": lambda number: Answer(delay=0.8),
-    "slow within it": lambda number: Answer(delay=0.3),
+    "slow within the time limit": lambda number: Answer(delay=0.3),
     "429": lambda number: Answer(status=429, accepts=False, headers=f"Retry-After: {AFTER_429:.0f}\r\n"),
-    "429 now and then": lambda number: Answer(status=429, accepts=False) if number % 5 == 0 else OK,
+    "429 sometimes": lambda number: Answer(status=429, accepts=False) if number % 5 == 0 else OK,
     "500": lambda number: Answer(status=500, accepts=False),
-    "500 in turn": lambda number: Answer(status=500, accepts=False) if number % 2 else OK,
+    "500 every second time": lambda number: Answer(status=500, accepts=False) if number % 2 else OK,
     "reset after accepting": lambda number: Answer(cut=0),
-    "silent": lambda number: Answer(delay=30),
+    "no answer": lambda number: Answer(delay=30),
 }
 
 
 @pytest.mark.parametrize("answer", list(ANSWERS))
 async def test_receiver_answers(new_run: NewRun, answer: str) -> None:
-    """However a receiver behaves, each page is heard once it behaves again, and copies carry the same key."""
+    """Whatever the receiver answers, it accepts each page later, and copies have the same dedup key."""
     async with new_run(seed=16) as run:
         await run.start_workers(2)
         run.start_incidents(12, over=2)
-        # A target that asked for patience is held for so long; all others are only answered badly.
+        # After a 429 workers claim no page of the target until Retry-After has passed.
         recovery = AFTER_429 + 0.5 if "429" in answer else 0.0
         with run.disturbance(f"receiver: {answer}", stops_claims="429" in answer, recovery=recovery):
             run.receiver.answers = ANSWERS[answer]
@@ -38,7 +38,7 @@ async def test_receiver_answers(new_run: NewRun, answer: str) -> None:
 
 
 async def test_receiver_is_down(new_run: NewRun) -> None:
-    """While nobody listens pages wait, and health tells how many; then all of them arrive."""
+    """While the receiver is down, pages wait and health counts them; afterwards all of them arrive."""
     async with new_run(seed=17) as run:
         await run.start_workers(2)
         run.start_incidents(12, over=2)
@@ -52,7 +52,7 @@ async def test_receiver_is_down(new_run: NewRun) -> None:
 
 
 async def test_receiver_refuses_a_page(new_run: NewRun) -> None:
-    """A page that is refused for good is dead, and health and the log say so; the incident goes on climbing."""
+    """A page that the receiver refuses with 404 is dead and logged, and the incident still escalates."""
     async with new_run(seed=18) as run:
         [worker] = await run.start_workers(1)
         run.receiver.answers = lambda number: Answer(status=404, accepts=False) if number < 3 else OK

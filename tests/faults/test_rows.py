@@ -1,4 +1,4 @@
-"""Rows that cannot be planned, and a million that are due at once."""
+"""Rows that cannot be planned, and a million rows that are due at once."""
 
 import asyncio
 from time import time
@@ -12,10 +12,10 @@ from .harness.rules import Rules
 
 POISON = {
     "older than a year": "now() - interval '2 years', 0",
-    "without end": "'infinity', 0",
-    "before time": "'-infinity', 0",
-    "far ahead": "now() + interval '3 days', 0",
-    "of a level that there is not": "now(), -3",
+    "infinite": "'infinity', 0",
+    "minus infinite": "'-infinity', 0",
+    "far in the future": "now() + interval '3 days', 0",
+    "with a negative level": "now(), -3",
 }
 MILLION = 1_000_000
 ROWS = """
@@ -31,7 +31,7 @@ SELECT (SELECT count(*) FROM escalation_events), (SELECT count(DISTINCT unique_h
 
 
 async def test_poison(new_run: NewRun) -> None:
-    """Rows that cannot be planned hold nobody up; health lists each of them, and they heal when they are mended."""
+    """Rows that cannot be planned delay no other row. Health counts them, and they escalate after a repair."""
     async with new_run(seed=19) as run:
         await run.start_workers(2)
         with run.disturbance("poison rows"):
@@ -49,7 +49,7 @@ async def test_poison(new_run: NewRun) -> None:
         )
 
         async def healed() -> bool:
-            # Up to the highest level: the end waits for none of them, and would cut off what is still to come.
+            # Up to the highest level, because the end of the run does not wait for unplannable rows.
             rows = await run.execute("SELECT incident_key FROM escalation_events WHERE level = %s", run.rules.max_level)
             return run.unplannable <= {key for (key,) in rows}
 
@@ -65,9 +65,9 @@ SELECT EXISTS (SELECT FROM incidents WHERE next_due_at <= now()),
 
 @pytest.mark.timeout(1500)
 async def test_a_million_due_at_once(new_run: NewRun, full: bool) -> None:
-    """However many are due at once, each is recorded once with its page, and heartbeats go on meanwhile."""
+    """Of a million due rows each is recorded once with its page, and heartbeats continue meanwhile."""
     count = MILLION if full else MILLION // 100
-    # Nobody is paged: what delivery does with many pages is another matter, and its speed is the receiver's.
+    # Without targets no page is sent, because the receiver would limit the speed.
     async with new_run(rules=Rules(max_level=1)) as run:
         run.watcher.enabled = False
         await run.execute("DROP TRIGGER faults_written ON escalation_events")
@@ -86,14 +86,14 @@ async def test_a_million_due_at_once(new_run: NewRun, full: bool) -> None:
                 lags.append(lag)
             return not left and bool(lags)
 
-        assert await run.until(done, 1200), "some are left, or no worker ever beat"
+        assert await run.until(done, 1200), "due rows are left, or no worker wrote a heartbeat"
         seconds = time() - began
         assert [(count, count, count, count, 0)] == await run.execute(COUNTS)
         assert max(lags) < 3 * run.rules.tick
         run.measured = {
             "due at once": count,
             "per second": int(count / seconds),
-            "ms without a beat": int(1000 * max(lags)),
+            "ms without a heartbeat": int(1000 * max(lags)),
         }
-        # So much is judged by the database itself.
+        # The query above has judged the run.
         run.result = History(ended=time()), []

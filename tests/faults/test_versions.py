@@ -1,4 +1,4 @@
-"""Two versions of the library on one schema, as while a new one is rolled out."""
+"""Workers of two versions of the library use one schema, as during a rolling update."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ ADDED = "-- What a later version may add.\nALTER TABLE {schema}.escalation_pages
 
 
 def newer(folder: Path) -> dict[str, str]:
-    """Copy the library as a later version with one more migration; return the environment that it is used with."""
+    """Copy the library as a later version with one more migration. Return the environment variables that select it."""
     for package in ("escalation_core", "escalation_adapters"):
         shutil.copytree(Path(path_of(package)).parent, folder / package)
     version = folder / "escalation_core" / "version.py"
@@ -29,16 +29,16 @@ def newer(folder: Path) -> dict[str, str]:
 
 
 async def test_new_version_beside_the_old_one(new_run: NewRun, tmp_path: Path) -> None:
-    """Workers of the old version go on while the schema is migrated under them, together with those of the new one.
+    """Running workers of the old version continue after the migration to a new version, beside its workers.
 
-    A worker of the old version that is started after that refuses, and says what to do.
+    A worker of the old version that starts after the migration ends with an error that names the remedy.
     """
     environment = await asyncio.to_thread(newer, tmp_path / "newer")
     async with new_run(seed=22) as run:
         workers = await run.start_workers(2)
         run.start_incidents(40, over=6)
         await asyncio.sleep(1)
-        with run.disturbance("migrated meanwhile"):
+        with run.disturbance("migrated while workers run"):
             command = [sys.executable, "-c", MIGRATE, run.dsn]
             await asyncio.to_thread(subprocess.run, command, env=os.environ | environment, check=True)
         await run.start_worker("w3", environment=environment)

@@ -1,4 +1,4 @@
-"""Many workers, some of which die, stall, or are told to go."""
+"""Several workers, some of which are killed, stopped or terminated."""
 
 import asyncio
 import signal
@@ -25,27 +25,27 @@ from .scenarios.busy import SLOW, claimed_pages, fenced, stall, until_sending
 KILLS = {False: 25, True: 1000}
 STALLS = {False: 3, True: 40}
 TERMS = {False: 6, True: 60}
-CALM = {False: 40, True: 400}
+INCIDENTS = {False: 40, True: 400}
 STALE = "stale="
-"""What a worker counts in its log that was too late to settle a page, or to send it."""
+"""The count in a worker's log of pages that it lost before it could send or settle them."""
 
 
 async def test_no_fault(new_run: NewRun, full: bool) -> None:
-    """Three workers to whom nothing happens keep every invariant: what is found elsewhere is the faults' doing.
+    """Three workers without a fault keep every invariant, so faults cause the violations in other tests.
 
-    They run as users' do: under uvloop, which ``escalation run`` takes where it is installed.
+    The workers use uvloop, like ``escalation run`` if uvloop is installed.
     """
     async with new_run() as run:
         workers = await run.start_workers()
         assert all(f"{EVENT_LOOP} uvloop" in worker.text for worker in workers)
-        run.start_incidents(CALM[full], over=0.075 * CALM[full])
+        run.start_incidents(INCIDENTS[full], over=0.075 * INCIDENTS[full])
         assert [] == await run.judge()
         assert [] == run.hosts.errors
 
 
 @pytest.mark.timeout(3000)
 async def test_one_of_three_is_killed_again_and_again(new_run: NewRun, full: bool) -> None:
-    """However often one of three is killed, all is recorded in time, and its pages go again within lease and tick."""
+    """If workers are killed often, no escalation is late, and their pages are claimed again within lease and tick."""
     random = Random(1)
     async with new_run(seed=1) as run:
         run.receiver.answers = lambda number: SLOW
@@ -61,13 +61,13 @@ async def test_one_of_three_is_killed_again_and_again(new_run: NewRun, full: boo
         assert [] == await run.judge()
         assert run.result is not None
         waits = [wait for _, wait in recoveries(run.result[0])]
-        assert waits, "no page was ever taken from a worker that was killed"
+        assert waits, "no page of a killed worker was claimed again"
         assert max(waits) < LIMIT
 
 
 @pytest.mark.timeout(900)
 async def test_stopped_beyond_the_lease(new_run: NewRun, full: bool) -> None:
-    """A worker that is stopped amid its requests, until others have taken its pages, is fenced off when it goes on."""
+    """A worker that stops while it sends, until others have claimed its pages, cannot settle them when it continues."""
     random = Random(2)
     async with new_run(seed=2) as run:
         run.receiver.answers = lambda number: SLOW
@@ -75,12 +75,14 @@ async def test_stopped_beyond_the_lease(new_run: NewRun, full: bool) -> None:
         run.start_incidents(20 * STALLS[full], over=3 * STALLS[full])
         for number in range(STALLS[full]):
             await asyncio.sleep(random.random())
-            # One that no host touches any more: whoever has its page keeps it until somebody else claims it.
-            await run.hosts.do("open", f"held-{number}", severity="critical", first_seen=round(time() - 1, 6))
-            stalled = await until_sending(run, workers, expected_hash(f"held-{number}", 1, 1))
+            # An incident that no host changes, so only the claim of another worker takes its page from the worker.
+            await run.hosts.do("open", f"kept-{number}", severity="critical", first_seen=round(time() - 1, 6))
+            stalled = await until_sending(run, workers, expected_hash(f"kept-{number}", 1, 1))
             before = stalled.text.count(STALE)
             await stall(run, stalled, random.random() / 2)
-            assert await run.until(partial(_noticed, stalled, before)), "it has not noticed that it lost its pages"
+            assert await run.until(partial(_noticed, stalled, before)), (
+                "the worker has not noticed that it lost its pages"
+            )
         assert [] == await run.judge()
         assert run.result is not None
         history = run.result[0]
@@ -97,12 +99,12 @@ LOCKED = {
     "rows": line_calling(BatchRunner._write, BatchRunner._record),
     "pages": line_calling(Delivery._settle_and_claim, lease),
 }
-"""Where a worker holds locks while it thinks."""
+"""Lines at which a worker has locked rows."""
 
 
 @pytest.mark.parametrize("locked", list(LOCKED))
 async def test_stopped_with_locks(new_run: NewRun, locked: str) -> None:
-    """What a worker has locked that stands still is free again soon, and another one takes it up in time."""
+    """The locks of a stopped worker end soon, and another worker escalates and claims the rows in time."""
     async with new_run(seed=23) as run:
         standing = await run.start_worker("w1", interrupt=Interrupt(LOCKED[locked], "stop"))
         await run.start_worker("w2")
@@ -120,7 +122,7 @@ async def test_stopped_with_locks(new_run: NewRun, locked: str) -> None:
 
 @pytest.mark.timeout(900)
 async def test_sigterm_while_busy(new_run: NewRun, full: bool) -> None:
-    """SIGTERM while pages are in flight: the worker settles every page that it has claimed, and ends with code 0."""
+    """After SIGTERM a worker settles every page that it has claimed, and ends with code 0."""
     random = Random(3)
     async with new_run(seed=3) as run:
         run.receiver.answers = lambda number: SLOW
@@ -130,7 +132,7 @@ async def test_sigterm_while_busy(new_run: NewRun, full: bool) -> None:
             await asyncio.sleep(random.random())
             leaving = await until_sending(run, workers)
             slot = workers.index(leaving)
-            with run.disturbance("told to go"):
+            with run.disturbance("SIGTERM"):
                 leaving.signal(signal.SIGTERM)
                 assert 0 == await leaving.until_ended()
             assert 0 == await claimed_pages(run, leaving)

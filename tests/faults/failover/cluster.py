@@ -27,11 +27,11 @@ from ..harness.servers import PASSWORD
 from .node import CONFIG, Gates, Node, identity, own
 
 PAGE = CONFIG.parents[1] / "high-availability.md"
-"""Where users read how to connect; workers and hosts do it the same direction here."""
+"""The page that tells users how to connect. Workers and hosts connect in the same way here."""
 START_TIMEOUT = 90.0
-"""Seconds within which a cluster is there, or is whole again."""
+"""Seconds within which a cluster has started, or is complete again."""
 FOLLOWS = ("running", "streaming")
-"""What Patroni calls a standby that follows; a word of its own for it is younger than the other."""
+"""Patroni's words for the state of a standby that follows. Older versions say ``running``."""
 
 
 @attrs.define

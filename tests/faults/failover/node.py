@@ -1,4 +1,4 @@
-"""One PostgreSQL node under Patroni, configured as on the how-to page, on loopback; a test can kill it or cut it off."""
+"""One PostgreSQL node under Patroni on loopback, configured as on the how-to page. A test can kill or isolate it."""
 
 import asyncio
 import os
@@ -117,13 +117,13 @@ class Node:
     """The port of PostgreSQL, which workers and hosts use without a gate."""
     rest: int
     watcher: Watcher
-    """Ends it if this process is killed."""
+    """The process that ends the node if the test process is killed."""
     peers: Gate
-    """The direction of the other nodes to its PostgreSQL."""
+    """The gate from the other nodes to PostgreSQL on this node."""
     api: Gate
-    """The direction of the other nodes to its Patroni."""
+    """The gate from the other nodes to Patroni on this node."""
     etcd: Gate
-    """Its own direction to etcd."""
+    """The gate from this node to etcd."""
     _patroni: "subprocess.Popen[bytes] | None" = None
 
     @property
