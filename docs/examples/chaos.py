@@ -1,7 +1,7 @@
-"""A chaotic run on one store: workers that are cut off or stalled, a receiver that fails, a host that writes at random.
+"""A chaotic run on one store: workers lose connections or stall, a receiver fails, and a host writes at random.
 
-``violations`` returns every breach of the invariants I1 to I8. Give it a store of your own on an empty database.
-Nothing waits for real time: the run moves the store's clock.
+``violations`` returns every violation of the invariants I1 to I8. Give it your own store on an empty database. The run
+moves the store's clock, so it does not wait for real time.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ SETTINGS = Settings(
 )
 TICK = SETTINGS.tick_interval
 STEPS = 200
-"""Steps of the run. In each a host may write, a worker may be cut off, and both workers tick."""
+"""The number of steps. In each step a host may write, a worker may lose its connection, and both workers tick."""
 QUIET_TICKS = 60
-"""Ticks at the end in which everything works: enough for all levels of the last incident, and for all retries."""
+"""Ticks without faults at the end: enough for all levels of the last incident, and for all retries."""
 NEXT: Mapping[str, Sequence[Verb]] = {
     "new": ["open"],
     "open": ["acknowledge", "acknowledge", "resolve", "change_severity"],
@@ -47,12 +47,12 @@ AFTER: Mapping[Verb, str] = {
 
 
 class Connection:
-    """A worker's handle on the store, which can be cut: before a call, at its commit, or before its answer."""
+    """A worker's handle on the store. The run can cut it before a call, at its commit, or before its answer."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
         self.calls = float("inf")
-        """Calls that are left before the cut."""
+        """The number of calls until the cut."""
         self.cut = "before the call"
 
     async def check(self) -> None:
@@ -91,7 +91,7 @@ class Connection:
 
 
 class Receiver:
-    """A notifier whose receiver fails at times. While a worker sends, the rest of the world goes on."""
+    """A notifier whose receiver sometimes fails. Sometimes the worker also stalls while it sends."""
 
     channel = "chaos"
     targets = ("ops",)
@@ -145,7 +145,7 @@ class Run:
         self.engines[name] = await engine.__aenter__()
 
     async def cut_off(self, name: str) -> None:
-        """Cut a worker off during a tick, and start another one in its place."""
+        """Cut a worker's connection during a tick, and replace the worker."""
         connection = self.connections[name]
         connection.calls = self.random.randint(1, 6)
         connection.cut = self.random.choice(["before the call", "at the commit", "before the answer"])
@@ -155,7 +155,7 @@ class Run:
         await self.start()
 
     async def stall(self, name: str) -> None:
-        """Let a worker stand still until its lease has ended, while the others go on."""
+        """Stop a worker until its lease has ended, while the others continue."""
         with self.recorder.fault("stall", name):
             self.stalled = name
             for _ in range(2):
@@ -183,13 +183,13 @@ class Run:
                     await getattr(self.host, verb)(key, by="host")
 
     async def tick_all(self) -> None:
-        """Let each worker tick that does not stand still."""
+        """Let each worker tick that is not stalled."""
         for name, engine in list(self.engines.items()):
             if name != self.stalled:
                 await engine.tick()
 
     async def violations(self) -> Sequence[Violation]:
-        """Run, and return what went wrong."""
+        """Run all steps, and return the violations."""
         async with self.host:
             await self.start()
             await self.start()
@@ -214,7 +214,7 @@ async def violations(store: Store, clock: ManualClock, seed: int) -> Sequence[Vi
 
 
 async def main() -> None:
-    """Run on the store in memory."""
+    """Run on the memory store with five seeds."""
     logging.getLogger("escalation_core").setLevel(logging.CRITICAL)  # the workers log each cut connection
     for seed in range(5):
         clock = ManualClock()

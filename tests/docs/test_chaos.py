@@ -1,4 +1,4 @@
-"""The chaotic run of ``docs/how-to/write-a-store.md``: it finds nothing in good stores, and the faults of bad ones."""
+"""The chaotic run of ``docs/how-to/write-a-store.md`` finds nothing in correct stores, and finds defects in others."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,13 +19,13 @@ SEEDS = range(4)
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Workers log each connection that is cut."""
+    """Keep the workers from logging each connection that is cut."""
     caplog.set_level("CRITICAL", "escalation_core")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_memory_store_keeps_the_promise(seed: int) -> None:
-    """The reference keeps every invariant, in runs in which something happens."""
+    """The memory store keeps every invariant, in runs with many escalations, faults and copies."""
     clock = ManualClock()
     run = chaos.Run(MemoryStore(clock), clock, seed)
     assert [] == await run.violations()
@@ -40,7 +40,7 @@ async def test_memory_store_keeps_the_promise(seed: int) -> None:
 
 
 async def test_json_store_keeps_the_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store of the page keeps them too; it writes a whole file for each transaction, so this run is short."""
+    """The page's store keeps them too. It writes a whole file for each transaction, so this run is short."""
     monkeypatch.setattr(chaos, "STEPS", 60)
     monkeypatch.setattr(chaos, "QUIET_TICKS", 40)
     clock = ManualClock()
@@ -48,7 +48,7 @@ async def test_json_store_keeps_the_promise(tmp_path: Path, monkeypatch: pytest.
 
 
 async def _settles_blindly(self: outbox.Outbox, pages: Sequence[PageRecord]) -> AbstractSet[int]:
-    """Settle whatever a worker sent, although another worker has claimed it since."""
+    """Settle each page that a worker sent, even if another worker has claimed it since."""
     await self.write([attrs.evolve(page, fence=self.store.pages[page.id].fence + 1) for page in pages])
     return {page.id for page in pages}
 
@@ -75,7 +75,7 @@ BROKEN: Mapping[str, tuple[type, str, Callable[..., Awaitable[Any]], str]] = {
 
 @pytest.mark.parametrize("broken", list(BROKEN))
 async def test_broken_store_is_found(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that breaks the promise in one way is found out within a few seeds, under the right invariant."""
+    """A store that breaks the promise in one way violates the right invariant within a few seeds."""
     owner, name, replacement, invariant = BROKEN[broken]
     monkeypatch.setattr(owner, name, replacement)
     found: set[str] = set()

@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Note when the run began, and choose a seed. Processes of pytest-xdist find the seed in their environment."""
+    """Note when the run began, and choose a random seed. Processes of pytest-xdist find it in their environment."""
     config.stash[BEGAN] = monotonic()
     config.addinivalue_line("markers", "rotates(count, by): a quick run takes so many variants, chosen by its seed")
     if config.option.faults_seed is None:
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Print the seed."""
+    """Print the random seed."""
     return f"faults: --faults-seed {config.option.faults_seed}"
 
 
@@ -71,10 +71,10 @@ def variants_left_out(items: Sequence[pytest.Item], seed: int) -> list[pytest.It
     """Return the variants that a quick run with this seed leaves out, of tests with the marker ``rotates``."""
     variants: dict[tuple[str, int], dict[str, list[pytest.Item]]] = {}
     for item in items:
-        mark = item.get_closest_marker("rotates")
-        if mark is not None:
-            found = variants.setdefault((item.nodeid.partition("[")[0], mark.args[0]), {})
-            found.setdefault(_variant(item, mark.kwargs["by"]), []).append(item)
+        marker = item.get_closest_marker("rotates")
+        if marker is not None:
+            found = variants.setdefault((item.nodeid.partition("[")[0], marker.args[0]), {})
+            found.setdefault(_variant(item, marker.kwargs["by"]), []).append(item)
     left_out = []
     for (name, count), found in variants.items():
         taken = Random(f"{seed} {name}").sample(sorted(found), min(count, len(found)))
@@ -90,7 +90,7 @@ def _variant(item: pytest.Item, by: str) -> str:
 
 @pytest.fixture(scope="session")
 def seed(request: pytest.FixtureRequest) -> int:
-    """The seed of a quick run; 0 in the long run, whose tests have their own seeds."""
+    """The random seed of a quick run; 0 in the long run, whose tests have their own seeds."""
     return 0 if request.config.getoption("--full") else int(request.config.option.faults_seed)
 
 

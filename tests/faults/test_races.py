@@ -68,7 +68,7 @@ KEYS = "SELECT dedup_key FROM escalation_pages WHERE incident_key = %s"
 WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
 UNSETTLED = "SELECT EXISTS (SELECT FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))"
 TRIES = 5
-"""The most tries of a race. A try does not count if the server ends the stopped transaction because the machine is slow,
+"""The most tries of a race. A try does not count if the machine is so slow that the server ends the transaction,
 or if the worker stopped at a page of an earlier race."""
 Race = Callable[[Run, str], Coroutine[Any, Any, bool]]
 """Changes an incident, and returns whether the change was made."""

@@ -27,7 +27,7 @@ from ..harness.servers import PASSWORD
 from .node import CONFIG, Gates, Node, identity, own
 
 PAGE = CONFIG.parents[1] / "high-availability.md"
-"""The page that tells users how to connect. Workers and hosts connect in the same way here."""
+"""The page that explains how to connect. Workers and hosts connect in the same way here."""
 START_TIMEOUT = 90.0
 """Seconds within which a cluster has started, or is complete again."""
 FOLLOWS = ("running", "streaming")

@@ -149,7 +149,7 @@ class Node:
             "name: db1": f"name: {self.name}",
             "listen: 10.0.0.1:8008": f"listen: 127.0.0.1:{self.rest}",
             "connect_address: 10.0.0.1:8008": f"connect_address: 127.0.0.1:{self.api.port}",
-            # Each node has a direction of its own to one etcd; it would ask that for others and go round its gate.
+            # Without use_proxies Patroni would ask etcd for the addresses of all members, and bypass the gate.
             "  hosts: 10.0.0.11:2379,10.0.0.12:2379,10.0.0.13:2379": (
                 f"  use_proxies: true\n  hosts: 127.0.0.1:{self.etcd.port}"
             ),

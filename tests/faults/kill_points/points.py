@@ -158,7 +158,7 @@ def line_calling(caller: Callable[..., Any], callee: Callable[..., Any]) -> Poin
     """Return the first line at which one function calls another.
 
     Raises:
-        LookupError: there is none.
+        LookupError: the function does not call the other one.
     """
     lines, first = inspect.getsourcelines(caller)
     tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))

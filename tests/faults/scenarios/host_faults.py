@@ -40,7 +40,7 @@ UPDATE incidents SET next_due_at = next_due_at + interval '{step}' WHERE next_du
 UPDATE incidents SET first_seen = first_seen + interval '{step}' WHERE incident_key = 'meanwhile';
 COMMIT
 """
-"""Changes the database to the state in which a server leaves it whose clock was ahead, and then stepped back."""
+"""Changes the database as if the clock of its server had been ahead, and had then stepped back by this interval."""
 TRIGGERS_OFF = {
     "disabled": ("ALTER TABLE incidents DISABLE TRIGGER {trigger}", "ALTER TABLE incidents ENABLE TRIGGER {trigger}"),
     "dropped": ("DROP TRIGGER {trigger} ON incidents", None),

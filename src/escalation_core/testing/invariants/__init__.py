@@ -1,7 +1,7 @@
-"""The invariants of the promise, I1 to I8, as checks of what happened in a run. Pure: nothing here does I/O.
+"""The invariants of the promise, I1 to I8, as pure checks of the history of a run.
 
-Write a run in which workers compete, crash and lose connections, record it (``Recorder`` does so within one process),
-and demand ``[] == check(history)``. ``docs/how-to/write-a-store.md`` shows one.
+Write a run in which workers compete, crash and lose connections, and demand ``[] == check(history)``. Within one
+process ``Recorder`` records the history. ``docs/how-to/write-a-store.md`` shows such a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,13 +63,13 @@ _CHECKS = (
 def check(history: History, texts: Mapping[str, str] | None = None, secrets: Sequence[str] = ()) -> Sequence[Violation]:
     """Return every violation of I1 to I8, in order.
 
-    A check judges what the history contains: without ``health`` samples, ``statements`` or ``texts`` the checks that
-    read them find nothing.
+    The checks only judge the data in the history. Without ``health`` samples, ``statements`` or ``texts`` the checks
+    that read them find nothing.
 
     Args:
-        history: the run.
-        texts: everything that the run wrote (logs, spans, rows), by name; I8 searches it.
-        secrets: the texts that must not appear there.
+        history: the history of the run.
+        texts: all texts that the run wrote (logs, spans, rows), by name; I8 searches them.
+        secrets: the strings that must not appear in these texts.
     """
     found = {violation for each in _CHECKS for violation in each(history)}
     return sorted(found | set(leaked(texts or {}, secrets)), key=str)

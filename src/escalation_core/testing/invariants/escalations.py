@@ -1,4 +1,4 @@
-"""The checks of the ledger: I1 (none is lost), I2 (once each, in order, when due) and I4 (one dedup key each)."""
+"""The checks of the ledger: I1 (no escalation is lost), I2 (each once, in order, when due), I4 (one dedup key each)."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from .history import INFINITY, History, RecordedEscalation, RunSettings, Violati
 from .phases import CLOCK_TOLERANCE, Phase, by_episode, deadline, phases, stops
 
 NEAR_FAULT = 0.1
-"""Seconds around a fault in which it may delay an escalation: the worker that would have recorded it may be dead."""
+"""Seconds around a fault in which the fault may delay an escalation, for example because it killed the worker."""
 NO_FAULT = "no fault since the level below"
 FAULT_BEFORE = "a fault since the level below, and none when it fell due"
 
@@ -36,9 +36,9 @@ def lost(history: History) -> Iterator[Violation]:
 
 
 def owed_until(history: History) -> float:
-    """Return the latest instant at which an escalation that is still missing must be recorded; 0 if none is missing.
+    """Return the latest deadline of the escalations that are still missing; 0 if no escalation is missing.
 
-    The due instant of a level is known once the level below is recorded. So ask again then.
+    The due instant of a level is known once the level below is recorded, so call this again then.
     """
     missing = [owed.latest for owed in _all_owed(history) if owed.escalation is None and owed.phase.sure_to == INFINITY]
     return max((latest for latest in missing if latest < INFINITY), default=0.0)
@@ -72,10 +72,10 @@ def _owed(
 
 
 def lateness(history: History) -> list[tuple[str, float]]:
-    """Return the lateness, in seconds, of each escalation above the first level that no fault met when it fell due.
+    """Return the lateness in seconds of escalations above the first level. Leave out those that fell due in a fault.
 
-    The text says whether a fault happened since the level below (``FAULT_BEFORE``) or not (``NO_FAULT``): the worker
-    that recorded the level below remembers when the next one is due, and the others find it at their next tick.
+    The text is ``FAULT_BEFORE`` if a fault happened since the level below, and else ``NO_FAULT``. The worker that
+    recorded the level below remembers the next due instant; the others find it at their next tick.
     """
     recorded = by_episode(history.escalations)
     found = []
@@ -90,7 +90,7 @@ def lateness(history: History) -> list[tuple[str, float]]:
                 due = phase.due(level, below.created_at, history.settings)
                 if _fault_near(history, due, due) or deadline(due, 0.0, stopped) != due:
                     continue
-                # A change of severity or a snooze after the due instant does not change when it was due.
+                # A change of severity or a snooze after the due instant does not change the due instant.
                 if phase.sure_from < min(due, escalation.at) and escalation.at < phase.sure_to:
                     name = FAULT_BEFORE if _fault_near(history, below.created_at, due) else NO_FAULT
                     found.append((name, escalation.at - due))
@@ -135,7 +135,7 @@ def _was_due(escalation: RecordedEscalation, phase: Phase, below: float | None, 
 
 
 def expected_hash(key: str, episode: int, level: int) -> str:
-    """Return the dedup key that the rules demand, computed without the library's own function."""
+    """Return the dedup key of an escalation, computed without the library's own function."""
     text = f"{key}|{level}" if episode == 1 else f"\0{episode}|{level}|{key}"
     return sha256(text.encode()).hexdigest()
 

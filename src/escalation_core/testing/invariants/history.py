@@ -1,4 +1,4 @@
-"""The history of one run: the records that the invariants are checked against.
+"""The history of one run: the records that the checks read.
 
 All instants are seconds since 1970, read from one clock, and all spans are seconds.
 """
@@ -27,7 +27,7 @@ class RunSettings:
     """The settings that all workers of a run share, in seconds."""
 
     windows: Mapping[str, float] = attrs.field(factory=lambda: {"critical": 0.4, "warning": 0.8})
-    """The acknowledgement window of each severity; a severity that is not named has the one of ``warning``."""
+    """The acknowledgement window of each severity. Any other severity has the window of ``warning``."""
     snooze: float = 1.0
     tick: float = 1.0
     max_level: int = 3
@@ -54,7 +54,7 @@ class RunSettings:
 
 @attrs.frozen(kw_only=True)
 class HostWrite:
-    """One write of a host that was committed: not before ``began``, and not after ``ended``."""
+    """One committed write of a host. Its commit was between ``began`` and ``ended``."""
 
     key: str
     verb: Verb
@@ -67,7 +67,7 @@ class HostWrite:
     new_key: str | None = None
     """The incident's key after ``change_key``."""
     unseen: bool = False
-    """Whether the triggers of the host's table were off, so that the engine has to find the write by itself."""
+    """Whether the triggers of the host's table were off, so that the engine must search for the write."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +96,7 @@ class RecordedEscalation:
 
 @attrs.frozen(kw_only=True)
 class FinalPage:
-    """A page as it stands at the end of the run."""
+    """The state of a page at the end of the run."""
 
     id: int
     key: str
@@ -125,7 +125,7 @@ class PageChange:
     """When the change was written."""
     worker: str
     reason: str | None = None
-    """Why the page is to be sent again, or never again."""
+    """Why the worker will send the page again, or never again."""
 
     @property
     def claims(self) -> bool:
@@ -154,23 +154,23 @@ class Fault:
     start: float
     end: float
     workers: frozenset[str] | None = None
-    """The workers that it may have interrupted; None for all of them."""
+    """The workers that the fault may have interrupted; None for all workers."""
     recovery: float = 0.0
-    """Seconds after ``end`` in which workers reconnect: what the fault stops may be late until then."""
+    """Seconds after ``end`` in which workers reconnect. Until then an excused escalation or claim may be late."""
     keys: frozenset[str] | None = None
-    """The incidents that it concerns; None for all of them."""
+    """The incidents that the fault concerns; None for all incidents."""
     stops: bool = False
     """Whether no escalation can be recorded during the fault."""
     stops_claims: bool = False
     """Whether no page can be claimed during the fault, though escalations can be recorded."""
     unhealthy: bool = False
-    """Whether health has to be unhealthy during the fault."""
+    """Whether health must be unhealthy during the fault."""
     findings: frozenset[str] = frozenset()
-    """The findings that health has to list during the fault, and not after it."""
+    """The findings that health must list during the fault, and must not list after it."""
 
     @property
     def over(self) -> float:
-        """When everything that the fault stopped can continue."""
+        """The end of the fault and of the recovery after it."""
         return self.end + self.recovery
 
     def may_interrupt(self, worker: str, start: float, end: float) -> bool:
@@ -183,18 +183,18 @@ class HealthSample:
     """One reading of health."""
 
     at: float
-    """When the answer was there."""
+    """When health had answered."""
     unhealthy: bool
     """Whether health was not ok, or did not answer."""
     answered: bool = True
     """Whether health answered, or refused, before the test's own timeout."""
     findings: frozenset[str] = frozenset()
-    """What health listed, as texts that the test chooses; see ``Fault.findings``."""
+    """The findings that health listed, as texts that the test chooses; see ``Fault.findings``."""
 
 
 @attrs.frozen(kw_only=True)
 class History:
-    """Everything that is known of a run."""
+    """All records of a run."""
 
     ended: float
     settings: RunSettings = attrs.field(factory=RunSettings)
@@ -208,13 +208,13 @@ class History:
     requests: Sequence[Request] = ()
     faults: Sequence[Fault] = ()
     health: Sequence[HealthSample] = ()
-    """In order. Take the last sample when no work is left, and wait for its answer as long as that takes."""
+    """Samples in order. Take the last one when no work is left, and wait for its answer without a timeout."""
     logged_dead: frozenset[int] = frozenset()
     """Ids of dead pages that a worker logged as an error."""
     counted_dead: int = 0
-    """How many dead pages health counted at the end."""
+    """The number of dead pages that health counted at the end."""
     unplannable: frozenset[str] = frozenset()
-    """Keys of rows that the test made unreadable: when they are due is unknown."""
+    """Keys of rows that the test made unreadable, so that the checks cannot compute their due instants."""
     statements: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
     """The instants at which statements reached the database, by worker.
 
@@ -224,7 +224,7 @@ class History:
 
 @attrs.frozen
 class Violation:
-    """One breach of an invariant."""
+    """One violation of an invariant."""
 
     invariant: str
     incident: str

@@ -9,7 +9,7 @@ from .history import PageChange
 
 Pages = Mapping[int, PageRecord]
 UNKNOWN_WRITER = "unknown"
-"""The worker of a change that no recorded transaction made: a trigger or a host did."""
+"""The worker of a change that a trigger or a host made, and no recorded transaction."""
 _CANCELS = (PageState.CANCELLED, PageState.CANCELLING)
 
 
@@ -26,7 +26,7 @@ class Attempt:
 
 @attrs.define
 class PageLog:
-    """Derives the changes of pages from transactions, in whatever order their commits become known."""
+    """Derives the changes of pages from transactions, even if their commits become known in another order."""
 
     clock: Callable[[], float]
     changes: list[PageChange] = attrs.field(factory=list)
@@ -37,11 +37,11 @@ class PageLog:
     _looked: float = 0.0
 
     def attempt(self, attempt: Attempt) -> None:
-        """Note a transaction that is about to commit. Whether it did may stay unknown, so it is kept."""
+        """Note a transaction before its commit. Keep it, because the result of the commit may stay unknown."""
         self._attempts.append(attempt)
 
     def commit(self, attempt: Attempt) -> None:
-        """Note that a transaction was committed."""
+        """Note the changes of a committed transaction."""
         self.see(attempt.before)
         for page in attempt.after.values():
             if page != attempt.before.get(page.id):
@@ -50,7 +50,7 @@ class PageLog:
         self._looked = attempt.at
 
     def see(self, pages: Pages) -> None:
-        """Note the pages as a transaction found them; each change belongs to the attempt that made it, if one did."""
+        """Note the pages that a transaction found. A change belongs to the attempt that made it, if there is one."""
         for page in pages.values():
             made = next((each for each in self._attempts if each.after.get(page.id) == page), None)
             self._note(page, made or Attempt(UNKNOWN_WRITER, self._looked, self.clock(), pages, pages))
@@ -62,7 +62,7 @@ class PageLog:
         elif page == was or page.fence < was.fence:
             return
         elif page.fence == was.fence and was.state in _CANCELS and page.state not in _CANCELS:
-            return  # a transaction saw the page before another one cancelled it
+            return  # the transaction read the page before another transaction cancelled it
         else:
             self.changes.append(_change(was, page, by))
         self._known[page.id] = page

@@ -1,4 +1,4 @@
-"""The checks of pages: I3 (delivered at least once), I5 (copies only for a reason), I6 (none after an end)."""
+"""The checks of pages: I3 (delivered at least once), I5 (copies only for a reason), I6 (no claim after an end)."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,14 +28,14 @@ TIMED_OUT = "timed out"
 RESUME_TIME = 0.25
 """Seconds after a stall in which the worker may still send the page that it was about to send."""
 LOG_TIME = 0.25
-"""Seconds within which a worker logs what it has committed."""
+"""Seconds after a commit within which the worker logs a dead page."""
 ENDS: Sequence[Verb] = ("acknowledge", "resolve", "change_key")
 """Verbs that cancel the pages recorded before them."""
 
 
 @attrs.frozen
 class Course:
-    """A page, its changes, and the requests that were made for it."""
+    """A page with its changes and its requests."""
 
     page: FinalPage
     changes: Sequence[PageChange]
@@ -60,7 +60,7 @@ class Course:
         return later[0] if later else None
 
     def violation(self, invariant: str, why: str) -> Violation:
-        """Return a breach that concerns this page."""
+        """Return a violation that concerns this page."""
         where = f"episode {self.page.episode}, page {self.page.id} to {self.page.target}: {why}"
         return Violation(invariant, self.page.key, self.page.level, where)
 
@@ -106,9 +106,9 @@ def undelivered(history: History) -> Iterator[Violation]:
 def _expected_targets(
     escalation: RecordedEscalation, of_key: Sequence[Phase], targets: Sequence[str]
 ) -> list[list[str]]:
-    """Return the target lists that are right for an escalation: all targets for critical ones, else the first target.
+    """Return the valid target lists of an escalation: all targets if it is critical, else the first target.
 
-    There are two right answers only if the severity may have changed at that moment, or is unknown.
+    Both lists are valid if the severity may have changed at that moment, or is unknown.
     """
     severities = {
         phase.severity
@@ -134,10 +134,10 @@ def _accepted(course: Course) -> bool:
 
 
 def _reported(course: Course, history: History) -> bool:
-    """Return whether a dead page was reported: its worker logged an error that names it.
+    """Return whether a dead page was reported: the worker logged an error with the page's id.
 
-    Health's count of dead pages is enough if a fault may have interrupted that worker before it could log, and the
-    count is right. A machine that stands still does not prevent a line in a log.
+    A correct count of dead pages in health is enough if a fault may have interrupted the worker before it logged. A
+    stall of the machine is not such a fault, because the worker logs after it.
     """
     if course.page.id in history.logged_dead:
         return True
@@ -161,7 +161,7 @@ def _may_cancel(course: Course, of_key: Sequence[Phase]) -> bool:
 
 
 def copied(history: History) -> Iterator[Violation]:
-    """I5: a second copy only if a fault came between claim and settlement; only the last claimant sends and settles."""
+    """I5: a second copy only if a fault was between claim and settlement; only the last claimant sends and settles."""
     stalled = machine_stalls(history.faults)
     for course in courses(history):
         yield from _fence_violations(course)
@@ -173,7 +173,7 @@ def copied(history: History) -> Iterator[Violation]:
                 why = f"{request.worker} sent it {sent[request.worker]} times on {len(own)} claims"
                 yield course.violation("I5", why)
                 continue
-            # A request that leaves near the end of the lease arrives late if the machine stands still.
+            # A request near the end of the lease arrives late if the machine stands still.
             late = sum(end - start for start, end in stalled if start <= request.at and end >= own[-1].at)
             over = request.at - (own[-1].began + history.settings.lease + late)
             if over > CLOCK_TOLERANCE and not _just_resumed(history, request):
@@ -182,7 +182,7 @@ def copied(history: History) -> Iterator[Violation]:
 
 
 def _just_resumed(history: History, request: Request) -> bool:
-    """Return whether the sender has just continued after a stall: it had read its clock before the stall."""
+    """Return whether the sender has just continued after a stall: it may have read its clock before the stall."""
     return any(
         fault.kind == STALL and fault.may_interrupt(request.worker, request.at - RESUME_TIME, request.at)
         for fault in history.faults
@@ -202,7 +202,7 @@ def _fence_violations(course: Course) -> Iterator[Violation]:
         if change.claims:
             holder = change.worker
         elif change.was == "leased" and change.state not in CANCELS and change.worker != holder:
-            yield course.violation("I5", f"{change.worker} settled what {holder} had claimed")
+            yield course.violation("I5", f"{change.worker} settled a page that {holder} had claimed")
 
 
 def _needless_copies(course: Course, history: History) -> Iterator[Violation]:
@@ -221,10 +221,10 @@ def _needless_copies(course: Course, history: History) -> Iterator[Violation]:
 
 
 def _interrupted(history: History, request: Request, claim: PageChange, until: float) -> bool:
-    """Return whether a fault met the sender between its request and the settlement.
+    """Return whether a fault may have interrupted the sender between its request and the settlement.
 
-    A killed sender may be dead before its request arrives. A machine that stands still is a reason only if it does so
-    for half a lease.
+    A kill counts from the claim on, because the sender may be dead before its request arrives. A stall of the machine
+    counts only if it lasts for more than half a lease.
     """
     still = 0.0
     for fault in history.faults:
@@ -236,7 +236,7 @@ def _interrupted(history: History, request: Request, claim: PageChange, until: f
 
 
 def unwanted(history: History) -> Iterator[Violation]:
-    """I6: no page is claimed when its incident has surely ended, or during a pause."""
+    """I6: no page is claimed after its incident or episode has surely ended, or during a pause."""
     found = phases(history)
     for course in courses(history):
         page = course.page

@@ -32,14 +32,14 @@ class Phase:
     base: int = 0
     """The level at which the episode began."""
     last: float | None = None
-    """When the episode before was last escalated, if it was drained."""
+    """When the previous episode was last escalated, if a drain ended it."""
     earliest: float
     sure_from: float
     sure_to: float = INFINITY
     latest: float = INFINITY
 
     def possible(self, start: float, end: float) -> bool:
-        """Return whether the phase may include an instant between two."""
+        """Return whether the phase may include an instant between ``start`` and ``end``."""
         return self.earliest <= end + CLOCK_TOLERANCE and self.latest >= start - CLOCK_TOLERANCE
 
     def due(self, level: int, before: float | None, settings: RunSettings) -> float:
@@ -124,9 +124,9 @@ def _next_episode(key: str, write: HostWrite, recorded: Recorded) -> int:
 
 
 def stops(history: History, key: str | None = None, *, claims: bool = False) -> list[tuple[float, float]]:
-    """Return the times in which nothing can be escalated, or this incident cannot: faults and pauses.
+    """Return the times in which faults and pauses stop the escalations of all incidents, or of the incident ``key``.
 
-    With ``claims`` also the times in which no page can be claimed.
+    With ``claims`` it also returns the times in which no page can be claimed.
     """
     stopped = [
         (fault.start, fault.over)
@@ -137,7 +137,7 @@ def stops(history: History, key: str | None = None, *, claims: bool = False) -> 
 
 
 def deadline(start: float, allowance: float, stopped: Sequence[tuple[float, float]]) -> float:
-    """Return when something that is possible from ``start`` on must have happened.
+    """Return the deadline of something that is possible from ``start`` on: ``allowance`` seconds later.
 
     Each stop before the deadline moves the deadline to ``allowance`` seconds after the stop.
     """

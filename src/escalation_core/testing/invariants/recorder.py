@@ -1,4 +1,4 @@
-"""Record a run within one process, through the public ports of any store."""
+"""Record the history of a run within one process, through the public ports of any store."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -27,16 +27,16 @@ _BATCH = 1000
 
 
 class Recorder:
-    """Records what workers, receivers and hosts do with one store, for ``check``.
+    """Records the writes and requests of workers and hosts that use one store, for ``check``.
 
-    Give each engine ``recorder.store(name, handle)`` and ``recorder.notifier(name, notifier)``; put each write of a
-    host into ``recorder.writing(...)``, and each fault that the test causes into ``recorder.fault(...)``. Each
+    Give each engine ``recorder.store(name, handle)`` and ``recorder.notifier(name, notifier)``. Enclose each write of
+    a host in ``recorder.writing(...)``, and each fault that the test causes in ``recorder.fault(...)``. Each
     transaction reads all pages twice, so keep a run below some thousand pages.
 
     Args:
         store: a handle on the store under test, which ``history`` reads.
         settings: the settings that the engines share.
-        targets: the targets of a critical incident, the first one alone being that of the others.
+        targets: the targets of a critical incident. An incident of another severity pages the first target only.
         clock: the clock of requests, writes and faults. It must agree with the store's within two milliseconds.
     """
 
@@ -63,16 +63,16 @@ class Recorder:
         return self._clock().timestamp()
 
     def store(self, worker: str, handle: Store) -> Store:
-        """Return a worker's handle on the store, recorded: changes of pages are noted under the worker's name."""
+        """Return a handle on the store that records each change of a page under the worker's name."""
         return _RecordedStore(handle, self._log, worker)
 
     def notifier(self, worker: str, notifier: Notifier) -> Notifier:
-        """Return the notifier for one worker's engine; it records each request under the worker's name."""
+        """Return a notifier that records each request under the worker's name."""
         return _RecordedNotifier(notifier, self._requests, self.now, worker)
 
     @asynccontextmanager
     async def writing(self, verb: Verb, key: str, **values: Any) -> AsyncIterator[None]:
-        """Record a host's write that this context does, unless it raises.
+        """Record the host's write within this context, unless the context raises.
 
         ``values`` are further fields of ``HostWrite``: ``severity``, ``first_seen``, ``until``, ``new_key``.
         """
@@ -82,7 +82,7 @@ class Recorder:
 
     @contextmanager
     def fault(self, kind: str, *workers: str, **flags: Any) -> Iterator[None]:
-        """Record a fault that lasts as long as this context, of some workers or of all.
+        """Record a fault that lasts as long as this context. It may interrupt these workers; without any, all workers.
 
         ``flags`` are further fields of ``Fault``, for example ``stops=True``.
         """
@@ -131,7 +131,7 @@ class Recorder:
 
 
 class _RecordedStore:
-    """A store that logs what each transaction of one worker changed."""
+    """A store that logs the changes of pages in each transaction of one worker."""
 
     def __init__(self, inner: Store, log: PageLog, worker: str) -> None:
         self._inner = inner

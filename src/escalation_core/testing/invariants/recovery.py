@@ -17,8 +17,8 @@ STATEMENTS_REFUSED = 2
 COUNTED_OVER = 5.0
 """Seconds over which statements are counted."""
 LOOK_TIME = 0.25
-"""Seconds that a worker's look at the pages may take on a busy machine. A worker looks once in a tick, and what is
-committed during one look is found by the next."""
+"""Seconds that a worker's search for due pages may take on a busy machine. A worker searches once in a tick. If a page
+is committed during a search, the next search finds it."""
 
 
 def unclaimed(history: History) -> Iterator[Violation]:
@@ -36,7 +36,7 @@ def _claimed_late(course: Course, history: History, stopped: Sequence[tuple[floa
 
 
 def busy_loops(history: History) -> Iterator[Violation]:
-    """I7: no worker sends statements without end, in any five seconds."""
+    """I7: no worker sends more statements in five seconds than its work can explain."""
     idle = COUNTED_OVER * (IDLE_STATEMENTS + STATEMENTS_REFUSED * len(history.unplannable) / history.settings.tick)
     recorded = Counter(each.at // COUNTED_OVER for each in history.escalations)
     for slot, sent in history.statements.items():
@@ -54,7 +54,7 @@ def unhealthy(history: History) -> Iterator[Violation]:
     """I7: health shows a fault within two ticks, clears within two ticks after it, and is healthy at the end."""
     tick = history.settings.tick
     for fault in history.faults:
-        # The last heartbeat may be as young as the fault, and a sample may come just before the second tick ends.
+        # The last heartbeat may be as recent as the fault, and a sample may come just before the second tick ends.
         seen_by = fault.start + 2 * tick + tick / 2
         if not fault.unhealthy or fault.end < seen_by:
             continue
@@ -69,8 +69,8 @@ def unhealthy(history: History) -> Iterator[Violation]:
 def _not_cleared(fault: Fault, history: History) -> Iterator[Violation]:
     """Yield a violation if health was unhealthy two ticks after a fault or later, before the next fault began.
 
-    A sample without an answer says nothing then: the test's timeout is short, and the machine has other work. If health
-    never answers again, the last sample waits for it, and the run fails.
+    A sample without an answer does not count then, because the test's timeout is short and the machine may be busy. If
+    health never answers again, the last sample waits for the answer, and the run fails.
     """
     clear_by = fault.over + 2 * history.settings.tick
     others = [other.start for other in history.faults if other is not fault and other.over > fault.over]
@@ -116,7 +116,7 @@ def leaked(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violati
 def recoveries(history: History) -> list[tuple[str, float]]:
     """Return for each page of an interrupted worker the kind of the fault, and the seconds until the next claim.
 
-    Claims during an outage, a pause or a stall of the machine are left out: no worker could have claimed the page.
+    Leave out claims during an outage, a pause or a stall of the machine, because no worker could have claimed the page.
     """
     waits = []
     stopped = stops(history)
