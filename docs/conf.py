@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
 
 
 def _sections(app: Any, what: str, name: str, obj: Any, _options: Any, lines: list[str]) -> None:
-    """Read Google's sections; not in what is said of attributes, where a colon starts no section."""
+    """Parse Google's sections, except in docstrings of attributes, where a colon begins no section."""
     if what not in ("attribute", "property", "data"):
         lines[:] = GoogleDocstring(lines, Config(), app, what, name, obj).lines()
 

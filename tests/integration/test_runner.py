@@ -278,7 +278,7 @@ async def test_row_that_others_hold_does_not_make_it_spin() -> None:
 
 
 async def test_no_rhythm_makes_ticks_spin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if every tick asked for the next one at once, there is a breath between two."""
+    """Even if every tick asked for the next one at once, the runner waits at least 2 ms between two ticks."""
     engine, ticks = Engine(Store()), []
 
     async def at_once(report: TickReport) -> timedelta:

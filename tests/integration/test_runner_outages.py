@@ -104,7 +104,7 @@ async def test_permanent_fault_in_the_beginning_ends_it(fault: StoreError, caplo
     with pytest.raises(type(fault), match=str(fault)):
         await soon(run(Engine(store, notifiers=[Held()]), signals=False))
     assert before == asyncio.all_tasks()
-    assert [(logging.CRITICAL, f"this worker ends, nothing escalates here any more: {fault}")] == critical(caplog)
+    assert [(logging.CRITICAL, f"the worker ends and escalates no more incidents: {fault}")] == critical(caplog)
 
 
 def critical(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:

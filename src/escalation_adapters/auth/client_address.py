@@ -18,7 +18,7 @@ UNKNOWN = "unknown"
 _PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^(\d+\.\d+\.\d+\.\d+):\d+$")
 """Some proxies append the port, and put IPv6 addresses in brackets then."""
 _SITE = 64
-"""Prefix length of one customer's IPv6 network. The limit counts the network: its single addresses cost nothing."""
+"""Prefix length of one customer's IPv6 network. The limit counts the /64: a client can choose any address in it."""
 
 
 def networks(proxies: Sequence[str]) -> tuple[Proxy, ...]:

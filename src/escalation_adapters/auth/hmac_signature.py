@@ -42,7 +42,7 @@ class Verified:
     timestamp: int | None = None
     """The sender's time of the signature, in seconds since 1970."""
     expires: datetime | None = None
-    """The caller keeps the id until then. Before then the timestamp alone has become a reason to refuse."""
+    """Keep the id until then: the timestamp plus twice the tolerance. The verifier refuses the timestamp earlier."""
 
 
 @attrs.frozen
@@ -94,7 +94,7 @@ def sign(*, secret: Secret, message_id: str, timestamp: int, body: bytes) -> str
             "message_id", "is not a valid id", "give 1 to 256 printable ASCII characters without dot and blank"
         )
     if not isinstance(timestamp, int) or isinstance(timestamp, bool) or timestamp < 0:
-        raise InvalidValue("timestamp", "is not a number of seconds", "give int(time.time())")
+        raise InvalidValue("timestamp", "is not a valid number of seconds", "give int(time.time())")
     return _entry(parse_secret(secret), message_id.encode(), str(timestamp).encode(), body).decode()
 
 
@@ -144,16 +144,16 @@ class HmacVerifier:
             return self._match_legacy(legacy, body)
         for name, values in found.items():
             if len(values) != 1:
-                return Refused(f"{name} is {'missing' if not values else 'there more than once'}", name)
+                return Refused(f"{name} {'is missing' if not values else 'occurs more than once'}", name)
         message_id, timestamp, signature = (values[0] for values in found.values())
         if not _legal_id(message_id):
             return Refused(f"{ID} is not a valid id", ID)
         if not re.fullmatch(rb"[0-9]{1,11}", timestamp):
-            return Refused(f"{TIMESTAMP} is not a number of seconds", TIMESTAMP)
+            return Refused(f"{TIMESTAMP} is not a valid number of seconds", TIMESTAMP)
         given = signature.split(b" ")[:_MAX_SIGNATURES]
         number = self._match([_entry(key, message_id, timestamp, body) for key in self._keys], given)
         if number is None:
-            return Refused("no signature is right", SIGNATURE)
+            return Refused("no signature matches a secret", SIGNATURE)
         return Verified(number, message_id.decode("ascii"), int(timestamp))
 
     def in_time(self, found: Verified, now: datetime) -> Verified | Refused:
@@ -168,9 +168,9 @@ class HmacVerifier:
 
     def _match_legacy(self, values: Sequence[bytes], body: bytes) -> Verified | Refused:
         if len(values) != 1:
-            return Refused(f"{LEGACY} is there more than once", LEGACY)
+            return Refused(f"{LEGACY} occurs more than once", LEGACY)
         number = self._match([mac(key, body).hex().encode() for key in self._keys], values)
-        return Refused("no signature is right", LEGACY) if number is None else Verified(number)
+        return Refused("no signature matches a secret", LEGACY) if number is None else Verified(number)
 
     @staticmethod
     def _match(wanted: Sequence[bytes], given: Sequence[bytes]) -> int | None:

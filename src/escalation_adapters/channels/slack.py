@@ -208,5 +208,7 @@ def _url(name: str, url: str, allow_http: bool) -> URL:
     if parsed is None:
         schemes = ("https", "http") if allow_http else ("https",)
         remedy = "write https://HOST/..." + ("" if allow_http else ", or allow http for a receiver in your own network")
-        raise InvalidValue("targets", f"the URL of {name!r} is not a {' or '.join(schemes)} URL with a host", remedy)
+        raise InvalidValue(
+            "targets", f"the URL of {name!r} is not a valid {' or '.join(schemes)} URL with a host", remedy
+        )
     return parsed

@@ -196,7 +196,7 @@ class Span(click.ParamType[timedelta]):
             return value
         span = read_span(value)
         if span is None:
-            self.fail(f"{value!r} is not a span; write for example 30s, 15m, 24h or 7d", param, ctx)
+            self.fail(f"{value!r} is not a valid span; write for example 30s, 15m, 24h or 7d", param, ctx)
         if span > MAX_SPAN:
             self.fail(f"{value!r} is longer than {MAX_SPAN.days} days", param, ctx)
         return span
@@ -218,7 +218,7 @@ class Instant(click.ParamType[datetime | timedelta]):
             self.fail(f"{value!r} has no time zone; add Z or +01:00", param, ctx)
         if instant is None:
             remedy = "write for example 2025-01-31T12:00:00Z, or a span such as 2h"
-            self.fail(f"{value!r} is not an instant with a time zone; {remedy}", param, ctx)
+            self.fail(f"{value!r} is not a valid instant with a time zone; {remedy}", param, ctx)
         return instant
 
 
@@ -232,7 +232,7 @@ def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise InvalidValue("label", f"{pair!r} is not a label", "write NAME=VALUE")
+            raise InvalidValue("label", f"{pair!r} is not a valid label", "write NAME=VALUE")
         labels[name] = value
     return labels
 

@@ -81,7 +81,7 @@ def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
         name, equals, column = pair.partition("=")
         if not equals or not column:
             remedy = "write NAME=COLUMN, for example first_seen=created_at"
-            raise InvalidValue("column", f"{pair!r} is not a column mapping", remedy)
+            raise InvalidValue("column", f"{pair!r} is not a valid column mapping", remedy)
         columns[name] = column
     return columns
 

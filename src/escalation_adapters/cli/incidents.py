@@ -65,7 +65,7 @@ def open_command(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Open the incident KEY, or update it if it is live."""
+    """Open the incident KEY, or update it if it is open or acknowledged."""
     given = parse_labels(labels) or None
 
     async def work(engine: Engine) -> Incident:

@@ -75,7 +75,7 @@ def resume(context: Context, override_schedule: bool, reason: str | None, by: st
     said = f"pauses ended: {resumed.ended}" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
     if override_schedule and lifted is None:
         said += ", no schedule lifted: these settings (ESC_PAUSE_CRON) have no scheduled pause now"
-    click.echo(said if held is None else f"{said}; still {held}: the settings say so")
+    click.echo(said if held is None else f"{said}; mode is still {held}: see escalation health")
 
 
 @click.command("sign")

@@ -63,7 +63,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
 def replay_command(
     context: Context, events: Path, url: str, out: Path | None, keep: tuple[str, ...], as_json: bool
 ) -> None:
-    """Drive the engine with a log of host events (CSV: at, incident_key, event, severity); its times are the clock."""
+    """Run the engine on a log of host events (CSV: at, incident_key, event, severity), whose instants set the clock."""
     set_up_logging(level="ERROR")
     settings = replay_settings(settings_from(os.environ), keep)
     usable, unusable = read_events(events)

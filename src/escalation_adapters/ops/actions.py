@@ -78,7 +78,7 @@ async def audit(engine: Engine, fields: Fields) -> Response:
     start = reading.since(fields.get("since", "24h"), "since", await engine.now())
     limit = fields.get("limit", "100")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
-        raise reading.bad("limit", "is not a number of entries", "give 1 to 1000")
+        raise reading.bad("limit", "is not a valid number of entries", "give 1 to 1000")
     entries = await engine.audit(start, limit=int(limit), after=fields.get("after") or None)
     following = entries[-1].cursor if len(entries) == int(limit) else None
     return answer({"entries": [to_json(entry) for entry in entries], "next": following})

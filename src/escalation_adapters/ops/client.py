@@ -72,7 +72,7 @@ class OpsClient:
 
         Raises:
             OpsRefused: the endpoint refuses.
-            EscalationError: the endpoint is out of reach, or its response is not a JSON object.
+            EscalationError: the endpoint is out of reach, or its response is not a valid JSON object.
         """
         if self._session is None:
             raise EscalationError("the client is not open; write: async with OpsClient(...) as ops")
@@ -88,7 +88,7 @@ class OpsClient:
             # Only the error's kind: its text may hold the URL.
             raise EscalationError(f"the operators' endpoint gave no answer: {type(error).__name__}") from None
         if not isinstance(document, dict):
-            raise EscalationError("the operators' endpoint gave no answer: it is not a JSON object")
+            raise EscalationError("the operators' endpoint gave no answer: it is not a valid JSON object")
         if status >= 300:
             raise OpsRefused(status, document)
         return document

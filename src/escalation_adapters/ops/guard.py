@@ -223,7 +223,7 @@ class Guard:
     def _check_length(request: Request) -> None:
         declared = request.values(b"content-length")
         if len(declared) > 1 or any(not length.isdigit() for length in declared):
-            raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number", field="Content-Length")
+            raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a valid number", field="Content-Length")
         if any(len(length) > 10 or int(length) > MAX_BYTES for length in declared):
             raise _too_large()
 

@@ -40,7 +40,7 @@ def parse(body: bytes) -> dict[str, Any]:
         shown = _shown(fault.field)
         raise Problem(HTTPStatus.BAD_REQUEST, f"{shown}: {fault.fault}; {fault.remedy}", field=shown) from None
     if not isinstance(value, dict):
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not a JSON object", field="body")
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not a valid JSON object", field="body")
     return value
 
 
@@ -57,7 +57,7 @@ def query(text: str, known: tuple[str, ...]) -> dict[str, str]:
         if name not in known:
             raise unknown(name, known)
         if name in found:
-            raise bad(name, "is there twice", "give it once")
+            raise bad(name, "occurs twice", "give it once")
         found[name] = value
     return found
 
@@ -92,7 +92,7 @@ def instant(value: str, name: str) -> datetime:
     """Return an instant: ISO 8601 with a zone."""
     found = read_instant(value)
     if found is None:
-        raise bad(name, "is not an instant with a zone", "write for example 2025-01-31T12:00:00Z")
+        raise bad(name, "is not a valid instant with a zone", "write for example 2025-01-31T12:00:00Z")
     return found
 
 

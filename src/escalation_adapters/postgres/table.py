@@ -195,7 +195,7 @@ def _instant(value: datetime | None, field: str) -> Any:
 
 
 def _labels(text: str | None) -> dict[str, str]:
-    """Return a host's JSON as labels. A value that is not text becomes its JSON; a document that is not an object, {}.
+    """Return a host's JSON as labels. A value that is not text becomes its JSON; any other document, {}.
 
     The JSON is selected as text and parsed here, row by row: PostgreSQL accepts numbers and depths that Python refuses.
     """

@@ -71,7 +71,7 @@ def _header(line: str, path: Path) -> dict[str, int]:
         raise UnreadableLog(f"{path}, line 1: {fault}") from None
     for column in COLUMNS:
         if names.count(column) != 1:
-            what = "is missing" if column not in names else "is there twice"
+            what = "is missing" if column not in names else "occurs twice"
             raise UnreadableLog(f"{path}, line 1: column {column!r} {what}; the columns are {','.join(COLUMNS)}")
     return {column: names.index(column) for column in COLUMNS} | {"": len(names)}
 

@@ -88,8 +88,8 @@ def begin_reading(connection: sqlite3.Connection) -> None:
 def begin_writing(connection: sqlite3.Connection) -> None:
     """Begin a transaction that writes, once no other process has one.
 
-    SQLite's own wait tries the lock more and more rarely, in the end ten times a second. Beside processes that write
-    one transaction after another, the process that had waited longest would wait for several seconds more.
+    SQLite's busy handler retries less often over time, in the end ten times a second. Beside processes that write one
+    transaction after another, the process that has waited longest could wait for several seconds more.
     """
     until = time.monotonic() + BUSY_TIMEOUT
     connection.execute("PRAGMA busy_timeout = 0")

@@ -85,5 +85,7 @@ def translated() -> Iterator[None]:
         if primary in _TEMPORARY:
             raise StoreUnavailable(f"SQLite is not available: {told}") from None
         if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise StoreNotReady(f"the file is not a SQLite database, or damaged ({told}); name another file") from None
+            raise StoreNotReady(
+                f"the file is not a valid SQLite database, or damaged ({told}); name another file"
+            ) from None
         raise StoreRefused(f"SQLite refuses: {told}") from None

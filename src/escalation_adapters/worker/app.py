@@ -19,7 +19,9 @@ NO_DATABASE = (
     "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
 )
 NO_FILE = "sqlite:/// names no file, and a database in memory loses its data; give sqlite:///FILE"
-UNKNOWN_DATABASE = "the database's URL is not of a known kind; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+UNKNOWN_DATABASE = (
+    "the database's URL is not a valid URL of a store; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+)
 TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
 
 
@@ -46,8 +48,8 @@ async def open_store(
     """Open the store that a URL names: ``sqlite:///FILE`` or ``postgresql://...``. ``create`` makes a missing file.
 
     Raises:
-        EscalationError: there is no URL, or it is not of a known kind. The message does not hold the URL, which may
-            hold a password.
+        EscalationError: there is no URL, or it is not valid. The message does not hold the URL, which may hold a
+            password.
         StoreUnavailable, StoreNotReady: the database is out of reach or not migrated.
     """
     if not url:

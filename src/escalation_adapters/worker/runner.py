@@ -37,8 +37,8 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
     ``signals=False`` leaves the process's signals alone, for a host with handlers of its own on the loop. Outside the
     main thread the worker always leaves them alone.
 
-    A cancellation drops the tick, sends and settles the pages being sent, and leaves no task behind. A second one drops
-    those pages, too: they go again when their leases end.
+    A cancellation drops the tick, sends and settles the pages being sent, and leaves no task behind. A second
+    cancellation also drops those pages; a worker sends them again when their leases end.
 
     Raises:
         StoreNotReady: the store must be migrated first.
@@ -47,7 +47,7 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
     try:
         await _run(engine, asyncio.Event() if stop is None else stop, signals=signals)
     except Exception as error:
-        log.critical("this worker ends, nothing escalates here any more: %s", _told(error))
+        log.critical("the worker ends and escalates no more incidents: %s", _told(error))
         raise
 
 
@@ -141,7 +141,7 @@ async def _retry_until_up(
         else:
             if failures:
                 log.info(
-                    "%s: %s after %d failed attempts", what, "the store is back" if away else "it works again", failures
+                    "%s: %s after %d failed attempts", what, "the store is back" if away else "succeeded", failures
                 )
             return result
     return None

@@ -33,7 +33,7 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
     """
     if not isinstance(older_than, timedelta) or older_than < MIN_RETENTION:
         raise InvalidValue(
-            "older_than", "is not a span of a day or more", "give a timedelta, for example timedelta(days=400)"
+            "older_than", "is not a valid span of a day or more", "give a timedelta, for example timedelta(days=400)"
         )
     now = await store.read(lambda tx: tx.now())
     before = now - min(older_than, now - now.min.replace(tzinfo=now.tzinfo))

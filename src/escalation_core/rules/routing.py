@@ -53,7 +53,7 @@ def _targets(value: Sequence[str]) -> tuple[str, ...]:
 
 def _routes(value: "Sequence[Route]") -> "tuple[Route, ...]":
     if not isinstance(value, Sequence) or not all(isinstance(route, Route) for route in value):
-        raise InvalidValue("routes", "is not a list of routes", "give a list of Route(...)")
+        raise InvalidValue("routes", "is not a valid list of routes", "give a list of Route(...)")
     return tuple(value)
 
 
@@ -130,7 +130,7 @@ def notifiers_by_target(notifiers: object) -> dict[str, Notifier]:
     """Return the notifier of each target, by the target's name.
 
     Raises:
-        InvalidValue: the value is not a list of notifiers, or two notifiers serve one target.
+        InvalidValue: the value is not a valid list of notifiers, or two notifiers serve one target.
     """
     if isinstance(notifiers, str | bytes) or not isinstance(notifiers, Sequence):
         raise InvalidValue("notifiers", f"is {type(notifiers).__name__}", "give a list of notifiers")

@@ -99,12 +99,12 @@ def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: dat
         climbs = left_alone.fault == ALTERED and incident is not None and incident.next_due_at is not None
         if not mended and not climbs:
             again = _at(left_alone.until) if waits else "by the next tick"
-            return Upcoming(None, HeldBy.UNREADABLE, f"{left_alone.fault}; looked at again {again}")
+            return Upcoming(None, HeldBy.UNREADABLE, f"{left_alone.fault}; a worker plans it again {again}")
     if incident is not None and (marked or incident.next_due_at is None or left_alone is not None):
         try:
             check_first_seen(incident.first_seen, now)
         except InvalidValue as fault:
-            return Upcoming(None, HeldBy.UNREADABLE, f"{fault}; looked at again by the next tick")
+            return Upcoming(None, HeldBy.UNREADABLE, f"{fault}; a worker plans it again by the next tick")
     return None
 
 

@@ -15,14 +15,14 @@ _MAX_DIGITS = 12
 def boolean(text: str) -> bool:
     """Read ``true`` or ``false``. Refuse all else, for example ``yes``, ``1`` and ``True``."""
     if text not in ("true", "false"):
-        raise InvalidValue("boolean", f"{text!r} is not a boolean", "write true or false")
+        raise InvalidValue("boolean", f"{text!r} is not a valid boolean", "write true or false")
     return text == "true"
 
 
 def integer(text: str) -> int:
     """Read a whole number in ASCII digits, without blanks, digits of other scripts, underscores or units."""
     if not re.fullmatch(r"-?[0-9]+", text):
-        raise InvalidValue("integer", f"{text!r} is not a whole number", "write digits alone, for example 15")
+        raise InvalidValue("integer", f"{text!r} is not a valid whole number", "write digits alone, for example 15")
     if len(text.lstrip("-0")) > _MAX_DIGITS:
         size, other = ("small", "greater") if text.startswith("-") else ("large", "smaller")
         raise InvalidValue("integer", f"{text} is too {size}", f"write a {other} number")
@@ -52,7 +52,7 @@ def severity_minutes(text: str) -> dict[str, timedelta]:
     spans = {}
     for severity, value in _json(text, dict, '{"high": 10}').items():
         if not isinstance(value, int) or isinstance(value, bool):
-            fault = f"the value of {severity!r} is not a whole number"
+            fault = f"the value of {severity!r} is not a valid whole number"
             raise InvalidValue("windows", fault, "write minutes as a JSON number")
         try:
             spans[severity] = minutes(str(value))
@@ -75,7 +75,7 @@ def routes(text: str) -> tuple[Route, ...]:
 
 def _route(name: str, entry: object) -> Route:
     if not isinstance(entry, dict):
-        raise InvalidValue("routes", f"{name} is not an object", "write {...} for each route")
+        raise InvalidValue("routes", f"{name} is not a valid object", "write {...} for each route")
     unknown = sorted(set(entry) - {"severity", "min_level", "labels", "targets"})
     if unknown:
         remedy = "use severity, min_level, labels and targets"
@@ -97,5 +97,5 @@ def _json(text: str, kind: type, example: str) -> Any:
             raise InvalidValue("JSON", "names one field twice", "name each once") from None
         raise InvalidValue("JSON", fault.fault, remedy) from None
     if not isinstance(document, kind):
-        raise InvalidValue("JSON", f"is not a JSON {'object' if kind is dict else 'list'}", remedy)
+        raise InvalidValue("JSON", f"is not a valid JSON {'object' if kind is dict else 'list'}", remedy)
     return document

@@ -1,4 +1,4 @@
-"""One flight for many passengers, and many flights with one bell."""
+"""Tests of SingleFlight, TaskGroup, gather and within."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

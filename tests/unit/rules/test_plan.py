@@ -104,7 +104,7 @@ def test_row_that_is_not_due_after_all_is_rescheduled() -> None:
 
 
 def test_row_that_needs_a_replan_and_is_not_due_is_rescheduled() -> None:
-    """A row that needs a replan is looked at again, and no more."""
+    """A row that needs a replan is a worker plans it again, and no more."""
     row = claimed(next_due_at=NEEDS_REPLAN)
     after = incident(next_due_at=START + 5 * MINUTE)
     assert Reschedule(incident=after, reason=Reason.NOT_DUE) == decide(row, START)

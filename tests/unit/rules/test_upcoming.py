@@ -83,7 +83,7 @@ async def test_what_comes_next(name: str) -> None:
 
 
 async def test_a_row_that_was_put_back() -> None:
-    """Its fault is told, and when it is looked at again."""
+    """Its fault is told, and when it is a worker plans it again."""
     clock = ManualClock()
     store = MemoryStore(clock)
     async with Engine(store) as engine:
@@ -92,11 +92,11 @@ async def test_a_row_that_was_put_back() -> None:
         await engine.tick()
         coming = (await engine.history("k")).upcoming
     assert (None, HeldBy.UNREADABLE) == (before.at, before.held_by)
-    assert "looked at again by the next tick" in (before.detail or "")
+    assert "a worker plans it again by the next tick" in (before.detail or "")
     assert (None, HeldBy.UNREADABLE) == (coming.at, coming.held_by)
     assert coming.detail is not None
     assert "first_seen: is " in coming.detail
-    assert f"looked at again {(clock() + MINUTE):%Y-%m-%d %H:%M:%S}Z" in coming.detail
+    assert f"a worker plans it again {(clock() + MINUTE):%Y-%m-%d %H:%M:%S}Z" in coming.detail
 
 
 async def test_a_row_that_is_gone() -> None:

@@ -60,7 +60,7 @@ def test_booleans_are_true_or_false(name: str, text: str, value: bool) -> None:
 def test_anything_else_is_no_boolean(name: str, text: str) -> None:
     """What people write for booleans elsewhere is refused, with what to write."""
     found = problems(lambda: Settings.from_env({name: text}))
-    assert {name: f"{text!r} is not a boolean; write true or false"} == found
+    assert {name: f"{text!r} is not a valid boolean; write true or false"} == found
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -149,12 +149,12 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ),
     ("ESC_ACK_MIN", "", "not JSON"),
     ("ESC_ACK_MIN", "high=10", "not JSON"),
-    ("ESC_ACK_MIN", "[10]", "not a JSON object"),
-    ("ESC_ACK_MIN", '{"high": 10.5}', "not a whole number"),
-    ("ESC_ACK_MIN", '{"high": 10.0}', "not a whole number"),
-    ("ESC_ACK_MIN", '{"high": "10"}', "not a whole number"),
-    ("ESC_ACK_MIN", '{"high": true}', "not a whole number"),
-    ("ESC_ACK_MIN", '{"high": null}', "not a whole number"),
+    ("ESC_ACK_MIN", "[10]", "not a valid JSON object"),
+    ("ESC_ACK_MIN", '{"high": 10.5}', "not a valid whole number"),
+    ("ESC_ACK_MIN", '{"high": 10.0}', "not a valid whole number"),
+    ("ESC_ACK_MIN", '{"high": "10"}', "not a valid whole number"),
+    ("ESC_ACK_MIN", '{"high": true}', "not a valid whole number"),
+    ("ESC_ACK_MIN", '{"high": null}', "not a valid whole number"),
     ("ESC_ACK_MIN", '{"high": NaN}', "holds NaN, which is not valid JSON"),
     ("ESC_ACK_MIN", '{"high": Infinity}', "holds Infinity, which is not valid JSON"),
     ("ESC_ACK_MIN", '{"high": 1, "high": 2}', "twice"),
@@ -176,7 +176,7 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("ESC_DATABASE_URL", "", "is empty or has surrounding blanks"),
     ("ESC_DATABASE_URL", " sqlite:///x", "is empty or has surrounding blanks"),
     ("ESC_TARGETS", "", "not JSON"),
-    ("ESC_TARGETS", "[]", "not a JSON object"),
+    ("ESC_TARGETS", "[]", "not a valid JSON object"),
     ("ESC_TARGETS", '{"a": 7}', "the URL of 'a' is not https"),
     ("ESC_TARGETS", '{"a": "http://h/x"}', "not https"),
     ("ESC_HEARTBEAT_URL", "http://h/T0K3N", "is not https"),
@@ -192,8 +192,8 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("ESC_TARGETS", '{" ": "https://h/x"}', "not a valid target name"),
     ("ESC_TARGETS", '{"https://h/x": "ops"}', "has a URL where a name belongs"),
     ("ESC_ROUTES", "", "not JSON"),
-    ("ESC_ROUTES", "{}", "not a JSON list"),
-    ("ESC_ROUTES", '["a"]', "not an object"),
+    ("ESC_ROUTES", "{}", "not a valid JSON list"),
+    ("ESC_ROUTES", '["a"]', "not a valid object"),
     ("ESC_ROUTES", "[{}]", "names no targets"),
     ("ESC_ROUTES", '[{"targets": []}]', "empty"),
     ("ESC_ROUTES", '[{"targets": "a"}]', "route 1, targets is str"),

@@ -63,8 +63,8 @@ _CHECKS = (
 def check(history: History, texts: Mapping[str, str] | None = None, secrets: Sequence[str] = ()) -> Sequence[Violation]:
     """Return every violation of I1 to I8, in order.
 
-    The checks only judge the data in the history. Without ``health`` samples, ``statements`` or ``texts`` the checks
-    that read them find nothing.
+    Without ``statements`` or ``texts``, the checks that read them find nothing. A fault with ``unhealthy`` or
+    ``findings`` needs health samples: missing ones are violations.
 
     Args:
         history: the history of the run.

@@ -108,7 +108,7 @@ def test_hex_of_the_replaced_worker_is_lower_case() -> None:
     assert isinstance(verifier.match([(b"x-signature", digest.encode())], BODY), Verified)
     for wrong in (digest.upper(), f"sha256={digest}", f" {digest}"):
         refused = verifier.match([(b"x-signature", wrong.encode())], BODY)
-        assert refused == Refused("no signature is right", "x-signature")
+        assert refused == Refused("no signature matches a secret", "x-signature")
 
 
 @pytest.mark.parametrize("secret", [SECRET, OTHER, OTHER.encode()])
