@@ -397,7 +397,7 @@ def test_pause_and_resume(escalation: Console) -> None:
     assert "paused" == escalation("tick", "--json").json["mode"]
     assert "pauses ended: 1" == told(escalation("resume")).strip()
     switched_off = escalation("resume", ESCALATION_WORKER_ENABLED="false")
-    assert "pauses ended: 0; still disabled: the settings say so" == told(switched_off).strip()
+    assert "pauses ended: 0; mode is still disabled: see escalation health" == told(switched_off).strip()
     assert "until: is more than 24 hours away" in escalation("pause", "--until", "2d").err
     assert {"ended": 0, "schedule_lifted_until": None, "held": None} == escalation("resume", "--json").json
 
