@@ -170,4 +170,4 @@ async def test_an_engine_of_another_loop_ends_it(caplog: pytest.LogCaptureFixtur
     await asyncio.to_thread(asyncio.run, engine.tick(deliver=False))
     with pytest.raises(EscalationError, match="another event loop"):
         await soon(run(engine, signals=False))
-    assert "this worker ends" in caplog.text
+    assert "the worker ends" in caplog.text

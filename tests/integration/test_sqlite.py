@@ -168,7 +168,7 @@ async def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     for path, error, word in (
         (foreign, StoreNotReady, "another program"),
         (newer, StoreNotReady, "version 99"),
-        (text, StoreNotReady, "not a SQLite database"),
+        (text, StoreNotReady, "not a valid SQLite database"),
         (tmp_path, (StoreRefused, StoreUnavailable), "SQLite"),
     ):
         with pytest.raises(error, match=word):
