@@ -123,7 +123,7 @@ class Run:
             targets=["ops"],
             clock=clock,
         )
-        self.host = Engine(store, settings=SETTINGS)
+        self.host = Engine(self.recorder.store("host", store), settings=SETTINGS)
         self.states = {f"incident-{number}": "new" for number in range(20)}
         self.engines: dict[str, Engine] = {}
         self.connections: dict[str, Connection] = {}

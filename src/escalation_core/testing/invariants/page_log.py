@@ -23,6 +23,10 @@ class Attempt:
     before: Pages
     after: Pages
 
+    def made(self, page: PageRecord) -> bool:
+        """Return whether the transaction wrote this state of a page; it may also have found the page like that."""
+        return self.after.get(page.id) == page != self.before.get(page.id)
+
 
 @attrs.define
 class PageLog:
@@ -52,7 +56,7 @@ class PageLog:
     def see(self, pages: Pages) -> None:
         """Note the pages that a transaction found. A change belongs to the attempt that made it, if there is one."""
         for page in pages.values():
-            made = next((each for each in self._attempts if each.after.get(page.id) == page), None)
+            made = next((each for each in self._attempts if each.made(page)), None)
             self._note(page, made or Attempt(UNKNOWN_WRITER, self._looked, self.clock(), pages, pages))
 
     def _note(self, page: PageRecord, by: Attempt) -> None:
