@@ -11,7 +11,7 @@ from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, 
 from .session import Session, instant
 from .table import read_incident
 
-_MICROSECOND = timedelta(microseconds=1)
+_HOUR = timedelta(hours=1)
 
 
 @attrs.frozen
@@ -110,6 +110,12 @@ def _written(pages: Sequence[PageRecord]) -> dict[str, object]:
         "dues": [page.due_at for page in pages],
         "fences": [page.fence for page in pages],
         "attempts": [page.attempts for page in pages],
-        "tried": [f"{page.tried_for // _MICROSECOND} microseconds" for page in pages],
+        "tried": [_interval(page.tried_for) for page in pages],
         "reasons": [page.reason for page in pages],
     }
+
+
+def _interval(span: timedelta) -> str:
+    # In PostgreSQL 14 each number of an interval's text has 32 bits: 36 minutes as microseconds are refused.
+    hours, rest = divmod(span, _HOUR)
+    return f"{hours} hours {rest.seconds} seconds {rest.microseconds} microseconds"
