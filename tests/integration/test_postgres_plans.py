@@ -57,7 +57,7 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
 async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) -> None:
     """Pages are claimed, leased and settled by indexes, their incidents as well, whatever the planner knows.
 
-    Before version 17 PostgreSQL reads a table of 10,000 pages whole for 100 ids, which is cheap; a larger one it does not.
+    Before version 17 PostgreSQL reads a table of 10,000 pages whole for 100 ids, since that is cheap.
     """
     execute(
         migrated_dsn,
