@@ -1,7 +1,9 @@
 """The store on PostgreSQL 14 or newer, and the migrations that prepare a schema for it."""
 
 from . import migrate
-from .attach import CannotAttach, ExistingIncidents
+from .existing import ExistingIncidents
+from .host_table import CannotAttach
+from .mapping import StatusMapping
 from .store import PostgresStore
 
-__all__ = ["CannotAttach", "ExistingIncidents", "PostgresStore", "migrate"]
+__all__ = ["CannotAttach", "ExistingIncidents", "PostgresStore", "StatusMapping", "migrate"]

@@ -25,6 +25,7 @@ _TEMPORARY = ("08", "53", "40", "55P03", "25006", "25P03", "25P04", "57", "58")
 _CALLERS = (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError)
 _NOT_MIGRATED = ("42P01", "42703", "3F000", "42883")
 MIGRATE = "run: escalation migrate up"
+STATUS = "run: escalation migrate status"
 BYPASS = (
     "the engine would not page about rows that a policy hides: give the role BYPASSRLS (ALTER ROLE name BYPASSRLS), or"
     " make it the table's owner without FORCE ROW LEVEL SECURITY"
@@ -51,7 +52,7 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreNotReady | StoreR
     if is_hidden(error):
         return StoreNotReady(f"{_line(error)}; {IN_TRIGGER if by_host(error) else BYPASS}")
     if state.startswith(_NOT_MIGRATED):
-        return StoreNotReady(f"the database is not migrated ({_line(error)}); {MIGRATE}")
+        return StoreNotReady(f"the database is not as this version and its mapping need it ({_line(error)}); {STATUS}")
     # An error without an SQLSTATE comes from the connection: it was refused, reset or closed, or it broke in the middle
     # of a reply, which gives two results for one statement (InternalError). Only a faulty statement or value is the
     # caller's error.

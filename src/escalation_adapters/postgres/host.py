@@ -11,7 +11,8 @@ from psycopg.types.json import Json
 
 from escalation_core.testing.host import Row
 
-from .table import COLUMNS, INSTANTS, IncidentsTable
+from .mapping import COLUMNS
+from .table import INSTANTS, IncidentsTable
 
 
 @attrs.frozen

@@ -11,8 +11,9 @@ from psycopg.types.json import Json
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import Canary, Candidate, Deferral, OpenRows, Unseen
 
+from .mapping import COLUMNS
 from .session import Row, Session, aware
-from .table import COLUMNS, read_claimed, read_incident
+from .table import read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
 
@@ -25,7 +26,7 @@ class Incidents:
 
     session: Session
     _were_unreadable: set[str] = attrs.field(factory=set)
-    _loaded: dict[str, datetime | None] = attrs.field(factory=dict)
+    _loaded: dict[str, Incident] = attrs.field(factory=dict)
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
         """Return one incident. The lock blocks other writers, but not foreign keys that refer to the row."""
@@ -35,7 +36,7 @@ class Incidents:
         if row is None:
             return None
         incident = read_incident(row)
-        self._loaded[incident_key] = incident.next_due_at
+        self._loaded[incident_key] = incident
         return incident
 
     async def insert(self, incident: Incident) -> bool:
@@ -48,14 +49,12 @@ class Incidents:
         return await self.session.row("insert", **_values(incident)) is not None
 
     async def save(self, incident: Incident) -> None:
-        """Write every column.
-
-        The trigger treats a write that leaves next_due_at unchanged as a host's. So if next_due_at is to stay the same,
-        another statement changes it first.
-        """
-        if self._loaded.get(incident.incident_key, incident.next_due_at) == incident.next_due_at:
-            await self.session.write("move_away", 1, key=incident.incident_key)
-        await self.session.write("save", 1, **_values(incident))
+        """Write the columns that differ from the row as it was loaded: the others are the host's to write."""
+        before = self._loaded.get(incident.incident_key)
+        changed = [name for name in COLUMNS if before is None or getattr(before, name) != getattr(incident, name)]
+        self._loaded[incident.incident_key] = incident
+        if changed:
+            await self.session.save(changed, incident.state, **_values(incident))
 
     async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         """Return due rows, locked. Rows that another transaction has locked are left out."""

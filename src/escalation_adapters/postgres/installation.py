@@ -13,9 +13,12 @@ from psycopg.types.json import Json
 
 from escalation_core import StoreNotReady
 
+from .drift import Fault, Found, find_faults
 from .errors import MIGRATE, check_visible
+from .host_table import typed
+from .mapping import StatusMapping
 from .statements import statements
-from .table import IncidentsTable, not_null
+from .table import IncidentsTable
 
 
 @attrs.frozen
@@ -60,7 +63,7 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
         raise StoreNotReady(f"schema {schema!r} is not migrated; {MIGRATE}") from None
     needed, version = check_not_newer(schema, versions), max(versions, default=0)
     if table is None:
-        raise StoreNotReady(f"the migration of schema {schema!r} was interrupted; {MIGRATE}")
+        raise StoreNotReady(f"schema {schema!r} is not attached to a table; run: escalation migrate attach")
     if version < needed:
         raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
     await _check_visible(connection, table)
@@ -83,7 +86,8 @@ async def _with_types(connection: AsyncConnection[Any], table: IncidentsTable) -
         [table.schema, table.name],
     )
     kinds = dict(await cursor.fetchall())
-    return attrs.evolve(table, types={name: kinds.get(table.columns[name], kind) for name, kind in table.types.items()})
+    now = {name: kinds[column] for name, column in typed(table).items() if column in kinds}
+    return attrs.evolve(table, types={**table.types, **now})
 
 
 async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
@@ -101,46 +105,11 @@ async def _check_visible(connection: AsyncConnection[Any], table: IncidentsTable
         check_visible(True, attrs.evolve(table, name=name))
 
 
-TRIGGERS = ("zz_escalation_host_insert", "zz_escalation_host_update")
-"""The triggers that react to host writes. PostgreSQL runs triggers by name: ``zz`` makes these two run last."""
-TRIGGER = "trigger"
-"""The first word of each fault that ``migrate up`` repairs."""
-
-
-def find_faults(
-    table: IncidentsTable,
-    wanted: bool,
-    has_key: bool,
-    enabled: Sequence[str],
-    disabled: Sequence[str],
-    *,
-    keyless: int = 0,
-) -> Sequence[str]:
-    """Return the faults of the host's table, each with its remedy. Faults of the triggers come first.
-
-    ``wanted``: whether the installation has triggers. ``has_key``: whether the key column is NOT NULL. ``keyless``: how
-    many rows without a key wait to be planned.
-    """
-    name, key = f"{table.schema}.{table.name}", table.columns["incident_key"]
-    faults = []
-    for trigger in TRIGGERS if wanted else ():
-        if trigger not in enabled:
-            fault = "is disabled" if trigger in disabled else "is missing"
-            faults.append(f"{TRIGGER} {trigger} on {name} {fault}: the engine finds host writes late; {MIGRATE}")
-    if not has_key:
-        faults.append(
-            f"column {key!r} of {name} may be NULL: the engine cannot page about a row without a key; {not_null(table)}"
-        )
-    if keyless:
-        faults.append(f"{keyless} rows of {name} have no {key}: the engine cannot page about them; give each row one")
-    return faults
-
-
-async def faults(connection: AsyncConnection[Any], table: IncidentsTable) -> Sequence[str]:
+async def faults(connection: AsyncConnection[Any], table: IncidentsTable) -> Sequence[Fault]:
     """Return the faults of the table that a migrated schema is attached to."""
-    cursor = await connection.execute(statements(table)["installation"])
-    ((wanted, has_key, enabled, disabled),) = await cursor.fetchall()
-    return find_faults(table, wanted, has_key, enabled, disabled)
+    cursor = await connection.execute(statements(table)["installation"], {})
+    (row,) = await cursor.fetchall()
+    return find_faults(table, Found.from_row(row))
 
 
 async def standing(
@@ -165,24 +134,64 @@ async def applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tu
 
 async def recorded_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:
     """Return the table that this schema is attached to, or None if it is not attached."""
+    return (await _recorded(connection, schema)).get("incidents")
+
+
+async def unfinished_table(connection: AsyncConnection[Any], schema: str) -> IncidentsTable | None:
+    """Return the table of an attach that was interrupted, or None."""
+    return (await _recorded(connection, schema)).get("attaching")
+
+
+async def _recorded(connection: AsyncConnection[Any], schema: str) -> dict[str, IncidentsTable]:
     cursor = await connection.execute(
-        sql.SQL("SELECT value FROM {}.escalation_meta WHERE name = 'incidents'").format(sql.Identifier(schema))
+        sql.SQL("SELECT name, value FROM {}.escalation_meta WHERE name IN ('incidents', 'attaching')").format(
+            sql.Identifier(schema)
+        )
     )
-    row = await cursor.fetchone()
-    if row is None:
-        return None
-    value = row[0]
-    return IncidentsTable(schema=schema, name=value["name"], columns=value["columns"], types=value["types"])
+    return {name: _table(schema, value) for name, value in await cursor.fetchall()}
 
 
-async def record_table(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
-    """Record the table that this schema is attached to: the last step of the first ``up``."""
-    value = {"name": table.name, "columns": dict(table.columns), "types": dict(table.types)}
+def _table(schema: str, value: Mapping[str, Any]) -> IncidentsTable:
+    status = value.get("status")
+    given = {name: value[name] for name in value if name != "status"}
+    return IncidentsTable(schema=schema, **given, status=None if status is None else StatusMapping(**status))
+
+
+async def record_table(
+    connection: AsyncConnection[Any], table: IncidentsTable, name: str = "incidents", *, triggers: bool
+) -> None:
+    """Record the table that this schema is attached to, or (``attaching``) is about to be."""
+    value = attrs.asdict(table, filter=lambda field, _: field.name != "schema")
+    for key, entry in ((name, value), ("triggers", triggers), ("revision", table.revision)):
+        await connection.execute(
+            sql.SQL(
+                "INSERT INTO {}.escalation_meta (name, value) VALUES (%s, %s)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+            ).format(sql.Identifier(table.schema)),
+            [key, Json(entry)],
+        )
+
+
+async def next_revision(connection: AsyncConnection[Any], schema: str) -> int:
+    """Return the number of the next attach."""
+    return 1 + int(await _meta(connection, schema, "revision") or 0)
+
+
+async def wants_triggers(connection: AsyncConnection[Any], table: IncidentsTable) -> bool:
+    """Return whether the installation has triggers."""
+    return bool(await _meta(connection, table.schema, "triggers"))
+
+
+async def _meta(connection: AsyncConnection[Any], schema: str, name: str) -> Any:
+    statement = sql.SQL("SELECT value FROM {}.escalation_meta WHERE name = %s").format(sql.Identifier(schema))
+    row = await (await connection.execute(statement, [name])).fetchone()
+    return None if row is None else row[0]
+
+
+async def forget(connection: AsyncConnection[Any], schema: str, *names: str) -> None:
+    """Delete entries of the installation."""
     await connection.execute(
-        sql.SQL("INSERT INTO {}.escalation_meta (name, value) VALUES ('incidents', %s)").format(
-            sql.Identifier(table.schema)
-        ),
-        [Json(value)],
+        sql.SQL("DELETE FROM {}.escalation_meta WHERE name LIKE ANY (%s)").format(sql.Identifier(schema)), [list(names)]
     )
 
 

@@ -8,7 +8,7 @@ import attrs
 from escalation_core import AuditEntry
 from escalation_core.model import AuditRange, Canary, RecalcState, Stats, WorkerHeartbeat
 
-from .installation import find_faults
+from .drift import Found, find_faults
 from .session import Session, aware, instant
 
 
@@ -64,7 +64,7 @@ class Journal:
         rows = await self.session.passing_rows(name, now=now, max_level=max_level, **within)
         overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unreadable, version = rows[0]
         (standing,) = await self.session.rows("installation", suffix=b"")
-        faults = find_faults(self.session.table, *standing, keyless=keyless)
+        faults = find_faults(self.session.table, Found.from_row(standing), keyless=keyless)
         outside = await self.session.row("outside_canary", now=now, percent=canary.percent) if detail else None
         return Stats(
             overdue=overdue,
@@ -77,7 +77,7 @@ class Journal:
             dead=dead,
             unreadable=unreadable,
             unreadable_examples=[(key, fault) for key, fault in await self.session.rows("unreadable")],
-            faults=faults,
+            faults=[str(fault) for fault in faults],
             schema_version=str(version),
         )
 

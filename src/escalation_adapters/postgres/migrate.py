@@ -1,40 +1,37 @@
-"""Apply migrations: numbered SQL files, each applied once, under a lock, and recorded with its checksum.
+"""Migrate a schema, attach it to a host's table, and detach it.
 
-``up`` needs two connections at once, but no state of a session. So it works through a transaction pooler as well.
+``up`` applies migrations: numbered SQL files for the engine's own tables, each applied once, under a lock, and recorded
+with its checksum. ``attach`` and ``detach`` change the host's table. Each needs two connections at once, but no state
+of a session. So they work through a transaction pooler as well.
 """
 
-import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
-import psycopg
 from psycopg import AsyncConnection, sql
 
-from escalation_core import EscalationPolicy, StoreRefused, StoreUnavailable
+from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused
 
-from .attach import Existing, ExistingIncidents, count_open, given_columns, inspect, mark_existing
-from .dsn import arguments
+from .applying import alone, apply, check_encoding, connect
+from .attach import create_sql, index_sql, trigger_sql, written_columns
+from .attaching import Detachment, attach_table, detach_table, mend, read_detachment
 from .errors import translated
+from .existing import Existing, ExistingIncidents, count_open
+from .host_table import CannotAttach, inspect
 from .installation import (
-    TRIGGER,
-    Migration,
     check_checksums,
     check_not_newer,
     faults,
     migrations,
-    record_table,
     standing,
 )
+from .mapping import StatusMapping, split_columns
 from .statements import fill
 from .table import IncidentsTable
 
-LOCK_TIMEOUT = "2s"
-"""How long a statement waits for the host's table. It is short because writers queue behind a waiting statement."""
-LOCK_TRIES = 30
+Say = Callable[[str], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +48,7 @@ class Status:
 async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
     """Return every migration and whether it was applied."""
     with translated():
-        async with await _connect(dsn) as connection:
+        async with await connect(dsn) as connection:
             versions, _ = await standing(connection, schema)
     found = []
     for migration in migrations():
@@ -68,17 +65,39 @@ async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
 
 
 async def check(dsn: str, *, schema: str = "public") -> Sequence[str]:
-    """Return the faults of the host's table: triggers that are missing or disabled, a key that may be NULL."""
+    """Return what changed in the host's table since it was attached, and other faults of it, each with its remedy."""
     with translated():
-        async with await _connect(dsn) as connection:
+        async with await connect(dsn) as connection:
+            versions, table = await standing(connection, schema)
+            if table is None:
+                return ["the schema is not attached to a table; run: escalation migrate attach"] if versions else []
+            return [str(fault) for fault in await faults(connection, table)]
+
+
+async def attachment(dsn: str, *, schema: str = "public") -> Sequence[tuple[str, str, str]]:
+    """Return each column of the attached table that the engine uses, its meaning, and the verbs that write it."""
+    with translated():
+        async with await connect(dsn) as connection:
             _, table = await standing(connection, schema)
-            return [] if table is None else await faults(connection, table)
+    return [] if table is None else written_columns(table)
 
 
-def print_sql(*, schema: str = "public", table: str = "incidents", columns: Mapping[str, str] | None = None) -> str:
-    """Return the SQL of all migrations, for a review before ``up``."""
-    names = _names(IncidentsTable(schema=schema, name=table, columns=given_columns(columns or {})))
-    return "\n".join(f"-- {migration.name}\n\n{fill(migration.template, names)}" for migration in migrations())
+def print_sql(
+    *,
+    schema: str = "public",
+    table: str = "incidents",
+    columns: Mapping[str, str] | None = None,
+    status: StatusMapping | None = None,
+) -> str:
+    """Return the SQL of all migrations and of an attach to a new table, for a review before ``attach``."""
+    written, reads = split_columns(columns or {})
+    attached = IncidentsTable(schema=schema, name=table, columns=written, reads=reads, status=status, created=True)
+    names = attached.sql_names()
+    parts = [f"-- {migration.name}\n\n{fill(migration.template, names)}" for migration in migrations()]
+    indexes = "".join(f"{text};\n" for text in index_sql(attached).values())
+    return "\n".join(
+        [*parts, f"-- attach\n\n{create_sql(attached)}\n{trigger_sql(attached)}", f"-- indexes\n\n{indexes}"]
+    )
 
 
 async def up(
@@ -87,199 +106,195 @@ async def up(
     schema: str = "public",
     table: str | None = None,
     columns: Mapping[str, str] | None = None,
+    status: StatusMapping | None = None,
     existing: Existing | None = None,
+    create: bool = False,
     trigger: bool = True,
     policy: EscalationPolicy | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Sequence[str]:
-    """Bring a schema to the version that this library needs; return the names of the migrations that were applied.
+    """Bring a schema to the version that this library needs; return what was done.
 
-    The first ``up`` attaches the schema to ``table``, and creates the table if it is missing. ``columns`` maps the
-    engine's names to the host's. ``existing`` chooses which open incidents of the table the engine plans. Without it,
-    open incidents raise ``ExistingIncidents``, with the number that would page now by ``policy``.
+    A schema that is not attached is attached, as by ``attach``. On an attached one ``up`` repairs triggers and indexes.
+
+    Raises:
+        CannotAttach, ExistingIncidents: nothing was changed.
+        StoreNotReady: an applied migration's file has changed, or the schema is at a later version.
+        StoreRefused: the schema is attached to another table or with other columns.
+        StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
+    """
+    wanted = _Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    with translated():
+        async with alone(dsn, schema), await connect(dsn) as connection:
+            return await _bring_up(connection, wanted, say, again=False)
+
+
+async def attach(
+    dsn: str,
+    *,
+    schema: str = "public",
+    table: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    status: StatusMapping | None = None,
+    existing: Existing | None = None,
+    create: bool = False,
+    trigger: bool = True,
+    policy: EscalationPolicy | None = None,
+    say: Say = lambda line: None,
+) -> Sequence[str]:
+    """Attach a schema to a host's table, or attach it again with other columns; return what was done.
+
+    ``columns`` maps the engine's names to the host's; ``{"first_seen": "created_at:read"}`` reads a column and never
+    writes it. On an attached schema it changes only the names that it gives. ``existing`` chooses which open incidents
+    of the table the engine plans. Without it, open incidents raise ``ExistingIncidents``, with the number that would
+    page now by ``policy``. ``create`` creates the table if there is none.
 
     ``trigger=False`` leaves the triggers out, for databases that do not support them: then hosts use the API alone.
 
     Raises:
         CannotAttach, ExistingIncidents: nothing was changed.
         StoreNotReady: an applied migration's file has changed, or the schema is at a later version.
-        StoreRefused: the schema is attached to another table, or the database's encoding is not UTF8.
+        StoreRefused: the schema is attached to another table; detach it first. Or the encoding is not UTF8.
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
+    wanted = _Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
     with translated():
-        async with _alone(dsn, schema), await _connect(dsn) as connection:
-            return await _up(connection, schema, table, columns, existing, trigger, policy or EscalationPolicy(), say)
+        async with alone(dsn, schema), await connect(dsn) as connection:
+            return await _bring_up(connection, wanted, say, again=True)
 
 
-async def _up(
-    connection: AsyncConnection[Any],
-    schema: str,
-    table_name: str | None,
-    columns: Mapping[str, str] | None,
-    existing: Existing | None,
-    trigger: bool,
-    policy: EscalationPolicy,
-    say: Callable[[str], None],
-) -> Sequence[str]:
-    await _check_encoding(connection)
-    versions, recorded = await standing(connection, schema)
+async def plan_detach(dsn: str, *, schema: str = "public") -> Detachment:
+    """Return what a detach would remove, and change nothing.
+
+    Raises:
+        StoreNotReady: the schema is not attached to a table.
+    """
+    with translated():
+        async with await connect(dsn) as connection:
+            return await read_detachment(connection, await _attached(connection, schema))
+
+
+async def detach(dsn: str, *, schema: str = "public", tick_interval: timedelta = timedelta(minutes=1)) -> Detachment:
+    """Remove the engine's triggers, indexes and added columns from the host's table; return what was removed.
+
+    The engine's own tables stay, with the values of the dropped columns, so a later ``attach`` restores them. Pages
+    that were not sent are cancelled.
+
+    Raises:
+        StoreNotReady: the schema is not attached to a table.
+        StoreRefused: a worker completed a tick within two intervals, or an object of the host needs a column.
+    """
+    with translated():
+        async with alone(dsn, schema), await connect(dsn) as connection:
+            table = await _attached(connection, schema)
+            return await detach_table(connection, table, tick_interval)
+
+
+async def _attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
+    _, table = await standing(connection, schema)
+    if table is None:
+        raise StoreNotReady(f"schema {schema!r} is not attached to a table; run: escalation migrate attach")
+    return table
+
+
+@attrs.frozen
+class _Wanted:
+    """What a caller of ``up`` or ``attach`` asks for."""
+
+    schema: str
+    name: str | None
+    columns: Mapping[str, str] | None
+    status: StatusMapping | None
+    existing: Existing | None
+    create: bool
+    trigger: bool
+    policy: EscalationPolicy
+
+    def table(self, recorded: IncidentsTable | None) -> IncidentsTable:
+        """Return the table with its mapping: the recorded mapping, with what the caller changes."""
+        if recorded is None:
+            written, reads = split_columns(self.columns or {})
+            name = self.name or "incidents"
+            return IncidentsTable(schema=self.schema, name=name, columns=written, reads=reads, status=self.status)
+        if self.columns is None and self.status is None:
+            return attrs.evolve(recorded, name=self.name or recorded.name)
+        read = {name: f"{column}:read" for name, column in recorded.reads.items()}
+        written, reads = split_columns({**recorded.columns, **read, **(self.columns or {})})
+        # A column that was read only keeps the name of the engine's own column beside it.
+        written |= {name: recorded.columns[name] for name in reads if name in recorded.reads}
+        return attrs.evolve(
+            recorded,
+            name=self.name or recorded.name,
+            columns=written,
+            reads=reads,
+            status=self.status or recorded.status,
+        )
+
+
+async def _bring_up(connection: AsyncConnection[Any], wanted: _Wanted, say: Say, *, again: bool) -> Sequence[str]:
+    await check_encoding(connection)
+    versions, recorded = await standing(connection, wanted.schema)
     check_checksums(versions)
-    check_not_newer(schema, versions)
-    table = _choose(schema, recorded, table_name, columns)
-    found = await inspect(connection, table, attached=recorded is not None)
-    if recorded is None and found is not None and existing is None:
-        open_count, due_count = await count_open(connection, found, policy)
-        if open_count:
-            raise ExistingIncidents(found, open_count, due_count)
-    table = found or table
-    names = _names(table)
+    check_not_newer(wanted.schema, versions)
+    table = wanted.table(recorded)
+    _check_choice(recorded, table, again=again)
+    attaching = recorded is None or again
+    found = await inspect(connection, table, attached=not attaching) if attaching else table
+    if attaching:
+        await _check_existing(connection, wanted, table, found, first=recorded is None)
     if found is None:
-        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(wanted.schema)))
     done = []
     for migration in migrations():
         if migration.version not in versions:
             say(f"applying {migration.name}")
-            await _apply(connection, migration, names, skip=not trigger and migration.name == _TRIGGERS)
+            await apply(connection, migration, table.sql_names())
             done.append(migration.name)
-    if recorded is None:
-        marked = await mark_existing(connection, table, existing or "page")
-        if found is not None and existing is not None:
-            say(f"set {marked} open incidents to be planned at the next tick")
-        await record_table(connection, table)
-    broken = await faults(connection, table)
-    mended = [fault for fault in broken if fault.startswith(TRIGGER)]
-    for fault in broken:
-        say(f"{'mending' if fault in mended else 'warning'}: {fault}")
-    if mended:
-        mends = next(migration for migration in migrations() if migration.name == _MENDS)
-        await _patiently(connection, fill(mends.template, names))
-        done.append(mends.name)
-    return done
-
-
-_TRIGGERS = "0004_host_writes"
-_MENDS = "0011_host_triggers"
-"""The migration that may be run again: it creates the triggers anew."""
-
-
-def _choose(
-    schema: str, recorded: IncidentsTable | None, name: str | None, columns: Mapping[str, str] | None
-) -> IncidentsTable:
-    """Return the recorded table, or the given one at the first ``up``; raise ``StoreRefused`` if the two differ."""
-    if recorded is None:
-        return IncidentsTable(schema=schema, name=name or "incidents", columns=given_columns(columns or {}))
-    given = given_columns({**recorded.columns, **(columns or {})})
-    if (name or recorded.name) != recorded.name or given != recorded.columns:
-        raise StoreRefused(
-            f"schema {schema!r} is attached to the table {recorded.name!r}, not to the given table and columns;"
-            " leave the table and its columns out, or use another schema"
-        )
-    return recorded
-
-
-async def _apply(
-    connection: AsyncConnection[Any], migration: Migration, names: Mapping[str, sql.Composable], *, skip: bool
-) -> None:
-    text = "" if skip else fill(migration.template, names)
-    record = sql.SQL("INSERT INTO {}.escalation_migrations (version, name, checksum) VALUES (%s, %s, %s)").format(
-        names["schema"]
+    if not attaching:
+        return done + await mend(connection, table, say)
+    await attach_table(
+        connection,
+        found or table,
+        recorded,
+        create=found is None,
+        existing=wanted.existing,
+        trigger=wanted.trigger,
+        say=say,
     )
-    values = (migration.version, migration.name, migration.checksum)
-    if migration.transactional:
-        await _patiently(connection, text, record, values)
+    return [*done, f"attached to {table.schema}.{table.name}"]
+
+
+def _check_choice(recorded: IncidentsTable | None, table: IncidentsTable, *, again: bool) -> None:
+    if recorded is None:
         return
-    await _drop_invalid(connection, names)
-    for statement in text.split(";\n"):
-        if "CREATE" in statement:
-            await connection.execute(statement.encode())
-    await connection.execute(record, values)
+    if table.name != recorded.name:
+        raise StoreRefused(
+            f"schema {table.schema!r} is attached to the table {recorded.name!r}; to attach it to {table.name!r},"
+            " first run: escalation migrate detach"
+        )
+    same = (table.columns, table.reads, table.status) == (recorded.columns, recorded.reads, recorded.status)
+    if not same and not again:
+        raise StoreRefused(
+            f"schema {table.schema!r} is attached with other columns; leave the columns out, or change them:"
+            " run escalation migrate attach with the same options"
+        )
 
 
-async def _patiently(
-    connection: AsyncConnection[Any], text: str, record: sql.Composed | None = None, values: tuple[object, ...] = ()
+async def _check_existing(
+    connection: AsyncConnection[Any],
+    wanted: _Wanted,
+    table: IncidentsTable,
+    found: IncidentsTable | None,
+    *,
+    first: bool,
 ) -> None:
-    """Run a migration and record it, in one transaction.
-
-    If it does not get a table's lock in time, it rolls back, lets the queued writers go on, and tries again.
-    """
-    for left in range(LOCK_TRIES, 0, -1):
-        try:
-            async with connection.transaction():
-                await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
-                await connection.execute(text.encode())
-                if record is not None:
-                    await connection.execute(record, values)
-            return
-        except psycopg.errors.LockNotAvailable:
-            if left > 1:
-                await asyncio.sleep(0.5)
-    raise StoreUnavailable(
-        "others held the lock of the incidents table all the time; run the command again when no long transaction"
-        " uses the table"
-    )
-
-
-async def _drop_invalid(connection: AsyncConnection[Any], names: Mapping[str, sql.Composable]) -> None:
-    """Drop indexes that an interrupted build left invalid: IF NOT EXISTS would accept them."""
-    cursor = await connection.execute(
-        """
-        SELECT n.nspname, c.relname FROM pg_catalog.pg_index x
-        JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE NOT x.indisvalid AND c.relname LIKE 'escalation\\_%%'
-            AND x.indrelid IN (%s::regclass, %s::regclass)
-        """,
-        [names["incidents"].as_string(), names["schema"].as_string() + ".escalation_events"],
-    )
-    for schema, name in await cursor.fetchall():
-        await connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
-
-
-async def _connect(dsn: str) -> AsyncConnection[Any]:
-    # Behind a pooler each transaction may run in another session, without the prepared statements of this connection.
-    return await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None, **arguments(dsn))
-
-
-@asynccontextmanager
-async def _alone(dsn: str, schema: str) -> AsyncIterator[None]:
-    """Hold this schema's migration lock: two services that start at once migrate one after the other.
-
-    A transaction on a separate connection holds the lock. The migrations cannot hold it: an index cannot be built
-    concurrently in a transaction, and outside of one a pooler may assign another session to the connection.
-
-    A concurrent index build waits for every snapshot, so this transaction must not keep one. Therefore it polls for the
-    lock instead of waiting for it. The statement has no parameter, because a statement with a parameter keeps its
-    snapshot until the next one.
-    """
-    key = int.from_bytes(hashlib.sha256(f"escalation-core {schema}".encode()).digest()[:8], "big", signed=True)
-    async with await _connect(dsn) as connection:
-        while True:
-            async with connection.transaction():
-                await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                cursor = await connection.execute(f"SELECT pg_try_advisory_xact_lock({key})".encode())
-                row = await cursor.fetchone()
-                if row and row[0]:
-                    yield
-                    return
-            await asyncio.sleep(0.2)
-
-
-async def _check_encoding(connection: AsyncConnection[Any]) -> None:
-    cursor = await connection.execute("SHOW server_encoding")
-    row = await cursor.fetchone()
-    if row and row[0] != "UTF8":
-        raise StoreRefused(f"the database's encoding is {row[0]}; keys are UTF-8: use a database with ENCODING 'UTF8'")
-
-
-def _names(table: IncidentsTable) -> Mapping[str, sql.Composable]:
-    names = table.sql_names()
-    bucket = sql.SQL("('x' || substr(md5({key}::text), 1, 8))::bit(32)::bigint % 100").format(
-        key=sql.Identifier(table.columns["incident_key"])
-    )
-    return names | {
-        "bucket": bucket,
-        "ix_due": sql.Identifier("escalation_due"),
-        "ix_canary": sql.Identifier("escalation_canary"),
-        "ix_unseen": sql.Identifier("escalation_unseen"),
-    }
+    if found is None:
+        if not wanted.create:
+            raise CannotAttach(table, ["there is no such table; name yours: --table NAME, or create it: --create"])
+        if table.reads or table.status is not None:
+            raise CannotAttach(table, ["there is no such table, and so no column to read; leave --create out"])
+        return
+    if wanted.existing is None:
+        open_count, due_count = await count_open(connection, found, wanted.policy)
+        if due_count or (first and open_count):
+            raise ExistingIncidents(found, open_count, due_count)

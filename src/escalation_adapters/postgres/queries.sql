@@ -12,7 +12,8 @@ SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass),
     set_config('idle_in_transaction_session_timeout', %(idle)s, true), set_config('row_security', 'off', true),
-    set_config('array_nulls', 'on', true), set_config('escalation.engine', 'on', true)
+    set_config('array_nulls', 'on', true), set_config('escalation.engine', 'on', true),
+    (SELECT (m.value->>'revision')::int FROM {schema}.escalation_meta m WHERE m.name = 'incidents')
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 
 -- name: unless_passed
@@ -42,25 +43,16 @@ SELECT {whole_row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_typ
 -- Insert an incident, unless its key is taken. A host's identity column accepts a given key only with OVERRIDING.
 INSERT INTO {incidents} (
     {incident_key}, {severity}, {first_seen}, {level}, {episode}, {last_escalated_at}, {acknowledged_at},
-    {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels}
+    {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels} {status_column}
 ) OVERRIDING SYSTEM VALUE VALUES (
     %(incident_key)s::{key_type}, %(severity)s::{severity_type}, %(first_seen)s, %(level)s, %(episode)s,
     %(last_escalated_at)s, %(acknowledged_at)s, %(acknowledged_by)s, %(resolved_at)s, %(snoozed_until)s,
-    %(next_due_at)s, %(summary)s, %(labels)s::{labels_type}
+    %(next_due_at)s, %(summary)s, %(labels)s::{labels_type} {status_value}
 ) ON CONFLICT ({incident_key}) DO NOTHING RETURNING true
 
 -- name: save
--- Write every column of an incident that was loaded before.
+-- Write the columns that changed of an incident that was loaded before; incidents.py appends them, and the condition.
 UPDATE {incidents} SET
-    {severity} = %(severity)s::{severity_type}, {first_seen} = %(first_seen)s, {level} = %(level)s,
-    {episode} = %(episode)s, {last_escalated_at} = %(last_escalated_at)s, {acknowledged_at} = %(acknowledged_at)s,
-    {acknowledged_by} = %(acknowledged_by)s, {resolved_at} = %(resolved_at)s, {snoozed_until} = %(snoozed_until)s,
-    {next_due_at} = %(next_due_at)s, {summary} = %(summary)s, {labels} = %(labels)s::{labels_type}
-WHERE {incident_key} = %(incident_key)s::{key_type}
-
--- name: move_away
--- Set an instant that no row keeps, so that the next statement certainly changes it.
-UPDATE {incidents} SET {next_due_at} = 'infinity' WHERE {incident_key} = %(key)s::{key_type}
 
 -- name: claim
 -- Due rows, oldest first, locked. Rows that other transactions have locked are left out. So are rows without a key, which the
@@ -166,10 +158,10 @@ UPDATE {schema}.escalation_unreadable SET passed_until = NULL WHERE passed_until
 -- name: unseen
 -- A batch of open rows without next_due_at, by key: their number, the last key, and the keys that no engine has planned.
 WITH looked AS MATERIALIZED (
-    SELECT i.{incident_key} AS key, i.{episode} AS episode, i.{level} AS level, i.{first_seen} AS first_seen,
+    SELECT i.{incident_key} AS key, i.{episode} AS episode, i.{level} AS level, {first_seen_value} AS first_seen,
         i.xmin::text AS version
     FROM {incidents} i
-    WHERE i.{next_due_at} IS NULL AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+    WHERE i.{next_due_at} IS NULL AND {is_open}
         AND i.{incident_key} IS NOT NULL
         AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
     ORDER BY i.{incident_key} LIMIT %(limit)s
@@ -192,7 +184,7 @@ FROM looked l
 -- Lock the rows that are still open and without next_due_at. Rows that others have locked are left to a later search.
 SELECT i.{incident_key}::text FROM {incidents} i
 WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
-    AND i.{next_due_at} IS NULL AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+    AND i.{next_due_at} IS NULL AND {is_open}
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: mark_unseen
@@ -228,21 +220,21 @@ SET LOCAL lock_timeout = '1s'
 -- because planning does not need them.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
-    AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+    AND {is_open}
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
 -- name: scan_open_keys
 -- The keys of the same rows, without a lock.
 SELECT i.{incident_key}::text FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
-    AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+    AND {is_open}
 ORDER BY i.{incident_key} LIMIT %(limit)s
 
 -- name: scan_open_unlocked
 -- The open rows of these keys, locked. Rows that others have locked are left out.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
-    AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+    AND {is_open}
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: next_due
@@ -528,14 +520,14 @@ SELECT
     (SELECT count(*) FROM {incidents} i WHERE i.{next_due_at} = to_timestamp(0) AND i.{incident_key} IS NULL),
     (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
         JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
-        WHERE a.action = 'exhausted' AND i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL
+        WHERE a.action = 'exhausted' AND {is_open}
             AND i.{level} >= %(max_level)s),
     (SELECT min(created_at) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
         AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
     (SELECT count(*) FROM {schema}.escalation_unreadable u
         JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
-        WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL),
+        WHERE i.{next_due_at} IS NOT NULL OR {is_open}),
     (SELECT max(version) FROM {schema}.escalation_migrations)
 FROM (
     SELECT count(*) FILTER (WHERE NOT deferred) AS overdue, min(due) FILTER (WHERE NOT deferred) AS oldest
@@ -543,13 +535,29 @@ FROM (
 ) AS come
 
 -- name: installation
--- Whether the installation has triggers, whether the key is NOT NULL, and the triggers that are enabled and disabled.
+-- The table as the catalogue has it now: whether it has triggers, its columns and their types, whether the key is NOT NULL, the
+-- triggers that are enabled and disabled, the functions and the MD5 of their sources, the valid indexes, and unknown words.
 SELECT
     (SELECT m.value::boolean FROM {schema}.escalation_meta m WHERE m.name = 'triggers'),
+    ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+    ARRAY(SELECT CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
+            ELSE pg_catalog.format('%I.%I', tn.nspname, t.typname) END
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
     (SELECT a.attnotnull FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = {incident_key_name}),
     ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A')),
-    ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('D', 'R'))
-FROM pg_catalog.pg_class c WHERE c.oid = {incidents_name}::regclass
+    ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('D', 'R')),
+    ARRAY(SELECT f.proname::text FROM pg_catalog.pg_proc f
+        WHERE f.pronamespace = {schema_name}::regnamespace AND f.proname LIKE 'escalation\_host\_%' ORDER BY f.oid),
+    ARRAY(SELECT md5(f.prosrc) FROM pg_catalog.pg_proc f
+        WHERE f.pronamespace = {schema_name}::regnamespace AND f.proname LIKE 'escalation\_host\_%' ORDER BY f.oid),
+    ARRAY(SELECT r.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class r ON r.oid = x.indexrelid
+        WHERE x.indrelid = c.oid AND x.indisvalid),
+    ARRAY(SELECT substr(m.name, 13) FROM {schema}.escalation_meta m WHERE m.name LIKE 'status word %' ORDER BY m.name)
+FROM (SELECT to_regclass({incidents_name}) AS oid) AS c
 
 -- name: outside_canary
 -- The number of due rows outside the canary. It reads every due row.
@@ -565,7 +573,7 @@ GROUP BY target ORDER BY target
 -- Examples of unreadable rows, with their faults.
 SELECT u.incident_key, u.fault FROM {schema}.escalation_unreadable u
 JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
-WHERE i.{next_due_at} IS NOT NULL OR i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL ORDER BY u.seen_at, u.incident_key LIMIT 20
+WHERE i.{next_due_at} IS NOT NULL OR {is_open} ORDER BY u.seen_at, u.incident_key LIMIT 20
 
 -- name: recalc
 -- How far the recalculation is.
@@ -631,7 +639,7 @@ SELECT d.id, d.incident_key, d.episode, {standing}, coalesce(g.unsettled, false)
 FROM seen d
 LEFT JOIN grouped g ON g.incident_key = d.incident_key AND g.episode = d.episode AND g.level = d.level
 LEFT JOIN LATERAL (
-    SELECT i.{episode} AS episode, i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL AS is_open
+    SELECT i.{episode} AS episode, {is_open} AS is_open
     FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type} LIMIT 1
 ) i ON true
 ORDER BY d.id
@@ -643,7 +651,7 @@ FROM (
     SELECT * FROM {schema}.escalation_audit WHERE id > %(after)s AND at < %(before)s ORDER BY id LIMIT %(limit)s
 ) d
 LEFT JOIN LATERAL (
-    SELECT i.{episode} AS episode, i.{acknowledged_at} IS NULL AND i.{resolved_at} IS NULL AS is_open
+    SELECT i.{episode} AS episode, {is_open} AS is_open
     FROM {incidents} i WHERE i.{incident_key} = d.incident_key::{key_type} LIMIT 1
 ) i ON true
 ORDER BY d.id

@@ -27,7 +27,7 @@ async def scratch_store(
     how = arguments(dsn)
     schema = f"escalation_scratch_{secrets.token_hex(6)}"
     try:
-        await migrate.up(dsn, schema=schema)
+        await migrate.up(dsn, schema=schema, create=True)
         store = await PostgresStore.connect(dsn, schema=schema, clock=clock, pooler=pooler)
         try:
             yield store

@@ -13,10 +13,14 @@ from escalation_core import StoreRefused
 from . import timeouts
 from .arrays import literal
 from .errors import check_visible
-from .statements import PASSING
+from .statements import PASSING, save
 from .table import IncidentsTable
 
 Row = tuple[Any, ...]
+
+
+class Attached(Exception):
+    """Raised if the schema has been attached anew: the store reads the mapping and runs the transaction again."""
 
 
 @attrs.define
@@ -29,7 +33,7 @@ class Session:
     """
 
     connection: AsyncConnection[Row]
-    statements: Mapping[str, bytes]
+    statements: dict[str, bytes]
     table: IncidentsTable
     optimistic: bool = True
     last: bool = False
@@ -50,10 +54,13 @@ class Session:
 
         Raises:
             StoreNotReady: a row security policy would hide incidents from this role.
+            Attached: the schema has been attached anew, or detached, since these statements were made.
         """
         self.clock = clock
         at = None if clock is None else clock()
-        ((now, self.passing, hidden, *_),) = await self.rows("begin", at=at, idle=f"{timeouts.IDLE:.1f}s")
+        ((now, self.passing, hidden, *_, revision),) = await self.rows("begin", at=at, idle=f"{timeouts.IDLE:.1f}s")
+        if revision != self.table.revision:
+            raise Attached
         check_visible(hidden, self.table)
         self.at = now.replace(tzinfo=UTC)
 
@@ -91,6 +98,13 @@ class Session:
             raise StoreRefused(
                 "PostgreSQL wrote fewer rows than the engine asked for: a trigger or a rule of the host drops writes"
             )
+
+    async def save(self, changed: Sequence[str], state: str, **values: object) -> None:
+        """Write these columns of one incident, and its status; prepare the statement at its first use."""
+        name = f"save:{state}:{','.join(changed)}"
+        if name not in self.statements:
+            self.statements[name] = save(self.table, changed, state)
+        await self.write(name, 1, **values)
 
     async def later(self, name: str, expected: int = 0, /, **values: object) -> None:
         """Run a statement now. In optimistic mode queue it until the next statement with a result, or the COMMIT."""

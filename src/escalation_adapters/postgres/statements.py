@@ -1,12 +1,13 @@
 """Read the statements of ``queries.sql`` by name, and fill in the identifiers of one installation."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
 from psycopg import sql
 
+from .mapping import StatusMapping
 from .table import IncidentsTable
 
 PAGE = (
@@ -36,11 +37,12 @@ def templates() -> Mapping[str, str]:
     return dict(zip(parts[::2], (body.strip() for body in parts[1::2]), strict=True))
 
 
-def statements(table: IncidentsTable) -> Mapping[str, bytes]:
+def statements(table: IncidentsTable) -> dict[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
     names |= {name: _part(name, names) for name in ("standing", "claimed")}
     names["unless_passed"] = sql.SQL("")
+    names |= _status_on_insert(table)
     texts = _texts(names, "")
     texts |= _texts(names | {"unless_passed": _part("unless_passed", names)}, PASSING)
     return {
@@ -48,6 +50,41 @@ def statements(table: IncidentsTable) -> Mapping[str, bytes]:
         name: re.sub(r"%(?!\()", "%%", text).encode()
         for name, text in texts.items()
     }
+
+
+def _status_on_insert(table: IncidentsTable) -> dict[str, sql.Composable]:
+    if table.status is None:
+        return {"status_column": sql.SQL(""), "status_value": sql.SQL("")}
+    name, kind = sql.Identifier(table.status.column), sql.SQL(table.types.get("status", "text"))
+    value = sql.SQL("{}::{}").format(sql.Literal(table.status.open[0]), kind)
+    return {"status_column": sql.SQL(", {}").format(name), "status_value": sql.SQL(", {}").format(value)}
+
+
+def save(table: IncidentsTable, changed: Sequence[str], state: str) -> bytes:
+    """Return the statement that writes these columns of one incident, and its status if the state may have changed.
+
+    A status that is right already stays: each list may have several words.
+    """
+    names = table.sql_names()
+    changes: list[sql.Composable] = []
+    for name in changed:
+        cast = sql.SQL("::{}").format(names[f"{name}_type"]) if f"{name}_type" in names else sql.SQL("")
+        changes.append(sql.SQL("{} = {}{}").format(names[name], sql.Placeholder(name), cast))
+    if table.status is not None and {"acknowledged_at", "resolved_at"} & set(changed):
+        changes += _status_of(table, table.status, state)
+    text = sql.SQL("{} {} WHERE {} = %(incident_key)s::{}").format(
+        sql.SQL(fill(templates()["save"], names)), sql.SQL(", ").join(changes), names["incident_key"], names["key_type"]
+    )
+    return text.as_string().encode()
+
+
+def _status_of(table: IncidentsTable, status: StatusMapping, state: str) -> Iterator[sql.Composable]:
+    words = getattr(status, state, ())
+    if words:
+        is_right = table.is_open(None) if state == "open" else table.has_status(state, None)
+        yield sql.SQL("{0} = CASE WHEN {1} THEN {0} ELSE {2}::{3} END").format(
+            sql.Identifier(status.column), is_right, sql.Literal(words[0]), sql.SQL(table.types.get("status", "text"))
+        )
 
 
 def _texts(names: Mapping[str, sql.Composable], end: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from .ledger import Ledger
 from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .pool import Pool
-from .session import Session, aware, instant
+from .session import Attached, Session, aware, instant
 from .statements import PASSING, statements, writes_incidents
 from .table import IncidentsTable
 
@@ -90,9 +90,15 @@ class PostgresStore:
 
     async def check(self) -> None:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
+        await self._read_mapping()
+
+    async def _read_mapping(self) -> None:
+        """Read the mapping again, and make the statements for it: an operator may have attached the schema anew."""
         with translated():
             async with self._pool.connection() as connection:
-                await attached(connection, self.table.schema)
+                table = await attached(connection, self.table.schema)
+        if table != self.table:
+            self.table, self._statements = table, statements(table)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction; after a conflict, for example a deadlock, run it again from its start."""
@@ -102,6 +108,8 @@ class PostgresStore:
                 with translated():
                     async with self._pool.connection() as connection:
                         return await self._within(connection, work, optimistic, last=attempt == TRIES)
+            except Attached:
+                await self._read_mapping()
             except _Retry as again:
                 optimistic, raised_by_host = optimistic and not again.conflict, again.by_host
                 log.debug("the transaction is run again, attempt %d", attempt + 1)
@@ -112,6 +120,13 @@ class PostgresStore:
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
+        try:
+            return await self._read(work)
+        except Attached:
+            await self._read_mapping()
+            return await self._read(work)
+
+    async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         with translated():
             async with self._pool.connection(timeouts.SCAN_TIMEOUT) as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -220,7 +235,7 @@ class _Transaction:
                 # Whatever was refused, the rollback to the savepoint failed.
                 raise psycopg.OperationalError("the connection was lost during the rollback to a savepoint") from None
             again = isinstance(error, psycopg.Error) and error.sqlstate in AGAIN and not self._session.last
-            of_host = self._session.running is None or self._session.running in writes_incidents()
+            of_host = self._session.running is None or self._session.running.partition(":")[0] in writes_incidents()
             if isinstance(error, psycopg.Error) and is_refused(error, of_host=of_host) and not again:
                 raise refusal(error) from None
             # An error of the whole transaction is translated where the transaction ends.

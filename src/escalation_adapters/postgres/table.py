@@ -13,22 +13,7 @@ from psycopg import sql
 from escalation_core import Incident, InvalidValue
 from escalation_core.model import MAX_CLAIM_LABELS_BYTES, MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, Candidate
 
-COLUMNS = {
-    "incident_key": "incident_key",
-    "severity": "severity",
-    "first_seen": "first_seen",
-    "level": "escalation_level",
-    "episode": "episode",
-    "last_escalated_at": "last_escalated_at",
-    "acknowledged_at": "acknowledged_at",
-    "acknowledged_by": "acknowledged_by",
-    "resolved_at": "resolved_at",
-    "snoozed_until": "snoozed_until",
-    "next_due_at": "next_due_at",
-    "summary": "summary",
-    "labels": "labels",
-}
-"""The engine's name of each column, and its default name in SQL."""
+from .mapping import COLUMNS, StatusMapping
 
 INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
 LEFT_OUT = "left out"
@@ -43,7 +28,7 @@ KEY_TYPES = ("text", "character varying", "uuid", *_INTEGERS)
 
 @attrs.frozen(kw_only=True)
 class IncidentsTable:
-    """The name, columns and types of the incidents table; ``columns`` and ``types`` are keyed by the engine's names."""
+    """The host's table: its name, and its columns and their types by the engine's names."""
 
     schema: str
     name: str = "incidents"
@@ -51,17 +36,35 @@ class IncidentsTable:
     types: Mapping[str, str] = attrs.field(
         factory=lambda: {"incident_key": "text", "severity": "text", "labels": "jsonb"}
     )
+    reads: Mapping[str, str] = attrs.field(factory=dict)
+    """Columns of the host that the engine copies into its own when a row is inserted, and never writes."""
+    status: StatusMapping | None = None
+    added: Sequence[str] = ()
+    """Columns that an attach added: a detach drops them."""
+    created: bool = False
+    """Whether an attach created the table. Then a detach leaves it, with all its columns."""
+    kinds: Mapping[str, str] = attrs.field(factory=dict)
+    """The type of each mapped column of the host when the table was attached, by the column's name."""
+    revision: int = 0
+    """How often the schema was attached. Workers notice by it that the mapping has changed."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse names that would act as a placeholder, or end a function's body, in SQL."""
-        for name in (self.schema, self.name, *self.columns.values()):
-            if any(mark in name for mark in ("%", "'", "$body$", "$do$")):
+        for name in (self.schema, self.name, *self.host_columns):
+            if any(text in name for text in ("%", "'", "$body$", "$do$")):
                 raise InvalidValue("name", f"{name!r} holds %, ', $body$ or $do$", "rename it in the database")
+
+    @property
+    def host_columns(self) -> Sequence[str]:
+        """Every column that the engine reads or writes."""
+        status = [] if self.status is None else [self.status.column]
+        return [*self.columns.values(), *self.reads.values(), *status]
 
     def sql_names(self) -> dict[str, sql.Composable]:
         """Return the SQL for each placeholder of the statements."""
         names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in self.columns.items()}
         names["schema"] = sql.Identifier(self.schema)
+        names["schema_name"] = sql.Literal(names["schema"].as_string())
         names["incidents"] = sql.Identifier(self.schema, self.name)
         names["incidents_name"] = sql.Literal(names["incidents"].as_string())
         names["incident_key_name"] = sql.Literal(self.columns["incident_key"])
@@ -71,12 +74,14 @@ class IncidentsTable:
         names["bucket"] = sql.SQL("('x' || substr(md5(i.{key}::text), 1, 8))::bit(32)::bigint % 100").format(
             key=names["incident_key"]
         )
-        names["columns"] = sql.SQL(", ").join(sql.Identifier("i", column) for column in self.columns.values())
+        names["columns"] = sql.SQL(", ").join(sql.Identifier("i", column) for column in self.host_columns)
+        names["is_open"] = self.is_open("i")
+        names["first_seen_value"] = self.value("first_seen", "i")
         names["due"] = self.expression("next_due_at")
         names["row"] = sql.SQL(", ").join(self.expression(name) for name in COLUMNS)
         bare = (sql.SQL("NULL") if name == "labels" else self.expression(name) for name in COLUMNS)
         names["bare_row"] = sql.SQL(", ").join(bare)
-        labels = sql.Identifier("p", self.columns["labels"])
+        labels = self.value("labels", "p")
         names["labels_size"] = sql.SQL(
             "CASE WHEN {long} THEN least(octet_length({0}::text), {most}) ELSE 0 END"
         ).format(labels, long=_maybe_long(labels), most=MAX_LABELS_BYTES)
@@ -89,7 +94,7 @@ class IncidentsTable:
 
         Unless ``whole``, a text is cut to the length that a page carries, so that a thousand rows fit into memory.
         """
-        column = sql.Identifier("i", self.columns[name])
+        column = self.value(name, "i")
         if name in INSTANTS:
             # Python has no datetime for infinity, or for years outside 1 to 9999: one such value would break its whole
             # batch. So they are clamped to Python's first and last instant, which ``_instant`` refuses (ADR 0011). The
@@ -110,6 +115,58 @@ class IncidentsTable:
                 "CASE WHEN {long} AND octet_length({0}::text) > {most} THEN {left_out} ELSE {0}::text END"
             ).format(column, long=_maybe_long(column), most=MAX_LABELS_BYTES, left_out=LEFT_OUT)
         return sql.SQL("{}::text").format(column)
+
+    def value(self, name: str, alias: str) -> sql.Composable:
+        """Return the expression for a value of a row: the engine's own column, or what it stands for.
+
+        A column that is mapped read-only gives the host's value until the engine has copied it, for example in rows
+        from before the table was attached. A status decides alone whether a row is acknowledged or resolved: the
+        instants are the engine's, and may be missing.
+        """
+        own = sql.Identifier(alias, self.columns[name])
+        if name in self.reads:
+            return sql.SQL("coalesce({}, {})").format(own, sql.Identifier(alias, self.reads[name]))
+        if self.status is None or name not in ("acknowledged_at", "resolved_at"):
+            return own
+        since = sql.SQL("coalesce({}, {}, {})").format(
+            own, sql.Identifier(alias, self.columns["last_escalated_at"]), self.value("first_seen", alias)
+        )
+        resolved = self.has_status("resolved", alias)
+        if name == "resolved_at":
+            return sql.SQL("CASE WHEN {} THEN {} END").format(resolved, since)
+        if not self.status.acknowledged:
+            return own
+        return sql.SQL("CASE WHEN {} THEN {} WHEN {} THEN {} END").format(
+            self.has_status("acknowledged", alias), since, resolved, own
+        )
+
+    def has_status(self, state: str, alias: str | None) -> sql.Composable:
+        """Return the condition that a row's status is one of the words for a state."""
+        assert self.status is not None  # noqa: S101 - the callers know it
+        column = self.status.column
+        name = sql.Identifier(column) if alias is None else sql.Identifier(alias, column)
+        return sql.SQL("{} = ANY ({})").format(name, self.status_words(getattr(self.status, state)))
+
+    def status_words(self, words: Sequence[str]) -> sql.Composable:
+        """Return an array of words in the type of the status column."""
+        kind = sql.SQL(self.types.get("status", "text"))
+        listed = sql.SQL(", ").join(sql.Literal(word) for word in words)
+        return sql.SQL("ARRAY[{}]::{}[]").format(listed, kind)
+
+    def is_open(self, alias: str | None) -> sql.Composable:
+        """Return the condition that a row is neither acknowledged nor resolved."""
+        if self.status is None or not self.status.acknowledged:
+            at = [self.columns["acknowledged_at"], *([] if self.status else [self.columns["resolved_at"]])]
+            null = [sql.Identifier(column) if alias is None else sql.Identifier(alias, column) for column in at]
+            conditions = [sql.SQL("{} IS NULL").format(name) for name in null]
+        else:
+            conditions = []
+        if self.status is not None:
+            column = self.status.column
+            name = sql.Identifier(column) if alias is None else sql.Identifier(alias, column)
+            ended = self.status_words([*self.status.acknowledged, *self.status.resolved])
+            conditions.append(sql.SQL("({0} IS NULL OR {0} <> ALL ({1}))").format(name, ended))
+        return sql.SQL("({})").format(sql.SQL(" AND ").join(conditions))
 
     def legal_key(self, incident_key: str) -> bool:
         """Return True if a row can have this key: a uuid or integer must be written as PostgreSQL writes it."""

@@ -107,7 +107,8 @@ def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int
             after |= {name: value for name, value in fresh.items() if after[name] == before[name]}
         elif isinstance(after["level"], int) and isinstance(before["level"], int) and after["level"] < before["level"]:
             after["episode"] += 1
-    if after["acknowledged_at"] is None:
+    acknowledgement_ended = before["acknowledged_at"] is not None and after["acknowledged_at"] is None
+    if acknowledgement_ended and after["acknowledged_by"] == before["acknowledged_by"]:
         after["acknowledged_by"] = None
     after["next_due_at"] = _mark(after)
     # ``severity`` and ``snoozed`` were compared above: the reopening may clear values that the host did not change.

@@ -59,8 +59,13 @@ CREATE TABLE {schema}.escalation_unreadable (
     incident_key text PRIMARY KEY,
     attempts int NOT NULL,
     fault text NOT NULL,
-    seen_at timestamptz NOT NULL
+    seen_at timestamptz NOT NULL,
+    -- The database refused even a later next_due_at for this row. Until passed_until no claim finds the row, as long as its
+    -- version is passed_version.
+    passed_until timestamptz,
+    passed_version text
 );
+CREATE INDEX escalation_unreadable_passed ON {schema}.escalation_unreadable (passed_until) WHERE passed_until IS NOT NULL;
 
 -- The audit: what people and engines did, except escalations and settled pages, which have their own tables.
 CREATE TABLE {schema}.escalation_audit (
@@ -91,6 +96,68 @@ CREATE TABLE {schema}.escalation_recalc (
     cursor text,
     visited bigint NOT NULL DEFAULT 0,
     finished_at timestamptz,
-    fingerprint text
+    fingerprint text,
+    -- For steps of the clock.
+    due_only boolean NOT NULL DEFAULT false,
+    ahead timestamptz,
+    skipped boolean NOT NULL DEFAULT false,
+    -- Open rows first seen before it were left alone when the table was attached.
+    held_before timestamptz
 );
 INSERT INTO {schema}.escalation_recalc DEFAULT VALUES;
+
+-- A pause. With lifts_schedule the row ends a scheduled pause early: the schedule does not count until ends_at.
+CREATE TABLE {schema}.escalation_pauses (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    starts_at timestamptz NOT NULL,
+    ends_at timestamptz NOT NULL CHECK (ends_at >= starts_at),
+    actor text,
+    reason text,
+    lifts_schedule boolean NOT NULL DEFAULT false
+);
+CREATE INDEX escalation_pauses_ends ON {schema}.escalation_pauses (ends_at);
+
+CREATE TABLE {schema}.escalation_requests (
+    message_id text PRIMARY KEY,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX escalation_requests_expires ON {schema}.escalation_requests (expires_at);
+
+-- Counts of requests to the operators' endpoints. Unlogged: a crash empties the table, and the counts start again.
+CREATE UNLOGGED TABLE {schema}.escalation_rate_limits (
+    key text PRIMARY KEY,
+    hits timestamptz[] NOT NULL,
+    allowed boolean NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX escalation_rate_limits_expires ON {schema}.escalation_rate_limits (expires_at);
+
+-- Values of columns that a detach dropped from the host's table, so that a later attach restores them.
+CREATE TABLE {schema}.escalation_detached (
+    incident_key text PRIMARY KEY,
+    kept jsonb NOT NULL
+);
+
+-- Autovacuum settings. By default autovacuum waits until a fifth of a table is dead. With millions of pages, claims would read
+-- over many settled pages long before that.
+
+-- Each page is written three times: when it is recorded, leased and settled.
+ALTER TABLE {schema}.escalation_pages SET (
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 5000
+);
+
+-- These rows are written once, and read by index.
+ALTER TABLE {schema}.escalation_events SET (
+    autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02
+);
+ALTER TABLE {schema}.escalation_audit SET (
+    autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02
+);
+
+-- Record the highest id of the escalations that another program recorded here before the engine's first page. They have no
+-- pages, so `escalation prove` must distinguish them from escalations that lost their pages.
+INSERT INTO {schema}.escalation_meta (name, value)
+SELECT 'adopted', to_jsonb(coalesce(max(e.id), 0)) FROM {schema}.escalation_events e
+WHERE e.created_at < coalesce((SELECT min(p.created_at) FROM {schema}.escalation_pages p), 'infinity')
+ON CONFLICT (name) DO NOTHING;

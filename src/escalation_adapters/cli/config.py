@@ -1,0 +1,54 @@
+"""The command that checks the settings."""
+
+import os
+
+import click
+
+from escalation_core import Settings
+from escalation_core.settings import SECRETS
+
+from ..logs import set_up_logging
+from ..worker.app import (
+    make_heartbeat,
+    make_notifiers,
+    settings_from,
+    unheard,
+)
+from .base import Context, json_option, pass_context, print_json, table
+
+
+@click.group()
+def config() -> None:
+    """Commands about the settings."""
+
+
+@config.command("check")
+@json_option
+@pass_context
+def check(context: Context, as_json: bool) -> None:
+    """Check the environment's settings and show those in force, without secrets."""
+    set_up_logging(level="ERROR")  # the command prints the warnings itself
+    settings = settings_from(os.environ)
+    # Only the notifiers can check a URL's host. Make them here, to report what would stop a worker's start.
+    make_notifiers(settings)
+    make_heartbeat(settings)
+    rows = in_force(settings, database=context.database)
+    if as_json:
+        print_json({"settings": dict(rows), "warnings": [*settings.warnings, *unheard(settings)]})
+        return
+    table("Settings in force", ("variable", "value"), rows, empty="")
+    for warning in (*settings.warnings, *unheard(settings)):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def in_force(settings: Settings, database: str | None = None) -> list[tuple[str, object]]:
+    """Return each variable and its value as an environment holds it; of secrets, only whether they are set."""
+    values = settings.as_variables()
+    if database is not None:
+        values["ESC_DATABASE_URL"] = database
+    return [
+        (name, ("set" if value is not None else None) if name in SECRETS else value) for name, value in values.items()
+    ]
+
+
+COMMANDS = (config,)

@@ -1,0 +1,148 @@
+"""The open incidents that a table holds when it is attached: how many there are, and which of them are planned."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psycopg
+from psycopg import AsyncConnection, sql
+
+from escalation_core import EscalationError, EscalationPolicy, InvalidValue, StoreRefused
+
+from .errors import translate
+from .host_table import read_columns
+from .table import IncidentsTable, read_incident
+
+log = logging.getLogger("escalation_core")
+
+Existing = Literal["page", "skip"] | datetime
+"""Which open incidents of an attached table the engine plans: all, none, or those first seen at an instant or later."""
+BATCH = 5000
+TYPES = {
+    "severity": "text",
+    "first_seen": "timestamptz",
+    "level": "int",
+    "episode": "int",
+    "last_escalated_at": "timestamptz",
+    "acknowledged_at": "timestamptz",
+    "acknowledged_by": "text",
+    "resolved_at": "timestamptz",
+    "snoozed_until": "timestamptz",
+    "next_due_at": "timestamptz",
+    "summary": "text",
+    "labels": "jsonb",
+}
+"""The type of each column that an attach adds."""
+
+
+class ExistingIncidents(EscalationError):
+    """The table holds open incidents, and the caller did not choose which to plan; nothing was changed."""
+
+    def __init__(self, table: IncidentsTable, open_count: int, due_count: int) -> None:
+        super().__init__(
+            f"{table.schema}.{table.name} holds {open_count} open incidents, and {due_count} of them would page now;"
+            " choose which of them the engine plans: --existing page (all), --existing skip (none until a recalc) or"
+            " --existing since=INSTANT (those first seen at that instant or later)"
+        )
+        self.open_count = open_count
+        self.due_count = due_count
+
+
+async def count_open(
+    connection: AsyncConnection[Any], table: IncidentsTable, policy: EscalationPolicy
+) -> tuple[int, int]:
+    """Return how many open incidents the table holds, and how many of them the policy would page about now."""
+    columns = await read_columns(connection, table) or {}
+    names = table.sql_names()
+    # An attach adds the missing columns later: here each of them has its future default.
+    added = [
+        sql.SQL("{}::{} AS {}").format(
+            sql.SQL({"level": "0", "episode": "1"}.get(name, "NULL")), sql.SQL(TYPES[name]), names[name]
+        )
+        for name, column in table.columns.items()
+        if column not in columns
+    ]
+    statement = sql.SQL("SELECT now() AT TIME ZONE 'UTC', {} FROM (SELECT {} FROM {} h) i WHERE {}").format(
+        names["row"], sql.SQL(", ").join([sql.SQL("h.*"), *added]), names["incidents"], names["is_open"]
+    )
+    open_count = due_count = 0
+    async with connection.transaction(), connection.cursor("escalation_open") as cursor:
+        await cursor.execute(statement)
+        async for at, *row in cursor:
+            now = at.replace(tzinfo=UTC)
+            open_count += 1
+            try:
+                due = policy.next_due_at(read_incident(row), now)
+            except InvalidValue:
+                continue  # an unreadable row cannot page; health will list it
+            due_count += due is not None and due <= now
+    return open_count, due_count
+
+
+async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> int:
+    """Set next_due_at of the chosen open rows to the epoch (needs replan), in short batches; return how many.
+
+    Also record ``held_before``: workers leave the other rows alone when they search for rows that no trigger saw.
+    """
+    await _keep_held(connection, table, existing)
+    if existing == "skip":
+        return 0
+    since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
+    # The second condition finds rows that end at a value outside the years 1 to 9999, for example infinity. A worker
+    # finds such a row unreadable, and health lists it.
+    conditions = ["{is_open}"]
+    if table.status is None:
+        conditions.append(
+            """(i.{acknowledged_at} IS NOT NULL OR i.{resolved_at} IS NOT NULL)
+            AND (i.{acknowledged_at} > {first} AND i.{acknowledged_at} < {last}) IS NOT TRUE
+            AND (i.{resolved_at} > {first} AND i.{resolved_at} < {last}) IS NOT TRUE"""
+        )
+    return sum([await _mark(connection, table, condition, since) for condition in conditions])
+
+
+async def _mark(connection: AsyncConnection[Any], table: IncidentsTable, condition: str, since: datetime) -> int:
+    names: dict[str, sql.Composable] = {
+        **table.sql_names(),
+        "first": sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
+        "last": sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
+        "since": sql.Literal(since),
+        "batch": sql.Literal(BATCH),
+    }
+    statement = sql.SQL(
+        """
+        UPDATE {incidents} o SET {next_due_at} = to_timestamp(0)
+        WHERE o.{incident_key} IN (
+            SELECT i.{incident_key} FROM {incidents} i
+            WHERE i.{next_due_at} IS NULL AND {condition}
+                AND ({first_seen_value} IS NULL OR {first_seen_value} >= {since})
+            LIMIT {batch} FOR NO KEY UPDATE
+        )
+        """
+    ).format(condition=sql.SQL(condition).format(**names), **names)
+    marked = 0
+    while True:
+        try:
+            cursor = await connection.execute(statement)
+        except psycopg.Error as error:
+            if not isinstance(translate(error), StoreRefused):
+                raise
+            # A constraint or a trigger of the host refuses one row. Workers find the remaining rows one by one.
+            log.warning("some open incidents could not be set to be planned, workers find them: %s", translate(error))
+            return marked
+        marked += cursor.rowcount
+        if cursor.rowcount < BATCH:
+            return marked
+
+
+async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> None:
+    """Record ``held_before``: open rows first seen before it are left alone. NULL means that all rows are planned."""
+    names = table.sql_names()
+    since: sql.Composable = sql.Literal(existing if isinstance(existing, datetime) else None)
+    if existing == "skip":
+        # A row's first_seen may lie up to 24 hours ahead of the clock (ADR 0006).
+        since = sql.SQL(
+            "(SELECT greatest(now(), max({first_seen_value})) + interval '1 microsecond' FROM {incidents} i"
+            " WHERE {first_seen_value} <= now() + interval '24 hours')"
+        ).format(**names)
+    statement = sql.SQL("UPDATE {schema}.escalation_recalc SET held_before = {since}").format(since=since, **names)
+    await connection.execute(statement)

@@ -1,0 +1,164 @@
+-- The triggers that react to what a host writes with its own SQL, and the functions that they run. `attach` creates them, and
+-- `migrate up` creates them again if they are missing, disabled or changed.
+
+-- Whether the columns of the mapping are there, once for each statement. If a host renames one, its writes succeed, and workers
+-- find the rows later.
+CREATE OR REPLACE FUNCTION {schema}.escalation_host_check() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    IF (SELECT count(*) FROM pg_attribute a
+        WHERE a.attrelid = TG_RELID AND a.attname = ANY ({column_names}::name[]) AND NOT a.attisdropped) = {column_count}
+    THEN
+        PERFORM set_config({fits}, 'on', true);
+    ELSE
+        PERFORM set_config({fits}, 'off', true);
+        RAISE WARNING 'escalation: % has lost a column that is mapped, so this write is found late', TG_RELID::regclass
+            USING HINT = 'run: escalation migrate status';
+    END IF;
+    RETURN NULL;
+END
+$body$;
+
+-- The functions read and write the engine's tables with the rights of their owner: the host's role needs no rights there.
+CREATE OR REPLACE FUNCTION {schema}.escalation_host_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
+    last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
+BEGIN
+    IF NEW.{next_due_at} IS NOT NULL THEN
+        RETURN NEW;
+    END IF;
+    {read_on_insert}{status_on_insert}
+    NEW.{episode} := 1 + coalesce(
+        (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
+    -- A value outside the years 1 to 9999, for example infinity, does not end the incident: a worker finds the row
+    -- unreadable, and health lists it.
+    NEW.{next_due_at} := CASE
+        WHEN coalesce(NEW.{acknowledged_at} > first_instant AND NEW.{acknowledged_at} < last_instant, false)
+            OR coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false)
+        THEN NULL ELSE to_timestamp(0) END;
+    RETURN NEW;
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION {schema}.escalation_host_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    other_key boolean := NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key};
+    other_severity boolean := NEW.{severity} IS DISTINCT FROM OLD.{severity};
+    other_snooze boolean := NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until};
+    -- A value outside the years 1 to 9999, for example infinity, is not a valid instant, and does not end the incident.
+    first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
+    last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
+    was_acknowledged boolean := coalesce(OLD.{acknowledged_at} > first_instant AND OLD.{acknowledged_at} < last_instant, false);
+    was_resolved boolean := coalesce(OLD.{resolved_at} > first_instant AND OLD.{resolved_at} < last_instant, false);
+    is_acknowledged boolean;
+    is_resolved boolean;
+    ended text;
+BEGIN
+    {status_on_update}-- Most updates of a host concern other columns.
+    IF NOT other_key AND NOT other_severity AND NOT other_snooze
+        AND NEW.{level} IS NOT DISTINCT FROM OLD.{level}
+        AND NEW.{first_seen} IS NOT DISTINCT FROM OLD.{first_seen}
+        AND NEW.{last_escalated_at} IS NOT DISTINCT FROM OLD.{last_escalated_at}
+        AND NEW.{acknowledged_at} IS NOT DISTINCT FROM OLD.{acknowledged_at}
+        AND NEW.{resolved_at} IS NOT DISTINCT FROM OLD.{resolved_at}
+    THEN
+        RETURN NEW;
+    END IF;
+    is_acknowledged := coalesce(NEW.{acknowledged_at} > first_instant AND NEW.{acknowledged_at} < last_instant, false);
+    is_resolved := coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false);
+    ended := CASE
+        WHEN other_key THEN 'key changed'
+        WHEN is_resolved AND NOT was_resolved THEN 'resolved'
+        WHEN is_acknowledged AND NOT was_acknowledged THEN 'acknowledged' END;
+    IF ended IS NOT NULL THEN
+        UPDATE {schema}.escalation_pages p SET
+            state = CASE p.state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
+            due_at = CASE p.state WHEN 'pending' THEN now() ELSE p.due_at END,
+            reason = ended
+        WHERE p.incident_key = OLD.{incident_key}::text COLLATE "default" AND p.state IN ('pending', 'leased');
+    END IF;
+    -- A host that writes every column at once also writes next_due_at: then only the pages are cancelled, above.
+    IF NOT other_key AND NEW.{next_due_at} IS DISTINCT FROM OLD.{next_due_at} THEN
+        RETURN NEW;
+    END IF;
+    IF other_key THEN
+        NEW.{episode} := 1 + coalesce((
+            SELECT max(e.episode) FROM {schema}.escalation_events e
+            WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
+        NEW.{level} := 0;
+        NEW.{last_escalated_at} := NULL;
+    ELSIF NEW.{episode} IS NOT DISTINCT FROM OLD.{episode} THEN
+        IF was_resolved AND NOT is_resolved THEN
+            NEW.{episode} := OLD.{episode} + 1;
+            -- Keep the columns that this statement changed; the other values belong to the episode that has ended.
+            IF NEW.{level} IS NOT DISTINCT FROM OLD.{level} THEN
+                NEW.{level} := 0;
+            END IF;
+            IF NEW.{first_seen} IS NOT DISTINCT FROM OLD.{first_seen} THEN
+                NEW.{first_seen} := now();
+            END IF;
+            IF NEW.{last_escalated_at} IS NOT DISTINCT FROM OLD.{last_escalated_at} THEN
+                NEW.{last_escalated_at} := NULL;
+            END IF;
+            IF NEW.{snoozed_until} IS NOT DISTINCT FROM OLD.{snoozed_until} THEN
+                NEW.{snoozed_until} := NULL;
+            END IF;
+            IF NEW.{acknowledged_at} IS NOT DISTINCT FROM OLD.{acknowledged_at} THEN
+                NEW.{acknowledged_at} := NULL;
+                is_acknowledged := false;
+            END IF;
+        ELSIF NEW.{level} < OLD.{level} THEN
+            NEW.{episode} := OLD.{episode} + 1;
+        END IF;
+    END IF;
+    IF was_acknowledged AND NOT is_acknowledged AND NEW.{acknowledged_by} IS NOT DISTINCT FROM OLD.{acknowledged_by} THEN
+        NEW.{acknowledged_by} := NULL;
+    END IF;
+    -- A worker finds a row that cannot be read, and health lists it.
+    NEW.{next_due_at} := CASE WHEN NOT is_acknowledged AND NOT is_resolved THEN to_timestamp(0) END;
+    INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason)
+    SELECT now(), done.action, done.key, done.episode, done.level,
+        CASE done.action WHEN 'acknowledge' THEN NEW.{acknowledged_by}::text END,
+        'by SQL, as ' || session_user || coalesce(': ' || done.what, '')
+    FROM (VALUES
+        (CASE WHEN other_key THEN 'change_key' END, 'now ' || NEW.{incident_key}::text,
+            OLD.{incident_key}::text, OLD.{episode}::int, OLD.{level}::int),
+        (CASE WHEN other_key THEN 'change_key' END, 'was ' || OLD.{incident_key}::text,
+            NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+        (CASE
+            WHEN is_resolved AND NOT was_resolved THEN 'resolve'
+            WHEN was_resolved AND NOT is_resolved THEN 'open'
+            WHEN is_acknowledged AND NOT was_acknowledged THEN 'acknowledge'
+            WHEN was_acknowledged AND NOT is_acknowledged THEN 'unacknowledge'
+            WHEN NEW.{level} < OLD.{level} AND NOT other_key THEN 'drain'
+        END, NULL, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+        (CASE WHEN other_severity THEN 'change_severity' END, coalesce(NEW.{severity}::text, 'none'),
+            NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+        (CASE WHEN other_snooze THEN 'snooze' END, CASE
+            WHEN NEW.{snoozed_until} IS NULL THEN 'ended'
+            WHEN NOT isfinite(NEW.{snoozed_until}) THEN 'until ' || NEW.{snoozed_until}
+            -- The form in which Python writes an instant: a fraction of six digits, or no fraction.
+            ELSE 'until ' || regexp_replace(
+                to_char(NEW.{snoozed_until} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '\.0+$', '') || '+00:00'
+        END, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int)
+    ) AS done (action, what, key, episode, level)
+    WHERE done.action IS NOT NULL;
+    RETURN NEW;
+END
+$body$;
+
+-- Triggers of one kind run in the order of their names: these must see the row as the host's own triggers left it. They name no
+-- column, so that a host can change the type of any column. The engine's own transactions set escalation.engine (begin, in
+-- queries.sql), and run no trigger: its verbs cancel pages themselves.
+CREATE OR REPLACE TRIGGER zz_escalation_host_check BEFORE INSERT OR UPDATE ON {incidents} FOR EACH STATEMENT
+    WHEN (current_setting('escalation.engine', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION {schema}.escalation_host_check();
+CREATE OR REPLACE TRIGGER zz_escalation_host_insert BEFORE INSERT ON {incidents} FOR EACH ROW
+    WHEN (current_setting('escalation.engine', true) IS DISTINCT FROM 'on' AND current_setting({fits}, true) = 'on')
+    EXECUTE FUNCTION {schema}.escalation_host_insert();
+CREATE OR REPLACE TRIGGER zz_escalation_host_update BEFORE UPDATE ON {incidents} FOR EACH ROW
+    WHEN (current_setting('escalation.engine', true) IS DISTINCT FROM 'on' AND current_setting({fits}, true) = 'on')
+    EXECUTE FUNCTION {schema}.escalation_host_update();
