@@ -70,7 +70,7 @@ class Ground:
 
     def _template(self, statements: Sequence[str]) -> str:
         name = self._create("")
-        asyncio.run(migrate.up(self._server.dsn(name)))
+        asyncio.run(migrate.up(self._server.dsn(name), create=True))
         with psycopg.connect(self._server.dsn(name), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())

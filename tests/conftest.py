@@ -98,7 +98,7 @@ def migrated_template(postgres_server: Server) -> Iterator[str]:
     try:
         # In a thread of its own: the test that asks first may run in a loop already.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(lambda: asyncio.run(migrate.up(dsn))).result()
+            thread.submit(lambda: asyncio.run(migrate.up(dsn, create=True))).result()
         yield name
     finally:
         postgres_server.drop(name)

@@ -202,11 +202,11 @@ def test_migrate(console: Console, pg_dsn: str) -> None:
     assert all(entry["applied_at"] is None for entry in before.json["migrations"])
     missing = console("migrate", "status")
     assert (1, len(names)) == (missing.code, missing.out.count("missing: run escalation migrate up"))
-    up = console("migrate", "up")
-    assert (0, f"{len(names)} migrations applied") == (up.code, up.out.strip())
-    assert [f"applying {name}" for name in names] == up.err.splitlines()
-    assert "up to date: nothing to apply" == told(console("migrate", "up")).strip()
-    assert {"applied": []} == console("migrate", "up", "--json").json
+    up = console("migrate", "up", "--create")
+    assert (0, [*names, "attached to public.incidents"]) == (up.code, up.lines)
+    assert [f"applying {name}" for name in names] == up.err.splitlines()[: len(names)]
+    assert "up to date: nothing to do" == told(console("migrate", "up")).strip()
+    assert {"done": []} == console("migrate", "up", "--json").json
     after_ = console("migrate", "status", "--json")
     applied = [entry["applied_at"] and not entry["changed"] for entry in after_.json["migrations"]]
     assert 0 == after_.code
@@ -218,7 +218,7 @@ def test_migrate(console: Console, pg_dsn: str) -> None:
 def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
     """Migrate status and health tell of triggers that are off or gone, with exit code 1; migrate up makes them anew."""
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
-    console("migrate", "up")
+    console("migrate", "up", "--create")
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
         connection.execute("ALTER TABLE incidents DISABLE TRIGGER zz_escalation_host_insert")
         connection.execute("DROP TRIGGER zz_escalation_host_update ON incidents")
@@ -234,11 +234,11 @@ def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
     warnings = console("health", "--json").json["warnings"]
     assert [True, True] == [f"trigger {fault}: " in warning for fault, warning in zip(off, warnings, strict=True)]
     mended = console("migrate", "up")
-    assert (0, "1 migrations applied") == (mended.code, mended.out.strip())
-    assert [f"mending: trigger {fault}" for fault in off] == [
+    assert (0, "repaired public.incidents") == (mended.code, mended.out.strip())
+    assert [f"repairing: trigger {fault}" for fault in off] == [
         line.rpartition(": the engine")[0] for line in mended.err.splitlines()
     ]
-    assert {"applied": []} == console("migrate", "up", "--json").json
+    assert {"done": []} == console("migrate", "up", "--json").json
     assert (0, []) == ((after := console("migrate", "status", "--json")).code, after.json["faults"])
 
 
@@ -263,7 +263,7 @@ def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:
     """The SQL that migrate print shows is SQL that PostgreSQL takes."""
     text = told(console("migrate", "print"))
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
-        for part in re.split(r"^(?=-- \d{4}_)", text, flags=re.MULTILINE):
+        for part in re.split(r"^(?=-- (?:\d{4}_|attach|indexes))", text, flags=re.MULTILINE):
             # Indexes that are built concurrently go one by one; two cannot run in one string.
             for statement in part.split(";\n") if "CONCURRENTLY" in part else [part]:
                 connection.execute(statement.encode())

@@ -212,6 +212,7 @@ SAYS = {
     "dead list": "slack:19",
     "health": "mode",
     "migrate": "applied",
+    "migrate attach": "attached to public.incidents",
     "prove": "the promise holds",
     "show": "db-7/disk",
     "sign": "curl -sS -X POST https://status.example.org/ops/escalation/tick -H ",
@@ -231,6 +232,9 @@ def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypat
         monkeypatch.setenv(name, value)
     lines = list(command_lines(block.text))
     assert lines
+    if any("attach" in words for words in lines):
+        with psycopg.connect(migrated_dsn) as connection:
+            connection.execute("ALTER TABLE incidents RENAME summary TO title")
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute(NIGHT.encode())
         if any(words[0] == "resume" for words in lines):

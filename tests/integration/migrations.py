@@ -7,19 +7,9 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-NAMES = [
-    "0001_tables",
-    "0002_incidents",
-    "0003_indexes",
-    "0004_host_writes",
-    "0005_operations",
-    "0006_upkeep",
-    "0007_adopted",
-    "0008_host_notes",
-    "0009_books",
-    "0010_unseen",
-    "0011_host_triggers",
-]
+MIGRATIONS = ["0001_tables", "0002_event_indexes"]
+NAMES = [*MIGRATIONS, "attached to public.incidents"]
+"""What the first ``up`` of a database does."""
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 
 
@@ -84,13 +74,3 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             return
         await asyncio.sleep(0.01)
     pytest.fail("the server did not get there")
-
-
-def as_if_only(version: int) -> LiteralString:
-    """Return SQL after which the migrations from ``version`` on are not recorded."""
-    statements: dict[int, LiteralString] = {
-        3: "DELETE FROM escalation_migrations WHERE version >= 3",
-        4: "DELETE FROM escalation_migrations WHERE version >= 4",
-        7: "DELETE FROM escalation_migrations WHERE version >= 7",
-    }
-    return statements[version]

@@ -56,7 +56,7 @@ def setting(server: EmbeddedPostgres, name: str, value: str) -> None:
 def servers() -> Iterator[Pair]:
     with EmbeddedPostgres.start() as one, EmbeddedPostgres.start() as other:
         for server in (one, other):
-            asyncio.run(migrate.up(server.dsn()))
+            asyncio.run(migrate.up(server.dsn(), create=True))
         yield Pair((one, other))
 
 
@@ -73,7 +73,7 @@ def pair(servers: Pair) -> Iterator[Pair]:
 async def test_the_one_that_writes_is_found(pair: Pair, form: str, leader: int) -> None:
     """Both forms of a DSN with several hosts lead to the one that takes writes, wherever it stands in the list."""
     pair.lead(leader)
-    await migrate.up(getattr(pair, form))
+    await migrate.up(getattr(pair, form), create=True)
     async with Engine(await PostgresStore.connect(getattr(pair, form))) as engine:
         await engine.open(f"{form}-{leader}")
     with psycopg.connect(pair.servers[leader].dsn()) as connection:

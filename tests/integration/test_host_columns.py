@@ -12,12 +12,12 @@ async def test_a_key_that_its_host_widens_pages_on(pg_dsn: str) -> None:
     """An integer key that became a bigint since the table was attached is read as what it is now."""
     with psycopg.connect(pg_dsn, autocommit=True) as host:
         host.execute("CREATE TABLE incidents (id int PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)")
-        await migrate.up(pg_dsn, columns={"incident_key": "id"})
+        await migrate.up(pg_dsn, columns={"incident_key": "id"}, create=True)
         for trigger in ("zz_escalation_host_insert", "zz_escalation_host_update"):
             host.execute(f"DROP TRIGGER {trigger} ON incidents".encode())
         host.execute("DROP INDEX escalation_canary")
         host.execute("ALTER TABLE incidents ALTER COLUMN id TYPE bigint")
-        await migrate.up(pg_dsn)
+        await migrate.up(pg_dsn, create=True)
         host.execute("INSERT INTO incidents VALUES (3000000000, 'critical', now() - interval '1 hour')")
     notifier = RecordingNotifier("t")
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
@@ -35,7 +35,7 @@ async def test_a_column_that_cannot_be_computed_is_not_read(pg_dsn: str) -> None
             "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL,"
             " hosts int NOT NULL, per_host int GENERATED ALWAYS AS (100 / hosts) VIRTUAL)"
         )
-        await migrate.up(pg_dsn)
+        await migrate.up(pg_dsn, create=True)
         for key, hosts in (("a", 0), ("b", 1)):
             host.execute("INSERT INTO incidents VALUES (%s, 'critical', now() - interval '1 hour', %s)", [key, hosts])
     notifier = RecordingNotifier("t")

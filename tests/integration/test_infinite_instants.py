@@ -85,7 +85,7 @@ async def test_rows_that_were_there_before_are_found(pg_dsn: str) -> None:
         )
         connection.execute("INSERT INTO incidents VALUES ('a', 'critical', now(), NULL, 'infinity')")
         connection.execute("INSERT INTO incidents VALUES ('b', 'critical', now(), 'infinity', now())")
-    await migrate.up(pg_dsn)
+    await migrate.up(pg_dsn, create=True)
     async with staged(pg_dsn) as stage:
         await stage.tick()
         stats = (await stage.engine.health()).stats

@@ -190,7 +190,7 @@ def uuids(pg_dsn: str) -> str:
 async def test_a_uuid_key_that_changes_is_paged_anew(uuids: str) -> None:
     """The same on a host's own table whose keys are uuids."""
     old, new = f"{1:032x}", f"{2:032x}"
-    await migrate.up(uuids, table="tickets", columns={"incident_key": "id"})
+    await migrate.up(uuids, table="tickets", columns={"incident_key": "id"}, create=True)
     execute(uuids, "INSERT INTO tickets VALUES (%s, 'critical', now() - interval '10 minutes')", old)
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(uuids), notifiers=[notifier]) as engine:

@@ -39,8 +39,8 @@ async def test_a_trigger_that_is_off_is_told_and_mended(how: str, trigger: str, 
         assert [fault] == list(health.warnings)
         assert True is health.ok
         said: list[str] = []
-        assert ["0011_host_triggers"] == list(await migrate.up(migrated_dsn, say=said.append))
-        assert [f"mending: {fault}"] == said
+        assert ["repaired public.incidents"] == list(await migrate.up(migrated_dsn, say=said.append, create=True))
+        assert [f"repairing: {fault}"] == said
         assert [] == list(await migrate.check(migrated_dsn))
         assert () == tuple((await stage.engine.health()).warnings)
         stage.incident("k")
@@ -48,7 +48,7 @@ async def test_a_trigger_that_is_off_is_told_and_mended(how: str, trigger: str, 
         await stage.engine.tick(deliver=False)
         stage.sql("UPDATE incidents SET acknowledged_at = now()")
         assert stage.due("k") is None
-        assert [] == list(await migrate.up(migrated_dsn))
+        assert [] == list(await migrate.up(migrated_dsn, create=True))
 
 
 async def test_status_of_the_command_line_tells_a_trigger_that_is_off(migrated_dsn: str) -> None:
@@ -80,9 +80,9 @@ async def test_status_tells_a_key_that_may_be_null(migrated_dsn: str) -> None:
 
 async def test_an_installation_without_triggers_has_no_such_fault(pg_dsn: str) -> None:
     """With trigger=False nothing is missing, a second migrate up makes none, and rows by SQL are found all the same."""
-    await migrate.up(pg_dsn, trigger=False)
+    await migrate.up(pg_dsn, trigger=False, create=True)
     assert [] == list(await migrate.check(pg_dsn))
-    assert [] == list(await migrate.up(pg_dsn))
+    assert [] == list(await migrate.up(pg_dsn, create=True))
     async with staged(pg_dsn) as stage:
         assert ([], []) == (
             list((await stage.engine.health()).stats.faults),

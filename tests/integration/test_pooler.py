@@ -45,9 +45,9 @@ async def test_migrations_through_a_pooler_ran_at_once(pg_dsn: str) -> None:
     pooler = Pgbouncer.start(pg_dsn, default_pool_size="2")
     try:
         dsn = pooler.dsn(pg_dsn)
-        done = await asyncio.wait_for(asyncio.gather(*(migrate.up(dsn) for _ in range(4))), 60)
+        done = await asyncio.wait_for(asyncio.gather(*(migrate.up(dsn, create=True) for _ in range(4))), 60)
         assert [0, 0, 0] == sorted(len(names) for names in done)[:3]
-        assert await migrate.up(dsn) == []
+        assert await migrate.up(dsn, create=True) == []
         with psycopg.connect(pg_dsn) as connection:
             assert (0,) == connection.execute(LOCKS).fetchone()
     finally:
@@ -59,7 +59,7 @@ async def test_migration_waits_for_no_snapshot_of_its_own(pg_dsn: str) -> None:
     name = sql.Identifier(str(conninfo_to_dict(pg_dsn)["dbname"]))
     with psycopg.connect(pg_dsn, autocommit=True) as owner:
         owner.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'").format(name))
-    done = await asyncio.wait_for(asyncio.gather(*(migrate.up(pg_dsn) for _ in range(3))), 60)
+    done = await asyncio.wait_for(asyncio.gather(*(migrate.up(pg_dsn, create=True) for _ in range(3))), 60)
     assert [0, 0] == sorted(len(names) for names in done)[:2]
 
 

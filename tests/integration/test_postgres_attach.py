@@ -10,18 +10,23 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, migrate
-from escalation_adapters.postgres.attach import Existing
+from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, applying, migrate
+from escalation_adapters.postgres.existing import Existing
 from escalation_core import Engine, InvalidValue, StoreRefused, StoreUnavailable, TransitionRefused, idempotency_key
 from escalation_core.testing import RecordingNotifier
 
-from .migrations import COLUMNS, NAMES, TICKETS, catalogue, execute, select, until
+from .migrations import COLUMNS, MIGRATIONS, TICKETS, catalogue, execute, select, until
+
+TICKETS_ATTACHED = [*MIGRATIONS, "attached to app.tickets"]
+
 
 # --- a host's populated table
 
 
 async def attach(dsn: str, existing: Existing | None = None, columns: Mapping[str, str] | None = None) -> Sequence[str]:
-    return await migrate.up(dsn, schema="app", table="tickets", columns=columns or COLUMNS, existing=existing)
+    return await migrate.up(
+        dsn, schema="app", table="tickets", columns=columns or COLUMNS, existing=existing, create=True
+    )
 
 
 async def test_open_incidents_want_a_word_first(pg_dsn: str) -> None:
@@ -47,7 +52,7 @@ async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timed
     versions: LiteralString = "SELECT count(DISTINCT xmin::text) FROM app.tickets"
     before = select(pg_dsn, file) + select(pg_dsn, rows + " FROM app.tickets")
     said = datetime.now(UTC) - existing if isinstance(existing, timedelta) else existing
-    assert NAMES == list(await attach(pg_dsn, said))
+    assert TICKETS_ATTACHED == list(await attach(pg_dsn, said))
     assert before == select(pg_dsn, file) + select(pg_dsn, rows + " FROM app.tickets")
     assert [1 if planned == 0 else 2] == select(pg_dsn, versions)
     assert [planned] == select(pg_dsn, "SELECT count(*) FROM app.tickets WHERE next_due_at = 'epoch'")
@@ -63,7 +68,7 @@ async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timed
 
 async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a transaction is open on the table, up gives way to other writers again and again, and then finishes."""
-    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "200ms")
+    monkeypatch.setattr(applying, "LOCK_TIMEOUT", "200ms")
     execute(pg_dsn, TICKETS)
     waits: LiteralString = (
         "SELECT a.query_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
@@ -89,7 +94,7 @@ async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: 
         await until(waits_anew)
         assert (False, 2) == (up.done(), len(seen))
         await holder.commit()
-        assert NAMES == list(await asyncio.wait_for(up, 20))
+        assert TICKETS_ATTACHED == list(await asyncio.wait_for(up, 20))
     assert [("held", 5001)] == select(
         pg_dsn, "SELECT max(note) FILTER (WHERE note = 'held'), count(*) FROM app.tickets"
     )
@@ -97,26 +102,26 @@ async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: 
 
 async def test_up_gives_up_on_a_table_that_is_never_free(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When others hold the table all the time, up says so, and a later up goes on where it stopped."""
-    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "20ms")
-    monkeypatch.setattr(migrate, "LOCK_TRIES", 1)
+    monkeypatch.setattr(applying, "LOCK_TIMEOUT", "20ms")
+    monkeypatch.setattr(applying, "LOCK_TRIES", 1)
     execute(pg_dsn, TICKETS)
     async with await AsyncConnection.connect(pg_dsn) as holder:
         await holder.execute("LOCK TABLE app.tickets IN ROW EXCLUSIVE MODE")
         with pytest.raises(StoreUnavailable, match="others held the lock of the incidents table"):
             await attach(pg_dsn, "skip")
-    assert NAMES[1:] == list(await attach(pg_dsn, "skip"))
+    assert TICKETS_ATTACHED[2:] == list(await attach(pg_dsn, "skip"))
 
 
 async def test_attached_table_is_remembered(pg_dsn: str) -> None:
     """A later up needs no mapping, takes the same one again, and refuses another."""
     execute(pg_dsn, TICKETS)
     await attach(pg_dsn, "skip")
-    assert [] == list(await migrate.up(pg_dsn, schema="app"))
+    assert [] == list(await migrate.up(pg_dsn, schema="app", create=True))
     assert [] == list(await attach(pg_dsn))
-    with pytest.raises(StoreRefused, match="is attached to the table 'tickets'"):
+    with pytest.raises(StoreRefused, match=r"is attached with other columns; .* run escalation migrate attach"):
         await attach(pg_dsn, columns={**COLUMNS, "severity": "note"})
     with pytest.raises(StoreRefused, match="is attached to the table 'tickets'"):
-        await migrate.up(pg_dsn, schema="app", table="other")
+        await migrate.up(pg_dsn, schema="app", table="other", create=True)
 
 
 # --- what cannot be attached
@@ -139,13 +144,13 @@ async def test_every_fault_of_a_table_is_named_at_once(pg_dsn: str) -> None:
     )
     before = catalogue(pg_dsn)
     with pytest.raises(CannotAttach, match=r"cannot attach to public\.incidents") as refusal:
-        await migrate.up(pg_dsn)
+        await migrate.up(pg_dsn, create=True)
     expected = [
         "it has no column 'first_seen'; say which it is: --column first_seen=COLUMN",
         "column 'escalation_level' is double precision; it must be smallint or integer or bigint",
         "column 'acknowledged_at' is timestamp without time zone; it must be timestamp with time zone",
-        "column 'severity' is generated, and the engine writes it; drop it or rename it",
-        "column 'next_due_at' is generated, and the engine writes it; drop it or rename it",
+        "column 'severity' is generated, and the engine writes it; map it read-only, drop it or rename it",
+        "column 'next_due_at' is generated, and the engine writes it; map it read-only, drop it or rename it",
         (
             "column 'incident_key' has no unique index of its own; create one:"
             " the engine cannot distinguish rows of one key"
@@ -167,17 +172,17 @@ async def test_what_is_no_plain_table_is_refused(pg_dsn: str, statement: Literal
     """A view or a partitioned table is no table to attach to."""
     execute(pg_dsn, statement)
     before = catalogue(pg_dsn)
-    with pytest.raises(CannotAttach, match="it is not a plain table"):
-        await migrate.up(pg_dsn)
+    with pytest.raises(CannotAttach, match=r"it is a (view|partitioned table); name a plain table: --table NAME"):
+        await migrate.up(pg_dsn, create=True)
     assert before == catalogue(pg_dsn)
 
 
 async def test_mapping_that_makes_no_sense_is_refused(pg_dsn: str) -> None:
     """A mapping of what the engine has no column for, or of one column twice, is refused."""
     with pytest.raises(InvalidValue, match="the engine has no column 'colour'"):
-        await migrate.up(pg_dsn, columns={"colour": "c"})
-    with pytest.raises(InvalidValue, match="one column is named twice"):
-        await migrate.up(pg_dsn, columns={"severity": "summary"})
+        await migrate.up(pg_dsn, columns={"colour": "c"}, create=True)
+    with pytest.raises(InvalidValue, match="the column 'summary' is mapped twice"):
+        await migrate.up(pg_dsn, columns={"severity": "summary"}, create=True)
 
 
 # --- keys and severities of other types
@@ -197,7 +202,7 @@ async def test_keys_of_other_types_work_to_the_end(pg_dsn: str, kind: LiteralStr
     """Keys of a host's own type are opened by SQL and by the API, paged, acknowledged and refused as their text."""
     one, two, unknown, illegal = KEYS[kind]
     execute(pg_dsn, f"CREATE TABLE incidents (incident_key {kind} PRIMARY KEY, severity text, first_seen timestamptz)")
-    await migrate.up(pg_dsn)
+    await migrate.up(pg_dsn, create=True)
     with psycopg.connect(pg_dsn) as connection:
         # An identity column takes no value from a plain INSERT; its first key is 1 by itself.
         columns, values = ("", "") if "IDENTITY" in kind else ("incident_key, ", "%(one)s, ")
@@ -238,7 +243,7 @@ async def test_severity_may_be_an_enum(pg_dsn: str) -> None:
         INSERT INTO incidents VALUES ('old', 'critical', now() - interval '6 minutes');
         """,
     )
-    await migrate.up(pg_dsn, existing="page")
+    await migrate.up(pg_dsn, existing="page", create=True)
     execute(
         pg_dsn, "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = elsewhere', current_database()); END$$"
     )

@@ -12,16 +12,17 @@ from escalation_core import Engine, StoreNotReady, StoreRefused, idempotency_key
 from escalation_core.testing import RecordingNotifier
 
 from ..postgres import Server
-from .migrations import COLUMNS, NAMES, TICKETS, as_if_only, catalogue, execute, select
+from .migrations import COLUMNS, MIGRATIONS, NAMES, TICKETS, catalogue, execute, select
 
 
 async def test_up_makes_everything_once(pg_dsn: str) -> None:
     """The first up applies every migration to an empty database, and the second one none."""
     said: list[str] = []
-    assert NAMES == list(await migrate.up(pg_dsn, say=said.append))
-    assert [f"applying {name}" for name in NAMES] == said
+    assert NAMES == list(await migrate.up(pg_dsn, say=said.append, create=True))
+    assert [f"applying {name}" for name in MIGRATIONS] == said[:2]
+    assert "created the table public.incidents" == said[2]
     before = catalogue(pg_dsn)
-    assert [] == list(await migrate.up(pg_dsn))
+    assert [] == list(await migrate.up(pg_dsn, create=True))
     assert before == catalogue(pg_dsn)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
         await engine.open("k", first_seen=datetime.now(UTC) - timedelta(minutes=16))
@@ -30,8 +31,8 @@ async def test_up_makes_everything_once(pg_dsn: str) -> None:
 
 async def test_status_tells_what_was_applied_and_what_has_changed(pg_dsn: str) -> None:
     """Status lists each migration, when it was applied if it was, and whether its file is another one."""
-    assert [(name, None) for name in NAMES] == [(at.name, at.applied_at) for at in await migrate.status(pg_dsn)]
-    await migrate.up(pg_dsn)
+    assert [(name, None) for name in MIGRATIONS] == [(at.name, at.applied_at) for at in await migrate.status(pg_dsn)]
+    await migrate.up(pg_dsn, create=True)
     found = await migrate.status(pg_dsn)
     assert [] == [at for at in found if at.applied_at is None or at.changed]
     execute(pg_dsn, "UPDATE escalation_migrations SET checksum = 'other' WHERE version = 2")
@@ -41,14 +42,14 @@ async def test_status_tells_what_was_applied_and_what_has_changed(pg_dsn: str) -
 def test_print_sql_is_in_the_words_of_the_installation() -> None:
     """The printed SQL names each migration, and the schema, table and columns that were given."""
     text = migrate.print_sql(schema="app", table="tickets", columns=COLUMNS)
-    assert [True] * len(NAMES) == [f"-- {name}\n" in text for name in NAMES]
+    assert [True] * 2 == [f"-- {name}\n" in text for name in MIGRATIONS]
     assert 'ALTER TABLE "app"."tickets"' in text
-    assert 'ADD COLUMN IF NOT EXISTS "acked" timestamptz' in text
+    assert 'ADD COLUMN "acked" timestamptz' in text
 
 
 async def test_two_ups_at_once_migrate_once(pg_dsn: str) -> None:
     """Of two services that start at once one migrates, the other one waits, and both succeed."""
-    done = await asyncio.wait_for(asyncio.gather(migrate.up(pg_dsn), migrate.up(pg_dsn)), 20)
+    done = await asyncio.wait_for(asyncio.gather(migrate.up(pg_dsn, create=True), migrate.up(pg_dsn, create=True)), 20)
     assert [[], NAMES] == sorted(map(list, done))
     assert [] == select(pg_dsn, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
 
@@ -57,8 +58,8 @@ async def test_migration_with_another_checksum_is_refused(migrated_dsn: str) -> 
     """Up stops at a migration whose file is not the one that was applied, names it, and changes nothing."""
     execute(migrated_dsn, "UPDATE escalation_migrations SET checksum = 'other' WHERE version = 2")
     before = catalogue(migrated_dsn)
-    with pytest.raises(StoreNotReady, match="0002_incidents is not the file that was applied"):
-        await migrate.up(migrated_dsn)
+    with pytest.raises(StoreNotReady, match="0002_event_indexes is not the file that was applied"):
+        await migrate.up(migrated_dsn, create=True)
     assert before == catalogue(migrated_dsn)
 
 
@@ -78,23 +79,23 @@ async def test_up_refuses_a_schema_of_a_later_version(migrated_dsn: str) -> None
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO escalation_migrations (version, name, checksum) VALUES (99, '0099_later', 'x')")
     with pytest.raises(StoreNotReady, match="is at version 99 and this library supports"):
-        await migrate.up(migrated_dsn)
+        await migrate.up(migrated_dsn, create=True)
 
 
 async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) -> None:
     """Connecting to an empty database, or to a half migrated one, names the command that helps."""
     with pytest.raises(StoreNotReady, match="run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
-    await migrate.up(pg_dsn)
-    execute(pg_dsn, as_if_only(4))
-    with pytest.raises(StoreNotReady, match=f"is at version 3 and {len(NAMES)} is needed; run: escalation migrate up"):
+    await migrate.up(pg_dsn, create=True)
+    execute(pg_dsn, "DELETE FROM escalation_migrations WHERE version = 2")
+    with pytest.raises(StoreNotReady, match="is at version 1 and 2 is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
 
 
 async def test_the_server_looks_after_the_tables(pg_dsn: str) -> None:
     """Large tables are vacuumed long before a fifth is dead, and the planner knows the rows that were there before."""
     execute(pg_dsn, TICKETS)
-    await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page")
+    await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page", create=True)
     found = dict(select(pg_dsn, "SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL"))
     assert "autovacuum_vacuum_scale_factor=0.01" in found["escalation_pages"]
     assert "autovacuum_vacuum_insert_scale_factor=0.05" in found["escalation_events"]
@@ -103,22 +104,25 @@ async def test_the_server_looks_after_the_tables(pg_dsn: str) -> None:
 
 
 async def test_interrupted_before_its_last_step(pg_dsn: str) -> None:
-    """A migration that died before its table was recorded says so, and the command completes it."""
-    await migrate.up(pg_dsn)
-    execute(pg_dsn, "DELETE FROM escalation_meta WHERE name = 'incidents'")
-    with pytest.raises(StoreNotReady, match="was interrupted; run: escalation migrate up"):
-        await PostgresStore.connect(pg_dsn)
-    await migrate.up(pg_dsn)
-    await (await PostgresStore.connect(pg_dsn)).aclose()
+    """An attach that died before it was recorded as complete says so, and the command completes it."""
+    execute(pg_dsn, TICKETS)
+    await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page")
+    added = select(pg_dsn, "SELECT value->'added' FROM app.escalation_meta WHERE name = 'incidents'")
+    execute(pg_dsn, "UPDATE app.escalation_meta SET name = 'attaching' WHERE name = 'incidents'")
+    with pytest.raises(StoreNotReady, match="is not attached to a table; run: escalation migrate attach"):
+        await PostgresStore.connect(pg_dsn, schema="app")
+    await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page")
+    await (await PostgresStore.connect(pg_dsn, schema="app")).aclose()
+    assert added == select(pg_dsn, "SELECT value->'added' FROM app.escalation_meta WHERE name = 'incidents'")
+    assert [0] == select(pg_dsn, "SELECT count(*) FROM app.escalation_meta WHERE name = 'attaching'")
 
 
 async def test_invalid_index_is_built_again(pg_dsn: str) -> None:
     """An index that an interrupted build left invalid is dropped and built again."""
-    await migrate.up(pg_dsn)
+    await migrate.up(pg_dsn, create=True)
     execute(pg_dsn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'escalation_due'::regclass")
-    execute(pg_dsn, as_if_only(3))
     before = select(pg_dsn, "SELECT 'escalation_due'::regclass::oid, 'escalation_canary'::regclass::oid")
-    assert NAMES[2:] == list(await migrate.up(pg_dsn))
+    assert ["repaired public.incidents"] == list(await migrate.up(pg_dsn))
     after = select(pg_dsn, "SELECT 'escalation_due'::regclass::oid, 'escalation_canary'::regclass::oid")
     assert (True, False) == (before[0][0] != after[0][0], before[0][1] != after[0][1])
     assert [] == select(pg_dsn, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
@@ -137,9 +141,9 @@ async def test_unique_index_that_failed_is_built_once_its_cause_is_gone(pg_dsn: 
         """,
     )
     with pytest.raises(StoreRefused, match="could not create unique index"):
-        await migrate.up(pg_dsn)
+        await migrate.up(pg_dsn, create=True)
     execute(pg_dsn, "DELETE FROM escalation_events WHERE unique_hash = 'b'")
-    assert NAMES[2:] == list(await migrate.up(pg_dsn))
+    assert NAMES[1:] == list(await migrate.up(pg_dsn, create=True))
     assert [True] == select(
         pg_dsn, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'escalation_events_level'::regclass"
     )
@@ -153,7 +157,7 @@ async def test_other_encodings_are_refused(postgres_server: Server, pg_dsn: str,
         connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0".encode())
     try:
         with pytest.raises(StoreRefused, match=f"the database's encoding is {encoding};"):
-            await migrate.up(postgres_server.database(name))
+            await migrate.up(postgres_server.database(name), create=True)
         with psycopg.connect(postgres_server.database(name)) as connection:
             assert (0,) == connection.execute("SELECT count(*) FROM pg_class WHERE oid >= 16384").fetchone()
     finally:
@@ -163,10 +167,9 @@ async def test_other_encodings_are_refused(postgres_server: Server, pg_dsn: str,
 async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
     """With trigger=False there is no trigger and no function, a later up makes none, and the API alone works."""
     made: LiteralString = "SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc WHERE oid >= 16384"
-    assert NAMES == list(await migrate.up(pg_dsn, trigger=False))
+    assert NAMES == list(await migrate.up(pg_dsn, trigger=False, create=True))
     assert [] == select(pg_dsn, made)
-    execute(pg_dsn, as_if_only(7))
-    assert NAMES[6:] == list(await migrate.up(pg_dsn))
+    assert [] == list(await migrate.up(pg_dsn))
     assert [] == select(pg_dsn, made)
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
@@ -210,7 +213,7 @@ def tables_of_the_replaced_worker(dsn: str) -> str:
 async def test_events_of_old_are_kept(pg_dsn: str) -> None:
     """Events recorded without episodes keep their rows and belong to episode 1, and their ladders go on."""
     old = tables_of_the_replaced_worker(pg_dsn)
-    await migrate.up(pg_dsn, existing="page")
+    await migrate.up(pg_dsn, existing="page", create=True)
     events: LiteralString = "SELECT id, incident_key, episode, level, unique_hash FROM escalation_events ORDER BY id"
     assert [(1, "db-7/disk", 1, 1, old)] == select(pg_dsn, events)
     notifier = RecordingNotifier()
@@ -223,7 +226,7 @@ async def test_events_of_old_are_kept(pg_dsn: str) -> None:
 async def test_events_of_old_do_not_break_the_promise(pg_dsn: str) -> None:
     """Events that were there before the engine have no pages and are counted apart; later ones without are a breach."""
     tables_of_the_replaced_worker(pg_dsn)
-    await migrate.up(pg_dsn, existing="page")
+    await migrate.up(pg_dsn, existing="page", create=True)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
         await engine.tick()
         proof = await engine.prove()
@@ -236,17 +239,3 @@ async def test_events_of_old_do_not_break_the_promise(pg_dsn: str) -> None:
         assert False is proof.holds
         assert 1 == proof.adopted
         assert 1 == proof.without_page
-
-
-async def test_an_installation_learns_what_it_adopted(pg_dsn: str) -> None:
-    """One that was migrated before that was remembered counts as adopted what was there before its first page."""
-    tables_of_the_replaced_worker(pg_dsn)
-    await migrate.up(pg_dsn, existing="page")
-    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
-        await engine.tick()
-        execute(pg_dsn, "DELETE FROM escalation_meta WHERE name = 'adopted'")
-        assert not (await engine.prove()).holds
-        execute(pg_dsn, as_if_only(7))
-        await migrate.up(pg_dsn)
-        proof = await engine.prove()
-        assert (True, 1) == (proof.holds, proof.adopted)

@@ -56,7 +56,7 @@ async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest
     """Whatever was idle in the pool during a restart is dead; the first call afterwards does not notice."""
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.0)
     with EmbeddedPostgres.start() as server:
-        await migrate.up(server.dsn())
+        await migrate.up(server.dsn(), create=True)
         store = await PostgresStore.connect(server.dsn())
         everybody = asyncio.Barrier(8)
 
@@ -88,7 +88,7 @@ async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog:
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.5)
     with EmbeddedPostgres.start(durable=True) as server:
         dsn = make_conninfo(server.dsn(), password="hunter2-hunter2")
-        await migrate.up(dsn)
+        await migrate.up(dsn, create=True)
         keys = overdue(dsn, 500)
         routed: list[str] = []
 

@@ -90,7 +90,7 @@ async def test_a_table_with_a_row_that_is_refused_can_be_attached(pg_dsn: str) -
         "INSERT INTO incidents SELECT 'k' || n, 'critical', now() - interval '1 hour' FROM generate_series(1, 50) AS n",
         "ALTER TABLE incidents ADD CHECK (incident_key <> 'k7') NOT VALID",
     )
-    await migrate.up(pg_dsn, existing="page")
+    await migrate.up(pg_dsn, existing="page", create=True)
     notifier = RecordingNotifier("t")
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
         assert 50 == (await engine.health()).stats.unseen

@@ -147,18 +147,18 @@ async def test_attaching_to_a_key_that_may_be_null_is_refused(pg_dsn: str) -> No
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(TICKETS)
     with pytest.raises(CannotAttach, match=r"external_ref.*may be NULL.*ALTER COLUMN \"external_ref\" SET NOT NULL"):
-        await migrate.up(pg_dsn, columns=KEY)
+        await migrate.up(pg_dsn, columns=KEY, create=True)
     with psycopg.connect(pg_dsn) as connection:
         assert (None,) == connection.execute("SELECT to_regclass('escalation_migrations')").fetchone()
         connection.execute('ALTER TABLE incidents ALTER COLUMN "external_ref" SET NOT NULL')
-    assert await migrate.up(pg_dsn, columns=KEY)
+    assert await migrate.up(pg_dsn, columns=KEY, create=True)
 
 
 async def test_a_row_without_a_key_stops_no_other_row(pg_dsn: str) -> None:
     """Where the host drops NOT NULL later, rows without a key page no one and stop no other; health says so."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(TICKETS.replace("UNIQUE", "NOT NULL UNIQUE"))
-    await migrate.up(pg_dsn, columns=KEY)
+    await migrate.up(pg_dsn, columns=KEY, create=True)
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
         assert () == tuple((await engine.health()).warnings)

@@ -75,11 +75,11 @@ async def test_attaching_as_a_role_that_a_policy_applies_to_is_refused(remedy: s
             "ALTER TABLE app.incidents FORCE ROW LEVEL SECURITY",
         )
         with pytest.raises(CannotAttach, match=REMEDY):
-            await migrate.up(dsn, schema="app")
+            await migrate.up(dsn, schema="app", create=True)
         with psycopg.connect(pg_dsn) as connection:
             assert (None,) == connection.execute("SELECT to_regclass('app.escalation_migrations')").fetchone()
         execute(pg_dsn, remedy.replace("{role}", name))
-        await migrate.up(dsn, schema="app")
+        await migrate.up(dsn, schema="app", create=True)
         execute(pg_dsn, "INSERT INTO app.incidents VALUES ('k', 'critical', now() - interval '10 minutes')")
         notifier = RecordingNotifier()
         async with Engine(await PostgresStore.connect(dsn, schema="app"), notifiers=[notifier]) as engine:

@@ -165,7 +165,7 @@ async def test_rows_that_attaching_left_alone_are_not_found(existing: str, found
         )
         row = connection.execute("SELECT now() - interval '30 minutes'").fetchone()
     assert row is not None
-    await migrate.up(pg_dsn, existing=row[0] if existing == "since" else existing)  # type: ignore[arg-type]
+    await migrate.up(pg_dsn, existing=row[0] if existing == "since" else existing, create=True)  # type: ignore[arg-type]
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier]) as engine:
         for _ in range(3):

@@ -87,7 +87,7 @@ class Servers:
     def prepare(self) -> None:
         """Create the template of the runs' databases."""
         self.create(TEMPLATE, "template0")
-        asyncio.run(migrate.up(self.dsn(TEMPLATE)))
+        asyncio.run(migrate.up(self.dsn(TEMPLATE), create=True))
         page_changes.install(self.dsn(TEMPLATE))
         with psycopg.connect(self.dsn(TEMPLATE), autocommit=True) as connection:
             connection.execute(RIGHTS.encode())

@@ -6,8 +6,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import migrate
-from escalation_adapters.postgres.attach import ExistingIncidents
+from escalation_adapters.postgres import ExistingIncidents, applying, migrate
 from escalation_core import EscalationPolicy
 
 BOTH_WAIT = """
@@ -19,10 +18,10 @@ WHERE application_name = current_setting('application_name') AND state = 'idle' 
 
 async def migrate_host(dsn: str, schema: str) -> None:
     """Attach the engine to a host's table with open incidents, twice at the same time while the table is locked."""
-    module: Any = migrate
+    module: Any = applying
     module.LOCK_TIMEOUT = "30ms"
     with contextlib.suppress(ExistingIncidents):
-        await migrate.up(dsn, schema=schema, policy=EscalationPolicy())
+        await migrate.up(dsn, schema=schema, policy=EscalationPolicy(), create=True)
     async with await AsyncConnection.connect(dsn) as holder:
         await holder.execute(f'LOCK TABLE "{schema}".incidents IN ACCESS SHARE MODE'.encode())
         both = [asyncio.create_task(migrate.up(dsn, schema=schema, existing="page")) for _ in range(2)]
@@ -32,7 +31,8 @@ async def migrate_host(dsn: str, schema: str) -> None:
         # Turn a trigger off, so that the next migration turns it on.
         await other.execute(f'ALTER TABLE "{schema}".incidents DISABLE TRIGGER zz_escalation_host_insert'.encode())
     await migrate.up(dsn, schema=schema)
-    await migrate.up(dsn, schema=f"{schema}_new")
+    await migrate.attach(dsn, schema=schema, existing="page")
+    await migrate.up(dsn, schema=f"{schema}_new", create=True)
 
 
 async def _until_both_wait(dsn: str) -> None:

@@ -72,7 +72,7 @@ def template(stepping: SteppingPostgres) -> str:
     """A migrated database of that server, to be copied."""
     name = "stepping_template"
     dsn = Server(stepping.dsn(), "of its own").create(name)
-    asyncio.run(migrate.up(dsn))
+    asyncio.run(migrate.up(dsn, create=True))
     return name
 
 
@@ -222,7 +222,7 @@ async def test_held_incidents_stay_alone(server: SteppingPostgres) -> None:
                 "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)"
             )
             connection.execute("INSERT INTO incidents VALUES ('held', 'critical', now() - interval '5 days')")
-        await migrate.up(dsn, existing="skip")
+        await migrate.up(dsn, existing="skip", create=True)
         server.step(2 * DAY)
         async with worker(dsn) as observer:
             await leave_behind(observer.store)

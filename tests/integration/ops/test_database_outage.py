@@ -22,7 +22,7 @@ async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.Monkey
     # Longer than the client of these tests waits: what waited for the store to give up would not be heard.
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 20.0)
     with EmbeddedPostgres.start() as server:
-        await migrate.up(server.dsn())
+        await migrate.up(server.dsn(), create=True)
         store = await PostgresStore.connect(server.dsn())
         settings, clock = Settings(ops_hmac_secret=SECRET), ManualClock(datetime.now(UTC))
         async with (
