@@ -89,13 +89,13 @@ CREATE TRIGGER unwritable_strangely BEFORE UPDATE ON incidents
 HOST = """
 CREATE SCHEMA "{schema}" AUTHORIZATION escalation_worker;
 CREATE TABLE "{schema}".incidents (
-    incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL, next_due_at timestamptz
+    incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL, next_due_at timestamptz, status text
 );
 ALTER TABLE "{schema}".incidents OWNER TO escalation_worker;
 INSERT INTO "{schema}".incidents SELECT 'k' || n, 'critical', now() - interval '1 h' FROM generate_series(1, 3) AS n;
 -- The invalid index that an interrupted build leaves.
-CREATE INDEX escalation_due ON "{schema}".incidents (next_due_at);
-UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"{schema}".escalation_due'::regclass
+CREATE INDEX escalation_interrupted ON "{schema}".incidents (next_due_at);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"{schema}".escalation_interrupted'::regclass
 """
 
 

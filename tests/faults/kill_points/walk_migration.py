@@ -6,9 +6,10 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import ExistingIncidents, applying, migrate
+from escalation_adapters.postgres import ExistingIncidents, StatusMapping, applying, migrate
 from escalation_core import EscalationPolicy
 
+STATUS = StatusMapping(column="status", open="open", acknowledged="acked", resolved="closed")
 BOTH_WAIT = """
 SELECT count(DISTINCT query) FROM pg_stat_activity
 WHERE application_name = current_setting('application_name') AND state = 'idle' AND query IN ('ROLLBACK', 'COMMIT')
@@ -31,7 +32,7 @@ async def migrate_host(dsn: str, schema: str) -> None:
         # Turn a trigger off, so that the next migration turns it on.
         await other.execute(f'ALTER TABLE "{schema}".incidents DISABLE TRIGGER zz_escalation_host_insert'.encode())
     await migrate.up(dsn, schema=schema)
-    await migrate.attach(dsn, schema=schema, existing="page")
+    await migrate.attach(dsn, schema=schema, status=STATUS, existing="page")
     await migrate.up(dsn, schema=f"{schema}_new", create=True)
 
 

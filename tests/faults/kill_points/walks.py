@@ -21,6 +21,10 @@ from escalation_core.engine.deliver import Delivery
 from .events import EndsWhenAwaited, event_of_call, hold_answers
 
 Walk = Callable[[Engine], Awaitable[None]]
+REVISION = """
+UPDATE escalation_meta SET value = jsonb_set(value, '{revision}', to_jsonb((value->>'revision')::int + 1))
+WHERE name = 'incidents'
+"""
 RUN_TIME = 0.5
 """Seconds for which ``_run_briefly`` runs the runner."""
 
@@ -245,6 +249,15 @@ async def _connections_ended(engine: Engine) -> None:
         await Engine(store).__aenter__()
 
 
+async def _attached_again(engine: Engine) -> None:
+    """Count the revision of the mapping up, as an attach does, before a transaction and before a read."""
+    store: Any = engine.store
+    for dry_run in (False, True):
+        async with store._pool.connection() as connection:
+            await connection.execute(REVISION)
+        await engine.tick(dry_run=dry_run)
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "run without log": _run_without_log,
@@ -261,6 +274,7 @@ WALKS: Mapping[str, Walk] = {
     "no answer": _no_answer,
     "read-only": _read_only,
     "connections ended": _connections_ended,
+    "attached again": _attached_again,
 }
 WHOLE = ("run", "run without log")
 """The walks that run a whole worker until it is stopped."""
