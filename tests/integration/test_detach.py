@@ -1,12 +1,12 @@
 """Attach, change, drift, repair, detach, attach again: the host's table is the host's, and ends as it was."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, StatusMapping, migrate
-from escalation_core import Engine, StoreNotReady, StoreRefused
+from escalation_core import Engine, InvalidValue, StoreNotReady, StoreRefused
 from escalation_core.testing import RecordingNotifier
 
 from .host_tables import ALERTS, dump, execute
@@ -170,6 +170,13 @@ async def test_attach_again_asks_before_it_pages(pg_dsn: str) -> None:
     with pytest.raises(ExistingIncidents, match="1250 of them would page now"):
         await migrate.attach(pg_dsn, columns={"summary": "note:read"})
     assert attached == dump(pg_dsn)
+    with pytest.raises(InvalidValue, match="is an instant, and the table is attached already; choose page or skip"):
+        await migrate.attach(pg_dsn, columns={"summary": "note:read"}, existing=datetime.now(UTC))
+    requested = "SELECT requested_at IS NOT NULL FROM escalation_recalc"
+    await migrate.attach(pg_dsn, columns={"summary": "note:read"}, existing="skip")
+    assert [False] == select(pg_dsn, requested)
+    await migrate.attach(pg_dsn, existing="page")
+    assert [True] == select(pg_dsn, requested)
 
 
 async def test_type_of_a_mapped_column_can_change(pg_dsn: str) -> None:

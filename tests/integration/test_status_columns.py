@@ -172,6 +172,11 @@ async def test_word_that_is_not_mapped_is_open_and_reported(host: Host) -> None:
         [warning] = [text for text in (await engine.health()).warnings if "words in no list" in text]
         assert f"{str(odd)!r}" in warning
         assert [warning] == list(await migrate.check(host.dsn))
+        host.set("k", status=host.values[0])
+        await migrate.up(host.dsn)
+        assert [] == list(await migrate.check(host.dsn))
+        host.set("k", status=odd)
+        assert [warning] == list(await migrate.check(host.dsn))
         texts = [str(value) for value in host.values]
         status = StatusMapping(column="status", open=[texts[0], texts[4]], acknowledged=texts[1], resolved=texts[2:4])
         await migrate.attach(host.dsn, status=status, existing="page")

@@ -87,7 +87,7 @@ async def attach_table(
         table = attrs.evolve(table, kinds={name: columns[name].kind for name in table.host_columns})
         await record_table(connection, table, "attaching" if before is None else "incidents", triggers=triggers)
         await _note_words(connection, table)
-        if before is not None:
+        if before is not None and existing != "skip":
             # The mapping decides when incidents are due, so workers plan all of them anew.
             await connection.execute(fill(_RECALC, table.sql_names()).encode())
 
@@ -112,6 +112,8 @@ async def attach_table(
 
 async def mend(connection: AsyncConnection[Any], table: IncidentsTable, say: Say) -> list[str]:
     """Create triggers and indexes again that are missing, disabled or changed; report the other faults."""
+    # A host may have corrected the rows with an unknown word since.
+    await _note_words(connection, table)
     found = await faults(connection, table)
     for fault in found:
         say(f"{'repairing' if fault.mendable else 'warning'}: {fault}")

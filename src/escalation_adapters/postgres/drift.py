@@ -85,7 +85,8 @@ def find_faults(table: IncidentsTable, found: Found, *, keyless: int = 0) -> Seq
         faults.append(
             Fault(
                 f"column {table.status.column!r} of {name} has words in no list: {words}; their rows count as open; add"
-                f" the words to a list: escalation migrate attach --status {table.status.column} --open ..."
+                f" the words to a list: escalation migrate attach --status {table.status.column} --open ..., or correct"
+                f" the rows and {UP}"
             )
         )
     return faults

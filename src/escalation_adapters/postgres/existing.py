@@ -38,11 +38,16 @@ TYPES = {
 class ExistingIncidents(EscalationError):
     """The table holds open incidents, and the caller did not choose which to plan; nothing was changed."""
 
-    def __init__(self, table: IncidentsTable, open_count: int, due_count: int) -> None:
+    def __init__(self, table: IncidentsTable, open_count: int, due_count: int, *, first: bool = True) -> None:
+        choices = (
+            "--existing page (all), --existing skip (none until a recalc)"
+            " or --existing since=INSTANT (those first seen at that instant or later)"
+            if first
+            else "--existing page (all) or --existing skip (they keep their due instants until a recalc)"
+        )
         super().__init__(
             f"{table.schema}.{table.name} holds {open_count} open incidents, and {due_count} of them would page now;"
-            " choose which of them the engine plans: --existing page (all), --existing skip (none until a recalc) or"
-            " --existing since=INSTANT (those first seen at that instant or later)"
+            f" choose which of them the engine plans: {choices}"
         )
         self.open_count = open_count
         self.due_count = due_count

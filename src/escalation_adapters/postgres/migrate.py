@@ -12,21 +12,16 @@ from typing import Any
 import attrs
 from psycopg import AsyncConnection, sql
 
-from escalation_core import EscalationPolicy, StoreNotReady, StoreRefused
+from escalation_core import EscalationPolicy, InvalidValue, StoreNotReady, StoreRefused
 
 from .applying import alone, apply, check_encoding, connect
 from .attach import create_sql, index_sql, trigger_sql, written_columns
 from .attaching import Detachment, attach_table, detach_table, mend, read_detachment
+from .drift import ATTACH
 from .errors import translated
 from .existing import Existing, ExistingIncidents, count_open
 from .host_table import CannotAttach, inspect
-from .installation import (
-    check_checksums,
-    check_not_newer,
-    faults,
-    migrations,
-    standing,
-)
+from .installation import check_checksums, check_not_newer, faults, migrations, standing
 from .mapping import StatusMapping, split_columns
 from .statements import fill
 from .table import IncidentsTable
@@ -70,7 +65,7 @@ async def check(dsn: str, *, schema: str = "public") -> Sequence[str]:
         async with await connect(dsn) as connection:
             versions, table = await standing(connection, schema)
             if table is None:
-                return ["the schema is not attached to a table; run: escalation migrate attach"] if versions else []
+                return [f"the schema is not attached to a table; {ATTACH}"] if versions else []
             return [str(fault) for fault in await faults(connection, table)]
 
 
@@ -193,7 +188,7 @@ async def detach(dsn: str, *, schema: str = "public", tick_interval: timedelta =
 async def _attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
     _, table = await standing(connection, schema)
     if table is None:
-        raise StoreNotReady(f"schema {schema!r} is not attached to a table; run: escalation migrate attach")
+        raise StoreNotReady(f"schema {schema!r} is not attached to a table; {ATTACH}")
     return table
 
 
@@ -294,7 +289,9 @@ async def _check_existing(
         if table.reads or table.status is not None:
             raise CannotAttach(table, ["there is no such table, and so no column to read; leave --create out"])
         return
+    if not first and isinstance(wanted.existing, datetime):
+        raise InvalidValue("existing", "is an instant, and the table is attached already", "choose page or skip")
     if wanted.existing is None:
         open_count, due_count = await count_open(connection, found, wanted.policy)
         if due_count or (first and open_count):
-            raise ExistingIncidents(found, open_count, due_count)
+            raise ExistingIncidents(found, open_count, due_count, first=first)
