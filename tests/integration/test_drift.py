@@ -59,3 +59,19 @@ async def test_table_gone(migrated_dsn: str) -> None:
     assert ["the schema is not attached to a table; run: escalation migrate attach"] == list(
         await migrate.check(migrated_dsn)
     )
+
+
+async def test_names_that_need_quotes(pg_dsn: str) -> None:
+    """Blanks and capitals in the names of schema, table and columns change nothing about drift, repair and detach."""
+    execute(
+        pg_dsn,
+        'CREATE SCHEMA "My App"; CREATE TABLE "My App"."Alert Rows" ("Key" text PRIMARY KEY, "Opened At" timestamptz)',
+    )
+    columns = {"incident_key": "Key", "first_seen": "Opened At:read"}
+    await migrate.attach(pg_dsn, schema="My App", table="Alert Rows", columns=columns)
+    assert [] == list(await migrate.check(pg_dsn, schema="My App"))
+    execute(pg_dsn, 'ALTER TABLE "My App"."Alert Rows" DISABLE TRIGGER zz_escalation_host_insert')
+    assert ["repaired My App.Alert Rows"] == list(await migrate.up(pg_dsn, schema="My App"))
+    assert [] == list(await migrate.check(pg_dsn, schema="My App"))
+    await migrate.detach(pg_dsn, schema="My App")
+    assert [] == dump(pg_dsn, '"My App"."Alert Rows"')["triggers"]

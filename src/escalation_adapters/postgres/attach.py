@@ -86,11 +86,10 @@ def trigger_sql(table: IncidentsTable) -> str:
 
 def trigger_sources(table: IncidentsTable) -> Mapping[str, str]:
     """Return the MD5 of each function's source, as PostgreSQL keeps it."""
-    parts = re.split(r"FUNCTION \S+\.(\w+)\(\)", trigger_sql(table))
-    bodies = {
-        name: text.split("$body$")[1] for name, text in zip(parts[1::2], parts[2::2], strict=True) if "$body$" in text
-    }
-    return {name: hashlib.md5(body.encode(), usedforsecurity=False).hexdigest() for name, body in bodies.items()}
+    found = re.findall(
+        r"FUNCTION [^\n]*\.(\w+)\(\) RETURNS trigger\n.*?\$body\$(.*?)\$body\$", trigger_sql(table), re.DOTALL
+    )
+    return {name: hashlib.md5(body.encode(), usedforsecurity=False).hexdigest() for name, body in found}
 
 
 def _status_names(table: IncidentsTable) -> dict[str, sql.Composable]:
