@@ -11,7 +11,7 @@ from importlib.resources import files
 from psycopg import sql
 
 from .existing import TYPES
-from .mapping import READ, WRITTEN
+from .mapping import COLUMNS, READ, WRITTEN
 from .statements import fill
 from .table import IncidentsTable
 
@@ -216,7 +216,8 @@ def restore_sql(table: IncidentsTable, added: Sequence[str]) -> str:
 def written_columns(table: IncidentsTable) -> Sequence[tuple[str, str, str]]:
     """Return each column of the table that the engine uses, what it stands for, and the verbs that write it."""
     rows = []
-    for name, column in table.columns.items():
+    for name in COLUMNS:
+        column = table.columns[name]
         added = " (added)" if column in table.added else ""
         rows.append((column, f"{name}{added}", WRITTEN.get(name, "open (a new incident)")))
     rows += [(column, f"{name}{READ}", "never; read when a row is inserted") for name, column in table.reads.items()]
