@@ -161,18 +161,21 @@ async def test_every_fault_of_a_table_is_named_at_once(pg_dsn: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "kind"),
     [
-        "CREATE VIEW incidents AS SELECT 'k' AS incident_key, now() AS first_seen",
-        "CREATE TABLE incidents (incident_key text PRIMARY KEY, first_seen date) PARTITION BY HASH (incident_key)",
+        ("CREATE VIEW incidents AS SELECT 'k' AS incident_key, now() AS first_seen", "view"),
+        (
+            "CREATE TABLE incidents (incident_key text PRIMARY KEY, first_seen date) PARTITION BY HASH (incident_key)",
+            "partitioned table",
+        ),
     ],
     ids=["view", "partitioned"],
 )
-async def test_what_is_no_plain_table_is_refused(pg_dsn: str, statement: LiteralString) -> None:
-    """A view or a partitioned table is no table to attach to."""
+async def test_relation_that_is_not_a_plain_table_is_refused(pg_dsn: str, statement: LiteralString, kind: str) -> None:
+    """The engine cannot attach to a view or a partitioned table; the refusal names its kind."""
     execute(pg_dsn, statement)
     before = catalogue(pg_dsn)
-    with pytest.raises(CannotAttach, match=r"it is a (view|partitioned table); name a plain table: --table NAME"):
+    with pytest.raises(CannotAttach, match=f"it is a {kind}; name a plain table: --table NAME"):
         await migrate.up(pg_dsn, create=True)
     assert before == catalogue(pg_dsn)
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.postgres.mapping import COLUMNS as COLUMNS_OF_THE_ENGINE
 from escalation_core import Engine, StoreNotReady, StoreRefused, idempotency_key
 from escalation_core.testing import RecordingNotifier
 
@@ -19,8 +20,9 @@ async def test_up_makes_everything_once(pg_dsn: str) -> None:
     """The first up applies every migration to an empty database, and the second one none."""
     said: list[str] = []
     assert NAMES == list(await migrate.up(pg_dsn, say=said.append, create=True))
-    assert [f"applying {name}" for name in MIGRATIONS] == said[:2]
-    assert "created the table public.incidents" == said[2]
+    assert [*(f"applying {name}" for name in MIGRATIONS), "created the table public.incidents"] == said[:3]
+    assert len(COLUMNS_OF_THE_ENGINE) == len([line for line in said[3:] if line.startswith("column ")])
+    assert len(said) == 3 + len(COLUMNS_OF_THE_ENGINE)
     before = catalogue(pg_dsn)
     assert [] == list(await migrate.up(pg_dsn, create=True))
     assert before == catalogue(pg_dsn)
