@@ -1,6 +1,11 @@
 """A host's own trigger or rule refuses one row with another fault's code, or drops the write without an error."""
 
+from contextlib import AsyncExitStack
+
+import psycopg
 import pytest
+
+from escalation_adapters.postgres import session, store
 
 from .stage import MINUTE, staged
 
@@ -42,6 +47,29 @@ async def test_a_refusal_that_sounds_like_another_fault_stops_no_other_row(what:
         stage.incident(*"abc")
         assert [(key, 1, 1) for key in "abc"] == await stage.tick()
         assert ["bad"] == [key for key, _ in (await stage.engine.health()).stats.unreadable_examples]
+
+
+async def test_a_pipeline_that_hides_its_error_stops_no_other_row(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine psycopg may report an aborted pipeline in place of the host's error, in the last attempt too."""
+    flush = session.Session.flush
+
+    async def hiding(self: session.Session, last: AsyncExitStack | None = None) -> None:
+        try:
+            await flush(self, last)
+        except psycopg.OperationalError:
+            if self.optimistic:
+                raise psycopg.errors.PipelineAborted("pipeline aborted") from None
+            raise
+
+    monkeypatch.setattr(store, "TRIES", 1)
+    monkeypatch.setattr(session.Session, "flush", hiding)
+    async with staged(migrated_dsn) as stage:
+        stage.incident("bad")
+        stage.sql(TRIGGER % SAYING["serialization"])
+        stage.incident(*"abc")
+        assert [(key, 1, 1) for key in "abc"] == await stage.tick()
 
 
 @pytest.mark.parametrize("how", SILENT)

@@ -104,10 +104,12 @@ class PostgresStore:
         """Run ``work`` in one transaction; after a conflict, for example a deadlock, run it again from its start."""
         optimistic, raised_by_host = self._optimistic, False
         for attempt in range(1, TRIES + 1):
+            last = attempt == TRIES
             try:
                 with translated():
                     async with self._pool.connection() as connection:
-                        return await self._within(connection, work, optimistic, last=attempt == TRIES)
+                        # A pipeline may report only that it was aborted. The last attempt must name the cause.
+                        return await self._within(connection, work, optimistic and not last, last=last)
             except Attached:
                 await self._read_mapping()
             except _Retry as again:
@@ -164,7 +166,7 @@ class PostgresStore:
         *,
         last: bool,
     ) -> Result:
-        session = Session(connection, self._statements, self.table, optimistic, last=last)
+        session = Session(connection, self._statements, self.table, optimistic and not last, last=last)
         try:
             async with AsyncExitStack() as ends, connection.transaction():
                 await session.begin(self.clock)
