@@ -51,9 +51,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: --faults-seed {config.option.faults_seed}"
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave failover tests and some variants out of a quick run, and start the slowest tests first.
 
+    ``-k`` chooses first, so a variant that it names is left out only if it names more than a quick run takes.
     pytest-xdist gives each process two tests at first, so each process gets one slow and one short test.
     """
     if not config.getoption("--full"):

@@ -52,7 +52,7 @@ async def test_a_refusal_that_sounds_like_another_fault_stops_no_other_row(what:
 async def test_a_pipeline_that_hides_its_error_stops_no_other_row(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy machine psycopg may report an aborted pipeline in place of the host's error, in the last attempt too."""
+    """On a busy machine psycopg may report only an aborted pipeline, in place of the host's error."""
     flush = session.Session.flush
 
     async def hiding(self: session.Session, last: AsyncExitStack | None = None) -> None:

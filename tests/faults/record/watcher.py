@@ -14,7 +14,7 @@ SAMPLE_INTERVAL = 0.2
 """Seconds between two samples of health."""
 ANSWER_TIMEOUT = 0.5
 """Seconds after which health that does not answer counts as unhealthy."""
-STEP, UNSEEN, TRIGGERS = "a clock that stepped back", "rows that no trigger saw", "triggers that are off"
+STEP, UNSEEN, DRIFT = "a clock that stepped back", "rows that no trigger saw", "changes of the attached table"
 """Findings that health may list, beside unreadable rows."""
 TIMER = 0.02
 """Seconds of the timer that shows whether the machine stands still."""
@@ -28,14 +28,14 @@ def sample(health: Health) -> HealthSample:
 
 
 def findings(health: Health) -> frozenset[str]:
-    """Return the findings that health lists: unreadable rows, a clock step, unseen rows, faults of triggers."""
+    """Return the findings that health lists: unreadable rows, a clock step, unseen rows, drift."""
     found = {f"unreadable {key}" for key, _ in health.stats.unreadable_examples}
     if health.clock_step and not health.ok:
         found.add(STEP)
     if health.stats.unseen:
         found.add(UNSEEN)
     if health.stats.faults:
-        found.add(TRIGGERS)
+        found.add(DRIFT)
     return frozenset(found)
 
 

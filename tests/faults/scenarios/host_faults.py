@@ -14,7 +14,7 @@ from ..harness.receiver import BROKEN, OK, Answer
 from ..harness.rules import SECURED, Rules
 from ..harness.run import Run
 from ..harness.workers import Worker
-from ..record.watcher import STEP, TRIGGERS
+from ..record.watcher import DRIFT, STEP
 from .busy import claimed_pages, until_sending
 from .refusals import REFUSALS, REFUSED
 
@@ -55,7 +55,8 @@ async def due(run: Run, *keys: str, sql: bool = True) -> None:
         await run.hosts.do("open", key, sql=sql, severity="critical", first_seen=round(time() - 1, 6))
 
 
-async def _listed(run: Run, finding: str) -> bool:
+async def listed(run: Run, finding: str) -> bool:
+    """Return whether health has listed a finding."""
     return any(finding in sample.findings for sample in run.watcher.samples)
 
 
@@ -101,7 +102,7 @@ def stepped_back(step: str) -> Scenario:
             # An incident that is opened by the wrong clock counts as opened at the repair.
             await due(run, "meanwhile")
             await run.execute(STEPPED.replace("{step}", step))
-            assert await run.until(partial(_listed, run, STEP), 1.0)
+            assert await run.until(partial(listed, run, STEP), 1.0)
             run.receiver.answers = lambda number: OK
             await run.kill(workers[0])
             workers[1].resume()
@@ -151,11 +152,11 @@ def unseen(how: Unseen, off: str | None = None) -> Scenario:
         if off is None:
             await _write_unseen(run, how)
             return
-        with run.disturbance("triggers off", findings=frozenset({TRIGGERS})):
+        with run.disturbance("triggers off", findings=frozenset({DRIFT})):
             for trigger in ENGINE_TRIGGERS:
                 await run.execute(TRIGGERS_OFF[off][0].replace("{trigger}", trigger))
             await _write_unseen(run, how)
-            await run.until(partial(_listed, run, TRIGGERS))
+            await run.until(partial(listed, run, DRIFT))
             await asyncio.sleep(2 * run.rules.tick)
             if (on := TRIGGERS_OFF[off][1]) is None:
                 await migrate.up(run.dsn)
