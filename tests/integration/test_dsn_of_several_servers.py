@@ -108,6 +108,20 @@ async def test_connections_that_were_never_lent_are_left_with_the_others(pair: P
         await asyncio.gather(*(engine.open(f"late{number}") for number in range(4)))
 
 
+async def test_a_connection_in_the_making_is_left_with_the_others(pair: Pair) -> None:
+    """A connection that was begun before the failover, and is ready only after it, may lead to the former primary."""
+    store = await PostgresStore.connect(pair.dsn)
+    making = asyncio.create_task(store._pool._connections.connection_class.connect(pair.dsn))
+    # Let the task begin: it then waits for the server.
+    await asyncio.sleep(0)
+    store._pool._distrust()
+    async with await making as made:
+        assert made in store._pool._suspect
+    async with await store._pool._connections.connection_class.connect(pair.dsn) as later:
+        assert later not in store._pool._suspect
+    await store.aclose()
+
+
 async def test_pool_leaves_a_primary_that_has_become_read_only(pair: Pair) -> None:
     """The first write that a former primary refuses ends every connection to it; the next one reaches the new one."""
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:

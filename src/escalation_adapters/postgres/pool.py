@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet
 
 import psycopg
@@ -26,6 +26,7 @@ class Pool:
     def __init__(self, dsn: str, kwargs: dict[str, Any], *, max_connections: int) -> None:
         self._connections: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             dsn,
+            connection_class=self._connection_class(),
             min_size=1,
             max_size=max_connections,
             kwargs=kwargs,
@@ -41,6 +42,7 @@ class Pool:
         self._coming_back: set[asyncio.Task[None]] = set()
         self._known: WeakSet[AsyncConnection[Any]] = WeakSet()
         self._suspect: WeakSet[AsyncConnection[Any]] = WeakSet()
+        self._distrusts = 0
 
     async def open(self) -> None:
         """Start to connect."""
@@ -95,7 +97,23 @@ class Pool:
         self._known.add(connection)
 
     def _distrust(self) -> None:
+        self._distrusts += 1
         self._suspect |= self._known
+
+    def _connection_class(self) -> type[AsyncConnection[Any]]:
+        """Return a class whose connections are suspect if the others became suspect while they were being made."""
+        pool = self
+
+        class Connection(AsyncConnection[Any]):
+            @classmethod
+            async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+                before = pool._distrusts
+                connection = await super().connect(*args, **kwargs)
+                if before != pool._distrusts:
+                    pool._suspect.add(connection)
+                return connection
+
+        return Connection
 
     async def _take_back(self, connection: AsyncConnection[Any]) -> None:
         """Return a connection to the pool, even if this task is cancelled: a cancelled ``putconn`` would lose it.
