@@ -18,7 +18,7 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 HERE = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
 ATHERIS = r"CPython 3\.1[1-4]\..* on linux x86_64$"
 """The platforms for which atheris, the coverage-guided fuzzer, has wheels."""
-SEVERAL = ("-n", "auto", "--maxprocesses", "4")
+SEVERAL = ("-n", "4")
 """Options of pytest for several processes at once, each with a PostgreSQL of its own."""
 GROUPS = nox.project.load_toml("pyproject.toml")
 

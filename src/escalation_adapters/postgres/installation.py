@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import psycopg
@@ -48,6 +48,23 @@ def migrations() -> Sequence[Migration]:
         Migration(int(name[:4]), name.removesuffix(".sql"), (folder / name).read_text(encoding="utf-8"))
         for name in found
     ]
+
+
+class Installation(NamedTuple):
+    """The statements of one schema, and the table that it is attached to."""
+
+    statements: dict[str, bytes]
+    table: IncidentsTable
+
+
+async def read_installation(connection: AsyncConnection[Any], schema: str) -> Installation:
+    """Read the table that this schema is attached to, and make the statements for it.
+
+    Raises:
+        StoreNotReady: the schema is not at the version that this library needs, or a policy hides rows from this role.
+    """
+    table = await attached(connection, schema)
+    return Installation(statements(table), table)
 
 
 async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:

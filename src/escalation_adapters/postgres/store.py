@@ -12,23 +12,20 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from escalation_core import StoreRefused, StoreUnavailable
+from escalation_core import StoreUnavailable
 from escalation_core.model import Canary, NextDue, Pause
 from escalation_core.ports import Transaction
 
 from . import timeouts
 from .dsn import arguments
-from .errors import AGAIN, by_host, check_visible, is_refused, refusal, translated
-from .incidents import Incidents
-from .installation import attached
-from .journal import Journal
-from .ledger import Ledger
-from .operations import Operations, SeenRequests
-from .outbox import Outbox
+from .errors import AGAIN, by_host, check_visible, translated
+from .host_transaction import Database, HostTransaction, read_database
+from .installation import Installation, read_installation
 from .pool import Pool
 from .session import Attached, Session, aware, instant
-from .statements import PASSING, statements, writes_incidents
+from .statements import PASSING
 from .table import IncidentsTable
+from .transaction import PostgresTransaction
 
 Result = TypeVar("Result")
 log = logging.getLogger("escalation_core")
@@ -46,12 +43,13 @@ class PostgresStore:
     def __init__(
         self,
         pool: Pool,
-        table: IncidentsTable,
+        installation: Installation,
+        database: Database,
         clock: Callable[[], datetime] | None,
     ) -> None:
         self._pool = pool
-        self._statements = statements(table)
-        self.table = table
+        self._installation = installation
+        self._database = database
         self.clock = clock
         self._optimistic = True
 
@@ -84,9 +82,23 @@ class PostgresStore:
         with translated():
             # Connect once without the pool: this error names the cause, where the pool only reports a timeout.
             async with await AsyncConnection.connect(dsn, **kwargs) as connection:
-                table = await attached(connection, schema)
+                installation = await read_installation(connection, schema)
+                database = await read_database(connection)
             await pool.open()
-        return cls(pool, table, clock)
+        return cls(pool, installation, database, clock)
+
+    @property
+    def table(self) -> IncidentsTable:
+        """The table that the schema is attached to."""
+        return self._installation.table
+
+    def using(self, connection: object) -> HostTransaction:
+        """Return a transactor in the transaction that a host began on ``connection``, and ends.
+
+        ``connection`` is a Connection or AsyncConnection of psycopg, a Connection, AsyncConnection, Session or
+        AsyncSession of SQLAlchemy with the driver psycopg, or ``django.db.connection``.
+        """
+        return HostTransaction(connection, self.table.schema, self.clock, self._database, self._installation)
 
     async def check(self) -> None:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
@@ -96,9 +108,9 @@ class PostgresStore:
         """Read the mapping again, and make the statements for it: an operator may have attached the schema anew."""
         with translated():
             async with self._pool.connection() as connection:
-                table = await attached(connection, self.table.schema)
-        if table != self.table:
-            self.table, self._statements = table, statements(table)
+                found = await read_installation(connection, self.table.schema)
+        if found.table != self.table:
+            self._installation = found
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction; after a conflict, for example a deadlock, run it again from its start."""
@@ -134,7 +146,7 @@ class PostgresStore:
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 session = self._session(connection)
                 await session.begin(self.clock)
-                return await work(_Transaction(session))
+                return await work(PostgresTransaction(session))
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Return the next due instants and active pauses, in one round trip; in two while a row is passed over."""
@@ -166,11 +178,11 @@ class PostgresStore:
         *,
         last: bool,
     ) -> Result:
-        session = Session(connection, self._statements, self.table, optimistic and not last, last=last)
+        session = Session(connection, *self._installation, optimistic and not last, last=last)
         try:
             async with AsyncExitStack() as ends, connection.transaction():
                 await session.begin(self.clock)
-                result = await work(_Transaction(session))
+                result = await work(PostgresTransaction(session))
                 # Send the queued statements together with the COMMIT.
                 await session.flush(ends)
             if session.wrote_too_little():
@@ -196,7 +208,7 @@ class PostgresStore:
                 await connection.rollback()
 
     def _session(self, connection: AsyncConnection[Any]) -> Session:
-        return Session(connection, self._statements, self.table)
+        return Session(connection, *self._installation)
 
 
 @attrs.define
@@ -207,43 +219,3 @@ class _Retry(Exception):
     """A unique key that was expected to be free is taken."""
     by_host: bool = False
     """A trigger of the host raised the conflict."""
-
-
-class _Transaction:
-    """One transaction: the ports on one connection."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.incidents = Incidents(session)
-        self.ledger = Ledger(session)
-        self.outbox = Outbox(session)
-        self.journal = Journal(session)
-        self.operations = Operations(session)
-        self.requests = SeenRequests(session)
-
-    async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Run ``work`` behind a savepoint."""
-        await self._session.flush()
-        self._session.optimistic = False
-        try:
-            async with self._session.connection.transaction():
-                result = await work()
-                # Check the host's deferred constraints now, so that a refusal does not come at the transaction's end.
-                self._session.running = None
-                await self._session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-                return result
-        except (psycopg.Error, StoreRefused) as error:
-            if self._session.connection.info.transaction_status is not TransactionStatus.INTRANS:
-                # Whatever was refused, the rollback to the savepoint failed.
-                raise psycopg.OperationalError("the connection was lost during the rollback to a savepoint") from None
-            again = isinstance(error, psycopg.Error) and error.sqlstate in AGAIN and not self._session.last
-            of_host = self._session.running is None or self._session.running.partition(":")[0] in writes_incidents()
-            if isinstance(error, psycopg.Error) and is_refused(error, of_host=of_host) and not again:
-                raise refusal(error) from None
-            # An error of the whole transaction is translated where the transaction ends.
-            raise
-
-    async def now(self) -> datetime:
-        """Return the transaction's instant."""
-        assert self._session.at is not None  # noqa: S101 - a transaction begins with it
-        return self._session.at

@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from escalation_core import Engine, EscalationError
 
+from ..blocking_verbs import BlockingVerbs
 from .runner import run
 
 Given = ParamSpec("Given")
@@ -76,6 +77,13 @@ class BlockingEngine:
         if self._engine is None:
             raise EscalationError("the engine is not open; write: with BlockingEngine(...) as engine")
         return self._engine
+
+    def using(self, connection: object) -> BlockingVerbs:
+        """Return the verbs as part of the transaction that the host began on a synchronous connection, and ends.
+
+        They run in the caller's thread. See ``Engine.using``.
+        """
+        return BlockingVerbs(self.engine.using(connection))
 
     def __enter__(self) -> Self:
         """Start the thread, make the engine, and check that its store is ready."""

@@ -1,10 +1,10 @@
-"""Access to the store: an engine checks it once, before it first reads or writes."""
+"""Access to the store. It is checked once, before the first read or write."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
-from ..ports import Store, Transaction
+from ..ports import Store, Transaction, Transactor
 from ..rules.gate import Gate, Switches
 from ..settings import Settings
 
@@ -16,12 +16,12 @@ async def gate_at(tx: Transaction, switches: Switches, now: datetime) -> Gate:
     return Gate.at(switches, now, await tx.operations.pauses(now))
 
 
-class StoreAccess:
-    """Base class of the engine's verbs and views. It checks the store before the first use."""
+class TransactionAccess:
+    """Base class of the verbs on an incident: they need transactions, and nothing else of a store."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store = store
+    def __init__(self, transactor: Transactor, settings: Settings) -> None:
         self.settings = settings
+        self._transactor = transactor
         self._ready = False
 
     async def check(self) -> None:
@@ -31,12 +31,20 @@ class StoreAccess:
             StoreNotReady: the store is not ready; the message names the command to run.
         """
         if not self._ready:
-            await self.store.check()
+            await self._transactor.check()
             self._ready = True
 
     async def _run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         await self.check()
-        return await self.store.transact(work)
+        return await self._transactor.transact(work)
+
+
+class StoreAccess(TransactionAccess):
+    """Base class of the operators' verbs and the views, which also read the store."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        super().__init__(store, settings)
+        self.store = store
 
     async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         await self.check()

@@ -22,7 +22,7 @@ from .access import gate_at
 from .deliver import SETTLE_AGAIN, Delivery
 from .health import Health, Observed, build_health
 from .heartbeat import HeartbeatKeeper
-from .incidents import IncidentVerbs
+from .incidents import HostTransactions, IncidentVerbs
 from .operators import OperatorVerbs
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
@@ -42,7 +42,7 @@ CONCURRENCY = 2
 """How many transactions of a tick run at once, each with its own batch: while one plans, the other writes."""
 
 
-class Engine(IncidentVerbs, OperatorVerbs, Views):
+class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'

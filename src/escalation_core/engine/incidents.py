@@ -6,15 +6,17 @@ from datetime import datetime, timedelta
 from ..checks import check_instant, check_key, check_labels, check_optional_text, check_text
 from ..errors import InvalidValue, TransitionRefused
 from ..model import By, Incident
-from ..ports import Transaction
+from ..ports import JoinsTransactions, Transaction
 from ..rules import transitions
 from ..rules.transitions import Change, Verb, admit
-from .access import StoreAccess
+from .access import StoreAccess, TransactionAccess
 from .exhausted import note_exhausted
 
 
-class IncidentVerbs(StoreAccess):
-    """The verbs on one incident. Each is one transaction: it writes the incident, its pages and the audit, or nothing.
+class IncidentVerbs(TransactionAccess):
+    """The verbs on one incident. Each writes the incident, its pages and the audit, or nothing.
+
+    A verb of an engine is one transaction. After ``engine.using(connection)`` it is part of the host's transaction.
 
     If the row cannot be read, each verb raises ``TransitionRefused`` with the row's fault.
     """
@@ -172,6 +174,29 @@ class IncidentVerbs(StoreAccess):
             return await _write(tx, verb, decide(incident, now), now, who)
 
         return await self._run(work)
+
+
+class HostTransactions(StoreAccess):
+    """The verbs in transactions that the host began."""
+
+    def using(self, connection: object) -> IncidentVerbs:
+        """Return the verbs as part of the transaction that the host began on ``connection``, and ends.
+
+        They write together with the host's own rows: the host commits both, or rolls both back. A verb that raises
+        writes nothing, and the host's transaction can go on. The result is for one transaction. ``connection`` is
+        psycopg's, or what SQLAlchemy or Django make of it; ``PostgresStore.using`` says which.
+
+        Raises:
+            InvalidValue: the engine's store cannot work in a transaction of the host's. A verb raises it if the
+                connection leads to another database, autocommits, is read-only or closed, or its transaction failed.
+        """
+        if not isinstance(self.store, JoinsTransactions):
+            raise InvalidValue(
+                "connection",
+                f"{type(self.store).__name__} works in its own transactions only",
+                "call the engine's verbs, or give the engine a PostgresStore",
+            )
+        return IncidentVerbs(self.store.using(connection), self.settings)
 
 
 async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:

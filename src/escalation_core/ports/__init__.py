@@ -11,11 +11,12 @@ without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and `
 from .host import Heartbeat, Notifier, Router
 from .records import Journal, Operations, SeenRequests
 from .rows import Incidents, Ledger, Outbox
-from .store import Store, Transaction
+from .store import JoinsTransactions, Store, Transaction, Transactor
 
 __all__ = [
     "Heartbeat",
     "Incidents",
+    "JoinsTransactions",
     "Journal",
     "Ledger",
     "Notifier",
@@ -25,4 +26,5 @@ __all__ = [
     "SeenRequests",
     "Store",
     "Transaction",
+    "Transactor",
 ]

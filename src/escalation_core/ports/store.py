@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from ..model import Canary, NextDue
 from .records import Journal, Operations, SeenRequests
@@ -48,8 +48,8 @@ class Transaction(Protocol):
         """
 
 
-class Store(Protocol):
-    """A database with the incidents, escalations and pages."""
+class Transactor(Protocol):
+    """Runs work in a transaction."""
 
     async def check(self) -> None:
         """Raise ``StoreNotReady``, which names the remedy, unless the schema is the one that this version needs."""
@@ -60,6 +60,10 @@ class Store(Protocol):
         If ``work`` raises, the store rolls back and raises the same exception. After a deadlock or a serialization
         failure the store may run ``work`` again from its beginning, so ``work`` must change only the database.
         """
+
+
+class Store(Transactor, Protocol):
+    """A database with the incidents, escalations and pages."""
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work``, which only reads, on one snapshot, without locks. The store keeps no write of ``work``."""
@@ -73,3 +77,11 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Close the connections."""
+
+
+@runtime_checkable
+class JoinsTransactions(Protocol):
+    """A store that can work in a transaction which the host began. A store need not have this."""
+
+    def using(self, connection: object) -> Transactor:
+        """Return a transactor that works in the transaction of the host's connection, and does not end it."""
