@@ -1,7 +1,6 @@
 """What the command line says of settings and databases that are wrong, and how it prepares one."""
 
 import json
-import re
 import socket
 import sqlite3
 from contextlib import closing
@@ -242,37 +241,43 @@ def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
     assert (0, []) == ((after := console("migrate", "status", "--json")).code, after.json["faults"])
 
 
+THERE = (
+    "first_seen=born",
+    "level=escalation_level",
+    "acknowledged_at=acknowledged_at",
+    "last_escalated_at=last_escalated_at",
+)
+PRINT = (
+    *("--schema", "ops", "migrate", "print", "--table", "tickets"),
+    *(word for column in THERE for word in ("--column", column)),
+)
+
+
 def test_migrate_print(console: Console) -> None:
     """Migrate print needs no database, and fills in the names."""
-    text = told(console("--schema", "ops", "migrate", "print", "--table", "tickets", "--column", "first_seen=born"))
+    text = told(console(*PRINT, "--existing", "page"))
     assert "escalation_events" in text
     for name in ('"ops"', '"tickets"', '"born"'):
         assert name in text
-    assert (
-        text.strip()
-        == console("--schema", "ops", "migrate", "print", "--table", "tickets", "--column", "first_seen=born", "--json")
-        .json["sql"]
-        .strip()
-    )
+    assert text.strip() == console(*PRINT, "--existing", "page", "--json").json["sql"].strip()
     assert "column: 'x' is not a valid column mapping; write NAME=COLUMN" in one_line(
         console("migrate", "print", "--column", "x")
     )
+    assert "existing: is missing; choose page or skip, or create for a table" in one_line(console(*PRINT))
 
 
 def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:
-    """The SQL that migrate print shows is SQL that PostgreSQL takes."""
-    text = told(console("migrate", "print"))
-    with psycopg.connect(pg_dsn, autocommit=True) as connection:
-        for part in re.split(r"^(?=-- (?:\d{4}_|attach|indexes))", text, flags=re.MULTILINE):
-            # Indexes that are built concurrently go one by one; two cannot run in one string.
-            for statement in part.split(";\n") if "CONCURRENTLY" in part else [part]:
-                connection.execute(statement.encode())
-    assert ["escalation_events"] == tables(pg_dsn, "escalation_events")
+    """A transaction that runs the SQL which migrate print shows attaches the schema, and one detaches it."""
+    with psycopg.connect(pg_dsn) as connection:
+        connection.execute(HOST_TABLE.encode())
+        connection.execute(told(console(*PRINT, "--existing", "skip")).encode())
+        assert {"tickets", "escalation_events", "escalation_pages"} <= set(tables(connection))
+        connection.execute(told(console(*PRINT, "--detach", "--drop-tables")).encode())
+        assert ["tickets"] == tables(connection)
 
 
-def tables(dsn: str, name: str) -> list[str]:
-    with psycopg.connect(dsn) as connection:
-        return [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE tablename = %s", [name])]
+def tables(connection: psycopg.Connection[tuple[str, ...]]) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'ops'")]
 
 
 HOST_TABLE = """

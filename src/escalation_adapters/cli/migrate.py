@@ -184,18 +184,19 @@ def attach(
 
 @migrate.command("detach")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--drop-tables", is_flag=True, help="Also drop the engine's own tables, with all history.")
 @json_option
 @pass_context
-def detach(context: Context, yes: bool, as_json: bool) -> None:
+def detach(context: Context, yes: bool, drop_tables: bool, as_json: bool) -> None:
     """Remove everything that the engine added to the host's table; the engine's own tables stay."""
     migrations, url = _postgres(context)
     interval = context.settings().tick_interval
 
     async def plan() -> Any:
-        return await migrations.plan_detach(url, schema=context.schema)
+        return await migrations.plan_detach(url, schema=context.schema, drop_tables=drop_tables)
 
     async def work() -> Any:
-        return await migrations.detach(url, schema=context.schema, tick_interval=interval)
+        return await migrations.detach(url, schema=context.schema, tick_interval=interval, drop_tables=drop_tables)
 
     planned = _run(plan)
     if not yes:
@@ -215,8 +216,10 @@ def _removed(planned: Any) -> Iterator[str]:
         yield f"removes {what}: {', '.join(names) if names else 'none'}"
     if planned.created:
         yield f"keeps the table {planned.table}, which an attach created; drop it yourself if you do not need it"
-    elif planned.columns:
+    elif planned.columns and not planned.tables:
         yield "keeps the values of those columns in escalation_detached; a later attach restores them"
+    if planned.tables:
+        yield f"drops the engine's own tables, with all history: {', '.join(planned.tables)}"
     yield f"cancels pages that were not sent: {planned.pages}"
 
 
@@ -251,16 +254,36 @@ def status(context: Context, as_json: bool) -> None:
 
 @migrate.command("print")
 @_mapping
+@_choices
+@click.option("--status-type", metavar="TYPE", help="The type of the status column, if it is not text.")
+@click.option("--detach", is_flag=True, help="Print the SQL of a detach instead; give the options of the attach.")
+@click.option("--drop-tables", is_flag=True, help="With --detach: also drop the engine's own tables.")
 @json_option
 @pass_context
-def print_command(context: Context, /, as_json: bool, **mapping: Any) -> None:
-    """Print the SQL of all migrations and of an attach, so that you can read it before you run it."""
+def print_command(
+    context: Context,
+    /,
+    existing: "Existing | None",
+    create: bool,
+    no_trigger: bool,
+    status_type: str | None,
+    detach: bool,
+    drop_tables: bool,
+    as_json: bool,
+    **mapping: Any,
+) -> None:
+    """Print the SQL of an attach, with all migrations, as a script for one transaction: your migration can run it."""
     try:
-        from ..postgres import migrate as migrations
+        from ..postgres import printing
     except ImportError:
         raise MissingExtra("PostgreSQL", "postgres") from None
-    mapped = _mapped(**mapping)
-    text = migrations.print_sql(schema=context.schema, **mapped | {"table": mapped["table"] or "incidents"})
+    mapped: dict[str, Any] = _mapped(**mapping)
+    mapped |= {"schema": context.schema, "table": mapped["table"] or "incidents", "create": create}
+    if detach:
+        text = printing.print_detach_sql(**mapped, drop_tables=drop_tables)
+    else:
+        types = {} if status_type is None else {"status": status_type}
+        text = printing.print_sql(**mapped, types=types, existing=existing, trigger=not no_trigger)
     if as_json:
         print_json({"sql": text})
     else:

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection, sql
 from escalation_core import StoreRefused, StoreUnavailable
 
 from .dsn import arguments
+from .host_connection import HostConnection
 from .installation import Migration
 from .statements import fill
 
@@ -22,12 +23,12 @@ LOCK_TRIES = 30
 
 async def apply(connection: AsyncConnection[Any], migration: Migration, names: Mapping[str, sql.Composable]) -> None:
     """Run one migration and record it."""
-    text = fill(migration.template, names)
+    text = buildable(connection, fill(migration.template, names))
     record = sql.SQL("INSERT INTO {}.escalation_migrations (version, name, checksum) VALUES (%s, %s, %s)").format(
         names["schema"]
     )
     values = (migration.version, migration.name, migration.checksum)
-    if migration.transactional:
+    if migration.transactional or of_host(connection):
 
         async def work() -> None:
             await connection.execute(text.encode())
@@ -42,12 +43,23 @@ async def apply(connection: AsyncConnection[Any], migration: Migration, names: M
     await connection.execute(record, values)
 
 
+def of_host(connection: object) -> bool:
+    """Return True if the connection is in a transaction of the host's, which cannot be left or begun again."""
+    return isinstance(connection, HostConnection)
+
+
+def buildable(connection: object, text: str) -> str:
+    """Return statements on indexes in the form that can run: in a transaction of the host's not concurrently."""
+    return text.replace(" CONCURRENTLY", "") if of_host(connection) else text
+
+
 async def patiently(connection: AsyncConnection[Any], work: Callable[[], Awaitable[None]]) -> None:
     """Run ``work`` in one transaction.
 
-    If it does not get a table's lock in time, it rolls back, lets the queued writers go on, and tries again.
+    If it does not get a table's lock in time, it rolls back, lets the queued writers go on, and tries again. In a
+    transaction of the host's it tries once.
     """
-    for left in range(LOCK_TRIES, 0, -1):
+    for left in range(1 if of_host(connection) else LOCK_TRIES, 0, -1):
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
@@ -76,7 +88,8 @@ async def drop_invalid(connection: AsyncConnection[Any], relation: str) -> None:
         [relation],
     )
     for schema, name in await cursor.fetchall():
-        await connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
+        drop = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)).as_string()
+        await connection.execute(buildable(connection, drop).encode())
 
 
 async def connect(dsn: str) -> AsyncConnection[Any]:
@@ -96,18 +109,35 @@ async def alone(dsn: str, schema: str) -> AsyncIterator[None]:
     lock instead of waiting for it. The statement has no parameter, because a statement with a parameter keeps its
     snapshot until the next one.
     """
-    key = int.from_bytes(hashlib.sha256(f"escalation-core {schema}".encode()).digest()[:8], "big", signed=True)
     async with await connect(dsn) as connection:
         while True:
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                cursor = await connection.execute(f"SELECT pg_try_advisory_xact_lock({key})".encode())
-                row = await cursor.fetchone()
-                if row and row[0]:
+                if await _locked(connection, schema):
                     yield
                     return
             await asyncio.sleep(0.2)
+
+
+async def lock_within(connection: AsyncConnection[Any], schema: str) -> None:
+    """Take this schema's migration lock in a transaction of the host's, until that ends.
+
+    It does not wait: the process that has the lock may itself wait for the host's transaction, to build an index.
+
+    Raises:
+        StoreUnavailable: another process has the lock.
+    """
+    if not await _locked(connection, schema):
+        raise StoreUnavailable(
+            f"another process migrates the schema {schema!r} at this moment; run this migration again when it has ended"
+        )
+
+
+async def _locked(connection: AsyncConnection[Any], schema: str) -> bool:
+    key = int.from_bytes(hashlib.sha256(f"escalation-core {schema}".encode()).digest()[:8], "big", signed=True)
+    row = await (await connection.execute(f"SELECT pg_try_advisory_xact_lock({key})".encode())).fetchone()
+    return bool(row and row[0])
 
 
 async def check_encoding(connection: AsyncConnection[Any]) -> None:

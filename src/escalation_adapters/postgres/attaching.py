@@ -9,7 +9,7 @@ from psycopg import AsyncConnection, sql
 
 from escalation_core import StoreRefused
 
-from .applying import drop_invalid, patiently
+from .applying import buildable, drop_invalid, patiently
 from .attach import (
     INDEXES,
     TRIGGERS,
@@ -26,7 +26,15 @@ from .attach import (
 )
 from .existing import Existing, mark_existing
 from .host_table import read_columns
-from .installation import faults, forget, next_revision, record_table, unfinished_table, wants_triggers
+from .installation import (
+    droppable_tables,
+    faults,
+    forget,
+    next_revision,
+    record_table,
+    unfinished_table,
+    wants_triggers,
+)
 from .statements import fill
 from .table import IncidentsTable
 
@@ -46,6 +54,8 @@ class Detachment:
     """Whether an attach created the table. Then the table and its columns stay."""
     pages: int
     """Pages that were not sent, and are cancelled."""
+    tables: Sequence[str] = ()
+    """The engine's own tables that are dropped."""
 
 
 async def attach_table(
@@ -129,7 +139,9 @@ async def mend(connection: AsyncConnection[Any], table: IncidentsTable, say: Say
     return [f"repaired {table.schema}.{table.name}"]
 
 
-async def read_detachment(connection: AsyncConnection[Any], table: IncidentsTable) -> Detachment:
+async def read_detachment(
+    connection: AsyncConnection[Any], table: IncidentsTable, *, drop_tables: bool = False
+) -> Detachment:
     """Return what a detach would remove."""
     statement = fill(
         "SELECT count(*) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased')", table.sql_names()
@@ -142,13 +154,16 @@ async def read_detachment(connection: AsyncConnection[Any], table: IncidentsTabl
         columns=() if table.created else table.added,
         created=table.created,
         pages=pages,
+        tables=await droppable_tables(connection, table.schema) if drop_tables else (),
     )
 
 
-async def detach_table(connection: AsyncConnection[Any], table: IncidentsTable, tick_interval: timedelta) -> Detachment:
-    """Remove what the engine added, in one transaction."""
+async def detach_table(
+    connection: AsyncConnection[Any], table: IncidentsTable, tick_interval: timedelta, *, drop_tables: bool = False
+) -> Detachment:
+    """Remove what the engine added, in one transaction; with ``drop_tables`` also the engine's own tables."""
     await _check_workers(connection, table, tick_interval)
-    removed = await read_detachment(connection, table)
+    removed = await read_detachment(connection, table, drop_tables=drop_tables)
     names = table.sql_names()
     there = await read_columns(connection, table)
 
@@ -167,8 +182,10 @@ async def detach_table(connection: AsyncConnection[Any], table: IncidentsTable, 
                     names["incidents"], sql.Identifier(column)
                 )
                 await connection.execute(drop)
-        await connection.execute(fill(_CANCEL, names).encode())
+        await connection.execute(fill(CANCEL, names).encode())
         await forget(connection, table.schema, "incidents", "attaching", "triggers", "status word %")
+        for name in removed.tables:
+            await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table.schema, name)))
 
     await patiently(connection, change)
     return removed
@@ -191,7 +208,7 @@ async def _check_workers(connection: AsyncConnection[Any], table: IncidentsTable
 async def _build_indexes(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
     await drop_invalid(connection, table.sql_names()["incidents"].as_string())
     for text in index_sql(table).values():
-        await connection.execute(text.encode())
+        await connection.execute(buildable(connection, text).encode())
 
 
 async def _note_words(connection: AsyncConnection[Any], table: IncidentsTable) -> None:
@@ -206,7 +223,7 @@ async def _note_words(connection: AsyncConnection[Any], table: IncidentsTable) -
 
 
 _RECALC = "UPDATE {schema}.escalation_recalc SET requested_at = now(), cursor = NULL, visited = 0, due_only = false"
-_CANCEL = """
+CANCEL = """
 UPDATE {schema}.escalation_pages SET
     state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
     due_at = CASE state WHEN 'pending' THEN now() ELSE due_at END, reason = 'detached'

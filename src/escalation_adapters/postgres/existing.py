@@ -1,6 +1,7 @@
 """The open incidents that a table holds when it is attached: how many there are, and which of them are planned."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -71,17 +72,23 @@ async def count_open(
         names["row"], sql.SQL(", ").join([sql.SQL("h.*"), *added]), names["incidents"], names["is_open"]
     )
     open_count = due_count = 0
-    async with connection.transaction(), connection.cursor("escalation_open") as cursor:
-        await cursor.execute(statement)
-        async for at, *row in cursor:
-            now = at.replace(tzinfo=UTC)
-            open_count += 1
-            try:
-                due = policy.next_due_at(read_incident(row), now)
-            except InvalidValue:
-                continue  # an unreadable row cannot page; health will list it
-            due_count += due is not None and due <= now
+    async with connection.transaction():
+        await connection.execute(sql.SQL("DECLARE escalation_open NO SCROLL CURSOR FOR {}").format(statement))
+        while rows := await (await connection.execute(f"FETCH {BATCH} FROM escalation_open".encode())).fetchall():
+            open_count += len(rows)
+            due_count += sum(_is_due(row, policy) for row in rows)
+        await connection.execute("CLOSE escalation_open")
     return open_count, due_count
+
+
+def _is_due(row: Sequence[Any], policy: EscalationPolicy) -> bool:
+    """Return whether the policy would page now about a row that was selected with the instant before it."""
+    now = row[0].replace(tzinfo=UTC)
+    try:
+        due = policy.next_due_at(read_incident(row[1:]), now)
+    except InvalidValue:
+        return False  # an unreadable row cannot page; health will list it
+    return due is not None and due <= now
 
 
 async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> int:
@@ -89,10 +96,14 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
 
     Also record ``held_before``: workers leave the other rows alone when they search for rows that no trigger saw.
     """
-    await _keep_held(connection, table, existing)
+    await connection.execute(held_sql(table, existing))
+    return sum([await _mark(connection, statement) for statement in mark_sql(table, existing, batch=BATCH)])
+
+
+def mark_sql(table: IncidentsTable, existing: Existing, *, batch: int | None) -> Sequence[sql.Composed]:
+    """Return the statements that set next_due_at of the chosen open rows, of ``batch`` rows at once or of all."""
     if existing == "skip":
-        return 0
-    since = datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing
+        return []
     # The second condition finds rows that end at a value outside the years 1 to 9999, for example infinity. A worker
     # finds such a row unreadable, and health lists it.
     conditions = ["{is_open}"]
@@ -102,32 +113,31 @@ async def mark_existing(connection: AsyncConnection[Any], table: IncidentsTable,
             AND (i.{acknowledged_at} > {first} AND i.{acknowledged_at} < {last}) IS NOT TRUE
             AND (i.{resolved_at} > {first} AND i.{resolved_at} < {last}) IS NOT TRUE"""
         )
-    return sum([await _mark(connection, table, condition, since) for condition in conditions])
-
-
-async def _mark(connection: AsyncConnection[Any], table: IncidentsTable, condition: str, since: datetime) -> int:
     names: dict[str, sql.Composable] = {
         **table.sql_names(),
         "first": sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
         "last": sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
-        "since": sql.Literal(since),
-        "batch": sql.Literal(BATCH),
+        "since": sql.Literal(datetime(1, 1, 1, tzinfo=UTC) if existing == "page" else existing),
+        "batch": sql.SQL("ALL") if batch is None else sql.Literal(batch),
     }
-    statement = sql.SQL(
-        """
-        UPDATE {incidents} o SET {next_due_at} = to_timestamp(0)
-        WHERE o.{incident_key} IN (
-            SELECT i.{incident_key} FROM {incidents} i
-            WHERE i.{next_due_at} IS NULL AND {condition}
-                AND ({first_seen_value} IS NULL OR {first_seen_value} >= {since})
-            LIMIT {batch} FOR NO KEY UPDATE
-        )
-        """
-    ).format(condition=sql.SQL(condition).format(**names), **names)
+    template = sql.SQL(
+        """UPDATE {incidents} o SET {next_due_at} = to_timestamp(0)
+WHERE o.{incident_key} IN (
+    SELECT i.{incident_key} FROM {incidents} i
+    WHERE i.{next_due_at} IS NULL AND {condition}
+        AND ({first_seen_value} IS NULL OR {first_seen_value} >= {since})
+    LIMIT {batch} FOR NO KEY UPDATE
+)"""
+    )
+    return [template.format(condition=sql.SQL(condition).format(**names), **names) for condition in conditions]
+
+
+async def _mark(connection: AsyncConnection[Any], statement: sql.Composed) -> int:
     marked = 0
     while True:
         try:
-            cursor = await connection.execute(statement)
+            async with connection.transaction():
+                cursor = await connection.execute(statement)
         except psycopg.Error as error:
             if not isinstance(translate(error), StoreRefused):
                 raise
@@ -139,8 +149,8 @@ async def _mark(connection: AsyncConnection[Any], table: IncidentsTable, conditi
             return marked
 
 
-async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, existing: Existing) -> None:
-    """Record ``held_before``: open rows first seen before it are left alone. NULL means that all rows are planned."""
+def held_sql(table: IncidentsTable, existing: Existing) -> sql.Composed:
+    """Return the statement for ``held_before``: open rows first seen before it are left alone. NULL: none are."""
     names = table.sql_names()
     since: sql.Composable = sql.Literal(existing if isinstance(existing, datetime) else None)
     if existing == "skip":
@@ -149,5 +159,4 @@ async def _keep_held(connection: AsyncConnection[Any], table: IncidentsTable, ex
             "(SELECT greatest(now(), max({first_seen_value})) + interval '1 microsecond' FROM {incidents} i"
             " WHERE {first_seen_value} <= now() + interval '24 hours')"
         ).format(**names)
-    statement = sql.SQL("UPDATE {schema}.escalation_recalc SET held_before = {since}").format(since=since, **names)
-    await connection.execute(statement)
+    return sql.SQL("UPDATE {schema}.escalation_recalc SET held_before = {since}").format(since=since, **names)

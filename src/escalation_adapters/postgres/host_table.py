@@ -144,7 +144,8 @@ async def _refused_words(connection: AsyncConnection[Any], table: IncidentsTable
     faults = []
     for word in table.status.words if table.status is not None else ():
         try:
-            await connection.execute(sql.SQL("SELECT {}").format(table.status_words([word])))
+            async with connection.transaction():
+                await connection.execute(sql.SQL("SELECT {}").format(table.status_words([word])))
         except psycopg.Error:
             kind = table.types["status"]
             faults.append(f"the status word {word!r} is not a valid {kind}, the type of the column; correct the list")

@@ -1,6 +1,7 @@
 """Read and record an installation: the migrations that a schema has, and the table that it is attached to."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -19,6 +20,10 @@ from .host_table import typed
 from .mapping import StatusMapping
 from .statements import statements
 from .table import IncidentsTable
+
+EVENTS = "escalation_events"
+ADOPTED = "adopted escalation_events"
+"""The entry of an installation whose table of escalations was there before the first migration."""
 
 
 @attrs.frozen
@@ -134,9 +139,39 @@ async def standing(
 ) -> tuple[Mapping[int, tuple[str, datetime]], IncidentsTable | None]:
     """Return a schema's applied migrations and its table; an empty mapping and None before the first migration."""
     try:
-        return await applied(connection, schema), await recorded_table(connection, schema)
+        async with connection.transaction():
+            return await applied(connection, schema), await recorded_table(connection, schema)
     except psycopg.errors.UndefinedTable:
         return {}, None
+
+
+def own_tables() -> Sequence[str]:
+    """Return the names of the engine's own tables, in the order in which the migrations create them."""
+    created = re.compile(r"^CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?\{schema\}\.(\w+)", re.MULTILINE)
+    return [name for migration in migrations() for name in created.findall(migration.template)]
+
+
+async def has_events(connection: AsyncConnection[Any], schema: str) -> bool:
+    """Return whether the table of escalations is there: the worker that this library replaces made it."""
+    name = sql.Identifier(schema, EVENTS).as_string()
+    row = await (await connection.execute("SELECT to_regclass(%s) IS NOT NULL", [name])).fetchone()
+    return bool(row and row[0])
+
+
+async def note_adopted(connection: AsyncConnection[Any], schema: str) -> None:
+    """Record that the table of escalations is the host's, so that a detach never drops it."""
+    await connection.execute(
+        sql.SQL(
+            "INSERT INTO {}.escalation_meta (name, value) VALUES (%s, 'true') ON CONFLICT (name) DO NOTHING"
+        ).format(sql.Identifier(schema)),
+        [ADOPTED],
+    )
+
+
+async def droppable_tables(connection: AsyncConnection[Any], schema: str) -> Sequence[str]:
+    """Return the engine's own tables, without one that was there before the first migration."""
+    adopted = bool(await _meta(connection, schema, ADOPTED))
+    return [name for name in own_tables() if not (adopted and name == EVENTS)]
 
 
 async def applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tuple[str, datetime]]:

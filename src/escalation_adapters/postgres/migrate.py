@@ -10,21 +10,37 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 
-from escalation_core import EscalationPolicy, InvalidValue, StoreNotReady, StoreRefused
+from escalation_core import EscalationPolicy, StoreNotReady
 
-from .applying import alone, apply, check_encoding, connect
-from .attach import create_sql, index_sql, trigger_sql, written_columns
-from .attaching import Detachment, attach_table, detach_table, mend, read_detachment
+from .applying import alone, connect, lock_within
+from .attach import written_columns
+from .attaching import Detachment, detach_table, read_detachment
+from .bring_up import Wanted, bring_up
 from .drift import ATTACH
 from .errors import translated
-from .existing import Existing, ExistingIncidents, count_open
-from .host_table import CannotAttach, inspect
-from .installation import check_checksums, check_not_newer, faults, migrations, standing
-from .mapping import StatusMapping, split_columns
-from .statements import fill
+from .existing import Existing
+from .host_connection import HostConnection
+from .installation import faults, migrations, standing
+from .mapping import StatusMapping
+from .printing import print_detach_sql, print_sql
 from .table import IncidentsTable
+
+__all__ = [
+    "Status",
+    "attach",
+    "attach_within",
+    "attachment",
+    "check",
+    "detach",
+    "detach_within",
+    "plan_detach",
+    "print_detach_sql",
+    "print_sql",
+    "status",
+    "up",
+]
 
 Say = Callable[[str], None]
 
@@ -77,24 +93,6 @@ async def attachment(dsn: str, *, schema: str = "public") -> Sequence[tuple[str,
     return [] if table is None else written_columns(table)
 
 
-def print_sql(
-    *,
-    schema: str = "public",
-    table: str = "incidents",
-    columns: Mapping[str, str] | None = None,
-    status: StatusMapping | None = None,
-) -> str:
-    """Return the SQL of all migrations and of an attach to a new table, for a review before ``attach``."""
-    written, reads = split_columns(columns or {})
-    attached = IncidentsTable(schema=schema, name=table, columns=written, reads=reads, status=status, created=True)
-    names = attached.sql_names()
-    parts = [f"-- {migration.name}\n\n{fill(migration.template, names)}" for migration in migrations()]
-    indexes = "".join(f"{text};\n" for text in index_sql(attached).values())
-    return "\n".join(
-        [*parts, f"-- attach\n\n{create_sql(attached)}\n{trigger_sql(attached)}", f"-- indexes\n\n{indexes}"]
-    )
-
-
 async def up(
     dsn: str,
     *,
@@ -118,10 +116,10 @@ async def up(
         StoreRefused: the schema is attached to another table or with other columns.
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
-    wanted = _Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
-            return await _bring_up(connection, wanted, say, again=False)
+            return await bring_up(connection, wanted, say, again=False)
 
 
 async def attach(
@@ -152,13 +150,66 @@ async def attach(
         StoreRefused: the schema is attached to another table; detach it first. Or the encoding is not UTF8.
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
-    wanted = _Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
-            return await _bring_up(connection, wanted, say, again=True)
+            return await bring_up(connection, wanted, say, again=True)
 
 
-async def plan_detach(dsn: str, *, schema: str = "public") -> Detachment:
+async def attach_within(
+    connection: object,
+    *,
+    schema: str = "public",
+    table: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    status: StatusMapping | None = None,
+    existing: Existing | None = None,
+    create: bool = False,
+    trigger: bool = True,
+    policy: EscalationPolicy | None = None,
+    say: Say = lambda line: None,
+) -> Sequence[str]:
+    """Attach a schema as ``attach`` does, inside the transaction that the host began on ``connection``, and ends.
+
+    ``connection`` is one that ``PostgresStore.using`` takes. Indexes are built in the transaction, and block writers
+    of the table until its end. Nothing waits for the table's lock, or for another migration, for longer than 2 s.
+
+    Raises:
+        InvalidValue: no transaction can be joined on the connection.
+        CannotAttach, ExistingIncidents, StoreNotReady, StoreRefused: as ``attach``; nothing was changed.
+        StoreUnavailable: others hold the table's lock, or another process migrates the schema.
+    """
+    wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    with translated():
+        host = await HostConnection.of(connection)
+        async with host.transaction():
+            await lock_within(host.as_async, schema)
+            return await bring_up(host.as_async, wanted, say, again=True)
+
+
+async def detach_within(
+    connection: object,
+    *,
+    schema: str = "public",
+    tick_interval: timedelta = timedelta(minutes=1),
+    drop_tables: bool = False,
+) -> Detachment:
+    """Detach a schema as ``detach`` does, inside the transaction that the host began on ``connection``, and ends.
+
+    Raises:
+        InvalidValue: no transaction can be joined on the connection.
+        StoreNotReady, StoreRefused: as ``detach``; nothing was changed.
+        StoreUnavailable: others hold the table's lock, or another process migrates the schema.
+    """
+    with translated():
+        host = await HostConnection.of(connection)
+        async with host.transaction():
+            await lock_within(host.as_async, schema)
+            table = await _attached(host.as_async, schema)
+            return await detach_table(host.as_async, table, tick_interval, drop_tables=drop_tables)
+
+
+async def plan_detach(dsn: str, *, schema: str = "public", drop_tables: bool = False) -> Detachment:
     """Return what a detach would remove, and change nothing.
 
     Raises:
@@ -166,14 +217,21 @@ async def plan_detach(dsn: str, *, schema: str = "public") -> Detachment:
     """
     with translated():
         async with await connect(dsn) as connection:
-            return await read_detachment(connection, await _attached(connection, schema))
+            table = await _attached(connection, schema)
+            return await read_detachment(connection, table, drop_tables=drop_tables)
 
 
-async def detach(dsn: str, *, schema: str = "public", tick_interval: timedelta = timedelta(minutes=1)) -> Detachment:
+async def detach(
+    dsn: str,
+    *,
+    schema: str = "public",
+    tick_interval: timedelta = timedelta(minutes=1),
+    drop_tables: bool = False,
+) -> Detachment:
     """Remove the engine's triggers, indexes and added columns from the host's table; return what was removed.
 
-    The engine's own tables stay, with the values of the dropped columns, so a later ``attach`` restores them. Pages
-    that were not sent are cancelled.
+    The engine's own tables stay, with the values of the dropped columns, so a later ``attach`` restores them. With
+    ``drop_tables`` they are dropped too, with all history. Pages that were not sent are cancelled.
 
     Raises:
         StoreNotReady: the schema is not attached to a table.
@@ -182,7 +240,7 @@ async def detach(dsn: str, *, schema: str = "public", tick_interval: timedelta =
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
             table = await _attached(connection, schema)
-            return await detach_table(connection, table, tick_interval)
+            return await detach_table(connection, table, tick_interval, drop_tables=drop_tables)
 
 
 async def _attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
@@ -190,108 +248,3 @@ async def _attached(connection: AsyncConnection[Any], schema: str) -> IncidentsT
     if table is None:
         raise StoreNotReady(f"schema {schema!r} is not attached to a table; {ATTACH}")
     return table
-
-
-@attrs.frozen
-class _Wanted:
-    """What a caller of ``up`` or ``attach`` asks for."""
-
-    schema: str
-    name: str | None
-    columns: Mapping[str, str] | None
-    status: StatusMapping | None
-    existing: Existing | None
-    create: bool
-    trigger: bool
-    policy: EscalationPolicy
-
-    def table(self, recorded: IncidentsTable | None) -> IncidentsTable:
-        """Return the table with its mapping: the recorded mapping, with what the caller changes."""
-        if recorded is None:
-            written, reads = split_columns(self.columns or {})
-            name = self.name or "incidents"
-            return IncidentsTable(schema=self.schema, name=name, columns=written, reads=reads, status=self.status)
-        if self.columns is None and self.status is None:
-            return attrs.evolve(recorded, name=self.name or recorded.name)
-        read = {name: f"{column}:read" for name, column in recorded.reads.items()}
-        written, reads = split_columns({**recorded.columns, **read, **(self.columns or {})})
-        # A column that was read only keeps the name of the engine's own column beside it.
-        written |= {name: recorded.columns[name] for name in reads if name in recorded.reads}
-        return attrs.evolve(
-            recorded,
-            name=self.name or recorded.name,
-            columns=written,
-            reads=reads,
-            status=self.status or recorded.status,
-        )
-
-
-async def _bring_up(connection: AsyncConnection[Any], wanted: _Wanted, say: Say, *, again: bool) -> Sequence[str]:
-    await check_encoding(connection)
-    versions, recorded = await standing(connection, wanted.schema)
-    check_checksums(versions)
-    check_not_newer(wanted.schema, versions)
-    table = wanted.table(recorded)
-    _check_choice(recorded, table, again=again)
-    attaching = recorded is None or again
-    found = await inspect(connection, table, attached=not attaching) if attaching else table
-    if attaching:
-        await _check_existing(connection, wanted, table, found, first=recorded is None)
-    if found is None:
-        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(wanted.schema)))
-    done = []
-    for migration in migrations():
-        if migration.version not in versions:
-            say(f"applying {migration.name}")
-            await apply(connection, migration, table.sql_names())
-            done.append(migration.name)
-    if not attaching:
-        return done + await mend(connection, table, say)
-    await attach_table(
-        connection,
-        found or table,
-        recorded,
-        create=found is None,
-        existing=wanted.existing,
-        trigger=wanted.trigger,
-        say=say,
-    )
-    return [*done, f"attached to {table.schema}.{table.name}"]
-
-
-def _check_choice(recorded: IncidentsTable | None, table: IncidentsTable, *, again: bool) -> None:
-    if recorded is None:
-        return
-    if table.name != recorded.name:
-        raise StoreRefused(
-            f"schema {table.schema!r} is attached to the table {recorded.name!r}; to attach it to {table.name!r},"
-            " first run: escalation migrate detach"
-        )
-    same = (table.columns, table.reads, table.status) == (recorded.columns, recorded.reads, recorded.status)
-    if not same and not again:
-        raise StoreRefused(
-            f"schema {table.schema!r} is attached with other columns; leave the columns out, or change them:"
-            " run escalation migrate attach with the same options"
-        )
-
-
-async def _check_existing(
-    connection: AsyncConnection[Any],
-    wanted: _Wanted,
-    table: IncidentsTable,
-    found: IncidentsTable | None,
-    *,
-    first: bool,
-) -> None:
-    if found is None:
-        if not wanted.create:
-            raise CannotAttach(table, ["there is no such table; name yours: --table NAME, or create it: --create"])
-        if table.reads or table.status is not None:
-            raise CannotAttach(table, ["there is no such table, and so no column to read; leave --create out"])
-        return
-    if not first and isinstance(wanted.existing, datetime):
-        raise InvalidValue("existing", "is an instant, and the table is attached already", "choose page or skip")
-    if wanted.existing is None:
-        open_count, due_count = await count_open(connection, found, wanted.policy)
-        if due_count or (first and open_count):
-            raise ExistingIncidents(found, open_count, due_count, first=first)

@@ -1,0 +1,257 @@
+"""Attach and detach within a transaction of the host's, by a call or by printed SQL: both do what ``attach`` does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from escalation_adapters.blocking_verbs import finish
+from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, StatusMapping, migrate
+from escalation_core import Engine, EscalationError, InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core.testing import RecordingNotifier
+
+from .host_tables import ALERTS, dump, execute
+from .migrations import select
+from .test_verbs_in_host_transaction import psycopg_async, psycopg_sync
+
+pytestmark = pytest.mark.direct("the host's own connection does not go through the pooler")
+STATUS = StatusMapping(column="status", open=["triggered"], acknowledged=["acked"], resolved=["closed", "canceled"])
+COLUMNS = {"incident_key": "id", "severity": "priority", "first_seen": "created_at:read", "acknowledged_by": "assignee"}
+HOW: dict[str, Any] = {"table": "alerts", "columns": COLUMNS, "status": STATUS}
+OURS = (
+    "SELECT name, CASE name WHEN 'incidents' THEN value - 'revision' ELSE value END FROM escalation_meta"
+    " WHERE name IN ('incidents', 'triggers')"
+    " UNION ALL SELECT name, to_jsonb(checksum) FROM escalation_migrations ORDER BY 1"
+)
+WORKERS_ARE_GONE = "DELETE FROM escalation_workers"
+
+
+def attach_by_call(dsn: str) -> None:
+    with psycopg_sync(dsn) as (connection, _):
+        finish(migrate.attach_within(connection, existing="page", **HOW))
+
+
+def attach_by_sql(dsn: str) -> None:
+    execute(dsn, migrate.print_sql(existing="page", types={"status": "public.alert_status"}, **HOW))
+
+
+def detach_by_call(dsn: str) -> None:
+    with psycopg_sync(dsn) as (connection, _):
+        finish(migrate.detach_within(connection, drop_tables=True))
+
+
+def detach_by_sql(dsn: str) -> None:
+    execute(dsn, migrate.print_detach_sql(drop_tables=True, **HOW))
+
+
+def engine_tables(dsn: str) -> list[Any]:
+    return select(
+        dsn, "SELECT relname FROM pg_class WHERE starts_with(relname, 'escalation') AND relkind = 'r' ORDER BY 1"
+    )
+
+
+@pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
+@pytest.mark.parametrize("detach", [detach_by_call, detach_by_sql])
+async def test_attach_and_detach_leave_nothing(
+    pg_dsn: str, attach: Callable[[str], None], detach: Callable[[str], None]
+) -> None:
+    """The host's table ends as it was, no table of the engine is left, and all of it can be done once more."""
+    execute(pg_dsn, ALERTS)
+    before = dump(pg_dsn)
+    for _ in range(2):
+        attach(pg_dsn)
+        assert [] == list(await migrate.check(pg_dsn))
+        async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
+            assert 1250 == (await engine.tick(deliver=False)).escalated
+        execute(pg_dsn, WORKERS_ARE_GONE)
+        detach(pg_dsn)
+        assert before == dump(pg_dsn)
+        assert [] == engine_tables(pg_dsn)
+
+
+@pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
+async def test_result_is_that_of_attach(pg_dsn: str, attach: Callable[[str], None]) -> None:
+    """The table, its triggers and indexes, and what is recorded, are those of an attach with its own connections."""
+    execute(pg_dsn, ALERTS)
+    before = dump(pg_dsn)
+    await migrate.attach(pg_dsn, existing="page", **HOW)
+    wanted = dump(pg_dsn), select(pg_dsn, OURS)
+    await migrate.detach(pg_dsn, drop_tables=True)
+    assert before == dump(pg_dsn)
+    attach(pg_dsn)
+    assert wanted == (dump(pg_dsn), select(pg_dsn, OURS))
+
+
+@pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
+async def test_values_come_back_with_the_next_attach(pg_dsn: str, attach: Callable[[str], None]) -> None:
+    """A detach that keeps the engine's tables keeps the values, and each form of attach restores them."""
+    execute(pg_dsn, ALERTS)
+    attach(pg_dsn)
+    values = "SELECT id, escalation_level, episode, last_escalated_at FROM alerts ORDER BY id"
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
+        await engine.tick(deliver=False)
+    held = select(pg_dsn, values)
+    execute(pg_dsn, WORKERS_ARE_GONE)
+    with psycopg_sync(pg_dsn) as (connection, _):
+        finish(migrate.detach_within(connection))
+    attach(pg_dsn)
+    assert held == select(pg_dsn, values)
+
+
+async def test_rollback_undoes_an_attach(pg_dsn: str) -> None:
+    """Nothing of the library is left after the host rolls back, also from an asynchronous connection."""
+    execute(pg_dsn, ALERTS)
+    before = dump(pg_dsn)
+    async with psycopg_async(pg_dsn) as (connection, host):
+        await host("CREATE TABLE of_this_revision (id int)")
+        assert "attached to public.alerts" in await migrate.attach_within(connection, existing="skip", **HOW)
+        await connection.rollback()
+    assert before == dump(pg_dsn)
+    assert [] == engine_tables(pg_dsn)
+
+
+async def test_settings_of_the_host_come_back_after_an_attach(pg_dsn: str) -> None:
+    """What the host writes later in the same transaction runs the triggers, with the host's own timeouts."""
+    execute(pg_dsn, ALERTS)
+    async with psycopg_async(pg_dsn) as (connection, host):
+        await migrate.attach_within(connection, existing="skip", **HOW)
+        await host("UPDATE alerts SET status = 'acked' WHERE note = 'alert 4'")
+        found = await host("SELECT current_setting('lock_timeout'), count(*) FROM escalation_audit")
+        assert [("0", 1)] == await found.fetchall()
+        await connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "told"),
+    [
+        ({"table": "nothing", "existing": "page"}, CannotAttach, "there is no such table"),
+        ({"columns": {**COLUMNS, "summary": "wrong"}, "existing": "page"}, CannotAttach, "no column 'wrong'"),
+        ({}, ExistingIncidents, "choose which of them the engine plans"),
+        (
+            {"existing": "page", "status": StatusMapping(column="status", open=["triggered"], resolved=["over"])},
+            CannotAttach,
+            "the status word 'over' is not a valid",
+        ),
+    ],
+)
+async def test_refused_attach_leaves_the_transaction_usable(
+    pg_dsn: str, how: dict[str, Any], error: type[EscalationError], told: str
+) -> None:
+    """A refusal undoes the attach alone: the host's transaction goes on, and commits what else it did."""
+    execute(pg_dsn, ALERTS)
+    async with psycopg_async(pg_dsn) as (connection, host):
+        await host("CREATE TABLE of_this_revision (id int)")
+        with pytest.raises(error, match=told):
+            await migrate.attach_within(connection, **HOW | how)
+        await connection.commit()
+    assert [] == engine_tables(pg_dsn)
+    assert [] == select(pg_dsn, "SELECT id FROM of_this_revision")
+
+
+async def test_attached_schema_is_not_detached_while_a_worker_runs(pg_dsn: str) -> None:
+    """Both forms of a detach refuse it, and change nothing."""
+    execute(pg_dsn, ALERTS)
+    attach_by_call(pg_dsn)
+    async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
+        await engine.tick(deliver=False)
+    with pytest.raises(StoreRefused, match=r"completed a tick .* ago; stop the workers"):
+        detach_by_call(pg_dsn)
+    with pytest.raises(psycopg.errors.RaiseException, match="a worker completed a tick in the last two minutes"):
+        detach_by_sql(pg_dsn)
+    assert [] == list(await migrate.check(pg_dsn))
+
+
+async def test_printed_sql_refuses_a_second_run(pg_dsn: str) -> None:
+    """The script for an attach changes nothing in a schema that is attached already."""
+    execute(pg_dsn, ALERTS)
+    attach_by_sql(pg_dsn)
+    before = dump(pg_dsn), select(pg_dsn, OURS)
+    with pytest.raises(psycopg.Error):
+        attach_by_sql(pg_dsn)
+    assert before == (dump(pg_dsn), select(pg_dsn, OURS))
+
+
+async def test_printed_sql_refuses_another_version(pg_dsn: str) -> None:
+    """A schema that another release has migrated is named, and left alone."""
+    execute(pg_dsn, ALERTS)
+    attach_by_call(pg_dsn)
+    with psycopg_sync(pg_dsn) as (connection, _):
+        finish(migrate.detach_within(connection))
+    execute(pg_dsn, "UPDATE escalation_migrations SET version = 99 WHERE version = 2")
+    with pytest.raises(psycopg.errors.RaiseException, match="the schema is at another version"):
+        attach_by_sql(pg_dsn)
+
+
+def test_printed_sql_needs_a_choice() -> None:
+    """Without a choice for the open incidents nothing is printed: a flood of pages must be wanted."""
+    with pytest.raises(InvalidValue, match="existing: is missing; choose page or skip, or create"):
+        migrate.print_sql()
+
+
+@pytest.mark.parametrize("by_sql", [True, False])
+async def test_created_table_stays(pg_dsn: str, by_sql: bool) -> None:
+    """A table that the attach created has all columns, and stays when the engine's own tables are dropped."""
+    if by_sql:
+        execute(pg_dsn, migrate.print_sql(create=True))
+    else:
+        with psycopg_sync(pg_dsn) as (connection, _):
+            finish(migrate.attach_within(connection, create=True))
+    async with Engine(await PostgresStore.connect(pg_dsn)) as engine:
+        await engine.open("k", summary="kept")
+    if by_sql:
+        execute(pg_dsn, migrate.print_detach_sql(create=True, drop_tables=True))
+    else:
+        await migrate.detach(pg_dsn, drop_tables=True)
+    assert [] == engine_tables(pg_dsn)
+    assert ["kept"] == select(pg_dsn, "SELECT summary FROM incidents")
+
+
+@pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
+@pytest.mark.parametrize("detach", [detach_by_call, detach_by_sql])
+async def test_events_of_the_worker_before_are_never_dropped(
+    pg_dsn: str, attach: Callable[[str], None], detach: Callable[[str], None]
+) -> None:
+    """A table of escalations that was there before the first migration is the host's: its rows stay."""
+    execute(
+        pg_dsn,
+        f"{ALERTS}; CREATE TABLE escalation_events (id bigserial PRIMARY KEY, incident_key text NOT NULL,"
+        " level int NOT NULL, unique_hash text NOT NULL UNIQUE, created_at timestamptz NOT NULL DEFAULT now());"
+        " INSERT INTO escalation_events (incident_key, level, unique_hash) VALUES ('old', 1, 'hash')",
+    )
+    attach(pg_dsn)
+    detach(pg_dsn)
+    assert ["escalation_events"] == engine_tables(pg_dsn)
+    assert ["hash"] == select(pg_dsn, "SELECT unique_hash FROM escalation_events")
+
+
+async def test_another_migration_is_not_waited_for(pg_dsn: str) -> None:
+    """Of two transactions that attach at once the second one is refused: it could wait for ever for the first one."""
+    execute(pg_dsn, ALERTS)
+    async with psycopg_async(pg_dsn) as (first, _), psycopg_async(pg_dsn) as (second, host):
+        await migrate.attach_within(first, existing="page", **HOW)
+        with pytest.raises(StoreUnavailable, match="another process migrates the schema 'public' at this moment"):
+            await migrate.attach_within(second, existing="page", **HOW)
+        await host("SELECT 1")
+        await first.commit()
+    assert [] == list(await migrate.check(pg_dsn))
+
+
+async def test_locked_table_is_not_waited_for_long(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that others have locked is refused once, and the host's transaction goes on."""
+    monkeypatch.setattr("escalation_adapters.postgres.applying.LOCK_TIMEOUT", "50ms")
+    execute(pg_dsn, ALERTS)
+    async with psycopg_async(pg_dsn) as (reader, lock), psycopg_async(pg_dsn) as (connection, host):
+        await lock("SELECT FROM alerts LIMIT 1")
+        with pytest.raises(StoreUnavailable, match="others held the lock of the incidents table"):
+            await migrate.attach_within(connection, existing="page", **HOW)
+        await host("SELECT 1")
+        await reader.rollback()
+
+
+async def test_detach_without_an_attach_is_refused(pg_dsn: str) -> None:
+    """A schema that is not attached is named, with the command."""
+    async with psycopg_async(pg_dsn) as (connection, host):
+        with pytest.raises(StoreNotReady, match="is not attached to a table; run: escalation migrate attach"):
+            await migrate.detach_within(connection)
+        await host("SELECT 1")
