@@ -39,8 +39,8 @@ def print_sql(
     """Return the SQL of all migrations and of an attach, as a script for one transaction.
 
     ``types`` names the type of the status column, ``{"status": "public.state"}``, if it is not text. ``existing``
-    chooses which open incidents are planned; ``create`` makes a new table. The script takes the schema as it is: it
-    applies the migrations if there are none yet, and refuses a schema that is attached already.
+    chooses which open incidents are planned; ``create`` makes a new table. The script applies the migrations to a
+    schema that has not had any, and refuses a schema that is attached already.
 
     Raises:
         InvalidValue: neither ``existing`` nor ``create`` is given, or the mapping is not valid.
