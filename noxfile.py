@@ -72,6 +72,7 @@ def lowest(session: nox.Session) -> None:
 def examples(session: nox.Session, example: Path) -> None:
     """Run a complete host, with its own requirements, on a built wheel of the library."""
     dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)  # the wheel of an earlier run in the same environment
     session.install("build[uv]")
     session.run("python", "-m", "build", "--installer", "uv", "--wheel", "--outdir", str(dist), silent=True)
     [wheel] = dist.glob("*.whl")

@@ -54,7 +54,7 @@ def test_python_example_runs(
     """A Python example runs as it stands, in an empty folder, on a migrated database if it asks for one."""
     monkeypatch.chdir(tmp_path)
     if "ESC_DATABASE_URL" in str(example.parsed):
-        monkeypatch.setenv("ESC_DATABASE_URL", request.getfixturevalue("migrated_dsn"))
+        monkeypatch.setenv("ESC_DATABASE_URL", url(request.getfixturevalue("migrated_dsn")))
 
     run(example)
 

@@ -18,7 +18,7 @@ from .hosting import EXAMPLES, KEPT, TIMEOUT, Programs, Receiver
 
 README = (EXAMPLES / "cron/README.md").read_text(encoding="utf-8")
 [ATTACH] = re.findall(r"^escalation (migrate attach .*)$", README, re.MULTILINE)
-[DETACH] = re.findall(r"^escalation (migrate detach .*)$", README, re.MULTILINE)
+[DETACH] = re.findall(r"^escalation (migrate detach --drop-tables)", README, re.MULTILINE)
 [CRON] = re.findall(r"^\* \* \* \* \*  (.*)$", README, re.MULTILINE)
 LATE = (datetime.now(UTC) - timedelta(minutes=6)).isoformat()
 """The start of a run whose incident is due at once: a critical one must be acknowledged in five minutes."""
