@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -178,6 +179,25 @@ async def test_refused_verb_leaves_the_transaction_usable(stage: Stage) -> None:
         await connection.commit()
     assert ["known"] == stage.rows("SELECT incident_key FROM incidents")
     assert 1 == len(stage.rows("SELECT note FROM notes"))
+
+
+class Unlike(Loader):
+    """Loads every value as a number."""
+
+    def load(self, data: object) -> int:
+        return 7
+
+
+async def test_loaders_of_the_host_do_not_matter(stage: Stage) -> None:
+    """A host may load types as it likes, as Django does with JSON: the verbs read their own values."""
+    async with psycopg_async(stage.dsn) as (connection, _):
+        for name in ("jsonb", "json", "text", "bool", "timestamp", "timestamptz", "int4", "int8"):
+            connection.adapters.register_loader(name, Unlike)
+        opened = await stage.engine.using(connection).open("k", labels={"team": "red"})
+        again = await stage.engine.using(connection).acknowledge("k", by="host")
+        await connection.commit()
+    assert ("k", {"team": "red"}, "host") == (again.incident_key, again.labels, again.acknowledged_by)
+    assert opened.first_seen == again.first_seen
 
 
 async def test_savepoint_of_the_host_undoes_a_verb(stage: Stage) -> None:

@@ -6,9 +6,9 @@ Statements of psycopg's synchronous connection block. A coroutine that only uses
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -16,11 +16,17 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.types.bool import BoolLoader
+from psycopg.types.datetime import TimestampLoader
+from psycopg.types.json import JsonbLoader
+from psycopg.types.numeric import IntLoader
+from psycopg.types.string import TextLoader
 
 from escalation_core import InvalidValue
 
 from ..blocking_verbs import BLOCKING
 
+AnyCursor = TypeVar("AnyCursor", Cursor[Any], AsyncCursor[Any])
 Driver = Connection[Any] | AsyncConnection[Any]
 KEPT = (
     "array_nulls",
@@ -32,6 +38,13 @@ KEPT = (
 """The parameters that the engine sets in a transaction. In a host's transaction each gets its value back."""
 _READ = ", ".join(f"current_setting('{name}', true)" for name in KEPT).encode()
 _RESTORE = ", ".join(f"set_config('{name}', coalesce(%s, ''), true)" for name in KEPT).encode()
+_LOADERS: Mapping[str, type[Any]] = {
+    "bool": BoolLoader,
+    "jsonb": JsonbLoader,
+    "timestamp": TimestampLoader,
+    **dict.fromkeys(("int2", "int4", "int8"), IntLoader),
+    **dict.fromkeys(("name", "text"), TextLoader),
+}
 _locks: WeakKeyDictionary[Driver, asyncio.Lock] = WeakKeyDictionary()
 """Two verbs at once on one connection would mix up their savepoints."""
 
@@ -77,10 +90,10 @@ class HostConnection:
         return self.driver.info.transaction_status is TransactionStatus.IDLE
 
     async def execute(self, query: Any, params: Any = None) -> Any:
-        """Run a statement. Whatever rows and cursors the host has chosen, this one returns tuples."""
+        """Run a statement, on a cursor that returns tuples of psycopg's own values, whatever the host has chosen."""
         if isinstance(self.driver, AsyncConnection):
-            return await AsyncCursor(self.driver, row_factory=tuple_row).execute(query, params)
-        return _Results(Cursor(self.driver, row_factory=tuple_row).execute(query, params))
+            return await _plain(AsyncCursor(self.driver, row_factory=tuple_row)).execute(query, params)
+        return _Results(_plain(Cursor(self.driver, row_factory=tuple_row)).execute(query, params))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -107,6 +120,13 @@ class HostConnection:
         """Let one verb after another use the connection."""
         async with _locks.setdefault(self.driver, asyncio.Lock()):
             yield
+
+
+def _plain(cursor: AnyCursor) -> AnyCursor:
+    """Load values of the types that statements select as psycopg does: Django, for example, leaves JSON as text."""
+    for name, loader in _LOADERS.items():
+        cursor.adapters.register_loader(name, loader)
+    return cursor
 
 
 @attrs.frozen
