@@ -13,6 +13,7 @@ from escalation_adapters.postgres import migrate
 
 from .hosts import COLUMNS, DRIVERS, STATUS, connected, create, execute, tables
 
+pytestmark = pytest.mark.direct("a migration connects directly")
 OURS = "CREATE TABLE escalation_pages (id int PRIMARY KEY)"
 
 

@@ -14,6 +14,7 @@ from .hosts import execute, tables
 from .project import Project
 from .test_operations import CREATE, DROP
 
+pytestmark = pytest.mark.direct("a migration connects directly")
 OPEN = "INSERT INTO alerts VALUES (gen_random_uuid(), 'critical', 'open', 'disk full', now() - interval '6 minutes')"
 COLUMNS = "columns={**hosts.COLUMNS, 'severity': 'severity'}"
 ATTACH = f'op.attach_escalation("alerts", {COLUMNS}, status=hosts.STATUS, existing="page", types=hosts.TYPES)'
@@ -93,7 +94,7 @@ async def test_table_that_the_attach_creates(pg_dsn: str, tmp_path: Path) -> Non
     assert not any("TRIGGER" in line for line in catalogue(pg_dsn))
     execute(pg_dsn, project.downgrade("0001:base", sql=True))
     left = {line for line in catalogue(pg_dsn) if line.startswith("relation") and line.endswith("kind r")}
-    assert {"relation public.incidents, kind r", "relation public.alembic_version, kind r"} == left
+    assert {"relation public.incidents, kind r"} == left - {"relation public.alembic_version, kind r"}
 
 
 def test_worker_that_ticks(project: Project) -> None:

@@ -17,6 +17,7 @@ from ...examples.hosting import catalogue
 from .hosts import execute, tables
 from .project import Project
 
+pytestmark = pytest.mark.direct("a migration connects directly")
 ATTACH = (
     'op.attach_escalation("alerts", columns=hosts.COLUMNS, status=hosts.STATUS, existing="page", types=hosts.TYPES)'
 )
@@ -204,6 +205,26 @@ def test_two_processes_at_once(pg_dsn: str, tmp_path: Path, asynchronous: bool, 
     project.check(tables())
     with psycopg.connect(pg_dsn) as connection:
         assert [("0002",)] == connection.execute("SELECT version_num FROM alembic_version").fetchall()
+
+
+def test_killed_process(pg_dsn: str, tmp_path: Path) -> None:
+    """Of an upgrade whose process is killed nothing is left, and the next upgrade does all of it."""
+    project = Project(tmp_path / "host", pg_dsn)
+    project.revision(CREATE, DROP)
+    project.upgrade()
+    before = catalogue(pg_dsn)
+    project.revision(f'{ATTACH}; op.execute("SELECT pg_advisory_xact_lock(1)")', DETACH)
+    with psycopg.connect(pg_dsn, autocommit=True) as gate:
+        gate.execute("SELECT pg_advisory_lock(1)")
+        with project.beside("upgrade", "head") as killed:
+            wait_for(gate, 1, killed)
+            killed.kill()
+        gate.execute("SELECT pg_advisory_unlock(1)")
+        gate.execute("SELECT pg_advisory_lock(1)")  # the server has ended the session that waited
+        gate.execute("SELECT pg_advisory_unlock(1)")
+    assert before == catalogue(pg_dsn)
+    project.upgrade()
+    project.check(tables())
 
 
 # --- what is refused
