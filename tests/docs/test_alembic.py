@@ -91,9 +91,10 @@ def test_printed_revision(folder: Path, pg_dsn: str, driver: str) -> None:
     shutil.copy(DOCS / "examples/alembic_printed.py", folder / "versions/0002_attach.py")
     for words in command_lines(PAGE):
         if words[:2] == ["migrate", "print"]:
-            done = CliRunner().invoke(cli, words[: words.index(">")], catch_exceptions=False)
+            done = CliRunner().invoke(cli, words, catch_exceptions=False)
             assert 0 == done.exit_code, done.output
-            (folder / words[-1]).write_text(done.output, encoding="utf-8")
+            name = "detach.sql" if "--detach" in words else "attach.sql"
+            (folder / "versions" / name).write_text(done.output, encoding="utf-8")
     command.upgrade(config(folder), "head")
     assert {"escalation_due", "escalation_pages"} < ours(pg_dsn)
     command.downgrade(config(folder), "0001")
