@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 
@@ -189,22 +190,46 @@ def test_printed_sql_needs_a_choice() -> None:
         migrate.print_sql()
 
 
+def test_printed_sql_needs_types_with_their_schema() -> None:
+    """The triggers have a search path of their own, so a type of the host's must name its schema."""
+    with pytest.raises(InvalidValue, match=r"types: 'alert_status', the type of status, names no schema; write schema"):
+        migrate.print_sql(existing="page", types={"status": "alert_status"}, **HOW)
+
+
+async def test_sound_indexes_are_not_built_again(pg_dsn: str) -> None:
+    """A second attach with the same mapping leaves the indexes alone, and one with other words builds its own."""
+    execute(pg_dsn, ALERTS)
+    attach_by_call(pg_dsn)
+    files = (
+        "SELECT relname, relfilenode FROM pg_class WHERE relname IN ('escalation_due', 'escalation_unseen') ORDER BY 1"
+    )
+    before = select(pg_dsn, files)
+    attach_by_call(pg_dsn)
+    assert before == select(pg_dsn, files)
+    words = attrs.evolve(STATUS, acknowledged=["acked", "odd"])
+    await migrate.attach(pg_dsn, status=words, existing="page")
+    after = select(pg_dsn, files)
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+    assert [] == list(await migrate.check(pg_dsn))
+
+
 @pytest.mark.parametrize("by_sql", [True, False])
 async def test_created_table_stays(pg_dsn: str, by_sql: bool) -> None:
     """A table that the attach created has all columns, and stays when the engine's own tables are dropped."""
     if by_sql:
-        execute(pg_dsn, migrate.print_sql(create=True))
+        execute(pg_dsn, migrate.print_sql(create=True, schema="ops"))
     else:
         with psycopg_sync(pg_dsn) as (connection, _):
-            finish(migrate.attach_within(connection, create=True))
-    async with Engine(await PostgresStore.connect(pg_dsn)) as engine:
+            finish(migrate.attach_within(connection, create=True, schema="ops"))
+    async with Engine(await PostgresStore.connect(pg_dsn, schema="ops")) as engine:
         await engine.open("k", summary="kept")
     if by_sql:
-        execute(pg_dsn, migrate.print_detach_sql(create=True, drop_tables=True))
+        execute(pg_dsn, migrate.print_detach_sql(create=True, drop_tables=True, schema="ops"))
     else:
-        await migrate.detach(pg_dsn, drop_tables=True)
+        await migrate.detach(pg_dsn, drop_tables=True, schema="ops")
     assert [] == engine_tables(pg_dsn)
-    assert ["kept"] == select(pg_dsn, "SELECT summary FROM incidents")
+    assert ["kept"] == select(pg_dsn, "SELECT summary FROM ops.incidents")
 
 
 @pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])

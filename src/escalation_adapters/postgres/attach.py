@@ -156,12 +156,12 @@ def add_sql(table: IncidentsTable, missing: Sequence[str]) -> str:
     return "" if not added else fill("ALTER TABLE {incidents} ", names) + ", ".join(added) + ";\n"
 
 
-def drop_sql(table: IncidentsTable) -> str:
-    """Return the SQL that removes triggers, functions and indexes from the table."""
+def drop_sql(table: IncidentsTable, indexes: Sequence[str] = INDEXES) -> str:
+    """Return the SQL that removes triggers and functions, and all or some of the indexes, from the table."""
     names = table.sql_names()
     lines = [f"DROP TRIGGER IF EXISTS {name} ON {{incidents}};\n" for name in TRIGGERS]
     lines += [f"DROP FUNCTION IF EXISTS {{schema}}.{name}();\n" for name in FUNCTIONS]
-    lines += [f"DROP INDEX IF EXISTS {{schema}}.{name};\n" for name in INDEXES]
+    lines += [f"DROP INDEX IF EXISTS {{schema}}.{name};\n" for name in indexes]
     return fill("".join(lines), names)
 
 

@@ -84,10 +84,13 @@ async def attach_table(
         table, added=added, created=table.created or create, revision=await next_revision(connection, table.schema)
     )
     triggers = trigger if before is None else await wants_triggers(connection, table)
+    # An index whose definition stays is not built again: in a host's transaction that would block its writers.
+    there_already = {} if before is None else index_sql(before)
+    changed = [name for name, text in index_sql(table).items() if there_already.get(name) != text]
 
     async def change() -> None:
         nonlocal table
-        await connection.execute(drop_sql(before or table).encode())
+        await connection.execute(drop_sql(before or table, changed).encode())
         ddl = create_sql(table) if create else add_sql(table, missing)
         await connection.execute(ddl.encode())
         await connection.execute(restore_sql(table, missing).encode())

@@ -19,7 +19,7 @@ from .host_table import typed
 from .installation import ADOPTED, EVENTS, Migration, migrations, own_tables
 from .mapping import READ, StatusMapping, split_columns
 from .statements import fill
-from .table import IncidentsTable
+from .table import KEY_TYPES, IncidentsTable
 
 _UNTOUCHED = ("incident_key", "first_seen")
 """Columns that a host's table always has, under their own names if the mapping does not name others."""
@@ -43,13 +43,18 @@ def print_sql(
     schema that has not had any, and refuses a schema that is attached already.
 
     Raises:
-        InvalidValue: neither ``existing`` nor ``create`` is given, or the mapping is not valid.
+        InvalidValue: neither ``existing`` nor ``create`` is given, or the mapping or a type is not valid.
     """
     if existing is None and not create:
         raise InvalidValue("existing", "is missing", "choose page or skip, or create for a table that is not there yet")
+    for name, kind in (types or {}).items():
+        if "." not in kind and kind not in KEY_TYPES:
+            remedy = f"write schema.type, for example public.{kind}, or one of {', '.join(KEY_TYPES)}"
+            raise InvalidValue("types", f"{kind!r}, the type of {name}, names no schema", remedy)
     attached, missing = _table(schema, table, columns, status, types, create=create)
     names = attached.sql_names()
     parts = [
+        ("the schema", fill("CREATE SCHEMA IF NOT EXISTS {schema};\n", names) if create else ""),
         ("migrations", _migrations(schema)),
         ("the host's table", _settings() + (create_sql(attached) if create else add_sql(attached, missing))),
         ("values of an earlier attach", restore_sql(attached, missing)),

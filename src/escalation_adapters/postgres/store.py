@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from escalation_core import StoreUnavailable
 from escalation_core.model import Canary, NextDue, Pause
-from escalation_core.ports import Transaction
+from escalation_core.ports import Transaction, Transactor
 
 from . import timeouts
 from .dsn import arguments
@@ -92,7 +92,7 @@ class PostgresStore:
         """The table that the schema is attached to."""
         return self._installation.table
 
-    def using(self, connection: object) -> HostTransaction:
+    def using(self, connection: object) -> Transactor:
         """Return a transactor in the transaction that a host began on ``connection``, and ends.
 
         ``connection`` is a Connection or AsyncConnection of psycopg, a Connection, AsyncConnection, Session or
