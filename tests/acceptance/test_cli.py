@@ -1,4 +1,4 @@
-"""The command line's commands, as people and schedulers use them, on both databases."""
+"""The commands of the command line, as people and schedulers use them, on both databases."""
 
 import getpass
 import json
@@ -25,7 +25,7 @@ def after(said: Said, *names: str) -> tuple[object, ...]:
 
 
 def test_verbs(escalation: Console) -> None:
-    """Each verb does to the incident what the rules say, and prints it."""
+    """Each verb changes the incident as the rules say, and prints the incident."""
     born = ago(20)
     opened = escalation(
         "open", "db-7/disk", "--severity", "critical", "--summary", "Disk at 91 %", "--label", "team=db",
@@ -87,7 +87,7 @@ def test_verbs(escalation: Console) -> None:
     ],
 )
 def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused: tuple[str, ...], reason: str) -> None:
-    """What is refused is refused in one line, with exit code 1, and nothing is written."""
+    """A refused command says why in one line, exits with code 1 and writes nothing."""
     for command in given:
         told(on_sqlite(*command))
     before = on_sqlite("audit", "--json").json
@@ -122,7 +122,7 @@ def test_refused(on_sqlite: Console, given: tuple[tuple[str, ...], ...], refused
     ],
 )
 def test_usage(on_sqlite: Console, wrong: tuple[str, ...], reason: str) -> None:
-    """A wrong call is explained on stderr, with exit code 2."""
+    """A wrong call prints usage and reason on stderr, and exits with code 2."""
     said = on_sqlite(*wrong)
     assert (2, "") == (said.code, said.out)
     assert said.err.startswith("Usage: escalation")
@@ -133,7 +133,7 @@ def test_usage(on_sqlite: Console, wrong: tuple[str, ...], reason: str) -> None:
 
 
 def test_tick(escalation: Console) -> None:
-    """A tick records and delivers; a dry run says what would be and changes nothing; --record-only delivers nothing."""
+    """A tick records and delivers; a dry run reports and changes nothing; --record-only delivers nothing."""
     told(escalation("open", "late", "--severity", "critical", "--first-seen", ago(20)))
     told(escalation("open", "early", "--severity", "critical"))
     dry = escalation("tick", "--dry-run")
@@ -155,7 +155,7 @@ def test_tick(escalation: Console) -> None:
 
 
 def test_tick_by_hand(escalation: Console) -> None:
-    """Who ticks by hand is in the audit if they say so; what a scheduler calls each minute, and a dry run, is not."""
+    """A tick with --by or --reason is noted in the audit; a plain tick and a dry run are not."""
     told(escalation("tick"))
     told(escalation("tick", "--dry-run", "--by", "ada"))
     told(escalation("tick", "--by", "ada", ESC_DRY_RUN="true"))
@@ -166,7 +166,7 @@ def test_tick_by_hand(escalation: Console) -> None:
 
 
 def test_switches(on_sqlite: Console) -> None:
-    """Switched off or paused, a tick does nothing and says why."""
+    """A disabled, V1-off or paused tick escalates nothing and reports the mode."""
     told(on_sqlite("open", "late", "--first-seen", ago(20)))
     always = {"ESC_PAUSE_CRON": "0 * * * *", "ESC_PAUSE_MIN": "59"}
     for mode, variables in {
@@ -184,7 +184,7 @@ def test_switches(on_sqlite: Console) -> None:
 
 
 def test_show(escalation: Console) -> None:
-    """Show tells the state, a timeline, the pages and the history."""
+    """``show`` prints the incident's state, a timeline, the pages and the history."""
     told(escalation("open", "late", "--severity", "critical", "--first-seen", ago(60), "--by", "monitoring"))
     escalation("tick")
     told(escalation("ack", "late", "--by", "ada"))
@@ -210,7 +210,7 @@ def test_show(escalation: Console) -> None:
 
 
 def by_sql(request: pytest.FixtureRequest, *statements: str) -> None:
-    """Run SQL on the database of the test, past the library."""
+    """Run SQL on the test's database, without the library."""
     if "postgres" in request.node.name:
         with psycopg.connect(request.getfixturevalue("migrated_dsn"), autocommit=True) as connection:
             for statement in statements:
@@ -223,7 +223,7 @@ def by_sql(request: pytest.FixtureRequest, *statements: str) -> None:
 
 
 def test_a_deleted_row(request: pytest.FixtureRequest, escalation: Console) -> None:
-    """Of a row that the host deleted show tells what is left, also if it never escalated."""
+    """``show`` prints the remaining records of a row that the host deleted, even if it never escalated."""
     told(escalation("open", "k", "--by", "ada"))
     by_sql(request, "DELETE FROM incidents")
     lines = told(escalation("show", "k")).splitlines()
@@ -232,7 +232,7 @@ def test_a_deleted_row(request: pytest.FixtureRequest, escalation: Console) -> N
 
 
 def test_a_row_that_cannot_be_read(request: pytest.FixtureRequest, escalation: Console) -> None:
-    """A verb on it says in one line what is wrong with the row, and show does as well."""
+    """A verb on an unreadable row names the row's fault in one line, and ``show`` names it as well."""
     told(escalation("open", "k"))
     by_sql(request, "UPDATE incidents SET escalation_level = -1")
     fault = "cannot acknowledge incident 'k': it is unreadable; correct its row: level: is -1"
@@ -241,7 +241,7 @@ def test_a_row_that_cannot_be_read(request: pytest.FixtureRequest, escalation: C
 
 
 def test_recalc(escalation: Console) -> None:
-    """After shorter windows health warns, and recalc gives each open incident its true instant."""
+    """After a change to shorter windows health warns, and recalc gives each open incident its true instant."""
     told(escalation("open", "k", "--severity", "warning", "--first-seen", ago(10)))
     assert [] == escalation("tick", "--json").json["examples"]
     shorter = {"ESC_WARN_ACK_MIN": "5"}
@@ -256,7 +256,7 @@ def test_recalc(escalation: Console) -> None:
 
 
 def test_audit(escalation: Console) -> None:
-    """The audit tells what happened, newest first, within the span and the limit."""
+    """The audit lists entries, newest first, within the span and the limit."""
     assert "nothing happened" == told(escalation("audit")).strip()
     assert [] == escalation("audit", "--json").json
     for key in ("a", "b", "c"):
@@ -279,7 +279,7 @@ def test_dead(escalation: Console) -> None:
     targets = {"ESC_TARGETS": json.dumps({"a": "https://192.0.2.1/x", "b": "https://192.0.2.1/y"})}
     for key in ("one", "two", "three"):
         told(escalation("open", key, "--first-seen", ago(20)))
-    # Two targets, and neither a route nor a default: none is named.
+    # With two targets, and neither a route nor a default, the router names no target.
     born = escalation("tick", "--record-only", "--json", **targets)
     assert (3, 3) == (born.json["escalations"], born.json["dead_pages"])
     assert (1, 3) == (born.err.count("set ESC_DEFAULT_TARGET"), born.err.count("page is dead"))
@@ -303,7 +303,7 @@ def test_dead(escalation: Console) -> None:
 
 
 def test_health(escalation: Console) -> None:
-    """Health is ok at first, tells lag and modes, and is not ok, with exit code 1, once no worker ticks for long."""
+    """Health is ok at first, and shows lag and modes."""
     first = escalation("health")
     assert (0, "ok; mode open") == (first.code, first.lines[0])
     assert 0 == escalation("tick").code
@@ -316,7 +316,7 @@ def test_health(escalation: Console) -> None:
 
 
 def test_health_is_red(on_sqlite: Console, tmp_path: Path) -> None:
-    """Two tick intervals after the last tick health is red, in both forms, with exit code 1."""
+    """Two tick intervals after the last tick health is not ok, in both forms, with exit code 1."""
     assert 0 == on_sqlite("tick").code
     with closing(sqlite3.connect(tmp_path / "escalation.db")) as file:
         file.execute("UPDATE escalation_workers SET ticked_at = ticked_at - 121 * 1000000")
@@ -329,7 +329,7 @@ def test_health_is_red(on_sqlite: Console, tmp_path: Path) -> None:
 
 
 def test_prune_and_prove(escalation: Console) -> None:
-    """Prune removes what is old enough and says how much; prove counts, and finds what is broken."""
+    """``prune`` deletes old rows and prints their numbers; ``prove`` counts the escalations."""
     told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
     assert 0 == escalation("tick").code
     told(escalation("resolve", "k"))
@@ -351,7 +351,7 @@ def test_prune_and_prove(escalation: Console) -> None:
 
 
 def test_override_the_schedule(escalation: Console) -> None:
-    """A pause that the settings ask for ends when an operator says so, and not otherwise."""
+    """``resume`` ends a scheduled pause only with --override-schedule."""
     began = (datetime.now(UTC) - timedelta(minutes=5)).minute
     always = {"ESC_PAUSE_CRON": f"{began} * * * *", "ESC_PAUSE_MIN": "30"}
     kept = escalation("resume", "--json", **always).json
@@ -381,7 +381,7 @@ BREACHES = {
 
 @pytest.mark.parametrize("breach", BREACHES)
 def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: Console, breach: str) -> None:
-    """What was broken by hand shows, with exit code 1."""
+    """``prove`` finds each breach made with SQL, and exits with code 1."""
     told(escalation("open", "k", "--severity", "critical", "--first-seen", ago(20)))
     assert 0 == escalation("tick").code
     assert 0 == escalation("prove").code
@@ -392,7 +392,7 @@ def test_prove_finds_what_is_broken(request: pytest.FixtureRequest, escalation: 
 
 
 def test_pause_and_resume(escalation: Console) -> None:
-    """A pause is told with its end, seen by health, and ended by a resume, which says what still holds."""
+    """``pause`` prints how to resume, a tick sees the pause, and ``resume`` ends it and says what still holds."""
     assert "escalation resume" in told(escalation("pause", "--until", "1h", "--reason", "deploying", "--by", "ada"))
     assert "paused" == escalation("tick", "--json").json["mode"]
     assert "pauses ended: 1" == told(escalation("resume")).strip()
@@ -403,7 +403,7 @@ def test_pause_and_resume(escalation: Console) -> None:
 
 
 def test_why_is_kept(escalation: Console) -> None:
-    """Who snoozed or changed the severity said why."""
+    """The audit keeps the actor and the reason of a snooze and of a severity change."""
     told(escalation("open", "k"))
     told(escalation("severity", "k", "critical", "--by", "ada", "--reason", "customers see it"))
     told(escalation("snooze", "k", "--until", "2099-01-01T00:00:00Z", "--by", "bob", "--reason", "on it"))
@@ -413,7 +413,7 @@ def test_why_is_kept(escalation: Console) -> None:
 
 
 def test_pause_within_a_longer_one(escalation: Console) -> None:
-    """Until when paging is paused is told, not when this pause alone would end; a switch that is off hides none."""
+    """``pause`` prints the end of the longest pause, not of the new one, even while the worker is disabled."""
     told(escalation("pause", "--until", "1h"))
     until = escalation("health", "--json").json["pausedUntil"]
     within = escalation("pause", "--until", "5m", "--json", ESCALATION_WORKER_ENABLED="false").json
@@ -422,7 +422,7 @@ def test_pause_within_a_longer_one(escalation: Console) -> None:
 
 
 def test_spans_count_from_the_stores_now(on_sqlite: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However wrong the caller's clock is, a span begins at the store's own instant."""
+    """A span starts at the store's own instant, even if the caller's clock is wrong."""
 
     def ahead() -> datetime:
         return datetime.now(UTC) + timedelta(hours=3)
@@ -439,7 +439,7 @@ def test_spans_count_from_the_stores_now(on_sqlite: Console, monkeypatch: pytest
 
 
 def test_audit_in_pages(escalation: Console) -> None:
-    """A full page tells the cursor of the next one, and the last page tells none."""
+    """A full page of the audit prints the cursor of the next page; the last page prints none."""
     for number in range(3):
         told(escalation("open", f"k{number}"))
     first = escalation("audit", "--limit", "2")
@@ -453,7 +453,7 @@ def test_audit_in_pages(escalation: Console) -> None:
 
 
 def test_show_names_what_holds(on_sqlite: Console) -> None:
-    """While something holds an incident back, show names it, and gives no instant that will not be."""
+    """``show`` names what holds an incident, and gives an instant only if the escalation will happen."""
     told(on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(60)))
     assert told(on_sqlite("show", "k")).splitlines()[0].endswith("; the next tick escalates it")
     off = told(on_sqlite("show", "k", ESCALATION_WORKER_ENABLED="false")).splitlines()[0]
@@ -468,7 +468,7 @@ def test_show_names_what_holds(on_sqlite: Console) -> None:
 
 @pytest.mark.parametrize("command", ["tick", "config"])
 def test_pages_to_the_log_alone_are_warned_of(on_sqlite: Console, command: str) -> None:
-    """A shell without targets hands pages to its log: that is told, and so are incidents that have no target."""
+    """Without targets a command warns that pages go to the log; it also warns of incidents without a target."""
     asked = ("tick",) if command == "tick" else ("config", "check")
     assert 1 == on_sqlite(*asked).err.count(TO_THE_LOG)
     two = '{"slack:a": "https://example.org/a", "slack:b": "https://example.org/b"}'

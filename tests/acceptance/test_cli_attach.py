@@ -22,7 +22,7 @@ def alerts(console: Console, pg_dsn: str) -> Console:
 
 
 def test_attach_reports_what_it_writes(alerts: Console) -> None:
-    """Attach and status list each column, what it stands for, and the verbs that write it."""
+    """Attach and status list each column, its meaning, and the verbs that write the column."""
     attached = alerts("migrate", "attach", *MAPPING, "--existing", "page")
     assert 0 == attached.code
     assert "column created_at: first_seen:read; written by: never; read when a row is inserted" in attached.err
@@ -36,7 +36,7 @@ def test_attach_reports_what_it_writes(alerts: Console) -> None:
 
 
 def test_detach_asks_first(alerts: Console, pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Detach lists what it removes and asks; without a yes nothing changes, and with one the table is as it was."""
+    """Detach lists what it removes and asks; without a yes nothing changes, and with --yes the table is as before."""
     before = dump(pg_dsn)
     alerts("migrate", "attach", *MAPPING, "--existing", "page")
     attached = dump(pg_dsn)
@@ -54,7 +54,7 @@ def test_detach_asks_first(alerts: Console, pg_dsn: str, monkeypatch: pytest.Mon
 
 
 def test_create_is_said(console: Console, pg_dsn: str) -> None:
-    """A table is created only with --create, and the command says that it was."""
+    """A command creates a table only with --create, and says so."""
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
     refused = console("migrate", "up", "--table", "incidnts")
     assert 1 == refused.code
@@ -79,7 +79,7 @@ def test_create_is_said(console: Console, pg_dsn: str) -> None:
     ],
 )
 def test_bad_mapping_is_one_line(alerts: Console, pg_dsn: str, options: tuple[str, ...], fault: str) -> None:
-    """Each names the fault and the remedy, and changes nothing."""
+    """Each bad mapping is refused in one line with fault and remedy, and changes nothing."""
     before = dump(pg_dsn)
     said = alerts("migrate", "attach", "--table", "alerts", "--column", "incident_key=id", *options)
     assert fault in one_line(said)
@@ -87,7 +87,7 @@ def test_bad_mapping_is_one_line(alerts: Console, pg_dsn: str, options: tuple[st
 
 
 def test_attach_again_with_a_column_of_another_type(alerts: Console, pg_dsn: str) -> None:
-    """The refusal names the column and the types, and the table stays attached as it was."""
+    """The refusal names the column and the types, and the table stays attached as before."""
     alerts("migrate", "attach", *MAPPING, "--existing", "page")
     attached = dump(pg_dsn)
     refused = alerts("migrate", "attach", "--column", "acknowledged_by=created_at")

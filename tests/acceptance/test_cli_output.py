@@ -1,4 +1,4 @@
-"""What the command line prints: nothing that steers a terminal, and which extra is missing."""
+"""Output of the command line: no control sequences for a terminal, and the name of a missing extra."""
 
 import json
 import os
@@ -12,20 +12,20 @@ import pytest
 from .console import PROGRAM, TIMEOUT, Console, ago, environment, one_line, program, told
 
 NASTY = "x\x1b]0;owned\x07\x9b31m\u202e\r\n\tx"
-"""What would name a terminal's window, paint it and turn its text around."""
+"""A text that would name a terminal's window, colour it and reverse its text."""
 
 
 # --- output
 
 
 def steering(text: str) -> list[str]:
-    """Return what of the nasty text could steer a terminal that is shown this."""
+    """Return the parts of the nasty text that would control a terminal."""
     return [char for char in ("\x1b]0;", "\x07", "\x9b", "\u202e") if char in text]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_nothing_steers_a_terminal(on_sqlite: Console, as_json: bool) -> None:
-    """Whatever a host wrote, no command prints a character that could steer a terminal or break a line."""
+    """For any text of a host, no command prints a character that controls a terminal or breaks a line."""
     key = "k\u202e\u2028k"
     said = [on_sqlite("open", key, "--severity", NASTY, "--summary", NASTY, "--label", f"{NASTY}={NASTY}",
                       "--by", NASTY, "--first-seen", ago(20), *["--json"] * as_json)]  # fmt: skip
@@ -43,9 +43,9 @@ def test_nothing_steers_a_terminal(on_sqlite: Console, as_json: bool) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
-    """On a terminal tables are drawn, and what a host wrote steers it no more than elsewhere."""
+    """On a terminal the command draws tables, and a host's text does not control the terminal."""
     on_sqlite("open", "k\u202ek", "--severity", NASTY, "--by", NASTY, "--summary", NASTY)
-    import pty  # not there on Windows
+    import pty  # missing on Windows
 
     ours, theirs = pty.openpty()
     try:
@@ -61,7 +61,7 @@ def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
         while True:
             try:
                 piece = os.read(ours, 65536)
-            except OSError:  # the other side has closed it
+            except OSError:  # the other side has closed the terminal
                 break
             if not piece:
                 break
@@ -76,7 +76,7 @@ def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
 
 
 def test_narrow_encoding(on_sqlite: Console) -> None:
-    """Where the output's encoding lacks characters, they are replaced; no command stops for that."""
+    """If the output's encoding lacks characters, the command replaces them and goes on."""
     on_sqlite("open", "Straße/🔥", "--severity", "crítico", "--summary", "🔥")
     for arguments in (["show", "Straße/🔥"], ["audit"], ["audit", "--json"]):
         said = subprocess.run(
@@ -93,7 +93,7 @@ def test_narrow_encoding(on_sqlite: Console) -> None:
 
 
 def test_version_and_help(console: Console) -> None:
-    """--version and --help answer on every command, and need no settings."""
+    """--version and --help work on every command, even with wrong settings."""
     assert told(console("--version")).startswith("escalation, version ")
     for command in (
         (),
@@ -121,7 +121,7 @@ MISSING: Mapping[str, tuple[tuple[str, ...], str, str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("package", MISSING)
 def test_missing_extra(package: str, tmp_path: Path) -> None:
-    """A command that needs an extra says in one line which."""
+    """A command whose extra is missing names the extra in one line."""
     command, what, extra, env = MISSING[package]
     line = f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'"
     said = program(*command, cwd=tmp_path, code=f"import sys; sys.modules[{package!r}] = None", env=env)
@@ -130,7 +130,7 @@ def test_missing_extra(package: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_missing_extra_leaves_nothing_open(request: pytest.FixtureRequest, database: str) -> None:
-    """An extra that is missed when the database is there ends the command at once; no connection keeps it."""
+    """If an extra is missing after the database was opened, the command ends at once and leaves no connection open."""
     console: Console = request.getfixturevalue(f"on_{database}")
     env = console.env | {"ESC_TARGETS": '{"slack:ops": "https://192.0.2.1/x"}'}
     said = program("tick", code="import sys; sys.modules['aiohttp'] = None", env=env)
@@ -153,7 +153,7 @@ FULL = "escalation: its output cannot be written: No space left on device"
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only where there is a device that is always full")
 @pytest.mark.parametrize(("streams", "code", "line"), [(">&-", 0, ""), (">&- 2>&-", 0, ""), (">/dev/full", 1, FULL)])
 def test_output_that_goes_nowhere(on_sqlite: Console, streams: str, code: int, line: str) -> None:
-    """A closed stream stops nothing; a full disk is told in one line."""
+    """A closed stream does not stop a command; a full disk is reported in one line."""
     assert 0 == on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(20)).code
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *PROGRAM, "tick"],

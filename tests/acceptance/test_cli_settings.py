@@ -1,4 +1,4 @@
-"""What the command line says of settings and databases that are wrong, and how it prepares one."""
+"""The command line's errors about settings and databases, and its migrations."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ SECRET = "hunter2hunter2hunter2hunter2hunter2"
 
 
 def test_config_check(console: Console) -> None:
-    """Config check shows every variable as it is in force, and no secret."""
+    """``config check`` shows every variable as it is in force, and no secret."""
     assert dict(Settings().as_variables()) == console("config", "check", "--json").json["settings"]
     secrets = {
         "ESC_DATABASE_URL": f"postgresql://u:{SECRET}@h/d",
@@ -42,7 +42,7 @@ def test_config_check(console: Console) -> None:
 @pytest.mark.parametrize("host", ["xn--a", "[1.2.3.4]", "h\u2100"])
 @pytest.mark.parametrize("name", ["ESC_TARGETS", "ESC_HEARTBEAT_URL"])
 def test_config_check_of_a_host_that_cannot_be_called(host: str, name: str, console: Console) -> None:
-    """A URL that would stop a worker's start is wrong in config check already, and not shown."""
+    """``config check`` refuses a URL that would stop a worker's start, and does not show it."""
     url = f"https://{host}/{SECRET}"
     said = console("config", "check", **{name: json.dumps({"slack:ops": url}) if name == "ESC_TARGETS" else url})
     assert "https URL with a host" in one_line(said)
@@ -50,7 +50,7 @@ def test_config_check_of_a_host_that_cannot_be_called(host: str, name: str, cons
 
 
 def test_config_warnings(console: Console) -> None:
-    """What is legal but probably not meant is told once, and is no error."""
+    """A valid but probably unintended setting gives one warning, and exit code 0."""
     said = console("config", "check", ESC_TICKS_MS="5", ESC_CANARY_PCT="0")
     assert (
         0,
@@ -65,7 +65,7 @@ def test_config_warnings(console: Console) -> None:
 
 @pytest.mark.parametrize("command", [("config", "check"), ("tick",), ("health", "--json"), ("run",), ("recalc",)])
 def test_wrong_settings(on_sqlite: Console, command: tuple[str, ...]) -> None:
-    """Wrong settings are told all at once, each with fault and remedy, without a secret, with exit code 1."""
+    """A command lists all wrong settings with fault and remedy, without a secret, and exits with code 1."""
     wrong = {
         "ESC_DRY_RUN": "yes",
         "ESC_CANARY_PCT": "10%",
@@ -88,7 +88,7 @@ def test_wrong_settings(on_sqlite: Console, command: tuple[str, ...]) -> None:
 
 
 def test_secret_from_a_file(console: Console, tmp_path: Path) -> None:
-    """A secret may come as a file, and a file that cannot be read is a fault like any other."""
+    """A secret may come from a file, and a file that cannot be read is a wrong setting."""
     file = tmp_path / "url"
     file.write_text(f"sqlite:///{tmp_path / 'escalation.db'}\n", encoding="utf-8")
     assert 0 == console("tick", ESC_DATABASE_URL_FILE=str(file)).code
@@ -97,21 +97,21 @@ def test_secret_from_a_file(console: Console, tmp_path: Path) -> None:
     assert (1, True) == (said.code, "name a UTF-8 file that this process may read" in said.err)
 
 
-# --- databases that are not there
+# --- missing databases
 
 ON_DATABASE = (("tick",), ("health", "--json"), ("open", "k"), ("run",), ("migrate", "up"), ("migrate", "status"))
 
 
 @pytest.mark.parametrize("command", [*ON_DATABASE[:4], ("dead", "list"), ("show", "k"), ("migrate", "up")])
 def test_no_database(console: Console, command: tuple[str, ...]) -> None:
-    """Without a database it says in one line how to name one."""
+    """Without a database URL a command says in one line how to set one."""
     assert one_line(console(*command)).startswith("ESC_DATABASE_URL is not set; set it to sqlite:///FILE or")
 
 
 @pytest.mark.parametrize("command", ON_DATABASE)
 @pytest.mark.parametrize("url", [f"mysql://u:{SECRET}@h/d", f"host=h password={SECRET}", "sqlitefile.db"])
 def test_unknown_kind(console: Console, command: tuple[str, ...], url: str) -> None:
-    """A URL of no known kind is refused in one line, and is not repeated."""
+    """A URL of an unknown kind is refused in one line that does not repeat it."""
     line = one_line(console("--database", url, *command))
     assert (
         "the database's URL is not a valid URL of a store; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -121,13 +121,13 @@ def test_unknown_kind(console: Console, command: tuple[str, ...], url: str) -> N
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:"])
 def test_no_file(console: Console, url: str) -> None:
-    """An SQLite URL without a file would keep nothing: it is refused in one line."""
+    """An SQLite URL without a file is refused in one line, since its data would be lost."""
     line = one_line(console("--database", url, "open", "k"))
     assert "sqlite:/// names no file, and a database in memory loses its data; give sqlite:///FILE" == line
 
 
 def test_warnings_are_told_once(on_sqlite: Console, tmp_path: Path) -> None:
-    """With --database as well, each warning is told once."""
+    """With --database a command still reports each warning once."""
     url = f"sqlite:///{tmp_path / 'other.db'}"
     on_sqlite("--database", url, "open", "k")
     health = on_sqlite("--database", url, "health", "--json", ESC_CANARY_PCT="0").json
@@ -136,7 +136,7 @@ def test_warnings_are_told_once(on_sqlite: Console, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ON_DATABASE)
 def test_postgres_is_down(console: Console, command: tuple[str, ...]) -> None:
-    """A PostgreSQL that is out of reach is told in one line, without the password."""
+    """An unreachable PostgreSQL is reported in one line, without the password."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -152,7 +152,7 @@ def test_postgres_is_down(console: Console, command: tuple[str, ...]) -> None:
 def test_password_that_is_not_encoded(
     console: Console, tmp_path: Path, command: tuple[str, ...], password: str
 ) -> None:
-    """A password whose special characters are not percent-encoded is never quoted, as the driver would."""
+    """A password with special characters that are not percent-encoded never appears in an error."""
     url = f"postgresql://me:{password}@127.0.0.1:1/service"
     log = tmp_path / "log.csv"
     log.write_text("at,incident_key,event,severity\n", encoding="utf-8")
@@ -162,14 +162,14 @@ def test_password_that_is_not_encoded(
 
 
 def test_postgres_is_not_migrated(console: Console, pg_dsn: str) -> None:
-    """A PostgreSQL that is not migrated is told in one line that names the command."""
+    """A PostgreSQL that is not migrated is reported in one line that names the command."""
     for command in ON_DATABASE[:4]:
         line = one_line(console(*command, ESC_DATABASE_URL=url_of(pg_dsn)))
         assert "schema 'public' is not migrated; run: escalation migrate up" == line
 
 
 def test_sqlite_file_of_another_program(console: Console, tmp_path: Path) -> None:
-    """A file that is no database of ours is left as it is."""
+    """A file that is not the library's database stays unchanged."""
     other, text = tmp_path / "other.db", tmp_path / "text.db"
     with closing(sqlite3.connect(other)) as file:
         file.execute("CREATE TABLE t (x)")
@@ -183,7 +183,7 @@ def test_sqlite_file_of_another_program(console: Console, tmp_path: Path) -> Non
 
 
 def test_database_option_wins(on_sqlite: Console, tmp_path: Path) -> None:
-    """--database counts before ESC_DATABASE_URL."""
+    """--database overrides ESC_DATABASE_URL."""
     told(on_sqlite("--database", f"sqlite:///{tmp_path / 'other.db'}", "open", "k"))
     assert "key: 'k' is unknown" in one_line(on_sqlite("show", "k"))
 
@@ -192,7 +192,7 @@ def test_database_option_wins(on_sqlite: Console, tmp_path: Path) -> None:
 
 
 def test_migrate(console: Console, pg_dsn: str) -> None:
-    """Migrate status tells what is missing with exit code 1; migrate up applies it; then both have nothing to do."""
+    """``migrate status`` lists missing migrations with code 1; ``migrate up`` applies them once."""
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
     before = console("migrate", "status", "--json")
     assert 1 == before.code
@@ -215,7 +215,7 @@ def test_migrate(console: Console, pg_dsn: str) -> None:
 
 
 def test_migrate_mends_triggers(console: Console, pg_dsn: str) -> None:
-    """Migrate status and health tell of triggers that are off or gone, with exit code 1; migrate up makes them anew."""
+    """``migrate status`` and health report disabled and missing triggers; ``migrate up`` makes them again."""
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
     console("migrate", "up", "--create")
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
@@ -254,7 +254,7 @@ PRINT = (
 
 
 def test_migrate_print(console: Console) -> None:
-    """Migrate print needs no database, and fills in the names."""
+    """``migrate print`` needs no database, and fills in the names."""
     text = told(console(*PRINT, "--existing", "page"))
     assert "escalation_events" in text
     for name in ('"ops"', '"tickets"', '"born"'):
@@ -267,7 +267,7 @@ def test_migrate_print(console: Console) -> None:
 
 
 def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:
-    """A transaction that runs the SQL which migrate print shows attaches the schema, and one detaches it."""
+    """The SQL that ``migrate print`` prints attaches the schema within a transaction, and detaches it."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(HOST_TABLE.encode())
         connection.execute(told(console(*PRINT, "--existing", "skip")).encode())
@@ -297,7 +297,7 @@ INSERT INTO ops.tickets (incident_key, prio, born) VALUES
     [("page", 2, 0), ("skip", 0, 2), ("since=INSTANT", 1, 1)],
 )
 def test_existing(console: Console, pg_dsn: str, existing: str, paged: int, after_recalc: int) -> None:
-    """On a table with open incidents migrate says how many would page, and --existing says what becomes of them."""
+    """``migrate up`` says how many open incidents would page, and --existing decides which of them do."""
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
         connection.execute(HOST_TABLE.encode())
     console.env = {"ESC_DATABASE_URL": url_of(pg_dsn)}
@@ -317,5 +317,5 @@ def test_existing(console: Console, pg_dsn: str, existing: str, paged: int, afte
 
 @pytest.mark.parametrize("command", ["up", "status"])
 def test_sqlite_needs_no_migration(on_sqlite: Console, command: str) -> None:
-    """On SQLite there is nothing to migrate, and it says so."""
+    """On SQLite ``migrate`` says that there is nothing to migrate."""
     assert "an SQLite file makes its own schema" in one_line(on_sqlite("migrate", command))

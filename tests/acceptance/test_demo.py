@@ -1,4 +1,4 @@
-"""The demonstration: an on-call night in a few seconds, on this machine alone."""
+"""The demonstration: an on-call night in a few seconds, without a network."""
 
 import time
 from datetime import datetime
@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Said, Said, Path, float]:
-    """The demonstration for people, and for machines, where its pictures are, and how long both took."""
+    """The demonstration's output as text and as JSON, the folder of its pictures, and the duration of both."""
     folder = tmp_path_factory.mktemp("demo")
     began = time.monotonic()
     programs = (start("demo", "--svg", "night.svg", cwd=folder), start("demo", "--json", cwd=folder))
@@ -23,7 +23,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Said, Said, Path, 
 
 
 def test_quick(played: tuple[Said, Said, Path, float]) -> None:
-    """It takes less than ten seconds, says nothing on stderr and leaves only its picture."""
+    """The demonstration takes less than ten seconds, prints nothing on stderr and leaves only its picture."""
     plain, as_json, folder, took = played
     assert ((0, ""), (0, "")) == ((plain.code, plain.err), (as_json.code, as_json.err))
     assert ["escalation-demo.svg", "night.svg"] == sorted(path.name for path in folder.iterdir())
@@ -31,7 +31,7 @@ def test_quick(played: tuple[Said, Said, Path, float]) -> None:
 
 
 def test_for_people(played: tuple[Said, Said, Path, float]) -> None:
-    """It shows incidents that open, climb, are paged and acknowledged, and a timeline of the night."""
+    """The text shows incidents that open, escalate, are paged and acknowledged, and a timeline of the night."""
     plain = played[0]
     for line in (
         "02:00  host      shop/checkout     opens: checkout errors above 5 %",
@@ -49,7 +49,7 @@ def test_for_people(played: tuple[Said, Said, Path, float]) -> None:
 
 
 def test_for_machines(played: tuple[Said, Said, Path, float]) -> None:
-    """--json tells the same lines: each escalation is paged in the minute it happens, and none while acknowledged."""
+    """With --json each escalation is paged in the same minute, and no acknowledged incident escalates."""
     told = played[1].json
     assert "escalation-demo.svg" == told["svg"]
     lines = told["lines"]
@@ -66,7 +66,7 @@ def test_for_machines(played: tuple[Said, Said, Path, float]) -> None:
 
 
 def test_picture(played: tuple[Said, Said, Path, float]) -> None:
-    """The picture is well-formed and has a row per incident and a numbered circle per escalation."""
+    """The picture is well-formed, with a row per incident and a numbered circle per escalation."""
     _, as_json, folder, _ = played
     lines = as_json.json["lines"]
     climbs = [line for line in lines if line["kind"] == "escalate"]
@@ -81,7 +81,7 @@ def test_picture(played: tuple[Said, Said, Path, float]) -> None:
 
 
 def test_picture_cannot_be_written(console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the picture cannot be written it says so in one line, before the night or after it."""
+    """If the picture cannot be written, the command says so in one line."""
     from escalation_adapters import demo
 
     monkeypatch.setattr(demo, "LENGTH", demo.STEP)  # a night of one minute

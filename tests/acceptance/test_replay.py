@@ -42,7 +42,7 @@ from .replaying import (
 
 @pytest.mark.skipif(not LOG.exists(), reason=f"no shared/data/{LOG.name} beside the checkout")
 def test_real_log(postgres_server: Server, tmp_path: Path) -> None:
-    """A year of a real service desk comes to what the rules say, the same file byte for byte on all three stores."""
+    """A replay of a real service desk's year gives the reference's file, byte for byte, on all three stores."""
     expected = expect(rows_of(LOG), Rules())
     outs = {name: tmp_path / f"{name}.csv" for name in ("memory", "sqlite", "postgres")}
     with postgres_server.fresh() as dsn:
@@ -60,7 +60,7 @@ def test_real_log(postgres_server: Server, tmp_path: Path) -> None:
 
 
 def compare(outcome: Replay, folder: Path, rows: Sequence[Row], faults: Sequence[int], rules: Rules) -> None:
-    """Hold an outcome against the reference, whole."""
+    """Compare the whole outcome with the reference."""
     expected = expect(rows, rules) if rows else None
     assert list(faults) == [fault.line for fault in outcome.unusable]
     assert ([] if expected is None else expected.refused) == sorted(fault.line for fault in outcome.refused)
@@ -71,7 +71,7 @@ def compare(outcome: Replay, folder: Path, rows: Sequence[Row], faults: Sequence
 @given(log=GENERATED, chosen=CHOSEN)
 @settings(max_examples=5 * settings().max_examples)
 @example(
-    # A live incident opened and acknowledged twice, reopened before its end and after it, all on one instant each.
+    # A live incident opened and acknowledged twice, reopened before and after its end, each pair at one instant.
     log=[
         (0.0, "shop", "opened", "critical"),
         (5.0, "shop", "reopened", "critical"),
@@ -86,7 +86,7 @@ def compare(outcome: Replay, folder: Path, rows: Sequence[Row], faults: Sequence
     chosen=DEFAULTS,
 )
 def test_any_log_on_memory(log: Generated, chosen: dict[str, int]) -> None:
-    """Whatever a log holds, the memory store's replay equals the rules, and every bad row is named."""
+    """For any log, the replay on the memory store equals the reference, and names every bad row."""
     text, rows, faults, settings_, rules = hold(log, chosen)
     with tempfile.TemporaryDirectory() as name:
         outcome = asyncio.run(play_on_memory(write(Path(name), text), settings_))
@@ -96,7 +96,7 @@ def test_any_log_on_memory(log: Generated, chosen: dict[str, int]) -> None:
 @given(log=GENERATED, chosen=CHOSEN)
 @settings(max_examples=min(30, settings().max_examples))
 def test_any_log_on_sqlite(log: Generated, chosen: dict[str, int]) -> None:
-    """Whatever a log holds, SQLite's replay equals the rules."""
+    """For any log, the replay on SQLite equals the reference."""
     text, rows, faults, settings_, rules = hold(log, chosen)
     with tempfile.TemporaryDirectory() as name:
         outcome = asyncio.run(play_on_sqlite(write(Path(name), text), settings_))
@@ -104,7 +104,7 @@ def test_any_log_on_sqlite(log: Generated, chosen: dict[str, int]) -> None:
 
 
 def test_any_log_on_postgres(postgres_server: Server) -> None:
-    """Whatever a log holds, PostgreSQL's replay equals the rules."""
+    """For any log, the replay on PostgreSQL equals the reference."""
     with postgres_server.fresh() as dsn:
 
         @given(log=GENERATED.filter(lambda log: len(log) > 10), chosen=CHOSEN)
@@ -118,11 +118,11 @@ def test_any_log_on_postgres(postgres_server: Server) -> None:
         holds()
 
 
-# --- boundaries, by hand
+# --- boundaries, with explicit logs
 
 
 def test_due_at_the_last_instant(tmp_path: Path) -> None:
-    """An escalation that is due at the last event's very instant is played, and nothing after it."""
+    """An escalation due at the instant of the last event is played, and no later one."""
     log = log_of((0, "a", "opened", "critical"), (5, "b", "opened", "critical"))
     assert [(5, "a", 1, 1)] == steps(tmp_path, log)
     log = log_of((0, "a", "opened", "critical"), (4.99, "b", "opened", "critical"))
@@ -130,7 +130,7 @@ def test_due_at_the_last_instant(tmp_path: Path) -> None:
 
 
 def test_acknowledged_at_the_due_instant(tmp_path: Path) -> None:
-    """At one instant events come first: an acknowledgement at the very due instant wins."""
+    """At one instant events come first: an acknowledgement at the due instant prevents the escalation."""
     log = log_of((0, "a", "opened", "critical"), (5, "a", "acknowledged", ""), (60, "b", "opened", ""))
     assert [] == steps(tmp_path, log)
     log = log_of((0, "a", "opened", "critical"), (5 + 1e-6 / 60, "a", "acknowledged", ""), (60, "b", "opened", ""))
@@ -138,7 +138,7 @@ def test_acknowledged_at_the_due_instant(tmp_path: Path) -> None:
 
 
 def test_resolved_and_reopened_at_the_due_instant(tmp_path: Path) -> None:
-    """An incident that ends and comes back at its due instant is in a new episode, whose window is whole."""
+    """An incident that is resolved and reopened at its due instant starts a new episode with a whole window."""
     log = log_of(
         (0, "a", "opened", "critical"),
         (5, "a", "resolved", ""),
@@ -149,26 +149,26 @@ def test_resolved_and_reopened_at_the_due_instant(tmp_path: Path) -> None:
 
 
 def test_severity_at_the_due_instant(tmp_path: Path) -> None:
-    """A severity that changes at the due instant counts: a longer window puts the escalation off."""
+    """A severity change at the due instant counts: a longer window delays the escalation."""
     log = log_of((0, "a", "opened", "critical"), (5, "a", "severity_changed", "warning"), (15, "b", "opened", ""))
     assert [(15, "a", 1, 1)] == steps(tmp_path, log)
 
 
 def test_severity_makes_overdue(tmp_path: Path) -> None:
-    """A shorter window that is over already escalates at the instant of the change."""
+    """If a change to a shorter window makes an incident overdue, the incident escalates at the change."""
     log = log_of((0, "a", "opened", "warning"), (8, "a", "severity_changed", "critical"), (8, "b", "opened", ""))
     assert [(8, "a", 1, 1)] == steps(tmp_path, log)
 
 
 def test_exact_instants(tmp_path: Path) -> None:
-    """Each escalation is at the exact instant at which it is due: windows first, then the snooze between two."""
+    """Each escalation has its exact due instant: windows first, then the snooze between two escalations."""
     log = log_of((0, "a", "opened", "critical"), (600, "b", "opened", ""))
     assert [(5 + 30 * (level - 1), "a", 1, level) for level in range(1, 8)] == steps(tmp_path, log)
     assert [(5 * level, "a", 1, level) for level in range(1, 8)] == steps(tmp_path, log, ESC_SNOOZE_MIN="0")
 
 
 def test_order_of_the_output(tmp_path: Path) -> None:
-    """Escalations of one instant stand in the order of their keys' bytes."""
+    """Escalations of one instant are ordered by their keys' bytes."""
     keys = ("b", "B", "é", "🔥", "\uff5e", "a")
     log = log_of(*((0, key, "opened", "critical") for key in keys), (5, "z", "opened", ""))
     assert sorted(keys, key=str.encode) == [key for _, key, _, _ in steps(tmp_path, log)]
@@ -176,7 +176,7 @@ def test_order_of_the_output(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("year", ["1970", "9998"])
 def test_ends_of_time(console: Console, tmp_path: Path, year: str) -> None:
-    """A log from either end of what every store keeps is played like any other."""
+    """A log at the first or last year that stores keep is played like any other."""
     log = write(tmp_path, f"{HEADER}\n{year}-06-30T00:00:00Z,a,opened,critical\n{year}-06-30T00:05:00Z,b,opened,\n")
     said = console("replay", log, "--store", "memory", "--out", tmp_path / "out.csv")
     assert (0, "") == (said.code, said.err)
@@ -187,7 +187,7 @@ def test_ends_of_time(console: Console, tmp_path: Path, year: str) -> None:
 
 
 def test_keep_pause(console: Console, tmp_path: Path) -> None:
-    """A scheduled pause counts only when it is kept: what came due in it escalates at its end."""
+    """A scheduled pause counts only with --keep pause: incidents due in it escalate at its end."""
     log = write(
         tmp_path,
         log_of(
@@ -211,7 +211,7 @@ def test_keep_pause(console: Console, tmp_path: Path) -> None:
 @given(log=GENERATED, begin=st.integers(0, 100), length=st.integers(1, 120))
 @settings(max_examples=min(40, settings().max_examples))
 @example(
-    # A change in the pause makes due what had its instant before the pause.
+    # A severity change during the pause moves the due instant to before the pause.
     log=[
         (0.0, "shop", "opened", "warning"),
         (12.0, "shop", "severity_changed", "critical"),
@@ -221,7 +221,7 @@ def test_keep_pause(console: Console, tmp_path: Path) -> None:
     length=20,
 )
 def test_any_log_with_a_pause(log: Generated, begin: int, length: int) -> None:
-    """Whatever a log holds, a pause that is kept holds back exactly what falls into it."""
+    """For any log, a kept pause delays exactly the escalations that fall into it."""
     text, rows, _, settings_, rules = hold(log, DEFAULTS)
     cron = f"{begin % 60} {begin // 60} * * *"
     paused = Settings(pause_cron=cron, pause_length=timedelta(minutes=length), windows=settings_.windows)
@@ -237,7 +237,7 @@ def test_any_log_with_a_pause(log: Generated, begin: int, length: int) -> None:
 
 
 def test_keep_canary(console: Console, tmp_path: Path) -> None:
-    """The canary counts only when it is kept: then keys outside it never escalate."""
+    """The canary counts only with --keep canary: then keys outside it never escalate."""
     keys = [f"INC{number}" for number in range(60)]
     log = write(tmp_path, log_of(*((0, key, "opened", "critical") for key in keys), (9, "z", "opened", "")))
     out = tmp_path / "out.csv"
@@ -258,7 +258,7 @@ def test_keep_canary(console: Console, tmp_path: Path) -> None:
     ],
 )
 def test_keep_switches(console: Console, tmp_path: Path, keep: str, variables: dict[str, str]) -> None:
-    """Switches and the dry run count only when they are kept: then nothing escalates."""
+    """Switches and dry run count only with --keep: then nothing escalates."""
     log = write(tmp_path, f"{HEADER}\n{GOOD}")
     assert 1 == console("replay", log, "--store", "memory", "--json", **variables).json["escalations"]
     kept = console("replay", log, "--store", "memory", "--json", "--keep", keep, **variables)
@@ -266,7 +266,7 @@ def test_keep_switches(console: Console, tmp_path: Path, keep: str, variables: d
 
 
 def test_settings_apply(console: Console, tmp_path: Path) -> None:
-    """Windows, snooze and the maximum level are those of the environment, and wrong ones are refused."""
+    """Windows, snooze and maximum level come from the environment, and wrong values are refused."""
     log = write(tmp_path, log_of((0, "a", "opened", "high"), (30, "z", "opened", "")))
     said = console(
         "replay", log, "--store", "memory", "--json", ESC_ACK_MIN='{"high": 2}', ESC_SNOOZE_MIN="0", MAX_ESC_LEVEL="4"

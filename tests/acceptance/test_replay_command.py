@@ -1,4 +1,4 @@
-"""The command that replays a log: what it tells, which files it writes, and what it leaves in a database."""
+"""The replay command: its output, the files it writes, and the contents of the database after it."""
 
 import os
 import signal
@@ -22,11 +22,11 @@ from .console import PROGRAM, Console, finish, one_line, program, start, url_of
 from .reference import instant
 from .replaying import DAY, GOOD, HEADER, at, log_of, write
 
-# --- what it tells
+# --- output
 
 
 def test_json(console: Console, tmp_path: Path) -> None:
-    """--json tells counts per event and level, the span, and every row that was left out."""
+    """With --json the command prints counts per event and level, the span, and every row that it left out."""
     log = write(tmp_path, log_of((0, "a", "opened", "critical"), (5, "b", "opened", ""), (5, "a", "reopened", "")))
     said = console("replay", log, "--store", "memory", "--json")
     assert {
@@ -45,7 +45,7 @@ def test_json(console: Console, tmp_path: Path) -> None:
 
 
 def test_for_people(console: Console, tmp_path: Path) -> None:
-    """Without --json it tells the same in lines, unusable rows and refused events apart."""
+    """Without --json the command prints the same in lines, and lists unusable rows and refused events separately."""
     log = write(tmp_path, f"{HEADER}\n{instant(at(0))},a,resolved,\nrubbish\n{GOOD}")
     assert [
         "3 events about 3 incidents, 2025-03-14 00:00:00Z to 2025-03-14 00:09:00Z: 1 escalations",
@@ -59,7 +59,7 @@ def test_for_people(console: Console, tmp_path: Path) -> None:
 
 
 def test_as_a_program(tmp_path: Path) -> None:
-    """Started as a program it writes the file and tells no more than asked."""
+    """Started as a program, the command writes the file given with --out, and prints nothing on stderr."""
     log, out = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "out.csv"
     said = program("replay", log, "--store", "memory", "--out", out)
     assert (0, "") == (said.code, said.err)
@@ -70,7 +70,7 @@ def test_as_a_program(tmp_path: Path) -> None:
 
 
 def test_sqlite_file_is_kept(console: Console, tmp_path: Path) -> None:
-    """A replay keeps its SQLite file, and refuses one that holds anything, which it leaves as it was."""
+    """A replay keeps its SQLite file; it refuses a file that is not empty, and leaves that file unchanged."""
     log, file = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "replay.db"
     file.touch()
     assert 0 == console("replay", log, "--store", f"sqlite:///{file}").code
@@ -83,13 +83,13 @@ def test_sqlite_file_is_kept(console: Console, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["mongodb://u:hunter2@h/d", "replay.db", "sqlite://replay.db", ""])
 def test_no_such_store(console: Console, tmp_path: Path, url: str) -> None:
-    """A store of no known kind is refused in one line that does not repeat it."""
+    """The command refuses an unknown kind of store in one line that does not repeat the URL."""
     told = one_line(console("replay", write(tmp_path, f"{HEADER}\n{GOOD}"), "--store", url))
     assert "hunter2" not in told
 
 
 def test_store_that_cannot_be_looked_at(console: Console, tmp_path: Path) -> None:
-    """A file name that the system refuses is told in one line."""
+    """The command reports a file name that the system refuses in one line."""
     log = write(tmp_path, f"{HEADER}\n{GOOD}")
     line = one_line(console("replay", log, "--store", f"sqlite:////tmp/{'x' * 300}"))
     assert "cannot be read: File name too long" in line
@@ -97,7 +97,7 @@ def test_store_that_cannot_be_looked_at(console: Console, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["no/out.csv", "file/out.csv", ".", "folder", "/", "o" * 300])
 def test_out_cannot_be_written(console: Console, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where --out cannot be written it says so in one line, and no half file is left."""
+    """If --out cannot be written, the command says so in one line and leaves no partial file."""
     log = write(tmp_path, f"{HEADER}\n{GOOD}")
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
@@ -108,7 +108,7 @@ def test_out_cannot_be_written(console: Console, tmp_path: Path, name: str, monk
 
 
 def test_out_replaces(console: Console, tmp_path: Path) -> None:
-    """--out replaces a file that is there, through a link as well, and leaves the file alone when the log is bad."""
+    """--out replaces an existing file, also through a link. If the log is bad, the file stays unchanged."""
     log, out, link = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "out.csv", tmp_path / "link.csv"
     out.write_text("precious", encoding="utf-8")
     link.symlink_to(out)
@@ -121,7 +121,7 @@ def test_out_replaces(console: Console, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes with names in folders")
 def test_out_is_a_pipe(console: Console, tmp_path: Path) -> None:
-    """A pipe or a device is written into; it is not replaced by a file."""
+    """The command writes into a pipe given with --out, and does not replace the pipe by a file."""
     log, pipe, read = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "pipe", list[bytes]()
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
@@ -134,7 +134,7 @@ def test_out_is_a_pipe(console: Console, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="only where there is such a file")
 def test_out_to_where_the_rest_is_printed(tmp_path: Path) -> None:
-    """--out /dev/stdout into a file: the file holds the escalations and what is told after them."""
+    """With --out /dev/stdout and stdout in a file, the file holds the escalations and then the report."""
     log, said = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "said"
     with said.open("wb") as stdout:
         command = [*PROGRAM, "replay", str(log), "--store", "memory", "--out", "/dev/stdout"]
@@ -156,7 +156,7 @@ def schemas(dsn: str) -> list[str]:
 
 
 def test_postgres_leaves_nothing(console: Console, pg_dsn: str, tmp_path: Path) -> None:
-    """A replay on PostgreSQL works in a schema of its own, and drops it."""
+    """A replay on PostgreSQL works in its own schema, and drops the schema at its end."""
     log, out = write(tmp_path, f"{HEADER}\n{GOOD}"), tmp_path / "out.csv"
     said = console("replay", log, "--store", url_of(pg_dsn), "--out", out)
     assert (0, "") == (said.code, said.err)
@@ -165,7 +165,7 @@ def test_postgres_leaves_nothing(console: Console, pg_dsn: str, tmp_path: Path) 
 
 
 async def test_postgres_leaves_nothing_when_it_fails(pg_dsn: str, tmp_path: Path) -> None:
-    """The schema is dropped as well when the replay breaks off half-way."""
+    """The replay drops its schema as well when it fails half-way."""
     events, _ = read_events(write(tmp_path, f"{HEADER}\n{GOOD}"))
     clock = ManualClock(DAY)
     seen: list[Any] = []
@@ -186,7 +186,7 @@ async def test_postgres_leaves_nothing_when_it_fails(pg_dsn: str, tmp_path: Path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_postgres_leaves_nothing_when_it_is_interrupted(pg_dsn: str, tmp_path: Path) -> None:
-    """The schema is dropped as well when the user presses Ctrl-C."""
+    """The replay drops its schema as well when the user presses Ctrl-C."""
     log = write(tmp_path, log_of(*((minute, f"k{minute}", "opened", "") for minute in range(50_000))))
     process = start("replay", log, "--store", url_of(pg_dsn))
     until = time.monotonic() + 20
@@ -201,7 +201,7 @@ def test_postgres_leaves_nothing_when_it_is_interrupted(pg_dsn: str, tmp_path: P
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
 def test_postgres_leaves_nothing_when_it_is_terminated(pg_dsn: str, tmp_path: Path) -> None:
-    """SIGTERM ends a replay as Ctrl-C does."""
+    """The replay ends with code 1 on SIGTERM, as on Ctrl-C, and drops its schema."""
     log = write(tmp_path, log_of(*((minute, f"k{minute}", "opened", "") for minute in range(50_000))))
     process = start("replay", log, "--store", url_of(pg_dsn))
     until = time.monotonic() + 20

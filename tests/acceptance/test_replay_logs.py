@@ -1,4 +1,4 @@
-"""Rows and files that a replay cannot read are named, and stop nothing else."""
+"""A replay names rows and files that it cannot read, and goes on with the other rows."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from .replaying import GOOD, HEADER, at, faults, log_of, write
     ],
 )
 def test_bad_row(console: Console, tmp_path: Path, line: bytes, reason: str) -> None:
-    """A row that is no event is named with its line and its fault, and the rest goes on."""
+    """The replay names an invalid row with its line and its fault, and plays the other rows."""
     log = write(tmp_path, f"{HEADER}\n\n".encode() + line + b"\n" + GOOD.encode())
     said = console("replay", log, "--store", "memory", "--json")
     [(number, told)] = faults(said)
@@ -44,7 +44,7 @@ def test_bad_row(console: Console, tmp_path: Path, line: bytes, reason: str) -> 
 
 @pytest.mark.parametrize("key", ["k" * 512, "é" * 256, "🔥" * 128])
 def test_longest_key(console: Console, tmp_path: Path, key: str) -> None:
-    """A key of 512 bytes is legal."""
+    """The replay takes a key of 512 bytes."""
     log = write(tmp_path, f"{HEADER}\n{instant(at(0))},{key},opened,critical\n{GOOD}")
     assert [] == faults(console("replay", log, "--store", "memory", "--json"))
 
@@ -65,7 +65,7 @@ def test_longest_key(console: Console, tmp_path: Path, key: str) -> None:
     ],
 )
 def test_dialects(console: Console, tmp_path: Path, text: str) -> None:
-    """A byte order mark, CRLF, blank lines, further columns, another order of columns: all of it is read."""
+    """The replay reads a byte order mark, CRLF, blank lines, further columns and another order of columns."""
     said = console("replay", write(tmp_path, text), "--store", "memory", "--json")
     assert [] == faults(said)
     assert (2, 1) == (said.json["events"], said.json["escalations"])
@@ -84,7 +84,7 @@ def test_dialects(console: Console, tmp_path: Path, text: str) -> None:
     ],
 )
 def test_no_log(console: Console, tmp_path: Path, text: bytes, told: str) -> None:
-    """A file that is no log is refused in one line, and nothing is written."""
+    """The replay refuses a file that is not a valid log in one line, and writes nothing."""
     log, out = write(tmp_path, text), tmp_path / "out.csv"
     line = one_line(console("replay", log, "--store", "memory", "--out", out))
     assert line.startswith(f"{log}, {told}")
@@ -92,7 +92,7 @@ def test_no_log(console: Console, tmp_path: Path, text: bytes, told: str) -> Non
 
 
 def test_no_file(console: Console, tmp_path: Path) -> None:
-    """A log that cannot be opened is refused in one line."""
+    """The replay refuses a log that it cannot open in one line."""
     missing = tmp_path / "none.csv"
     assert f"{missing} cannot be read: No such file or directory" == one_line(
         console("replay", missing, "--store", "memory")
@@ -103,7 +103,7 @@ def test_no_file(console: Console, tmp_path: Path) -> None:
 
 
 def test_only_a_header(console: Console, tmp_path: Path) -> None:
-    """A log without events is played like any other, and comes to nothing."""
+    """The replay plays a log without events like any other log, and records nothing."""
     log, out = write(tmp_path, HEADER), tmp_path / "out.csv"
     said = console("replay", log, "--store", "memory", "--out", out, "--json")
     assert {"events": 0, "incidents": 0, "escalations": 0, "first": None, "last": None}.items() <= said.json.items()
@@ -111,7 +111,7 @@ def test_only_a_header(console: Console, tmp_path: Path) -> None:
 
 
 def test_refused_events(console: Console, tmp_path: Path) -> None:
-    """Events that the incident's state does not allow are named with line and reason, and change nothing."""
+    """The replay names events that the incident's state does not allow with line and reason; they change nothing."""
     log = write(
         tmp_path,
         log_of(
@@ -136,6 +136,6 @@ def test_refused_events(console: Console, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", ["1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_instants_that_no_store_escalates_at(at: str, tmp_path: Path) -> None:
-    """An instant at the ends of what stores keep is an unusable row, in every store."""
+    """An instant outside the years that stores keep makes a row unusable, for every store."""
     events, faults = read_events(write(tmp_path, f"{HEADER}\n{at},k,opened,\n"))
     assert ([], True) == (events, "lies outside the years 1970 to 9998" in faults[0].reason)

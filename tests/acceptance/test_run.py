@@ -1,4 +1,4 @@
-"""``escalation run`` as a service manager starts it: it ticks, pages a real receiver, and ends when it is told to."""
+"""``escalation run`` as a service manager starts it: it ticks, pages a real receiver, and ends on a signal."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @attrs.define
 class Receiver:
-    """A web server that takes pages, each after ``delay`` seconds."""
+    """A web server that answers each page after ``delay`` seconds."""
 
     delay: float = 0
     url: str = ""
@@ -56,7 +56,7 @@ async def receiving(delay: float = 0) -> AsyncIterator[Receiver]:
 
 
 async def until(true: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    """Wait until something is so, within bounds."""
+    """Wait until a condition holds, for half of TIMEOUT at most."""
     async with asyncio.timeout(TIMEOUT / 2):
         while not true():
             assert process.poll() is None, finish(process)
@@ -64,7 +64,7 @@ async def until(true: Callable[[], bool], process: "subprocess.Popen[str]") -> N
 
 
 async def ended(process: "subprocess.Popen[str]") -> Said:
-    """Wait for the program's end while the receiver in this process goes on."""
+    """Wait for the program's end while the receiver in this process goes on serving."""
     return await asyncio.to_thread(finish, process)
 
 
@@ -88,22 +88,22 @@ async def tick_line(process: "subprocess.Popen[str]") -> Any:
 
 
 async def call(console: Console, *args: str, **env: str) -> Said:
-    """Call the command line in a thread: it has an event loop of its own."""
+    """Call the command line in a thread, because the command runs its own event loop."""
     return await asyncio.to_thread(console, *args, **env)
 
 
 async def test_run(escalation: Console) -> None:
-    """It ticks and pages until SIGTERM, logs JSON lines with the metrics' names, and ends with exit code 0."""
+    """The worker ticks and pages until SIGTERM, logs JSON lines with the metrics' names, and exits with code 0."""
     for key in ("one", "two"):
         assert 0 == (await call(escalation, "open", key, "--severity", "critical", "--first-seen", ago(20))).code
     async with receiving() as receiver:
         process = start("run", env=escalation.env | variables(receiver))
         try:
             await until(lambda: 2 == len(receiver.pages), process)
-            # Opened while it runs: seen within a tick.
+            # Opened while the worker runs: the worker pages it within a tick.
             await call(escalation, "open", "three", "--severity", "critical", "--first-seen", ago(20))
             await until(lambda: 3 == len(receiver.pages), process)
-            # A page is settled after it has arrived.
+            # The worker settles a page after the receiver has answered.
             for _ in range(100):
                 health = await call(escalation, "health", "--json", **variables(receiver))
                 if not health.json["backlog"]:
@@ -129,7 +129,7 @@ async def test_run(escalation: Console) -> None:
 
 
 async def test_pause_from_another_process(escalation: Console) -> None:
-    """A pause that another process sets holds the worker from its next tick; nothing goes until an operator resumes."""
+    """A pause set by another process holds the worker from its next tick; no page goes before an operator resumes."""
     async with receiving() as receiver:
         process = start("run", env=escalation.env | variables(receiver))
         try:
@@ -137,7 +137,7 @@ async def test_pause_from_another_process(escalation: Console) -> None:
             paused = await call(escalation, "pause", "--until", "1h", "--reason", "deploying", "--by", "ada", "--json")
             await call(escalation, "open", "one", "--severity", "critical", "--first-seen", ago(20))
             seen = (await call(escalation, "health", "--json")).json
-            # The second tick to end from now on began after the pause.
+            # The second tick to end after this line began after the pause.
             modes = [(await tick_line(process))["mode"] for _ in range(3)]
             assert ([], "paused") == (receiver.began, modes[-1])
             assert 0 == (await call(escalation, "resume", "--by", "bob")).code
@@ -153,8 +153,8 @@ async def test_pause_from_another_process(escalation: Console) -> None:
 
 
 async def test_nothing_is_lost(on_sqlite: Console) -> None:
-    """SIGTERM while pages are in flight: those arrive and are settled, the rest waits whole for the next worker."""
-    keys = [f"INC{number}" for number in range(40)]  # more than may be in flight to one target
+    """On SIGTERM the worker delivers and settles the pages in flight; the next worker sends all the others."""
+    keys = [f"INC{number}" for number in range(40)]  # more pages than may be in flight to one target
     for key in keys:
         assert 0 == (await call(on_sqlite, "open", key, "--severity", "critical", "--first-seen", ago(20))).code
     async with receiving(delay=0.7) as receiver:
@@ -173,12 +173,12 @@ async def test_nothing_is_lost(on_sqlite: Console) -> None:
         receiver.delay = 0
         rest = await call(on_sqlite, "tick", "--json", **variables(receiver))
     assert (0, 0) == (rest.code, rest.json["escalations"])
-    # Each exactly once: neither lost nor doubled.
+    # Each page arrives exactly once: the worker loses none and doubles none.
     assert sorted(idempotency_key(key, 1) for key in keys) == sorted(page["dedup_key"] for page in receiver.pages)
 
 
 async def test_interrupted(on_sqlite: Console) -> None:
-    """Ctrl-C ends it like SIGTERM."""
+    """Ctrl-C ends the worker like SIGTERM."""
     process = start("run", env=on_sqlite.env)
     said_so = process.stderr
     assert said_so is not None
@@ -195,7 +195,7 @@ async def test_interrupted(on_sqlite: Console) -> None:
 
 @pytest.mark.parametrize(("streams", "loop"), [("", "uvloop"), (">&-", "None"), ("2>&-", "None"), ("<&-", "None")])
 def test_loop_is_the_quicker_one_that_is_there(tmp_path: Path, streams: str, loop: str) -> None:
-    """A worker runs on uvloop where it is installed, but not with a standard stream closed, which libuv dies of."""
+    """A worker runs on uvloop if it is installed, except when a standard stream is closed, since libuv then aborts."""
     said = tmp_path / "said"
     code = "import sys; from escalation_adapters.cli.base import _loop_factory as f; made = f();"
     code += " open(sys.argv[1], 'w').write(str(made and made.__module__))"
@@ -206,6 +206,6 @@ def test_loop_is_the_quicker_one_that_is_there(tmp_path: Path, streams: str, loo
 
 
 def test_loop_is_pythons_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uvloop is an extra."""
+    """Without uvloop, which is an extra, a worker runs on asyncio's own loop."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert None is _loop_factory()

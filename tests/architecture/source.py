@@ -1,4 +1,4 @@
-"""The source as the rules of the architecture look at it."""
+"""The source files that the tests of the architecture read."""
 
 import ast
 import subprocess
@@ -20,7 +20,7 @@ class Module:
 
     @property
     def name(self) -> str:
-        """The dotted name; a package's is its folder's."""
+        """The dotted name; the name of a package is that of its folder."""
         parts = self.path.relative_to(SRC).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -29,7 +29,7 @@ class Module:
         return ast.parse(self.text)
 
     def imports(self) -> Iterator[str]:
-        """Yield the top-level name of every package from elsewhere that is imported anywhere in the file."""
+        """Yield the top-level name of every package outside the module's own that the file imports."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -38,12 +38,12 @@ class Module:
 
 
 def modules(package: str = "") -> list[Module]:
-    """Return the modules of a package, of both by default."""
+    """Return the modules of a package, or of both packages by default."""
     return [Module(path, path.read_text(encoding="utf-8")) for path in sorted((SRC / package).rglob("*.py"))]
 
 
 def repository() -> list[Path]:
-    """Return every file of the repository that is text: what git tracks or would, or all there is without git."""
+    """Return every text file that git tracks or would track; without git, return every text file in the folder."""
     try:
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -1,4 +1,4 @@
-"""The rules of the architecture that a machine can check: who imports whom, what is public, how things are kept."""
+"""The rules of the architecture that a test can check: imports, public names, and the form of files."""
 
 import ast
 import importlib
@@ -31,7 +31,7 @@ ALLOWED = {
     ),
     *("logging", "math", "operator", "random", "re", "typing", "unicodedata", "uuid", "weakref", "zoneinfo"),
 }
-"""What the core may import: its three dependencies, and modules of the standard library that do no I/O."""
+"""The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
     "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
     "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue", "Notifier",
@@ -50,15 +50,15 @@ ALL = [*CORE, *ADAPTERS]
 
 
 def offenders(found: Callable[[Module], object], among: Sequence[Module]) -> dict[str, object]:
-    """Return what is found in each module, by the module's name, where anything is."""
+    """Return what ``found`` finds in each module, by the module's name, if it finds anything."""
     return {module.name: offence for module in among if (offence := found(module))}
 
 
-# --- who imports whom
+# --- imports between packages
 
 
 def test_import_contracts() -> None:
-    """The contracts that pyproject.toml draws between the packages are kept."""
+    """The code keeps the import contracts in pyproject.toml."""
     checked = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"],
         cwd=ROOT,
@@ -72,14 +72,14 @@ def test_import_contracts() -> None:
 
 
 def test_what_the_contracts_reach() -> None:
-    """A store's author who opens the ports reads the model, the errors and the checks, and nothing else."""
+    """The ports import only the model, the errors and the checks, so that a store's author need not read more."""
     graph = grimp.build_graph("escalation_core")
     reached = graph.find_upstream_modules("escalation_core.ports", as_package=True)
     assert {"model", "errors", "checks"} == {name.split(".")[1] for name in reached}
 
 
 def test_core_imports() -> None:
-    """The core imports its dependencies and quiet modules of the standard library, and nothing else."""
+    """The core imports only its dependencies and modules of the standard library that do no I/O."""
 
     def strange(module: Module) -> set[str]:
         allowed = ALLOWED | {"asyncio"} if module.name == "escalation_core.engine.tasks" else ALLOWED
@@ -89,7 +89,7 @@ def test_core_imports() -> None:
 
 
 def test_telemetry_is_api_alone() -> None:
-    """Of OpenTelemetry the core imports the API, never an SDK or an exporter."""
+    """The core imports OpenTelemetry's API, and never an SDK or an exporter."""
 
     def beyond(module: Module) -> set[str]:
         nodes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom)]
@@ -100,7 +100,7 @@ def test_telemetry_is_api_alone() -> None:
 
 
 def test_core_does_no_io() -> None:
-    """The core opens no file, prints nothing, and asks no clock; testing's clock is the one that may."""
+    """The core opens no file, prints nothing and reads no clock; only the clock of ``testing`` reads the time."""
 
     def does(module: Module) -> set[str]:
         calls = [node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
@@ -114,23 +114,23 @@ def test_core_does_no_io() -> None:
     assert {} == offenders(does, CORE)
 
 
-# --- what is public
+# --- public names
 
 
 def test_public_names() -> None:
-    """The public names of escalation_core are exactly these, in order, and each is there."""
+    """The public names of escalation_core are exactly these, in order, and each exists."""
     assert PUBLIC == escalation_core.__all__
     assert all(hasattr(escalation_core, name) for name in PUBLIC)
 
 
 def test_public_names_for_tests() -> None:
-    """The public names of escalation_core.testing are exactly these, in order, and each is there."""
+    """The public names of escalation_core.testing are exactly these, in order, and each exists."""
     assert PUBLIC_FOR_TESTS == escalation_core.testing.__all__
     assert all(hasattr(escalation_core.testing, name) for name in PUBLIC_FOR_TESTS)
 
 
 def test_all_is_true() -> None:
-    """Every __all__ names each name once, and what is there."""
+    """Every __all__ names each name once, and each name exists."""
 
     def wrong(module: Module) -> list[str]:
         there = importlib.import_module(module.name)
@@ -141,13 +141,13 @@ def test_all_is_true() -> None:
 
 
 def test_each_public_name_is_used_as_a_host_would() -> None:
-    """The file that is only type-checked uses every public name."""
+    """tests/typing/api.py, which is only type-checked, uses every public name."""
     tree = ast.parse((ROOT / "tests" / "typing" / "api.py").read_text(encoding="utf-8"))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert set() == {*PUBLIC, *PUBLIC_FOR_TESTS} - used
 
 
-# --- how things are kept
+# --- the form of files
 
 
 def test_length() -> None:
@@ -165,7 +165,7 @@ def test_length_of_tests() -> None:
 
 
 def test_docstrings() -> None:
-    """Every module, and every public function and class of it, says what it is for."""
+    """Every module of the library has a docstring, and so has each of its public functions and classes."""
 
     def silent(module: Module) -> list[str]:
         kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -177,7 +177,7 @@ def test_docstrings() -> None:
 
 
 def test_exceptions_to_linters_name_their_rule() -> None:
-    """Nothing is kept from a linter or from mypy without the rule's name."""
+    """Every exception to a linter or to mypy names its rule."""
 
     def bare(module: Module) -> list[str]:
         comments = re.findall(r"#\s*(?:noqa|type:\s*ignore)\b[^\n]*", module.text)
@@ -191,11 +191,11 @@ STRANGERS = (
     *(f"/{home}/" for home in ("root", "Users")),
     "/home" + "/",
 )
-"""Package registries' hosts and people's folders; put together here, since this file is searched as well."""
+"""Hosts of package registries and folders of people; built from parts here, since this file is searched too."""
 
 
 def test_no_registry_and_no_home() -> None:
-    """No file of the repository names a package registry's host, or a folder of a developer's own machine."""
+    """No file of the repository names a package registry's host, or a folder of a developer's machine."""
     found = []
     for path in repository():
         text = path.read_text(encoding="utf-8")
@@ -204,7 +204,7 @@ def test_no_registry_and_no_home() -> None:
 
 
 def test_text_is_text() -> None:
-    """Every text file is UTF-8 with line feeds, and ends with one."""
+    """Every text file is UTF-8 with line feeds, and ends with a line feed."""
     bad = []
     for path in repository():
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The note beside the model is true: what it says that the steps stand for is there."""
+"""The note beside the model: the functions, statements and invariants that it names exist."""
 
 import functools
 import importlib
@@ -15,22 +15,22 @@ STATEMENTS = (SRC / "escalation_adapters" / "postgres" / "queries.sql").read_tex
 ROW = re.compile(r"^\| `(?P<step>\w+)` \| (?P<functions>`escalation_[^|]*) \| (?P<statements>[^|]*)\|$", re.MULTILINE)
 STEPS = {row["step"]: row for row in ROW.finditer(NOTE)}
 HELPERS = {"judge", "judge_record", "roll_back", "look", "settle", "land", "receive", "fault", "end_episode"}
-"""Parts of steps, and what judges them."""
+"""Parts of steps, and the checks of the invariants."""
 
 
 def named(text: str) -> list[str]:
-    """Return what is written as code."""
+    """Return the parts of a text that are written as code."""
     return re.findall("`([^`]+)`", text)
 
 
 def test_every_step_is_in_the_note() -> None:
-    """The note tells of each step of the model, and of no other one."""
+    """The note lists each step of the model, and no other step."""
     assert set(re.findall(r"^inline (\w+)\(", PROMELA, re.MULTILINE)) - HELPERS == set(STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_functions_exist(step: str) -> None:
-    """Each function that a step stands for is there, under the name that the note gives."""
+    """Each function that a step stands for exists under the name in the note."""
     functions = named(STEPS[step]["functions"])
     assert functions
     for function in functions:
@@ -44,12 +44,12 @@ def test_functions_exist(step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_statements_exist(step: str) -> None:
-    """Each statement that a step stands for is there."""
+    """Each statement that a step stands for exists."""
     known = re.findall(r"^-- name: (\w+)$", STATEMENTS, re.MULTILINE)
     assert [] == [statement for statement in named(STEPS[step]["statements"]) if statement not in known]
 
 
 def test_every_invariant_is_in_the_note() -> None:
-    """The note tells of each invariant that the model judges by, and of no other one."""
+    """The note lists each invariant that the model asserts, and no other invariant."""
     told = set(re.findall(r"^\| (I[0-9]) \|", NOTE, re.MULTILINE))
     assert set(re.findall(r"assert\((I[0-9]) \|\|", PROMELA)) == told

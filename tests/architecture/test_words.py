@@ -31,7 +31,7 @@ TOKENS = re.compile(r"``[^`]*``|`[^`\n]+`")
 IDENTIFIERS = {"marked", "beat", "nobody"}
 """Strings that are one identifier each: a key of JSON, the name of a method, and the system's user."""
 GENERATED = re.compile(r"<!-- [\w-]+: begin -->.*?<!-- [\w-]+: end -->", re.DOTALL)
-"""What a program wrote from figures of a run. The program's own strings are searched, if they are the library's."""
+"""Text that a program wrote from the figures of a run. The search reads the library's own strings in its source."""
 FENCED = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 LINKS = re.compile(r"\]\([^)\s]*\)|^\[[^\]]+\]: .*$|<https?:[^>]*>", re.MULTILINE)
 
@@ -53,7 +53,7 @@ def sql_texts(text: str) -> Iterator[str]:
 
 
 def page_texts(text: str) -> Iterator[str]:
-    """Yield a page without its code, its links' targets, and what programs wrote into it."""
+    """Yield a page without its code, the targets of its links, and text that programs wrote."""
     yield LINKS.sub("", FENCED.sub("", GENERATED.sub("", text)))
 
 
@@ -79,7 +79,7 @@ READERS: dict[str, Callable[[str], Iterable[str]]] = {
 
 
 def prose() -> list[Path]:
-    """Return the files whose words users read: the library, its pages, and the files beside them."""
+    """Return the files that users read: the library, its pages, and the files beside them."""
     folders = (SRC, ROOT / "docs", ROOT / "tests" / "faults" / "README.md", ROOT / "pyproject.toml")
     return [
         path
@@ -90,7 +90,7 @@ def prose() -> list[Path]:
 
 
 def findings(path: Path, pattern: re.Pattern[str]) -> list[str]:
-    """Return what a pattern finds in a file's prose, with a few words around it."""
+    """Return each match of a pattern in a file's prose, with a few words around it."""
     found = []
     for text in READERS[path.suffix](path.read_text(encoding="utf-8")):
         plain = TOKENS.sub("", text)
@@ -101,19 +101,19 @@ def findings(path: Path, pattern: re.Pattern[str]) -> list[str]:
 
 
 def test_the_search_finds_files_of_each_kind() -> None:
-    """An empty search would pass unseen."""
+    """The search finds files of every kind; a search without files would pass without a check."""
     assert set(READERS) == {path.suffix for path in prose()}
 
 
 @pytest.mark.parametrize("text", ["nobody ticks", "a Mark in it", "it is told later", "who hopes", "the seed's row"])
 def test_the_pattern_finds(text: str) -> None:
-    """Each kind of a word is found, in any case."""
+    """The pattern finds each kind of a banned word, in any case."""
     assert BANNED.search(text)
 
 
 @pytest.mark.parametrize("text", ["a question mark", "benchmarks", "remarkable", "it is toldable", "a random seed"])
 def test_the_pattern_leaves(text: str) -> None:
-    """Words that are something else are no finding."""
+    """The pattern leaves words that only contain a banned word, or mean something else."""
     assert not BANNED.search(text)
 
 

@@ -1,4 +1,4 @@
-"""What checks of stores share: a harness of each of them."""
+"""Shared by checks of stores: a harness of each store."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The harnesses of our own stores."""
+"""The harnesses of the library's own stores."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from ..postgres import Server
 
 
 class MemoryHarness:
-    """Memory has one handle on each store."""
+    """A harness of MemoryStore, which has one handle on each store."""
 
     capabilities = Capabilities()
 
@@ -37,7 +37,7 @@ class MemoryHarness:
 
 
 class SQLiteHarness:
-    """Each store is a file."""
+    """A harness of SQLiteStore: each store is a file."""
 
     capabilities = Capabilities()
 
@@ -66,7 +66,7 @@ class SQLiteHarness:
 
 
 class PostgresHarness:
-    """Each store is a database, copied from a migrated one."""
+    """A harness of PostgresStore: each store is a database, copied from a migrated one."""
 
     capabilities = Capabilities(concurrent=True)
 

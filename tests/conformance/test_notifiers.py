@@ -1,4 +1,4 @@
-"""Our own notifiers, held against every promise of their port, with receivers that are real."""
+"""The library's own notifiers, checked for every promise of their port, with real receivers."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ Check = Callable[[NotifierHarness], Awaitable[None]]
 
 
 class SlackHarness:
-    """A receiver on the loopback interface that behaves as it is told."""
+    """A receiver on the loopback interface, whose behaviour each method sets."""
 
     target = "slack:ops"
     secrets: Sequence[str] = ("T0K3N",)
@@ -99,14 +99,14 @@ class SlackHarness:
 
 
 class LogHarness:
-    """The receiver is a logger; it takes everything."""
+    """A harness whose receiver is a logger, which takes everything."""
 
     target = "log"
     secrets: Sequence[str] = ()
 
     def __init__(self) -> None:
         self._records: list[logging.LogRecord] = []
-        logger = logging.Logger("pages")  # noqa: LOG001 - a logger of its own, which no other test hears
+        logger = logging.Logger("pages")  # noqa: LOG001 - a separate logger, whose records reach no other test
         logger.addFilter(self._keep)
         self._notifier = LogNotifier(self.target, logger=logger)
 
@@ -144,7 +144,7 @@ class LogHarness:
 
 
 class RecordingHarness(LogHarness):
-    """The kit's own notifier answers what it is told to."""
+    """A harness of the kit's own notifier, whose answer each method sets."""
 
     target = "test"
 

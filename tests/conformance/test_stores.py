@@ -1,4 +1,4 @@
-"""Our own stores, held against every promise of the ports."""
+"""The library's own stores, checked for every promise of the ports."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,5 +11,5 @@ Check = Callable[[StoreHarness], Awaitable[None]]
 
 @pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
 async def test_store_keeps_the_promise(check: Check, harness: StoreHarness) -> None:
-    """The store does what the port promises; the check's own docstring says which promise."""
+    """The store does what the port promises; the docstring of each check names the promise."""
     await check(harness)

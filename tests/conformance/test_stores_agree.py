@@ -1,4 +1,4 @@
-"""Three stores, one history: whatever happens in whatever order, they agree after each step."""
+"""The three stores agree after each step of any history."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ keys = st.sampled_from(KEYS)
 
 
 class World:
-    """One store with its engine, its notifier and the host's own way in."""
+    """One store with its engine, its notifier and the host's own access."""
 
     def __init__(self, harness: StoreHarness, store: Store, clock: ManualClock) -> None:
         self.store = store
@@ -52,7 +52,7 @@ class World:
         return Retry("busy", timedelta(minutes=1)) if self.failing else Delivered()
 
     async def picture(self) -> dict[str, Any]:
-        """Return everything that stores must agree on, apart from ids."""
+        """Return everything that stores must agree on, except ids."""
         rows = await self.host.rows()
         ledger = await self.store.read(lambda tx: tx.ledger.escalations(limit=10_000))
         pages = await self.store.read(lambda tx: tx.outbox.pages(limit=10_000))
@@ -76,12 +76,12 @@ class World:
 
 
 def _due(page: PageRecord) -> datetime | None:
-    """Return when a page is due. What a host cancels by SQL is settled at the database's own now."""
+    """Return when a page is due; None if cancelled, since a host's SQL cancels pages at the database's own time."""
     return None if page.state is PageState.CANCELLED else page.due_at
 
 
 class Machine(RuleBasedStateMachine):
-    """The verbs, the host's own SQL, the tick and the clock, on all stores at once."""
+    """The verbs, the host's own SQL, the tick and the clock, applied to all stores at once."""
 
     server: Server
     template: str
@@ -106,7 +106,7 @@ class Machine(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def all_do(self, act: Callable[[World], Awaitable[object]]) -> list[object]:
-        """Let each store do the same; they return the same, or refuse with the same words."""
+        """Do the same in each store; the stores must return the same, or refuse with the same text."""
 
         async def one(world: World) -> object:
             try:
@@ -178,7 +178,8 @@ class Machine(RuleBasedStateMachine):
         if before is None or not columns:
             return
         if before["resolved_at"] is not None and "resolved_at" in columns and columns["resolved_at"] is None:
-            # Reopened by SQL, first_seen is the database's own now, which no manual clock moves: say it.
+            # If SQL reopens the row, first_seen is the database's own time, which no manual clock sets: so give it
+            # here.
             columns = {**columns, "first_seen": self.clock() + timedelta(microseconds=1)}
         self.all_do(lambda world: world.host.update(key, **columns))
 
@@ -197,7 +198,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "worlds"))
     @invariant()
     def stores_agree(self) -> None:
-        """Rows, ledger, pages and what was sent are the same in each store."""
+        """Rows, ledger, pages and sent pages are the same in each store."""
         reference, *others = [self.runner.run(world.picture()) for world in self.worlds]
         for other in others:
             for part, expected in reference.items():
@@ -206,13 +207,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "worlds"))
     @invariant()
     def instants_are_the_policys(self) -> None:
-        """Each stored next_due_at is the policy's, asks for a replan, or is where an unreadable row is deferred to."""
+        """Each next_due_at is the policy's instant or asks for a replan, except where an unreadable row is deferred."""
         unreadable = self.worlds[0].store.unreadable  # type: ignore[attr-defined]
         for key, row in self.rows().items():
             if row["next_due_at"] == NEEDS_REPLAN or key in unreadable:
                 continue
             if isinstance(row["level"], int) and row["level"] < 0:
-                # No tick looks at an ended row; an open one needs a replan or is deferred.
+                # No tick plans an ended row; an open one needs a replan or is deferred.
                 assert row["next_due_at"] is None
                 continue
             incident = Incident(**row)
@@ -221,7 +222,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "worlds"))
     @invariant()
     def a_level_is_recorded_once(self) -> None:
-        """No (incident_key, episode, level) is in the ledger twice, and no page was sent twice unless it failed."""
+        """The ledger holds no (incident_key, episode, level) twice, and no page is sent twice unless it failed."""
         picture = self.runner.run(self.worlds[0].picture())
         steps = [entry[:3] for entry in picture["ledger"]]
         assert len(set(steps)) == len(steps)

@@ -1,4 +1,4 @@
-"""What an incident's history tells of its next escalation is held against what ticks then do, on each of our stores."""
+"""The next escalation in an incident's history, compared with what later ticks do, on each of the library's stores."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,9 +18,10 @@ from escalation_core.testing.conformance import StoreHarness
 MINUTE = timedelta(minutes=1)
 START = datetime(2025, 1, 1, tzinfo=UTC)
 TICKS = (0, 0, 4, 5, 22, 23, 29, 30, 59, 60, 90)
-"""Minutes after START at which there is a tick: before and at each instant that a case names, and later.
+"""Minutes after START at which the test ticks: before and at each instant that a case names, and later.
 
-A recalculation, or a look for rows without an instant, comes after a tick: the next one plans what it finds.
+A recalculation, or a search for rows without an instant, comes after a tick. The next tick plans the rows that it
+finds.
 """
 KEY = next(f"k{number}" for number in range(1000) if not in_canary(f"k{number}", 50))
 DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -36,25 +37,25 @@ class Scene:
     engine: Engine
 
     async def open(self, age: int = 0) -> None:
-        """Open it; it began so many minutes ago."""
+        """Open the incident with a first_seen this many minutes ago."""
         await self.engine.open(KEY, severity="critical", first_seen=self.clock() - age * MINUTE)
 
     async def insert(self, age: int = 0, **columns: Any) -> None:
-        """Let the host insert it."""
+        """Let the host insert the incident."""
         await self.host.insert(KEY, severity="critical", first_seen=self.clock() - age * MINUTE, **columns)
 
     async def pass_over(self) -> None:
-        """Note that the store refuses to write it, for an hour."""
+        """Note for an hour that the store refuses to write the incident."""
         row = Deferral(incident_key=KEY, fault="refused", attempts=1, until=self.clock() + 60 * MINUTE)
         await self.store.transact(lambda tx: tx.incidents.pass_over([row], self.clock()))
 
     async def exhaust(self) -> None:
-        """Bring it to a maximum of 1 with an engine of those settings."""
+        """Bring the incident to a maximum level of 1, with an engine of these settings."""
         await self.open(age=10)
         await engine_of(self.store, Settings(max_level=1)).tick()
 
     async def hold(self) -> None:
-        """Take its instant away, and note it, as ``--existing skip`` does."""
+        """Set the incident's instant to NULL and note that, as ``--existing skip`` does."""
         await self.open(age=10)
 
         async def work(tx: Transaction) -> None:
@@ -75,13 +76,13 @@ Step = Callable[[Scene], Awaitable[object]]
 
 @attrs.frozen
 class Case:
-    """What is done to an incident, and what is to be told."""
+    """The steps done to an incident, and the expected answer."""
 
     steps: tuple[Step, ...]
     held_by: HeldBy | None = None
     detail: str | None = None
     minutes: int | None = None
-    """How long after START it escalates; None for never."""
+    """The minutes after START at which the incident escalates; None if it never does."""
     settings: Mapping[str, Any] = DEFAULTS
 
 
@@ -98,7 +99,7 @@ async def shorter_pause(scene: Scene) -> None:
 
 
 async def deferred(scene: Scene) -> None:
-    """A negative level cannot be read."""
+    """Make the row unreadable with a negative level."""
     await scene.insert(level=-1)
     await scene.engine.tick()
 
@@ -165,7 +166,7 @@ CASES: Mapping[str, Case] = {
 
 @pytest.mark.parametrize("name", CASES)
 async def test_what_is_told_is_what_comes(name: str, harness: StoreHarness) -> None:
-    """The incident escalates at the instant that was told; where none was, it does not, and what holds it is named."""
+    """The incident escalates at the instant in its history; without an instant it does not, and the holder is named."""
     case, clock = CASES[name], ManualClock(START)
     store = await harness.open(clock)
     scene = Scene(store, harness.host(store), clock, engine_of(store, Settings(**case.settings)))
@@ -179,7 +180,7 @@ async def test_what_is_told_is_what_comes(name: str, harness: StoreHarness) -> N
 
 
 async def escalates(scene: Scene) -> datetime | None:
-    """Return when ticks find that it escalates; None if they do not."""
+    """Return the instant of the first tick that escalates the incident; None if no tick does."""
     before = len((await scene.engine.history(KEY)).escalations)
     for minute in TICKS:
         scene.clock.set(START + minute * MINUTE)

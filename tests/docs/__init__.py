@@ -1,1 +1,1 @@
-"""The documentation's tests: what it shows runs, and what it lists is what the code has. A second or two for a page."""
+"""Tests of the documentation: its examples run, and its lists match the code. A page takes a second or two."""

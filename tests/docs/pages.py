@@ -1,4 +1,4 @@
-"""The documentation's pages, taken apart: code blocks, tables and the commands they show."""
+"""Parsers of the documentation's pages: code blocks, tables and commands."""
 
 import re
 import shlex
@@ -45,7 +45,7 @@ def all_blocks(*languages: str) -> Sequence[Block]:
 
 
 def table(page: Path, *, first: str) -> list[list[str]]:
-    """Return the rows of the tables whose first column is headed ``first``, backquotes left out."""
+    """Return the rows of the tables whose first column has the heading ``first``."""
     rows: list[list[str]] = []
     inside = False
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -60,12 +60,12 @@ def table(page: Path, *, first: str) -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """Return what a cell shows as code."""
+    """Return the parts of a cell that are written as code."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
-    """Yield the words behind ``escalation`` of each line that calls it, variables in front of it left out."""
+    """Yield the words after ``escalation`` of each line that calls it, without the variables before it."""
     for line in text.replace("\\\n", " ").splitlines():
         if "escalation " not in line or line.lstrip().startswith(("#", "export", "pip")):
             continue
@@ -86,14 +86,14 @@ def exports(text: str) -> Iterator[tuple[str, str]]:
 
 
 def inline_commands() -> Iterator[tuple[Path, list[str]]]:
-    """Yield the commands that pages name in running text; an option or argument may stand for any."""
+    """Yield the commands that pages name in running text."""
     for page in PAGES:
         for match in _INLINE.finditer(page.read_text(encoding="utf-8")):
             yield page, shlex.split(match[1])[1:]
 
 
 def parse(words: Sequence[str]) -> str:
-    """Parse a command line with click, run nothing, and return the command's full name; raise if it is not legal."""
+    """Parse a command line with click and run nothing; return the command's full name, or raise if it is invalid."""
     command: click.Command = cli
     context: click.Context | None = None
     name, rest = "escalation", list(words)

@@ -1,4 +1,4 @@
-"""The chaotic run of ``docs/how-to/write-a-store.md`` finds nothing in correct stores, and finds defects in others."""
+"""The chaotic run of ``docs/how-to/write-a-store.md`` finds no violation in correct stores, and finds defects."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -25,7 +25,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_memory_store_keeps_the_promise(seed: int) -> None:
-    """The memory store keeps every invariant, in runs with many escalations, faults and copies."""
+    """The memory store keeps every invariant, in runs with many escalations, faults and duplicate sends."""
     clock = ManualClock()
     run = chaos.Run(MemoryStore(clock), clock, seed)
     assert [] == await run.violations()
@@ -40,7 +40,7 @@ async def test_memory_store_keeps_the_promise(seed: int) -> None:
 
 
 async def test_json_store_keeps_the_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's store keeps them too. It writes a whole file for each transaction, so this run is short."""
+    """The page's store keeps every invariant; it writes a whole file per transaction, so this run is short."""
     monkeypatch.setattr(chaos, "STEPS", 60)
     monkeypatch.setattr(chaos, "QUIET_TICKS", 40)
     clock = ManualClock()

@@ -1,4 +1,4 @@
-"""Every example runs, or at least is what the command line takes."""
+"""Every example of the documentation runs, or at least parses as a command line."""
 
 import asyncio
 import json
@@ -30,19 +30,19 @@ from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, export
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
 LESSON = ROOT / "docs/tutorial/own-table.md"
-"""A page whose blocks build on each other; it is walked as a whole."""
+"""A page whose blocks build on each other; one test runs the whole page."""
 EXAMPLES = [example for page in PAGES if page != LESSON for example in SYBIL.parse(page).examples()]
 
 
 def run(example: Example) -> None:
-    """Run one example as a program of its own."""
+    """Run one example as a separate program."""
     example.namespace.clear()
     example.namespace["__name__"] = "example"
     example.evaluate()
 
 
 def url(dsn: str) -> str:
-    """Return a DSN as a URL, which is what the command line takes."""
+    """Return a DSN as a URL, the form that the command line takes."""
     parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     return f"postgresql:///{quote(parts.pop('dbname'))}?{urlencode(parts, quote_via=quote)}"
 
@@ -51,7 +51,7 @@ def url(dsn: str) -> str:
 def test_python_example_runs(
     example: Example, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Python example runs as it stands, in an empty folder, on a migrated database if it asks for one."""
+    """A Python example runs unchanged in an empty folder, on a migrated database if it names ESC_DATABASE_URL."""
     monkeypatch.chdir(tmp_path)
     if "ESC_DATABASE_URL" in str(example.parsed):
         monkeypatch.setenv("ESC_DATABASE_URL", url(request.getfixturevalue("migrated_dsn")))
@@ -68,13 +68,13 @@ CALLS: list[tuple[str, str, tuple[str, int, object]]] = [
     ("operators-endpoints", "FastAPI(", ("GET /ops/escalation/health", 200, {"ok": True})),
     ("operators-endpoints", "/reindex", ("POST /reindex", 403, None)),
 ]
-"""What a route of an example answers: the page, what its block holds, the request, the status and the document."""
+"""The answer of a route in an example: the page, a part of its block, the request, the status and the document."""
 SERVED = [example for example in EXAMPLES if re.search(r"(?:web\.Application|FastAPI)\(", str(example.parsed))]
 
 
 @pytest.mark.parametrize("example", SERVED, ids=lambda e: f"{Path(e.path).relative_to(ROOT)}:{e.line}")
 def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each web service that the documentation shows serves the route that it shows."""
+    """Each web service in the documentation serves its route."""
     monkeypatch.chdir(tmp_path)
     page, text = Path(example.path).stem, str(example.parsed)
     [(request, status, document)] = [call for name, part, call in CALLS if name == page and part in text]
@@ -91,7 +91,7 @@ def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypat
                 assert document is None or document == await answer.json()
 
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "run", Coroutine.close)  # the server that is to serve it is ours
+        patch.setattr(asyncio, "run", Coroutine.close)  # the test starts the server itself
         run(example)
     asyncio.run(ask())
 
@@ -100,7 +100,7 @@ def test_route_of_an_example_answers(example: Example, tmp_path: Path, monkeypat
     "block", [block for block in all_blocks("sql") if block.page != LESSON], ids=lambda block: block.name
 )
 def test_sql_example_runs(block: Block, migrated_dsn: str) -> None:
-    """SQL runs on a migrated database, as a host that has one open incident."""
+    """Each SQL example runs on a migrated database, as a host with one open incident."""
     with psycopg.connect(migrated_dsn) as connection:
         connection.execute(
             "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
@@ -109,7 +109,7 @@ def test_sql_example_runs(block: Block, migrated_dsn: str) -> None:
 
 
 def test_lesson_runs_as_a_whole(pg_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lesson about an own table does what it says, from its first block to its last."""
+    """The lesson about an own table works as it says, from its first block to its last."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESC_DATABASE_URL", url(pg_dsn))
     programs = {example.line: example for example in SYBIL.parse(LESSON).examples()}
@@ -134,7 +134,7 @@ def test_lesson_runs_as_a_whole(pg_dsn: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("block", all_blocks("bash"), ids=lambda block: block.name)
 def test_shell_example_is_legal(block: Block) -> None:
-    """Each ``escalation`` line of a shell example is one that the command line takes: command, options, arguments."""
+    """The command line takes the command, options and arguments of each ``escalation`` line in a shell example."""
     for words in command_lines(block.text):
         assert parse(words).startswith("escalation")
 
@@ -144,7 +144,7 @@ CRON = re.compile(r"^\* \* \* \* \*  app  (.*)$", re.MULTILINE)
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="cron needs a shell")
 def test_line_for_cron_ticks(migrated_dsn: str, tmp_path: Path) -> None:
-    """The line for cron ticks as cron runs it: by ``sh``, with little in its environment but what the file sets."""
+    """The line for cron ticks as cron runs it: by ``sh``, with little more in its environment than the file sets."""
     [line] = CRON.findall((ROOT / "docs/how-to/embed-with-your-scheduler.md").read_text(encoding="utf-8"))
     settings = tmp_path / "escalation.env"
     program = shutil.which("escalation", path=str(Path(sys.executable).parent))
@@ -171,7 +171,7 @@ RUNBOOK = ROOT / "docs/how-to/runbook.md"
 
 OPEN = "INSERT INTO incidents (incident_key, severity, escalation_level) VALUES ('db-7/disk', 'critical', 2)"
 INSIDE, OUTSIDE = "db-4/disk", "db-8/disk"
-"""Incidents inside and outside of a canary of 10 percent."""
+"""Incidents inside and outside a canary of 10 percent."""
 NIGHT = f"""
     {OPEN};
     INSERT INTO escalation_events (incident_key, level, unique_hash) VALUES ('db-7/disk', 2, 'd');
@@ -185,9 +185,9 @@ NIGHT = f"""
     FROM generate_series(17, 19) AS id;
     INSERT INTO escalation_audit (at, action) VALUES (now() - interval '500 days', 'tick')
 """
-"""An incident at its second level with three dead pages, two that are due, one of them in the canary; an old note."""
+"""An incident at level 2 with three dead pages; two due incidents, one of them in the canary; an old audit note."""
 PAUSE = "INSERT INTO escalation_pauses (starts_at, ends_at) VALUES (now(), now() + interval '1 minute')"
-"""What there is to resume; while it lasts no tick escalates anything, so only those who resume get it."""
+"""A pause to resume. While it lasts no tick escalates, so only the blocks with ``resume`` get it."""
 EFFECTS = {
     "ack": "SELECT acknowledged_by = 'primary' FROM incidents WHERE incident_key = 'db-7/disk'",
     "dead retry": "SELECT state = 'pending' FROM escalation_pages WHERE id = 17",
@@ -205,7 +205,7 @@ EFFECTS = {
         FROM incidents WHERE incident_key = '{INSIDE}'
     """,
 }
-"""What a command must have done to the database. Of several lines that fit a command the longest counts."""
+"""The change that each command must make in the database. The longest entry that fits a command counts."""
 SAYS = {
     "audit": "page dead",
     "config": "ESC_CRIT_ACK_MIN",
@@ -217,12 +217,12 @@ SAYS = {
     "show": "db-7/disk",
     "sign": "curl -sS -X POST https://status.example.org/ops/escalation/tick -H ",
 }
-"""What a command that only looks must say."""
+"""A part of the output of each command that only reads."""
 
 
 @pytest.mark.parametrize("block", blocks(RUNBOOK, "bash"), ids=lambda block: block.name)
 def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command of the runbook does its work, on a database in the middle of a bad night."""
+    """Each command of the runbook has its effect, on a database with due incidents and dead pages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESC_DATABASE_URL", url(migrated_dsn))
     monkeypatch.setenv(
@@ -252,7 +252,7 @@ def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypat
 def test_runbook_tells_what_the_canary_holds(
     migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the canary's block the incident outside of it is overdue still, and health counts it."""
+    """After the canary's block the incident outside the canary is still overdue, and health counts it."""
     [block] = [block for block in blocks(RUNBOOK, "bash") if "ESC_CANARY_PCT" in block.text]
     test_runbook_runs(block, migrated_dsn, tmp_path, monkeypatch)
     done = CliRunner().invoke(cli, ["health", "--json"], catch_exceptions=False)
@@ -263,24 +263,24 @@ def test_runbook_tells_what_the_canary_holds(
 
 
 def closest(table: dict[str, str], words: list[str]) -> str | None:
-    """Return what a table has under the longest line that fits a command, None if none does."""
+    """Return the entry of the longest key that fits a command; None if no key does."""
     fitting = [line for line in table if line.split()[0] == words[0] and set(line.split()) <= set(words)]
     return table[max(fitting, key=len)] if fitting else None
 
 
 def test_commands_named_in_text_exist() -> None:
-    """A command that running text names exists, and takes what it is shown with."""
+    """A command in running text exists, and takes its options and arguments."""
     for page, words in inline_commands():
         try:
             parse(words)
         except click.MissingParameter:
-            continue  # the text names the command alone
+            continue  # the text names only the command
         except Exception as error:
             raise AssertionError(f"{page.relative_to(ROOT)}: escalation {' '.join(words)}: {error!r}") from error
 
 
 def test_there_are_examples() -> None:
-    """The search for examples finds some: an empty parametrization would pass unseen."""
+    """The search finds examples of each kind; without examples the tests would pass without a check."""
     assert len(EXAMPLES) > 10
     assert len(CALLS) == len(SERVED)
     assert all_blocks("bash")

@@ -1,4 +1,4 @@
-"""The page about Patroni: what ``nox -s faults -- --full`` runs three nodes with, held to its own words each time."""
+"""The page about Patroni agrees with its configuration, which ``nox -s faults -- --full`` runs on three nodes."""
 
 import re
 
@@ -13,7 +13,7 @@ CONFIG = (DOCS / "how-to/patroni/db1.yml").read_text(encoding="utf-8")
 
 
 def test_its_times_are_legal() -> None:
-    """Patroni asks that a lock outlive a round and two retries, and for 20 seconds at least."""
+    """As Patroni requires, ttl covers loop_wait and two retries, and is at least 20 seconds."""
     ttl, loop_wait, retry = (
         int(re.findall(rf"^ +{name}: (\d+)$", CONFIG, re.MULTILINE)[0])
         for name in ("ttl", "loop_wait", "retry_timeout")
@@ -23,7 +23,7 @@ def test_its_times_are_legal() -> None:
 
 
 def test_its_dsn_names_every_node() -> None:
-    """The DSN leads to all nodes, the configured one among them, and to the one that writes."""
+    """The DSN names all nodes, the configured one included, and selects the node that writes."""
     [url] = re.findall(r"ESC_DATABASE_URL='(.*)'", PAGE)
     parts = conninfo_to_dict(url)
     hosts = str(parts["host"]).split(",")
@@ -34,7 +34,7 @@ def test_its_dsn_names_every_node() -> None:
 
 
 def test_each_parameter_is_explained() -> None:
-    """The table under the DSN has each of its parameters."""
+    """The table under the DSN explains each of its parameters."""
     [url] = re.findall(r"ESC_DATABASE_URL='(.*)'", PAGE)
     named = re.findall(r"`([a-z_*]+)(?:=[\w-]+)?`", PAGE.partition("| parameter | why |")[2].partition("\n\n")[0])
     for name in re.findall(r"[?&](\w+)=", url):

@@ -1,4 +1,4 @@
-"""What the reference lists is what the code has: no more, no less."""
+"""The lists of the reference equal those of the code."""
 
 import ast
 import re
@@ -37,7 +37,7 @@ def text(name: str) -> str:
 
 
 def test_settings_are_all_there_with_their_defaults() -> None:
-    """The table of settings names every variable, in the code's order, with the default that is in force."""
+    """The table of settings names every variable, in the code's order, with its default."""
     rows = table(REFERENCE / "settings.md", first="variable")
     listed = {code(row[0])[0]: next(iter(code(row[1])), None) for row in rows}
 
@@ -48,7 +48,7 @@ def test_settings_are_all_there_with_their_defaults() -> None:
 
 
 def test_limits_of_settings_are_the_codes() -> None:
-    """A number range in the table is what the settings take: its ends are legal, and one step beyond is not."""
+    """Both ends of each number range in the table are valid, and the next number beyond each end is refused."""
     checked = 0
     for row in table(REFERENCE / "settings.md", first="variable"):
         limits = re.fullmatch(r"(\d+) to (\d+)", row[2])
@@ -66,14 +66,14 @@ def test_limits_of_settings_are_the_codes() -> None:
 
 
 def test_secrets_are_named() -> None:
-    """The variables that may come from files are the code's secrets."""
+    """The page names exactly the code's secrets as variables that may come from files."""
     section = text("settings").partition("## Secrets from files")[2].partition("##")[0]
 
     assert set(SECRETS) == {name for name in code(section) if name in Settings().as_variables()}
 
 
 def test_retry_policy_is_listed() -> None:
-    """The table of delivery's times has every field with its default."""
+    """The table of the retry policy has every field with its default."""
     policy = RetryPolicy()
     listed = {code(row[0])[0]: row[1] for row in table(REFERENCE / "settings.md", first="field")}
 
@@ -89,7 +89,7 @@ def shown(value: object) -> str:
 
 
 def created_instruments() -> dict[str, tuple[str, str]]:
-    """Return what telemetry creates: the name of each instrument, its kind and its unit."""
+    """Return each instrument that telemetry creates: its name, its kind and its unit."""
     found = {}
     for node in ast.walk(ast.parse(Path(telemetry.__file__).read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -106,7 +106,7 @@ def created_instruments() -> dict[str, tuple[str, str]]:
 
 
 def test_instruments_are_all_there() -> None:
-    """The table of instruments has each one that the code creates, with its kind and unit."""
+    """The table of instruments has each instrument of the code, with its kind and unit."""
     listed = {
         code(row[0])[0]: (row[1], code(row[2])[0]) for row in table(REFERENCE / "telemetry.md", first="instrument")
     }
@@ -115,7 +115,7 @@ def test_instruments_are_all_there() -> None:
 
 
 def test_attributes_are_all_there() -> None:
-    """The values of attributes are those that the code has, and no attribute is left out."""
+    """The table of attributes has each attribute of the code, with its values."""
     listed = {code(row[0])[0]: set(code(row[1])) for row in table(REFERENCE / "telemetry.md", first="attribute")}
     source = Path(telemetry.__file__).read_text(encoding="utf-8")
     used = set(re.findall(r'"(escalation\.[a-z_]+)":', source)) - {"escalation.level"}
@@ -135,14 +135,14 @@ def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command
 
 
 def test_commands_are_all_there() -> None:
-    """The pages of the command line name each command, once, and no other."""
+    """The pages of the command line name each command once, and no other command."""
     listed = [code(row[0])[0] for row in table(REFERENCE / "cli.md", first="command")]
 
     assert sorted(name for name, _ in commands(cli, "escalation")) == sorted(listed)
 
 
 def test_options_are_all_there() -> None:
-    """Each option that the page shows beside a command is one of that command's, or of all commands."""
+    """Each option that the page lists for a command is an option of this command."""
     known = dict(commands(cli, "escalation"))
     for row in table(REFERENCE / "cli.md", first="command"):
         options = {option for param in known[code(row[0])[0]].params for option in param.opts}
@@ -151,7 +151,7 @@ def test_options_are_all_there() -> None:
 
 
 async def test_health_fields_are_all_there() -> None:
-    """The table of health has each field of its JSON, in its order."""
+    """The table of health has each field of its JSON, in the same order."""
     async with escalation_core.Engine(MemoryStore()) as engine:
         fields = list((await engine.health()).as_dict())
     health = text("json").partition("## A tick")[0]
@@ -160,21 +160,21 @@ async def test_health_fields_are_all_there() -> None:
 
 
 def test_tick_fields_are_all_there() -> None:
-    """The table of a tick has each field of its JSON, in its order."""
+    """The table of a tick has each field of its JSON, in the same order."""
     tick = text("json").partition("## A tick")[2].partition("## ")[0]
 
     assert list(TickReport().as_dict()) == re.findall(r"^\| `(\w+)` \|", tick, re.MULTILINE)
 
 
 def test_proof_fields_are_all_there() -> None:
-    """The table of a proof has each of its fields, in their order."""
+    """The table of a proof has each field of a proof, in the same order."""
     proof = text("json").partition("## A proof")[2]
 
     assert ["holds", *attrs.fields_dict(Integrity)] == re.findall(r"^\| `(\w+)` \|", proof, re.MULTILINE)
 
 
 def test_errors_are_all_there() -> None:
-    """The table and the tree of errors have every error that callers may see."""
+    """The table and the tree of errors have every error class of the library."""
     listed = {code(row[0])[0] for row in table(REFERENCE / "errors.md", first="error")}
     tree = set(re.findall(r"[├└]── (\w+)", text("errors")))
 
@@ -192,7 +192,7 @@ def descendants(error: type[Exception]) -> Iterator[type[Exception]]:
 
 
 def test_public_names_are_all_there() -> None:
-    """The API page has every name of escalation_core, of its testing kit, and of the stores."""
+    """The API page has every name of escalation_core, of its testing kit, and of the invariants."""
     documented = set(re.findall(r":: (escalation_[\w.]+)", text("api")))
     public = {f"escalation_core.{name}" for name in escalation_core.__all__} - {"escalation_core.__version__"}
     kit = {"ManualClock", "MemoryStore", "RecordingNotifier", "HostTable"}
@@ -204,7 +204,7 @@ def test_public_names_are_all_there() -> None:
 
 
 def test_transitions_are_the_codes() -> None:
-    """The table of transitions refuses a verb in exactly the states in which the code does."""
+    """The table of transitions refuses a verb in exactly the states in which the code refuses it."""
     columns = (State.OPEN, State.ACKNOWLEDGED, State.RESOLVED, State.UNKNOWN)
     listed = {
         Verb(code(row[0])[0]): {state for state, cell in zip(columns, row[1:], strict=True) if cell != "refused"}
@@ -222,7 +222,7 @@ def documented_columns() -> dict[str, list[str]]:
 
 
 def test_columns_are_all_there(migrated_dsn: str) -> None:
-    """The page of tables has each table of a migrated schema and each of its columns, and no other."""
+    """The page of tables has each table of a migrated schema with each of its columns, and no other."""
     with psycopg.connect(migrated_dsn) as connection:
         rows = connection.execute(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
@@ -235,7 +235,7 @@ def test_columns_are_all_there(migrated_dsn: str) -> None:
 
 
 def test_sqlite_has_the_same_columns() -> None:
-    """SQLite's tables have the columns of the page, but for those that the page tells of."""
+    """SQLite's tables have the columns of the page, except canary_bucket and passed_version."""
     files = sorted((Path(escalation_adapters.__file__).parent / "sqlite/schema").glob("*.sql"))
     schema = "\n".join(file.read_text(encoding="utf-8") for file in files)
     documented = documented_columns()
@@ -247,7 +247,7 @@ def test_sqlite_has_the_same_columns() -> None:
 
 
 def test_the_architecture_names_every_module() -> None:
-    """The page of the architecture names every module of the core, and every package of the adapters."""
+    """The page of the architecture names every module of the core and every package of the adapters."""
     page = (DOCS / "explanation/architecture.md").read_text(encoding="utf-8")
     core, adapters = page.partition("## Packages of the core")[2].split("## Packages of the adapters")
     for package, section, into in ((escalation_core, core, ("rules", "engine")), (escalation_adapters, adapters, ())):
@@ -270,7 +270,7 @@ def modules_in(folder: Path) -> set[str]:
 
 
 def test_decisions_are_all_listed() -> None:
-    """Each decision stands in the index, under its own number."""
+    """The index lists each decision, and the decisions are numbered without a gap."""
     files = sorted(path.stem for path in (DOCS / "decisions").glob("0*.md"))
     listed = re.findall(r"^(\d{4}-[\w-]+)$", (DOCS / "decisions/index.md").read_text(encoding="utf-8"), re.MULTILINE)
 

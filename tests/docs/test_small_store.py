@@ -1,4 +1,4 @@
-"""The store of ``docs/how-to/write-a-store.md`` does what the page says."""
+"""The store of ``docs/how-to/write-a-store.md`` works as the page says."""
 
 import os
 import subprocess
@@ -29,26 +29,26 @@ CHECKS = DOCS / "examples/check_json_store.py"
 
 @pytest.mark.parametrize("check", PAGING_CHECKS, ids=lambda check: check.__name__)
 async def test_first_tier(check: Check, tmp_path: Path) -> None:
-    """The store does what ticks, delivery and the verbs on incidents need of it."""
+    """The store passes the checks for ticks, delivery and the verbs on incidents."""
     await check(JsonHarness(tmp_path))
 
 
 @pytest.mark.parametrize("check", OPERATING_CHECKS, ids=lambda check: check.__name__)
 async def test_second_tier_is_refused(check: Check, tmp_path: Path) -> None:
-    """The store refuses what it cannot do, and says so."""
+    """The store refuses each operation that it does not support with ``this store cannot``."""
     with pytest.raises(StoreRefused, match=r"^this store cannot "):
         await check(JsonHarness(tmp_path))
 
 
 def test_checks_run_as_a_program(tmp_path: Path) -> None:
-    """The second file is a program, as the page shows it."""
+    """The second file runs as a program, as the page shows it."""
     done = subprocess.run([sys.executable, CHECKS], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout.endswith(f"{len(PAGING_CHECKS)} checks passed\n")
 
 
 async def test_engine_goes_on_after_a_restart(tmp_path: Path) -> None:
-    """An engine pages, the process ends, and another one finds the level and the page, and sends no second one."""
+    """After a restart an engine finds the level and the page of the first process, and sends no second page."""
     clock, notifier, path = ManualClock(), RecordingNotifier("ops"), tmp_path / "store.json"
     async with Engine(JsonStore(path, clock), notifiers=[notifier]) as engine:
         await engine.open("db-7/disk", severity="critical", labels={"$kind": "disk"})
@@ -73,7 +73,7 @@ async def test_engine_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_every_table_comes_back(tmp_path: Path) -> None:
-    """A second store on the file has what the first one wrote, to the microsecond, odd rows of a host included."""
+    """A second store on the file holds the first store's tables to the microsecond, with a host's odd rows."""
     clock, path = ManualClock(), tmp_path / "store.json"
     store, now = JsonStore(path, clock), clock() + timedelta(microseconds=1)
     bad = Deferral(incident_key="bad", fault="refused", attempts=1, until=now)
@@ -104,7 +104,7 @@ async def tables(tx: Any) -> dict[str, Any]:
 
 
 async def test_commit_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk refuses a commit, the store and the file are as they were, and the store works on."""
+    """If the disk refuses a commit, the store and the file stay unchanged, and the store still works."""
     clock, path = ManualClock(), tmp_path / "store.json"
     store = JsonStore(path, clock)
 
@@ -126,7 +126,7 @@ async def test_commit_that_fails_changes_nothing(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("text", ["", "[]", '{"pages": 1}', '{"other": {}}', '{"made_at": {"$kind": ["other", 1]}}'])
 def test_file_that_is_not_a_store_is_refused(text: str, tmp_path: Path) -> None:
-    """A file that is not a valid store is refused before anything is written to it."""
+    """A file that is not a valid store is refused when the store opens it."""
     path = tmp_path / "store.json"
     path.write_text(text)
 
@@ -135,7 +135,7 @@ def test_file_that_is_not_a_store_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_store_is_small() -> None:
-    """The page promises fewer than 400 lines, blank ones left out, and a store of its own."""
+    """The store has fewer than 400 lines without blank ones, as the page says, and uses no part of MemoryStore."""
     lines = [line for line in STORE.read_text(encoding="utf-8").splitlines() if line.strip()]
 
     assert len(lines) < 400
@@ -143,7 +143,7 @@ def test_store_is_small() -> None:
 
 
 def test_page_shows_both_files() -> None:
-    """The page includes both files whole."""
+    """The page includes both files as a whole."""
     page = (DOCS / "how-to/write-a-store.md").read_text(encoding="utf-8")
 
     for file in (STORE, CHECKS):

@@ -1,4 +1,4 @@
-"""The supported versions are the same wherever they are listed."""
+"""All lists of the supported versions are the same."""
 
 import re
 
@@ -16,7 +16,7 @@ WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8
     ("software", "versions"), [("Python (CPython)", pythons.VERSIONS), ("PostgreSQL", tuple(postgresql.VERSIONS))]
 )
 def test_the_page_lists_the_versions_that_are_tested(software: str, versions: tuple[str, ...]) -> None:
-    """The page of supported versions and the session ``matrix`` agree."""
+    """The page of supported versions lists the versions of the session ``matrix``."""
     [row] = re.findall(rf"^\| {re.escape(software)} \| ([^|]*) \|", PAGE, re.MULTILINE)
     assert versions == tuple(row.split(", "))
 
@@ -27,7 +27,7 @@ def test_the_package_names_the_same_pythons() -> None:
 
 
 def test_the_workflow_runs_every_version() -> None:
-    """The workflow runs each Python, and each PostgreSQL but the newest one, which its containers have."""
+    """The workflow runs each Python, and each PostgreSQL except the newest, which its containers have."""
     [postgres] = re.findall(r"postgres: \[(.*)\]", WORKFLOW)
     assert [*re.findall(r"\d+", postgres), postgresql.NEWEST] == list(postgresql.VERSIONS)
     lists = {tuple(re.findall(r"3\.\d+", line)) for line in re.findall(r"python: \[(.*)\]", WORKFLOW)}

@@ -1,6 +1,6 @@
 """Fuzz every property of this folder with atheris, one after another: ``nox -s fuzz -- --seconds 60``.
 
-What was found stays in ``.fuzz``: a corpus for each property, which the next run begins with, and what made one fail.
+The findings stay in ``.fuzz``: a corpus for each property, with which the next run begins, and inputs that failed.
 ``python -m tests.fuzz.target MODULE NAME FILE`` tries one such input again.
 """
 
@@ -25,14 +25,14 @@ FOLDER = Path(".fuzz")
 GRACE = 60
 """Seconds that a property may take beyond its time, to start and to end."""
 SEEDS = 16
-"""Inputs that every corpus begins with."""
+"""The number of inputs that every corpus begins with."""
 SLOWEST = 20
-"""Seconds after which one input is a finding of its own."""
+"""Seconds after which a single input counts as a finding."""
 
 
 @attrs.frozen
 class Outcome:
-    """What came of one property."""
+    """The result of one property."""
 
     name: str
     seconds: float
@@ -40,13 +40,13 @@ class Outcome:
     coverage: int
     corpus: int
     findings: Sequence[str]
-    """The files with the inputs that made it fail."""
+    """The files with the inputs that made the property fail."""
     told: str
-    """How it failed; empty if it did not."""
+    """The failure; empty if the property held."""
 
 
 def properties() -> list[tuple[str, str]]:
-    """Return module and name of each property."""
+    """Return the module and the name of each property."""
     found = []
     for module in pkgutil.iter_modules(tests.fuzz.__path__, "tests.fuzz."):
         if module.name.startswith("tests.fuzz.test_"):
@@ -56,13 +56,13 @@ def properties() -> list[tuple[str, str]]:
 
 
 def fuzz(module: str, name: str, seconds: int) -> Outcome:
-    """Fuzz one property in a process of its own: libFuzzer ends the one that it runs in."""
+    """Fuzz one property in a separate process, since libFuzzer ends its process."""
     label = f"{module.rpartition('test_')[2]}.{name.removeprefix('test_')}"
     corpus, findings = FOLDER / "corpus" / label, FOLDER / "findings" / label
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
     for number in range(SEEDS):
-        # Hypothesis makes an example of so many bytes; libFuzzer begins with one, of which nothing can be made.
+        # Hypothesis can make an example of this many bytes; libFuzzer begins with one byte, which is too few.
         (corpus / f"seed-{number}").write_bytes(random.Random(number).randbytes(1024))
     before = set(findings.iterdir())
     options = [f"-max_total_time={seconds}", f"-timeout={SLOWEST}", "-print_final_stats=1"]
@@ -97,13 +97,13 @@ def _last(pattern: str, output: str) -> int:
 
 
 def _why(output: str) -> str:
-    """Return the end of the traceback, if there is one, or of whatever was said."""
+    """Return the end of the traceback, or of the whole output if there is no traceback."""
     _, raised, traceback = output.partition("=== Uncaught Python exception: ===")
     return "\n".join((traceback.partition("\n==")[0] if raised else output).strip().splitlines()[-8:])
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes as a table, with their sums."""
+    """Return the outcomes as a table with their sums."""
     lines = [f"{'property':<40} {'executions':>10} {'coverage':>8} {'corpus':>6} {'findings':>8}"]
     for each in outcomes:
         found = max(len(each.findings), bool(each.told))
@@ -115,7 +115,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def main() -> int:
-    """Fuzz, print the table, and write the result; 1 if a property failed."""
+    """Fuzz, print the table, and write the result; return 1 if a property failed."""
     parser = argparse.ArgumentParser(prog="nox -s fuzz --", description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="for all properties together (default: 600)")
     parser.add_argument("--only", default="", help="fuzz properties whose name holds this")

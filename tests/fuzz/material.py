@@ -1,4 +1,4 @@
-"""What the properties are tried with: nearly legal texts and bytes, and what every refusal is held to."""
+"""Strategies for the properties: nearly valid texts and bytes, and the text of errors to search for secrets."""
 
 from typing import TypeVar
 
@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 Sequence = TypeVar("Sequence", str, bytes)
 
 HUSH = "h7Sh" * 12
-"""Stands where secrets stand; no part of it is in any text that the library writes by itself."""
+"""A secret for all tests; no text that the library writes itself holds a part of it."""
 ANY_TEXT = st.text(st.characters(), max_size=40)
-"""Lone surrogates, control characters and all: what a variable that is not UTF-8 is to Python."""
+"""Any text, including lone surrogates, which is how Python shows a variable that is not UTF-8."""
 
 
 def damaged(legal: st.SearchStrategy[Sequence], scrap: st.SearchStrategy[Sequence]) -> st.SearchStrategy[Sequence]:
-    """Return a legal value of which a part, maybe nothing, was replaced by something else, maybe nothing."""
+    """Return a valid value in which another part, maybe empty, replaces a part, maybe empty."""
 
     @st.composite
     def strategy(draw: st.DrawFn) -> Sequence:
@@ -26,19 +26,19 @@ def damaged(legal: st.SearchStrategy[Sequence], scrap: st.SearchStrategy[Sequenc
 
 
 def near(*legal: str) -> st.SearchStrategy[str]:
-    """Return one of these texts, or what was made of one by damage, or any text at all."""
+    """Return one of these texts, or a damaged one, or any text."""
     texts = st.sampled_from(legal)
     return texts | damaged(texts, st.text(st.characters(), max_size=4)) | ANY_TEXT
 
 
 def near_bytes(*legal: bytes) -> st.SearchStrategy[bytes]:
-    """Return the same for bytes."""
+    """Return one of these values, or a damaged one, or any bytes."""
     values = st.sampled_from(legal)
     return values | damaged(values, st.binary(max_size=4)) | st.binary(max_size=80)
 
 
 def told(error: BaseException) -> str:
-    """Return all that an error says, and those that it carries along, by whatever way it is shown."""
+    """Return the text, repr and fields of an error, and of each error in its chain."""
     chain: list[BaseException] = []
     found: BaseException | None = error
     while found is not None:

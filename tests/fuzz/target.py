@@ -6,19 +6,19 @@ import sys
 import atheris
 from hypothesis import HealthCheck, settings
 
-# What hypothesis watches over in a test (speed, repetition) is libFuzzer's business here.
+# libFuzzer takes care of speed and repetition here, instead of hypothesis.
 settings.register_profile("guided", database=None, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("guided")
 
 with atheris.instrument_imports(include=["escalation_core", "escalation_adapters", "cronsim"]):
-    # The properties import what they are about; these modules are imported late elsewhere.
+    # The properties import the code that they test; other modules import these modules late.
     for _room in ("escalation_core.engine.telemetry", "escalation_adapters.sqlite", "escalation_adapters.postgres"):
         importlib.import_module(_room)
     _module = importlib.import_module(sys.argv[1])
 
 
 def main() -> None:
-    """Fuzz until libFuzzer's time is over, or a property fails."""
+    """Fuzz until libFuzzer's time is over or a property fails."""
     atheris.Setup([sys.argv[0], *sys.argv[3:]], getattr(_module, sys.argv[2]).hypothesis.fuzz_one_input)
     atheris.Fuzz()
 

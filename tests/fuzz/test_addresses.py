@@ -1,4 +1,4 @@
-"""Where things are: databases, receivers, proxies, peers, files, and instants on the command line."""
+"""Addresses: databases, receivers, proxies, peers, files, and instants on the command line."""
 
 import asyncio
 import tempfile
@@ -28,7 +28,7 @@ DSNS = near(
 
 @given(DSNS)
 def test_dsn(dsn: str) -> None:
-    """A DSN can be read, or is refused without a word of it."""
+    """A DSN is read, or refused without a part of the secret."""
     try:
         assert {"connect_timeout", "client_encoding"} == set(arguments(dsn))
     except InvalidValue as refusal:
@@ -44,7 +44,7 @@ async def open_and_close(url: str) -> None:
 
 @given(st.text(st.characters(), max_size=12))
 def test_database(name: str) -> None:
-    """A database's URL of no known kind, or a file that cannot be, is refused; no text makes anything else of it."""
+    """For any name, a URL opens a store, or is refused with an EscalationError without the secret."""
     with tempfile.TemporaryDirectory() as folder:
         for url in (f"{name}://user:{HUSH}@h/d", f"sqlite:///{folder}/{name}"):
             if url.startswith("postgres"):
@@ -60,7 +60,7 @@ URLS = near(f"https://hooks.example/{HUSH}", f"https://u:{HUSH}@[::1]:8443/", f"
 
 @given(URLS, st.booleans())
 def test_url(url: str, allow_http: bool) -> None:
-    """A URL that is taken is absolute, of an admitted scheme, and can be requested."""
+    """A URL that ``parse`` takes is absolute, has an allowed scheme and a host, and can be requested."""
     parsed = quiet_http.parse(url, allow_http=allow_http)
     if parsed is not None:
         assert parsed.is_absolute()
@@ -75,7 +75,7 @@ def test_url(url: str, allow_http: bool) -> None:
     st.lists(near("10.0.0.0/8", "::1", "2001:db8::/32"), max_size=2),
 )
 def test_peer(peer: str | None, forwarded: list[bytes], proxies: list[str]) -> None:
-    """Each request has a key, and only a proxy's word moves it."""
+    """Each request gets an ASCII key, and only a known proxy can change it."""
     try:
         known = networks(proxies)
     except InvalidValue as refusal:
@@ -88,7 +88,7 @@ def test_peer(peer: str | None, forwarded: list[bytes], proxies: list[str]) -> N
 
 @given(near_bytes(HUSH.encode(), b"\xef\xbb\xbf" + HUSH.encode() + b"\r\n", b"\xff" + HUSH.encode()))
 def test_file(content: bytes) -> None:
-    """A secret's file is UTF-8 text, or refused without a word of it."""
+    """A secret's file is read as UTF-8 text, or refused without a part of the secret."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "secret")
         path.write_bytes(content)
@@ -100,7 +100,7 @@ def test_file(content: bytes) -> None:
 
 @given(near("30s", "999999w", "24h", "2025-01-31T12:00:00Z", "9999-12-31T23:59:59-23:59"))
 def test_instants_of_the_command_line(text: str) -> None:
-    """A span or an instant is read, or refused as a parameter is."""
+    """A span or an instant is read, or refused as a bad parameter."""
     try:
         span = SPAN.convert(text, None, None)
         assert timedelta() <= span

@@ -1,4 +1,4 @@
-"""Requests to the operators' endpoints, by a user who may and who sends anything."""
+"""Requests to the operators' endpoints: a user with both roles sends arbitrary data."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ REFUSALS = {400, 401, 404, 405, 409, 413, 415, 422}
 
 @st.composite
 def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
-    """Return a route and a body for it: a legal one, one with anything in its fields, or one that was damaged."""
+    """Return a route and a body for it: a valid one, one with arbitrary fields, or a damaged one."""
     action = draw(st.sampled_from(list(ACTIONS)))
     known = {field: FIELDS[field] for field in ACTIONS[action].fields}
     fields = draw(st.fixed_dictionaries({"action": st.just(action) | JSON}, optional=known))
@@ -52,7 +52,7 @@ def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
 async def ask(
     method: str, path: str, *, query: str = "", body: bytes = b"", headers: Any = ()
 ) -> tuple[Response, bool]:
-    """Return the answer of an engine that knows four incidents, and whether the request changed anything."""
+    """Return the answer of an engine with four incidents, and whether the request changed anything."""
     clock = ManualClock(START)
     store = MemoryStore(clock)
     engine = Engine(store, settings=Settings(ops_hmac_secret=HUSH), notifiers=[RecordingNotifier()])
@@ -71,14 +71,14 @@ async def ask(
     answer = await handler.handle(
         Request(method=method, path=path, query=query, headers=headers, peer="127.0.0.1", read=read)
     )
-    # That an id was seen is remembered whatever comes of the request.
+    # The handler remembers a request's id even if it refuses the request.
     after = picture(store) | {"requests": before["requests"]}
     await engine.aclose()
     return answer, before != after
 
 
 def check(answer: Response, changed: bool) -> Any:
-    """Hold an answer to what is promised of each, and return its document."""
+    """Check that an answer keeps the promises of all answers, and return its document."""
     document = json.loads(answer.body)
     assert HUSH not in answer.body.decode("ascii")
     if answer.status in (200, 202):
@@ -92,7 +92,7 @@ def check(answer: Response, changed: bool) -> Any:
 
 @given(bodies())
 def test_body(sent: tuple[str, bytes]) -> None:
-    """Every signed body is answered: with what was done, or with a problem that names the field, and nothing done."""
+    """Every signed body is answered: by an action, or by a problem without a change; 400 and 422 name a field."""
     action, body = sent
     made = {**signed_headers(body, secret=HUSH, at=START.timestamp() + 300), "Content-Type": "application/json"}
     headers = [(name.encode(), value.encode()) for name, value in made.items()]
@@ -109,7 +109,7 @@ HEADERS = st.lists(st.tuples(NAMES, near("5", "gzip", "10.0.0.1")), max_size=3)
 
 @given(PATHS, METHODS, HEADERS, ANY_TEXT)
 def test_request(path: str, method: str, headers: list[tuple[str, str]], query: str) -> None:
-    """Whatever is asked without a signature changes nothing, and is answered."""
+    """A request without a signature is answered, and changes nothing."""
     sent = [(name.lower().encode(errors="replace"), value.encode(errors="replace")) for name, value in headers]
     answer, changed = asyncio.run(ask(method, path, query=query, headers=sent))
     check(answer, changed)
@@ -126,19 +126,19 @@ INSTANTS = st.datetimes().map(lambda at: at.replace(tzinfo=UTC))
 
 @given(st.sampled_from(list(VIEWS)), PARAMETERS.map(lambda found: urlencode(found, errors="surrogatepass")) | ANY_TEXT)
 def test_query(view: str, query: str) -> None:
-    """Every query is answered, with what was asked for or with a problem."""
+    """Every query gets its answer or a problem."""
     check(*asyncio.run(ask("GET", f"/{view}", query=query)))
 
 
 @given(st.builds(AuditCursor, INSTANTS, st.sampled_from(AuditSource), st.integers(0, 10**18 - 1)))
 def test_cursor(position: AuditCursor) -> None:
-    """A cursor leads back to the place that it was made of."""
+    """A parsed cursor equals the position that it was made from."""
     assert position == parse_cursor(position.cursor)
 
 
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_json(body: bytes) -> None:
-    """What is read as JSON is what Python reads, and more strictly: an object, flat enough, no name twice."""
+    """``parse`` reads a body as Python reads JSON, or refuses it with status 400 and a field."""
     try:
         found = reading.parse(body)
     except Problem as problem:

@@ -1,4 +1,4 @@
-"""Schedules of pauses that were written by hand."""
+"""Schedules of pauses that people write by hand."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ INSTANTS = st.datetimes(timezones=st.just(UTC)) | TODAY | st.sampled_from(ENDS)
 
 @given(CRONS, LENGTHS, ZONES, INSTANTS)
 def test_schedule(cron: str, minutes: int, tz: str, instant: datetime) -> None:
-    """A schedule is refused by its field, or tells of every instant there is whether it is paused, and until when."""
+    """A schedule is refused by its field, or ``is_paused`` and ``paused_until`` agree at any instant."""
     try:
         schedule = PauseSchedule(cron, minutes, tz)
     except InvalidValue as refusal:

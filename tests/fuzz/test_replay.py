@@ -1,4 +1,4 @@
-"""Logs of events from wherever they were exported."""
+"""Logs of events from any export."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ PREFIXES = st.sampled_from([b"", b"\xef\xbb\xbf"])
 
 
 def read(content: bytes) -> tuple[list[Event], list[int]]:
-    """Return the events of a log, and the lines that were left out."""
+    """Return the events of a log, and the lines with faults."""
     with tempfile.NamedTemporaryFile(suffix=".csv") as file:
         file.write(content)
         file.flush()
@@ -36,7 +36,7 @@ def read(content: bytes) -> tuple[list[Event], list[int]]:
 
 @given(PREFIXES, damaged(LOGS, st.binary(max_size=6)) | st.binary(max_size=200))
 def test_log(prefix: bytes, content: bytes) -> None:
-    """Each line of a log is an event or a fault, once; or the log is refused as a whole. What was read reads again."""
+    """Each line of a log is one event or one fault, or the whole log is refused; a rewritten log reads the same."""
     try:
         events, faults = read(prefix + content)
     except UnreadableLog as refusal:

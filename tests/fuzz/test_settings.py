@@ -1,4 +1,4 @@
-"""Settings from whatever an environment holds."""
+"""Settings from any environment."""
 
 from datetime import timedelta
 
@@ -50,7 +50,7 @@ VALUES = {
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_settings(variables: dict[str, str]) -> None:
-    """What is read is in force, whole, and of use to those it is for; all else is refused by name, without a secret."""
+    """Settings survive a round trip and their secrets make a verifier; others are refused by name, without a secret."""
     try:
         settings = Settings.from_env(variables)
     except SettingsError as refusal:
@@ -61,7 +61,7 @@ def test_settings(variables: dict[str, str]) -> None:
     assert HUSH not in repr(settings)
     again = {name: text for name, text in settings.as_variables().items() if text is not None}
     assert settings == Settings.from_env(again)
-    # A recalculation keeps this in the database.
+    # A recalculation stores the fingerprint in the database.
     check_text(settings.policy.fingerprint(), "fingerprint")
     secrets = [secret for secret in (settings.ops_hmac_secret, settings.ops_hmac_secret_previous) if secret is not None]
     if secrets:
@@ -71,14 +71,14 @@ def test_settings(variables: dict[str, str]) -> None:
         if settings.heartbeat_url is not None:
             HttpHeartbeat(settings.heartbeat_url, allow_http=settings.allow_http)
     except InvalidValue as refusal:
-        # Which hosts there are is known to who calls them: the core has no such list.
+        # Only the notifier checks a URL's host, since the core does not know which hosts are valid.
         assert refusal.field in ("targets", "heartbeat")
         assert HUSH not in told(refusal)
 
 
 @given(st.data())
 def test_settings_in_code(data: st.DataObject) -> None:
-    """What code gives goes through the same limits: settings, or problems by the names of the variables."""
+    """Values in code pass the same limits: they give settings, or problems under the variables' names."""
     anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=60)
     values = (
         anything | st.timedeltas() | st.lists(anything, max_size=2) | st.dictionaries(anything, anything, max_size=2)

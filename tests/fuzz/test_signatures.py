@@ -1,4 +1,4 @@
-"""Signatures of requests that anybody may have sent."""
+"""Signatures of requests from any sender."""
 
 import base64
 import hmac
@@ -29,7 +29,7 @@ RIGHT = [(b"webhook-id", b"msg_1"), (b"webhook-timestamp", b"%d" % AT), (b"webho
 
 @given(COMPLETE | st.lists(st.tuples(NAMES, VALUES), max_size=5), damaged(st.just(BODY), st.binary(max_size=4)))
 def test_verify(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Only what the secret's owner signed is verified: as an independent reading of the specification has it."""
+    """The verifier takes a request only if an independent reading of the specification takes it too."""
     verdict = HmacVerifier([HUSH]).verify(headers, body, now=NOW)
     found = {name.lower(): value for name, value in headers}
     if isinstance(verdict, Verified):
@@ -45,7 +45,7 @@ def test_verify(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=4), damaged(st.just(BODY), st.binary(max_size=4)))
 def test_legacy(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """The replaced worker's signature is the HMAC of the body in hex, and there once."""
+    """With the replaced worker's header, the verifier takes exactly the hex HMAC of the body, given once."""
     verdict = HmacVerifier([HUSH], legacy=True).verify(headers, body, now=NOW)
     if isinstance(verdict, Verified) and verdict.message_id is None:
         given_ = [value for name, value in headers if name.lower() == b"x-signature"]
@@ -54,7 +54,7 @@ def test_legacy(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
 
 @given(near(HUSH, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", f"whsec_{HUSH}") | st.binary(max_size=80))
 def test_secret(secret: str | bytes) -> None:
-    """A secret is a key, or refused without a word of it."""
+    """A secret is a key that signs and verifies, or is refused without a part of it."""
     try:
         assert parse_secret(secret)
     except InvalidValue as refusal:

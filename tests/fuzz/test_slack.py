@@ -1,4 +1,4 @@
-"""Messages from whatever hosts write, and replies from whatever stands at a webhook's URL."""
+"""Messages from any host's text, and replies from any server at a webhook's URL."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ INSTANTS = near("120", "999999999", *DATES)
 
 
 class Reply:
-    """A reply that comes in pieces, as a connection gives it."""
+    """A reply in pieces, as a connection delivers it."""
 
     def __init__(self, status: int, headers: dict[str, str], pieces: list[bytes]) -> None:
         self.status, self.headers, self.pieces = status, CIMultiDict(headers), pieces
@@ -46,7 +46,7 @@ class Reply:
     st.lists(near_bytes(b"ok", b" ok\r\n", HUSH.encode(), b"x" * MAX_READ_BYTES), max_size=4),
 )
 def test_reply(status: int, headers: dict[str, str], pieces: list[bytes]) -> None:
-    """Every reply is an outcome that any store can write; delivered is a success that says ok, and nothing else."""
+    """Every reply gives an outcome that a store can write; only a 2xx reply with the body ok is delivered."""
     whole = b"".join(pieces)
     outcome = asyncio.run(_outcome(cast("aiohttp.ClientResponse", Reply(status, headers, pieces))))
     assert outcome == parse_outcome(outcome)
@@ -69,7 +69,7 @@ SUMMARIES = st.none() | st.text(max_size=3000)
 
 @given(ANY_TEXT, st.none() | ANY_TEXT, SUMMARIES, LABELS, st.integers(1, 2**31))
 def test_message(key: str, severity: str | None, summary: str | None, labels: Any, level: int) -> None:
-    """Every incident that there can be has a message: short enough, escaped, and of its three lines."""
+    """Every valid incident has a message: short enough, escaped, and of at most three lines."""
     try:
         incident = Incident(incident_key=key, severity=severity, summary=summary, labels=labels, first_seen=NOW)
     except InvalidValue:

@@ -25,7 +25,7 @@ PLATFORMS = {
     ("darwin", "arm64"): "darwin-arm64",
 }
 ONLY_ON = {"14": "linux-x64"}
-"""The versions of PostgreSQL that are published for one platform alone."""
+"""The versions of PostgreSQL that the project publishes for one platform only."""
 
 
 def programs(postgres: str, cache: Path) -> Path:

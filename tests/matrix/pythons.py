@@ -39,7 +39,7 @@ def environment(version: str, cache: Path) -> Path:
 
 
 def _installed(version: str) -> Path | None:
-    """Return an interpreter on the PATH or one of pyenv's. Those of pyenv on the PATH run only if they are active."""
+    """Return an interpreter on the PATH or one of pyenv's; pyenv's on the PATH run only if they are active."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     on_path = shutil.which(f"python{version}")
     candidates = [Path(on_path)] if on_path else []

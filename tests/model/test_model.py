@@ -1,4 +1,4 @@
-"""The model of claim, record, lease, send, mark, acknowledge and open again, searched without a gap."""
+"""The model of claim, record, lease, send, settle, acknowledge and open again, searched completely."""
 
 import os
 import re
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.system("spin", "gcc")
 MODEL = Path(__file__).parent / "page.pml"
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 BOUNDS = [(2, 2), (2, 3), (3, 2)] if THOROUGH else [(2, 2)]
-"""Episodes, and levels of each."""
+"""The number of episodes, and of levels in each episode."""
 FEWEST = 1_000_000
-"""States: with fewer, something that was possible has become impossible, and the search proves less."""
+"""The fewest states of a complete search: with fewer, the model has lost possible runs and proves less."""
 DEEPEST = 20_000
-"""Steps of a run. The longest one without a repetition is far shorter; a search that comes so far tells."""
+"""The most steps of a run. The longest run without a repetition is far shorter, and a search so deep fails."""
 PLANTED = {
     "event outside the transaction": (["EVENT_OUTSIDE"], "I3", "dies in its tick"),
     "no fencing": (["NO_FENCING"], "I5", "stands still"),
@@ -28,12 +28,12 @@ PLANTED = {
     "claim without a lock": (["NO_LOCK"], "I2", "the host"),
     "neither lock nor unique keys": (["NO_LOCK", "NO_UNIQUE_KEY"], "I2", "commits its tick"),
 }
-"""Each with what it is switched on with, the invariant that falls, and something that happens on the way there."""
+"""Each defect with its switches, the invariant that it violates, and an event of the run that violates it."""
 
 
 @attrs.frozen
 class Search:
-    """What came of a search."""
+    """The result of a search."""
 
     folder: Path
     switches: Sequence[str]
@@ -51,43 +51,43 @@ class Search:
 
     @property
     def fallen(self) -> list[str]:
-        """The invariants that do not hold."""
+        """The invariants that a run violates."""
         return re.findall(r"assertion violated \(*(I[0-9])\b", self.output)
 
     @property
     def unreached(self) -> list[str]:
-        """The statements that no run comes to, but for the ends of what never ends."""
+        """The statements that no run reaches, except the ends of processes that never end."""
         found = re.findall(r'page\.pml:[0-9]+, state [0-9]+, ".*"', self.output)
         return [each for each in found if not each.endswith('"-end-"')]
 
     def story(self) -> str:
-        """What happens in the run that was found, in words."""
+        """Return the events of the violating run as text."""
         return run(["spin", "-t", *self.switches, MODEL.name], self.folder)
 
 
 def run(command: Sequence[str], folder: Path) -> str:
-    """Run a program and return what it says."""
+    """Run a program and return its output."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout
 
 
 def search(folder: Path, *defines: str, optimised: str = "-O0", deepest: int = DEEPEST) -> Search:
-    """Have spin look at all that the model can do, up to this many steps."""
+    """Let spin search everything that the model can do, up to this many steps."""
     switches = [f"-D{define}" for define in defines]
     (folder / MODEL.name).write_bytes(MODEL.read_bytes())
     run(["spin", "-a", *switches, MODEL.name], folder)
-    # What spin writes is no concern of this project, and so are the compiler's warnings about it.
+    # spin writes the C code, so the compiler's warnings about it do not matter to this project.
     run(["gcc", "-w", optimised, "-DSAFETY", "-o", "pan", "pan.c"], folder)
     return Search(folder, switches, run(["./pan", f"-m{deepest}", "-w22"], folder))
 
 
 @pytest.mark.parametrize(("episodes", "levels"), BOUNDS)
 def test_the_promise_holds_in_every_run(episodes: int, levels: int, tmp_path: Path) -> None:
-    """However workers, host, crashes and lost replies fall together, no invariant falls; nothing was left out."""
+    """In every run of workers, host, crashes and lost replies all invariants hold, and the search is complete."""
     found = search(tmp_path, f"EPISODES={episodes}", f"LEVELS={levels}", optimised="-O1")
     assert "errors: 0" in found.output, found.output + found.story()
-    # The whole of it: no search that was cut short, was too deep, or took two states for one.
+    # A complete search was not cut short, stayed above the depth limit, and merged no two states.
     assert "Full statespace search" in found.output
     assert [] == re.findall("(?i)warning|not completed|too small|out of memory|bit statespace", found.output)
     assert found.depth < DEEPEST
@@ -97,7 +97,7 @@ def test_the_promise_holds_in_every_run(episodes: int, levels: int, tmp_path: Pa
 
 @pytest.mark.parametrize("defect", PLANTED)
 def test_planted_defect_is_found(defect: str, tmp_path: Path) -> None:
-    """A model that cannot fail proves nothing: with a defect, the search comes to a run in which the promise breaks."""
+    """For each planted defect the search finds a run that violates the invariant, so the model can fail."""
     defines, invariant, happens = PLANTED[defect]
     found = search(tmp_path, *defines, deepest=100)
     assert [invariant] == found.fallen, found.output

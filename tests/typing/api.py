@@ -1,4 +1,4 @@
-"""The public names as a host uses them. This file never runs: it is type-checked, and that is the test."""
+"""The public names as a host uses them. This file never runs: the type check is the test."""
 
 import asyncio
 import os
@@ -77,7 +77,7 @@ NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 
 async def the_first_lines(dsn: str, url: str) -> None:
-    """A service that has a scheduler of its own."""
+    """A service with its own scheduler."""
     store = await PostgresStore.connect(dsn, schema="ops", pooler="transaction")
     settings = Settings.from_env(os.environ, read_file=read_secret)
     engine = Engine(store, settings=settings, notifiers=[SlackNotifier({"slack:ops": url}), LogNotifier()])
@@ -100,14 +100,14 @@ async def the_first_lines(dsn: str, url: str) -> None:
 
 
 async def a_worker(stop: asyncio.Event) -> None:
-    """A service that lets the runner do it."""
+    """A service that leaves the ticks to the runner."""
     async with Engine(SQLiteStore("escalation.db"), worker="node-1", batch_size=100) as engine:
         assert_type(engine, Engine)
         await run(engine, stop=stop, signals=False)
 
 
 async def verbs(engine: Engine) -> None:
-    """Each verb returns the incident as it stands."""
+    """Each verb returns the incident after its change."""
     assert_type(await engine.acknowledge("k", by="ada"), Incident)
     assert_type(await engine.unacknowledge("k"), Incident)
     assert_type(await engine.snooze("k", NOON, by="ada"), Incident)
@@ -122,7 +122,7 @@ async def verbs(engine: Engine) -> None:
 
 
 async def operators(engine: Engine) -> None:
-    """What operators do to all workers at once."""
+    """Operators' commands for all workers at once."""
     assert_type(await engine.pause(timedelta(hours=1), reason="deploying", by="ada"), Pause)
     assert_type(await engine.pause(NOON), Pause)
     resumed = await engine.resume(override_schedule=True, reason="done", by="ada")
@@ -134,7 +134,7 @@ async def operators(engine: Engine) -> None:
 
 
 async def endpoints(engine: Engine, native: Any) -> None:
-    """What a service mounts for its operators, and how another one asks."""
+    """The endpoints that a service mounts for its operators, and another service that calls them."""
 
     async def login(request: Any) -> Principal | None:
         return Principal("ada", {"ops_admin"}) if request is native else None
@@ -158,7 +158,7 @@ async def endpoints(engine: Engine, native: Any) -> None:
 
 
 async def views(engine: Engine) -> None:
-    """What people look at."""
+    """The views for people."""
     history = await engine.history("k")
     assert_type(history, IncidentHistory)
     assert_type(history.upcoming, Upcoming)
@@ -177,7 +177,7 @@ async def views(engine: Engine) -> None:
 
 
 async def errors(engine: Engine) -> str:
-    """One tree: the root catches all of it, and each branch has its parts."""
+    """All errors have one base class, and each class has its own attributes."""
     try:
         await engine.acknowledge("k")
     except TransitionRefused as refusal:
@@ -206,7 +206,7 @@ def in_code() -> Settings:
 
 
 def decisions(incident: Incident, settings: Settings) -> str:
-    """The decision by itself: pure, and every fork has a name."""
+    """The decision is a pure function, and each outcome has its own class."""
     policy = EscalationPolicy(windows={"critical": timedelta(minutes=5)}, max_level=3)
     assert_type(policy.next_due_at(incident), datetime | None)
     assert_type(settings.policy, EscalationPolicy)
@@ -231,11 +231,11 @@ assert_type(canary_bucket("db-7/disk"), int)
 assert_type(in_canary("db-7/disk", 10), bool)
 
 
-# --- what hosts write themselves
+# --- classes that hosts write
 
 
 class Pager:
-    """A notifier of the host's own."""
+    """A host's own notifier."""
 
     channel = "pager"
 
@@ -243,7 +243,7 @@ class Pager:
         self.targets: Sequence[str] = targets
 
     async def send(self, page: Page) -> Outcome:
-        """Answer in each of the three ways."""
+        """Answer with each of the three outcomes."""
         assert_type(page.incident, Incident)
         if page.attempt == 1:
             return Retry("busy", after=timedelta(seconds=5), throttled=True)
@@ -254,7 +254,7 @@ class Pager:
 
 
 class ByTeam:
-    """A router of the host's own."""
+    """A host's own router."""
 
     def route(self, incident: Incident, level: int) -> Sequence[str]:
         """Page the team, and from level 3 on its lead."""
@@ -270,29 +270,29 @@ class Counting:
         self.calls = 0
 
     async def check(self) -> None:
-        """Pass on."""
+        """Pass the call on."""
         await self.inner.check()
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Count, and pass on."""
+        """Count the call, and pass it on."""
         self.calls += 1
         return await self.inner.transact(work)
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Pass on."""
+        """Pass the call on."""
         return await self.inner.read(work)
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Pass on."""
+        """Pass the call on."""
         return await self.inner.next_due(canary=canary, targets=targets)
 
     async def aclose(self) -> None:
-        """Pass on."""
+        """Pass the call on."""
         await self.inner.aclose()
 
 
 def fulfilled(dsn_store: PostgresStore, url: str) -> tuple[Sequence[Store], Sequence[Notifier], Sequence[Router]]:
-    """All of ours, and the host's, fulfil the ports."""
+    """The library's classes and the host's classes fulfil the ports."""
     heartbeat: Heartbeat = HttpHeartbeat("https://example.org/ping", timeout=timedelta(seconds=3))
     Engine(MemoryStore(), heartbeat=heartbeat)
     stores: Sequence[Store] = [MemoryStore(), SQLiteStore("x.db"), dsn_store, Counting(MemoryStore())]

@@ -7,11 +7,11 @@ from escalation_core.testing import ManualClock, MemoryStore
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """A clock that stands at the kit's START."""
+    """A clock that shows the kit's START until a test moves it."""
     return ManualClock()
 
 
 @pytest.fixture
 def store(clock: ManualClock) -> MemoryStore:
-    """An empty store that tells the time by ``clock``."""
+    """An empty store that takes its time from ``clock``."""
     return MemoryStore(clock)

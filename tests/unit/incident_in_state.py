@@ -1,4 +1,4 @@
-"""An incident in each state, as it stands before a verb."""
+"""An incident in each state, before a verb is called."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ BASE: dict[str, Any] = {
     "summary": "disk",
     "labels": {"a": "1"},
 }
-"""The incident that stands before each verb: it escalated once, ten minutes after it was seen."""
+"""The incident before each verb: it escalated once, ten minutes after its first_seen."""
 ENDS: dict[State, dict[str, Any]] = {
     State.OPEN: {},
     State.ACKNOWLEDGED: {"acknowledged_at": T10 + MINUTE, "acknowledged_by": "first", "next_due_at": None},

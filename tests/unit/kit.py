@@ -1,4 +1,4 @@
-"""What the core's unit tests share: an incident, a picture of a store, and a notifier that waits to be let go."""
+"""Shared by the core's unit tests: an incident, a copy of a store's contents, and a notifier with a gate."""
 
 import asyncio
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def page(**fields: Any) -> PageRecord:
 
 
 def picture(store: MemoryStore) -> dict[str, Any]:
-    """Return everything a store holds but heartbeats, in a copy that later writes do not touch."""
+    """Return everything a store holds except heartbeats, in a copy that later writes do not change."""
     return {
         "rows": {key: dict(row) for key, row in store.rows.items()},
         "due": dict(store.due),
@@ -60,7 +60,7 @@ def picture(store: MemoryStore) -> dict[str, Any]:
 
 
 def row(store: MemoryStore, key: str = "k") -> Row:
-    """Return a row as it stands."""
+    """Return a copy of a row."""
     return dict(store.rows[key])
 
 
@@ -70,12 +70,12 @@ def states(store: MemoryStore) -> list[str]:
 
 
 def actions(store: MemoryStore) -> list[str]:
-    """Return the actions that were noted, in their order."""
+    """Return the actions of all notes, in their order."""
     return [note.action for note in store.notes.values()]
 
 
 def engine_of(store: MemoryStore, *notifiers: Notifier, **fields: Any) -> Engine:
-    """Return an engine with these settings, and a notifier unless some are given."""
+    """Return an engine with these settings, and with a recording notifier unless notifiers are given."""
     return Engine(store, settings=Settings(**fields), notifiers=notifiers or [RecordingNotifier()], worker="w")
 
 
@@ -89,7 +89,7 @@ async def ticks(engine: Engine, clock: ManualClock, *waits: timedelta) -> list[i
 
 
 async def put(store: MemoryStore, *incidents: Incident) -> None:
-    """Write incidents as they are."""
+    """Write incidents to the store unchanged."""
 
     async def work(tx: Transaction) -> None:
         for one in incidents:
@@ -99,7 +99,7 @@ async def put(store: MemoryStore, *incidents: Incident) -> None:
 
 
 class GatedNotifier:
-    """Holds every page until ``gate`` is set; ``begun`` tells that one has come."""
+    """Holds every page until ``gate`` is set; ``begun`` is set when a page has come."""
 
     channel = "gated"
 

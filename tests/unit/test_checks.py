@@ -1,4 +1,4 @@
-"""Text shows what is in it: characters that are invisible are written as escapes."""
+"""Text with invisible characters: ``visible`` writes them as escapes."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ INVISIBLE = {
 
 @pytest.mark.parametrize("char", INVISIBLE, ids=lambda char: f"{ord(char):x}")
 def test_what_is_invisible_shows(char: str) -> None:
-    """In Slack as in a terminal each such character is an escape; nothing on the key's line is reordered."""
+    """Each invisible character is an escape in ``visible`` and in a Slack message, so that no text is reordered."""
     assert f"a{INVISIBLE[char]}b" == visible(f"a{char}b")
     fields: dict[str, Any] = {"severity": f"s{char}s", "summary": f"t{char}t", "labels": {f"n{char}n": f"v{char}v"}}
     if not "\x00" <= char <= "\x9f":
@@ -41,7 +41,7 @@ def test_what_is_invisible_shows(char: str) -> None:
 
 
 def test_what_is_visible_stays() -> None:
-    """Letters of other scripts, accents and pictures are no escapes."""
+    """Letters of other scripts, accents and emoji stay as they are."""
     assert visible("\N{WARNING SIGN}\ufe0f") == "\N{WARNING SIGN}\ufe0f"
     assert visible("\U0001f469\u200d\U0001f467") == "\U0001f469\\u200d\U0001f467"
     assert visible("Ådne ключ ディスク \U0001f4df é") == "Ådne ключ ディスク \U0001f4df é"

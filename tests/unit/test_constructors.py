@@ -1,4 +1,4 @@
-"""Constructors refuse values that no caller means, with one clear error that names the field."""
+"""Constructors refuse invalid values with one error that names the field."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -61,14 +61,14 @@ OBJECTS = {
     "session", "logger", "engine", "login", "limiter", "peer_limiter", "store", "router", "heartbeat", "meter_provider",
     "tracer_provider", "now",
 }  # fmt: skip
-"""Whatever has the right methods: what has not is found when it is used."""
+"""These parameters take any object; a missing method shows when the object is used."""
 FREE = SWITCHES | OBJECTS | {"warnings"}
-"""What is not looked at. Warnings are the library's own."""
+"""Parameters that this test skips. Only the library gives ``warnings``."""
 
 
 @pytest.mark.parametrize("made", MADE, ids=lambda made: made.__name__)
 def test_a_constructor_refuses_or_takes(made: Callable[..., object]) -> None:
-    """Whatever a field is given, it is taken, or refused with the library's own error."""
+    """A constructor takes any value of a field, or refuses it with the library's own error."""
     fields = [name for name in inspect.signature(made).parameters if name not in FREE]
     assert fields
     refused: list[str] = []
@@ -82,7 +82,7 @@ def test_a_constructor_refuses_or_takes(made: Callable[..., object]) -> None:
 
 
 def test_what_is_used_later_is_refused_at_once() -> None:
-    """What would fail in the middle of a request, or be taken for something else, makes no object at all."""
+    """A value that would fail later, or mean something else, is refused by the constructor."""
     made: list[tuple[Callable[[], object], str]] = [
         (lambda: Signer("secret", "ada"), "principal"),  # type: ignore[arg-type]
         (lambda: Signer(""), "secret"),

@@ -1,4 +1,4 @@
-"""Errors: one tree, messages of three parts, and bounds on what they quote."""
+"""Errors: one base class, messages of three parts, and bounds on quoted text."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from escalation_core.errors import MAX_QUOTED_CHARS, EscalationError, InvalidVal
 
 
 def test_every_error_is_caught_by_the_base_class() -> None:
-    """A host that catches EscalationError catches whatever the library raises on purpose."""
+    """Every error class of the library is a subclass of EscalationError."""
     classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
     assert len(classes) > 6
     assert [] == [each for each in classes if not issubclass(each, EscalationError)]
 
 
 def test_invalid_value_names_field_fault_and_remedy() -> None:
-    """The message has the three parts in order, and the attributes have them as well."""
+    """The message has field, fault and remedy in this order, and the attributes have them as well."""
     error = InvalidValue("first_seen", "is naive", "give an instant with a zone")
     assert "first_seen: is naive; give an instant with a zone" == str(error)
     assert ("first_seen", "is naive", "give an instant with a zone") == (error.field, error.fault, error.remedy)
@@ -23,7 +23,7 @@ def test_invalid_value_names_field_fault_and_remedy() -> None:
 
 @pytest.mark.parametrize("length", [MAX_QUOTED_CHARS, MAX_QUOTED_CHARS + 1, 10 * MAX_QUOTED_CHARS])
 def test_quoted_text_has_a_bound(length: int) -> None:
-    """A long text keeps its beginning and its end."""
+    """A long text is shortened to the maximum, and keeps its beginning and its end."""
     text = "a" + "x" * (length - 2) + "z"
     short = shortened(text)
     assert len(short) <= MAX_QUOTED_CHARS

@@ -1,4 +1,4 @@
-"""The session ``matrix``: which pairs it runs, and how it reports versions that are not found."""
+"""The session ``matrix``: the pairs that it runs, and its report of versions that are not found."""
 
 import platform
 import sys
@@ -16,7 +16,7 @@ GOOD = "7 passed, 0 failed, 0 skipped, 0.1 minutes"
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The arguments of each run of pytest, none of which happens. One Python is missing."""
+    """The arguments of each run of pytest; no run starts. One Python is missing."""
     runs: list[list[str]] = []
 
     def environment(version: str, cache: Path) -> Path:
@@ -35,7 +35,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_every_version_runs(ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    """Each PostgreSQL runs here and the newest one on other Pythons; a missing Python is named and fails nothing."""
+    """Each PostgreSQL runs on this Python, and the newest on the others; a missing Python is reported, not an error."""
     assert 0 == __main__.main([])
     here = [f"{postgres} {CURRENT}" for postgres in postgresql.VERSIONS]
     assert [*here, *(f"18 {python}" for python in OTHERS if python != MISSING)] == [pair for pair, *_ in ran]
@@ -45,21 +45,21 @@ def test_every_version_runs(ran: list[list[str]], capsys: pytest.CaptureFixture[
 
 
 def test_a_missing_version_that_is_named_is_an_error(ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    """A version on the command line must run."""
+    """A version named on the command line must run, else the session fails."""
     assert 1 == __main__.main(["--postgres", "14", "--python", CURRENT, "--python", MISSING])
     assert [f"14 {CURRENT}"] == [pair for pair, *_ in ran]
     assert f"not found: python{MISSING}" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_is_an_error(ran: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One pair that fails is enough."""
+    """The session fails if one of its pairs fails."""
     monkeypatch.setattr(__main__, "run", lambda python, binaries, *_: (binaries.name != "14", ""))
     assert 0 == __main__.main(["--postgres", "15"])
     assert 1 == __main__.main(["--postgres", "14", "--postgres", "15"])
 
 
 def test_the_rest_is_for_pytest(ran: list[list[str]]) -> None:
-    """Other arguments go to pytest; tests that they name take the place of the folders."""
+    """Other arguments go to pytest, and named tests replace the default folders."""
     assert 0 == __main__.main(["--postgres", "16", "-n", "2", "-k", "claim"])
     assert 0 == __main__.main(["--postgres", "16", "-x", "tests/unit/test_matrix.py::test_the_rest_is_for_pytest"])
     pair = f"16 {CURRENT}"
@@ -68,7 +68,7 @@ def test_the_rest_is_for_pytest(ran: list[list[str]]) -> None:
 
 
 def test_a_folder_without_programs_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without npm the error names what brings it, also over the remains of an installation that broke off."""
+    """Without npm the error names the remedy, even if an incomplete installation exists."""
     monkeypatch.setattr(postgresql, "PLATFORMS", {(sys.platform, platform.machine()): "linux-x64"})
     (tmp_path / "postgres-15.18.0-beta.17" / "node_modules").mkdir(parents=True)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""How the command line logs."""
+"""Logging of the command line."""
 
 import io
 import json
@@ -15,10 +15,10 @@ log = logging.getLogger("test")
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is one."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True, as a terminal does."""
         return True
 
 
@@ -36,7 +36,7 @@ def test_json_has_the_four_keys() -> None:
 
 
 def test_tick_stands_beside_them() -> None:
-    """The dictionary on a tick's record is flattened, and cannot replace the four keys."""
+    """The formatter flattens the dictionary on a tick's record, which cannot replace the four keys."""
     stream = io.StringIO()
     set_up_logging(stream=stream)
     log.info("tick", extra={"tick": {"escalations_count": 3, "level": "no"}})
@@ -46,7 +46,7 @@ def test_tick_stands_beside_them() -> None:
 
 @pytest.mark.asyncio
 async def test_engine_ticks_are_told_under_the_replaced_workers_names() -> None:
-    """A tick's line carries escalations_count, skipped_idempotent and escalation_tick_ms as numbers."""
+    """A tick's line has escalations_count, skipped_idempotent and escalation_tick_ms as numbers."""
     stream = io.StringIO()
     set_up_logging(stream=stream)
     await Engine(MemoryStore()).tick()
@@ -57,7 +57,7 @@ async def test_engine_ticks_are_told_under_the_replaced_workers_names() -> None:
 
 
 def test_exception_stays_on_one_line() -> None:
-    """A traceback and line feeds in a message do not break the line."""
+    """A traceback, or line feeds in a message, stay within one line of JSON."""
     stream = io.StringIO()
     set_up_logging(stream=stream)
     try:
@@ -71,7 +71,7 @@ def test_exception_stays_on_one_line() -> None:
 
 
 def test_terminal_gets_plain_lines() -> None:
-    """On a terminal a line is for people."""
+    """On a terminal, logging writes plain text lines."""
     stream = Terminal()
     set_up_logging(stream=stream)
     log.warning("disk nearly full")
@@ -80,14 +80,14 @@ def test_terminal_gets_plain_lines() -> None:
 
 @pytest.mark.parametrize(("stream", "asked"), [(Terminal(), True), (io.StringIO(), False)])
 def test_asked_form_wins(stream: io.StringIO, asked: bool) -> None:
-    """What was asked for counts more than what the stream is."""
+    """An explicit ``json`` argument overrides the choice by the kind of the stream."""
     set_up_logging(json=asked, stream=stream)
     log.info("hello")
     assert asked == stream.getvalue().startswith("{")
 
 
 def test_second_set_up_replaces_the_first() -> None:
-    """Each record is written once, however often logging was set up, and at the level asked for last."""
+    """After a second set-up, logging writes each record once, at the level of the second set-up."""
     first, second = io.StringIO(), io.StringIO()
     set_up_logging(stream=first)
     set_up_logging(stream=second, level="ERROR")
@@ -97,7 +97,7 @@ def test_second_set_up_replaces_the_first() -> None:
 
 
 def test_unknown_level_is_refused_and_changes_nothing() -> None:
-    """A level that does not exist is a ValueError."""
+    """``set_up_logging`` raises ValueError for an unknown level, and leaves the handlers unchanged."""
     before = list(logging.getLogger().handlers)
     with pytest.raises(ValueError, match="LOUD"):
         set_up_logging(level="LOUD", stream=io.StringIO())

@@ -1,4 +1,4 @@
-"""Timelines as pictures: whatever they hold, the SVG is well-formed and the text stays in its lines."""
+"""Timelines as pictures: for any content, the SVG is well-formed and the text keeps its lines."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -46,13 +46,13 @@ def line(label: str = "k", *spans: tuple[float, float, str], levels: Sequence[tu
 
 
 def test_nothing_at_all() -> None:
-    """Without any track there is a picture all the same."""
+    """Without any track, ``svg`` and ``text`` still draw a picture."""
     assert [] == numbers_of(parsed([]))
     assert LEGEND == text([]).splitlines()[-1].strip()
 
 
 def test_a_track_without_anything() -> None:
-    """A track without stretches and levels is a label."""
+    """A track without spans and levels is drawn as a label."""
     picture = parsed([line("k")])
     assert "k" in [element.text for element in picture.iter(f"{SVG}text")]
     assert "k" == text([line("k")]).splitlines()[0].strip()
@@ -60,7 +60,7 @@ def test_a_track_without_anything() -> None:
 
 @pytest.mark.parametrize("length", [0, 1e-6, 1e-3])
 def test_no_length(length: float) -> None:
-    """A stretch of no length, and a picture of one instant, are drawn."""
+    """A span of no length, and a picture of one instant, are drawn."""
     tracks = [line("k", (0, length, "open"), levels=[(0, 1)])]
     picture = parsed(tracks)
     assert ["1"] == numbers_of(picture)
@@ -69,7 +69,7 @@ def test_no_length(length: float) -> None:
 
 
 def test_levels_alone() -> None:
-    """Levels without a stretch have their place in the picture."""
+    """Levels without a span are drawn in the picture."""
     tracks = [line("k", levels=[(0, 1), (60, 12)])]
     assert ["1", "12"] == numbers_of(parsed(tracks))
     shown = text(tracks).splitlines()[0]
@@ -78,7 +78,7 @@ def test_levels_alone() -> None:
 
 @pytest.mark.parametrize("label", ["<script>&amp;]]>", "\"'", "a\x1bb", "\x00", "\ufffe\uffff", "\ud800", "x" * 512])
 def test_labels_that_xml_knows(label: str) -> None:
-    """Labels and titles that mean something to XML, or cannot be in it, leave it well-formed."""
+    """Labels and titles that mean something to XML, or cannot occur in XML, leave the picture well-formed."""
     picture = parsed([line(label, (0, 1, "open"))], title=label)
     svg([line(label)], title=label).encode()
     kept = "".join(char for char in visible(label) if char in "<>&\"']/" or char.isalnum())
@@ -88,7 +88,7 @@ def test_labels_that_xml_knows(label: str) -> None:
 
 @pytest.mark.parametrize("label", ["磁盘/磁盘", "\uff44\uff42", "e\u0301tage", "Straße"])
 def test_wide_labels(label: str) -> None:
-    """Bars begin in the same column, whatever the letters before them take."""
+    """Bars begin in the same column, however wide the letters of their labels are."""
     from unicodedata import combining, east_asian_width
 
     def cells(shown: str) -> int:
@@ -100,7 +100,7 @@ def test_wide_labels(label: str) -> None:
 
 @pytest.mark.parametrize("width", [1, 20, 78, 300])
 def test_width(width: int) -> None:
-    """The text keeps to its width, and has ten cells at least."""
+    """The text has the given width, and at least ten cells for bars."""
     tracks = [line("key", (0, 30, "open"), (30, 60, "acknowledged"), (60, 120, "resolved"), levels=[(5, 1), (119, 2)])]
     bars = text(tracks, width=width).splitlines()[0]
     assert max(width, 15) == len(bars)
@@ -109,7 +109,7 @@ def test_width(width: int) -> None:
 
 @pytest.mark.parametrize("length", [timedelta(seconds=1), 3 * HOUR, timedelta(days=40), timedelta(days=9000)])
 def test_scale(length: timedelta) -> None:
-    """However long the picture is, its scale has a handful of lines."""
+    """For any length of the picture, the scale has 1 to 10 lines."""
     tracks = [Track("k", [Span(START, START + length, "open")], [])]
     lines = list(parsed(tracks).iter(f"{SVG}line"))
     assert 1 <= len(lines) <= 10
@@ -120,7 +120,7 @@ def test_scale(length: timedelta) -> None:
     [datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)],
 )
 def test_ends_of_time(at: datetime) -> None:
-    """The first and the last instant there are can be drawn."""
+    """The first and the last instant of datetime can be drawn."""
     for tracks in ([Track("k", [], [(at, 1)])], [Track("k", [Span(min(at, START), max(at, START), "open")], [])]):
         parsed(tracks)
         assert LEGEND in text(tracks)
@@ -141,7 +141,7 @@ TRACKS = st.lists(
 
 @given(tracks=TRACKS, title=st.text(max_size=20))
 def test_any_picture(tracks: list[Track], title: str) -> None:
-    """Any picture is well-formed, with a number per escalation, and any text has a line per track, and two more."""
+    """Any picture is well-formed, with a number per escalation; any text has a line per track and two more."""
     picture = parsed(tracks, title)
     assert sorted(str(level) for one in tracks for _, level in one.levels) == sorted(numbers_of(picture))
     assert len(tracks) + 2 == len(text(tracks).splitlines())
@@ -155,7 +155,7 @@ def states(found: Track) -> list[tuple[float, float, str]]:
 
 
 async def test_track_of_an_incident_from_open_to_reopened(store: MemoryStore, clock: ManualClock) -> None:
-    """A track tells an incident's states as they followed each other, and its escalations."""
+    """A track holds an incident's states in their order, and its escalations."""
     async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
         await engine.open("k", severity="critical")
         clock.advance(6 * MINUTE)
@@ -181,7 +181,7 @@ async def test_track_of_an_incident_from_open_to_reopened(store: MemoryStore, cl
 
 
 async def test_brought_up_to_date(store: MemoryStore, clock: ManualClock) -> None:
-    """An acknowledged incident whose text is brought up to date stays acknowledged."""
+    """An acknowledged incident whose summary is updated stays acknowledged."""
     async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
         await engine.open("k")
         clock.advance(10 * MINUTE)
@@ -194,7 +194,7 @@ async def test_brought_up_to_date(store: MemoryStore, clock: ManualClock) -> Non
 
 
 async def test_a_host_of_its_own(store: MemoryStore, clock: ManualClock) -> None:
-    """What a host wrote with SQL is told from the row: when it was seen, acknowledged and resolved."""
+    """For a row that a host wrote with SQL, the track takes the instants from the row's columns."""
     async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
         await store.host.insert("k", severity="critical")
         clock.advance(10 * MINUTE)
@@ -207,7 +207,7 @@ async def test_a_host_of_its_own(store: MemoryStore, clock: ManualClock) -> None
 
 
 def test_a_row_that_is_gone() -> None:
-    """Of a row that is gone there is what the audit kept, if anything."""
+    """Without a row and an audit, a track is empty; a row first seen in the future has no spans."""
     coming = Upcoming(None)
     nothing = IncidentHistory(incident=None, upcoming=coming, escalations=[], pages=[], audit=[])
     assert Track("k", [], []) == track(nothing, "k", START)

@@ -1,4 +1,4 @@
-"""What tests of delivery share: pages that wait, an engine that sends them, and a store that is out of reach."""
+"""Shared by tests of delivery: pending pages, an engine that sends them, and a store that is unreachable."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ async def escalated(store: MemoryStore, clock: ManualClock, *targets: str, keys:
 
 
 def engine_of(store: MemoryStore, *notifiers: Notifier, **fields: Any) -> Engine:
-    """Return an engine with retry times, and other settings, given as fields."""
+    """Return an engine; the retry times among the fields go to its retry policy, all other fields to Settings."""
     names = {"lease", "send_timeout", "per_target", "first", "longest", "horizon", "throttle"}
     retry = {name: value for name, value in fields.items() if name in names}
     rest = {name: value for name, value in fields.items() if name not in names}
@@ -32,7 +32,7 @@ def engine_of(store: MemoryStore, *notifiers: Notifier, **fields: Any) -> Engine
 
 
 class FailingStore(MemoryStore):
-    """A store that is out of reach while ``down``."""
+    """A store that is unreachable while ``down``."""
 
     down = False
 

@@ -1,4 +1,4 @@
-"""What tests of the engine share: what holds an engine back, a store that fails, and a row for every decision."""
+"""Shared by tests of the engine: settings that hold an engine, a store that fails, and a row for every decision."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -19,7 +19,7 @@ HELD_IDS = ["disabled", "v1-off", "paused"]
 
 
 class FailingStore(MemoryStore):
-    """A store whose transactions fail from the n-th on, until it is mended."""
+    """A store whose transactions fail once ``left`` of them have run."""
 
     left: float = float("inf")
 
@@ -31,7 +31,7 @@ class FailingStore(MemoryStore):
 
 
 async def populate(store: MemoryStore, clock: ManualClock) -> None:
-    """Fill a store with a row for every decision there is, and stand at START + 1 hour."""
+    """Fill a store with a row for every possible decision, and set the clock to START + 1 hour."""
     host = store.host
     clock.set(START + HOUR)
     await put(

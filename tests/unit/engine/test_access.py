@@ -1,4 +1,4 @@
-"""Access to the store: every call checks it first, until it is ready."""
+"""Access to the store: each call of an engine checks the store first, until it is ready."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +11,7 @@ from ..kit import START, engine_of
 
 
 class UnreadyStore(MemoryStore):
-    """A store that is not migrated until a test says so."""
+    """A store that is not migrated until a test sets ``ready``."""
 
     ready = False
     checks = 0
@@ -43,7 +43,7 @@ CALLS: list[Callable[[Engine], Awaitable[object]]] = [
 async def test_store_that_is_not_ready_stops_every_call(
     call: Callable[[Engine], Awaitable[object]], clock: ManualClock
 ) -> None:
-    """Every call checks the store first, until it is ready, and then no more."""
+    """Each call checks the store first until the store is ready; after that no call checks it again."""
     store = UnreadyStore(clock)
     engine = engine_of(store)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""One call of a notifier: it ends with an outcome, whatever the notifier does."""
+"""One call of a notifier: the call ends with an outcome, even if the notifier raises or hangs."""
 
 import logging
 from datetime import timedelta
@@ -16,7 +16,7 @@ from .delivery import engine_of, escalated
 async def test_notifier_that_raises_is_a_retry(
     store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A notifier's own fault is tried again, stops no other page, and nothing it said is shown or stored."""
+    """A notifier that raises delays only its own page, which is retried; the error's text is not logged or stored."""
     await escalated(store, clock, keys=["a", "b"])
     caplog.set_level(logging.DEBUG)
 
@@ -49,7 +49,7 @@ async def test_notifier_that_raises_is_a_retry(
 async def test_answer_that_is_no_outcome_stops_no_other_page(
     answer: Any, reason: str, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Whatever a notifier answers with or puts into its answer, the store gets it in a form that it can hold."""
+    """The store gets a reason that it can hold for any answer, and the other pages are delivered."""
     await escalated(store, clock, keys=["a", "b"])
     notifier = RecordingNotifier(answer=lambda page: answer if page.incident.incident_key == "a" else Delivered())
     engine = engine_of(store, notifier)
@@ -59,7 +59,7 @@ async def test_answer_that_is_no_outcome_stops_no_other_page(
 
 
 async def test_send_that_takes_too_long_is_a_retry(store: MemoryStore, clock: ManualClock) -> None:
-    """An attempt ends after the send timeout, and the page is tried again."""
+    """An attempt that takes longer than the send timeout is ended, and its page is retried."""
     await escalated(store, clock)
     notifier = GatedNotifier()
     report = await engine_of(store, notifier, send_timeout=timedelta(milliseconds=1)).deliver()

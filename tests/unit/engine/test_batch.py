@@ -1,4 +1,4 @@
-"""A batch of a tick: rows that cannot be read or planned, escalations that are recorded already, and failures."""
+"""A batch of a tick: unreadable rows, rows that fail in planning, recorded escalations, and failures."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ from .helpers import Result
 
 
 async def test_unreadable_rows_are_put_back_longer_and_longer(store: MemoryStore, clock: ManualClock) -> None:
-    """A row that cannot be read comes again after 1, 2, 4 and so on up to 60 minutes, and is counted each time."""
+    """The engine defers an unreadable row by 1, 2, 4, up to 60 minutes, and counts it each time."""
     await store.host.insert("k", severity="critical", first_seen=START, level=None)
     engine = engine_of(store)
     waits = []
@@ -34,7 +34,7 @@ async def test_unreadable_rows_are_put_back_longer_and_longer(store: MemoryStore
 
 
 async def test_unreadable_row_does_not_hold_up_its_batch(store: MemoryStore, clock: ManualClock) -> None:
-    """The rest of the batch escalates, and its pages go."""
+    """The other rows of the batch escalate, and their pages are sent."""
     await store.host.insert("poison", first_seen=START, level=-1)
     await put(store, *(incident(key, next_due_at=START + 5 * MINUTE) for key in "ab"))
     clock.advance(5 * MINUTE)
@@ -46,7 +46,7 @@ async def test_unreadable_row_does_not_hold_up_its_batch(store: MemoryStore, clo
 
 
 async def test_healed_row_escalates_and_leaves_the_list(store: MemoryStore, clock: ManualClock) -> None:
-    """Once its host has mended it, a row is planned like any other at the next tick."""
+    """Once the host has corrected a row, the next tick plans it like any other row."""
     await store.host.insert("k", severity="critical", first_seen=START, level=None)
     engine = engine_of(store)
     await engine.tick()
@@ -56,7 +56,7 @@ async def test_healed_row_escalates_and_leaves_the_list(store: MemoryStore, cloc
 
 
 async def test_row_that_heals_unseen_is_found_at_its_next_turn(store: MemoryStore, clock: ManualClock) -> None:
-    """A host's birth that lies too far ahead comes within the limits by itself."""
+    """A host's first_seen too far ahead comes within the limits with time; the next attempt plans the row."""
     await store.host.insert("k", severity="critical", first_seen=START + DAY + MINUTE)
     engine = engine_of(store)
     assert {"unreadable": 1} == dict((await engine.tick()).skipped)
@@ -80,7 +80,7 @@ async def test_row_that_heals_unseen_is_found_at_its_next_turn(store: MemoryStor
     ],
 )
 async def test_poison(columns: dict[str, Any], field: str, store: MemoryStore) -> None:
-    """What no incident can hold makes a row unreadable, and the fault names the column."""
+    """A value that an incident cannot hold makes the row unreadable, and the fault names the column."""
     await store.host.insert("k", **columns)
     report = await engine_of(store).tick()
     assert ["unreadable"] == [example.outcome for example in report.examples]
@@ -90,7 +90,7 @@ async def test_poison(columns: dict[str, Any], field: str, store: MemoryStore) -
 async def test_row_that_cannot_be_planned_is_put_back(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of the planning itself holds up one row, not its batch."""
+    """An error in the planning of one row does not stop the other rows of its batch."""
 
     def planning(claimed: Any, **given: Any) -> Decision:
         if claimed.incident_key == "a":
@@ -109,7 +109,7 @@ async def test_row_that_cannot_be_planned_is_put_back(
 
 
 async def test_recorded_level_is_neither_recorded_nor_paged_again(store: MemoryStore, clock: ManualClock) -> None:
-    """An escalation that is in the ledger already brings the incident up to the record, and no one is paged."""
+    """If the ledger holds an escalation already, the tick sets the incident to the recorded level and pages nothing."""
     await put(store, incident(next_due_at=START + 5 * MINUTE))
     known = [Escalation(incident_key="k", episode=1, level=n, created_at=START + n * MINUTE) for n in (1, 2)]
     await store.transact(lambda tx: tx.ledger.record(known))
@@ -130,7 +130,7 @@ async def test_recorded_level_is_neither_recorded_nor_paged_again(store: MemoryS
 
 
 async def test_hash_of_another_incident_is_unreadable(store: MemoryStore, clock: ManualClock) -> None:
-    """When the ledger holds the hash under another key the row is deferred and says so."""
+    """If the ledger holds the hash under another key, the engine defers the row and names unique_hash as the fault."""
     await put(store, incident(next_due_at=START + 5 * MINUTE))
     own = Escalation(incident_key="k", episode=1, level=1, created_at=START)
     await store.transact(lambda tx: tx.ledger.record([attrs.evolve(own, incident_key="other")]))
@@ -155,7 +155,7 @@ class Broken:
 
 
 async def test_batch_that_fails_leaves_nothing(clock: ManualClock, store: MemoryStore) -> None:
-    """Event, page and level are one transaction: none of them is there without the others."""
+    """Event, page and level are written in one transaction: after a failure none of them is stored."""
     await put(store, incident(next_due_at=START + 5 * MINUTE))
     before = picture(store)
     clock.advance(5 * MINUTE)

@@ -1,4 +1,4 @@
-"""Delivery: many pages at once, what a claim takes and cancels, leases, and what holds it back."""
+"""Delivery: concurrent sends, the pages that a claim takes or cancels, leases, and switches and pauses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from .helpers import HELD, HELD_IDS
 
 
 class FakeTime:
-    """The loop's clock, for the courier alone."""
+    """The loop's clock, for the delivery module only."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,17 +28,17 @@ class FakeTime:
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    """A monotonic clock that stands still."""
+    """A monotonic clock that stands still until a test moves it."""
     fake = FakeTime()
     monkeypatch.setattr("escalation_core.engine.deliver.monotonic", fake)
     return fake
 
 
-# --- many at once
+# --- concurrent sends
 
 
 async def test_slow_target_does_not_delay_another(store: MemoryStore, clock: ManualClock) -> None:
-    """While one target keeps its page waiting, another gets all of its pages, one after the other."""
+    """While one target keeps its page waiting, another target gets all of its pages, one after the other."""
     await escalated(store, clock, "slow", "fast", keys=["a", "b", "c"])
     done = asyncio.Event()
     fast = RecordingNotifier("fast")
@@ -61,7 +61,7 @@ async def test_slow_target_does_not_delay_another(store: MemoryStore, clock: Man
 
 @pytest.mark.parametrize("most", [1, 3, 10, 11])
 async def test_no_more_pages_are_in_flight_than_may_be(most: int, store: MemoryStore, clock: ManualClock) -> None:
-    """A claim takes no more pages for a target than can start at once; the others stay free for other workers."""
+    """A claim takes at most as many pages for a target as can start at once; other workers may claim the rest."""
     await escalated(store, clock, keys=[f"k{number}" for number in range(10)])
     notifier = GatedNotifier()
     engine = engine_of(store, notifier, per_target=most)
@@ -76,7 +76,7 @@ async def test_no_more_pages_are_in_flight_than_may_be(most: int, store: MemoryS
 
 
 async def test_second_call_joins_the_pass_in_flight(store: MemoryStore, clock: ManualClock) -> None:
-    """Two calls of deliver are one pass, with one report."""
+    """Two concurrent calls of deliver are one pass with one report."""
     await escalated(store, clock)
     notifier = GatedNotifier()
     engine = engine_of(store, notifier)
@@ -88,7 +88,7 @@ async def test_second_call_joins_the_pass_in_flight(store: MemoryStore, clock: M
 
 
 async def test_oldest_pages_go_first(store: MemoryStore, clock: ManualClock) -> None:
-    """Pages are claimed in the order in which they became due."""
+    """The engine claims pages in the order in which they became due."""
     await escalated(store, clock, keys=["b"])
     await escalated(store, clock, keys=["a"])
     notifier = RecordingNotifier()
@@ -99,7 +99,7 @@ async def test_oldest_pages_go_first(store: MemoryStore, clock: ManualClock) -> 
 async def test_pass_claims_for_one_tick_interval_at_most(
     store: MemoryStore, clock: ManualClock, time: FakeTime
 ) -> None:
-    """What could not be claimed within a tick interval is left for the next pass."""
+    """A pass stops claiming after one tick interval; the next pass claims the other pages."""
     await escalated(store, clock, keys=["a", "b", "c"])
 
     def answer(page: Page) -> Outcome:
@@ -111,7 +111,7 @@ async def test_pass_claims_for_one_tick_interval_at_most(
 
 
 async def test_pass_tries_each_page_once(store: MemoryStore, clock: ManualClock) -> None:
-    """A page that fails is left for another pass, even if it is due again before this one ends."""
+    """A pass tries each page once; a page that fails waits for another pass, even if due again before this one ends."""
     await escalated(store, clock, keys=["a", "b", "c"])
 
     def answer(page: Page) -> Outcome:
@@ -125,7 +125,7 @@ async def test_pass_tries_each_page_once(store: MemoryStore, clock: ManualClock)
 
 
 async def test_notifier_gets_the_page_as_it_stands(store: MemoryStore, clock: ManualClock) -> None:
-    """A page holds the incident as it is when it is sent, its own level and episode, and the escalation's key."""
+    """A page holds the incident as it is when sent, its own level and episode, and the escalation's dedup key."""
     await escalated(store, clock)
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier)
@@ -141,7 +141,7 @@ async def test_notifier_gets_the_page_as_it_stands(store: MemoryStore, clock: Ma
 
 
 async def test_report_counts_what_became_of_each_page(store: MemoryStore, clock: ManualClock) -> None:
-    """Delivered, retried, dead and cancelled pages are counted apart; the next report begins at zero."""
+    """The report counts delivered, retried, dead and cancelled pages separately; the next report begins at zero."""
     await escalated(store, clock, keys=["ok", "ok2", "down", "gone", "ended"])
     await store.host.past_triggers("ended", resolved_at=clock())
     answers: dict[str, Outcome] = {"down": Retry("down"), "gone": Rejected("gone")}
@@ -183,7 +183,7 @@ async def test_cancelling_page_of_a_lost_sender_is_cancelled_by_the_next_claim(
 async def test_claim_cancels_pages_of_incidents_that_a_host_ended(
     columns: dict[str, Any], reason: str, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Pages of what a host ended past the triggers are cancelled when they are claimed, not sent."""
+    """A claim cancels, and does not send, the pages of incidents that a host ended without running the triggers."""
     await escalated(store, clock)
     await store.host.past_triggers("k", **columns)
     notifier = RecordingNotifier()
@@ -194,7 +194,7 @@ async def test_claim_cancels_pages_of_incidents_that_a_host_ended(
 
 
 async def test_claim_cancels_pages_of_deleted_rows(store: MemoryStore, clock: ManualClock) -> None:
-    """A page without its incident is cancelled."""
+    """A claim cancels a page whose incident the host deleted."""
     await escalated(store, clock)
     await store.host.delete("k")
     assert DeliveryReport(cancelled=1) == await engine_of(store, RecordingNotifier()).deliver()
@@ -204,7 +204,7 @@ async def test_claim_cancels_pages_of_deleted_rows(store: MemoryStore, clock: Ma
 async def test_page_of_a_row_that_cannot_be_read_is_dead(
     store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A page that cannot be rendered is dead with the fault, counted and logged; other pages go."""
+    """A page that cannot be rendered becomes dead with the fault, is counted and logged; other pages are sent."""
     await escalated(store, clock, keys=["k", "sound"])
     await store.host.update("k", level=None)
     notifier = RecordingNotifier()
@@ -213,11 +213,11 @@ async def test_page_of_a_row_that_cannot_be_read_is_dead(
     assert "page 1 is dead" in caplog.text
 
 
-# --- leases, and the end
+# --- leases, and closing
 
 
 class StallingStore(MemoryStore):
-    """A store whose next answer takes long, by the courier's clock."""
+    """A store whose next answer takes ``stall`` seconds by the fake clock."""
 
     def __init__(self, clock: ManualClock, time: FakeTime) -> None:
         super().__init__(clock)
@@ -235,7 +235,7 @@ class StallingStore(MemoryStore):
 async def test_page_whose_lease_is_nearly_over_is_not_sent(
     stall: float, sent: int, stale: int, clock: ManualClock, time: FakeTime
 ) -> None:
-    """A sender that has less than the send timeout left of the lease drops the page, and counts it as stale."""
+    """A sender drops a page with less than the send timeout left of its lease; the page counts as stale."""
     store = StallingStore(clock, time)
     await escalated(store, clock)
     store.stall = stall
@@ -247,7 +247,7 @@ async def test_page_whose_lease_is_nearly_over_is_not_sent(
 
 
 async def test_dropped_page_goes_when_its_lease_is_over(clock: ManualClock, time: FakeTime) -> None:
-    """A page that its sender dropped is sent by the worker that claims it after the lease."""
+    """A worker that claims after the lease sends the page that another sender dropped."""
     store = StallingStore(clock, time)
     await escalated(store, clock)
     store.stall = 25
@@ -261,7 +261,7 @@ async def test_dropped_page_goes_when_its_lease_is_over(clock: ManualClock, time
 
 
 async def test_abandoned_pages_go_again_when_their_leases_end(store: MemoryStore, clock: ManualClock) -> None:
-    """What a process drops at its end is sent by another, under the same dedup key."""
+    """A page that one process abandons is sent by another process under the same dedup key."""
     await escalated(store, clock)
     dropped = GatedNotifier()
     engine = engine_of(store, dropped)
@@ -276,7 +276,7 @@ async def test_abandoned_pages_go_again_when_their_leases_end(store: MemoryStore
 
 
 class ClosingNotifier(GatedNotifier):
-    """Remembers that it was closed."""
+    """Remembers that ``aclose`` was called."""
 
     closed = False
 
@@ -299,7 +299,7 @@ async def test_closing_settles_what_is_in_flight_first(store: MemoryStore, clock
 async def test_closing_closes_the_notifiers_even_if_the_store_is_down(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What cannot be settled at the end goes again after its lease; the notifiers are closed all the same."""
+    """If the store is down, closing leaves sent pages leased, logs their number, and still closes the notifiers."""
     store = FailingStore(clock)
     await escalated(store, clock)
     notifier = ClosingNotifier()
@@ -319,7 +319,7 @@ async def test_closing_closes_the_notifiers_even_if_the_store_is_down(
 async def test_no_page_is_claimed_while_the_engine_is_held(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Disabled, with V1 off, paused or in dry run the engine claims no page at all."""
+    """An engine that is disabled, has V1 off, is paused or is in dry run claims no page."""
     await escalated(store, clock)
     before = picture(store)
     notifier = RecordingNotifier()
@@ -328,7 +328,7 @@ async def test_no_page_is_claimed_while_the_engine_is_held(
 
 
 async def test_pages_go_when_the_pause_is_over(store: MemoryStore, clock: ManualClock) -> None:
-    """At the end of the pause, which is no part of it, what waited goes, with its whole horizon."""
+    """At the pause's end, which the pause excludes, the page is sent: its wait does not use up the horizon."""
     await escalated(store, clock)
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier, pause_cron="0 0 * * *", pause_length=HOUR, horizon=MINUTE)
@@ -339,7 +339,7 @@ async def test_pages_go_when_the_pause_is_over(store: MemoryStore, clock: Manual
 
 
 async def test_pages_in_flight_finish_in_a_pause(store: MemoryStore, clock: ManualClock) -> None:
-    """What was claimed before the pause began is sent and settled."""
+    """The engine sends and settles a page that was claimed before the pause began."""
     await escalated(store, clock)
     notifier = GatedNotifier()
     engine = engine_of(store, notifier, pause_cron="6 0 * * *", pause_length=HOUR)
@@ -351,7 +351,7 @@ async def test_pages_in_flight_finish_in_a_pause(store: MemoryStore, clock: Manu
 
 
 async def test_a_page_that_was_recorded_waits(store: MemoryStore, clock: ManualClock) -> None:
-    """A pause that is set between the escalation and its page holds the page, and lets it go when it ends."""
+    """A pause set between an escalation and its page holds the page; when the pause ends, the engine sends it."""
     engine = engine_of(store, RecordingNotifier())
     await put(store, incident("k", next_due_at=START))
     clock.advance(5 * MINUTE)
@@ -366,7 +366,7 @@ async def test_a_page_that_was_recorded_waits(store: MemoryStore, clock: ManualC
 async def test_acknowledge_cancels_while_the_engine_is_held(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Switches and pauses keep no one from ending an incident and its pages."""
+    """While the engine is held, operators can still end incidents, and this cancels their pages."""
     await escalated(store, clock, keys=["a", "b"])
     engine = engine_of(store, RecordingNotifier(), **held)
     await engine.acknowledge("a")

@@ -1,4 +1,4 @@
-"""A dry run: it changes nothing, and reports what the tick after it does."""
+"""A dry run: it changes nothing, and reports the decisions of the tick that follows."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from .helpers import populate
 
 
 def counts(report: TickReport) -> dict[str, Any]:
-    """Return what a report counts, without what a dry run cannot have."""
+    """Return the counts of a report, without the fields that a dry run cannot fill."""
     without = {"dry_run", "duration", "batches", "delivery"}
     return {name: value for name, value in attrs.asdict(report).items() if name not in without}
 
@@ -34,7 +34,7 @@ SETTINGS: list[dict[str, Any]] = [
 async def test_dry_run_changes_nothing_and_tells_what_the_tick_will_do(
     fields: dict[str, Any], batch_size: int, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """A dry run writes no row, page, event or note, and reports exactly what the real tick after it does."""
+    """A dry run writes no row, page, event or note, and reports the counts of the real tick after it."""
     await populate(store, clock)
     notifier = RecordingNotifier()
     engine = Engine(store, settings=Settings(**fields), notifiers=[notifier], batch_size=batch_size)
@@ -50,7 +50,7 @@ async def test_dry_run_changes_nothing_and_tells_what_the_tick_will_do(
 
 
 async def test_population_meets_every_decision(store: MemoryStore, clock: ManualClock) -> None:
-    """The rows of the dry run's test lead to every outcome there is."""
+    """The rows of the dry run's test lead to every possible outcome."""
     await populate(store, clock)
     report = await engine_of(store, windows={"low": 2 * HOUR}).tick()
     assert (4, 1) == (report.escalated, report.exhausted)
@@ -62,7 +62,7 @@ async def test_population_meets_every_decision(store: MemoryStore, clock: Manual
 
 
 async def test_dry_run_as_a_setting(store: MemoryStore, clock: ManualClock) -> None:
-    """With ESC_DRY_RUN=true every tick is one, and nothing is ever sent."""
+    """With ESC_DRY_RUN=true every tick is a dry run, and the engine never sends a page."""
     await populate(store, clock)
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier, dry_run=True, windows={"low": 2 * HOUR})

@@ -1,4 +1,4 @@
-"""The engine: its arguments, calls that join, what it warns of, how long a worker sleeps, and its end."""
+"""The engine: its arguments, concurrent calls, warnings, the time to the next tick, and closing."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from ..rules.test_sleep import LEAST, ZERO
 
 
 def test_engines_arguments_are_checked(store: MemoryStore) -> None:
-    """A worker's name is text, and a batch has at least one row."""
+    """A worker's name must be text, and a batch must have at least one row."""
     for field, given in [("worker", "\0"), ("worker", 7), ("batch_size", 0), ("batch_size", True)]:
         arguments: dict[str, Any] = {field: given}
         with pytest.raises(InvalidValue) as caught:
@@ -27,14 +27,14 @@ def test_engines_arguments_are_checked(store: MemoryStore) -> None:
 
 
 def test_two_notifiers_of_one_target_are_refused(store: MemoryStore) -> None:
-    """It would be unclear which of the two is to send a page."""
+    """Two notifiers that serve the same target are refused, since either could send a page."""
     with pytest.raises(InvalidValue, match="two of them serve 'test'") as caught:
         Engine(store, notifiers=[RecordingNotifier(), RecordingNotifier("other", "test")])
     assert "notifiers" == caught.value.field
 
 
 async def test_workers_have_names_of_their_own(store: MemoryStore) -> None:
-    """Engines without a name get one each."""
+    """Each engine without a worker name gets a different name."""
     engines = [Engine(store) for _ in range(3)]
     for engine in engines:
         await engine.tick()
@@ -43,7 +43,7 @@ async def test_workers_have_names_of_their_own(store: MemoryStore) -> None:
 
 
 async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A URL that is never called is warned of once, with the remedy and without the URL; not with a heartbeat."""
+    """A heartbeat URL without a heartbeat is warned of once, with the remedy and without the URL."""
 
     class Watched:
         async def beat(self) -> None:
@@ -64,7 +64,7 @@ async def test_a_heartbeat_url_without_a_heartbeat(store: MemoryStore, caplog: p
 async def test_engine_tells_once_what_would_make_pages_dead(
     store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No notifier, targets that none serves, incidents without a route: all of it is told at the first tick."""
+    """The first tick warns once of a missing notifier, targets without a notifier, and incidents without a route."""
     alone = Engine(store)
     routed = engine_of(store, routes=[Route(targets=["test", "nowhere"]), Route(targets=["nowhere"])])
     partial = engine_of(store, RecordingNotifier("a", "b"), routes=[Route(min_level=2, targets=["a"])])
@@ -79,11 +79,11 @@ async def test_engine_tells_once_what_would_make_pages_dead(
     ] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-# --- calls that join, and delivery behind a tick
+# --- concurrent calls, and delivery after a tick
 
 
 async def test_second_tick_joins_the_first(store: MemoryStore, clock: ManualClock) -> None:
-    """Two ticks of one engine at a time are one, with one report; a dry run joins nothing."""
+    """Two concurrent ticks of one engine are one tick with one report; a dry run joins no other tick."""
     notifier = GatedNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -101,7 +101,7 @@ async def test_second_tick_joins_the_first(store: MemoryStore, clock: ManualCloc
 
 
 class HeldStore(MemoryStore):
-    """A store that does not let a tick begin before ``gate`` is set."""
+    """A store that blocks the start of a tick until ``gate`` is set."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -114,7 +114,7 @@ class HeldStore(MemoryStore):
 
 @pytest.mark.parametrize("leaver", [None, 0, 1])
 async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None, clock: ManualClock) -> None:
-    """A caller that asked for delivery gets it, whichever tick came first; a cancelled one harms no others."""
+    """A caller that asks for delivery gets it, even if it joins a tick without; a cancelled caller harms no other."""
     store, notifier = HeldStore(clock), RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -136,7 +136,7 @@ async def test_tick_that_joins_one_that_only_records_delivers(leaver: int | None
 
 
 async def test_tick_delivers_unless_it_is_told_not_to(store: MemoryStore, clock: ManualClock) -> None:
-    """A tick records and then sends; with deliver=False it only records."""
+    """A tick records escalations and then sends pages; with deliver=False it only records."""
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -150,11 +150,11 @@ async def test_tick_delivers_unless_it_is_told_not_to(store: MemoryStore, clock:
     assert (0, 1) == (report.escalated, report.delivery.delivered)
 
 
-# --- how long a worker sleeps
+# --- the time to the next tick
 
 
 async def test_engine_asks_its_store_for_the_next_row(store: MemoryStore, clock: ManualClock) -> None:
-    """The engine sleeps to its earliest incident."""
+    """The engine sleeps until its earliest incident is due."""
     engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE))
     await engine.open("k", severity="critical")
     clock.advance(MINUTE)
@@ -164,7 +164,7 @@ async def test_engine_asks_its_store_for_the_next_row(store: MemoryStore, clock:
 
 
 async def test_canary_outsiders_shorten_no_sleep(store: MemoryStore, clock: ManualClock) -> None:
-    """A row that this engine may not escalate does not count for its sleep."""
+    """A row outside this engine's canary does not shorten its sleep."""
     engine = Engine(store, settings=Settings(tick_interval=10 * MINUTE, canary_pct=10))
     await engine.open("k2", severity="critical")
     assert 10 * MINUTE == await engine.next_tick_in(await engine.tick())
@@ -173,12 +173,12 @@ async def test_canary_outsiders_shorten_no_sleep(store: MemoryStore, clock: Manu
 
 
 async def test_recalculation_wants_the_next_tick_at_once(store: MemoryStore) -> None:
-    """While a recalculation is under way there is no sleep."""
+    """While a recalculation runs, the engine does not sleep."""
     assert ZERO == await Engine(store).next_tick_in(TickReport(recalculating=True))
 
 
 async def test_engine_asks_its_store_for_the_next_page(store: MemoryStore, clock: ManualClock) -> None:
-    """The delivery loop sleeps to the next page to a target that this engine serves, holds included."""
+    """The delivery loop sleeps until the next due page to a target that this engine serves; throttled targets count."""
     engine = Engine(store, notifiers=[RecordingNotifier()])
     assert MINUTE == await engine.next_claim_in()
     await engine.open("k", severity="critical")
@@ -190,11 +190,11 @@ async def test_engine_asks_its_store_for_the_next_page(store: MemoryStore, clock
     assert MINUTE == await Engine(store, notifiers=[RecordingNotifier("other")]).next_claim_in()
 
 
-# --- the beginning and the end
+# --- opening and closing
 
 
 async def test_store_whose_first_check_failed_is_closed(clock: ManualClock) -> None:
-    """An engine whose store is not ready closes it and its notifiers: a pool that stays open keeps a process alive."""
+    """An engine whose store is not ready closes its store and notifiers, since an open pool keeps a process alive."""
     closed: list[str] = []
 
     class Unready(MemoryStore):
@@ -215,7 +215,7 @@ async def test_store_whose_first_check_failed_is_closed(clock: ManualClock) -> N
 
 
 async def test_closing_closes_everything(store: MemoryStore) -> None:
-    """A notifier that fails to close keeps neither the others nor the store from it, and its error is told."""
+    """If one notifier fails to close, the engine still closes the others and the store, and raises the error."""
     closed: list[str] = []
 
     class Closing(RecordingNotifier):
@@ -234,7 +234,7 @@ async def test_closing_closes_everything(store: MemoryStore) -> None:
 
 
 def test_second_event_loop_is_refused(store: MemoryStore) -> None:
-    """An engine that ticked in one event loop refuses to in another, and says what to do; verbs go on."""
+    """An engine that ticked in one event loop refuses another and names the remedy; verbs work in any loop."""
     engine = engine_of(store)
     asyncio.run(engine.tick())
     for call in (engine.tick, engine.deliver):

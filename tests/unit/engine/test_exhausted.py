@@ -1,4 +1,4 @@
-"""Exhausted incidents: noted once, and revived by a higher maximum and a recalculation."""
+"""Exhausted incidents: the engine notes them once; a higher maximum and a recalculation revive them."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from ..kit import DAY, HOUR, MINUTE, START, actions, engine_of, incident, put, r
 
 
 async def test_exhausted_is_noted_once_and_then_nothing(store: MemoryStore, clock: ManualClock) -> None:
-    """At the maximum level there is one note in the audit, and nothing more is due, ever."""
+    """At the maximum level the engine writes one audit note, and the incident is never due again."""
     engine = engine_of(store, max_level=1)
     await engine.open("k", severity="critical")
     assert [1, 0, 0] == await ticks(engine, clock, 5 * MINUTE, DAY, DAY)
@@ -24,7 +24,7 @@ async def test_exhausted_is_noted_once_and_then_nothing(store: MemoryStore, cloc
 
 
 async def test_lower_maximum_exhausts_when_the_row_is_claimed(store: MemoryStore, clock: ManualClock) -> None:
-    """A lowered maximum heals by itself: the row is planned anew, noted, and no one is paged."""
+    """With a lowered maximum, the engine plans the row anew, notes it as exhausted, and sends no page."""
     await put(store, incident(level=5, last_escalated_at=START, next_due_at=START + 30 * MINUTE))
     engine = engine_of(store, max_level=3)
     assert [0, 0] == await ticks(engine, clock, HOUR, HOUR)
@@ -34,7 +34,7 @@ async def test_lower_maximum_exhausts_when_the_row_is_claimed(store: MemoryStore
 
 
 async def test_higher_maximum_and_recalc_revive(store: MemoryStore, clock: ManualClock) -> None:
-    """A raised maximum is warned of until a recalc gives exhausted incidents their next instant."""
+    """Health warns of a raised maximum until a recalc gives exhausted incidents their next instant."""
     low = engine_of(store, max_level=1)
     await low.open("k", severity="critical")
     await ticks(low, clock, 5 * MINUTE)

@@ -1,4 +1,4 @@
-"""Health: when it is ok, and what it counts and names."""
+"""Health: the conditions of ok, the counts, and the names that it lists."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from escalation_core.testing.memory.journal import Journal
 from ..kit import DAY, HOUR, MINUTE, START, engine_of, incident, put
 from .helpers import HELD, TICK
 
-# --- when it is ok
+# --- when health is ok
 
 
 async def test_health_is_ok_while_a_worker_ticks(store: MemoryStore, clock: ManualClock) -> None:
@@ -38,7 +38,7 @@ async def test_health_is_ok_while_a_worker_ticks(store: MemoryStore, clock: Manu
 async def test_health_is_ok_while_the_engine_is_off(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Disabled or paused no worker is expected to tick."""
+    """Health is ok while the engine is disabled or paused, since no worker is expected to tick."""
     clock.advance(HOUR)
     engine = engine_of(store, **held)
     health = await engine.health()
@@ -48,7 +48,7 @@ async def test_health_is_ok_while_the_engine_is_off(
 
 
 async def test_health_is_ok_while_an_operator_pauses(store: MemoryStore, clock: ManualClock) -> None:
-    """An operator's pause counts as the schedule does, to its last moment."""
+    """Health is ok during an operator's pause, as during a scheduled one, until the pause ends."""
     engine = engine_of(store)
     clock.advance(HOUR)
     await engine.pause(HOUR)
@@ -58,14 +58,14 @@ async def test_health_is_ok_while_an_operator_pauses(store: MemoryStore, clock: 
 
 
 async def test_health_is_not_ok_when_no_worker_ticks_with_v1_off(store: MemoryStore, clock: ManualClock) -> None:
-    """With V1 off workers tick all the same; nothing else would give rows that need a replan their instant."""
+    """With V1 off health still requires ticks, since only ticks plan the rows that need a replan."""
     clock.advance(HOUR)
     engine = engine_of(store, v1=False)
     assert (False, False) == ((await engine.health()).ok, await engine.is_healthy())
 
 
 async def test_health_tells_when_a_tick_was_complete(store: MemoryStore, clock: ManualClock) -> None:
-    """A tick that took longer than two intervals has completed just now all the same: health is ok."""
+    """A tick that took longer than two intervals counts from its end: health is ok right after it."""
 
     class Slow:
         def route(self, incident: Incident, level: int) -> list[str]:
@@ -85,7 +85,7 @@ async def test_health_tells_when_a_tick_was_complete(store: MemoryStore, clock: 
 async def test_whether_health_is_ok_is_told_without_counts(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether health is ok is told without its counts, which cost more the more is overdue."""
+    """``is_healthy`` takes no counts, which cost more the more rows are overdue."""
 
     async def count(*args: object, **kwargs: object) -> None:
         raise AssertionError("something was counted")
@@ -98,14 +98,14 @@ async def test_whether_health_is_ok_is_told_without_counts(
         await engine.health()
 
 
-# --- what it tells
+# --- what health reports
 
 
 @pytest.mark.parametrize(("percent", "detail"), [(100, False), (99, True), (0, True)])
 async def test_health_counts_outside_the_canary_only_if_there_is_an_outside(
     percent: int, detail: bool, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To count them looks at every due row, which a whole canary does not need."""
+    """Health counts due rows outside the canary only below 100 percent, since the count scans every due row."""
     asked, stats = [], Journal.stats
 
     async def noted(self: Journal, **how: Any) -> Stats:
@@ -118,7 +118,7 @@ async def test_health_counts_outside_the_canary_only_if_there_is_an_outside(
 
 
 async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
-    """JSON has the replaced worker's names, milliseconds, and everything else under camel case."""
+    """The JSON has the replaced worker's names, spans in milliseconds, and all other names in camel case."""
     engine = engine_of(store, RecordingNotifier(answer=lambda page: Retry("down")), canary_pct=90, max_level=1)
     await engine.open("k0", severity="odd")
     clock.advance(15 * MINUTE)
@@ -157,7 +157,7 @@ async def test_health_as_json(store: MemoryStore, clock: ManualClock) -> None:
 
 
 async def test_behind(store: MemoryStore, clock: ManualClock) -> None:
-    """Health says that workers do not keep up when something is due for over an interval, and nothing holds it."""
+    """Health reports ``behind`` if a row is overdue for more than one interval and no switch holds the engine."""
     await put(store, incident("k", next_due_at=START))
     seen = []
     for fields in ({}, {"dry_run": True}, {"worker_enabled": False}):
@@ -169,7 +169,7 @@ async def test_behind(store: MemoryStore, clock: ManualClock) -> None:
 
 
 async def test_health_names_targets_that_no_notifier_here_serves(store: MemoryStore, clock: ManualClock) -> None:
-    """Pages that wait for a target without a notifier in this engine are told."""
+    """Health lists the targets of waiting pages that no notifier of this engine serves."""
     engine = engine_of(store, RecordingNotifier("a"))
     await engine.open("k", severity="critical")
     clock.advance(5 * MINUTE)
@@ -181,7 +181,7 @@ async def test_health_names_targets_that_no_notifier_here_serves(store: MemorySt
 
 
 async def test_unreadable_rows_are_listed_in_health(store: MemoryStore) -> None:
-    """Health counts them, tells key and fault, and leaves them out of what is overdue."""
+    """Health counts unreadable rows, lists key and fault, and leaves the rows out of the overdue count."""
     await store.host.insert("k", severity="critical", first_seen=START, level=None)
     engine = engine_of(store)
     report = await engine.tick()
@@ -194,7 +194,7 @@ async def test_unreadable_rows_are_listed_in_health(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("end", [{"acknowledged_at": START}, {"resolved_at": START}, None])
 async def test_unreadable_rows_that_ended_are_no_worry(end: dict[str, Any] | None, store: MemoryStore) -> None:
-    """A row that its host ended or deleted is not counted as unreadable any more."""
+    """Health no longer counts an unreadable row after its host has ended or deleted it."""
     await store.host.insert("k", severity="critical", first_seen=START, level=None)
     engine = engine_of(store)
     await engine.tick()
@@ -204,7 +204,7 @@ async def test_unreadable_rows_that_ended_are_no_worry(end: dict[str, Any] | Non
 
 
 async def test_nothing_is_late_while_people_hold_it_back(store: MemoryStore, clock: ManualClock) -> None:
-    """The gauge of the oldest overdue stands at zero during a pause, so that no alert undoes it."""
+    """During a pause the gauge of the oldest overdue row is zero, so that a pause raises no alert."""
     engine = Engine(store, notifiers=[RecordingNotifier()])
     await engine.open("k", severity="critical")
     clock.advance(10 * MINUTE)

@@ -1,4 +1,4 @@
-"""After a tick: its heartbeat, and the counts that metrics tell."""
+"""After a tick: its heartbeat, and the counts for metrics."""
 
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ from .helpers import HELD, HELD_IDS, TICK
 async def test_heartbeat_at_most_once_per_quarter_interval(
     fields: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Each tick that ran to its end writes a heartbeat, held back or not, but at most one per quarter interval."""
+    """Each completed tick writes a heartbeat, held or not, but at most one per quarter interval."""
     engine = engine_of(store, **fields)
     heartbeats = []
     for wait in (timedelta(), SECOND, 14 * SECOND - TICK, TICK, 5 * SECOND, HOUR):
@@ -30,13 +30,13 @@ async def test_heartbeat_at_most_once_per_quarter_interval(
 
 
 async def test_dry_run_writes_a_heartbeat_too(store: MemoryStore) -> None:
-    """A dry run that was asked for once proves as well that a worker ticks."""
+    """A single dry run also writes a heartbeat, since it shows that a worker ticks."""
     await engine_of(store).tick(dry_run=True)
     assert {"w": START} == store.beats
 
 
 async def test_lag_for_metrics(store: MemoryStore) -> None:
-    """Before its first tick an engine has no lag, afterwards it has the seconds since."""
+    """An engine has no lag before its first tick; afterwards the lag is the seconds since the tick."""
     engine = engine_of(store)
     assert None is engine.observed_lag()
     await engine.tick()
@@ -44,7 +44,7 @@ async def test_lag_for_metrics(store: MemoryStore) -> None:
 
 
 async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tick intervals after a tick or health took them, metrics no longer tell the counts; a new look does."""
+    """Metrics report counts for three tick intervals after a tick or health took them, until they are taken again."""
     engine, time = engine_of(store), [1000.0]
     monkeypatch.setattr("escalation_core.engine.heartbeat.clock", lambda: lambda: time[0])
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
@@ -59,7 +59,7 @@ async def test_counts_for_metrics_grow_old(store: MemoryStore, monkeypatch: pyte
 async def test_no_heartbeat_waits_for_counts(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Counts that the store gives up, as over very many due rows, cost neither the heartbeat nor the tick."""
+    """If the store gives up the counts, the tick still writes its heartbeat, succeeds and logs a warning."""
 
     async def given_up(*_: object) -> NoReturn:
         raise StoreUnavailable("given up")
@@ -73,7 +73,7 @@ async def test_no_heartbeat_waits_for_counts(
 async def test_counts_take_a_share_of_the_time(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts that took long rest for ten times as long; heartbeats go on meanwhile."""
+    """After counts that took 2 seconds, the engine counts again only 20 seconds later; heartbeats go on."""
     engine, time, counted = engine_of(store), [1000.0], 0
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
 
@@ -93,7 +93,7 @@ async def test_counts_take_a_share_of_the_time(
 
 
 async def test_counts_are_told_while_they_rest(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counts that took longer than a tick are told until they are taken again, however short the ticks are."""
+    """Counts that took longer than a tick interval are reported until they are due again."""
     engine, time = engine_of(store, tick_interval=SECOND), [1000.0]
     monkeypatch.setattr("escalation_core.engine.heartbeat.clock", lambda: lambda: time[0])
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])

@@ -1,4 +1,4 @@
-"""Hosts that write to their rows by themselves: what the next tick makes of it."""
+"""Hosts that write to their rows directly: how the next tick handles the change."""
 
 from datetime import timedelta
 
@@ -9,21 +9,21 @@ from ..kit import DAY, HOUR, MINUTE, START, engine_of, row, states, ticks
 
 
 async def test_hosts_insert_is_heard(store: MemoryStore, clock: ManualClock) -> None:
-    """A row that a host inserts is planned by the next tick, and is never late."""
+    """The next tick plans a row that a host inserted, and never counts it as late."""
     await store.host.insert("k", severity="critical", first_seen=START - HOUR)
     report = await engine_of(store).tick()
     assert (1, None) == (report.escalated, report.latest)
 
 
 async def test_hosts_row_without_a_severity_is_a_warning(store: MemoryStore) -> None:
-    """NULL is unconfigured and waits the default window."""
+    """A severity of NULL is unconfigured, and the row waits the default window."""
     await store.host.insert("k")
     await engine_of(store).tick()
     assert START + 15 * MINUTE == row(store)["next_due_at"]
 
 
 async def test_hosts_update_is_heard(store: MemoryStore, clock: ManualClock) -> None:
-    """A severity that a host changes moves the instant at the next tick, in both directions."""
+    """After a host changes a severity, the next tick moves the due instant, in both directions."""
     engine = engine_of(store)
     await engine.open("k", severity="warning")
     await store.host.update("k", severity="critical")
@@ -36,7 +36,7 @@ async def test_hosts_update_is_heard(store: MemoryStore, clock: ManualClock) -> 
 
 
 async def test_hosts_other_columns_are_its_own(store: MemoryStore) -> None:
-    """After a change of a column that no rule reads the row needs no replan."""
+    """A change of a column that no rule reads does not make the row need a replan."""
     engine = engine_of(store)
     await engine.open("k")
     await store.host.update("k", summary="new", labels={"a": "b"})
@@ -44,7 +44,7 @@ async def test_hosts_other_columns_are_its_own(store: MemoryStore) -> None:
 
 
 async def test_hosts_acknowledgement_ends_paging(store: MemoryStore, clock: ManualClock) -> None:
-    """What a host acknowledges rises no more, and its page is cancelled when it is claimed."""
+    """An incident that a host acknowledges does not escalate again; the claim cancels its page."""
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -56,7 +56,7 @@ async def test_hosts_acknowledgement_ends_paging(store: MemoryStore, clock: Manu
 
 
 async def test_hosts_reopened_row_is_a_new_episode(store: MemoryStore, clock: ManualClock) -> None:
-    """Setting resolved_at back to NULL begins the ladder anew, and level 1 is paged again."""
+    """A host that sets resolved_at back to NULL starts a new episode, and level 1 is paged again."""
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -69,7 +69,7 @@ async def test_hosts_reopened_row_is_a_new_episode(store: MemoryStore, clock: Ma
 
 
 async def test_hosts_lowered_level_is_a_drain(store: MemoryStore, clock: ManualClock) -> None:
-    """The runbook's UPDATE of the level lets the same level be recorded and paged once more."""
+    """A host that lowers the level, as the runbook does, gets the same level recorded and paged once more."""
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier)
     await engine.open("k", severity="critical")
@@ -80,7 +80,7 @@ async def test_hosts_lowered_level_is_a_drain(store: MemoryStore, clock: ManualC
 
 
 async def test_deleted_row_that_comes_again_is_heard(store: MemoryStore, clock: ManualClock) -> None:
-    """A row inserted again under a key that escalated before is in an episode of its own."""
+    """A row inserted again under a key that escalated before gets an episode of its own, and escalates."""
     engine = engine_of(store)
     await engine.open("k", severity="critical")
     await ticks(engine, clock, 5 * MINUTE)

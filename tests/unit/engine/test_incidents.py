@@ -1,4 +1,4 @@
-"""The verbs of incidents one by one: what each writes, keeps and refuses."""
+"""The verbs of incidents one by one: the columns each writes and keeps, and the calls each refuses."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -33,7 +33,7 @@ async def test_notes_tell_who_and_where(store: MemoryStore, clock: ManualClock) 
 
 
 async def test_open_creates(store: MemoryStore, clock: ManualClock) -> None:
-    """An unknown key begins at level 0 of episode 1, seen now, as a warning."""
+    """Opening an unknown key creates an incident at level 0 of episode 1, first seen now, with severity warning."""
     engine = await stand(store, clock, State.UNKNOWN)
     result = await engine.open("k", by="op")
     born = Incident(incident_key="k", severity="warning", first_seen=NOW, next_due_at=NOW + 15 * MINUTE)
@@ -44,12 +44,12 @@ async def test_open_creates(store: MemoryStore, clock: ManualClock) -> None:
 
 @pytest.mark.parametrize(("given", "severity"), [(None, "warning"), ("critical", "critical"), ("", "")])
 async def test_new_incidents_severity(given: str | None, severity: str, store: MemoryStore) -> None:
-    """A new incident is a warning unless a severity is given."""
+    """A new incident has severity warning unless a severity is given."""
     assert severity == (await Engine(store).open("k", severity=given)).severity
 
 
 async def test_open_leaves_alone_what_is_not_said(store: MemoryStore, clock: ManualClock) -> None:
-    """None changes nothing; each of the three can be said alone."""
+    """A field that open does not get stays unchanged; summary and labels can be given separately."""
     engine = await stand(store, clock, State.OPEN)
     await engine.open("k", summary="new")
     assert expected(summary="new") == row(store)
@@ -58,7 +58,7 @@ async def test_open_leaves_alone_what_is_not_said(store: MemoryStore, clock: Man
 
 
 async def test_open_with_another_severity_recomputes(store: MemoryStore, clock: ManualClock) -> None:
-    """A live incident's instant follows its new severity."""
+    """Opening with another severity recomputes the due instant of a live incident."""
     engine = Engine(store)
     await engine.open("k", severity="critical")
     await engine.open("k", severity="warning")
@@ -66,7 +66,7 @@ async def test_open_with_another_severity_recomputes(store: MemoryStore, clock: 
 
 
 async def test_reopened_key_keeps_what_is_not_said(store: MemoryStore, clock: ManualClock) -> None:
-    """A new episode keeps severity, summary and labels of the old one, and no acknowledgement."""
+    """A new episode keeps severity, summary and labels of the old one, and drops acknowledgement and snooze."""
     engine = await stand(
         store, clock, State.RESOLVED, acknowledged_at=T10, acknowledged_by="first", snoozed_until=START + DAY
     )
@@ -80,7 +80,7 @@ async def test_reopened_key_keeps_what_is_not_said(store: MemoryStore, clock: Ma
 
 
 async def test_new_episode_is_beyond_the_ledger(store: MemoryStore, clock: ManualClock) -> None:
-    """A row that its host deleted and opens again is heard: its episode is one more than any recorded."""
+    """A row that its host deleted and opens again gets an episode above every recorded one, and escalates."""
     engine = await stand(store, clock, State.OPEN)
     await store.host.delete("k")
     again = await engine.open("k", severity="critical")
@@ -90,7 +90,7 @@ async def test_new_episode_is_beyond_the_ledger(store: MemoryStore, clock: Manua
 
 
 async def test_reopened_episode_is_paged_from_level_1(store: MemoryStore, clock: ManualClock) -> None:
-    """Level 1 of a new episode is a new escalation with a dedup key of its own."""
+    """Level 1 of a new episode is a new escalation with its own dedup key."""
     engine = await stand(store, clock, State.RESOLVED)
     await engine.open("k")
     clock.advance(5 * MINUTE)
@@ -100,7 +100,7 @@ async def test_reopened_episode_is_paged_from_level_1(store: MemoryStore, clock:
 
 
 async def test_first_seen_in_the_future_waits(store: MemoryStore, clock: ManualClock) -> None:
-    """The window counts from first_seen, also when that is yet to come; any zone is taken, and kept in UTC."""
+    """The window counts from first_seen, even in the future; open takes any time zone and stores UTC."""
     tokyo = (START + HOUR).astimezone(ZoneInfo("Asia/Tokyo"))
     one = await Engine(store).open("k", severity="critical", first_seen=tokyo)
     assert (START + HOUR, START + HOUR + 5 * MINUTE) == (one.first_seen, one.next_due_at)
@@ -108,7 +108,7 @@ async def test_first_seen_in_the_future_waits(store: MemoryStore, clock: ManualC
 
 
 async def test_open_that_comes_second_is_an_update(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When another process inserts the key between look and insert, the incident is theirs, brought up to date."""
+    """If another process inserts the key between look and insert, open updates that incident."""
     await Engine(store).open("k", severity="critical", summary="theirs")
     load, looked = Incidents.load, []
 
@@ -146,7 +146,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("field", "given"), BAD)
 async def test_open_refuses_bad_values_by_name(field: str, given: dict[str, Any], store: MemoryStore) -> None:
-    """A bad value is refused under its field's name before anything is written."""
+    """Open refuses a bad value under its field's name before it writes anything."""
     before = picture(store)
     with pytest.raises(InvalidValue) as caught:
         await Engine(store).open(**{"incident_key": "k", **given})
@@ -156,7 +156,7 @@ async def test_open_refuses_bad_values_by_name(field: str, given: dict[str, Any]
 
 @pytest.mark.parametrize("verb", list(Verb))
 async def test_bad_actors_are_refused(verb: Verb, store: MemoryStore, clock: ManualClock) -> None:
-    """Who acts is named by text that every store can hold."""
+    """Each verb refuses an actor that is not text a store can hold, and writes nothing."""
     state = State.ACKNOWLEDGED if verb is Verb.UNACKNOWLEDGE else State.OPEN
     engine = await stand(store, clock, state)
     before = picture(store)
@@ -169,7 +169,7 @@ async def test_bad_actors_are_refused(verb: Verb, store: MemoryStore, clock: Man
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.OPEN])
 async def test_bad_keys_are_refused(verb: Verb, store: MemoryStore) -> None:
-    """What can be no key is a bad value, not an unknown incident."""
+    """Each verb refuses an invalid key as a bad value, not as an unknown incident."""
     arguments: dict[Verb, tuple[Any, ...]] = {Verb.SNOOZE: (None,), Verb.CHANGE_SEVERITY: ("warning",)}
     with pytest.raises(InvalidValue) as caught:
         await getattr(Engine(store), verb.value)("a\n", *arguments.get(verb, ()))
@@ -178,7 +178,7 @@ async def test_bad_keys_are_refused(verb: Verb, store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("severity", [None, 7, "a\0"])
 async def test_change_severity_takes_text_alone(severity: Any, store: MemoryStore, clock: ManualClock) -> None:
-    """A severity is text."""
+    """change_severity refuses a severity that is not valid text."""
     engine = await stand(store, clock, State.OPEN)
     with pytest.raises(InvalidValue) as caught:
         await engine.change_severity("k", severity)
@@ -186,7 +186,7 @@ async def test_change_severity_takes_text_alone(severity: Any, store: MemoryStor
 
 
 async def test_verbs_refuse_rows_that_cannot_be_read(store: MemoryStore) -> None:
-    """A verb on a poisoned row says which column is wrong, and that it is the row's fault, not the caller's."""
+    """A verb on an unreadable row is refused with the wrong column and the remedy to correct the row."""
     await store.host.insert("k", level=None)
     with pytest.raises(TransitionRefused, match=r"correct its row: level: is ") as caught:
         await engine_of(store).acknowledge("k")
@@ -206,7 +206,7 @@ async def test_first_actor_stays(store: MemoryStore, clock: ManualClock) -> None
 
 
 async def test_cancelled_pages_stay_cancelled_after_unacknowledge(store: MemoryStore, clock: ManualClock) -> None:
-    """Taking the acknowledgement back sends nothing that was cancelled; the next level pages."""
+    """After unacknowledge, cancelled pages stay cancelled, and the next level is paged."""
     notifier = RecordingNotifier()
     engine = Engine(store, notifiers=[notifier])
     await engine.open("k", severity="critical")
@@ -228,7 +228,7 @@ async def test_cancelled_pages_stay_cancelled_after_unacknowledge(store: MemoryS
 
 
 async def test_resolving_twice_keeps_the_first_instant(store: MemoryStore, clock: ManualClock) -> None:
-    """A second resolve is no news."""
+    """A second resolve does not change resolved_at."""
     engine = await stand(store, clock, State.RESOLVED)
     assert T10 + MINUTE == (await engine.resolve("k")).resolved_at
 
@@ -237,7 +237,7 @@ async def test_resolving_twice_keeps_the_first_instant(store: MemoryStore, clock
 
 
 async def test_change_severity_recomputes(store: MemoryStore, clock: ManualClock) -> None:
-    """A shorter window makes the incident due earlier, a longer one later."""
+    """A shorter window makes the incident due earlier; a longer window makes it due later."""
     engine = Engine(store)
     await engine.open("k", severity="warning")
     assert START + 5 * MINUTE == (await engine.change_severity("k", "critical")).next_due_at
@@ -245,13 +245,13 @@ async def test_change_severity_recomputes(store: MemoryStore, clock: ManualClock
 
 
 async def test_verbs_follow_the_settings_of_their_engine(store: MemoryStore) -> None:
-    """Windows of further severities count in verbs too."""
+    """Verbs use the windows of further severities in their engine's settings."""
     engine = Engine(store, settings=Settings(windows={"high": 7 * MINUTE}))
     assert START + 7 * MINUTE == (await engine.open("k", severity=" HIGH ")).next_due_at
 
 
 async def test_snooze_until_none_ends_it(store: MemoryStore, clock: ManualClock) -> None:
-    """None takes the snooze away, and the instant is the rule's again."""
+    """Snooze with None ends the snooze, and the due instant is computed without it again."""
     engine = await stand(store, clock, State.OPEN)
     await engine.snooze("k", START + 9 * HOUR)
     await engine.snooze("k", None)
@@ -259,7 +259,7 @@ async def test_snooze_until_none_ends_it(store: MemoryStore, clock: ManualClock)
 
 
 async def test_snoozed_incident_does_not_rise_and_its_pages_go(store: MemoryStore, clock: ManualClock) -> None:
-    """Nothing escalates before the snooze ends; a page that was recorded goes all the same."""
+    """A snoozed incident does not escalate before the snooze ends; a page recorded before the snooze is sent."""
     notifier = RecordingNotifier()
     engine = Engine(store, notifiers=[notifier])
     await engine.open("k", severity="critical")
@@ -277,7 +277,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 async def test_snooze_reaches_to_the_year_9999(store: MemoryStore, clock: ManualClock) -> None:
-    """The last second of the year 9999 is legal."""
+    """Snooze takes the last second of the year 9999."""
     engine = await stand(store, clock, State.OPEN)
     result = await engine.snooze("k", LAST)
     assert (LAST, LAST) == (result.snoozed_until, result.next_due_at)
@@ -297,7 +297,7 @@ async def test_snooze_reaches_to_the_year_9999(store: MemoryStore, clock: Manual
     ],
 )
 async def test_bad_snoozes_are_refused(until: Any, store: MemoryStore, clock: ManualClock) -> None:
-    """Until is an aware datetime up to the year 9999 or a span, else it is refused by name and nothing is written."""
+    """Snooze refuses an ``until`` that is not a positive span or an aware datetime up to 9999, and writes nothing."""
     engine = await stand(store, clock, State.OPEN)
     before = picture(store)
     with pytest.raises(InvalidValue) as caught:
@@ -307,19 +307,19 @@ async def test_bad_snoozes_are_refused(until: Any, store: MemoryStore, clock: Ma
 
 
 async def test_snooze_for_a_span(store: MemoryStore, clock: ManualClock) -> None:
-    """A span counts from the store's now."""
+    """A span counts from the store's current time."""
     engine = await stand(store, clock, State.OPEN)
     assert clock() + 2 * HOUR == (await engine.snooze("k", 2 * HOUR)).snoozed_until
 
 
 async def test_snooze_into_the_past_delays_nothing(store: MemoryStore, clock: ManualClock) -> None:
-    """A snooze that is over already is recorded, and the instant stays the rule's."""
+    """A snooze that is over already is recorded, and does not change the due instant."""
     engine = await stand(store, clock, State.OPEN)
     assert T10 + 30 * MINUTE == (await engine.snooze("k", START - DAY)).next_due_at
 
 
 async def test_why_is_kept_beside_what(store: MemoryStore, clock: ManualClock) -> None:
-    """The audit tells another severity and a snooze with their values, and then the reason, if one is given."""
+    """The audit shows the value of a new severity or snooze, and then the reason if one is given."""
     engine = await stand(store, clock, State.OPEN)
     since = clock()
     for reason in (None, "the team looks at it"):
@@ -342,14 +342,14 @@ async def test_why_is_kept_beside_what(store: MemoryStore, clock: ManualClock) -
 
 
 async def test_drain_keeps_what_belongs_to_the_incident(store: MemoryStore, clock: ManualClock) -> None:
-    """first_seen, last_escalated_at and snoozed_until stay; the instant follows the lower level."""
+    """Drain keeps first_seen, last_escalated_at and snoozed_until; the due instant follows from the lower level."""
     engine = await stand(store, clock, State.OPEN, level=5, snoozed_until=START + MINUTE)
     result = await engine.drain("k")
     assert expected(level=4, episode=2, snoozed_until=START + MINUTE) == attrs.asdict(result)
 
 
 async def test_drained_level_is_recorded_and_paged_once_more(store: MemoryStore, clock: ManualClock) -> None:
-    """After a drain the same level is a new escalation of the new episode; the old page is not sent."""
+    """After a drain the same level is a new escalation of the new episode, and the old page is cancelled."""
     notifier = RecordingNotifier()
     engine = Engine(store, notifiers=[notifier])
     await engine.open("k", severity="critical")
@@ -364,7 +364,7 @@ async def test_drained_level_is_recorded_and_paged_once_more(store: MemoryStore,
 
 
 async def test_drain_from_the_maximum_revives(store: MemoryStore, clock: ManualClock) -> None:
-    """An exhausted incident that is drained climbs again."""
+    """An exhausted incident that is drained escalates again."""
     engine = await stand(store, clock, State.OPEN, level=7, next_due_at=None)
     assert T10 + 30 * MINUTE == (await engine.drain("k")).next_due_at
     clock.set(T10 + 35 * MINUTE)

@@ -1,4 +1,4 @@
-"""What operators do to the engine as a whole: they pause it, and let it go on."""
+"""Operators' commands for the whole engine: pause and resume."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +17,7 @@ def engine_of(store: MemoryStore, **fields: Any) -> Engine:
 
 
 async def test_every_worker_obeys(store: MemoryStore, clock: ManualClock) -> None:
-    """What one engine pauses and resumes holds for another: nothing escalates, no page goes, nothing is lost."""
+    """A pause or resume by one engine holds for all: a paused engine escalates and sends nothing, and loses nothing."""
     one, other = engine_of(store), engine_of(store)
     await put(store, incident("k", next_due_at=START + MINUTE), incident("l", next_due_at=START + MINUTE))
     set_ = await one.pause(HOUR, reason="deploying", by="ada")
@@ -41,7 +41,7 @@ async def test_every_worker_obeys(store: MemoryStore, clock: ManualClock) -> Non
 
 
 async def test_resume_overrides_the_schedule_once(store: MemoryStore, clock: ManualClock) -> None:
-    """With override_schedule the scheduled pause that is running ends; the next one comes as ever."""
+    """With override_schedule, resume ends the running scheduled pause; the next one begins as planned."""
     engine = engine_of(store, pause_cron="0 0 * * *", pause_length=HOUR)
     await put(store, incident("k", next_due_at=START + MINUTE))
     clock.advance(10 * MINUTE)
@@ -56,7 +56,7 @@ async def test_resume_overrides_the_schedule_once(store: MemoryStore, clock: Man
 
 
 async def test_switches_win(store: MemoryStore) -> None:
-    """No resume turns on what the settings switched off; what is paused beside that shows all the same."""
+    """Resume does not enable an engine that the settings disable; health still shows the pause beside the mode."""
     engine = engine_of(store, worker_enabled=False)
     await engine.pause(HOUR, by="ada")
     assert Mode.DISABLED is (await engine.tick()).mode
@@ -79,14 +79,14 @@ async def test_switches_win(store: MemoryStore) -> None:
     ],
 )
 async def test_bad_pause_is_refused(given: dict[str, Any], store: MemoryStore) -> None:
-    """A wrong value is refused by its name, and nothing is paused."""
+    """A wrong value is refused by its field's name, and nothing is paused."""
     with pytest.raises(InvalidValue):
         await engine_of(store).pause(**given)
     assert Mode.OPEN is (await engine_of(store).tick()).mode
 
 
 async def test_actors_of_recalc_and_retry_are_text(store: MemoryStore) -> None:
-    """Who asks is named by text that every store can hold."""
+    """recalc, request_recalc and retry_dead refuse an actor that is not text a store can hold."""
     engine = engine_of(store)
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: engine.recalc(by="\0"),

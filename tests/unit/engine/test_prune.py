@@ -1,4 +1,4 @@
-"""Prune: what goes and what is kept."""
+"""Prune: the rows that it deletes and the rows that it keeps."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from ..kit import DAY, MINUTE
 
 
 async def test_prune(store: MemoryStore, clock: ManualClock) -> None:
-    """What is older than the span goes, the audit names who asked, and the promise still shows."""
+    """Prune deletes rows older than the span and notes the actor; afterwards ``prove`` still holds."""
     engine = Engine(store, notifiers=[RecordingNotifier()])
     for _ in range(3):
         await engine.open("k", severity="critical")
@@ -42,11 +42,11 @@ async def test_prune(store: MemoryStore, clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("span", [timedelta(), timedelta(hours=23), -DAY, 400, None])
 async def test_span_must_be_a_day_or_more(span: Any, store: MemoryStore) -> None:
-    """What is young may still be needed."""
+    """Prune refuses a span of less than a day, since young rows may still be needed."""
     with pytest.raises(InvalidValue, match="older_than: "):
         await Engine(store).prune(span)
 
 
 async def test_prune_with_an_endless_span(store: MemoryStore) -> None:
-    """A span that reaches beyond the calendar removes nothing."""
+    """A span that reaches beyond the calendar deletes nothing."""
     assert Pruned() == await Engine(store).prune(timedelta.max)

@@ -1,4 +1,4 @@
-"""A recalculation: what it writes, who works it off, and what interrupts it."""
+"""A recalculation: what it writes, which worker runs it, and how it resumes after an interruption."""
 
 import attrs
 import pytest
@@ -18,7 +18,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_recalc_writes_the_instant_alone(store: MemoryStore, small_batches: None) -> None:
-    """Each open row gets its true next_due_at, those without one too; nothing else is written."""
+    """Recalc gives each open row its true next_due_at, also where it was NULL, and writes nothing else."""
     await put(
         store,
         incident("a", next_due_at=START + DAY),
@@ -46,7 +46,7 @@ async def test_recalc_writes_the_instant_alone(store: MemoryStore, small_batches
 
 
 async def test_recalc_leaves_rows_that_need_a_replan_and_unreadable_ones(store: MemoryStore) -> None:
-    """A row that needs a replan is planned by the next tick anyway, and an unreadable one keeps its instant."""
+    """A row that needs a replan is left to the next tick, and an unreadable row keeps its instant."""
     await store.host.insert("new", severity="critical", first_seen=START)
     await store.host.insert("poison", level=None)
     engine = engine_of(store)
@@ -55,7 +55,7 @@ async def test_recalc_leaves_rows_that_need_a_replan_and_unreadable_ones(store: 
 
 
 async def test_recalc_that_was_interrupted_is_resumed_by_a_worker(clock: ManualClock, small_batches: None) -> None:
-    """What an interruption left is visited by the next tick of any engine, from where it stopped."""
+    """The next tick of any engine resumes an interrupted recalculation from where it stopped."""
     store = FailingStore(clock)
     await put(store, *(incident(key, next_due_at=START + DAY) for key in "abcde"))
     store.left = 2
@@ -75,7 +75,7 @@ async def test_recalc_that_was_interrupted_is_resumed_by_a_worker(clock: ManualC
 
 
 async def test_request_is_worked_off_between_ticks(store: MemoryStore, small_batches: None) -> None:
-    """A recalc that was asked for is done by a worker's tick with the worker's settings, and noted with its actor."""
+    """A worker's tick runs a requested recalc with the worker's settings, and notes the actor of the request."""
     await put(store, *(incident(key, next_due_at=START + DAY) for key in "abc"))
     asking = engine_of(store)
     await asking.request_recalc(by="op")
@@ -86,7 +86,7 @@ async def test_request_is_worked_off_between_ticks(store: MemoryStore, small_bat
 
 
 async def test_dry_run_works_off_no_recalc(store: MemoryStore) -> None:
-    """A dry tick leaves a recalc that was asked for to others."""
+    """A dry tick does not run a requested recalc."""
     await put(store, incident(next_due_at=START + DAY))
     engine = engine_of(store, dry_run=True)
     await engine.request_recalc()
@@ -97,7 +97,7 @@ async def test_dry_run_works_off_no_recalc(store: MemoryStore) -> None:
 async def test_long_recalc_does_not_keep_the_next_tick_waiting(
     store: MemoryStore, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tick gives a recalc one second; what is left is done after the next, which is wanted at once."""
+    """A tick spends one second on a recalc; the following ticks, which come at once, do the rest."""
     await put(store, *(incident(key, next_due_at=START + DAY) for key in "abcde"))
     now = [0.0]
 
@@ -116,7 +116,7 @@ async def test_long_recalc_does_not_keep_the_next_tick_waiting(
 
 
 async def test_asking_again_starts_over(store: MemoryStore, small_batches: None) -> None:
-    """A second request begins at the first row: the settings may have changed again."""
+    """A second request starts the recalculation from the first row, since the settings may have changed again."""
     await put(store, *(incident(key, next_due_at=START + DAY) for key in "abc"))
     engine = engine_of(store)
     await engine.request_recalc()
@@ -127,7 +127,7 @@ async def test_asking_again_starts_over(store: MemoryStore, small_batches: None)
 
 
 async def test_changed_settings_are_warned_of_until_recalc(store: MemoryStore) -> None:
-    """Health warns while the policy is another than that of the first tick, or of the last recalc."""
+    """Health warns while the policy differs from that of the last recalc, or of the first tick."""
     await engine_of(store).tick()
     changed = engine_of(store, critical_window=MINUTE)
     expected = "windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc"

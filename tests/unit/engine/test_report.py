@@ -1,4 +1,4 @@
-"""What a tick tells of itself."""
+"""The report of a tick."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ DECISIONS: st.SearchStrategy[Decision] = st.one_of(
 
 @given(st.lists(st.lists(DECISIONS, max_size=10), max_size=5))
 def test_counts_add_up(batches: list[list[Decision]]) -> None:
-    """Every decision is counted once, as an escalation or under its reason."""
+    """The report counts every decision once, as an escalation or under its reason."""
     report = TickReport()
     for batch in batches:
         report.count(batch, [f"k{number}" for number in range(len(batch))])
@@ -57,7 +57,7 @@ def test_counts_add_up(batches: list[list[Decision]]) -> None:
 
 
 def test_examples_tell_what_happened() -> None:
-    """An example holds key, outcome, episode and level, and the fault of a row that could not be read."""
+    """An example holds key, outcome, episode and level, and the fault of an unreadable row."""
     report = TickReport()
     decisions: list[Decision] = [
         risen(),
@@ -75,7 +75,7 @@ def test_examples_tell_what_happened() -> None:
 
 
 def test_examples_are_bounded() -> None:
-    """A report holds 1,000 examples at most, the first ones; the counts hold them all."""
+    """A report holds the first 1,000 examples; its counts cover all decisions."""
     report = TickReport()
     report.count([risen()] * 700, [f"a{number}" for number in range(700)])
     report.count([risen()] * 700, [f"b{number}" for number in range(700)])
@@ -86,7 +86,7 @@ def test_examples_are_bounded() -> None:
 
 
 async def test_long_tick_keeps_its_report_small(store: MemoryStore, clock: ManualClock) -> None:
-    """A tick over more rows than that counts all of them in several batches."""
+    """A tick over 1,001 rows counts all of them in several batches, and keeps 1,000 examples."""
     engine = Engine(store, batch_size=400)
     for number in range(1001):
         await engine.open(f"k{number}", severity="critical")
@@ -99,7 +99,7 @@ async def test_long_tick_keeps_its_report_small(store: MemoryStore, clock: Manua
 
 
 def test_report_of_nothing_changed_nothing() -> None:
-    """An empty report, and any dry run, changed nothing."""
+    """An empty report and a report of a dry run say that nothing changed."""
     assert [False, True, False] == [
         TickReport().changed,
         TickReport(escalated=1).changed,
@@ -108,7 +108,7 @@ def test_report_of_nothing_changed_nothing() -> None:
 
 
 def test_report_has_the_replaced_workers_names() -> None:
-    """JSON has the replaced worker's names, instants as text and milliseconds."""
+    """The JSON has the replaced worker's names, instants as text, and spans in milliseconds."""
     report = TickReport(
         at=START,
         mode=Mode.PAUSED,
@@ -149,7 +149,7 @@ def test_report_has_the_replaced_workers_names() -> None:
 
 
 def test_delivery_report_counts_by_outcome() -> None:
-    """What is pending again was retried; the other states are counted by name."""
+    """A page that is pending again counts as retried; the other states count under their names."""
     outcomes = Counter(
         {PageState.DELIVERED: 4, PageState.PENDING: 3, PageState.DEAD: 2, PageState.CANCELLED: 1, PageState.LEASED: 9}
     )

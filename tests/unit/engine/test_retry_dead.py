@@ -1,4 +1,4 @@
-"""Dead pages that come back: queued again, routed anew, or cancelled."""
+"""Dead pages that return: the engine queues them again, routes them anew, or cancels them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .delivery import engine_of, escalated
 
 
 async def test_dead_page_is_queued_again_under_its_key(store: MemoryStore, clock: ManualClock) -> None:
-    """A page that was given up is sent again under the same dedup key, and the audit says who asked."""
+    """A dead page is sent again under the same dedup key, and the audit names the actor."""
     await escalated(store, clock)
     await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
     notifier = RecordingNotifier()
@@ -29,7 +29,7 @@ async def test_dead_page_is_queued_again_under_its_key(store: MemoryStore, clock
 
 
 async def test_only_named_pages_are_queued_again(store: MemoryStore, clock: ManualClock) -> None:
-    """With ids those pages alone come back; ids twice, unknown, or of pages that are not dead are passed over."""
+    """With ids only those pages are queued; duplicate ids, unknown ids and pages that are not dead are skipped."""
     await escalated(store, clock, keys=["a", "b", "c"])
     gone = RecordingNotifier(answer=lambda page: Rejected("x") if page.incident.incident_key != "c" else Delivered())
     await engine_of(store, gone).deliver()
@@ -39,7 +39,7 @@ async def test_only_named_pages_are_queued_again(store: MemoryStore, clock: Manu
 
 
 async def test_unroutable_page_is_routed_anew(store: MemoryStore, clock: ManualClock) -> None:
-    """A page without a target goes to the targets that are named now; the old one is cancelled and says so."""
+    """A page without a target goes to the targets that the router names now; the old page is cancelled."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     await Engine(store, router=Named()).tick()
@@ -55,7 +55,7 @@ async def test_unroutable_page_is_routed_anew(store: MemoryStore, clock: ManualC
 
 
 async def test_routing_anew_is_for_the_level_of_the_page(store: MemoryStore, clock: ManualClock) -> None:
-    """A page is routed by the level it was recorded for, though its incident has climbed since."""
+    """The engine routes a page by the level of the page, even if its incident has escalated since."""
     await Engine(store).open("k", severity="critical")
     silent = Engine(store, router=Named())
     for _ in range(2):
@@ -70,7 +70,7 @@ async def test_routing_anew_is_for_the_level_of_the_page(store: MemoryStore, clo
 
 @pytest.mark.parametrize("router", [Named(), Named("nowhere"), BrokenRouter()])
 async def test_page_that_is_still_unroutable_stays_dead(router: Any, store: MemoryStore, clock: ManualClock) -> None:
-    """While no target is named, or no notifier serves it, a dead page stays, and nothing is written."""
+    """While the router names no target, or no notifier serves the target, a dead page stays and nothing is written."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     engine = Engine(store, router=router)
@@ -82,7 +82,7 @@ async def test_page_that_is_still_unroutable_stays_dead(router: Any, store: Memo
 
 
 async def test_dead_pages_of_ended_incidents_are_cancelled(store: MemoryStore, clock: ManualClock) -> None:
-    """The dead page of an incident that is resolved or gone is needed no more; a retry clears it, routable or not."""
+    """A retry cancels the dead page of a resolved or deleted incident, even if the page cannot be routed."""
     await Engine(store).open("k", severity="critical")
     clock.advance(5 * MINUTE)
     await Engine(store, router=Named()).tick()
@@ -96,7 +96,7 @@ async def test_dead_pages_of_ended_incidents_are_cancelled(store: MemoryStore, c
 
 
 async def test_more_dead_pages_than_one_batch(store: MemoryStore, clock: ManualClock) -> None:
-    """All dead pages come back, in transactions of bounded size."""
+    """retry_dead queues all dead pages, in transactions of bounded size."""
     await escalated(store, clock, keys=[f"k{number}" for number in range(501)])
     await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
     engine = engine_of(store, RecordingNotifier())
@@ -106,7 +106,7 @@ async def test_more_dead_pages_than_one_batch(store: MemoryStore, clock: ManualC
 
 
 async def test_retried_page_of_an_ended_incident_is_cancelled(store: MemoryStore, clock: ManualClock) -> None:
-    """A dead page that is queued again after its incident ended is not sent."""
+    """A dead page that is queued again after its incident ended is cancelled, not sent."""
     await escalated(store, clock)
     await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
     notifier = RecordingNotifier()

@@ -1,4 +1,4 @@
-"""Settling: what is written of an attempt, also when the incident ended or the lease was lost meanwhile."""
+"""Settling: the record of an attempt, also when the incident ended or the lease was lost meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from .delivery import FailingStore, Result, engine_of, escalated
 
 
 async def test_attempts_are_numbered_and_keep_their_key(store: MemoryStore, clock: ManualClock) -> None:
-    """Each attempt has the next number and the same dedup key; one that was throttled does not count."""
+    """Each attempt has the next number and the same dedup key; a throttled attempt does not count."""
     await escalated(store, clock)
     answers: list[Outcome] = [Retry("down"), Retry("busy", throttled=True), Retry("down"), Delivered()]
     notifier = RecordingNotifier()
@@ -32,7 +32,7 @@ async def test_attempts_are_numbered_and_keep_their_key(store: MemoryStore, cloc
 
 
 async def test_throttling_holds_the_whole_target(store: MemoryStore, clock: ManualClock) -> None:
-    """A 429 keeps every page of the target, of every worker, until the receiver's time is over; others go."""
+    """After a 429 no worker sends to the target until the receiver's time is over; other targets get their pages."""
     await escalated(store, clock, "busy", "free", keys=["a", "b"])
     busy = RecordingNotifier("busy", answer=lambda page: Retry("busy", 20 * SECOND, throttled=True))
     free = RecordingNotifier("free")
@@ -48,7 +48,7 @@ async def test_throttling_holds_the_whole_target(store: MemoryStore, clock: Manu
 
 
 async def test_retry_after_alone_holds_no_target(store: MemoryStore, clock: ManualClock) -> None:
-    """A receiver that is down and says for how long keeps its own page waiting and no other."""
+    """A Retry with a time that is not throttled delays its own page, and no other page of the target."""
     await escalated(store, clock, keys=["a", "b"])
     notifier = RecordingNotifier(answer=lambda page: Retry("down", 20 * SECOND))
     assert 2 == (await engine_of(store, notifier, per_target=1).deliver()).sent
@@ -58,7 +58,7 @@ async def test_retry_after_alone_holds_no_target(store: MemoryStore, clock: Manu
 async def test_page_is_given_up_after_the_horizon(
     store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A page that was tried for the whole horizon is dead, listed and logged."""
+    """A page that was retried for the whole horizon becomes dead, and is listed and logged."""
     await escalated(store, clock)
     engine = engine_of(store, RecordingNotifier(answer=lambda page: Retry("down", MINUTE)), horizon=3 * MINUTE)
     for _ in range(3):
@@ -69,11 +69,11 @@ async def test_page_is_given_up_after_the_horizon(
     assert "page 1 is dead: incident 'k' level 1 to test: gave up after 3 attempts: down" in caplog.text
 
 
-# --- incidents that end while their pages are under way
+# --- incidents that end while their pages are in flight
 
 
 async def test_acknowledged_page_in_flight_may_finish(store: MemoryStore, clock: ManualClock) -> None:
-    """A page that was leased when its incident was acknowledged is delivered if it arrives."""
+    """A page in flight when its incident is acknowledged is delivered if the attempt succeeds."""
     await escalated(store, clock)
     notifier = GatedNotifier()
     engine = engine_of(store, notifier)
@@ -102,7 +102,7 @@ async def test_ended_page_in_flight_that_fails_is_cancelled(
     store: MemoryStore,
     clock: ManualClock,
 ) -> None:
-    """A page that fails after its incident ended is cancelled, never tried again and never dead."""
+    """A page whose attempt fails after its incident ended is cancelled; it is never retried and never dead."""
     await escalated(store, clock)
     notifier = GatedNotifier(outcome=outcome)
     engine = engine_of(store, notifier)
@@ -118,7 +118,7 @@ async def test_ended_page_in_flight_that_fails_is_cancelled(
 
 
 async def test_unacknowledged_page_in_flight_is_cancelled_all_the_same(store: MemoryStore, clock: ManualClock) -> None:
-    """An acknowledgement that was taken back while the page was under way brings no retry back."""
+    """A page stays cancelled if its incident is acknowledged and unacknowledged while the attempt is in flight."""
     await escalated(store, clock)
     notifier = GatedNotifier(outcome=Retry("down"))
     engine = engine_of(store, notifier)
@@ -131,7 +131,7 @@ async def test_unacknowledged_page_in_flight_is_cancelled_all_the_same(store: Me
 
 
 async def test_settling_survives_a_row_that_became_unreadable(store: MemoryStore, clock: ManualClock) -> None:
-    """A page in flight whose row a host spoiled is settled by its outcome."""
+    """If a host makes the row unreadable while its page is in flight, the page is settled by its outcome."""
     await escalated(store, clock)
     notifier = GatedNotifier(outcome=Retry("down"))
     passing = asyncio.create_task(engine_of(store, notifier).deliver())
@@ -145,7 +145,7 @@ async def test_settling_survives_a_row_that_became_unreadable(store: MemoryStore
 
 
 async def test_late_settlement_of_a_lost_lease_is_stale(store: MemoryStore, clock: ManualClock) -> None:
-    """When a page went to another sender, the outcome of the first is dropped and counted as stale."""
+    """If another sender has claimed the page, the first sender's outcome is dropped and counted as stale."""
     await escalated(store, clock)
     slow = GatedNotifier(outcome=Rejected("gone"))
     passing = asyncio.create_task(engine_of(store, slow).deliver())
@@ -161,7 +161,7 @@ async def test_late_settlement_of_a_lost_lease_is_stale(store: MemoryStore, cloc
 
 
 async def test_outcome_is_kept_while_the_store_is_down(clock: ManualClock) -> None:
-    """What cannot be settled is settled by a later pass, without a second send."""
+    """If the store is down, the engine keeps the outcome; a later pass settles it without a second send."""
     store = FailingStore(clock)
     await escalated(store, clock)
 
@@ -183,7 +183,7 @@ async def test_outcome_is_kept_while_the_store_is_down(clock: ManualClock) -> No
 
 
 async def test_page_that_lands_while_the_last_are_settled_is_in_the_report(clock: ManualClock) -> None:
-    """A pass ends when everything is settled, what lands during its last transaction as well."""
+    """A pass ends when every page is settled, also one whose attempt ends during the last transaction."""
     first, second, third = GatedNotifier("first"), GatedNotifier("second"), GatedNotifier("third")
     doors = [third.gate, second.gate]
 

@@ -13,7 +13,7 @@ SHORT = timedelta(milliseconds=1)
 
 
 class Work:
-    """Work that ends when it is told to, and counts."""
+    """Work that ends when the test sets ``gate``, and counts its starts and cancellations."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -41,12 +41,12 @@ async def settle() -> None:
 
 
 def board(flight: SingleFlight[int], work: Work) -> "asyncio.Task[int]":
-    """Start a passenger."""
+    """Start a caller of the single flight."""
     return asyncio.create_task(flight.run(work))
 
 
 async def test_joiner_gets_the_same_result() -> None:
-    """A caller that comes while work is under way gets its result; it ran once."""
+    """A caller that comes while the work is running gets the result of the same run."""
     flight, work = SingleFlight[int](), Work()
     callers = [board(flight, work) for _ in range(3)]
     await settle()
@@ -55,7 +55,7 @@ async def test_joiner_gets_the_same_result() -> None:
 
 
 async def test_next_call_is_a_new_flight() -> None:
-    """After a flight has landed the next call starts another."""
+    """After a flight has ended, the next call starts another."""
     flight, work = SingleFlight[int](), Work()
     work.gate.set()
     assert [1, 2] == [await flight.run(work), await flight.run(work)]
@@ -63,7 +63,7 @@ async def test_next_call_is_a_new_flight() -> None:
 
 @pytest.mark.parametrize("leaver", [0, 1])
 async def test_one_of_two_who_is_cancelled_leaves_alone(leaver: int) -> None:
-    """The flight goes on for the other, whichever of the two started it."""
+    """If one of two callers is cancelled, the flight goes on for the other, even if the first started it."""
     flight, work = SingleFlight[int](), Work()
     callers = [board(flight, work) for _ in range(2)]
     await settle()
@@ -76,7 +76,7 @@ async def test_one_of_two_who_is_cancelled_leaves_alone(leaver: int) -> None:
 
 @pytest.mark.parametrize("together_", [True, False])
 async def test_flight_ends_when_everybody_has_left(together_: bool) -> None:
-    """When the last passenger is cancelled the work is cancelled, and gone before the passenger is."""
+    """When the last caller is cancelled, the work is cancelled, and ends before the caller does."""
     flight, work = SingleFlight[int](), Work()
     callers = [board(flight, work) for _ in range(2)]
     await settle()
@@ -91,7 +91,7 @@ async def test_flight_ends_when_everybody_has_left(together_: bool) -> None:
 
 
 async def test_exception_is_shared() -> None:
-    """Every passenger gets the flight's exception, and the next call is a new flight."""
+    """Every caller gets the flight's exception, and the next call starts a new flight."""
     flight, work = SingleFlight[int](), Work()
     work.error = RuntimeError("storm")
     callers = [board(flight, work) for _ in range(2)]
@@ -103,7 +103,7 @@ async def test_exception_is_shared() -> None:
 
 
 class Stubborn(Work):
-    """Work that takes its time to end when it is cancelled."""
+    """Work that does not end at once when it is cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Stubborn(Work):
 
 
 async def test_newcomer_does_not_board_a_flight_that_is_being_cancelled() -> None:
-    """A caller that comes while an abandoned flight still ends is not cancelled with it, and gets its own flight."""
+    """A caller that comes while an abandoned flight is being cancelled is not cancelled, and gets its own flight."""
     flight, work = SingleFlight[int](), Stubborn()
     leaver = board(flight, work)
     await settle()
@@ -140,7 +140,7 @@ async def _gone(task: "asyncio.Task[int]") -> list["asyncio.Task[int]"]:
 
 
 async def test_passengers_of_the_last_flight_are_not_counted_for_the_next() -> None:
-    """A new flight that starts before the old one's passengers have woken still ends when its own have left."""
+    """A new flight that starts before the old flight's callers have woken still ends when its own callers have left."""
     flight, work = SingleFlight[int](), Work()
     started: list[asyncio.Task[int]] = []
 
@@ -156,11 +156,11 @@ async def test_passengers_of_the_last_flight_are_not_counted_for_the_next() -> N
     assert (1, 1) == (work.begun, work.cancelled)
 
 
-# --- many flights
+# --- several tasks
 
 
 async def test_bell_rings_when_a_flight_ends() -> None:
-    """A wait ends with the first flight that does, and busy tells whether any is left."""
+    """``wait`` ends when the first task ends, and ``busy`` is true while any task runs."""
     tasks, work = TaskGroup(), Work()
 
     async def fly() -> None:
@@ -175,7 +175,7 @@ async def test_bell_rings_when_a_flight_ends() -> None:
 
 
 async def test_bell_that_rang_before_is_heard() -> None:
-    """A wait returns at once if the bell rang since the last one, and only then."""
+    """``wait`` returns at once if ``wake`` was called since the last wait, and only then."""
     tasks = TaskGroup()
     tasks.wake()
     await tasks.wait()
@@ -185,7 +185,7 @@ async def test_bell_that_rang_before_is_heard() -> None:
 
 
 async def test_cancelled_flights_are_gone() -> None:
-    """Cancel ends all of them and waits until they are gone; without any it returns at once."""
+    """``cancel`` cancels all tasks and waits for their end; without any task it returns at once."""
     tasks, work = TaskGroup(), Work()
 
     async def fly() -> None:
@@ -200,7 +200,7 @@ async def test_cancelled_flights_are_gone() -> None:
 
 
 async def test_flight_that_crashes_is_told_to_the_loop() -> None:
-    """An exception that no flight should raise is not lost, and the bell rings all the same."""
+    """A task's exception goes to the loop's exception handler without its text, and ``wait`` still ends."""
     tasks, told = TaskGroup(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
 
@@ -215,11 +215,11 @@ async def test_flight_that_crashes_is_told_to_the_loop() -> None:
     assert not tasks.busy
 
 
-# --- the rest
+# --- within and gather
 
 
 async def test_within_its_time_work_is_done() -> None:
-    """Work that is quick enough gives its result, and what takes longer is a TimeoutError."""
+    """Work within its time gives its result; work that takes longer raises TimeoutError."""
     work = Work()
     with pytest.raises(TimeoutError):
         await within(SHORT, work())
@@ -228,7 +228,7 @@ async def test_within_its_time_work_is_done() -> None:
 
 
 async def test_together_keeps_the_order() -> None:
-    """Results come in the order of the work, whichever ends first."""
+    """``gather`` returns results in the order of the calls, for any order of their ends."""
     first, second = Work(), Work()
     second.gate.set()
     calls: list[Callable[[], Awaitable[int]]] = [first, second]

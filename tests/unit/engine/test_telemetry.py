@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told: counters, histograms, gauges and spans, and never an incident's key or a URL."""
+"""OpenTelemetry gets counters, histograms, gauges and spans, and never an incident's key or a URL."""
 
 import asyncio
 import gc
@@ -33,7 +33,7 @@ Points = dict[tuple[tuple[str, object], ...], float]
 
 @attrs.frozen
 class Seen:
-    """A process's telemetry, in memory."""
+    """The telemetry of a process, in memory."""
 
     meters: MeterProvider
     reader: InMemoryMetricReader
@@ -97,7 +97,7 @@ def attributes(span: ReadableSpan) -> dict[str, object]:
 
 
 async def test_escalations(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """A tick counts what it escalates, how late the latest was, and how long it took."""
+    """A tick counts its escalations, and measures the latest one's lateness and its own duration."""
     engine = seen.engine(store)
     await put(store, *(incident(f"{KEY}-{n}", next_due_at=START + 5 * MINUTE) for n in range(3)))
     clock.advance(timedelta(minutes=5, seconds=2))
@@ -113,7 +113,7 @@ async def test_escalations(seen: Seen, store: MemoryStore, clock: ManualClock) -
 
 
 async def test_reasons(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """What was claimed and did not escalate is counted by its reason."""
+    """The engine counts each claimed row that did not escalate by its reason."""
     engine = seen.engine(store, settings=Settings(max_level=2))
     now = START + 10 * MINUTE
     clock.set(now)
@@ -127,7 +127,7 @@ async def test_reasons(seen: Seen, store: MemoryStore, clock: ManualClock) -> No
         incident("again", next_due_at=START),
     )
     await engine.tick(deliver=False)
-    # As if the level's write had been lost: the ledger knows better.
+    # As if the write of the level had been lost: the ledger holds the escalation.
     await put(store, incident("again", next_due_at=START))
     await engine.tick(deliver=False)
     reasons = {dict(key)["escalation.reason"]: count for key, count in seen.points()["escalation.skips"].items()}
@@ -142,7 +142,7 @@ async def test_reasons(seen: Seen, store: MemoryStore, clock: ManualClock) -> No
 
 
 async def test_unconfigured(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """Escalations of severities without a window are counted, without the severity: hosts invent those without end."""
+    """Escalations of severities without a window are counted without the severity, since hosts may invent many."""
     engine = seen.engine(store)
     await put(
         store, incident("k", severity="purple", next_due_at=START), incident("l", severity=None, next_due_at=START)
@@ -161,14 +161,14 @@ async def test_unconfigured(seen: Seen, store: MemoryStore, clock: ManualClock) 
     ],
 )
 async def test_modes(seen: Seen, store: MemoryStore, mode: str, settings: Settings) -> None:
-    """A tick that is held back is timed under what holds it back."""
+    """The duration of a tick that is held back carries the mode that holds it."""
     await seen.engine(store, settings=settings).tick()
     assert {(("escalation.mode", mode),): 1} == seen.points()["escalation.tick.duration"]
     assert {(): 0} == seen.points()["escalation.escalations"]
 
 
 async def test_dry_run_counts_nothing(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """A dry run is timed and traced as one, and counts nothing: nothing happened."""
+    """A dry run leaves a span with ``escalation.dry_run``, and counts no escalation or page."""
     engine = seen.engine(store)
     await put(store, incident(KEY, next_due_at=START), incident("odd", severity="purple", next_due_at=START))
     clock.advance(20 * MINUTE)
@@ -194,7 +194,7 @@ ANSWERS: dict[str, tuple[Outcome, str | None]] = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_outcomes(seen: Seen, store: MemoryStore, clock: ManualClock, name: str) -> None:
-    """Each attempt is counted and timed by channel and outcome, and a page by the state it ended in."""
+    """The engine counts and times each attempt by channel and outcome, and counts a page by its final state."""
     answer, state = ANSWERS[name]
     assert name == outcome_name(answer)
     engine = seen.engine(store, RecordingNotifier("slack:ops", answer=lambda page: answer))
@@ -215,7 +215,7 @@ async def test_outcomes(seen: Seen, store: MemoryStore, clock: ManualClock, name
 
 
 async def test_born_dead(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """A page that has no target counts as dead, and as no attempt."""
+    """A page without a target counts as dead and not as an attempt."""
     engine = Engine(store, meter_provider=seen.meters, tracer_provider=seen.tracers)
     await put(store, incident(KEY, next_due_at=START))
     clock.advance(5 * MINUTE)
@@ -225,7 +225,7 @@ async def test_born_dead(seen: Seen, store: MemoryStore, clock: ManualClock) -> 
 
 
 async def test_cancelled(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """A page whose incident ended while it was sent, and that failed, counts as cancelled."""
+    """A page whose incident ended during a failed attempt counts as cancelled."""
 
     class Acknowledging(RecordingNotifier):
         async def send(self, page: Page) -> Outcome:
@@ -244,7 +244,7 @@ async def test_cancelled(seen: Seen, store: MemoryStore, clock: ManualClock) -> 
 
 
 async def test_lag(seen: Seen, store: MemoryStore) -> None:
-    """The lag is there from the first tick on, grows, and falls with the next one."""
+    """The lag exists from the first tick on, grows, and falls with the next tick."""
     engine = seen.engine(store)
     assert "escalation.tick.lag" not in seen.points()
     await engine.tick()
@@ -259,7 +259,7 @@ async def test_lag(seen: Seen, store: MemoryStore) -> None:
 
 
 async def test_backlog(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """The backlog of each target is what the last heartbeat, or health, counted."""
+    """The backlog of each target is the count of the last heartbeat or health."""
     engine = seen.engine(store, RecordingNotifier("slack:ops", "phone", answer=lambda page: Retry("busy")))
     await put(store, incident("k", next_due_at=START), incident("l", next_due_at=START))
     clock.advance(5 * MINUTE)
@@ -269,7 +269,7 @@ async def test_backlog(seen: Seen, store: MemoryStore, clock: ManualClock) -> No
 
 
 async def test_counts(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """Overdue, exhausted and dead are what the last heartbeat, or health, counted."""
+    """The gauges of overdue, exhausted and dead show the counts of the last heartbeat or health."""
     engine = seen.engine(store, settings=Settings(max_level=1))
     dead = seen.engine(store, RecordingNotifier("slack:ops", answer=lambda page: Rejected("no")))
     late = incident("late", first_seen=START + 3 * MINUTE, next_due_at=START + 8 * MINUTE)
@@ -285,7 +285,7 @@ async def test_counts(seen: Seen, store: MemoryStore, clock: ManualClock) -> Non
 
 
 async def test_engines_share_gauges(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
-    """Several engines of a process share the gauges: the longest lag counts, and the greatest count of one backlog."""
+    """Several engines of a process share the gauges: the longest lag and the greatest count of one backlog win."""
     caplog.set_level(logging.WARNING)
     clock = ManualClock()
     shared = MemoryStore(clock)
@@ -310,7 +310,7 @@ async def test_engines_share_gauges(seen: Seen, caplog: pytest.LogCaptureFixture
 
 
 async def test_an_engine_that_is_gone(seen: Seen, store: MemoryStore) -> None:
-    """The gauges keep no engine alive, and no longer tell of one that is gone."""
+    """The gauges keep no engine alive, and report nothing for an engine that was deleted."""
     engine = seen.engine(store)
     await engine.tick()
     assert "escalation.tick.lag" in seen.points()
@@ -359,7 +359,7 @@ asyncio.run(main())
 
 
 async def test_spans(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """One tick leaves a span, its delivery pass another, and each send one within that."""
+    """One tick leaves a span, its delivery pass another, and each send one within the span of the pass."""
     engine = seen.engine(store)
     await put(store, incident("k", next_due_at=START), incident("l", next_due_at=START))
     clock.advance(5 * MINUTE)
@@ -377,7 +377,7 @@ async def test_spans(seen: Seen, store: MemoryStore, clock: ManualClock) -> None
 
 
 async def test_span_of_a_failure(seen: Seen, store: MemoryStore) -> None:
-    """A span that fails says so by the error's kind, and not with a word of its text."""
+    """The span of a failed tick shows the error's type, and no word of its text."""
 
     class Failing(MemoryStore):
         async def next_due(self, **_: object) -> NextDue:
@@ -391,7 +391,7 @@ async def test_span_of_a_failure(seen: Seen, store: MemoryStore) -> None:
 
 
 async def test_nothing_secret(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """Whatever happens, no attribute, span or event holds an incident's key, its text, or a URL."""
+    """No attribute, span or event ever holds an incident's key, its text, or a URL."""
 
     def answer(page: Page) -> Outcome:
         if page.attempt == 1:
@@ -413,7 +413,7 @@ async def test_nothing_secret(seen: Seen, store: MemoryStore, clock: ManualClock
 
 
 async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
-    """Instruments are named and measured as the convention has it: seconds, UCUM, no suffix."""
+    """Instruments follow the convention for names and units: seconds, UCUM, no suffix."""
     engine = seen.engine(store, RecordingNotifier("slack:ops", answer=lambda page: Retry("busy")))
     await put(
         store,
@@ -442,7 +442,7 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
 
 
 def test_without_an_sdk() -> None:
-    """Without an SDK in the process all of this does nothing, and the engine works."""
+    """Without an SDK in the process telemetry does nothing, and the engine works."""
     code = """
 import asyncio, sys
 sys.modules["opentelemetry.sdk"] = None

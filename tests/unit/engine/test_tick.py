@@ -1,4 +1,4 @@
-"""A tick: one instant, one level, its end, and what holds it back."""
+"""A tick: one instant, one level, the end of a tick, and the switches that hold it."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ from .helpers import HELD, HELD_IDS, PAUSE, TICK, FailingStore, populate
 
 
 class RunningClock:
-    """A clock that moves on by a minute each time it is asked."""
+    """A clock that moves on by a minute at each call."""
 
     def __init__(self) -> None:
         self.now = START
@@ -33,7 +33,7 @@ class RunningClock:
 
 
 async def test_tick_takes_its_instant_once() -> None:
-    """All batches of a tick have one instant: what becomes due while it runs is left for the next."""
+    """All batches of a tick use one instant; a row that becomes due during the tick is left for the next tick."""
     clock = RunningClock()
     store = MemoryStore(clock)
     clock.now = START
@@ -51,7 +51,7 @@ async def test_tick_takes_its_instant_once() -> None:
 async def test_short_batch_is_no_end(
     claims: int, found: int, store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim that comes short, as when the one beside it has just taken what it looked at, leaves nothing behind."""
+    """A tick goes on after a claim that returns fewer rows than its limit, for example beside a concurrent claim."""
     await put(store, *(incident(f"k{number}", next_due_at=START + 5 * MINUTE) for number in range(20)))
     clock.advance(5 * MINUTE)
     claim, calls = Incidents.claim, itertools.count()
@@ -70,14 +70,14 @@ async def test_short_batch_is_no_end(
 async def test_long_tick_brings_no_escalation_forward(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another worker escalated after a tick's instant was not escalated at it: the next one keeps its distance."""
+    """If another worker escalates after a tick's instant, the tick does not bring the next escalation forward."""
     long, other = engine_of(store, snooze=5 * MINUTE), engine_of(store, snooze=5 * MINUTE)
     await store.host.insert("k", severity="critical", first_seen=START)
     await store.host.insert("k2", severity="critical", first_seen=START)
     look = store.next_due
 
     async def looked(**how: Any) -> NextDue:
-        """Look; and before the claim that follows another worker ticks, and a host writes."""
+        """Look; before the claim that follows, another worker ticks and a host writes."""
         monkeypatch.setattr(store, "next_due", look)
         seen = await look(**how)
         clock.advance(4 * MINUTE)
@@ -94,7 +94,7 @@ async def test_long_tick_brings_no_escalation_forward(
 
 @pytest.mark.parametrize("snooze", [timedelta(), 30 * MINUTE])
 async def test_missed_levels_are_not_replayed(snooze: timedelta, store: MemoryStore, clock: ManualClock) -> None:
-    """After an outage of a day an incident rises by one level, and by the next one snooze or one tick later."""
+    """After a day's outage an incident escalates by one level, and again one snooze or one tick later."""
     engine = engine_of(store, snooze=snooze)
     await engine.open("k", severity="critical")
     step = max(snooze, MINUTE)
@@ -103,7 +103,7 @@ async def test_missed_levels_are_not_replayed(snooze: timedelta, store: MemorySt
 
 
 async def test_one_level_per_tick_whatever_the_batch_size(store: MemoryStore, clock: ManualClock) -> None:
-    """Batches of one row never meet the same row twice, also with snooze 0 after an outage."""
+    """Batches of one row never claim the same row twice, also with snooze 0 after an outage."""
     engine = Engine(store, settings=Settings(snooze=timedelta()), batch_size=1)
     for key in "abc":
         await engine.open(key, severity="critical")
@@ -113,7 +113,7 @@ async def test_one_level_per_tick_whatever_the_batch_size(store: MemoryStore, cl
 
 
 async def test_ladder_of_an_incident(store: MemoryStore, clock: ManualClock) -> None:
-    """Unacknowledged, a critical incident pages after 5 minutes and then at each snooze, up to the maximum."""
+    """An unacknowledged critical incident pages after 5 minutes and then after each snooze, up to the maximum level."""
     notifier = RecordingNotifier()
     engine = engine_of(store, notifier, max_level=3)
     await engine.open("k", severity="critical")
@@ -130,7 +130,7 @@ async def test_ladder_of_an_incident(store: MemoryStore, clock: ManualClock) -> 
 async def test_tick_ends_though_more_is_due(
     store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After one interval a tick stops to claim, pages, and says that it is behind; the next one goes on."""
+    """After one interval a tick stops claiming, sends its pages and reports ``behind``; the next tick goes on."""
     seconds = itertools.count(step=10)
     monkeypatch.setattr("escalation_core.engine.tick.monotonic", lambda: next(seconds))
     await put(store, *(incident(f"k{n:02}", next_due_at=START + n * MINUTE) for n in range(40)))
@@ -150,7 +150,7 @@ async def test_tick_ends_though_more_is_due(
 
 
 async def test_batches_that_were_committed_stand(clock: ManualClock) -> None:
-    """When the store fails in the middle of a tick, what was recorded stays, and the next tick does the rest once."""
+    """If the store fails during a tick, its committed batches stay, and the next tick does the rest once."""
     store = FailingStore(clock)
     await put(store, *(incident(f"k{number}", next_due_at=START + 5 * MINUTE) for number in range(5)))
     clock.advance(5 * MINUTE)
@@ -165,7 +165,7 @@ async def test_batches_that_were_committed_stand(clock: ManualClock) -> None:
 
 
 async def test_pause_in_the_middle_of_a_tick_stops_its_other_batches(store: MemoryStore, clock: ManualClock) -> None:
-    """Each batch asks anew: what is left waits for the pause's end."""
+    """A pause during a tick stops its later batches, since each batch checks the pauses again."""
 
     class Router:
         routed = 0
@@ -189,7 +189,7 @@ async def test_pause_in_the_middle_of_a_tick_stops_its_other_batches(store: Memo
 
 
 async def test_v1_off_reschedules_rows_that_need_a_replan_alone(store: MemoryStore, clock: ManualClock) -> None:
-    """With V1 off rows that need a replan get their instant; due rows stay as they are, and nothing escalates."""
+    """With V1 off, rows that need a replan get their instant; due rows stay unchanged, and nothing escalates."""
     await populate(store, clock)
     before = picture(store)
     report = await engine_of(store, v1=False, windows={"low": 2 * HOUR}).tick()
@@ -210,7 +210,7 @@ async def test_v1_off_reschedules_rows_that_need_a_replan_alone(store: MemorySto
 async def test_disabled_and_paused_engines_claim_nothing(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Disabled or paused the tick touches no row, due or in need of a replan."""
+    """The tick of a disabled or paused engine changes no row, due or in need of a replan."""
     await populate(store, clock)
     engine = engine_of(store, **held)
     await engine.tick(dry_run=True)
@@ -224,7 +224,7 @@ async def test_disabled_and_paused_engines_claim_nothing(
 
 
 async def test_reports_say_what_held_the_engine(store: MemoryStore) -> None:
-    """Report and health name the mode, and the pause's end."""
+    """Report and health name the same mode and the same end of the pause."""
     seen = []
     for held in [*HELD, {}]:
         engine = engine_of(store, **held)
@@ -238,7 +238,7 @@ async def test_reports_say_what_held_the_engine(store: MemoryStore) -> None:
 async def test_verbs_work_while_the_engine_is_held(
     held: dict[str, Any], store: MemoryStore, clock: ManualClock
 ) -> None:
-    """Held or not, incidents are opened, acknowledged and resolved, and their pages cancelled."""
+    """While the engine is held, verbs still open, acknowledge and resolve incidents, and cancel their pages."""
     await put(store, *(incident(key, next_due_at=START) for key in "ab"))
     await engine_of(store, critical_window=MINUTE).recalc()
     clock.advance(MINUTE)
@@ -252,14 +252,14 @@ async def test_verbs_work_while_the_engine_is_held(
 
 
 async def test_what_a_pause_held_comes_after_it(store: MemoryStore, clock: ManualClock) -> None:
-    """When the pause ends, what became due in it escalates by one level."""
+    """When the pause ends, an incident that became due during the pause escalates by one level."""
     engine = engine_of(store, **PAUSE)
     await engine.open("k", severity="critical")
     assert [0, 0, 1, 0] == await ticks(engine, clock, 5 * MINUTE, 55 * MINUTE - TICK, TICK, timedelta())
 
 
 async def test_canary_outsiders_are_untouched(store: MemoryStore, clock: ManualClock) -> None:
-    """Outside the canary nothing is claimed, due or not, and health counts what is held."""
+    """The engine claims no row outside the canary, due or not, and health counts the due ones among them."""
     for key in ("k0", "k2"):
         await put(store, incident(key, next_due_at=START + 5 * MINUTE))
     await store.host.insert("k3", severity="critical", first_seen=START)
@@ -277,7 +277,7 @@ async def test_canary_outsiders_are_untouched(store: MemoryStore, clock: ManualC
 
 
 async def test_canary_of_0_escalates_nothing(store: MemoryStore, clock: ManualClock) -> None:
-    """At 0 percent nothing happens, and health counts everything that is due."""
+    """With a canary of 0 percent nothing escalates, and health counts every due row."""
     await put(store, *(incident(f"k{number}", next_due_at=START) for number in range(30)))
     engine = engine_of(store, canary_pct=0)
     assert [0] == await ticks(engine, clock, HOUR)
@@ -285,11 +285,11 @@ async def test_canary_of_0_escalates_nothing(store: MemoryStore, clock: ManualCl
     assert (30, 1) == (health.stats.outside_canary, len(health.warnings))
 
 
-# --- what is said
+# --- log lines and counts
 
 
 async def test_tick_writes_one_line(store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """The line of a tick has the replaced worker's metric names."""
+    """The log line of a tick has the replaced worker's metric names."""
     caplog.set_level(logging.INFO)
     await populate(store, clock)
     await engine_of(store, windows={"low": 2 * HOUR}).tick(deliver=False)
@@ -301,7 +301,7 @@ async def test_tick_writes_one_line(store: MemoryStore, clock: ManualClock, capl
 async def test_severities_without_a_window_are_counted_and_told_once(
     store: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each such severity is warned of once, counted in report and health, and NULL is one of them."""
+    """The engine warns once of each severity without a window, NULL included, and counts it in report and health."""
     engine = engine_of(store)
     await put(store, incident("a", severity="odd"), incident("b", severity="odd"), incident("c", severity=None))
     await engine.recalc()
@@ -316,7 +316,7 @@ async def test_severities_without_a_window_are_counted_and_told_once(
 
 
 async def test_invented_severities_fill_no_memory(store: MemoryStore, clock: ManualClock) -> None:
-    """Beyond a hundred severities the rest is counted together."""
+    """The engine counts severities beyond the first hundred together."""
     engine = engine_of(store)
     await put(store, *(incident(f"k{n}", severity=f"s{n}", next_due_at=START) for n in range(150)))
     clock.advance(DAY)
@@ -328,7 +328,7 @@ async def test_invented_severities_fill_no_memory(store: MemoryStore, clock: Man
 
 
 async def test_a_long_severity_is_cut_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """A line has a bound, whatever hosts call their severities."""
+    """A log line has a bounded length, even with very long severities."""
     caplog.set_level(logging.WARNING)
     async with Engine(MemoryStore()) as engine:
         await engine.open("k", severity="s" * 10_000, first_seen=await engine.now() - timedelta(hours=1))

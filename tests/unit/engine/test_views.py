@@ -1,4 +1,4 @@
-"""Views: one incident's history, and the audit."""
+"""Views: the history of one incident, and the audit."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from ..kit import MINUTE, START, engine_of, ticks
 
 
 async def test_history_tells_everything_about_one_incident(store: MemoryStore, clock: ManualClock) -> None:
-    """History is the row, its escalations, its pages and its audit, newest first; other incidents are not in it."""
+    """History holds the incident's row, escalations, pages and audit, newest first, and no other incident."""
     engine = engine_of(store)
     for key in ("k", "other"):
         await engine.open(key, severity="critical", by="op")
@@ -30,7 +30,7 @@ async def test_history_tells_everything_about_one_incident(store: MemoryStore, c
 
 
 async def test_history_of_a_row_that_is_gone(store: MemoryStore, clock: ManualClock) -> None:
-    """What was recorded stays when the host deletes the row; an unknown key has nothing."""
+    """The recorded escalations stay when the host deletes the row; an unknown key has no history."""
     engine = engine_of(store)
     await engine.open("k", severity="critical")
     await ticks(engine, clock, 5 * MINUTE)
@@ -43,7 +43,7 @@ async def test_history_of_a_row_that_is_gone(store: MemoryStore, clock: ManualCl
 
 
 async def test_audit_is_bounded(store: MemoryStore, clock: ManualClock) -> None:
-    """The audit begins at an aware instant and holds the newest entries up to a limit."""
+    """The audit starts at an aware instant and holds the newest entries up to a limit."""
     engine = engine_of(store)
     for key in "abc":
         await engine.open(key)

@@ -1,4 +1,4 @@
-"""An incident's two ways of being made: from anyone's values, and from a store's row."""
+"""The two constructors of an incident: from arbitrary values, and from a store's row."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -34,14 +34,14 @@ PLAIN |= {"incident_key": "k", "first_seen": INSTANT, "level": 0, "episode": 1, 
 
 
 def test_fields_are_in_the_order_of_a_row() -> None:
-    """What this file calls a row is one."""
+    """The columns of this file's rows are the fields of Incident, in the same order."""
     assert list(VALUES) == [field.name for field in attrs.fields(Incident)]
 
 
 @pytest.mark.parametrize("name", VALUES)
 @given(data=st.data())
 def test_row_is_held_against_the_same_rules(name: str, data: st.DataObject) -> None:
-    """Whatever a row holds in a column, it becomes the incident that the same values make, or the same fault."""
+    """For any value in a column, from_row gives the same incident or the same fault as the constructor."""
     values = PLAIN | {name: data.draw(VALUES[name])}
 
     def outcome(make: Callable[[], Incident]) -> object:
@@ -54,7 +54,7 @@ def test_row_is_held_against_the_same_rules(name: str, data: st.DataObject) -> N
 
 
 def test_row_becomes_an_incident_that_cannot_be_changed() -> None:
-    """It is as frozen as any other, and equal to it."""
+    """An incident made from a row equals a constructed one, and cannot be changed either."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     incident = Incident.from_row(("k", "critical", now, 1, 2, now, None, None, None, None, now, "full", {}))
     assert incident == Incident(
@@ -72,7 +72,7 @@ def test_row_becomes_an_incident_that_cannot_be_changed() -> None:
 
 
 def test_moved_changes_its_place_alone() -> None:
-    """Level and instants are the new ones; all else stays."""
+    """``moved`` sets level and instants, and keeps all other fields."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     incident = Incident(incident_key="k", severity="critical", first_seen=now, summary="full", labels={"a": "b"})
     later = now + timedelta(minutes=5)
@@ -82,7 +82,7 @@ def test_moved_changes_its_place_alone() -> None:
 
 @pytest.mark.parametrize("labels", [{"n" * 60_000: "\ud800"}, {"n" * 60_000: 7}])
 def test_an_error_quotes_so_much_of_a_host(labels: dict[str, Any]) -> None:
-    """What health, the log and the audit show of a row that cannot be read has a bound."""
+    """An error about a host's value has a bounded length, also in health, the log and the audit."""
     with pytest.raises(InvalidValue) as caught:
         Incident(incident_key="k", first_seen=INSTANT, labels=labels)
     assert len(str(caught.value)) < 700

@@ -1,4 +1,4 @@
-"""The two hashes, pinned: other processes, other versions and other languages must get the same."""
+"""The two hashes have pinned values: other processes, versions and languages must get the same."""
 
 import hashlib
 from typing import Any
@@ -29,19 +29,19 @@ def replaced_hash(text: str) -> str:
 
 @pytest.mark.parametrize(("key", "level", "episode", "digest"), GOLDEN)
 def test_idempotency_keys_are_golden(key: str, level: int, episode: int, digest: str) -> None:
-    """The key of an escalation is the pinned one."""
+    """The idempotency key of an escalation is the pinned one."""
     assert digest == idempotency_key(key, level, episode)
 
 
 @pytest.mark.parametrize(("key", "level", "episode", "digest"), GOLDEN)
 def test_golden_vectors_follow_the_formulas(key: str, level: int, episode: int, digest: str) -> None:
-    """Episode 1 has the replaced worker's formula, the others put a NUL and the episode first."""
+    """Episode 1 follows the replaced worker's formula; other episodes put a NUL and the episode first."""
     text = f"{key}|{level}" if episode == 1 else "\0" + f"{episode}|{level}|{key}"
     assert replaced_hash(text) == digest
 
 
 def test_episode_is_1_unless_given() -> None:
-    """Without an episode the key is the replaced worker's."""
+    """Without an episode argument, the key is that of episode 1, as the replaced worker computes it."""
     assert replaced_hash("db-down|3") == idempotency_key("db-down", 3)
 
 
@@ -55,14 +55,14 @@ def test_other_escalations_have_other_keys(
 
 
 def test_bar_and_digits_in_a_key_collide_with_no_other_escalation() -> None:
-    """A key that looks like the formula's text of another escalation has a hash of its own."""
+    """A key that looks like the hashed text of another escalation gets a different hash."""
     texts = [("a|1", 2, 1), ("a", 12, 1), ("a|1|2", 1, 1), ("1|2|a", 3, 1), ("a", 2, 3), ("2|a", 2, 3)]
     assert len(texts) == len({idempotency_key(*text) for text in texts})
 
 
 @pytest.mark.parametrize(("key", "bucket"), BUCKETS.items())
 def test_canary_buckets_are_golden(key: str, bucket: int) -> None:
-    """A key's bucket is the pinned one, and the replaced worker's formula gives the same."""
+    """A key's bucket is the pinned one, and the replaced worker's formula gives the same bucket."""
     assert bucket == canary_bucket(key)
     digest = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
     assert int(digest[:8], 16) % 100 == canary_bucket(key)
@@ -70,19 +70,19 @@ def test_canary_buckets_are_golden(key: str, bucket: int) -> None:
 
 @given(KEYS)
 def test_every_key_is_in_at_100_and_none_at_0(key: str) -> None:
-    """100 percent are all keys and 0 percent none."""
+    """At 100 percent every key is in the canary, and at 0 percent no key is."""
     assert (False, True) == (in_canary(key, 0), in_canary(key, 100))
 
 
 def test_canary_at_its_edges() -> None:
-    """A bucket is in from one percent above its number: 0 at 1 percent, 3 at 4, 99 at 100 alone."""
+    """A key is in the canary if its bucket is below the percentage: bucket 0 at 1, 3 at 4, 99 only at 100."""
     edges = [("k106", 0), ("k106", 1), ("k0", 3), ("k0", 4), ("k0", 10), ("k2", 10), ("k139", 99), ("k139", 100)]
     assert [False, True, False, True, True, False, False, True] == [in_canary(key, pct) for key, pct in edges]
 
 
 @given(KEYS, st.integers(0, 99))
 def test_a_higher_percentage_keeps_every_key_that_was_in(key: str, percent: int) -> None:
-    """When the percentage rises, no key leaves."""
+    """When the percentage rises, no key leaves the canary."""
     assert in_canary(key, percent) <= in_canary(key, percent + 1)
 
 
@@ -107,7 +107,7 @@ BAD_KEYS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("key", "fault"), BAD_KEYS, ids=lambda value: ascii(value)[:20])
 def test_bad_keys_are_refused_by_name(key: Any, fault: str) -> None:
-    """What is no incident key is refused by both hashes, naming the field, the fault and a remedy."""
+    """Both hashes refuse an invalid incident key, naming the field, the fault and a remedy."""
     for call in (lambda: idempotency_key(key, 1), lambda: canary_bucket(key), lambda: in_canary(key, 10)):
         with pytest.raises(InvalidValue, match=fault) as caught:
             call()
@@ -117,13 +117,13 @@ def test_bad_keys_are_refused_by_name(key: Any, fault: str) -> None:
 
 @pytest.mark.parametrize("key", ["x", "x" * 512, "é" * 256, " ", "a b", "a\u00a0b", "a\u200bb", "🔥", "Ω|1"])
 def test_every_printable_key_up_to_512_bytes_is_taken(key: str) -> None:
-    """Blanks, bars and whatever people write are legal, up to 512 bytes of UTF-8."""
+    """Any printable key is valid up to 512 bytes of UTF-8, also with blanks and bars."""
     assert replaced_hash(f"{key}|1") == idempotency_key(key, 1)
 
 
 @pytest.mark.parametrize("level", [True, False, -1, 1.0, "1", None])
 def test_bad_levels_are_refused_by_name(level: Any) -> None:
-    """A level is a whole number from 0, and a bool is none."""
+    """A level must be a whole number from 0, and a bool is refused."""
     with pytest.raises(InvalidValue) as caught:
         idempotency_key("k", level)
     assert "level" == caught.value.field
@@ -131,7 +131,7 @@ def test_bad_levels_are_refused_by_name(level: Any) -> None:
 
 @pytest.mark.parametrize("episode", [True, 0, -1, 1.0, "1", None])
 def test_bad_episodes_are_refused_by_name(episode: Any) -> None:
-    """An episode is a whole number from 1, and a bool is none."""
+    """An episode must be a whole number from 1, and a bool is refused."""
     with pytest.raises(InvalidValue) as caught:
         idempotency_key("k", 1, episode)
     assert "episode" == caught.value.field
@@ -139,13 +139,13 @@ def test_bad_episodes_are_refused_by_name(episode: Any) -> None:
 
 @pytest.mark.parametrize("percent", [True, -1, 101, 50.0, "50", None])
 def test_bad_percentages_are_refused_by_name(percent: Any) -> None:
-    """A percentage is a whole number from 0 to 100, and a bool is none."""
+    """A percentage must be a whole number from 0 to 100, and a bool is refused."""
     with pytest.raises(InvalidValue) as caught:
         in_canary("k", percent)
     assert "percent" == caught.value.field
 
 
 def test_fault_is_a_value_error_with_its_three_parts() -> None:
-    """The text of a refusal is field, fault and remedy, and hosts may catch it as a ValueError."""
+    """A refusal's text consists of field, fault and remedy, and hosts can catch it as a ValueError."""
     with pytest.raises(ValueError, match=r"^incident_key: has 0 bytes; give 1 to 512 bytes of UTF-8$"):
         idempotency_key("", 1)

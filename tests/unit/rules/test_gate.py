@@ -1,4 +1,4 @@
-"""What holds the engine back, and which of several counts; operators' pauses together with the schedule."""
+"""The gate: the switches that hold the engine, which of them wins, and operators' pauses with the schedule."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ END = START + HOUR
 
 
 def settings(*, enabled: bool = True, v1: bool = True, paused: bool = False, dry_run: bool = False) -> Settings:
-    """Return settings with these switches; the pause is from START for an hour, each day."""
+    """Return settings with these switches; the pause lasts from START for an hour, each day."""
     return Settings(
         worker_enabled=enabled,
         v1=v1,
@@ -29,7 +29,7 @@ def settings(*, enabled: bool = True, v1: bool = True, paused: bool = False, dry
 @pytest.mark.parametrize("paused", [True, False])
 @pytest.mark.parametrize("v1", [True, False])
 def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
-    """Disabled is stronger than paused, and still tells the pause; paused is stronger than V1 off; else it is open."""
+    """Disabled wins over paused and still reports the pause; paused wins over V1 off; without any, the mode is open."""
     pause = Paused(END, "schedule") if paused else None
     expected = Gate(Mode.OPEN)
     expected = expected if v1 else Gate(Mode.V1_OFF)
@@ -48,7 +48,7 @@ def test_the_strongest_holds(enabled: bool, paused: bool, v1: bool) -> None:
     ],
 )
 def test_what_each_mode_allows(mode: Mode, claims: bool, pages: bool) -> None:
-    """Rows are claimed when open, and those that need a replan with V1 off; pages go when open alone."""
+    """An open gate allows claims and pages; V1 off allows claims only; paused and disabled allow neither."""
     assert (claims, pages) == (Gate(mode).may_claim, Gate(mode).may_escalate)
 
 
@@ -63,19 +63,19 @@ def test_what_each_mode_allows(mode: Mode, claims: bool, pages: bool) -> None:
     ],
 )
 def test_pause_holds_while_it_lasts(now: datetime, until: datetime | None) -> None:
-    """The gate is shut from the pause's beginning up to its end, and says until when."""
+    """The gate is paused from the pause's start until before its end, and reports the end."""
     assert (Gate() if until is None else Gate(Mode.PAUSED, Paused(until, "schedule"))) == Gate.at(
         settings(paused=True).switches, now
     )
 
 
 def test_dry_run_is_no_mode() -> None:
-    """A dry run goes through an open gate: it shows what would happen."""
+    """A dry run does not close the gate: it shows what a tick would do."""
     assert Gate() == Gate.at(settings(dry_run=True).switches, START)
 
 
 def test_names_of_the_modes() -> None:
-    """Reports and health name the modes so."""
+    """The modes have these names in reports and health."""
     assert ["disabled", "paused", "v1_off", "open"] == [mode.value for mode in Mode]
 
 
@@ -83,7 +83,7 @@ def test_names_of_the_modes() -> None:
 
 
 SECOND_HOUR = PauseSchedule("0 1 * * *", 60)
-"""Paused from one to two."""
+"""A pause from one to two o'clock."""
 
 
 def pause(start: timedelta, end: timedelta, **fields: Any) -> Pause:
@@ -103,12 +103,12 @@ ADA = pause(NONE, HOUR, actor="ada", reason="deploying")
         (None, [ADA], HOUR, None),
         (None, [pause(HOUR, 2 * HOUR)], NONE, None),
         (None, [ADA, pause(NONE, 2 * HOUR, actor="bob")], NONE, Paused(START + 2 * HOUR, "bob")),
-        # What touches or overlaps is one.
+        # Pauses that touch or overlap are one pause.
         (None, [ADA, pause(HOUR, 2 * HOUR, actor="bob")], NONE, Paused(START + 2 * HOUR, "ada", "deploying")),
         (SECOND_HOUR, [ADA], NONE, Paused(START + 2 * HOUR, "ada", "deploying")),
         (SECOND_HOUR, [ADA], HOUR, Paused(START + 2 * HOUR, "schedule")),
         (SECOND_HOUR, [], NONE, None),
-        # A lifted schedule does not count, and an operator's pause does all the same.
+        # A lifted schedule does not count; an operator's pause still counts.
         (SECOND_HOUR, [LIFT], 90 * MINUTE, None),
         (SECOND_HOUR, [LIFT], HOUR + DAY, Paused(START + DAY + 2 * HOUR, "schedule")),
         (
@@ -122,18 +122,18 @@ ADA = pause(NONE, HOUR, actor="ada", reason="deploying")
 def test_paused_is_the_union(
     schedule: PauseSchedule | None, pauses: list[Pause], at: timedelta, expected: Paused | None
 ) -> None:
-    """Paging is paused while any row or the schedule covers the instant, until all of them that touch are over."""
+    """The engine is paused while a row or the schedule covers the instant, until all that touch are over."""
     assert expected == paused_at(schedule, pauses, START + at)
 
 
 @pytest.mark.parametrize("until", [START, START - MINUTE, NONE, -HOUR, START + DAY + MINUTE, 2 * DAY, timedelta.max])
 def test_end_is_to_come_and_at_most_a_day_away(until: datetime | timedelta) -> None:
-    """A pause without a sensible end is refused by its field."""
+    """A pause whose end is not in the future, or over a day away, is refused by its field."""
     with pytest.raises(InvalidValue, match="until: is"):
         pause_from(START, until, By(None, None))
 
 
 @pytest.mark.parametrize("until", [START + DAY, DAY])
 def test_a_whole_day(until: datetime | timedelta) -> None:
-    """24 hours are the longest."""
+    """The longest pause is 24 hours."""
     assert START + DAY == pause_from(START, until, By(None, None)).ends_at

@@ -1,4 +1,4 @@
-"""The scheduled pause: instants against wall clocks, with the changes of summer time."""
+"""The scheduled pause: instants and wall clocks, including the changes of summer time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ LORD_HOWE = "Australia/Lord_Howe"
 
 
 def utc(text: str) -> datetime:
-    """Return the instant of a text such as ``2025-03-30 01:00``, in UTC."""
+    """Return the instant of a text in UTC, for example ``2025-03-30 01:00``."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
@@ -39,7 +39,7 @@ def windows(schedule: PauseSchedule, start: str, end: str) -> list[tuple[str, st
     return found
 
 
-# --- what is no schedule
+# --- invalid schedules
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def windows(schedule: PauseSchedule, start: str, end: str) -> list[tuple[str, st
     ],
 )
 def test_only_five_legal_fields_are_a_schedule(cron: str) -> None:
-    """Five fields within their limits are a cron expression; nothing else is, by name."""
+    """A cron expression has five fields within their limits; any other text is refused by the field's name."""
     with pytest.raises(InvalidValue) as caught:
         PauseSchedule(cron, HOUR)
     assert "cron" == caught.value.field
@@ -75,7 +75,7 @@ def test_only_five_legal_fields_are_a_schedule(cron: str) -> None:
 
 @given(st.text("0123456789*/,-#LW SUNMOJAFEB@?\t", max_size=30))
 def test_any_text_is_a_cron_expression_or_refused(text: str) -> None:
-    """No text makes anything but an expression or a refusal."""
+    """Any text is either a cron expression of five fields or refused by the field's name."""
     outcome: object
     try:
         outcome = len(check_cron(text).split(" "))
@@ -86,7 +86,7 @@ def test_any_text_is_a_cron_expression_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("cron", [7, None, b"0 22 * * *", ["0", "22", "*", "*", "*"]])
 def test_cron_is_text(cron: Any) -> None:
-    """What is no text is refused by its type."""
+    """A cron expression must be text."""
     with pytest.raises(InvalidValue) as caught:
         PauseSchedule(cron, HOUR)
     assert "cron" == caught.value.field
@@ -94,13 +94,13 @@ def test_cron_is_text(cron: Any) -> None:
 
 @pytest.mark.parametrize("cron", [" 0 22 * * * ", "0\t22  *  * *", "0 22 * * *"])
 def test_blanks_between_fields_do_not_count(cron: str) -> None:
-    """However the fields are spaced, it is the same schedule."""
+    """Blanks around and between the fields do not change the schedule."""
     assert PauseSchedule("0 22 * * *", HOUR) == PauseSchedule(cron, HOUR)
 
 
 @pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 4,6,9,11 *"])
 def test_schedule_that_never_fires_is_refused(cron: str) -> None:
-    """A day that does not exist would never pause anything."""
+    """A schedule for a day that does not exist is refused, since it would never pause the engine."""
     with pytest.raises(InvalidValue) as caught:
         PauseSchedule(cron, HOUR)
     assert "cron" == caught.value.field
@@ -119,7 +119,7 @@ def test_schedule_that_never_fires_is_refused(cron: str) -> None:
     ],
 )
 def test_schedule_that_never_ends_is_refused(cron: str, duration: timedelta) -> None:
-    """Pauses that touch or overlap for ever would keep everybody silent."""
+    """Pauses that touch or overlap for ever are refused, since the engine would never page again."""
     with pytest.raises(InvalidValue, match="never ends"):
         PauseSchedule(cron, duration)
 
@@ -129,12 +129,12 @@ def test_schedule_that_never_ends_is_refused(cron: str, duration: timedelta) -> 
     [("*/2 * * * *", MINUTE), ("0 * * * *", HOUR - MINUTE), ("0 22 * * *", DAY - MINUTE), ("0 0 1 * *", 7 * DAY)],
 )
 def test_a_gap_of_a_minute_is_an_end(cron: str, duration: timedelta) -> None:
-    """The shortest gap makes it a schedule."""
+    """A schedule with a gap of one minute between its pauses is valid."""
     assert duration == PauseSchedule(cron, duration).duration
 
 
 def test_leap_day_is_a_day() -> None:
-    """A schedule that fires once in four years fires."""
+    """A schedule for 29 February, which fires once in four years, is valid."""
     schedule = PauseSchedule("0 0 29 2 *", HOUR)
     assert [True, False] == [schedule.is_paused(utc(day)) for day in ("2028-02-29 00:30", "2027-03-01 00:30")]
     assert utc("2024-02-29 01:00") == schedule.paused_until(utc("2024-02-29 00:00"))
@@ -142,7 +142,7 @@ def test_leap_day_is_a_day() -> None:
 
 @pytest.mark.parametrize("duration", [timedelta(), -HOUR, 59, 0, 10_081, 59 * MINUTE / 60, 7 * DAY + TICK])
 def test_durations_out_of_their_limits_are_refused(duration: Any) -> None:
-    """A pause lasts from 1 minute to 7 days."""
+    """A pause must last from 1 minute to 7 days."""
     if duration == 59:
         assert 59 * MINUTE == PauseSchedule("0 22 * * *", duration).duration
         return
@@ -153,7 +153,7 @@ def test_durations_out_of_their_limits_are_refused(duration: Any) -> None:
 
 @pytest.mark.parametrize("duration", [True, "60", 60.0, None])
 def test_durations_are_spans_or_minutes(duration: Any) -> None:
-    """What is neither a timedelta nor a whole number is refused by its type."""
+    """A duration must be a timedelta or a whole number of minutes."""
     with pytest.raises(InvalidValue) as caught:
         PauseSchedule("0 22 * * *", duration)
     assert "duration" == caught.value.field
@@ -161,7 +161,7 @@ def test_durations_are_spans_or_minutes(duration: Any) -> None:
 
 @pytest.mark.parametrize("tz", ["", "Mars/Olympus", "Europe", "/etc/localtime", "../UTC", "UTC\0", "Ä", 7, None])
 def test_unknown_zones_are_refused(tz: Any) -> None:
-    """A zone is an IANA name that this machine knows."""
+    """A zone must be an IANA name that this machine knows."""
     with pytest.raises(InvalidValue) as caught:
         PauseSchedule("0 22 * * *", HOUR, tz)
     assert "tz" == caught.value.field
@@ -169,7 +169,7 @@ def test_unknown_zones_are_refused(tz: Any) -> None:
 
 @pytest.mark.parametrize("instant", [datetime(2025, 1, 1), "2025-01-01", None])  # noqa: DTZ001 - naive on purpose
 def test_instants_are_aware(instant: Any) -> None:
-    """Both questions are about aware instants."""
+    """Both methods refuse an instant that is not an aware datetime."""
     schedule = PauseSchedule("0 22 * * *", HOUR)
     for ask in (schedule.is_paused, schedule.paused_until):
         with pytest.raises(InvalidValue) as caught:
@@ -181,7 +181,7 @@ def test_instants_are_aware(instant: Any) -> None:
 
 
 def test_ends_are_exclusive_and_beginnings_inclusive() -> None:
-    """A pause begins with its minute and is over at its end."""
+    """A pause includes its first instant and excludes its end."""
     schedule = PauseSchedule("0 22 * * *", 8 * 60)
     begin, end = utc("2025-01-01 22:00"), utc("2025-01-02 06:00")
     probes = [begin - TICK, begin, end - TICK, end]
@@ -190,39 +190,39 @@ def test_ends_are_exclusive_and_beginnings_inclusive() -> None:
 
 
 def test_seconds_count_in_a_duration_set_in_code() -> None:
-    """A pause may last 90 seconds."""
+    """A duration set in code may have seconds, for example 90 seconds."""
     schedule = PauseSchedule("0 22 * * *", 1.5 * MINUTE)
     assert utc("2025-01-01 22:01:30") == schedule.paused_until(utc("2025-01-01 22:00:59.5"))
 
 
 def test_zone_moves_the_pause() -> None:
-    """The schedule is read in its zone, and the end comes in UTC."""
+    """The schedule is read in its zone, and its end is returned in UTC."""
     end = PauseSchedule("0 22 * * *", HOUR, "Asia/Kathmandu").paused_until(utc("2025-01-01 16:15"))
     assert (utc("2025-01-01 17:15"), UTC) == (end, end and end.tzinfo)
 
 
 def test_any_zone_may_ask() -> None:
-    """An instant is the same in every zone."""
+    """The answer does not depend on the zone of the instant that is asked for."""
     schedule = PauseSchedule("0 22 * * *", HOUR, BERLIN)
     there = utc("2025-01-01 21:30").astimezone(ZoneInfo("America/New_York"))
     assert utc("2025-01-01 22:00") == schedule.paused_until(there)
 
 
 def test_overlapping_windows_are_one_pause() -> None:
-    """22:00 and 23:00 for 90 minutes each are one pause until 00:30."""
+    """Windows of 90 minutes at 22:00 and 23:00 are one pause until 00:30."""
     schedule = PauseSchedule("0 22,23 * * *", 90)
     assert [("01-01 22:00", "01-02 00:30")] == windows(schedule, "2025-01-01 12:00", "2025-01-02 12:00")
     assert utc("2025-01-02 00:30") == schedule.paused_until(utc("2025-01-01 22:00"))
 
 
 def test_touching_windows_are_one_pause() -> None:
-    """A window that begins where another ends leaves no gap."""
+    """Windows that touch are one pause."""
     schedule = PauseSchedule("0 22,23 * * *", 60)
     assert utc("2025-01-02 00:00") == schedule.paused_until(utc("2025-01-01 22:10"))
 
 
 def test_weekly_windows() -> None:
-    """Friday 18:00 to Monday 09:00 is one pause, also over the end of a year."""
+    """A window from Friday 18:00 to Monday 09:00 is one pause, also over the end of a year."""
     schedule = PauseSchedule("0 18 * * 5", 63 * 60, BERLIN)
     assert [("12-26 17:00", "12-29 08:00"), ("01-02 17:00", "01-05 08:00")] == windows(
         schedule, "2025-12-26 12:00", "2026-01-05 12:00"
@@ -231,7 +231,7 @@ def test_weekly_windows() -> None:
 
 
 def test_longest_pause_that_ends() -> None:
-    """A week but one minute, every week, leaves that minute."""
+    """A weekly pause of a week less one minute leaves a gap of that minute."""
     schedule = PauseSchedule("0 0 * * 0", 10_079)
     gap = utc("2025-01-04 23:59")
     assert [True, False, False, True] == [
@@ -280,7 +280,7 @@ CHANGES: list[tuple[str, int, str, tuple[str, str], list[tuple[str, str]]]] = [
 def test_pauses_where_the_clock_changes(
     cron: str, minutes: int, tz: str, span: tuple[str, str], expected: list[tuple[str, str]]
 ) -> None:
-    """Readings that are skipped in spring never occur; repeated ones are paused both times."""
+    """Clock readings that spring skips never pause; readings that autumn repeats pause both times."""
     schedule = PauseSchedule(cron, minutes, tz)
     assert expected == windows(schedule, *span)
     for begin, end in expected:
@@ -289,7 +289,7 @@ def test_pauses_where_the_clock_changes(
         assert [False, False] == [schedule.is_paused(at) for at in (began - TICK, ended)]
 
 
-# --- against the definition
+# --- compared with the definition
 
 NUMBER = st.integers
 MINUTES = st.lists(NUMBER(0, 59), min_size=1, max_size=3, unique=True)
@@ -309,7 +309,7 @@ INSTANTS = st.builds(lambda turn, offset: turn + offset, st.sampled_from(TURNS),
 
 
 class Case:
-    """A schedule, and its definition in the plainest words."""
+    """A schedule, and a direct implementation of its definition."""
 
     def __init__(
         self, minutes: list[int], hours: list[int], weekdays: list[int] | None, duration: int, tz: str
@@ -324,12 +324,12 @@ class Case:
         return repr(self.schedule)
 
     def matches(self, reading: datetime) -> bool:
-        """Tell whether the cron expression matches this minute."""
+        """Return True if the cron expression matches this minute."""
         on_day = self.weekdays is None or reading.isoweekday() % 7 in self.weekdays
         return on_day and reading.hour in self.hours and reading.minute in self.minutes
 
     def defined(self, instant: datetime) -> bool:
-        """Tell whether m <= w < m + duration for some match m, looking at every minute that m could be."""
+        """Return True if m <= w < m + duration for some match m, trying every possible minute m."""
         reading = instant.astimezone(ZoneInfo(self.tz)).replace(tzinfo=None)
         minute = reading.replace(second=0, microsecond=0)
         candidates = (minute - back * MINUTE for back in range(self.duration + 1))
@@ -341,13 +341,13 @@ CASES = st.builds(Case, MINUTES, HOURS, WEEKDAYS, NUMBER(1, 240), ZONES)
 
 @given(CASES, st.lists(INSTANTS, min_size=1, max_size=10))
 def test_is_paused_is_the_definition(case: Case, instants: list[datetime]) -> None:
-    """A pause is what the rule says, minute by minute, on naive readings."""
+    """``is_paused`` equals the definition, minute by minute, on naive readings."""
     assert [case.defined(instant) for instant in instants] == [case.schedule.is_paused(one) for one in instants]
 
 
 @given(CASES, INSTANTS, st.lists(st.floats(0, 1, exclude_max=True), max_size=8))
 def test_paused_until_is_the_first_instant_after(case: Case, instant: datetime, probes: list[float]) -> None:
-    """Every instant before it is paused, and it is not; None means that nothing is paused now."""
+    """Every instant before ``paused_until`` is paused, and this instant is not; None means that nothing is paused."""
     until = case.schedule.paused_until(instant)
     if until is None:
         assert not case.defined(instant)
@@ -361,11 +361,11 @@ def test_paused_until_is_the_first_instant_after(case: Case, instant: datetime, 
 
 @given(st.lists(NUMBER(0, 6), min_size=1, max_size=2, unique=True), NUMBER(240, 10_079), ZONES, INSTANTS)
 def test_long_pauses_keep_the_definition(weekdays: list[int], duration: int, tz: str, instant: datetime) -> None:
-    """Pauses of days, that overlap or not, follow the same rule."""
+    """Pauses of several days, overlapping or not, follow the same definition."""
     try:
         case = Case([0], [18], weekdays, duration, tz)
     except InvalidValue:
-        return  # these never end
+        return  # schedules that never end
     until = case.schedule.paused_until(instant)
     assert case.defined(instant) == (until is not None)
     if until is not None:
@@ -375,7 +375,7 @@ def test_long_pauses_keep_the_definition(weekdays: list[int], duration: int, tz:
 @pytest.mark.parametrize("tz", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
 @pytest.mark.parametrize("cron", ["0 * * * *", "30 23 31 12 *", "0 0 29 2 sun"])
 def test_instants_at_the_ends_of_time_are_told_of(cron: str, tz: str) -> None:
-    """A replay may play the year 9998 with its pauses, and what has no datetime any more is not paused."""
+    """Both methods answer at the first and last datetimes; a replay may pause in the year 9998."""
     schedule = PauseSchedule(cron, 30, tz)
     late, last = datetime(9998, 12, 31, 23, 45, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     for instant in (datetime(1, 1, 1, tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC), late, last - 11 * DAY, last):

@@ -1,4 +1,4 @@
-"""When an incident is due: every branch of the rule, as a table."""
+"""The due instant of an incident: every branch of the rule, as a table."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from ..kit import DAY, HOUR, MINUTE, SECOND, START, incident
 POLICY = EscalationPolicy()
 END = datetime.max.replace(tzinfo=UTC)
 
-# fields of an incident first seen at START, and what is due: an offset from START, or None
+# fields of an incident first seen at START, and its due instant: an offset from START, or None
 DUE: list[tuple[str, dict[str, Any], timedelta | None]] = [
     ("critical waits 5 minutes", {}, 5 * MINUTE),
     ("warning waits 15", {"severity": "warning"}, 15 * MINUTE),
@@ -46,19 +46,19 @@ DUE: list[tuple[str, dict[str, Any], timedelta | None]] = [
 
 @pytest.mark.parametrize(("fields", "due"), [case[1:] for case in DUE], ids=[case[0] for case in DUE])
 def test_due(fields: dict[str, Any], due: timedelta | None) -> None:
-    """The next instant is the latest of window, spacing and snooze; none if ended or at the maximum."""
+    """The due instant is the latest of window, spacing and snooze; an ended or exhausted incident has none."""
     assert (None if due is None else START + due) == POLICY.next_due_at(incident(**fields))
 
 
 def test_tick_interval_spaces_escalations_when_snooze_is_0() -> None:
-    """With snooze 0 two escalations are one tick interval apart."""
+    """With snooze 0, two escalations of an incident are one tick interval apart."""
     policy = EscalationPolicy(snooze=timedelta(), tick_interval=90 * SECOND)
     late = incident(level=1, last_escalated_at=START + HOUR)
     assert START + HOUR + 90 * SECOND == policy.next_due_at(late)
 
 
 def test_the_longer_of_snooze_and_tick_interval_counts() -> None:
-    """A snooze shorter than the tick is lengthened to it, a longer one stays."""
+    """A snooze shorter than the tick interval is lengthened to it; a longer snooze stays."""
     late = incident(level=1, last_escalated_at=START + HOUR)
     spans = [(MINUTE, 2 * MINUTE), (3 * MINUTE, 2 * MINUTE), (2 * MINUTE, 2 * MINUTE)]
     due = [EscalationPolicy(snooze=snooze, tick_interval=tick).next_due_at(late) for snooze, tick in spans]
@@ -66,25 +66,25 @@ def test_the_longer_of_snooze_and_tick_interval_counts() -> None:
 
 
 def test_last_escalation_in_the_future_counts_as_now() -> None:
-    """A clock that once ran ahead does not keep an incident silent."""
+    """A last_escalated_at in the future, from a clock that ran ahead, counts as now."""
     ahead = incident(level=1, last_escalated_at=START + 10 * DAY)
     assert START + HOUR + 30 * MINUTE == POLICY.next_due_at(ahead, START + HOUR)
 
 
 def test_last_escalation_in_the_past_stays_with_now() -> None:
-    """Telling the rule what time it is changes nothing for sound rows."""
+    """For a row without instants in the future, the argument ``now`` changes nothing."""
     sound = incident(level=1, last_escalated_at=START + 5 * MINUTE)
     assert POLICY.next_due_at(sound) == POLICY.next_due_at(sound, START + HOUR)
 
 
 @pytest.mark.parametrize("fields", [{"first_seen": END}, {"last_escalated_at": END}, {"snoozed_until": END}])
 def test_nothing_overflows_near_the_end_of_time(fields: dict[str, Any]) -> None:
-    """Near the year 9999 the instant stops at the last one there is."""
+    """Near the year 9999 the due instant is the last possible datetime."""
     assert END == EscalationPolicy().next_due_at(incident(**fields))
 
 
 def test_longest_ladder_does_not_overflow() -> None:
-    """A hundred windows of a year each are still an instant."""
+    """A hundred windows of a year each give a valid instant."""
     policy = EscalationPolicy(windows={"critical": 365 * DAY}, max_level=100)
     assert START + 36500 * DAY == policy.next_due_at(incident(level=99))
     late = incident(level=99, first_seen=datetime(9950, 1, 1, tzinfo=UTC))
@@ -93,24 +93,24 @@ def test_longest_ladder_does_not_overflow() -> None:
 
 @pytest.mark.parametrize("severity", ["critical", "CRITICAL", " Critical\t", "critical\n", "cRiTiCaL"])
 def test_severity_matches_without_case_and_blanks(severity: str) -> None:
-    """Severities match whatever their case and surrounding blanks."""
+    """Severities match without regard to case and surrounding blanks."""
     assert (True, 5 * MINUTE) == (POLICY.configured(severity), POLICY.window(severity))
 
 
 @pytest.mark.parametrize("severity", [None, "", " ", "crit", "critical!", "crit ical"])
 def test_other_severities_are_unconfigured(severity: str | None) -> None:
-    """Anything else has no window of its own and gets the default."""
+    """Any other severity is unconfigured and gets the default window."""
     assert (False, 15 * MINUTE) == (POLICY.configured(severity), POLICY.window(severity))
 
 
 def test_window_names_match_without_case_too() -> None:
-    """What a setting names is as free in case and blanks as what an incident says; case folds, not only lowers."""
+    """Severities in settings match without regard to case and blanks too; the comparison folds case."""
     policy = EscalationPolicy(windows={" HIGH ": HOUR, "Straße": 2 * HOUR})
     assert (HOUR, 2 * HOUR) == (policy.window("high"), policy.window("STRASSE"))
 
 
 def test_default_window_may_differ_from_warning() -> None:
-    """The window of the unconfigured is a setting of its own in code."""
+    """In code, the window of unconfigured severities is a separate setting."""
     policy = EscalationPolicy(default_window=HOUR)
     assert (15 * MINUTE, HOUR) == (policy.window("warning"), policy.window("other"))
 
@@ -162,13 +162,13 @@ CHANGES: list[dict[str, Any]] = [
 
 
 def test_fingerprint_changes_with_each_setting() -> None:
-    """Every setting that can move an instant changes the fingerprint, by its smallest step and at its largest value."""
+    """Every setting that can move a due instant changes the fingerprint, even by the smallest step."""
     prints = [EscalationPolicy().fingerprint(), *(EscalationPolicy(**change).fingerprint() for change in CHANGES)]
     assert len(prints) == len(set(prints))
 
 
 def test_fingerprint_is_the_same_for_the_same_policy() -> None:
-    """Case, blanks and order of severities change no instant, and so not the fingerprint."""
+    """Case, blanks and order of severities move no due instant, so they do not change the fingerprint."""
     one = EscalationPolicy(windows={"critical": MINUTE, "high": HOUR})
     other = EscalationPolicy(windows={" HIGH": HOUR, "Critical": MINUTE})
     assert one.fingerprint() == other.fingerprint()
@@ -198,7 +198,7 @@ LIMITS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("given_", "field"), LIMITS)
 def test_limits_are_refused_by_name(given_: dict[str, Any], field: str) -> None:
-    """A policy out of its limits cannot be built; the error names the field."""
+    """A policy with a value outside its limits cannot be built, and the error names the field."""
     with pytest.raises(InvalidValue) as caught:
         EscalationPolicy(**given_)
     assert field == caught.value.field
@@ -217,5 +217,5 @@ def test_limits_are_refused_by_name(given_: dict[str, Any], field: str) -> None:
     ],
 )
 def test_limits_themselves_are_legal(given_: dict[str, Any]) -> None:
-    """The edges of the limits are within them."""
+    """The edges of the limits are valid values."""
     assert given_.items() <= attrs.asdict(EscalationPolicy(**given_)).items()

@@ -28,12 +28,12 @@ ROW = OldRow(id=1, incident_key="k", episode=1, is_open=False, current_episode=2
 def test_row_goes_once_its_episode_is_over_and_followed(
     source: AuditSource, changed: dict[str, Any], goes: bool
 ) -> None:
-    """An open incident keeps its rows, and so does the last episode of a key."""
+    """A row of an open incident stays, and so does a row of a key's last episode."""
     assert goes == may_go(attrs.evolve(ROW, **changed), source, BEFORE)
 
 
 def test_note_about_no_incident_goes_by_its_age_alone() -> None:
-    """A pause or a tick by hand belongs to no incident."""
+    """A note without an incident, for example about a pause, is deleted by its age only."""
     note = attrs.evolve(ROW, incident_key=None, episode=None, current_episode=None, highest_episode=0)
     assert may_go(note, AuditSource.NOTE, BEFORE)
 
@@ -47,13 +47,13 @@ def test_note_about_no_incident_goes_by_its_age_alone() -> None:
     ],
 )
 def test_escalation_waits_for_its_pages(pages: dict[str, Any], goes: bool) -> None:
-    """A page that is unsettled, or was settled lately, keeps its escalation; a note has no pages."""
+    """A page that is unsettled, or was settled recently, keeps its escalation; a note has no pages."""
     row = attrs.evolve(ROW, **pages)
     assert goes == may_go(row, AuditSource.ESCALATION, BEFORE)
     assert may_go(row, AuditSource.NOTE, BEFORE)
 
 
 def test_highest_episode_in_the_ledger_stays() -> None:
-    """A row of the host may be at a later episode than the ledger: the ledger's highest still stays."""
+    """The ledger's highest episode stays, even if the host's row is at a later episode."""
     row = attrs.evolve(ROW, current_episode=2, highest_episode=1)
     assert not may_go(row, AuditSource.ESCALATION, BEFORE)

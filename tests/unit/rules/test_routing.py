@@ -1,4 +1,4 @@
-"""Routes: which targets a level of an incident goes to, and pages that no target can be found for."""
+"""Routes: the targets of an incident's level, and pages without a target."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ EVERYBODY = Route(targets=["all"])
 def test_route_matches_when_every_condition_does(
     route: Route, fields: dict[str, Any], level: int, matches: bool
 ) -> None:
-    """Severity, least level and labels are conditions; what is not given is none."""
+    """Severity, least level and labels are conditions; a condition that is not given always holds."""
     assert matches is route.matches(incident(**fields), level)
 
 
@@ -59,17 +59,17 @@ def test_route_matches_when_every_condition_does(
     ],
 )
 def test_last_route_that_matches_wins(routes: list[Route], level: int, targets: tuple[str, ...]) -> None:
-    """Later routes are more special; without a match it is the default target."""
+    """The last matching route wins, and without a match the default target is used."""
     assert targets == tuple(SettingsRouter(routes, "default").route(incident(), level))
 
 
 def test_without_default_no_target_is_named() -> None:
-    """No match and no default name no target."""
+    """Without a match and a default, the router names no target."""
     assert () == tuple(SettingsRouter([TEAM]).route(incident(), 1))
 
 
 def test_targets_are_named_once() -> None:
-    """A target that is named twice is paged once, in the order of the first."""
+    """A target that is named twice counts once, at its first position."""
     assert ("b", "a") == Route(targets=["b", "a", "b"]).targets
 
 
@@ -94,7 +94,7 @@ def test_targets_are_named_once() -> None:
     ],
 )
 def test_bad_routes_are_refused_by_name(field: str, given: dict[str, Any]) -> None:
-    """A route with a wrong field cannot be built, and no URL is in the error."""
+    """A route with an invalid field cannot be built, and the error holds no URL."""
     with pytest.raises(InvalidValue) as caught:
         Route(**given)
     assert field == caught.value.field
@@ -102,7 +102,7 @@ def test_bad_routes_are_refused_by_name(field: str, given: dict[str, Any]) -> No
 
 
 def test_longest_target_name() -> None:
-    """200 printable characters are a name."""
+    """A target name may have 200 characters."""
     assert ("ä" * 200,) == Route(targets=["ä" * 200]).targets
 
 
@@ -125,7 +125,7 @@ async def test_unroutable_page_is_born_dead_and_the_ladder_goes_on(
     clock: ManualClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The escalation is recorded, its page is dead with the reason, counted and logged, and the next level comes."""
+    """The escalation is recorded; its page is dead with the reason, counted and logged; the next level escalates."""
     notifier = RecordingNotifier()
     engine = Engine(store, notifiers=[notifier], **given)
     await engine.open("k", severity="critical")
@@ -159,7 +159,7 @@ async def test_unroutable_page_is_born_dead_and_the_ladder_goes_on(
 async def test_router_that_answers_nonsense_stops_no_ladder(
     answer: Any, reason: str, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """The escalation is recorded, its one page is born dead and says why, and the ladder goes on."""
+    """For an invalid answer of a router, the page is dead with the reason; escalations are recorded and go on."""
 
     class Nonsense:
         def route(self, incident: Incident, level: int) -> Any:
@@ -172,7 +172,7 @@ async def test_router_that_answers_nonsense_stops_no_ladder(
 
 
 async def test_one_dead_target_does_not_hold_the_others(store: MemoryStore, clock: ManualClock) -> None:
-    """Of two targets one of which no notifier serves, the other is paged."""
+    """If no notifier serves one of two targets, the engine still pages the other one."""
     notifier = RecordingNotifier()
     engine = Engine(store, notifiers=[notifier], router=Named("nowhere", "test", "test"))
     await engine.open("k", severity="critical")
@@ -184,7 +184,7 @@ async def test_one_dead_target_does_not_hold_the_others(store: MemoryStore, cloc
 
 
 async def test_single_target_is_the_default(store: MemoryStore, clock: ManualClock) -> None:
-    """An engine with one target and no routes pages that target; with two, a route must choose."""
+    """An engine with one target and no routes pages this target; with two targets, a route must choose."""
     for number, targets in enumerate([("one",), ("one", "two")]):
         notifier = RecordingNotifier(*targets)
         engine = Engine(store, notifiers=[notifier])

@@ -1,4 +1,4 @@
-"""How long a worker sleeps."""
+"""The time that a worker sleeps."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ def paused(until: datetime) -> Gate:
 
 
 TICK = [
-    # what the tick did, the earliest row (from now; None for none), the gate, how long to sleep
+    # the tick's report, the earliest row (an offset from now, or None), the gate, and the expected sleep
     ("nothing to come", IDLE, None, OPEN, MINUTE),
     ("due in a while", IDLE, 17 * SECOND, OPEN, 17 * SECOND),
     ("due in a moment", IDLE, timedelta(microseconds=1), OPEN, timedelta(microseconds=1)),
@@ -68,7 +68,7 @@ TICK = [
 
 
 def sleep_after(report: TickReport, due: datetime | None, held: Gate, longest: timedelta) -> timedelta:
-    """Ask the rule as the engine does."""
+    """Call the rule with the arguments that the engine gives."""
     return until_next_tick(
         earliest=None if report.dry_run else due,
         now=START,
@@ -83,7 +83,7 @@ def sleep_after(report: TickReport, due: datetime | None, held: Gate, longest: t
     ("did", "earliest", "held", "sleep"), [case[1:] for case in TICK], ids=[case[0] for case in TICK]
 )
 def test_sleep_after_a_tick(did: dict[str, Any], earliest: timedelta | None, held: Gate, sleep: timedelta) -> None:
-    """The runner sleeps to the earliest row or the pause's end, one interval at most, and never spins."""
+    """The runner sleeps until the earliest row or the pause's end, for at most one interval, and never spins."""
     due = None if earliest is None else START + earliest
     assert sleep == sleep_after(TickReport(**did), due, held, MINUTE)
 
@@ -108,7 +108,7 @@ CLAIM: list[tuple[str, timedelta | None, Gate, dict[str, Any], timedelta]] = [
     ("earliest", "held", "given_", "sleep"), [case[1:] for case in CLAIM], ids=[case[0] for case in CLAIM]
 )
 def test_sleep_before_a_claim(earliest: timedelta | None, held: Gate, given_: dict[str, Any], sleep: timedelta) -> None:
-    """The delivery loop sleeps to the next page or the pause's end, one interval at most, and never spins."""
+    """The delivery loop sleeps until the next page or the pause's end, for at most one interval, and never spins."""
     due = None if earliest is None else START + earliest
     assert sleep == until_next_claim(
         earliest=None if given_.get("dry_run") else due, now=START, gate=held, longest=MINUTE
@@ -136,7 +136,7 @@ def test_no_sleep_is_longer_than_a_tick(
     since: timedelta | None,
     mode: Mode,
 ) -> None:
-    """Whatever is to come, the runner looks again within one interval; at once only for what may be new to it."""
+    """No sleep exceeds one interval, and a sleep of zero needs something new since the tick."""
     due = None if earliest is None else START + earliest
     at = None if since is None else START - since
     report = TickReport(dry_run=dry_run, escalated=escalated, at=at, mode=mode)

@@ -1,4 +1,4 @@
-"""The table of verbs and states, whole, through the engine."""
+"""The whole table of verbs and states, tested through the engine."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -39,14 +39,14 @@ NO_OPS = [
 
 
 def test_table_of_the_code_is_the_table_of_the_rules() -> None:
-    """What is allowed is everything that the table does not refuse."""
+    """The code allows exactly the pairs that the table does not refuse."""
     allowed = {(verb, state) for verb in Verb for state in ALLOWED[verb]}
     assert {(verb, state) for verb in Verb for state in State} - set(REFUSED) == allowed
 
 
 @pytest.mark.parametrize(("verb", "state"), REFUSED)
 async def test_refused_verbs_write_nothing(verb: Verb, state: State, store: MemoryStore, clock: ManualClock) -> None:
-    """A refusal names key, state and verb, says what to do, and leaves the store as it was."""
+    """A refusal names key, state, verb and remedy, and leaves the store unchanged."""
     engine = await stand(store, clock, state)
     before = picture(store)
     with pytest.raises(TransitionRefused) as caught:
@@ -61,7 +61,7 @@ async def test_refused_verbs_write_nothing(verb: Verb, state: State, store: Memo
 
 @pytest.mark.parametrize(("verb", "state"), NO_OPS)
 async def test_no_ops_leave_no_trace(verb: Verb, state: State, store: MemoryStore, clock: ManualClock) -> None:
-    """A verb that changes nothing returns the incident and writes neither row nor page nor note."""
+    """A verb that changes nothing returns the incident, and writes no row, page or note."""
     engine = await stand(store, clock, state)
     before = picture(store)
     result = await CALLS[verb](engine)
@@ -154,7 +154,7 @@ async def test_verbs_write_what_the_table_says(
     store: MemoryStore,
     clock: ManualClock,
 ) -> None:
-    """A verb writes exactly these columns, treats unsent pages so, and leaves one note of itself."""
+    """A verb writes exactly these columns, leaves pages in these states, and adds one note."""
     engine = await stand(store, clock, state)
     noted = len(store.notes)
     result = await call(engine)
@@ -165,7 +165,7 @@ async def test_verbs_write_what_the_table_says(
 
 
 async def test_drain_at_level_0_is_refused(store: MemoryStore) -> None:
-    """There is no level to take back: the refusal names key, state and verb, and nothing is written."""
+    """A drain at level 0 is refused with key, state and verb, and writes nothing."""
     engine = Engine(store)
     await engine.open("k")
     before = picture(store)
@@ -190,7 +190,7 @@ BIRTHS = [
 async def test_first_seen_of_open_has_limits(
     born: timedelta, legal: bool, state: State, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """first_seen lies at most one year back and 24 hours ahead; else nothing is written."""
+    """first_seen lies at most one year back and 24 hours ahead; else open is refused and writes nothing."""
     engine = await stand(store, clock, state)
     before = picture(store)
     if legal:

@@ -1,4 +1,4 @@
-"""What an incident's history tells of its next escalation: never an instant that will not be, and who holds it."""
+"""The next escalation in an incident's history: its instant if it will happen, and what holds it."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -19,12 +19,12 @@ Step = Callable[[Engine], Awaitable[object]]
 
 @attrs.frozen
 class Case:
-    """What is done to an incident, and what is to be told."""
+    """The steps done to an incident, and the expected answer."""
 
     held_by: HeldBy | None
     detail: str | None
     after: timedelta | None = None
-    """When it comes, from the instant it was opened; None for never."""
+    """The time from the opening to the escalation, or None for no escalation."""
     settings: dict[str, Any] = attrs.field(factory=dict)
     steps: tuple[Step, ...] = ()
     waited: timedelta = timedelta()
@@ -63,7 +63,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 async def test_what_comes_next(name: str) -> None:
-    """The instant is not in the past, and is given only where it will be; the holder is named."""
+    """The history gives an instant only if the escalation will happen, never in the past, and names what holds it."""
     case = CASES[name]
     clock = ManualClock()
     opened = clock()
@@ -83,7 +83,7 @@ async def test_what_comes_next(name: str) -> None:
 
 
 async def test_a_row_that_was_put_back() -> None:
-    """Its fault is told, and when it is a worker plans it again."""
+    """The history gives the fault of an unreadable row, and when a worker plans the row again."""
     clock = ManualClock()
     store = MemoryStore(clock)
     async with Engine(store) as engine:
@@ -100,7 +100,7 @@ async def test_a_row_that_was_put_back() -> None:
 
 
 async def test_a_row_that_is_gone() -> None:
-    """Nothing comes."""
+    """A deleted row has no next escalation."""
     store = MemoryStore(ManualClock())
     async with Engine(store) as engine:
         await engine.open("k")
@@ -109,7 +109,7 @@ async def test_a_row_that_is_gone() -> None:
 
 
 async def test_the_instant_that_the_row_holds_counts() -> None:
-    """A worker with shorter windows finds the row only when the instant has come that was written with longer ones."""
+    """A worker with shorter windows finds a row only at the instant written with the longer windows."""
     clock = ManualClock()
     store = MemoryStore(clock)
 

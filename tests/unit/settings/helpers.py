@@ -1,4 +1,4 @@
-"""What tests of settings share: readers of variables and of problems, and values that are legal."""
+"""Shared by tests of settings: helpers that read variables and problems, and valid values."""
 
 import json
 from collections.abc import Callable
@@ -19,12 +19,12 @@ COMPANIONS = {"ESC_PAUSE_CRON": {"ESC_PAUSE_MIN": "60"}, "ESC_PAUSE_MIN": {"ESC_
 
 
 def problems(call: Callable[[], object]) -> dict[str, Problem]:
-    """Return the problems that a call meets."""
+    """Return the problems that a call raises."""
     with pytest.raises(SettingsError) as caught:
         call()
     return caught.value.problems
 
 
 def read(**variables: str) -> Settings:
-    """Read variables."""
+    """Return the settings read from variables."""
     return Settings.from_env(variables)

@@ -8,6 +8,6 @@ from .helpers import VARIABLES
 
 
 def test_table_has_every_field() -> None:
-    """Each field that a variable may set has its row, in the same order."""
+    """Each field that a variable may set has a row in the table, in the same order."""
     fields = [field.name for field in attrs.fields(Settings) if field.init]
     assert fields == [*VARIABLES, "retry", "warnings"]

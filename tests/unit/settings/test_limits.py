@@ -1,4 +1,4 @@
-"""The limits of settings, whether a variable or code sets them, and what is said of a value beyond."""
+"""The limits of settings, set by a variable or in code, and the errors for values beyond them."""
 
 from datetime import timedelta
 from typing import Any
@@ -24,7 +24,7 @@ SHOWN = [
 
 @pytest.mark.parametrize(("name", "text", "problem"), SHOWN)
 def test_value_is_shown_as_it_is_written(name: str, text: str, problem: str) -> None:
-    """A number out of its limits is told as the variable has it, and the remedy counts in the same unit."""
+    """The error shows a number outside its limits as the variable has it, and the remedy uses the same unit."""
     assert {name: problem} == problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
 
 
@@ -40,7 +40,7 @@ def test_value_is_shown_as_it_is_written(name: str, text: str, problem: str) -> 
     ],
 )
 def test_span_in_code_is_shown_in_the_variables_unit(field: str, value: Any, problem: str) -> None:
-    """A timedelta out of its limits is told as ``as_variables`` would write it."""
+    """The error shows a timedelta outside its limits as ``as_variables`` would write it."""
     assert {VARIABLES[field]: problem} == problems(lambda: Settings(**{field: value}))
 
 
@@ -56,7 +56,7 @@ def test_span_in_code_is_shown_in_the_variables_unit(field: str, value: Any, pro
     ],
 )
 def test_limits_in_code(field: str, span: timedelta) -> None:
-    """The limits are the same in code."""
+    """Settings in code have the same limits as variables."""
     assert [VARIABLES[field]] == list(problems(lambda: Settings(**{field: span})))  # type: ignore[arg-type]
 
 
@@ -65,12 +65,12 @@ def test_limits_in_code(field: str, span: timedelta) -> None:
     [("a\\u0000", "'a\\x00' holds a NUL character"), ("\\ud800", "'\\ud800' holds a lone surrogate")],
 )
 def test_severity_that_no_store_holds_is_refused(severity: str, shown: str) -> None:
-    """The windows' fingerprint goes to the database with the first heartbeat: what it cannot hold is a problem now."""
+    """A severity that a database cannot hold is refused, since the first heartbeat writes the windows' fingerprint."""
     assert shown == problems(lambda: read(ESC_ACK_MIN=f'{{"{severity}": 10}}'))["ESC_ACK_MIN"].fault
 
 
 def test_http_needs_to_be_allowed() -> None:
-    """Targets over http are legal with ESC_ALLOW_HTTP alone."""
+    """Targets over http are valid only with ESC_ALLOW_HTTP."""
     variables = {"ESC_TARGETS": '{"a": "http://h/x", "b": "https://h/x"}'}
     assert ["ESC_TARGETS"] == list(problems(lambda: Settings.from_env(variables)))
     assert 2 == len(Settings.from_env({**variables, "ESC_ALLOW_HTTP": "true"}).targets)
@@ -84,7 +84,7 @@ def test_http_needs_to_be_allowed() -> None:
     ],
 )
 def test_targets_that_are_named_are_defined(variables: dict[str, str], name: str) -> None:
-    """Beside ESC_TARGETS, routes and default name targets that it defines, or the log; without it code serves them."""
+    """If ESC_TARGETS is set, routes and default may name only its targets or the log; otherwise code serves them."""
     assert [name] == list(problems(lambda: Settings.from_env({"ESC_TARGETS": TARGETS, **variables})))
     for targets in ({}, {"ESC_TARGETS": '{"a": "https://h/x"}'}):
         Settings.from_env({**targets, **variables})
@@ -96,24 +96,24 @@ def test_targets_that_are_named_are_defined(variables: dict[str, str], name: str
 
 
 def test_cron_needs_a_length() -> None:
-    """A schedule without a length is an error that names the missing one."""
+    """A schedule without a length is an error that names the missing variable."""
     found = problems(lambda: read(ESC_PAUSE_CRON="0 22 * * *"))
     assert ["ESC_PAUSE_CRON"] == list(found)
     assert "ESC_PAUSE_MIN" in found["ESC_PAUSE_CRON"].fault
 
 
 def test_wrong_length_is_not_a_missing_one() -> None:
-    """A length that is no number is one problem, not two."""
+    """A length that is not a valid number is one problem, not two."""
     found = problems(lambda: read(ESC_PAUSE_CRON="0 22 * * *", ESC_PAUSE_MIN="1h"))
     assert ["ESC_PAUSE_MIN"] == list(found)
 
 
 def test_pause_that_never_ends_is_a_start_up_error() -> None:
-    """A schedule that would keep everybody silent stops the start."""
+    """A pause that never ends is refused at the start, since the engine would never page."""
     found = problems(lambda: read(ESC_PAUSE_CRON="0 22 * * *", ESC_PAUSE_MIN="1440"))
     assert "never ends" in found["ESC_PAUSE_CRON"].fault
 
 
 def test_zone_is_checked_without_a_pause() -> None:
-    """A typo in the zone shows today, not on the day on which a pause is set."""
+    """A typo in the zone is refused even when no pause is set."""
     assert ["ESC_TZ"] == list(problems(lambda: read(ESC_TZ="Europe/Berlln")))

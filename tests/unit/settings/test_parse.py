@@ -1,4 +1,4 @@
-"""Readers: which texts of a variable are legal, and what is said of the others."""
+"""Readers of variables: the valid texts, and the errors for all other texts."""
 
 from functools import partial
 from typing import Any
@@ -58,14 +58,14 @@ def test_booleans_are_true_or_false(name: str, text: str, value: bool) -> None:
 @pytest.mark.parametrize("name", BOOLEANS)
 @pytest.mark.parametrize("text", ["yes", "no", "1", "0", "True", "TRUE", "False", "on", "", " true", "true\n", "t"])
 def test_anything_else_is_no_boolean(name: str, text: str) -> None:
-    """What people write for booleans elsewhere is refused, with what to write."""
+    """A text that is not exactly true or false is refused, and the error says what to write."""
     found = problems(lambda: Settings.from_env({name: text}))
     assert {name: f"{text!r} is not a valid boolean; write true or false"} == found
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_are_taken_to_their_limits(name: str) -> None:
-    """The least and the greatest value of each number are legal, and are what is in force."""
+    """The least and the greatest value of each number are valid, and take effect."""
     for number in NUMBERS[name]:
         variables = {name: str(number), **COMPANIONS.get(name, {})}
         assert str(number) == Settings.from_env(variables).as_variables()[name]
@@ -73,7 +73,7 @@ def test_numbers_are_taken_to_their_limits(name: str) -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_beyond_their_limits_are_refused(name: str) -> None:
-    """One below the least and one above the greatest are refused, with the limits."""
+    """A number one below the least or one above the greatest value is refused with the limits."""
     least, most = NUMBERS[name]
     for number in (least - 1, most + 1, -5, 10**14):
         variables = {name: str(number), **COMPANIONS.get(name, {})}
@@ -109,7 +109,7 @@ NO_NUMBERS = [
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("text", NO_NUMBERS, ids=lambda text: text[:20])
 def test_what_is_no_number_in_ascii_digits_is_refused(name: str, text: str) -> None:
-    """Numbers are ASCII digits and nothing else."""
+    """A number must consist of ASCII digits only."""
     found = problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
     assert [name] == list(found)
     assert "write digits alone, for example 15" == found[name].remedy
@@ -122,7 +122,7 @@ def test_what_is_no_number_in_ascii_digits_is_refused(name: str, text: str) -> N
     ids=lambda text: text[:20],
 )
 def test_number_of_many_digits_is_too_large(name: str, text: str, size: str) -> None:
-    """A number of any length is a number, and the fault is its size."""
+    """A number of too many digits is refused for its size, not for its form."""
     found = problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
     assert [name] == list(found)
     assert found[name].fault.startswith(text[:20])
@@ -130,13 +130,13 @@ def test_number_of_many_digits_is_too_large(name: str, text: str, size: str) -> 
 
 
 def test_example_is_told_as_one() -> None:
-    """A text that is not JSON is answered with an example."""
+    """The error for a text that is not JSON gives an example."""
     assert 'is not JSON; write for example {"high": 10}' == problems(lambda: read(ESC_ACK_MIN="x"))["ESC_ACK_MIN"]
 
 
 @pytest.mark.parametrize(("name", "text", "field", "value"), LEGAL)
 def test_legal_texts(name: str, text: str, field: str, value: Any) -> None:
-    """The text is read as this value."""
+    """Each valid text is read as this value."""
     settings = Settings.from_env({name: text, **COMPANIONS.get(name, {})})
     assert value == getattr(settings, field)
 
@@ -225,7 +225,7 @@ ILLEGAL: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("name", "text", "fault"), ILLEGAL, ids=lambda text: text[:40])
 def test_illegal_texts(name: str, text: str, fault: str) -> None:
-    """The text is refused under its variable's name, with the fault and a remedy."""
+    """Each invalid text is refused under its variable's name, with the fault and a remedy."""
     found = problems(lambda: Settings.from_env({name: text, **COMPANIONS.get(name, {})}))
     assert [name] == list(found)
     assert fault in found[name].fault

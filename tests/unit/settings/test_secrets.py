@@ -1,4 +1,4 @@
-"""Secrets: where they come from, and that no error, log or text of settings holds any."""
+"""Secrets: their sources, and that no error, log or repr of settings holds one."""
 
 import logging
 from typing import Any
@@ -21,7 +21,7 @@ from .helpers import PLAIN, TARGETS, URL, WHSEC, problems
     ],
 )
 def test_secrets_come_from_files(name: str, field: str, text: str, value: Any) -> None:
-    """NAME_FILE is read through read_file, and line feeds at its end are no part of the secret."""
+    """NAME_FILE is read through read_file, and line feeds at the file's end do not belong to the secret."""
     asked: list[str] = []
 
     def read_file(path: str) -> str:
@@ -34,7 +34,7 @@ def test_secrets_come_from_files(name: str, field: str, text: str, value: Any) -
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_secret_and_its_file_are_not_both_set(name: str) -> None:
-    """Two sources of one secret are one too many."""
+    """A secret and its NAME_FILE must not both be set."""
     found = problems(lambda: Settings.from_env({name: PLAIN, f"{name}_FILE": "/x"}, read_file=lambda path: PLAIN))
     assert [name] == list(found)
     assert "set one of the two" == found[name].remedy
@@ -45,7 +45,7 @@ def test_secret_and_its_file_are_not_both_set(name: str) -> None:
     "error", [FileNotFoundError("T0K3N"), PermissionError("T0K3N"), UnicodeDecodeError("utf-8", b"T0K3N", 0, 1, "x")]
 )
 def test_unreadable_file_is_a_problem_of_its_variable(name: str, error: Exception) -> None:
-    """A file that cannot be read is told by the kind of fault, without a word of it."""
+    """A file that cannot be read is a problem of its variable; the error holds no part of the file."""
 
     def read_file(path: str) -> str:
         raise error
@@ -58,13 +58,13 @@ def test_unreadable_file_is_a_problem_of_its_variable(name: str, error: Exceptio
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_core_opens_no_files(name: str) -> None:
-    """Without read_file a NAME_FILE is a problem whose remedy names the function."""
+    """Without read_file, a NAME_FILE variable is a problem."""
     found = problems(lambda: Settings.from_env({f"{name}_FILE": "/x"}))
     assert [name] == list(found)
 
 
 def test_only_secrets_come_from_files() -> None:
-    """Another setting's NAME_FILE is an unknown name."""
+    """The NAME_FILE of a setting that is not a secret is an unknown name."""
     settings = Settings.from_env({"ESC_TZ_FILE": "/x", "OPS_ADMIN_ROLE_FILE": "/x"}, read_file=lambda path: "x")
     assert 1 == len(settings.warnings)
 
@@ -91,7 +91,7 @@ WITH_SECRETS: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("variables", WITH_SECRETS, ids=str)
 def test_no_secret_is_in_an_error(variables: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever is wrong with a secret, neither the error nor what led to it nor the log holds any of it."""
+    """For any wrong secret, neither the error, its cause nor the log holds a part of the secret."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(variables)
@@ -101,7 +101,7 @@ def test_no_secret_is_in_an_error(variables: dict[str, str], caplog: pytest.LogC
 
 
 def test_no_secret_is_in_repr_or_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Settings show targets by name, and no URL, password or key."""
+    """The repr of settings shows targets by name, and no URL, password or key."""
     caplog.set_level(logging.DEBUG)
     settings = Settings.from_env(
         {

@@ -1,4 +1,4 @@
-"""Settings as a whole: defaults, every problem at once, warnings, and values that are set in code."""
+"""Settings as a whole: defaults, all problems at once, warnings, and values set in code."""
 
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ def test_defaults_are_what_no_variables_give() -> None:
 
 
 def test_defaults_are_those_of_the_rules() -> None:
-    """Each default is the one that the rules name."""
+    """Each default is the one in the rules."""
     expected = {
         "ESCALATION_WORKER_ENABLED": "true",
         "ESCALATION_V1": "true",
@@ -53,12 +53,12 @@ def test_defaults_are_those_of_the_rules() -> None:
 
 
 def test_default_policy_is_the_policys_own() -> None:
-    """An engine and a bare policy agree without settings."""
+    """The policy of default settings equals a default EscalationPolicy."""
     assert EscalationPolicy() == Settings().policy
 
 
 def test_policy_is_made_of_the_settings() -> None:
-    """Windows, maximum, snooze and tick reach the policy; the warning window is everybody's default."""
+    """Windows, maximum, snooze and tick reach the policy; the warning window is the default for other severities."""
     settings = read(
         ESC_CRIT_ACK_MIN="1",
         ESC_WARN_ACK_MIN="2",
@@ -78,16 +78,16 @@ def test_policy_is_made_of_the_settings() -> None:
 
 
 def test_pause_is_made_of_the_settings() -> None:
-    """Cron expression, length and zone make the pause."""
+    """The pause has the settings' cron expression, length and zone."""
     settings = read(ESC_PAUSE_CRON="0 22 * * *", ESC_PAUSE_MIN="480", ESC_TZ="Europe/Berlin")
     assert PauseSchedule("0 22 * * *", 480, "Europe/Berlin") == settings.pause
 
 
-# --- all at once
+# --- all problems at once
 
 
 def test_all_problems_are_told_at_once() -> None:
-    """Every wrong variable is named in one error, each with its fault and remedy."""
+    """One error names every wrong variable with its fault and remedy."""
     wrong = {
         "ESCALATION_V1": "yes",
         "MAX_ESC_LEVEL": "0",
@@ -120,7 +120,7 @@ def test_all_problems_are_told_at_once() -> None:
     ],
 )
 def test_text_that_is_not_legal_makes_no_further_problem(variables: dict[str, str], name: str) -> None:
-    """What another variable has to fit is unknown, so that no other variable is blamed."""
+    """An unreadable variable causes no problem for another variable whose check depends on it."""
     assert [name] == list(problems(lambda: Settings.from_env(variables)))
 
 
@@ -134,12 +134,12 @@ def test_text_that_is_not_legal_makes_no_further_problem(variables: dict[str, st
     ],
 )
 def test_text_that_is_not_legal_hides_no_problem(variables: dict[str, str]) -> None:
-    """What is wrong whatever the other variable says is told at once."""
+    """A value that is wrong for every value of the other variable is reported together with it."""
     assert set(variables) == set(problems(lambda: Settings.from_env(variables)))
 
 
 def test_problems_of_several_fields_are_told_at_once() -> None:
-    """A URL that is wrong hides neither a target that is missing nor a schedule without a length."""
+    """A wrong URL hides neither a missing target, a schedule without a length nor a wrong zone."""
     variables = {
         "ESC_TARGETS": '{"b": "http://h"}',
         "ESC_ROUTES": ROUTE,
@@ -151,7 +151,7 @@ def test_problems_of_several_fields_are_told_at_once() -> None:
 
 
 def test_a_single_problem_is_one() -> None:
-    """The error's text counts in the singular too, and hosts may catch it as a ValueError."""
+    """For one problem the error's text uses the singular, and hosts can catch it as a ValueError."""
     with pytest.raises(
         ValueError, match=r"^1 setting is wrong:\n  ESC_CANARY_PCT: is 101; give a whole number, 0 to 1"
     ):
@@ -160,7 +160,7 @@ def test_a_single_problem_is_one() -> None:
 
 @given(st.dictionaries(st.sampled_from(list(VARIABLES.values())), st.text(max_size=20)))
 def test_any_text_is_a_setting_or_a_problem(variables: dict[str, str]) -> None:
-    """Whatever is in the environment, reading it gives settings or one error that names what is wrong."""
+    """For any environment, from_env returns settings or raises one error that names the wrong variables."""
     named: set[str] = set()
     try:
         Settings.from_env(variables)
@@ -173,7 +173,7 @@ def test_any_text_is_a_setting_or_a_problem(variables: dict[str, str]) -> None:
 
 
 def test_canary_of_0_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """No incident escalates at 0 percent: that is legal, and said."""
+    """A canary of 0 percent is valid, and settings warn that no incident escalates."""
     settings = read(ESC_CANARY_PCT="0")
     assert ["ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them"] == list(settings.warnings)
     assert settings.warnings == tuple(record.getMessage() for record in caplog.records)
@@ -193,7 +193,7 @@ def test_canary_of_0_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
 def test_unknown_names_are_warned_of_with_the_nearest(
     unknown: str, nearest: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An ESC_ name that is no setting is ignored, and the warning names the one that was probably meant."""
+    """An ESC_ name that is not a setting is ignored, and the warning names the nearest setting."""
     settings = Settings.from_env({unknown: "T0K3N", "PATH": "/bin", "ESCAPE": "1"})
     assert [f"{unknown} is not a setting and was ignored; the nearest is {nearest}"] == list(settings.warnings)
     assert [settings.warnings[0]] == [record.getMessage() for record in caplog.records]
@@ -202,12 +202,12 @@ def test_unknown_names_are_warned_of_with_the_nearest(
 
 
 def test_unrelated_variables_are_not_warned_of() -> None:
-    """What does not begin with ESC_ is another program's."""
+    """A variable that does not begin with ESC_ belongs to another program, and causes no warning."""
     assert () == Settings.from_env({"HOME": "/", "ESC": "1", "ESCALATION_V2": "x", "OPS_X": "y"}).warnings
 
 
 def test_length_without_cron_is_warned_of() -> None:
-    """A length alone pauses nothing, and says so."""
+    """A length without a cron expression pauses nothing, and settings warn of it."""
     settings = read(ESC_PAUSE_MIN="60")
     assert None is settings.pause
     assert ["ESC_PAUSE_MIN is set without ESC_PAUSE_CRON: nothing is paused; set both"] == list(settings.warnings)
@@ -255,7 +255,7 @@ WRONG_TYPES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("field", "value"), WRONG_TYPES)
 def test_wrong_types_in_code_are_problems_too(field: str, value: Any) -> None:
-    """A value of a wrong type is reported under its variable's name, with what to give."""
+    """A value of a wrong type is reported under its variable's name, with a remedy."""
     found = problems(lambda: Settings(**{field: value}))
     assert [VARIABLES[field]] == list(found)
     assert found[VARIABLES[field]].remedy
@@ -263,7 +263,7 @@ def test_wrong_types_in_code_are_problems_too(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["text", None, 30])
 def test_retry_is_a_policy(value: Any) -> None:
-    """Times of delivery are a RetryPolicy, or the settings say so at once."""
+    """``retry`` must be a RetryPolicy."""
     assert "retry" in problems(lambda: Settings(retry=value))
 
 
@@ -277,11 +277,11 @@ def test_retry_is_a_policy(value: Any) -> None:
     ],
 )
 def test_finer_steps_in_code(field: str, span: timedelta) -> None:
-    """Code sets spans finer than the variables' units."""
+    """Settings in code take spans finer than the variables' units."""
     assert span == getattr(Settings(**{field: span}), field)  # type: ignore[arg-type]
 
 
 def test_changed_settings_are_checked_again() -> None:
-    """A copy with another value has another policy, or is refused."""
+    """A changed copy of settings has the new policy, or is refused."""
     assert 3 == attrs.evolve(Settings(), max_level=3).policy.max_level
     assert ["MAX_ESC_LEVEL"] == list(problems(lambda: attrs.evolve(Settings(), max_level=0)))

@@ -1,4 +1,4 @@
-"""Writers: what they write is read back as the same settings."""
+"""Writers of variables: from_env reads their output as the same settings."""
 
 from datetime import timedelta
 
@@ -48,6 +48,6 @@ ANY_SETTINGS: st.SearchStrategy[Settings] = st.builds(
 
 @given(ANY_SETTINGS)
 def test_variables_lead_back_to_the_same_settings(settings: Settings) -> None:
-    """What as_variables writes, from_env reads as the same settings."""
+    """from_env reads the output of as_variables as the same settings."""
     variables = {name: text for name, text in settings.as_variables().items() if text is not None}
     assert settings == Settings.from_env(variables)

@@ -31,7 +31,7 @@ def attempt(worker: str, before: PageRecord, after: PageRecord) -> Attempt:
 
 
 def test_committed_change_is_its_workers(log: PageLog) -> None:
-    """A commit names the worker, and both states."""
+    """A committed change names the worker and both states."""
     claim = attempt("w1", PENDING, LEASED)
     log.attempt(claim)
     log.commit(claim)
@@ -42,21 +42,21 @@ def test_committed_change_is_its_workers(log: PageLog) -> None:
 
 
 def test_change_of_an_attempt_whose_end_is_unknown(log: PageLog) -> None:
-    """A later transaction finds what a lost answer left behind, and credits the attempt that wrote it."""
+    """A later transaction that finds a lost attempt's change credits the attempt that wrote it."""
     log.attempt(attempt("w1", PENDING, LEASED))
     log.see({1: LEASED})
     assert ["w1"] == [change.worker for change in log.changes]
 
 
 def test_reader_made_no_change(log: PageLog) -> None:
-    """A transaction that only found a page is not credited, however often it found it so."""
+    """A transaction that only read a page is not credited with its change."""
     log.attempt(attempt("reader", CANCELLED, CANCELLED))
     log.see({1: CANCELLED})
     assert ["unknown"] == [change.worker for change in log.changes]
 
 
 def test_older_state_that_becomes_known_later_is_no_change(log: PageLog) -> None:
-    """Commits may become known in another order than the database made them."""
+    """An older state that becomes known after a newer one adds no change."""
     claim = attempt("w1", PENDING, LEASED)
     log.attempt(claim)
     log.see({1: attrs.evolve(LEASED, state=PageState.DELIVERED, fence=2)})
@@ -65,7 +65,7 @@ def test_older_state_that_becomes_known_later_is_no_change(log: PageLog) -> None
 
 
 def test_cancelled_page_is_not_pending_again(log: PageLog) -> None:
-    """A transaction that read the page before it was cancelled does not bring it back."""
+    """A transaction that read the page before its cancellation does not make it pending again."""
     log.see({1: CANCELLED})
     log.see({1: PENDING})
     assert ["cancelled"] == [change.state for change in log.changes]

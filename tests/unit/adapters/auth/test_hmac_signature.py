@@ -1,4 +1,4 @@
-"""Signed requests, held against published vectors."""
+"""Signed requests, tested with published vectors."""
 
 import base64
 import hmac
@@ -17,7 +17,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "another secret, of thirty-two bytes or more"
 ID, AT, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-"""Published with the reference libraries of Standard Webhooks, for the four values above."""
+"""The signature that the reference libraries of Standard Webhooks publish for the four values above."""
 LONG = (
     b"This is a test using a larger than block-size key and a larger than block-size data. The key needs to be"
     b" hashed before being used by the HMAC algorithm."
@@ -37,7 +37,7 @@ def headers(message_id: str = ID, timestamp: object = AT, signature: str = SIGNA
 
 
 def test_standard_webhooks_vector() -> None:
-    """The signature is the one that the specification's libraries make."""
+    """The signature equals the one that the specification's libraries make, and the verifier takes it."""
     assert SIGNATURE == sign(secret=SECRET, message_id=ID, timestamp=AT, body=BODY)
     expected = Verified(0, ID, AT, NOW + timedelta(minutes=10))
     assert expected == HmacVerifier([SECRET]).verify(headers(), BODY, now=NOW)
@@ -65,14 +65,14 @@ def test_standard_webhooks_vector() -> None:
     ids=[f"case {number}" for number in range(1, 8)],
 )
 def test_rfc_4231_vectors(key: bytes, data: bytes, digest: str) -> None:
-    """The MAC is HMAC-SHA256 by the RFC's own test cases, also in parts; case 5 gives half of it."""
+    """The MAC equals HMAC-SHA256 in the RFC's test cases, also when fed in parts; case 5 gives half of the digest."""
     assert digest == mac(key, data).hex()[: len(digest)]
     assert mac(key, data) == mac(key, data[:3], data[3:])
     assert 32 == len(mac(key, data))
 
 
 def test_slack_vector() -> None:
-    """The MAC is that of Slack's documented example."""
+    """The MAC equals that of Slack's documented example."""
     body = (
         b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
         b"&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text="
@@ -84,14 +84,14 @@ def test_slack_vector() -> None:
     assert expected == mac(key, b"v0:1531420618:", body).hex()
 
 
-# --- who signed
+# --- signers and verifiers
 
 
 @given(
     st.binary(max_size=300), st.text(min_size=1).filter(lambda s: not s.startswith("whsec_")), st.integers(0, 10**10)
 )
 def test_what_is_signed_verifies(body: bytes, secret: str, at: int) -> None:
-    """Any body, any secret: what one signs the other verifies, and no other body or secret."""
+    """For any body and secret, the verifier takes the signature, and refuses it for another body or secret."""
     made = sign(secret=secret.encode(errors="surrogatepass"), message_id="m", timestamp=at, body=body)
     now = datetime.fromtimestamp(at, UTC)
     given_ = headers("m", at, made)
@@ -102,7 +102,7 @@ def test_what_is_signed_verifies(body: bytes, secret: str, at: int) -> None:
 
 
 def test_hex_of_the_replaced_worker_is_lower_case() -> None:
-    """Signatures are read to the letter, as the how-to says: upper case is refused, and so is a blank around it."""
+    """The verifier compares x-signature exactly, as the how-to says: upper case, a prefix or a blank is refused."""
     verifier = HmacVerifier([OTHER], legacy=True)
     digest = mac(OTHER.encode(), BODY).hex()
     assert isinstance(verifier.match([(b"x-signature", digest.encode())], BODY), Verified)
@@ -113,7 +113,7 @@ def test_hex_of_the_replaced_worker_is_lower_case() -> None:
 
 @pytest.mark.parametrize("secret", [SECRET, OTHER, OTHER.encode()])
 def test_each_of_several_secrets_counts(secret: str | bytes) -> None:
-    """While a secret is rotated the old and the new one count, and so does each of several signatures."""
+    """While a secret is rotated, the verifier takes the old and the new one, and any one of several signatures."""
     made = sign(secret=secret, message_id=ID, timestamp=AT, body=BODY)
     verifier = HmacVerifier([SECRET, OTHER])
     several = f"v1a,bm90IG91cnM= v1,AAAA {made}"
@@ -127,7 +127,7 @@ def test_each_of_several_secrets_counts(secret: str | bytes) -> None:
     ("seconds", "fresh"), [(-301, False), (-300, True), (0, True), (300, True), (301, False), (10**9, False)]
 )
 def test_timestamp_must_be_near(seconds: int, fresh: bool) -> None:
-    """Five minutes into the past and into the future, and not one second more."""
+    """The verifier takes a timestamp up to five minutes in the past or the future, and not one second more."""
     made = sign(secret=SECRET, message_id=ID, timestamp=AT + seconds, body=BODY)
     verdict = HmacVerifier([SECRET]).verify(headers(timestamp=AT + seconds, signature=made), BODY, now=NOW)
     assert fresh == isinstance(verdict, Verified)
@@ -167,7 +167,7 @@ TAMPERED: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {
 
 @pytest.mark.parametrize("name", TAMPERED)
 def test_hmac_rejects(name: str) -> None:
-    """Whatever is not signed by us, to the letter, is refused; nothing raises, and the reason quotes nothing."""
+    """The verifier refuses every request with a wrong signature; it never raises, and the reason quotes nothing."""
     given_, body = TAMPERED[name]
     verdict = HmacVerifier([SECRET, OTHER]).verify(given_, body, now=NOW)
     assert isinstance(verdict, Refused), name
@@ -177,7 +177,7 @@ def test_hmac_rejects(name: str) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([*GOOD, b"x-signature", b"other"]), st.binary(max_size=80)), max_size=6))
 def test_nothing_raises(given_: list[tuple[bytes, bytes]]) -> None:
-    """Bytes of any kind in any header are refused, never an exception."""
+    """The verifier refuses bytes of any kind in any header, and never raises."""
     assert isinstance(HmacVerifier([SECRET], legacy=True).verify(given_, BODY, now=NOW), Refused)
 
 
@@ -185,7 +185,7 @@ def test_nothing_raises(given_: list[tuple[bytes, bytes]]) -> None:
 
 
 def test_replaced_workers_signature_only_when_switched_on() -> None:
-    """X-Signature, hex over the raw body, counts when it is asked for and no other signature is there."""
+    """The verifier takes X-Signature, hex over the raw body, only with legacy=True and without another signature."""
     made = [(b"X-Signature", mac(OTHER.encode(), BODY).hex().encode())]
     legacy = HmacVerifier([SECRET, OTHER], legacy=True)
     assert Verified(1, None, None) == legacy.verify(made, BODY, now=NOW)
@@ -203,7 +203,7 @@ def test_replaced_workers_signature_only_when_switched_on() -> None:
 
 @pytest.mark.parametrize("secrets", [[], [""], [b""], ["whsec_"], ["whsec_%%%"], ["whsec_AAA"], "a text", [7]])
 def test_useless_secrets_are_refused(secrets: Any) -> None:
-    """No secret, an empty one or one that is no base64 is refused at once, and is not quoted."""
+    """The verifier refuses a missing, empty or wrongly typed secret and invalid base64, and does not quote it."""
     with pytest.raises(InvalidValue, match=r"secrets?: (is|holds)") as refusal:
         HmacVerifier(secrets)
     assert "%%%" not in str(refusal.value)
@@ -218,19 +218,19 @@ def test_useless_secrets_are_refused(secrets: Any) -> None:
     ],
 )
 def test_sign_refuses_what_would_not_verify(wrong: dict[str, Any]) -> None:
-    """What no verifier would take is not signed."""
+    """``sign`` refuses values that no verifier would take."""
     right: dict[str, Any] = {"secret": SECRET, "message_id": ID, "timestamp": AT, "body": BODY}
     with pytest.raises(InvalidValue, match=next(iter(wrong))):
         sign(**(right | wrong))
 
 
 def test_repr_shows_no_secret() -> None:
-    """Printed, a verifier tells how many secrets it has."""
+    """The repr of a verifier shows how many secrets it has, and no secret."""
     assert "HmacVerifier(2 secrets)" == repr(HmacVerifier([SECRET, OTHER]))
 
 
 def test_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each secret is held against each entry by ``compare_digest``, also when an early one is right."""
+    """The verifier compares each secret with each entry by ``compare_digest``, even after a match."""
     compared: list[tuple[object, object]] = []
     compare = hmac.compare_digest
 
@@ -248,7 +248,7 @@ def test_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("secret", ["hush" * 9 + "\ud800", "whsec_hush\x80", "whsec_hush!"])
 def test_secret_that_is_no_key_is_refused_and_carried_nowhere(secret: str) -> None:
-    """What cannot be a key is refused as settings refuse it, and neither the error nor what led to it holds it."""
+    """The verifier and the settings refuse a text that cannot be a key; the error and its context do not hold it."""
     with pytest.raises(InvalidValue, match=r"^secret: ") as refusal:
         HmacVerifier([secret])
     assert None is refusal.value.__context__
@@ -257,6 +257,6 @@ def test_secret_that_is_no_key_is_refused_and_carried_nowhere(secret: str) -> No
 
 
 def test_secret_of_other_bytes_is_a_key() -> None:
-    """A variable's bytes that are no UTF-8 are the key as they are."""
+    """If the bytes of a variable are not valid UTF-8, the key is these bytes."""
     assert b"\xff" * 32 == parse_secret(os.fsdecode(b"\xff" * 32))
     assert Settings(ops_hmac_secret="\udcff" * 32).ops_hmac_secret

@@ -1,4 +1,4 @@
-"""How many requests a limit takes."""
+"""Rate limits: how many requests each limit admits."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ TWO = Limit(2, timedelta(seconds=10))
 
 
 class Time:
-    """A clock that is moved."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -27,7 +27,7 @@ def time() -> Time:
 
 
 async def test_limit_over_a_sliding_window(time: Time) -> None:
-    """So many within any window; refused requests do not count, and are told when the next one is free."""
+    """The limiter admits 2 requests per window; refused ones do not count, and get the time until the next is free."""
     limiter = MemoryLimiter(now=time)
     assert Decision(True, 1) == await limiter.hit("k", TWO)
     time.now += 4
@@ -42,7 +42,7 @@ async def test_limit_over_a_sliding_window(time: Time) -> None:
 
 @given(st.lists(st.floats(0, 7), max_size=60))
 async def test_never_more_than_the_limit(waits: list[float]) -> None:
-    """Whenever requests come, no window holds more than the limit."""
+    """For any times of requests, no window holds more admitted requests than the limit."""
     time = Time()
     limiter = MemoryLimiter(now=time)
     taken: list[float] = []
@@ -56,7 +56,7 @@ async def test_never_more_than_the_limit(waits: list[float]) -> None:
 
 
 async def test_memory_is_bounded(time: Time) -> None:
-    """Ten thousand refused requests leave one key's few instants; beyond the most keys the stalest is forgotten."""
+    """10,000 refused requests leave two instants of one key; beyond ``most_keys`` the limiter drops the stalest key."""
     limiter = MemoryLimiter(most_keys=3, now=time)
     for _ in range(10_000):
         await limiter.hit("k", TWO)
@@ -67,5 +67,5 @@ async def test_memory_is_bounded(time: Time) -> None:
 
 
 async def test_limit_of_nothing_admits_no_request(time: Time) -> None:
-    """A limit of 0 is a closed door."""
+    """A limit of 0 admits no request."""
     assert Decision(False, 0, timedelta(seconds=60)) == await MemoryLimiter(now=time).hit("k", Limit(0))

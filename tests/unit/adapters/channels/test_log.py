@@ -1,4 +1,4 @@
-"""The log notifier: one line for a page, of bounded length, that steers no terminal."""
+"""The log notifier: one line for a page, of bounded length, without control characters for a terminal."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ def page(**fields: object) -> Page:
 
 @pytest.mark.asyncio
 async def test_log_notifier_writes_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """A page is one WARNING that names key, level, summary and dedup key, whatever line feeds the host put in."""
+    """A page is one WARNING line with key, level, summary and dedup key; line feeds of the host do not break it."""
     notifier = LogNotifier()
     outcome = await notifier.send(page(summary="full\nINFO all is well", labels={"host": "a\nb"}))
     await notifier.aclose()
@@ -32,7 +32,7 @@ async def test_log_notifier_writes_one_line(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.asyncio
 async def test_log_notifier_uses_the_given_name_and_logger(caplog: pytest.LogCaptureFixture) -> None:
-    """Target and logger are the host's to choose."""
+    """The host chooses the target's name and the logger."""
     notifier = LogNotifier("pager", logging.getLogger("host.pages"))
     await notifier.send(page())
     assert ("pager",) == tuple(notifier.targets)
@@ -41,7 +41,7 @@ async def test_log_notifier_uses_the_given_name_and_logger(caplog: pytest.LogCap
 
 
 def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    """The log notifier writes one line, and nothing in it steers a terminal."""
+    """The notifier writes one printable line: no character of a key or summary controls a terminal."""
     incident = Incident(incident_key="k\u202ek", first_seen=START, summary="a\nb\x1b[31m")
     page = Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")
     asyncio.run(LogNotifier().send(page))
@@ -50,7 +50,7 @@ def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_page_is_one_line_of_bounded_length(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a host writes, and however much of it."""
+    """A page with very long texts becomes a log message of less than 4,000 characters."""
     huge = "\u202e" * 20_000
     incident = Incident(incident_key="k", first_seen=START, severity=huge, summary=huge, labels={huge: huge})
     asyncio.run(LogNotifier().send(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")))

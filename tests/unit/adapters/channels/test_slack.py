@@ -1,4 +1,4 @@
-"""The text of a Slack message: what it shows, what it escapes, and how long it may be."""
+"""The text of a Slack message: its content, its escapes, and its length."""
 
 import html
 import re
@@ -17,7 +17,7 @@ from .slack_page import DEDUP, page
 
 @pytest.mark.parametrize("blank", ["  ", "\xa0", "\u2028", "\u3000"])
 def test_two_keys_never_look_alike_by_white_space(blank: str) -> None:
-    """White space of a summary is folded; of a key none is."""
+    """The message folds white space of a summary, and shows each white space character of a key."""
     incident = Incident(incident_key=f"a{blank}b", first_seen=START, summary=f"a{blank}b\n")
     summary, key = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")).splitlines()
     assert "a b" == summary
@@ -26,35 +26,35 @@ def test_two_keys_never_look_alike_by_white_space(blank: str) -> None:
 
 
 def test_message_shows_what_one_must_know() -> None:
-    """Summary, key, severity, level and labels stand in the text."""
+    """The message shows summary, key, severity, level and labels."""
     shown = render(page(summary="Disk nearly full", labels={"host": "db-7", "region": "eu"}))
     assert "Disk nearly full\nIncident db-7/disk, severity critical, level 2\nhost=db-7, region=eu" == shown
 
 
 def test_message_without_summary_severity_and_labels() -> None:
-    """What is not there leaves no hole."""
+    """Without summary, severity and labels, the message has no empty line or gap."""
     assert "Incident db-7/disk, severity unconfigured, level 2" == render(page(severity=None))
 
 
 def test_later_episode_is_named() -> None:
-    """From the second episode on, the text says which it is."""
+    """From the second episode on, the message names the episode."""
     later = Page(incident=page().incident, episode=3, level=1, target="slack:ops", dedup_key=DEDUP)
     assert render(later).endswith("level 1, episode 3")
 
 
 def test_markup_of_hosts_is_escaped() -> None:
-    """A summary can neither mention a channel nor forge a link or a second line."""
+    """A host's summary can neither mention a channel nor forge a link or a second line."""
     assert "&lt;!channel&gt; a &amp; b" == render(page(summary="<!channel>\na & b")).splitlines()[0]
 
 
 def test_labels_beyond_the_cap_are_counted() -> None:
-    """So many labels are shown, and of the others the number."""
+    """The message shows at most MAX_LABELS labels, and the number of the others."""
     shown = render(page(labels={f"l{number}": "x" for number in range(MAX_LABELS + 4)}))
     assert (MAX_LABELS, True) == (shown.count("=x"), shown.endswith(", and 4 more"))
 
 
 def test_cut_shows_an_ellipsis() -> None:
-    """Who reads a summary that was cut sees that it was."""
+    """A summary that was cut ends with an ellipsis."""
     assert render(page(summary="x" * 5000)).splitlines()[0].endswith("xx…")
 
 
@@ -72,7 +72,7 @@ ENTITY = re.compile("&(?!amp;|lt;|gt;)|[<>]")
 def test_text_keeps_its_cap_and_breaks_no_entity(
     key: str, severity: str | None, summary: str | None, labels: dict[str, str]
 ) -> None:
-    """Whatever a host writes, the text has at most 3,000 characters, nothing unescaped and no half of an entity."""
+    """For any host's text, the message has at most 3,000 characters, nothing unescaped and no half entity."""
     shown = render(page(incident_key=key, severity=severity, summary=summary, labels=labels))
     assert MAX_TEXT_CHARS >= len(shown)
     assert ENTITY.search(shown) is None
@@ -80,12 +80,12 @@ def test_text_keeps_its_cap_and_breaks_no_entity(
 
 @given(st.text(st.sampled_from("&<>a"), min_size=1, max_size=200))
 def test_escaped_text_reads_as_it_was(summary: str) -> None:
-    """What is short enough is shown whole."""
+    """The message shows a short summary whole; unescaped, it equals the original."""
     assert summary == html.unescape(render(page(summary=summary))).splitlines()[0]
 
 
 def test_fullest_message_is_within_the_cap() -> None:
-    """The caps of the parts add up to less than the whole's."""
+    """With each part at its own cap, the message is still within MAX_TEXT_CHARS."""
     full = page(
         incident_key="&" * 512,
         severity="&" * 4000,

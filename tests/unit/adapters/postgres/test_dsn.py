@@ -1,4 +1,4 @@
-"""What a connection is made with, from a DSN."""
+"""The arguments of a connection, computed from a DSN."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from escalation_core import InvalidValue
     [("postgresql://h/d", 10), ("postgresql://a,b/d?connect_timeout=2", "2"), ("host=h connect_timeout=3", "3")],
 )
 def test_connect_timeout(dsn: str, seconds: object) -> None:
-    """A DSN's own connect_timeout wins, as it should with several hosts."""
+    """The connect_timeout of a DSN overrides the default of 10 seconds, also with several hosts."""
     assert seconds == arguments(dsn)["connect_timeout"]
 
 
@@ -27,7 +27,7 @@ def test_connect_timeout(dsn: str, seconds: object) -> None:
     ],
 )
 def test_unreadable_dsn_is_refused(dsn: str) -> None:
-    """What is no DSN is refused, and no part of it is quoted."""
+    """A text that is not a valid DSN is refused, and the error quotes no part of it."""
     with pytest.raises(InvalidValue, match="dsn: is not a valid connection string") as refusal:
         arguments(dsn)
     assert "s3cr" not in str(refusal.value)
