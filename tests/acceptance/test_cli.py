@@ -168,17 +168,17 @@ def test_tick_by_hand(escalation: Console) -> None:
 def test_switches(on_sqlite: Console) -> None:
     """A disabled, V1-off or paused tick escalates nothing and reports the mode."""
     told(on_sqlite("open", "late", "--first-seen", ago(20)))
-    always = {"ESC_PAUSE_CRON": "0 * * * *", "ESC_PAUSE_MIN": "59"}
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    always = {"ESC_PAUSE_CRON": f"{began.minute} * * * *", "ESC_PAUSE_MIN": "59"}
     for mode, variables in {
         "disabled": {"ESCALATION_WORKER_ENABLED": "false"},
         "v1_off": {"ESCALATION_V1": "false"},
     }.items():
         assert (0, mode) == after(on_sqlite("tick", "--json", **variables), "escalations", "mode")
         assert mode == on_sqlite("health", "--json", **variables).json["mode"]
-    if datetime.now(UTC).minute < 58:
-        paused = on_sqlite("tick", "--json", **always)
-        assert (0, "paused") == after(paused, "escalations", "mode")
-        assert 59 == datetime.fromisoformat(paused.json["paused_until"]).minute
+    paused = on_sqlite("tick", "--json", **always)
+    assert (0, "paused") == after(paused, "escalations", "mode")
+    assert (began + timedelta(minutes=59)).minute == datetime.fromisoformat(paused.json["paused_until"]).minute
     assert (1, True) == after(on_sqlite("tick", "--json", ESC_DRY_RUN="true"), "escalations", "dry_run")
     assert (1,) == after(on_sqlite("tick", "--json", "--record-only"), "escalations")
 
