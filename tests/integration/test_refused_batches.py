@@ -1,4 +1,4 @@
-"""What a refused row costs the others, and rows that a database lets in without a key."""
+"""A refused row costs few statements and stops no other row. A row without a key stops no other row."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,9 +25,9 @@ COUNTED = """
     END $$;
     CREATE TRIGGER count_writes BEFORE UPDATE ON incidents FOR EACH STATEMENT EXECUTE FUNCTION count_writes();
 """
-"""Counts statements, those included that are rolled back: no transaction takes a sequence back."""
+"""The sequence counts statements that update incidents, also rolled-back ones: no transaction undoes nextval."""
 FEW = 30
-"""Twice the halvings of 1,000, the whole batch twice, and what puts the row back."""
+"""The most statements allowed: two for each halving of 1,000 rows, two for the whole batch, and the row's deferral."""
 INCIDENTS = """
     INSERT INTO incidents (incident_key, severity, first_seen)
     SELECT 'k' || n, 'critical', %(now)s - interval '10 minutes' FROM generate_series(1, 999) AS n
@@ -42,7 +42,7 @@ KEY = {"incident_key": "external_ref"}
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the statements that are run."""
+    """Return the list to which each session adds the name of every statement that it runs."""
     run: list[str] = []
     rows: Callable[..., Any] = Session.rows
 
@@ -56,7 +56,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_one_refused_row_of_a_thousand_costs_few_writes(name: str, migrated_dsn: str) -> None:
-    """The row is found by halves, so its batch is written in some twenty statements; afterwards it costs none."""
+    """The engine finds the refused row by halving the batch, in at most 30 updates. The next tick makes at most 4."""
     async with staged(migrated_dsn) as stage:
         stage.incident("bad")
         stage.sql(REFUSALS[name].done)
@@ -69,13 +69,13 @@ async def test_one_refused_row_of_a_thousand_costs_few_writes(name: str, migrate
         before = stage.rows("SELECT last_value FROM writes")[0]
         stage.incident("fresh")
         report = await stage.engine.tick(deliver=False)
-        # One for those that are usual, one for the suspect, and one or two that put it back.
+        # One statement for the usual row, one for the refused row, and one or two that defer the refused row.
         assert (1, 1) == (report.escalated, report.skipped["unreadable"])
         assert stage.rows("SELECT last_value FROM writes")[0] - before <= 4
 
 
 async def test_so_much_of_a_refusal_is_quoted(migrated_dsn: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A trigger that quotes the whole row in its refusal fills neither the log nor health, and steers no terminal."""
+    """A trigger's message has 100,000 characters and an ESC. Health and the log shorten it and escape the ESC."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         stage.sql(
@@ -95,7 +95,7 @@ async def test_so_much_of_a_refusal_is_quoted(migrated_dsn: str, caplog: pytest.
 
 
 async def test_a_usual_tick_runs_no_second_form(migrated_dsn: str, names: list[str]) -> None:
-    """Only while a row is passed over do claims, looks and counts take their second form; then never again."""
+    """The engine runs ``_passing`` statements only while it passes over a row, and none before or afterwards."""
 
     def second() -> set[str]:
         seen = {name for name in names if name.endswith("_passing")}
@@ -126,7 +126,7 @@ async def test_a_usual_tick_runs_no_second_form(migrated_dsn: str, names: list[s
 
 
 async def test_two_rows_refused_in_two_ways_stop_no_other_row(migrated_dsn: str) -> None:
-    """Small batches, a row refused at once and one at the transaction's end: every other row is paged."""
+    """The database refuses one row at once and one at commit. With batches of 7 the engine pages all other rows."""
     async with staged(migrated_dsn, batch_size=7) as stage:
         stage.incident("bad", "long")
         stage.sql(REFUSALS["check"].done.replace("'bad'", "'long'").replace("refuse", "short"))
@@ -143,7 +143,7 @@ async def test_two_rows_refused_in_two_ways_stop_no_other_row(migrated_dsn: str)
 
 
 async def test_attaching_to_a_key_that_may_be_null_is_refused(pg_dsn: str) -> None:
-    """A unique key column that may be NULL is refused with the remedy, nothing is changed, and the remedy helps."""
+    """``migrate.up`` refuses a unique key column that may be NULL, and changes nothing. Its remedy works."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(TICKETS)
     with pytest.raises(CannotAttach, match=r"external_ref.*may be NULL.*ALTER COLUMN \"external_ref\" SET NOT NULL"):
@@ -155,7 +155,7 @@ async def test_attaching_to_a_key_that_may_be_null_is_refused(pg_dsn: str) -> No
 
 
 async def test_a_row_without_a_key_stops_no_other_row(pg_dsn: str) -> None:
-    """Where the host drops NOT NULL later, rows without a key page no one and stop no other; health says so."""
+    """The host drops NOT NULL after attaching. Rows without a key stop no other row, and health warns of these rows."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(TICKETS.replace("UNIQUE", "NOT NULL UNIQUE"))
     await migrate.up(pg_dsn, columns=KEY, create=True)
@@ -175,7 +175,7 @@ async def test_a_row_without_a_key_stops_no_other_row(pg_dsn: str) -> None:
         assert (2, {}) == (report.escalated, dict(report.skipped))
         assert ["a", "b"] == sorted(page.incident.incident_key for page in notifier.pages)
         assert 0 == (await engine.tick()).escalated + (await engine.tick(dry_run=True)).escalated
-        # The runner sleeps until the instant of the next one that has a key, which is not late for it.
+        # The runner sleeps until the next row with a key is due, and no worker is late for that row.
         assert 1 < (await engine.next_tick_in(await engine.tick())).total_seconds() <= 30
         assert 3 == await engine.recalc()
         health = await engine.health()

@@ -1,4 +1,4 @@
-"""Connections on which no verb can join the host's transaction: each is refused with its fault and remedy."""
+"""A verb refuses a connection on which it cannot join the host's transaction, and names the fault and the remedy."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -29,14 +29,14 @@ async def stage(migrated_dsn: str) -> AsyncIterator[Stage]:
 
 
 async def refusal(stage: Stage, connection: Any) -> str:
-    """Return how a verb refuses a connection."""
+    """Return the message with which a verb refuses a connection."""
     with pytest.raises(InvalidValue) as refused:
         await stage.engine.using(connection).open("k")
     return str(refused.value)
 
 
 async def test_another_database(stage: Stage, postgres_server: Server, migrated_template: str) -> None:
-    """A connection to another database is refused, though it has the same schema, and nothing is written there."""
+    """A verb refuses a connection to another database with the same schema, and writes nothing there."""
     with postgres_server.fresh(migrated_template) as other:
         async with psycopg_async(other) as (connection, execute):
             assert "which is not the one of the engine's store; give a connection to the" in await refusal(
@@ -46,7 +46,7 @@ async def test_another_database(stage: Stage, postgres_server: Server, migrated_
 
 
 async def test_autocommit(stage: Stage) -> None:
-    """A connection in autocommit has no transaction to join, until the host begins one."""
+    """A verb refuses a connection in autocommit, and works once the host has begun a transaction on it."""
     async with psycopg_async(stage.dsn, autocommit=True) as (connection, _):
         assert "connection: is in autocommit, so the host has no transaction to join; begin one" in await refusal(
             stage, connection
@@ -57,7 +57,7 @@ async def test_autocommit(stage: Stage) -> None:
 
 
 async def test_autocommit_of_sqlalchemy(stage: Stage) -> None:
-    """The isolation level AUTOCOMMIT of SQLAlchemy is refused too."""
+    """A verb refuses a connection of SQLAlchemy with the isolation level AUTOCOMMIT."""
     engine = create_async_engine(url(stage.dsn), isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         assert "is in autocommit" in await refusal(stage, connection)
@@ -65,7 +65,7 @@ async def test_autocommit_of_sqlalchemy(stage: Stage) -> None:
 
 
 async def test_read_only(stage: Stage) -> None:
-    """A transaction that may not write is refused before a statement fails, so it stays usable."""
+    """A verb refuses a read-only transaction before any statement fails, so the transaction stays usable."""
     async with psycopg_async(stage.dsn) as (connection, execute):
         await execute("SET TRANSACTION READ ONLY")
         assert "connection: is read-only; give a connection whose transaction may write" == await refusal(
@@ -75,7 +75,7 @@ async def test_read_only(stage: Stage) -> None:
 
 
 async def test_failed_transaction(stage: Stage) -> None:
-    """A transaction in which a statement has failed is refused, and works after a rollback."""
+    """A verb refuses a transaction in which a statement has failed, and works after a rollback."""
     async with psycopg_async(stage.dsn) as (connection, execute):
         with pytest.raises(psycopg.errors.DivisionByZero):
             await execute("SELECT 1 / 0")
@@ -89,7 +89,7 @@ async def test_failed_transaction(stage: Stage) -> None:
 
 
 async def test_closed(stage: Stage) -> None:
-    """A closed connection of psycopg or SQLAlchemy is refused."""
+    """A verb refuses a closed connection of psycopg or SQLAlchemy."""
     async with psycopg_async(stage.dsn) as (connection, _):
         pass
     assert "connection: is closed; give an open connection" == await refusal(stage, connection)
@@ -99,14 +99,14 @@ async def test_closed(stage: Stage) -> None:
 
 
 async def test_pipeline(stage: Stage) -> None:
-    """In a pipeline a savepoint cannot undo a failed statement."""
+    """A verb refuses a connection in pipeline mode, because a savepoint cannot undo a failed statement there."""
     async with psycopg_async(stage.dsn) as (connection, _), connection.pipeline():
         assert "connection: is in pipeline mode; leave the pipeline first" == await refusal(stage, connection)
 
 
 @pytest.mark.parametrize("end", ["rollback", "commit"])
 async def test_transaction_that_has_ended(stage: Stage, end: str) -> None:
-    """Verbs belong to one transaction: afterwards they are refused, so that no verb is lost in a forgotten one."""
+    """Verbs of one ``using`` work in one transaction. After its end they are refused, also in the next transaction."""
     async with psycopg_async(stage.dsn) as (connection, execute):
         verbs = stage.engine.using(connection)
         await verbs.open("k")
@@ -122,7 +122,7 @@ async def test_transaction_that_has_ended(stage: Stage, end: str) -> None:
 
 
 async def test_other_drivers(stage: Stage) -> None:
-    """psycopg2, asyncpg and SQLite are refused, and the message names psycopg 3."""
+    """A verb refuses psycopg2, asyncpg, SQLite, a text and None. The message names psycopg 3."""
     remedy = "and not of psycopg; use the driver psycopg 3: a DSN of postgresql+psycopg:// for SQLAlchemy"
     with psycopg2.connect(stage.dsn) as old:
         assert remedy in await refusal(stage, old)
@@ -140,14 +140,14 @@ async def test_other_drivers(stage: Stage) -> None:
 
 
 async def test_other_stores() -> None:
-    """An engine on a store that has transactions of its own only says so."""
+    """``using`` with a SQLiteStore raises InvalidValue, because that store works in its own transactions only."""
     async with Engine(SQLiteStore(":memory:")) as engine:
         with pytest.raises(InvalidValue, match="SQLiteStore works in its own transactions only"):
             engine.using(object())
 
 
 def test_schema_that_is_not_migrated(pg_dsn: str) -> None:
-    """Verbs without an engine name the command, and the host's transaction goes on."""
+    """Without a migrated schema, blocking verbs name ``escalation migrate up``. The host's transaction stays usable."""
     with psycopg_sync(pg_dsn) as (connection, execute):
         execute("CREATE TABLE notes (note text)")
         with pytest.raises(StoreNotReady, match="run: escalation migrate up"):
@@ -156,7 +156,7 @@ def test_schema_that_is_not_migrated(pg_dsn: str) -> None:
 
 
 async def test_conflict_is_the_hosts_to_retry(stage: Stage) -> None:
-    """A serialization failure says that the host must run its whole transaction again; then it succeeds."""
+    """On a serialization failure the verb asks the host to run the whole transaction again. The second run succeeds."""
     stage.incident("k")
     async with psycopg_async(stage.dsn) as (connection, execute):
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
@@ -171,7 +171,7 @@ async def test_conflict_is_the_hosts_to_retry(stage: Stage) -> None:
 
 
 async def test_mapping_that_changes_between_two_verbs(migrated_dsn: str) -> None:
-    """Verbs follow an attach that another process makes, as the engine's own do."""
+    """After ``migrate.attach`` maps another column, the verbs of an engine that connected before write that column."""
     store = await PostgresStore.connect(migrated_dsn)
     async with Engine(store) as engine:
         with psycopg.connect(migrated_dsn) as host:
@@ -185,7 +185,7 @@ async def test_mapping_that_changes_between_two_verbs(migrated_dsn: str) -> None
 
 
 async def test_role_without_rights(stage: Stage) -> None:
-    """A role that may not write the engine's tables is refused by name, and its transaction goes on."""
+    """If the role may not write the engine's tables, the error names the table and the transaction stays usable."""
     with psycopg.connect(stage.dsn) as owner:
         owner.execute("CREATE ROLE host_without_rights")
         owner.execute("GRANT SELECT, INSERT, UPDATE ON incidents TO host_without_rights")
@@ -198,7 +198,7 @@ async def test_role_without_rights(stage: Stage) -> None:
 
 
 def test_table_of_sqlalchemy_with_the_wrong_driver_is_named(migrated_dsn: str) -> None:
-    """A synchronous connection of SQLAlchemy on psycopg2 is refused, and stays usable."""
+    """Blocking verbs refuse a synchronous connection of SQLAlchemy on psycopg2. The connection stays usable."""
     engine = sqlalchemy.create_engine(url(migrated_dsn).set(drivername="postgresql+psycopg2"))
     with engine.connect() as connection:
         with pytest.raises(InvalidValue, match=r"is of psycopg2\.extensions\.connection, and not of psycopg"):

@@ -1,4 +1,4 @@
-"""One row that the host's database refuses to update. It is deferred or passed over, and no other row waits for it."""
+"""The host's database refuses to update one row. The engine defers it or passes over it, and no other row waits."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -20,12 +20,12 @@ PLACE = "ALTER TABLE incidents ADD COLUMN place text; UPDATE incidents SET place
 
 @attrs.frozen
 class Refusal:
-    """What a host does so that its database refuses every write to one row, or such a one as raises its level."""
+    """SQL with which a host's database refuses all updates of one row, or only updates that raise the row's level."""
 
     done: str
     undone: str
     moves: bool
-    """Whether the row can be given another next_due_at."""
+    """Whether the database accepts another next_due_at for the row."""
 
 
 def trigger(condition: str, kind: str = "TRIGGER refuse BEFORE UPDATE ON incidents") -> Refusal:
@@ -60,7 +60,7 @@ REFUSALS = {
     "trigger-level": trigger(RISES),
     "deferred": trigger("true", DEFERRED),
     "deferred-level": trigger(RISES, DEFERRED),
-    # Another row of the place has an instant already, or that level.
+    # In both cases another row of the same place already has the unique value: an instant, or level 1.
     "unique": Refusal(
         PLACE + "INSERT INTO incidents (incident_key, first_seen, next_due_at, place)"
         " VALUES ('taken', now(), '2999-01-01', 'there');"
@@ -83,12 +83,12 @@ UNTIL = {
     True: "SELECT next_due_at FROM incidents WHERE incident_key = 'bad'",
     False: "SELECT passed_until FROM escalation_unreadable WHERE incident_key = 'bad'",
 }
-"""Where it stands until when the row is left alone, by whether it can be given another next_due_at."""
+"""The query for the instant of the row's next attempt, by ``Refusal.moves``."""
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_one_refused_row_stops_no_other_row(name: str, migrated_dsn: str) -> None:
-    """The others of its batch are paged; it is counted, listed, and neither claimed nor foretold until its time."""
+    """The engine pages the other rows. It counts and lists the refused row, and leaves that row alone for a minute."""
     refusal = REFUSALS[name]
     async with staged(migrated_dsn) as stage:
         stage.incident(BAD)
@@ -102,7 +102,7 @@ async def test_one_refused_row_stops_no_other_row(name: str, migrated_dsn: str) 
         assert 0 == health.stats.marked
         assert False is health.behind
         assert stage.clock() + MINUTE == stage.rows(UNTIL[refusal.moves])[0]
-        # Not claimed, not rehearsed, and the runner sleeps until the other one's instant, for which no worker is late.
+        # No tick and no dry run takes the refused row. The runner sleeps until the other row is due.
         report = await stage.engine.tick()
         assert (0, {}) == (report.escalated, dict(report.skipped))
         assert {} == dict((await stage.engine.tick(dry_run=True)).skipped)
@@ -113,7 +113,7 @@ async def test_one_refused_row_stops_no_other_row(name: str, migrated_dsn: str) 
 
 @pytest.mark.parametrize("name", STUCK)
 async def test_the_runner_goes_on_beside_a_refused_put_back(name: str, migrated_dsn: str) -> None:
-    """The runner does not end, and six incidents that come in, before and while it runs, are all paged."""
+    """The database even refuses to defer the row. The runner pages three earlier and three later incidents."""
     notifier = RecordingNotifier()
     store = await PostgresStore.connect(migrated_dsn)
     settings = Settings(tick_interval=timedelta(seconds=1))
@@ -139,7 +139,7 @@ async def test_the_runner_goes_on_beside_a_refused_put_back(name: str, migrated_
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_a_refused_row_is_tried_again_less_and_less_often(name: str, migrated_dsn: str) -> None:
-    """After 1 minute, doubling to 1 hour; when the host has undone what refused it, it is paged at its next turn."""
+    """The waits between attempts double from 1 minute to 1 hour. After the refusal the next attempt pages the row."""
     refusal = REFUSALS[name]
     async with staged(migrated_dsn) as stage:
         stage.incident(BAD)
@@ -158,7 +158,7 @@ async def test_a_refused_row_is_tried_again_less_and_less_often(name: str, migra
 
 @pytest.mark.parametrize("mend", ["summary = 'short'", "summary = 'short', severity = 'warning'"])
 async def test_a_refused_row_that_its_host_mends_is_looked_at_at_once(mend: str, migrated_dsn: str) -> None:
-    """The host's own UPDATE that mends the row ends that it is passed over, whichever columns it wrote."""
+    """After a host's UPDATE corrects a refused row, the next tick pages the row, whichever columns the host wrote."""
     async with staged(migrated_dsn) as stage:
         stage.incident(BAD, "good")
         stage.sql(REFUSALS["check"].done)
@@ -173,7 +173,7 @@ async def test_a_refused_row_that_its_host_mends_is_looked_at_at_once(mend: str,
 
 @pytest.mark.parametrize("name", STUCK)
 async def test_a_refused_row_stops_no_canary(name: str, migrated_dsn: str) -> None:
-    """Within a canary as well the row is passed over: by claims, counts, and the runner's sleep."""
+    """With a canary too, claims, counts and the runner's sleep pass over the refused row."""
     assert in_canary(BAD, 50)
     inside = [key for key in map(str, range(20)) if in_canary(key, 50)]
     async with staged(migrated_dsn, settings=Settings(canary_pct=50)) as stage:

@@ -1,4 +1,4 @@
-"""Settings of the role or the database that change what statements mean: transactions set what they rely on."""
+"""The settings of a role or database change nothing: the store's transactions set the parameters that they rely on."""
 
 import logging
 
@@ -44,7 +44,7 @@ KEY = "ключ \\ \" ' ü"
 async def test_a_setting_of_the_role_changes_nothing(
     migrated_dsn: str, setting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Pages go out, retries and snoozes keep their spans, an acknowledgement ends everything."""
+    """With each setting the engine sends pages, escalates again after a snooze, and stops at an acknowledgement."""
     grants = GRANTS + f"; ALTER ROLE {{role}} SET {setting.strip()} = {SETTINGS[setting]}"
     with role(migrated_dsn, grants=grants) as (_, dsn):
         settings = Settings(routes=(Route(severity="critical", targets=("test",)),))
@@ -77,7 +77,7 @@ async def test_a_setting_of_the_role_changes_nothing(
 
 
 async def test_two_workers_on_a_role_that_is_serializable(migrated_dsn: str) -> None:
-    """They share what is due as always: each transaction says READ COMMITTED, whatever the default."""
+    """The store's transactions run as READ COMMITTED, even if the role's default isolation is SERIALIZABLE."""
     grants = GRANTS + "; ALTER ROLE {role} SET default_transaction_isolation = serializable"
     with role(migrated_dsn, grants=grants) as (_, dsn):
         async with staged(migrated_dsn, store_dsn=dsn) as stage:

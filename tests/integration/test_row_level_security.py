@@ -1,4 +1,4 @@
-"""A policy that hides rows from the engine's role is refused, with the remedy; it never makes a page vanish."""
+"""The store refuses to work if a policy may hide rows from its role. It names the remedy, and no page is lost."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ def execute(dsn: str, *statements: str) -> None:
 
 
 async def connect(dsn: str) -> None:
-    """Connect, and leave nothing open where that works."""
+    """Connect a store, and close it if the connection succeeds."""
     store = await PostgresStore.connect(dsn)
     await store.aclose()
 
@@ -64,7 +64,7 @@ async def connect(dsn: str) -> None:
     "remedy", ["ALTER ROLE {role} BYPASSRLS", "ALTER TABLE app.incidents NO FORCE ROW LEVEL SECURITY"]
 )
 async def test_attaching_as_a_role_that_a_policy_applies_to_is_refused(remedy: str, pg_dsn: str) -> None:
-    """Migrate up as the owner under FORCE is refused with the remedy and changes nothing; either remedy helps."""
+    """``migrate.up`` refuses an owner under FORCE ROW LEVEL SECURITY and changes nothing. Either remedy lets it run."""
     with role(pg_dsn) as (name, dsn):
         execute(
             pg_dsn,
@@ -95,7 +95,7 @@ async def test_attaching_as_a_role_that_a_policy_applies_to_is_refused(remedy: s
 async def test_a_role_that_a_policy_applies_to_cannot_connect(
     policy: str, migrated_dsn: str, worker: tuple[str, str]
 ) -> None:
-    """Whatever the policy shows, connecting is refused with the remedy, and BYPASSRLS is one."""
+    """The store refuses to connect under each policy, even if the policy shows all rows. With BYPASSRLS it connects."""
     name, dsn = worker
     execute(migrated_dsn, ON.format("incidents"), POLICIES[policy])
     with pytest.raises(StoreNotReady, match=REMEDY):
@@ -110,14 +110,14 @@ async def test_a_role_that_a_policy_applies_to_cannot_connect(
 async def test_a_policy_on_a_table_of_the_engines_own_is_refused(
     table: str, migrated_dsn: str, worker: tuple[str, str]
 ) -> None:
-    """Row level security on one of our own tables is refused as well, and the table is named."""
+    """The store also refuses row level security on one of the engine's own tables, and names that table."""
     execute(migrated_dsn, ON.format(table))
     with pytest.raises(StoreNotReady, match=f"{table}.*BYPASSRLS"):
         await connect(worker[1])
 
 
 async def test_what_a_session_sets_for_row_security_changes_nothing(migrated_dsn: str, worker: tuple[str, str]) -> None:
-    """Where the role's sessions begin with row_security off the refusal is the same, and no other error."""
+    """If the role sets row_security to off, the store works, and refuses a policy with the same error as otherwise."""
     name, dsn = worker
     execute(migrated_dsn, f"ALTER ROLE {name} SET row_security = off")
     async with staged(migrated_dsn, store_dsn=dsn) as stage:
@@ -141,7 +141,7 @@ DOES: dict[str, Callable[[Engine], Awaitable[Any]]] = {
     "is_healthy": lambda engine: engine.is_healthy(),
     "acknowledge": lambda engine: engine.acknowledge("k"),
     "recalc": lambda engine: engine.recalc(),
-    # Nothing of these asks first if the store is ready.
+    # The calls below do not check first whether the store is ready.
     "claim of pages": lambda engine: engine._delivery.start_due(),
     "look": lambda engine: engine.store.next_due(canary=Canary()),
     "look in a canary": lambda engine: engine.store.next_due(canary=Canary(50)),
@@ -154,7 +154,7 @@ DOES: dict[str, Callable[[Engine], Awaitable[Any]]] = {
 async def test_a_policy_that_is_switched_on_under_way_is_refused(
     what: str, migrated_dsn: str, worker: tuple[str, str]
 ) -> None:
-    """Whatever the engine does is refused with the remedy; no page is cancelled, and goes once rows are seen again."""
+    """Each call is refused with the remedy and cancels no page. Once the policy is off, the page goes out."""
     async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)
@@ -169,7 +169,7 @@ async def test_a_policy_that_is_switched_on_under_way_is_refused(
 async def test_the_runner_tells_of_a_policy_that_is_switched_on(
     migrated_dsn: str, worker: tuple[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runner neither goes on without a word nor cancels a page; when the policy is gone, the page goes out."""
+    """The runner logs the policy as critical and cancels no page. Once the policy is off, the page goes out."""
     monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
         stage.incident("k")
@@ -192,7 +192,7 @@ async def test_the_runner_tells_of_a_policy_that_is_switched_on(
 async def test_a_policy_on_our_own_table_hides_nothing_under_way(
     table: str, migrated_dsn: str, worker: tuple[str, str]
 ) -> None:
-    """A statement that a policy on our own table would filter fails instead, without any question beforehand."""
+    """A policy on a table of the engine makes a statement fail instead of hiding rows, without a check beforehand."""
     async with staged(migrated_dsn, store_dsn=worker[1]) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)
@@ -212,7 +212,7 @@ async def test_a_policy_on_our_own_table_hides_nothing_under_way(
 
 
 async def test_who_owns_the_table_sees_it_but_under_force(migrated_dsn: str, grants: str) -> None:
-    """The table's owner is no subject of its policies, until FORCE ROW LEVEL SECURITY makes it one."""
+    """Policies do not apply to the table's owner, so ticks page. Under FORCE ROW LEVEL SECURITY the store refuses."""
     with role(migrated_dsn, grants=grants) as (name, dsn):
         execute(migrated_dsn, f"ALTER TABLE incidents OWNER TO {name}", ON.format("incidents"))
         async with staged(migrated_dsn, store_dsn=dsn) as stage:

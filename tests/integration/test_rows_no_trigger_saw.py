@@ -1,4 +1,4 @@
-"""Rows that a host writes while the triggers are off, dropped, or not there: they are found, counted and paged."""
+"""The engine finds, counts and pages rows that a host writes while the triggers are disabled, dropped or missing."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from escalation_core.testing import RecordingNotifier
 from .stage import MINUTE, Stage, staged
 
 PAUSE = timedelta(seconds=15)
-"""After so long a worker's next tick looks for such rows again."""
+"""The next tick of a worker after this span searches for such rows again."""
 DISABLE = "ALTER TABLE incidents DISABLE TRIGGER USER"
 REPLICA = "SET session_replication_role = replica"
 DROP = "DROP TRIGGER zz_escalation_host_insert ON incidents", "DROP TRIGGER zz_escalation_host_update ON incidents"
@@ -32,7 +32,7 @@ OFF = ["disabled", "dropped"]
 
 
 def copy_without_triggers(stage: Stage, *keys: str, age: timedelta = 10 * MINUTE) -> None:
-    """Write rows as pg_restore --disable-triggers does."""
+    """Write rows as ``pg_restore --disable-triggers`` does."""
     with psycopg.connect(stage.dsn) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE incidents DISABLE TRIGGER ALL")
         with cursor.copy("COPY incidents (incident_key, severity, first_seen) FROM STDIN") as copy:
@@ -48,7 +48,7 @@ def copy_without_triggers(stage: Stage, *keys: str, age: timedelta = 10 * MINUTE
 async def test_a_row_that_no_trigger_saw_is_paged(
     way: str, migrated_dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Health counts it and warns; a tick finds it and says so; the next pages it, and it rises like any other."""
+    """The first tick finds the row and logs it; the next tick pages it. The incident escalates like any other."""
     async with staged(migrated_dsn) as stage:
         stage.sql(*WAYS[way])
         assert [] == await stage.tick()
@@ -62,7 +62,7 @@ async def test_a_row_that_no_trigger_saw_is_paged(
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_health_counts_rows_that_no_trigger_saw(way: str, migrated_dsn: str) -> None:
-    """They are counted and warned of before a worker has found them, and no longer once one has."""
+    """Health counts such rows and warns of them until a worker's tick has found them."""
     async with staged(migrated_dsn) as stage:
         assert (0, ()) == ((await stage.engine.health()).stats.unseen, tuple((await stage.engine.health()).warnings))
         stage.sql(*WAYS[way])
@@ -74,7 +74,7 @@ async def test_health_counts_rows_that_no_trigger_saw(way: str, migrated_dsn: st
 
 
 async def test_rows_of_a_restore_are_paged(migrated_dsn: str) -> None:
-    """Rows that come in by COPY with the triggers disabled, many at once, are each paged as their windows say."""
+    """A host restores rows by COPY without triggers. The 1,200 due rows escalate; a new row waits for its window."""
     async with staged(migrated_dsn, settings=Settings()) as stage:
         copy_without_triggers(stage, *(f"k{n:04}" for n in range(1200)))
         copy_without_triggers(stage, "later", age=timedelta())
@@ -85,7 +85,7 @@ async def test_rows_of_a_restore_are_paged(migrated_dsn: str) -> None:
 
 @pytest.mark.parametrize("column", ["acknowledged_at", "resolved_at"])
 async def test_an_incident_that_is_open_again_unseen_is_heard(column: str, migrated_dsn: str) -> None:
-    """Un-acknowledged or opened again while the triggers are off, it goes on rising."""
+    """An incident that a host unacknowledges or reopens while the triggers are off is paged again."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         await stage.tick()
@@ -97,7 +97,7 @@ async def test_an_incident_that_is_open_again_unseen_is_heard(column: str, migra
 
 
 async def test_an_exhausted_incident_that_is_opened_again_unseen_is_heard(migrated_dsn: str) -> None:
-    """At the maximum level, resolved, and opened again while the triggers are off: it is a new episode, and heard."""
+    """A host resolves an exhausted incident and reopens it while the triggers are off. The new episode is paged."""
     async with staged(migrated_dsn, settings=Settings(max_level=1)) as stage:
         stage.incident("k")
         await stage.tick()
@@ -109,7 +109,7 @@ async def test_an_exhausted_incident_that_is_opened_again_unseen_is_heard(migrat
 
 
 async def test_a_deleted_row_that_comes_again_unseen_begins_a_new_episode(migrated_dsn: str) -> None:
-    """What the ledger knows of the key is no reason to be silent about it."""
+    """A host deletes a row and inserts its key again without triggers. The engine pages the key in a new episode."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         assert [("k", 1, 1)] == await stage.tick()
@@ -123,7 +123,7 @@ async def test_a_deleted_row_that_comes_again_unseen_begins_a_new_episode(migrat
 
 
 async def test_exhausted_rows_are_not_found_again(migrated_dsn: str) -> None:
-    """Incidents at the maximum have no instant either; they are not written again, tick after tick, nor counted."""
+    """Exhausted rows have no next_due_at either. Ticks do not write them again, and health does not count them."""
     async with staged(migrated_dsn, settings=Settings(max_level=1)) as stage:
         stage.incident("a", "b")
         assert [("a", 1, 1), ("b", 1, 1)] == await stage.tick()
@@ -141,7 +141,7 @@ async def test_exhausted_rows_are_not_found_again(migrated_dsn: str) -> None:
 async def test_rows_that_a_recalculation_exhausts_are_not_called_unseen(
     migrated_dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A lower maximum and a recalculation leave rows without an instant: no host wrote those behind a trigger."""
+    """A recalculation with a lower maximum level clears next_due_at. Health and log do not call those rows unseen."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         await stage.tick()
@@ -154,7 +154,7 @@ async def test_rows_that_a_recalculation_exhausts_are_not_called_unseen(
 
 @pytest.mark.parametrize(("existing", "found"), [("skip", []), ("since", ["young"]), ("page", ["old", "young"])])
 async def test_rows_that_attaching_left_alone_are_not_found(existing: str, found: list[str], pg_dsn: str) -> None:
-    """Rows that --existing left are passed over until a recalculation; those that come in unseen later are found."""
+    """Ticks leave alone the rows that ``existing`` excluded at attaching. A recalculation pages them."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(
             """
@@ -180,7 +180,7 @@ async def test_rows_that_attaching_left_alone_are_not_found(existing: str, found
 async def test_the_look_for_unseen_rows_goes_on_where_it_ended(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind 2,500 exhausted rows one is found by the third look, each of which goes through 1,000, and no more."""
+    """A search reads 1,000 rows and continues where the last one ended. The third finds a row behind 2,500 others."""
     async with staged(migrated_dsn, settings=Settings(max_level=1)) as stage:
         stage.sql(
             "INSERT INTO incidents (incident_key, severity, first_seen)"
@@ -203,7 +203,7 @@ async def test_the_look_for_unseen_rows_goes_on_where_it_ended(
 async def test_an_unseen_row_in_a_dry_run_or_outside_the_canary_is_not_paged(
     settings: Settings, migrated_dsn: str
 ) -> None:
-    """A dry run leaves the row and only counts it; a canary's outsider is planned anew and not paged."""
+    """A dry run counts an unseen row and leaves it as it is. A row outside the canary gets an instant but no page."""
     async with staged(migrated_dsn, settings=settings) as stage:
         stage.sql(DISABLE, INSERT)
         assert 1 == (await stage.engine.health()).stats.unseen
@@ -212,7 +212,7 @@ async def test_an_unseen_row_in_a_dry_run_or_outside_the_canary_is_not_paged(
 
 
 async def test_an_unseen_row_that_is_refused_stops_no_other(migrated_dsn: str) -> None:
-    """One that cannot even be written is listed, tried again later, and the others beside it are found."""
+    """Ticks page the other unseen rows and list a row that the database refuses. After the refusal they page it."""
     async with staged(migrated_dsn) as stage:
         copy_without_triggers(stage, "a", "bad", "c")
         stage.sql(

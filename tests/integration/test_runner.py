@@ -1,4 +1,4 @@
-"""The runner: two loops that tick and deliver, stop when told, and never spin."""
+"""The runner's two loops tick and deliver, stop on request, and never spin."""
 
 import asyncio
 import logging
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 
 
 async def test_loop_is_the_one_that_it_says(request: pytest.FixtureRequest) -> None:
-    """These tests run under asyncio's own loop, and under uvloop, which ``escalation run`` takes."""
+    """The loop is the one that the test's parameter names: asyncio's own, or uvloop, which ``escalation run`` uses."""
     assert f"[{loop_here()}]" in request.node.name
 
 
 async def test_due_incident_reaches_the_receiver() -> None:
-    """What is due is escalated and its page posted, without anybody calling tick or deliver."""
+    """The runner escalates a due incident and posts its page. The test calls neither tick nor deliver."""
     store = MemoryStore()
     async with receiver([(200, "ok")]) as (url, came):
         engine = Engine(store, notifiers=[SlackNotifier({"slack:ops": url}, allow_http=True)])
@@ -41,7 +41,7 @@ async def test_due_incident_reaches_the_receiver() -> None:
 
 
 async def test_failed_page_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A page that failed goes again under the same key as soon as its back-off is over, and each round is told."""
+    """The runner sends a failed page again with the same dedup key after its back-off, and logs each round."""
     caplog.set_level(logging.INFO)
     store = MemoryStore()
     settings = Settings(retry=RetryPolicy(first=timedelta(milliseconds=20)))
@@ -57,7 +57,7 @@ async def test_failed_page_is_tried_again(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_landing_page_is_settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that lands wakes the delivery loop: it is settled long before the next tick."""
+    """A receiver's answer wakes the delivery loop, which settles the page long before the next tick."""
     store, notifier, settled = Store(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
     monkeypatch.setattr(engine._delivery.telemetry, "settled", lambda _: settled.set())
@@ -71,7 +71,7 @@ async def test_landing_page_is_settled_at_once(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_many_pages_are_sent_in_one_go() -> None:
-    """As long as there is something to claim, no time is lost between two rounds."""
+    """The delivery loop sends 100 pages, 7 at a time, and begins each round right after the one before."""
     store, count = MemoryStore(), 100
     came = asyncio.Semaphore(0)
 
@@ -91,11 +91,11 @@ async def test_many_pages_are_sent_in_one_go() -> None:
     assert {f"incident-{number}" for number in range(count)} == {page.incident.incident_key for page in notifier.pages}
 
 
-# --- the end
+# --- stopping
 
 
 async def test_stop_finishes_what_is_in_flight() -> None:
-    """Told to stop, it claims nothing new and ends when the page in flight has been answered and settled."""
+    """On stop the runner claims nothing new. It ends when the page in flight is answered and settled."""
     store, notifier, stop = MemoryStore(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
     await open_due(engine)
@@ -111,7 +111,7 @@ async def test_stop_finishes_what_is_in_flight() -> None:
 
 
 async def test_stop_before_the_start_sends_nothing() -> None:
-    """An event that is set already ends it at once."""
+    """A runner whose stop event is already set ends at once and sends no page."""
     store, notifier, stop = MemoryStore(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
     stop.set()
@@ -122,7 +122,7 @@ async def test_stop_before_the_start_sends_nothing() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signals_stop_it_and_their_handlers_come_back(number: signal.Signals) -> None:
-    """SIGTERM and SIGINT set the event; afterwards the process's own handlers are in place again."""
+    """SIGTERM and SIGINT set the stop event. After the run, the process's own signal handlers are in place again."""
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     notifier, stop = Held(), asyncio.Event()
     engine = Engine(MemoryStore(), notifiers=[notifier])
@@ -196,7 +196,7 @@ async def test_terminated_process_finishes_its_pages() -> None:
 
 
 async def test_cancellation_leaves_no_task() -> None:
-    """Cancelled, it lets the page in flight end, settles it, and leaves nothing running."""
+    """A cancelled runner waits for the answer to the page in flight, settles the page, and leaves no task."""
     before = asyncio.all_tasks()
     store, notifier = MemoryStore(), Held()
     engine = Engine(store, notifiers=[notifier])
@@ -211,7 +211,7 @@ async def test_cancellation_leaves_no_task() -> None:
 
 
 async def test_cancelled_tick_leaves_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancellation in the middle of a tick ends the tick with it."""
+    """A cancellation during a tick ends the tick and the runner, and leaves no task."""
     before = asyncio.all_tasks()
     store, began = Store(), asyncio.Event()
 
@@ -229,7 +229,7 @@ async def test_cancelled_tick_leaves_no_task(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_cancellation_that_is_lost_on_its_way_ends_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver may answer instead of being cancelled, as asyncio.wait_for does in Python 3.11; both loops still end."""
+    """Both loops end even if a driver answers instead of being cancelled, as asyncio.wait_for does in Python 3.11."""
     before = asyncio.all_tasks()
     store, both, lost = Store(), asyncio.Barrier(3), 0
 
@@ -251,34 +251,34 @@ async def test_cancellation_that_is_lost_on_its_way_ends_it_all_the_same(monkeyp
     assert (before, 2) == (asyncio.all_tasks(), lost)
 
 
-# --- rest
+# --- idle time
 
 
 async def run_for(seconds: float, engine: Engine) -> None:
-    """Run the engine for so long."""
+    """Run the engine for this many seconds."""
     async with running(engine, asyncio.Event()):
         await asyncio.sleep(seconds)
 
 
 async def test_idle_engine_rests() -> None:
-    """With nothing to do there is one tick, one claim and a handful of questions, not a loop."""
+    """An idle runner calls the store fewer than 12 times in 0.2 seconds: for one tick, one claim and a few reads."""
     store = Store()
     await run_for(0.2, Engine(store, notifiers=[Held()]))
     assert 12 > store.calls
 
 
 async def test_row_that_others_hold_does_not_make_it_spin() -> None:
-    """A row that is due but cannot be claimed is looked for again after a tick interval, not at once."""
+    """If a tick cannot claim a due row, the runner ticks again after a tick interval, not at once."""
     engine = Engine(Store())
     await open_due(engine)
     elsewhere = Store()
-    engine._ticker.store = elsewhere  # the tick finds nothing there, while the rhythm sees a row that is due
+    engine._ticker.store = elsewhere  # the tick finds nothing there, while the engine's own store has a row that is due
     await run_for(0.2, engine)
     assert 1 == elsewhere.calls
 
 
 async def test_no_rhythm_makes_ticks_spin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if every tick asked for the next one at once, the runner waits at least 2 ms between two ticks."""
+    """Even if each tick asks for another at once, the runner waits at least 2 ms between two ticks."""
     engine, ticks = Engine(Store()), []
 
     async def at_once(report: TickReport) -> timedelta:
@@ -291,11 +291,11 @@ async def test_no_rhythm_makes_ticks_spin(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_page_that_others_hold_does_not_make_it_spin() -> None:
-    """A page that is due but cannot be claimed is asked for at a walking pace."""
+    """If the delivery loop cannot claim a due page, it asks the store at most 8 times in 0.3 seconds."""
     engine = Engine(Store(), notifiers=[Held()])
     await open_due(engine)
     await engine.tick(deliver=False)
     elsewhere = Store()
-    engine._delivery.store = elsewhere  # the claim finds nothing there, while the rhythm sees a page that is due
+    engine._delivery.store = elsewhere  # the claim finds nothing there, while the engine's own store has a due page
     await run_for(0.3, engine)
     assert 2 <= elsewhere.calls <= 8

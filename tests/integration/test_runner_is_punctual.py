@@ -1,4 +1,4 @@
-"""The runner is punctual: what falls due between a tick and the look behind it is not left for a tick interval."""
+"""An incident may fall due between a tick and the next-due read after it. It does not wait for a tick interval."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -24,54 +24,54 @@ SECOND = timedelta(seconds=1)
 SETTINGS = Settings(critical_window=300 * SECOND, tick_interval=60 * SECOND)
 EARLY = 0.001
 LOOK = 0.0006
-"""Seconds that a timer rings early, and that the answer to a look is on its way: a timer that is set by it rings before
-the instant that it is for, and one look later that instant is over."""
+"""EARLY: seconds by which a timer fires too early. LOOK: seconds that an answer of ``next_due`` takes. A timer that is
+set from such an answer fires before its instant. One more read later, that instant is over."""
 
 
 class Leap(SelectSelector):
-    """Waits for nothing: the loop's time leaps to the next timer instead."""
+    """A selector that does not wait: the loop's time jumps to the next timer instead."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """Let the time pass, and a microsecond for what the loop does."""
+        """Add the timeout to the time, and a microsecond for the loop's own work."""
         self.now += 1e-6 + (timeout or 0.0)
         return super().select(timeout and 0.0)
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """A loop whose time passes only while it waits, or where a test lets it; its timers ring early if told so."""
+    """A loop whose time passes only while it waits or when a test adds to it. Timers fire ``early`` seconds early."""
 
     def __init__(self, early: float) -> None:
         self.leap, self.early = Leap(), early
         super().__init__(self.leap)
 
     def time(self) -> float:
-        """Return the time of its own."""
+        """Return the loop's own time."""
         return self.leap.now
 
     def call_at(
         self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Ring early, as uvloop's timers do, which know whole milliseconds."""
+        """Fire early, as uvloop's timers do, which have a resolution of one millisecond."""
         return super().call_at(when - self.early, callback, *args, context=context)
 
 
 class Store(MemoryStore):
-    """A store on the loop's time; looks and transactions take some."""
+    """A store that uses the loop's time. Its next-due reads and transactions take time."""
 
     def __init__(self, loop: Loop, transaction: float = 0.0) -> None:
         super().__init__(lambda: START + timedelta(seconds=loop.time()))
         self.leap, self.transaction = loop.leap, transaction
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Look, and let the answer be on its way; those for pages take no time, and so disturb no timer of a tick."""
+        """Answer after LOOK seconds. A read for pages takes no time, so that it does not move the timer of a tick."""
         seen = await super().next_due(canary=canary, targets=targets)
         self.leap.now += 0 if targets else LOOK
         return seen
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Do it, and take as long as told."""
+        """Run the transaction, and add the seconds that the test has set."""
         done = await super().transact(work)
         self.leap.now += self.transaction
         return done
@@ -83,7 +83,7 @@ def under(loop: Loop, work: Coroutine[Any, Any, None]) -> None:
 
 
 async def run_for(seconds: float, engine: Engine) -> None:
-    """Run the engine for so many seconds of the loop's."""
+    """Run the engine for this many seconds of the loop's time."""
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
     await run(engine, stop=stop, signals=False)
@@ -106,25 +106,25 @@ def late(early: float, *, due: datetime, pause: datetime | None = None, transact
 
 
 def test_timer_that_rings_early_costs_no_interval() -> None:
-    """A tick just before an incident is due finds nothing, the look behind it finds it: it is escalated at once."""
+    """A tick runs just before an incident is due. The read after it finds the incident, which escalates at once."""
     [lateness] = late(EARLY, due=START + 10 * SECOND)
     assert 0 <= lateness < 0.01
 
 
 def test_timer_that_rings_before_a_pause_ends_costs_no_interval() -> None:
-    """The tick is still paused and the look behind it is not: what the pause held back is escalated at once."""
+    """A pause ends between a tick and the read after it. The incident that the pause held back escalates at once."""
     [lateness] = late(EARLY, due=START + 5 * SECOND, pause=START + 10 * SECOND)
     assert 0 <= lateness < 0.01
 
 
 def test_counts_behind_a_tick_cost_no_interval() -> None:
-    """An incident falls due while the counts for metrics are taken, between the tick and the look behind it."""
+    """An incident falls due while the engine takes counts for metrics after a tick. It escalates within two seconds."""
     [lateness] = late(0.0, due=START + timedelta(seconds=1.3), transaction=0.5)
     assert 0 <= lateness < 2
 
 
 def test_page_is_claimed_when_its_target_is_free() -> None:
-    """The delivery loop has no such interval: a page whose hold ends as its timer rings is sent within 50 ms or so."""
+    """A timer fires as a target's throttling ends. The delivery loop has no such interval and sends within 60 ms."""
     loop, sent = Loop(EARLY), list[float]()
     store = Store(loop)
 
@@ -167,7 +167,7 @@ FROM escalation_events e JOIN incidents i USING (incident_key)
 
 @pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 async def test_none_is_late_under_either_loop(migrated_dsn: str) -> None:
-    """Of 400 incidents that fall due within ten seconds, among 100,000 others, none is recorded a second late."""
+    """Among 100,000 others, 400 incidents fall due in about ten seconds. Each is recorded at most a second late."""
     async with await psycopg.AsyncConnection.connect(migrated_dsn, autocommit=True) as connection:
         await connection.execute(OTHERS)
         async with Engine(

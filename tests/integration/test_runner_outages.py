@@ -1,4 +1,4 @@
-"""The runner while its store is down, and after faults: it waits, says so, and goes on or ends."""
+"""While its store is down or faulty, the runner waits, logs the fault, and continues or ends."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 async def test_store_that_is_down_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each attempt to reach a store that is down is one warning; when it is back, work goes on and a line says so."""
+    """Each failed attempt to reach the store is one warning. After the outage a line says so, and work continues."""
     monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.001))
     caplog.set_level(logging.INFO)
     store, notifier, stop = Store(), Held(), asyncio.Event()
@@ -64,7 +64,7 @@ async def test_waits_double_up_to_half_a_minute() -> None:
 
 
 async def test_outcome_survives_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that lands while the store is out of reach is settled when it is back, and not sent twice."""
+    """A page is answered while the store is down. The runner settles it after the outage and does not send it twice."""
     monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.001))
     store, notifier, stop = Store(), Held(), asyncio.Event()
     engine = Engine(store, notifiers=[notifier])
@@ -81,7 +81,7 @@ async def test_outcome_survives_an_outage(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_stop_ends_even_if_the_store_stays_down(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Outcomes that cannot be written are given up after a send timeout, with a warning: the pages go once more."""
+    """On stop with the store down, the runner drops outcomes after a send timeout and warns. Pages are sent again."""
     monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     store, notifier, stop = Store(), Held(), asyncio.Event()
     settings = Settings(retry=RetryPolicy(send_timeout=timedelta(milliseconds=100)))
@@ -97,7 +97,7 @@ async def test_stop_ends_even_if_the_store_stays_down(
 
 @pytest.mark.parametrize("fault", [StoreNotReady("run: escalation migrate"), StoreRefused("permission denied")])
 async def test_permanent_fault_in_the_beginning_ends_it(fault: StoreError, caplog: pytest.LogCaptureFixture) -> None:
-    """The caller that starts a worker on such a store is told at once, and no task is left."""
+    """A permanent fault at the start ends ``run`` with that fault and a critical log line, and leaves no task."""
     before = asyncio.all_tasks()
     store = Store()
     store.fault = fault
@@ -108,7 +108,7 @@ async def test_permanent_fault_in_the_beginning_ends_it(fault: StoreError, caplo
 
 
 def critical(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
-    """Return what was logged as critical."""
+    """Return the level and message of each critical log record."""
     return [(record.levelno, record.getMessage()) for record in caplog.records if record.levelno >= logging.CRITICAL]
 
 
@@ -116,7 +116,7 @@ def critical(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 async def test_fault_under_way_is_told_and_tried_again(
     fault: StoreError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the store refuses once the worker is at work is logged as critical; when it is mended, pages go out."""
+    """The runner logs a permanent fault after its start as critical and tries again. After the fault, pages go out."""
     monkeypatch.setattr(runner, "FIRST_WAIT", timedelta(seconds=0.01))
     store, notifier, stop = Store(), Held(), asyncio.Event()
     notifier.door.set()
@@ -144,7 +144,7 @@ async def until_idle(engine: Engine) -> None:
 async def test_fault_of_one_loop_leaves_the_other_at_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A tick that fails for an unforeseen reason is told of without its text; pages are sent all the same."""
+    """The runner logs an unforeseen error of the tick loop without its text. The delivery loop still sends pages."""
     store, notifier, stop = Store(), Held(), asyncio.Event()
     notifier.door.set()
     engine = Engine(store, notifiers=[notifier])
@@ -165,7 +165,7 @@ async def test_fault_of_one_loop_leaves_the_other_at_work(
 
 
 async def test_an_engine_of_another_loop_ends_it(caplog: pytest.LogCaptureFixture) -> None:
-    """No later attempt can succeed, so run ends, and says so."""
+    """``run`` raises and logs the end of the worker if the engine belongs to another loop: no retry can succeed."""
     engine = Engine(Store(), notifiers=[Held()])
     await asyncio.to_thread(asyncio.run, engine.tick(deliver=False))
     with pytest.raises(EscalationError, match="another event loop"):

@@ -1,4 +1,4 @@
-"""Limiters that workers share, on the real things: PostgreSQL, and a redis-server."""
+"""Workers share rate limiters whose storage is PostgreSQL or a real redis-server."""
 
 import asyncio
 import shutil
@@ -25,7 +25,7 @@ TWO = Limit(2, timedelta(seconds=1))
 
 @pytest.fixture(scope="module")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A redis-server of these tests' own."""
+    """Start a redis-server for these tests, and yield its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -50,7 +50,7 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @asynccontextmanager
 async def limiter_of(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[tuple[RateLimiter, RateLimiter]]:
-    """Open a limiter twice, as two workers have it."""
+    """Yield a limiter for each of two workers, on the same storage."""
     if kind == "memory":
         one = MemoryLimiter()
         yield one, one
@@ -66,7 +66,7 @@ async def limiter_of(kind: str, request: pytest.FixtureRequest) -> AsyncIterator
         await storages[0].reset()
         yield LibraryLimiter(storages[0]), LibraryLimiter(storages[1])
         for storage in storages:
-            bridge: Any = storage.bridge  # redis-py's own client is in there
+            bridge: Any = storage.bridge  # it holds redis-py's own client
             await bridge.storage.aclose()
 
 
@@ -75,7 +75,7 @@ KINDS = ["memory", "postgres", pytest.param("redis", marks=pytest.mark.system("r
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_limit_is_shared(kind: str, request: pytest.FixtureRequest) -> None:
-    """Two workers count together; refused requests do not count; the next one is free when it was said to be."""
+    """Two workers share one count. A refused request does not count; after ``retry_after`` the next one is allowed."""
     async with limiter_of(kind, request) as (one, other):
         first, second, third = (await one.hit("k", TWO), await other.hit("k", TWO), await one.hit("k", TWO))
         assert [(True, 1), (True, 0), (False, 0)] == [(d.allowed, d.remaining) for d in (first, second, third)]
@@ -87,7 +87,7 @@ async def test_limit_is_shared(kind: str, request: pytest.FixtureRequest) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_never_more_at_once(kind: str, request: pytest.FixtureRequest) -> None:
-    """Thirty requests at once by two workers: exactly as many are taken as the limit says."""
+    """Two workers get thirty requests at the same time and allow exactly ten, the limit. A limit of 0 allows none."""
     limit = Limit(10)
     async with limiter_of(kind, request) as (one, other):
         decisions = await asyncio.gather(*((one, other)[n % 2].hit("k", limit) for n in range(30)))
@@ -96,7 +96,7 @@ async def test_never_more_at_once(kind: str, request: pytest.FixtureRequest) -> 
 
 
 async def test_quiet_keys_are_forgotten(migrated_dsn: str) -> None:
-    """Rows of keys that are quiet go as others come, so the table stays as small as what is going on."""
+    """Requests delete the expired rows of other keys, and ``prune`` deletes the rest, so the table stays small."""
     store = await PostgresStore.connect(migrated_dsn)
     limiter = PostgresLimiter(store)
     for number in range(30):
@@ -104,7 +104,7 @@ async def test_quiet_keys_are_forgotten(migrated_dsn: str) -> None:
     for _ in range(5):
         await limiter.hit("k", TWO)
     assert [("k", 2)] == await limits_in(store)
-    # A prune removes what no request has come across.
+    # A prune deletes an expired row that no later request has deleted.
     await limiter.hit("quiet", Limit(1, timedelta(microseconds=1)))
     async with Engine(store) as engine:
         await engine.prune(timedelta(days=400))
@@ -118,7 +118,7 @@ async def limits_in(store: PostgresStore) -> list[Any]:
 
 
 async def test_storage_that_is_down_raises(migrated_dsn: str) -> None:
-    """A limiter that cannot count raises, which its caller takes as a refusal."""
+    """A limiter that cannot count raises, and its caller treats the error as a refusal."""
     store = await PostgresStore.connect(migrated_dsn)
     await store.aclose()
     with pytest.raises(StoreUnavailable):
@@ -129,7 +129,7 @@ async def test_storage_that_is_down_raises(migrated_dsn: str) -> None:
 
 
 async def test_storage_needs_a_moving_window(tmp_path: Path) -> None:
-    """A storage that cannot do it is refused at once."""
+    """LibraryLimiter refuses a storage without a moving window at once."""
     assert (await LibraryLimiter(MemoryStorage()).hit("k", TWO)).allowed
     with pytest.raises(InvalidValue, match="storage: object has no moving window"):
         LibraryLimiter(object())  # type: ignore[arg-type]

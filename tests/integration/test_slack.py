@@ -1,4 +1,4 @@
-"""The Slack notifier against real sockets: what each reply means, and that no URL is ever shown."""
+"""The Slack notifier turns each reply of a real socket into an outcome, and never shows a URL."""
 
 import asyncio
 import logging
@@ -77,7 +77,7 @@ async def send(address: str, *, timeout: timedelta = timedelta(seconds=5)) -> Ou
 
 
 async def parse_outcome(status: int, body: str = "", headers: Mapping[str, str] | None = None) -> Outcome:
-    """Return what the notifier makes of this reply."""
+    """Return the notifier's outcome for this reply."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=status, text=body or None, headers=headers)
@@ -89,7 +89,7 @@ async def parse_outcome(status: int, body: str = "", headers: Mapping[str, str] 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("body", ["ok", "ok\n", " ok "])
 async def test_ok_is_delivered(body: str) -> None:
-    """A 200 that says ok, give or take blanks, is a delivery."""
+    """A 200 with the body ok, with or without blanks around it, is a delivery."""
     assert Delivered() == await parse_outcome(200, body)
 
 
@@ -98,14 +98,14 @@ async def test_ok_is_delivered(body: str) -> None:
     ("status", "body"), [(200, "<html>log in</html>"), (200, ""), (200, "OK"), (200, "ok" * 5000), (204, "")]
 )
 async def test_any_other_body_is_tried_again(status: int, body: str) -> None:
-    """A 2xx without the receiver's ok is ambiguous, and what it said is not quoted."""
+    """A 2xx without the body ok is a Retry, and its reason does not quote the body."""
     assert Retry(f"HTTP {status} without the receiver's ok") == await parse_outcome(status, body)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_rejected_and_never_followed(status: int) -> None:
-    """A redirect would carry the page to a stranger: the stranger hears nothing."""
+    """A redirect is Rejected. The notifier sends nothing to the address that the redirect names."""
     heard: list[str] = []
 
     async def stranger(request: web.Request) -> web.Response:
@@ -120,20 +120,20 @@ async def test_redirect_is_rejected_and_never_followed(status: int) -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
 async def test_client_errors_are_final(status: int) -> None:
-    """What the receiver refuses for good is rejected, by its status alone."""
+    """A client error is Rejected. The reason has the status and nothing of the body."""
     assert Rejected(f"HTTP {status}") == await parse_outcome(status, f"no_service {SECRET}")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
 async def test_temporary_errors_are_tried_again(status: int) -> None:
-    """What may pass is tried again at the engine's own pace."""
+    """A temporary error is a Retry without a wait, so the engine chooses the back-off."""
     assert Retry(f"HTTP {status}") == await parse_outcome(status, SECRET)
 
 
 @pytest.mark.asyncio
 async def test_unavailable_receiver_says_for_how_long() -> None:
-    """A Retry-After counts on a 503 as well, and holds no whole target."""
+    """A 503 with Retry-After is a Retry with that wait, and does not throttle the whole target."""
     assert Retry("HTTP 503", timedelta(seconds=7)) == await parse_outcome(503, headers={"Retry-After": "7"})
 
 
@@ -154,19 +154,19 @@ async def test_unavailable_receiver_says_for_how_long() -> None:
     ],
 )
 async def test_throttled_target_is_held(value: str, after: timedelta | None) -> None:
-    """A 429 is no attempt; garbage in Retry-After leaves the wait to the engine."""
+    """A 429 throttles the target and is not an attempt. If Retry-After is not valid, the engine chooses the wait."""
     assert Retry("HTTP 429", after, throttled=True) == await parse_outcome(429, headers={"Retry-After": value})
 
 
 @pytest.mark.asyncio
 async def test_throttled_without_retry_after() -> None:
-    """A 429 need not say for how long."""
+    """A 429 without Retry-After throttles the target too."""
     assert Retry("HTTP 429", None, throttled=True) == await parse_outcome(429)
 
 
 @pytest.mark.asyncio
 async def test_retry_after_may_be_a_date() -> None:
-    """A date counts from the reply's own Date, whatever this machine's clock says."""
+    """A date in Retry-After counts from the reply's own Date header, not from this machine's clock."""
     there = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
     headers = {"Date": format_datetime(there, usegmt=True)}
     headers["Retry-After"] = format_datetime(there + timedelta(seconds=90), usegmt=True)
@@ -174,20 +174,20 @@ async def test_retry_after_may_be_a_date() -> None:
 
 
 def test_date_that_has_passed_is_no_wait() -> None:
-    """A Retry-After in the past means at once."""
+    """A date in the past in Retry-After means a wait of zero."""
     assert timedelta() == retry_after("Wed, 01 Jan 2020 00:00:00 GMT")
 
 
 @given(st.text(max_size=40))
 def test_no_retry_after_can_raise(value: str) -> None:
-    """Whatever stands in Retry-After and Date, it is a wait or none."""
+    """Any text in Retry-After or Date gives a wait of zero or more, or None. It never raises."""
     for answer in (retry_after(value), retry_after("Wed, 01 Jan 2031 00:00:00 GMT", value)):
         assert answer is None or answer >= timedelta()
 
 
 @pytest.mark.asyncio
 async def test_request_carries_the_dedup_key_twice() -> None:
-    """The page is a POST of JSON, its dedup key in a header and in the body beside the text; no cookie comes back."""
+    """The notifier POSTs JSON with the dedup key in a header and in the body, and sends no cookie back."""
     seen: list[tuple[str, str, Mapping[str, str], Any]] = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -256,7 +256,7 @@ async def _no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
 async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
     reply: Raw, scheme: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever a receiver or the network does is a Retry that names the kind of failure and shows no URL anywhere."""
+    """Each failure of a receiver or the network is a Retry that names its kind. Outcome and log do not show the URL."""
     caplog.set_level(logging.DEBUG)
     async with raw_receiver(reply, scheme=scheme) as address:
         outcome = await send(address, timeout=timedelta(milliseconds=150 if "timed" in reason else 5000))
@@ -271,7 +271,7 @@ async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
 
 @pytest.mark.asyncio
 async def test_refused_connection_is_tried_again() -> None:
-    """No server listens: the reason names the refusal and neither host nor path."""
+    """If no server listens, the reason names the refused connection, and neither host nor path."""
     async with raw_receiver(_no_answer) as address:
         pass
     assert Retry("ClientConnectorError (ConnectionRefusedError)") == await send(address)
@@ -279,7 +279,7 @@ async def test_refused_connection_is_tried_again() -> None:
 
 @pytest.mark.asyncio
 async def test_failed_reply_is_not_shown_by_any_logger(caplog: pytest.LogCaptureFixture) -> None:
-    """Refusals and redirects leave no URL in a log of any level."""
+    """Failed replies and redirects leave no URL in an outcome or in a log of any level."""
     caplog.set_level(logging.DEBUG)
     shown = "".join(
         [repr(await parse_outcome(status, SECRET, {"Location": SECRET})) for status in (200, 302, 404, 429, 500)]
@@ -289,7 +289,7 @@ async def test_failed_reply_is_not_shown_by_any_logger(caplog: pytest.LogCapture
 
 @pytest.mark.asyncio
 async def test_huge_reply_is_not_read() -> None:
-    """Of 50 MB only the first 4 KiB are read; the connection is dropped with the rest."""
+    """Of a reply of 50 MB the notifier reads only the first 4 KiB, and closes the connection."""
     sent = 0
 
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -307,13 +307,13 @@ async def test_huge_reply_is_not_read() -> None:
 
 @pytest.mark.asyncio
 async def test_ok_beyond_the_cap_is_not_seen() -> None:
-    """An ok that comes after 4 KiB of blanks was not read."""
+    """The notifier does not read an ok after 4 KiB of blanks, so the outcome is a Retry."""
     assert isinstance(await parse_outcome(200, " " * MAX_READ_BYTES + "ok"), Retry)
 
 
 @pytest.mark.asyncio
 async def test_ok_in_pieces_is_delivered() -> None:
-    """A reply may come in as many pieces as it likes."""
+    """A reply of ok that arrives in several pieces is a delivery."""
 
     async def pieces(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in (
@@ -332,14 +332,14 @@ async def test_ok_in_pieces_is_delivered() -> None:
 
 @pytest.mark.asyncio
 async def test_packed_reply_is_not_unpacked() -> None:
-    """Packed replies were not asked for: none is unpacked, so none can be a bomb."""
+    """The notifier never asks for compressed replies and decompresses none, so that no reply can expand in memory."""
     outcome = await parse_outcome(200, "ok", {"Content-Encoding": "gzip"})
     assert Delivered() == outcome
 
 
 @pytest.mark.asyncio
 async def test_many_pages_fly_at_once() -> None:
-    """The notifier has no limit of its own: forty pages to one slow host are all under way together."""
+    """The notifier has no limit of its own: forty pages to one slow host are in flight at the same time."""
     arrived, open_door = 0, asyncio.Event()
 
     async def handler(_: web.Request) -> web.Response:
@@ -358,7 +358,7 @@ async def test_many_pages_fly_at_once() -> None:
 
 @pytest.mark.asyncio
 async def test_cancelled_send_is_cancelled() -> None:
-    """A cancellation is none of the outcomes: it goes through."""
+    """A cancelled send raises CancelledError and has no outcome."""
     async with raw_receiver(_no_answer) as address:
         task = asyncio.create_task(send(address))
         await asyncio.sleep(0.02)
@@ -369,7 +369,7 @@ async def test_cancelled_send_is_cancelled() -> None:
 
 @pytest.mark.asyncio
 async def test_lent_session_stays_open_and_obeys_the_same_rules() -> None:
-    """A session of the host's is used as it is, never closed; its raise_for_status does not raise here."""
+    """The notifier uses the host's session as it is, does not close it, and does not raise by its raise_for_status."""
     async with aiohttp.ClientSession(raise_for_status=True) as session:
 
         async def handler(_: web.Request) -> web.Response:
@@ -384,7 +384,7 @@ async def test_lent_session_stays_open_and_obeys_the_same_rules() -> None:
 
 @pytest.mark.asyncio
 async def test_tracers_see_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracers that patch aiohttp see nothing of our session; OpenTelemetry's is told to look away from a lent one."""
+    """Tracers that patch aiohttp do not see our session. In a host's session the notifier suppresses OpenTelemetry."""
     seen: list[object] = []
 
     async def spy(*_: object) -> None:
@@ -413,7 +413,7 @@ async def test_tracers_see_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.asyncio
 async def test_closed_notifier_opens_again() -> None:
-    """Closing is for the moment: a later page opens a new session."""
+    """A closed notifier opens a new session for a later page."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -443,7 +443,7 @@ async def test_closed_notifier_opens_again() -> None:
     ],
 )
 def test_bad_url_is_refused_by_its_targets_name(url: Any) -> None:
-    """A URL that is no https URL with a host is refused; the refusal names the target, never the URL."""
+    """The notifier refuses a URL that is not a valid https URL with a host. The error names the target, not the URL."""
     with pytest.raises(InvalidValue, match="'slack:ops'") as caught:
         SlackNotifier({"slack:good": "https://hooks.example/x", "slack:ops": url})
     assert "HUSH" not in str(caught.value)
@@ -451,14 +451,14 @@ def test_bad_url_is_refused_by_its_targets_name(url: Any) -> None:
 
 
 def test_swapped_name_and_url_are_refused_without_showing_it() -> None:
-    """A URL where the name belongs is a secret all the same."""
+    """If name and URL are swapped, the error does not show the URL."""
     with pytest.raises(InvalidValue) as caught:
         SlackNotifier({f"https://hooks.example/{SECRET}": "slack:ops"})
     assert "HUSH" not in str(caught.value)
 
 
 def test_repr_shows_names_alone() -> None:
-    """Printed, the notifier shows its targets' names and nothing else."""
+    """The notifier's repr shows the names of its targets and nothing else."""
     notifier: Notifier = SlackNotifier({"slack:ops": f"https://hooks.example/{SECRET}"})
     assert "SlackNotifier(['slack:ops'])" == repr(notifier)
     assert ("slack:ops",) == notifier.targets

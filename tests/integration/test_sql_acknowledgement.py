@@ -1,4 +1,4 @@
-"""An acknowledgement by SQL ends the pages that were recorded before it, whatever becomes of it within their wait."""
+"""A host that acknowledges or resolves by SQL cancels earlier pages, even if the host reopens while the pages wait."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,12 +32,12 @@ TAKEN_BACK = "UPDATE incidents SET {column} = NULL"
 
 
 class Answers:
-    """A receiver whose answers change: first ``first``, once or always, then it takes everything."""
+    """A receiver that answers ``first``, and accepts every page once a test has set ``first`` to None."""
 
     def __init__(self, first: Outcome) -> None:
         self.first: Outcome | None = first
         self.meanwhile: Callable[[], None] | None = None
-        """What happens while the next page is under way."""
+        """A function that runs while the next page is in flight."""
 
     def __call__(self, page: Page) -> Outcome:
         meanwhile, self.meanwhile = self.meanwhile, None
@@ -53,7 +53,7 @@ def keys(stage: Stage) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("reason", ENDS)
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_page_that_waits_is_cancelled_by_the_hosts_statement(way: str, reason: str, migrated_dsn: str) -> None:
-    """It is cancelled at once, in the host's own transaction, whichever other columns the statement wrote."""
+    """The host's own transaction cancels the waiting page, whichever other columns the statement writes."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)
@@ -74,7 +74,7 @@ async def test_a_page_that_waits_is_cancelled_by_the_hosts_statement(way: str, r
 async def test_an_end_that_is_taken_back_within_a_pages_wait_stays_its_end(
     waits: str, reason: str, migrated_dsn: str
 ) -> None:
-    """Ended and open again while its target is held, or its retry waits: that page is never sent."""
+    """A host ends and reopens an incident while its page waits for a target or a retry. The page is never sent."""
     answers = Answers(HELD if waits == "held target" else Retry("no", after=timedelta(seconds=20)))
     async with staged(migrated_dsn, answer=answers) as stage:
         stage.incident("k")
@@ -92,7 +92,7 @@ async def test_an_end_that_is_taken_back_within_a_pages_wait_stays_its_end(
 
 @pytest.mark.parametrize("reason", ENDS)
 async def test_a_page_under_way_that_fails_after_an_end_is_not_tried_again(reason: str, migrated_dsn: str) -> None:
-    """Ended and open again while it is being sent: it may arrive once, and if it fails it is cancelled."""
+    """A host ends and reopens an incident while its page is in flight. If the page fails, the engine cancels it."""
     answers = Answers(Retry("no"))
     async with staged(migrated_dsn, answer=answers) as stage:
         stage.incident("k")
@@ -114,7 +114,7 @@ async def test_a_page_under_way_that_fails_after_an_end_is_not_tried_again(reaso
 
 
 async def test_a_page_under_way_that_arrives_after_an_end_is_delivered(migrated_dsn: str) -> None:
-    """A page that arrives though its incident was acknowledged meanwhile has been delivered, and is no other."""
+    """A page that arrives is delivered, even if a host acknowledged its incident while the page was in flight."""
     answers = Answers(Delivered())
     async with staged(migrated_dsn, answer=answers) as stage:
         stage.incident("k")
@@ -124,7 +124,7 @@ async def test_a_page_under_way_that_arrives_after_an_end_is_delivered(migrated_
 
 
 async def test_a_thousand_pages_are_cancelled_by_one_statement(migrated_dsn: str) -> None:
-    """A bulk acknowledgement cancels each incident's pages and no other's; nothing is sent, nothing is pending."""
+    """One UPDATE acknowledges 1,000 incidents and cancels their pages. Only the page of the other incident is sent."""
     async with staged(migrated_dsn) as stage:
         stage.sql(
             "INSERT INTO incidents (incident_key, severity, first_seen)"
@@ -152,7 +152,7 @@ async def test_a_host_without_rights_on_pages_cancels_them(migrated_dsn: str) ->
 
 @pytest.mark.parametrize("name", ["a_host", "z_host"])
 async def test_an_acknowledgement_that_a_hosts_trigger_writes_cancels_the_page(name: str, migrated_dsn: str) -> None:
-    """A host's BEFORE trigger that acknowledges counts, whether it runs before the engine's or after it."""
+    """A host's BEFORE trigger that acknowledges cancels the page, whether it runs before or after the engine's."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)
@@ -174,7 +174,7 @@ async def test_an_acknowledgement_that_a_hosts_trigger_writes_cancels_the_page(n
 
 @pytest.mark.parametrize("reason", ENDS)
 async def test_the_engines_own_verb_is_noted_once(reason: str, migrated_dsn: str) -> None:
-    """A verb cancels the page under its own reason, and the trigger takes it for no statement of a host."""
+    """A verb cancels the page with its own reason and writes one audit entry. The trigger adds none."""
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         await stage.engine.tick(deliver=False)

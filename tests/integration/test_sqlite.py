@@ -1,4 +1,4 @@
-"""What is particular to SQLite: the file, its durability, and processes that share it."""
+"""SQLiteStore keeps commits in a file that several processes can share. Faults of the file are errors."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ async def recorded(path: Path) -> list[tuple[str, int, int]]:
     store = await SQLiteStore.connect(path, clock=ManualClock(NOW))
 
     async def both(tx: Transaction) -> tuple[Sequence[tuple[int, Escalation]], Sequence[PageRecord]]:
-        # In one snapshot: others may be at it.
+        # Both reads use one snapshot, because other processes may write at the same time.
         return await tx.ledger.escalations(limit=100_000), await tx.outbox.pages(limit=100_000)
 
     found, pages = await store.read(both)
@@ -64,7 +64,7 @@ async def recorded(path: Path) -> list[tuple[str, int, int]]:
 
 
 async def test_commits_are_synced_and_readers_do_not_wait(tmp_path: Path) -> None:
-    """The file is in WAL mode, and each commit is synced."""
+    """The store opens the file in WAL mode and syncs each commit."""
     store = await SQLiteStore.connect(tmp_path / "a.db")
 
     async def pragmas(tx: Transaction) -> list[object]:
@@ -77,7 +77,7 @@ async def test_commits_are_synced_and_readers_do_not_wait(tmp_path: Path) -> Non
 
 
 async def test_a_reopened_file_holds_everything(tmp_path: Path) -> None:
-    """What was committed is there when the file is opened again."""
+    """A file that is opened again has everything that was committed before."""
     path = tmp_path / "a.db"
     await fill(path, 3)
     async with Engine(SQLiteStore(path, clock=ManualClock(NOW)), notifiers=[RecordingNotifier("t")]) as engine:
@@ -86,7 +86,7 @@ async def test_a_reopened_file_holds_everything(tmp_path: Path) -> None:
 
 
 async def test_processes_share_a_file(tmp_path: Path) -> None:
-    """Two processes that tick at once record each level once, and leave none."""
+    """Two processes that tick at the same time record each of 300 escalations exactly once."""
     path = tmp_path / "a.db"
     await fill(path, 300)
     workers = [
@@ -134,7 +134,7 @@ async def test_a_killed_process_loses_nothing_that_was_committed(tmp_path: Path)
 
 
 async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
-    """On a full disk SQLite takes back the whole transaction, savepoints and all: the file is unavailable, for now."""
+    """On a full disk SQLite rolls back the transaction with its savepoints, and the store raises StoreUnavailable."""
     store = await SQLiteStore.connect(tmp_path / "escalation.db", clock=ManualClock(NOW))
     await store.transact(fill_up)
 
@@ -149,14 +149,14 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 
 
 async def fill_up(tx: Transaction) -> None:
-    """Let the file grow no more."""
+    """Let the file grow by two pages at most."""
     session = tx.journal.session  # type: ignore[attr-defined]
     [pages] = await session.row("PRAGMA page_count")
     await session.row(f"PRAGMA max_page_count = {pages + 2}")
 
 
 async def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
-    """Another program's database, one of a newer version, a text and a folder are refused with a word each."""
+    """The store refuses another program's database, one of a newer version, a text and a folder, and says why."""
     foreign, newer, text = tmp_path / "foreign.db", tmp_path / "newer.db", tmp_path / "text.db"
     with contextlib.closing(sqlite3.connect(foreign)) as connection:
         connection.execute("CREATE TABLE theirs (x)")
@@ -178,7 +178,7 @@ async def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
-    """A task that is cancelled inside a transaction leaves nothing behind, and the store goes on."""
+    """The store rolls back the transaction of a cancelled task, and works afterwards."""
     store = await SQLiteStore.connect(tmp_path / "a.db", clock=ManualClock(NOW))
     engine = Engine(store)
     inside = asyncio.Event()
@@ -199,7 +199,7 @@ async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that another program keeps locked is StoreUnavailable, and works again afterwards."""
+    """While another program keeps the file locked, calls raise StoreUnavailable. Afterwards the store works again."""
     monkeypatch.setattr("escalation_adapters.sqlite.file.BUSY_TIMEOUT", 0.05)
     path = tmp_path / "a.db"
     store = await SQLiteStore.connect(path)
@@ -214,7 +214,7 @@ async def test_a_file_that_is_locked_for_long_is_unavailable(tmp_path: Path, mon
 
 
 async def test_a_file_that_becomes_free_is_written_at_once(tmp_path: Path) -> None:
-    """However long a process has waited, it looks often: beside others that write all the time its turn comes soon."""
+    """A process that waits for a locked file checks often. Of three waits, one ends within 50 ms of the unlock."""
     path = tmp_path / "a.db"
     loop, waits = asyncio.get_running_loop(), []
     async with Engine(await SQLiteStore.connect(path)) as engine:
@@ -226,7 +226,7 @@ async def test_a_file_that_becomes_free_is_written_at_once(tmp_path: Path) -> No
 
             for number in range(3):
                 other.execute("BEGIN IMMEDIATE")
-                loop.call_later(0.34, let_go)  # SQLite's own wait looks after 328 ms, and then after 428
+                loop.call_later(0.34, let_go)  # SQLite's own wait checks after 328 ms, and then after 428 ms
                 await engine.open(f"k{number}")
                 waits[-1] = loop.time() - waits[-1]
     assert min(waits) < 0.05
@@ -234,13 +234,13 @@ async def test_a_file_that_becomes_free_is_written_at_once(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["a\0b.db", "\ud800.db"])
 async def test_a_path_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
-    """A path with a NUL, or that cannot be encoded, is StoreRefused as any other that cannot be opened."""
+    """A path with a NUL, or one that cannot be encoded, raises StoreRefused like any path that cannot be opened."""
     with pytest.raises(StoreRefused, match="no file's name may hold"):
         await SQLiteStore.connect(f"{tmp_path}/{name}")
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:
-    """A closed store leaves no thread, and serves one loop after another, closed in between."""
+    """A closed store leaves no thread. If it is closed in between, a store serves one loop after another."""
     import threading
 
     store = SQLiteStore(tmp_path / os.fsdecode("a.db"))

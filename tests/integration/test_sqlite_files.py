@@ -1,4 +1,4 @@
-"""The file beneath an SQLite store: replaced, removed, mistyped; and the process and loop that a store belongs to."""
+"""SQLiteStore refuses a file that was replaced, removed or never there, a second loop, and a forked process."""
 
 import asyncio
 import os
@@ -21,22 +21,22 @@ ELSEWHERE = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nob
 
 
 def replace(path: Path) -> None:
-    """Put a copy in its place."""
+    """Replace the file with a copy."""
     Path(shutil.copy(path, f"{path}.copy")).replace(path)
 
 
 def lose_log(path: Path) -> None:
-    """Remove the log that commits go to, as an operator who tidies up does."""
+    """Remove the file's write-ahead log, as an operator who deletes stray files does."""
     Path(f"{path}-wal").unlink()
 
 
 def lose_memory(path: Path) -> None:
-    """Remove what the processes on the file lock each other out with."""
+    """Remove the shared-memory file, in which the processes keep their locks."""
     Path(f"{path}-shm").unlink()
 
 
 def move(path: Path, to: Path) -> None:
-    """Move it."""
+    """Move the file."""
     path.rename(to)
 
 
@@ -45,7 +45,7 @@ def move(path: Path, to: Path) -> None:
 async def test_a_file_that_is_another_one_is_refused(
     befalls: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever a store is asked then, it says so; a worker logs it as critical; a store that is opened anew works."""
+    """Each call on the store names the fault, and a worker logs it as critical. A newly opened store works."""
     path = tmp_path / "e.db"
     stop = asyncio.Event()
     async with Engine(await SQLiteStore.connect(path), notifiers=[RecordingNotifier()]) as engine:
@@ -66,7 +66,7 @@ async def test_a_file_that_is_another_one_is_refused(
 
 @ELSEWHERE
 async def test_a_file_that_comes_back_is_the_same(tmp_path: Path) -> None:
-    """Moved away and back, as by an operator who noticed, nothing is lost."""
+    """A store refuses calls while its file is moved away. Once the file is back, the store works again."""
     path = tmp_path / "e.db"
     async with Engine(await SQLiteStore.connect(path)) as engine:
         move(path, tmp_path / "away")
@@ -77,7 +77,7 @@ async def test_a_file_that_comes_back_is_the_same(tmp_path: Path) -> None:
 
 
 def test_a_relative_path_outlives_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that goes elsewhere keeps its file."""
+    """A store with a relative path keeps its file when the process changes its folder."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,7 @@ def test_a_relative_path_outlives_another_folder(tmp_path: Path, monkeypatch: py
 
 
 async def test_a_missing_file_is_not_made_where_none_is_wanted(tmp_path: Path) -> None:
-    """The message names the path."""
+    """With ``create=False`` a missing file is refused with its path and not created. An existing file is opened."""
     path = tmp_path / "typo.db"
     with pytest.raises(StoreNotReady, match=r"typo\.db is not there; check the path"):
         await SQLiteStore.connect(path, create=False)
@@ -102,7 +102,7 @@ async def test_a_missing_file_is_not_made_where_none_is_wanted(tmp_path: Path) -
 
 
 async def test_a_second_loop_is_refused(tmp_path: Path) -> None:
-    """It is told what to do; once the store is closed, it may be opened in another loop."""
+    """The store refuses a second event loop and names the remedy. After a close another loop may open the store."""
     store = await SQLiteStore.connect(tmp_path / "e.db")
 
     def elsewhere() -> None:
@@ -116,7 +116,7 @@ async def test_a_second_loop_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_closed_store_serves_tasks_of_another_loop(tmp_path: Path) -> None:
-    """Tasks that wait for each other in one loop leave nothing that hinders those in the next one."""
+    """After a close, concurrent tasks of one loop leave nothing that hinders the tasks of the next loop."""
     store = SQLiteStore(tmp_path / "e.db")
 
     async def work() -> None:
@@ -129,7 +129,7 @@ async def test_a_closed_store_serves_tasks_of_another_loop(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_forked_process_is_refused(tmp_path: Path) -> None:
-    """It can neither use the store nor disturb its parent's by closing it."""
+    """A forked process cannot use the store, and its close does not disturb the parent's store."""
     out = heard(f"sqlite:///{tmp_path / 'e.db'}")
     assert out.startswith(HEARD)
     assert out.endswith("the parent goes on\n")

@@ -1,4 +1,4 @@
-"""A host whose table has a status and no instants, written through an ORM: text, enum and integer columns."""
+"""A host's ORM writes a status column (text, enum or integer) and no instants. The engine maps the status."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -27,7 +27,7 @@ KINDS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
 
 @attrs.define
 class Host:
-    """A service with an ORM."""
+    """A host's service that writes its table through an ORM."""
 
     orm: Any
     model: Any
@@ -102,7 +102,7 @@ async def attach(host: Host, **how: Any) -> None:
 
 
 async def test_rows_of_before_count_by_their_status(host: Host) -> None:
-    """Only the open rows of a table are paged, though no row has an instant."""
+    """After attaching, the engine pages only the rows whose status is open or not mapped. No row has an instant."""
     for number, value in enumerate(host.values):
         host.add(f"k{number}", value)
     await attach(host)
@@ -114,7 +114,7 @@ async def test_rows_of_before_count_by_their_status(host: Host) -> None:
 
 
 async def test_host_writes_the_status_alone(host: Host) -> None:
-    """Acknowledged, taken back, resolved and opened again through the ORM: the instants follow, and pages with them."""
+    """The host acknowledges, unacknowledges, resolves and reopens through the ORM. Incident and pages follow."""
     await attach(host)
     opened, acknowledged, resolved, *_ = host.values
     async with host.engine() as (engine, notifier):
@@ -139,7 +139,7 @@ async def test_host_writes_the_status_alone(host: Host) -> None:
 
 
 async def test_verbs_write_the_first_word(host: Host) -> None:
-    """Each verb writes the first word of its list, and leaves another word of the same list as it is."""
+    """Each verb writes the first word of its list. A tick leaves another word of the same list as it is."""
     await attach(host)
     opened, acknowledged, resolved, canceled, _ = host.values
     host.add("k")
@@ -161,7 +161,7 @@ async def test_verbs_write_the_first_word(host: Host) -> None:
 
 
 async def test_word_that_is_not_mapped_is_open_and_reported(host: Host) -> None:
-    """A row with such a word is paged; health and migrate status name the word, until a list has it."""
+    """A row with a word that is not mapped is paged. Health and ``migrate.check`` name the word until a list has it."""
     await attach(host)
     odd = host.values[4]
     host.add("k", odd)
@@ -185,7 +185,7 @@ async def test_word_that_is_not_mapped_is_open_and_reported(host: Host) -> None:
 
 
 async def test_word_that_the_column_refuses(host: Host, kind: str) -> None:
-    """A word that the column's type does not have is refused before anything is changed."""
+    """Attaching refuses a status word that the column's enum or integer type does not have."""
     status = StatusMapping(column="status", open="nope", resolved="closed")
     columns = {"incident_key": "key", "first_seen": "created_at:read"}
     if kind == "text":
@@ -196,7 +196,7 @@ async def test_word_that_the_column_refuses(host: Host, kind: str) -> None:
 
 
 async def test_status_without_a_word_for_acknowledged(host: Host) -> None:
-    """An acknowledgement is the engine's own instant then, and the status stays open."""
+    """Without a word for acknowledged, ``acknowledge`` sets only the engine's instant, and the status stays open."""
     texts = [str(value) for value in host.values]
     status = StatusMapping(column="status", open=texts[0], resolved=texts[2])
     columns = {"incident_key": "key", "first_seen": "created_at:read"}
@@ -227,6 +227,6 @@ async def test_status_without_a_word_for_acknowledged(host: Host) -> None:
     ],
 )
 def test_lists_are_checked(lists: dict[str, list[str]], fault: str) -> None:
-    """A mapping that says nothing, or two things of one word, is refused where it is made."""
+    """StatusMapping refuses a list without a word, a word in two lists, and a word with a quote."""
     with pytest.raises(InvalidValue, match=fault):
         StatusMapping(column="status", **lists)

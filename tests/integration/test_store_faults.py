@@ -1,4 +1,4 @@
-"""Faults that are the database's and no row's: the tick ends with the fault, and no row is deferred for it."""
+"""A fault of the database, not of a row, ends the tick with an error. The engine defers no row for the fault."""
 
 import psycopg
 import pytest
@@ -20,7 +20,7 @@ READS_TENANTS = """
 
 @pytest.mark.direct("a database's own setting reaches sessions that begin after it")
 async def test_a_lock_that_others_hold_is_held_against_no_row(migrated_dsn: str) -> None:
-    """A lock timeout on the engine's own table is the store's trouble: nothing is deferred, and the next tick pages."""
+    """A lock timeout on the engine's own table raises StoreUnavailable and defers no row. The next tick pages."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         name = sql.Identifier(str(conninfo_to_dict(migrated_dsn)["dbname"]))
         connection.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '100ms'").format(name))
@@ -35,7 +35,7 @@ async def test_a_lock_that_others_hold_is_held_against_no_row(migrated_dsn: str)
 
 
 async def test_a_trigger_that_reads_hidden_rows_is_told(migrated_dsn: str) -> None:
-    """A host's trigger that meets a policy ends the tick with what to do; no row is deferred for it."""
+    """A host's trigger that reads rows behind a policy ends the tick with the remedy. The engine defers no row."""
     role = "reads_tenants_role"
     async with staged(migrated_dsn) as stage:
         stage.incident("a")

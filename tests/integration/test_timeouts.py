@@ -1,4 +1,4 @@
-"""Connections that break without a word, at either end: neither a worker nor a row waits for ever."""
+"""If a connection stops responding at either end, neither a worker nor a row waits for ever."""
 
 import asyncio
 import logging
@@ -19,16 +19,16 @@ from escalation_core.testing import RecordingNotifier
 
 BEGUN, READY = b"C\0\0\0\x0aBEGIN\0", b"Z\0\0\0\x05T"
 CRASHED = b"E\0\0\0\x29SFATAL\0C08P01\0Mserver conn crashed?\0\0"
-"""What pgbouncer says of a server that is gone, as PostgreSQL's messages are written."""
+"""The error that pgbouncer sends for a server that is gone, as a message of PostgreSQL's protocol."""
 
 
 @attrs.define
 class Wire:
-    """A proxy whose connections can become silent, all those that there are, or say something else."""
+    """A proxy that can stop forwarding on all open connections, or change a reply."""
 
     dsn: str
     altered: tuple[bytes, bytes] | None = None
-    """What is said, and what arrives instead; that is the connection's last word."""
+    """Bytes to replace and their replacement. After a replacement the proxy closes the connection."""
     silent: "set[asyncio.Task[None]]" = attrs.field(factory=set)
     pumps: "set[asyncio.Task[None]]" = attrs.field(factory=set)
 
@@ -74,7 +74,7 @@ async def wire(dsn: str) -> AsyncIterator[tuple[Wire, str]]:
 async def test_half_open_connections_held_a_worker_for_ever(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that falls silent costs a call its time limit, once: connections that are as old are not tried again."""
+    """A server that stops answering costs one call its timeout. The store does not try other old connections again."""
     monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.5)
     monkeypatch.setattr(timeouts, "GRACE", 0.2)
     async with wire(migrated_dsn) as (between, dsn), Engine(await PostgresStore.connect(dsn)) as engine:
@@ -88,7 +88,7 @@ async def test_half_open_connections_held_a_worker_for_ever(
 
 @pytest.mark.direct("its wire leads to the server itself; tests/faults has one that leads to a pooler")
 async def test_error_in_the_middle_of_a_reply_ended_the_worker(migrated_dsn: str) -> None:
-    """A pooler whose server is gone after half a reply says so in its midst: the connection's trouble, and no more."""
+    """An error of a pooler in the middle of a reply raises StoreUnavailable. The next call works."""
     async with wire(migrated_dsn) as (between, dsn), Engine(await PostgresStore.connect(dsn)) as engine:
         between.altered = (BEGUN + READY, BEGUN + CRASHED)
         with pytest.raises(StoreUnavailable, match=r"received 2 results from command 'BEGIN |server conn crashed"):
@@ -98,7 +98,7 @@ async def test_error_in_the_middle_of_a_reply_ended_the_worker(migrated_dsn: str
 
 
 async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that lives is told that no one waits any more: no connection is left behind in a queue."""
+    """A call that waits for a lock is cancelled after its timeout, so no session stays in the lock's queue."""
     monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.3)
     monkeypatch.setattr(timeouts, "GRACE", 5.0)
     async with Engine(await PostgresStore.connect(migrated_dsn)) as engine:
@@ -115,7 +115,7 @@ async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkey
 async def test_worker_that_stood_still_held_its_rows_for_ever(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that stands still within a transaction loses it, and others get the rows that it had locked."""
+    """A worker that stops within a transaction loses the transaction. Another worker gets the locked rows."""
     monkeypatch.setattr(timeouts, "IDLE", 0.3)
     still, other = await PostgresStore.connect(migrated_dsn), await PostgresStore.connect(migrated_dsn)
     holds = asyncio.Event()
@@ -141,7 +141,7 @@ async def test_worker_that_stood_still_held_its_rows_for_ever(
             await asyncio.sleep(0.05)
         assert 1 == (await engine.tick()).escalated
         goes_on.set()
-        # The server's last message is read first, or that it is gone.
+        # The driver first reads either the server's last message or the end of the connection.
         with pytest.raises(StoreUnavailable, match=r"idle-in-transaction|closed the connection"):
             await standing
     await still.aclose()

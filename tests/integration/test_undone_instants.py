@@ -1,4 +1,4 @@
-"""Triggers of the host that undo the instant the engine writes: the row is deferred, no worker spins, pages go out."""
+"""A host's trigger undoes the engine's next_due_at. The engine defers the row, no worker spins, and pages go out."""
 
 from datetime import timedelta
 
@@ -37,7 +37,7 @@ MEDDLING = {
     "deferred": BODY.format(kind=DEFERRED, what=TO_PAST, when=ONCE),
 }
 HEALS = "nulls a risen row"
-"""The row is found as one that no trigger saw, and gets its instant then: there is nothing to defer."""
+"""With this trigger the engine finds the row as unseen and plans it, so it does not defer the row."""
 
 
 def level_of(stage: Stage, key: str) -> int:
@@ -47,7 +47,7 @@ def level_of(stage: Stage, key: str) -> int:
 
 @pytest.mark.parametrize("meddling", [name for name in MEDDLING if name != HEALS])
 async def test_a_row_whose_instant_is_undone_is_deferred(migrated_dsn: str, meddling: str) -> None:
-    """Within a few ticks it is due no more, health names it, and the others go on."""
+    """Within four ticks the engine defers the row and health names it. The engine pages both rows."""
     async with staged(migrated_dsn) as stage:
         stage.sql(MEDDLING[meddling])
         stage.incident(BAD, GOOD)
@@ -67,7 +67,7 @@ def pages(stage: Stage) -> list[tuple[str, int, int]]:
 
 @pytest.mark.parametrize("meddling", [name for name in MEDDLING if name not in ("nulls", "keeps the row")])
 async def test_its_pages_go_out_at_their_time(migrated_dsn: str, meddling: str) -> None:
-    """It climbs as the others do: it is passed over until its true instant, and no longer."""
+    """The row reaches the same levels as the other row: the engine passes over it only until its true instant."""
     async with staged(migrated_dsn) as stage:
         stage.sql(MEDDLING[meddling])
         stage.incident(BAD, GOOD)
@@ -81,7 +81,7 @@ async def test_its_pages_go_out_at_their_time(migrated_dsn: str, meddling: str) 
 
 @pytest.mark.parametrize("meddling", ["keeps", "sets a past one", "sets the epoch"])
 async def test_its_next_escalation_is_told(migrated_dsn: str, meddling: str) -> None:
-    """It is at the instant until which the row is passed over, and not at the one that the row holds."""
+    """``history`` gives the end of the deferral as the next escalation, not the next_due_at of the row."""
     async with staged(migrated_dsn) as stage:
         stage.sql(MEDDLING[meddling])
         stage.incident(BAD)
@@ -95,7 +95,7 @@ async def test_its_next_escalation_is_told(migrated_dsn: str, meddling: str) -> 
 
 
 async def test_a_row_is_as_any_other_once_the_trigger_is_gone(migrated_dsn: str) -> None:
-    """Nothing is left of it in health after its next escalation."""
+    """After the host drops the trigger and the incident escalates again, health no longer counts the row."""
     async with staged(migrated_dsn) as stage:
         stage.sql(MEDDLING["keeps"])
         stage.incident(BAD)
@@ -109,7 +109,7 @@ async def test_a_row_is_as_any_other_once_the_trigger_is_gone(migrated_dsn: str)
 
 
 async def test_a_host_that_writes_a_row_again_and_again_is_no_fault(migrated_dsn: str) -> None:
-    """After each write the row needs a replan, and each tick finds it so; it is planned and nothing is told."""
+    """After each write of the host, a tick plans the row anew. Health does not count the row as unreadable."""
     async with staged(migrated_dsn) as stage:
         stage.incident(GOOD)
         for number in range(4):
@@ -120,7 +120,7 @@ async def test_a_host_that_writes_a_row_again_and_again_is_no_fault(migrated_dsn
 
 
 async def test_a_row_whose_escalation_is_recorded_already_is_no_fault(migrated_dsn: str) -> None:
-    """The row is planned a second time, and what is read back is held against that second plan."""
+    """If the escalation is recorded already, the engine plans the row again and checks the instant by that plan."""
     async with staged(migrated_dsn) as stage:
         stage.incident(GOOD)
         await stage.tick()

@@ -1,4 +1,4 @@
-"""Rows that a host wrote and no one can read or plan: they are listed and put back, and hold up no other row."""
+"""The engine lists and defers rows of a host that it cannot read or plan. Such rows hold up no other row."""
 
 from datetime import timedelta
 from typing import LiteralString
@@ -12,13 +12,13 @@ from .scene import DUE, MINUTE, UNREADABLE, Scene, insert, insert_unreadable
 
 @pytest.mark.parametrize("labels", ['{"n": 1e5000}', '{"a": ' + "[" * 3000 + "]" * 3000 + "}"])
 async def test_labels_that_python_cannot_read_stop_no_other_row(labels: str, scene: Scene) -> None:
-    """A row whose labels PostgreSQL holds and Python cannot read is deferred and listed; every other one is paged."""
+    """Python cannot read some labels that PostgreSQL holds. Such a row is deferred and listed; other rows are paged."""
     insert(scene, "good", age=timedelta(hours=1))
     insert(scene, "bad", age=timedelta(hours=1))
     scene.sql("UPDATE incidents SET labels = %(labels)s::jsonb WHERE incident_key = 'bad'", labels=labels)
     paged = await scene.tick()
     listed = [key for key, _ in (await scene.engine.health()).stats.unreadable_examples]
-    # How deep Python reads is another with each version: never silent is what counts.
+    # The depth that Python can read depends on its version: the row must be either paged or listed.
     assert ["bad", "good"] == sorted([*(key for key, _, _ in paged), *listed])
     assert "good" not in listed
     scene.sql("UPDATE incidents SET labels = '{}', severity = 'warning' WHERE incident_key = 'bad'")
@@ -40,7 +40,7 @@ async def test_unreadable_rows_are_listed_and_hold_up_no_other_row(scene: Scene)
 
 
 async def test_unreadable_rows_are_put_back_for_longer_each_time(scene: Scene) -> None:
-    """A row that stays unreadable is looked at after 1, 2, 4 minutes and so on, and after an hour at most."""
+    """A row that stays unreadable is read again after 1, 2, 4 and more minutes, at most after an hour."""
     insert_unreadable(scene)
     waits = []
     for _ in range(9):
@@ -57,7 +57,7 @@ async def test_unreadable_rows_are_put_back_for_longer_each_time(scene: Scene) -
 
 
 async def test_mended_row_is_heard(scene: Scene) -> None:
-    """A row that the host mends is paged at the next tick and leaves health's list, as does one that it deletes."""
+    """The next tick pages a row that the host corrects. Corrected and deleted rows leave health's list."""
     insert_unreadable(scene)
     assert [] == await scene.tick()
     scene.sql(
@@ -65,7 +65,7 @@ async def test_mended_row_is_heard(scene: Scene) -> None:
         " WHERE incident_key <> 'infinity'"
     )
     scene.sql("DELETE FROM incidents WHERE incident_key = 'infinity'")
-    # That a level went down to -1 was a drain.
+    # The engine takes a fall of the level to -1 as a drain, which begins a new episode.
     episodes = dict.fromkeys(UNREADABLE, 1) | {"negative-level": 2}
     assert sorted((key, episode, 1) for key, episode in episodes.items() if key != "infinity") == await scene.tick()
     stats = (await scene.engine.health()).stats
@@ -73,7 +73,7 @@ async def test_mended_row_is_heard(scene: Scene) -> None:
 
 
 async def test_keys_that_are_none_hold_up_no_other_row(scene: Scene) -> None:
-    """Keys that no incident can have are listed like other unreadable rows; a good row beside them is paged."""
+    """Health lists rows with a key that is not valid like other unreadable rows. The engine pages the valid rows."""
     illegal = ["", "tab\tkey", "x" * 513, "é" * 257]
     for key in (*illegal, "good", "é" * 256):
         insert(scene, key, age=timedelta(hours=1))
@@ -101,7 +101,7 @@ async def test_dry_run_tells_the_same_and_changes_nothing(scene: Scene) -> None:
 
 
 async def test_verb_on_an_unreadable_row_names_the_fault(scene: Scene) -> None:
-    """A verb on a row that cannot be read is refused with the column's name, and recalc passes the row by."""
+    """A verb refuses a row that cannot be read and names the column. ``recalc`` leaves no such row to replan."""
     insert_unreadable(scene)
     await scene.tick()
     for verb in (scene.engine.acknowledge, scene.engine.open):

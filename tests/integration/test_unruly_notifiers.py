@@ -1,4 +1,4 @@
-"""Notifiers that raise what they should not, or ignore that they are cancelled: each send has an outcome and an end."""
+"""A notifier raises unexpected exceptions or ignores its cancellation. Each send still has an outcome and an end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,11 +19,11 @@ TIMEOUT = 5
 
 
 class Own(BaseException):
-    """What some frameworks raise past every except Exception."""
+    """An exception that ``except Exception`` does not catch. Some frameworks raise such exceptions."""
 
 
 class Unruly:
-    """Does with a page what it was made with."""
+    """A notifier that calls a test's function with each page."""
 
     channel = "unruly"
     targets: Sequence[str] = ("test",)
@@ -33,7 +33,7 @@ class Unruly:
         self.under_way = self.most = 0
 
     async def send(self, page: Page) -> Outcome:
-        """Act, and count how many do."""
+        """Call the function, and count the sends in flight."""
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -56,7 +56,7 @@ async def open_due(engine: Engine, *keys: str) -> None:
 
 @pytest.fixture
 def complaints() -> list[dict[str, object]]:
-    """What the loop's handler is told; the default one would log it with its text."""
+    """Return a list for the errors that the loop's handler gets. The default handler would log their text."""
     told: list[dict[str, object]] = []
     return told
 
@@ -74,7 +74,7 @@ RAISED = {
 async def test_whatever_is_raised_is_an_outcome(
     kind: str, complaints: list[dict[str, object]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It counts as an attempt, which says its kind and no more; after its time the page is dead."""
+    """A notifier's exception is a failed attempt with only its kind as reason. After the horizon the page is dead."""
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
     async def act(page: Page) -> Outcome:
@@ -101,7 +101,7 @@ async def test_whatever_is_raised_is_an_outcome(
 
 
 async def test_a_timeout_of_its_own_is_no_end_of_the_send() -> None:
-    """A TimeoutError that a notifier raises is one of its errors as any other."""
+    """A TimeoutError that a notifier raises is an error like any other, and not the engine's send timeout."""
 
     async def act(page: Page) -> Outcome:
         raise TimeoutError
@@ -116,7 +116,7 @@ async def test_a_timeout_of_its_own_is_no_end_of_the_send() -> None:
 
 @pytest.fixture
 async def door() -> AsyncIterator[asyncio.Event]:
-    """What lets ``Deaf`` go; whatever a test says of it, its loop can end."""
+    """Yield the event that ends ``Deaf``, and set it after the test, so that the loop can end."""
     event = asyncio.Event()
     yield event
     event.set()
@@ -124,14 +124,14 @@ async def door() -> AsyncIterator[asyncio.Event]:
 
 
 class Deaf:
-    """Goes on when it is cancelled, until the door is opened."""
+    """A send that ignores its cancellation until ``door`` is set."""
 
     def __init__(self, door: asyncio.Event) -> None:
         self.door = door
         self.came = asyncio.Event()
 
     async def __call__(self, page: Page) -> Outcome:
-        """Wait for the door alone."""
+        """Wait until ``door`` is set, and ignore each cancellation."""
         self.came.set()
         while not self.door.is_set():
             with suppress(asyncio.CancelledError):
@@ -142,7 +142,7 @@ class Deaf:
 async def test_a_send_that_ignores_its_cancellation_ends_for_the_engine(
     door: asyncio.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It has timed out; its place among those in flight stays taken, so that no more than those ever run."""
+    """The send times out but keeps its place in flight, so that no more than ``per_target`` sends ever run."""
     monkeypatch.setattr(flight, "IGNORED", 0.01)
     clock = ManualClock()
     store, notifier = MemoryStore(clock), Unruly(Deaf(door))
@@ -166,7 +166,7 @@ async def test_a_send_that_ignores_its_cancellation_ends_for_the_engine(
 
 
 async def test_a_send_that_ignores_its_cancellation_does_not_keep_the_runner(door: asyncio.Event) -> None:
-    """Told to stop, it ends after one send timeout."""
+    """On stop the runner ends after one send timeout, although the send ignores its cancellation."""
     deaf, stop = Deaf(door), asyncio.Event()
     retry = RetryPolicy(send_timeout=timedelta(milliseconds=50))
     engine = Engine(MemoryStore(), settings=Settings(retry=retry), notifiers=[Unruly(deaf)])
@@ -179,7 +179,7 @@ async def test_a_send_that_ignores_its_cancellation_does_not_keep_the_runner(doo
 
 
 async def test_a_runner_that_is_cancelled_twice_does_not_wait_for_it(door: asyncio.Event) -> None:
-    """The second cancellation drops what is in flight, whatever that makes of it."""
+    """A second cancellation ends the runner, although the send in flight ignores its cancellation."""
     deaf = Deaf(door)
     slow = Settings(retry=RetryPolicy(lease=HOUR, send_timeout=HOUR / 2))
     engine = Engine(MemoryStore(), settings=slow, notifiers=[Unruly(deaf)])
@@ -195,7 +195,7 @@ async def test_a_runner_that_is_cancelled_twice_does_not_wait_for_it(door: async
 
 
 async def test_a_flight_that_crashes_is_told_without_its_text(complaints: list[dict[str, object]]) -> None:
-    """The loop's handler learns its kind and place."""
+    """The loop's handler gets the kind and the place of the crash, and not its text."""
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
     async def fly() -> None:

@@ -1,4 +1,4 @@
-"""Verbs in the transaction of a host: they commit and roll back with its own rows, on each kind of connection."""
+"""Verbs in a host's transaction commit and roll back with the host's own rows, on each kind of connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -42,7 +42,7 @@ async def psycopg_async(dsn: str, **how: Any) -> AsyncIterator[tuple[Any, Callab
 
 @asynccontextmanager
 async def psycopg_dicts(dsn: str) -> AsyncIterator[tuple[Any, Callable[[str], Awaitable[Any]]]]:
-    """Give rows as dictionaries, through a cursor that binds parameters at the client."""
+    """Yield a connection whose rows are dictionaries and whose cursor binds parameters at the client."""
     how: Any = {"row_factory": dict_row, "cursor_factory": psycopg.AsyncClientCursor}
     async with psycopg_async(dsn, **how) as found:
         yield found
@@ -136,7 +136,7 @@ async def test_no_page_is_sent_after_an_acknowledgement_in_a_host_transaction(st
 
 
 async def test_triggers_see_the_host_before_and_after_a_verb(stage: Stage) -> None:
-    """What the host writes by SQL in the same transaction is noted and planned, and the verb's own write is not."""
+    """The triggers note and plan the host's own SQL before and after a verb, but not the verb's write."""
     stage.incident("before", "after")
     async with psycopg_async(stage.dsn) as (connection, execute):
         await execute("UPDATE incidents SET acknowledged_at = now() WHERE incident_key = 'before'")
@@ -182,14 +182,14 @@ async def test_refused_verb_leaves_the_transaction_usable(stage: Stage) -> None:
 
 
 class Unlike(Loader):
-    """Loads every value as a number."""
+    """Loads every value as 7."""
 
     def load(self, data: object) -> int:
         return 7
 
 
 async def test_loaders_of_the_host_do_not_matter(stage: Stage) -> None:
-    """A host may load types as it likes, as Django does with JSON: the verbs read their own values."""
+    """Verbs ignore the loaders of the host's connection; Django, for example, replaces the loader of JSON."""
     async with psycopg_async(stage.dsn) as (connection, _):
         for name in ("jsonb", "json", "text", "bool", "timestamp", "timestamptz", "int4", "int8"):
             connection.adapters.register_loader(name, Unlike)
@@ -276,7 +276,7 @@ def sync_session(dsn: str) -> Iterator[tuple[Any, Callable[[str], Any]]]:
 @pytest.mark.parametrize("kind", [psycopg_sync, sync_connection, sync_session])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_blocking_verb_and_host_rows_are_one_transaction(migrated_dsn: str, kind: Any, end: str) -> None:
-    """The same without asyncio: through a blocking engine, and without an engine."""
+    """Blocking verbs commit and roll back with the host's transaction, with a blocking engine and without one."""
 
     async def make() -> Engine:
         return Engine(await PostgresStore.connect(migrated_dsn))

@@ -1,4 +1,4 @@
-"""Many workers on one database: engines in this process, worker processes, and what they leave in its tables."""
+"""Helpers for many workers on one database: engines in this process, worker processes, and reads of the tables."""
 
 import asyncio
 import os
@@ -30,14 +30,14 @@ def execute(dsn: str, statement: LiteralString, **values: object) -> None:
 
 
 def select(dsn: str, statement: LiteralString, **values: object) -> list[Any]:
-    """Return rows; of one column, its values."""
+    """Return the rows. A row of one column is its value."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(statement, values or None).fetchall()
     return [row[0] if len(row) == 1 else row for row in rows]
 
 
 def overdue(dsn: str, count: int, prefix: str = "k") -> list[str]:
-    """Let the host insert so many incidents that are due; return their keys."""
+    """Insert this many due incidents as a host does; return their keys."""
     execute(dsn, OVERDUE, prefix=prefix, count=count)
     return [f"{prefix}{n}" for n in range(1, count + 1)]
 
@@ -51,7 +51,7 @@ def page_states(dsn: str) -> dict[str, int]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Look at the server until it is so, for ten seconds at most."""
+    """Wait until the condition holds, for ten seconds at most."""
     for _ in range(500):
         if condition():
             return
@@ -63,7 +63,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def engines(
     dsn: str, count: int, *, clock: ManualClock | None = None, **kwargs: Any
 ) -> AsyncIterator[list[tuple[Engine, RecordingNotifier]]]:
-    """Yield engines with a store and a notifier of their own each."""
+    """Yield engines, each with a store and a notifier of its own."""
     made: list[tuple[Engine, RecordingNotifier]] = []
     try:
         for _ in range(count):
@@ -102,7 +102,7 @@ asyncio.run(main())
 
 @asynccontextmanager
 async def workers(dsn: str, count: int, *arguments: str) -> AsyncIterator[list[Process]]:
-    """Start worker processes and wait until all are ready; they tick when they are told to go."""
+    """Start worker processes and wait until all are ready. Each process ticks after ``go``."""
     started: list[Process] = []
     try:
         for _ in range(count):

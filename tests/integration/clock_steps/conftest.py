@@ -1,4 +1,4 @@
-"""Fixtures: a clock that can be set, and each store with it."""
+"""Fixtures: a clock that a test can set, and each store with that clock."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,12 +21,12 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreHarness]:
-    """A harness of each store."""
+    """Yield a harness of each store."""
     async with opened(request, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 async def store(harness: StoreHarness, clock: ManualClock) -> Store:
-    """An empty store that tells the time by ``clock``."""
+    """Return an empty store that uses ``clock``."""
     return await harness.open(clock)

@@ -1,4 +1,4 @@
-"""What tests of steps share: how far a clock steps, the ticks after it, receivers that wait, and held rows."""
+"""Helpers for tests of clock steps: step sizes, the ticks after a step, receivers that wait, and held rows."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -23,14 +23,14 @@ DEFAULT = attrs.evolve(SETTINGS, retry=RetryPolicy())
 
 
 async def two_ticks(engine: Engine, clock: ManualClock) -> None:
-    """Tick, and once more an interval later."""
+    """Tick, and tick again one interval later."""
     await engine.tick()
     clock.advance(TICK)
     await engine.tick()
 
 
 class Held(Receiver):
-    """A receiver whose answers wait until the door is open, or the target's own."""
+    """A receiver that answers once ``door`` is set, or the target's own event in ``doors``."""
 
     def __init__(self, answers: dict[str, Retry] | None = None) -> None:
         super().__init__(answers)
@@ -44,7 +44,7 @@ class Held(Receiver):
 
 
 async def _hold(store: Store, *keys: str) -> None:
-    """Take the instants of open incidents away, and note it, as ``--existing skip`` does."""
+    """Clear next_due_at of open incidents and record that, as ``--existing skip`` does."""
 
     async def work(tx: Transaction) -> None:
         for key in keys:

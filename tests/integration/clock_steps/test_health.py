@@ -1,4 +1,4 @@
-"""A clock steps back under each store: health says so until a worker ticks, and one tick heals it."""
+"""After a clock steps back under a store, health reports the step until one tick of a worker corrects it."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
 
 @STEPS
 async def test_health_says_it_until_a_worker_ticks(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """Health is not ok from the step on, and names it, as long as no worker has ticked since."""
+    """After the step health is not ok and names the step, until a worker ticks."""
     engine = engine_of(store, Receiver(), "w")
     await engine.tick()
     await assert_well(engine)
@@ -45,7 +45,7 @@ async def test_health_says_it_until_a_worker_ticks(step: timedelta, store: Store
 
 
 async def test_clock_that_is_two_seconds_back_has_not_stepped(store: Store, clock: ManualClock) -> None:
-    """Up to two seconds are none: a clock that is kept right is moved by so much, and commits come late."""
+    """A clock that is up to two seconds back has not stepped: corrections of a clock and late commits explain it."""
     engine = engine_of(store, Receiver(), "w")
     await engine.tick()
     clock.set(START - 2 * SECOND)
@@ -77,7 +77,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @STEPS
 async def test_one_tick_of_any_worker_heals_health(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """A tick of one worker is enough, though others that are gone have left heartbeats of the time before."""
+    """One tick of a new worker makes health ok, despite heartbeats that stopped workers wrote before the step."""
     for name in ("a", "b"):
         await engine_of(store, Receiver(), name).tick()
     clock.advance(-step)
@@ -85,7 +85,7 @@ async def test_one_tick_of_any_worker_heals_health(step: timedelta, store: Store
     await late.tick()
     await assert_well(late)
     assert 1 == (await late.health()).workers
-    # And from now on it is a worker like any other: that it ticks no more shows.
+    # From now on health shows it if this worker stops ticking.
     clock.advance(2 * TICK + MOMENT)
     assert not (await late.health()).ok
     assert 2 * TICK + MOMENT == (await late.health()).tick_lag
@@ -95,7 +95,7 @@ async def test_one_tick_of_any_worker_heals_health(step: timedelta, store: Store
 async def test_worker_that_lives_through_it_writes_a_heartbeat_again(
     step: timedelta, store: Store, clock: ManualClock
 ) -> None:
-    """The worker that had written a heartbeat before the step writes one with its first tick after it."""
+    """A worker that wrote a heartbeat before the step writes one again with its first tick after the step."""
     engine = engine_of(store, Receiver(), "w")
     await engine.tick()
     clock.advance(-step)
@@ -118,7 +118,7 @@ async def test_worker_that_lives_through_it_writes_a_heartbeat_again(
 async def test_worker_that_is_held_back_heals_it_too(
     settings: Settings, pause: bool, store: Store, clock: ManualClock
 ) -> None:
-    """A tick that may do nothing else writes a heartbeat, and a step back is healed with it."""
+    """A tick of a paused or disabled worker writes a heartbeat too, so health is ok after a step back."""
     await leave_behind(store)
     clock.advance(-2 * DAY)
     receiver = Receiver()
@@ -139,7 +139,7 @@ async def test_worker_that_is_held_back_heals_it_too(
 
 
 async def test_store_that_was_made_ahead_is_not_well_without_a_worker(harness: StoreHarness) -> None:
-    """Where no worker has ever ticked, a store that was made by a clock that was ahead does not look well for that."""
+    """A store was created while the clock was ahead, and no worker has ticked. After the step back health is not ok."""
     clock = ManualClock(datetime.now(UTC) + 2 * DAY)
     store = await harness.open(clock)
     engine = engine_of(store, Receiver(), "w")

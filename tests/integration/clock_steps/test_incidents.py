@@ -1,4 +1,4 @@
-"""A clock steps back under each store: incidents and pauses count from the tick that notices it."""
+"""After a clock steps back under a store, incidents and pauses count from the tick that notices the step."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
 async def test_row_that_a_host_wrote_ahead_is_paged_in_time(
     step: timedelta, harness: StoreHarness, store: Store, clock: ManualClock
 ) -> None:
-    """What a host inserted while the clock was ahead, and no tick had planned by then, counts from now on as well."""
+    """A host inserts a row while the clock is ahead, and no tick plans it. The row's window begins after the step."""
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await engine.tick()
@@ -57,7 +57,7 @@ async def test_row_that_a_host_wrote_ahead_is_paged_in_time(
 async def test_incident_opened_ahead_is_paged_in_time(
     asked: str, step: timedelta, store: Store, clock: ManualClock
 ) -> None:
-    """What was opened while the clock was ahead counts from the tick that noticed the step, whatever recalculates."""
+    """An incident opened before the step counts from the tick that notices the step, with or without recalculation."""
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await engine.tick()
@@ -74,13 +74,13 @@ async def test_incident_opened_ahead_is_paged_in_time(
     clock.advance(SETTINGS.critical_window)
     await engine.tick()
     assert ["new-1"] == [page.incident.incident_key for page in receiver.pages]
-    # What was announced for later than any worker had been is left alone.
+    # The engine leaves alone a first_seen that is later than any tick of a worker.
     assert announced == (await incident(engine, "new-2")).first_seen
 
 
 @STEPS
 async def test_incidents_count_on_from_now(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """What was escalated ahead rises again one snooze after the tick that noticed the step: not sooner, not later."""
+    """An incident that escalated before the step escalates again exactly one snooze after the tick that notices it."""
     await leave_behind(store)
     clock.advance(-step)
     receiver = Receiver()
@@ -98,7 +98,7 @@ async def test_incidents_count_on_from_now(step: timedelta, store: Store, clock:
 
 
 async def test_snoozes_are_left_alone(store: Store, clock: ManualClock) -> None:
-    """However far a snooze lies ahead, until next year or the last one there is, it is meant."""
+    """A step back leaves snoozes alone, even a snooze until next year or until the year 9999."""
     engine = engine_of(store, Receiver(), "w")
     until = {"snoozed-1": START + 365 * DAY, "snoozed-2": datetime(9999, 12, 1, tzinfo=UTC)}
     await open_incidents(engine, *until)
@@ -113,7 +113,7 @@ async def test_snoozes_are_left_alone(store: Store, clock: ManualClock) -> None:
 
 
 async def test_what_has_no_instant_is_left_alone(store: Store, clock: ManualClock) -> None:
-    """The recalculation of a step passes over open incidents without an instant: held, or at their maximum level."""
+    """The recalculation after a step leaves alone held and exhausted incidents, which have no next_due_at."""
     await leave_behind(store, attrs.evolve(SETTINGS, max_level=1))
     engine = engine_of(store, Receiver(), "w")
     await open_incidents(engine, "held-1")
@@ -128,7 +128,7 @@ async def test_what_has_no_instant_is_left_alone(store: Store, clock: ManualCloc
 
 @pytest.mark.parametrize("asked", ["before the step", "after it"])
 async def test_operators_recalculation_is_taken_up(asked: str, store: Store, clock: ManualClock) -> None:
-    """One that an operator asks for visits every open row, whatever else the step asks for."""
+    """A recalculation that an operator requests before or after a step visits every open row, also held rows."""
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await engine.tick()
@@ -148,7 +148,7 @@ async def test_operators_recalculation_is_taken_up(asked: str, store: Store, clo
 
 
 async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clock: ManualClock) -> None:
-    """A row that has lost a level which is recorded, at an instant that is still to come, rises one snooze from now."""
+    """A row has lost a level that is recorded at a later instant. The incident escalates one snooze from now."""
     engine = engine_of(store, Receiver(), "w")
     await open_incidents(engine, "sent")
     born = await incident(engine, "sent")
@@ -168,7 +168,7 @@ async def test_level_that_was_recorded_ahead_is_caught_up_with(store: Store, clo
 async def test_workers_that_notice_it_at_once_mend_it_once(
     harness: StoreHarness, store: Store, clock: ManualClock
 ) -> None:
-    """However many workers tick at once after a step, one mends it: no wait is made shorter twice, none asks again."""
+    """Six workers tick at once after a step, and one corrects the waits: none shrinks twice, and one recalc starts."""
     receiver = Receiver({"busy": Retry("busy", after=30 * MINUTE, throttled=True), "down": Retry("down", 30 * MINUTE)})
     team = [engine_of(await harness.again(store), receiver, f"w{number}", settings=DEFAULT) for number in range(6)]
     await open_incidents(team[0], "busy", "down")
@@ -190,7 +190,7 @@ async def test_workers_that_notice_it_at_once_mend_it_once(
 async def test_recalculation_of_a_step_goes_on_batch_by_batch(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many batches it takes, every incident counts from now on, and those without an instant stay alone."""
+    """A recalculation after a step may take many batches. Each incident counts from now; held ones stay as they are."""
     monkeypatch.setattr("escalation_core.engine.recalc.BATCH", 2)
     engine = engine_of(store, Receiver(), "w")
     keys = [f"sent-{number}" for number in range(7)]
@@ -208,7 +208,7 @@ async def test_recalculation_of_a_step_goes_on_batch_by_batch(
 
 @STEPS
 async def test_row_that_was_refused_ahead_is_tried_again(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """A row that was passed over while the clock was ahead is tried again once the step was noticed."""
+    """After a step the engine tries a row again that it had passed over while the clock was ahead."""
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await open_incidents(engine, "sent")
@@ -226,7 +226,7 @@ async def test_row_that_was_refused_ahead_is_tried_again(step: timedelta, store:
 async def test_pause_that_was_set_ahead_lasts_as_long_as_it_was_meant(
     step: timedelta, store: Store, clock: ManualClock
 ) -> None:
-    """It holds from the tick that noticed the step on, for the rest of its time; and never begins by itself later."""
+    """A pause from before the step lasts its remaining time from the tick that notices the step. It never recurs."""
     receiver = Receiver()
     engine = engine_of(store, receiver, "w")
     await engine.tick()

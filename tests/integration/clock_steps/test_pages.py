@@ -1,4 +1,4 @@
-"""A clock steps under each store: pages, leases and held targets wait no longer for it, and each page goes once."""
+"""After a clock steps under a store, pages, leases and throttled targets do not wait longer. Each page goes once."""
 
 import asyncio
 from collections import Counter
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.direct("what it checks lies beneath a pooler")
 
 @STEPS
 async def test_pages_left_ahead_go_out(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """Pages that were pending, waited for a retry, or for a held target, are sent within two ticks, each once."""
+    """Within two ticks a new worker sends pages that were pending or waited for a retry or a target. Each goes once."""
     before = await leave_behind(store)
     clock.advance(-step)
     receiver = Receiver()
@@ -71,7 +71,7 @@ async def test_lease_of_a_sender_that_is_gone_ends_one_lease_later(
 async def test_page_under_way_is_sent_once(
     step: timedelta, harness: StoreHarness, store: Store, clock: ManualClock
 ) -> None:
-    """A page whose sender lives through the step stays that sender's: no other worker sends a copy."""
+    """If the sender of a page keeps running during a step, no other worker sends a copy of the page."""
     slow, other = Held(), Receiver()
     sender = engine_of(store, slow, "sender")
     late = engine_of(await harness.again(store), other, "late")
@@ -95,7 +95,7 @@ async def test_page_under_way_is_sent_once(
 async def test_pass_that_the_clock_steps_back_in_tries_each_page_once(
     step: timedelta, store: Store, clock: ManualClock
 ) -> None:
-    """A pass of delivery takes what is due by the clock as it stands, and not by how it stood when the pass began."""
+    """A delivery pass takes pages that are due by the current clock, not by the clock when the pass began."""
     slow = Held({"down": Retry("down")})
     slow.doors["sent"] = asyncio.Event()
     engine = engine_of(store, slow, "w")
@@ -123,7 +123,7 @@ async def _page(store: Store, target: str) -> PageRecord:
 
 @STEPS
 async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """However far the clock steps during an attempt, that counts for its lease at most: the page is tried again."""
+    """A step forward during an attempt counts for at most one lease, so the page is tried again."""
     slow = Held({"down": Retry("down")})
     settings = attrs.evolve(SETTINGS, retry=RetryPolicy(horizon=3 * MINUTE))
     engine = engine_of(store, slow, "w", settings=settings)
@@ -150,7 +150,7 @@ async def test_step_forward_kills_no_page_under_way(step: timedelta, store: Stor
 async def test_wait_that_no_setting_allows_ends_with_a_heartbeat(
     retry: RetryPolicy, store: Store, clock: ManualClock
 ) -> None:
-    """Without a step too, what is due later than any lease, Retry-After or back-off allows is due now; no more is."""
+    """Even without a step, a wait longer than lease, Retry-After and back-off allow ends now. A shorter wait stays."""
     settings = attrs.evolve(SETTINGS, retry=retry, snooze=DAY)
     await leave_behind(store, settings)
     waiting = {page.target: page for page in await pages(store)}
@@ -176,7 +176,7 @@ async def test_wait_that_no_setting_allows_ends_with_a_heartbeat(
 
 @FRESH
 async def test_page_that_was_never_tried_goes_at_once(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """A page that was never tried has been due since it was recorded, whatever waits the settings allow."""
+    """A page that was never tried is due since it was recorded, whichever waits the settings allow."""
     engine = engine_of(store, Receiver(), "w", settings=DEFAULT)
     await open_incidents(engine, "waiting")
     await engine.tick(deliver=False)
@@ -188,7 +188,7 @@ async def test_page_that_was_never_tried_goes_at_once(step: timedelta, store: St
 
 @FRESH
 async def test_retries_and_holds_wait_no_longer_for_a_step(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """By default settings as well, a retry and a held target wait as long as they had to before the step."""
+    """With default settings too, a retry and a throttled target wait as long as they had to before the step."""
     slow = Receiver({"busy": Retry("busy", after=2 * MINUTE, throttled=True), "down": Retry("down", after=MINUTE)})
     engine = engine_of(store, slow, "w", settings=DEFAULT)
     await open_incidents(engine, "busy", "down")
@@ -207,7 +207,7 @@ async def test_retries_and_holds_wait_no_longer_for_a_step(step: timedelta, stor
 
 @FRESH
 async def test_lease_is_no_longer_for_a_step(step: timedelta, store: Store, clock: ManualClock) -> None:
-    """By default settings as well, a page whose sender is gone goes one lease after the tick that noticed the step."""
+    """With default settings too, a page whose sender is gone goes one lease after the tick that notices the step."""
     engine = engine_of(store, Receiver(stuck=["gone"]), "gone", settings=DEFAULT)
     await open_incidents(engine, "gone")
     await engine.tick(deliver=False)
@@ -223,7 +223,7 @@ async def test_lease_is_no_longer_for_a_step(step: timedelta, store: Store, cloc
 
 
 async def test_dry_run_uses_up_no_step(store: Store, clock: ManualClock) -> None:
-    """If a dry run is the first to tick after a step back, the next tick that may change something mends it all."""
+    """If the first tick after a step back is a dry run, the next real tick corrects all waits."""
     engine = engine_of(store, Receiver(), "w", settings=DEFAULT)
     await open_incidents(engine, "waiting")
     await engine.tick(deliver=False)
@@ -240,7 +240,7 @@ async def test_dry_run_uses_up_no_step(store: Store, clock: ManualClock) -> None
 async def test_step_is_mended_for_targets_of_other_workers(
     harness: StoreHarness, store: Store, clock: ManualClock
 ) -> None:
-    """The worker that notices the step brings forward every page, also those to targets that only others deliver to."""
+    """The worker that notices the step brings forward every page, also pages to targets of other workers."""
     await leave_behind(store, DEFAULT)
     clock.advance(-5 * MINUTE)
     first, second = Receiver(), Receiver()
@@ -261,11 +261,11 @@ async def test_step_is_mended_for_targets_of_other_workers(
     assert 1 == second.count()["gone"]
 
 
-# --- where no heartbeat lies ahead
+# --- no heartbeat ahead of the clock
 
 
 async def test_step_back_within_a_tick(store: Store, clock: ManualClock) -> None:
-    """A tick takes its instant at its beginning; if the clock steps back before its end, its pages go all the same."""
+    """A tick takes its instant at its start. If the clock steps back before the tick ends, its pages still go out."""
     receiver = Receiver()
     engine = Engine(store, settings=SETTINGS, router=SteppingRouter(clock), notifiers=[receiver], worker="w")
     await open_incidents(engine, "sent")
@@ -280,7 +280,7 @@ async def test_step_back_within_a_tick(store: Store, clock: ManualClock) -> None
 
 
 class SteppingRouter(ByKey):
-    """Routes as the others do, and puts a clock to START meanwhile."""
+    """A router like ByKey, which sets the clock to START while it routes."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
@@ -291,7 +291,7 @@ class SteppingRouter(ByKey):
 
 
 async def test_step_back_between_two_heartbeats(store: Store, clock: ManualClock) -> None:
-    """A page whose attempt failed while the clock was ahead, for less than a tick, is tried again all the same."""
+    """A page whose attempt failed while the clock was ahead, for less than a tick interval, is tried again."""
     slow = Held({"down": Retry("down")})
     engine = engine_of(store, slow, "w")
     await open_incidents(engine, "down")

@@ -1,4 +1,4 @@
-"""The clock of a real PostgreSQL steps, forward and back, by days and by minutes: no incident is left without pages."""
+"""The clock of a real PostgreSQL steps by days or minutes, forward and back. Each incident still gets its pages."""
 
 import asyncio
 from collections import Counter
@@ -45,18 +45,18 @@ pytestmark = [pytest.mark.system("faketime"), own_server]
 
 NOTHING = timedelta()
 BACK = [(2 * DAY, NOTHING), (NOTHING, -2 * DAY), (5 * MINUTE, NOTHING), (NOTHING, -5 * MINUTE)]
-"""Steps back: how wrong the clock is at first, and then."""
+"""Steps back: the clock's offset before the step, and after it."""
 BACK_NAMES = ["ahead two days", "behind two days", "ahead five minutes", "behind five minutes"]
 OFFSETS = [2 * DAY, -2 * DAY, 5 * MINUTE, -5 * MINUTE]
 OFFSET_NAMES = ["+2 days", "-2 days", "+5 minutes", "-5 minutes"]
 ASKED = 500
-"""How often a test asks, every 20 milliseconds, before it has failed; what is judged is the number of ticks."""
+"""How often a test checks, every 20 milliseconds, before it fails. The tests judge the number of ticks."""
 RETRIES = {"busy": Retry("busy", after=HOUR, throttled=True), "down": Retry("down")}
-"""Receivers that are not well: one wants fewer pages, the other does not answer."""
+"""Outcomes of two faulty receivers: one throttles, and the other asks for a retry."""
 TICKS = 2
-"""Within so many ticks a worker has recovered."""
+"""The number of ticks within which a worker must recover."""
 MEANWHILE = 1.0
-"""How far the instants of two statements may lie apart that a test sends one after the other."""
+"""The seconds that may lie between the instants of two consecutive statements of a test."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def stepping() -> Iterator[SteppingPostgres]:
 
 @pytest.fixture(scope="module")
 def template(stepping: SteppingPostgres) -> str:
-    """A migrated database of that server, to be copied."""
+    """Return the name of a migrated database of that server, of which tests make copies."""
     name = "stepping_template"
     dsn = Server(stepping.dsn(), "of its own").create(name)
     asyncio.run(migrate.up(dsn, create=True))
@@ -107,7 +107,7 @@ async def worker(
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Ask until it is so."""
+    """Wait until the condition holds, and fail after ASKED checks."""
     for _ in range(ASKED):
         if await condition():
             return
@@ -145,7 +145,7 @@ async def assert_new_ones_are_paged(engine: Engine, receiver: Receiver, ticks: T
 
 
 def test_the_servers_clock_follows(server: SteppingPostgres) -> None:
-    """Sessions that are open see each step at once; how long the server waits does not change."""
+    """Open sessions see each step of the server's clock at once. The server's timers do not change."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         for offset in (2 * DAY, -2 * DAY, 5 * MINUTE, -5 * MINUTE, NOTHING):
             server.step(offset)
@@ -161,7 +161,7 @@ def test_the_servers_clock_follows(server: SteppingPostgres) -> None:
 async def test_step_back_shows_and_heals(
     ahead: timedelta, behind: timedelta, server: SteppingPostgres, dsn: str
 ) -> None:
-    """Without a worker health says what has happened; two ticks of a new one later all that was late has gone out."""
+    """Without a worker health reports the step. A new worker sends late pages in 2 ticks, leased ones a lease later."""
     server.step(ahead)
     async with worker(dsn) as observer:
         await open_incidents(observer, "snoozed")
@@ -203,7 +203,7 @@ async def test_step_back_shows_and_heals(
 
 
 async def test_health_stays_not_ok_without_a_worker(server: SteppingPostgres, dsn: str) -> None:
-    """As long as no worker ticks health is never ok after a step back, however long that lasts."""
+    """After a step back health is not ok as long as no worker ticks."""
     server.step(5 * MINUTE)
     async with worker(dsn) as observer:
         await observer.tick()
@@ -215,7 +215,7 @@ async def test_health_stays_not_ok_without_a_worker(server: SteppingPostgres, ds
 
 
 async def test_held_incidents_stay_alone(server: SteppingPostgres) -> None:
-    """What ``--existing skip`` left stays alone after a step back, until an operator asks for a recalculation."""
+    """After a step back, incidents that ``--existing skip`` left wait until an operator requests a recalculation."""
     with Server(server.dsn(), "of its own").fresh() as dsn:
         with psycopg.connect(dsn) as connection:
             connection.execute(
@@ -238,12 +238,12 @@ async def test_held_incidents_stay_alone(server: SteppingPostgres) -> None:
     assert Counter([*LATE, "held"]) == receiver.count()
 
 
-# --- a worker lives through it
+# --- a worker runs during the step
 
 
 @pytest.mark.parametrize("offset", OFFSETS, ids=OFFSET_NAMES)
 async def test_runner_lives_through_steps(offset: timedelta, server: SteppingPostgres, dsn: str) -> None:
-    """There and back again: after either step the runner recovers within two ticks, and pages each level once."""
+    """The clock steps, and steps back. After each step the runner recovers in two ticks and pages each level once."""
     receiver, ticks = Receiver(RETRIES), Ticks()
     async with worker(dsn) as observer, worker(dsn, receiver, ticks=ticks) as late, running(late):
         await until(lambda: is_well(observer), "health is ok")
@@ -268,7 +268,7 @@ async def test_runner_lives_through_steps(offset: timedelta, server: SteppingPos
         recorded = await steps(observer.store)
         settled = {(page.incident_key, page.level): page for page in await pages(observer.store)}
     assert len(set(recorded)) == len(recorded)
-    # A step forward by more than the snooze is time that passes: what waited for its next level has it.
+    # A step forward by more than the snooze counts as passed time, so waiting incidents reach their next level.
     levels = 2 if abs(offset) > SETTINGS.snooze else 1
     assert levels == max(level for _, _, level in recorded)
     assert {(key, level) for key, _, level in recorded} == settled.keys()
@@ -291,7 +291,7 @@ async def _is_settled(engine: Engine) -> bool:
 
 @pytest.mark.parametrize("behind", [-5 * MINUTE, -2 * DAY], ids=["five minutes", "two days"])
 async def test_failover_to_a_server_that_is_behind(behind: timedelta, server: SteppingPostgres, dsn: str) -> None:
-    """A server dies, and the one that takes over is behind: that is a step back, which the runner lives through."""
+    """A server dies, and the clock of the server that takes over is behind. The runner recovers within two ticks."""
     receiver, ticks = Receiver(RETRIES), Ticks()
     async with worker(dsn) as observer, worker(dsn, receiver, ticks=ticks) as late, running(late):
         await until(lambda: is_well(observer), "health is ok")
@@ -321,7 +321,7 @@ async def test_failover_to_a_server_that_is_behind(behind: timedelta, server: St
 
 
 async def test_limits_of_ops_outlast_no_step(server: SteppingPostgres, dsn: str) -> None:
-    """A client that used up its limit while the clock was ahead is let in again after the limit's window."""
+    """A client that used up its limit while the clock was ahead may send again after the limit's window."""
     store = await PostgresStore.connect(dsn, max_connections=1)
     limiter, limit = PostgresLimiter(store), Limit(2, window=MINUTE)
     server.step(2 * DAY)

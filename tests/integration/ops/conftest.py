@@ -1,4 +1,4 @@
-"""Fixtures: a clock that stands still, and the operators' endpoints on each binding."""
+"""Fixtures: a manual clock, and a service of the operators' endpoints on each binding."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What tests of the operators' endpoints share: an engine, each action's body, and the check of a problem document."""
+"""Helpers for tests of the operators' endpoints: an engine, each action's body, and the check of a problem document."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,6 +45,6 @@ def is_problem(answer: Answer, status: int, field: str | None = None) -> bool:
 
 
 async def picture(service: Service) -> tuple[Any, ...]:
-    """Return what an action could change."""
+    """Return the state that an action could change: incident ``k``, and the counts of escalations and audit entries."""
     history = await service.engine.history("k")
     return history.incident, len(history.escalations), len(await service.engine.audit(datetime(2000, 1, 1, tzinfo=UTC)))

@@ -1,4 +1,4 @@
-"""The operators' endpoints in services of three frameworks, on real sockets, and a client that says anything."""
+"""Services of three frameworks serve the operators' endpoints on real sockets. A raw client sends any request."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ Headers = Sequence[tuple[str, str]]
 
 
 def login(native: Any) -> Principal | None:
-    """The host's own login: in these tests a cookie without a signature."""
+    """Return the principal that the cookie names, without a signature, as a host's own login does."""
     headers = native["headers"] if isinstance(native, Mapping) and "headers" in native else native.raw_headers
     cookies = [value.decode() for name, value in headers if name.lower() == b"cookie"]
     return USERS.get(cookies[0].removeprefix("user=")) if cookies else None
@@ -43,7 +43,7 @@ def login(native: Any) -> Principal | None:
 
 @attrs.frozen
 class Answer:
-    """What came back."""
+    """The answer to one request."""
 
     status: int
     headers: Mapping[str, str]
@@ -64,7 +64,7 @@ class Service:
     handler: OpsHandler
 
     async def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
-        """Send one request to the letter, and read the answer to its end."""
+        """Send one request exactly as given, and read the whole answer."""
         lines = [f"{method} /ops/escalation{path} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers]
         if body and not any(name.lower() in ("content-length", "transfer-encoding") for name, _ in headers):
@@ -83,7 +83,7 @@ class Service:
         return Answer(int(first.split(" ")[1]), found, rest)
 
     async def get(self, path: str, user: str | None = "ada") -> Answer:
-        """Ask as a user, or without a login."""
+        """Send a GET as a user, or without a login."""
         return await self.send("GET", path, cookie(user))
 
     def signed(self, body: bytes, *, secret: str = SECRET, age: int = 0, message_id: str | None = None) -> Headers:
@@ -98,13 +98,13 @@ class Service:
         ]
 
     async def act(self, action: str, *, user: str | None = "ada", **fields: Any) -> Answer:
-        """Do something, signed and logged in."""
+        """Send an action, signed and as a user."""
         body = json.dumps({"action": action, **fields}).encode()
         return await self.send("POST", f"/{action}", [*self.signed(body), *cookie(user)], body)
 
 
 def cookie(user: str | None) -> Headers:
-    """Return the header by which the tests' login knows a user."""
+    """Return the cookie that names a user to ``login``."""
     return [] if user is None else [("cookie", f"user={user}")]
 
 
@@ -131,7 +131,7 @@ def mounted(binding: str, handler: OpsHandler) -> Any:
 
 @asynccontextmanager
 async def listening(app: Any, unix: str | None = None) -> AsyncIterator[int]:
-    """Serve an application, aiohttp's or an ASGI one, on a port, which is yielded, or on a Unix socket."""
+    """Serve an aiohttp or ASGI application on a port, which is yielded, or on a Unix socket."""
     if isinstance(app, web.Application):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0.1)
         await runner.setup()

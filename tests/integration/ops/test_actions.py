@@ -1,4 +1,4 @@
-"""What the actions do, and what they leave in the audit."""
+"""Each action of the operators' endpoints has its effect, its answer and its audit entry."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from .service import BINDINGS, Service, cookie, serving
 
 
 async def test_tick(service: Service) -> None:
-    """It records what is due, delivers it, answers with the replaced worker's count, and the audit says who it was."""
+    """``tick`` escalates, delivers, and answers with the replaced worker's count. The audit names the principal."""
     service.clock.advance(5 * MINUTE)
     dry = await service.act("tick", dry_run=True)
     assert 200 == dry.status
@@ -31,7 +31,7 @@ async def test_tick(service: Service) -> None:
 
 
 async def test_recalc_is_asked_for(service: Service) -> None:
-    """It answers 202 at once; the workers do it with their next tick."""
+    """``recalc`` answers 202 at once. The next tick of a worker finishes the recalculation."""
     answer = await service.act("recalc", reason="the SLA changed")
     [asked] = [e for e in await service.engine.audit(service.clock()) if e.action == "recalc"]
     assert "recalc" == asked.action
@@ -44,7 +44,7 @@ async def test_recalc_is_asked_for(service: Service) -> None:
 
 
 async def test_pause_and_resume(service: Service) -> None:
-    """A pause has an end, holds every worker, is told by health with who and why, and ends with a resume."""
+    """A pause stops escalation until its end or a resume. Health shows the principal and the reason."""
     answer = await service.act("pause", minutes=60, reason="deploying")
     assert {"paused_until": (service.clock() + 60 * MINUTE).isoformat()} == answer.json
     service.clock.advance(30 * MINUTE)
@@ -75,7 +75,7 @@ async def test_resume_lifts_the_schedule_if_asked(binding: str, clock: ManualClo
 
 
 async def test_reasons_are_kept(service: Service) -> None:
-    """Every action's reason is in the audit, beside who did it."""
+    """The audit has the principal and the reason of each action."""
     for action, fields in ACTIONS.items():
         answer = await service.act(action, **fields, reason=f"why {action}")
         assert answer.status in (200, 202)
@@ -85,7 +85,7 @@ async def test_reasons_are_kept(service: Service) -> None:
 
 
 async def test_drain_acknowledge_resolve(service: Service) -> None:
-    """Each answers with the incident as it stands, and leaves who, what and why in the audit."""
+    """Each action answers with the incident's new state. The audit has the principal, the action and the reason."""
     drained = (await service.act("drain", incident_key="k", reason="page again")).json["incident"]
     assert 0 == drained["level"]
     assert 2 == drained["episode"]
@@ -100,7 +100,7 @@ async def test_drain_acknowledge_resolve(service: Service) -> None:
 
 
 async def test_many_at_once(service: Service) -> None:
-    """Requests at once each get their answer; a captured one gets in once."""
+    """Of eight copies of one signed request, sent at the same time, one succeeds and seven get 401."""
     body = b'{"action": "pause", "minutes": 5}'
     headers = [*service.signed(body), *cookie("ada")]
     answers = await asyncio.gather(*(service.send("POST", "/pause", headers, body) for _ in range(8)))

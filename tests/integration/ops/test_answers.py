@@ -1,4 +1,4 @@
-"""What the operators' endpoints answer where the plain answer would mislead; bindings have no say in it."""
+"""The operators' endpoints answer exactly where a simple answer would mislead. The binding does not matter here."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ async def service() -> AsyncIterator[Service]:
 
 
 async def test_a_pause_within_a_longer_one(service: Service) -> None:
-    """The answer is until when paging is paused, not until when this pause alone would last."""
+    """The answer to a pause within a longer pause has the end of the longer pause."""
     for minutes in (60, 5):
         answer = await service.act("pause", minutes=minutes)
         assert {"paused_until": (START + timedelta(hours=1)).isoformat()} == answer.json
@@ -30,7 +30,7 @@ async def test_a_pause_within_a_longer_one(service: Service) -> None:
 
 @pytest.mark.parametrize("action", ["acknowledge", "resolve", "drain"])
 async def test_a_row_that_cannot_be_read_is_a_conflict(service: Service, action: str) -> None:
-    """An action on such a row is refused with its fault: no field of the request is at fault but the key itself."""
+    """An action on an unreadable row gets 409 with the row's fault. The problem names the field ``incident_key``."""
     store = service.engine.store
     assert isinstance(store, MemoryStore)
     await store.host.insert("k", severity="critical", first_seen=START, level=-1)

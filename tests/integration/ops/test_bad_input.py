@@ -1,4 +1,4 @@
-"""Bad input: each fault has its status, names its field, and changes nothing."""
+"""Bad input gets the status of its fault and a problem that names the field, and changes nothing."""
 
 import gzip
 import json
@@ -57,7 +57,7 @@ BODIES: list[tuple[bytes, int, str]] = [
 
 
 async def test_bad_bodies(service: Service) -> None:
-    """Each is a problem that names the field; nothing is paused."""
+    """Each bad body gets a problem that names the field, and pauses nothing."""
     for body, status, field in BODIES:
         answer = await service.send("POST", "/pause", [*service.signed(body), *cookie("ada")], body)
         assert is_problem(answer, status, field), body[:60]
@@ -66,7 +66,7 @@ async def test_bad_bodies(service: Service) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_query_is_no_way_to_act(service: Service, action: str) -> None:
-    """What changes something is said in the body, which is signed; a query is refused, and nothing is done."""
+    """An action refuses a query and does nothing, because only the body is signed."""
     body = json.dumps({"action": action}).encode()
     before = await service.engine.audit(service.clock() - timedelta(days=1))
     answer = await service.send("POST", f"/{action}?dry_run=true", [*service.signed(body), *cookie("ada")], body)
@@ -76,14 +76,14 @@ async def test_query_is_no_way_to_act(service: Service, action: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "/a%0ab", "/%0d%0aX:y", "/%0A"])
 async def test_odd_paths_on_aiohttp(clock: ManualClock, path: str) -> None:
-    """A line feed in a path, and the mount point itself, are answered with a problem as well."""
+    """On aiohttp, a path with a line feed and the mount point itself get 404 with a problem."""
     async with serving("aiohttp", engine_of(clock), clock) as service:
         assert is_problem(await service.get(path), 404), path
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_bad_bodies_on_every_route(service: Service, action: str) -> None:
-    """Whatever the route: a body that is not legal to the letter changes nothing, not even in part."""
+    """On each route a body that is not entirely valid gets 400 or 422. It changes nothing, not even in part."""
     service.clock.advance(10 * MINUTE)
     handler = service.handler
     handler.guard = attrs.evolve(handler.guard, limits=Limits(tick=Limit(100)))
@@ -117,7 +117,7 @@ async def test_bad_bodies_on_every_route(service: Service, action: str) -> None:
     ],
 )
 async def test_null_is_no_value(service: Service, action: str, field: str, others: dict[str, Any]) -> None:
-    """A flag, a number or a key that is null is refused with what to give instead; nothing ticks, pauses or ends."""
+    """A null flag, number or key gets 422 with the value to give instead, and changes nothing."""
     service.clock.advance(10 * MINUTE)
     before = await picture(service)
     answer = await service.act(action, **{field: None}, **others)
@@ -127,12 +127,12 @@ async def test_null_is_no_value(service: Service, action: str, field: str, other
 
 
 async def test_null_is_no_reason(service: Service) -> None:
-    """A text that may be left out may be null as well."""
+    """An optional text may be null: a pause with a null reason and a null end succeeds."""
     assert 200 == (await service.act("pause", minutes=60, until=None, reason=None)).status
 
 
 async def test_bad_keys(service: Service) -> None:
-    """A key that is none is 422, an unknown one 404."""
+    """A key that is not valid gets 422, and an unknown key gets 404."""
     for key in (None, 7, "", "x" * 513, "a\nb", "\ud800", ["k"], {"k": 1}, "no such incident"):
         answer = await service.act("drain", incident_key=key)
         assert is_problem(answer, 404 if key == "no such incident" else 422, "incident_key"), key
@@ -163,13 +163,13 @@ QUERIES = [
 
 
 async def test_bad_queries(service: Service) -> None:
-    """Each is a problem that names the parameter."""
+    """Each bad query gets a problem that names the parameter."""
     for path, status, field in QUERIES:
         assert is_problem(await service.get(path), status, field), path
 
 
 async def test_bad_requests(service: Service) -> None:
-    """Size, encoding, type, method and path, each with its own status; nothing is done."""
+    """A wrong size, encoding, type, method or path gets its own status, and no tick runs."""
     body = b'{"action": "tick"}'
 
     def headers(*more: tuple[str, str], of: bytes = body) -> list[tuple[str, str]]:
@@ -199,7 +199,7 @@ async def test_bad_requests(service: Service) -> None:
 
 
 async def test_requests_that_servers_refuse(service: Service) -> None:
-    """What a server's own parser may refuse is 4xx all the same, in its words or in ours, and nothing is done."""
+    """A malformed request gets 4xx, from the server's parser or from the endpoints, and no tick runs."""
     body = b'{"action": "tick"}'
     length = ("content-length", str(len(body)))
     for more in ([("content-type", "application/json")], [length, ("content-length", "1")]):
@@ -221,7 +221,7 @@ async def test_body_that_does_not_come(binding: str, clock: ManualClock) -> None
 
 
 async def test_body_that_a_middleware_has_read(clock: ManualClock) -> None:
-    """On aiohttp a host's middleware may read the body before: the signature is verified all the same."""
+    """On aiohttp a host's middleware may read the body first. The endpoint still verifies the signature."""
 
     @web.middleware
     async def reads(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -243,7 +243,7 @@ async def test_body_that_a_middleware_has_read(clock: ManualClock) -> None:
 
 
 async def test_websocket_is_declined(clock: ManualClock) -> None:
-    """A handshake is closed before it is accepted, which servers answer with 403; nothing is raised."""
+    """The application closes a WebSocket handshake before accepting it and raises nothing. Servers then answer 403."""
     app = OpsASGI(OpsHandler(engine_of(clock)))
     sent: list[Any] = []
 

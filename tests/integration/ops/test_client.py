@@ -1,4 +1,4 @@
-"""The client that signs, and the curl line that does."""
+"""OpsClient and the curl line of ``escalation sign`` send signed requests."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from .service import BINDINGS, SECRET, serving
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The time of day: the client and the command sign with it."""
+    """Return a clock at the real time, because the client and the command sign with the real time."""
     return ManualClock(datetime.fromtimestamp(int(time.time()), UTC))
 
 
@@ -29,7 +29,7 @@ def engine_of(clock: ManualClock) -> Engine:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_client(binding: str, clock: ManualClock) -> None:
-    """Each call is signed anew, and answers with the document or raises the problem."""
+    """The client signs each call anew, and returns the document or raises the problem."""
     async with serving(binding, engine_of(clock), clock) as service:
         url = f"http://127.0.0.1:{service.port}/ops/escalation"
         async with OpsClient(url, secret=SECRET, headers={"Cookie": "user=ada"}) as ops:
@@ -44,7 +44,7 @@ async def test_client(binding: str, clock: ManualClock) -> None:
 
 
 async def test_client_without_an_answer() -> None:
-    """An endpoint that is out of reach is told without its URL; a client that is not open says so."""
+    """The client's error for an endpoint out of reach does not show the URL. A client that is not open raises."""
     async with OpsClient("http://127.0.0.1:1/T0K3N", secret=SECRET) as ops:
         with pytest.raises(EscalationError, match="gave no answer: ") as fault:
             await ops.act("tick")
@@ -54,7 +54,7 @@ async def test_client_without_an_answer() -> None:
 
 
 async def test_client_waits_as_long_as_it_was_told() -> None:
-    """An endpoint that takes longer than the timeout is told as one that gave no answer; the request reached it."""
+    """If an endpoint gets the request and exceeds the timeout, the client raises. A timeout must be a positive span."""
     asked, gone = asyncio.Event(), asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,13 +78,13 @@ async def test_client_waits_as_long_as_it_was_told() -> None:
 
 
 def test_client_waits_for_a_whole_tick() -> None:
-    """By default it waits longer than a tick and its delivery pass may take."""
+    """By default the client waits longer than a tick and its delivery pass may take."""
     settings = Settings()
     assert 2 * settings.tick_interval + settings.retry.send_timeout < TIMEOUT
 
 
 async def test_curl_line(clock: ManualClock) -> None:
-    """What the command prints is a signed request, to the letter, with no secret in it."""
+    """``escalation sign`` prints a curl line whose request the endpoint accepts. The line does not show the secret."""
     async with serving("aiohttp", engine_of(clock), clock) as service:
         said = await asyncio.to_thread(
             program, "sign", "pause", "--field", "minutes=5", "--field", "reason=it's a test",
@@ -112,14 +112,14 @@ async def test_curl_line(clock: ManualClock) -> None:
     ],
 )
 def test_nothing_to_sign(command: tuple[str, ...], env: dict[str, str], said: str) -> None:
-    """Without a secret, or for an action that is none, it says what is needed."""
+    """Without a secret, or with a field or action that is not valid, ``escalation sign`` fails and names the remedy."""
     done = program(*command, env=env)
     assert 0 != done.code
     assert said in done.err
 
 
 def test_texts_are_signed_as_texts() -> None:
-    """A key of digits, or a reason that looks like JSON, is a text all the same."""
+    """``escalation sign`` sends a key of digits, or a reason that looks like JSON, as a text."""
     fields = ("--field", "incident_key=4711", "--field", "reason=null")
     said = program("sign", "drain", *fields, env={"OPS_HMAC_SECRET": SECRET})
     body = json.loads(shlex.split(said.out)[-1])

@@ -1,4 +1,4 @@
-"""The operators' endpoints while PostgreSQL is down, and after it came back."""
+"""The operators' endpoints answer 503 while PostgreSQL is down, and work again after the outage."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,8 @@ from .service import SECRET, Service, serving
 @own_server
 @pytest.mark.parametrize("binding", ["aiohttp", "starlette"])
 async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every route answers 503 long before the store gives up, nothing is done, and it recovers by itself."""
-    # Longer than the client of these tests waits: what waited for the store to give up would not be heard.
+    """While PostgreSQL is down, each route soon answers 503 and changes nothing. Afterwards the service recovers."""
+    # The tests' client waits a shorter time: an answer that waited for the store to give up would be too late.
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 20.0)
     with EmbeddedPostgres.start() as server:
         await migrate.up(server.dsn(), create=True)
@@ -47,7 +47,7 @@ async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.Monkey
 
 
 async def recovered(service: Service) -> None:
-    """Ask for health until it is green."""
+    """Request health until it answers 200."""
     async with asyncio.timeout(60):
         while (await service.get("/health", None)).status != 200:  # noqa: ASYNC110 - a database sends no event
             await asyncio.sleep(0.05)

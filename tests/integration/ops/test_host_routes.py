@@ -1,4 +1,4 @@
-"""Verifier, role check and limiter on a host's own routes, without the endpoints: on aiohttp and on ASGI."""
+"""A host guards its own route with verifier, role check and limiter, without the endpoints, on aiohttp and ASGI."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -21,7 +21,7 @@ Post = Callable[..., Awaitable[int]]
 
 
 class Route:
-    """What a host writes: limit, signature, replay, role."""
+    """A host's own route that checks the limit, the signature, a replay and the role."""
 
     def __init__(self) -> None:
         self.engine = Engine(MemoryStore())
@@ -41,7 +41,7 @@ class Route:
 
 @pytest.fixture(params=["aiohttp", "asgi"])
 async def post(request: pytest.FixtureRequest) -> AsyncIterator[Post]:
-    """Send a request to the route, on each kind of server."""
+    """Yield a function that sends a request to the route, on each kind of server."""
     route = Route()
 
     async def on_aiohttp(request: web.Request) -> web.Response:
@@ -92,7 +92,7 @@ async def post(request: pytest.FixtureRequest) -> AsyncIterator[Post]:
 
 
 async def test_parts_alone_guard_a_route(post: Post) -> None:
-    """A signed request of an admin gets in once; a tampered one, a replay, a visitor and the seventh do not."""
+    """The route accepts an admin's signed request once. It refuses changed bodies, replays, visitors and request 7."""
     body = json.dumps({"action": "reindex"}).encode()
     signed = signed_headers(body, secret=SECRET)
     assert 401 == await post(body + b" ", signed)

@@ -1,4 +1,4 @@
-"""How many requests a principal and a peer may send."""
+"""Limits cap the requests that a principal and a peer may send."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ from .service import BINDINGS, Service, listening, mounted, serving
 
 
 async def test_ten_ticks_a_minute(service: Service) -> None:
-    """The eleventh tick of a principal within a minute is 429, says when to come again, and does nothing."""
+    """A principal's eleventh tick within a minute gets 429 with Retry-After, and does nothing."""
     assert [200] * 10 == [(await service.act("tick", dry_run=True)).status for _ in range(10)]
     refused = await service.act("tick")
     assert is_problem(refused, 429)
@@ -35,7 +35,7 @@ async def test_ten_ticks_a_minute(service: Service) -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_peer_is_limited_before_anything_is_looked_at(binding: str, clock: ManualClock) -> None:
-    """Wrong signatures use the peer's limit up; then even right ones wait. A proxy that is known says who it is."""
+    """Wrong signatures use up their peer's limit. A trusted proxy names the peer, and an IPv6 /64 is one peer."""
     limits = Limits(peer=Limit(3))
     async with serving(binding, engine_of(clock), clock, limits=limits, proxies=["127.0.0.0/8"]) as service:
         body = b'{"action": "tick"}'
@@ -53,7 +53,7 @@ async def test_peer_is_limited_before_anything_is_looked_at(binding: str, clock:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_limits_are_each_principals_and_each_routes_own(binding: str, clock: ManualClock) -> None:
-    """What one has used up is another's still; every action, every view and detailed health are limited."""
+    """Each principal and each route has its own limit: actions, views and detailed health are limited."""
     limits = Limits(act=Limit(2), tick=Limit(2), look=Limit(2))
     async with serving(binding, engine_of(clock), clock, limits=limits) as service:
         for action in ("tick", "recalc", "resume"):
@@ -70,7 +70,7 @@ async def test_limits_are_each_principals_and_each_routes_own(binding: str, cloc
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_forwarded_for_is_not_believed(binding: str, clock: ManualClock) -> None:
-    """Without a configured proxy the header means nothing."""
+    """Without a configured proxy the endpoints ignore X-Forwarded-For."""
     async with serving(binding, engine_of(clock), clock, limits=Limits(peer=Limit(2))) as service:
         answers = [await service.send("GET", "/health", [("x-forwarded-for", f"10.0.0.{n}")]) for n in range(3)]
         assert [200, 200, 429] == [answer.status for answer in answers]
@@ -79,7 +79,7 @@ async def test_forwarded_for_is_not_believed(binding: str, clock: ManualClock) -
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_proxy_at_a_unix_socket(binding: str, clock: ManualClock, tmp_path: Path) -> None:
-    """All that comes through a Unix socket counts together, or for whom the proxy says if it is believed."""
+    """Requests through a Unix socket count together, or by X-Forwarded-For if the settings trust the proxy."""
     for proxies, statuses in (((), [200, 200, 429]), (("unix",), [200, 200, 200])):
         handler = OpsHandler(engine_of(clock), limits=Limits(peer=Limit(2)), proxies=proxies)
         path = str(tmp_path / f"{len(proxies)}.sock")
@@ -94,11 +94,11 @@ async def test_proxy_at_a_unix_socket(binding: str, clock: ManualClock, tmp_path
 
 
 WHO = ContextVar("WHO", default="ticks")
-"""Who takes a connection."""
+"""The task that takes a connection: ``ticks`` or ``flood``."""
 
 
 async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counter[int], list[int]]:
-    """Send wrong signatures while the engine ticks; return the statuses, and the requests between ticks."""
+    """Send wrong signatures while the engine ticks. Return the statuses, and the numbers of requests between ticks."""
     statuses: Counter[int] = Counter()
     ticked_at = [0]
 
@@ -123,7 +123,7 @@ async def flood(handler: OpsHandler, engine: Engine, count: int) -> tuple[Counte
 
 
 async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
-    """They use their peer's limit up and nothing else: no row is written, memory stays flat, ticks go on between."""
+    """Wrong signatures use up only their peer's limit: they write no row, memory stays flat, and ticks go on."""
     store = MemoryStore(clock)
     limiter, peers = MemoryLimiter(), MemoryLimiter()
     engine = engine_of(clock, store)
@@ -139,7 +139,7 @@ async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
     assert 0 == len(limiter._hits)
     assert 1 == len(peers._hits)
     assert grown < 500_000
-    # No tick waits for more than a few requests: none is kept out by the flood.
+    # No tick waits for 100 requests, so the flood does not keep out ticks.
     assert len(between) > 100
     assert max(between) < 100
 
@@ -147,7 +147,7 @@ async def test_ten_thousand_wrong_signatures(clock: ManualClock) -> None:
 async def test_ten_thousand_wrong_signatures_beside_a_limiter_in_the_database(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database hears nothing of them: no row is written, and no connection is taken that ticks may need."""
+    """Wrong signatures write no row, and take no database connection that ticks may need."""
     borrowers: Counter[str] = Counter()
     lent = Pool.connection
 

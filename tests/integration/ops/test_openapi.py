@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: what it allows is taken, what it does not is refused as it says."""
+"""The endpoints accept each request that the OpenAPI document allows, and refuse others as the document says."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ MANY = Limit(10**6)
 
 
 def unsigned(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return an operation without signature and login: the test sees to these, what is made up is the rest."""
+    """Return an operation without signature and login, which the test adds. Schemathesis generates the rest."""
     return operation | {
         "security": [],
         "parameters": [each for each in operation.get("parameters", []) if "$ref" not in each],
@@ -102,7 +102,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
 @schema.parametrize()
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_it_answers_as_the_document_says(case: "schemathesis.Case[Any]", service: Service) -> None:
-    """Signed and logged in, whatever is sent gets a status, a type and a document that are described."""
+    """Each generated request, signed and with a login, gets a status, type and body that the document describes."""
     url = f"http://127.0.0.1:{service.port}/ops/escalation"
     kwargs = case.as_transport_kwargs(base_url=url)
     made = requests.Request(

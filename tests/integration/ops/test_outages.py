@@ -1,4 +1,4 @@
-"""The database, a limiter or a login is down or hangs: what is answered, and that nothing is done."""
+"""If the database, a limiter or a login is down or hangs, each request gets an answer and does nothing."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from .service import BINDINGS, SECRET, cookie, serving
 
 
 class Down(MemoryStore):
-    """A database that goes away."""
+    """A store that is unavailable while ``down`` is set."""
 
     down = False
 
@@ -37,7 +37,7 @@ class Down(MemoryStore):
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_database_that_is_down(binding: str, clock: ManualClock) -> None:
-    """Every route answers 503 with Retry-After, and tells nothing of it."""
+    """While the database is down, each route answers 503 with Retry-After and shows no detail of the fault."""
     store = Down(clock)
     async with serving(binding, engine_of(clock, store), clock) as service:
         store.down = True
@@ -49,7 +49,7 @@ async def test_database_that_is_down(binding: str, clock: ManualClock) -> None:
 
 
 class Stubborn(MemoryStore):
-    """A database that hangs, behind a driver that does not heed being cancelled."""
+    """A store that hangs behind a driver that ignores cancellation."""
 
     hangs = False
 
@@ -68,7 +68,7 @@ class Stubborn(MemoryStore):
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_database_that_hangs(binding: str, clock: ManualClock) -> None:
-    """Each request is answered 503 before long, also while the driver waits on; nothing is done, then or later."""
+    """Each request gets 503 soon, although the driver still waits. No action runs, neither then nor later."""
     store = Stubborn(clock)
     async with serving(binding, engine_of(clock, store), clock) as service:
         handler = service.handler
@@ -96,7 +96,7 @@ class Broken:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """No one gets in while requests are not counted: no principal if theirs is down, no request if the peers' is."""
+    """If the principals' limiter is down, no principal is admitted. If the peers' limiter is down, no request is."""
     async with serving(binding, engine_of(clock), clock, limiter=Broken()) as service:
         for answer in (await service.act("tick"), await service.get("/health")):
             assert is_problem(answer, 503)
@@ -110,7 +110,7 @@ async def test_limiter_that_is_down_refuses(binding: str, clock: ManualClock, ca
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_request_without_a_secret_costs_the_database_nothing(binding: str, clock: ManualClock) -> None:
-    """A request without a right signature does not get as far as the store, be it up or down."""
+    """A request without a valid signature gets 401 and does not reach the store, which is down."""
 
     class Down(MemoryStore):
         async def transact(self, work: Any) -> Any:
@@ -128,7 +128,7 @@ async def test_request_without_a_secret_costs_the_database_nothing(binding: str,
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_limiter_and_login_that_hang(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """A limiter that never answers is down; a login that never answers, or fails, leaves the probe's health alone."""
+    """A limiter that hangs counts as down. A login that hangs or fails does not affect the probe's health."""
 
     class Hanging:
         async def hit(self, key: str, limit: Limit) -> Decision:

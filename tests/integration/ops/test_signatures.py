@@ -1,4 +1,4 @@
-"""Whose request is taken: signatures, replays, logins and roles."""
+"""The endpoints check the signature, replays, the login and the role before they accept a request."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ from .service import BINDINGS, OLD_SECRET, SECRET, Headers, Service, cookie, ser
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_rbac_denies_non_ops(service: Service, action: str) -> None:
-    """A right signature without the role changes nothing: without a login 401, with another role 403."""
+    """A valid signature without the role changes nothing: without a login it gets 401, with another role 403."""
     before = await picture(service)
     assert is_problem(await service.act(action, user=None, **ACTIONS[action]), 401)
     for user in ("bob", "eve"):
@@ -39,7 +39,7 @@ async def test_rbac_denies_non_ops(service: Service, action: str) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_hmac_rejects_tampered_body(service: Service, action: str) -> None:
-    """Whatever is not signed to the letter is 401, names the header, and changes nothing."""
+    """A request whose signature is not exactly valid gets 401 with the header's name, and changes nothing."""
     before = await picture(service)
     body = json.dumps({"action": action, **ACTIONS[action]}).encode()
     good = dict(service.signed(body))
@@ -70,14 +70,14 @@ async def test_hmac_rejects_tampered_body(service: Service, action: str) -> None
 
 
 async def test_both_secrets_count(service: Service) -> None:
-    """While the secret is rotated the one before counts as well."""
+    """While the secret is rotated, the endpoints also accept a signature with the previous secret."""
     body = b'{"action": "tick"}'
     headers = [*service.signed(body, secret=OLD_SECRET), *cookie("ada")]
     assert 200 == (await service.send("POST", "/tick", headers, body)).status
 
 
 async def test_captured_request_is_of_no_use(service: Service) -> None:
-    """The same request a second time is 401, in any worker; and it serves no other route."""
+    """The same request gets 401 the second time, in any worker. A signed body of another action is refused."""
     body = b'{"action": "pause", "minutes": 5}'
     headers = [*service.signed(body), *cookie("ada")]
     assert 200 == (await service.send("POST", "/pause", headers, body)).status
@@ -91,7 +91,7 @@ async def test_captured_request_is_of_no_use(service: Service) -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_captured_request_is_of_no_use_at_its_end(binding: str) -> None:
-    """The id is remembered for longer than the timestamp verifies, even while the clock moves between the two looks."""
+    """A request's id is remembered longer than its timestamp is valid, even if the clock moves between both checks."""
 
     class Moving(ManualClock):
         step = timedelta()
@@ -117,7 +117,7 @@ async def test_captured_request_is_of_no_use_at_its_end(binding: str) -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_secret_that_is_a_login(binding: str, clock: ManualClock) -> None:
-    """A secret with a principal of its own needs no other login, and no more roles than it was given."""
+    """A secret with its own principal needs no login, and the audit names that principal. Others need a login."""
     cron = Signer("c" * 40, Principal("cron", {"ops_admin"}))
     async with serving(binding, engine_of(clock), clock, login=None, signers=[Signer(SECRET), cron]) as service:
         body = b'{"action": "tick"}'
@@ -130,7 +130,7 @@ async def test_secret_that_is_a_login(binding: str, clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_replaced_workers_signature_when_switched_on(binding: str, clock: ManualClock) -> None:
-    """X-Signature over the raw body counts if it was asked for."""
+    """With ``legacy_signature`` the endpoints accept one X-Signature over the raw body."""
     async with serving(binding, engine_of(clock), clock, legacy_signature=True) as service:
         body = b'{"action": "tick"}'
         headers = [("x-signature", mac(SECRET.encode(), body).hex()), ("content-type", "application/json")]
@@ -143,14 +143,14 @@ async def test_replaced_workers_signature_when_switched_on(binding: str, clock: 
 
 
 def test_without_a_secret_nothing_is_served(clock: ManualClock) -> None:
-    """A handler without a secret is an error at once, which says what to set."""
+    """OpsHandler without a secret raises an error that names the variable to set."""
     with pytest.raises(InvalidValue, match="set OPS_HMAC_SECRET"):
         OpsHandler(Engine(MemoryStore(clock)))
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_login_may_be_a_coroutine_and_must_give_a_principal(binding: str, clock: ManualClock) -> None:
-    """An async login is awaited; one that answers anything but a Principal admits no one."""
+    """The handler awaits an async login. A login that returns anything other than a Principal admits no request."""
 
     async def known(native: Any) -> Principal:
         return Principal("ada", {"ops_admin"})
@@ -162,7 +162,7 @@ async def test_login_may_be_a_coroutine_and_must_give_a_principal(binding: str, 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_fault_of_the_login_is_no_500(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """A login that raises is told by its kind, in the log alone."""
+    """If the login raises, the request gets 503. The log names the error's kind, and nothing shows the error's text."""
 
     def login(native: Any) -> Principal:
         raise RuntimeError(SECRET)
@@ -178,7 +178,7 @@ async def test_fault_of_the_login_is_no_500(binding: str, clock: ManualClock, ca
 async def test_principal_that_is_none_is_the_hosts_fault(
     binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A login that makes a principal of nothing is told in the log; the client hears of no field that it never sent."""
+    """If a login makes a Principal that is not valid, only the log says so. The client's problem names no field."""
     async with serving(binding, engine_of(clock), clock, login=lambda native: Principal("", ["ops_admin"])) as service:
         refused = await service.act("tick")
         assert is_problem(refused, 503)
@@ -188,7 +188,7 @@ async def test_principal_that_is_none_is_the_hosts_fault(
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_order_of_what_is_looked_at(binding: str, clock: ManualClock) -> None:
-    """Size, peer, signature, replay, role, principal's limit, body: of two faults the earlier one is answered."""
+    """The order of checks is size, peer, signature, replay, role, principal's limit, body. The first fault counts."""
     small = Limits(peer=Limit(1), tick=Limit(1))
     body, huge, other = b'{"action": "tick"}', b"x" * 70_000, b'{"action": "nonsense"}'
 
@@ -197,25 +197,25 @@ async def test_order_of_what_is_looked_at(binding: str, clock: ManualClock) -> N
 
     async with serving(binding, engine_of(clock), clock, limits=small) as service:
         assert 200 == (await service.send("POST", "/tick", await first(service), body)).status
-        # The peer's limit is used up: a body that is too large says so first, a wrong signature does not.
+        # The peer's limit is used up. The size is checked before the limit, and the signature after it.
         assert 413 == (await service.send("POST", "/tick", await first(service, of=huge), huge)).status
         assert 429 == (await service.send("POST", "/tick", await first(service, secret="w" * 40), body)).status
     async with serving(binding, engine_of(clock), clock, limits=Limits(tick=Limit(1))) as service:
         headers = await first(service)
         assert 200 == (await service.send("POST", "/tick", headers, body)).status
-        # A wrong signature before the role; a replay before the role, and before the limit that is used up.
+        # The signature comes before the role. A replay comes before the role, and before the limit that is used up.
         wrong = [*service.signed(body, secret="w" * 40), *cookie("bob")]
         assert 401 == (await service.send("POST", "/tick", wrong, body)).status
         assert 401 == (await service.send("POST", "/tick", [*headers[:-1], *cookie("bob")], body)).status
         assert 401 == (await service.send("POST", "/tick", headers, body)).status
-        # The role before the principal's limit; that limit before the body.
+        # The role comes before the principal's limit, and that limit comes before the body.
         assert 403 == (await service.send("POST", "/tick", await first(service, who="bob"), body)).status
         assert 429 == (await service.send("POST", "/tick", await first(service, of=other), other)).status
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_no_secret_shows_anywhere(binding: str, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """Planted secrets are in no answer, no log, no span and no metric, whatever goes wrong."""
+    """No answer, log, span, metric or repr shows a planted secret, neither after a success nor after a failure."""
     caplog.set_level(logging.DEBUG)
     reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
     tracers = TracerProvider()

@@ -1,4 +1,4 @@
-"""What the views tell, and to whom."""
+"""The views show details only to principals with the read role."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ from .service import Service
 
 
 async def test_health(service: Service) -> None:
-    """Without a login one sees whether it is ok, and no more; who may read sees all; 503 when no worker ticks."""
+    """Health shows only ``ok`` without the read role, and all fields with it.
+
+    Health answers 503 if no worker ticks, except during a pause.
+    """
     for user in (None, "eve"):
         assert (200, {"ok": True}) == ((answer := await service.get("/health", user)).status, answer.json)
     seen = (await service.get("/health", "bob")).json
@@ -25,7 +28,7 @@ async def test_health(service: Service) -> None:
 
 
 async def test_probes_cost_no_counting(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who may see no more than whether health is ok makes the database count nothing, however often they ask."""
+    """Health for a caller without a login takes no counts in the database."""
 
     async def count() -> Health:
         raise AssertionError("something was counted")
@@ -38,7 +41,7 @@ async def test_probes_cost_no_counting(service: Service, monkeypatch: pytest.Mon
 
 
 async def test_audit_in_pages(service: Service) -> None:
-    """Entries come newest first, a page at a time, each once; the last page names no next one."""
+    """The audit view gives each entry once, newest first, in pages. The last page does not name a next one."""
     for _ in range(3):
         service.clock.advance(MINUTE)
         await service.act("pause", minutes=5)
@@ -60,7 +63,7 @@ async def test_audit_in_pages(service: Service) -> None:
 
 @pytest.mark.parametrize("key", ["k", "a b", "ключ/🔥?&=#%", "../health", "k\u2028k"])
 async def test_incident(service: Service, key: str) -> None:
-    """One incident's state, escalations, pages and history, whatever its key."""
+    """The incident view shows the state, escalations, pages and audit of an incident, for any key."""
     from urllib.parse import quote
 
     await service.engine.open(key, severity="critical")
@@ -75,7 +78,7 @@ async def test_incident(service: Service, key: str) -> None:
 
 @pytest.mark.parametrize("path", ["/audit", "/incident?key=k"])
 async def test_views_need_the_read_role(service: Service, path: str) -> None:
-    """Details are for those with the read role."""
+    """A view needs the read role: without a login it answers 401, and without the role 403."""
     assert is_problem(await service.get(path, None), 401)
     assert is_problem(await service.get(path, "eve"), 403)
     assert 200 == (await service.get(path, "bob")).status
