@@ -170,18 +170,17 @@ async def test_conflict_is_the_hosts_to_retry(stage: Stage) -> None:
     assert [1] == stage.rows("SELECT count(*) FROM incidents WHERE acknowledged_at IS NOT NULL")
 
 
-async def test_mapping_that_changes_between_two_verbs(migrated_dsn: str) -> None:
-    """After ``migrate.attach`` maps another column, the verbs of an engine that connected before write that column."""
+async def test_mapping_that_changes_between_two_transactions(migrated_dsn: str) -> None:
+    """Verbs of a later transaction follow an attach that was made after the earlier one."""
     store = await PostgresStore.connect(migrated_dsn)
-    async with Engine(store) as engine:
+    async with Engine(store) as engine, psycopg_async(migrated_dsn) as (connection, execute):
+        await engine.using(connection).open("k")
+        await connection.commit()
         with psycopg.connect(migrated_dsn) as host:
             host.execute("ALTER TABLE incidents ADD COLUMN assignee text")
         await migrate.attach(migrated_dsn, columns={"acknowledged_by": "assignee"}, existing="page")
-        async with psycopg_async(migrated_dsn) as (connection, execute):
-            verbs = engine.using(connection)
-            await verbs.open("k")
-            await verbs.acknowledge("k", by="responder")
-            assert [("responder",)] == await (await execute("SELECT assignee FROM incidents")).fetchall()
+        await engine.using(connection).acknowledge("k", by="responder")
+        assert [("responder",)] == await (await execute("SELECT assignee FROM incidents")).fetchall()
 
 
 async def test_role_without_rights(stage: Stage) -> None:
@@ -197,7 +196,7 @@ async def test_role_without_rights(stage: Stage) -> None:
     stage.sql("DROP OWNED BY host_without_rights", "DROP ROLE host_without_rights")
 
 
-def test_table_of_sqlalchemy_with_the_wrong_driver_is_named(migrated_dsn: str) -> None:
+def test_sqlalchemy_on_psycopg2_is_refused(migrated_dsn: str) -> None:
     """Blocking verbs refuse a synchronous connection of SQLAlchemy on psycopg2. The connection stays usable."""
     engine = sqlalchemy.create_engine(url(migrated_dsn).set(drivername="postgresql+psycopg2"))
     with engine.connect() as connection:

@@ -71,7 +71,7 @@ async def wire(dsn: str) -> AsyncIterator[tuple[Wire, str]]:
 
 
 @pytest.mark.direct("its wire leads to the server itself; tests/faults has one that leads to a pooler")
-async def test_half_open_connections_held_a_worker_for_ever(
+async def test_half_open_connections_do_not_block_a_worker(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that stops answering costs one call its timeout. The store does not try other old connections again."""
@@ -87,7 +87,7 @@ async def test_half_open_connections_held_a_worker_for_ever(
 
 
 @pytest.mark.direct("its wire leads to the server itself; tests/faults has one that leads to a pooler")
-async def test_error_in_the_middle_of_a_reply_ended_the_worker(migrated_dsn: str) -> None:
+async def test_error_in_the_middle_of_a_reply_is_temporary(migrated_dsn: str) -> None:
     """An error of a pooler in the middle of a reply raises StoreUnavailable. The next call works."""
     async with wire(migrated_dsn) as (between, dsn), Engine(await PostgresStore.connect(dsn)) as engine:
         between.altered = (BEGUN + READY, BEGUN + CRASHED)
@@ -112,9 +112,7 @@ async def test_call_that_waits_for_a_lock_is_cancelled(migrated_dsn: str, monkey
             assert (0,) == waiting
 
 
-async def test_worker_that_stood_still_held_its_rows_for_ever(
-    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_worker_that_stops_loses_its_rows(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that stops within a transaction loses the transaction. Another worker gets the locked rows."""
     monkeypatch.setattr(timeouts, "IDLE", 0.3)
     still, other = await PostgresStore.connect(migrated_dsn), await PostgresStore.connect(migrated_dsn)
