@@ -194,13 +194,16 @@ def test_printed_sql_needs_a_choice() -> None:
 
 
 def test_printed_sql_needs_types_with_their_schema() -> None:
-    """The triggers have a search path of their own, so a type of the host's must name its schema."""
+    """``print_sql`` refuses a host's type without a schema, since the triggers have a search path of their own."""
     with pytest.raises(InvalidValue, match=r"types: 'alert_status', the type of status, names no schema; write schema"):
         migrate.print_sql(existing="page", types={"status": "alert_status"}, **HOW)
 
 
 async def test_sound_indexes_are_not_built_again(pg_dsn: str) -> None:
-    """A second attach with the same mapping leaves the indexes alone, and one with other words builds its own."""
+    """A second attach with the same mapping builds no index again.
+
+    An attach with other status words rebuilds ``escalation_unseen``, and not ``escalation_due``.
+    """
     execute(pg_dsn, ALERTS)
     attach_by_call(pg_dsn)
     files = (
