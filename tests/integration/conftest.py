@@ -1,4 +1,4 @@
-"""The event loops of the runner's tests, asyncio's own and the uvloop of ``escalation run``; and a host's scene."""
+"""Run the runner's tests on asyncio's loop and on uvloop, which ``escalation run`` uses; define a host's ``scene``."""
 
 import asyncio
 import sys
@@ -11,19 +11,19 @@ from .scene import Scene, scene_of
 Factory = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, Factory] = {"asyncio": asyncio.new_event_loop}
 if sys.platform != "win32":
-    import uvloop  # not there is an error, not a reason to test less: the extra ``all`` brings it
+    import uvloop  # a missing uvloop is an error and skips no test: the extra ``all`` installs it
 
     LOOPS["uvloop"] = uvloop.new_event_loop
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Factory]:
-    """Offer the loops to tests that name theirs; all others have asyncio's."""
+    """Return all loops for a test that sets ``loop_factories``, and asyncio's loop alone for any other test."""
     mark = item.get_closest_marker("asyncio")
     return LOOPS if mark is not None and "loop_factories" in mark.kwargs else {"asyncio": LOOPS["asyncio"]}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say where there is no uvloop; each test that is left out for it is counted as skipped, too."""
+    """Write a line if uvloop is not available; pytest also counts each test that needs uvloop as skipped."""
     if "uvloop" not in LOOPS:
         terminalreporter.write_line("the runner's tests ran under asyncio's own loop alone: uvloop is not for Windows")
 

@@ -21,7 +21,7 @@ VERSION = {"ApiVersion": "1.44", "MinAPIVersion": "1.24", "Version": "25.0.0"}
 
 
 class Engine(socketserver.ThreadingUnixStreamServer):
-    """The engine. ``images`` are the pulled ones; ``container`` is the request that made the container."""
+    """The engine. ``images`` are the pulled images; ``container`` is the request that created the container."""
 
     daemon_threads = True
 
@@ -45,7 +45,7 @@ class Engine(socketserver.ThreadingUnixStreamServer):
                 engine.shutdown()
 
     def start(self) -> None:
-        """Do what the image's first program does: create the user and the database that the environment names."""
+        """Create the user and the database that the environment names, as the image's first program does."""
         assert self.container is not None
         named = dict(variable.split("=", 1) for variable in self.container["Env"])
         user, database = sql.Identifier(named["POSTGRES_USER"]), sql.Identifier(named["POSTGRES_DB"])
@@ -67,7 +67,7 @@ class Engine(socketserver.ThreadingUnixStreamServer):
 
 
 class Answers(BaseHTTPRequestHandler):
-    """The routes that testcontainers calls; any other one is answered with 404."""
+    """Answer the routes that testcontainers calls; answer any other route with 404."""
 
     server: Engine
     protocol_version = "HTTP/1.1"
@@ -106,7 +106,7 @@ class Answers(BaseHTTPRequestHandler):
             self.server.commands.append(body["Cmd"])
             self._json(201, {"Id": "1"})
         elif path == "/exec/1/start":
-            # The connection becomes the command's output. It ends at once: the command printed nothing.
+            # From here the connection carries the command's output. It ends at once, as the command printed nothing.
             self._send(101, b"", "application/vnd.docker.raw-stream", Connection="Upgrade", Upgrade="tcp")
             self.close_connection = True
         else:

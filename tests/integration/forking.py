@@ -1,4 +1,4 @@
-"""A program: it opens the store that a URL names, forks, tells what the child hears, and goes on itself."""
+"""A program that opens a URL's store, forks, prints the child's refusal, and uses the store in the parent."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ HEARD = "the child is refused: this store was used before this process was forke
 
 
 def heard(url: str) -> str:
-    """Run it, and return what it tells."""
+    """Run the program, and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", __name__, url], stdout=subprocess.PIPE, text=True, timeout=60, check=True
     )
@@ -21,13 +21,13 @@ def heard(url: str) -> str:
 
 
 def tell(line: str) -> None:
-    """Write a line at once: a child that leaves by os._exit flushes nothing."""
+    """Write a line and flush it: a child that ends with ``os._exit`` does not flush its output."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 async def child(store: Store) -> None:
-    """Use the parent's store, as a host does that forks too late."""
+    """Use the parent's store, as a host does that opens a store before it forks; print the refusal."""
     try:
         async with Engine(store) as engine:
             await engine.open("child")
@@ -36,13 +36,13 @@ async def child(store: Store) -> None:
 
 
 def main(url: str) -> None:
-    """Fork between two calls, where no loop runs."""
+    """Fork between two calls, while no event loop runs."""
     with asyncio.Runner() as runner:
         engine = Engine(runner.run(open_store(url)))
         runner.run(engine.open("before"))
         number = os.fork()
         if number == 0:
-            # Whatever happens, it leaves as multiprocessing's children do: what it inherited is not its own to close.
+            # The child always ends as multiprocessing's children do: it must not close the objects that it inherited.
             try:
                 asyncio.run(child(engine.store))
             finally:

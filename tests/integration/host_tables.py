@@ -30,7 +30,7 @@ SELECT (ARRAY['triggered', 'acked', 'closed', 'canceled'])[1 + n % 4]::alert_sta
     CASE n % 2 WHEN 0 THEN 'critical' ELSE 'warning' END, 'team-' || n % 3, now() - interval '1 hour', 'alert ' || n
 FROM generate_series(1, 5000) AS n;
 """
-"""A table with a status, uuid keys, and objects of the host's own, of 5,000 rows; a quarter are open."""
+"""A table of 5,000 rows with a status, uuid keys and objects of the host's own. A quarter of the rows is open."""
 
 
 def execute(dsn: str, statement: str, *values: object) -> None:

@@ -1,4 +1,4 @@
-"""What tests of migrations share: a host's table, the database's catalogue, and a database that is half migrated."""
+"""Helpers for the tests of migrations: a host's table, queries, the database's catalogue, and a wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ import pytest
 
 MIGRATIONS = ["0001_tables", "0002_event_indexes"]
 NAMES = [*MIGRATIONS, "attached to public.incidents"]
-"""What the first ``up`` of a database does."""
+"""The steps that the first ``up`` of a database returns."""
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}
 
 
@@ -34,7 +34,7 @@ FROM generate_series(1, 5000) AS n;
 
 
 def select(dsn: str, statement: LiteralString, *values: object) -> list[Any]:
-    """Return rows; of one column, its values."""
+    """Return the rows of a query; if it has one column, return that column's values."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(statement, values).fetchall()
     return [row[0] if len(row) == 1 else row for row in rows]
@@ -46,7 +46,7 @@ def execute(dsn: str, statement: LiteralString) -> None:
 
 
 def catalogue(dsn: str) -> list[Any]:
-    """Return everything in the database that is not PostgreSQL's own: relations, columns, indexes, functions, rows."""
+    """Return schemas, triggers, and the relations, columns and functions that are not PostgreSQL's own."""
     return select(
         dsn,
         """
@@ -68,7 +68,7 @@ def catalogue(dsn: str) -> list[Any]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Look at the server until it is so, for ten seconds at most."""
+    """Check the condition again and again until it is true; fail after ten seconds."""
     for _ in range(1000):
         if await condition():
             return

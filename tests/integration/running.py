@@ -1,4 +1,4 @@
-"""What tests of the runner share: a store that fails when told, a notifier that waits, and a runner beside a test."""
+"""Helpers for tests of the runner: a store that fails on demand, a notifier that waits, a running engine."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -17,11 +17,11 @@ from escalation_core.testing import MemoryStore
 Result = TypeVar("Result")
 LONG_AGO = timedelta(minutes=16)
 TIMEOUT = 5
-"""Seconds after which a test that hangs has failed."""
+"""Seconds after which a test that hangs fails."""
 
 
 class Store(MemoryStore):
-    """A store that fails when told, and counts how often it is asked."""
+    """A store that raises ``fault`` if it is set, and counts the calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,21 +30,21 @@ class Store(MemoryStore):
         self.calls = 0
 
     async def check(self) -> None:
-        """Fail if it is out of order."""
+        """Raise ``fault`` if it is set."""
         self._answer()
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Fail, or do it."""
+        """Raise ``fault`` if it is set; otherwise run the work."""
         self._answer()
         return await super().transact(work)
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Fail, or do it."""
+        """Raise ``fault`` if it is set; otherwise run the work."""
         self._answer()
         return await super().read(work)
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Fail, or do it."""
+        """Raise ``fault`` if it is set; otherwise return the next due instants."""
         self._answer()
         return await super().next_due(canary=canary, targets=targets)
 
@@ -56,7 +56,7 @@ class Store(MemoryStore):
 
 
 class Held:
-    """A notifier that tells when a page has come, and answers when the door is opened."""
+    """A notifier that sets ``came`` when it gets a page, and answers once the test sets ``door``."""
 
     channel = "held"
     targets: Sequence[str] = ("test",)
@@ -67,7 +67,7 @@ class Held:
         self.door = asyncio.Event()
 
     async def send(self, page: Page) -> Outcome:
-        """Wait for the door."""
+        """Record the page, and answer ``Delivered`` once ``door`` is set."""
         self.pages.append(page)
         self.came.set()
         await self.door.wait()
@@ -79,7 +79,7 @@ class Held:
 
 @asynccontextmanager
 async def receiver(answers: Sequence[tuple[int, str]]) -> AsyncIterator[tuple[str, "asyncio.Queue[Mapping[str, Any]]"]]:
-    """Serve these answers, the last of them for ever; yield a webhook's URL and what comes in there."""
+    """Serve these answers in turn, then the last one for ever. Yield the webhook's URL and a queue of the requests."""
     came: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
     left = list(answers)
 
@@ -101,7 +101,7 @@ async def receiver(answers: Sequence[tuple[int, str]]) -> AsyncIterator[tuple[st
 
 @asynccontextmanager
 async def running(engine: Engine, stop: asyncio.Event) -> AsyncIterator["asyncio.Task[None]"]:
-    """Run the engine while the block lasts, then stop it and wait for its end."""
+    """Run the engine while the block lasts; then stop the engine and wait until it has ended."""
     task = asyncio.create_task(run(engine, stop=stop, signals=False))
     try:
         yield task
@@ -113,7 +113,7 @@ async def running(engine: Engine, stop: asyncio.Event) -> AsyncIterator["asyncio
 
 
 async def soon(work: Awaitable[Result]) -> Result:
-    """Await what must happen soon."""
+    """Await the result for at most ``TIMEOUT`` seconds."""
     return await asyncio.wait_for(work, TIMEOUT)
 
 
@@ -123,7 +123,7 @@ def loop_here() -> str:
 
 
 async def open_due(engine: Engine, key: str = "db-7/disk") -> None:
-    """Open an incident that is due at once, and once only."""
+    """Open an incident whose first level is due now; its next level is due later than the test lasts."""
     await engine.open(key, first_seen=datetime.now(UTC) - LONG_AGO)
 
 

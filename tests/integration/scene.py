@@ -1,4 +1,4 @@
-"""An engine whose clock stands still at first, and a host that writes to its incidents with plain SQL."""
+"""An engine whose clock stands still until a test advances it, and a host that writes incidents with plain SQL."""
 
 from datetime import UTC, timedelta
 from typing import Any, LiteralString
@@ -17,7 +17,7 @@ Paged = tuple[str, int, int]
 
 @attrs.define
 class Scene:
-    """An engine whose clock stands still at first, and the host's own connection."""
+    """An engine whose clock stands still until a test advances it, and the host's statements on its database."""
 
     dsn: str
     clock: ManualClock
@@ -31,7 +31,7 @@ class Scene:
             connection.execute(statement, {"now": self.clock(), **values})
 
     def row(self, key: str) -> dict[str, Any]:
-        """Return a row as it stands."""
+        """Return all columns of the row with this key."""
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
             found = connection.execute("SELECT * FROM incidents WHERE incident_key = %s", [key]).fetchone()
         assert found is not None
@@ -45,11 +45,14 @@ class Scene:
         return found[0]
 
     def to_replan(self) -> int:
-        """Return how many rows wait for another look."""
+        """Return how many rows the next tick has to plan."""
         return int(self.value("SELECT count(*) FROM incidents WHERE next_due_at = 'epoch'"))
 
     async def tick(self, after: timedelta = timedelta()) -> list[Paged]:
-        """Let time pass and tick; return who was paged by that, and check each page's dedup key."""
+        """Advance the clock and tick; return the new pages.
+
+        Check each page's dedup key, and that no row is left to plan.
+        """
         self.clock.advance(after)
         before = len(self.notifier.pages)
         self.report = await self.engine.tick()

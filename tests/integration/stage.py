@@ -1,4 +1,4 @@
-"""An engine whose clock stands still, on a database to which a test does what hosts do to theirs."""
+"""An engine whose clock stands still until a test advances it; the test changes the database as hosts do."""
 
 import asyncio
 import secrets
@@ -23,7 +23,7 @@ Paged = tuple[str, int, int]
 
 @attrs.define
 class Stage:
-    """One database with one engine, and what the test's host says to it."""
+    """One database with one engine, and the statements of the test's host."""
 
     dsn: str
     clock: ManualClock
@@ -37,7 +37,7 @@ class Stage:
                 connection.execute(statement.encode(), {"now": self.clock(), **values} if "%(" in statement else None)
 
     def rows(self, statement: str, **values: object) -> list[Any]:
-        """Return rows; of one column, its values."""
+        """Return the rows of a query; if it has one column, return that column's values."""
         with psycopg.connect(self.dsn) as connection:
             found = connection.execute(statement.encode(), values or None).fetchall()
         return [row[0] if len(row) == 1 else row for row in found]
@@ -52,19 +52,19 @@ class Stage:
             )
 
     async def tick(self, after: timedelta = timedelta()) -> list[Paged]:
-        """Let time pass, tick and deliver; return who was paged by that."""
+        """Advance the clock, tick and deliver; return the new pages."""
         self.clock.advance(after)
         before = len(self.notifier.pages)
         await self.engine.tick()
         return paged(self.notifier.pages[before:])
 
     def pages(self, key: str) -> list[tuple[int, str, str | None]]:
-        """Return the level, the state and the reason of each page that was recorded for a key."""
+        """Return the level, the state and the reason of each recorded page of a key."""
         statement = "SELECT level, state, reason FROM escalation_pages WHERE incident_key = %(key)s ORDER BY id"
         return self.rows(statement, key=key)
 
     def due(self, key: str) -> datetime | None:
-        """Return the instant that the row holds."""
+        """Return the row's next due instant."""
         found: list[datetime | None] = self.rows(
             "SELECT next_due_at FROM incidents WHERE incident_key = %(key)s", key=key
         )
@@ -72,7 +72,7 @@ class Stage:
 
 
 def paged(pages: list[Page]) -> list[Paged]:
-    """Return whom these pages are about."""
+    """Return the key, episode and level of each of these pages, sorted."""
     return sorted((page.incident.incident_key, page.episode, page.level) for page in pages)
 
 
@@ -85,7 +85,7 @@ async def staged(
     store_dsn: str | None = None,
     **how: Any,
 ) -> AsyncIterator[Stage]:
-    """Open an engine on a migrated database; by ``store_dsn``, where it is another role than the host's."""
+    """Open an engine on a migrated database; with ``store_dsn`` the engine has another role than the host."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute("SELECT date_trunc('second', now() AT TIME ZONE 'UTC')").fetchone()
     assert row is not None
@@ -98,7 +98,7 @@ async def staged(
 
 @contextmanager
 def role(dsn: str, options: str = "", grants: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the name of a role and the DSN by which it logs in; ``grants`` are run with its name for ``{role}``."""
+    """Create a role, run ``grants`` with its name for ``{role}``, yield its name and its DSN, and drop the role."""
     name, password = f"role_{secrets.token_hex(6)}", secrets.token_hex(6)
     quoted = sql.Identifier(name)
     with psycopg.connect(dsn, autocommit=True) as owner:
@@ -115,7 +115,7 @@ def role(dsn: str, options: str = "", grants: str = "") -> Iterator[tuple[str, s
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Look until it is so, for so many seconds at most."""
+    """Check the condition again and again until it is true, for at most this many seconds."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is looked at is a server, or has no event
+        while not condition():  # noqa: ASYNC110 - the condition reads a server, or has no event
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The alert rules that the docs ship: what fires when, by Prometheus' own tool, on metrics that the engine has."""
+"""Tests of the docs' alert rules: Prometheus' own tool checks when they fire, and they use metrics of the engine."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ SUFFIXES = {"s": "_seconds"}
 
 @pytest.mark.system("promtool")
 def test_rules() -> None:
-    """They are legal, and fire when they should and not before."""
+    """``promtool`` accepts the rules, and its tests show that each alert fires when it should and not before."""
     for command in (["check", "rules", "escalation.rules.yml"], ["test", "rules", "escalation.rules.test.yml"]):
         done = subprocess.run(
             ["promtool", *command], cwd=RULES, capture_output=True, text=True, timeout=60, check=False
@@ -22,7 +22,7 @@ def test_rules() -> None:
 
 
 def test_rules_speak_of_metrics_that_exist() -> None:
-    """Each name in the rules is one that a Prometheus exporter makes of an instrument in the table."""
+    """The rules use only names that a Prometheus exporter makes from the instruments in ``telemetry.md``."""
     table = (ROOT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
     made = set()
     for name, kind, unit in re.findall(r"^\| `(escalation[\w.]+)` \| (\w+) \| `([^`]+)` \|", table, re.MULTILINE):

@@ -1,4 +1,7 @@
-"""Attach and detach within a transaction of the host's, by a call or by printed SQL: both do what ``attach`` does."""
+"""Tests of attach and detach within the host's transaction, by a call or by printed SQL.
+
+Both forms have the same result as an attach or a detach with its own connections.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +60,7 @@ def engine_tables(dsn: str) -> list[Any]:
 async def test_attach_and_detach_leave_nothing(
     pg_dsn: str, attach: Callable[[str], None], detach: Callable[[str], None]
 ) -> None:
-    """The host's table ends as it was, no table of the engine is left, and all of it can be done once more."""
+    """After attach and detach the host's table is as before, and no engine table is left. A second round works too."""
     execute(pg_dsn, ALERTS)
     before = dump(pg_dsn)
     for _ in range(2):
@@ -73,7 +76,7 @@ async def test_attach_and_detach_leave_nothing(
 
 @pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
 async def test_result_is_that_of_attach(pg_dsn: str, attach: Callable[[str], None]) -> None:
-    """The table, its triggers and indexes, and what is recorded, are those of an attach with its own connections."""
+    """Both forms give the same table, triggers, indexes and records as an attach with its own connections."""
     execute(pg_dsn, ALERTS)
     before = dump(pg_dsn)
     await migrate.attach(pg_dsn, existing="page", **HOW)
@@ -86,7 +89,7 @@ async def test_result_is_that_of_attach(pg_dsn: str, attach: Callable[[str], Non
 
 @pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
 async def test_values_come_back_with_the_next_attach(pg_dsn: str, attach: Callable[[str], None]) -> None:
-    """A detach that keeps the engine's tables keeps the values, and each form of attach restores them."""
+    """A detach that keeps the engine's tables keeps the engine's values; each form of attach restores the values."""
     execute(pg_dsn, ALERTS)
     attach(pg_dsn)
     values = "SELECT id, escalation_level, episode, last_escalated_at FROM alerts ORDER BY id"
@@ -101,7 +104,7 @@ async def test_values_come_back_with_the_next_attach(pg_dsn: str, attach: Callab
 
 
 async def test_rollback_undoes_an_attach(pg_dsn: str) -> None:
-    """Nothing of the library is left after the host rolls back, also from an asynchronous connection."""
+    """After the host rolls back on an asynchronous connection, its table is as before, and no engine table is left."""
     execute(pg_dsn, ALERTS)
     before = dump(pg_dsn)
     async with psycopg_async(pg_dsn) as (connection, host):
@@ -113,7 +116,7 @@ async def test_rollback_undoes_an_attach(pg_dsn: str) -> None:
 
 
 async def test_settings_of_the_host_come_back_after_an_attach(pg_dsn: str) -> None:
-    """What the host writes later in the same transaction runs the triggers, with the host's own timeouts."""
+    """After an attach, the host's next write in the transaction runs the triggers, with the host's own timeouts."""
     execute(pg_dsn, ALERTS)
     async with psycopg_async(pg_dsn) as (connection, host):
         await migrate.attach_within(connection, existing="skip", **HOW)
@@ -139,7 +142,7 @@ async def test_settings_of_the_host_come_back_after_an_attach(pg_dsn: str) -> No
 async def test_refused_attach_leaves_the_transaction_usable(
     pg_dsn: str, how: dict[str, Any], error: type[EscalationError], told: str
 ) -> None:
-    """A refusal undoes the attach alone: the host's transaction goes on, and commits what else it did."""
+    """A refusal undoes only the attach: the host's transaction continues, and commits the host's own statements."""
     execute(pg_dsn, ALERTS)
     async with psycopg_async(pg_dsn) as (connection, host):
         await host("CREATE TABLE of_this_revision (id int)")
@@ -151,7 +154,7 @@ async def test_refused_attach_leaves_the_transaction_usable(
 
 
 async def test_attached_schema_is_not_detached_while_a_worker_runs(pg_dsn: str) -> None:
-    """Both forms of a detach refuse it, and change nothing."""
+    """Both forms of detach refuse the schema if a worker completed a tick recently, and change nothing."""
     execute(pg_dsn, ALERTS)
     attach_by_call(pg_dsn)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
@@ -164,7 +167,7 @@ async def test_attached_schema_is_not_detached_while_a_worker_runs(pg_dsn: str) 
 
 
 async def test_printed_sql_refuses_a_second_run(pg_dsn: str) -> None:
-    """The script for an attach changes nothing in a schema that is attached already."""
+    """The printed SQL of an attach fails on a schema that is attached already, and changes nothing."""
     execute(pg_dsn, ALERTS)
     attach_by_sql(pg_dsn)
     before = dump(pg_dsn), select(pg_dsn, OURS)
@@ -174,7 +177,7 @@ async def test_printed_sql_refuses_a_second_run(pg_dsn: str) -> None:
 
 
 async def test_printed_sql_refuses_another_version(pg_dsn: str) -> None:
-    """A schema that another release has migrated is named, and left alone."""
+    """The printed SQL of an attach refuses a schema that another release has migrated, and the error says so."""
     execute(pg_dsn, ALERTS)
     attach_by_call(pg_dsn)
     with psycopg_sync(pg_dsn) as (connection, _):
@@ -185,19 +188,22 @@ async def test_printed_sql_refuses_another_version(pg_dsn: str) -> None:
 
 
 def test_printed_sql_needs_a_choice() -> None:
-    """Without a choice for the open incidents nothing is printed: a flood of pages must be wanted."""
+    """Without a choice for open incidents ``print_sql`` prints nothing: the operator must ask for a flood of pages."""
     with pytest.raises(InvalidValue, match="existing: is missing; choose page or skip, or create"):
         migrate.print_sql()
 
 
 def test_printed_sql_needs_types_with_their_schema() -> None:
-    """The triggers have a search path of their own, so a type of the host's must name its schema."""
+    """``print_sql`` refuses a host's type without a schema, since the triggers have a search path of their own."""
     with pytest.raises(InvalidValue, match=r"types: 'alert_status', the type of status, names no schema; write schema"):
         migrate.print_sql(existing="page", types={"status": "alert_status"}, **HOW)
 
 
 async def test_sound_indexes_are_not_built_again(pg_dsn: str) -> None:
-    """A second attach with the same mapping leaves the indexes alone, and one with other words builds its own."""
+    """A second attach with the same mapping builds no index again.
+
+    An attach with other status words rebuilds ``escalation_unseen``, and not ``escalation_due``.
+    """
     execute(pg_dsn, ALERTS)
     attach_by_call(pg_dsn)
     files = (
@@ -216,7 +222,7 @@ async def test_sound_indexes_are_not_built_again(pg_dsn: str) -> None:
 
 @pytest.mark.parametrize("by_sql", [True, False])
 async def test_created_table_stays(pg_dsn: str, by_sql: bool) -> None:
-    """A table that the attach created has all columns, and stays when the engine's own tables are dropped."""
+    """A table that attach created has all columns, and stays when a detach drops the engine's own tables."""
     if by_sql:
         execute(pg_dsn, migrate.print_sql(create=True, schema="ops"))
     else:
@@ -237,7 +243,7 @@ async def test_created_table_stays(pg_dsn: str, by_sql: bool) -> None:
 async def test_events_of_the_worker_before_are_never_dropped(
     pg_dsn: str, attach: Callable[[str], None], detach: Callable[[str], None]
 ) -> None:
-    """A table of escalations that was there before the first migration is the host's: its rows stay."""
+    """A detach never drops an ``escalation_events`` table from before the first migration: the host's rows stay."""
     execute(
         pg_dsn,
         f"{ALERTS}; CREATE TABLE escalation_events (id bigserial PRIMARY KEY, incident_key text NOT NULL,"
@@ -251,7 +257,7 @@ async def test_events_of_the_worker_before_are_never_dropped(
 
 
 async def test_another_migration_is_not_waited_for(pg_dsn: str) -> None:
-    """Of two transactions that attach at once the second one is refused: it could wait for ever for the first one."""
+    """If two transactions attach at once, the second attach fails, since it could wait for ever for the first."""
     execute(pg_dsn, ALERTS)
     async with psycopg_async(pg_dsn) as (first, _), psycopg_async(pg_dsn) as (second, host):
         await migrate.attach_within(first, existing="page", **HOW)
@@ -263,7 +269,7 @@ async def test_another_migration_is_not_waited_for(pg_dsn: str) -> None:
 
 
 async def test_locked_table_is_not_waited_for_long(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table that others have locked is refused once, and the host's transaction goes on."""
+    """If another transaction locks the table, the attach fails after one try, and the host's transaction continues."""
     monkeypatch.setattr("escalation_adapters.postgres.applying.LOCK_TIMEOUT", "50ms")
     execute(pg_dsn, ALERTS)
     async with psycopg_async(pg_dsn) as (reader, lock), psycopg_async(pg_dsn) as (connection, host):
@@ -275,7 +281,7 @@ async def test_locked_table_is_not_waited_for_long(pg_dsn: str, monkeypatch: pyt
 
 
 async def test_detach_without_an_attach_is_refused(pg_dsn: str) -> None:
-    """A schema that is not attached is named, with the command."""
+    """A detach of a schema that is not attached fails and names the command; the transaction stays usable."""
     async with psycopg_async(pg_dsn) as (connection, host):
         with pytest.raises(StoreNotReady, match="is not attached to a table; run: escalation migrate attach"):
             await migrate.detach_within(connection)

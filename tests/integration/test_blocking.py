@@ -1,4 +1,4 @@
-"""The engine for hosts without asyncio."""
+"""Tests of the blocking engine, for hosts without asyncio."""
 
 import asyncio
 import inspect
@@ -40,7 +40,7 @@ def threads() -> set[str]:
 
 
 def test_calls_wait_for_their_results() -> None:
-    """Each call returns what the coroutine would, and raises what it would; at the end no thread is left."""
+    """Each call returns or raises the same as the engine's coroutine; at the end no thread is left."""
     before = threads()
     with BlockingEngine(in_memory) as engine:
         opened = engine.open("k", severity="critical", labels={"team": "db"})
@@ -60,7 +60,7 @@ def test_calls_wait_for_their_results() -> None:
 
 
 def test_it_has_all_of_the_engines_calls() -> None:
-    """Whatever an engine can be asked for can be asked for here, but for what the thread does itself."""
+    """The blocking engine has every coroutine method of the engine, except those that its own thread calls."""
     own = {
         "abandon_pages", "aclose", "check", "finish_pages", "next_claim_in", "next_tick_in", "start_pages",
         "take_delivery_report", "wait_for_pages", "wake",
@@ -75,7 +75,7 @@ def test_it_has_all_of_the_engines_calls() -> None:
 
 
 def test_many_threads(tmp_path: Path) -> None:
-    """Any number of threads may call at once."""
+    """Many threads may call one blocking engine at once: eight threads open incidents, and the audit has all keys."""
 
     async def on_sqlite() -> Engine:
         return Engine(SQLiteStore(tmp_path / "e.db"), notifiers=[RecordingNotifier()])
@@ -86,7 +86,7 @@ def test_many_threads(tmp_path: Path) -> None:
 
 
 def test_it_may_work_by_itself() -> None:
-    """With work=True it ticks and delivers in its thread until it is closed."""
+    """With ``work=True`` the blocking engine ticks and delivers in its own thread until the host closes it."""
     notifier = RecordingNotifier()
 
     async def make() -> Engine:
@@ -102,7 +102,7 @@ def test_it_may_work_by_itself() -> None:
 
 
 def test_what_fails_leaves_nothing_behind() -> None:
-    """An engine that cannot be made ends the thread with the error; one that is not open says so."""
+    """If ``make`` fails, the host gets the error and no thread is left. An engine that is not open refuses calls."""
 
     async def broken() -> Engine:
         raise LookupError("no settings")
@@ -118,7 +118,7 @@ def test_what_fails_leaves_nothing_behind() -> None:
 
 
 def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    """The log tells at once that no worker ticks here; incidents can still be acknowledged, and it can be closed."""
+    """If an error stops the worker, the log says so at once; the host can still acknowledge and close."""
 
     class Refusing(MemoryStore):
         async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
@@ -142,7 +142,7 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_opened_once_and_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second opening, and a call in a process that was forked later, are refused; after a close it may open anew."""
+    """The engine refuses a second opening and a call after a fork. After a close the host may open the engine again."""
     engine = BlockingEngine(in_memory)
     for _ in range(2):
         with engine:
@@ -156,7 +156,7 @@ def test_opened_once_and_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_leaving_finishes_what_is_in_flight() -> None:
-    """The pages in flight are settled and the notifier is closed; a store that is not ready is refused on entering."""
+    """Closing settles the pages in flight and closes the notifier. Opening with a store that is not ready fails."""
 
     class Slow(RecordingNotifier):
         closed = False

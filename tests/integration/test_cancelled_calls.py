@@ -1,4 +1,4 @@
-"""Calls that are cancelled, at whatever they wait for: connections stay usable, and pages in flight are settled."""
+"""Tests of calls that are cancelled at any await: connections stay usable, and the engine settles pages in flight."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,7 @@ HOUR = timedelta(hours=1)
 
 
 async def test_a_connection_that_comes_back_in_a_pipeline_is_closed(migrated_dsn: str) -> None:
-    """Its next borrower would be refused whatever must come before any other statement."""
+    """The pool closes a connection that comes back in pipeline mode: its next caller's SET TRANSACTION would fail."""
     pool = Pool(migrated_dsn, arguments(migrated_dsn) | {"autocommit": True}, max_connections=1)
     await pool.open()
     try:
@@ -35,7 +35,7 @@ async def test_a_connection_that_comes_back_in_a_pipeline_is_closed(migrated_dsn
 
 
 async def test_calls_cancelled_anywhere_leave_no_connection_unusable(migrated_dsn: str) -> None:
-    """Whatever a tick was waiting for when it was cancelled, the only connection serves the next call."""
+    """The test cancels ticks after 0 to 59 loop turns: the store's only connection serves every later call."""
     store = await PostgresStore.connect(migrated_dsn, max_connections=1)
     async with Engine(store, notifiers=[RecordingNotifier()]) as engine:
         for steps in range(60):
@@ -47,7 +47,7 @@ async def test_calls_cancelled_anywhere_leave_no_connection_unusable(migrated_ds
 
 
 async def cancelled_after(steps: int, call: Callable[[], Awaitable[object]]) -> None:
-    """Cancel the call after so many turns of the loop."""
+    """Cancel the call after ``steps`` turns of the loop."""
     task = asyncio.ensure_future(call())
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def cancelled_after(steps: int, call: Callable[[], Awaitable[object]]) -> 
 
 
 class Receiver:
-    """Takes some turns of the loop to answer, and remembers what arrived."""
+    """A receiver that takes two turns of the loop to answer, and records the key of each page that arrives."""
 
     def __init__(self) -> None:
         self.arrived: list[str] = []
@@ -70,7 +70,7 @@ class Receiver:
 
 
 class Notifier:
-    """A channel with one target, that asks whatever it is given."""
+    """A notifier with one target, which passes each page to ``ask`` and returns its outcome."""
 
     channel, targets = "test", ("ops",)
 
@@ -85,7 +85,10 @@ class Notifier:
 
 
 async def check_each_step(store: Store, most: int) -> None:
-    """Cancel a tick after each number of turns: the page is sent once at most, and soon no worker holds it any more."""
+    """Cancel a tick after each number of turns, and check that each page arrives exactly once after another tick.
+
+    The cancelled tick sends its page at most once, and the page is soon not leased any more.
+    """
     receiver = Receiver()
     async with Engine(store, notifiers=[Notifier(receiver)]) as engine:
         for steps in range(most):
@@ -99,30 +102,30 @@ async def check_each_step(store: Store, most: int) -> None:
 
 
 async def settled(store: Store) -> None:
-    """Wait until no page is leased: the engine settles what it sent without a further call."""
+    """Wait until no page is leased: the engine settles the pages that it sent without a further call."""
     async with asyncio.timeout(5):
-        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110 - rows send none
+        while await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.LEASED)):  # noqa: ASYNC110 - rows send no event
             await asyncio.sleep(0)
 
 
 async def test_a_tick_cancelled_at_any_await_in_memory() -> None:
-    """See ``check_each_step``."""
+    """If the test cancels a tick at any await, its page arrives exactly once, with a store in memory."""
     await check_each_step(MemoryStore(), 60)
 
 
 async def test_a_tick_cancelled_at_any_await_on_sqlite(tmp_path: object) -> None:
-    """See ``check_each_step``."""
+    """If the test cancels a tick at any await, its page arrives exactly once, with a store on SQLite."""
     await check_each_step(await SQLiteStore.connect(f"{tmp_path}/e.db"), 60)
 
 
 async def test_a_tick_cancelled_at_any_await_on_postgresql(migrated_dsn: str) -> None:
-    """See ``check_each_step``."""
+    """If the test cancels a tick at any await, its page arrives exactly once, with a store on PostgreSQL."""
     await check_each_step(await PostgresStore.connect(migrated_dsn), 120)
 
 
 @asynccontextmanager
 async def tick_in_flight(stage: Stage) -> AsyncIterator[tuple["asyncio.Task[TickReport]", asyncio.Event]]:
-    """Let another engine tick until its page is on its way; yield the tick, and what lets the receiver answer."""
+    """Let another engine tick until its page is leased; yield the tick, and an event that lets the receiver answer."""
     answer = asyncio.Event()
 
     async def ask(page: Page) -> Outcome:
@@ -138,7 +141,7 @@ async def tick_in_flight(stage: Stage) -> AsyncIterator[tuple["asyncio.Task[Tick
 
 
 async def test_a_page_in_flight_when_its_tick_is_cancelled_is_settled(migrated_dsn: str) -> None:
-    """The answer comes long after, no further call is made, and no other worker sends a copy."""
+    """If the receiver answers after the cancel, the engine settles the page by itself; no other worker sends a copy."""
     async with staged(migrated_dsn) as stage, tick_in_flight(stage) as (tick, answer):
         tick.cancel()
         await asyncio.wait([tick])
@@ -149,7 +152,7 @@ async def test_a_page_in_flight_when_its_tick_is_cancelled_is_settled(migrated_d
 
 
 async def test_an_engine_that_is_closed_waits_for_what_a_cancelled_tick_left(migrated_dsn: str) -> None:
-    """Closing settles it; nothing is left to the loop."""
+    """Closing the engine settles the page that a cancelled tick left in flight; no task is left in the loop."""
     async with staged(migrated_dsn) as stage:
         before = asyncio.all_tasks()
         async with tick_in_flight(stage) as (tick, answer):
@@ -160,7 +163,7 @@ async def test_an_engine_that_is_closed_waits_for_what_a_cancelled_tick_left(mig
 
 
 async def test_finishing_alone_has_an_end() -> None:
-    """A receiver that never answers is given up after the send timeout, and its page is tried again."""
+    """If a cancelled tick's receiver never answers, the page is pending again after the send timeout."""
     quick = Settings(retry=RetryPolicy(send_timeout=timedelta(milliseconds=50)))
 
     asked = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Delivery end to end, from PostgreSQL to a web server of the kind that stands in front of real receivers."""
+"""Tests of delivery end to end, from PostgreSQL to nginx, the kind of web server in front of real receivers."""
 
 import contextlib
 import shutil
@@ -46,7 +46,7 @@ http {{
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[str]:
-    """The URL of a web server of this test's own; its access log is in the test's folder."""
+    """Start a web server for this test and yield its URL; its access log is in the test's folder."""
     tmp_path.chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -69,7 +69,7 @@ def nginx(tmp_path: Path) -> Iterator[str]:
 
 
 async def test_three_hundred_pages_arrive_once_each(nginx: str, migrated_dsn: str, tmp_path: Path) -> None:
-    """What is due is recorded, sent and settled; the web server saw each dedup key once, and nothing is left."""
+    """The engine records, sends and settles 300 due pages; nginx gets each dedup key once, and no page is left."""
     async with Engine(
         await PostgresStore.connect(migrated_dsn),
         notifiers=[SlackNotifier({"slack:ops": f"{nginx}/ok"}, allow_http=True)],
@@ -105,7 +105,7 @@ async def test_three_hundred_pages_arrive_once_each(nginx: str, migrated_dsn: st
 async def test_each_answer_has_its_end(
     path: str, state: PageState, reason: str | None, nginx: str, migrated_dsn: str, tmp_path: Path
 ) -> None:
-    """Taken, moved, gone, busy or down: the page ends or waits as the answer asks, and no redirect is followed."""
+    """The receiver's answer decides whether the page is delivered, pending or dead; the engine follows no redirect."""
     settings = Settings(retry=RetryPolicy(per_target=2))
     notifier = SlackNotifier({"slack:ops": f"{nginx}/{path}"}, allow_http=True)
     async with Engine(await PostgresStore.connect(migrated_dsn), settings=settings, notifiers=[notifier]) as engine:

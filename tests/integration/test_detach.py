@@ -1,4 +1,4 @@
-"""Attach, change, drift, repair, detach, attach again: the host's table is the host's, and ends as it was."""
+"""Tests of attach, change, drift, repair, detach and a new attach: a detach leaves the host's table as it was."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ async def tick(dsn: str) -> int:
 
 
 async def test_table_ends_as_it_was(pg_dsn: str) -> None:
-    """A table of 5,000 rows is attached twice, drifts, is repaired and detached: its dump is the one of before."""
+    """After two attaches, drift, a repair and a detach, a table of 5,000 rows has the same dump as before."""
     execute(pg_dsn, ALERTS)
     before = dump(pg_dsn)
     await attach(pg_dsn)
@@ -44,7 +44,7 @@ async def test_table_ends_as_it_was(pg_dsn: str) -> None:
 
 
 async def test_attach_after_a_detach_goes_on_where_it_stopped(pg_dsn: str) -> None:
-    """Levels, episodes and instants come back: what was paged is not paged again, and the ledger has no gap."""
+    """A new attach restores levels, episodes and instants, so that the engine pages no level again."""
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn)
     await tick(pg_dsn)
@@ -66,7 +66,10 @@ async def test_attach_after_a_detach_goes_on_where_it_stopped(pg_dsn: str) -> No
 
 
 async def test_detach_cancels_pages_and_says_what_it_removes(pg_dsn: str) -> None:
-    """The plan names triggers, indexes, columns and pages; nothing is removed before the detach itself."""
+    """``plan_detach`` names triggers, indexes, columns and pages as ``detach`` does, but changes nothing.
+
+    ``detach`` cancels the pending pages.
+    """
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
@@ -84,7 +87,7 @@ async def test_detach_cancels_pages_and_says_what_it_removes(pg_dsn: str) -> Non
 
 
 async def test_detach_waits_for_workers_to_stop(pg_dsn: str) -> None:
-    """While a worker ticks, a detach is refused, names it, and changes nothing."""
+    """``detach`` refuses to run while a worker ticks; the error names the worker, and the table does not change."""
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn)
     await tick(pg_dsn)
@@ -98,7 +101,7 @@ async def test_detach_waits_for_workers_to_stop(pg_dsn: str) -> None:
 
 
 async def test_detach_that_an_object_of_the_host_prevents_changes_nothing(pg_dsn: str) -> None:
-    """A view on a column that was added keeps it: the detach is refused as a whole."""
+    """If a host's view uses a column that attach added, the whole detach fails, and the table does not change."""
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn)
     execute(pg_dsn, "CREATE VIEW levels AS SELECT escalation_level FROM alerts")
@@ -109,7 +112,7 @@ async def test_detach_that_an_object_of_the_host_prevents_changes_nothing(pg_dsn
 
 
 async def test_a_table_that_attach_created_stays(pg_dsn: str) -> None:
-    """Its rows are the incidents: a detach leaves it whole, and an attach takes it again."""
+    """A detach keeps the columns and rows of a table that attach created; a new attach takes the table."""
     await migrate.attach(pg_dsn, create=True)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
         await engine.open("k", severity="critical")
@@ -125,7 +128,7 @@ async def test_a_table_that_attach_created_stays(pg_dsn: str) -> None:
 
 
 async def test_a_table_is_created_only_if_asked_for(pg_dsn: str) -> None:
-    """A mistyped name makes no table; the refusal names both ways on."""
+    """``up`` and ``attach`` create no table for a mistyped name; the error names ``--table`` and ``--create``."""
     for command in (migrate.up, migrate.attach):
         with pytest.raises(CannotAttach, match="no such table; name yours: --table NAME, or create it: --create"):
             await command(pg_dsn, table="incidnts")
@@ -133,7 +136,7 @@ async def test_a_table_is_created_only_if_asked_for(pg_dsn: str) -> None:
 
 
 async def test_another_table_wants_a_detach_first(pg_dsn: str) -> None:
-    """A schema has one table: the refusal of another one names the command."""
+    """A schema has one table: the error for another table, or for other columns, names the command to run."""
     execute(pg_dsn, ALERTS + "CREATE TABLE others (LIKE alerts INCLUDING ALL);")
     await attach(pg_dsn)
     with pytest.raises(StoreRefused, match="first run: escalation migrate detach"):
@@ -143,7 +146,10 @@ async def test_another_table_wants_a_detach_first(pg_dsn: str) -> None:
 
 
 async def test_running_worker_follows_a_renamed_column(pg_dsn: str) -> None:
-    """A host renames a mapped column: its writes succeed, drift names the command, and workers follow the attach."""
+    """If a host renames mapped columns, its writes succeed and ``check`` names the command to run.
+
+    A running engine uses the new names after that attach.
+    """
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:
@@ -163,7 +169,10 @@ async def test_running_worker_follows_a_renamed_column(pg_dsn: str) -> None:
 
 
 async def test_attach_again_asks_before_it_pages(pg_dsn: str) -> None:
-    """A mapping by which incidents are due now wants an answer, as the first attach does."""
+    """A later attach by which incidents are due now needs a choice for them, as the first attach does.
+
+    The choice is page or skip; only page requests a recalculation.
+    """
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn, "skip")
     attached = dump(pg_dsn)
@@ -180,7 +189,7 @@ async def test_attach_again_asks_before_it_pages(pg_dsn: str) -> None:
 
 
 async def test_type_of_a_mapped_column_can_change(pg_dsn: str) -> None:
-    """ALTER COLUMN TYPE works on an attached table; drift names the change, and an attach takes the new type."""
+    """A host can change a mapped column's type; ``check`` names the change, and a new attach takes the new type."""
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn)
     execute(pg_dsn, "CREATE TYPE level AS ENUM ('critical', 'warning')")
@@ -231,7 +240,7 @@ BAD: Mapping[str, tuple[str, dict[str, str], str]] = {
 
 @pytest.mark.parametrize("bad", list(BAD))
 async def test_bad_mapping_is_refused_and_changes_nothing(pg_dsn: str, bad: str) -> None:
-    """Each fault has its own message, and the database is as before."""
+    """``attach`` refuses each bad mapping with its own message, and creates no table of the engine."""
     made, columns, fault = BAD[bad]
     execute(pg_dsn, ALERTS + made)
     mapping = {"incident_key": "id", "first_seen": "created_at", **columns}
@@ -242,7 +251,7 @@ async def test_bad_mapping_is_refused_and_changes_nothing(pg_dsn: str, bad: str)
 
 @pytest.mark.parametrize("reads", ["created_at", "created_at:read"])
 async def test_opening_again_writes_created_at_only_if_it_is_mapped_to_be_written(pg_dsn: str, reads: str) -> None:
-    """Mapped read-only, the host's instant is never written; the engine keeps its own beside it."""
+    """If ``first_seen`` is mapped read-only, the engine keeps its own instant and never writes the host's column."""
     execute(pg_dsn, ALERTS)
     await migrate.attach(pg_dsn, table="alerts", columns={"incident_key": "id", "first_seen": reads}, existing="skip")
     ids = "SELECT id::text, created_at FROM alerts WHERE note = 'alert 4'"
@@ -260,7 +269,7 @@ async def test_opening_again_writes_created_at_only_if_it_is_mapped_to_be_writte
 
 
 async def test_assignee_is_never_cleared_as_a_side_effect(pg_dsn: str) -> None:
-    """A host's column for who acknowledged keeps its value through changes of severity, snoozes and drains."""
+    """The host's ``acknowledged_by`` column keeps its value through changes of severity, snoozes and drains."""
     execute(pg_dsn, ALERTS)
     await migrate.attach(pg_dsn, table="alerts", columns=COLUMNS, existing="page")
     [(key, before)] = select(pg_dsn, "SELECT id::text, assignee FROM alerts WHERE note = 'alert 4'")

@@ -1,4 +1,4 @@
-"""Drift: each change of the host's table is in ``migrate status`` and in health, with the command that helps."""
+"""Tests of drift: ``migrate status`` and health report each change of the host's table, with the command that helps."""
 
 from collections.abc import Mapping
 
@@ -27,12 +27,12 @@ CHANGES: Mapping[str, tuple[str, str, bool]] = {
     "index dropped": ("DROP INDEX escalation_unseen", "index escalation_unseen of public.incidents is missing", True),
     "key nullable": (NULLABLE, "may be NULL", False),
 }
-"""What a host changes, what is said of it, and whether ``migrate up`` repairs it."""
+"""Each change of the host: its SQL, a part of the fault's text, and whether ``migrate up`` repairs the fault."""
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
 async def test_change_is_reported_and_repaired(migrated_dsn: str, change: str) -> None:
-    """Status and health report one fault; up repairs what it can, and leaves the rest to the operator."""
+    """``check`` and health report one fault; ``up`` repairs the fault, or leaves the fault to the operator."""
     statement, fault, mendable = CHANGES[change]
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[RecordingNotifier()]) as engine:
         await engine.tick()
@@ -49,7 +49,7 @@ async def test_change_is_reported_and_repaired(migrated_dsn: str, change: str) -
 
 
 async def test_table_gone(migrated_dsn: str) -> None:
-    """A table that was dropped or renamed is named, and a detach leaves nothing behind."""
+    """If the host renames the table, ``check`` names the missing table; a detach removes triggers and functions."""
     execute(migrated_dsn, "ALTER TABLE incidents RENAME TO others")
     [found] = await migrate.check(migrated_dsn)
     assert "the table public.incidents is gone; restore it, or run: escalation migrate detach" == found
@@ -62,7 +62,7 @@ async def test_table_gone(migrated_dsn: str) -> None:
 
 
 async def test_names_that_need_quotes(pg_dsn: str) -> None:
-    """Blanks and capitals in the names of schema, table and columns change nothing about drift, repair and detach."""
+    """Drift, repair and detach work with blanks and capitals in the names of schema, table and columns."""
     execute(
         pg_dsn,
         'CREATE SCHEMA "My App"; CREATE TABLE "My App"."Alert Rows" ("Key" text PRIMARY KEY, "Opened At" timestamptz)',

@@ -1,4 +1,4 @@
-"""A DSN that names several servers, of which one takes writes: now this one, and after a failover another."""
+"""Tests of a DSN with several servers, of which one takes writes; after a failover another server takes writes."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ pytestmark = [own_server, pytest.mark.direct("a pooler is one host; the driver g
 
 @attrs.define
 class Pair:
-    """Two servers without replication between them: who writes is all that matters here."""
+    """Two servers without replication between them: the tests only need to know which server takes writes."""
 
     servers: tuple[EmbeddedPostgres, EmbeddedPostgres]
 
@@ -38,13 +38,13 @@ class Pair:
         return f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
 
     def lead(self, leader: int) -> None:
-        """Let one take writes, and the other refuse them, also on the connections that there are."""
+        """Let one server take writes and the other refuse writes, also on connections that are already open."""
         for number, server in enumerate(self.servers):
             setting(server, "default_transaction_read_only", "off" if number == leader else "on")
 
 
 def setting(server: EmbeddedPostgres, name: str, value: str) -> None:
-    """Change a setting of a server; return when its sessions have it."""
+    """Change a setting of a server; return when a session has the new value."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         connection.execute("SELECT pg_reload_conf()")
@@ -62,7 +62,7 @@ def servers() -> Iterator[Pair]:
 
 @pytest.fixture
 def pair(servers: Pair) -> Iterator[Pair]:
-    """The two servers; the first one leads."""
+    """The two servers; the first one takes writes."""
     servers.lead(0)
     yield servers
     servers.lead(0)
@@ -71,7 +71,7 @@ def pair(servers: Pair) -> Iterator[Pair]:
 @pytest.mark.parametrize("form", ["dsn", "url"])
 @pytest.mark.parametrize("leader", [0, 1])
 async def test_the_one_that_writes_is_found(pair: Pair, form: str, leader: int) -> None:
-    """Both forms of a DSN with several hosts lead to the one that takes writes, wherever it stands in the list."""
+    """With both forms of a DSN the store finds the server that takes writes, anywhere in the list."""
     pair.lead(leader)
     await migrate.up(getattr(pair, form), create=True)
     async with Engine(await PostgresStore.connect(getattr(pair, form))) as engine:
@@ -97,7 +97,7 @@ def test_the_command_takes_several_hosts(pair: Pair) -> None:
 
 
 async def test_connections_that_were_never_lent_are_left_with_the_others(pair: Pair) -> None:
-    """The pool makes some in advance: these lead to a former primary as well, and cost no further attempt."""
+    """After the first refused write the pool also drops connections that it never lent; later calls succeed."""
     store = await PostgresStore.connect(pair.dsn)
     async with Engine(store) as engine:
         await store._pool._connections.resize(4, 8)
@@ -109,7 +109,7 @@ async def test_connections_that_were_never_lent_are_left_with_the_others(pair: P
 
 
 async def test_a_connection_in_the_making_is_left_with_the_others(pair: Pair) -> None:
-    """A connection that was begun before the failover, and is ready only after it, may lead to the former primary."""
+    """If a failover happens while the pool makes a connection, the pool suspects it, and trusts a later connection."""
     store = await PostgresStore.connect(pair.dsn)
     making = asyncio.create_task(store._pool._connections.connection_class.connect(pair.dsn))
     # Let the task begin: it then waits for the server.
@@ -123,7 +123,7 @@ async def test_a_connection_in_the_making_is_left_with_the_others(pair: Pair) ->
 
 
 async def test_pool_leaves_a_primary_that_has_become_read_only(pair: Pair) -> None:
-    """The first write that a former primary refuses ends every connection to it; the next one reaches the new one."""
+    """After the first write that a former primary refuses, the pool drops its connections and finds the new primary."""
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:
         await asyncio.gather(*(engine.open(f"k{number}") for number in range(20)))
         pair.lead(1)
@@ -135,7 +135,7 @@ async def test_pool_leaves_a_primary_that_has_become_read_only(pair: Pair) -> No
 
 
 async def test_silent_host_leaves_time_for_the_next(pair: Pair) -> None:
-    """A host that takes connections and says nothing costs its share of the time limit, and the next one is tried."""
+    """A server that takes connections but never answers costs a share of the time limit; the store tries the next."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         dsn = make_conninfo(pair.dsn, host="127.0.0.1," * 2 + "127.0.0.1", port=f"{port},{port},{pair.servers[0].port}")
@@ -144,7 +144,7 @@ async def test_silent_host_leaves_time_for_the_next(pair: Pair) -> None:
 
 
 async def test_commit_that_no_standby_has_is_not_confirmed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that waits for a standby until it is given up may not outlive a failover, and is not confirmed."""
+    """The store does not confirm a commit that waits for a standby until timeout: a failover may lose the commit."""
     monkeypatch.setattr(timeouts, "CALL_TIMEOUT", 0.3)
     async with Engine(await PostgresStore.connect(pair.dsn)) as engine:
         await engine.open("k")

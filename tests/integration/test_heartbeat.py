@@ -1,4 +1,4 @@
-"""The dead man's switch, against a real socket: called after each good tick, and never in a worker's way."""
+"""Tests of the heartbeat on a real socket: the engine calls a URL after each good tick, without waiting."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ SECRET = "T0HUSH"
 
 @attrs.define
 class Watcher:
-    """A service outside that is called."""
+    """An external service that the heartbeat calls."""
 
     url: str = ""
     heard: int = 0
@@ -56,7 +56,7 @@ async def watching() -> AsyncIterator[Watcher]:
 
 
 async def test_each_good_tick_is_heard() -> None:
-    """A tick that ran to its end is heard, a paused and a dry one as well; one that failed is not."""
+    """The watcher gets a call after each complete tick, even if paused or dry, and none after a failed tick."""
 
     class Failing(MemoryStore):
         down = False
@@ -88,7 +88,7 @@ async def test_each_good_tick_is_heard() -> None:
 
 
 async def test_no_tick_waits_for_it() -> None:
-    """While the watcher is slow ticks go on, one call at a time; closing waits for the last."""
+    """While the watcher is slow, ticks continue with one call at a time; closing waits for the last call."""
     async with watching() as watcher:
         watcher.delay = 0.3
         engine = Engine(MemoryStore(), heartbeat=HttpHeartbeat(watcher.url, allow_http=True))
@@ -100,7 +100,10 @@ async def test_no_tick_waits_for_it() -> None:
 
 
 async def test_failures_are_told_once_and_without_the_url(caplog: pytest.LogCaptureFixture) -> None:
-    """A watcher that refuses, redirects, is slow or gone is told once, and once more when it is back."""
+    """The heartbeat logs once if the watcher refuses, redirects, is slow or is gone, and once when it is back.
+
+    The log does not show the secret of the URL.
+    """
     caplog.set_level(logging.DEBUG)
     async with watching() as watcher:
         heartbeat = HttpHeartbeat(watcher.url, allow_http=True, timeout=timedelta(seconds=0.2))
@@ -121,14 +124,14 @@ async def test_failures_are_told_once_and_without_the_url(caplog: pytest.LogCapt
     "url", ["", "http://h/T0HUSH", "https://", "https://[]@", "ftp://h/T0HUSH", "https://h/T0 HUSH", None]
 )
 def test_bad_urls_are_refused(url: Any) -> None:
-    """Only https, unless http is allowed; the URL is not quoted."""
+    """Without ``allow_http`` the heartbeat accepts only valid https URLs; the error does not quote the URL."""
     with pytest.raises(InvalidValue, match="heartbeat: is not a valid https URL") as refusal:
         HttpHeartbeat(url)
     assert "HUSH" not in str(refusal.value)
 
 
 async def test_by_settings(tmp_path: Any) -> None:
-    """ESC_HEARTBEAT_URL is all that the command line needs."""
+    """The command line needs ``ESC_HEARTBEAT_URL`` alone for a heartbeat; the settings' ``repr`` hides the URL."""
     async with watching() as watcher:
         settings = Settings.from_env(
             {

@@ -1,4 +1,4 @@
-"""Columns that a host changes or computes stop no page."""
+"""Tests of columns that a host changes or computes: the engine still pages every incident."""
 
 import psycopg
 import pytest
@@ -9,7 +9,7 @@ from escalation_core.testing import RecordingNotifier
 
 
 async def test_a_key_that_its_host_widens_pages_on(pg_dsn: str) -> None:
-    """An integer key that became a bigint since the table was attached is read as what it is now."""
+    """If a host changes an integer key to bigint after the attach, the engine pages and acknowledges a bigint key."""
     with psycopg.connect(pg_dsn, autocommit=True) as host:
         host.execute("CREATE TABLE incidents (id int PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)")
         await migrate.up(pg_dsn, columns={"incident_key": "id"}, create=True)
@@ -27,7 +27,7 @@ async def test_a_key_that_its_host_widens_pages_on(pg_dsn: str) -> None:
 
 
 async def test_a_column_that_cannot_be_computed_is_not_read(pg_dsn: str) -> None:
-    """A virtual generated column of the host, which PostgreSQL computes as it is read, is no concern of the engine."""
+    """The engine does not read a host's virtual column: a row pages even if PostgreSQL cannot compute its column."""
     with psycopg.connect(pg_dsn, autocommit=True) as host:
         if host.info.server_version < 180000:
             pytest.skip("virtual generated columns came with PostgreSQL 18")

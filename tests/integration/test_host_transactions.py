@@ -1,4 +1,4 @@
-"""A host's open transaction holds up its own rows and pages: no other page, no tick and no recalculation."""
+"""Tests of a host's open transaction: it delays its own rows and pages, and no other page, tick or recalculation."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from .stage import MINUTE, Stage, paged, staged
 
 ACKNOWLEDGE = "UPDATE incidents SET acknowledged_at = now() WHERE incident_key = %s"
 SOON = 5
-"""Seconds after which a call that should not wait has waited."""
+"""Seconds within which a call that must not wait has to end."""
 ENDS: dict[str, Callable[["psycopg.Connection[tuple[object, ...]]"], None]] = {
     "commit": lambda host: host.commit(),
     "rollback": lambda host: host.rollback(),
@@ -24,7 +24,10 @@ ENDS: dict[str, Callable[["psycopg.Connection[tuple[object, ...]]"], None]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_an_open_acknowledgement_holds_up_no_other_page(end: str, migrated_dsn: str) -> None:
-    """While it is open every other page goes; afterwards the held one is cancelled, or goes as if nothing had been."""
+    """While a host's acknowledgement is not committed, the engine sends every other page.
+
+    A commit cancels the held page; after a rollback the engine sends the held page.
+    """
     async with staged(migrated_dsn) as stage:
         stage.incident("held", "a", "b")
         await stage.engine.tick(deliver=False)
@@ -48,7 +51,10 @@ async def test_an_open_acknowledgement_holds_up_no_other_page(end: str, migrated
 async def test_a_page_that_lands_while_its_row_is_held_is_settled_later(
     outcome: Outcome, committed: str, rolled_back: str, end: str, migrated_dsn: str
 ) -> None:
-    """Others are settled in the meantime; after the host's transaction it is settled as what became of both says."""
+    """While a host holds the row of a sent page, the engine settles other pages, and the held page afterwards.
+
+    An arrived page becomes delivered. A failed page becomes cancelled after a commit, and pending after a rollback.
+    """
     with ExitStack() as open_hosts:
         hosts: list[psycopg.Connection[tuple[object, ...]]] = []
 
@@ -80,7 +86,7 @@ async def test_a_page_that_lands_while_its_row_is_held_is_settled_later(
 
 
 async def test_a_page_that_another_worker_took_over_meanwhile_is_settled_by_it_alone(migrated_dsn: str) -> None:
-    """If the lease ends while a host holds the row, the worker that claims it after the rollback settles it alone."""
+    """If a lease ends while a host holds the row, the next worker alone settles the page after the rollback."""
     with psycopg.connect(migrated_dsn) as host:
         held = [True]
 
@@ -107,7 +113,7 @@ async def test_a_page_that_another_worker_took_over_meanwhile_is_settled_by_it_a
 
 
 async def test_a_host_that_acknowledges_step_by_step_meets_no_deadlock(migrated_dsn: str) -> None:
-    """A transaction that took one page and wants another, which is being settled beside the first, gets it at once."""
+    """A host that acknowledges two incidents one by one gets each row at once while the engine settles both pages."""
     with psycopg.connect(migrated_dsn) as host:
         host.execute("SET lock_timeout = '2s'")
         turns: list[str] = []
@@ -130,7 +136,10 @@ async def test_a_host_that_acknowledges_step_by_step_meets_no_deadlock(migrated_
 
 
 async def test_bulk_acknowledgements_beside_settling_meet_no_deadlock(migrated_dsn: str) -> None:
-    """Hosts acknowledge and take back all at once, over and over, while pages are claimed, fail and are settled."""
+    """A host acknowledges and unacknowledges all incidents in turn while pages fail: PostgreSQL counts no deadlock.
+
+    At the end no page is leased or cancelling.
+    """
     settings = Settings(retry=RetryPolicy(per_target=50, first=timedelta(microseconds=1), longest=timedelta(seconds=1)))
     rounds = 15
 
@@ -157,7 +166,7 @@ async def test_bulk_acknowledgements_beside_settling_meet_no_deadlock(migrated_d
         assert [] == stage.rows("SELECT 1 FROM escalation_pages WHERE state IN ('leased', 'cancelling')")
 
 
-# --- rows that others hold
+# --- rows that other transactions hold
 
 
 COUNTS = """
@@ -170,7 +179,7 @@ COUNTS = """
 
 
 async def test_a_trigger_that_waits_for_others_stops_no_other_row(migrated_dsn: str) -> None:
-    """Rows whose trigger waits for what a forgotten transaction holds are deferred; the others are paged."""
+    """The engine defers rows whose trigger waits for a forgotten transaction, and pages the other rows at once."""
     async with staged(migrated_dsn) as stage:
         stage.sql(
             "CREATE TABLE teams (team text PRIMARY KEY, pages int NOT NULL DEFAULT 0)",
@@ -190,7 +199,7 @@ async def test_a_trigger_that_waits_for_others_stops_no_other_row(migrated_dsn: 
 
 
 async def test_a_step_of_the_clock_is_mended_around_a_row_that_is_held(migrated_dsn: str) -> None:
-    """A host's open transaction keeps its own row from being recalculated, no other one; then it is done as well."""
+    """After a step of the clock, a host's open transaction delays only its own row's recalculation, until it ends."""
     async with staged(migrated_dsn) as stage:
         stage.incident("a", "b", "c")
         await stage.tick()
@@ -208,5 +217,5 @@ async def test_a_step_of_the_clock_is_mended_around_a_row_that_is_held(migrated_
 
 
 def late(stage: Stage, soon: datetime) -> list[str]:
-    """Return which of the incidents are not due by then."""
+    """Return the keys of the incidents that are not due by ``soon``."""
     return [key for key in "abc" if (due := stage.due(key)) is None or due > soon]

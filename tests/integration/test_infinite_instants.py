@@ -1,4 +1,4 @@
-"""Instants that are none, such as infinity: no one can read the row, and health says so."""
+"""Tests of instants that the engine cannot read, for example infinity: health lists the row as unreadable."""
 
 import psycopg
 import pytest
@@ -18,7 +18,10 @@ ENDS = [
 @pytest.mark.parametrize(("column", "value"), ENDS)
 @pytest.mark.parametrize("how", ["inserted", "updated"])
 async def test_an_end_that_is_no_instant_ends_nothing(migrated_dsn: str, column: str, value: str, how: str) -> None:
-    """It is counted and listed as unreadable until the host mends it; then the incident is paged."""
+    """Health counts and lists a row whose end is not a valid instant.
+
+    Once the host clears the end, the engine pages the row.
+    """
     async with staged(migrated_dsn) as stage:
         if how == "inserted":
             stage.sql(
@@ -40,7 +43,7 @@ async def test_an_end_that_is_no_instant_ends_nothing(migrated_dsn: str, column:
 
 @pytest.mark.parametrize("column", ["acknowledged_at", "resolved_at"])
 async def test_an_instant_in_place_of_infinity_ends_it(migrated_dsn: str, column: str) -> None:
-    """A host that mends the end with one that counts cancels what is unsent, and the row is no longer listed."""
+    """A host that replaces infinity with a valid instant cancels the unsent page; health no longer lists the row."""
     async with staged(migrated_dsn, answer=lambda page: Retry("later")) as stage:
         stage.incident("k")
         await stage.tick()
@@ -54,7 +57,7 @@ async def test_an_instant_in_place_of_infinity_ends_it(migrated_dsn: str, column
 
 
 async def test_who_resolves_what_was_acknowledged_at_infinity_ends_it(migrated_dsn: str) -> None:
-    """One end that counts is enough: unsent pages are cancelled, and nothing is left to be mended."""
+    """A host that resolves an incident acknowledged at infinity cancels its unsent page; the row is not due."""
     async with staged(migrated_dsn, answer=lambda page: Retry("later")) as stage:
         stage.incident("k")
         await stage.tick()
@@ -65,7 +68,10 @@ async def test_who_resolves_what_was_acknowledged_at_infinity_ends_it(migrated_d
 
 
 async def test_resolving_at_infinity_and_back_begins_no_episode(migrated_dsn: str) -> None:
-    """What ended nothing is not opened again: the incident goes on at its level, and the audit tells of no end."""
+    """If a host sets ``resolved_at`` to infinity and back, the incident continues at its level.
+
+    The audit has no entry for a resolution or an opening.
+    """
     async with staged(migrated_dsn) as stage:
         stage.incident("k")
         assert [("k", 1, 1)] == await stage.tick()
@@ -77,7 +83,7 @@ async def test_resolving_at_infinity_and_back_begins_no_episode(migrated_dsn: st
 
 
 async def test_rows_that_were_there_before_are_found(pg_dsn: str) -> None:
-    """Who attaches to a table in which infinity means "not yet" is told of each such row."""
+    """After an attach, health lists each row that infinity keeps open, but no row with another valid end."""
     with psycopg.connect(pg_dsn) as connection:
         connection.execute(
             "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text,"

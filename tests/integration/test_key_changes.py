@@ -1,4 +1,4 @@
-"""A host that changes an open incident's key ends one incident and begins another, whatever statement did it."""
+"""Tests of key changes: any statement that changes an open incident's key ends one incident and begins another."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,7 +23,7 @@ HOST_TRIGGER = """
     END $$;
     CREATE TRIGGER a_host BEFORE UPDATE ON incidents FOR EACH ROW EXECUTE FUNCTION a_host();
 """
-"""Its name comes before the engine's trigger, so that it runs first."""
+"""The name sorts before the name of the engine's trigger, so PostgreSQL runs this trigger first."""
 WAYS = {
     "alone": "UPDATE incidents SET incident_key = 'new' WHERE incident_key = 'old'",
     "with its instant": "UPDATE incidents SET incident_key = 'new', next_due_at = now() + interval '1 year'"
@@ -44,7 +44,7 @@ def execute(dsn: str, statement: str, *values: object) -> None:
 
 
 async def raised(stage: Stage, key: str, times: int, *, deliver: bool = True) -> None:
-    """Insert an incident and let it rise so often; the last page is delivered or is left pending."""
+    """Insert an incident and escalate it ``times`` times; without ``deliver`` the last page stays pending."""
     stage.incident(key)
     for turn in range(times):
         stage.clock.advance(30 * MINUTE * bool(turn))
@@ -53,7 +53,10 @@ async def raised(stage: Stage, key: str, times: int, *, deliver: bool = True) ->
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_changed_key_cancels_its_page_and_is_paged_anew(way: str, migrated_dsn: str) -> None:
-    """The old key's page is cancelled with the reason, the new one is paged from level 1, and both have an audit."""
+    """A key change cancels the old key's page with the reason, and pages the new key from level 1.
+
+    The audit has an entry for each key.
+    """
     async with staged(migrated_dsn) as stage:
         if "trigger" in way:
             stage.sql(HOST_TRIGGER)
@@ -71,7 +74,10 @@ async def test_a_changed_key_cancels_its_page_and_is_paged_anew(way: str, migrat
 
 
 async def test_a_key_that_a_host_trigger_changes_last_is_paged_anew(migrated_dsn: str) -> None:
-    """The same where the host's trigger runs after the engine's, as its name has it."""
+    """A key change by a host's trigger that runs after the engine's trigger cancels the old page and pages anew.
+
+    PostgreSQL runs the triggers in the order of their names.
+    """
     async with staged(migrated_dsn) as stage:
         stage.sql(HOST_TRIGGER.replace("TRIGGER a_host", "TRIGGER z_host"))
         await raised(stage, "old", 2, deliver=False)
@@ -81,7 +87,7 @@ async def test_a_key_that_a_host_trigger_changes_last_is_paged_anew(migrated_dsn
 
 
 async def test_a_key_with_a_history_is_paged_from_level_one(migrated_dsn: str) -> None:
-    """The new key's episode is one more than the highest recorded, so that none of its levels counts as paged."""
+    """The new key's episode is one more than its highest recorded episode, so the key pages again from level 1."""
     async with staged(migrated_dsn) as stage:
         await raised(stage, "new", 3)
         stage.sql("UPDATE incidents SET escalation_level = 0 WHERE incident_key = 'new'")
@@ -96,7 +102,7 @@ async def test_a_key_with_a_history_is_paged_from_level_one(migrated_dsn: str) -
 
 
 async def test_a_key_that_is_changed_back_is_paged_anew(migrated_dsn: str) -> None:
-    """There and back, before any tick or with one between, and each time it is an incident of its own."""
+    """If a key changes and changes back, with or without a tick between, each change begins a new incident."""
     async with staged(migrated_dsn) as stage:
         await raised(stage, "old", 1)
         stage.sql("UPDATE incidents SET incident_key = 'new'", "UPDATE incidents SET incident_key = 'old'")
@@ -109,7 +115,7 @@ async def test_a_key_that_is_changed_back_is_paged_anew(migrated_dsn: str) -> No
 
 
 async def test_keys_that_are_changed_in_bulk_are_all_paged_anew(migrated_dsn: str) -> None:
-    """One statement for a hundred keys; also where some take the keys that others leave."""
+    """One statement changes a hundred keys, half of them to keys that other rows leave: all of them page anew."""
     async with staged(migrated_dsn) as stage:
         stage.sql(
             "ALTER TABLE incidents DROP CONSTRAINT incidents_pkey",
@@ -128,7 +134,10 @@ async def test_keys_that_are_changed_in_bulk_are_all_paged_anew(migrated_dsn: st
 
 @pytest.mark.parametrize("answers", ["delivered", "failed"])
 async def test_a_page_under_way_when_its_key_changes_is_not_tried_again(answers: str, migrated_dsn: str) -> None:
-    """A page that is being sent may finish once; if it fails it is cancelled with the reason, never tried again."""
+    """A page whose key changes in flight may arrive once.
+
+    If the page fails, the engine cancels the page with the reason, and does not try again.
+    """
     held: list[Callable[[], None]] = []
     outcome = Delivered() if answers == "delivered" else Retry("later")
 
@@ -149,7 +158,7 @@ async def test_a_page_under_way_when_its_key_changes_is_not_tried_again(answers:
 
 
 async def test_a_page_that_waits_for_its_retry_is_cancelled_with_its_key(migrated_dsn: str) -> None:
-    """A page that failed once and waits is cancelled; the new key's own page goes out."""
+    """A key change cancels a page that waits for its retry; the engine sends the new key's own page."""
     failing = [True]
     async with staged(migrated_dsn, answer=lambda page: Retry("no") if failing else Delivered()) as stage:
         stage.incident("old")
@@ -163,7 +172,10 @@ async def test_a_page_that_waits_for_its_retry_is_cancelled_with_its_key(migrate
 
 @pytest.mark.parametrize("column", ["acknowledged_at", "resolved_at"])
 async def test_an_ended_incident_stays_ended_under_its_new_key(column: str, migrated_dsn: str) -> None:
-    """First_seen, acknowledgement and resolution stay; when that is taken back it is paged from level 1."""
+    """A key change keeps ``first_seen``, acknowledgement and resolution.
+
+    Once the host clears the end, the engine pages from level 1.
+    """
     async with staged(migrated_dsn) as stage:
         await raised(stage, "old", 2)
         stage.sql(f"UPDATE incidents SET {column} = %(now)s")
@@ -182,13 +194,13 @@ async def test_an_ended_incident_stays_ended_under_its_new_key(column: str, migr
 
 @pytest.fixture
 def uuids(pg_dsn: str) -> str:
-    """Return a database whose host has a table of its own, with uuid keys."""
+    """Create a host's table with uuid keys, and return the database's DSN."""
     execute(pg_dsn, "CREATE TABLE tickets (id uuid PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)")
     return pg_dsn
 
 
 async def test_a_uuid_key_that_changes_is_paged_anew(uuids: str) -> None:
-    """The same on a host's own table whose keys are uuids."""
+    """In a host's own table with uuid keys, a key change cancels the old page and pages the new key."""
     old, new = f"{1:032x}", f"{2:032x}"
     await migrate.up(uuids, table="tickets", columns={"incident_key": "id"}, create=True)
     execute(uuids, "INSERT INTO tickets VALUES (%s, 'critical', now() - interval '10 minutes')", old)

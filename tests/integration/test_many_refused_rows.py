@@ -1,4 +1,4 @@
-"""Many rows that are refused at once, or in children of the table: bounded work, and no other row waits."""
+"""Tests of many refused rows, or refused rows in child tables: the engine's work is bounded; no other row waits."""
 
 import pytest
 
@@ -16,7 +16,7 @@ LONG = """
 
 
 async def test_children_of_one_key_that_are_refused_stop_no_other_row(migrated_dsn: str) -> None:
-    """Two rows of one key in children of the table, both refused, are passed over together; others are paged."""
+    """The engine passes over two refused rows of one key in child tables together, and pages the other rows."""
     async with staged(migrated_dsn) as stage:
         for child in ("one", "two"):
             stage.sql(
@@ -32,7 +32,7 @@ async def test_children_of_one_key_that_are_refused_stop_no_other_row(migrated_d
 
 
 async def test_many_refused_rows_cost_bounded_work(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rows are refused, a batch tries a bounded number of writes; the good row beside them is paged."""
+    """With 1,000 refused rows a batch tries a bounded number of writes, and the engine pages the good row."""
     names: list[str] = []
     run = Session.run
 
@@ -47,7 +47,7 @@ async def test_many_refused_rows_cost_bounded_work(migrated_dsn: str, monkeypatc
         monkeypatch.setattr(Session, "run", noted)
         await stage.engine.tick(deliver=False)
         monkeypatch.undo()
-        # What is left then is tried once more as a whole, part by part.
+        # After MAX_TRIES the engine tries each part that is left once, as a whole.
         assert 0 < names.count("advance") <= MAX_TRIES + 20
         assert (1, 1) == (names.count("defer_unreadable"), names.count("pass_over")), (
             "all that are refused are noted together"
@@ -59,7 +59,7 @@ async def test_many_refused_rows_cost_bounded_work(migrated_dsn: str, monkeypatc
 
 
 async def test_a_recalculation_beside_a_far_row_that_is_refused(migrated_dsn: str) -> None:
-    """A row that can be neither read nor written, due far ahead, does not end a recalculation."""
+    """A recalculation completes despite a row due far ahead that the engine can neither read nor write."""
     async with staged(migrated_dsn) as stage:
         stage.sql(
             "INSERT INTO incidents (incident_key, severity, first_seen, escalation_level, summary, next_due_at) VALUES"

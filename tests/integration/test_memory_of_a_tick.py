@@ -1,4 +1,4 @@
-"""What a tick takes of memory follows the number of rows, whatever hosts write into their texts."""
+"""Tests of a tick's memory: it depends on the number of rows, not on the length of the hosts' texts."""
 
 import subprocess
 import sys
@@ -58,11 +58,11 @@ KIB = 1024
 )
 @pytest.mark.direct("memory is the worker's own")
 def test_a_tick_stays_small(migrated_dsn: str, count: int, summary: int, label: int, severity: str, told: str) -> None:
-    """Each is escalated and paged; labels that are left out lead to the default target."""
+    """The worker pages each row within ``MOST`` MiB; rows whose labels are left out page the default target."""
     with psycopg.connect(migrated_dsn) as connection:
         values = {"count": count, "summary": summary, "label": label, "severity": severity}
         connection.execute(INSERT, values)
-    # A worker with a name of its own: this interpreter's memory is not what is measured.
+    # Run the worker as a process of its own: the test must not measure the memory of this interpreter.
     run = subprocess.run(
         [sys.executable, "-c", WORKER, migrated_dsn], capture_output=True, text=True, timeout=60, check=True
     )

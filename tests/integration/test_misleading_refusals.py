@@ -1,4 +1,4 @@
-"""A host's own trigger or rule refuses one row with another fault's code, or drops the write without an error."""
+"""Tests of a host's trigger or rule that refuses a row with another fault's code, or drops a write silently."""
 
 from contextlib import AsyncExitStack
 
@@ -40,7 +40,7 @@ SILENT = {
 
 @pytest.mark.parametrize("what", SAYING)
 async def test_a_refusal_that_sounds_like_another_fault_stops_no_other_row(what: str, migrated_dsn: str) -> None:
-    """Whatever SQLSTATE a host's trigger refuses one row with, the others are paged and that one is listed."""
+    """If a host's trigger refuses a row with another fault's SQLSTATE, the engine lists the row and pages the rest."""
     async with staged(migrated_dsn) as stage:
         stage.incident("bad")
         stage.sql(TRIGGER % SAYING[what])
@@ -52,7 +52,10 @@ async def test_a_refusal_that_sounds_like_another_fault_stops_no_other_row(what:
 async def test_a_pipeline_that_hides_its_error_stops_no_other_row(
     migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy machine psycopg may report only an aborted pipeline, in place of the host's error."""
+    """If psycopg reports an aborted pipeline in place of the host's error, the engine still pages the other rows.
+
+    Psycopg may do so on a busy machine.
+    """
     flush = session.Session.flush
 
     async def hiding(self: session.Session, last: AsyncExitStack | None = None) -> None:
@@ -74,7 +77,10 @@ async def test_a_pipeline_that_hides_its_error_stops_no_other_row(
 
 @pytest.mark.parametrize("how", SILENT)
 async def test_a_write_that_is_dropped_without_an_error_is_listed(how: str, migrated_dsn: str) -> None:
-    """A row whose updates the host drops without a word is listed, paged once at most, and no worker spins for it."""
+    """If a host drops a row's updates without an error, health lists the row; no worker retries it at once.
+
+    The engine pages the other rows at once.
+    """
     async with staged(migrated_dsn) as stage:
         stage.incident("bad")
         stage.sql(SILENT[how])

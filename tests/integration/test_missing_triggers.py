@@ -1,4 +1,4 @@
-"""Health and ``migrate status`` say when a trigger is missing or disabled, and ``migrate up`` mends it."""
+"""Tests of missing and disabled triggers: health and ``migrate status`` report them; ``migrate up`` repairs them."""
 
 import pytest
 
@@ -18,7 +18,7 @@ BROKEN = {
 
 
 def status(stage: Stage, *options: str) -> tuple[int, str]:
-    """Return what ``migrate status`` says, and its exit code."""
+    """Run ``migrate status``; return its exit code and its output."""
     said = program("migrate", "status", *options, env={"ESC_DATABASE_URL": url_of(stage.dsn)})
     return said.code, said.out + said.err
 
@@ -26,7 +26,7 @@ def status(stage: Stage, *options: str) -> tuple[int, str]:
 @pytest.mark.parametrize("trigger", BOTH)
 @pytest.mark.parametrize("how", BROKEN)
 async def test_a_trigger_that_is_off_is_told_and_mended(how: str, trigger: str, migrated_dsn: str) -> None:
-    """Health warns, migrate check names it, migrate up mends it, and then what hosts write is seen again."""
+    """Health and ``check`` name the trigger, ``up`` repairs the trigger, and the engine sees hosts' writes again."""
     async with staged(migrated_dsn) as stage:
         assert [] == list(await migrate.check(migrated_dsn))
         assert () == tuple((await stage.engine.health()).warnings)
@@ -52,7 +52,7 @@ async def test_a_trigger_that_is_off_is_told_and_mended(how: str, trigger: str, 
 
 
 async def test_status_of_the_command_line_tells_a_trigger_that_is_off(migrated_dsn: str) -> None:
-    """The exit code is 1 while anything is off; in JSON as well; after migrate up it is 0."""
+    """``migrate status`` exits with 1 while a trigger is off, also with ``--json``, and with 0 after ``migrate up``."""
     async with staged(migrated_dsn) as stage:
         assert 0 == status(stage)[0]
         assert 0 == status(stage, "--json")[0]
@@ -67,7 +67,7 @@ async def test_status_of_the_command_line_tells_a_trigger_that_is_off(migrated_d
 
 
 async def test_status_tells_a_key_that_may_be_null(migrated_dsn: str) -> None:
-    """Where the host dropped NOT NULL from its key the exit code is 1, with the remedy."""
+    """If the host dropped NOT NULL from its key, ``migrate status`` exits with 1 and prints the remedy."""
     async with staged(migrated_dsn) as stage:
         stage.sql(
             "ALTER TABLE incidents DROP CONSTRAINT incidents_pkey",
@@ -79,7 +79,7 @@ async def test_status_tells_a_key_that_may_be_null(migrated_dsn: str) -> None:
 
 
 async def test_an_installation_without_triggers_has_no_such_fault(pg_dsn: str) -> None:
-    """With trigger=False nothing is missing, a second migrate up makes none, and rows by SQL are found all the same."""
+    """With ``trigger=False`` there is no fault, a second ``up`` makes no trigger, and the engine finds rows by SQL."""
     await migrate.up(pg_dsn, trigger=False, create=True)
     assert [] == list(await migrate.check(pg_dsn))
     assert [] == list(await migrate.up(pg_dsn, create=True))

@@ -1,4 +1,4 @@
-"""What is different behind pgbouncer in transaction mode. With ``--pooler`` all tests of the store run behind it."""
+"""Tests of pgbouncer in transaction mode. With ``--pooler`` all tests of the store run behind pgbouncer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
 
 
 async def test_documented_configuration(migrated_dsn: str) -> None:
-    """The documented configuration is taken by pgbouncer as it stands, and the engine works through it."""
+    """The pooler takes the documented configuration unchanged, and the engine pages an incident through the pooler."""
     block = documented()["pgbouncer"]
     pooler = Pgbouncer.start(migrated_dsn, **block)
     try:
@@ -41,7 +41,7 @@ async def test_documented_configuration(migrated_dsn: str) -> None:
 
 
 async def test_migrations_through_a_pooler_ran_at_once(pg_dsn: str) -> None:
-    """Services that start at once migrate one after the other behind a pooler too, and no lock is left behind."""
+    """If four services start at once behind a pooler, one migrates at a time, and no lock is left."""
     pooler = Pgbouncer.start(pg_dsn, default_pool_size="2")
     try:
         dsn = pooler.dsn(pg_dsn)
@@ -55,7 +55,7 @@ async def test_migrations_through_a_pooler_ran_at_once(pg_dsn: str) -> None:
 
 
 async def test_migration_waits_for_no_snapshot_of_its_own(pg_dsn: str) -> None:
-    """Two that migrate at once do not wait for each other without end, whatever isolation the database gives them."""
+    """Services that migrate at once do not block each other for ever if the default isolation is serializable."""
     name = sql.Identifier(str(conninfo_to_dict(pg_dsn)["dbname"]))
     with psycopg.connect(pg_dsn, autocommit=True) as owner:
         owner.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'").format(name))
@@ -64,7 +64,7 @@ async def test_migration_waits_for_no_snapshot_of_its_own(pg_dsn: str) -> None:
 
 
 async def test_replay_through_a_pooler(pg_dsn: str, poolers: Poolers) -> None:
-    """A replay's schema is made, used and dropped through a pooler."""
+    """A replay creates, uses and drops its own schema through a pooler."""
     clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
     async with (
         scratch_store(poolers.dsn(pg_dsn), clock, pooler="transaction") as store,
@@ -80,7 +80,7 @@ async def test_replay_through_a_pooler(pg_dsn: str, poolers: Poolers) -> None:
 
 
 async def test_password_is_not_told(migrated_dsn: str, poolers: Poolers) -> None:
-    """A pooler that refuses is one line, without the password."""
+    """If the pooler refuses the login, the error names the failed authentication and does not show the password."""
     dsn = poolers.dsn(migrated_dsn).replace(PASSWORD, "hunter2-hunter2")
     with pytest.raises(StoreUnavailable, match=r"not available: .*authentication") as refusal:
         await PostgresStore.connect(dsn, pooler="transaction")
@@ -89,6 +89,6 @@ async def test_password_is_not_told(migrated_dsn: str, poolers: Poolers) -> None
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "ended"])
 def test_nothing_is_left_of_a_process_that_started_a_pooler(killed: bool) -> None:
-    """Within seconds the pooler is gone, then its folder and the process that watched."""
+    """After the starting process ends, or a signal kills it, the pooler is soon gone, then its folder and watcher."""
     program = "from tests.pooler import Pgbouncer\nserver = Pgbouncer.start('host=127.0.0.1 port=1')"
     leaves_nothing(program, killed=killed)

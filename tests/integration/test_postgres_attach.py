@@ -1,4 +1,4 @@
-"""Attaching to a host's own table: what it asks for, refuses, locks and reads."""
+"""Tests of attaching to a host's own table: its open incidents, locks and faults, and the types of its columns."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ async def attach(dsn: str, existing: Existing | None = None, columns: Mapping[st
 
 
 async def test_open_incidents_want_a_word_first(pg_dsn: str) -> None:
-    """Without a word about open incidents up counts them, and those that would page now, and changes nothing."""
+    """Without a choice for open incidents ``up`` fails, counts the open and the due incidents, and changes nothing."""
     execute(pg_dsn, TICKETS)
     before = catalogue(pg_dsn)
     with pytest.raises(ExistingIncidents, match=r"app\.tickets holds 4000 open incidents, and 3000 of them") as refusal:
@@ -45,7 +45,7 @@ async def test_open_incidents_want_a_word_first(pg_dsn: str) -> None:
     ids=["page", "skip", "since"],
 )
 async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timedelta, planned: int, paged: int) -> None:
-    """Attaching adds columns without rewriting the table, and has those open rows planned anew that it is told to."""
+    """Attaching adds columns without rewriting the table, and plans only the open rows that the choice names."""
     execute(pg_dsn, TICKETS)
     file: LiteralString = "SELECT pg_relation_filenode('app.tickets')"
     rows: LiteralString = "SELECT md5(string_agg(concat_ws('|', id, sev, opened_at, acked, note), ',' ORDER BY id))"
@@ -67,7 +67,7 @@ async def test_attaching_rewrites_no_row(pg_dsn: str, existing: Existing | timed
 
 
 async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a transaction is open on the table, up gives way to other writers again and again, and then finishes."""
+    """While a transaction holds the table, ``up`` lets other writers through between its tries, and then finishes."""
     monkeypatch.setattr(applying, "LOCK_TIMEOUT", "200ms")
     execute(pg_dsn, TICKETS)
     waits: LiteralString = (
@@ -101,7 +101,7 @@ async def test_up_lets_writers_through_while_it_waits(pg_dsn: str, monkeypatch: 
 
 
 async def test_up_gives_up_on_a_table_that_is_never_free(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When others hold the table all the time, up says so, and a later up goes on where it stopped."""
+    """If a transaction never frees the table, ``up`` fails and says so; a later ``up`` continues where it stopped."""
     monkeypatch.setattr(applying, "LOCK_TIMEOUT", "20ms")
     monkeypatch.setattr(applying, "LOCK_TRIES", 1)
     execute(pg_dsn, TICKETS)
@@ -113,7 +113,7 @@ async def test_up_gives_up_on_a_table_that_is_never_free(pg_dsn: str, monkeypatc
 
 
 async def test_attached_table_is_remembered(pg_dsn: str) -> None:
-    """A later up needs no mapping, takes the same one again, and refuses another."""
+    """A later ``up`` needs no mapping, accepts the same mapping, and refuses other columns and another table."""
     execute(pg_dsn, TICKETS)
     await attach(pg_dsn, "skip")
     assert [] == list(await migrate.up(pg_dsn, schema="app", create=True))
@@ -124,11 +124,11 @@ async def test_attached_table_is_remembered(pg_dsn: str) -> None:
         await migrate.up(pg_dsn, schema="app", table="other", create=True)
 
 
-# --- what cannot be attached
+# --- tables that cannot be attached
 
 
 async def test_every_fault_of_a_table_is_named_at_once(pg_dsn: str) -> None:
-    """A table that cannot be attached to is refused with all its faults in one message, and nothing is changed."""
+    """``up`` refuses an unsuitable table with all its faults in one message, and changes nothing."""
     execute(
         pg_dsn,
         """
@@ -181,7 +181,7 @@ async def test_relation_that_is_not_a_plain_table_is_refused(pg_dsn: str, statem
 
 
 async def test_mapping_that_makes_no_sense_is_refused(pg_dsn: str) -> None:
-    """A mapping of what the engine has no column for, or of one column twice, is refused."""
+    """``up`` refuses a mapping of a column that the engine does not have, and a mapping of one column twice."""
     with pytest.raises(InvalidValue, match="the engine has no column 'colour'"):
         await migrate.up(pg_dsn, columns={"colour": "c"}, create=True)
     with pytest.raises(InvalidValue, match="the column 'summary' is mapped twice"):
@@ -202,7 +202,10 @@ KEYS = {
 
 @pytest.mark.parametrize("kind", KEYS)
 async def test_keys_of_other_types_work_to_the_end(pg_dsn: str, kind: LiteralString) -> None:
-    """Keys of a host's own type are opened by SQL and by the API, paged, acknowledged and refused as their text."""
+    """Incidents with keys of each type open by SQL and API, page and end; calls take the key as text.
+
+    The engine refuses an unknown key, and a key that is not valid for the type.
+    """
     one, two, unknown, illegal = KEYS[kind]
     execute(pg_dsn, f"CREATE TABLE incidents (incident_key {kind} PRIMARY KEY, severity text, first_seen timestamptz)")
     await migrate.up(pg_dsn, create=True)
@@ -236,7 +239,7 @@ async def test_keys_of_other_types_work_to_the_end(pg_dsn: str, kind: LiteralStr
 
 
 async def test_severity_may_be_an_enum(pg_dsn: str) -> None:
-    """A column of an enum type is read and written as text, whatever the search_path of a connection is."""
+    """The engine reads and writes a severity of an enum type as text, with any ``search_path`` of the connection."""
     execute(
         pg_dsn,
         """

@@ -1,4 +1,4 @@
-"""Conflicts and interruptions: work that meets one runs again, or is given up as temporary."""
+"""Tests of conflicts and interruptions: the store runs the work again, or raises ``StoreUnavailable``."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ def raising(state: LiteralString) -> LiteralString:
 
 
 def failing(state: LiteralString, times: int) -> tuple[Callable[[Transaction], Awaitable[int]], list[int]]:
-    """Return work that writes a note and meets an error the first few times, and the list of its runs."""
+    """Return work that writes an audit entry and fails its first ``times`` runs, and the list of its runs."""
     runs: list[int] = []
 
     async def work(tx: Transaction) -> int:
@@ -35,7 +35,7 @@ def failing(state: LiteralString, times: int) -> tuple[Callable[[Transaction], A
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 async def test_conflict_runs_the_work_again(migrated_dsn: str, state: LiteralString) -> None:
-    """After a serialization failure or a deadlock the work runs again from its beginning, and is kept once."""
+    """After a serialization failure or a deadlock the store runs the work again from its start, and keeps one run."""
     store = await PostgresStore.connect(migrated_dsn)
     work, _ = failing(state, 2)
     assert 3 == await store.transact(work)
@@ -44,7 +44,7 @@ async def test_conflict_runs_the_work_again(migrated_dsn: str, state: LiteralStr
 
 
 async def test_conflict_without_end_is_temporary(migrated_dsn: str) -> None:
-    """Work that meets a conflict each time is given up as temporary, and any other error is not tried again."""
+    """If each run meets a conflict, the store raises ``StoreUnavailable``; after another error it does not retry."""
     store = await PostgresStore.connect(migrated_dsn)
     work, runs = failing("40001", 99)
     with pytest.raises(StoreUnavailable, match="met a conflict each time"):
@@ -62,7 +62,10 @@ TEMPORARY: Sequence[LiteralString] = ("08006", "25P03", "53300", "55P03", "57014
 
 
 async def test_interruptions_are_temporary(migrated_dsn: str) -> None:
-    """Time limits, lost connections, full servers and operators who cancel statements are no reason to stop for."""
+    """For time limits, lost connections, full servers and cancelled statements the store raises ``StoreUnavailable``.
+
+    The next run of the work succeeds.
+    """
     store = await PostgresStore.connect(migrated_dsn, max_connections=1)
     for state in TEMPORARY:
         work, runs = failing(state, 1)
@@ -75,7 +78,7 @@ async def test_interruptions_are_temporary(migrated_dsn: str) -> None:
 
 
 async def test_true_deadlock_is_resolved(migrated_dsn: str) -> None:
-    """Two transactions that lock two incidents crosswise both succeed in the end."""
+    """Two transactions that lock two incidents in opposite order both succeed, since the store runs one again."""
     a, b = overdue(migrated_dsn, 2)
     store = await PostgresStore.connect(migrated_dsn)
     both_hold_one = asyncio.Barrier(2)

@@ -1,4 +1,4 @@
-"""A host that writes to its incidents with plain SQL alone: each row is looked at by the next tick."""
+"""Tests of a host that writes its incidents with plain SQL only: the next tick plans each written row."""
 
 import re
 import secrets
@@ -24,7 +24,7 @@ from .scene import MINUTE, UNREADABLE, Scene, insert, insert_unreadable, scene_o
 
 
 async def test_inserted_row_gets_its_instant_and_pages_at_it(scene: Scene) -> None:
-    """An inserted row is planned by the next tick without paging, and pages when its window is over."""
+    """The next tick plans an inserted row without paging; the row pages when its window is over."""
     insert(scene, "k")
     assert (NEEDS_REPLAN, 1) == (scene.row("k")["next_due_at"], scene.row("k")["episode"])
     assert [] == await scene.tick()
@@ -36,7 +36,7 @@ async def test_inserted_row_gets_its_instant_and_pages_at_it(scene: Scene) -> No
 
 
 async def test_overdue_row_pages_at_the_next_tick(scene: Scene) -> None:
-    """A row that is inserted late pages at once, one level only, and has no lateness."""
+    """A row that the host inserts late pages one level at the next tick, and the report has no lateness."""
     insert(scene, "k", age=timedelta(hours=5))
     assert [("k", 1, 1)] == await scene.tick()
     assert scene.report.latest is None
@@ -44,7 +44,7 @@ async def test_overdue_row_pages_at_the_next_tick(scene: Scene) -> None:
 
 
 async def test_acknowledged_row_is_left_alone(scene: Scene) -> None:
-    """An acknowledgement by SQL ends paging: the page that was not claimed yet is cancelled, and no other follows."""
+    """An acknowledgement by SQL cancels the page that no worker has claimed yet, and no other page follows."""
     insert(scene, "k", age=timedelta(hours=1))
     await scene.engine.tick(deliver=False)
     scene.sql("UPDATE incidents SET acknowledged_at = %(now)s, acknowledged_by = 'ann' WHERE incident_key = 'k'")
@@ -56,7 +56,7 @@ async def test_acknowledged_row_is_left_alone(scene: Scene) -> None:
 
 
 async def test_unacknowledged_row_goes_on_where_it_was(scene: Scene) -> None:
-    """Taking an acknowledgement back by SQL continues the episode at its level, and forgets who had it."""
+    """If a host clears ``acknowledged_at``, the episode continues at its level, with no ``acknowledged_by``."""
     insert(scene, "k", age=timedelta(hours=1))
     assert [("k", 1, 1)] == await scene.tick()
     scene.sql("UPDATE incidents SET acknowledged_at = %(now)s, acknowledged_by = 'ann'")
@@ -71,7 +71,7 @@ async def test_unacknowledged_row_goes_on_where_it_was(scene: Scene) -> None:
 
 
 async def test_changed_severity_counts_at_once(scene: Scene) -> None:
-    """A severity that is changed by SQL brings another window from the next tick on, for better and for worse."""
+    """After a change of severity by SQL the next tick applies the new severity's window, shorter or longer."""
     insert(scene, "up", "warning")
     insert(scene, "down", "critical")
     assert [] == await scene.tick()
@@ -82,7 +82,7 @@ async def test_changed_severity_counts_at_once(scene: Scene) -> None:
 
 
 async def test_lowered_level_is_heard_again(scene: Scene) -> None:
-    """The runbook's drain by SQL begins an episode one level lower, whose page has a name of its own."""
+    """The runbook's drain by SQL begins an episode one level lower, whose page has a new dedup key."""
     drain: LiteralString = "UPDATE incidents SET escalation_level = GREATEST(escalation_level - 1, 0)"
     insert(scene, "k", age=timedelta(hours=1))
     assert [("k", 1, 1)] == await scene.tick()
@@ -109,7 +109,7 @@ async def test_drain_at_level_zero_changes_nothing(scene: Scene) -> None:
 
 
 async def test_drain_cancels_the_page_of_the_level_taken_back(scene: Scene) -> None:
-    """A page that waits when the level is lowered by SQL belongs to an episode that is over, and is not sent."""
+    """A host that lowers the level by SQL cancels the waiting page, since the page's episode has ended."""
     insert(scene, "k", age=timedelta(hours=1))
     await scene.engine.tick(deliver=False)
     scene.sql("UPDATE incidents SET escalation_level = 0")
@@ -119,7 +119,7 @@ async def test_drain_cancels_the_page_of_the_level_taken_back(scene: Scene) -> N
 
 
 async def test_opened_again_row_begins_a_new_episode(scene: Scene) -> None:
-    """A row whose resolved_at goes back to NULL starts over: a new episode at level 0, seen now, not acknowledged."""
+    """If a host sets ``resolved_at`` to NULL, a new episode begins at level 0, seen now, and not acknowledged."""
     insert(scene, "k", age=timedelta(hours=1))
     assert [("k", 1, 1)] == await scene.tick()
     scene.sql(
@@ -139,7 +139,7 @@ async def test_opened_again_row_begins_a_new_episode(scene: Scene) -> None:
 
 
 async def test_opened_again_row_keeps_what_the_host_says(scene: Scene) -> None:
-    """What the statement that opens a row again sets itself is kept."""
+    """If the statement that opens a row again sets level, ``first_seen`` or severity, the row keeps these values."""
     insert(scene, "k", age=timedelta(hours=1))
     scene.sql("UPDATE incidents SET resolved_at = %(now)s")
     scene.sql(
@@ -154,7 +154,7 @@ async def test_opened_again_row_keeps_what_the_host_says(scene: Scene) -> None:
 
 
 async def test_deleted_row_is_silent_and_its_return_is_heard(scene: Scene) -> None:
-    """A deleted row's waiting page is cancelled, and the same key inserted again pages in an episode of its own."""
+    """A delete cancels the row's waiting page; the same key, inserted again, pages in a new episode."""
     insert(scene, "k", age=timedelta(hours=1))
     insert(scene, "gone", age=timedelta(hours=1))
     await scene.engine.tick(deliver=False)
@@ -167,7 +167,7 @@ async def test_deleted_row_is_silent_and_its_return_is_heard(scene: Scene) -> No
 
 
 async def test_upsert_has_what_it_changes_planned_anew(scene: Scene) -> None:
-    """An upsert inserts a new row, has a row that it changes planned anew, and leaves an unchanged one alone."""
+    """The next tick plans a row that an upsert inserts or changes in severity, and ignores a new summary."""
     upsert: LiteralString = (
         "INSERT INTO incidents (incident_key, severity, first_seen, summary)"
         " VALUES ('k', %(severity)s, %(now)s, %(summary)s)"
@@ -189,7 +189,7 @@ async def test_upsert_has_what_it_changes_planned_anew(scene: Scene) -> None:
 
 
 async def test_snooze_and_future_escalation_by_sql(scene: Scene) -> None:
-    """A snooze that the host writes holds the next level back, and a last_escalated_at in the future counts as now."""
+    """A snooze by SQL delays the next level; the engine takes a ``last_escalated_at`` in the future as now."""
     insert(scene, "snoozed", age=timedelta(hours=1))
     insert(scene, "future", age=timedelta(hours=1))
     scene.sql("UPDATE incidents SET snoozed_until = %(at)s WHERE incident_key = 'snoozed'", at=scene.clock() + MINUTE)
@@ -205,7 +205,7 @@ async def test_snooze_and_future_escalation_by_sql(scene: Scene) -> None:
 
 
 async def test_bulk_insert_pages_exactly_those_that_are_due(scene: Scene) -> None:
-    """Of 2,000 rows inserted by one statement the due half is paged, once each, and the rest gets its instant."""
+    """If one statement inserts 2,000 rows, a tick pages the due half, each row once, and plans the rest."""
     scene.sql(
         "INSERT INTO incidents (incident_key, severity, first_seen)"
         " SELECT 'k' || n, 'critical', %(now)s - make_interval(mins => CASE n %% 2 WHEN 0 THEN 6 ELSE 4 END)"
@@ -220,7 +220,7 @@ async def test_bulk_insert_pages_exactly_those_that_are_due(scene: Scene) -> Non
 
 
 async def test_bulk_acknowledgement_and_drain_reach_every_row(scene: Scene) -> None:
-    """One statement that acknowledges every row and one that drains every row are heard row by row."""
+    """A bulk acknowledgement and a bulk drain apply row by row: only rows without acknowledgement page again."""
     scene.sql(
         "INSERT INTO incidents (incident_key, severity, first_seen)"
         " SELECT 'k' || n, 'critical', %(now)s - interval '1 hour' FROM generate_series(1, 50) AS n"
@@ -234,7 +234,7 @@ async def test_bulk_acknowledgement_and_drain_reach_every_row(scene: Scene) -> N
 
 
 async def test_the_engines_own_statements_are_no_host_writes(scene: Scene) -> None:
-    """Neither ticks nor verbs nor a recalculation nor putting back unreadable rows counts as a host's write."""
+    """Ticks, verbs, a recalculation and the deferral of unreadable rows do not count as a host's writes."""
     scene.sql("ALTER TABLE incidents ALTER escalation_level DROP NOT NULL")
     insert(scene, "poison", age=timedelta(hours=1))
     scene.sql("UPDATE incidents SET escalation_level = NULL")
@@ -264,13 +264,13 @@ async def test_the_engines_own_statements_are_no_host_writes(scene: Scene) -> No
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Pacific/Kiritimati"])
 async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: str) -> None:
-    """Instants, unreadable ones among them, are the same whatever the sessions' time zone and style of dates."""
+    """The sessions' time zone, date style and interval style change no instant, readable or unreadable."""
     name = conninfo_to_dict(migrated_dsn)["dbname"]
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         for setting in (f"timezone TO '{zone}'", "datestyle TO 'SQL, DMY'", "intervalstyle TO 'sql_standard'"):
             connection.execute(f'ALTER DATABASE "{name}" SET {setting}'.encode())
     scene = await scene_of(migrated_dsn)
-    scene.dsn = make_conninfo(migrated_dsn, options="-c datestyle=ISO")  # the driver itself reads no other
+    scene.dsn = make_conninfo(migrated_dsn, options="-c datestyle=ISO")  # the driver itself reads no other date style
     async with scene.engine:
         start = scene.clock()
         insert(scene, "k")
@@ -295,7 +295,7 @@ async def test_the_databases_time_zone_changes_nothing(migrated_dsn: str, zone: 
 
 
 async def test_the_databases_own_clock_decides(migrated_dsn: str) -> None:
-    """Without a clock of its own the store takes the database's instant, in UTC."""
+    """A store without a clock of its own takes the database's instant, in UTC."""
     notifier = RecordingNotifier()
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[notifier]) as engine:
         with psycopg.connect(migrated_dsn, autocommit=True) as connection:
@@ -315,7 +315,7 @@ async def test_the_databases_own_clock_decides(migrated_dsn: str) -> None:
 
 
 async def test_host_needs_no_rights_on_the_engines_tables(scene: Scene) -> None:
-    """A role that may only write incidents inserts, changes and inserts again, and each write is heard."""
+    """With rights on incidents alone, a host's role inserts, drains and deletes; the engine sees each write."""
     role = f"host_{secrets.token_hex(6)}"
     name = sql.Identifier(role)
     password = secrets.token_hex(6)

@@ -1,4 +1,4 @@
-"""Migrations on a real server: once, in order, refused where they must not run, and what they keep of older tables."""
+"""Tests of migrations on a real server: they run once, in order, refuse wrong databases, and keep older tables."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from .migrations import COLUMNS, MIGRATIONS, NAMES, TICKETS, catalogue, execute,
 
 
 async def test_up_makes_everything_once(pg_dsn: str) -> None:
-    """The first up applies every migration to an empty database, and the second one none."""
+    """The first ``up`` applies every migration to an empty database; the second ``up`` applies none."""
     said: list[str] = []
     assert NAMES == list(await migrate.up(pg_dsn, say=said.append, create=True))
     assert [*(f"applying {name}" for name in MIGRATIONS), "created the table public.incidents"] == said[:3]
@@ -32,7 +32,7 @@ async def test_up_makes_everything_once(pg_dsn: str) -> None:
 
 
 async def test_status_tells_what_was_applied_and_what_has_changed(pg_dsn: str) -> None:
-    """Status lists each migration, when it was applied if it was, and whether its file is another one."""
+    """``status`` lists each migration, the instant of its application, if any, and whether its file has changed."""
     assert [(name, None) for name in MIGRATIONS] == [(at.name, at.applied_at) for at in await migrate.status(pg_dsn)]
     await migrate.up(pg_dsn, create=True)
     found = await migrate.status(pg_dsn)
@@ -42,7 +42,7 @@ async def test_status_tells_what_was_applied_and_what_has_changed(pg_dsn: str) -
 
 
 def test_print_sql_is_in_the_words_of_the_installation() -> None:
-    """The printed SQL names the schema, table and columns that were given, and adds the columns that were not."""
+    """The printed SQL names the given schema, table and columns, and adds only the columns that were not given."""
     text = migrate.print_sql(schema="app", table="tickets", columns=COLUMNS, existing="page")
     assert 'ALTER TABLE "app"."tickets" ADD COLUMN "escalation_level" int' in text
     assert 'ADD COLUMN "acked"' not in text
@@ -50,14 +50,14 @@ def test_print_sql_is_in_the_words_of_the_installation() -> None:
 
 
 async def test_two_ups_at_once_migrate_once(pg_dsn: str) -> None:
-    """Of two services that start at once one migrates, the other one waits, and both succeed."""
+    """If two services start at once, one migrates, the other one waits, and both succeed."""
     done = await asyncio.wait_for(asyncio.gather(migrate.up(pg_dsn, create=True), migrate.up(pg_dsn, create=True)), 20)
     assert [[], NAMES] == sorted(map(list, done))
     assert [] == select(pg_dsn, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
 
 
 async def test_migration_with_another_checksum_is_refused(migrated_dsn: str) -> None:
-    """Up stops at a migration whose file is not the one that was applied, names it, and changes nothing."""
+    """If the file of an applied migration has changed, ``up`` fails, names the migration, and changes nothing."""
     execute(migrated_dsn, "UPDATE escalation_migrations SET checksum = 'other' WHERE version = 2")
     before = catalogue(migrated_dsn)
     with pytest.raises(StoreNotReady, match="0002_event_indexes is not the file that was applied"):
@@ -66,7 +66,7 @@ async def test_migration_with_another_checksum_is_refused(migrated_dsn: str) -> 
 
 
 async def test_newer_schema_asks_for_an_update_of_the_library(migrated_dsn: str) -> None:
-    """A schema from a later release is refused with the advice to update, at connect and by a store that runs."""
+    """A new store and a running store refuse a schema from a later release, and advise to update the library."""
     store = await PostgresStore.connect(migrated_dsn)
     execute(migrated_dsn, "INSERT INTO escalation_migrations (version, name, checksum) VALUES (99, 'later', 'x')")
     with pytest.raises(StoreNotReady, match=r"version 99 .* update escalation-core"):
@@ -77,7 +77,7 @@ async def test_newer_schema_asks_for_an_update_of_the_library(migrated_dsn: str)
 
 
 async def test_up_refuses_a_schema_of_a_later_version(migrated_dsn: str) -> None:
-    """An older library does not call a newer schema up to date, nor put its own triggers over the newer ones."""
+    """``up`` of an older library refuses a newer schema, and so does not replace the newer triggers."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO escalation_migrations (version, name, checksum) VALUES (99, '0099_later', 'x')")
     with pytest.raises(StoreNotReady, match="is at version 99 and this library supports"):
@@ -85,7 +85,7 @@ async def test_up_refuses_a_schema_of_a_later_version(migrated_dsn: str) -> None
 
 
 async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) -> None:
-    """Connecting to an empty database, or to a half migrated one, names the command that helps."""
+    """Connecting to an empty or to a half migrated database fails, and the error names the command that helps."""
     with pytest.raises(StoreNotReady, match="run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
     await migrate.up(pg_dsn, create=True)
@@ -95,7 +95,7 @@ async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) 
 
 
 async def test_the_server_looks_after_the_tables(pg_dsn: str) -> None:
-    """Large tables are vacuumed long before a fifth is dead, and the planner knows the rows that were there before."""
+    """After ``up`` PostgreSQL vacuums large tables long before a fifth is dead, and the planner knows the old rows."""
     execute(pg_dsn, TICKETS)
     await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page", create=True)
     found = dict(select(pg_dsn, "SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL"))
@@ -106,7 +106,7 @@ async def test_the_server_looks_after_the_tables(pg_dsn: str) -> None:
 
 
 async def test_interrupted_before_its_last_step(pg_dsn: str) -> None:
-    """An attach that died before it was recorded as complete says so, and the command completes it."""
+    """After an attach that died before its last step, connecting fails, and the same command completes the attach."""
     execute(pg_dsn, TICKETS)
     await migrate.up(pg_dsn, schema="app", table="tickets", columns=COLUMNS, existing="page")
     added = select(pg_dsn, "SELECT value->'added' FROM app.escalation_meta WHERE name = 'incidents'")
@@ -120,7 +120,7 @@ async def test_interrupted_before_its_last_step(pg_dsn: str) -> None:
 
 
 async def test_invalid_index_is_built_again(pg_dsn: str) -> None:
-    """An index that an interrupted build left invalid is dropped and built again."""
+    """``up`` drops and rebuilds an index that an interrupted build left invalid, and keeps a valid index."""
     await migrate.up(pg_dsn, create=True)
     execute(pg_dsn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'escalation_due'::regclass")
     before = select(pg_dsn, "SELECT 'escalation_due'::regclass::oid, 'escalation_canary'::regclass::oid")
@@ -131,7 +131,7 @@ async def test_invalid_index_is_built_again(pg_dsn: str) -> None:
 
 
 async def test_unique_index_that_failed_is_built_once_its_cause_is_gone(pg_dsn: str) -> None:
-    """Up fails on events that are there twice, and succeeds as soon as the host has removed the copy."""
+    """``up`` fails if an event is there twice, and succeeds once the host has removed the copy."""
     execute(
         pg_dsn,
         """
@@ -153,7 +153,7 @@ async def test_unique_index_that_failed_is_built_once_its_cause_is_gone(pg_dsn: 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 async def test_other_encodings_are_refused(postgres_server: Server, pg_dsn: str, encoding: LiteralString) -> None:
-    """A database whose encoding is not UTF-8 is refused, by its encoding's name, and nothing is made in it."""
+    """``up`` refuses a database whose encoding is not UTF-8, names the encoding, and creates nothing."""
     name = f"{psycopg.conninfo.conninfo_to_dict(pg_dsn)['dbname']}_{encoding.lower()}"
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0".encode())
@@ -167,7 +167,7 @@ async def test_other_encodings_are_refused(postgres_server: Server, pg_dsn: str,
 
 
 async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
-    """With trigger=False there is no trigger and no function, a later up makes none, and the API alone works."""
+    """With ``trigger=False`` neither the first nor a later ``up`` makes a trigger or a function; the API works."""
     made: LiteralString = "SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc WHERE oid >= 16384"
     assert NAMES == list(await migrate.up(pg_dsn, trigger=False, create=True))
     assert [] == select(pg_dsn, made)
@@ -186,7 +186,7 @@ async def test_up_without_triggers_makes_none(pg_dsn: str) -> None:
 
 
 def tables_of_the_replaced_worker(dsn: str) -> str:
-    """Make the replaced worker's tables, in which an incident rose by one level; return the hash of that escalation."""
+    """Create the replaced worker's tables with one incident at level 1; return the hash of its escalation."""
     old = idempotency_key("db-7/disk", 1)
     with psycopg.connect(dsn) as connection:
         connection.execute(
@@ -213,7 +213,7 @@ def tables_of_the_replaced_worker(dsn: str) -> str:
 
 
 async def test_events_of_old_are_kept(pg_dsn: str) -> None:
-    """Events recorded without episodes keep their rows and belong to episode 1, and their ladders go on."""
+    """Old events without episodes keep their rows and belong to episode 1; their incident escalates further."""
     old = tables_of_the_replaced_worker(pg_dsn)
     await migrate.up(pg_dsn, existing="page", create=True)
     events: LiteralString = "SELECT id, incident_key, episode, level, unique_hash FROM escalation_events ORDER BY id"
@@ -226,7 +226,7 @@ async def test_events_of_old_are_kept(pg_dsn: str) -> None:
 
 
 async def test_events_of_old_do_not_break_the_promise(pg_dsn: str) -> None:
-    """Events that were there before the engine have no pages and are counted apart; later ones without are a breach."""
+    """``prove`` counts old events without pages apart, as adopted; with a later one the proof does not hold."""
     tables_of_the_replaced_worker(pg_dsn)
     await migrate.up(pg_dsn, existing="page", create=True)
     async with Engine(await PostgresStore.connect(pg_dsn), notifiers=[RecordingNotifier()]) as engine:

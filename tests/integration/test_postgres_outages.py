@@ -1,4 +1,4 @@
-"""Servers that end, restart, take no writes or are out of reach, and what is said of it."""
+"""Tests of servers that crash, restart, take no writes or are out of reach, and of the store's errors."""
 
 import asyncio
 import logging
@@ -25,13 +25,13 @@ OTHERS: LiteralString = (
 
 
 async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -> None:
-    """An operator who ends the engine's connections interrupts what runs on them, and no later call."""
+    """If an operator ends the engine's connections, the running call fails, and later calls succeed."""
     store = await PostgresStore.connect(migrated_dsn, max_connections=2)
     end: LiteralString = "SELECT pg_terminate_backend(%(pid)s::int)"
 
     async def work(tx: Transaction) -> None:
         anything: Any = tx
-        # It is asked for: a pooler tells its clients pids of its own.
+        # Ask the server for the pid: a pooler reports a pid of its own.
         cursor = await anything.incidents.session.connection.execute("SELECT pg_backend_pid()")
         select(migrated_dsn, end, pid=(await cursor.fetchone())[0])
         await tx.incidents.load("k")
@@ -53,7 +53,7 @@ async def test_terminated_connection_costs_one_call_at_most(migrated_dsn: str) -
 @pytest.mark.direct("a pooler may refuse a call just after the server is back")
 @own_server
 async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was idle in the pool during a restart is dead; the first call afterwards does not notice."""
+    """A restart of the server kills the pool's eight idle connections; the first tick afterwards succeeds."""
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.0)
     with EmbeddedPostgres.start() as server:
         await migrate.up(server.dsn(), create=True)
@@ -71,7 +71,7 @@ async def test_restart_costs_no_call_once_the_server_is_back(monkeypatch: pytest
 
 
 async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
-    """A database that takes no writes, such as a standby before its promotion, is unavailable, not refusing."""
+    """For a read-only database, for example a standby before its promotion, the store raises ``StoreUnavailable``."""
     name = conninfo_to_dict(migrated_dsn)["dbname"]
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
@@ -83,8 +83,8 @@ async def test_read_only_database_is_temporary(migrated_dsn: str) -> None:
 @pytest.mark.direct("a pooler may refuse a call just after the server is back; tests/faults has such outages")
 @own_server
 async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that dies in mid-tick costs one clear error; once it is back the same store goes on without any."""
-    # Not less: between two attempts of the pool there may be 2.2 seconds.
+    """If the server dies in mid-tick, each tick raises one clear error; after the restart the same store works."""
+    # It must not be less: 2.2 seconds may pass between two attempts of the pool.
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 2.5)
     with EmbeddedPostgres.start(durable=True) as server:
         dsn = make_conninfo(server.dsn(), password="hunter2-hunter2")
@@ -93,7 +93,7 @@ async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog:
         routed: list[str] = []
 
         class Router:
-            """Kills the server when it is asked for the 120th time."""
+            """A router that kills the server at the 120th call."""
 
             def route(self, incident: Incident, level: int) -> Sequence[str]:
                 routed.append(incident.incident_key)
@@ -112,7 +112,7 @@ async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog:
                     await engine.tick()
                 faults.append(str(fault.value))
             server.restart()
-            # The batch before the one that met the end may have been on its way to its commit.
+            # The server may have died before the commit of the previous batch.
             before = len(recorded(dsn))
             assert before in (50, 100)
             await asyncio.gather(*(engine.health() for _ in range(8)))
@@ -135,7 +135,7 @@ async def test_store_survives_an_outage(monkeypatch: pytest.MonkeyPatch, caplog:
     ],
 )
 async def test_dsn_that_cannot_be_read_is_not_quoted(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A connection string with a fault is refused without any part of it, since that may be the password's."""
+    """The error for a faulty connection string quotes no part of the string: each part may belong to the password."""
     caplog.set_level(logging.DEBUG)
     for call in (PostgresStore.connect, migrate.up, migrate.status):
         with pytest.raises(InvalidValue, match="dsn: ") as refusal:
@@ -146,7 +146,7 @@ async def test_dsn_that_cannot_be_read_is_not_quoted(dsn: str, caplog: pytest.Lo
 
 @pytest.mark.direct("a pooler that is reached stands for a server that is not")
 async def test_server_out_of_reach_is_one_clear_line() -> None:
-    """A server that is not there is temporary; the message says where it was looked for, and nothing more."""
+    """If no server answers, the store raises ``StoreUnavailable``: one line with the address, without the password."""
     with pytest.raises(StoreUnavailable, match=r"^PostgreSQL is not available: .*127\.0\.0\.1.*$") as fault:
         await PostgresStore.connect("postgresql://ann:hunter2@127.0.0.1:1/incidents")
     assert "hunter2" not in str(fault.value)

@@ -1,4 +1,4 @@
-"""Plans of PostgreSQL: no claim and no delivery reads a whole table."""
+"""Tests of PostgreSQL's plans: no claim and no delivery reads a whole table."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,10 @@ def nodes(plan: dict[str, Any]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("due", ["few", "all"])
 async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due: str) -> None:
-    """On 50,000 rows no claim reads the whole table, whether few or all are due, with plans of either kind."""
+    """On 50,000 rows each claim uses its index and reads no whole table, whether few or all rows are due.
+
+    This holds for custom and for generic plans.
+    """
     execute(
         migrated_dsn,
         """
@@ -55,7 +58,7 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
 
 @pytest.mark.parametrize("analyzed", [False, True])
 async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) -> None:
-    """Pages are claimed, leased and settled by indexes, their incidents as well, whatever the planner knows.
+    """The engine claims, leases and settles pages by indexes, also their incidents, with and without statistics.
 
     Before version 17 PostgreSQL reads a table of 10,000 pages whole for 100 ids, since that is cheap.
     """

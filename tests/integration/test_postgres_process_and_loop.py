@@ -1,4 +1,4 @@
-"""The process and the event loop that a PostgreSQL store belongs to."""
+"""Tests of the process and the event loop that a PostgreSQL store belongs to."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from .forking import HEARD, heard
 
 
 async def test_a_second_loop_is_refused(migrated_dsn: str) -> None:
-    """Its connections wait in the first one."""
+    """A store refuses a call from a second event loop, since its connections belong to the first loop."""
     store = await PostgresStore.connect(migrated_dsn)
     with pytest.raises(EscalationError, match="in another event loop before; open one for each loop"):
         await asyncio.to_thread(lambda: asyncio.run(store.check()))
@@ -23,7 +23,10 @@ async def test_a_second_loop_is_refused(migrated_dsn: str) -> None:
 @pytest.mark.direct("the program that forks connects directly")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_forked_process_is_refused(migrated_dsn: str) -> None:
-    """It can neither use the store nor disturb its parent's by closing it: two would talk on one connection."""
+    """A forked child cannot use the parent's store, nor disturb the parent by closing the store.
+
+    Otherwise two processes would use one connection.
+    """
     out = heard(url_of(migrated_dsn))
     assert out.startswith(HEARD)
     assert out.endswith("the parent goes on\n")

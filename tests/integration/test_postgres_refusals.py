@@ -1,4 +1,4 @@
-"""A host's own constraints and triggers may refuse what the engine writes. No other row is refused or waits for it."""
+"""Tests of a host's constraints and triggers that refuse the engine's write: no other row is refused or waits."""
 
 import psycopg
 import pytest
@@ -26,7 +26,7 @@ DEFERRED = STUBBORN.replace(
     "TRIGGER stubborn BEFORE UPDATE ON incidents",
     "CONSTRAINT TRIGGER stubborn AFTER UPDATE ON incidents DEFERRABLE INITIALLY DEFERRED",
 )
-"""Refuses when the transaction ends."""
+"""A trigger that refuses the row when the transaction ends."""
 
 
 def execute(dsn: str, *statements: str) -> None:
@@ -42,7 +42,7 @@ def execute(dsn: str, *statements: str) -> None:
     ids=["constraint", "trigger", "deferred"],
 )
 async def test_a_row_that_cannot_be_written_is_put_back(refusal: str, batch_size: int, migrated_dsn: str) -> None:
-    """A row whose update the host refuses is deferred and listed; every other one of its batch escalates and pages."""
+    """The engine defers and lists a row whose update the host refuses; every other row escalates and pages."""
     execute(migrated_dsn, DUE, refusal)
     notifier = RecordingNotifier("t")
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[notifier], batch_size=batch_size) as engine:
@@ -58,7 +58,10 @@ async def test_a_row_that_cannot_be_written_is_put_back(refusal: str, batch_size
 
 
 async def test_rows_that_are_all_refused_are_all_listed(migrated_dsn: str) -> None:
-    """Where not even putting back is possible every row is noted beside, listed, and no one is paged about it."""
+    """If the host refuses even the deferral, the engine notes each row in its own table and pages nothing.
+
+    Health lists all rows.
+    """
     execute(migrated_dsn, DUE, "ALTER TABLE incidents ADD CHECK (next_due_at < now() - interval '1 minute') NOT VALID")
     async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[RecordingNotifier("t")]) as engine:
         report = await engine.tick()
@@ -69,7 +72,10 @@ async def test_rows_that_are_all_refused_are_all_listed(migrated_dsn: str) -> No
 
 
 async def test_a_refusal_of_the_engines_own_table_ends_the_tick(migrated_dsn: str) -> None:
-    """When nothing can be noted either it is not a row's fault: the tick ends with the refusal, and nothing is done."""
+    """If the engine's own table refuses the note too, the rows are not at fault: the tick raises the refusal.
+
+    No row escalates.
+    """
     execute(
         migrated_dsn,
         DUE,
@@ -83,7 +89,7 @@ async def test_a_refusal_of_the_engines_own_table_ends_the_tick(migrated_dsn: st
 
 
 async def test_a_table_with_a_row_that_is_refused_can_be_attached(pg_dsn: str) -> None:
-    """Attaching leaves what it cannot write to the workers: they list the row that is refused, and page the others."""
+    """Attaching succeeds with a row that the host refuses; the workers list that row, and page the other rows."""
     execute(
         pg_dsn,
         "CREATE TABLE incidents (incident_key text PRIMARY KEY, severity text, first_seen timestamptz NOT NULL)",
@@ -101,7 +107,7 @@ async def test_a_table_with_a_row_that_is_refused_can_be_attached(pg_dsn: str) -
 
 
 async def test_a_recalculation_passes_by_what_is_refused(migrated_dsn: str) -> None:
-    """A row whose new instant the host refuses keeps its old one; the recalculation visits the rest."""
+    """If the host refuses a row's new instant, the row keeps its old instant; the recalculation visits the rest."""
     execute(migrated_dsn, DUE, "ALTER TABLE incidents ADD CHECK (incident_key <> 'k7' OR next_due_at < now())")
     store = await PostgresStore.connect(migrated_dsn)
     longer = Settings(critical_window=Settings().critical_window * 100)
@@ -111,7 +117,7 @@ async def test_a_recalculation_passes_by_what_is_refused(migrated_dsn: str) -> N
 
 
 async def test_a_row_that_a_host_holds_for_long_does_not_stop_a_recalculation(migrated_dsn: str) -> None:
-    """While a host's transaction holds a row, the worker ticks on; the recalculation goes on when the row is free."""
+    """While a host's transaction holds a row, the worker still ticks; the recalculation ends once the row is free."""
     execute(migrated_dsn, DUE)
     async with Engine(
         await PostgresStore.connect(migrated_dsn),

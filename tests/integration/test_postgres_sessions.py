@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: what stays in one, how many there are, and what cancelled calls leave of them."""
+"""Tests of PostgreSQL sessions: they keep no state, few serve many calls, and cancelled calls lose no session."""
 
 import asyncio
 import random
@@ -18,7 +18,10 @@ from .workers import overdue, select
 @pytest.mark.direct("looks at a session of its own, with statements prepared in it")
 @pytest.mark.parametrize(("pooler", "prepared"), [("transaction", False), (None, True)])
 async def test_nothing_stays_behind_in_a_session(migrated_dsn: str, pooler: Any, prepared: bool) -> None:
-    """For a transaction pooler no statement is prepared; and in no mode a setting or a lock outlives a transaction."""
+    """For a transaction pooler the store prepares no statement.
+
+    In no mode does a setting, a lock, a temporary table or a LISTEN outlive a transaction.
+    """
     overdue(migrated_dsn, 20)
     store = await PostgresStore.connect(migrated_dsn, pooler=pooler, max_connections=1)
     async with Engine(store, notifiers=[RecordingNotifier()], batch_size=2) as engine:
@@ -39,7 +42,7 @@ async def test_nothing_stays_behind_in_a_session(migrated_dsn: str, pooler: Any,
 
 
 async def test_encoding_of_the_environment_does_not_matter(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys and summaries in any script arrive whole even where the environment asks for another encoding."""
+    """Keys and summaries in any script arrive unchanged, even if ``PGCLIENTENCODING`` asks for another encoding."""
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     key = "база/диск-✓"
     notifier = RecordingNotifier()
@@ -52,7 +55,7 @@ async def test_encoding_of_the_environment_does_not_matter(migrated_dsn: str, mo
 
 
 async def test_many_workers_fit_in_few_connections(migrated_dsn: str) -> None:
-    """More calls at once than a store has connections wait for their turn, and all succeed."""
+    """If more calls come at once than the store has connections, the calls wait for their turn, and all succeed."""
     store = await PostgresStore.connect(migrated_dsn, max_connections=2)
     async with Engine(store) as engine:
         opened = await asyncio.gather(*(engine.open(f"k{n}") for n in range(100)))
@@ -63,7 +66,7 @@ async def test_many_workers_fit_in_few_connections(migrated_dsn: str) -> None:
 
 
 async def test_storm_of_cancellations_loses_no_connection(migrated_dsn: str) -> None:
-    """Calls that are cancelled at any moment give their connections back; the store serves on with all of them."""
+    """Calls that are cancelled at random moments return their connections; all four connections stay usable."""
     store = await PostgresStore.connect(migrated_dsn, max_connections=4)
     async with Engine(store) as engine:
         await engine.open("k")
@@ -73,7 +76,7 @@ async def test_storm_of_cancellations_loses_no_connection(migrated_dsn: str) -> 
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-        # As many at once as there are connections, each holding its own.
+        # Run as many transactions at once as there are connections; each one holds a connection.
         gather, arrived = asyncio.Event(), 0
 
         async def hold(tx: Transaction) -> None:

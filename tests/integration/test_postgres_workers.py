@@ -1,4 +1,4 @@
-"""Many workers on one database: each level is recorded once, whichever worker is killed, and whatever others hold."""
+"""Tests of many workers on one database: they record each level once, even if workers die or rows are locked."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,11 +22,11 @@ from .workers import MANY, engines, go, line, overdue, page_states, recorded, se
 Result = TypeVar("Result")
 
 
-# --- many at once
+# --- many workers at once
 
 
 async def test_eight_workers_record_each_level_once(migrated_dsn: str) -> None:
-    """Eight workers on one backlog record each level exactly once, leave nothing, and send one page for each."""
+    """Eight workers on one backlog record each level exactly once, miss no incident, and send one page for each."""
     keys = overdue(migrated_dsn, 4000)
     clock = ManualClock(datetime.now(UTC))
     async with engines(migrated_dsn, 8, clock=clock, batch_size=100) as made:
@@ -43,7 +43,7 @@ async def test_eight_workers_record_each_level_once(migrated_dsn: str) -> None:
 
 
 async def test_three_processes_record_each_level_once(migrated_dsn: str, worker_dsn: str) -> None:
-    """Three processes on one backlog record each level exactly once, leave nothing, and send one page for each."""
+    """Three processes on one backlog record each level exactly once, miss no incident, and send one page for each."""
     keys = overdue(migrated_dsn, 4000)
     async with workers(worker_dsn, 3) as processes:
         for process in processes:
@@ -59,14 +59,15 @@ async def test_three_processes_record_each_level_once(migrated_dsn: str, worker_
 @pytest.mark.parametrize(
     ("held", "stands"),
     [
-        # The claim waits: nothing was sent yet.
+        # The claim waits: the worker has sent nothing else yet.
         ("LOCK TABLE escalation_unreadable IN ACCESS EXCLUSIVE MODE", 0),
-        # The pages wait, between the events and the rows; all of the first batch was sent, with its commit.
+        # The insert of pages waits, after the events and before the rows. The worker has already sent the server
+        # all statements of the first batch, with the commit.
         ("LOCK TABLE escalation_pages IN SHARE MODE", 50),
     ],
 )
 async def test_worker_killed_in_mid_tick_loses_nothing(migrated_dsn: str, held: LiteralString, stands: int) -> None:
-    """A worker that is killed leaves all of its batch or nothing; the next worker records each level once."""
+    """A killed worker leaves all of its batch or nothing; the next worker records the rest, each level once."""
     keys = overdue(migrated_dsn, 200)
     waiting: LiteralString = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -92,7 +93,7 @@ async def test_worker_killed_in_mid_tick_loses_nothing(migrated_dsn: str, held: 
 
 
 async def test_pages_of_a_worker_killed_while_sending_go_again(migrated_dsn: str) -> None:
-    """What a killed worker was sending goes again, under the same keys, from another one when the lease has ended."""
+    """After the lease ends, another worker sends the killed worker's pages again, with the same dedup keys."""
     keys = overdue(migrated_dsn, 20)
     async with workers(migrated_dsn, 1, "stuck") as (process,):
         go(process)
@@ -112,7 +113,7 @@ ROUNDS = 16
 
 
 class Watched:
-    """A store that notes when the claim of each page began."""
+    """A store that records when the claim of each page began."""
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
@@ -139,7 +140,7 @@ class Watched:
 
 
 async def test_no_page_is_claimed_after_its_acknowledgement(migrated_dsn: str) -> None:
-    """However acknowledgements race with ticks and claims, none of the API or of SQL is followed by a claim."""
+    """While acknowledgements by API and SQL race with ticks, no worker claims a page after its acknowledgement."""
     acknowledged: dict[str, float] = {}
     claims: list[tuple[str, float]] = []
     watched = [Watched(await PostgresStore.connect(migrated_dsn, max_connections=2)) for _ in range(2)]
@@ -172,16 +173,16 @@ async def test_no_page_is_claimed_after_its_acknowledgement(migrated_dsn: str) -
     states = page_states(migrated_dsn)
     assert [] == [key for key, began in claims if began > acknowledged[key]]
     assert {"delivered", "cancelled"} >= set(states)
-    # Both sides won some of the races; else this test would tell nothing.
+    # Both sides must win some of the races; otherwise this test proves nothing.
     assert 0 < states["delivered"] == len(claims) < ROUNDS * 24
     assert [] == select(migrated_dsn, "SELECT incident_key FROM incidents WHERE next_due_at IS NOT NULL")
 
 
-# --- what others hold, and the canary
+# --- rows that other transactions hold, and the canary
 
 
 async def test_a_held_row_and_a_held_snapshot_stop_no_other_row(migrated_dsn: str) -> None:
-    """A long transaction on one row and an old snapshot leave all other rows to the workers, and end in peace."""
+    """A long transaction on one row and an old snapshot delay no other row. The held row escalates after the commit."""
     keys = overdue(migrated_dsn, 300)
     async with engines(migrated_dsn, 2, batch_size=40) as ((one, _), (other, _)):
         with psycopg.connect(migrated_dsn) as reader, psycopg.connect(migrated_dsn) as writer:
@@ -198,7 +199,7 @@ async def test_a_held_row_and_a_held_snapshot_stop_no_other_row(migrated_dsn: st
 
 
 async def test_held_pages_stop_no_other_page(migrated_dsn: str) -> None:
-    """A page that another transaction holds locked is passed over, and goes when it is free."""
+    """The engine passes over a page that another transaction has locked, and sends the page when it is free."""
     overdue(migrated_dsn, 50)
     async with engines(migrated_dsn, 1) as ((engine, notifier),):
         await engine.tick(deliver=False)
@@ -211,7 +212,7 @@ async def test_held_pages_stop_no_other_page(migrated_dsn: str) -> None:
 
 
 async def test_outsiders_do_not_starve_the_canary(migrated_dsn: str) -> None:
-    """With 2,000 older outsiders due, a canary of 10 % claims all of its own and no others."""
+    """With 2,000 older incidents due outside it, a canary of 10 % claims all incidents inside it, and no others."""
     names = (f"c{n}" for n in range(10**6))
     inside: list[str] = []
     outside: list[str] = []
@@ -219,7 +220,7 @@ async def test_outsiders_do_not_starve_the_canary(migrated_dsn: str) -> None:
         name = next(names)
         (inside if in_canary(name, 10) else outside).append(name)
     inside, outside = inside[:200], outside[:2000]
-    # As engines have left them: with their true instants, which no trigger touches. Then one of each kind to replan.
+    # Insert rows with true due instants, which no trigger changes. Then let one row of each kind need a new plan.
     with psycopg.connect(migrated_dsn) as connection:
         for keys, age in ((outside, 3), (inside, 2)):
             connection.execute(
