@@ -23,7 +23,7 @@ async def main():
         while (await engine.deliver()).sent:
             pass
         print(report.escalated, report.labels_left_out, *(notifier.pages.count[t] for t in ("default", "team")))
-    # Of this process alone: rusage begins with what the one had that started it.
+    # The peak of this process alone: getrusage would include the peak of the process that started it.
     [peak] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
     print(int(peak) // 1024)
 
