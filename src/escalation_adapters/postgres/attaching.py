@@ -30,7 +30,7 @@ from .installation import (
     droppable_tables,
     faults,
     forget,
-    next_revision,
+    new_revision,
     record_table,
     unfinished_table,
     wants_triggers,
@@ -80,9 +80,7 @@ async def attach_table(
     if unfinished is not None and unfinished.name == table.name:
         added = list(dict.fromkeys([*unfinished.added, *added]))
         table = attrs.evolve(table, created=unfinished.created)
-    table = attrs.evolve(
-        table, added=added, created=table.created or create, revision=await next_revision(connection, table.schema)
-    )
+    table = attrs.evolve(table, added=added, created=table.created or create, revision=new_revision())
     triggers = trigger if before is None else await wants_triggers(connection, table)
     # An index whose definition stays is not built again: in a host's transaction that would block its writers.
     there_already = {} if before is None else index_sql(before)

@@ -6,27 +6,24 @@ Statements of psycopg's synchronous connection block. A coroutine that only uses
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import attrs
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.types.bool import BoolLoader
-from psycopg.types.datetime import TimestampLoader
-from psycopg.types.json import JsonbLoader
-from psycopg.types.numeric import IntLoader
-from psycopg.types.string import TextLoader
 
 from escalation_core import InvalidValue
 
 from ..blocking_verbs import BLOCKING
+from .timeouts import GRACE
 
-AnyCursor = TypeVar("AnyCursor", Cursor[Any], AsyncCursor[Any])
 Driver = Connection[Any] | AsyncConnection[Any]
 KEPT = (
     "array_nulls",
@@ -38,22 +35,20 @@ KEPT = (
 """The parameters that the engine sets in a transaction. In a host's transaction each gets its value back."""
 _READ = ", ".join(f"current_setting('{name}', true)" for name in KEPT).encode()
 _RESTORE = ", ".join(f"set_config('{name}', coalesce(%s, ''), true)" for name in KEPT).encode()
-_LOADERS: Mapping[str, type[Any]] = {
-    "bool": BoolLoader,
-    "jsonb": JsonbLoader,
-    "timestamp": TimestampLoader,
-    **dict.fromkeys(("int2", "int4", "int8"), IntLoader),
-    **dict.fromkeys(("name", "text"), TextLoader),
-}
+_ADAPTERS = AdaptersMap(psycopg.adapters)
 _locks: WeakKeyDictionary[Driver, asyncio.Lock] = WeakKeyDictionary()
 """Two verbs at once on one connection would mix up their savepoints."""
+_thread_locks: WeakKeyDictionary[Driver, threading.RLock] = WeakKeyDictionary()
+"""The same for synchronous connections, which threads may share."""
 
 
-@attrs.frozen
+@attrs.define
 class HostConnection:
     """A connection with an open transaction of the host's. It offers ``execute`` and ``transaction`` of psycopg."""
 
     driver: Driver
+    _depth: int = 0
+    """How many blocks of ``transaction`` are open."""
 
     @classmethod
     async def of(cls, connection: object) -> "HostConnection":
@@ -92,8 +87,8 @@ class HostConnection:
     async def execute(self, query: Any, params: Any = None) -> Any:
         """Run a statement, on a cursor that returns tuples of psycopg's own values, whatever the host has chosen."""
         if isinstance(self.driver, AsyncConnection):
-            return await _plain(AsyncCursor(self.driver, row_factory=tuple_row)).execute(query, params)
-        return _Results(_plain(Cursor(self.driver, row_factory=tuple_row)).execute(query, params))
+            return await _PlainAsyncCursor(self.driver, row_factory=tuple_row).execute(query, params)
+        return _Results(_PlainCursor(self.driver, row_factory=tuple_row).execute(query, params))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -101,32 +96,68 @@ class HostConnection:
 
         If the block raises, its writes are undone, and the host's transaction can go on.
         """
-        await self.execute(b"SAVEPOINT escalation")
+        # Blocks within one another have names of their own, so that none of them ends another one's savepoint.
+        name = f"escalation_{self._depth}".encode()
+        await self._to_its_end(b"SAVEPOINT " + name)
+        self._depth += 1
         try:
             cursor = await self.execute(b"SELECT " + _READ)
             values = await cursor.fetchone()
             yield
             await self.execute(b"SELECT " + _RESTORE, values)
-            await self.execute(b"RELEASE SAVEPOINT escalation")
         except BaseException:
             if self.driver.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
                 # The rollback also restores the parameters.
-                await self.execute(b"ROLLBACK TO SAVEPOINT escalation")
-                await self.execute(b"RELEASE SAVEPOINT escalation")
+                await self._to_its_end(b"ROLLBACK TO SAVEPOINT " + name)
+                await self._to_its_end(b"RELEASE SAVEPOINT " + name)
             raise
+        finally:
+            self._depth -= 1
+        await self._to_its_end(b"RELEASE SAVEPOINT " + name)
+
+    async def _to_its_end(self, statement: bytes) -> None:
+        """Run a statement to its end, also if the caller is cancelled: it must be certain which savepoints exist."""
+        if isinstance(self.driver, Connection):
+            await self.execute(statement)
+            return
+        task = asyncio.create_task(self.execute(statement))
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task], timeout=None if cancelled is None else GRACE)
+                if cancelled is not None:
+                    task.cancel()  # the server does not answer; psycopg closes the connection
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None and (task.cancelled() or task.exception() is None):
+            raise cancelled
+        task.result()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Let one verb after another use the connection."""
-        async with _locks.setdefault(self.driver, asyncio.Lock()):
-            yield
+        if isinstance(self.driver, AsyncConnection):
+            async with _locks.setdefault(self.driver, asyncio.Lock()):
+                yield
+        else:
+            with _thread_locks.setdefault(self.driver, threading.RLock()):
+                yield
 
 
-def _plain(cursor: AnyCursor) -> AnyCursor:
-    """Load values of the types that statements select as psycopg does: Django, for example, leaves JSON as text."""
-    for name, loader in _LOADERS.items():
-        cursor.adapters.register_loader(name, loader)
-    return cursor
+class _PlainCursor(Cursor[Any]):
+    """A cursor that dumps and loads values as psycopg does: Django, for example, leaves JSON as text."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
+
+
+class _PlainAsyncCursor(AsyncCursor[Any]):
+    """The same for asynchronous connections."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
 
 
 @attrs.frozen
@@ -148,7 +179,7 @@ class _Results:
 
 async def _driver(given: Any) -> object:
     """Return the driver's connection within what the host has given."""
-    if isinstance(given, Connection | AsyncConnection):
+    if isinstance(given, Connection | AsyncConnection | type):
         return given
     with _closed_is_refused():
         if callable(getattr(given, "ensure_connection", None)):
@@ -164,7 +195,8 @@ async def _driver(given: Any) -> object:
         if callable(getattr(given, "in_transaction", None)) and not given.in_transaction():
             # SQLAlchemy begins a transaction with the first statement, and commits only what it has begun.
             given.begin()
-        pooled = getattr(given, "connection", given)
+        # What ``raw_connection`` of SQLAlchemy returns has the driver's connection itself.
+        pooled = given if hasattr(given, "driver_connection") else getattr(given, "connection", given)
         return getattr(pooled, "driver_connection", pooled)
 
 
@@ -200,4 +232,7 @@ def _fault(driver: Driver) -> tuple[str, str] | None:
         )
     if driver.pgconn.pipeline_status != PipelineStatus.OFF:
         return "is in pipeline mode", "leave the pipeline first"
+    encoding = driver.info.parameter_status("client_encoding")
+    if encoding not in (None, "UTF8"):
+        return f"has the client encoding {encoding}, which cannot carry each text", "set client_encoding to UTF8"
     return None

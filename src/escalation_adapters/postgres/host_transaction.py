@@ -26,24 +26,49 @@ from .transaction import PostgresTransaction
 Result = TypeVar("Result")
 Clock = Callable[[], datetime]
 _LOOK = b"""
-SELECT pg_catalog.current_setting('transaction_read_only') = 'on', pg_catalog.now() AT TIME ZONE 'UTC',
-    CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-        THEN (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c) END,
-    (SELECT d.oid::bigint FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+SELECT d.oid::bigint, pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'),
+    pg_catalog.current_setting('transaction_read_only') = 'on', pg_catalog.now() AT TIME ZONE 'UTC'
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
-"""What distinguishes transactions, and databases. A standby has its primary's identifier."""
+"""What distinguishes databases, and transactions."""
+_CLUSTER = b"SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 
-Database = tuple[Any, ...]
-"""What distinguishes a database from others: the identifier of its server's cluster, and its number there."""
+@attrs.frozen
+class Database:
+    """What distinguishes a database: its number, and its server's cluster if the role may read the identifier.
+
+    A standby has its primary's identifier.
+    """
+
+    number: int
+    cluster: int | None
+
+    def may_be(self, other: "Database") -> bool:
+        """Return False if the two are certainly different databases."""
+        known = None not in (self.cluster, other.cluster)
+        return self.number == other.number and (self.cluster == other.cluster or not known)
+
+
 _installations: dict[tuple[Database, str], Installation] = {}
 """The installations that verbs without an engine have met. Each transaction checks that the mapping has not changed."""
 
 
 async def read_database(connection: AsyncConnection[Any]) -> Database:
     """Return what distinguishes the connection's database from others."""
-    row = await (await connection.execute(_LOOK)).fetchone()
-    return tuple(row or ())[2:]
+    number, may_read, *_ = await _row(connection, _LOOK)
+    return await _database(connection, number, may_read=may_read)
+
+
+async def _database(connection: AsyncConnection[Any], number: int, *, may_read: bool) -> Database:
+    # A statement of its own: PostgreSQL checks the right to call a function before it knows whether it is called.
+    return Database(number, (await _row(connection, _CLUSTER))[0] if may_read else None)
+
+
+async def _row(connection: AsyncConnection[Any], statement: bytes) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = await (await connection.execute(statement)).fetchone()
+    assert row is not None  # noqa: S101 - each of these statements returns one row
+    return row
 
 
 @attrs.define
@@ -57,6 +82,7 @@ class HostTransaction:
     """The database of the engine's store; None if there is no engine."""
     installation: Installation | None = None
     _began: datetime | None = None
+    _found: Database | None = None
 
     async def check(self) -> None:
         """Do nothing: each transaction checks that the schema is ready."""
@@ -101,9 +127,10 @@ class HostTransaction:
 
     async def _look(self, host: HostConnection) -> Database:
         """Return the connection's database, and check that it is the engine's, and that its transaction goes on."""
-        read_only, began, *found = await (await host.execute(_LOOK)).fetchone()
-        database = tuple(found)
-        if self.database is not None and database != self.database:
+        number, may_read, read_only, began = await _row(host.as_async, _LOOK)
+        if self._found is None:
+            self._found = await _database(host.as_async, number, may_read=may_read)
+        if self.database is not None and not self.database.may_be(self._found):
             raise InvalidValue(
                 "connection",
                 f"is to the database {host.driver.info.dbname!r}, which is not the one of the engine's store",
@@ -114,7 +141,7 @@ class HostTransaction:
         if self._began not in (None, began):
             raise _ended()
         self._began = began
-        return database
+        return self._found
 
     async def _work(
         self, host: HostConnection, installation: Installation, work: Callable[[Transaction], Awaitable[Result]]

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -214,7 +215,7 @@ async def record_table(
 ) -> None:
     """Record the table that this schema is attached to, or (``attaching``) is about to be."""
     value = attrs.asdict(table, filter=lambda field, _: field.name != "schema")
-    for key, entry in ((name, value), ("triggers", triggers), ("revision", table.revision)):
+    for key, entry in ((name, value), ("triggers", triggers)):
         await connection.execute(
             sql.SQL(
                 "INSERT INTO {}.escalation_meta (name, value) VALUES (%s, %s)"
@@ -224,9 +225,9 @@ async def record_table(
         )
 
 
-async def next_revision(connection: AsyncConnection[Any], schema: str) -> int:
-    """Return the number of the next attach."""
-    return 1 + int(await _meta(connection, schema, "revision") or 0)
+def new_revision() -> int:
+    """Return a number that no other attach has. A count would come again after a rollback, or after a drop."""
+    return secrets.randbelow(2**31)
 
 
 async def wants_triggers(connection: AsyncConnection[Any], table: IncidentsTable) -> bool:

@@ -182,7 +182,7 @@ async def attach_within(
     wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
     with translated():
         host = await HostConnection.of(connection)
-        async with host.transaction():
+        async with host.alone(), host.transaction():
             await lock_within(host.as_async, schema)
             return await bring_up(host.as_async, wanted, say, again=True)
 
@@ -203,7 +203,7 @@ async def detach_within(
     """
     with translated():
         host = await HostConnection.of(connection)
-        async with host.transaction():
+        async with host.alone(), host.transaction():
             await lock_within(host.as_async, schema)
             table = await _attached(host.as_async, schema)
             return await detach_table(host.as_async, table, tick_interval, drop_tables=drop_tables)

@@ -175,19 +175,17 @@ END IF;
 END
 $do$;
 """
-_RECORD = """INSERT INTO {schema}.escalation_meta (name, value) VALUES ('triggers', {trigger}), ('revision', '0')
-ON CONFLICT (name) DO UPDATE SET
-    value = CASE WHEN excluded.name = 'revision' THEN escalation_meta.value ELSE excluded.value END;
-UPDATE {schema}.escalation_meta SET value = to_jsonb(value::int + 1) WHERE name = 'revision';
+_RECORD = """INSERT INTO {schema}.escalation_meta (name, value) VALUES ('triggers', {trigger})
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 INSERT INTO {schema}.escalation_meta (name, value)
-SELECT 'incidents', {value}::jsonb || jsonb_build_object('kinds', c.kinds, 'types', {types}, 'revision', r.value)
-FROM {schema}.escalation_meta r, (
+SELECT 'incidents', {value}::jsonb || jsonb_build_object('kinds', c.kinds, 'types', {types},
+    'revision', floor(random() * 2147483647)::int)
+FROM (
     SELECT jsonb_object_agg(a.attname, CASE n.nspname WHEN 'pg_catalog' THEN format_type(t.oid, NULL)
         ELSE quote_ident(n.nspname) || '.' || quote_ident(t.typname) END) AS kinds
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace
     WHERE a.attrelid = {incidents_name}::regclass AND a.attname = ANY ({host_columns}::name[])
-) c
-WHERE r.name = 'revision';
+) c;
 """
 _NO_WORKER = """DO $do$
 BEGIN

@@ -46,7 +46,7 @@ class IncidentsTable:
     kinds: Mapping[str, str] = attrs.field(factory=dict)
     """The type of each mapped column of the host when the table was attached, by the column's name."""
     revision: int = 0
-    """How often the schema was attached. Workers notice by it that the mapping has changed."""
+    """A random number of each attach. Workers notice by it that the mapping has changed."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse names that would act as a placeholder, or end a function's body, in SQL."""
