@@ -80,7 +80,7 @@ READERS: dict[str, Callable[[str], Iterable[str]]] = {
 
 def prose() -> list[Path]:
     """Return the files that users read: the library, its pages, and the files beside them."""
-    folders = (SRC, ROOT / "docs", ROOT / "tests" / "faults" / "README.md", ROOT / "pyproject.toml")
+    folders = (SRC, ROOT / "docs", ROOT / "examples", ROOT / "tests" / "faults" / "README.md", ROOT / "pyproject.toml")
     return [
         path
         for path in repository()
