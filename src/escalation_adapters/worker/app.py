@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -115,18 +115,20 @@ async def open_engine(
     pooler: Pooler | None = None,
     long_running: bool = False,
     create: bool = True,
+    notifiers: Sequence[Notifier] = (),
 ) -> Engine:
     """Open the engine that the settings describe. ``create`` makes a missing SQLite file.
 
     ``long_running`` names its worker heartbeat by process; short commands share the heartbeat of their machine.
+    ``notifiers`` are the host's own, beside those of the settings.
     """
-    notifiers = make_notifiers(settings)  # before the store, so that a failure leaves no connection open
+    known = make_notifiers(settings)  # before the store, so that a failure leaves no connection open
     heartbeat = make_heartbeat(settings)
     machine = socket.gethostname()
     return Engine(
         await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
         settings=settings,
-        notifiers=notifiers,
+        notifiers=[*known, *notifiers],
         router=make_router(settings),
         heartbeat=heartbeat,
         worker=f"{machine}/{os.getpid()}" if long_running else machine,
