@@ -133,8 +133,10 @@ def test_all_is_true() -> None:
     """Every __all__ names each name once, and each name exists."""
 
     def wrong(module: Module) -> list[str]:
+        if "__all__" not in module.text:
+            return []  # models of Django cannot be imported outside of a project
         there = importlib.import_module(module.name)
-        names = list(getattr(there, "__all__", ()))
+        names = list(there.__all__)
         return [name for name in names if names.count(name) > 1 or not hasattr(there, name)]
 
     assert {} == offenders(wrong, ALL)
