@@ -59,12 +59,22 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def hosts(session: nox.Session) -> None:
+    """Run the tests of Alembic and Django, whose projects are programs of their own, or those named after ``--``."""
+    session.install(".[all]", *_group("test"))
+    session.run("pytest", *(session.posargs or (*SEVERAL, "tests/hosts")))
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests of units and stores with the lowest versions of the dependencies that the project allows."""
     if session.venv_backend != "uv":
         session.error("only uv resolves to the lowest versions; install uv, for example with the README's command")
     session.install("--resolution", "lowest-direct", ".[all]", *_group("test"))
-    session.run("pytest", *(session.posargs or (*SEVERAL, "tests/unit", "tests/conformance", "tests/integration")))
+    session.run(
+        "pytest",
+        *(session.posargs or (*SEVERAL, "tests/unit", "tests/conformance", "tests/integration", "tests/hosts")),
+    )
 
 
 @nox.session
@@ -121,7 +131,9 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy", "src", "tests", "benchmarks", "docs/examples", "noxfile.py")
     # Each example is a host of its own, with modules of the same names as the others.
     for example in EXAMPLES:
-        session.run("mypy", str(example), env={"MYPYPATH": str(example)})
+        own = example / "mypy.ini"
+        config = ("--config-file", str(own)) if own.exists() else ()
+        session.run("mypy", *config, str(example), env={"MYPYPATH": str(example)})
 
 
 @nox.session

@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     # Imported for type checkers alone, so that the import of the engine stays quick.
     (r"py:class", r"(Meter|Tracer)Provider"),
     # What a PostgresStore is made of inside; hosts connect.
-    (r"py:class", r"escalation_adapters\.postgres\.(pool\.Pool|installation\.Installation)"),
+    (r"py:class", r"escalation_adapters\.postgres\.(pool\.Pool|installation\.Installation|host_transaction\.Database)"),
 ]
 
 

@@ -57,7 +57,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from escalation_adapters.alembic import AttachEscalation, DetachEscalation
-from tests.integration.alembic import hosts
+from tests.hosts.alembic import hosts
 
 revision = "{number:04}"
 down_revision = {before!r}
