@@ -16,7 +16,7 @@ from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.schema import SchemaItem, Table
 
-from escalation_core import InvalidValue
+from escalation_core import EscalationPolicy, InvalidValue
 
 from .blocking_verbs import finish
 from .postgres import migrate
@@ -100,9 +100,9 @@ class AttachEscalation(MigrateOperation):
     In a revision, write ``op.attach_escalation("alerts", columns={...})``. Type checkers do not know that name:
     ``op.invoke(AttachEscalation("alerts", columns={...}))`` does the same.
 
-    ``types`` counts offline only (``--sql``). There the operation cannot look at the table: ``columns`` must name each
-    column that is there, ``existing`` must be chosen, and ``types={"status": "public.alert_state"}`` gives the type of
-    a status column that is not text.
+    With ``--sql`` the operation cannot look at the table: ``columns`` must name each column that is there, ``existing``
+    must be chosen, and ``types={"status": "public.alert_state"}`` gives the type of a status column that is not text.
+    ``policy`` decides how many open incidents would page now, which the refusal of a table with open incidents says.
     """
 
     table: str | None = None
@@ -113,6 +113,7 @@ class AttachEscalation(MigrateOperation):
     trigger: bool = attrs.field(default=True, kw_only=True)
     schema: str = attrs.field(default="public", kw_only=True)
     types: Mapping[str, str] | None = attrs.field(default=None, kw_only=True)
+    policy: EscalationPolicy | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
     def attach_escalation(cls, operations: Operations, *args: Any, **options: Any) -> None:
@@ -128,8 +129,8 @@ class DetachEscalation(MigrateOperation):
     ``drop_tables`` drops the engine's own tables as well, with all history: nothing of the library is left.
     ``tick_interval`` is the workers' own: the operation refuses while one of them still ticks.
 
-    ``table``, ``columns``, ``status`` and ``create`` count offline only (``--sql``), where the mapping is not known:
-    repeat the arguments of the attach.
+    ``table``, ``columns``, ``status`` and ``create`` are used only with ``--sql``, which cannot read the mapping: give
+    them as in the attach.
     """
 
     drop_tables: bool = False
@@ -157,10 +158,14 @@ def _attach(operations: Operations, wanted: AttachEscalation) -> None:
         "trigger": wanted.trigger,
     }
     if operations.migration_context.as_sql:
+        if wanted.table is None and not wanted.create:
+            remedy = "name it; after a release, which changes an attached schema, run the revision online"
+            raise InvalidValue("table", "is missing, and --sql cannot look at the database", remedy)
         text = migrate.print_sql(table=wanted.table or "incidents", types=wanted.types, **given)
         operations.migration_context.impl.static_output(text)
     else:
-        _run(operations, partial(migrate.attach_within, table=wanted.table, say=log.info, **given))
+        given |= {"table": wanted.table, "policy": wanted.policy, "say": log.info}
+        _run(operations, partial(migrate.attach_within, **given))
 
 
 @Operations.implementation_for(DetachEscalation)
@@ -168,7 +173,7 @@ def _detach(operations: Operations, wanted: DetachEscalation) -> None:
     given: dict[str, Any] = {"schema": wanted.schema, "drop_tables": wanted.drop_tables}
     if operations.migration_context.as_sql:
         mapping: dict[str, Any] = {"columns": wanted.columns, "status": wanted.status, "create": wanted.create}
-        text = migrate.print_detach_sql(table=wanted.table, **mapping, **given)
+        text = migrate.print_detach_sql(table=wanted.table, tick_interval=wanted.tick_interval, **mapping, **given)
         operations.migration_context.impl.static_output(text)
     else:
         _run(operations, partial(migrate.detach_within, tick_interval=wanted.tick_interval, **given))

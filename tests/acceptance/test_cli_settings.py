@@ -264,6 +264,12 @@ def test_migrate_print(console: Console) -> None:
         console("migrate", "print", "--column", "x")
     )
     assert "existing: is missing; choose page or skip, or create for a table" in one_line(console(*PRINT))
+    for wrong, told_of in (
+        (["--drop-tables"], "add --detach"),
+        (["--detach", "--existing", "page"], "leave --detach out"),
+        (["--existing", "page", "--status-type", "public.state"], "name that with --status"),
+    ):
+        assert told_of in one_line(console(*PRINT, *wrong))
 
 
 def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:

@@ -4,6 +4,7 @@ Both forms have the same result as an attach or a detach with its own connection
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ import pytest
 
 from escalation_adapters.blocking_verbs import finish
 from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, StatusMapping, migrate
+from escalation_adapters.postgres.existing import Existing
 from escalation_core import Engine, EscalationError, InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.testing import RecordingNotifier
 
@@ -23,21 +25,26 @@ pytestmark = pytest.mark.direct("the host's own connection does not go through t
 STATUS = StatusMapping(column="status", open=["triggered"], acknowledged=["acked"], resolved=["closed", "canceled"])
 COLUMNS = {"incident_key": "id", "severity": "priority", "first_seen": "created_at:read", "acknowledged_by": "assignee"}
 HOW: dict[str, Any] = {"table": "alerts", "columns": COLUMNS, "status": STATUS}
-OURS = (
-    "SELECT name, CASE name WHEN 'incidents' THEN value - 'revision' ELSE value END FROM escalation_meta"
-    " WHERE name IN ('incidents', 'triggers')"
-    " UNION ALL SELECT name, to_jsonb(checksum) FROM escalation_migrations ORDER BY 1"
-)
+OURS = """
+    SELECT name, CASE WHEN name = 'incidents' THEN value - 'revision' WHEN starts_with(name, 'status word') THEN NULL
+        ELSE value END
+    FROM escalation_meta
+    UNION ALL SELECT name, to_jsonb(checksum) FROM escalation_migrations
+    UNION ALL SELECT 'held', to_jsonb(
+        CASE WHEN held_before > now() - interval '1 minute' THEN 'now' ELSE held_before::text END)
+    FROM escalation_recalc ORDER BY 1
+"""
+"""All that an attach records. The revision is a random number, and a word of the status has the instant it was met."""
 WORKERS_ARE_GONE = "DELETE FROM escalation_workers"
 
 
-def attach_by_call(dsn: str) -> None:
+def attach_by_call(dsn: str, existing: Existing = "page") -> None:
     with psycopg_sync(dsn) as (connection, _):
-        finish(migrate.attach_within(connection, existing="page", **HOW))
+        finish(migrate.attach_within(connection, existing=existing, **HOW))
 
 
-def attach_by_sql(dsn: str) -> None:
-    execute(dsn, migrate.print_sql(existing="page", types={"status": "public.alert_status"}, **HOW))
+def attach_by_sql(dsn: str, existing: Existing = "page") -> None:
+    execute(dsn, migrate.print_sql(existing=existing, types={"status": "public.alert_status"}, **HOW))
 
 
 def detach_by_call(dsn: str) -> None:
@@ -74,17 +81,64 @@ async def test_attach_and_detach_leave_nothing(
         assert [] == engine_tables(pg_dsn)
 
 
-@pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
-async def test_result_is_that_of_attach(pg_dsn: str, attach: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("existing", ["page", "skip", datetime(2025, 1, 1, tzinfo=UTC)])
+@pytest.mark.parametrize("by_sql", [True, False])
+async def test_result_is_that_of_attach(pg_dsn: str, existing: Any, by_sql: bool) -> None:
     """Both forms give the same table, triggers, indexes and records as an attach with its own connections."""
-    execute(pg_dsn, ALERTS)
+    execute(pg_dsn, f"{ALERTS}; UPDATE alerts SET status = 'odd' WHERE note = 'alert 7'")
     before = dump(pg_dsn)
-    await migrate.attach(pg_dsn, existing="page", **HOW)
+    await migrate.attach(pg_dsn, existing=existing, **HOW)
     wanted = dump(pg_dsn), select(pg_dsn, OURS)
     await migrate.detach(pg_dsn, drop_tables=True)
     assert before == dump(pg_dsn)
-    attach(pg_dsn)
+    (attach_by_sql if by_sql else attach_by_call)(pg_dsn, existing)
     assert wanted == (dump(pg_dsn), select(pg_dsn, OURS))
+
+
+async def test_later_writes_of_the_same_transaction_run_the_triggers(pg_dsn: str) -> None:
+    """A migration may insert rows after the printed attach: the triggers set them to be planned."""
+    execute(pg_dsn, ALERTS)
+    with psycopg.connect(pg_dsn) as connection:
+        connection.execute(migrate.print_sql(existing="skip", types={"status": "public.alert_status"}, **HOW).encode())
+        connection.execute("INSERT INTO alerts (note, priority) VALUES ('late', 'critical')")
+        late = "SELECT next_due_at IS NOT NULL FROM alerts WHERE note = 'late'"
+        assert (True,) == connection.execute(late).fetchone()
+
+
+@pytest.mark.parametrize("by_sql", [True, False])
+async def test_detach_knows_the_tick_interval(pg_dsn: str, by_sql: bool) -> None:
+    """A worker that ticks every ten minutes may run although its last tick was five minutes ago."""
+    execute(pg_dsn, ALERTS)
+    attach_by_call(pg_dsn)
+    execute(
+        pg_dsn,
+        "INSERT INTO escalation_workers (worker, ticked_at, version) VALUES ('w', now() - interval '5 minutes', '1')",
+    )
+    interval = timedelta(minutes=10)
+    if by_sql:
+        with pytest.raises(psycopg.errors.RaiseException, match="a worker completed a tick in the last 1200 s"):
+            execute(pg_dsn, migrate.print_detach_sql(tick_interval=interval, **HOW))
+    else:
+        async with psycopg_async(pg_dsn) as (connection, _):
+            with pytest.raises(StoreRefused, match="run the command again after 1200 s"):
+                await migrate.detach_within(connection, tick_interval=interval)
+    detach_by_sql(pg_dsn) if by_sql else detach_by_call(pg_dsn)
+    assert [] == engine_tables(pg_dsn)
+
+
+async def test_interrupted_index_and_refused_row_within_a_transaction(pg_dsn: str) -> None:
+    """An index that an earlier build left invalid is built anew, and a row that the host refuses stops nothing."""
+    execute(pg_dsn, ALERTS)
+    attach_by_call(pg_dsn)
+    execute(pg_dsn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'escalation_due'::regclass")
+    execute(pg_dsn, "UPDATE alerts SET next_due_at = NULL")
+    execute(pg_dsn, "ALTER TABLE alerts ADD CONSTRAINT refuse CHECK (next_due_at IS NULL) NOT VALID")
+    with psycopg_sync(pg_dsn) as (connection, _):
+        finish(migrate.detach_within(connection))
+        connection.execute("ALTER TABLE alerts ADD COLUMN next_due_at timestamptz")
+        connection.execute("ALTER TABLE alerts ADD CONSTRAINT refuse CHECK (next_due_at IS NULL)")
+        finish(migrate.attach_within(connection, existing="page", **HOW))
+    assert [] == list(await migrate.check(pg_dsn))
 
 
 @pytest.mark.parametrize("attach", [attach_by_call, attach_by_sql])
@@ -161,7 +215,7 @@ async def test_attached_schema_is_not_detached_while_a_worker_runs(pg_dsn: str) 
         await engine.tick(deliver=False)
     with pytest.raises(StoreRefused, match=r"completed a tick .* ago; stop the workers"):
         detach_by_call(pg_dsn)
-    with pytest.raises(psycopg.errors.RaiseException, match="a worker completed a tick in the last two minutes"):
+    with pytest.raises(psycopg.errors.RaiseException, match="a worker completed a tick in the last 120 s"):
         detach_by_sql(pg_dsn)
     assert [] == list(await migrate.check(pg_dsn))
 

@@ -123,7 +123,9 @@ async def test_transaction_that_has_ended(stage: Stage, end: str) -> None:
 
 async def test_other_drivers(stage: Stage) -> None:
     """A verb refuses psycopg2, asyncpg, SQLite, a text and None. The message names psycopg 3."""
-    remedy = "and not of psycopg; use the driver psycopg 3: a DSN of postgresql+psycopg:// for SQLAlchemy"
+    remedy = (
+        "and not of psycopg; give an open connection or session with the driver psycopg 3: of SQLAlchemy by a URL of"
+    )
     with psycopg2.connect(stage.dsn) as old:
         assert remedy in await refusal(stage, old)
     old.close()

@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from escalation_adapters.blocking_verbs import finish
 from escalation_adapters.postgres import PostgresStore, migrate
-from escalation_adapters.postgres.host_transaction import blocking_verbs
+from escalation_adapters.postgres.host_transaction import Database, blocking_verbs
 from escalation_core import Engine, Settings
 
 from .host_tables import execute
@@ -171,6 +171,14 @@ async def test_cluster_that_a_role_may_not_identify(migrated_dsn: str, plain_rol
             await psycopg.AsyncConnection.connect(of_host) as connection,
         ):
             assert "open" == (await engine.using(connection).open("k")).state
+
+
+def test_databases_of_two_servers_differ() -> None:
+    """Databases of one number differ by the identifier of their cluster, if both roles may read the identifier."""
+    assert not Database(5, 1).may_be(Database(5, 2))
+    assert not Database(5, 1).may_be(Database(6, 1))
+    assert Database(5, 1).may_be(Database(5, 1))
+    assert Database(5, 1).may_be(Database(5, None))
 
 
 async def test_encoding_that_cannot_carry_each_text(migrated_dsn: str) -> None:

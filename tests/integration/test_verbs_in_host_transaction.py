@@ -324,6 +324,13 @@ async def test_rows_that_a_session_has_just_added_are_found(stage: Stage) -> Non
     assert ["added"] == stage.rows("SELECT incident_key FROM incidents WHERE acknowledged_at IS NOT NULL")
 
 
+async def test_synchronous_connection_of_an_asynchronous_host(stage: Stage) -> None:
+    """A verb of an engine may work on a synchronous connection, and then blocks the event loop."""
+    with psycopg_sync(stage.dsn) as (connection, _):
+        await stage.engine.using(connection).open("k")
+    assert ["k"] == stage.rows("SELECT incident_key FROM incidents")
+
+
 async def test_blocking_verbs_refuse_an_asynchronous_connection(stage: Stage) -> None:
     """A blocking call cannot wait, so an asynchronous connection is refused before anything runs on it."""
     async with psycopg_async(stage.dsn) as (connection, _):

@@ -277,10 +277,17 @@ def print_command(
         from ..postgres import printing
     except ImportError:
         raise MissingExtra("PostgreSQL", "postgres") from None
+    if drop_tables and not detach:
+        raise click.UsageError("--drop-tables is an option of a detach; add --detach")
+    if detach and (existing is not None or no_trigger or status_type is not None):
+        raise click.UsageError("--existing, --no-trigger and --status-type belong to an attach; leave --detach out")
+    if status_type is not None and mapping["status_column"] is None:
+        raise click.UsageError("--status-type is the type of the status column; name that with --status")
     mapped: dict[str, Any] = _mapped(**mapping)
     mapped |= {"schema": context.schema, "table": mapped["table"] or "incidents", "create": create}
     if detach:
-        text = printing.print_detach_sql(**mapped, drop_tables=drop_tables)
+        interval = context.settings().tick_interval
+        text = printing.print_detach_sql(**mapped, drop_tables=drop_tables, tick_interval=interval)
     else:
         types = {} if status_type is None else {"status": status_type}
         text = printing.print_sql(**mapped, types=types, existing=existing, trigger=not no_trigger)

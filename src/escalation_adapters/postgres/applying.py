@@ -11,6 +11,7 @@ from psycopg import AsyncConnection, sql
 
 from escalation_core import StoreRefused, StoreUnavailable
 
+from .attach import without_concurrency
 from .dsn import arguments
 from .host_connection import HostConnection
 from .installation import Migration
@@ -50,7 +51,7 @@ def of_host(connection: object) -> bool:
 
 def buildable(connection: object, text: str) -> str:
     """Return statements on indexes in the form that can run: in a transaction of the host's not concurrently."""
-    return text.replace(" CONCURRENTLY", "") if of_host(connection) else text
+    return without_concurrency(text) if of_host(connection) else text
 
 
 async def patiently(connection: AsyncConnection[Any], work: Callable[[], Awaitable[None]]) -> None:

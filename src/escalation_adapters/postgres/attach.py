@@ -52,6 +52,12 @@ _ON_UPDATE = """-- The status decides; the instants follow it.
         END CASE;
     END IF;
     """
+_WORDS = """
+INSERT INTO {schema}.escalation_meta (name, value)
+SELECT 'status word ' || i.{status}::text, to_jsonb(now()) FROM {incidents} i
+WHERE i.{status} IS NOT NULL AND i.{status} <> ALL ({words}) GROUP BY i.{status}::text LIMIT 100
+ON CONFLICT (name) DO NOTHING;
+"""
 _NOTE_WORD = """IF NEW.{status} IS NOT NULL AND NEW.{status} <> ALL ({words}) THEN
                     INSERT INTO {schema}.escalation_meta (name, value)
                     VALUES ('status word ' || NEW.{status}::text, to_jsonb(now())) ON CONFLICT (name) DO NOTHING;
@@ -112,6 +118,11 @@ def _status_names(table: IncidentsTable) -> dict[str, sql.Composable]:
 def own_columns(table: IncidentsTable) -> set[str]:
     """Return the engine's names of the columns that an attach added, or that came with a table which it created."""
     return {name for name, column in table.columns.items() if table.created or column in table.added}
+
+
+def without_concurrency(text: str) -> str:
+    """Return statements on indexes in the form for a transaction, where PostgreSQL builds no index concurrently."""
+    return text.replace(" CONCURRENTLY", "")
 
 
 def index_sql(table: IncidentsTable) -> Mapping[str, str]:
@@ -211,6 +222,17 @@ def restore_sql(table: IncidentsTable, added: Sequence[str]) -> str:
         "DELETE FROM {schema}.escalation_detached;\n",
         names,
     )
+
+
+def words_sql(table: IncidentsTable) -> str:
+    """Return the statement that records each word of the status which no list has, so that health reports it."""
+    if table.status is None:
+        return ""
+    names = table.sql_names() | {
+        "status": sql.Identifier(table.status.column),
+        "words": table.status_words(table.status.words),
+    }
+    return fill(_WORDS, names)
 
 
 def written_columns(table: IncidentsTable) -> Sequence[tuple[str, str, str]]:

@@ -22,6 +22,7 @@ from .attach import (
     missing_in,
     restore_sql,
     trigger_sql,
+    words_sql,
     written_columns,
 )
 from .existing import Existing, mark_existing
@@ -216,11 +217,7 @@ async def _note_words(connection: AsyncConnection[Any], table: IncidentsTable) -
     """Record each word of the status that no list has, so that health reports it."""
     await forget(connection, table.schema, "status word %")
     if table.status is not None:
-        names = table.sql_names() | {
-            "status": sql.Identifier(table.status.column),
-            "words": table.status_words(table.status.words),
-        }
-        await connection.execute(fill(_WORDS, names).encode())
+        await connection.execute(words_sql(table).encode())
 
 
 _RECALC = "UPDATE {schema}.escalation_recalc SET requested_at = now(), cursor = NULL, visited = 0, due_only = false"
@@ -229,10 +226,4 @@ UPDATE {schema}.escalation_pages SET
     state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
     due_at = CASE state WHEN 'pending' THEN now() ELSE due_at END, reason = 'detached'
 WHERE state IN ('pending', 'leased')
-"""
-_WORDS = """
-INSERT INTO {schema}.escalation_meta (name, value)
-SELECT 'status word ' || i.{status}::text, to_jsonb(now()) FROM {incidents} i
-WHERE i.{status} IS NOT NULL AND i.{status} <> ALL ({words}) GROUP BY i.{status}::text LIMIT 100
-ON CONFLICT (name) DO NOTHING
 """

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
+from psycopg import AsyncConnection, AsyncCursor, Connection, ConnectionInfo, Cursor
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
@@ -61,11 +61,12 @@ class HostConnection:
         """
         driver = await _driver(connection)
         if not isinstance(driver, Connection | AsyncConnection):
+            kind = type(connection if driver is None or callable(driver) else driver)
             raise InvalidValue(
                 "connection",
-                f"is of {type(driver).__module__}.{type(driver).__qualname__}, and not of psycopg",
-                "use the driver psycopg 3: a DSN of postgresql+psycopg:// for SQLAlchemy, or psycopg instead of"
-                " psycopg2 for Django",
+                f"is of {kind.__module__}.{kind.__qualname__}, and not of psycopg",
+                "give an open connection or session with the driver psycopg 3: of SQLAlchemy by a URL of"
+                " postgresql+psycopg://, of Django with psycopg instead of psycopg2",
             )
         fault = _fault(driver)
         if fault is None and BLOCKING.get() and isinstance(driver, AsyncConnection):
@@ -76,8 +77,16 @@ class HostConnection:
 
     @property
     def as_async(self) -> AsyncConnection[Any]:
-        """This object, by the type that sessions and migrations expect: they use its two methods only."""
+        """This object, by the type that sessions and migrations expect: they call no other methods of it.
+
+        A session begins a pipeline only for statements that it queues, and in a host's transaction it queues none.
+        """
         return cast("AsyncConnection[Any]", self)
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """What the driver knows of the connection, for example the state of its transaction."""
+        return self.driver.info
 
     @property
     def idle(self) -> bool:

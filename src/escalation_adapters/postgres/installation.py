@@ -23,7 +23,7 @@ from .statements import statements
 from .table import IncidentsTable
 
 EVENTS = "escalation_events"
-ADOPTED = "adopted escalation_events"
+KEEP_EVENTS = "keep escalation_events"
 """The entry of an installation whose table of escalations was there before the first migration."""
 
 
@@ -159,20 +159,20 @@ async def has_events(connection: AsyncConnection[Any], schema: str) -> bool:
     return bool(row and row[0])
 
 
-async def note_adopted(connection: AsyncConnection[Any], schema: str) -> None:
+async def keep_events(connection: AsyncConnection[Any], schema: str) -> None:
     """Record that the table of escalations is the host's, so that a detach never drops it."""
     await connection.execute(
         sql.SQL(
             "INSERT INTO {}.escalation_meta (name, value) VALUES (%s, 'true') ON CONFLICT (name) DO NOTHING"
         ).format(sql.Identifier(schema)),
-        [ADOPTED],
+        [KEEP_EVENTS],
     )
 
 
 async def droppable_tables(connection: AsyncConnection[Any], schema: str) -> Sequence[str]:
     """Return the engine's own tables, without one that was there before the first migration."""
-    adopted = bool(await _meta(connection, schema, ADOPTED))
-    return [name for name in own_tables() if not (adopted and name == EVENTS)]
+    keep = bool(await _meta(connection, schema, KEEP_EVENTS))
+    return [name for name in own_tables() if not (keep and name == EVENTS)]
 
 
 async def applied(connection: AsyncConnection[Any], schema: str) -> dict[int, tuple[str, datetime]]:

@@ -5,7 +5,7 @@ with its checksum. ``attach`` and ``detach`` change the host's table. Each needs
 of a session. So they work through a transaction pooler as well.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from escalation_core import EscalationPolicy, StoreNotReady
 from .applying import alone, connect, lock_within
 from .attach import written_columns
 from .attaching import Detachment, detach_table, read_detachment
-from .bring_up import Wanted, bring_up
+from .bring_up import Say, Wanted, bring_up
 from .drift import ATTACH
 from .errors import translated
 from .existing import Existing
@@ -41,8 +41,6 @@ __all__ = [
     "status",
     "up",
 ]
-
-Say = Callable[[str], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +114,16 @@ async def up(
         StoreRefused: the schema is attached to another table or with other columns.
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
-    wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    wanted = Wanted(
+        schema=schema,
+        name=table,
+        columns=columns,
+        status=status,
+        existing=existing,
+        create=create,
+        trigger=trigger,
+        policy=policy or EscalationPolicy(),
+    )
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
             return await bring_up(connection, wanted, say, again=False)
@@ -150,7 +157,16 @@ async def attach(
         StoreRefused: the schema is attached to another table; detach it first. Or the encoding is not UTF8.
         StoreUnavailable: the database is out of reach, or others held the table's lock for too long.
     """
-    wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    wanted = Wanted(
+        schema=schema,
+        name=table,
+        columns=columns,
+        status=status,
+        existing=existing,
+        create=create,
+        trigger=trigger,
+        policy=policy or EscalationPolicy(),
+    )
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
             return await bring_up(connection, wanted, say, again=True)
@@ -179,7 +195,16 @@ async def attach_within(
         CannotAttach, ExistingIncidents, StoreNotReady, StoreRefused: as ``attach``; nothing was changed.
         StoreUnavailable: others hold the table's lock, or another process migrates the schema.
     """
-    wanted = Wanted(schema, table, columns, status, existing, create, trigger, policy or EscalationPolicy())
+    wanted = Wanted(
+        schema=schema,
+        name=table,
+        columns=columns,
+        status=status,
+        existing=existing,
+        create=create,
+        trigger=trigger,
+        policy=policy or EscalationPolicy(),
+    )
     with translated():
         host = await HostConnection.of(connection)
         async with host.alone(), host.transaction():

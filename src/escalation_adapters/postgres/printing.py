@@ -5,6 +5,7 @@ mapping are there, and the others are not. If that is wrong, PostgreSQL refuses 
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from json import dumps
 
 import attrs
@@ -12,15 +13,28 @@ from psycopg import sql
 
 from escalation_core import InvalidValue
 
-from .attach import add_sql, create_sql, drop_sql, index_sql, keep_sql, missing_in, restore_sql, trigger_sql
+from .attach import (
+    add_sql,
+    create_sql,
+    drop_sql,
+    index_sql,
+    keep_sql,
+    missing_in,
+    restore_sql,
+    trigger_sql,
+    without_concurrency,
+    words_sql,
+)
 from .attaching import CANCEL
 from .existing import Existing, held_sql, mark_sql
 from .host_table import typed
-from .installation import ADOPTED, EVENTS, Migration, migrations, own_tables
+from .installation import EVENTS, KEEP_EVENTS, Migration, migrations, own_tables
 from .mapping import READ, StatusMapping, split_columns
 from .statements import fill
 from .table import KEY_TYPES, IncidentsTable
 
+_SETTING = "SELECT set_config('escalation.engine', '{}', true);\n"
+"""Keeps the triggers from the script's own writes."""
 _UNTOUCHED = ("incident_key", "first_seen")
 """Columns that a host's table always has, under their own names if the mapping does not name others."""
 
@@ -56,16 +70,21 @@ def print_sql(
     parts = [
         ("the schema", fill("CREATE SCHEMA IF NOT EXISTS {schema};\n", names) if create else ""),
         ("migrations", _migrations(schema)),
-        ("the host's table", _settings() + (create_sql(attached) if create else add_sql(attached, missing))),
+        ("the host's table", _SETTING.format("on") + (create_sql(attached) if create else add_sql(attached, missing))),
         ("values of an earlier attach", restore_sql(attached, missing)),
         ("triggers", trigger_sql(attached) if trigger else ""),
         ("this attach", fill(_RECORD, names | _recorded(attached, trigger=trigger))),
-        ("indexes", "".join(f"{text.replace(' CONCURRENTLY', '')};\n" for text in index_sql(attached).values())),
+        ("indexes", "".join(f"{without_concurrency(text)};\n" for text in index_sql(attached).values())),
     ]
     chosen = existing or "page"
     statements = [held_sql(attached, chosen), *mark_sql(attached, chosen, batch=None)]
     parts.append(("open incidents", "".join(f"{text.as_string()};\n" for text in statements)))
-    parts.append(("statistics", fill("ANALYZE {incidents};\n", names)))
+    parts += [
+        ("words of the status that no list has", words_sql(attached)),
+        ("statistics", fill("ANALYZE {incidents};\n", names)),
+        # The script may be a part of the host's transaction, whose later writes must run the triggers.
+        ("the triggers act again", _SETTING.format("")),
+    ]
     return "\n".join(f"-- {title}\n\n{text}" for title, text in parts if text)
 
 
@@ -77,17 +96,22 @@ def print_detach_sql(
     status: StatusMapping | None = None,
     create: bool = False,
     drop_tables: bool = False,
+    tick_interval: timedelta = timedelta(minutes=1),
 ) -> str:
     """Return the SQL of a detach, as a script for one transaction. The arguments are those of the attach.
 
-    ``create`` says that the attach created the table: then the table and its columns stay.
+    ``create`` says that the attach created the table: then the table and its columns stay. ``tick_interval`` is the
+    workers' own: the script refuses if a worker completed a tick within two of them.
     """
     attached, _ = _table(schema, table, columns, status, None, create=create)
     names = attached.sql_names()
     drop = sql.SQL("ALTER TABLE {} DROP COLUMN {};\n")
     drops = [drop.format(names["incidents"], sql.Identifier(name)).as_string() for name in attached.added]
     parts = [
-        ("no worker may run", fill(_NO_WORKER, names)),
+        (
+            "no worker may run",
+            fill(_NO_WORKER, names | {"seconds": sql.Literal(int(2 * tick_interval.total_seconds()))}),
+        ),
         ("the host's table", fill("LOCK TABLE {incidents} IN ACCESS EXCLUSIVE MODE;\n", names) + keep_sql(attached)),
         ("triggers and indexes", drop_sql(attached)),
         ("added columns", "".join(drops)),
@@ -116,17 +140,12 @@ def _table(
     return attrs.evolve(table, added=[] if create else [written[name] for name in missing]), missing
 
 
-def _settings() -> str:
-    """Return the statement that keeps the engine's triggers from its own writes, until the transaction's end."""
-    return "SELECT set_config('escalation.engine', 'on', true);\n"
-
-
 def _migrations(schema: str) -> str:
     """Return a block that applies all migrations to a schema that has none, and refuses another version."""
     names: dict[str, sql.Composable] = {"schema": sql.Identifier(schema)}
     names["migrations_name"] = sql.Literal(sql.Identifier(schema, "escalation_migrations").as_string())
     names["events_name"] = sql.Literal(sql.Identifier(schema, EVENTS).as_string())
-    names["adopted"] = sql.Literal(ADOPTED)
+    names["keep_events"] = sql.Literal(KEEP_EVENTS)
     names["version"] = sql.Literal(max(migration.version for migration in migrations()))
     names["apply"] = sql.SQL("\n".join(_applied(migration, names) for migration in migrations()))
     return fill(_MIGRATE, names)
@@ -136,7 +155,7 @@ def _applied(migration: Migration, names: Mapping[str, sql.Composable]) -> str:
     record = sql.SQL("INSERT INTO {}.escalation_migrations (version, name, checksum) VALUES ({}, {}, {});\n").format(
         names["schema"], *map(sql.Literal, (migration.version, migration.name, migration.checksum))
     )
-    return fill(migration.template, names).replace(" CONCURRENTLY", "") + record.as_string()
+    return without_concurrency(fill(migration.template, names)) + record.as_string()
 
 
 def _recorded(table: IncidentsTable, *, trigger: bool) -> dict[str, sql.Composable]:
@@ -151,7 +170,7 @@ def _recorded(table: IncidentsTable, *, trigger: bool) -> dict[str, sql.Composab
 
 
 def _drop_tables(schema: str) -> str:
-    names: dict[str, sql.Composable] = {"schema": sql.Identifier(schema), "adopted": sql.Literal(ADOPTED)}
+    names: dict[str, sql.Composable] = {"schema": sql.Identifier(schema), "keep_events": sql.Literal(KEEP_EVENTS)}
     return fill(_DROP_EVENTS, names) + "".join(_drop(schema))
 
 
@@ -162,12 +181,12 @@ def _drop(schema: str) -> Iterator[str]:
 
 
 _MIGRATE = """DO $do$
-DECLARE adopted boolean := to_regclass({events_name}) IS NOT NULL;
+DECLARE was_there boolean := to_regclass({events_name}) IS NOT NULL;
 BEGIN
 IF to_regclass({migrations_name}) IS NULL THEN
 {apply}
-    IF adopted THEN
-        INSERT INTO {schema}.escalation_meta (name, value) VALUES ({adopted}, 'true');
+    IF was_there THEN
+        INSERT INTO {schema}.escalation_meta (name, value) VALUES ({keep_events}, 'true');
     END IF;
 ELSIF {version} IS DISTINCT FROM (SELECT max(version) FROM {schema}.escalation_migrations) THEN
     RAISE EXCEPTION 'the schema is at another version' USING HINT = 'run: escalation migrate up';
@@ -189,8 +208,8 @@ FROM (
 """
 _NO_WORKER = """DO $do$
 BEGIN
-IF EXISTS (SELECT FROM {schema}.escalation_workers WHERE ticked_at > now() - interval '2 minutes') THEN
-    RAISE EXCEPTION 'a worker completed a tick in the last two minutes' USING HINT = 'stop the workers, and wait';
+IF EXISTS (SELECT FROM {schema}.escalation_workers WHERE ticked_at > now() - make_interval(secs => {seconds})) THEN
+    RAISE EXCEPTION 'a worker completed a tick in the last % s', {seconds} USING HINT = 'stop the workers, and wait';
 END IF;
 END
 $do$;
@@ -200,7 +219,7 @@ WHERE name IN ('incidents', 'attaching', 'triggers') OR name LIKE 'status word %
 """
 _DROP_EVENTS = """DO $do$
 BEGIN
-IF NOT EXISTS (SELECT FROM {schema}.escalation_meta WHERE name = {adopted}) THEN
+IF NOT EXISTS (SELECT FROM {schema}.escalation_meta WHERE name = {keep_events}) THEN
     DROP TABLE {schema}.escalation_events;
 END IF;
 END

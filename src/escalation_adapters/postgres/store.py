@@ -178,7 +178,7 @@ class PostgresStore:
         *,
         last: bool,
     ) -> Result:
-        session = Session(connection, *self._installation, optimistic and not last, last=last)
+        session = Session(connection, *self._installation, optimistic, last=last)
         try:
             async with AsyncExitStack() as ends, connection.transaction():
                 await session.begin(self.clock)

@@ -192,7 +192,7 @@ class HostTransactions(StoreAccess):
         """
         if not isinstance(self.store, JoinsTransactions):
             raise InvalidValue(
-                "connection",
+                "store",
                 f"{type(self.store).__name__} works in its own transactions only",
                 "call the engine's verbs, or give the engine a PostgresStore",
             )
