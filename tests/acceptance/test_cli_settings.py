@@ -269,7 +269,9 @@ def test_migrate_print(console: Console) -> None:
         (["--detach", "--existing", "page"], "leave --detach out"),
         (["--existing", "page", "--status-type", "public.state"], "name that with --status"),
     ):
-        assert told_of in one_line(console(*PRINT, *wrong))
+        refused = console(*PRINT, *wrong)
+        assert 2 == refused.code
+        assert told_of in refused.err
 
 
 def test_printed_sql_runs(console: Console, pg_dsn: str) -> None:
