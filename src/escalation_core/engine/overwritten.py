@@ -32,6 +32,6 @@ class Overwritten:
 
         Either the host has written the row again, or a trigger of the host undoes each write of the engine.
         """
-        known = self._now if row.incident_key in self._now else self._before
-        again = row.incident_key in known and known[row.incident_key] == row.due_at
+        key = row.incident_key
+        again = any(key in ticks and ticks[key] == row.due_at for ticks in (self._now, self._before))
         return attrs.evolve(row, again=True) if again else row

@@ -13,7 +13,7 @@ from .tasks import monotonic
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MAX_TRIES = 500
-"""How many writes may be tried to find the refused items: enough for about 30 of a thousand."""
+"""After so many writes a refused part is not split any more: enough to find about 30 refused items of a thousand."""
 MAX_TIME = timedelta(seconds=10)
 """How long the search for refused items may take. The rows of the batch are locked meanwhile."""
 

@@ -65,7 +65,7 @@ class By:
 
     def entry(self, at: datetime, action: str, *said: str | None, incident: Incident | None = None) -> AuditEntry:
         """Return the audit entry for an action. Its reason is the texts of ``said``, then this object's reason."""
-        reason = ": ".join(part for part in (*said, self.reason) if part is not None)
+        reason = ": ".join(part for part in (*said, self.reason) if part)
         return AuditEntry(
             at=at,
             action=action,

@@ -50,6 +50,16 @@ def test_row_with_another_instant_is_returned_as_it_is(ticks: int) -> None:
         assert row is overwritten.recognize(row)
 
 
+def test_row_that_was_overwritten_in_both_ticks_is_recognized_by_either_instant() -> None:
+    """A host's trigger may undo the write of this tick or of the last one."""
+    overwritten = Overwritten()
+    overwritten.keep([candidate()])
+    overwritten.next_tick()
+    overwritten.keep([candidate(due_at=START + MINUTE)])
+    later = candidate(due_at=START + 2 * MINUTE)
+    assert [True, True, False] == again(overwritten, candidate(), candidate(due_at=START + MINUTE), later)
+
+
 def test_row_is_forgotten_after_two_ticks() -> None:
     """The engine recognizes a row in the same tick and the next one, but not in the third."""
     overwritten, found = Overwritten(), []

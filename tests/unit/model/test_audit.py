@@ -83,6 +83,7 @@ def test_entry_names_the_incident_as_it_is() -> None:
         ((), "", None),
         ((None,), None, None),
         (("until noon",), None, "until noon"),
+        (("until noon",), "", "until noon"),
         (("until noon",), "why", "until noon: why"),
         (("one", "two"), "why", "one: two: why"),
         ((None, "two"), "why", "two: why"),
