@@ -71,7 +71,7 @@ def sink() -> Iterator[Sink]:
     """Start nginx."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
     if program is None:
-        raise SystemExit("this part of the bench needs nginx: apt-get install nginx-light")
+        raise SystemExit("this part of the bench needs nginx; run: apt-get install nginx")
     with tempfile.TemporaryDirectory(prefix="escalation-bench-") as name, socket.socket() as probe:
         folder = Path(name)
         folder.chmod(0o755)

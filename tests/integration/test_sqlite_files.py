@@ -17,7 +17,7 @@ from escalation_core.testing import RecordingNotifier
 from .forking import HEARD, heard
 from .stage import until
 
-ELSEWHERE = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a file that is open")
+ELSEWHERE = pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
 
 
 def replace(path: Path) -> None:
@@ -41,9 +41,9 @@ def move(path: Path, to: Path) -> None:
 
 
 @ELSEWHERE
-@pytest.mark.parametrize("befalls", [replace, Path.unlink, lose_log, lose_memory])
+@pytest.mark.parametrize("lose_files", [replace, Path.unlink, lose_log, lose_memory])
 async def test_a_file_that_is_another_one_is_refused(
-    befalls: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    lose_files: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each call on the store names the fault, and a worker logs it as critical. A newly opened store works."""
     path = tmp_path / "e.db"
@@ -52,7 +52,7 @@ async def test_a_file_that_is_another_one_is_refused(
         await engine.open("k")
         worker = asyncio.create_task(run(engine, stop=stop, signals=False))
         await until(lambda: engine.observed_lag() is not None)
-        befalls(path)
+        lose_files(path)
         for call in (engine.health, engine.tick, engine.store.check, lambda: engine.acknowledge("k")):
             with pytest.raises(StoreNotReady, match=r"e\.db(-wal|-shm)? was replaced or removed while"):
                 await call()

@@ -1,5 +1,5 @@
 /*
- * One incident and one of its pages, from the claim to the mark: two workers, a host that writes at any moment, crashes
+ * One incident and one of its pages, from the claim to the settlement: two workers, a host that writes at any moment, crashes
  * after every step, replies that say nothing, and leases that end too early. None of these is counted, so the search is
  * over any number of them. README.md says which function each step stands for; test_model.py runs the search.
  *
@@ -9,7 +9,7 @@
  * whether a sender's is still the page's. What is called seen_ is no part of the system: it is what somebody who sees
  * everything remembers, to judge by.
  *
- * Defects are planted with -D: EVENT_OUTSIDE, NO_FENCING, MARK_FIRST, NO_ACK_CHECK, KEY_WITHOUT_EPISODE, NO_LOCK,
+ * Defects are planted with -D: EVENT_OUTSIDE, NO_FENCING, SETTLE_FIRST, NO_ACK_CHECK, KEY_WITHOUT_EPISODE, NO_LOCK,
  * NO_UNIQUE_KEY. What is printed is the story of a search that failed, when it is played again.
  */
 
@@ -41,10 +41,10 @@ typedef Row { mtype state = open; byte episode = 1; byte level; bool lock }
 typedef Page {
     mtype state = absent; bool over; bool lock;
     bool seen_arrived;          /* the receiver has it */
-    byte seen_uncaused          /* copies, less those that a fault between claim and mark is the cause of */
+    byte seen_uncaused          /* copies, less those that a fault between claim and settlement is the cause of */
 }
 typedef Flight {
-    bool held;                  /* the lease is committed, and it is neither marked nor given up */
+    bool held;                  /* the lease is committed, and it is neither settled nor given up */
     bool mine;                  /* the page's fence is still this flight's */
     bool seen_arrived;
     bool seen_fault
@@ -74,7 +74,7 @@ inline judge_record(n) {
 
 inline judge() {
     assert(I3 || !events[followed] || page.state != absent || tick[0] == followed || tick[1] == followed);
-    assert(I3 || page.state != delivered || page.seen_arrived || in_flight);             /* marked because it arrived */
+    assert(I3 || page.state != delivered || page.seen_arrived || in_flight);             /* settled because it arrived */
     assert(I3 || page.state != cancelled || (seen_ever_ended & BIT(EPISODE(followed))));
     assert(I3 || !unsettled || page.over || in_flight);                                  /* or it comes back */
     assert(I5 || page.seen_uncaused <= 1)                                                /* a second copy has a cause */
@@ -154,7 +154,7 @@ end_idle:
     goto end_idle
 }
 
-/* --- delivery: claim, POST, mark */
+/* --- delivery: claim, POST, settle */
 
 #define due (page.state == pending || (unsettled && page.over))
 #define free (!page.lock)
@@ -217,7 +217,7 @@ inline receive(w) {
     judge()
 }
 
-inline fault(w) { /* it falls between claim and mark: if this flight makes a copy, then this is its cause */
+inline fault(w) { /* it falls between claim and settlement: if this flight makes a copy, then this is its cause */
     if :: flight[w].seen_arrived && !flight[w].seen_fault -> page.seen_uncaused-- :: else fi;
     flight[w].seen_fault = true
 }
@@ -241,9 +241,9 @@ inline post(w) {
 #define fenced(w) (!flight[w].mine)
 #endif
 
-inline mark(w) { /* one statement, which looks at the fence and at nothing else */
+inline settle_delivered(w) { /* one statement, which looks at the fence and at nothing else */
     atomic {
-        free -> printf("worker %d marks the page\n", w);
+        free -> printf("worker %d settles the page\n", w);
         if :: fenced(w) :: else -> settle(w, delivered) fi;
         land(w)
     }
@@ -291,8 +291,8 @@ end_idle:
     if :: lock_page(w) :: crash_flight(w, false) fi;
     if :: lease(w) :: crash_flight(w, true) fi;
     if :: in_time(w) :: crash_flight(w, false) fi;
-#ifdef MARK_FIRST
-    atomic { free -> printf("worker %d marks the page\n", w); if :: fenced(w) :: else -> settle(w, delivered) fi };
+#ifdef SETTLE_FIRST
+    atomic { free -> printf("worker %d settles the page\n", w); if :: fenced(w) :: else -> settle(w, delivered) fi };
     if :: post(w) :: crash_flight(w, false) fi;
     atomic { land(w) };
     goto end_idle;
@@ -300,7 +300,7 @@ end_idle:
     if :: post(w) :: crash_flight(w, false) fi;
 landed:
     if
-    :: outcome == arrived -> mark(w)
+    :: outcome == arrived -> settle_delivered(w)
     :: outcome != arrived -> lock_failed(w); if :: write_failed(w) :: abort() :: crash_flight(w, true) fi
     :: crash_flight(w, false)
     fi;

@@ -22,7 +22,7 @@ DEEPEST = 20_000
 PLANTED = {
     "event outside the transaction": (["EVENT_OUTSIDE"], "I3", "dies in its tick"),
     "no fencing": (["NO_FENCING"], "I5", "stands still"),
-    "mark before POST": (["MARK_FIRST"], "I3", "marks the page"),
+    "settle before POST": (["SETTLE_FIRST"], "I3", "settles the page"),
     "claim without the acknowledgement check": (["NO_ACK_CHECK"], "I6", "the host"),
     "key without the episode": (["KEY_WITHOUT_EPISODE"], "I4", "the host"),
     "claim without a lock": (["NO_LOCK"], "I2", "the host"),

@@ -247,7 +247,7 @@ class Pager:
         assert_type(page.incident, Incident)
         if page.attempt == 1:
             return Retry("busy", after=timedelta(seconds=5), throttled=True)
-        return Delivered() if page.level < 3 else Rejected("nobody is there")
+        return Delivered() if page.level < 3 else Rejected("the target is gone")
 
     async def aclose(self) -> None:
         """Close nothing."""

@@ -101,7 +101,7 @@ class Hosts:
         open_for: float = 0.0,
         **values: Any,
     ) -> bool:
-        """Write by the API or by SQL, at random if ``sql`` is None. Return whether the write was committed.
+        """Write by the API, by SQL, or (without ``sql``) at random by one of them. Return whether it was committed.
 
         If the write fails, look up in the database whether it was committed.
 
