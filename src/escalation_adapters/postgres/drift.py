@@ -52,41 +52,39 @@ class Fault:
     """A fault, with its remedy. ``migrate up`` repairs a fault that is ``mendable``."""
 
     text: str
+    remedy: str
     mendable: bool = False
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text}; {self.remedy}"
 
 
 def find_faults(table: IncidentsTable, found: Found, *, keyless: int = 0) -> Sequence[Fault]:
     """Return the faults of the host's table. ``keyless``: how many rows without a key wait to be planned."""
     name, key = f"{table.schema}.{table.name}", table.columns["incident_key"]
     if not found.columns:
-        return [Fault(f"the table {name} is gone; restore it, or run: escalation migrate detach")]
+        return [Fault(f"the table {name} is gone", "restore it, or run: escalation migrate detach")]
     faults = [*_columns(table, found, name)]
     if found.triggers:
         faults += _triggers(table, found, name)
     faults += [
-        Fault(f"index {index} of {name} is missing or invalid: claims read the whole table; {UP}", mendable=True)
+        Fault(f"index {index} of {name} is missing or invalid: claims read the whole table", UP, mendable=True)
         for index in INDEXES
         if index not in found.indexes
     ]
     if key in found.columns and not found.has_key:
-        remedy = not_null(table)
-        faults.append(
-            Fault(f"column {key!r} of {name} may be NULL: the engine cannot page about a row without a key; {remedy}")
-        )
+        text = f"column {key!r} of {name} may be NULL: the engine cannot page about a row without a key"
+        faults.append(Fault(text, not_null(table)))
     if keyless:
-        faults.append(
-            Fault(f"{keyless} rows of {name} have no {key}: the engine cannot page about them; give each row one")
-        )
+        text = f"{keyless} rows of {name} have no {key}: the engine cannot page about them"
+        faults.append(Fault(text, "give each row one"))
     if table.status is not None and found.words:
         words = ", ".join(repr(word) for word in found.words)
         faults.append(
             Fault(
-                f"column {table.status.column!r} of {name} has words in no list: {words}; their rows count as open; add"
-                f" the words to a list: escalation migrate attach --status {table.status.column} --open ..., or correct"
-                f" the rows and {UP}"
+                f"column {table.status.column!r} of {name} has words in no list: {words}; their rows count as open",
+                f"add the words to a list: escalation migrate attach --status {table.status.column} --open ..., or"
+                f" correct the rows and {UP}",
             )
         )
     return faults
@@ -102,11 +100,13 @@ def _columns(table: IncidentsTable, found: Found, name: str) -> list[Fault]:
         if now is None:
             option = f"--column {engine}=NEW{suffix}" if engine else "--status NEW --open ..."
             faults.append(
-                Fault(f"column {column!r} of {name} is gone: host writes are found late; if it was renamed, {ATTACH}"
-                      f" {option}")
-            )  # fmt: skip
+                Fault(
+                    f"column {column!r} of {name} is gone: host writes are found late",
+                    f"if it was renamed, {ATTACH} {option}",
+                )
+            )
         elif before is not None and now != before:
-            faults.append(Fault(f"column {column!r} of {name} was {before} and is {now} now; {ATTACH}"))
+            faults.append(Fault(f"column {column!r} of {name} was {before} and is {now} now", ATTACH))
     return faults
 
 
@@ -115,11 +115,12 @@ def _triggers(table: IncidentsTable, found: Found, name: str) -> list[Fault]:
     for trigger in TRIGGERS:
         if trigger not in found.enabled:
             fault = "is disabled" if trigger in found.disabled else "is missing"
-            text = f"trigger {trigger} on {name} {fault}: the engine finds host writes late; {UP}"
-            faults.append(Fault(text, mendable=True))
+            faults.append(
+                Fault(f"trigger {trigger} on {name} {fault}: the engine finds host writes late", UP, mendable=True)
+            )
     expected = trigger_sources(table)
     changed = [function for function in FUNCTIONS if found.sources.get(function) != expected[function]]
     if changed and not faults:
-        text = f"function {changed[0]} of {name} is missing, or not the one of this version; {UP}"
-        faults.append(Fault(text, mendable=True))
+        text = f"function {changed[0]} of {name} is missing, or not the one of this version"
+        faults.append(Fault(text, UP, mendable=True))
     return faults

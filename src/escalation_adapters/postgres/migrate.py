@@ -18,7 +18,7 @@ from .applying import alone, connect, lock_within
 from .attach import written_columns
 from .attaching import Detachment, detach_table, read_detachment
 from .bring_up import Say, Wanted, bring_up
-from .drift import ATTACH
+from .drift import ATTACH, Fault
 from .errors import translated
 from .existing import Existing
 from .host_connection import HostConnection
@@ -75,19 +75,22 @@ async def status(dsn: str, *, schema: str = "public") -> Sequence[Status]:
 
 async def check(dsn: str, *, schema: str = "public") -> Sequence[str]:
     """Return what changed in the host's table since it was attached, and other faults of it, each with its remedy."""
+    return [str(fault) for fault in (await read_attachment(dsn, schema=schema))[1]]
+
+
+async def read_attachment(dsn: str, *, schema: str = "public") -> tuple[IncidentsTable | None, Sequence[Fault]]:
+    """Return the table that a schema is attached to, None if it is not attached, and the faults of the attachment."""
     with translated():
         async with await connect(dsn) as connection:
             versions, table = await standing(connection, schema)
             if table is None:
-                return [f"the schema is not attached to a table; {ATTACH}"] if versions else []
-            return [str(fault) for fault in await faults(connection, table)]
+                return None, [Fault("the schema is not attached to a table", ATTACH)] if versions else []
+            return table, await faults(connection, table)
 
 
 async def attachment(dsn: str, *, schema: str = "public") -> Sequence[tuple[str, str, str]]:
     """Return each column of the attached table that the engine uses, its meaning, and the verbs that write it."""
-    with translated():
-        async with await connect(dsn) as connection:
-            _, table = await standing(connection, schema)
+    table, _ = await read_attachment(dsn, schema=schema)
     return [] if table is None else written_columns(table)
 
 
