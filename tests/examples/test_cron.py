@@ -17,9 +17,10 @@ import pytest
 from .hosting import EXAMPLES, KEPT, TIMEOUT, Programs, Receiver
 
 README = (EXAMPLES / "cron/README.md").read_text(encoding="utf-8")
+GUIDE = (EXAMPLES.parent / "docs/how-to/cron.md").read_text(encoding="utf-8")
 [ATTACH] = re.findall(r"^escalation (migrate attach .*)$", README, re.MULTILINE)
 [DETACH] = re.findall(r"^escalation (migrate detach --drop-tables)", README, re.MULTILINE)
-[CRON] = re.findall(r"^\* \* \* \* \*  (.*)$", README, re.MULTILINE)
+[CRON] = re.findall(r"^\* \* \* \* \*  (.*)$", GUIDE, re.MULTILINE)
 LATE = (datetime.now(UTC) - timedelta(minutes=6)).isoformat()
 """The start of a run whose incident is due at once: a critical one must be acknowledged in five minutes."""
 Catalogue = Callable[[str], frozenset[str]]
@@ -111,7 +112,7 @@ def test_database_without_an_attach(cron: Programs, program: tuple[str, ...]) ->
 
 @pytest.mark.skipif(sys.platform == "win32", reason="cron needs a shell")
 def test_line_for_cron(attached: Programs, receiver: Receiver, tmp_path: Path) -> None:
-    """The README's line ticks as cron runs it: by ``sh``, with little in its environment but what the file sets."""
+    """The guide's line ticks as cron runs it: by ``sh``, with little in its environment but what the file sets."""
     attached("report.py", "failed", "backup", "--started", LATE)
     for file in EXAMPLES.joinpath("cron").glob("*.py"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
