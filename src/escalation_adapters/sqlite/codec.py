@@ -25,8 +25,10 @@ COLUMNS = (
     "summary",
     "labels",
 )
+SQL_NAMES = {name: name for name in COLUMNS} | {"level": "escalation_level"}
+"""The column in SQL of each of these."""
 INSTANTS = ("first_seen", "last_escalated_at", "acknowledged_at", "resolved_at", "snoozed_until", "next_due_at")
-WHOLE = ", ".join(f"i.{'escalation_level' if name == 'level' else name}" for name in COLUMNS)
+WHOLE = ", ".join(f"i.{SQL_NAMES[name]}" for name in COLUMNS)
 """An incident's columns, in the order in which they are read here."""
 LEFT_OUT = "left out"
 """The text that is selected in the place of labels that are too long."""

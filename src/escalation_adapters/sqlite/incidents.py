@@ -14,6 +14,7 @@ from escalation_core.model import MAX_CLAIM_LABELS_BYTES, Canary, Candidate, Def
 from .codec import (
     COLUMNS,
     SELECTED,
+    SQL_NAMES,
     WHOLE,
     Row,
     instant,
@@ -26,7 +27,7 @@ from .codec import (
 )
 from .session import Session
 
-_NAMES = ", ".join("escalation_level" if name == "level" else name for name in COLUMNS) + ", canary_bucket"
+_NAMES = ", ".join(SQL_NAMES.values()) + ", canary_bucket"
 _PLACES = ", ".join("?" for _ in range(len(COLUMNS) + 1))
 _FOUND = (
     f"SELECT {SELECTED}, coalesce(u.attempts, 0) FROM incidents i"
