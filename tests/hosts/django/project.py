@@ -7,10 +7,12 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from psycopg.conninfo import conninfo_to_dict
+
+from .starter import Starter
 
 TIMEOUT = 60.0
 COLUMNS = {"incident_key": "id", "first_seen": "created_at", "summary": "title"}
@@ -86,9 +88,11 @@ class Finished:
 
 @attrs.frozen
 class Project:
-    """A project in a folder."""
+    """A project in a folder. With ``forks`` its programs begin with what the starter has imported."""
 
+    starter: ClassVar[Starter | None] = None
     folder: Path
+    forks: bool = True
 
     @classmethod
     def make(cls, folder: Path, databases: Mapping[str, Any], escalation: Any, *operations: str) -> "Project":
@@ -120,37 +124,47 @@ class Project:
 
     def manage(self, *args: str, code: int | None = 0) -> Finished:
         """Run a command of Django to its end; fail unless it ends with ``code`` (None: any code)."""
-        return self._finish(self._start("-m", "django", *args), args, code)
+        return self._run(("-m", "django", *args), code)
 
     def script(self, text: str, *, head: str = "", code: int | None = 0) -> Finished:
         """Run a program in the project; ``django.setup`` was called."""
         self.write("script.py", SCRIPT + head + textwrap.dedent(text))
-        return self._finish(self._start("script.py"), ("script.py",), code)
+        return self._run(("script.py",), code)
 
     def beside(self, *args: str) -> "subprocess.Popen[str]":
         """Start a command of Django."""
         return self._start("-m", "django", *args)
 
+    def _run(self, args: tuple[str, ...], code: int | None) -> Finished:
+        if self.starter is not None and self.forks:
+            done = Finished(*self.starter.run(args, self.folder, TIMEOUT))
+        else:
+            with self._start(*args) as process:
+                try:
+                    out, err = process.communicate(timeout=TIMEOUT)
+                finally:
+                    process.kill()
+            done = Finished(process.returncode, out, err)
+        if code is not None and done.code != code:
+            raise AssertionError(f"{' '.join(args)} ended with {done.code}, not {code}\n{done.out}\n{done.err}")
+        return done
+
     def _start(self, *args: str) -> "subprocess.Popen[str]":
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
-        path = os.pathsep.join([str(self.folder), kept.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-B", *args],
             cwd=self.folder,
-            env=kept | {"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": path},
+            env=environment(self.folder),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def _finish(self, process: "subprocess.Popen[str]", args: tuple[str, ...], code: int | None) -> Finished:
-        try:
-            out, err = process.communicate(timeout=TIMEOUT)
-        finally:
-            process.kill()
-        if code is not None and process.returncode != code:
-            raise AssertionError(f"{' '.join(args)} ended with {process.returncode}, not {code}\n{out}\n{err}")
-        return Finished(process.returncode, out, err)
+
+def environment(*folders: Path) -> dict[str, str]:
+    """Return the environment of a program that imports from these folders as well."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
+    path = os.pathsep.join([*map(str, folders), kept.get("PYTHONPATH", "")])
+    return kept | {"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": path}
 
 
 def postgres(dsn: str) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def test_the_operation_refuses_mysql(tmp_path: Path) -> None:
 
 def test_psycopg2_is_refused(pg_dsn: str, tmp_path: Path) -> None:
     """Without psycopg 3 Django falls back to psycopg2: the check names the extra, and the operation refuses."""
-    project = Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH)
+    Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH)
+    project = Project(tmp_path, forks=False)  # a fork has imported psycopg already
     project.write("settings.py", (tmp_path / "settings.py").read_text() + NO_PSYCOPG)
     checked = project.manage("check", code=1).err
     assert "(escalation_core.E002) The database 'default' is reached through psycopg2" in checked
@@ -207,7 +208,8 @@ def test_a_worker_ends_on_a_signal(pg_dsn: str, tmp_path: Path, number: signal.S
 
 def test_the_projects_logging_stays(pg_dsn: str, tmp_path: Path) -> None:
     """A project with LOGGING of its own gets the worker's records there."""
-    project = Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH)
+    Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH)
+    project = Project(tmp_path, forks=False)  # LOGGING disables the loggers that a fork has imported already
     logging = {
         "version": 1,
         "handlers": {"file": {"class": "logging.FileHandler", "filename": str(tmp_path / "log"), "encoding": "utf-8"}},
