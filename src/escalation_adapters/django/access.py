@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 from escalation_core import Engine, InvalidValue, Notifier
 
 from . import conf, database
+from .not_ready import remedied
 
 if TYPE_CHECKING:
     from ..blocking_verbs import BlockingVerbs
@@ -48,9 +49,9 @@ def verbs() -> "BlockingVerbs":
     if connection.needs_rollback:
         fault = f"{alias!r} is in an atomic block that has failed"
         raise InvalidValue("connection", fault, "leave the block, and begin another one")
-    from ..postgres.host_transaction import blocking_verbs
+    from .transaction import make_verbs
 
-    return blocking_verbs(connection, configuration.settings, schema=configuration.schema)
+    return make_verbs(connection, configuration.settings, configuration.schema)
 
 
 def engine(*, work: bool = False) -> "BlockingEngine":
@@ -77,13 +78,14 @@ async def open_engine(*, long_running: bool = False) -> Engine:
     from ..worker import app
 
     configuration = conf.read()
-    return await app.open_engine(
-        attrs.evolve(configuration.settings, database_url=database.url(configuration.database)),
-        schema=configuration.schema,
-        pooler="transaction" if database.pooled(configuration.database) else None,
-        long_running=long_running,
-        notifiers=make_notifiers(configuration),
-    )
+    with remedied():
+        return await app.open_engine(
+            attrs.evolve(configuration.settings, database_url=database.url(configuration.database)),
+            schema=configuration.schema,
+            pooler="transaction" if database.pooled(configuration.database) else None,
+            long_running=long_running,
+            notifiers=make_notifiers(configuration),
+        )
 
 
 def find_maker(configuration: conf.Configuration) -> Callable[[], object] | None:

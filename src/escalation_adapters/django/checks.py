@@ -2,10 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core import checks
 
@@ -13,6 +13,11 @@ from escalation_core import EscalationError, SettingsError
 
 from ..sqlite.file import APPLICATION_ID
 from . import access, conf, database
+from .not_ready import MIGRATE
+
+if TYPE_CHECKING:
+    from ..postgres.drift import Fault
+    from ..postgres.table import IncidentsTable
 
 _ID = "escalation_core"
 Result = TypeVar("Result")
@@ -70,45 +75,48 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[che
         return [checks.Warning(f"The database {alias!r} cannot be checked: {error}", id=f"{_ID}.W010")]
 
 
-_MIGRATE = (
-    "Run: manage.py migrate. If no migration has the operation, add one: AttachEscalation for the first time,"
-    " UpdateEscalation after an update of the library."
-)
-
-
 def _postgres_faults(configuration: conf.Configuration) -> Iterator[tuple[str, str, str | None]]:
     from ..postgres import migrate
 
     url, schema = database.url(configuration.database), configuration.schema
 
-    async def look() -> tuple[Sequence[migrate.Status], Sequence[str], Sequence[tuple[str, str, str]], str | None]:
-        columns = await migrate.attachment(url, schema=schema)
-        table = (await migrate.plan_detach(url, schema=schema)).table if columns else None
-        return await migrate.status(url, schema=schema), await migrate.check(url, schema=schema), columns, table
+    async def look() -> "tuple[Sequence[migrate.Status], IncidentsTable | None, Sequence[Fault]]":
+        return await migrate.status(url, schema=schema), *await migrate.read_attachment(url, schema=schema)
 
-    steps, faults, columns, table = _run(look())
+    steps, table, faults = _run(look())
     pending = [step.name for step in steps if step.applied_at is None]
-    if len(pending) == len(steps):
-        yield "W005", f"The schema {schema!r} of the database {configuration.database!r} is not attached.", _MIGRATE
-        return
-    if pending:
-        yield "W006", f"Migrations of escalation-core are pending: {', '.join(pending)}.", _MIGRATE
+    if table is None:
+        yield (
+            "W005",
+            f"The schema {schema!r} of the database {configuration.database!r} is not attached.",
+            _hint(MIGRATE),
+        )
+    elif pending:
+        yield "W006", f"Migrations of escalation-core are pending: {', '.join(pending)}.", _hint(MIGRATE)
     for step in steps:
         if step.changed:
             hint = "Install the release that applied it, or a later one."
             yield "W007", f"The migration {step.name} of escalation-core is not the file that was applied.", hint
-    for fault in faults:
-        text, _, remedy = fault.rpartition("; ")
-        yield "W008", f"{_sentence(text)}.", _hint(remedy)
-    hint = "Write in ESCALATION what the migration says: the admin reads the table by it."
-    if table not in (None, f"{schema}.{configuration.table}"):
-        text = f"The engine is attached to the table {table}, and ESCALATION names {configuration.table!r}."
-        yield "W011", text, hint
-    known = _mapping(configuration)
-    for column, meaning, _ in columns:
-        name = meaning.removesuffix(" (added)")
-        if known.get(name) != column:
-            yield "W011", f"The engine is attached with {column!r} as {name}, and ESCALATION does not say so.", hint
+    if table is not None:
+        for fault in faults:
+            yield "W008", f"{_sentence(fault.text)}.", _hint(fault.remedy)
+        for text in _differences(configuration, table):
+            yield "W011", text, "Write in ESCALATION what the migration says: the admin reads the table by it."
+
+
+def _differences(configuration: conf.Configuration, table: "IncidentsTable") -> Iterator[str]:
+    """Yield what ESCALATION says of the table otherwise than the attachment."""
+    from ..postgres.mapping import split_columns
+
+    name = f"{table.schema}.{table.name}"
+    if table.name != configuration.table:
+        yield f"The engine is attached to the table {name}, and ESCALATION names {configuration.table!r}."
+    written, reads = split_columns(configuration.columns)
+    known = _named(written, reads, None if configuration.status is None else configuration.status["column"])
+    status = None if table.status is None else table.status.column
+    for meaning, column in _named(table.columns, table.reads, status).items():
+        if known.get(meaning) != column:
+            yield f"The engine is attached with {column!r} as {meaning}, and ESCALATION does not say so."
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -117,13 +125,10 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         return thread.submit(asyncio.run, work).result()
 
 
-def _mapping(configuration: conf.Configuration) -> dict[str, str]:
-    """Return ESCALATION's columns, by the names that an attachment has for them."""
-    from ..postgres.mapping import split_columns
-
-    written, reads = split_columns(configuration.columns)
-    known = written | {f"{name}:read": column for name, column in reads.items()}
-    return known if configuration.status is None else {**known, "status": configuration.status["column"]}
+def _named(written: Mapping[str, str], reads: Mapping[str, str], status: str | None) -> dict[str, str]:
+    """Return the host's columns by what ESCALATION calls them."""
+    found = {**written, **{f"{name}:read": column for name, column in reads.items()}}
+    return found if status is None else {**found, "status": status}
 
 
 def _sqlite_faults(alias: str) -> Iterator[tuple[str, str, str | None]]:

@@ -8,12 +8,16 @@ from typing import Any
 
 from django.db import models
 
+from escalation_core.model import PageState
+
+from ..sqlite.codec import SQL_NAMES
 from . import conf, database
 from .fields import InstantField
 
 _CONFIGURATION = conf.read_or_default()
 _SQLITE = database.vendor(_CONFIGURATION.database) == "sqlite"
-_STATUS = None if _SQLITE else _CONFIGURATION.status
+_USABLE = not _SQLITE and database.find_problem(_CONFIGURATION.database) is None
+_STATUS = _CONFIGURATION.status if _USABLE else None
 
 
 def _table(name: str) -> str:
@@ -26,7 +30,8 @@ def _table(name: str) -> str:
 
 def _column(name: str) -> str:
     """Return the column that has a value of the engine's: the host's, where the engine only reads it."""
-    default = {"level": "escalation_level"}.get(name, name)
+    # Both stores have these names; those of PostgreSQL's mapping need psycopg, which may not be installed.
+    default = SQL_NAMES[name]
     return default if _SQLITE else _CONFIGURATION.columns.get(name, default).removesuffix(":read")
 
 
@@ -45,6 +50,7 @@ def _words(state: str) -> list[str]:
 
 def _state() -> models.Case:
     """Return the expression for an incident's state: the host's status decides, where there is one."""
+    # ``IncidentsTable.value`` in postgres/table.py holds the rule. Here it is an expression that Django can filter by.
     resolved = models.Q(status__in=_words("resolved")) if _STATUS else models.Q(resolved_at__isnull=False)
     acknowledged = models.Q(acknowledged_at__isnull=False)
     if _words("acknowledged"):
@@ -125,14 +131,12 @@ class Escalation(models.Model):
 class Page(models.Model):
     """A page: one message about an escalation to one target."""
 
-    STATES = ("pending", "leased", "cancelling", "delivered", "cancelled", "dead")
-
     id: Any = models.BigIntegerField(primary_key=True)
     incident_key: Any = models.TextField()
     episode: Any = models.IntegerField()
     level: Any = models.IntegerField()
     target: Any = models.TextField()
-    state: Any = models.TextField(choices=[(state, state) for state in STATES])
+    state: Any = models.TextField(choices=[(state.value, state.value) for state in PageState])
     attempts: Any = models.IntegerField()
     reason: Any = models.TextField(null=True)
     due_at = InstantField()

@@ -63,8 +63,13 @@ def attach(schema_editor: BaseDatabaseSchemaEditor, given: Mapping[str, Any]) ->
         try:
             finish(migrate.attach_within(schema_editor.connection, **where, **given))
         except ExistingIncidents as found:
-            fault = f"is not set; {found.open_count} incidents are open, and {found.due_count} of them would page now"
-            raise InvalidValue("existing", fault, "write existing='page', 'skip' or an instant") from None
+            fault = f"{found.open_count} incidents are open, and {found.due_count} of them would page now"
+            raise not_chosen(fault) from None
+
+
+def not_chosen(why: str) -> InvalidValue:
+    """Return the error of an attach that does not say what becomes of the open incidents."""
+    return InvalidValue("existing", f"is not set; {why}", "write existing='page', 'skip' or an instant")
 
 
 @contextmanager

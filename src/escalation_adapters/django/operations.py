@@ -9,7 +9,18 @@ from django.db.migrations.state import ProjectState
 from escalation_core import StoreNotReady
 
 from . import conf
-from .operation import EscalationOperation, Existing, Words, attach, collect, in_transaction, make_status, read_columns
+from .not_ready import with_remedy
+from .operation import (
+    EscalationOperation,
+    Existing,
+    Words,
+    attach,
+    collect,
+    in_transaction,
+    make_status,
+    not_chosen,
+    read_columns,
+)
 
 
 class AttachEscalation(EscalationOperation):
@@ -80,8 +91,7 @@ class AttachEscalation(EscalationOperation):
         there, kinds = read_columns(self.table, state, schema_editor)
         given["columns"] = {**there, **(self.columns or {})}
         if self.existing is None and not self.create:
-            schema_editor.collected_sql.append("-- existing is not set: this plans all open incidents of the table")
-            given["existing"] = "page"
+            raise not_chosen("the SQL cannot count the open incidents")
         if self.status is not None and self.status["column"] in kinds:
             given["types"] = {"status": kinds[self.status["column"]]}
         collect(schema_editor, migrate.print_sql(schema=conf.read().schema, **given))
@@ -108,6 +118,7 @@ class AttachEscalation(EscalationOperation):
                 columns={**there, **(self.columns or {})},
                 status=make_status(self.status),
                 create=self.create,
+                tick_interval=configuration.settings.tick_interval,
                 drop_tables=self.drop_tables,
             )
             collect(schema_editor, text)
@@ -125,7 +136,7 @@ class AttachEscalation(EscalationOperation):
             except StoreNotReady as error:
                 # A person may have detached with the command line.
                 remedy = "if there is nothing to detach, record that: manage.py migrate --fake with the same names"
-                raise StoreNotReady(f"{error}; {remedy}") from None
+                raise with_remedy(error, remedy) from None
 
 
 class UpdateEscalation(EscalationOperation):

@@ -69,7 +69,8 @@ def test_the_operation_refuses_mysql(tmp_path: Path) -> None:
 
 def test_psycopg2_is_refused(pg_dsn: str, tmp_path: Path) -> None:
     """Without psycopg 3 Django falls back to psycopg2: the check names the extra, and the operation refuses."""
-    Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH)
+    given = ESCALATION | {"status": {"words": "cannot be checked without psycopg"}}
+    Project.make(tmp_path, {"default": postgres(pg_dsn)}, given, ATTACH)
     project = Project(tmp_path, forks=False)  # a fork has imported psycopg already
     project.write("settings.py", (tmp_path / "settings.py").read_text() + NO_PSYCOPG)
     checked = project.manage("check", code=1).err
@@ -129,6 +130,69 @@ def test_drift_is_reported(pg_dsn: str, tmp_path: Path) -> None:
     assert "HINT: Run: escalation migrate up." in warned
     assert "(escalation_core.W007) The migration 0001_tables of escalation-core is not the file" in warned
     assert "no issues" in project.manage("check").out
+
+
+NOT_READY = """
+from django.db import transaction
+from escalation_adapters.django import engine, verbs
+from escalation_core import StoreNotReady
+
+def use_engine():
+    with engine() as escalation:
+        escalation.acknowledge("1")
+
+def use_verbs():
+    with transaction.atomic():
+        verbs().acknowledge("1")
+
+for use in (use_engine, use_verbs):
+    try:
+        use()
+    except StoreNotReady as error:
+        print(error)
+"""
+MIGRATE = "; run: manage.py migrate; if no migration has the operation, add one: AttachEscalation for the first time"
+
+
+@pytest.mark.parametrize(
+    ("states", "statement", "fault"),
+    [
+        (["m1"], "SELECT", f"schema 'public' is not migrated{MIGRATE}"),
+        (["m2", "m1"], "SELECT", f"schema 'public' is not attached to a table{MIGRATE}"),
+        (
+            ["m2"],
+            "DELETE FROM escalation_migrations WHERE version > 1",
+            f"schema 'public' is at version 1 and 2 is needed{MIGRATE}",
+        ),
+    ],
+)
+def test_a_schema_that_is_not_ready(pg_dsn: str, tmp_path: Path, states: list[str], statement: str, fault: str) -> None:
+    """The worker, an engine and the verbs name a command of Django's, and none of the library's."""
+    project = Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH.replace("True", "False"))
+    for state in states:
+        project.manage("migrate", "shop", state, "-v0")
+    with psycopg.connect(pg_dsn) as connection:
+        connection.execute(statement.encode())
+    for args in (("escalation_worker",), ("escalation_worker", "--once")):
+        assert f"CommandError: {fault}" in project.manage(*args, code=1).err
+    assert 2 == project.script(NOT_READY).out.count(fault)
+
+
+def test_a_column_that_is_gone(pg_dsn: str, tmp_path: Path) -> None:
+    """Verbs name the system check, which reports what changed in the table."""
+    project = Project.make(tmp_path, {"default": postgres(pg_dsn)}, ESCALATION, ATTACH)
+    project.manage("migrate", "-v0")
+    with psycopg.connect(pg_dsn) as connection:
+        connection.execute("ALTER TABLE shop_incident DROP COLUMN snoozed_until")
+    refused = project.script(NOT_READY).out.splitlines()[-1]
+    assert refused.startswith("the database is not as this version and its mapping need it")
+    assert refused.endswith("; run: manage.py check --database default")
+    checked = project.manage("check", "--database", "default").err
+    assert (
+        "(escalation_core.W008) Column 'snoozed_until' of public.shop_incident is gone: host writes are found"
+        in checked
+    )
+    assert "HINT: If it was renamed, run: escalation migrate attach --column snoozed_until=NEW." in checked
 
 
 def test_a_server_that_is_down(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from escalation_adapters.postgres import mapping
+from escalation_adapters.sqlite.codec import SQL_NAMES
+
 from .project import Project, sqlite
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -154,3 +157,8 @@ def make():
     project.manage("check")
     refused = project.manage("escalation_worker", "--once", code=1).err
     assert "ESCALATION['notifiers']: django.utils.timezone.now returns datetime; name a function" in refused
+
+
+def test_both_stores_have_the_same_default_names() -> None:
+    """The models use the names of the SQLite store, which are also those of a mapping on PostgreSQL."""
+    assert mapping.COLUMNS == SQL_NAMES

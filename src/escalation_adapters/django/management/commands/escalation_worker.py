@@ -14,6 +14,7 @@ from ....worker.app import TO_THE_LOG, unheard
 from ....worker.runner import run
 from ... import conf
 from ...access import open_engine
+from ...not_ready import remedied
 
 
 class Command(BaseCommand):
@@ -43,8 +44,9 @@ class Command(BaseCommand):
 
 
 async def _work(once: bool) -> TickReport | None:
-    async with await open_engine(long_running=not once) as engine:
-        if once:
-            return await engine.tick()
-        await run(engine)
-        return None
+    with remedied():
+        async with await open_engine(long_running=not once) as engine:
+            if once:
+                return await engine.tick()
+            await run(engine)
+            return None
