@@ -60,13 +60,13 @@ def test_calls_wait_for_their_results() -> None:
 
 
 def test_it_has_all_of_the_engines_calls() -> None:
-    """The blocking engine has every coroutine method of the engine, except those that its own thread calls."""
+    """The blocking engine has ``using``, and the coroutine methods of the engine that its own thread does not call."""
     own = {
         "abandon_pages", "aclose", "check", "finish_pages", "next_claim_in", "next_tick_in", "start_pages",
         "take_delivery_report", "wait_for_pages", "wake",
     }  # fmt: skip
     calls = {name for name, call in inspect.getmembers(Engine, inspect.iscoroutinefunction) if not name.startswith("_")}
-    assert calls - own == {name for name in vars(BlockingEngine) if not name.startswith("_")} - {"engine"}
+    assert calls - own == {name for name in vars(BlockingEngine) if not name.startswith("_")} - {"engine", "using"}
     with BlockingEngine(in_memory) as engine:
         now = engine.now()
         engine.note("tick", by="ada")
