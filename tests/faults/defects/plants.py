@@ -12,7 +12,7 @@ from typing import Any, Literal
 from attrs import evolve
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import store
+from escalation_adapters.postgres import installation
 from escalation_adapters.postgres.incidents import Incidents
 from escalation_adapters.postgres.ledger import Ledger
 from escalation_adapters.postgres.outbox import Outbox
@@ -226,7 +226,7 @@ def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
     """
 
     def plant(dsn: str) -> None:
-        module: Any = store
+        module: Any = installation
         statements = module.statements
 
         def rewritten(table: IncidentsTable) -> Mapping[str, bytes]:
@@ -236,7 +236,7 @@ def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
                 assert count, f"the statement {name} does not match {pattern!r}"
             return texts
 
-        _put(store, "statements", rewritten)
+        _put(installation, "statements", rewritten)
 
     return plant
 
