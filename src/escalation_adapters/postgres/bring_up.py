@@ -13,7 +13,7 @@ from .applying import apply, check_encoding
 from .attaching import attach_table, mend
 from .existing import Existing, ExistingIncidents, count_open
 from .host_table import CannotAttach, inspect
-from .installation import check_checksums, check_not_newer, has_events, keep_events, migrations, standing
+from .installation import check_checksums, check_not_newer, migrations, standing
 from .mapping import StatusMapping, split_columns
 from .table import IncidentsTable
 
@@ -69,14 +69,11 @@ async def bring_up(connection: AsyncConnection[Any], wanted: Wanted, say: Say, *
     if found is None:
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(wanted.schema)))
     done = []
-    were_there = not versions and await has_events(connection, wanted.schema)
     for migration in migrations():
         if migration.version not in versions:
             say(f"applying {migration.name}")
             await apply(connection, migration, table.sql_names())
             done.append(migration.name)
-    if were_there:
-        await keep_events(connection, wanted.schema)
     if not attaching:
         return done + await mend(connection, table, say)
     await attach_table(

@@ -24,7 +24,7 @@ from .table import IncidentsTable
 
 EVENTS = "escalation_events"
 KEEP_EVENTS = "keep escalation_events"
-"""The entry of an installation whose table of escalations was there before the first migration."""
+"""The entry of an installation whose table of escalations was there before; the first migration writes it."""
 
 
 @attrs.frozen
@@ -150,23 +150,6 @@ def own_tables() -> Sequence[str]:
     """Return the names of the engine's own tables, in the order in which the migrations create them."""
     created = re.compile(r"^CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?\{schema\}\.(\w+)", re.MULTILINE)
     return [name for migration in migrations() for name in created.findall(migration.template)]
-
-
-async def has_events(connection: AsyncConnection[Any], schema: str) -> bool:
-    """Return whether the table of escalations is there: the worker that this library replaces made it."""
-    name = sql.Identifier(schema, EVENTS).as_string()
-    row = await (await connection.execute("SELECT to_regclass(%s) IS NOT NULL", [name])).fetchone()
-    return bool(row and row[0])
-
-
-async def keep_events(connection: AsyncConnection[Any], schema: str) -> None:
-    """Record that the table of escalations is the host's, so that a detach never drops it."""
-    await connection.execute(
-        sql.SQL(
-            "INSERT INTO {}.escalation_meta (name, value) VALUES (%s, 'true') ON CONFLICT (name) DO NOTHING"
-        ).format(sql.Identifier(schema)),
-        [KEEP_EVENTS],
-    )
 
 
 async def droppable_tables(connection: AsyncConnection[Any], schema: str) -> Sequence[str]:

@@ -144,8 +144,7 @@ def _migrations(schema: str) -> str:
     """Return a block that applies all migrations to a schema that has none, and refuses another version."""
     names: dict[str, sql.Composable] = {"schema": sql.Identifier(schema)}
     names["migrations_name"] = sql.Literal(sql.Identifier(schema, "escalation_migrations").as_string())
-    names["events_name"] = sql.Literal(sql.Identifier(schema, EVENTS).as_string())
-    names["keep_events"] = sql.Literal(KEEP_EVENTS)
+    names["schema_name"] = sql.Literal(names["schema"].as_string())
     names["version"] = sql.Literal(max(migration.version for migration in migrations()))
     names["apply"] = sql.SQL("\n".join(_applied(migration, names) for migration in migrations()))
     return fill(_MIGRATE, names)
@@ -181,13 +180,9 @@ def _drop(schema: str) -> Iterator[str]:
 
 
 _MIGRATE = """DO $do$
-DECLARE was_there boolean := to_regclass({events_name}) IS NOT NULL;
 BEGIN
 IF to_regclass({migrations_name}) IS NULL THEN
 {apply}
-    IF was_there THEN
-        INSERT INTO {schema}.escalation_meta (name, value) VALUES ({keep_events}, 'true');
-    END IF;
 ELSIF {version} IS DISTINCT FROM (SELECT max(version) FROM {schema}.escalation_migrations) THEN
     RAISE EXCEPTION 'the schema is at another version' USING HINT = 'run: escalation migrate up';
 END IF;

@@ -14,6 +14,11 @@ CREATE TABLE IF NOT EXISTS {schema}.escalation_meta (
     value jsonb NOT NULL
 );
 
+-- A detach that drops the engine's tables leaves this one, if it was there before.
+INSERT INTO {schema}.escalation_meta (name, value)
+SELECT 'keep escalation_events', 'true' WHERE to_regclass({schema_name} || '.escalation_events') IS NOT NULL
+ON CONFLICT (name) DO NOTHING;
+
 CREATE TABLE IF NOT EXISTS {schema}.escalation_events (
     id bigserial PRIMARY KEY,
     incident_key text NOT NULL,
