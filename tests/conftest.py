@@ -175,4 +175,4 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         if reporter is not None:
             reporter.write_line(line)
         else:
-            print(line)  # noqa: T201 - the reporter was removed
+            print(line)  # noqa: T201 - with -p no:terminal there is no reporter to write to

@@ -110,7 +110,7 @@ def test_database_without_an_attach(cron: Programs, program: tuple[str, ...]) ->
     assert line.startswith(f"{program[0]}: schema 'public' is not migrated; ")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="cron needs a shell")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither cron nor sh, which run the line")
 def test_line_for_cron(attached: Programs, receiver: Receiver, tmp_path: Path) -> None:
     """The guide's line ticks as cron runs it: by ``sh``, with little in its environment but what the file sets."""
     attached("report.py", "failed", "backup", "--started", LATE)

@@ -39,7 +39,7 @@ class Service:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - the test's own server, on loopback
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

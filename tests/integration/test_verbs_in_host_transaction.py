@@ -248,7 +248,7 @@ async def _until_waiting(other: psycopg.AsyncConnection[Any]) -> None:
             cursor = await other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
             if await cursor.fetchone() != (0,):
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the server sends no event when a session begins to wait
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import attrs
 from psycopg.conninfo import conninfo_to_dict
 
+from ...examples import hosting
 from .starter import Starter
 
 TIMEOUT = 60.0
@@ -72,13 +73,8 @@ ATTACH = f"AttachEscalation('shop_incident', columns={COLUMNS!r}, drop_tables=Tr
 SCRIPT = "import django\ndjango.setup()\n"
 
 
-@attrs.frozen
-class Finished:
-    """What a program printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
+class Finished(hosting.Finished):
+    """What a program printed, and its exit code. Its script may print more than the JSON."""
 
     @property
     def json(self) -> Any:
