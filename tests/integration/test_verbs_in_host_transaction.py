@@ -324,6 +324,26 @@ async def test_rows_that_a_session_has_just_added_are_found(stage: Stage) -> Non
     assert ["added"] == stage.rows("SELECT incident_key FROM incidents WHERE acknowledged_at IS NOT NULL")
 
 
+async def test_error_of_the_rows_of_a_session_is_the_hosts_own(stage: Stage) -> None:
+    """A flush that the database refuses raises SQLAlchemy's error, as without a verb, and no other one."""
+    stage.incident("taken")
+    registry = sqlalchemy.orm.registry()
+
+    class Incident:
+        incident_key: str
+
+    keyed = sqlalchemy.Table(
+        "incidents", registry.metadata, sqlalchemy.Column("incident_key", sqlalchemy.Text, primary_key=True)
+    )
+    registry.map_imperatively(Incident, keyed)
+    async with alchemy_session(stage.dsn) as (session, _):
+        twice = Incident()
+        twice.incident_key = "taken"
+        session.add(twice)
+        with pytest.raises(sqlalchemy.exc.IntegrityError, match="duplicate key"):
+            await stage.engine.using(session).acknowledge("taken")
+
+
 async def test_synchronous_connection_of_an_asynchronous_host(stage: Stage) -> None:
     """A verb of an engine may work on a synchronous connection, and then blocks the event loop."""
     with psycopg_sync(stage.dsn) as (connection, _):

@@ -215,13 +215,15 @@ async def _value(given: Any) -> Any:
 
 @contextmanager
 def _closed_is_refused() -> Iterator[None]:
-    """Raise ``InvalidValue`` for the errors with which SQLAlchemy and Django say that a connection is unusable."""
+    """Raise ``InvalidValue`` for the errors with which SQLAlchemy and Django say that a connection is unusable.
+
+    An error of the database is the host's own, for example of the rows that a flush writes: it stays as it is.
+    """
     try:
         yield
-    except psycopg.Error:
-        raise
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "django"):
+        unusable = type(error).__module__.partition(".")[0] in ("sqlalchemy", "django")
+        if not unusable or isinstance(error.__cause__, psycopg.Error):
             raise
         fault = f"cannot be used: {str(error).partition(chr(10))[0]}"
         raise InvalidValue("connection", fault, "give an open connection, in an open transaction") from error
