@@ -8,15 +8,13 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from escalation_adapters.postgres import PostgresStore, migrate
+from escalation_adapters.postgres import migrate
 
-from .pooler import Poolers
 from .postgres import Server, start
 
 settings.register_profile("fast", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,35 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SERVER = pytest.StashKey[str]()
 MISSING = pytest.StashKey[dict[str, int]]()
 TEMPLATE = "escalation_template"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option ``--pooler``, which puts pgbouncer before PostgreSQL."""
-    parser.addoption("--pooler", action="store_true", help="every PostgresStore goes through pgbouncer")
-
-
-@pytest.fixture(scope="session")
-def poolers() -> Iterator[Poolers]:
-    """The poolers of the run; a pooler starts when a test first asks for its server."""
-    made = Poolers()
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
-@pytest.fixture(autouse=True)
-def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``--pooler``, connect every store through pgbouncer; hosts and migrations still connect directly."""
-    if not request.config.getoption("--pooler"):
-        return
-    poolers, connect = request.getfixturevalue("poolers"), PostgresStore.connect
-
-    async def pooled(dsn: str, **how: Any) -> PostgresStore:
-        return await connect(poolers.dsn(dsn), **how | {"pooler": "transaction"})
-
-    monkeypatch.setattr(PostgresStore, "connect", pooled)
-    monkeypatch.setenv("WORKER_POOLER", "transaction")
+pytest_plugins = ("tests.pooled",)
 
 
 @pytest.fixture(autouse=True)
@@ -119,23 +89,6 @@ def worker_dsn(migrated_dsn: str, request: pytest.FixtureRequest) -> str:
     """The DSN of the same database for stores of other processes, which also read WORKER_POOLER."""
     through = request.config.getoption("--pooler")
     return request.getfixturevalue("poolers").dsn(migrated_dsn) if through else migrated_dsn
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--pooler``, deselect the tests that it would not affect, and require pgbouncer for the others."""
-    if not config.getoption("--pooler"):
-        return
-    concerned = [item for item in items if _concerned(item) and not item.get_closest_marker("direct")]
-    config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
-    for item in concerned:
-        item.add_marker(pytest.mark.system("pgbouncer"))
-    items[:] = concerned
-
-
-def _concerned(item: pytest.Item) -> bool:
-    fixtures = {"pg_dsn", "migrated_dsn", "postgres_server"} & set(getattr(item, "fixturenames", ()))
-    server_of_its_own = hasattr(getattr(item, "module", None), "EmbeddedPostgres")
-    return bool(fixtures) or server_of_its_own or "[postgres" in item.name
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

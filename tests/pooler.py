@@ -104,6 +104,11 @@ class Pgbouncer:
         """True if pgbouncer has ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
+    @property
+    def last_lines(self) -> str:
+        """The end of pgbouncer's log."""
+        return self._log.read_text(errors="replace")[-2000:]
+
     def stall(self) -> None:
         """Stop the process with SIGSTOP, until ``flow`` is called."""
         self._signal(signal.SIGSTOP)
@@ -135,7 +140,7 @@ class Pgbouncer:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.01)  # pgbouncer does not report that it listens: only a connection shows it
-        raise RuntimeError(f"pgbouncer did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
+        raise RuntimeError(f"pgbouncer did not start:\n{self.last_lines}")
 
     def stop(self) -> None:
         """Stop pgbouncer, and remove its folder."""
@@ -190,6 +195,14 @@ class Poolers:
         if where not in self._started:
             self._started[where] = Pgbouncer.start(dsn)
         return self._started[where].dsn(dsn)
+
+    def restart_ended(self) -> list[str]:
+        """Start again each pooler that has ended by itself; return the last lines of each log."""
+        ended = [pooler for pooler in self._started.values() if pooler.died]
+        last_lines = [pooler.last_lines for pooler in ended]
+        for pooler in ended:
+            pooler.restart()
+        return last_lines
 
     def stop(self) -> None:
         """Stop all poolers."""
