@@ -71,7 +71,7 @@ def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
         os.close(ours)
     text = shown.decode()
     assert "Audit" in text
-    assert "┃" in text
+    assert "──" in text
     assert [] == steering(text)
 
 

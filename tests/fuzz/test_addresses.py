@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from escalation_adapters.auth.client_address import client_address, networks
 from escalation_adapters.channels import http as quiet_http
-from escalation_adapters.cli.base import INSTANT, SPAN
+from escalation_adapters.cli.params import INSTANT, SPAN
 from escalation_adapters.files import read_secret
 from escalation_adapters.postgres.dsn import arguments
 from escalation_adapters.worker.app import open_store

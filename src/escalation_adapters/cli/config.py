@@ -14,7 +14,9 @@ from ..worker.app import (
     settings_from,
     unheard,
 )
-from .base import Context, json_option, pass_context, print_json, table
+from .base import Context, pass_context
+from .output import print_json, table
+from .params import json_option
 
 
 @click.group()

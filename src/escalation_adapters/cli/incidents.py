@@ -8,18 +8,9 @@ from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
 from escalation_core.rules.upcoming import Upcoming
 
 from ..timeline import text, track
-from .base import (
-    INSTANT,
-    Context,
-    actor_option,
-    json_option,
-    parse_labels,
-    pass_context,
-    print_json,
-    reason_option,
-    show,
-    table,
-)
+from .base import Context, pass_context
+from .output import print_json, show, table
+from .params import INSTANT, actor_option, json_option, parse_labels, reason_option
 
 
 def _tell(incident: Incident, as_json: bool) -> None:

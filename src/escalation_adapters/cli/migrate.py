@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,7 +9,9 @@ import click
 from escalation_core import EscalationError, InvalidValue
 
 from ..worker.app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra
-from .base import INSTANT, Context, json_option, pass_context, print_json, table
+from .base import Context, pass_context
+from .output import print_json, table
+from .params import ExistingChoice, json_option
 
 if TYPE_CHECKING:
     from ..postgres.existing import Existing
@@ -45,24 +46,6 @@ def _run(work: Callable[[], Awaitable[Result]]) -> Result:
 @click.group()
 def migrate() -> None:
     """Prepare a PostgreSQL schema for this version."""
-
-
-class ExistingChoice(click.ParamType["Existing"]):
-    """The choice of ``--existing``: page, skip or since=INSTANT."""
-
-    name = "page|skip|since=INSTANT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Existing":
-        """Return the choice."""
-        if isinstance(value, datetime) or value in ("page", "skip"):
-            choice: Existing = value
-            return choice
-        if not value.startswith("since="):
-            self.fail("write page, skip or since=INSTANT", param, ctx)
-        since = INSTANT.convert(value.removeprefix("since="), param, ctx)
-        if not isinstance(since, datetime):
-            self.fail("since is a span from now; write an instant, for example since=2025-01-31T12:00:00Z", param, ctx)
-        return since
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -10,18 +10,9 @@ from escalation_core import AuditEntry, Engine, Health, TickReport
 from escalation_core.engine.retry_dead import RetriedDead
 
 from ..worker.runner import run
-from .base import (
-    SPAN,
-    Context,
-    actor_option,
-    json_option,
-    pass_context,
-    print_json,
-    progress,
-    reason_option,
-    show,
-    table,
-)
+from .base import Context, pass_context
+from .output import print_json, progress, show, table
+from .params import SPAN, actor_option, json_option, reason_option
 
 
 @click.command("run")

@@ -15,20 +15,9 @@ from ..auth.hmac_signature import signed_headers
 from ..ops.handler import ACTIONS
 from ..ops.messages import JSON
 from ..worker.app import settings_from
-from .base import (
-    INSTANT,
-    SPAN,
-    Context,
-    actor_option,
-    json_option,
-    parse_labels,
-    pass_context,
-    print_json,
-    progress,
-    reason_option,
-    show,
-    table,
-)
+from .base import Context, pass_context
+from .output import print_json, progress, show, table
+from .params import INSTANT, SPAN, actor_option, json_option, parse_labels, reason_option
 
 
 @click.command("pause")

@@ -15,7 +15,9 @@ from ..files import write_whole
 from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
 from ..worker.app import MissingExtra, Pooler, open_store, settings_from
-from .base import Context, json_option, pass_context, print_json, progress, run_to_the_end, show, table
+from .base import Context, pass_context, run_to_the_end
+from .output import print_json, progress, show, table
+from .params import json_option
 
 
 @click.command("demo")

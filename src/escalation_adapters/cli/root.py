@@ -37,6 +37,6 @@ for _module in (play, incidents, operate, operators, migrate, config):
 def run() -> None:
     """Run the command line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Print a question mark for a character that the stream's encoding lacks, instead of an error.
-        sys.stdout.reconfigure(errors="replace")
+        # Print an escape for a character that the stream's encoding lacks, instead of an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="escalation")
