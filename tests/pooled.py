@@ -75,8 +75,8 @@ def _pooled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run a test a second time if it failed and pgbouncer ended by itself during it. The summary names each such test.
 
-    pgbouncer 1.18, which Debian 12 has, sometimes exits with "FATAL ... bad client state" or "server in bad state" when a
-    client cancels a query or goes (pgbouncer/pgbouncer#801, #822).
+    pgbouncer 1.18, which Debian 12 has, sometimes exits when a client cancels a query or goes: "bad client state",
+    "server in bad state" (pgbouncer/pgbouncer#801, #822).
     """
     if not item.config.getoption("--pooler"):
         return None
