@@ -9,6 +9,8 @@ from ..checks import check_count, check_instant, check_key
 from ..errors import InvalidValue
 from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
+from ..rules.next_pages import NextPages, next_pages
+from ..rules.routing import Pager
 from ..rules.upcoming import Upcoming, upcoming
 from .access import StoreAccess, gate_at
 from .audit import read_audit
@@ -28,6 +30,8 @@ class IncidentHistory:
     """Why the row cannot be read."""
     upcoming: Upcoming
     """The next escalation, or what prevents it, by this engine's settings."""
+    next_pages: NextPages | None = None
+    """Whom the next escalation pages, by this engine's router and notifiers; None if no escalation can come."""
     escalations: Sequence[Escalation]
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
@@ -40,6 +44,8 @@ class IncidentHistory:
 
 class Views(StoreAccess):
     """The engine's views. Each reads one snapshot of the store and changes nothing."""
+
+    _pager: Pager
 
     async def history(self, incident_key: str) -> IncidentHistory:
         """Return the records of one incident, at most 1,000 of each kind, and its next escalation."""
@@ -72,6 +78,7 @@ class Views(StoreAccess):
                 incident=incident,
                 fault=fault,
                 upcoming=coming,
+                next_pages=next_pages(incident, policy=self.settings.policy, pager=self._pager, now=now),
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
                 audit=audit,

@@ -112,7 +112,7 @@ def plan(
     if due > now or not gate.may_escalate:
         reason = Reason.NOT_DUE if due > now else Reason.V1_OFF
         return Reschedule(incident=_due(incident, due), reason=reason)
-    return _escalate(incident, policy, now, None if marked else now - due)
+    return escalate(incident, policy, now, None if marked else now - due)
 
 
 def check_first_seen(first_seen: datetime, now: datetime) -> None:
@@ -134,7 +134,10 @@ def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Defer
     return Deferral(incident_key=claimed.incident_key, fault=ALTERED, attempts=claimed.attempts + 1, until=until)
 
 
-def _escalate(incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None) -> Escalate:
+def escalate(
+    incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None = None
+) -> Escalate:
+    """Return the step of an incident to its next level at ``now``. Only ``plan`` decides whether it is due."""
     risen = policy.advance(incident, incident.level + 1, now, now)
     return Escalate(
         incident=risen,
