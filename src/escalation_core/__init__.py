@@ -7,6 +7,7 @@ This package makes decisions and does no I/O. Code that uses a database, a netwo
 from .engine.engine import Engine
 from .engine.health import Health
 from .engine.operators import Resumed
+from .engine.page_test import send_test_page
 from .engine.prune import Pruned
 from .engine.report import DeliveryReport, TickReport
 from .engine.views import IncidentHistory
@@ -38,6 +39,7 @@ from .model import (
 )
 from .ports import Heartbeat, Notifier, Router, Store
 from .rules.maintenance import PauseSchedule
+from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
 from .rules.policy import EscalationPolicy
 from .rules.retry import RetryPolicy
@@ -64,6 +66,7 @@ __all__ = [
     "Notifier",
     "Outcome",
     "Page",
+    "PageTest",
     "Pause",
     "PauseSchedule",
     "Integrity",
@@ -88,9 +91,11 @@ __all__ = [
     "TickReport",
     "TransitionRefused",
     "Upcoming",
+    "Verdict",
     "__version__",
     "canary_bucket",
     "idempotency_key",
     "in_canary",
     "plan",
+    "send_test_page",
 ]

@@ -35,10 +35,10 @@ ALLOWED = {
 PUBLIC = [
     "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
     "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue", "Notifier",
-    "Outcome", "Page", "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry",
-    "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
+    "Outcome", "Page", "PageTest", "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed",
+    "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
     "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming",
-    "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan",
+    "Verdict", "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan", "send_test_page",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 MAX_LINES = 300

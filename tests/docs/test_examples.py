@@ -198,6 +198,7 @@ EFFECTS = {
     "resume": "SELECT count(*) = 0 FROM escalation_pauses WHERE ends_at > now()",
     "snooze": "SELECT snoozed_until > now() + interval '1 hour' FROM incidents WHERE incident_key = 'db-7/disk'",
     "snooze --end": "SELECT snoozed_until IS NULL FROM incidents WHERE incident_key = 'db-7/disk'",
+    "test-page": "SELECT reason LIKE 'slack:17 unreachable%' FROM escalation_audit WHERE action = 'test page'",
     "tick": f"SELECT escalation_level = 1 FROM incidents WHERE incident_key = '{INSIDE}'",
     "tick --dry-run": f"""
         SELECT next_due_at < now() - interval '50 minutes' AND escalation_level = 0
@@ -206,6 +207,8 @@ EFFECTS = {
     """,
 }
 """The change that each command must make in the database. The longest entry that fits a command counts."""
+CODES = {"test-page": 5}
+"""The exit codes that differ from 0: no receiver serves the address of the targets."""
 SAYS = {
     "audit": "page dead",
     "config": "ESC_CRIT_ACK_MIN",
@@ -241,7 +244,7 @@ def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypat
             connection.execute(PAUSE.encode())
         for words in lines:
             done = CliRunner().invoke(cli, words, catch_exceptions=False)
-            assert 0 == done.exit_code, (words, done.output)
+            assert CODES.get(words[0], 0) == done.exit_code, (words, done.output)
             change, says = closest(EFFECTS, words), closest(SAYS, words)
             assert change or says, f"nothing says what {words} must do"
             if change is not None:

@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 from opentelemetry import context
 
 from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, render, retry_after
-from escalation_core import Delivered, InvalidValue, Notifier, Outcome, Rejected, Retry
+from escalation_core import (
+    Delivered,
+    InvalidValue,
+    Notifier,
+    Outcome,
+    PageTest,
+    Rejected,
+    Retry,
+    RetryPolicy,
+    Verdict,
+    send_test_page,
+)
 
 from ..unit.adapters.channels.slack_page import DEDUP, page
 
@@ -274,7 +285,22 @@ async def test_refused_connection_is_tried_again() -> None:
     """If no server listens, the reason names the refused connection, and neither host nor path."""
     async with raw_receiver(_no_answer) as address:
         pass
-    assert Retry("ClientConnectorError (ConnectionRefusedError)") == await send(address)
+    assert Retry("ClientConnectorError (ConnectionRefusedError)", unanswered=True) == await send(address)
+
+
+@pytest.mark.asyncio
+async def test_test_page_to_a_receiver_that_never_answers() -> None:
+    """A test page ends at the send timeout, as a real page does, and its receiver counts as unreachable."""
+
+    async def never(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with raw_receiver(never) as address:
+        notifier = SlackNotifier({"slack:ops": f"{address}/{SECRET}"}, allow_http=True)
+        retry = RetryPolicy(send_timeout=timedelta(milliseconds=100))
+        sent = await send_test_page([notifier], "slack:ops", at=datetime.now(UTC), retry=retry)
+        await notifier.aclose()
+    assert PageTest(target="slack:ops", channel="slack", verdict=Verdict.UNREACHABLE, reason="timed out") == sent
 
 
 @pytest.mark.asyncio

@@ -38,6 +38,7 @@ from escalation_core import (
     Notifier,
     Outcome,
     Page,
+    PageTest,
     Pause,
     PauseSchedule,
     Pruned,
@@ -61,11 +62,13 @@ from escalation_core import (
     TickReport,
     TransitionRefused,
     Upcoming,
+    Verdict,
     __version__,
     canary_bucket,
     idempotency_key,
     in_canary,
     plan,
+    send_test_page,
 )
 from escalation_core.model import Canary, Candidate, NextDue
 from escalation_core.ports import Transaction
@@ -174,6 +177,11 @@ async def views(engine: Engine) -> None:
     await engine.request_recalc()
     for page in await engine.dead():
         await engine.retry_dead([page.id], by="ada")
+    sent = await engine.test_page("slack:ops", by="ada", reason="new webhook")
+    assert_type(sent, PageTest)
+    assert_type(sent.verdict, Verdict)
+    assert_type(sent.after, timedelta | None)
+    assert_type(await send_test_page([LogNotifier()], "log", at=NOON), PageTest)
 
 
 async def errors(engine: Engine) -> str:

@@ -93,7 +93,7 @@ class SlackNotifier:
                 ) as response:
                     return await _outcome(response)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            return Retry(failure(error))
+            return Retry(failure(error), unanswered=True)
 
     async def aclose(self) -> None:
         """Close the session, unless it is the caller's."""

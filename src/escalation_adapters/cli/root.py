@@ -8,7 +8,7 @@ import click
 from escalation_core import __version__
 
 from ..worker.app import Pooler
-from . import config, incidents, migrate, operate, operators, play
+from . import config, incidents, migrate, operate, operators, page_test, play
 from .base import Context, errors_in_one_line
 
 
@@ -28,7 +28,7 @@ def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | 
     ctx.obj = Context(database=database, schema=schema, pooler=pooler)
 
 
-for _module in (play, incidents, operate, operators, migrate, config):
+for _module in (play, incidents, operate, operators, page_test, migrate, config):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

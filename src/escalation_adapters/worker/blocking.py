@@ -58,6 +58,8 @@ class BlockingEngine:
     audit = _blocking(Engine.audit)
     dead = _blocking(Engine.dead)
     note = _blocking(Engine.note)
+    test_page = _blocking(Engine.test_page)
+    note_test_page = _blocking(Engine.note_test_page)
     now = _blocking(Engine.now)
     remember_request = _blocking(Engine.remember_request)
     health = _blocking(Engine.health)

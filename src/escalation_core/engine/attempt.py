@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 
 import attrs
 
 from ..model import Outcome, Page, Retry
 from ..ports import Notifier
 from ..rules.retry import parse_outcome
+from .tasks import within
 
 log = logging.getLogger("escalation_core")
 
@@ -20,6 +22,16 @@ class Attempt:
     page: Page
     gone: Callable[[], None] = lambda: None
     """Called once the notifier has ended."""
+    overran: Callable[[], None] = lambda: None
+    """Called if the time is over and the notifier may still be sending."""
+
+    async def within(self, longest: timedelta) -> Outcome:
+        """Call the notifier for at most ``longest``, and return its outcome. A timeout becomes Retry."""
+        try:
+            return await within(longest, self.make(), ignored=self.complain)
+        except TimeoutError:
+            self.overran()
+            return Retry("timed out", unanswered=True)
 
     async def make(self) -> Outcome:
         """Call the notifier and return its outcome. An error that it raises becomes Retry."""
@@ -29,7 +41,7 @@ class Attempt:
             raise
         except BaseException as error:  # noqa: BLE001 - a faulty notifier stops neither other pages nor the worker
             fault = type(error).__name__  # only the class: the text and the traceback may contain a URL
-            log.error("notifier %s raised %s; the page will be retried", self.notifier.channel, fault)  # noqa: TRY400
+            log.error("notifier %s raised %s, which counts as a failed attempt", self.notifier.channel, fault)  # noqa: TRY400
             return Retry(f"the notifier raised {fault}")
         finally:
             self.gone()
@@ -40,8 +52,8 @@ class Attempt:
     def complain(self) -> None:
         """Log that the notifier continues after its cancellation. Many such sends leave no capacity for other pages."""
         log.error(
-            "notifier %s goes on sending to %s after it was cancelled: the page will be retried, and this send still"
-            " counts as one of the target's running sends",
+            "notifier %s goes on sending to %s after it was cancelled: the attempt failed, and this send still counts"
+            " as one of the target's running sends",
             self.notifier.channel,
             self.page.target,
         )

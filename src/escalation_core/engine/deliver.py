@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import StoreError
-from ..model import Incident, Outcome, Page, PageRecord, PageState, Retry
+from ..model import Incident, Outcome, Page, PageRecord, PageState
 from ..ports import Notifier, Store, Transaction
 from ..rules.retry import cancel, cancel_reason, lease, mark_dead
 from ..settings import Settings
@@ -17,7 +17,7 @@ from .access import gate_at
 from .attempt import Attempt
 from .report import DeliveryCount, DeliveryReport
 from .settle import Finished, settle
-from .tasks import BackgroundTask, TaskGroup, monotonic, rest, within
+from .tasks import BackgroundTask, TaskGroup, monotonic, rest
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
@@ -260,14 +260,15 @@ class Delivery:
         began = monotonic()
         with self.telemetry.sending(notifier.channel, page) as span:
             attempt = Attempt(notifier, page)
-            try:
-                outcome = await within(self.settings.retry.send_timeout, attempt.make(), ignored=attempt.complain)
-            except TimeoutError:
-                outcome = Retry("timed out")
+
+            def still_sending() -> None:
                 # Most notifiers end at once when they are cancelled. A send that continues still counts for the limit
                 # of its target, so that few of them can run at the same time.
                 self._in_flight[page.target] += 1
                 attempt.gone = lambda: self._in_flight.subtract([page.target])
+
+            attempt.overran = still_sending
+            outcome = await attempt.within(self.settings.retry.send_timeout)
             self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
         return outcome
 

@@ -1,18 +1,23 @@
 """The operators' verbs, which concern the engine as a whole. Every worker obeys a pause from its next tick."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import attrs
 
 from ..checks import check_instant, check_text
-from ..errors import InvalidValue
+from ..errors import InvalidValue, StoreError
 from ..model import By, Integrity, Pause
-from ..ports import Transaction
+from ..ports import Notifier, Transaction
 from ..rules.gate import pause_from
+from ..rules.page_test import PageTest
 from . import recalc
 from .access import StoreAccess
+from .page_test import send_test_page
 from .prune import Pruned, prune
+
+log = logging.getLogger("escalation_core")
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +33,8 @@ class Resumed:
 class OperatorVerbs(StoreAccess):
     """The operators' verbs. The audit records each operator's action: actor, action, instant and reason."""
 
+    _notifiers: Sequence[Notifier] = ()
+
     async def now(self) -> datetime:
         """Return the present instant by the store's clock, which decides when incidents and pages are due."""
         return await self._read(lambda tx: tx.now())
@@ -39,6 +46,34 @@ class OperatorVerbs(StoreAccess):
 
         async def work(tx: Transaction) -> None:
             await tx.journal.note([who.entry(await tx.now(), action)])
+
+        await self._run(work)
+
+    async def test_page(self, target: str, *, reason: str | None = None, by: str | None = None) -> PageTest:
+        """Send one page that says that it is a test, through the target's own notifier, and return what became of it.
+
+        It writes no incident and no page, and pauses, switches and a dry run do not stop it. The audit gets a note. If
+        only the note fails, the engine logs a warning. See ``send_test_page`` for a test without a store.
+
+        Raises:
+            InvalidValue: no notifier serves the target.
+            StoreUnavailable: the database is out of reach, and the page was not sent.
+        """
+        at, retry = await self.now(), self.settings.retry
+        sent = await send_test_page(self._notifiers, target, at=at, by=by, reason=reason, retry=retry)
+        try:
+            await self.note_test_page(sent, reason=reason, by=by)
+        except StoreError as error:
+            log.warning("the audit has no note of the test page to %s: %s", target, error)
+        return sent
+
+    async def note_test_page(self, sent: PageTest, *, reason: str | None = None, by: str | None = None) -> None:
+        """Record a test page and its result in the audit, for example after ``send_test_page``."""
+        who = By(by, reason)
+        said = f"{sent.target} {sent.verdict.value}"
+
+        async def work(tx: Transaction) -> None:
+            await tx.journal.note([who.entry(await tx.now(), "test page", said, sent.reason)])
 
         await self._run(work)
 

@@ -25,6 +25,14 @@ def escalation_hash(incident_key: str, level: int, episode: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def key_of_test_page(unique: str) -> str:
+    """Return the dedup key of a test page: 64 hex digits.
+
+    An escalation's text has no NUL, or a digit after it. So the key of a test page never equals that of an escalation.
+    """
+    return hashlib.sha256(f"\0test page|{unique}".encode()).hexdigest()
+
+
 def canary_bucket(incident_key: str) -> int:
     """Return the key's canary bucket, 0 to 99: the first 8 hex digits of md5(key), modulo 100."""
     digest = hashlib.md5(check_key(incident_key).encode(), usedforsecurity=False).hexdigest()

@@ -42,6 +42,8 @@ class Retry:
     """The wait that the receiver asked for (Retry-After); None for the engine's own back-off."""
     throttled: bool = False
     """The receiver asked for fewer pages (429). The whole target is throttled, and this attempt does not count."""
+    unanswered: bool = False
+    """No answer came: the receiver is out of reach, or too slow. A test page then reports ``unreachable``."""
 
 
 @attrs.frozen

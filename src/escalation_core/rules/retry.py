@@ -193,7 +193,9 @@ def parse_outcome(answer: object) -> Outcome:
         return Rejected(_reason(answer.reason))
     if isinstance(answer, Retry):
         after = answer.after if isinstance(answer.after, timedelta) else None
-        return Retry(_reason(answer.reason), after, throttled=answer.throttled is True)
+        return Retry(
+            _reason(answer.reason), after, throttled=answer.throttled is True, unanswered=answer.unanswered is True
+        )
     return Retry(f"the notifier answered with {type(answer).__name__}, which is not an outcome")
 
 
