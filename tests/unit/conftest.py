@@ -4,11 +4,13 @@ import pytest
 
 from escalation_core.testing import ManualClock, MemoryStore
 
+from .kit import START
+
 
 @pytest.fixture
 def clock() -> ManualClock:
     """A clock that shows the kit's START until a test moves it."""
-    return ManualClock()
+    return ManualClock(START)
 
 
 @pytest.fixture

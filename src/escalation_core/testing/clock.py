@@ -10,10 +10,17 @@ Clock = Callable[[], datetime]
 
 
 class ManualClock:
-    """A clock that changes only when the test sets or advances it."""
+    """A clock that changes only when the test sets or advances it.
 
-    def __init__(self, start: datetime = datetime(2025, 1, 1, tzinfo=UTC)) -> None:
-        self._now = check_instant(start, "start")
+    It starts at ``start`` (aware), by default at the current instant. Rows of the host have real instants, and the
+    engine cannot read a row whose first_seen is more than 24 hours ahead of the store's clock.
+
+    Raises:
+        InvalidValue: ``start`` is naive.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._now = system_clock() if start is None else check_instant(start, "start")
 
     def __call__(self) -> datetime:
         """Return the current instant of this clock."""

@@ -287,7 +287,7 @@ async def test_counts(seen: Seen, store: MemoryStore, clock: ManualClock) -> Non
 async def test_engines_share_gauges(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
     """Several engines of a process share the gauges: the longest lag and the greatest count of one backlog win."""
     caplog.set_level(logging.WARNING)
-    clock = ManualClock()
+    clock = ManualClock(START)
     shared = MemoryStore(clock)
     first, second = (seen.engine(shared, RecordingNotifier("slack:ops")) for _ in range(2))
     other = seen.engine(MemoryStore(clock), RecordingNotifier("phone", answer=lambda page: Retry("busy")))
