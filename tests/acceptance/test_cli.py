@@ -138,7 +138,14 @@ def test_tick(escalation: Console) -> None:
     told(escalation("open", "early", "--severity", "critical"))
     dry = escalation("tick", "--dry-run")
     assert "1 escalated, mode open (dry run: nothing was changed)" == dry.lines[0]
-    assert ["incident\toutcome\tepisode\tlevel\tdetail", "late\tescalate\t1\t1\t"] == dry.lines[-2:]
+    assert ["incident\tlevel\toutcome\tpages\tdetail", "late\t1\tescalate\tlog\t"] == dry.lines[-2:]
+    routes = '[{"severity": "low", "targets": ["log"]}]'
+    targets = '{"a": "https://a.example", "b": "https://b.example"}'
+    unrouted = escalation("tick", "--dry-run", ESC_ROUTES=routes, ESC_TARGETS=targets)
+    reason = "unroutable: no route matches and there is no default target"
+    assert f"late\t1\tescalate\tno target\t{reason}" == unrouted.lines[-1]
+    [example] = escalation("tick", "--dry-run", "--json", ESC_DEFAULT_TARGET="b", ESC_TARGETS=targets).json["examples"]
+    assert (["b"], None) == (example["targets"], example["detail"])
     shown = escalation("show", "late", "--json").json
     assert 0 == shown["incident"]["level"]
     assert [] == shown["escalations"]

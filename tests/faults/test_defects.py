@@ -57,7 +57,7 @@ async def _stalled_during_the_request(run: Run) -> None:
 
 
 async def _killed_before_the_request(run: Run) -> None:
-    point = line_calling(Delivery._send, Attempt.make)
+    point = line_calling(Attempt.within, Attempt.make)
     worker = await run.start_worker("w1", interrupt=Interrupt(point), ready=False)
     with run.fault(KILL, worker, stops=True):
         await run.hosts.do("open", "k")

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from escalation_core import AuditEntry, Engine, Health, TickReport
+from escalation_core.engine.report import Example
 from escalation_core.engine.retry_dead import RetriedDead
 
 from ..worker.runner import run
@@ -60,9 +61,14 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
         if value and show(value) and name not in ("examples", "at", "mode")
     ]
     table("Tick", ("count", "value"), rows, empty="nothing was due")
-    examples = [(e.incident_key, e.outcome, e.episode, e.level, e.detail) for e in report.examples[:20]]
+    examples = [(e.incident_key, e.level, e.outcome, _paged(e), e.detail) for e in report.examples[:20]]
     if examples:
-        table("Examples", ("incident", "outcome", "episode", "level", "detail"), examples, empty="")
+        table("Examples", ("incident", "level", "outcome", "pages", "detail"), examples, empty="")
+
+
+def _paged(example: Example) -> str | None:
+    """Return the targets that the tick pages about an incident; None if it does not escalate."""
+    return ", ".join(example.targets) or ("no target" if example.outcome == "escalate" else None)
 
 
 @click.command("recalc")

@@ -1,12 +1,12 @@
 """The reports of a tick and of a delivery pass: counts, and a limited number of examples."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import PageState
+from ..model import NewPage, PageState
 from ..rules.gate import Gate, Mode
 from ..rules.plan import Decision, Escalate, Reason, Reschedule
 
@@ -15,12 +15,17 @@ MAX_EXAMPLES = 1000
 
 @attrs.frozen(kw_only=True)
 class Example:
-    """One incident that a tick claimed. ``outcome`` is ``escalate``, or the reason why it did not escalate."""
+    """One incident that a tick claimed. ``outcome`` is ``escalate``, or the reason why it did not escalate.
+
+    ``level`` is the level after the tick, and ``targets`` are those that the tick pages. ``detail`` says why a row
+    cannot be read, or why a target of an escalation gets no page.
+    """
 
     incident_key: str
     outcome: str
     episode: int | None = None
     level: int | None = None
+    targets: Sequence[str] = ()
     detail: str | None = None
 
 
@@ -131,8 +136,10 @@ class TickReport:
             "dry_run": self.dry_run,
         }
 
-    def count(self, decisions: Iterable[Decision], keys: Iterable[str]) -> None:
-        """Add the decisions about the incidents with these keys to the counts and examples."""
+    def count(self, decisions: Iterable[Decision], keys: Iterable[str], pages: Iterable[NewPage] = ()) -> None:
+        """Add the decisions about the incidents with these keys, and their pages, to the counts and examples."""
+        # A tick may escalate many incidents, and only the first ones are examples.
+        paged = _by_key(pages) if len(self.examples) < MAX_EXAMPLES else {}
         for decision, key in zip(decisions, keys, strict=True):
             if isinstance(decision, Escalate):
                 self.escalated += 1
@@ -147,16 +154,30 @@ class TickReport:
                 self.skipped[decision.reason.value] += 1
                 outcome, detail = decision.reason.value, decision.detail
             if len(self.examples) < MAX_EXAMPLES:
-                incident = decision.incident
+                incident, own = decision.incident, paged.get(key, ())
                 self.examples.append(
                     Example(
                         incident_key=key,
                         outcome=outcome,
                         episode=None if incident is None else incident.episode,
                         level=None if incident is None else incident.level,
-                        detail=detail,
+                        targets=tuple(page.target for page in own if page.undeliverable_reason is None),
+                        detail=detail or _undeliverable(own),
                     )
                 )
+
+
+def _by_key(pages: Iterable[NewPage]) -> Mapping[str, Sequence[NewPage]]:
+    found: dict[str, list[NewPage]] = {}
+    for page in pages:
+        found.setdefault(page.incident_key, []).append(page)
+    return found
+
+
+def _undeliverable(pages: Iterable[NewPage]) -> str | None:
+    """Return why pages can never be sent, each with its target if it has one; None if all can."""
+    reasons = [(page.target, page.undeliverable_reason) for page in pages if page.undeliverable_reason is not None]
+    return "; ".join(f"{target}: {reason}" if target else reason for target, reason in reasons) or None
 
 
 @attrs.define

@@ -119,7 +119,7 @@ class Ticker:
 
     def _count(self, report: TickReport, batch: Batch) -> None:
         report.batches += bool(batch.claimed)
-        report.count(batch.decisions, [row.incident_key for row in batch.claimed])
+        report.count(batch.decisions, [row.incident_key for row in batch.claimed], batch.pages)
         report.pages += len(batch.pages)
         for page in batch.pages:
             if page.undeliverable_reason is not None:

@@ -19,6 +19,7 @@ async def test_tick(service: Service) -> None:
     assert 200 == dry.status
     assert 1 == dry.json["escalations"]
     assert True is dry.json["dry_run"]
+    assert [["test"]] == [example["targets"] for example in dry.json["examples"]]
     answer = await service.act("tick", reason="is it alive?")
     assert 200 == answer.status
     assert 1 == answer.json["escalations"]

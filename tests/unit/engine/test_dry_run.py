@@ -49,6 +49,23 @@ async def test_dry_run_changes_nothing_and_tells_what_the_tick_will_do(
     assert counts(real) == counts(rehearsed)
 
 
+async def test_dry_run_names_whom_it_would_page(store: MemoryStore, clock: ManualClock) -> None:
+    """Each escalation has the targets that the tick then pages, from the same router; and the reason if it has none."""
+    for key, severity in (("disk", "critical"), ("invoice", "high")):
+        await engine_of(store).open(key, severity=severity)
+    clock.advance(HOUR)
+    routes = [Route(severity="critical", targets=["ops", "leads", "old"])]
+    notifier = RecordingNotifier("ops", "leads")
+    engine = Engine(store, settings=Settings(routes=routes), notifiers=[notifier])
+    rehearsed = {e.incident_key: (e.level, e.targets, e.detail) for e in (await engine.tick(dry_run=True)).examples}
+    assert {
+        "disk": (1, ("ops", "leads"), "old: unroutable: no notifier serves this target"),
+        "invoice": (1, (), "unroutable: no route matches and there is no default target"),
+    } == rehearsed
+    await engine.tick()
+    assert ["leads", "ops"] == sorted(page.target for page in notifier.pages)
+
+
 async def test_population_meets_every_decision(store: MemoryStore, clock: ManualClock) -> None:
     """The rows of the dry run's test lead to every possible outcome."""
     await populate(store, clock)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from escalation_core import DeliveryReport, Engine, Escalate, Escalation, Reschedule, Skip, TickReport
 from escalation_core.engine.report import MAX_EXAMPLES, DeliveryCount, Example
-from escalation_core.model import PageState
+from escalation_core.model import NewPage, PageState
 from escalation_core.rules.gate import Mode
 from escalation_core.rules.plan import Decision, Reason
 from escalation_core.testing import ManualClock, MemoryStore
@@ -72,6 +72,27 @@ def test_examples_tell_what_happened() -> None:
         Example(incident_key="c", outcome="resolved", episode=3, level=0),
         Example(incident_key="d", outcome="unreadable", detail="level: is NoneType"),
     ] == report.examples
+
+
+def test_examples_name_the_targets() -> None:
+    """An example has the targets that get a page, and says of the others why they get none."""
+    report = TickReport()
+
+    def page(key: str, target: str, undeliverable_reason: str | None = None) -> NewPage:
+        return NewPage(
+            incident_key=key,
+            episode=1,
+            level=1,
+            target=target,
+            dedup_key="d",
+            undeliverable_reason=undeliverable_reason,
+        )
+
+    pages = [page("a", "ops"), page("a", "old", "unroutable: x"), page("a", "leads"), page("b", "", "unroutable: y")]
+    report.count([risen(), risen()], "ab", pages)
+    assert [(("ops", "leads"), "old: unroutable: x"), ((), "unroutable: y")] == [
+        (example.targets, example.detail) for example in report.examples
+    ]
 
 
 def test_examples_are_bounded() -> None:
@@ -139,8 +160,15 @@ def test_report_has_the_replaced_workers_names() -> None:
         "latest_ms": 1500.0,
         "escalation_tick_ms": 1.234,
         "examples": [
-            {"incident_key": "a", "outcome": "escalate", "episode": 1, "level": 1, "detail": None},
-            {"incident_key": "b", "outcome": "already_recorded", "episode": 1, "level": 1, "detail": None},
+            {"incident_key": "a", "outcome": "escalate", "episode": 1, "level": 1, "targets": [], "detail": None},
+            {
+                "incident_key": "b",
+                "outcome": "already_recorded",
+                "episode": 1,
+                "level": 1,
+                "targets": [],
+                "detail": None,
+            },
         ],
         "delivery": attrs.asdict(DeliveryReport(sent=1)),
     }
