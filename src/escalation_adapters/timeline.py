@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from html import escape
 from unicodedata import combining, east_asian_width
-from xml.sax.saxutils import escape
 
 import attrs
 
@@ -111,7 +111,7 @@ def svg(tracks: Sequence[Track], *, title: str) -> str:
 
 def _xml(text: str) -> str:
     """Return text for XML; a character that XML cannot hold shows as an escape."""
-    return escape(visible(text))
+    return escape(visible(text), quote=False)
 
 
 def _legend(y: int) -> str:

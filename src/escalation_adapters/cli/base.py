@@ -46,11 +46,13 @@ class Context:
         json_lines: bool | None = None,
         long_running: bool = False,
         create: bool = False,
+        ticks: bool = False,
         pages: bool = False,
     ) -> Result:
         """Open the engine, do the work and close the engine.
 
         ``create`` makes a missing SQLite file. Commands that only read, or that need an incident, leave it off.
+        ``ticks`` is for commands that tick; other commands load no HTTP client.
         ``pages`` is for commands that send pages: it warns if pages would go to the log alone.
         """
         set_up_logging(json_lines, level=level)
@@ -58,7 +60,12 @@ class Context:
 
         async def main() -> Result:
             engine = await open_engine(
-                settings, schema=self.schema, pooler=self.pooler, long_running=long_running, create=create
+                settings,
+                schema=self.schema,
+                pooler=self.pooler,
+                long_running=long_running,
+                create=create,
+                ticks=ticks,
             )
             async with engine:
                 # The engine itself warns of incidents that no route matches.

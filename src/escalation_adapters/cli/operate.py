@@ -10,7 +10,6 @@ from escalation_core import AuditEntry, Engine, Health, TickReport
 from escalation_core.engine.report import Example
 from escalation_core.engine.retry_dead import RetriedDead
 
-from ..worker.runner import run
 from .base import Context, pass_context
 from .output import print_json, progress, show, table
 from .params import SPAN, actor_option, json_option, reason_option
@@ -21,7 +20,11 @@ from .params import SPAN, actor_option, json_option, reason_option
 @pass_context
 def run_command(context: Context, as_json: bool) -> None:
     """Escalate and page until SIGTERM or SIGINT; then finish the tick and the pages being sent."""
-    context.run(run, level="INFO", json_lines=True if as_json else None, long_running=True, create=True, pages=True)
+    from ..worker.runner import run
+
+    context.run(
+        run, level="INFO", json_lines=True if as_json else None, long_running=True, create=True, ticks=True, pages=True
+    )
 
 
 @click.command("tick")
@@ -48,7 +51,7 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
             await engine.note("tick", reason=reason, by=by)
         return await engine.tick(dry_run=dry_run, deliver=not record_only)
 
-    report = context.run(work, create=not dry_run, pages=not (dry_run or record_only))
+    report = context.run(work, create=not dry_run, ticks=True, pages=not (dry_run or record_only))
     if as_json:
         print_json(report.as_dict())
         return

@@ -11,9 +11,6 @@ import click
 
 from escalation_core import Engine, EscalationError, Integrity, Pause, Pruned, Resumed
 
-from ..auth.hmac_signature import signed_headers
-from ..ops.handler import ACTIONS
-from ..ops.messages import JSON
 from ..worker.app import settings_from
 from .base import Context, pass_context
 from .output import print_json, progress, show, table
@@ -78,6 +75,10 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
 
     The line works once, within five minutes.
     """
+    from ..auth.hmac_signature import signed_headers
+    from ..ops.handler import ACTIONS
+    from ..ops.messages import JSON
+
     secret = settings_from(os.environ).ops_hmac_secret
     if secret is None:
         raise EscalationError("OPS_HMAC_SECRET is not set; set it to the secret that the service verifies with")

@@ -2,17 +2,70 @@
 
 import io
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
 
 import click
 
 from escalation_core import __version__
 
 from ..worker.app import Pooler
-from . import config, incidents, migrate, operate, operators, page_test, play
 from .base import Context, errors_in_one_line
 
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "ack": ("incidents", "Acknowledge the incident KEY: it escalates no further."),
+        "audit": ("operate", "Show the audit: escalations, pages, acknowledgements and operators' actions."),
+        "config": ("config", "Commands about the settings."),
+        "dead": ("operate", "Commands about dead pages, which the engine has given up."),
+        "demo": ("play", "Show the engine at work: two hours of an on-call night in a few seconds."),
+        "drain": ("incidents", "Take the incident KEY down one level, in a new episode."),
+        "health": ("operate", "Show the engine's health; exit code 1 if it is not ok."),
+        "migrate": ("migrate", "Prepare a PostgreSQL database, and attach the engine to a table."),
+        "open": ("incidents", "Open the incident KEY, or update it if it is open or acknowledged."),
+        "pause": ("operators", "Pause all workers: no incident escalates, and no page is claimed."),
+        "prove": ("operators", "Check the records: each escalation once, each with its pages."),
+        "prune": ("operators", "Remove old escalations, pages and audit entries."),
+        "recalc": ("operate", "Plan every open incident anew, after the windows changed."),
+        "replay": ("play", "Run the engine on a log of host events, whose instants set the clock."),
+        "resolve": ("incidents", "Resolve the incident KEY."),
+        "resume": ("operators", "End every pause that operators set."),
+        "run": ("operate", "Escalate and page until SIGTERM or SIGINT."),
+        "severity": ("incidents", "Give the incident KEY another SEVERITY."),
+        "show": ("incidents", "Show the incident KEY: its state, its pages and its history."),
+        "sign": ("operators", "Print a signed curl line for ACTION at the operators' endpoints."),
+        "snooze": ("incidents", "Stop escalations of the incident KEY for a while."),
+        "test-page": ("page_test", "Send a page to TARGET that says that it is a test."),
+        "tick": ("operate", "Escalate due incidents and deliver their pages, once."),
+        "unack": ("incidents", "Take an acknowledgement back: the episode goes on."),
+    }
+)
+"""The module of each command, and the line that ``--help`` shows for it."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command is used, and none for ``--help``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        """Import the command's module, and return the command; None if there is no command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"{__package__}.{COMMANDS[cmd_name][0]}")
+        found: dict[str, click.Command] = {command.name: command for command in module.COMMANDS}
+        return found[cmd_name]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
+        """Write the commands with their lines."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in sorted(COMMANDS.items())])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://...; default: ESC_DATABASE_URL.")
 @click.option("--schema", default="public", show_default=True, help="PostgreSQL: the schema of the incidents table.")
 @click.option(
@@ -26,11 +79,6 @@ def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | 
     Settings come from the environment; `escalation config check` shows those in force.
     """
     ctx.obj = Context(database=database, schema=schema, pooler=pooler)
-
-
-for _module in (play, incidents, operate, operators, page_test, migrate, config):
-    for _command in _module.COMMANDS:
-        cli.add_command(_command)
 
 
 @errors_in_one_line

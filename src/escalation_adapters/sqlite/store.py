@@ -6,18 +6,16 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from escalation_core import StoreNotReady
 from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
-from escalation_core.testing.clock import system_clock
 
 from ..process_guard import ProcessGuard
 from .file import File, begin_reading, begin_writing, connect
-from .host import SQLiteHost
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
@@ -25,7 +23,15 @@ from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .session import Session
 
+if TYPE_CHECKING:
+    from .host import SQLiteHost
+
 Result = TypeVar("Result")
+
+
+def system_clock() -> datetime:
+    """Return the current instant of the operating system's clock."""
+    return datetime.now(UTC)
 
 
 class SQLiteStore:
@@ -45,7 +51,6 @@ class SQLiteStore:
         self.clock = clock or system_clock
         self._turn = asyncio.Lock()
         self._session: Session | None = None
-        self.host = SQLiteHost(self, self.clock)
 
     @classmethod
     async def connect(
@@ -61,6 +66,14 @@ class SQLiteStore:
         store = cls(path, clock=clock, create=create)
         await store.check()
         return store
+
+    @property
+    def host(self) -> "SQLiteHost":
+        """The host's own access to the incidents table, for tests."""
+        # Imported here, because it needs the kit for tests.
+        from .host import SQLiteHost  # noqa: PLC0415
+
+        return SQLiteHost(self, self.clock)
 
     async def check(self) -> None:
         """Open the file if it is not open yet."""

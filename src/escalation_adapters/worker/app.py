@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from escalation_core import Engine, EscalationError, Heartbeat, Notifier, Settings, SettingsRouter, Store
+from escalation_core import (
+    Engine,
+    EscalationError,
+    Heartbeat,
+    Notifier,
+    Outcome,
+    Page,
+    Retry,
+    Settings,
+    SettingsRouter,
+    Store,
+)
 from escalation_core.rules.routing import UNROUTED
 from escalation_core.settings.limits import LOG_TARGET
 
@@ -69,6 +80,22 @@ async def open_store(
     raise EscalationError(UNKNOWN_DATABASE)
 
 
+class NamedTargets:
+    """The targets of the settings for an engine that sends no page: only their names, and no HTTP client."""
+
+    channel = "unsent"
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        self.targets = targets
+
+    async def send(self, page: Page) -> Outcome:
+        """Return Retry: a worker sends the page."""
+        return Retry(f"this process sends no page to {page.target}")
+
+    async def aclose(self) -> None:
+        """Do nothing: there is no connection."""
+
+
 def make_notifiers(settings: Settings) -> list[Notifier]:
     """Return the log's notifier, and the notifier of the settings' targets if there are any."""
     found: list[Notifier] = [LogNotifier(LOG_TARGET)]
@@ -116,14 +143,17 @@ async def open_engine(
     long_running: bool = False,
     create: bool = True,
     notifiers: Sequence[Notifier] = (),
+    ticks: bool = True,
 ) -> Engine:
     """Open the engine that the settings describe. ``create`` makes a missing SQLite file.
 
     ``long_running`` names its worker heartbeat by process; short commands share the heartbeat of their machine.
-    ``notifiers`` are the host's own, beside those of the settings.
+    ``notifiers`` are the host's own, beside those of the settings. ``ticks=False`` is for an engine that neither ticks
+    nor delivers: it loads no HTTP client.
     """
-    known = make_notifiers(settings)  # before the store, so that a failure leaves no connection open
-    heartbeat = make_heartbeat(settings)
+    # Before the store, so that a failure leaves no connection open.
+    known = make_notifiers(settings) if ticks else [NamedTargets(tuple({**settings.targets, LOG_TARGET: ""}))]
+    heartbeat = make_heartbeat(settings) if ticks else None
     machine = socket.gethostname()
     return Engine(
         await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),

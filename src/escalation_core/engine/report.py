@@ -9,6 +9,7 @@ import attrs
 from ..model import NewPage, PageState
 from ..rules.gate import Gate, Mode
 from ..rules.plan import Decision, Escalate, Reason, Reschedule
+from ..rules.routing import paged_targets, undeliverable_reasons
 
 MAX_EXAMPLES = 1000
 
@@ -161,8 +162,8 @@ class TickReport:
                         outcome=outcome,
                         episode=None if incident is None else incident.episode,
                         level=None if incident is None else incident.level,
-                        targets=tuple(page.target for page in own if page.undeliverable_reason is None),
-                        detail=detail or _undeliverable(own),
+                        targets=paged_targets(own),
+                        detail=detail or "; ".join(undeliverable_reasons(own)) or None,
                     )
                 )
 
@@ -172,12 +173,6 @@ def _by_key(pages: Iterable[NewPage]) -> Mapping[str, Sequence[NewPage]]:
     for page in pages:
         found.setdefault(page.incident_key, []).append(page)
     return found
-
-
-def _undeliverable(pages: Iterable[NewPage]) -> str | None:
-    """Return why pages can never be sent, each with its target if it has one; None if all can."""
-    reasons = [(page.target, page.undeliverable_reason) for page in pages if page.undeliverable_reason is not None]
-    return "; ".join(f"{target}: {reason}" if target else reason for target, reason in reasons) or None
 
 
 @attrs.define

@@ -7,7 +7,7 @@ import attrs
 from ..model import Incident
 from .plan import escalate
 from .policy import EscalationPolicy
-from .routing import Pager
+from .routing import Pager, paged_targets, undeliverable_reasons
 
 
 @attrs.frozen(kw_only=True)
@@ -33,10 +33,6 @@ def next_pages(incident: Incident | None, *, policy: EscalationPolicy, pager: Pa
     pages = pager.pages_for(step.incident, step.escalation.unique_hash)
     return NextPages(
         level=step.incident.level,
-        targets=tuple(page.target for page in pages if page.undeliverable_reason is None),
-        faults=tuple(
-            f"{page.target}: {reason}" if page.target else reason
-            for page in pages
-            if (reason := page.undeliverable_reason) is not None
-        ),
+        targets=paged_targets(pages),
+        faults=undeliverable_reasons(pages),
     )

@@ -1,6 +1,6 @@
 """Routing decides which targets are paged: from an incident and a level to target names, and from names to pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
@@ -143,6 +143,20 @@ def notifiers_by_target(notifiers: object) -> dict[str, Notifier]:
                 raise InvalidValue("notifiers", f"two of them serve {target!r}", "leave one of them out")
             by_target[target] = notifier
     return by_target
+
+
+def paged_targets(pages: Iterable[NewPage]) -> tuple[str, ...]:
+    """Return the targets of those pages that can be sent."""
+    return tuple(page.target for page in pages if page.undeliverable_reason is None)
+
+
+def undeliverable_reasons(pages: Iterable[NewPage]) -> tuple[str, ...]:
+    """Return why the other pages can never be sent, each with its target if it has one."""
+    return tuple(
+        f"{page.target}: {reason}" if page.target else reason
+        for page in pages
+        if (reason := page.undeliverable_reason) is not None
+    )
 
 
 @attrs.frozen
