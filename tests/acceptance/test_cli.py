@@ -138,7 +138,7 @@ def test_tick(escalation: Console) -> None:
     told(escalation("open", "early", "--severity", "critical"))
     dry = escalation("tick", "--dry-run")
     assert "1 escalated, mode open (dry run: nothing was changed)" == dry.lines[0]
-    assert ["incident\tlevel\toutcome\tpages\tdetail", "late\t1\tescalate\tlog\t"] == dry.lines[-2:]
+    assert ["incident\tlevel\toutcome\ttargets\tdetail", "late\t1\tescalate\tlog\t"] == dry.lines[-2:]
     routes = '[{"severity": "low", "targets": ["log"]}]'
     targets = '{"a": "https://a.example", "b": "https://b.example"}'
     unrouted = escalation("tick", "--dry-run", ESC_ROUTES=routes, ESC_TARGETS=targets)

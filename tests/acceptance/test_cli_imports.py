@@ -7,7 +7,7 @@ import pytest
 
 from escalation_adapters.cli.root import COMMANDS
 
-from .console import Console, program
+from .console import Console, ago, program
 
 TELL = "import atexit, sys; atexit.register(lambda: print('\\n' + ' '.join(sys.modules), file=sys.stderr))"
 """Prints the names of all loaded modules at the end of the process."""
@@ -55,6 +55,15 @@ def test_help_loads_no_command(words: tuple[str, ...], console: Console) -> None
 def test_search_finds_the_client(on_sqlite: Console) -> None:
     """A tick with targets loads the HTTP client, so the search for modules finds what a command loads."""
     assert "aiohttp" in loaded("tick", env=on_sqlite.env | ENV)
+
+
+def test_commands_without_a_client_know_the_targets(on_sqlite: Console) -> None:
+    """Health loads no HTTP client, and still knows which targets the settings serve."""
+    assert 0 == on_sqlite("open", "k", "--severity", "critical", "--first-seen", ago(20)).code
+    recorded = on_sqlite("tick", "--record-only", "--json", ESC_TARGETS=ENV["ESC_TARGETS"])
+    assert (1, 0) == (recorded.json["pages"], recorded.json["dead_pages"])
+    assert [] == on_sqlite("health", "--json", ESC_TARGETS=ENV["ESC_TARGETS"]).json["unserved"]
+    assert ["slack:ops"] == on_sqlite("health", "--json").json["unserved"]
 
 
 def test_each_command_is_found_in_its_module() -> None:

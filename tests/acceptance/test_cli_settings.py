@@ -49,6 +49,14 @@ def test_config_check_of_a_host_that_cannot_be_called(host: str, name: str, cons
     assert SECRET not in said.err
 
 
+def test_url_that_cannot_be_called_stops_only_what_pages(on_sqlite: Console) -> None:
+    """With such a URL a tick is refused, and an operator can still open, acknowledge and read."""
+    targets = json.dumps({"slack:ops": f"https://xn--a/{SECRET}"})
+    for words in (("open", "k"), ("ack", "k"), ("show", "k"), ("audit",)):
+        assert 0 == on_sqlite(*words, ESC_TARGETS=targets).code, words
+    assert "https URL with a host" in one_line(on_sqlite("tick", ESC_TARGETS=targets))
+
+
 def test_config_warnings(console: Console) -> None:
     """A valid but probably unintended setting gives one warning, and exit code 0."""
     said = console("config", "check", ESC_TICKS_MS="5", ESC_CANARY_PCT="0")

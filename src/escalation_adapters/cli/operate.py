@@ -66,7 +66,7 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
     table("Tick", ("count", "value"), rows, empty="nothing was due")
     examples = [(e.incident_key, e.level, e.outcome, _paged(e), e.detail) for e in report.examples[:20]]
     if examples:
-        table("Examples", ("incident", "level", "outcome", "pages", "detail"), examples, empty="")
+        table("Examples", ("incident", "level", "outcome", "targets", "detail"), examples, empty="")
 
 
 def _paged(example: Example) -> str | None:

@@ -1,6 +1,7 @@
 """The command that sends test pages, without a database if there is none."""
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from escalation_core.settings.limits import LOG_TARGET
 from ..logs import set_up_logging
 from ..worker.app import make_notifiers, open_store
 from .base import Context, pass_context
-from .output import print_json, show
+from .output import on_terminal, print_json, show
 from .params import actor_option, json_option, reason_option
 
 CODES = {
@@ -57,7 +58,10 @@ def test_page(
         print_json(sent)
     else:
         for one in sent:
-            click.echo(describe(one))
+            line = describe(one)
+            # On a terminal a long line folds between words. Elsewhere each target has one line.
+            width = shutil.get_terminal_size().columns
+            click.echo(click.wrap_text(line, width, subsequent_indent="  ") if on_terminal() else line)
     if settings.database_url:
         fault = asyncio.run(_note(context, settings, sent, by=by, reason=reason))
         if fault is not None:
