@@ -69,7 +69,10 @@ class SQLiteStore:
 
     @property
     def host(self) -> "SQLiteHost":
-        """The host's own access to the incidents table, for tests."""
+        """The host's own access to the incidents table, for tests.
+
+        :meta private:
+        """
         # Imported here, because it needs the kit for tests.
         from .host import SQLiteHost  # noqa: PLC0415
 
