@@ -165,6 +165,7 @@ class JsonIncidents(Port):
     """The rows of incidents. Writers take turns, so no row needs a lock."""
 
     left_alone = refuses("report why workers leave a row alone")
+    list_open = refuses("list the open incidents")
 
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
         row = self.tables.incidents.get(incident_key)
@@ -303,6 +304,7 @@ class JsonOutbox(Port):
     """The pages."""
 
     settled = refuses("read the audit")
+    pages_of = refuses("list the open incidents")
 
     async def enqueue(self, pages: Sequence[model.NewPage], now: datetime) -> None:
         table = self.tables.pages

@@ -6,6 +6,7 @@ This package makes decisions and does no I/O. Code that uses a database, a netwo
 
 from .engine.engine import Engine
 from .engine.health import Health
+from .engine.open_incidents import OpenIncident, OpenIncidents
 from .engine.operators import Resumed
 from .engine.page_test import send_test_page
 from .engine.prune import Pruned
@@ -39,17 +40,19 @@ from .model import (
 )
 from .ports import Heartbeat, Notifier, Router, Store
 from .rules.maintenance import PauseSchedule
+from .rules.next_pages import NextPages
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
 from .rules.policy import EscalationPolicy
 from .rules.retry import RetryPolicy
-from .rules.routing import Route, SettingsRouter
+from .rules.routing import Conditions, Route, SettingsRouter
 from .rules.upcoming import HeldBy, Upcoming
 from .settings import Settings
 from .version import VERSION as __version__
 
 __all__ = [
     "AuditEntry",
+    "Conditions",
     "Delivered",
     "DeliveryReport",
     "Engine",
@@ -63,7 +66,10 @@ __all__ = [
     "Incident",
     "IncidentHistory",
     "InvalidValue",
+    "NextPages",
     "Notifier",
+    "OpenIncident",
+    "OpenIncidents",
     "Outcome",
     "Page",
     "PageTest",

@@ -104,13 +104,29 @@ class Incidents:
         """Return next_due_at of rows, as a host's triggers left it."""
         return {key: aware(due) for key, due in await self.session.rows("dues", suffix=b"", keys=list(keys))}
 
-    async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Return the row's entry in escalation_unreadable, or None."""
-        row = await self.session.row("left_alone", key=incident_key)
-        if row is None:
-            return None
-        attempts, fault, until = row
-        return Deferral(incident_key=incident_key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
+    async def left_alone(self, keys: Sequence[str]) -> Mapping[str, Deferral]:
+        """Return the rows' entries in escalation_unreadable."""
+        return {
+            key: Deferral(incident_key=key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
+            for key, attempts, fault, until in await self.session.rows("left_alone", keys=list(keys))
+        }
+
+    async def list_open(
+        self, *, after: tuple[datetime | None, str] | None, limit: int, until: datetime | None = None
+    ) -> Sequence[Candidate]:
+        """Return open rows by their index on next_due_at; then those without it, by their index on the key."""
+        due, key = after or (None, None)
+        rows: list[Row] = []
+        if after is None or due is not None:
+            # The row of an instant before the year 1 is read as an instant in the year 1 (ADR 0011).
+            begin = "-infinity" if due is None or due.year == 1 else due
+            rows += await self.session.rows(
+                "list_due", until=until, begin=begin, after_due=due, after_key=key, limit=limit
+            )
+            key = None
+        if until is None and len(rows) < limit:
+            rows += await self.session.rows("list_not_due", after=key, limit=limit - len(rows))
+        return [read_claimed(row) for row in rows]
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Record the instant in escalation_unreadable, and leave the rows alone."""

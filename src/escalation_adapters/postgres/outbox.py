@@ -102,6 +102,12 @@ class Outbox:
             rows = await self.session.rows("pages", after=after, limit=limit)
         return [page for row in rows if state in (None, (page := PageRecord.from_row(row, instant)).state)]
 
+    async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
+        """Return the pages of episodes, by the unique index of pages."""
+        keys, numbers = [key for key, _ in episodes], [number for _, number in episodes]
+        rows = await self.session.rows("pages_of_episodes", keys=keys, episodes=numbers)
+        return [PageRecord.from_row(row, instant) for row in rows]
+
 
 def _written(pages: Sequence[PageRecord]) -> dict[str, object]:
     return {

@@ -144,12 +144,33 @@ ON CONFLICT (incident_key) DO UPDATE SET
     passed_until = excluded.passed_until, passed_version = excluded.passed_version
 
 -- name: left_alone
--- Why one row is deferred or passed over, and until when. A row that a host has written since is not passed over.
-SELECT u.attempts, u.fault, coalesce(
+-- Why rows are deferred or passed over, and until when. A row that a host has written since is not passed over.
+SELECT u.incident_key, u.attempts, u.fault, coalesce(
     CASE WHEN u.passed_version = i.xmin::text THEN u.passed_until AT TIME ZONE 'UTC' END, {due},
     u.seen_at AT TIME ZONE 'UTC')
 FROM {schema}.escalation_unreadable u JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
-WHERE u.incident_key = %(key)s
+WHERE u.incident_key = ANY(%(keys)s::text[])
+
+-- name: list_due
+-- Open rows with next_due_at, by (next_due_at, key), without a lock. "begin" is next_due_at of the last row of the batch before:
+-- the search of the index begins there.
+SELECT {row}, coalesce(u.attempts, 0), 0
+FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.{next_due_at} <= coalesce(%(until)s::timestamptz, 'infinity') AND i.{incident_key} IS NOT NULL AND {is_open}
+    AND i.{next_due_at} >= %(begin)s::timestamptz
+    AND (
+        %(after_due)s::timestamptz IS NULL
+        OR ({due}, i.{incident_key}::text COLLATE "C") > (%(after_due)s::timestamptz AT TIME ZONE 'UTC', %(after_key)s::text)
+    )
+ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C" LIMIT %(limit)s
+
+-- name: list_not_due
+-- Open rows without next_due_at, by key, without a lock.
+SELECT {row}, coalesce(u.attempts, 0), 0
+FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
+WHERE i.{next_due_at} IS NULL AND {is_open} AND i.{incident_key} IS NOT NULL
+    AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+ORDER BY i.{incident_key} LIMIT %(limit)s
 
 -- name: end_passing
 -- Clear instants that were set while the clock was ahead.
@@ -446,6 +467,11 @@ SELECT {page} FROM {schema}.escalation_pages p WHERE p.id > %(after)s ORDER BY p
 -- Pages of one key.
 SELECT {page} FROM {schema}.escalation_pages p
 WHERE p.incident_key = %(key)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+
+-- name: pages_of_episodes
+-- Pages of some episodes.
+SELECT {page} FROM unnest(%(keys)s::text[], %(episodes)s::int[]) AS v (key, episode)
+JOIN {schema}.escalation_pages p ON p.incident_key = v.key AND p.episode = v.episode ORDER BY p.id
 
 -- name: pages_dead
 -- Dead pages.

@@ -45,6 +45,16 @@ _KEEP = (
     " ON CONFLICT (incident_key) DO UPDATE SET attempts = excluded.attempts, fault = excluded.fault,"
     " seen_at = excluded.seen_at, passed_until = excluded.passed_until"
 )
+_OPEN = "i.acknowledged_at IS NULL AND i.resolved_at IS NULL"
+_LIST_DUE = (
+    f"{_FOUND} WHERE i.next_due_at IS NOT NULL AND (:until IS NULL OR i.next_due_at <= :until) AND {_OPEN}"
+    " AND (:due IS NULL OR (i.next_due_at, i.incident_key) > (:due, :key))"
+    " ORDER BY i.next_due_at, i.incident_key LIMIT :limit"
+)
+_LIST_NOT_DUE = (
+    f"{_FOUND} WHERE i.next_due_at IS NULL AND {_OPEN} AND (:after IS NULL OR i.incident_key > :after)"
+    " ORDER BY i.incident_key LIMIT :limit"
+)
 _UNSEEN = """
 SELECT i.incident_key,
     (:held_before IS NULL OR i.first_seen IS NULL OR i.first_seen >= :held_before)
@@ -169,18 +179,35 @@ class Incidents:
 
         return {key: optional_instant(due) for key, due in await self.session.in_thread(find)}
 
-    async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Return the row's entry in escalation_unreadable, or None."""
-        row = await self.session.row(
-            "SELECT u.attempts, u.fault, coalesce(u.passed_until, i.next_due_at, u.seen_at)"
+    async def left_alone(self, keys: Sequence[str]) -> Mapping[str, Deferral]:
+        """Return the rows' entries in escalation_unreadable."""
+        statement = (
+            "SELECT u.incident_key, u.attempts, u.fault, coalesce(u.passed_until, i.next_due_at, u.seen_at)"
             " FROM escalation_unreadable u JOIN incidents i ON i.incident_key = u.incident_key"
-            " WHERE u.incident_key = ?",
-            (incident_key,),
+            " WHERE u.incident_key = ?"
         )
-        if row is None:
-            return None
-        attempts, fault, until = row
-        return Deferral(incident_key=incident_key, attempts=attempts, fault=fault, until=instant(until))
+
+        def find(connection: sqlite3.Connection) -> list[Row]:
+            return [row for key in keys for row in connection.execute(statement, (key,))]
+
+        return {
+            key: Deferral(incident_key=key, attempts=attempts, fault=fault, until=instant(until))
+            for key, attempts, fault, until in await self.session.in_thread(find)
+        }
+
+    async def list_open(
+        self, *, after: tuple[datetime | None, str] | None, limit: int, until: datetime | None = None
+    ) -> Sequence[Candidate]:
+        """Return open rows by their index on next_due_at; then those without it, by their index on the key."""
+        due, key = after or (None, None)
+        rows: list[Row] = []
+        if after is None or due is not None:
+            values = {"until": optional_micros(until), "due": optional_micros(due), "key": key, "limit": limit}
+            rows += await self.session.rows(_LIST_DUE, values)
+            key = None
+        if until is None and len(rows) < limit:
+            rows += await self.session.rows(_LIST_NOT_DUE, {"after": key, "limit": limit - len(rows)})
+        return [read_claimed(row) for row in rows]
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Record the instant in escalation_unreadable, and leave the rows alone."""

@@ -198,6 +198,16 @@ class Outbox:
             PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (*values, *given, limit))
         ]
 
+    async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
+        """Return the pages of episodes, by the unique index of pages."""
+        statement = f"SELECT {_PAGE} FROM escalation_pages p WHERE p.incident_key = ? AND p.episode = ?"
+
+        def find(connection: sqlite3.Connection) -> list[Row]:
+            return [row for episode in episodes for row in connection.execute(statement, episode)]
+
+        pages = [PageRecord.from_row(row, instant) for row in await self.session.in_thread(find)]
+        return sorted(pages, key=lambda page: page.id)
+
 
 def _written(page: PageRecord) -> tuple[object, ...]:
     tried = span_micros(page.tried_for)

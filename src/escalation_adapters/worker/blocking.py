@@ -63,6 +63,7 @@ class BlockingEngine:
     now = _blocking(Engine.now)
     remember_request = _blocking(Engine.remember_request)
     health = _blocking(Engine.health)
+    open_incidents = _blocking(Engine.open_incidents)
     is_healthy = _blocking(Engine.is_healthy)
 
     def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:

@@ -1,20 +1,21 @@
 """The views: read-only queries of one incident's history, of the audit, of dead pages, and of liveness."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
-from ..checks import check_count, check_instant, check_key
+from ..checks import check_count, check_instant, check_key, check_span
 from ..errors import InvalidValue
 from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
 from ..rules.next_pages import NextPages, next_pages
-from ..rules.routing import Pager
-from ..rules.upcoming import Upcoming, upcoming
+from ..rules.routing import Conditions, Pager
+from ..rules.upcoming import Upcoming, is_unplanned, upcoming
 from .access import StoreAccess, gate_at
 from .audit import read_audit
 from .health import MIN_INSTANT, is_healthy
+from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place
 
 MAX_ENTRIES = 1_000_000
 """How many entries one call returns at most."""
@@ -58,10 +59,12 @@ class Views(StoreAccess):
                 incident = await tx.incidents.load(incident_key, lock=False)
             except InvalidValue as error:
                 fault = str(error)
-            now, left_alone = await tx.now(), await tx.incidents.left_alone(incident_key)
+            now, deferred = await tx.now(), await tx.incidents.left_alone([incident_key])
+            left_alone = deferred.get(incident_key)
             if fault is not None and left_alone is None:
                 left_alone = Deferral(incident_key=incident_key, fault=fault, attempts=0, until=now)
             audit = await read_audit(tx, since=MIN_INSTANT, limit=1000, incident_key=incident_key)
+            recalc = await tx.journal.recalc(lock=False)
             coming = upcoming(
                 incident,
                 left_alone,
@@ -70,8 +73,7 @@ class Views(StoreAccess):
                 dry_run=self.settings.dry_run,
                 canary=self.settings.canary,
                 pauses=await tx.operations.pauses(now),
-                recalc=await tx.journal.recalc(lock=False),
-                audit=audit,
+                unplanned=incident is not None and is_unplanned(incident, recalc, audit),
                 now=now,
             )
             return IncidentHistory(
@@ -83,6 +85,34 @@ class Views(StoreAccess):
                 pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
                 audit=audit,
             )
+
+        return await self._read(work)
+
+    async def open_incidents(
+        self,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        within: timedelta | None = None,
+        match: Conditions | None = None,
+    ) -> OpenIncidents:
+        """Return open incidents: what escalates next comes first, and what no longer escalates comes last.
+
+        ``within`` leaves out incidents that escalate later than this span from now, and those that no longer escalate
+        because they are exhausted. ``match`` leaves out incidents that do not meet the conditions at their level, but
+        no unreadable row. To read further incidents, give the ``cursor`` of the last one as ``after``.
+
+        Raises:
+            InvalidValue: the limit is not between 1 and 1,000, the span is not above zero, or the cursor is not valid.
+        """
+        check_count(limit, "limit", 1, MAX_INCIDENTS)
+        place = None if after is None else parse_place(after)
+        if within is not None:
+            check_span(within, "within")
+
+        async def work(tx: Transaction) -> OpenIncidents:
+            reader = await Reader.begin(tx, self.settings, self._pager)
+            return await reader.read(limit=limit, after=place, within=within, match=match)
 
         return await self._read(work)
 

@@ -60,8 +60,8 @@ class Incidents(Protocol):
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         """Return the current next_due_at of each row, as this transaction sees it. Unknown keys are left out."""
 
-    async def left_alone(self, incident_key: str) -> Deferral | None:
-        """Return the deferral of a row that is deferred or passed over; None for any other row."""
+    async def left_alone(self, keys: Sequence[str]) -> Mapping[str, Deferral]:
+        """Return the deferral of each of these rows that is deferred or passed over."""
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         """Save the deferrals of rows that the database refuses to write. Do not write the rows themselves.
@@ -77,6 +77,16 @@ class Incidents(Protocol):
         """Lock and return open rows after the key ``after``, in the store's own order.
 
         With ``wait``, wait for rows that other transactions have locked. Otherwise leave them out and set ``skipped``.
+        """
+
+    async def list_open(
+        self, *, after: tuple[datetime | None, str] | None, limit: int, until: datetime | None = None
+    ) -> Sequence[Candidate]:
+        """Return open rows without a lock, by (next_due_at, incident_key), beyond ``after``.
+
+        Rows without next_due_at come last, in the store's own order of keys, as in ``unseen``. With ``until``, only
+        rows due at or before it are returned. Rows that are deferred, passed over or outside the canary are returned,
+        too. The store cuts texts and leaves out long labels as in ``claim``.
         """
 
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
@@ -183,3 +193,6 @@ class Outbox(Protocol):
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
     ) -> Sequence[PageRecord]:
         """Return pages with ids above ``after``, sorted by id, of one key or one state if given."""
+
+    async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
+        """Return all pages of each (incident_key, episode), sorted by id."""

@@ -70,28 +70,40 @@ def _min_level(value: int) -> int:
 
 
 @attrs.frozen(kw_only=True)
-class Route:
-    """A route pages ``targets`` about each incident that matches all of its conditions.
+class Conditions:
+    """Conditions of an incident at a level. An incident matches if it meets all of them.
 
     Raises:
-        InvalidValue: a field has a wrong type, or ``targets`` is empty.
+        InvalidValue: a field has a wrong type.
     """
 
     severity: str | None = attrs.field(default=None, converter=_severity)
     """The severity that matches, without regard to case and surrounding blanks. None matches every severity."""
-    min_level: int = attrs.field(default=1, converter=_min_level)
+    min_level: int = attrs.field(default=0, converter=_min_level)
     """The lowest level that matches."""
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=check_labels)
     """The labels that an incident must have, with these values. It may have others."""
-    targets: tuple[str, ...] = attrs.field(converter=_targets)
 
     def matches(self, incident: Incident, level: int) -> bool:
-        """Return whether this route matches the escalation of ``incident`` to ``level``."""
+        """Return whether ``incident`` at ``level`` meets all conditions."""
         if self.severity is not None:
             severity = incident.severity or ""
             if self.severity.strip().casefold() != severity.strip().casefold():
                 return False
         return level >= self.min_level and self.labels.items() <= incident.labels.items()
+
+
+@attrs.frozen(kw_only=True)
+class Route(Conditions):
+    """A route pages ``targets`` about each escalation of an incident that matches its conditions.
+
+    Raises:
+        InvalidValue: a field has a wrong type, or ``targets`` is empty.
+    """
+
+    min_level: int = attrs.field(default=1, converter=_min_level)
+    """The lowest level to which the incident rises."""
+    targets: tuple[str, ...] = attrs.field(converter=_targets)
 
 
 @attrs.frozen

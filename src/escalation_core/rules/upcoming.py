@@ -55,13 +55,13 @@ def upcoming(
     dry_run: bool,
     canary: Canary,
     pauses: Sequence[Pause],
-    recalc: RecalcState,
-    audit: Sequence[AuditEntry],
+    unplanned: bool,
     now: datetime,
 ) -> Upcoming:
     """Return the next escalation of a row in its present state.
 
-    ``left_alone`` is the row's deferral, None if it has none; ``audit`` has the audit entries of its key.
+    ``left_alone`` is the row's deferral, None if it has none. ``unplanned`` says of a row without next_due_at that no
+    worker will plan it; see ``is_unplanned``.
     """
     if incident is not None and incident.state is not State.OPEN:
         return _ended(incident)
@@ -73,7 +73,7 @@ def upcoming(
     due = policy.next_due_at(incident, now)
     if due is None:
         return Upcoming(None, HeldBy.EXHAUSTED, f"the maximum level is {policy.max_level}")
-    if incident.next_due_at is None and _passed_over(incident, recalc, audit):
+    if incident.next_due_at is None and unplanned:
         return Upcoming(None, HeldBy.UNPLANNED, "its row has no next_due_at; run escalation recalc")
     # No worker claims the row before its own next_due_at, or before the end of its deferral.
     looked_at = incident.next_due_at if left_alone is None else left_alone.until
@@ -108,9 +108,17 @@ def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: dat
     return None
 
 
-def _passed_over(incident: Incident, recalc: RecalcState, audit: Sequence[AuditEntry]) -> bool:
-    """Return whether neither ``Incidents.unseen`` nor a running recalculation will plan a row without next_due_at."""
-    if recalc.requested_at is not None and not recalc.due_only:
+def plans_every_row(recalc: RecalcState) -> bool:
+    """Return whether a recalculation is running that plans every open row."""
+    return recalc.requested_at is not None and not recalc.due_only
+
+
+def is_unplanned(incident: Incident, recalc: RecalcState, audit: Sequence[AuditEntry]) -> bool:
+    """Return whether neither ``Incidents.unseen`` nor a running recalculation will plan a row without next_due_at.
+
+    ``audit`` has the audit entries of the row's key.
+    """
+    if plans_every_row(recalc):
         return False
     if recalc.held_before is not None and incident.first_seen < recalc.held_before:
         return True

@@ -7,7 +7,7 @@ AssertionError if it fails. With pytest, parametrize one test over ``STORE_CHECK
 
 from collections.abc import Awaitable, Callable
 
-from . import claimants, clocks, edges, hosts, incidents, notifiers, operations, promises, records
+from . import claimants, clocks, edges, hosts, incidents, listing, notifiers, operations, promises, records
 from .harness import Capabilities, NotifierHarness, StoreHarness
 
 StoreCheck = Callable[[StoreHarness], Awaitable[None]]
@@ -27,6 +27,7 @@ OPERATING_CHECKS: tuple[StoreCheck, ...] = (
     *hosts.OPERATE_CHECKS,
     *clocks.OPERATE_CHECKS,
     *operations.OPERATE_CHECKS,
+    *listing.OPERATE_CHECKS,
 )
 """The second tier: checks for pauses, history and audit, retention, integrity and the operators' endpoints."""
 STORE_CHECKS: tuple[StoreCheck, ...] = (*PAGING_CHECKS, *OPERATING_CHECKS)

@@ -54,16 +54,27 @@ class Incidents:
     async def dues(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
         return {key: self.store.rows[key]["next_due_at"] for key in keys if key in self.store.rows}
 
-    async def left_alone(self, incident_key: str) -> Deferral | None:
-        row, until = self.store.unreadable.get(incident_key, (None, None))
-        if row is None or incident_key not in self.store.rows:
-            return None
-        due = self.store.rows[incident_key]["next_due_at"]
-        return attrs.evolve(row, until=until or due or self.store.clock())
+    async def left_alone(self, keys: Sequence[str]) -> Mapping[str, Deferral]:
+        return {
+            key: attrs.evolve(row, until=until or self.store.rows[key]["next_due_at"] or self.store.clock())
+            for key in keys
+            if key in self.store.rows and key in self.store.unreadable
+            for row, until in [self.store.unreadable[key]]
+        }
 
     async def pass_over(self, rows: Sequence[Deferral], now: datetime) -> None:
         for row in rows:
             self.undo.put(self.store.unreadable, row.incident_key, (row, row.until))
+
+    async def list_open(
+        self, *, after: tuple[datetime | None, str] | None, limit: int, until: datetime | None = None
+    ) -> Sequence[Candidate]:
+        placed = sorted(
+            (_place(row["next_due_at"], key), key)
+            for key, row in self.store.rows.items()
+            if is_open(row) and (until is None or (row["next_due_at"] is not None and row["next_due_at"] <= until))
+        )
+        return [self._claimed(key) for place, key in placed if after is None or place > _place(*after)][:limit]
 
     async def unseen(self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True) -> Unseen:
         looked = sorted(
@@ -133,3 +144,8 @@ class Incidents:
             attempts=0 if defer is None else defer[0].attempts,
             labels_left_out=long_labels(row),
         )
+
+
+def _place(due: datetime | None, key: str) -> tuple[bool, datetime, bytes]:
+    """Return the place of a row in the list: rows without an instant are behind all others."""
+    return due is None, due or NEEDS_REPLAN, key.encode()

@@ -121,6 +121,10 @@ class Outbox:
         ]
         return found[:limit]
 
+    async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
+        wanted = set(episodes)
+        return [page for page in self.store.pages.values() if (page.incident_key, page.episode) in wanted]
+
     def _unsettled(self) -> Iterator[PageRecord]:
         return (self.store.pages[number] for number in self.store.unsettled)
 

@@ -1,0 +1,183 @@
+"""The list of open incidents: each with its next escalation, and the pages of its present episode."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from ..checks import check_key
+from ..errors import InvalidValue
+from ..model import Candidate, Deferral, Incident, PageRecord, Pause, RecalcState
+from ..ports import Transaction
+from ..rules.next_pages import NextPages, next_pages
+from ..rules.routing import Conditions, Pager
+from ..rules.upcoming import Upcoming, plans_every_row, upcoming
+from ..settings import Settings
+
+MAX_INCIDENTS = 1000
+"""How many incidents one call returns at most."""
+SCANNED = 500
+"""How many rows are read at once if some of them may not match."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Place = tuple[datetime | None, str]
+"""The place of a row in the list: its next_due_at and its key."""
+
+
+@attrs.frozen(kw_only=True)
+class OpenIncident:
+    """An open incident of the list."""
+
+    incident_key: str
+    incident: Incident | None
+    """None if the row cannot be read. A long summary is cut, and labels that are too long are left out."""
+    fault: str | None = None
+    """Why the row cannot be read."""
+    upcoming: Upcoming
+    """The next escalation, or what prevents it, by this engine's settings."""
+    next_pages: NextPages | None
+    """Whom the next escalation pages; None if no escalation can come."""
+    pages: Sequence[PageRecord]
+    """The pages of the present episode, sorted by id."""
+    cursor: str
+    """The place in the list. Give it as ``after`` to read on behind this incident."""
+
+
+@attrs.frozen(kw_only=True)
+class OpenIncidents:
+    """A part of the list of open incidents."""
+
+    at: datetime
+    """The store's instant at which the list was read."""
+    incidents: Sequence[OpenIncident]
+    """What escalates next comes first. Incidents that no longer escalate come last, sorted by key."""
+    more: bool
+    """Whether further incidents follow behind the last one."""
+
+
+@attrs.define
+class Reader:
+    """Reads the list in one transaction."""
+
+    tx: Transaction
+    settings: Settings
+    pager: Pager
+    now: datetime
+    pauses: Sequence[Pause]
+    recalc: RecalcState
+
+    @classmethod
+    async def begin(cls, tx: Transaction, settings: Settings, pager: Pager) -> "Reader":
+        """Read the instant and what concerns all incidents."""
+        now = await tx.now()
+        return cls(tx, settings, pager, now, await tx.operations.pauses(now), await tx.journal.recalc(lock=False))
+
+    async def read(
+        self, *, limit: int, after: Place | None, within: timedelta | None, match: Conditions | None
+    ) -> OpenIncidents:
+        """Return the part of the list behind ``after``."""
+        until = None if within is None else self._at_most(within)
+        found: list[tuple[Candidate, Upcoming]] = []
+        more = True
+        while more and len(found) <= limit:  # one more than the limit shows whether any follow
+            size = limit + 1 - len(found) if match is None else SCANNED
+            rows = await self.tx.incidents.list_open(after=after, limit=size, until=until)
+            coming = await self._upcoming(rows, after)
+            found += [
+                (row, one)
+                for row, one in zip(rows, coming, strict=True)
+                if _matches(row, match) and (until is None or one.at is None or one.held_by or one.at <= until)
+            ]
+            more = len(rows) == size
+            if rows:
+                after = rows[-1].due_at, rows[-1].incident_key
+        shown = found[:limit]
+        pages = await self._pages([row for row, _ in shown])
+        return OpenIncidents(
+            at=self.now,
+            incidents=[self._one(row, coming, pages.get(row.incident_key, [])) for row, coming in shown],
+            more=len(found) > limit,
+        )
+
+    def _at_most(self, within: timedelta) -> datetime:
+        try:
+            return self.now + within
+        except OverflowError:
+            return datetime.max.replace(tzinfo=UTC)
+
+    async def _upcoming(self, rows: Sequence[Candidate], after: Place | None) -> list[Upcoming]:
+        deferred = dict(await self.tx.incidents.left_alone([row.incident_key for row in rows]))
+        for row in rows:
+            if row.fault is not None and row.incident_key not in deferred:
+                deferred[row.incident_key] = Deferral(
+                    incident_key=row.incident_key, fault=row.fault, attempts=0, until=self.now
+                )
+        unplanned = await self._unplanned([row.incident_key for row in rows if row.due_at is None], after)
+        return [
+            upcoming(
+                row.incident,
+                deferred.get(row.incident_key),
+                policy=self.settings.policy,
+                switches=self.settings.switches,
+                dry_run=self.settings.dry_run,
+                canary=self.settings.canary,
+                pauses=self.pauses,
+                unplanned=row.incident_key in unplanned,
+                now=self.now,
+            )
+            for row in rows
+        ]
+
+    async def _unplanned(self, keys: Sequence[str], after: Place | None) -> set[str]:
+        """Return the rows without next_due_at that no worker will plan. ``unseen`` reads them in the same order."""
+        if not keys or plans_every_row(self.recalc):
+            return set()
+        begin = after[1] if after is not None and after[0] is None else None
+        seen = await self.tx.incidents.unseen(begin, limit=len(keys), held_before=self.recalc.held_before, lock=False)
+        return set(keys) - set(seen.keys)
+
+    async def _pages(self, rows: Sequence[Candidate]) -> Mapping[str, list[PageRecord]]:
+        episodes = [(row.incident_key, row.incident.episode) for row in rows if row.incident is not None]
+        pages: dict[str, list[PageRecord]] = {}
+        for page in await self.tx.outbox.pages_of(episodes) if episodes else ():
+            pages.setdefault(page.incident_key, []).append(page)
+        return pages
+
+    def _one(self, row: Candidate, coming: Upcoming, pages: Sequence[PageRecord]) -> OpenIncident:
+        return OpenIncident(
+            incident_key=row.incident_key,
+            incident=row.incident,
+            fault=row.fault,
+            upcoming=coming,
+            next_pages=next_pages(row.incident, policy=self.settings.policy, pager=self.pager, now=self.now),
+            pages=pages,
+            cursor=_cursor(row),
+        )
+
+
+def _matches(row: Candidate, match: Conditions | None) -> bool:
+    # Nobody knows what an unreadable row would match, and it must not be overlooked.
+    return match is None or row.incident is None or match.matches(row.incident, row.incident.level)
+
+
+def _cursor(row: Candidate) -> str:
+    due = "-" if row.due_at is None else str((row.due_at - _EPOCH) // _MICROSECOND)
+    return f"{due}.{row.incident_key}"
+
+
+def parse_place(cursor: str) -> Place:
+    """Return the place that a cursor stands for.
+
+    Raises:
+        InvalidValue: the value is not a valid cursor.
+    """
+    match = re.fullmatch(r"(-|-?[0-9]{1,18})\.(.+)", cursor, re.DOTALL) if isinstance(cursor, str) else None
+    try:
+        if match is not None:
+            due = None if match[1] == "-" else _EPOCH + int(match[1]) * _MICROSECOND
+            return due, check_key(match[2])
+    except (OverflowError, InvalidValue):
+        pass
+    raise InvalidValue("after", "is not a valid cursor", "give the cursor of the last incident that you have")
