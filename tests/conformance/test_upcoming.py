@@ -166,13 +166,19 @@ CASES: Mapping[str, Case] = {
 
 @pytest.mark.parametrize("name", CASES)
 async def test_what_is_told_is_what_comes(name: str, harness: StoreHarness) -> None:
-    """The incident escalates at the instant in its history; without an instant it does not, and the holder is named."""
+    """The incident escalates at the instant in its history, which the list of open incidents has, too.
+
+    Without an instant it does not escalate, and the history names what holds it.
+    """
     case, clock = CASES[name], ManualClock(START)
     store = await harness.open(clock)
     scene = Scene(store, harness.host(store), clock, engine_of(store, Settings(**case.settings)))
     for step in case.steps:
         await step(scene)
     coming = (await scene.engine.history(KEY)).upcoming
+    ended = coming.held_by in (HeldBy.ACKNOWLEDGED, HeldBy.RESOLVED)
+    listed = (await scene.engine.open_incidents()).incidents
+    assert ([] if ended else [coming]) == [one.upcoming for one in listed], "the list of open incidents says the same"
     assert (case.held_by, True) == (coming.held_by, (case.detail or "") in (coming.detail or ""))
     told = None if case.held_by is HeldBy.UNREADABLE or case.minutes is None else START + case.minutes * MINUTE
     assert told == coming.at

@@ -1,6 +1,6 @@
 """Tests of PostgreSQL's plans: no claim and no delivery reads a whole table."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -95,3 +95,49 @@ async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) 
                 assert row is not None
                 whole = {scanned for kind, scanned in nodes(row[0][0]["Plan"]) if kind == "Seq Scan"}
                 assert set() == whole - {"escalation_targets"}, (name, mode)
+
+
+async def test_list_of_open_incidents_is_served_from_indexes(migrated_dsn: str) -> None:
+    """On 50,000 open rows each part of the list reads its rows from an index, and the pages of its rows alone.
+
+    This holds at the start of the list and in the middle of it, for custom and for generic plans.
+    """
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
+        SELECT 'k' || n, 'critical', now(), CASE WHEN n % 2 = 0 THEN now() + make_interval(secs => n) END
+        FROM generate_series(1, 50000) AS n
+        """,
+    )
+    execute(
+        migrated_dsn,
+        """
+        INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at)
+        SELECT 'k' || n, 1, 1, 'ops', 'd' || n, 'delivered', now(), now() FROM generate_series(1, 50000) AS n
+        """,
+    )
+    execute(migrated_dsn, "UPDATE incidents SET next_due_at = NULL WHERE next_due_at = to_timestamp(0)")
+    store = await PostgresStore.connect(migrated_dsn)
+    texts = statements(store.table)
+    await store.aclose()
+    keys = [f"k{number}" for number in range(51)]
+    start: dict[str, object] = {"limit": 51, "until": None, "begin": "-infinity", "after_due": None, "after_key": None}
+    start |= {"after": None, "keys": keys, "episodes": [1] * len(keys)}
+    middle = datetime.now(UTC) + timedelta(seconds=25_000)
+    values = (start, start | {"begin": middle, "after_due": middle, "after_key": "k1", "after": "k25"})
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            connection.execute(f"SET plan_cache_mode = {mode}".encode())
+            for name, index in (
+                ("list_due", "escalation_due"),
+                ("list_not_due", "escalation_unseen"),
+                ("pages_of_episodes", "escalation_pages_incident_key_episode_level_target_key"),
+            ):
+                for given in values:
+                    row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], given, prepare=True).fetchone()
+                    assert row is not None
+                    scans = nodes(row[0][0]["Plan"])
+                    assert {"Seq Scan"} & {kind for kind, table in scans if table != "escalation_unreadable"} == set()
+                    assert index in {scanned for _, scanned in scans}, (name, mode, scans)

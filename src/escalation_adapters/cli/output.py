@@ -6,8 +6,9 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -143,6 +144,33 @@ def draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     for row in cells:
         drawn.add_row(*map(Text, row))
     screen.print(drawn)
+
+
+@contextmanager
+def screen() -> Iterator[list[str]]:
+    """Clear the terminal and show what is printed inside, cut to its height; yield a list for lines below it.
+
+    The lines below are always visible. The list says how many lines were cut.
+    """
+    foot: list[str] = []
+    with redirect_stdout(_Lines()) as lines:
+        yield foot
+    width, height = shutil.get_terminal_size()
+    room = max(height - 1 - sum(-(-len(line) // width) for line in foot), 1)
+    printed = lines.getvalue().splitlines()
+    if len(printed) > room:
+        printed = [*printed[: room - 1], f"... {len(printed) - room + 1} more lines"]
+    click.clear()
+    click.echo("\n".join([*printed, *(show(line) for line in foot)]), color=True)
+
+
+class _Lines(StringIO):
+    """A text that is printed for the terminal later."""
+
+    encoding = property(lambda _: getattr(sys.__stdout__, "encoding", None) or "utf-8")
+
+    def isatty(self) -> bool:
+        return True
 
 
 def console() -> "Console":

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ..checks import check_key
+from ..checks import check_text
 from ..errors import InvalidValue
 from ..model import Candidate, Deferral, Incident, PageRecord, Pause, RecalcState
 from ..ports import Transaction
@@ -177,7 +177,8 @@ def parse_place(cursor: str) -> Place:
     try:
         if match is not None:
             due = None if match[1] == "-" else _EPOCH + int(match[1]) * _MICROSECOND
-            return due, check_key(match[2])
+            # A host may write a key that the engine refuses; the list goes on behind it.
+            return due, check_text(match[2], "after")
     except (OverflowError, InvalidValue):
         pass
     raise InvalidValue("after", "is not a valid cursor", "give the cursor of the last incident that you have")

@@ -1,0 +1,177 @@
+"""The commands that look ahead: the list of open incidents, and what falls due next."""
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import click
+
+from escalation_core import Conditions, Engine, InvalidValue, OpenIncident, OpenIncidents, StoreError
+from escalation_core.model import PageState
+
+from .base import Context, pass_context
+from .output import Times, length, on_terminal, print_json, screen, show, table
+from .params import SPAN, json_option, parse_labels, utc_option
+
+WATCH_SECONDS = 5
+"""The pause between two readings of a list that is watched."""
+
+
+@click.command("list")
+@click.option("--severity", help="Only this severity.")
+@click.option("--min-level", type=click.IntRange(0), default=0, help="Only incidents at this level or above.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only with this label; may be repeated.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Incidents at most.")
+@click.option("--after", metavar="CURSOR", help="Continue behind this incident: the cursor at the end of a list.")
+@click.option("--watch", is_flag=True, help=f"Show the list anew every {WATCH_SECONDS} seconds, until Ctrl-C.")
+@utc_option
+@json_option
+@pass_context
+def list_command(
+    context: Context,
+    severity: str | None,
+    min_level: int,
+    labels: tuple[str, ...],
+    limit: int,
+    after: str | None,
+    watch: bool,
+    utc: bool,
+    as_json: bool,
+) -> None:
+    """List the open incidents: what escalates next comes first, what no longer escalates comes last."""
+    conditions = Conditions(severity=severity, min_level=min_level, labels=parse_labels(labels))
+    match = None if conditions == Conditions() else conditions
+
+    async def read(engine: Engine) -> OpenIncidents:
+        return await engine.open_incidents(limit=limit, after=after, match=match)
+
+    if watch:
+        if as_json or not on_terminal():
+            raise InvalidValue("watch", "needs a terminal, and no --json", "leave it out, or use: escalation tail")
+        with suppress(KeyboardInterrupt):
+            context.run(lambda engine: _watch(engine, limit, match, utc=utc))
+        return
+    found = context.run(read)
+    if as_json:
+        print_json(found)
+        return
+    _print_list(found, utc=utc)
+    _print_more(found, "list")
+
+
+@click.command("next")
+@click.option("--within", type=SPAN, default="1h", show_default=True, help="How far ahead.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Incidents at most.")
+@click.option("--after", metavar="CURSOR", help="Continue behind this incident: the cursor at the end of a list.")
+@utc_option
+@json_option
+@pass_context
+def next_command(context: Context, within: timedelta, limit: int, after: str | None, utc: bool, as_json: bool) -> None:
+    """Show which incidents escalate soon, to which level, and whom that pages."""
+
+    async def read(engine: Engine) -> OpenIncidents:
+        return await engine.open_incidents(limit=limit, after=after, within=within)
+
+    found = context.run(read)
+    if as_json:
+        print_json(found)
+        return
+    times = Times(found.at, utc)
+    table(
+        f"Next {length(within)}, from {times.at(found.at)} {times.zone}",
+        ("at", "incident", "severity", "level", "pages"),
+        [
+            (_coming(one, times), one.incident_key, _severity(one), _next_level(one), _next_targets(one))
+            for one in found.incidents
+        ],
+        empty=f"nothing escalates within {length(within)}",
+        times=times,
+    )
+    _print_more(found, "next")
+
+
+def _print_list(found: OpenIncidents, *, utc: bool) -> None:
+    times = Times(found.at, utc)
+    table(
+        f"Open incidents at {times.at(found.at)} {times.zone}",
+        ("incident", "severity", "level", "age", "next", "told"),
+        [
+            (
+                one.incident_key,
+                _severity(one),
+                None if one.incident is None else one.incident.level,
+                None if one.incident is None else length(found.at - one.incident.first_seen),
+                _coming(one, times),
+                _told(one),
+            )
+            for one in found.incidents
+        ],
+        empty="no incident is open",
+        times=times,
+    )
+
+
+def _print_more(found: OpenIncidents, command: str) -> None:
+    if found.more:
+        cursor = shlex.quote(found.incidents[-1].cursor)
+        click.echo(f"there are more: escalation {command} --after {cursor}", err=True)
+
+
+def _severity(one: OpenIncident) -> str | None:
+    return None if one.incident is None else one.incident.severity
+
+
+def _coming(one: OpenIncident, times: Times) -> str:
+    """Return when an incident escalates, and what prevents or delays that."""
+    coming = one.upcoming
+    held = "" if coming.held_by is None else coming.held_by.value.replace("_", " ")
+    if coming.at is None:
+        return f"{held}: {show(coming.detail)}"
+    # The relative time comes first, so that a narrow column folds between the two.
+    due = f"{times.relative(coming.at)} ({times.at(coming.at)})" if on_terminal() else times.at(coming.at)
+    due = "next tick" if coming.at <= times.now else due
+    return f"{due}, {held}" if held else due
+
+
+def _next_level(one: OpenIncident) -> int | None:
+    return None if one.next_pages is None else one.next_pages.level
+
+
+def _next_targets(one: OpenIncident) -> str | None:
+    """Return whom the next escalation pages. A page that reaches no target says why."""
+    pages = one.next_pages
+    if pages is None:
+        return None
+    return ", ".join([*pages.targets, *(f"nobody: {fault}" for fault in pages.faults)])
+
+
+def _told(one: OpenIncident) -> str:
+    """Return each target of the present episode, with the state of its last page unless that was delivered."""
+    last = {page.target: page for page in one.pages}
+    return ", ".join(
+        (target or "nobody") if page.state is PageState.DELIVERED else f"{target or 'nobody'} ({page.state.value})"
+        for target, page in last.items()
+    )
+
+
+async def _watch(engine: Engine, limit: int, match: Conditions | None, *, utc: bool) -> None:
+    """Show the list again and again. While the database is out of reach, keep the last list and say how old it is."""
+    found: OpenIncidents | None = None
+    while True:
+        fault = None
+        try:
+            found = await engine.open_incidents(limit=limit, match=match)
+        except StoreError as error:
+            fault = str(error)
+        with screen() as foot:
+            if found is not None:
+                _print_list(found, utc=utc)
+                foot.append(f"every {WATCH_SECONDS} seconds; Ctrl-C ends")
+            if fault is not None:
+                foot.append(f"NOT UP TO DATE, trying again: {fault}")
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+COMMANDS: Sequence[click.Command] = (list_command, next_command)
