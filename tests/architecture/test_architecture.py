@@ -33,10 +33,10 @@ ALLOWED = {
 }
 """The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
-    "AuditEntry", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
-    "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue", "Notifier",
-    "Outcome", "Page", "PageTest", "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed",
-    "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
+    "AuditEntry", "Conditions", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
+    "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue",
+    "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest", "Pause", "PauseSchedule",
+    "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
     "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming",
     "Verdict", "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan", "send_test_page",
 ]  # fmt: skip

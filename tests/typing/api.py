@@ -21,6 +21,7 @@ from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_adapters.worker.runner import run
 from escalation_core import (
     AuditEntry,
+    Conditions,
     Delivered,
     DeliveryReport,
     Engine,
@@ -35,7 +36,10 @@ from escalation_core import (
     IncidentHistory,
     Integrity,
     InvalidValue,
+    NextPages,
     Notifier,
+    OpenIncident,
+    OpenIncidents,
     Outcome,
     Page,
     PageTest,
@@ -167,6 +171,11 @@ async def views(engine: Engine) -> None:
     assert_type(history.upcoming, Upcoming)
     assert_type(history.upcoming.held_by, HeldBy | None)
     assert_type(history.escalations, Sequence[Escalation])
+    assert_type(history.next_pages, NextPages | None)
+    conditions = Conditions(severity="critical", min_level=1, labels={"team": "storage"})
+    found = await engine.open_incidents(limit=10, after=None, within=timedelta(hours=1), match=conditions)
+    assert_type(found, OpenIncidents)
+    assert_type(found.incidents, Sequence[OpenIncident])
     assert_type(await engine.audit(NOON, limit=10), Sequence[AuditEntry])
     health = await engine.health()
     assert_type(health, Health)

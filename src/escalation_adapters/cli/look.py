@@ -144,7 +144,7 @@ def _next_targets(one: OpenIncident) -> str | None:
     pages = one.next_pages
     if pages is None:
         return None
-    return ", ".join([*pages.targets, *(f"nobody: {fault}" for fault in pages.faults)])
+    return ", ".join([*pages.targets, *(f"NONE: {fault}" for fault in pages.faults)])
 
 
 def _told(one: OpenIncident) -> str:

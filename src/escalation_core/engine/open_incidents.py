@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -17,7 +18,7 @@ from ..settings import Settings
 
 MAX_INCIDENTS = 1000
 """How many incidents one call returns at most."""
-SCANNED = 500
+SCANNED = 2000
 """How many rows are read at once if some of them may not match."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -84,11 +85,12 @@ class Reader:
         while more and len(found) <= limit:  # one more than the limit shows whether any follow
             size = limit + 1 - len(found) if match is None else SCANNED
             rows = await self.tx.incidents.list_open(after=after, limit=size, until=until)
-            coming = await self._upcoming(rows, after)
+            matching = [row for row in rows if _matches(row, match)]
+            unplanned = await self._unplanned(rows, matching, after)
+            deferred = await self._deferred(matching)
+            coming = [(row, self._upcoming(row, deferred, unplanned)) for row in matching]
             found += [
-                (row, one)
-                for row, one in zip(rows, coming, strict=True)
-                if _matches(row, match) and (until is None or one.at is None or one.held_by or one.at <= until)
+                (row, one) for row, one in coming if until is None or one.at is None or one.held_by or one.at <= until
             ]
             more = len(rows) == size
             if rows:
@@ -107,36 +109,39 @@ class Reader:
         except OverflowError:
             return datetime.max.replace(tzinfo=UTC)
 
-    async def _upcoming(self, rows: Sequence[Candidate], after: Place | None) -> list[Upcoming]:
-        deferred = dict(await self.tx.incidents.left_alone([row.incident_key for row in rows]))
-        for row in rows:
-            if row.fault is not None and row.incident_key not in deferred:
-                deferred[row.incident_key] = Deferral(
-                    incident_key=row.incident_key, fault=row.fault, attempts=0, until=self.now
-                )
-        unplanned = await self._unplanned([row.incident_key for row in rows if row.due_at is None], after)
-        return [
-            upcoming(
-                row.incident,
-                deferred.get(row.incident_key),
-                policy=self.settings.policy,
-                switches=self.settings.switches,
-                dry_run=self.settings.dry_run,
-                canary=self.settings.canary,
-                pauses=self.pauses,
-                unplanned=row.incident_key in unplanned,
-                now=self.now,
-            )
+    async def _deferred(self, rows: Sequence[Candidate]) -> Mapping[str, Deferral]:
+        deferred = {
+            row.incident_key: Deferral(incident_key=row.incident_key, fault=row.fault, attempts=0, until=self.now)
             for row in rows
-        ]
+            if row.fault is not None
+        }
+        # Usually no row was ever deferred.
+        keys = [row.incident_key for row in rows if row.attempts]
+        return deferred | dict(await self.tx.incidents.left_alone(keys)) if keys else deferred
 
-    async def _unplanned(self, keys: Sequence[str], after: Place | None) -> set[str]:
+    async def _unplanned(
+        self, rows: Sequence[Candidate], matching: Sequence[Candidate], after: Place | None
+    ) -> AbstractSet[str]:
         """Return the rows without next_due_at that no worker will plan. ``unseen`` reads them in the same order."""
-        if not keys or plans_every_row(self.recalc):
-            return set()
+        undue = [row.incident_key for row in rows if row.due_at is None]
+        if plans_every_row(self.recalc) or all(row.due_at is not None for row in matching):
+            return frozenset()
         begin = after[1] if after is not None and after[0] is None else None
-        seen = await self.tx.incidents.unseen(begin, limit=len(keys), held_before=self.recalc.held_before, lock=False)
-        return set(keys) - set(seen.keys)
+        seen = await self.tx.incidents.unseen(begin, limit=len(undue), held_before=self.recalc.held_before, lock=False)
+        return set(undue) - set(seen.keys)
+
+    def _upcoming(self, row: Candidate, deferred: Mapping[str, Deferral], unplanned: AbstractSet[str]) -> Upcoming:
+        return upcoming(
+            row.incident,
+            deferred.get(row.incident_key),
+            policy=self.settings.policy,
+            switches=self.settings.switches,
+            dry_run=self.settings.dry_run,
+            canary=self.settings.canary,
+            pauses=self.pauses,
+            unplanned=row.incident_key in unplanned,
+            now=self.now,
+        )
 
     async def _pages(self, rows: Sequence[Candidate]) -> Mapping[str, list[PageRecord]]:
         episodes = [(row.incident_key, row.incident.episode) for row in rows if row.incident is not None]
@@ -158,7 +163,7 @@ class Reader:
 
 
 def _matches(row: Candidate, match: Conditions | None) -> bool:
-    # Nobody knows what an unreadable row would match, and it must not be overlooked.
+    # An unreadable row may be any incident, so conditions do not hide it.
     return match is None or row.incident is None or match.matches(row.incident, row.incident.level)
 
 

@@ -102,7 +102,7 @@ async def test_conditions(store: MemoryStore, clock: ManualClock) -> None:
         (Conditions(severity="warning", labels={"team": "shop"}), []),
     ):
         assert wanted == keys(await engine.open_incidents(match=conditions)), conditions
-    for number in range(600):  # more than are read at once
+    for number in range(2100):  # more than are read at once
         await engine.open(f"other {number:03}", severity="other")
     found = await engine.open_incidents(match=Conditions(severity="critical"), limit=1)
     assert (["low"], True) == (keys(found), found.more)
