@@ -58,7 +58,7 @@ def test_next_names_whom_it_will_page(on_sqlite: Console) -> None:
     assert "asleep" in {line[1] for line in wide}
     assert "nothing escalates within 1 s\n" == told(on_sqlite("next", "--within", "1s", MAX_ESC_LEVEL="1"))
     no_default = {name: value for name, value in SETTINGS.items() if name != "ESC_DEFAULT_TARGET"}
-    [line, *_] = rows(told(on_sqlite("next", **no_default)))[1:]
+    [line, *_] = rows(on_sqlite("next", **no_default).out)[1:]
     assert "NONE: unroutable: no route matches and there is no default target" == line[4]
 
 

@@ -33,12 +33,13 @@ ALLOWED = {
 }
 """The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
-    "AuditEntry", "Conditions", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation", "EscalationError",
-    "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory", "InvalidValue",
-    "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest", "Pause", "PauseSchedule",
-    "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
-    "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming",
-    "Verdict", "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan", "send_test_page",
+    "AuditEntry", "Conditions", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
+    "EscalationError", "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory",
+    "InvalidValue", "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest",
+    "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy",
+    "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store", "StoreError",
+    "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming", "Verdict",
+    "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan", "send_test_page",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 MAX_LINES = 300
