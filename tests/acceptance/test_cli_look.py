@@ -7,9 +7,7 @@ import pytest
 
 from .console import PROGRAM, Console, ago, environment, told
 
-ROUTES = (
-    '[{"min_level": 2, "targets": ["slack:managers"]}, {"labels": {"team": "billing"}, "targets": ["slack:billing"]}]'
-)
+ROUTES = '[{"labels": {"team": "billing"}, "targets": ["slack:billing"]}]'
 TARGETS = dict.fromkeys(("slack:ops", "slack:billing"), "https://slack.example.test/x")
 SETTINGS = {"ESC_TARGETS": json.dumps(TARGETS), "ESC_ROUTES": ROUTES, "ESC_DEFAULT_TARGET": "slack:ops"}
 
