@@ -11,10 +11,14 @@ from functools import partial
 from typing import Any
 
 import attrs
-import sqlalchemy
-from alembic.operations import MigrateOperation, Operations
-from sqlalchemy.engine import AdaptedConnection
-from sqlalchemy.schema import SchemaItem, Table
+
+from .extras import needs
+
+with needs(__name__, "alembic"):
+    import sqlalchemy
+    from alembic.operations import MigrateOperation, Operations
+    from sqlalchemy.engine import AdaptedConnection
+    from sqlalchemy.schema import SchemaItem, Table
 
 from escalation_core import EscalationPolicy, InvalidValue
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from aiohttp import web
+
+from .extras import needs
+
+with needs(__name__, "http"):
+    from aiohttp import web
 
 from escalation_core import Engine, Settings
 from escalation_core.testing import ManualClock

@@ -15,9 +15,9 @@ import attrs
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from escalation_adapters.cli import main
+from escalation_adapters.program import main
 
-PROGRAM = (sys.executable, "-W", "error", "-c", "from escalation_adapters.cli import main; main()")
+PROGRAM = (sys.executable, "-W", "error", "-c", "from escalation_adapters.program import main; main()")
 """The command of the console script, with warnings as errors."""
 OURS = ("ESC_", "ESCALATION_", "OPS_", "MAX_ESC_")
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})

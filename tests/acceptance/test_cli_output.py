@@ -112,18 +112,19 @@ def test_version_and_help(console: Console) -> None:
 
 ON_POSTGRES = {"ESC_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
 MISSING: Mapping[str, tuple[tuple[str, ...], str, str, dict[str, str]]] = {
-    "click": (("tick",), "the command line", "cli", {}),
-    "psycopg": (("tick",), "PostgreSQL", "postgres", ON_POSTGRES),
-    "psycopg_pool": (("migrate", "up"), "PostgreSQL", "postgres", ON_POSTGRES),
-    "aiohttp": (("demo",), "the demonstration", "cli", {}),
+    "click": (("tick",), "cli", "cli", {}),
+    "rich": (("tick",), "cli", "cli", {}),
+    "psycopg": (("tick",), "postgres", "postgres", ON_POSTGRES),
+    "psycopg_pool": (("migrate", "up"), "postgres", "postgres", ON_POSTGRES),
+    "aiohttp": (("demo",), "demo", "http", {}),
 }
 
 
 @pytest.mark.parametrize("package", MISSING)
 def test_missing_extra(package: str, tmp_path: Path) -> None:
     """A command whose extra is missing names the extra in one line."""
-    command, what, extra, env = MISSING[package]
-    line = f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'"
+    command, part, extra, env = MISSING[package]
+    line = f"escalation_adapters.{part} needs {package}: pip install 'escalation-core[{extra}]'"
     said = program(*command, cwd=tmp_path, code=f"import sys; sys.modules[{package!r}] = None", env=env)
     assert line == one_line(said)
 
@@ -134,7 +135,7 @@ def test_missing_extra_leaves_nothing_open(request: pytest.FixtureRequest, datab
     console: Console = request.getfixturevalue(f"on_{database}")
     env = console.env | {"ESC_TARGETS": '{"slack:ops": "https://192.0.2.1/x"}'}
     said = program("tick", code="import sys; sys.modules['aiohttp'] = None", env=env)
-    line = "paging over HTTP needs packages that are not installed; run: pip install 'escalation-core[http]'"
+    line = "escalation_adapters.channels.slack needs aiohttp: pip install 'escalation-core[http]'"
     assert line == one_line(said)
 
 

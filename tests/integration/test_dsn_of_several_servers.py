@@ -86,7 +86,7 @@ def test_the_command_takes_several_hosts(pair: Pair) -> None:
     pair.lead(1)
     for command in (["migrate", "status"], ["open", "by-command"], ["show", "by-command"]):
         done = subprocess.run(
-            [sys.executable, "-c", "from escalation_adapters.cli import main; main()", *command],
+            [sys.executable, "-c", "from escalation_adapters.program import main; main()", *command],
             env={**os.environ, "ESC_DATABASE_URL": pair.url},
             capture_output=True,
             text=True,

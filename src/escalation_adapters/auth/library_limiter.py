@@ -4,9 +4,12 @@ import math
 import time
 from datetime import timedelta
 
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import MovingWindowSupport, Storage
-from limits.aio.strategies import MovingWindowRateLimiter
+from ..extras import needs
+
+with needs(__name__, "redis"):
+    from limits import RateLimitItemPerSecond
+    from limits.aio.storage import MovingWindowSupport, Storage
+    from limits.aio.strategies import MovingWindowRateLimiter
 
 from escalation_core import InvalidValue
 

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import aiohttp
 from opentelemetry import context
-from yarl import URL
+
+from ..extras import needs
+
+with needs(__name__, "http"):
+    import aiohttp
+    from yarl import URL
 
 from escalation_core.settings.secrets import is_web_url
 

@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from json import dumps
 
-import aiohttp
-from yarl import URL
+from ..extras import needs
+
+with needs(__name__, "http"):
+    import aiohttp
+    from yarl import URL
 
 from escalation_core import Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
 from escalation_core.checks import check_mapping, check_span, visible

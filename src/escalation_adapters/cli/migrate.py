@@ -8,7 +8,7 @@ import click
 
 from escalation_core import EscalationError, InvalidValue
 
-from ..worker.app import NO_DATABASE, UNKNOWN_DATABASE, MissingExtra
+from ..worker.app import NO_DATABASE, UNKNOWN_DATABASE
 from .base import Context, pass_context
 from .output import print_json, table
 from .params import ExistingChoice, json_option
@@ -29,10 +29,8 @@ def _postgres(context: Context) -> tuple[Any, str]:
         raise EscalationError("an SQLite file makes its own schema when it is opened; there is nothing to migrate")
     if not url.startswith(("postgresql://", "postgres://")):
         raise EscalationError(UNKNOWN_DATABASE)
-    try:
-        from ..postgres import migrate as migrations
-    except ImportError:
-        raise MissingExtra("PostgreSQL", "postgres") from None
+    from ..postgres import migrate as migrations
+
     return migrations, url
 
 
@@ -256,10 +254,8 @@ def print_command(
     **mapping: Any,
 ) -> None:
     """Print the SQL of an attach, with all migrations, as a script for one transaction: your migration can run it."""
-    try:
-        from ..postgres import printing
-    except ImportError:
-        raise MissingExtra("PostgreSQL", "postgres") from None
+    from ..postgres import printing
+
     if drop_tables and not detach:
         raise click.UsageError("--drop-tables is an option of a detach; add --detach")
     if detach and (existing is not None or no_trigger or status_type is not None):

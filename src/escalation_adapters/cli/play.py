@@ -14,7 +14,7 @@ from ..channels.log import LogNotifier
 from ..files import write_whole
 from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
-from ..worker.app import MissingExtra, Pooler, open_store, settings_from
+from ..worker.app import Pooler, open_store, settings_from
 from .base import Context, pass_context, run_to_the_end
 from .output import print_json, progress, show, table
 from .params import json_option
@@ -25,10 +25,7 @@ from .params import json_option
 @json_option
 def demo_command(svg: Path, as_json: bool) -> None:
     """Show the engine at work: two hours of an on-call night in a few seconds, on this machine alone."""
-    try:
-        from ..demo import SCENES, Line, demo
-    except ImportError:
-        raise MissingExtra("the demonstration", "cli") from None
+    from ..demo import SCENES, Line, demo
     from ..timeline import svg as draw
     from ..timeline import text
 
@@ -103,10 +100,8 @@ async def _fresh_store(url: str, clock: ManualClock, pooler: Pooler | None) -> A
     if url == "memory":
         yield MemoryStore(clock)
     elif url.startswith(("postgresql://", "postgres://")):
-        try:
-            from ..postgres.scratch import scratch_store
-        except ImportError:
-            raise MissingExtra("PostgreSQL", "postgres") from None
+        from ..postgres.scratch import scratch_store
+
         async with scratch_store(url, clock, pooler=pooler) as scratch:
             yield scratch
     else:

@@ -4,7 +4,10 @@
 ``manage.py escalation_worker`` ticks and delivers. The admin shows incidents, escalations, pages and the audit.
 """
 
-from .access import engine, verbs
-from .database import NotSupported
+from ..extras import needs
+
+with needs(__name__, "django"):
+    from .access import engine, verbs
+    from .database import NotSupported
 
 __all__ = ["NotSupported", "engine", "verbs"]

@@ -63,12 +63,8 @@ def engine(*, work: bool = False) -> "BlockingEngine":
         NotSupported, SettingsError: the database or ``ESCALATION`` is wrong.
         MissingExtra: a package is not installed.
     """
-    from ..worker.app import MissingExtra
+    from ..worker.blocking import BlockingEngine
 
-    try:
-        from ..worker.blocking import BlockingEngine
-    except ImportError:
-        raise MissingExtra("an engine with blocking calls", "blocking") from None
     database.check_supported(conf.read().database)
     return BlockingEngine(open_engine, work=work)
 

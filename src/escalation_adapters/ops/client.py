@@ -5,7 +5,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
+from ..extras import needs
+
+with needs(__name__, "http"):
+    import aiohttp
 
 from escalation_core import EscalationError, InvalidValue
 from escalation_core.checks import check_labels, check_span

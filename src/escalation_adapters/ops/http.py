@@ -1,6 +1,9 @@
 """The operators' endpoints as an aiohttp application: ``app.add_subapp("/ops/escalation", ops_app(handler))``."""
 
-from aiohttp import web
+from ..extras import needs
+
+with needs(__name__, "http"):
+    from aiohttp import web
 
 from ..auth.client_address import UNIX
 from .handler import OpsHandler

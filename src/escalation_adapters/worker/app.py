@@ -36,13 +36,6 @@ UNKNOWN_DATABASE = (
 TO_THE_LOG = "ESC_TARGETS is not set: pages go to the log of this process alone, and count as delivered"
 
 
-class MissingExtra(EscalationError):
-    """A part of the library needs packages that are not installed; the message names the extra that installs them."""
-
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed; run: pip install 'escalation-core[{extra}]'")
-
-
 def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read settings from variables; secrets may come from files."""
     return Settings.from_env(environ, read_file=read_secret)
@@ -72,10 +65,8 @@ async def open_store(
             raise EscalationError(NO_FILE)
         return await SQLiteStore.connect(url.removeprefix("sqlite:///"), clock=clock, create=create)
     if url.startswith(("postgresql://", "postgres://")):
-        try:
-            from ..postgres import PostgresStore
-        except ImportError:
-            raise MissingExtra("PostgreSQL", "postgres") from None
+        from ..postgres import PostgresStore
+
         return await PostgresStore.connect(url, schema=schema, pooler=pooler, clock=clock)
     raise EscalationError(UNKNOWN_DATABASE)
 
@@ -101,10 +92,8 @@ def make_notifiers(settings: Settings) -> list[Notifier]:
     found: list[Notifier] = [LogNotifier(LOG_TARGET)]
     targets = {name: url for name, url in settings.targets.items() if name != LOG_TARGET}
     if targets:
-        try:
-            from ..channels.slack import SlackNotifier
-        except ImportError:
-            raise MissingExtra("paging over HTTP", "http") from None
+        from ..channels.slack import SlackNotifier
+
         found.append(SlackNotifier(targets, allow_http=settings.allow_http))
     return found
 
@@ -113,10 +102,8 @@ def make_heartbeat(settings: Settings) -> Heartbeat | None:
     """Return the settings' dead man's switch, None if they have none."""
     if settings.heartbeat_url is None:
         return None
-    try:
-        from .heartbeat import HttpHeartbeat
-    except ImportError:
-        raise MissingExtra("the heartbeat", "http") from None
+    from .heartbeat import HttpHeartbeat
+
     return HttpHeartbeat(settings.heartbeat_url, allow_http=settings.allow_http)
 
 

@@ -8,7 +8,10 @@ from contextlib import ExitStack
 from functools import partial, update_wrapper
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from ..extras import needs
+
+with needs(__name__, "blocking"):
+    from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from escalation_core import Engine, EscalationError
 

@@ -3,7 +3,10 @@
 import logging
 from datetime import timedelta
 
-import aiohttp
+from ..extras import needs
+
+with needs(__name__, "http"):
+    import aiohttp
 
 from escalation_core import InvalidValue
 from escalation_core.checks import check_span
