@@ -52,6 +52,15 @@ _ON_UPDATE = """-- The status decides; the instants follow it.
         END CASE;
     END IF;
     """
+_FITS = """AND NOT EXISTS (
+            SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+            LEFT JOIN pg_type was ON was.oid = to_regtype({status_type})
+            WHERE a.attrelid = TG_RELID AND a.attname = {status_name} AND (
+                t.oid IS DISTINCT FROM was.oid AND 'e' IN (t.typtype, coalesce(was.typtype, 'e'))
+                OR t.typtype = 'e' AND EXISTS (
+                    SELECT FROM unnest({word_texts}::text[]) AS w (word)
+                    WHERE NOT EXISTS (SELECT FROM pg_enum e WHERE e.enumtypid = t.oid AND e.enumlabel = w.word))))"""
+"""Whether the row triggers can compare the status: an enum is still the same type, and still has the mapped words."""
 _WORDS = """
 INSERT INTO {schema}.escalation_meta (name, value)
 SELECT 'status word ' || i.{status}::text, to_jsonb(now()) FROM {incidents} i
@@ -79,7 +88,7 @@ def trigger_sql(table: IncidentsTable) -> str:
         for name, column in table.reads.items()
     ]
     names["read_on_insert"] = sql.SQL("").join(copies)
-    names |= {"status_on_insert": sql.SQL(""), "status_on_update": sql.SQL("")}
+    names |= {"status_on_insert": sql.SQL(""), "status_on_update": sql.SQL(""), "status_fits": sql.SQL("")}
     if table.status is not None:
         names |= _status_names(table)
     text = (files(__package__) / "triggers.sql").read_text(encoding="utf-8")
@@ -109,7 +118,11 @@ def _status_names(table: IncidentsTable) -> dict[str, sql.Composable]:
     names["note_word"] = sql.SQL(fill(_NOTE_WORD, names))
     clear = "NEW.{acknowledged_at} := NULL;\n                " if table.status.acknowledged else ""
     names["reopen_acknowledged"] = sql.SQL(fill(clear, names))
+    names["status_name"] = sql.Literal(table.status.column)
+    names["status_type"] = sql.Literal(table.types.get("status", "text"))
+    names["word_texts"] = sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(map(sql.Literal, table.status.words)))
     return {
+        "status_fits": sql.SQL(fill(_FITS, names)),
         "status_on_insert": sql.SQL(fill(_ON_INSERT, names)),
         "status_on_update": sql.SQL(fill(_ON_UPDATE, names)),
     }

@@ -30,11 +30,13 @@ class Found:
     """The valid indexes."""
     words: Sequence[str]
     """Words of the status that no list of the mapping has."""
+    enum: Sequence[str]
+    """The words of the status column's type; empty if it is not an enum."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Found":
         """Return what a row of the statement says."""
-        triggers, names, kinds, has_key, enabled, disabled, functions, sources, indexes, words = row
+        triggers, names, kinds, has_key, enabled, disabled, functions, sources, indexes, words, enum = row
         return cls(
             triggers=bool(triggers),
             columns=dict(zip(names, kinds, strict=True)),
@@ -44,6 +46,7 @@ class Found:
             sources=dict(zip(functions, sources, strict=True)),
             indexes=indexes,
             words=words,
+            enum=enum,
         )
 
 
@@ -78,6 +81,8 @@ def find_faults(table: IncidentsTable, found: Found, *, keyless: int = 0) -> Seq
     if keyless:
         text = f"{keyless} rows of {name} have no {key}: the engine cannot page about them"
         faults.append(Fault(text, "give each row one"))
+    if (missing := missing_words(table, found.enum)) is not None:
+        faults.append(missing)
     if table.status is not None and found.words:
         words = ", ".join(repr(word) for word in found.words)
         faults.append(
@@ -88,6 +93,21 @@ def find_faults(table: IncidentsTable, found: Found, *, keyless: int = 0) -> Seq
             )
         )
     return faults
+
+
+def missing_words(table: IncidentsTable, enum: Sequence[str]) -> Fault | None:
+    """Return the fault of a status mapping that names words which the column's enum no longer has."""
+    if table.status is None or not enum:
+        return None
+    missing = ", ".join(repr(word) for word in table.status.words if word not in enum)
+    if not missing:
+        return None
+    column = table.status.column
+    return Fault(
+        f"column {column!r} of {table.schema}.{table.name} no longer has the mapped words {missing}: its enum has"
+        f" {', '.join(map(repr, enum))}",
+        f"name the words again: escalation migrate attach --status {column} --open ...",
+    )
 
 
 def _columns(table: IncidentsTable, found: Found, name: str) -> list[Fault]:

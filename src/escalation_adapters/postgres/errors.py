@@ -14,6 +14,9 @@ from .table import IncidentsTable
 
 AGAIN = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may succeed when it is run again."""
+RETYPED = ("42804", "42704", "42883", "22P02")
+"""A value is of another type than its column, a type, an operator or an enum's word is gone: the host may have changed
+the type of a column since the mapping was read."""
 _STANDBY = "25006"
 _SERVERS = ("53", "57P", "58")
 """Classes of the server's own errors: resources, shutdowns, system errors."""

@@ -11,16 +11,15 @@ from escalation_core import EscalationError
 
 from .errors import BYPASS
 from .mapping import COLUMNS
-from .table import INSTANTS, KEY_TYPES, IncidentsTable, not_null
+from .table import INSTANTS, KEY_TYPES, TEXTS, IncidentsTable, not_null
 
-_TEXTS = ("text", "character varying")
 _INTEGERS = ("smallint", "integer", "bigint")
 _WANTED: Mapping[str, Sequence[str]] = {
     "incident_key": KEY_TYPES,
     "level": _INTEGERS,
     "episode": _INTEGERS,
-    "acknowledged_by": _TEXTS,
-    "summary": _TEXTS,
+    "acknowledged_by": TEXTS,
+    "summary": TEXTS,
     "labels": ("jsonb", "json"),
     **dict.fromkeys(INSTANTS, ("timestamp with time zone",)),
 }

@@ -20,7 +20,7 @@ from ..blocking_verbs import BlockingVerbs
 from .errors import AGAIN, translated
 from .host_connection import HostConnection
 from .installation import Installation, read_installation
-from .session import Attached, Session
+from .session import Attached, Session, noticed_types
 from .transaction import PostgresTransaction
 
 Result = TypeVar("Result")
@@ -111,15 +111,16 @@ class HostTransaction:
                     raise
 
     async def _join(self, host: HostConnection, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        async with host.transaction():
-            database = await self._look(host)
-            installation = self.installation or _installations.get((database, self.schema))
-            if installation is not None:
-                try:
-                    return await self._work(host, installation, work)
-                except Attached:
-                    pass
-        # The mapping is not known yet, or has changed.
+        try:
+            with noticed_types():
+                async with host.transaction():
+                    database = await self._look(host)
+                    installation = self.installation or _installations.get((database, self.schema))
+                    if installation is not None:
+                        return await self._work(host, installation, work)
+        except Attached:
+            pass
+        # The mapping is not known yet, or it or the type of a mapped column has changed.
         async with host.transaction():
             self.installation = installation = await read_installation(host.as_async, self.schema)
             _installations[database, self.schema] = installation

@@ -12,8 +12,8 @@ from escalation_core import Incident, InvalidValue
 from escalation_core.model import Canary, Candidate, Deferral, OpenRows, Unseen
 
 from .mapping import COLUMNS
-from .session import Row, Session, aware
-from .table import read_claimed, read_incident
+from .session import Attached, Row, Session, aware
+from .table import TEXTS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
 
@@ -46,6 +46,7 @@ class Incidents:
             raise InvalidValue(
                 "incident_key", f"is not a valid {kind}, the type of the host's column", f"give a {kind}"
             )
+        await self._check_severity(incident)
         return await self.session.row("insert", **_values(incident)) is not None
 
     async def save(self, incident: Incident) -> None:
@@ -54,7 +55,24 @@ class Incidents:
         changed = [name for name in COLUMNS if before is None or getattr(before, name) != getattr(incident, name)]
         self._loaded[incident.incident_key] = incident
         if changed:
+            if "severity" in changed:
+                await self._check_severity(incident)
             await self.session.save(changed, incident.state, **_values(incident))
+
+    async def _check_severity(self, incident: Incident) -> None:
+        """Refuse a severity that the enum of the host's column does not have."""
+        kind = self.session.table.types["severity"]
+        if kind in TEXTS:
+            return
+        for is_same, words in await self.session.rows("severity_words"):
+            if not is_same:
+                raise Attached  # The host has given the column another type: the store reads the types again.
+            if words and incident.severity not in words:
+                raise InvalidValue(
+                    "severity",
+                    f"{incident.severity!r} is not a word of {kind}, the type of the host's column",
+                    f"give one of {', '.join(map(repr, words))}",
+                )
 
     async def claim(self, *, until: datetime, limit: int, canary: Canary) -> Sequence[Candidate]:
         """Return due rows, locked. Rows that another transaction has locked are left out."""

@@ -15,7 +15,7 @@ from psycopg.types.json import Json
 
 from escalation_core import StoreNotReady
 
-from .drift import Fault, Found, find_faults
+from .drift import Fault, Found, find_faults, missing_words
 from .errors import MIGRATE, check_visible
 from .host_table import typed
 from .mapping import StatusMapping
@@ -67,10 +67,17 @@ async def read_installation(connection: AsyncConnection[Any], schema: str) -> In
     """Read the table that this schema is attached to, and make the statements for it.
 
     Raises:
-        StoreNotReady: the schema is not at the version that this library needs, or a policy hides rows from this role.
+        StoreNotReady: the schema is not at the version that this library needs, a policy hides rows from this role, or
+            the enum of the status has lost a word.
     """
     table = await attached(connection, schema)
-    return Installation(statements(table), table)
+    installation = Installation(statements(table), table)
+    if table.status is not None:
+        cursor = await connection.execute(installation.statements["enum_words"], {"kind": table.types["status"]})
+        fault = missing_words(table, [word for (word,) in await cursor.fetchall()])
+        if fault is not None:
+            raise StoreNotReady(str(fault))
+    return installation
 
 
 async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:

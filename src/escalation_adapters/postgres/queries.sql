@@ -562,7 +562,7 @@ FROM (
 
 -- name: installation
 -- The table as the catalogue has it now: whether it has triggers, its columns and their types, whether the key is NOT NULL, the
--- triggers that are enabled and disabled, the functions and the MD5 of their sources, the valid indexes, and unknown words.
+-- triggers that are enabled and disabled, the functions and the MD5 of their sources, the valid indexes, unknown words, and the words of a status enum.
 SELECT
     (SELECT m.value::boolean FROM {schema}.escalation_meta m WHERE m.name = 'triggers'),
     ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
@@ -582,8 +582,21 @@ SELECT
         WHERE f.pronamespace = {schema_name}::regnamespace AND f.proname LIKE 'escalation\_host\_%' ORDER BY f.oid),
     ARRAY(SELECT r.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class r ON r.oid = x.indexrelid
         WHERE x.indrelid = c.oid AND x.indisvalid),
-    ARRAY(SELECT substr(m.name, 13) FROM {schema}.escalation_meta m WHERE m.name LIKE 'status word %' ORDER BY m.name)
+    ARRAY(SELECT substr(m.name, 13) FROM {schema}.escalation_meta m WHERE m.name LIKE 'status word %' ORDER BY m.name),
+    ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
+        WHERE e.enumtypid = to_regtype({status_type_name}) ORDER BY e.enumsortorder)
 FROM (SELECT to_regclass({incidents_name}) AS oid) AS c
+
+-- name: enum_words
+-- The words of an enum, in its order. No row for any other type.
+SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = to_regtype(%(kind)s::text) ORDER BY e.enumsortorder
+
+-- name: severity_words
+-- Whether the severity's column still has the type that the statements name, and the words of its enum; no words for other types.
+SELECT a.atttypid IS NOT DISTINCT FROM to_regtype({severity_type_name}),
+    ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid ORDER BY e.enumsortorder)
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = {incidents_name}::regclass AND a.attname = {severity_name} AND NOT a.attisdropped
 
 -- name: outside_canary
 -- The number of due rows outside the canary. It reads every due row.

@@ -1,18 +1,19 @@
 """Run an installation's named statements on the connection of one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 
-from escalation_core import StoreRefused
+from escalation_core import StoreError, StoreRefused
 
 from . import timeouts
 from .arrays import literal
-from .errors import check_visible
+from .errors import RETYPED, check_visible, translate
 from .statements import PASSING, save
 from .table import IncidentsTable
 
@@ -20,7 +21,25 @@ Row = tuple[Any, ...]
 
 
 class Attached(Exception):
-    """Raised if the schema has been attached anew: the store reads the mapping and runs the transaction again."""
+    """Raised if the schema has been attached anew: the store reads the mapping and runs the transaction again.
+
+    Also raised, with the ``fault``, for an error that a new type of a mapped column would explain.
+    """
+
+    def __init__(self, fault: StoreError | None = None) -> None:
+        super().__init__()
+        self.fault = fault
+
+
+@contextmanager
+def noticed_types() -> Iterator[None]:
+    """Raise ``Attached`` for an error that a new type of a mapped column would explain."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate in RETYPED:
+            raise Attached(translate(error)) from None
+        raise
 
 
 @attrs.define

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -12,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from escalation_core import StoreUnavailable
+from escalation_core import StoreError, StoreUnavailable
 from escalation_core.model import Canary, NextDue, Pause
 from escalation_core.ports import Transaction, Transactor
 
@@ -22,7 +23,7 @@ from .errors import AGAIN, by_host, check_visible, translated
 from .host_transaction import Database, HostTransaction, read_database
 from .installation import Installation, read_installation
 from .pool import Pool
-from .session import Attached, Session, aware, instant
+from .session import Attached, Session, aware, instant, noticed_types
 from .statements import PASSING
 from .table import IncidentsTable
 from .transaction import PostgresTransaction
@@ -104,13 +105,18 @@ class PostgresStore:
         """Raise ``StoreNotReady`` unless the schema is at the version that this library needs."""
         await self._read_mapping()
 
-    async def _read_mapping(self) -> None:
-        """Read the mapping again, and make the statements for it: an operator may have attached the schema anew."""
+    async def _read_mapping(self, fault: StoreError | None = None) -> None:
+        """Read the mapping again, and make the statements for it: an operator may have attached the schema anew.
+
+        With a ``fault``, raise it if neither the mapping nor the type of a mapped column has changed.
+        """
         with translated():
             async with self._pool.connection() as connection:
                 found = await read_installation(connection, self.table.schema)
         if found.table != self.table:
             self._installation = found
+        elif fault is not None:
+            raise fault
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction; after a conflict, for example a deadlock, run it again from its start."""
@@ -118,12 +124,12 @@ class PostgresStore:
         for attempt in range(1, TRIES + 1):
             last = attempt == TRIES
             try:
-                with translated():
+                with translated(), noticed_types():
                     async with self._pool.connection() as connection:
                         # A pipeline may report only that it was aborted. The last attempt must name the cause.
                         return await self._within(connection, work, optimistic and not last, last=last)
-            except Attached:
-                await self._read_mapping()
+            except Attached as attached:
+                await self._read_mapping(attached.fault)
             except _Retry as again:
                 optimistic, raised_by_host = optimistic and not again.conflict, again.by_host
                 log.debug("the transaction is run again, attempt %d", attempt + 1)
@@ -134,14 +140,19 @@ class PostgresStore:
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work`` on one snapshot, in a read-only transaction."""
-        try:
-            return await self._read(work)
-        except Attached:
-            await self._read_mapping()
-            return await self._read(work)
+        return await self._again(partial(self._read, work))
+
+    async def _again(self, read: Callable[[], Awaitable[Result]]) -> Result:
+        """Read, and read again if the mapping, or the type of a mapped column, has changed meanwhile."""
+        for _ in range(TRIES):
+            try:
+                return await read()
+            except Attached as attached:
+                await self._read_mapping(attached.fault)
+        raise StoreUnavailable("PostgreSQL is not available: the mapping changed each time it was read")
 
     async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        with translated():
+        with translated(), noticed_types():
             async with self._pool.connection(timeouts.SCAN_TIMEOUT) as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 session = self._session(connection)
@@ -150,11 +161,13 @@ class PostgresStore:
 
     async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
         """Return the next due instants and active pauses, in one round trip; in two while a row is passed over."""
+        return await self._again(partial(self._next_due, canary=canary or Canary(0), targets=targets))
+
+    async def _next_due(self, *, canary: Canary, targets: Sequence[str]) -> NextDue:
         at = None if self.clock is None else self.clock()
-        canary = canary or Canary(0)
         within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "look_canary" if within else "look"
-        with translated():
+        with translated(), noticed_types():
             async with self._pool.connection() as connection:
                 session = self._session(connection)
                 rows = await session.rows(name, suffix=b"", **within, targets=list(targets), at=at)

@@ -23,7 +23,8 @@ _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 _ENDS = (_FIRST.year, _LAST.year)
 _INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
-KEY_TYPES = ("text", "character varying", "uuid", *_INTEGERS)
+TEXTS = ("text", "character varying")
+KEY_TYPES = (*TEXTS, "uuid", *_INTEGERS)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +71,10 @@ class IncidentsTable:
         names["incident_key_name"] = sql.Literal(self.columns["incident_key"])
         names["key_type"] = sql.SQL(self.types["incident_key"])
         names["severity_type"] = sql.SQL(self.types["severity"])
+        names["severity_type_name"] = sql.Literal(self.types["severity"])
+        names["severity_name"] = sql.Literal(self.columns["severity"])
         names["labels_type"] = sql.SQL(self.types["labels"])
+        names["status_type_name"] = sql.Literal(self.types.get("status", "text"))
         names["bucket"] = sql.SQL("('x' || substr(md5(i.{key}::text), 1, 8))::bit(32)::bigint % 100").format(
             key=names["incident_key"]
         )

@@ -1,18 +1,19 @@
 -- The triggers that react to what a host writes with its own SQL, and the functions that they run. `attach` creates them, and
 -- `migrate up` creates them again if they are missing, disabled or changed.
 
--- Whether the columns of the mapping are there, once for each statement. If a host renames one, its writes succeed, and workers
--- find the rows later.
+-- Whether the columns of the mapping are there, and the words of the status, once for each statement. If a host renames one, its
+-- writes succeed, and workers find the rows later.
 CREATE OR REPLACE FUNCTION {schema}.escalation_host_check() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
     IF (SELECT count(*) FROM pg_attribute a
         WHERE a.attrelid = TG_RELID AND a.attname = ANY ({column_names}::name[]) AND NOT a.attisdropped) = {column_count}
+        {status_fits}
     THEN
         PERFORM set_config({fits}, 'on', true);
     ELSE
         PERFORM set_config({fits}, 'off', true);
-        RAISE WARNING 'escalation: % has lost a column that is mapped, so this write is found late', TG_RELID::regclass
+        RAISE WARNING 'escalation: % has lost a column or a status word that is mapped, so this write is found late', TG_RELID::regclass
             USING HINT = 'run: escalation migrate status';
     END IF;
     RETURN NULL;
