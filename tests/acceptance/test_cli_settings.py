@@ -57,6 +57,21 @@ def test_url_that_cannot_be_called_stops_only_what_pages(on_sqlite: Console) -> 
     assert "https URL with a host" in one_line(on_sqlite("tick", ESC_TARGETS=targets))
 
 
+def test_config_check_prints_the_rhythm(console: Console) -> None:
+    """``config check`` prints when each severity escalates, and which setting decides."""
+    said = console("config", "check", MAX_ESC_LEVEL="3", ESC_ACK_MIN='{"low": 45}')
+    _, _, rhythm = said.out.partition(
+        "if nobody acknowledges\tlevel 1 after\tthen every\tbecause of\tlevel 3, the last\n"
+    )
+    assert [
+        "critical\t0:05:00\t0:30:00\tESC_SNOOZE_MIN\t1:05:00",
+        "warning\t0:15:00\t0:30:00\tESC_SNOOZE_MIN\t1:15:00",
+        "low\t0:45:00\t0:45:00\tits window\t2:15:00",
+        "any other\t0:15:00\t0:30:00\tESC_SNOOZE_MIN\t1:15:00",
+    ] == rhythm.splitlines()
+    assert {"critical", "warning", "any other"} == set(console("config", "check", "--json").json["rhythm"])
+
+
 def test_config_warnings(console: Console) -> None:
     """A valid but probably unintended setting gives one warning, and exit code 0."""
     said = console("config", "check", ESC_TICKS_MS="5", ESC_CANARY_PCT="0")

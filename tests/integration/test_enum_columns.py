@@ -142,10 +142,11 @@ async def test_status_word_is_renamed(states: str) -> None:
         execute(states, "UPDATE incidents SET status = 'seen' WHERE incident_key = 'a'")
         seen = StatusMapping(column="status", open="open", acknowledged="seen", resolved="done")
         await migrate.attach(states, status=seen, existing="page")
-        assert 1 == sum([(await engine.tick()).escalated for _ in range(2)])
         history = await engine.history("a")
         assert history.incident is not None
         assert "acknowledged" == history.incident.state
+    async with engine_on(states) as engine:  # the first tick of a worker finds rows that no trigger saw
+        assert 1 == sum([(await engine.tick()).escalated for _ in range(2)])
 
 
 async def test_status_becomes_text(states: str) -> None:

@@ -1,6 +1,8 @@
 """The command that checks the settings."""
 
 import os
+from collections.abc import Sequence
+from datetime import timedelta
 
 import click
 
@@ -36,11 +38,28 @@ def check(context: Context, as_json: bool) -> None:
     make_heartbeat(settings)
     rows = in_force(settings, database=context.database)
     if as_json:
-        print_json({"settings": dict(rows), "warnings": [*settings.warnings, *unheard(settings)]})
+        found = {
+            "settings": dict(rows),
+            "rhythm": settings.rhythms(),
+            "warnings": [*settings.warnings, *unheard(settings)],
+        }
+        print_json(found)
         return
     table("Settings in force", ("variable", "value"), rows, empty="")
+    last = f"level {settings.max_level}, the last"
+    columns = ("if nobody acknowledges", "level 1 after", "then every", "because of", last)
+    table("Rhythm", columns, [_rhythm(settings, *each) for each in settings.rhythms().items()], empty="")
     for warning in (*settings.warnings, *unheard(settings)):
         click.echo(f"warning: {warning}", err=True)
+
+
+def _rhythm(settings: Settings, severity: str, spans: Sequence[timedelta]) -> tuple[object, ...]:
+    """Return the row of a severity: when it escalates, and the setting that decides from level 2 on."""
+    if len(spans) == 1:
+        return severity, str(spans[0]), None, None, str(spans[0])
+    step = spans[1] - spans[0]
+    cause = "ESC_TICK_MS" if settings.snooze < settings.tick_interval else "ESC_SNOOZE_MIN"
+    return severity, str(spans[0]), str(step), "its window" if step == spans[0] else cause, str(spans[-1])
 
 
 def in_force(settings: Settings, database: str | None = None) -> list[tuple[str, object]]:

@@ -1,6 +1,6 @@
 """The escalation policy decides when an incident escalates next. All rules: ``docs/reference/rules.md``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -105,6 +105,17 @@ class EscalationPolicy:
         if last is not None:
             due = max(due, later(last, max(self.snooze, self.tick_interval)))
         return due if incident.snoozed_until is None else max(due, incident.snoozed_until)
+
+    def rhythm(self, severity: str | None) -> Sequence[timedelta]:
+        """Return when an incident that nobody acknowledges escalates: the time from first_seen to each level."""
+        # The year is far from both ends of what a datetime can express.
+        began = datetime(2000, 1, 1, tzinfo=UTC)
+        incident = Incident(incident_key="-", severity=severity, first_seen=began)
+        spans: list[timedelta] = []
+        while (due := self.next_due_at(incident)) is not None:
+            spans.append(due - began)
+            incident = self.advance(incident, incident.level + 1, due, due)
+        return spans
 
     def fingerprint(self) -> str:
         """Return the policy's values as one text. A recalculation saves it, and health compares it with later ones."""

@@ -20,6 +20,7 @@ from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
 from .fields import FIELDS, SECRETS, Field, find_problems
 from .limits import make_schedule
+from .rhythm_warnings import rhythm_warnings
 from .write import MINUTE
 
 log = logging.getLogger("escalation_core")
@@ -96,7 +97,6 @@ class Settings:
             warnings.append("ESC_PAUSE_MIN is set without ESC_PAUSE_CRON: nothing is paused; set both")
         if self.canary_pct == 0:
             warnings.append("ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them")
-        object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
         object.__setattr__(self, "pause", make_schedule(self.pause_cron, self.pause_length, self.tz))
         policy = EscalationPolicy(
             windows={"critical": self.critical_window, "warning": self.warning_window} | dict(self.windows),
@@ -106,6 +106,16 @@ class Settings:
             tick_interval=self.tick_interval,
         )
         object.__setattr__(self, "policy", policy)
+        warnings += rhythm_warnings(policy)
+        object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
+
+    def rhythms(self) -> Mapping[str, Sequence[timedelta]]:
+        """Return when an incident that nobody acknowledges escalates: the time from first_seen to each level.
+
+        The keys are the severities that have a window, and ``any other``.
+        """
+        policy = self.policy
+        return {name: policy.rhythm(name) for name in policy.windows} | {"any other": policy.rhythm(None)}
 
     def as_variables(self) -> dict[str, str | None]:
         """Return the settings as variables for ``from_env``, including secrets. The value None means unset."""
