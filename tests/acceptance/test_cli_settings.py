@@ -60,9 +60,7 @@ def test_url_that_cannot_be_called_stops_only_what_pages(on_sqlite: Console) -> 
 def test_config_check_prints_the_rhythm(console: Console) -> None:
     """``config check`` prints when each severity escalates, and which setting decides."""
     said = console("config", "check", MAX_ESC_LEVEL="3", ESC_ACK_MIN='{"low": 45}')
-    _, _, rhythm = said.out.partition(
-        "if nobody acknowledges\tlevel 1 after\tthen every\tbecause of\tlevel 3, the last\n"
-    )
+    _, _, rhythm = said.out.partition("without an ack\tlevel 1 after\tthen every\tbecause of\tlevel 3, the last\n")
     assert [
         "critical\t0:05:00\t0:30:00\tESC_SNOOZE_MIN\t1:05:00",
         "warning\t0:15:00\t0:30:00\tESC_SNOOZE_MIN\t1:15:00",

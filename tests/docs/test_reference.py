@@ -28,6 +28,7 @@ from escalation_core.rules.transitions import ALLOWED, Verb
 from escalation_core.settings import SECRETS
 from escalation_core.testing import MemoryStore, invariants
 
+from . import signatures
 from .pages import DOCS, code, table
 
 REFERENCE = DOCS / "reference"
@@ -280,3 +281,8 @@ def test_decisions_are_all_listed() -> None:
 
     assert files == listed
     assert [f"{number:04}" for number in range(1, len(files) + 1)] == [name[:4] for name in files]
+
+
+def test_signatures_are_the_codes() -> None:
+    """The API page ends with the signature of every name; ``python -m tests.docs.signatures`` writes them anew."""
+    assert signatures.expected() == signatures.found()

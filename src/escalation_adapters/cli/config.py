@@ -47,7 +47,7 @@ def check(context: Context, as_json: bool) -> None:
         return
     table("Settings in force", ("variable", "value"), rows, empty="")
     last = f"level {settings.max_level}, the last"
-    columns = ("if nobody acknowledges", "level 1 after", "then every", "because of", last)
+    columns = ("without an ack", "level 1 after", "then every", "because of", last)
     table("Rhythm", columns, [_rhythm(settings, *each) for each in settings.rhythms().items()], empty="")
     for warning in (*settings.warnings, *unheard(settings)):
         click.echo(f"warning: {warning}", err=True)

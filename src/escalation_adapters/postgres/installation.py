@@ -71,13 +71,7 @@ async def read_installation(connection: AsyncConnection[Any], schema: str) -> In
             the enum of the status has lost a word.
     """
     table = await attached(connection, schema)
-    installation = Installation(statements(table), table)
-    if table.status is not None:
-        cursor = await connection.execute(installation.statements["enum_words"], {"kind": table.types["status"]})
-        fault = missing_words(table, [word for (word,) in await cursor.fetchall()])
-        if fault is not None:
-            raise StoreNotReady(str(fault))
-    return installation
+    return Installation(statements(table), table)
 
 
 async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTable:
@@ -101,11 +95,16 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
 
 
 async def _with_types(connection: AsyncConnection[Any], table: IncidentsTable) -> IncidentsTable:
-    """Return the table with the current types of its columns: a host may have widened its key."""
+    """Return the table with the current types of its columns: a host may have widened its key.
+
+    Raises:
+        StoreNotReady: the enum of the status has lost a word of the mapping.
+    """
     cursor = await connection.execute(
         """
         SELECT a.attname::text, CASE tn.nspname WHEN 'pg_catalog' THEN pg_catalog.format_type(t.oid, NULL)
-            ELSE pg_catalog.format('%%I.%%I', tn.nspname, t.typname) END
+            ELSE pg_catalog.format('%%I.%%I', tn.nspname, t.typname) END,
+            ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
         FROM pg_catalog.pg_attribute a
         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
@@ -115,7 +114,12 @@ async def _with_types(connection: AsyncConnection[Any], table: IncidentsTable) -
         """,
         [table.schema, table.name],
     )
-    kinds = dict(await cursor.fetchall())
+    rows = await cursor.fetchall()
+    kinds = {column: kind for column, kind, _ in rows}
+    for column, _, words in rows:
+        fault = missing_words(table, words) if table.status is not None and column == table.status.column else None
+        if fault is not None:
+            raise StoreNotReady(str(fault))
     now = {name: kinds[column] for name, column in typed(table).items() if column in kinds}
     return attrs.evolve(table, types={**table.types, **now})
 

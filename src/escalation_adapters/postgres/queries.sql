@@ -587,10 +587,6 @@ SELECT
         WHERE e.enumtypid = to_regtype({status_type_name}) ORDER BY e.enumsortorder)
 FROM (SELECT to_regclass({incidents_name}) AS oid) AS c
 
--- name: enum_words
--- The words of an enum, in its order. No row for any other type.
-SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = to_regtype(%(kind)s::text) ORDER BY e.enumsortorder
-
 -- name: severity_words
 -- Whether the severity's column still has the type that the statements name, and the words of its enum; no words for other types.
 SELECT a.atttypid IS NOT DISTINCT FROM to_regtype({severity_type_name}),

@@ -107,7 +107,7 @@ class EscalationPolicy:
         return due if incident.snoozed_until is None else max(due, incident.snoozed_until)
 
     def rhythm(self, severity: str | None) -> Sequence[timedelta]:
-        """Return when an incident that nobody acknowledges escalates: the time from first_seen to each level."""
+        """Return when an incident escalates without an acknowledgement: the time from first_seen to each level."""
         # The year is far from both ends of what a datetime can express.
         began = datetime(2000, 1, 1, tzinfo=UTC)
         incident = Incident(incident_key="-", severity=severity, first_seen=began)

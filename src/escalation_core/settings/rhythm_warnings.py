@@ -25,8 +25,8 @@ def rhythm_warnings(policy: EscalationPolicy) -> list[str]:
         )
     if policy.snooze > LONG_SNOOZE and policy.max_level > 1:
         warnings.append(
-            f"ESC_SNOOZE_MIN is {_minutes(policy.snooze)}: after the first page of an incident nobody is paged about"
-            " it for that time; the unit is minutes"
+            f"ESC_SNOOZE_MIN is {_minutes(policy.snooze)}: after the first escalation of an incident, no other one"
+            " follows for that time; the unit is minutes"
         )
     return warnings
 

@@ -110,7 +110,7 @@ class Settings:
         object.__setattr__(self, "warnings", tuple(dict.fromkeys(warnings)))
 
     def rhythms(self) -> Mapping[str, Sequence[timedelta]]:
-        """Return when an incident that nobody acknowledges escalates: the time from first_seen to each level.
+        """Return when an incident escalates without an acknowledgement: the time from first_seen to each level.
 
         The keys are the severities that have a window, and ``any other``.
         """

@@ -1,4 +1,4 @@
-"""When an incident that nobody acknowledges escalates, and warnings of settings that contradict each other."""
+"""When an incident escalates without an acknowledgement, and warnings of settings that contradict each other."""
 
 from datetime import timedelta
 from typing import Any
