@@ -62,9 +62,8 @@ class Incidents:
     async def _check_severity(self, incident: Incident) -> None:
         """Refuse a severity that the enum of the host's column does not have."""
         kind = self.session.table.types["severity"]
-        if kind in TEXTS:
-            return
-        for is_same, words in await self.session.rows("severity_words"):
+        found = () if kind in TEXTS else await self.session.rows("severity_words")
+        for is_same, words in found:
             if not is_same:
                 raise Attached  # The host has given the column another type: the store reads the types again.
             if words and incident.severity not in words:
