@@ -14,6 +14,7 @@ from escalation_adapters.replay import Replay, read_events, replay, replay_setti
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Engine, Settings, SettingsRouter, Store
 from escalation_core.testing import ManualClock, MemoryStore
+from escalation_core.testing.conformance.harness import START
 
 from .console import Said
 from .reference import MINUTE, Row, Rules, instant
@@ -69,7 +70,7 @@ async def play(store: Store, clock: ManualClock, log: Path, chosen: Settings) ->
 
 
 async def play_on_memory(log: Path, chosen: Settings) -> Replay:
-    clock = ManualClock()
+    clock = ManualClock(START)
     return await play(MemoryStore(clock), clock, log, chosen)
 
 

@@ -11,6 +11,7 @@ import pytest
 import chaos
 from escalation_core.model import Incident, NewPage, PageRecord
 from escalation_core.testing import ManualClock, MemoryStore
+from escalation_core.testing.conformance.harness import START
 from escalation_core.testing.memory import incidents, outbox
 from json_store import JsonStore
 
@@ -26,7 +27,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_memory_store_keeps_the_promise(seed: int) -> None:
     """The memory store keeps every invariant, in runs with many escalations, faults and duplicate sends."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     run = chaos.Run(MemoryStore(clock), clock, seed)
     assert [] == await run.violations()
     history = await run.recorder.history()
@@ -43,7 +44,7 @@ async def test_json_store_keeps_the_promise(tmp_path: Path, monkeypatch: pytest.
     """The page's store keeps every invariant; it writes a whole file per transaction, so this run is short."""
     monkeypatch.setattr(chaos, "STEPS", 60)
     monkeypatch.setattr(chaos, "QUIET_TICKS", 40)
-    clock = ManualClock()
+    clock = ManualClock(START)
     assert [] == await chaos.violations(JsonStore(tmp_path / "store.json", clock), clock, seed=1)
 
 
@@ -80,7 +81,7 @@ async def test_broken_store_is_found(broken: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(owner, name, replacement)
     found: set[str] = set()
     for seed in range(5):
-        clock = ManualClock()
+        clock = ManualClock(START)
         found |= {violation.invariant for violation in await chaos.violations(MemoryStore(clock), clock, seed)}
         if invariant in found:
             return

@@ -18,6 +18,7 @@ from escalation_core.model import AuditEntry, Deferral, Escalation, Incident, Pa
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import OPERATING_CHECKS, PAGING_CHECKS, StoreHarness
+from escalation_core.testing.conformance.harness import START
 from json_store import JsonStore
 
 from .pages import DOCS
@@ -49,7 +50,7 @@ def test_checks_run_as_a_program(tmp_path: Path) -> None:
 
 async def test_engine_goes_on_after_a_restart(tmp_path: Path) -> None:
     """After a restart an engine finds the level and the page of the first process, and sends no second page."""
-    clock, notifier, path = ManualClock(), RecordingNotifier("ops"), tmp_path / "store.json"
+    clock, notifier, path = ManualClock(START), RecordingNotifier("ops"), tmp_path / "store.json"
     async with Engine(JsonStore(path, clock), notifiers=[notifier]) as engine:
         await engine.open("db-7/disk", severity="critical", labels={"$kind": "disk"})
         due = (await engine.store.next_due(canary=engine.settings.canary)).due_at
@@ -74,7 +75,7 @@ async def test_engine_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 async def test_every_table_comes_back(tmp_path: Path) -> None:
     """A second store on the file holds the first store's tables to the microsecond, with a host's odd rows."""
-    clock, path = ManualClock(), tmp_path / "store.json"
+    clock, path = ManualClock(START), tmp_path / "store.json"
     store, now = JsonStore(path, clock), clock() + timedelta(microseconds=1)
     bad = Deferral(incident_key="bad", fault="refused", attempts=1, until=now)
 
@@ -105,7 +106,7 @@ async def tables(tx: Any) -> dict[str, Any]:
 
 async def test_commit_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the disk refuses a commit, the store and the file stay unchanged, and the store still works."""
-    clock, path = ManualClock(), tmp_path / "store.json"
+    clock, path = ManualClock(START), tmp_path / "store.json"
     store = JsonStore(path, clock)
 
     async def insert(tx: Transaction) -> bool:

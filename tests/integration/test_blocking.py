@@ -29,10 +29,11 @@ from escalation_core import (
 )
 from escalation_core.model import Canary, NextDue
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.conformance.harness import START
 
 
 async def in_memory() -> Engine:
-    return Engine(MemoryStore(ManualClock()), notifiers=[RecordingNotifier()])
+    return Engine(MemoryStore(ManualClock(START)), notifiers=[RecordingNotifier()])
 
 
 def threads() -> set[str]:

@@ -11,6 +11,7 @@ from escalation_adapters.postgres import PostgresStore, migrate, testing
 from escalation_adapters.postgres.installation import own_tables
 from escalation_core import Engine, StoreNotReady, StoreUnavailable
 from escalation_core.testing import ManualClock, RecordingNotifier
+from escalation_core.testing.conformance.harness import START
 
 from .host_tables import ALERTS, execute
 from .migrations import select
@@ -23,7 +24,7 @@ def rows(dsn: str) -> dict[str, Any]:
 
 async def work(dsn: str) -> None:
     """Let an engine write into each of its tables that a test may leave rows in."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     async with Engine(await PostgresStore.connect(dsn, clock=clock), notifiers=[RecordingNotifier("ops")]) as engine:
         await engine.open("k", severity="critical")
         clock.advance(timedelta(minutes=5))

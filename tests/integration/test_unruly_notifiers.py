@@ -12,6 +12,7 @@ from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Setti
 from escalation_core.engine import tasks as flight
 from escalation_core.model import PageRecord, PageState
 from escalation_core.testing import ManualClock, MemoryStore
+from escalation_core.testing.conformance.harness import START
 
 HOUR = timedelta(hours=1)
 SECRET = "https://hooks.example/T1/secret"
@@ -80,7 +81,7 @@ async def test_whatever_is_raised_is_an_outcome(
     async def act(page: Page) -> Outcome:
         raise RAISED[kind]
 
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = MemoryStore(clock)
     settings = Settings(retry=RetryPolicy(horizon=timedelta(seconds=3)), max_level=1)
     async with Engine(store, settings=settings, notifiers=[Unruly(act)]) as engine:
@@ -144,7 +145,7 @@ async def test_a_send_that_ignores_its_cancellation_ends_for_the_engine(
 ) -> None:
     """The send times out but keeps its place in flight, so that no more than ``per_target`` sends ever run."""
     monkeypatch.setattr(flight, "IGNORED", 0.01)
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, notifier = MemoryStore(clock), Unruly(Deaf(door))
     retry = RetryPolicy(send_timeout=timedelta(milliseconds=30), per_target=2)
     async with asyncio.timeout(TIMEOUT), Engine(store, settings=Settings(retry=retry), notifiers=[notifier]) as engine:

@@ -21,6 +21,7 @@ from escalation_adapters.ops import Limits, OpsHandler, Signer
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Engine, InvalidValue
 from escalation_core.testing import ManualClock, MemoryStore
+from escalation_core.testing.conformance.harness import START
 
 from .problems import ACTIONS, MINUTE, SETTINGS, engine_of, is_problem, picture
 from .service import BINDINGS, OLD_SECRET, SECRET, Headers, Service, cookie, serving
@@ -101,7 +102,7 @@ async def test_captured_request_is_of_no_use_at_its_end(binding: str) -> None:
             self.set(now + self.step)
             return now
 
-    clock = Moving()
+    clock = Moving(START)
     async with serving(binding, engine_of(clock), clock) as service:
         body = b'{"action": "pause", "minutes": 5}'
         headers = [*service.signed(body), *cookie("ada")]

@@ -9,6 +9,7 @@ import pytest
 from escalation_core import Engine, Incident, Route, Router, Settings
 from escalation_core.rules.next_pages import NextPages
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.conformance.harness import START
 
 ROUTES = [
     Route(targets=("ops",)),
@@ -51,7 +52,7 @@ def engine(
 )
 async def test_the_tick_pages_them(severity: str, labels: dict[str, str], steps: int, expected: NextPages) -> None:
     """The targets depend on the severity, the labels and the level that the incident rises to, and the tick agrees."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     async with engine(clock) as one:
         await one.open("k", severity=severity, labels=labels)
         for _ in range(steps):
@@ -68,7 +69,7 @@ async def test_the_tick_pages_them(severity: str, labels: dict[str, str], steps:
 
 async def test_no_target() -> None:
     """Without a route, and if the host's router fails, the next escalation has no target, and says why."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     for one, fault in (
         (engine(clock, routes=[]), "unroutable: no route matches and there is no default target"),
         (engine(clock, router=Failing()), "unroutable: the router raised RuntimeError"),
@@ -80,7 +81,7 @@ async def test_no_target() -> None:
 
 async def test_no_next_escalation() -> None:
     """An incident that is acknowledged, resolved, exhausted or unknown has no next pages."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     async with engine(clock, max_level=1) as one:
         for key in ("acknowledged", "resolved", "exhausted"):
             await one.open(key)
@@ -96,7 +97,7 @@ async def test_what_delays_an_escalation_changes_no_target() -> None:
     """A snooze, a pause, a switch and the canary leave the targets of the next escalation as they are."""
     expected = NextPages(level=1, targets=("ops",))
     for settings in ({}, {"v1": False}, {"canary_pct": 0}, {"dry_run": True}, {"worker_enabled": False}):
-        clock = ManualClock()
+        clock = ManualClock(START)
         async with engine(clock, **settings) as one:
             await one.open("k")
             await one.snooze("k", timedelta(hours=2))

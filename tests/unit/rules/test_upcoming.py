@@ -10,6 +10,7 @@ import pytest
 from escalation_core import Engine, Settings, in_canary
 from escalation_core.rules.upcoming import HeldBy, Upcoming
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.conformance.harness import START
 
 MINUTE = timedelta(minutes=1)
 WINDOW = Settings().critical_window
@@ -65,7 +66,7 @@ CASES = {
 async def test_what_comes_next(name: str) -> None:
     """The history gives an instant only if the escalation will happen, never in the past, and names what holds it."""
     case = CASES[name]
-    clock = ManualClock()
+    clock = ManualClock(START)
     opened = clock()
     async with Engine(
         MemoryStore(clock), settings=Settings(**case.settings), notifiers=[RecordingNotifier()]
@@ -84,7 +85,7 @@ async def test_what_comes_next(name: str) -> None:
 
 async def test_a_row_that_was_put_back() -> None:
     """The history gives the fault of an unreadable row, and when a worker plans the row again."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = MemoryStore(clock)
     async with Engine(store) as engine:
         await store.host.insert("k", severity="critical", first_seen=clock() - timedelta(days=1000))
@@ -101,7 +102,7 @@ async def test_a_row_that_was_put_back() -> None:
 
 async def test_a_row_that_is_gone() -> None:
     """A deleted row has no next escalation."""
-    store = MemoryStore(ManualClock())
+    store = MemoryStore(ManualClock(START))
     async with Engine(store) as engine:
         await engine.open("k")
         await store.host.delete("k")
@@ -110,7 +111,7 @@ async def test_a_row_that_is_gone() -> None:
 
 async def test_the_instant_that_the_row_holds_counts() -> None:
     """A worker with shorter windows finds a row only at the instant written with the longer windows."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = MemoryStore(clock)
 
     def engine_of(window: timedelta) -> Engine:

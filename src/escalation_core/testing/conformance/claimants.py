@@ -18,7 +18,7 @@ from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, after_attempt, lease
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
-from .harness import WHOLE, StoreHarness, incident, put, same
+from .harness import START, WHOLE, StoreHarness, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 AT_ONCE = timedelta(seconds=5)
@@ -29,7 +29,7 @@ async def a_claim_passes_over_what_others_hold(harness: StoreHarness) -> None:
     """A claim leaves out rows that another transaction has locked, without waiting, until that transaction ends."""
     if not harness.capabilities.concurrent:
         return
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     other = await harness.again(store)
     keys = [f"k{n}" for n in range(10)]
@@ -55,7 +55,7 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
     """A claim of pages leaves out pages that another transaction has locked, without waiting."""
     if not harness.capabilities.concurrent:
         return
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     other = await harness.again(store)
     await put(store, incident("a", clock))
@@ -74,7 +74,7 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
 
 async def no_update_is_lost(harness: StoreHarness) -> None:
     """Concurrent updates are not lost: ``load`` and ``scan_open`` wait for a lock, ``lock`` skips locked pages."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     await put(store, incident("loaded", clock), incident("walked", clock))
@@ -111,7 +111,7 @@ async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
     """With ``wait=False``, ``scan_open`` leaves out locked rows, sets ``skipped`` and returns where to continue."""
     if not harness.capabilities.concurrent:
         return
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     await put(store, *(incident(key, clock) for key in ("a", "b", "c")))
@@ -132,7 +132,7 @@ async def settling_waits_for_nobody(harness: StoreHarness) -> None:
     """``settle`` and ``lock`` leave out a page that another transaction has locked; ``fences`` returns its fence."""
     if not harness.capabilities.concurrent:
         return
-    clock, retries = ManualClock(), RetryPolicy()
+    clock, retries = ManualClock(START), RetryPolicy()
     store, now = await harness.open(clock), clock()
     other = await harness.again(store)
     await put(store, incident("a", clock))
@@ -154,7 +154,7 @@ async def settling_waits_for_nobody(harness: StoreHarness) -> None:
 
 async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
     """If two transactions insert the same key at once, exactly one ``insert`` returns True."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     for key in (f"k{n}" for n in range(10)):
@@ -167,7 +167,7 @@ async def of_two_inserts_one_wins(harness: StoreHarness) -> None:
 
 async def two_that_record_the_same_record_it_once(harness: StoreHarness) -> None:
     """If two transactions record the same escalations at once, in any order, each is new to exactly one of them."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     for level in range(1, 6):
@@ -180,7 +180,7 @@ async def two_that_record_the_same_record_it_once(harness: StoreHarness) -> None
 
 async def a_reader_sees_one_state(harness: StoreHarness) -> None:
     """A read sees one snapshot, even if others commit meanwhile. It does not make other transactions wait."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     await put(store, incident("a", clock), incident("b", clock))
@@ -205,7 +205,7 @@ async def a_reader_sees_one_state(harness: StoreHarness) -> None:
 
 async def a_reader_leaves_no_trace(harness: StoreHarness) -> None:
     """A store refuses or rolls back writes within a read."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock))
 
@@ -221,7 +221,7 @@ async def a_reader_leaves_no_trace(harness: StoreHarness) -> None:
 
 async def a_lease_that_ended_passes_to_another(harness: StoreHarness) -> None:
     """A sender that exceeds its lease loses the page: another worker sends it, and the first outcome is stale."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     await put(store, incident("a", clock))

@@ -8,7 +8,7 @@ from ...model import Canary, NewPage, PageRecord, Pause
 from ...ports import Store
 from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
-from .harness import StoreHarness, beat, incident, put, same
+from .harness import START, StoreHarness, beat, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 RETRIES = RetryPolicy()
@@ -16,7 +16,7 @@ RETRIES = RetryPolicy()
 
 async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) -> None:
     """The next heartbeat of any worker returns a heartbeat that is too far ahead of the clock, and deletes it."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     await beat(store, clock, "one", start + timedelta(days=2))
     await beat(store, clock, "two", start + timedelta(days=2), tolerance=timedelta(days=3))
@@ -30,7 +30,7 @@ async def heartbeats_ahead_of_the_clock_are_written_anew(harness: StoreHarness) 
 
 async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarness) -> None:
     """Pages and throttles beyond the furthest valid instant become due now; after a step, all that are ahead move."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     hour, day = now + timedelta(hours=1), now + timedelta(days=1)
     ends = now + RETRIES.lease
@@ -77,7 +77,7 @@ async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarnes
 
 async def pauses_from_ahead_of_the_clock_are_shifted(harness: StoreHarness) -> None:
     """Pauses that begin after now move back by the step, and begin now at the latest; other pauses stay."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     spans = [(now - MINUTE, now + MINUTE), (now + 5 * MINUTE, now + 9 * MINUTE), (now + 3 * MINUTE, now + 6 * MINUTE)]
     for start, end in spans:

@@ -11,7 +11,7 @@ from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
-from .harness import StoreHarness, claimed_keys, incident, put, same
+from .harness import START, StoreHarness, claimed_keys, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 ODD: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ KEYS = ("A", "a", "Z", "b", "ä", "a b", "a-b", "a/b", "~", "Ω", "🔥", "%", "
 
 async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
     """An unreadable row comes with its fault, and stops neither other rows nor the tick. Deleted, it is not listed."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     await put(store, incident("good", clock))
@@ -58,7 +58,7 @@ async def odd_rows_stop_nobody(harness: StoreHarness) -> None:
 
 async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
     """A page of an unreadable incident is claimed with the fault and becomes dead, not cancelled as if deleted."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     engine = Engine(store, notifiers=[RecordingNotifier("t")])
@@ -75,7 +75,7 @@ async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
 
 async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
     """Keys that differ in case, accents or symbols are different. ``peek`` and ``scan_open`` return each once."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(store, *(incident(key, clock, summary=key) for key in KEYS))
 
@@ -108,7 +108,7 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
 
 async def what_the_engine_saves_is_no_hosts_write(harness: StoreHarness) -> None:
     """``save`` writes exactly the given row. By a host, the same write would set NEEDS_REPLAN or begin an episode."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     first = incident("a", clock, level=3, episode=2, next_due_at=now + MINUTE)
     again = attrs.evolve(first, severity="warning", level=1, last_escalated_at=now)
@@ -127,7 +127,7 @@ async def what_the_engine_saves_is_no_hosts_write(harness: StoreHarness) -> None
 
 async def pages_come_oldest_first(harness: StoreHarness) -> None:
     """A claim returns pages in the order in which they became due, across all targets."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock))
     targets = ("t2", "t1", "t3", "t1", "t2")
@@ -142,7 +142,7 @@ async def pages_come_oldest_first(harness: StoreHarness) -> None:
 
 async def a_lease_ends(harness: StoreHarness) -> None:
     """A leased or cancelling page can be claimed again once its lease has ended; a settled page never."""
-    clock, retries = ManualClock(), RetryPolicy()
+    clock, retries = ManualClock(START), RetryPolicy()
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock))
     new = [NewPage(incident_key="a", episode=1, level=n, target="t", dedup_key=f"d{n}") for n in (1, 2, 3)]
@@ -171,7 +171,7 @@ async def a_lease_ends(harness: StoreHarness) -> None:
 
 async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
     """Bulk writes accept an empty list, and queries of an empty store return empty results."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
 
     async def work(tx: Transaction) -> None:

@@ -1,7 +1,7 @@
 """Harness protocols for the checks, and helper functions. An author of a store or notifier writes a harness."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import attrs
@@ -13,6 +13,8 @@ from ..clock import ManualClock
 from ..host import HostTable
 
 POLICY = EscalationPolicy()
+START = datetime(2025, 1, 1, tzinfo=UTC)
+"""Where the clock of a check stands at first, so that every run of a check is the same."""
 WHOLE = Canary()
 
 

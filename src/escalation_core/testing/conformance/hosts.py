@@ -7,14 +7,14 @@ from ...model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Escalation, New
 from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy, lease
 from ..clock import ManualClock
-from .harness import StoreHarness, by_key, claimed_keys, incident, put, same
+from .harness import START, StoreHarness, by_key, claimed_keys, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 
 
 async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> None:
     """Claims, peeks and counts leave out a row that is passed over until its back-off ends, or the host writes it."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     await put(store, incident("bad", clock, next_due_at=now - MINUTE), incident("good", clock))
@@ -43,7 +43,7 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
 
 async def passing_over_can_be_ended(harness: StoreHarness) -> None:
     """A claim returns passed over rows again after ``end_passing``, and ``advance`` makes a row readable again."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     written = incident("written", clock)
     await put(store, incident("far", clock), incident("near", clock), written)
@@ -68,7 +68,7 @@ async def passing_over_can_be_ended(harness: StoreHarness) -> None:
 
 async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
     """``unseen`` returns open rows without next_due_at in batches, except exhausted and excluded rows."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     tops = [incident(f"top{n}", clock, level=7, first_seen=now, next_due_at=None) for n in range(3)]
@@ -102,7 +102,7 @@ async def rows_that_no_trigger_saw_are_found(harness: StoreHarness) -> None:
 
 async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
     """A changed key cancels the old key's unsent pages. The row becomes like one inserted with the new key."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     await put(store, incident("old", clock, level=2, last_escalated_at=now), incident("other", clock))
@@ -131,7 +131,7 @@ async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
 
 async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
     """A host's statement that ends an incident cancels its unsent pages. They stay cancelled if the host undoes it."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     for key, ends in (

@@ -8,7 +8,7 @@ from ...model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, NEEDS_
 from ...ports import Transaction
 from ...rules.plan import defer
 from ..clock import ManualClock
-from .harness import StoreHarness, claimed_keys, incident, put, same
+from .harness import START, StoreHarness, claimed_keys, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 
@@ -42,7 +42,7 @@ async def every_field_comes_back(harness: StoreHarness) -> None:
 
 async def an_insert_loses_against_a_row_that_is_there(harness: StoreHarness) -> None:
     """``insert`` of an existing key returns False and changes nothing."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     first = incident("a", clock, summary="first")
     await put(store, first)
@@ -53,7 +53,7 @@ async def an_insert_loses_against_a_row_that_is_there(harness: StoreHarness) -> 
 
 async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
     """A claim returns at most ``limit`` rows due at or before the instant, oldest first. NULL is never due."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(
         store,
@@ -71,7 +71,7 @@ async def a_claim_finds_what_is_due_oldest_first(harness: StoreHarness) -> None:
 
 async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> None:
     """``claim``, ``peek`` and ``next_due`` leave out rows outside the canary, by the buckets of ``canary_bucket``."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     keys = [f"canary/{number}/ü" for number in range(300)]
     await put(store, *(incident(key, clock) for key in keys))
@@ -97,7 +97,7 @@ async def outsiders_of_the_canary_are_no_candidates(harness: StoreHarness) -> No
 
 async def a_look_goes_page_by_page(harness: StoreHarness) -> None:
     """``peek`` returns due rows page by page, sorted by (instant, key), each once, and changes nothing."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     rows = [incident(f"k{n:02}", clock, next_due_at=now - (n % 3) * MINUTE) for n in range(20)]
     await put(store, *rows)
@@ -118,7 +118,7 @@ async def a_look_goes_page_by_page(harness: StoreHarness) -> None:
 
 async def advancing_writes_level_and_instants_alone(harness: StoreHarness) -> None:
     """``advance`` writes level, last_escalated_at and next_due_at of many rows, and no other column."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     rows = [incident(f"k{n}", clock, summary=f"s{n}", labels={"n": str(n)}) for n in range(5)]
     await put(store, *rows, incident("other", clock))
@@ -133,7 +133,7 @@ async def advancing_writes_level_and_instants_alone(harness: StoreHarness) -> No
 
 async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
     """A claim returns an unreadable row with its fault. Deferrals last 1, 2, 4 … 60 minutes, until it is repaired."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     await put(store, incident("good", clock, next_due_at=now))
@@ -179,7 +179,7 @@ async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
 
 async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
     """``scan_open`` returns each open row once, including rows that are never due, and no other row."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     opened = [incident(f"k{n:02}", clock, next_due_at=None if n % 2 else now) for n in range(11)]
     ended = [incident("acked", clock, acknowledged_at=now), incident("done", clock, resolved_at=now)]
@@ -201,7 +201,7 @@ async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
 
 async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None:
     """A claim cuts long texts and leaves out long labels. ``load`` returns the whole row, and ``advance`` keeps it."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     fits = incident(
         "fits", clock, severity="s" * MAX_NAME_CHARS, summary="ü" * MAX_SUMMARY_CHARS, labels={"team": "x" * 60_000}
@@ -230,7 +230,7 @@ async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None
 
 async def instants_are_read_as_they_stand(harness: StoreHarness) -> None:
     """``dues`` returns next_due_at as the transaction sees it, and leaves out unknown keys."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     first, second = incident("a", clock), incident("b", clock)
     await put(store, first, second)

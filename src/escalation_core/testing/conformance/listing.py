@@ -7,14 +7,14 @@ from functools import partial
 from ...model import NEEDS_REPLAN, Candidate, Deferral, NewPage
 from ...ports import Transaction
 from ..clock import ManualClock
-from .harness import StoreHarness, incident, put, same
+from .harness import START, StoreHarness, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 
 
 async def open_rows_are_listed_in_order(harness: StoreHarness) -> None:
     """``list_open`` returns open rows by (next_due_at, key), then those without it by key, in parts of any size."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(
         store,
@@ -50,7 +50,7 @@ async def open_rows_are_listed_in_order(harness: StoreHarness) -> None:
 
 async def deferrals_and_pages_are_read_for_many(harness: StoreHarness) -> None:
     """``left_alone`` and ``pages_of`` answer for many rows at once, and leave out what was not asked for."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(store, *(incident(key, clock) for key in "abc"))
 

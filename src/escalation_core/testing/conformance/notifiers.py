@@ -5,14 +5,14 @@ from datetime import timedelta
 from ...engine.tasks import within
 from ...model import Delivered, Incident, Page, Rejected, Retry
 from ..clock import ManualClock
-from .harness import NotifierHarness, same
+from .harness import START, NotifierHarness, same
 
 
 def _page(target: str, dedup_key: str = "d" * 64, summary: str | None = "Disk nearly full") -> Page:
     incident = Incident(
         incident_key="db-7/disk",
         severity="critical",
-        first_seen=ManualClock()(),
+        first_seen=ManualClock(START)(),
         level=2,
         summary=summary,
         labels={"team": "ops", "odd": "<&> ' \" \\ \n ü"},

@@ -13,14 +13,14 @@ from ...model import AuditEntry, AuditSource, Escalation, Integrity, NewPage, Pa
 from ...ports import Transaction
 from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
-from .harness import StoreHarness, incident, put, same
+from .harness import START, StoreHarness, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 
 
 async def pauses_are_seen_by_all_until_they_end(harness: StoreHarness) -> None:
     """Every handle sees a pause until it ends or an operator ends it. A row that lifts the schedule stays."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     other = await harness.again(store)
     short = Pause(starts_at=start, ends_at=start + MINUTE, actor="ada", reason="ключ")
@@ -49,7 +49,7 @@ async def pauses_are_seen_by_all_until_they_end(harness: StoreHarness) -> None:
 
 async def a_request_is_taken_once(harness: StoreHarness) -> None:
     """A request's id is new once, across handles, until it expires. After a rollback it is new again."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     other = await harness.again(store)
 
@@ -72,7 +72,7 @@ async def a_request_is_taken_once(harness: StoreHarness) -> None:
 
 async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
     """The audit has an entry for each action by a host's own SQL, as it has for the engine's actions."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     host = harness.host(store)
     await host.insert("k", severity="critical", first_seen=start)
@@ -114,7 +114,7 @@ async def what_a_host_does_is_in_the_audit(harness: StoreHarness) -> None:
 
 async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
     """A prune deletes old rows in batches, but no row of an open incident or of a key's highest episode."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, old = await harness.open(clock), clock()
     await put(
         store,
@@ -191,7 +191,7 @@ async def what_is_still_needed_is_not_pruned(harness: StoreHarness) -> None:
 
 async def an_escalation_goes_with_its_pages_or_stays(harness: StoreHarness) -> None:
     """An escalation with an unsettled or recently settled page stays. It is deleted together with its pages."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     for level in (1, 2, 3):
         await store.transact(lambda tx, level=level: _step(tx, clock, episode=1, level=level))  # type: ignore[misc]

@@ -15,7 +15,7 @@ from ...ports import Store, Transaction
 from ...settings import Settings
 from ..clock import ManualClock
 from ..notifier import RecordingNotifier
-from .harness import POLICY, StoreHarness, by_key, claimed_keys, incident, put, same
+from .harness import POLICY, START, StoreHarness, by_key, claimed_keys, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 
@@ -26,7 +26,7 @@ class _Fault(Exception):
 
 async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None:
     """``transact`` raises the exception of its work, and keeps none of its writes."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock))
 
@@ -49,7 +49,7 @@ async def a_transaction_that_fails_leaves_nothing(harness: StoreHarness) -> None
 
 async def a_failed_transaction_leaves_no_note(harness: StoreHarness) -> None:
     """The audit has no entry of a transaction that failed."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
 
     async def work(tx: Transaction) -> None:
@@ -63,7 +63,7 @@ async def a_failed_transaction_leaves_no_note(harness: StoreHarness) -> None:
 
 async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:
     """``savepoint`` undoes the writes of work that raises. The transaction continues and keeps its other writes."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
 
     async def fail(tx: Transaction) -> None:
@@ -86,7 +86,7 @@ async def an_attempt_that_fails_is_undone(harness: StoreHarness) -> None:
 
 async def two_claimants_share_the_rows(harness: StoreHarness) -> None:
     """Two engines that tick at once record each level once."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     await put(store, *(incident(f"k{n}", clock) for n in range(60)))
@@ -101,7 +101,7 @@ async def two_claimants_share_the_rows(harness: StoreHarness) -> None:
 
 async def a_duplicate_catches_up_with_the_ledger(harness: StoreHarness) -> None:
     """The engine does not record or page a recorded level again. The incident gets the recorded level."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     notifier = RecordingNotifier("t")
     engine = Engine(store, notifiers=[notifier])
@@ -120,7 +120,7 @@ async def a_duplicate_catches_up_with_the_ledger(harness: StoreHarness) -> None:
 
 async def nothing_is_sent_after_an_acknowledgement(harness: StoreHarness) -> None:
     """No page is sent after an acknowledgement by the API or by the host, or after the row was deleted."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     notifier = RecordingNotifier("t")
     engine = Engine(store, notifiers=[notifier])
@@ -144,7 +144,7 @@ async def nothing_is_sent_after_an_acknowledgement(harness: StoreHarness) -> Non
 async def a_page_in_flight_may_finish_once(harness: StoreHarness) -> None:
     """A page that is being sent during an acknowledgement becomes delivered if it succeeds, cancelled if it fails."""
     for outcome, expected in ((Delivered(), PageState.DELIVERED), (Retry("busy"), PageState.CANCELLED)):
-        clock = ManualClock()
+        clock = ManualClock(START)
         store = await harness.open(clock)
 
         async def answer(page: Page, store: Store = store, outcome: Outcome = outcome) -> Outcome:
@@ -162,7 +162,7 @@ async def a_page_in_flight_may_finish_once(harness: StoreHarness) -> None:
 
 async def a_drain_begins_an_episode(harness: StoreHarness) -> None:
     """``drain`` lowers the level in a new episode, in which the engine records and pages the level again."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     notifier = RecordingNotifier("t")
     engine = Engine(store, notifiers=[notifier])
@@ -177,7 +177,7 @@ async def a_drain_begins_an_episode(harness: StoreHarness) -> None:
 
 async def what_a_host_writes_is_planned_anew(harness: StoreHarness) -> None:
     """The next tick plans a row that the host inserts, changes, reopens or inserts again, in the right episode."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     host, notifier = harness.host(store), RecordingNotifier("t")
     engine = Engine(store, settings=Settings(tick_interval=MINUTE), notifiers=[notifier])

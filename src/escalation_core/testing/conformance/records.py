@@ -20,7 +20,7 @@ from ...ports import Store, Transaction
 from ...rules.retry import RetryPolicy as Retries
 from ...rules.retry import cancel, lease, revive
 from ..clock import ManualClock
-from .harness import StoreHarness, beat, incident, put, same
+from .harness import START, StoreHarness, beat, incident, put, same
 
 MINUTE = timedelta(minutes=1)
 RETRIES = Retries()
@@ -40,7 +40,7 @@ async def _pages(store: Store, state: PageState | None = None) -> list[PageRecor
 
 async def an_escalation_is_recorded_once(harness: StoreHarness) -> None:
     """``record`` returns True once for each (incident_key, episode, level), across calls and handles."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
     one, two = _escalation(clock), _escalation(clock, level=2)
@@ -57,7 +57,7 @@ async def an_escalation_is_recorded_once(harness: StoreHarness) -> None:
 
 async def the_highest_is_known(harness: StoreHarness) -> None:
     """The ledger returns the highest level of each episode and the highest episode of each key."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     await store.transact(lambda tx: tx.ledger.record([_escalation(clock), _escalation(clock, episode=3)]))
     first = clock()
@@ -72,7 +72,7 @@ async def the_highest_is_known(harness: StoreHarness) -> None:
 
 async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
     """``enqueue`` inserts a page once per escalation and target. An undeliverable page is dead, with its reason."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock))
     await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="t2"), _page()], clock()))
@@ -97,7 +97,7 @@ async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
 
 async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -> None:
     """A claim returns due pages up to each target's capacity, oldest first, with the current incident."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock))
     for level in (1, 2, 3):
@@ -127,7 +127,7 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
 
 async def a_page_is_written_as_it_is_told(harness: StoreHarness) -> None:
     """``write`` saves state, instants, fence, attempts, tried_for and reason of a locked page unchanged."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock))
     await store.transact(lambda tx: tx.outbox.enqueue([_page(), _page(target="t2")], now))
@@ -153,7 +153,7 @@ async def a_page_is_written_as_it_is_told(harness: StoreHarness) -> None:
 
 async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
     """``cancel`` sets a key's pending pages to cancelled and leased pages to cancelling; other pages stay."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(store, incident("a", clock), incident("b", clock))
     pages = [_page(), _page(target="t2"), _page(target="t3", undeliverable_reason="x"), _page("b")]
@@ -176,7 +176,7 @@ async def cancelling_spares_what_is_in_flight(harness: StoreHarness) -> None:
 
 async def an_exhausted_note_is_kept_once(harness: StoreHarness) -> None:
     """``note`` inserts an ``exhausted`` entry once per key, episode and level, and other entries every time."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = await harness.open(clock)
     for action in ("exhausted", "exhausted", "open", "open"):
         note = AuditEntry(at=clock(), action=action, incident_key="a", episode=1, level=7)
@@ -187,7 +187,7 @@ async def an_exhausted_note_is_kept_once(harness: StoreHarness) -> None:
 
 async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None:
     """The audit merges escalations, settled pages and notes, newest first. An ``exhausted`` entry is there once."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     await put(store, incident("a", clock))
     await store.transact(lambda tx: tx.journal.note([AuditEntry(at=start, action="open", incident_key="a", actor="x")]))
@@ -215,7 +215,7 @@ async def the_audit_tells_everything_newest_first(harness: StoreHarness) -> None
 
 async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
     """The last heartbeat is that of any worker. A worker without a heartbeat for a day does not count."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, start = await harness.open(clock), clock()
     last = await store.read(lambda tx: tx.journal.last_heartbeat(clock()))
     same((None, 0), (last.last, last.workers), "before the first")
@@ -233,7 +233,7 @@ async def heartbeats_of_all_workers_count(harness: StoreHarness) -> None:
 
 async def stats_count(harness: StoreHarness) -> None:
     """``stats`` counts rows that are overdue, outside the canary, exhausted or need a replan, and pages."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     inside, outside = "in/2", "out/0"
     percent = min(canary_bucket(inside), canary_bucket(outside)) + 1
@@ -266,7 +266,7 @@ async def stats_count(harness: StoreHarness) -> None:
 
 async def the_recalculation_keeps_its_place(harness: StoreHarness) -> None:
     """The state of the recalculation is saved and returned unchanged."""
-    clock = ManualClock()
+    clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     same(RecalcState(), await store.read(lambda tx: tx.journal.recalc(lock=False)), "at first")
     state = RecalcState(
