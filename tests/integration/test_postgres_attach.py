@@ -196,7 +196,7 @@ KEYS = {
     "bigint": ("-41", "9007199254740993", "99", ["x", "1.5", "9223372036854775808"]),
     "bigint GENERATED ALWAYS AS IDENTITY": ("1", "42", "99", ["x"]),
     "varchar(40)": ("db-7/disk", "db-8/disk", "db-9/disk", []),
-    "uuid": (str(UUID(int=41)), str(UUID(int=42)), str(UUID(int=99)), ["x", str(UUID(int=0xABC)).upper()]),
+    "uuid": (str(UUID(int=41)), str(UUID(int=42)), str(UUID(int=99)), ["x", str(UUID(int=0xABC))[1:]]),
 }
 
 

@@ -28,6 +28,10 @@ class Incidents:
     _were_unreadable: set[str] = attrs.field(factory=set)
     _loaded: dict[str, Incident] = attrs.field(factory=dict)
 
+    def canonical_key(self, incident_key: str) -> str:
+        """Return the key as PostgreSQL writes it: a uuid has several spellings."""
+        return self.session.table.canonical_key(incident_key)
+
     async def load(self, incident_key: str, *, lock: bool = True) -> Incident | None:
         """Return one incident. The lock blocks other writers, but not foreign keys that refer to the row."""
         if not self.session.table.legal_key(incident_key):

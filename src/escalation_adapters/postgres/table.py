@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import attrs
 from psycopg import sql
@@ -23,6 +22,9 @@ _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
 _ENDS = (_FIRST.year, _LAST.year)
 _INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
+_UUID = re.compile(
+    r"(?:urn:uuid:)?(?P<brace>\{)?(?P<digits>(?:[0-9a-f]{4}-?){7}[0-9a-f]{4})(?(brace)\})", re.ASCII | re.IGNORECASE
+)
 TEXTS = ("text", "character varying")
 KEY_TYPES = (*TEXTS, "uuid", *_INTEGERS)
 
@@ -172,18 +174,28 @@ class IncidentsTable:
             conditions.append(sql.SQL("({0} IS NULL OR {0} <> ALL ({1}))").format(name, ended))
         return sql.SQL("({})").format(sql.SQL(" AND ").join(conditions))
 
+    def canonical_key(self, incident_key: str) -> str:
+        """Return the key as PostgreSQL writes it; a text that is not a uuid in a column of uuids, unchanged."""
+        return (self.types["incident_key"] == "uuid" and canonical_uuid(incident_key)) or incident_key
+
     def legal_key(self, incident_key: str) -> bool:
         """Return True if a row can have this key: a uuid or integer must be written as PostgreSQL writes it."""
         kind = self.types["incident_key"]
         if kind == "uuid":
-            try:
-                return str(UUID(incident_key)) == incident_key
-            except ValueError:
-                return False
+            return canonical_uuid(incident_key) == incident_key
         if kind in _INTEGERS:
             whole = re.fullmatch(r"0|-?[1-9][0-9]{0,18}", incident_key)
             return whole is not None and -(2 ** _INTEGERS[kind]) <= int(incident_key) < 2 ** _INTEGERS[kind]
         return True
+
+
+def canonical_uuid(text: str) -> str | None:
+    """Return a uuid as PostgreSQL writes it, from each spelling that PostgreSQL reads, and from a URN; else None."""
+    match = _UUID.fullmatch(text)
+    if match is None:
+        return None
+    digits = match["digits"].replace("-", "").lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def not_null(table: IncidentsTable) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
-from ..ports import Store, Transaction, Transactor
+from ..ports import SpellsKeys, Store, Transaction, Transactor
 from ..rules.gate import Gate, Switches
 from ..settings import Settings
 
@@ -14,6 +14,11 @@ Result = TypeVar("Result")
 async def gate_at(tx: Transaction, switches: Switches, now: datetime) -> Gate:
     """Return the gate at ``now``, from the switches and the operators' pauses in the store."""
     return Gate.at(switches, now, await tx.operations.pauses(now))
+
+
+def canonical_key(tx: Transaction, incident_key: str) -> str:
+    """Return the spelling of a caller's key that the store's records have."""
+    return tx.incidents.canonical_key(incident_key) if isinstance(tx.incidents, SpellsKeys) else incident_key
 
 
 class TransactionAccess:

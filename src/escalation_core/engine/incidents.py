@@ -9,7 +9,7 @@ from ..model import By, Incident
 from ..ports import JoinsTransactions, Transaction
 from ..rules import transitions
 from ..rules.transitions import Change, Verb, admit
-from .access import StoreAccess, TransactionAccess
+from .access import StoreAccess, TransactionAccess, canonical_key
 from .exhausted import note_exhausted
 
 
@@ -47,30 +47,30 @@ class IncidentVerbs(TransactionAccess):
         first_seen = None if first_seen is None else check_instant(first_seen, "first_seen")
 
         async def work(tx: Transaction) -> Incident:
-            now = await tx.now()
+            now, key = await tx.now(), canonical_key(tx, incident_key)
 
             async def change(standing: Incident | None) -> Change:
                 live = standing is not None and standing.resolved_at is None
                 return transitions.open_incident(
                     standing,
-                    incident_key,
+                    key,
                     severity=severity,
                     summary=summary,
                     labels=labels,
                     first_seen=first_seen,
-                    highest_episode=0 if live else await tx.ledger.highest_episode(incident_key),
+                    highest_episode=0 if live else await tx.ledger.highest_episode(key),
                     policy=self.settings.policy,
                     now=now,
                 )
 
-            standing = await _load(tx, Verb.OPEN, incident_key)
+            standing = await _load(tx, Verb.OPEN, key)
             if standing is None:
                 opened = await change(None)
                 if await tx.incidents.insert(opened.incident):
                     await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident)])
                     return opened.incident
                 # Another transaction has just opened the incident: update it instead.
-                standing = await _load(tx, Verb.OPEN, incident_key)
+                standing = await _load(tx, Verb.OPEN, key)
             return await _write(tx, Verb.OPEN, await change(standing), now, who)
 
         return await self._run(work)
@@ -169,8 +169,8 @@ class IncidentVerbs(TransactionAccess):
         check_key(incident_key)
 
         async def work(tx: Transaction) -> Incident:
-            now = await tx.now()
-            incident = admit(verb, incident_key, await _load(tx, verb, incident_key))
+            now, key = await tx.now(), canonical_key(tx, incident_key)
+            incident = admit(verb, key, await _load(tx, verb, key))
             return await _write(tx, verb, decide(incident, now), now, who)
 
         return await self._run(work)

@@ -12,7 +12,7 @@ from ..ports import Transaction
 from ..rules.next_pages import NextPages, next_pages
 from ..rules.routing import Conditions, Pager
 from ..rules.upcoming import Upcoming, is_unplanned, upcoming
-from .access import StoreAccess, gate_at
+from .access import StoreAccess, canonical_key, gate_at
 from .audit import read_audit
 from .health import MIN_INSTANT, is_healthy
 from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place
@@ -53,17 +53,18 @@ class Views(StoreAccess):
         check_key(incident_key)
 
         async def work(tx: Transaction) -> IncidentHistory:
-            escalations = await tx.ledger.escalations(limit=1000, incident_key=incident_key)
+            key = canonical_key(tx, incident_key)
+            escalations = await tx.ledger.escalations(limit=1000, incident_key=key)
             incident, fault = None, None
             try:
-                incident = await tx.incidents.load(incident_key, lock=False)
+                incident = await tx.incidents.load(key, lock=False)
             except InvalidValue as error:
                 fault = str(error)
-            now, deferred = await tx.now(), await tx.incidents.left_alone([incident_key])
-            left_alone = deferred.get(incident_key)
+            now, deferred = await tx.now(), await tx.incidents.left_alone([key])
+            left_alone = deferred.get(key)
             if fault is not None and left_alone is None:
-                left_alone = Deferral(incident_key=incident_key, fault=fault, attempts=0, until=now)
-            audit = await read_audit(tx, since=MIN_INSTANT, limit=1000, incident_key=incident_key)
+                left_alone = Deferral(incident_key=key, fault=fault, attempts=0, until=now)
+            audit = await read_audit(tx, since=MIN_INSTANT, limit=1000, incident_key=key)
             recalc = await tx.journal.recalc(lock=False)
             coming = upcoming(
                 incident,
@@ -82,7 +83,7 @@ class Views(StoreAccess):
                 upcoming=coming,
                 next_pages=next_pages(incident, policy=self.settings.policy, pager=self._pager, now=now),
                 escalations=[escalation for _, escalation in escalations],
-                pages=await tx.outbox.pages(limit=1000, incident_key=incident_key),
+                pages=await tx.outbox.pages(limit=1000, incident_key=key),
                 audit=audit,
             )
 

@@ -10,7 +10,7 @@ without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and `
 
 from .host import Heartbeat, Notifier, Router
 from .records import Journal, Operations, SeenRequests
-from .rows import Incidents, Ledger, Outbox
+from .rows import Incidents, Ledger, Outbox, SpellsKeys
 from .store import JoinsTransactions, Store, Transaction, Transactor
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Outbox",
     "Router",
     "SeenRequests",
+    "SpellsKeys",
     "Store",
     "Transaction",
     "Transactor",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..model import (
     AuditRange,
@@ -105,6 +105,14 @@ class Incidents(Protocol):
         that the ledger does not have: begin a new episode and keep the level. A new episode is one above the row's own
         and all recorded ones (ADR 0031).
         """
+
+
+@runtime_checkable
+class SpellsKeys(Protocol):
+    """Incidents whose keys have several spellings, for example uuids. A store need not have this."""
+
+    def canonical_key(self, incident_key: str) -> str:
+        """Return the spelling that all records have. A text that is not a valid key comes back unchanged."""
 
 
 class Ledger(Protocol):
