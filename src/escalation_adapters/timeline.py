@@ -1,6 +1,6 @@
 """Timelines of incidents: SVG pictures for web pages, and lines of text for terminals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from unicodedata import combining, east_asian_width
@@ -13,6 +13,7 @@ from escalation_core.checks import visible
 COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
 """A bar's colour while the incident was in that state."""
 _BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
+_PLAIN_BARS = {"open": "=", "acknowledged": "-", "resolved": "."}
 _ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
 _EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
 """The start of an empty picture, which needs some scale."""
@@ -125,8 +126,18 @@ def _legend(y: int) -> str:
     return "\n".join(parts)
 
 
-def text(tracks: Sequence[Track], *, width: int = 78) -> str:
-    """Return the tracks as lines of a terminal, ``width`` characters wide."""
+def text(
+    tracks: Sequence[Track],
+    *,
+    width: int = 78,
+    plain: bool = False,
+    there: Callable[[datetime], datetime] = lambda instant: instant,
+) -> str:
+    """Return the tracks as lines of a terminal, ``width`` characters wide.
+
+    ``plain`` draws with ASCII. ``there`` gives the time of day that stands below an instant; the default is UTC.
+    """
+    bars = _PLAIN_BARS if plain else _BARS
     start, end = _extent(tracks)
     labels = [visible(line.label) for line in tracks]
     margin = max(map(_cells, labels), default=0) + 2
@@ -140,16 +151,19 @@ def text(tracks: Sequence[Track], *, width: int = 78) -> str:
         cells = [" "] * cells_wide
         for span in line.spans:
             for place in range(column(span.start), column(span.end) + 1):
-                cells[place] = _BARS[span.state]
+                cells[place] = bars[span.state]
         for at, level in line.levels:
             cells[column(at)] = str(level % 10)
         lines.append(label + " " * (margin - _cells(label)) + "".join(cells).rstrip())
     scale = [" "] * (cells_wide + 6)
+    free = 0
     for tick in _ticks(start, end):
-        for offset, char in enumerate(f"{tick:%H:%M}"):
-            scale[column(tick) + offset] = char
+        if column(tick) >= free:  # a narrow terminal has space for some of them
+            scale[column(tick) : column(tick) + 5] = f"{there(tick):%H:%M}"
+            free = column(tick) + 6
     lines.append(" " * margin + "".join(scale).rstrip())
-    lines.append(" " * margin + "━ open  ─ acknowledged  ┄ resolved  n escalated to level n")
+    legend = "  ".join(f"{bar} {state}" for state, bar in bars.items())
+    lines.append(" " * margin + f"{legend}  n escalated to level n")
     return "\n".join(lines)
 
 

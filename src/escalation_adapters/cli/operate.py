@@ -1,18 +1,20 @@
-"""Commands for operators: run a worker, tick once, show health and audit, and retry dead pages."""
+"""Commands for operators: run a worker, tick once, show health, and retry dead pages."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime
 
 import click
 from click.core import ParameterSource
 
-from escalation_core import AuditEntry, Engine, Health, TickReport
+from escalation_core import Engine, Health, TickReport
 from escalation_core.engine.report import Example
 from escalation_core.engine.retry_dead import RetriedDead
+from escalation_core.model import PageRecord
 
+from .audit import PAGE_COLUMNS, page_row
 from .base import Context, pass_context
-from .output import print_json, progress, show, table
-from .params import SPAN, actor_option, json_option, reason_option
+from .output import Times, on_terminal, print_json, progress, show, table
+from .params import actor_option, json_option, reason_option, utc_option
 
 
 @click.command("run")
@@ -93,35 +95,6 @@ def recalc(context: Context, reason: str | None, by: str | None, as_json: bool) 
         click.echo(f"{visited} open incidents visited")
 
 
-@click.command("audit")
-@click.option("--since", type=SPAN, default="24h", show_default=True, help="How far back.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Entries at most.")
-@click.option(
-    "--after", metavar="CURSOR", help="Continue after this entry: the cursor at the end of the previous page."
-)
-@json_option
-@pass_context
-def audit(context: Context, since: timedelta, limit: int, after: str | None, as_json: bool) -> None:
-    """Show the audit, newest first: escalations, pages, acknowledgements and operators' actions."""
-
-    async def work(engine: Engine) -> Sequence[AuditEntry]:
-        now = (await engine.health()).at
-        return await engine.audit(now - since, limit=limit, after=after)
-
-    entries = context.run(work)
-    if as_json:
-        print_json(list(entries))
-        return
-    table(
-        "Audit",
-        ("at", "what", "incident", "episode", "level", "who", "target", "reason"),
-        [(e.at, e.action, e.incident_key, e.episode, e.level, e.actor, e.target, e.reason) for e in entries],
-        empty="nothing happened",
-    )
-    if len(entries) == limit:
-        click.echo(f"there may be more: --after {entries[-1].cursor}", err=True)
-
-
 @click.group("dead")
 def dead() -> None:
     """Commands about dead pages, which the engine has given up."""
@@ -129,13 +102,22 @@ def dead() -> None:
 
 @dead.command("list")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Pages at most.")
+@utc_option
 @json_option
 @pass_context
-def dead_list(context: Context, limit: int, as_json: bool) -> None:
+def dead_list(context: Context, limit: int, utc: bool, as_json: bool) -> None:
     """List dead pages, each with its reason."""
-    pages = context.run(lambda engine: engine.dead(limit=limit))
+
+    async def work(engine: Engine) -> tuple[Sequence[PageRecord], datetime]:
+        return await engine.dead(limit=limit), await engine.now()
+
+    pages, now = context.run(work)
     if as_json:
         print_json(list(pages))
+        return
+    if on_terminal():
+        rows = [page_row(page) for page in pages]
+        table("Dead pages", PAGE_COLUMNS, rows, empty="no dead pages", times=Times(now, utc))
         return
     table(
         "Dead pages",
@@ -170,9 +152,10 @@ def dead_retry(
 
 
 @click.command("health")
+@utc_option
 @json_option
 @pass_context
-def health(context: Context, as_json: bool) -> None:
+def health(context: Context, utc: bool, as_json: bool) -> None:
     """Show the engine's health; exit code 1 if it is not ok, for example if no worker ticks."""
 
     async def work(engine: Engine) -> Health:
@@ -184,12 +167,13 @@ def health(context: Context, as_json: bool) -> None:
     else:
         state = "ok" if found.ok else f"NOT OK: {found.fault}"
         click.echo(f"{state}; mode {found.mode.value}")
-        rows = [(name, said) for name, value in found.as_dict().items() if value is not None and (said := show(value))]
-        table("Health", ("what", "value"), rows, empty="")
+        values = found.as_dict() | {"at": found.at, "pausedUntil": found.paused_until}
+        rows = [(name, value) for name, value in values.items() if value is not None and show(value)]
+        table("Health", ("what", "value"), rows, empty="", times=Times(found.at, utc))
         for warning in found.warnings:
             click.echo(f"warning: {warning}", err=True)
     if not found.ok:
         raise SystemExit(1)
 
 
-COMMANDS = (run_command, tick, recalc, audit, dead, health)
+COMMANDS = (run_command, tick, recalc, dead, health)

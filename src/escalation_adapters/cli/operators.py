@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 import attrs
 import click
 
-from escalation_core import Engine, EscalationError, Integrity, Pause, Pruned, Resumed
+from escalation_core import Engine, EscalationError, Health, Integrity, Pause, Pruned, Resumed
 
 from ..worker.app import settings_from
 from .base import Context, pass_context
-from .output import print_json, progress, show, table
-from .params import INSTANT, SPAN, actor_option, json_option, parse_labels, reason_option
+from .output import Times, print_json, progress, table
+from .params import INSTANT, SPAN, actor_option, json_option, parse_labels, reason_option, utc_option
 
 
 @click.command("pause")
@@ -23,42 +23,52 @@ from .params import INSTANT, SPAN, actor_option, json_option, parse_labels, reas
 )
 @click.option("--reason", metavar="TEXT", help="The reason, for health and the audit.")
 @actor_option
+@utc_option
 @json_option
 @pass_context
-def pause(context: Context, until: datetime | timedelta, reason: str | None, by: str | None, as_json: bool) -> None:
+def pause(
+    context: Context, until: datetime | timedelta, reason: str | None, by: str | None, utc: bool, as_json: bool
+) -> None:
     """Pause all workers for a while: no incident escalates, and no page is claimed."""
 
-    async def work(engine: Engine) -> tuple[Pause, datetime]:
-        made = await engine.pause(until, reason=reason, by=by)
-        return made, (await engine.health()).paused_until or made.ends_at
+    async def work(engine: Engine) -> tuple[Pause, Health]:
+        return await engine.pause(until, reason=reason, by=by), await engine.health()
 
-    made, paused_until = context.run(work)
+    made, health = context.run(work)
+    paused_until = health.paused_until or made.ends_at
     if as_json:
         print_json({**attrs.asdict(made), "paused_until": paused_until})
     else:
-        click.echo(f"paused until {show(paused_until)}; end it earlier with: escalation resume")
+        click.echo(
+            f"paused until {Times(health.at, utc).sentence(paused_until)}; end it earlier with: escalation resume"
+        )
 
 
 @click.command("resume")
 @click.option("--override-schedule", is_flag=True, help="Also end the scheduled pause that is running.")
 @reason_option
 @actor_option
+@utc_option
 @json_option
 @pass_context
-def resume(context: Context, override_schedule: bool, reason: str | None, by: str | None, as_json: bool) -> None:
+def resume(
+    context: Context, override_schedule: bool, reason: str | None, by: str | None, utc: bool, as_json: bool
+) -> None:
     """End every pause that operators set; due incidents escalate with the next tick."""
 
-    async def work(engine: Engine) -> tuple[Resumed, str | None]:
+    async def work(engine: Engine) -> tuple[Resumed, Health]:
         resumed = await engine.resume(override_schedule=override_schedule, reason=reason, by=by)
-        health = await engine.health()
-        return resumed, None if health.mode.value == "open" else health.mode.value
+        return resumed, await engine.health()
 
-    resumed, held = context.run(work)
+    resumed, health = context.run(work)
+    held = None if health.mode.value == "open" else health.mode.value
     if as_json:
         print_json({"ended": resumed.ended, "schedule_lifted_until": resumed.schedule_lifted_until, "held": held})
         return
     lifted = resumed.schedule_lifted_until
-    said = f"pauses ended: {resumed.ended}" + ("" if lifted is None else f", the schedule lifted until {show(lifted)}")
+    said = f"pauses ended: {resumed.ended}"
+    if lifted is not None:
+        said += f", the schedule lifted until {Times(health.at, utc).sentence(lifted)}"
     if override_schedule and lifted is None:
         said += ", no schedule lifted: these settings (ESC_PAUSE_CRON) have no scheduled pause now"
     click.echo(said if held is None else f"{said}; mode is still {held}: see escalation health")

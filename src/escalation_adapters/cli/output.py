@@ -20,6 +20,7 @@ from ..wire import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 NARROW_CHARS = 60
 """On a terminal that is narrower, each row of a table is a block of lines."""
@@ -53,7 +54,7 @@ class Times:
     @property
     def zone(self) -> str:
         """The zone of the instants on a terminal, for example ``UTC``, ``CET`` or ``UTC+05:45``."""
-        here = self._there(self.now)
+        here = self.there(self.now)
         name = here.tzname() or ""
         # Some zones have no short name in letters, and Windows has none at all.
         return name if re.fullmatch("[A-Z]{2,5}", name) else f"UTC{here.isoformat()[-6:]}"
@@ -62,7 +63,7 @@ class Times:
         """Return an instant to the second: on a terminal the time, with its date if that is not today."""
         if not on_terminal():
             return _iso(instant)
-        there, here = (one.isoformat(" ", "seconds") for one in (self._there(instant), self._there(self.now)))
+        there, here = (one.isoformat(" ", "seconds") for one in (self.there(instant), self.there(self.now)))
         told = there[11:19] if there[:10] == here[:10] else there[:19]
         # Summer time has another offset than the zone that the header names.
         return told if there[19:] == here[19:] else told + there[19:]
@@ -82,9 +83,10 @@ class Times:
             return "now"
         return f"in {length(distance)}" if distance > timedelta(0) else f"{length(distance)} ago"
 
-    def _there(self, instant: datetime) -> datetime:
+    def there(self, instant: datetime) -> datetime:
+        """Return an instant in the zone in which it is shown."""
         try:
-            return instant.astimezone(UTC if self.utc else None)
+            return instant.astimezone(UTC if self.utc or not on_terminal() else None)
         except (OverflowError, OSError, ValueError):  # the ends of the calendar; Windows also refuses early years
             return instant.astimezone(UTC)
 
@@ -119,6 +121,25 @@ def table(
     draw(title, columns, cells)
 
 
+def say(sentence: str) -> None:
+    """Print a sentence: on a terminal it folds between words."""
+    if on_terminal():
+        from rich.text import Text
+
+        console().print(Text(sentence), overflow="fold")
+    else:
+        click.echo(sentence)
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and texts: on a terminal ``name: text``, folded; elsewhere a line with a tab for each."""
+    if on_terminal():
+        console().print(_block(rows))
+        return
+    for row in rows:
+        click.echo("\t".join(row))
+
+
 def draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Draw a table on the terminal. No cell loses a character: it folds, or the rows become blocks of lines."""
     from rich import box
@@ -131,12 +152,7 @@ def draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     screen.print(Text(title, style="bold"))
     if screen.width < NARROW_CHARS or needed > screen.width:
         for row in cells:
-            block = Table.grid("", "", padding=(0, 1, 0, 0))
-            block.columns[0].no_wrap, block.columns[1].overflow = True, "fold"
-            for name, cell in zip(columns, row, strict=True):
-                if cell:
-                    block.add_row(Text(f"{name}:", style="bold"), Text(cell))
-            screen.print(block, "")
+            screen.print(_block([(name, cell) for name, cell in zip(columns, row, strict=True) if cell]), "")
         return
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
@@ -144,6 +160,27 @@ def draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     for row in cells:
         drawn.add_row(*map(Text, row))
     screen.print(drawn)
+
+
+def _block(rows: Sequence[tuple[str, str]]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    block = Table.grid("", "", padding=(0, 1, 0, 0))
+    block.columns[0].no_wrap, block.columns[1].overflow = True, "fold"
+    for name, cell in rows:
+        block.add_row(Text(f"{name}:", style="bold"), Text(cell))
+    return block
+
+
+def ascii_only() -> bool:
+    """Return whether the encoding of the output may lack the characters that draw lines."""
+    return not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
+def screen_width() -> int:
+    """Return how wide a timeline may be: at most 78, and so that the last time below it fits into the terminal."""
+    return min(shutil.get_terminal_size().columns - 5, 78) if on_terminal() else 78
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
 from ..worker.app import Pooler, open_store, settings_from
 from .base import Context, pass_context, run_to_the_end
-from .output import print_json, progress, show, table
+from .output import ascii_only, print_json, progress, show, table
 from .params import json_option
 
 
@@ -47,7 +47,7 @@ def demo_command(svg: Path, as_json: bool) -> None:
     if as_json:
         print_json({"lines": lines, "svg": str(svg)})
         return
-    click.echo(f"\n{text(tracks)}\n\nThe same as a picture: {svg}")
+    click.echo(f"\n{text(tracks, plain=ascii_only())}\n\nThe same as a picture: {svg}")
 
 
 @click.command("replay")

@@ -1,6 +1,7 @@
 """The command ``escalation``, with the options that all commands share."""
 
 import io
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -16,7 +17,7 @@ from .base import Context, errors_in_one_line
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "ack": ("incidents", "Acknowledge the incident KEY: it escalates no further."),
-        "audit": ("operate", "Show the audit: escalations, pages, acknowledgements and operators' actions."),
+        "audit": ("audit", "Show the audit: escalations, pages, acknowledgements and operators' actions."),
         "config": ("config", "Commands about the settings."),
         "dead": ("operate", "Commands about dead pages, which the engine has given up."),
         "demo": ("play", "Show the engine at work: two hours of an on-call night in a few seconds."),
@@ -35,9 +36,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "resume": ("operators", "End every pause that operators set."),
         "run": ("operate", "Escalate and page until SIGTERM or SIGINT."),
         "severity": ("incidents", "Give the incident KEY another SEVERITY."),
-        "show": ("incidents", "Show the incident KEY: its state, its pages and its history."),
+        "show": ("history", "Show the incident KEY: its state, whom it pages next, its pages and its history."),
         "sign": ("operators", "Print a signed curl line for ACTION at the operators' endpoints."),
         "snooze": ("incidents", "Stop escalations of the incident KEY for a while."),
+        "tail": ("tail", "Follow the audit: print each entry as it comes."),
         "test-page": ("page_test", "Send a page to TARGET that says that it is a test."),
         "tick": ("operate", "Escalate due incidents and deliver their pages, once."),
         "unack": ("incidents", "Take an acknowledgement back: the episode goes on."),
@@ -80,6 +82,8 @@ def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | 
 
     Settings come from the environment; `escalation config check` shows those in force.
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False  # click itself asks only whether the output is a terminal
     ctx.obj = Context(database=database, schema=schema, pooler=pooler)
 
 

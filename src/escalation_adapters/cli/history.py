@@ -1,0 +1,112 @@
+"""The command that shows one incident: its state, whom its next escalation pages, its pages and its history."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+
+from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
+from escalation_core.rules.next_pages import NextPages
+from escalation_core.rules.upcoming import HeldBy, Upcoming
+
+from ..timeline import text, track
+from .audit import ENTRY_COLUMNS, PAGE_COLUMNS, entry_row, page_row
+from .base import Context, pass_context
+from .incidents import state_of
+from .output import Times, ascii_only, facts, on_terminal, print_json, say, screen_width, show, table
+from .params import json_option, utc_option
+
+_TOLD = (HeldBy.ACKNOWLEDGED, HeldBy.RESOLVED, HeldBy.SNOOZED)
+
+
+@click.command("show")
+@click.argument("key")
+@utc_option
+@json_option
+@pass_context
+def show_command(context: Context, key: str, utc: bool, as_json: bool) -> None:
+    """Show the incident KEY: its state, its next escalation and whom that pages, its pages and its history."""
+
+    async def work(engine: Engine) -> tuple[IncidentHistory, datetime]:
+        return await engine.history(key), await engine.now()
+
+    history, now = context.run(work)
+    if not history.known:
+        raise InvalidValue("key", f"{key!r} is unknown", "open it first, or look at: escalation audit --since 24h")
+    if as_json:
+        print_json(history)
+        return
+    times, incident = Times(now, utc), history.incident
+    comes = _next(history.upcoming, times)
+    if history.fault is not None:
+        say(f"{show(key)}: the row cannot be read; {comes}")
+    elif incident is None:
+        say(f"{show(key)}: the row is gone")
+    else:
+        say(f"{state_of(incident)}; {comes}")
+        facts([(name, show(value)) for name, value in [*_facts(incident, times), *_whom(history.next_pages)]])
+        click.echo(text([track(history, "", now)], width=screen_width(), plain=ascii_only(), there=times.there))
+    _tables(history, times)
+
+
+def _tables(history: IncidentHistory, times: Times) -> None:
+    """Print the pages and the audit: in three columns on a terminal, with a column for each value elsewhere."""
+    if on_terminal():
+        table("Pages", PAGE_COLUMNS[1:], [page_row(page)[1:] for page in history.pages], empty="no pages", times=times)
+        rows = [entry_row(entry)[:2] + entry_row(entry)[3:] for entry in history.audit]
+        table("History", (*ENTRY_COLUMNS[:2], ENTRY_COLUMNS[3]), rows, empty="no history", times=times)
+        return
+    table(
+        "Pages",
+        ("id", "episode", "level", "target", "state", "attempts", "at", "reason"),
+        [(p.id, p.episode, p.level, p.target, p.state, p.attempts, p.due_at, p.reason) for p in history.pages],
+        empty="no pages",
+    )
+    table(
+        "History",
+        ("at", "what", "episode", "level", "who", "target", "reason"),
+        [(e.at, e.action, e.episode, e.level, e.actor, e.target, e.reason) for e in history.audit],
+        empty="no history",
+    )
+
+
+def _facts(incident: Incident, times: Times) -> Iterator[tuple[str, object]]:
+    """Yield what else is known of an incident, without what it does not have."""
+    if incident.summary is not None:
+        yield "summary", incident.summary
+    if incident.labels:
+        yield "labels", ", ".join(f"{name}={value}" for name, value in sorted(incident.labels.items()))
+    yield "first seen", times.sentence(incident.first_seen)
+    if incident.last_escalated_at is not None:
+        yield "last escalation", times.sentence(incident.last_escalated_at)
+    if incident.snoozed_until is not None:
+        yield "snoozed until", times.sentence(incident.snoozed_until)
+    if incident.acknowledged_at is not None:
+        by = "" if incident.acknowledged_by is None else f" by {incident.acknowledged_by}"
+        yield "acknowledged", times.sentence(incident.acknowledged_at) + by
+    if incident.resolved_at is not None:
+        yield "resolved", times.sentence(incident.resolved_at)
+
+
+def _whom(coming: NextPages | None) -> Iterator[tuple[str, object]]:
+    """Yield whom the next escalation pages, and which of its pages will be dead."""
+    if coming is None:
+        return
+    yield "next pages", f"level {coming.level}: {', '.join(coming.targets) or 'nobody'}"
+    for fault in coming.faults:
+        yield "dead page", fault
+
+
+def _next(coming: Upcoming, times: Times) -> str:
+    """Describe the next escalation: its instant, and the reason that delays it."""
+    held = "" if coming.held_by is None else coming.held_by.value.replace("_", " ")
+    # On a terminal the lines below say it, in the zone of all other times.
+    if held and not (on_terminal() and coming.held_by in _TOLD):
+        held += f": {show(coming.detail)}"
+    if coming.at is None:
+        return f"no escalation comes ({held})"
+    due = "the next tick escalates it" if coming.at <= times.now else f"next escalation {times.sentence(coming.at)}"
+    return f"{due} ({held})" if held else due
+
+
+COMMANDS = (show_command,)
