@@ -58,6 +58,7 @@ def set_up_logging(json: bool | None = None, level: str | int = "INFO", stream: 
     target = sys.stderr if stream is None else stream
     as_json = not target.isatty() if json is None else json
     handler = _Handler(target)
+    handler.setLevel(level)  # a logger of a library, for example psycopg's, has a level of its own
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
     root = logging.getLogger()
     root.setLevel(level)

@@ -108,6 +108,37 @@ def program(
     return finish(start(*args, env=env, cwd=cwd, code=code))
 
 
+def screen(
+    *args: str | Path, env: Mapping[str, str] = NO_SETTINGS, columns: int = 80, term: str = "dumb", code: int = 0
+) -> str:
+    """Run the command line on a terminal, and return what that shows. Standard error goes to the terminal, too."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*PROGRAM, *map(str, args)],
+            env=environment(env) | {"COLUMNS": str(columns), "TERM": term},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side has closed the terminal
+                break
+            if not piece:
+                break
+            shown += piece
+        assert code == process.wait(TIMEOUT), shown
+    finally:
+        os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
+
+
 def one_line(said: Said) -> str:
     """Return the one line of a refusal; it has exit code 1, nothing on stdout and no traceback."""
     assert 1 == said.code, said

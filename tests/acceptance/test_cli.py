@@ -200,10 +200,12 @@ def test_show(escalation: Console) -> None:
     state, _, coming = lines[0].partition("; ")
     assert "late: acknowledged, critical, level 1, episode 1" == state
     assert coming.startswith("no escalation comes (acknowledged: by ada at 20")
-    assert "1" in lines[1]
-    assert "━ open  ─ acknowledged  ┄ resolved  n escalated to level n" == lines[3].strip()
-    assert ["1", "1", "1", "log", "delivered", "1"] == lines[5].split("\t")[:6]
-    history = [line.split("\t")[1:5] for line in lines[7:]]
+    assert ["first seen", "last escalation", "acknowledged"] == [line.split("\t")[0] for line in lines[1:4]]
+    assert lines[3].endswith("Z by ada")
+    assert "1" in lines[4]
+    assert "━ open  ─ acknowledged  ┄ resolved  n escalated to level n" == lines[6].strip()
+    assert ["1", "1", "1", "log", "delivered", "1"] == lines[8].split("\t")[:6]
+    history = [line.split("\t")[1:5] for line in lines[10:]]
     assert [
         ["acknowledge", "1", "1", "ada"],
         ["page delivered", "1", "1", ""],

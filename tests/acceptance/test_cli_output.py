@@ -1,7 +1,6 @@
 """Output of the command line: no control sequences for a terminal, and the name of a missing extra."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .console import PROGRAM, TIMEOUT, Console, ago, environment, one_line, program, told
+from .console import PROGRAM, TIMEOUT, Console, ago, environment, one_line, program, screen, told
 
 NASTY = "x\x1b]0;owned\x07\x9b31m\u202e\r\n\tx"
 """A text that would name a terminal's window, colour it and reverse its text."""
@@ -45,31 +44,7 @@ def test_nothing_steers_a_terminal(on_sqlite: Console, as_json: bool) -> None:
 def test_nothing_steers_a_real_terminal(on_sqlite: Console) -> None:
     """On a terminal the command draws tables, and a host's text does not control the terminal."""
     on_sqlite("open", "k\u202ek", "--severity", NASTY, "--by", NASTY, "--summary", NASTY)
-    import pty  # missing on Windows
-
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [*PROGRAM, "audit"],
-            env=environment(on_sqlite.env) | {"COLUMNS": "200", "TERM": "xterm-256color"},
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other side has closed the terminal
-                break
-            if not piece:
-                break
-            shown += piece
-        assert 0 == process.wait(TIMEOUT)
-    finally:
-        os.close(ours)
-    text = shown.decode()
+    text = screen("audit", env=on_sqlite.env, columns=200, term="xterm-256color")
     assert "Audit" in text
     assert "──" in text
     assert [] == steering(text)

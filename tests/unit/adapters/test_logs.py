@@ -102,3 +102,14 @@ def test_unknown_level_is_refused_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match="LOUD"):
         set_up_logging(level="LOUD", stream=io.StringIO())
     assert before == logging.getLogger().handlers
+
+
+def test_level_holds_for_every_logger() -> None:
+    """A logger with a level of its own, as psycopg's has, prints nothing below the level that was asked for."""
+    stream = io.StringIO()
+    set_up_logging(level="ERROR", stream=stream)
+    own = logging.getLogger("test.own")
+    own.setLevel("WARNING")
+    own.warning("quiet")
+    own.error("loud")
+    assert ["loud"] == [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
