@@ -109,15 +109,23 @@ def program(
 
 
 def screen(
-    *args: str | Path, env: Mapping[str, str] = NO_SETTINGS, columns: int = 80, term: str = "dumb", code: int = 0
+    *args: str | Path,
+    env: Mapping[str, str] = NO_SETTINGS,
+    columns: int = 80,
+    term: str = "dumb",
+    code: int = 0,
+    before: str | None = None,
 ) -> str:
-    """Run the command line on a terminal, and return what that shows. Standard error goes to the terminal, too."""
+    """Run the command line on a terminal, and return what that shows. Standard error goes to the terminal, too.
+
+    Python runs ``before`` first. ``code`` is the exit code that the program must have.
+    """
     import pty
 
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            [*PROGRAM, *map(str, args)],
+            [*(PROGRAM if before is None else (*PROGRAM[:-1], f"{before}; {PROGRAM[-1]}")), *map(str, args)],
             env=environment(env) | {"COLUMNS": str(columns), "TERM": term},
             stdin=subprocess.DEVNULL,
             stdout=theirs,

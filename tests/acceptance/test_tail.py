@@ -17,11 +17,13 @@ from .console import PROGRAM, TIMEOUT, Console, environment, one_line, start, to
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
 
+IMPATIENT = "from escalation_adapters.postgres import pool; pool.CONNECT_TIMEOUT = 1.0"
+
 
 @contextmanager
-def tailing(*options: str, env: Mapping[str, str]) -> "Iterator[subprocess.Popen[str]]":
+def tailing(*options: str, env: Mapping[str, str], code: str | None = None) -> "Iterator[subprocess.Popen[str]]":
     """Start ``escalation tail``; kill it at the end, if it still runs."""
-    with start("tail", *options, env=env) as process:
+    with start("tail", *options, env=env, code=code) as process:
         try:
             yield process
         finally:
@@ -100,7 +102,7 @@ def test_postgres_goes_away(console: Console) -> None:
         console.env["ESC_DATABASE_URL"] = url_of(server.dsn())
         assert 0 == console("migrate", "up", "--create").code
         told(console("open", "before", "--by", "ada"))
-        with tailing(env=console.env) as process:
+        with tailing(env=console.env, code=IMPATIENT) as process:
             assert process.stderr is not None
             assert "before" in next_line(process)
             server.crash()
