@@ -13,7 +13,7 @@ from escalation_core.model import PageRecord
 
 from .audit import PAGE_COLUMNS, page_row
 from .base import Context, pass_context
-from .output import Times, on_terminal, print_json, progress, show, table
+from .output import Times, on_terminal, print_json, progress, say, show, table
 from .params import actor_option, json_option, reason_option, utc_option
 
 
@@ -166,7 +166,7 @@ def health(context: Context, utc: bool, as_json: bool) -> None:
         print_json(found.as_dict())
     else:
         state = "ok" if found.ok else f"NOT OK: {found.fault}"
-        click.echo(f"{state}; mode {found.mode.value}")
+        say(f"{state}; mode {found.mode.value}")
         values = found.as_dict() | {"at": found.at, "pausedUntil": found.paused_until}
         rows = [(name, value) for name, value in values.items() if value is not None and show(value)]
         table("Health", ("what", "value"), rows, empty="", times=Times(found.at, utc))

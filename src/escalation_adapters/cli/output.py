@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NARROW_CHARS = 60
-"""On a terminal that is narrower, each row of a table is a block of lines."""
+"""On a terminal that is narrower, each row of a table with more than two columns is a block of lines."""
 _MIN_CHARS = 12
 """A table is drawn only if each column has the space that it needs, or this much."""
 _UNITS = ((120, 1, "s"), (120 * 60, 60, "min"), (48 * 3600, 3600, "h"))
@@ -150,7 +150,7 @@ def draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     widest = [max(Text(row[place]).cell_len for row in [columns, *cells]) for place in range(len(columns))]
     needed = sum(min(chars, _MIN_CHARS) for chars in widest) + 2 * (len(columns) - 1)
     screen.print(Text(title, style="bold"))
-    if screen.width < NARROW_CHARS or needed > screen.width:
+    if needed > screen.width or (screen.width < NARROW_CHARS and len(columns) > 2):
         for row in cells:
             screen.print(_block([(name, cell) for name, cell in zip(columns, row, strict=True) if cell]), "")
         return

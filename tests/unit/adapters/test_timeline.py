@@ -1,7 +1,8 @@
 """Timelines as pictures: for any content, the SVG is well-formed and the text keeps its lines."""
 
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -214,3 +215,17 @@ def test_a_row_that_is_gone() -> None:
     later = incident(first_seen=START + HOUR)
     unborn = IncidentHistory(incident=later, upcoming=coming, escalations=[], pages=[], audit=[])
     assert [] == states(track(unborn, "k", START))
+
+
+@pytest.mark.parametrize("width", [20, 30, 78])
+def test_narrow_and_plain_text(width: int) -> None:
+    """A narrow timeline labels fewer instants, and none over another; a plain one is ASCII; its times are of a zone."""
+    start = datetime(2025, 1, 1, 2, 15, tzinfo=UTC)
+    line = Track("", [Span(start, start + timedelta(hours=8), "open")], [(start, 1)])
+    zone = timezone(timedelta(hours=5, minutes=45))
+    bars, labels, legend = text([line], width=width, plain=True, there=lambda at: at.astimezone(zone)).splitlines()
+    assert (bars + labels + legend).isascii()
+    shown = labels.split()
+    assert all(re.fullmatch(r"\d\d:\d\d", label) for label in shown)
+    assert "08:45" == shown[0]
+    assert len(labels) <= width + 5

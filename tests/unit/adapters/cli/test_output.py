@@ -1,6 +1,7 @@
 """How the command line writes instants and tables, on terminals of any width and elsewhere."""
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -137,6 +138,16 @@ def test_tables_lose_nothing(screen: Callable[..., Screen], columns: int) -> Non
     assert blocks is any(line.startswith("level: ") for line in lines)
     if blocks:
         assert _compact(KEY) in _compact(stream.text)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_every_printable_character(screen: Callable[..., Screen], columns: int) -> None:
+    """A key of every printable ASCII character, with what looks like markup, is shown as it is."""
+    key = "".join(map(chr, range(0x21, 0x7F))) + "[bold]:fire:[/bold]"
+    stream = screen(columns)
+    table("Audit", ("incident", "what"), [(key, "open")], empty="")
+    shown = re.sub(r"\x1b\[[0-9]*m", "", stream.text).replace("what", "").replace("open", "")
+    assert key in _compact(shown)
 
 
 def test_drawn_table(screen: Callable[..., Screen]) -> None:
