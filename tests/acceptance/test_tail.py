@@ -43,13 +43,13 @@ def interrupt(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 def test_new_entries_come_as_they_happen(escalation: Console) -> None:
-    """Each entry is one line with tabs, in the order of ``audit``'s columns. Ctrl-C ends the command with code 130."""
+    """Each entry is one line with tabs, in the order of ``audit``'s columns. Ctrl-C ends the command with code 0."""
     told(escalation("open", "first", "--by", "ada"))
     with tailing(env=escalation.env) as process:
         assert ["open", "first", "1", "0", "ada", "", ""] == next_line(process).split("\t")[1:]
         told(escalation("ack", "first", "--by", "bob", "--reason", "on\tit"))
         assert ["acknowledge", "first", "1", "0", "bob", "", r"on\tit"] == next_line(process).split("\t")[1:]
-        assert (130, "") == interrupt(process)
+        assert (0, "") == interrupt(process)
 
 
 def test_json_lines(on_sqlite: Console) -> None:
@@ -57,7 +57,7 @@ def test_json_lines(on_sqlite: Console) -> None:
     told(on_sqlite("open", "ключ", "--by", "ada"))
     with tailing("--json", env=on_sqlite.env) as process:
         assert on_sqlite("audit", "--json").json == [json.loads(next_line(process))]
-        assert (130, "") == interrupt(process)
+        assert (0, "") == interrupt(process)
 
 
 def test_closed_pipe(on_sqlite: Console) -> None:
@@ -114,4 +114,4 @@ def test_postgres_goes_away(console: Console) -> None:
             assert "after" in next_line(process)
             told(console("ack", "after"))
             assert "acknowledge\tafter" in next_line(process)
-            assert (130, "escalation: the database answers again\n") == interrupt(process)
+            assert (0, "escalation: the database answers again\n") == interrupt(process)
