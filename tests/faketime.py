@@ -1,7 +1,7 @@
 """A test's own PostgreSQL server with a wrong clock that steps while the server runs (libfaketime)."""
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ def faking(offset: Path) -> dict[str, str]:
 
     Timers use the monotonic clock, which administrators and time servers cannot set, so it stays true.
     """
+    return _preloaded() | {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
+
+
+def standing_still(local_time: datetime) -> dict[str, str]:
+    """Return the environment of a process whose wall clock always shows this time, in the zone of the process."""
+    return _preloaded() | {"FAKETIME": local_time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def _preloaded() -> dict[str, str]:
     [library] = sorted(Path("/usr/lib").glob(f"*/faketime/{LIBRARY}"))[:1]
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
 
 
 class SteppingPostgres(EmbeddedPostgres):

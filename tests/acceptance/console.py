@@ -119,31 +119,12 @@ def screen(
 
     Python runs ``before`` first. The program must succeed.
     """
-    import pty
+    from ..terminal import run  # Windows has no pseudo-terminals of this kind
 
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [*(PROGRAM if before is None else (*PROGRAM[:-1], f"{before}; {PROGRAM[-1]}")), *map(str, args)],
-            env=environment(env) | {"COLUMNS": str(columns), "TERM": term},
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other side has closed the terminal
-                break
-            if not piece:
-                break
-            shown += piece
-        assert 0 == process.wait(TIMEOUT), shown
-    finally:
-        os.close(ours)
-    return shown.decode().replace("\r\n", "\n")
+    program = PROGRAM if before is None else (*PROGRAM[:-1], f"{before}; {PROGRAM[-1]}")
+    shown = run([*program, *map(str, args)], environment(env) | {"TERM": term}, width=columns)
+    assert 0 == shown.code, shown
+    return shown.text
 
 
 def one_line(said: Said) -> str:

@@ -305,7 +305,8 @@ def test_dead(escalation: Console) -> None:
     one = escalation("dead", "retry", str(pages[0]["id"]), "--by", "ada", "--json", **routed)
     assert {"queued": 1, "cancelled": 0, "left": 0} == one.json
     assert (
-        "2 pages queued again, 0 cancelled, 0 stay dead" == told(escalation("dead", "retry", "--all", **routed)).strip()
+        "pages queued again: 2, cancelled: 0, still dead: 0"
+        == told(escalation("dead", "retry", "--all", **routed)).strip()
     )
     assert [] == escalation("dead", "list", "--json").json
     assert {"a": 3} == escalation("health", "--json", **routed).json["backlog"]

@@ -63,7 +63,7 @@ def tick(context: Context, dry_run: bool, record_only: bool, reason: str | None,
     rows = [
         (name, value)
         for name, value in counts.items()
-        if value and show(value) and name not in ("examples", "at", "mode")
+        if value and show(value) and name not in ("examples", "at", "mode", "dry_run", "escalation_tick_ms")
     ]
     table("Tick", ("count", "value"), rows, empty="nothing was due")
     examples = [(e.incident_key, e.level, e.outcome, _paged(e), e.detail) for e in report.examples[:20]]
@@ -148,7 +148,7 @@ def dead_retry(
     if as_json:
         print_json(retried)
     else:
-        click.echo(f"{retried.queued} pages queued again, {retried.cancelled} cancelled, {retried.left} stay dead")
+        click.echo(f"pages queued again: {retried.queued}, cancelled: {retried.cancelled}, still dead: {retried.left}")
 
 
 @click.command("health")
