@@ -32,7 +32,9 @@ WIDTH = 80
 ZONE, HERE = "CET-1CEST,M3.5.0,M10.5.0/3", timezone(timedelta(hours=1))
 """The zone of the operator's machine, by a rule of POSIX, which needs no database of zones."""
 NOW = datetime(2025, 3, 14, 3, 14, 20, tzinfo=HERE)
-"""The instant at which the commands run."""
+"""The instant at which the first command runs."""
+STEP = timedelta(seconds=8)
+"""The time from one command to the next."""
 SCREEN = re.compile(r"^```console\n\$ escalation ([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FOLLOWING = {"tail --since 30m": "rolling back"}
 """Commands that run until Ctrl-C, and the end of their screen."""
@@ -75,7 +77,7 @@ def night(folder: Path) -> Iterator[dict[str, str]]:
             "ESC_ALLOW_HTTP": "true",
         }
         asyncio.run(_play(folder / "night.db", Settings.from_env(settings), list(targets)))
-        yield environment(settings) | standing_still(NOW) | {
+        yield environment(settings) | {
             "TZ": ZONE, "TERM": "xterm-256color", "PYTHONUTF8": "1", "USER": "primary", "LOGNAME": "primary",
         }  # fmt: skip
 
@@ -125,9 +127,10 @@ def _receivers() -> Iterator[dict[str, str]]:
 def screens() -> Iterator[tuple[str, str, str]]:
     """Run each command of the page, in order; yield the command, the screen on the page and the screen now."""
     with tempfile.TemporaryDirectory() as folder, night(Path(folder)) as env:
-        for match in SCREEN.finditer(PAGE.read_text(encoding="utf-8")):
+        for number, match in enumerate(SCREEN.finditer(PAGE.read_text(encoding="utf-8"))):
             command, written = match[1], match[2]
-            shown = run([*PROGRAM, *shlex.split(command)], env, width=WIDTH, interrupt_after=FOLLOWING.get(command))
+            at = standing_still(NOW + number * STEP)
+            shown = run([*PROGRAM, *shlex.split(command)], env | at, width=WIDTH, interrupt_after=FOLLOWING.get(command))
             lines = [line.rstrip() for line in _ESCAPES.sub("", shown.text).splitlines()]
             yield command, written, "".join(f"{line}\n" for line in lines)
 
