@@ -9,10 +9,12 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+Step = tuple[str, Callable[["subprocess.Popen[bytes]"], object]]
+"""A text, and what to do once the program has shown it."""
 MAX_WAIT_SECONDS = 60.0
 """The longest time that a command may take."""
 
@@ -32,22 +34,24 @@ def run(
     *,
     width: int = 80,
     height: int = 40,
-    interrupt_after: str | None = None,
+    steps: Sequence[Step] = (),
 ) -> Shown:
-    """Run a program in a terminal. With ``interrupt_after``, press Ctrl-C once it has shown this text.
+    """Run a program in a terminal. Take each step, in order, once the program has shown the step's text.
 
     Raises:
         TimeoutError: the program did not end in time; it is killed then.
     """
+    # These variables would override the size of the terminal.
+    own = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     try:
         process = subprocess.Popen(
-            words, env=dict(env), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+            words, env=own, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
         )
         os.close(theirs)
         try:
-            shown = _read(ours, process, interrupt_after)
+            shown = _read(ours, process, steps)
             return Shown(shown, process.wait(MAX_WAIT_SECONDS))
         finally:
             if process.poll() is None:
@@ -57,9 +61,14 @@ def run(
         os.close(ours)
 
 
-def _read(terminal: int, process: "subprocess.Popen[bytes]", interrupt_after: str | None) -> str:
+def interrupt(process: "subprocess.Popen[bytes]") -> None:
+    """Press Ctrl-C."""
+    process.send_signal(signal.SIGINT)
+
+
+def _read(terminal: int, process: "subprocess.Popen[bytes]", steps: Sequence[Step]) -> str:
     """Return all that the program shows until it closes the terminal."""
-    shown, end = b"", time.monotonic() + MAX_WAIT_SECONDS
+    shown, begin, left, end = b"", 0, list(steps), time.monotonic() + MAX_WAIT_SECONDS
     while select.select([terminal], [], [], max(end - time.monotonic(), 0))[0]:
         try:
             piece = os.read(terminal, 65536)
@@ -68,7 +77,8 @@ def _read(terminal: int, process: "subprocess.Popen[bytes]", interrupt_after: st
         if not piece:
             return shown.decode().replace("\r\n", "\n")
         shown += piece
-        if interrupt_after is not None and interrupt_after.encode() in shown:
-            process.send_signal(signal.SIGINT)
-            interrupt_after = None
+        if left and (place := shown.find(left[0][0].encode(), begin)) >= 0:
+            text, take = left.pop(0)
+            begin = place + len(text.encode())
+            take(process)
     raise TimeoutError(f"the program did not end in {MAX_WAIT_SECONDS:.0f} seconds; it had shown {shown!r}")

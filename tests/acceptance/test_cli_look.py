@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
-from .console import PROGRAM, Console, ago, environment, told
+from escalation_adapters.embedded import EmbeddedPostgres
+
+from ..postgres import own_server
+from .console import PROGRAM, Console, ago, environment, told, url_of
 
 ROUTES = '[{"labels": {"team": "billing"}, "targets": ["slack:billing"]}]'
 TARGETS = dict.fromkeys(("slack:ops", "slack:billing"), "https://slack.example.test/x")
@@ -104,3 +108,38 @@ def test_a_closed_pipe_ends_the_list(on_sqlite: Console) -> None:
     process.stdout.close()
     _, err = process.communicate(timeout=60)
     assert b"Traceback" not in err
+
+
+QUICK = "from escalation_adapters.cli import look; from escalation_adapters.postgres import pool; "
+QUICK += "look.WATCH_SECONDS = 0.2; pool.CONNECT_TIMEOUT = 1.0"
+
+
+@own_server
+@pytest.mark.direct("it stops the server itself")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_watched_list_outlasts_the_database(console: Console) -> None:
+    """While PostgreSQL is down the last list stays on the screen, marked as old; then the list is read again.
+
+    No more lines are shown than the terminal has. Ctrl-C ends the command with exit code 0.
+    """
+    from ..terminal import interrupt, run
+
+    with EmbeddedPostgres.start() as server:
+        console.env["ESC_DATABASE_URL"] = url_of(server.dsn())
+        assert 0 == console("migrate", "up", "--create").code
+        for number in range(20):
+            told(console("open", f"k{number:02}"))
+        program = [*PROGRAM[:-1], f"{QUICK}; {PROGRAM[-1]}", "list", "--watch"]
+
+        def restart(_: object) -> None:
+            server.restart()
+            told(console("open", "a new one", "--first-seen", ago(60)))
+
+        steps = [("Ctrl-C ends", lambda _: server.crash()), ("NOT UP TO DATE", restart), ("a new one", interrupt)]
+        shown = run(program, environment(console.env) | {"TERM": "xterm"}, height=12, steps=steps)
+    assert 0 == shown.code, shown
+    screens = shown.text.split("\x1b[2J")[1:]
+    assert [] == [screen for screen in screens if screen.count("\n") > 12]
+    [old] = [screen for screen in screens if "NOT UP TO DATE" in screen][:1]
+    assert "k00" in old
+    assert "more lines" in old

@@ -24,7 +24,7 @@ from escalation_core.testing import ManualClock, RecordingNotifier
 
 from ..acceptance.console import PROGRAM, environment
 from ..faketime import standing_still
-from ..terminal import run
+from ..terminal import interrupt, run
 from .pages import DOCS
 
 PAGE = DOCS / "how-to/answer-a-page.md"
@@ -36,7 +36,7 @@ NOW = datetime(2025, 3, 14, 3, 14, 20, tzinfo=HERE)
 STEP = timedelta(seconds=8)
 """The time from one command to the next."""
 SCREEN = re.compile(r"^```console\n\$ escalation ([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FOLLOWING = {"tail --since 30m": "rolling back"}
+FOLLOWING = {"tail --since 30m": "resolve, level 1"}
 """Commands that run until Ctrl-C, and the end of their screen."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -130,7 +130,8 @@ def screens() -> Iterator[tuple[str, str, str]]:
         for number, match in enumerate(SCREEN.finditer(PAGE.read_text(encoding="utf-8"))):
             command, written = match[1], match[2]
             at = standing_still(NOW + number * STEP)
-            shown = run([*PROGRAM, *shlex.split(command)], env | at, width=WIDTH, interrupt_after=FOLLOWING.get(command))
+            steps = [(FOLLOWING[command], interrupt)] if command in FOLLOWING else []
+            shown = run([*PROGRAM, *shlex.split(command)], env | at, width=WIDTH, steps=steps)
             lines = [line.rstrip() for line in _ESCAPES.sub("", shown.text).splitlines()]
             yield command, written, "".join(f"{line}\n" for line in lines)
 

@@ -51,7 +51,8 @@ def list_command(
         if as_json or not on_terminal():
             raise InvalidValue("watch", "needs a terminal, and no --json", "leave it out, or use: escalation tail")
         with suppress(KeyboardInterrupt):
-            context.run(lambda engine: _watch(engine, limit, match, utc=utc))
+            # The driver would warn of each attempt to connect: the screen itself says it.
+            context.run(lambda engine: _watch(engine, limit, match, utc=utc), level="ERROR")
         return
     found = context.run(read)
     if as_json:

@@ -111,7 +111,8 @@ class Reader:
         self._seen |= {entry.cursor: entry.at for entry in found if entry.cursor is not None}
         if len(self._seen) > MAX_SEEN:
             self._seen = {cursor: at for cursor, at in self._seen.items() if at >= since}
-        return found[::-1], now
+        # Of one instant, an escalation stands before its pages: the audit has them in that order.
+        return sorted(found, key=lambda entry: entry.at), now
 
 
 COMMANDS = (tail,)

@@ -28,8 +28,11 @@ ADAPTERS = (PostgresStore, SlackNotifier, HttpHeartbeat)
 """The classes that implement the ports of a worker."""
 PACKAGES = ("escalation_core", "escalation_adapters.postgres")
 """Packages in which a worker or a host must reach each await."""
-ONLY_FOR_TESTS = ("escalation_core.testing", "escalation_core.ports", "escalation_adapters.postgres.host")
-"""Modules of these packages that no worker and no host runs: the kit for tests, and protocols without a body."""
+ONLY_FOR_TESTS = (
+    "escalation_core.testing", "escalation_core.ports", "escalation_adapters.postgres.host",
+    "escalation_adapters.postgres.testing",
+)  # fmt: skip
+"""Modules of these packages that no worker and no host runs: the kits for tests, and protocols without a body."""
 CACHE = Path(__file__).parents[1] / "results"
 
 
