@@ -12,7 +12,7 @@ from escalation_core import Conditions, Engine, InvalidValue, OpenIncident, Open
 from escalation_core.model import PageState
 
 from .base import Context, pass_context
-from .output import Times, length, on_terminal, print_json, screen, show, table
+from .output import Times, length, on_terminal, print_json, show, table, whole_screen
 from .params import SPAN, json_option, parse_labels, utc_option
 
 WATCH_SECONDS = 5
@@ -166,7 +166,7 @@ async def _watch(engine: Engine, limit: int, match: Conditions | None, *, utc: b
             found = await engine.open_incidents(limit=limit, match=match)
         except StoreError as error:
             fault = str(error)
-        with screen() as foot:
+        with whole_screen() as foot:
             if found is not None:
                 _print_list(found, utc=utc)
                 foot.append(f"every {WATCH_SECONDS} seconds; Ctrl-C ends")

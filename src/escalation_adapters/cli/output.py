@@ -184,7 +184,7 @@ def screen_width() -> int:
 
 
 @contextmanager
-def screen() -> Iterator[list[str]]:
+def whole_screen() -> Iterator[list[str]]:
     """Clear the terminal and show what is printed inside, cut to its height; yield a list for lines below it.
 
     The lines below are always visible. The list says how many lines were cut.
@@ -197,7 +197,8 @@ def screen() -> Iterator[list[str]]:
     printed = lines.getvalue().splitlines()
     if len(printed) > room:
         printed = [*printed[: room - 1], f"... {len(printed) - room + 1} more lines"]
-    click.clear()
+    if os.environ.get("TERM") != "dumb":
+        click.clear()
     click.echo("\n".join([*printed, *(show(line) for line in foot)]), color=True)
 
 
