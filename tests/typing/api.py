@@ -11,7 +11,7 @@ from escalation_adapters.auth.rbac import Principal
 from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.files import read_secret
-from escalation_adapters.ops import Limits, OpsHandler, Signer
+from escalation_adapters.ops import Limits, OpsHandler, Sessions, Signer
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.client import OpsClient
 from escalation_adapters.ops.http import ops_app
@@ -152,6 +152,7 @@ async def endpoints(engine: Engine, native: Any) -> None:
     handler = OpsHandler(
         engine,
         login=login,
+        sessions=Sessions(["https://status.example.org"]),
         signers=[cron],
         limiter=limiter,
         peer_limiter=MemoryLimiter(),

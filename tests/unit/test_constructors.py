@@ -12,7 +12,7 @@ from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter
 from escalation_adapters.auth.rbac import Principal
 from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.channels.slack import SlackNotifier
-from escalation_adapters.ops import Limits, OpsHandler, Signer
+from escalation_adapters.ops import Limits, OpsHandler, Sessions, Signer
 from escalation_adapters.ops.client import OpsClient
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import (
@@ -52,6 +52,7 @@ MADE: Mapping[Callable[..., object], Mapping[str, object]] = {
     SettingsRouter: {},
     Signer: {"secret": "secret"},
     Limits: {},
+    Sessions: {},
     OpsClient: {"url": "https://example.org/ops", "secret": "secret"},
     OpsHandler: {"engine": Engine(MemoryStore()), "signers": [Signer("secret")]},
     Engine: {"store": MemoryStore()},
@@ -89,6 +90,9 @@ def test_what_is_used_later_is_refused_at_once() -> None:
         (lambda: Limits(peer=60), "peer"),  # type: ignore[arg-type]
         (lambda: OpsHandler(Engine(MemoryStore()), signers=[Signer("s")], limits=60), "limits"),  # type: ignore[arg-type]
         (lambda: OpsHandler(Engine(MemoryStore()), signers=["s"]), "signers"),  # type: ignore[list-item]
+        (lambda: Sessions("https://status.example.org"), "origins"),
+        (lambda: OpsHandler(Engine(MemoryStore()), signers=[Signer("s")], sessions=True), "sessions"),  # type: ignore[arg-type]
+        (lambda: OpsHandler(Engine(MemoryStore()), signers=[Signer("s")], sessions=Sessions()), "sessions"),
         (lambda: OpsHandler(Engine(MemoryStore()), signers=[Signer("s")], proxies="unix"), "proxies"),
         (lambda: networks([1]), "proxies"),  # type: ignore[list-item]
         (lambda: OpsClient("example.org/ops", secret="s"), "url"),

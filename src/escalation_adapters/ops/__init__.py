@@ -7,5 +7,6 @@ to ASGI servers. ``guard.py`` has the checks before an action, and their order.
 from .guard import Limits, Signer
 from .handler import OpsHandler
 from .messages import Request, Response
+from .sessions import Sessions
 
-__all__ = ["Limits", "OpsHandler", "Request", "Response", "Signer"]
+__all__ = ["Limits", "OpsHandler", "Request", "Response", "Sessions", "Signer"]

@@ -1,6 +1,7 @@
 """Checks before an action, in this order: size, peer's limit, signature, replay, role, principal's limit, body.
 
-Cheap checks come first, so that a caller without a secret costs no more than a read of 64 KiB.
+For an unsigned request of a session, the check of its origin stands in place of signature and replay. Cheap checks
+come first, so that a caller without a secret costs no more than a read of 64 KiB.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from ..auth.hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, p
 from ..auth.rate_limit import Limit, RateLimiter
 from ..auth.rbac import Principal, admits
 from .messages import Problem, Request
+from .sessions import Sessions
 
 log = logging.getLogger("escalation_adapters.ops")
 
@@ -102,6 +104,8 @@ class Guard:
     principals: RateLimiter
     limits: Limits
     proxies: Sequence[Proxy]
+    sessions: Sessions | None = None
+    """Admits an unsigned action by the login alone; None refuses it."""
     request_timeout: timedelta = timedelta(seconds=10)
     """How long a body may take to arrive, and a login to answer."""
     store_timeout: timedelta = timedelta(seconds=2)
@@ -129,9 +133,14 @@ class Guard:
     async def signed(self, request: Request, body: bytes) -> Principal | None:
         """Check the signature and refuse a replay; return the secret's principal, None if the secret has none.
 
+        Where sessions are admitted, an unsigned request needs a login and no signature: check its origin instead.
+
         Raises:
-            Problem: 401 for every fault of the signature.
+            Problem: 401 for every fault of the signature; 403 for a session's request from another site.
         """
+        if self.sessions is not None and self.sessions.applies(request):
+            self.sessions.check(request)
+            return None
         # A caller without a secret never reaches the database.
         verdict = self.verifier.match(request.headers, body)
         if isinstance(verdict, Verified):

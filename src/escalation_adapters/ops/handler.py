@@ -25,6 +25,7 @@ from ..auth.rate_limit import MemoryLimiter, RateLimiter
 from . import actions, reading
 from .guard import Guard, Limits, Login, Signer, make_signers, retry_after
 from .messages import JSON, Problem, Request, Response
+from .sessions import Sessions
 
 log = logging.getLogger("escalation_adapters.ops")
 
@@ -58,6 +59,7 @@ class OpsHandler:
     """Answers the operators' requests about one engine. ``ops_app`` and ``OpsASGI`` bind it to a server.
 
     ``login`` is the host's own login: it returns the principal of a request, and the handler trusts no header for that.
+    ``sessions`` also admits unsigned actions of a caller who is logged in; without it each action needs a signature.
     ``signers`` default to the settings' secrets; a signer with a principal needs no login. ``legacy_signature`` also
     admits the older ``X-Signature``: a captured request of that kind can be sent again at any time. ``limiter`` counts
     principals. ``peer_limiter`` counts peers before the signature is checked, so it must be as cheap as the default,
@@ -65,7 +67,7 @@ class OpsHandler:
     ``unix`` means each peer of a Unix socket.
 
     Raises:
-        InvalidValue: there is no secret, or a signer, a limit or a proxy is not valid.
+        InvalidValue: there is no secret, a signer, a limit or a proxy is not valid, or sessions have no login.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class OpsHandler:
         engine: Engine,
         *,
         login: Login | None = None,
+        sessions: Sessions | None = None,
         signers: Sequence[Signer] | None = None,
         legacy_signature: bool = False,
         limiter: RateLimiter | None = None,
@@ -83,6 +86,10 @@ class OpsHandler:
         found = make_signers(engine.settings) if signers is None else _signers(signers)
         if limits is not None and not isinstance(limits, Limits):
             raise InvalidValue("limits", f"is {type(limits).__name__}", "give Limits(...)")
+        if sessions is not None and not isinstance(sessions, Sessions):
+            raise InvalidValue("sessions", f"is {type(sessions).__name__}", "give Sessions(...)")
+        if sessions is not None and login is None:
+            raise InvalidValue("sessions", "are given without a login", "give login= too: it names the caller")
         self.engine = engine
         self.guard = Guard(
             engine=engine,
@@ -93,6 +100,7 @@ class OpsHandler:
             principals=limiter or MemoryLimiter(),
             limits=limits or Limits(),
             proxies=networks(proxies),
+            sessions=sessions,
         )
 
     async def handle(self, request: Request) -> Response:
