@@ -140,7 +140,7 @@ async def test_a_bearer_token_needs_no_origin(browsed: Service) -> None:
 
 
 async def test_a_wrong_signature_is_never_a_session(browsed: Service) -> None:
-    """A request with any header of a signature needs a valid signature, whoever is logged in."""
+    """A request with any header of a signature needs a valid signature, also if ada is logged in."""
     before = await picture(browsed)
     body = b'{"action": "acknowledge", "incident_key": "k"}'
     good = browsed.signed(body)
