@@ -23,7 +23,7 @@ from ..auth.hmac_signature import ID, HmacVerifier, Refused, Secret, Verified, p
 from ..auth.rate_limit import Limit, RateLimiter
 from ..auth.rbac import Principal, admits
 from .messages import Problem, Request
-from .sessions import Sessions
+from .sessions import Sessions, check_origin, is_unsigned
 
 log = logging.getLogger("escalation_adapters.ops")
 
@@ -138,8 +138,8 @@ class Guard:
         Raises:
             Problem: 401 for every fault of the signature; 403 for a session's request from another site.
         """
-        if self.sessions is not None and self.sessions.applies(request):
-            self.sessions.check(request)
+        if self.sessions is not None and is_unsigned(request):
+            check_origin(request, self.sessions.origins)
             return None
         # A caller without a secret never reaches the database.
         verdict = self.verifier.match(request.headers, body)

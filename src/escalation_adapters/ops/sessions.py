@@ -5,7 +5,7 @@ POST, which no page can set or leave out. The handler reads JSON alone, so that 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
 
 import attrs
@@ -53,28 +53,30 @@ class Sessions:
 
     origins: frozenset[str] = attrs.field(default=frozenset(), converter=_origins)
 
-    def applies(self, request: Request) -> bool:
-        """Return True if a request has no header of a signature: a wrong signature is never a session."""
-        return not any(request.values(name) for name in _SIGNED)
 
-    def check(self, request: Request) -> None:
-        """Refuse a request that a page of another site may have sent.
+def is_unsigned(request: Request) -> bool:
+    """Return True if a request has no header of a signature: one with a wrong signature is never a session's."""
+    return not any(request.values(name) for name in _SIGNED)
 
-        Raises:
-            Problem: 403. It names the header.
-        """
-        origins, sites = request.values(b"origin"), request.values(b"sec-fetch-site")
-        # Only a program sends neither. A token that a proxy made from a cookie comes with a browser's headers.
-        if not origins and not sites and _has_bearer_alone(request):
-            return
-        if not origins:
-            detail = "send Origin, as browsers do; or a bearer token without a cookie; or sign the request"
-            raise Problem(HTTPStatus.FORBIDDEN, detail, field="Origin")
-        if len(origins) > 1 or origins[0].decode("latin-1") not in self.origins:
-            detail = "the request does not come from a page of this service"
-            raise Problem(HTTPStatus.FORBIDDEN, detail, field="Origin")
-        if sites and sites not in _SAME:
-            raise Problem(HTTPStatus.FORBIDDEN, "the request comes from another site", field="Sec-Fetch-Site")
+
+def check_origin(request: Request, allowed: Collection[str]) -> None:
+    """Refuse a request that a page of another site may have sent.
+
+    Raises:
+        Problem: 403. It names the header.
+    """
+    origins, sites = request.values(b"origin"), request.values(b"sec-fetch-site")
+    # Only a program sends neither. A token that a proxy made from a cookie comes with a browser's headers.
+    if not origins and not sites and _has_bearer_alone(request):
+        return
+    if not origins:
+        detail = "send Origin, as browsers do; or a bearer token without a cookie; or sign the request"
+        raise Problem(HTTPStatus.FORBIDDEN, detail, field="Origin")
+    if len(origins) > 1 or origins[0].decode("latin-1") not in allowed:
+        detail = "the request does not come from a page of this service"
+        raise Problem(HTTPStatus.FORBIDDEN, detail, field="Origin")
+    if sites and sites not in _SAME:
+        raise Problem(HTTPStatus.FORBIDDEN, "the request comes from another site", field="Sec-Fetch-Site")
 
 
 def _has_bearer_alone(request: Request) -> bool:
