@@ -15,7 +15,7 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 RETRY = RetryPolicy(lease=2 * SECOND, send_timeout=SECOND, first=SECOND, longest=2 * SECOND, most_after=2 * SECOND)
-SETTINGS = Settings(critical_window=SECOND / 10, tick_interval=SECOND, retry=RETRY)
+SETTINGS = Settings(critical_window=SECOND, tick_interval=SECOND, retry=RETRY)
 """A test waits seconds at most for each span; two escalations of an incident are half an hour apart."""
 STATES = {
     "sent": PageState.DELIVERED,

@@ -118,7 +118,7 @@ QUICK += "look.WATCH_SECONDS = 0.2; pool.CONNECT_TIMEOUT = 1.0"
 @pytest.mark.direct("it stops the server itself")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 def test_watched_list_outlasts_the_database(console: Console) -> None:
-    """While PostgreSQL is down the last list stays on the screen, marked as old; then the list is read again.
+    """While PostgreSQL is down the last list stays on the screen, with the fault below it; then the list is read again.
 
     No more lines are shown than the terminal has. Ctrl-C ends the command with exit code 0.
     """

@@ -57,7 +57,7 @@ def test_calls_wait_for_their_results() -> None:
             engine.drain("k")
         with pytest.raises(InvalidValue, match="incident_key"):
             engine.open("")
-    assert before == threads()
+    assert threads() <= before
 
 
 def test_it_has_all_of_the_engines_calls() -> None:
@@ -111,7 +111,7 @@ def test_what_fails_leaves_nothing_behind() -> None:
     before = threads()
     with pytest.raises(LookupError, match="no settings"), BlockingEngine(broken):
         pytest.fail("it opened")
-    assert before == threads()
+    assert threads() <= before
     closed = BlockingEngine(in_memory)
     for call in (closed.tick, closed.health):
         with pytest.raises(EscalationError, match="is not open"):
