@@ -81,9 +81,10 @@ class Reader:
         """Return the part of the list behind ``after``."""
         until = None if within is None else self._at_most(within)
         found: list[tuple[Candidate, Upcoming]] = []
-        more = True
+        more, scanning = True, False
         while more and len(found) <= limit:  # one more than the limit shows whether any follow
-            size = limit + 1 - len(found) if match is None else SCANNED
+            size = limit + 1 if match is None and not scanning else SCANNED
+            scanning = True  # rows that were left out may be many: no small parts of them
             rows = await self.tx.incidents.list_open(after=after, limit=size, until=until)
             matching = [row for row in rows if _matches(row, match)]
             unplanned = await self._unplanned(rows, matching, after)
