@@ -70,10 +70,12 @@ def test_conditions_and_parts(on_sqlite: Console) -> None:
     assert ["billing"] == [line[0] for line in rows(told(on_sqlite("list", "--label", "team=billing")))[1:]]
     assert ["worn out"] == [line[0] for line in rows(told(on_sqlite("list", "--severity", "HIGH")))[1:]]
     assert ["worn out"] == [line[0] for line in rows(told(on_sqlite("list", "--min-level", "1")))[1:]]
+    for conditions in (["--severity", "info"], ["--label", "a=b"], ["--min-level", "9"]):
+        assert "no open incident matches, or none follows\n" == told(on_sqlite("list", *conditions))
     first = on_sqlite("list", "--limit", "1")
     assert 0 == first.code
     hint = first.complaints[-1]
-    assert hint.startswith("there are more: escalation list --after ")
+    assert hint.startswith("there are more: give the same options, and --after ")
     second = on_sqlite("list", "--limit", "1", "--after", hint.split()[-1])
     assert [["db-7/disk"], ["billing"]] == [[line[0] for line in rows(part.out)[1:]] for part in (first, second)]
 

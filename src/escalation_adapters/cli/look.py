@@ -58,8 +58,8 @@ def list_command(
     if as_json:
         print_json(found)
         return
-    _print_list(found, utc=utc)
-    _print_more(found, "list")
+    _print_list(found, utc=utc, whole=match is None and after is None)
+    _print_more(found)
 
 
 @click.command("next")
@@ -87,13 +87,15 @@ def next_command(context: Context, within: timedelta, limit: int, after: str | N
             (_coming(one, times), one.incident_key, _severity(one), _next_level(one), _next_targets(one))
             for one in found.incidents
         ],
-        empty=f"nothing escalates within {length(within)}",
+        empty=f"nothing escalates within {length(within)}"
+        if after is None
+        else "no further incident escalates by then",
         times=times,
     )
-    _print_more(found, "next")
+    _print_more(found)
 
 
-def _print_list(found: OpenIncidents, *, utc: bool) -> None:
+def _print_list(found: OpenIncidents, *, utc: bool, whole: bool) -> None:
     times = Times(found.at, utc)
     table(
         f"Open incidents at {times.at(found.at)} {times.zone}",
@@ -109,15 +111,15 @@ def _print_list(found: OpenIncidents, *, utc: bool) -> None:
             )
             for one in found.incidents
         ],
-        empty="no incident is open",
+        empty="no incident is open" if whole else "no open incident matches, or none follows",
         times=times,
     )
 
 
-def _print_more(found: OpenIncidents, command: str) -> None:
+def _print_more(found: OpenIncidents) -> None:
     if found.more:
         cursor = shlex.quote(found.incidents[-1].cursor)
-        click.echo(f"there are more: escalation {command} --after {cursor}", err=True)
+        click.echo(f"there are more: give the same options, and --after {cursor}", err=True)
 
 
 def _severity(one: OpenIncident) -> str | None:
@@ -168,7 +170,7 @@ async def _watch(engine: Engine, limit: int, match: Conditions | None, *, utc: b
             fault = str(error)
         with whole_screen() as foot:
             if found is not None:
-                _print_list(found, utc=utc)
+                _print_list(found, utc=utc, whole=match is None)
                 foot.append(f"every {WATCH_SECONDS} seconds; Ctrl-C ends")
             if fault is not None:
                 foot.append(f"NOT UP TO DATE, trying again: {fault}")

@@ -1,12 +1,16 @@
 """The list of open incidents: its order, its parts, its filters and what it says of each incident."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from escalation_core import Conditions, Engine, InvalidValue, OpenIncidents, Rejected, Settings
+from escalation_core.model import Candidate
 from escalation_core.rules.upcoming import HeldBy
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing.memory.incidents import Incidents
 
 from ..kit import HOUR, MINUTE, engine_of, ticks
 
@@ -130,6 +134,24 @@ async def test_what_falls_due_within_a_span(store: MemoryStore, clock: ManualClo
     held = await engine.open_incidents(within=5 * MINUTE)
     assert {HeldBy.PAUSED} == {one.upcoming.held_by for one in held.incidents}
     assert {"soon", "by the host, soon"} <= set(keys(held))
+
+
+async def test_rows_that_are_left_out_are_read_in_large_parts(store: MemoryStore, clock: ManualClock) -> None:
+    """Windows that are longer now leave many rows out of a span: the engine reads on in large parts."""
+    for number in range(3000):
+        await engine_of(store).open(f"{number:04}", severity="critical")
+    longer = engine_of(store, critical_window=2 * HOUR, warning_window=2 * HOUR)
+    parts: list[int] = []
+    real = Incidents.list_open
+
+    async def counted(self: Incidents, **options: Any) -> Sequence[Candidate]:
+        parts.append(options["limit"])
+        return await real(self, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Incidents, "list_open", counted)
+        assert [] == keys(await longer.open_incidents(within=HOUR))
+    assert len(parts) < 5, parts
 
 
 @pytest.mark.parametrize(
