@@ -39,7 +39,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, or those that are named after ``--``."""
+    """Run the tests, except those of other sessions, or those that are named after ``--``."""
     session.install(".[all]", *_group("test"))
     session.run("pytest", *(session.posargs or SEVERAL))
 
@@ -138,10 +138,18 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the docs; a warning is an error."""
-    session.install(".[all]", *_group("docs"))
+    """Build the docs, where a warning is an error, and run their examples, or the tests that are named after ``--``."""
+    session.install(".[all]", *_group("docs", "test"))
     session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build/html")
     session.log(f"the docs are in {Path('docs/_build/html/index.html')}")
+    session.run("pytest", *(session.posargs or (*SEVERAL, "tests/docs")))
+
+
+@nox.session
+def properties(session: nox.Session) -> None:
+    """Run the tests of properties: inputs and orders of actions that hypothesis makes, or those named after ``--``."""
+    session.install(".[all]", *_group("test"))
+    session.run("pytest", *(session.posargs or (*SEVERAL, "tests/fuzz", "tests/model")))
 
 
 @nox.session
