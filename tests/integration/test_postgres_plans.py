@@ -122,7 +122,14 @@ async def test_list_of_open_incidents_is_served_from_indexes(migrated_dsn: str) 
     texts = statements(store.table)
     await store.aclose()
     keys = [f"k{number}" for number in range(51)]
-    start: dict[str, object] = {"limit": 51, "until": None, "begin": "-infinity", "after_due": None, "after_key": None}
+    start: dict[str, object] = {
+        "limit": 51,
+        "until": None,
+        "begin": "-infinity",
+        "end": None,
+        "after_due": None,
+        "after_key": None,
+    }
     start |= {"after": None, "keys": keys, "episodes": [1] * len(keys)}
     middle = datetime.now(UTC) + timedelta(seconds=25_000)
     values = (start, start | {"begin": middle, "after_due": middle, "after_key": "k1", "after": "k25"})

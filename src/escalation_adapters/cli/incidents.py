@@ -37,7 +37,7 @@ def _tell(
 def state_of(incident: Incident) -> str:
     """Return an incident's key, state, severity, level and episode on one line."""
     return (
-        f"{show(incident.incident_key)}: {incident.state.value}, {show(incident.severity)},"
+        f"{show(incident.incident_key)}: {incident.state.value}, {show(incident.severity or 'no severity')},"
         f" level {incident.level}, episode {incident.episode}"
     )
 

@@ -1,7 +1,6 @@
 """The commands that look ahead: the list of open incidents, and what falls due next."""
 
 import asyncio
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -52,7 +51,7 @@ def list_command(
             raise InvalidValue("watch", "needs a terminal, and no --json", "leave it out, or use: escalation tail")
         with suppress(KeyboardInterrupt):
             # The driver would warn of each attempt to connect: the screen itself says it.
-            context.run(lambda engine: _watch(engine, limit, match, utc=utc), level="ERROR")
+            context.run(lambda engine: _watch(engine, limit, after, match, utc=utc), level="ERROR")
         return
     found = context.run(read)
     if as_json:
@@ -118,8 +117,7 @@ def _print_list(found: OpenIncidents, *, utc: bool, whole: bool) -> None:
 
 def _print_more(found: OpenIncidents) -> None:
     if found.more:
-        cursor = shlex.quote(found.incidents[-1].cursor)
-        click.echo(f"there are more: give the same options, and --after {cursor}", err=True)
+        click.echo(f"there are more: give the same options, and --after {found.incidents[-1].cursor}", err=True)
 
 
 def _severity(one: OpenIncident) -> str | None:
@@ -159,18 +157,18 @@ def _told(one: OpenIncident) -> str:
     )
 
 
-async def _watch(engine: Engine, limit: int, match: Conditions | None, *, utc: bool) -> None:
+async def _watch(engine: Engine, limit: int, after: str | None, match: Conditions | None, *, utc: bool) -> None:
     """Show the list again and again. While the database is out of reach, keep the last list and say how old it is."""
     found: OpenIncidents | None = None
     while True:
         fault = None
         try:
-            found = await engine.open_incidents(limit=limit, match=match)
+            found = await engine.open_incidents(limit=limit, after=after, match=match)
         except StoreError as error:
             fault = str(error)
         with whole_screen() as foot:
             if found is not None:
-                _print_list(found, utc=utc, whole=match is None)
+                _print_list(found, utc=utc, whole=match is None and after is None)
                 foot.append(f"every {WATCH_SECONDS} seconds; Ctrl-C ends")
             if fault is not None:
                 foot.append(f"NOT UP TO DATE, trying again: {fault}")

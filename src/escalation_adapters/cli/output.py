@@ -21,9 +21,12 @@ from ..wire import to_json
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 NARROW_CHARS = 60
 """On a terminal that is narrower, each row of a table with more than two columns is a block of lines."""
+_VERY_NARROW_CHARS = 30
+"""On a terminal that is narrower still, a value does not stand beside its name but behind it."""
 _MIN_CHARS = 12
 """A table is drawn only if each column has the space that it needs, or this much."""
 _UNITS = ((120, 1, "s"), (120 * 60, 60, "min"), (48 * 3600, 3600, "h"))
@@ -162,10 +165,12 @@ def draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     screen.print(drawn)
 
 
-def _block(rows: Sequence[tuple[str, str]]) -> "Table":
+def _block(rows: Sequence[tuple[str, str]]) -> "Table | Text":
     from rich.table import Table
     from rich.text import Text
 
+    if console().width < _VERY_NARROW_CHARS:
+        return Text("\n".join(f"{name}: {cell}" for name, cell in rows), overflow="fold")
     block = Table.grid("", "", padding=(0, 1, 0, 0))
     block.columns[0].no_wrap, block.columns[1].overflow = True, "fold"
     for name, cell in rows:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import attrs
 import click
 
-from escalation_core import AuditEntry, Engine, StoreUnavailable
+from escalation_core import AuditEntry, Engine, StoreError
 
 from ..wire import to_json
 from .audit import entry_row, whole_row
@@ -64,7 +64,7 @@ async def follow(reader: "Reader", say: Callable[[str], None]) -> AsyncIterator[
         asked = loop.time()
         try:
             read = await reader.read()
-        except StoreUnavailable as error:
+        except StoreError as error:
             if not away:
                 say(f"escalation: {error}; trying again")
             away = True

@@ -13,7 +13,7 @@ from escalation_core.model import Canary, Candidate, Deferral, OpenRows, Unseen
 
 from .mapping import COLUMNS
 from .session import Attached, Row, Session, aware
-from .table import TEXTS, read_claimed, read_incident
+from .table import FIRST, LAST, TEXTS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
 
@@ -139,10 +139,11 @@ class Incidents:
         due, key = after or (None, None)
         rows: list[Row] = []
         if after is None or due is not None:
-            # The row of an instant before the year 1 is read as an instant in the year 1 (ADR 0011).
-            begin = "-infinity" if due is None or due.year == 1 else due
+            # Rows beyond Python's calendar are read as its first or last instant (ADR 0011).
+            end = None if due is None else {FIRST: "-infinity", LAST: "infinity"}.get(due)
+            begin = "-infinity" if due is None or due == FIRST else due
             rows += await self.session.rows(
-                "list_due", until=until, begin=begin, after_due=due, after_key=key, limit=limit
+                "list_due", until=until, begin=begin, after_due=due, after_key=key, end=end, limit=limit
             )
             key = None
         if until is None and len(rows) < limit:

@@ -153,14 +153,18 @@ WHERE u.incident_key = ANY(%(keys)s::text[])
 
 -- name: list_due
 -- Open rows with next_due_at, by (next_due_at, key), without a lock. "begin" is next_due_at of the last row of the batch before:
--- the search of the index begins there.
+-- the search of the index begins there. If that row was read as the first or the last instant of Python, "end" is given: then
+-- the row itself says where it stands.
 SELECT {row}, coalesce(u.attempts, 0), 0
 FROM {incidents} i LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 WHERE i.{next_due_at} <= coalesce(%(until)s::timestamptz, 'infinity') AND i.{incident_key} IS NOT NULL AND {is_open}
     AND i.{next_due_at} >= %(begin)s::timestamptz
     AND (
         %(after_due)s::timestamptz IS NULL
-        OR ({due}, i.{incident_key}::text COLLATE "C") > (%(after_due)s::timestamptz AT TIME ZONE 'UTC', %(after_key)s::text)
+        OR (i.{next_due_at}, i.{incident_key}::text COLLATE "C") > (
+            CASE WHEN %(end)s::timestamptz IS NULL THEN %(after_due)s::timestamptz ELSE coalesce((
+                SELECT r.{next_due_at} FROM {incidents} r WHERE r.{incident_key} = %(after_key)s::text::{key_type}
+            ), %(end)s::timestamptz) END, %(after_key)s::text)
     )
 ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C" LIMIT %(limit)s
 

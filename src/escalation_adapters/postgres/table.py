@@ -18,9 +18,10 @@ INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", 
 LEFT_OUT = "left out"
 """The text that is selected in the place of labels that are too long."""
 _LONGEST = {"severity": MAX_NAME_CHARS, "acknowledged_by": MAX_NAME_CHARS, "summary": MAX_SUMMARY_CHARS}
-_FIRST = datetime(1, 1, 1, tzinfo=UTC)
-_LAST = datetime.max.replace(tzinfo=UTC)
-_ENDS = (_FIRST.year, _LAST.year)
+FIRST = datetime(1, 1, 1, tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+"""Python's first and last instant, as which the instants of rows beyond them are read (ADR 0011)."""
+_ENDS = (FIRST.year, LAST.year)
 _INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
 _UUID = re.compile(
     r"(?:urn:uuid:)?(?P<brace>\{)?(?P<digits>(?:[0-9a-f]{4}-?){7}[0-9a-f]{4})(?(brace)\})", re.ASCII | re.IGNORECASE
@@ -262,7 +263,7 @@ def _instant(value: datetime | None, field: str) -> Any:
     if value is None:
         return None
     instant = value.replace(tzinfo=UTC)
-    if instant.year in _ENDS and instant in (_FIRST, _LAST):
+    if instant.year in _ENDS and instant in (FIRST, LAST):
         raise InvalidValue(field, "is infinite, or outside the years 1 to 9999", "write an instant within them")
     return instant
 

@@ -9,7 +9,7 @@ import attrs
 from ..model import Outcome, Page, Retry
 from ..ports import Notifier
 from ..rules.retry import parse_outcome
-from .tasks import within
+from .tasks import was_cancelled, within
 
 log = logging.getLogger("escalation_core")
 
@@ -41,7 +41,10 @@ class Attempt:
             raise
         except BaseException as error:  # noqa: BLE001 - a faulty notifier stops neither other pages nor the worker
             fault = type(error).__name__  # only the class: the text and the traceback may contain a URL
-            log.error("notifier %s raised %s, which counts as a failed attempt", self.notifier.channel, fault)  # noqa: TRY400
+            if not was_cancelled(error):  # a notifier whose time is over has no fault
+                log.error(  # noqa: TRY400
+                    "notifier %s raised %s, which counts as a failed attempt", self.notifier.channel, fault
+                )
             return Retry(f"the notifier raised {fault}")
         finally:
             self.gone()

@@ -1,6 +1,7 @@
 """The list of open incidents: each with its next escalation, and the pages of its present episode."""
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ SCANNED = 2000
 """How many rows are read at once if some of them may not match."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_ALTCHARS = b"-_"
 
 Place = tuple[datetime | None, str]
 """The place of a row in the list: its next_due_at and its key."""
@@ -170,7 +172,8 @@ def _matches(row: Candidate, match: Conditions | None) -> bool:
 
 def _cursor(row: Candidate) -> str:
     due = "-" if row.due_at is None else str((row.due_at - _EPOCH) // _MICROSECOND)
-    return f"{due}.{row.incident_key}"
+    # Printable ASCII alone, whatever the key: people copy it from a terminal.
+    return f"{due}.{b64encode(row.incident_key.encode(), _ALTCHARS).decode()}"
 
 
 def parse_place(cursor: str) -> Place:
@@ -179,12 +182,12 @@ def parse_place(cursor: str) -> Place:
     Raises:
         InvalidValue: the value is not a valid cursor.
     """
-    match = re.fullmatch(r"(-|-?[0-9]{1,18})\.(.+)", cursor, re.DOTALL) if isinstance(cursor, str) else None
+    match = re.fullmatch(r"(-|-?[0-9]{1,18})\.([A-Za-z0-9_=-]+)", cursor) if isinstance(cursor, str) else None
     try:
         if match is not None:
             due = None if match[1] == "-" else _EPOCH + int(match[1]) * _MICROSECOND
             # A host may write a key that the engine refuses; the list goes on behind it.
-            return due, check_text(match[2], "after")
-    except (OverflowError, InvalidValue):
+            return due, check_text(b64decode(match[2], _ALTCHARS, validate=True).decode(), "after")
+    except (OverflowError, ValueError, InvalidValue):
         pass
     raise InvalidValue("after", "is not a valid cursor", "give the cursor of the last incident that you have")

@@ -20,6 +20,12 @@ def clock() -> Callable[[], float]:
     return asyncio.get_running_loop().time
 
 
+def was_cancelled(error: BaseException) -> bool:
+    """Return whether an error is the cancellation of the running task, and not one that the work raised by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 _leaving: set[asyncio.Task[Any]] = set()
 """Cancelled tasks that have not ended yet. A loop holds only weak references to its tasks."""
 IGNORED = 5.0

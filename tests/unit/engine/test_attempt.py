@@ -1,5 +1,6 @@
 """One call of a notifier: the call ends with an outcome, even if the notifier raises or hangs."""
 
+import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 
 from escalation_core import Delivered, DeliveryReport, Outcome, Page, Rejected, Retry
+from escalation_core.engine.attempt import Attempt
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from ..kit import GatedNotifier, picture, states
+from ..kit import GatedNotifier, incident, picture, states
 from .delivery import engine_of, escalated
+
+PAGE = Page(incident=incident(), episode=1, level=1, target="test", dedup_key="d", attempt=1)
 
 
 async def test_notifier_that_raises_is_a_retry(
@@ -67,3 +71,20 @@ async def test_send_that_takes_too_long_is_a_retry(store: MemoryStore, clock: Ma
     assert "pending" == states(store)[0]
     assert "timed out" == store.pages[1].reason
     assert 1 == store.pages[1].attempts
+
+
+async def test_a_notifier_whose_time_is_over_is_not_logged_as_faulty(caplog: pytest.LogCaptureFixture) -> None:
+    """A send that the engine cancels after its time is a retry, and no error of the notifier; its own one is logged."""
+    started = GatedNotifier()
+    attempt = Attempt(started, PAGE)
+    outcome = await attempt.within(timedelta(milliseconds=1))
+    assert Retry("timed out", unanswered=True) == outcome
+    await asyncio.sleep(0)
+    assert "CancelledError" not in caplog.text
+
+    class Faulty(RecordingNotifier):
+        async def send(self, page: Page) -> Outcome:
+            raise asyncio.CancelledError
+
+    assert Retry("the notifier raised CancelledError") == await Attempt(Faulty(), PAGE).make()
+    assert "CancelledError" in caplog.text

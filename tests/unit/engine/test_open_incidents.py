@@ -165,6 +165,9 @@ async def test_rows_that_are_left_out_are_read_in_large_parts(store: MemoryStore
         ({"after": "-."}, "after"),
         ({"after": "999999999999999999.k"}, "after"),
         ({"after": 7}, "after"),
+        ({"after": "0.a b"}, "after"),
+        ({"after": "0._w=="}, "after"),  # not UTF-8
+        ({"after": "0.abc"}, "after"),
     ],
 )
 async def test_bad_input(store: MemoryStore, wrong: dict[str, object], field: str) -> None:
@@ -183,5 +186,8 @@ async def test_any_key_makes_a_cursor(store: MemoryStore, clock: ManualClock) ->
     found = (await engine.open_incidents()).incidents
     assert 5 == len(found)
     for one in found:
+        assert one.cursor.isascii()
+        assert one.cursor.isprintable()
+        assert " " not in one.cursor
         following = await engine.open_incidents(after=one.cursor)
         assert one.incident_key not in keys(following)

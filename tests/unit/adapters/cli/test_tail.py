@@ -1,14 +1,14 @@
 """Following the audit: each entry once, although entries commit late and in any order, over outages and clock steps."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pytest
 
 from escalation_adapters.cli import tail
 from escalation_adapters.cli.tail import Reader, follow
-from escalation_core import AuditEntry, Engine, StoreUnavailable
+from escalation_core import AuditEntry, Engine, StoreError, StoreNotReady, StoreUnavailable
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -21,16 +21,17 @@ class Unsteady(MemoryStore):
     """A store in memory whose database can go away."""
 
     away = False
+    fault: type[StoreError] = StoreUnavailable
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         if self.away:
-            raise StoreUnavailable("the database is away")
+            raise self.fault("the database is away")
         return await super().read(work)
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(datetime(2025, 3, 14, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -85,8 +86,12 @@ async def test_late_entries(engine: Engine, store: Unsteady, clock: ManualClock)
     assert sorted(expected) == sorted(found)
 
 
-async def test_outage(engine: Engine, store: Unsteady, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [StoreUnavailable, StoreNotReady])
+async def test_outage(
+    engine: Engine, fault: type[StoreError], store: Unsteady, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An outage of hours is reported once, and so is its end; no entry of that time is lost."""
+    store.fault = fault
     monkeypatch.setattr(tail, "POLL_SECONDS", 0.0)
     await engine.check()
     said: list[str] = []
