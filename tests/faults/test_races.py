@@ -50,7 +50,7 @@ STEPS: Mapping[str, Step] = {
     "claim": Step(line_calling(BatchRunner._write, BatchRunner._record), None, "recorded"),
     "commit": Step(line_calling(Session.flush, AsyncConnection.execute), None, "recorded"),
     "page claim": Step(line_calling(Delivery._settle_and_claim, lease), "recorded", "leased"),
-    "POST": Step(line_calling(Delivery._send, Attempt.make), "leased", "sent"),
+    "POST": Step(line_calling(Attempt.within, Attempt.make), "leased", "sent"),
     "settle": Step(line_calling(settle, after_attempt), "sent", "delivered"),
     "failure": Step(line_calling(settle, random), "sent", "pending", BROKEN),
 }
