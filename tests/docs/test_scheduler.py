@@ -23,7 +23,7 @@ logging.basicConfig(level="INFO")
 send = RecordingNotifier.send
 async def slowly(self, page):
     print("sending", flush=True)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.6)  # a send that takes a while: Ctrl-C comes in the midst of it
     print("sent", flush=True)
     return await send(self, page)
 RecordingNotifier.send = slowly

@@ -1,5 +1,6 @@
 """Tables of hosts that tests attach to, and a dump of a table to compare."""
 
+import asyncio
 from typing import Any, LiteralString
 
 import psycopg
@@ -61,3 +62,13 @@ def dump(dsn: str, table: str = "alerts") -> dict[str, Any]:
     with psycopg.connect(dsn) as connection:
         found["rows"] = connection.execute(f"SELECT * FROM {table} ORDER BY 1".encode()).fetchall()
     return found
+
+
+async def until_waiting(other: psycopg.AsyncConnection[Any]) -> None:
+    """Wait until another session waits for a lock."""
+    async with asyncio.timeout(10):
+        while True:
+            cursor = await other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if await cursor.fetchone() != (0,):
+                return
+            await asyncio.sleep(0.01)  # the server sends no event when a session begins to wait

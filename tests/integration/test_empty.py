@@ -13,7 +13,7 @@ from escalation_core import Engine, StoreNotReady, StoreUnavailable
 from escalation_core.testing import ManualClock, RecordingNotifier
 from escalation_core.testing.conformance.harness import START
 
-from .host_tables import ALERTS, execute
+from .host_tables import ALERTS, execute, until_waiting
 from .migrations import select
 
 
@@ -70,7 +70,7 @@ async def test_open_transaction_is_waited_for(migrated_dsn: str, monkeypatch: py
     async with await psycopg.AsyncConnection.connect(migrated_dsn) as connection:
         await connection.execute("SELECT FROM escalation_events")
         emptied = asyncio.create_task(testing.empty(migrated_dsn))
-        await asyncio.sleep(0.1)
+        await until_waiting(connection)
         assert not emptied.done()
         await connection.commit()
         await emptied

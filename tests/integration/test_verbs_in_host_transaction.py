@@ -20,6 +20,7 @@ from escalation_adapters.worker.blocking import BlockingEngine
 from escalation_core import Engine, Settings, TransitionRefused
 from escalation_core.engine.incidents import IncidentVerbs
 
+from .host_tables import until_waiting
 from .stage import MINUTE, Stage, staged
 
 pytestmark = pytest.mark.direct("the host's own connection does not go through the pooler")
@@ -231,7 +232,7 @@ async def test_cancelled_verb_writes_nothing(stage: Stage) -> None:
         await lock("SELECT FROM incidents FOR UPDATE")
         await execute(NOTE)
         waiting = asyncio.create_task(stage.engine.using(connection).acknowledge("k"))
-        await _until_waiting(other)
+        await until_waiting(other)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -239,16 +240,6 @@ async def test_cancelled_verb_writes_nothing(stage: Stage) -> None:
         await connection.commit()
     assert 1 == len(stage.rows("SELECT note FROM notes"))
     assert [None] == stage.rows("SELECT acknowledged_at FROM incidents")
-
-
-async def _until_waiting(other: psycopg.AsyncConnection[Any]) -> None:
-    """Wait until another session waits for a lock."""
-    async with asyncio.timeout(10):
-        while True:
-            cursor = await other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            if await cursor.fetchone() != (0,):
-                return
-            await asyncio.sleep(0.01)  # the server sends no event when a session begins to wait
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import attrs
 from ..checks import check_text
 from ..errors import InvalidValue
 from ..model import Candidate, Deferral, Incident, PageRecord, Pause, RecalcState
+from ..model.micros import from_micros, to_micros
 from ..ports import Transaction
 from ..rules.next_pages import NextPages, next_pages
 from ..rules.routing import Conditions, Pager
@@ -21,8 +22,6 @@ MAX_INCIDENTS = 1000
 """How many incidents one call returns at most."""
 SCANNED = 2000
 """How many rows are read at once if some of them may not match."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _ALTCHARS = b"-_"
 
 Place = tuple[datetime | None, str]
@@ -171,7 +170,7 @@ def _matches(row: Candidate, match: Conditions | None) -> bool:
 
 
 def _cursor(row: Candidate) -> str:
-    due = "-" if row.due_at is None else str((row.due_at - _EPOCH) // _MICROSECOND)
+    due = "-" if row.due_at is None else str(to_micros(row.due_at))
     # Printable ASCII alone, whatever the key: people copy it from a terminal.
     return f"{due}.{b64encode(row.incident_key.encode(), _ALTCHARS).decode()}"
 
@@ -185,7 +184,7 @@ def parse_place(cursor: str) -> Place:
     match = re.fullmatch(r"(-|-?[0-9]{1,18})\.([A-Za-z0-9_=-]+)", cursor) if isinstance(cursor, str) else None
     try:
         if match is not None:
-            due = None if match[1] == "-" else _EPOCH + int(match[1]) * _MICROSECOND
+            due = None if match[1] == "-" else from_micros(int(match[1]))
             # A host may write a key that the engine refuses; the list goes on behind it.
             return due, check_text(b64decode(match[2], _ALTCHARS, validate=True).decode(), "after")
     except (OverflowError, ValueError, InvalidValue):

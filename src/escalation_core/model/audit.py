@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
@@ -11,9 +11,7 @@ import attrs
 from ..checks import check_optional_text
 from ..errors import InvalidValue
 from .incident import Incident
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from .micros import from_micros, to_micros
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +113,7 @@ class AuditCursor:
     @property
     def cursor(self) -> str:
         """The place as text. A caller passes it back to read the next entries."""
-        return f"{(self.at - _EPOCH) // _MICROSECOND}.{self.source}.{self.id}"
+        return f"{to_micros(self.at)}.{self.source}.{self.id}"
 
 
 def parse_cursor(cursor: str) -> AuditCursor:
@@ -127,7 +125,7 @@ def parse_cursor(cursor: str) -> AuditCursor:
     match = re.fullmatch(r"(-?[0-9]{1,18})\.([123])\.([0-9]{1,18})", cursor) if isinstance(cursor, str) else None
     try:
         if match is not None:
-            return AuditCursor(_EPOCH + int(match[1]) * _MICROSECOND, int(match[2]), int(match[3]))
+            return AuditCursor(from_micros(int(match[1])), int(match[2]), int(match[3]))
     except OverflowError:
         pass
     raise InvalidValue("after", "is not a valid cursor", "give the cursor of the last entry that you have")

@@ -79,7 +79,7 @@ async def test_a_notifier_whose_time_is_over_is_not_logged_as_faulty(caplog: pyt
     attempt = Attempt(started, PAGE)
     outcome = await attempt.within(timedelta(milliseconds=1))
     assert Retry("timed out", unanswered=True) == outcome
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the cancelled send ends in the loop's next turn
     assert "CancelledError" not in caplog.text
 
     class Faulty(RecordingNotifier):
