@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -12,7 +12,7 @@ from escalation_core import Incident, InvalidValue
 from escalation_core.model import Canary, Candidate, Deferral, OpenRows, Unseen
 
 from .mapping import COLUMNS
-from .session import Attached, Row, Session, aware
+from .session import Attached, Row, Session, aware, instant
 from .table import FIRST, LAST, TEXTS, read_claimed, read_incident
 
 _LOCK = b" FOR NO KEY UPDATE OF i"
@@ -127,10 +127,8 @@ class Incidents:
 
     async def left_alone(self, keys: Sequence[str]) -> Mapping[str, Deferral]:
         """Return the rows' entries in escalation_unreadable."""
-        return {
-            key: Deferral(incident_key=key, attempts=attempts, fault=fault, until=until.replace(tzinfo=UTC))
-            for key, attempts, fault, until in await self.session.rows("left_alone", keys=list(keys))
-        }
+        rows = await self.session.rows("left_alone", keys=list(keys))
+        return {row[0]: Deferral.from_row(row, instant) for row in rows}
 
     async def list_open(
         self, *, after: tuple[datetime | None, str] | None, limit: int, until: datetime | None = None

@@ -190,10 +190,7 @@ class Incidents:
         def find(connection: sqlite3.Connection) -> list[Row]:
             return [row for key in keys for row in connection.execute(statement, (key,))]
 
-        return {
-            key: Deferral(incident_key=key, attempts=attempts, fault=fault, until=instant(until))
-            for key, attempts, fault, until in await self.session.in_thread(find)
-        }
+        return {row[0]: Deferral.from_row(row, instant) for row in await self.session.in_thread(find)}
 
     async def list_open(
         self, *, after: tuple[datetime | None, str] | None, limit: int, until: datetime | None = None

@@ -61,7 +61,7 @@ class OpenIncidents:
 
 @attrs.define
 class Reader:
-    """Reads the list in one transaction."""
+    """Reads the list in one transaction, with what concerns all incidents."""
 
     tx: Transaction
     settings: Settings
@@ -75,6 +75,24 @@ class Reader:
         """Read the instant and what concerns all incidents."""
         now = await tx.now()
         return cls(tx, settings, pager, now, await tx.operations.pauses(now), await tx.journal.recalc(lock=False))
+
+    def upcoming(self, incident: Incident | None, left_alone: Deferral | None, *, unplanned: bool) -> Upcoming:
+        """Return the next escalation of a row; see ``rules.upcoming``."""
+        return upcoming(
+            incident,
+            left_alone,
+            policy=self.settings.policy,
+            switches=self.settings.switches,
+            dry_run=self.settings.dry_run,
+            canary=self.settings.canary,
+            pauses=self.pauses,
+            unplanned=unplanned,
+            now=self.now,
+        )
+
+    def next_pages(self, incident: Incident | None) -> NextPages | None:
+        """Return whom the next escalation of a row pages."""
+        return next_pages(incident, policy=self.settings.policy, pager=self.pager, now=self.now)
 
     async def read(
         self, *, limit: int, after: Place | None, within: timedelta | None, match: Conditions | None
@@ -90,7 +108,15 @@ class Reader:
             matching = [row for row in rows if _matches(row, match)]
             unplanned = await self._unplanned(rows, matching, after)
             deferred = await self._deferred(matching)
-            coming = [(row, self._upcoming(row, deferred, unplanned)) for row in matching]
+            coming = [
+                (
+                    row,
+                    self.upcoming(
+                        row.incident, deferred.get(row.incident_key), unplanned=row.incident_key in unplanned
+                    ),
+                )
+                for row in matching
+            ]
             found += [
                 (row, one) for row, one in coming if until is None or one.at is None or one.held_by or one.at <= until
             ]
@@ -132,19 +158,6 @@ class Reader:
         seen = await self.tx.incidents.unseen(begin, limit=len(undue), held_before=self.recalc.held_before, lock=False)
         return set(undue) - set(seen.keys)
 
-    def _upcoming(self, row: Candidate, deferred: Mapping[str, Deferral], unplanned: AbstractSet[str]) -> Upcoming:
-        return upcoming(
-            row.incident,
-            deferred.get(row.incident_key),
-            policy=self.settings.policy,
-            switches=self.settings.switches,
-            dry_run=self.settings.dry_run,
-            canary=self.settings.canary,
-            pauses=self.pauses,
-            unplanned=row.incident_key in unplanned,
-            now=self.now,
-        )
-
     async def _pages(self, rows: Sequence[Candidate]) -> Mapping[str, list[PageRecord]]:
         episodes = [(row.incident_key, row.incident.episode) for row in rows if row.incident is not None]
         pages: dict[str, list[PageRecord]] = {}
@@ -158,7 +171,7 @@ class Reader:
             incident=row.incident,
             fault=row.fault,
             upcoming=coming,
-            next_pages=next_pages(row.incident, policy=self.settings.policy, pager=self.pager, now=self.now),
+            next_pages=self.next_pages(row.incident),
             pages=pages,
             cursor=_cursor(row),
         )

@@ -9,9 +9,9 @@ from ..checks import check_count, check_instant, check_key, check_span
 from ..errors import InvalidValue
 from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
-from ..rules.next_pages import NextPages, next_pages
+from ..rules.next_pages import NextPages
 from ..rules.routing import Conditions, Pager
-from ..rules.upcoming import Upcoming, is_unplanned, upcoming
+from ..rules.upcoming import Upcoming, is_unplanned
 from .access import StoreAccess, canonical_key, gate_at
 from .audit import read_audit
 from .health import MIN_INSTANT, is_healthy
@@ -60,28 +60,17 @@ class Views(StoreAccess):
                 incident = await tx.incidents.load(key, lock=False)
             except InvalidValue as error:
                 fault = str(error)
-            now, deferred = await tx.now(), await tx.incidents.left_alone([key])
-            left_alone = deferred.get(key)
+            reader = await Reader.begin(tx, self.settings, self._pager)
+            left_alone = (await tx.incidents.left_alone([key])).get(key)
             if fault is not None and left_alone is None:
-                left_alone = Deferral(incident_key=key, fault=fault, attempts=0, until=now)
+                left_alone = Deferral(incident_key=key, fault=fault, attempts=0, until=reader.now)
             audit = await read_audit(tx, since=MIN_INSTANT, limit=1000, incident_key=key)
-            recalc = await tx.journal.recalc(lock=False)
-            coming = upcoming(
-                incident,
-                left_alone,
-                policy=self.settings.policy,
-                switches=self.settings.switches,
-                dry_run=self.settings.dry_run,
-                canary=self.settings.canary,
-                pauses=await tx.operations.pauses(now),
-                unplanned=incident is not None and is_unplanned(incident, recalc, audit),
-                now=now,
-            )
+            unplanned = incident is not None and is_unplanned(incident, reader.recalc, audit)
             return IncidentHistory(
                 incident=incident,
                 fault=fault,
-                upcoming=coming,
-                next_pages=next_pages(incident, policy=self.settings.policy, pager=self._pager, now=now),
+                upcoming=reader.upcoming(incident, left_alone, unplanned=unplanned),
+                next_pages=reader.next_pages(incident),
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=key),
                 audit=audit,

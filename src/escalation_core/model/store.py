@@ -41,6 +41,12 @@ class Deferral:
     """How often the row was deferred, including this time."""
     until: datetime
 
+    @classmethod
+    def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Deferral":
+        """Return the deferral in a store's row: incident_key, attempts, fault, until."""
+        key, attempts, fault, until = row
+        return cls(incident_key=key, attempts=attempts, fault=fault, until=instant(until))
+
 
 @attrs.frozen
 class OpenRows:
