@@ -1,0 +1,268 @@
+"""One incident's night: verbs, ticks, and what an operator does to the engine. Host writes are in ``host_writes``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .host_writes import insert, write
+from .hours import is_open, next_open
+from .ladder import Ladder, Settings, exhausted, next_due, position
+from .planner import Planner, digest
+from .records import EPOCH, Escalation, Refused, Row
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""A heartbeat this far ahead of the clock shows that the clock stepped back."""
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What may keep a tick from its work; ``inside`` says whether the incident is inside the canary."""
+
+    enabled: bool = True
+    v1: bool = True
+    paused: bool = False
+    dry_run: bool = False
+    inside: bool = True
+
+
+class Night:
+    """One incident key, from its first row on. ``now`` of each verb is the instant of the database's clock."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        file: Mapping[str, Any] | None = None,
+        digest_of: Callable[[Mapping[str, Any], str], str] = digest,
+    ) -> None:
+        """Begin without a row. ``digest_of(file, name)`` returns the version of a policy of a file."""
+        self.planner = Planner(Settings() if settings is None else settings, file, digest_of)
+        self.switches = Switches()
+        self.row: Row | None = None
+        self.recalc_wanted = False
+        self.heartbeat: datetime | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the row as plain data; ``policy_level`` NULL is 0. Without a row, return an empty mapping."""
+        if self.row is None:
+            return {}
+        plain = asdict(self.row) | {"state": self.row.state, "policy_level": self.row.policy_level or 0}
+        return {key: value.astimezone(UTC) if isinstance(value, datetime) else value for key, value in plain.items()}
+
+    # --- verbs
+
+    def open(self, now: datetime, **given: Any) -> None:
+        """Open the incident, or update it. ``given``: severity, labels, policy, first_seen; what is left out stays.
+
+        Raises:
+            Refused: The policy is unknown.
+        """
+        first_seen = given.pop("first_seen", None) or now
+        if given.get("policy") is not None and not self.planner.knows(given["policy"]):
+            raise Refused("unknown policy")
+        if self.row is None:
+            self.row = Row(severity=None, first_seen=first_seen)
+        elif self.row.state == "resolved":
+            self.row = Row(self.row.severity, first_seen, self.row.labels, self.row.episode + 1, policy=self.row.policy)
+        for name, value in given.items():
+            setattr(self.row, name, value)
+        self._plan(self.row, now)
+
+    def acknowledge(self, now: datetime, by: str = "ann") -> None:
+        """Acknowledge; again only if the policy has an ``ack_timeout``."""
+        row = self._row("open", "acknowledged")
+        if row.state == "open":
+            row.acknowledged_at, row.acknowledged_by = now, by
+            self.planner.cancel(now)
+            self._plan(row, now)
+            return
+        if self._trial(row, now).ack_timeout is not None:
+            row.acknowledged_at = now
+            self._plan(row, now)
+            self.planner.note(row, now, "acknowledged again")
+
+    def unacknowledge(self, now: datetime) -> None:
+        """End the acknowledgement; the exhausted ladder of a named policy begins again."""
+        row = self._row("open", "acknowledged")
+        if row.state == "acknowledged":
+            row.acknowledged_at = row.acknowledged_by = None
+            self.planner.cancel(now)
+            if row.pinned is not None:
+                row.policy_pin = f"!{row.pinned}"
+            self._plan(row, now)
+
+    def resolve(self, now: datetime) -> None:
+        """End the incident."""
+        row = self._row("open", "acknowledged", "resolved")
+        if row.state != "resolved":
+            row.resolved_at, row.next_due_at = now, None
+            self.planner.cancel(now)
+
+    def change_severity(self, now: datetime, severity: str | None) -> None:
+        """Change the severity, and with it maybe the policy."""
+        row = self._row("open", "acknowledged")
+        row.severity = severity
+        self._plan(row, now)
+
+    def snooze(self, now: datetime, until: datetime | None) -> None:
+        """Hold escalations back until an instant, or no longer."""
+        row = self._row("open")
+        row.snoozed_until = until
+        self._plan(row, now)
+
+    def drain(self, now: datetime) -> None:
+        """Lower the level by one, in a new episode."""
+        row = self._row("open")
+        if row.level == 0:
+            raise Refused("level 0")
+        row.level -= 1
+        row.episode += 1
+        if row.policy_level is not None:
+            row.policy_level = min(row.policy_level, row.level)
+        self.planner.cancel(now)
+        self._plan(row, now)
+
+    def rebind(self, now: datetime, name: str | None = None, *, restart: bool = False) -> None:
+        """Take the version in force, by default of the pinned policy, at the position where the row is."""
+        row = self._row("open", "acknowledged")
+        pinned = self._trial(row, now).name if row.pinned is None else row.pinned.name
+        wanted = pinned if name is None else name
+        if self.planner.file is None or not self.planner.knows(wanted):
+            raise Refused("unknown policy")
+        self._plan(row, now)
+        self.planner.rebind(row, now, wanted, restart=restart, was_exhausted=exhausted(row, self.planner.ladder(row)))
+        self._plan(row, now)
+
+    # --- what a host or an operator does
+
+    def host_write(self, now: datetime, **columns: Any) -> None:
+        """Insert the row by SQL, or update columns of it; the triggers do their part."""
+        if self.row is None:
+            self.row = insert(now, columns)
+        else:
+            self.row = write(self.row, self.planner, now, columns)
+
+    def file(self, _: datetime, file: Mapping[str, Any] | None) -> None:
+        """Put another file in force, or none. The next tick ends with a recalc."""
+        self.planner.file = file
+        self.recalc_wanted = True
+
+    def lose_texts(self, _: datetime) -> None:
+        """Delete the stored texts of all policies."""
+        self.planner.versions.clear()
+
+    def switch(self, _: datetime, **switches: bool) -> None:
+        """Change switches."""
+        self.switches = replace(self.switches, **switches)
+
+    def deliver(self, _: datetime) -> None:
+        """Send all pages that a worker may claim."""
+        if self._works() and self.switches.v1:
+            self.planner.unsent.clear()
+
+    # --- ticks
+
+    def tick(self, now: datetime) -> None:
+        """Run a tick, write the heartbeat, and run the recalc that was asked for."""
+        row, heartbeat = self.row, self.heartbeat
+        if row is not None and self._works() and self.switches.inside:
+            self._claim(row, now)
+        if self.switches.dry_run:
+            return
+        stepped = heartbeat is not None and heartbeat > now + CLOCK_TOLERANCE
+        if heartbeat is None or stepped or now - heartbeat >= self.planner.settings.tick / 4:
+            self.heartbeat = now
+        if self.switches.enabled and (stepped or self.recalc_wanted):
+            self.recalc(now, ahead=heartbeat if stepped else None)
+
+    def recalc(self, now: datetime, ahead: datetime | None = None) -> None:
+        """Write what a planning writes, but never an event. A row whose acknowledgement SQL ended waits for its tick.
+
+        ``ahead`` is the reading of a clock that has stepped back since: a first_seen up to it counts as now.
+        """
+        row, asked = self.row, self.recalc_wanted or ahead is None
+        self.recalc_wanted = False
+        if row is None or row.state == "resolved" or (row.policy_pin or "").startswith("!"):
+            return
+        if row.next_due_at is None and not asked:
+            return
+        if ahead is not None and now < row.first_seen <= ahead:
+            row.first_seen = now
+        if row.last_escalated_at is not None:
+            row.last_escalated_at = min(row.last_escalated_at, now)
+        self._plan(row, now)
+
+    def _works(self) -> bool:
+        return self.switches.enabled and not self.switches.paused and not self.switches.dry_run
+
+    def _claim(self, row: Row, now: datetime) -> None:
+        may = self.switches.v1
+        if row.next_due_at is None or row.next_due_at > now or (row.next_due_at != EPOCH and not may):
+            return
+        assigned = self.planner.plan(row, now, expire=may)
+        ladder = self.planner.ladder(row)
+        due = self._due(row, ladder, now)
+        row.next_due_at = due if assigned else EPOCH
+        self._note_exhausted(row, now, due)
+        if due is not None and row.state == "open" and due <= now:
+            hours = ladder.level(position(row)).deliver
+            if hours is not None and not is_open(hours, now):
+                self.planner.note(row, now, "put off")
+                row.next_due_at = next_open(hours, now) if assigned else EPOCH
+            elif may:
+                self._escalate(row, ladder, now, assigned=assigned)
+
+    def _escalate(self, row: Row, ladder: Ladder, now: datetime, *, assigned: bool) -> None:
+        n = position(row)
+        row.level += 1
+        row.last_escalated_at = now
+        found = Escalation(now, row.episode, row.level, ladder.name, n, ladder.level(n).to)
+        self.planner.escalations.append(found)
+        self.planner.unsent.append((row.episode, row.level))
+        due = self._due(row, ladder, now)
+        row.next_due_at = due if assigned else EPOCH
+        self._note_exhausted(row, now, due)
+
+    def _plan(self, row: Row, now: datetime) -> None:
+        """Plan the row for a verb or a recalc."""
+        assigned = self.planner.plan(row, now)
+        due = self._due(row, self.planner.ladder(row), now)
+        row.next_due_at = due if assigned else EPOCH
+        self._note_exhausted(row, now, due)
+
+    def _trial(self, row: Row, now: datetime) -> Ladder:
+        """Return the policy by which a planning would plan the row."""
+        planner, trial = self.planner.trial(), replace(row)
+        planner.plan(trial, now)
+        return planner.ladder(trial)
+
+    def _note_exhausted(self, row: Row, now: datetime, due: datetime | None) -> None:
+        if due is None and row.state == "open" and row.next_due_at is None:
+            self.planner.note_exhausted(row, now)
+
+    def _due(self, row: Row, ladder: Ladder, now: datetime) -> datetime | None:
+        return next_due(row, ladder, now, self.planner.settings.tick, self.planner.stored_at(row))
+
+    def _row(self, *states: str) -> Row:
+        if self.row is None:
+            raise Refused("unknown key")
+        if self.row.state not in states:
+            raise Refused(self.row.state)
+        return self.row
+
+
+def play(night: Night, script: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Play steps such as ``{"do": "snooze", "at": INSTANT, "until": None}``; return the row after each of them.
+
+    ``refused`` of a row says whether its verb was refused.
+    """
+    after = []
+    for step in script:
+        arguments = {key: value for key, value in step.items() if key not in {"do", "at"}}
+        try:
+            getattr(night, step["do"])(step["at"], **arguments)
+            refused = False
+        except Refused:
+            refused = True
+        after.append(night.snapshot() | {"refused": refused})
+    return after
