@@ -20,7 +20,7 @@ with needs(__name__, "alembic"):
     from sqlalchemy.engine import AdaptedConnection
     from sqlalchemy.schema import SchemaItem, Table
 
-from escalation_core import EscalationPolicy, InvalidValue
+from escalation_core import BuiltinPolicy, InvalidValue
 
 from .blocking_verbs import finish
 from .postgres import migrate
@@ -117,7 +117,7 @@ class AttachEscalation(MigrateOperation):
     trigger: bool = attrs.field(default=True, kw_only=True)
     schema: str = attrs.field(default="public", kw_only=True)
     types: Mapping[str, str] | None = attrs.field(default=None, kw_only=True)
-    policy: EscalationPolicy | None = attrs.field(default=None, kw_only=True)
+    policy: BuiltinPolicy | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
     def attach_escalation(cls, operations: Operations, *args: Any, **options: Any) -> None:

@@ -43,7 +43,7 @@ from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
-from .rules.policy import EscalationPolicy
+from .rules.builtin import BuiltinPolicy
 from .rules.retry import RetryPolicy
 from .rules.routing import Conditions, Route, SettingsRouter
 from .rules.upcoming import HeldBy, Upcoming
@@ -59,7 +59,7 @@ __all__ = [
     "Escalate",
     "Escalation",
     "EscalationError",
-    "EscalationPolicy",
+    "BuiltinPolicy",
     "Health",
     "Heartbeat",
     "HeldBy",

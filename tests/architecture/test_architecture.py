@@ -34,7 +34,7 @@ ALLOWED = {
 """The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
     "AuditEntry", "Conditions", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
-    "EscalationError", "EscalationPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory",
+    "EscalationError", "BuiltinPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory",
     "InvalidValue", "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest",
     "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy",
     "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store", "StoreError",

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from escalation_adapters.postgres import migrate
-from escalation_core import EscalationPolicy
+from escalation_core import BuiltinPolicy
 from escalation_core.testing.invariants.history import Fault
 
 from .conftest import NewRun
@@ -122,5 +122,5 @@ async def _recalculated(run: Run) -> bool:
 
 async def _check_migration(dsn: str, schema: str) -> None:
     """Finish an interrupted migration, and check that each of its steps is applied."""
-    await migrate.up(dsn, schema=schema, existing="page", policy=EscalationPolicy())
+    await migrate.up(dsn, schema=schema, existing="page", policy=BuiltinPolicy())
     assert all(step.applied_at is not None for step in await migrate.status(dsn, schema=schema))

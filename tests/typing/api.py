@@ -28,7 +28,7 @@ from escalation_core import (
     Escalate,
     Escalation,
     EscalationError,
-    EscalationPolicy,
+    BuiltinPolicy,
     Health,
     Heartbeat,
     HeldBy,
@@ -225,9 +225,9 @@ def in_code() -> Settings:
 
 def decisions(incident: Incident, settings: Settings) -> str:
     """The decision is a pure function, and each outcome has its own class."""
-    policy = EscalationPolicy(windows={"critical": timedelta(minutes=5)}, max_level=3)
+    policy = BuiltinPolicy(windows={"critical": timedelta(minutes=5)}, max_level=3)
     assert_type(policy.next_due_at(incident), datetime | None)
-    assert_type(settings.policy, EscalationPolicy)
+    assert_type(settings.policy, BuiltinPolicy)
     assert_type(settings.pause, PauseSchedule | None)
     assert_type(PauseSchedule("0 22 * * *", timedelta(hours=8), tz="Europe/Berlin").is_paused(NOON), bool)
     decision = plan(Candidate(incident_key="k", incident=incident), policy=policy, now=NOON)

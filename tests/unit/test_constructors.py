@@ -17,7 +17,7 @@ from escalation_adapters.ops.client import OpsClient
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import (
     Engine,
-    EscalationPolicy,
+    BuiltinPolicy,
     Incident,
     InvalidValue,
     PauseSchedule,
@@ -39,7 +39,7 @@ MADE: Mapping[Callable[..., object], Mapping[str, object]] = {
     Route: {"targets": ("a",)},
     Incident: {"incident_key": "k", "first_seen": NOW},
     RetryPolicy: {},
-    EscalationPolicy: {},
+    BuiltinPolicy: {},
     Limit: {"count": 1},
     SlackNotifier: {"targets": {"a": "https://example.org/x"}},
     HttpHeartbeat: {"url": "https://example.org/x"},

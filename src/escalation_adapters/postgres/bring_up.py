@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from psycopg import AsyncConnection, sql
 
-from escalation_core import EscalationPolicy, InvalidValue, StoreRefused
+from escalation_core import BuiltinPolicy, InvalidValue, StoreRefused
 
 from .applying import apply, check_encoding
 from .attaching import attach_table, mend
@@ -31,7 +31,7 @@ class Wanted:
     existing: Existing | None
     create: bool
     trigger: bool
-    policy: EscalationPolicy
+    policy: BuiltinPolicy
 
     def table(self, recorded: IncidentsTable | None) -> IncidentsTable:
         """Return the table with its mapping: the recorded mapping, with what the caller changes."""

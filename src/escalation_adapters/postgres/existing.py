@@ -8,7 +8,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from escalation_core import EscalationError, EscalationPolicy, InvalidValue, StoreRefused
+from escalation_core import EscalationError, BuiltinPolicy, InvalidValue, StoreRefused
 
 from .errors import translate
 from .host_table import read_columns
@@ -54,9 +54,7 @@ class ExistingIncidents(EscalationError):
         self.due_count = due_count
 
 
-async def count_open(
-    connection: AsyncConnection[Any], table: IncidentsTable, policy: EscalationPolicy
-) -> tuple[int, int]:
+async def count_open(connection: AsyncConnection[Any], table: IncidentsTable, policy: BuiltinPolicy) -> tuple[int, int]:
     """Return how many open incidents the table holds, and how many of them the policy would page about now."""
     columns = await read_columns(connection, table) or {}
     names = table.sql_names()
@@ -81,7 +79,7 @@ async def count_open(
     return open_count, due_count
 
 
-def _is_due(row: Sequence[Any], policy: EscalationPolicy) -> bool:
+def _is_due(row: Sequence[Any], policy: BuiltinPolicy) -> bool:
     """Return whether the policy would page now about a row that was selected with the instant before it."""
     now = row[0].replace(tzinfo=UTC)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 from psycopg import AsyncConnection
 
-from escalation_core import EscalationPolicy, StoreNotReady
+from escalation_core import BuiltinPolicy, StoreNotReady
 
 from .applying import alone, connect, lock_within
 from .attach import written_columns
@@ -104,7 +104,7 @@ async def up(
     existing: Existing | None = None,
     create: bool = False,
     trigger: bool = True,
-    policy: EscalationPolicy | None = None,
+    policy: BuiltinPolicy | None = None,
     say: Say = lambda line: None,
 ) -> Sequence[str]:
     """Bring a schema to the version that this library needs; return what was done.
@@ -125,7 +125,7 @@ async def up(
         existing=existing,
         create=create,
         trigger=trigger,
-        policy=policy or EscalationPolicy(),
+        policy=policy or BuiltinPolicy(),
     )
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
@@ -142,7 +142,7 @@ async def attach(
     existing: Existing | None = None,
     create: bool = False,
     trigger: bool = True,
-    policy: EscalationPolicy | None = None,
+    policy: BuiltinPolicy | None = None,
     say: Say = lambda line: None,
 ) -> Sequence[str]:
     """Attach a schema to a host's table, or attach it again with other columns; return what was done.
@@ -168,7 +168,7 @@ async def attach(
         existing=existing,
         create=create,
         trigger=trigger,
-        policy=policy or EscalationPolicy(),
+        policy=policy or BuiltinPolicy(),
     )
     with translated():
         async with alone(dsn, schema), await connect(dsn) as connection:
@@ -185,7 +185,7 @@ async def attach_within(
     existing: Existing | None = None,
     create: bool = False,
     trigger: bool = True,
-    policy: EscalationPolicy | None = None,
+    policy: BuiltinPolicy | None = None,
     say: Say = lambda line: None,
 ) -> Sequence[str]:
     """Attach a schema as ``attach`` does, inside the transaction that the host began on ``connection``, and ends.
@@ -206,7 +206,7 @@ async def attach_within(
         existing=existing,
         create=create,
         trigger=trigger,
-        policy=policy or EscalationPolicy(),
+        policy=policy or BuiltinPolicy(),
     )
     with translated():
         host = await HostConnection.of(connection)

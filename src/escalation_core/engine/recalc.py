@@ -9,7 +9,7 @@ import attrs
 from ..model import NEEDS_REPLAN, By, Candidate, Incident, OpenRows, RecalcState
 from ..ports import Store, Transaction
 from ..rules.plan import MAX_DEFERRAL, defer
-from ..rules.policy import EscalationPolicy
+from ..rules.builtin import BuiltinPolicy
 from .exhausted import note_exhausted
 from .refused_rows import defer_or_pass_over, write_apart
 
@@ -44,7 +44,7 @@ async def mend(tx: Transaction, state: RecalcState, now: datetime, ahead: dateti
     return asked
 
 
-async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False) -> RecalcState:
+async def advance(store: Store, policy: BuiltinPolicy, *, wait: bool = False) -> RecalcState:
     """Recalculate the next batch of rows if a recalculation is running; return its state.
 
     If another worker is busy with a batch, ``wait`` for it, or else return an empty state: nothing to do.
@@ -71,7 +71,7 @@ async def advance(store: Store, policy: EscalationPolicy, *, wait: bool = False)
     return await store.transact(work)
 
 
-def _recalculated(row: Candidate, state: RecalcState, policy: EscalationPolicy, now: datetime) -> Incident | None:
+def _recalculated(row: Candidate, state: RecalcState, policy: BuiltinPolicy, now: datetime) -> Incident | None:
     """Return the incident with its new next_due_at; None if the row does not change."""
     incident = row.incident
     if incident is None or (state.due_only and incident.next_due_at is None):
@@ -109,7 +109,7 @@ async def _write(tx: Transaction, rows: Sequence[Candidate], moved: Sequence[Inc
         )
 
 
-def _after(state: RecalcState, walked: OpenRows, policy: EscalationPolicy, now: datetime) -> RecalcState:
+def _after(state: RecalcState, walked: OpenRows, policy: BuiltinPolicy, now: datetime) -> RecalcState:
     visited, skipped = state.visited + len(walked.rows), state.skipped or walked.skipped
     if walked.last is not None or skipped:
         # Go on with the next batch. At the end, start again if a batch left out locked rows.

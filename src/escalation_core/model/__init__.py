@@ -28,6 +28,7 @@ from .store import (
     Unseen,
     WorkerHeartbeat,
 )
+from .walk import MAX_PIN_SEVERITY_CHARS, KeptVersion, Pin, WalkStats
 
 __all__ = [
     "CANCELS",
@@ -35,6 +36,7 @@ __all__ = [
     "MAX_LABELS_BYTES",
     "MAX_CLAIM_LABELS_BYTES",
     "MAX_NAME_CHARS",
+    "MAX_PIN_SEVERITY_CHARS",
     "MAX_REASON_CHARS",
     "MAX_SUMMARY_CHARS",
     "AuditEntry",
@@ -57,6 +59,9 @@ __all__ = [
     "Paused",
     "AuditCursor",
     "Integrity",
+    "KeptVersion",
+    "Pin",
+    "WalkStats",
     "Deferral",
     "RecalcState",
     "LatestEscalation",

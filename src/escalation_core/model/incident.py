@@ -87,6 +87,14 @@ class Incident:
     """The next escalation's instant; None without a next one; ``NEEDS_REPLAN`` if a tick must plan the row."""
     summary: str | None = attrs.field(default=None, validator=_is_text)
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=_labels)
+    policy: str | None = attrs.field(default=None, validator=_is_text)
+    """The policy that the host names. None: the assignments of the policies file decide."""
+    policy_pin: str | None = attrs.field(default=None, validator=_is_text)
+    """The policy that the incident walks through: ``NAME@SHA256@SEVERITY`` (``Pin``). None: the built-in policy."""
+    policy_level: int | None = attrs.field(default=None)
+    """The level at which the walk began. None: 0."""
+    policy_since: datetime | None = attrs.field(default=None, converter=_optional_utc, validator=_is_instant)
+    """The instant at which the walk began. None: first_seen."""
 
     @level.validator
     def _check_level(self, _: object, value: object) -> None:
@@ -95,6 +103,11 @@ class Incident:
     @episode.validator
     def _check_episode(self, _: object, value: object) -> None:
         check_count(value, "episode", 1)
+
+    @policy_level.validator
+    def _check_policy_level(self, _: object, value: object) -> None:
+        if value is not None:
+            check_count(value, "policy_level", 0)
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Incident":
@@ -106,7 +119,9 @@ class Incident:
         Raises:
             InvalidValue: the row is not a valid incident.
         """
-        key, severity, first_seen, level, episode, _, _, acked_by, _, _, _, summary, labels = row
+        key, severity, first_seen, level, episode, _, _, acked_by, _, _, _, summary, labels, policy, pin, walked, _ = (
+            row
+        )
         plain = (
             type(key) is str
             and 0 < len(key) <= MAX_KEY_BYTES
@@ -121,6 +136,9 @@ class Incident:
             and (severity is None or _plain(severity))
             and (acked_by is None or _plain(acked_by))
             and (summary is None or _plain(summary))
+            and (policy is None or _plain(policy))
+            and (pin is None or _plain(pin))
+            and (walked is None or (type(walked) is int and walked >= 0))
         )
         if not plain:
             return cls(**dict(zip(_FIELDS, row, strict=True)))
@@ -168,6 +186,10 @@ class Escalation:
     episode: int
     level: int
     created_at: datetime
+    policy: str | None = None
+    """The name of the policy that decided. None: the built-in policy, of an engine without a policies file."""
+    position: int | None = None
+    """The position in the policy's walk, from 1. None: the level."""
     unique_hash: str = attrs.field(
         default=attrs.Factory(
             lambda self: escalation_hash(self.incident_key, self.level, self.episode), takes_self=True
@@ -178,5 +200,13 @@ class Escalation:
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Escalation":
         """Return the escalation in a store's row: the values in the order of the fields."""
-        key, episode, level, at, unique_hash = row
-        return cls(incident_key=key, episode=episode, level=level, created_at=instant(at), unique_hash=unique_hash)
+        key, episode, level, at, unique_hash, policy, position = row
+        return cls(
+            incident_key=key,
+            episode=episode,
+            level=level,
+            created_at=instant(at),
+            unique_hash=unique_hash,
+            policy=policy,
+            position=position,
+        )

@@ -5,6 +5,7 @@ of its own. A store has two tiers. The first tier is for paging. The second tier
 ``recent``, ``settled``, ``notes``, ``add_pause``, ``end_pauses``, ``old``, ``delete``, ``delete_pauses``, ``integrity``
 and both methods of ``requests``. A store without the second tier raises ``StoreRefused`` in these methods. A store
 without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and ``shift_pauses`` does nothing.
+``walks`` is apart from both tiers: an engine needs it only for a policies file.
 ``docs/how-to/write-a-store.md`` explains how to write a store; ``escalation_core.testing`` checks one.
 """
 
@@ -12,8 +13,10 @@ from .host import Heartbeat, Notifier, Router
 from .records import Journal, Operations, SeenRequests
 from .rows import Incidents, Ledger, Outbox, SpellsKeys
 from .store import JoinsTransactions, Store, Transaction, Transactor
+from .walks import HasWalks, Walks, walks_of
 
 __all__ = [
+    "HasWalks",
     "Heartbeat",
     "Incidents",
     "JoinsTransactions",
@@ -28,4 +31,6 @@ __all__ = [
     "Store",
     "Transaction",
     "Transactor",
+    "Walks",
+    "walks_of",
 ]

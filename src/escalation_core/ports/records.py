@@ -41,8 +41,10 @@ class Journal(Protocol):
     async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
         """Return the last tick of any worker, when the store was set up, and how many workers ticked within a day."""
 
-    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
+    async def stats(self, *, now: datetime, canary: Canary, detail: bool = False) -> Stats:
         """Return the counts for health. Ended rows do not count. Deferred rows count as unreadable, not as overdue.
+
+        An open row is exhausted if it has no next_due_at and the audit notes it as exhausted at its episode and level.
 
         The store counts ``outside_canary`` only with ``detail``, because that reads every due row. It does not count
         ``unseen``.

@@ -73,10 +73,12 @@ class Incidents(Protocol):
     async def end_passing(self, beyond: datetime) -> None:
         """Stop passing over the rows that would be passed over until after ``beyond``."""
 
-    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
-        """Lock and return open rows after the key ``after``, in the store's own order.
+    async def scan_unresolved(
+        self, after: str | None, limit: int, *, wait: bool = True, labels: bool = False
+    ) -> OpenRows:
+        """Lock and return rows that are not resolved, after the key ``after``, in the store's own order.
 
-        With ``wait``, wait for rows that other transactions have locked. Otherwise leave them out and set ``skipped``.
+        Without ``labels`` the incidents have none, which saves the reading of them. With ``wait``, wait for rows that other transactions have locked. Otherwise leave them out and set ``skipped``.
         """
 
     async def list_open(

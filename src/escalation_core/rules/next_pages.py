@@ -6,7 +6,7 @@ import attrs
 
 from ..model import Incident
 from .plan import escalate
-from .policy import EscalationPolicy
+from .builtin import BuiltinPolicy
 from .routing import Pager, paged_targets, undeliverable_reasons
 
 
@@ -21,7 +21,7 @@ class NextPages:
     """Why pages will be dead, for example that no route matches, or that no notifier serves a target."""
 
 
-def next_pages(incident: Incident | None, *, policy: EscalationPolicy, pager: Pager, now: datetime) -> NextPages | None:
+def next_pages(incident: Incident | None, *, policy: BuiltinPolicy, pager: Pager, now: datetime) -> NextPages | None:
     """Return the next escalation's level and targets; None if the row has no next escalation.
 
     A snooze, a pause, a switch or the canary delays or prevents the escalation and does not change its targets:

@@ -8,7 +8,7 @@ import attrs
 from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, State
 from .gate import Gate
-from .policy import EscalationPolicy
+from .builtin import BuiltinPolicy
 
 MAX_AGE = timedelta(days=365)
 """How far in the past the first_seen of a new row may lie."""
@@ -77,7 +77,7 @@ Decision = Escalate | Reschedule | Skip
 def plan(
     claimed: Candidate,
     *,
-    policy: EscalationPolicy,
+    policy: BuiltinPolicy,
     now: datetime,
     gate: Gate = _NOTHING_HELD,
     recorded: LatestEscalation | None = None,
@@ -134,9 +134,7 @@ def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Defer
     return Deferral(incident_key=claimed.incident_key, fault=ALTERED, attempts=claimed.attempts + 1, until=until)
 
 
-def escalate(
-    incident: Incident, policy: EscalationPolicy, now: datetime, lateness: timedelta | None = None
-) -> Escalate:
+def escalate(incident: Incident, policy: BuiltinPolicy, now: datetime, lateness: timedelta | None = None) -> Escalate:
     """Return the step of an incident to its next level at ``now``. Only ``plan`` decides whether it is due."""
     risen = policy.advance(incident, incident.level + 1, now, now)
     return Escalate(
@@ -149,7 +147,7 @@ def escalate(
     )
 
 
-def _catch_up(incident: Incident, recorded: LatestEscalation, policy: EscalationPolicy, now: datetime) -> Incident:
+def _catch_up(incident: Incident, recorded: LatestEscalation, policy: BuiltinPolicy, now: datetime) -> Incident:
     last = max(filter(None, (incident.last_escalated_at, recorded.created_at)))
     return policy.advance(incident, recorded.level, last, now)
 

@@ -1,124 +1,216 @@
-"""The escalation policy decides when an incident escalates next. All rules: ``docs/reference/rules.md``."""
+"""A policy is a list of levels that an incident walks through, and the rule of when it is due at each of them.
 
+``docs/reference/policies.md`` has the file, ``docs/reference/rules.md`` the exact rule.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from enum import StrEnum
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
 
 import attrs
 
-from ..checks import check_mapping
-from ..errors import InvalidValue
-from ..model import Incident, State
+from ..model import Incident
+from .hours import Hours, later
 
-MAX_WINDOW = timedelta(minutes=525_600)
-"""A year: the longest acknowledgement window and the longest snooze between escalations."""
-MAX_LEVEL = 100
+BUILTIN = "builtin"
+"""The name of the built-in policy."""
+MAX_LEVELS = 50
+MAX_ESCALATIONS = 100
+"""The most escalations of one walk: levels times rounds."""
+MAX_SPAN = timedelta(days=365)
+"""A year: the longest gap, and the longest acknowledgement timeout."""
+_NO_TIME = timedelta()
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
-@lru_cache(maxsize=1000)
-def _normal(severity: str) -> str:
-    return severity.strip().casefold()
+class Anchor(StrEnum):
+    """From where the gap before a level counts."""
+
+    PREVIOUS = "previous"
+    """From the escalation before."""
+    FIRST_SEEN = "first_seen"
+    """From the beginning of the walk: gaps add up."""
 
 
-def _windows(windows: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
-    normal: dict[str, timedelta] = {}
-    for severity, window in check_mapping(windows, "windows", "map severities to timedeltas").items():
-        if not isinstance(severity, str) or _normal(severity) in normal:
-            raise InvalidValue("windows", f"names {severity!r} twice or not as text", "name each severity once")
-        normal[_normal(severity)] = _span(window, f"windows[{severity!r}]", shortest=timedelta(microseconds=1))
-    return normal
+class OnExpiry(StrEnum):
+    """What happens when an acknowledgement expires."""
 
-
-def _span(value: object, field: str, *, shortest: timedelta = timedelta()) -> timedelta:
-    if not isinstance(value, timedelta):
-        raise InvalidValue(field, f"is {type(value).__name__}", "give a timedelta")
-    if not shortest <= value <= MAX_WINDOW:
-        raise InvalidValue(field, f"is {value}", f"give at least {shortest} and at most {MAX_WINDOW.days} days")
-    return value
-
-
-def later(instant: datetime, span: timedelta) -> datetime:
-    """Return ``instant + span``, at most the last instant that a datetime can express."""
-    try:
-        return instant + span
-    except OverflowError:
-        return _END_OF_TIME
+    RESUME = "resume"
+    """The walk continues where it stopped."""
+    RESTART = "restart"
+    """The walk begins again at the first level."""
 
 
 @attrs.frozen(kw_only=True)
-class EscalationPolicy:
-    """The policy of how long an incident may stay unacknowledged. The defaults are those of ``Settings()``.
+class Level:
+    """One level of a policy."""
 
-    Raises:
-        InvalidValue: a window, the snooze, the tick interval or the maximum level is outside its limits.
+    after: timedelta
+    """The gap since the level before; for the first level, since the round began."""
+    to: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """The targets to page. If empty, the router decides."""
+    deliver: Hours | None = None
+    """The hours in which the level may page. If it is due outside them, it waits for their start."""
+
+
+@attrs.frozen(kw_only=True)
+class Repeat:
+    """How often the levels are walked again."""
+
+    times: int = 0
+    after: timedelta | None = None
+    """The gap before the first level of a later round, in place of its ``after``. None: that ``after``."""
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """A policy: when an incident escalates, and whom each escalation pages. It contains no names of people's shifts.
+
+    The reader of the file checks the limits; see ``Policies.from_mapping``.
     """
 
-    windows: Mapping[str, timedelta] = attrs.field(
-        factory=lambda: {"critical": timedelta(minutes=5), "warning": timedelta(minutes=15)}, converter=_windows
-    )
-    """The acknowledgement window of each severity. A match ignores case and surrounding blanks."""
-    default_window: timedelta = timedelta(minutes=15)
-    """The window of each severity that ``windows`` does not list."""
-    max_level: int = 7
-    snooze: timedelta = timedelta(minutes=30)
-    """The shortest time between two escalations of one incident."""
-    tick_interval: timedelta = timedelta(minutes=1)
-    """The shortest time between two escalations even with snooze 0, so that one tick raises at most one level."""
+    name: str
+    levels: tuple[Level, ...] = attrs.field(converter=tuple)
+    repeat: Repeat = attrs.field(factory=Repeat)
+    anchor: Anchor = Anchor.PREVIOUS
+    min_gap: timedelta | None = None
+    """The least time between two escalations. None: the smallest gap above 0 if the anchor is first_seen, else 0."""
+    clock: Hours | None = None
+    """The hours in which gaps run. None: always."""
+    ack_timeout: timedelta | None = None
+    """How long an acknowledgement lasts. None: until it is taken back."""
+    on_ack_expiry: OnExpiry = OnExpiry.RESUME
+    total: int = attrs.field(init=False, eq=False, repr=False)
+    """The escalations of one walk: levels times rounds."""
+    _gaps: tuple[timedelta, ...] = attrs.field(init=False, eq=False, repr=False)
+    _sums: tuple[timedelta, ...] = attrs.field(init=False, eq=False, repr=False)
+    _least: timedelta = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Check the limits."""
-        _span(self.default_window, "default_window", shortest=timedelta(microseconds=1))
-        _span(self.snooze, "snooze")
-        _span(self.tick_interval, "tick_interval", shortest=timedelta(microseconds=1))
-        if isinstance(self.max_level, bool) or not isinstance(self.max_level, int):
-            raise InvalidValue("max_level", f"is {type(self.max_level).__name__}", "give an int")
-        if not 1 <= self.max_level <= MAX_LEVEL:
-            raise InvalidValue("max_level", f"is {self.max_level}", f"give 1 to {MAX_LEVEL}")
+        """Compute the gaps of the walk."""
+        put = object.__setattr__
+        put(self, "total", len(self.levels) * (self.repeat.times + 1))
+        again = self.levels[0].after if self.repeat.after is None else self.repeat.after
+        first = [level.after for level in self.levels]
+        put(self, "_gaps", (*first, *(again, *first[1:]) * self.repeat.times))
+        put(self, "_sums", tuple(accumulate(self._gaps)))
+        least = self.min_gap
+        if least is None:
+            above = [gap for gap in self._gaps if gap]
+            least = min(above, default=_NO_TIME) if self.anchor is Anchor.FIRST_SEEN else _NO_TIME
+        put(self, "_least", least)
 
-    def configured(self, severity: str | None) -> bool:
-        """Return whether ``windows`` lists this severity."""
-        return severity is not None and _normal(severity) in self.windows
+    @property
+    def gaps(self) -> Sequence[timedelta]:
+        """The gap before each escalation of the walk."""
+        return self._gaps
 
-    def window(self, severity: str | None) -> timedelta:
-        """Return the acknowledgement window of a severity."""
-        return self.default_window if severity is None else self.windows.get(_normal(severity), self.default_window)
+    @property
+    def hours(self) -> Mapping[str, Hours]:
+        """The hours that the policy uses, by name."""
+        used = [self.clock, *(level.deliver for level in self.levels)]
+        return {hours.name: hours for hours in used if hours is not None}
 
-    def next_due_at(self, incident: Incident, now: datetime | None = None) -> datetime | None:
-        """Return the instant at which the incident is due for its next escalation; None if it has none.
+    def position(self, incident: Incident, level: int | None = None) -> int:
+        """Return the position in the walk of the escalation that raised the incident to ``level``; 0 before the first.
 
-        The instant is the latest of ``first_seen + window * (level + 1)``, ``last_escalated_at + max(snooze,
-        tick_interval)`` and ``snoozed_until``. With ``now``, a ``last_escalated_at`` in the future counts as ``now``.
+        ``level`` defaults to the incident's own.
         """
-        last = incident.last_escalated_at
-        return self._due(incident, incident.level, last if last is None or now is None else min(last, now))
+        level = incident.level if level is None else level
+        return level - min(incident.policy_level or 0, level)
 
-    def advance(self, incident: Incident, level: int, last_escalated_at: datetime, now: datetime) -> Incident:
-        """Return the incident at ``level``, with its next due instant. A later ``last_escalated_at`` counts as now."""
-        last = min(last_escalated_at, now)
-        return incident.moved(level=level, last_escalated_at=last, next_due_at=self._due(incident, level, last))
+    def level(self, position: int) -> Level:
+        """Return the level of a position, which counts from 1."""
+        return self.levels[(position - 1) % len(self.levels)]
 
-    def _due(self, incident: Incident, level: int, last: datetime | None) -> datetime | None:
-        if incident.state is not State.OPEN or level >= self.max_level:
+    def targets(self, incident: Incident) -> Sequence[str]:
+        """Return the targets of the escalation that raised the incident to its level; empty: the router decides."""
+        return self.level(max(1, self.position(incident))).to
+
+    def next_due_at(
+        self, incident: Incident, level: int, last: datetime | None, tick_interval: timedelta
+    ) -> datetime | None:
+        """Return when an open incident at ``level`` is due for its next escalation; None if the walk is over.
+
+        ``last`` is its last_escalated_at. Two escalations are at least ``tick_interval`` apart.
+        """
+        done = level - min(incident.policy_level or 0, level)
+        if done >= self.total:
             return None
-        due = later(incident.first_seen, self.window(incident.severity) * (level + 1))
+        start = incident.policy_since or incident.first_seen
+        if self.anchor is Anchor.FIRST_SEEN:
+            due = self._plus(start, self._sums[done])
+            if done and incident.policy_since is not None:
+                due = min(due, self._plus(last or start, self._gaps[done]))
+        else:
+            due = self._plus((last or start) if done else start, self._gaps[done])
         if last is not None:
-            due = max(due, later(last, max(self.snooze, self.tick_interval)))
-        return due if incident.snoozed_until is None else max(due, incident.snoozed_until)
+            due = max(due, later(last, max(self._least, tick_interval)))
+        if incident.snoozed_until is not None:
+            due = max(due, incident.snoozed_until)
+        deliver = self.levels[done % len(self.levels)].deliver
+        return due if deliver is None else deliver.next_open(due) or _END_OF_TIME
 
-    def rhythm(self, severity: str | None) -> Sequence[timedelta]:
-        """Return when an incident escalates without an acknowledgement: the time from first_seen to each level."""
-        # The year is far from both ends of what a datetime can express.
-        began = datetime(2000, 1, 1, tzinfo=UTC)
-        incident = Incident(incident_key="-", severity=severity, first_seen=began)
-        spans: list[timedelta] = []
-        while (due := self.next_due_at(incident)) is not None:
-            spans.append(due - began)
-            incident = self.advance(incident, incident.level + 1, due, due)
-        return spans
+    def put_off(self, incident: Incident, now: datetime) -> datetime | None:
+        """Return when the next level's hours open, if they are closed at ``now``; None if it may page now."""
+        deliver = self.level(self.position(incident) + 1).deliver
+        if deliver is None or deliver.is_open(now):
+            return None
+        return deliver.next_open(now) or _END_OF_TIME
 
-    def fingerprint(self) -> str:
-        """Return the policy's values as one text. A recalculation saves it, and health compares it with later ones."""
-        windows = ",".join(f"{name}={window.total_seconds()}" for name, window in sorted(self.windows.items()))
-        rest = (self.default_window, self.snooze, self.tick_interval)
-        return f"{windows};{';'.join(f'{span.total_seconds()}' for span in rest)};{self.max_level}"
+    def ack_expires_at(self, incident: Incident, kept_at: datetime | None = None) -> datetime | None:
+        """Return when the acknowledgement of the incident expires; None if it does not.
+
+        ``kept_at`` is when the store began to keep this version. An acknowledgement from before counts from then, so
+        that a new policy does not end old acknowledgements at once.
+        """
+        if self.ack_timeout is None or incident.acknowledged_at is None:
+            return None
+        began = incident.acknowledged_at if kept_at is None else max(incident.acknowledged_at, kept_at)
+        return later(began, self.ack_timeout)
+
+    def _plus(self, instant: datetime, span: timedelta) -> datetime:
+        return later(instant, span) if self.clock is None else self.clock.add(instant, span)
+
+    def as_mapping(self) -> Mapping[str, Any]:
+        """Return the policy as the policies file writes it, with spans in seconds and hours by name."""
+        return _without_none(
+            levels=[
+                _without_none(
+                    after=_span(level.after),
+                    to=list(level.to) or None,
+                    deliver=None if level.deliver is None else level.deliver.name,
+                )
+                for level in self.levels
+            ],
+            repeat=_without_none(times=self.repeat.times, after=_span(self.repeat.after)),
+            anchor=self.anchor.value,
+            min_gap=_span(self.min_gap),
+            clock=None if self.clock is None else self.clock.name,
+            ack_timeout=_span(self.ack_timeout),
+            on_ack_expiry=self.on_ack_expiry.value,
+        )
+
+    def text(self) -> str:
+        """Return the text of this version: canonical JSON of the policy and its hours, without the policy's name."""
+        hours = {name: hours.as_mapping() for name, hours in self.hours.items()}
+        value = {"policy": self.as_mapping(), "hours": hours}
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of ``text`` in hex, which a pin names. The built-in policy has none: its digest is empty."""
+        return "" if self.name == BUILTIN else hashlib.sha256(self.text().encode()).hexdigest()
+
+
+def _span(span: timedelta | None) -> str | None:
+    return None if span is None else f"{span // timedelta(seconds=1)}s"
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

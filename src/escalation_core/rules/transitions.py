@@ -25,7 +25,7 @@ from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
 from ..model import Incident, State
 from .plan import check_first_seen
-from .policy import EscalationPolicy
+from .builtin import BuiltinPolicy
 
 
 class Verb(StrEnum):
@@ -93,7 +93,7 @@ def open_incident(
     labels: Mapping[str, str] | None,
     first_seen: datetime | None,
     highest_episode: int,
-    policy: EscalationPolicy,
+    policy: BuiltinPolicy,
     now: datetime,
 ) -> Change:
     """Open an incident, or update severity, summary and labels of one that is not resolved. None keeps a value.
@@ -131,7 +131,7 @@ def acknowledge(incident: Incident, by: str | None, *, now: datetime) -> Change:
     return Change(before=incident, incident=after, cancel="acknowledged")
 
 
-def unacknowledge(incident: Incident, *, policy: EscalationPolicy, now: datetime) -> Change:
+def unacknowledge(incident: Incident, *, policy: BuiltinPolicy, now: datetime) -> Change:
     """Take the acknowledgement back: the same episode continues at its level. Cancelled pages stay cancelled."""
     if incident.state is State.OPEN:
         return Change(before=incident, incident=incident)
@@ -147,14 +147,12 @@ def resolve(incident: Incident, *, now: datetime) -> Change:
     return Change(before=incident, incident=after, cancel="resolved")
 
 
-def change_severity(incident: Incident, severity: str, *, policy: EscalationPolicy, now: datetime) -> Change:
+def change_severity(incident: Incident, severity: str, *, policy: BuiltinPolicy, now: datetime) -> Change:
     """Give the incident another severity, and recompute its due instant with the window of that severity."""
     return _recompute(incident, attrs.evolve(incident, severity=severity), policy, now)
 
 
-def snooze(
-    incident: Incident, until: datetime | timedelta | None, *, policy: EscalationPolicy, now: datetime
-) -> Change:
+def snooze(incident: Incident, until: datetime | timedelta | None, *, policy: BuiltinPolicy, now: datetime) -> Change:
     """Snooze the incident: it does not escalate before ``until``, or for a span. None ends the snooze.
 
     Pages that are already recorded are still sent.
@@ -168,7 +166,7 @@ def snooze(
     return _recompute(incident, attrs.evolve(incident, snoozed_until=until), policy, now)
 
 
-def drain(incident: Incident, *, policy: EscalationPolicy, now: datetime) -> Change:
+def drain(incident: Incident, *, policy: BuiltinPolicy, now: datetime) -> Change:
     """Lower the incident by one level in a new episode, so that the engine can record and page that level again."""
     if incident.level == 0:
         raise TransitionRefused(incident.incident_key, "at level 0", Verb.DRAIN.value, "there is no level to take back")
@@ -176,6 +174,6 @@ def drain(incident: Incident, *, policy: EscalationPolicy, now: datetime) -> Cha
     return attrs.evolve(_recompute(incident, after, policy, now), cancel="drained")
 
 
-def _recompute(before: Incident, after: Incident, policy: EscalationPolicy, now: datetime) -> Change:
+def _recompute(before: Incident, after: Incident, policy: BuiltinPolicy, now: datetime) -> Change:
     due = policy.next_due_at(after, now)
     return Change(before=before, incident=attrs.evolve(after, next_due_at=due))

@@ -10,7 +10,7 @@ from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
-from .policy import EscalationPolicy
+from .builtin import BuiltinPolicy
 
 
 class HeldBy(StrEnum):
@@ -50,7 +50,7 @@ def upcoming(
     incident: Incident | None,
     left_alone: Deferral | None,
     *,
-    policy: EscalationPolicy,
+    policy: BuiltinPolicy,
     switches: Switches,
     dry_run: bool,
     canary: Canary,

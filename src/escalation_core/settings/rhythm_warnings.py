@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from ..rules.policy import EscalationPolicy
+from ..rules.builtin import BuiltinPolicy
 from .write import MINUTE, number
 
 LONG_SNOOZE = timedelta(days=1)
 """A minimum time between escalations that is longer than this is probably a mistake of units."""
 
 
-def rhythm_warnings(policy: EscalationPolicy) -> list[str]:
+def rhythm_warnings(policy: BuiltinPolicy) -> list[str]:
     """Return a warning for each pair of settings that contradict each other."""
     warnings = []
     severity, shortest = min(policy.windows.items(), key=lambda item: item[1])

@@ -15,7 +15,7 @@ from ..errors import InvalidValue, Problem, SettingsError
 from ..model import Canary
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
-from ..rules.policy import EscalationPolicy
+from ..rules.builtin import BuiltinPolicy
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
 from .fields import FIELDS, SECRETS, Field, find_problems
@@ -72,7 +72,7 @@ class Settings:
     """Times and limits of delivery. Only code can set them."""
     warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
     """Warnings about settings that are valid but probably not intended."""
-    policy: EscalationPolicy = attrs.field(init=False, eq=False, repr=False)
+    policy: BuiltinPolicy = attrs.field(init=False, eq=False, repr=False)
     pause: PauseSchedule | None = attrs.field(init=False, eq=False, repr=False)
 
     @property
@@ -98,7 +98,7 @@ class Settings:
         if self.canary_pct == 0:
             warnings.append("ESC_CANARY_PCT is 0: no incident escalates; write 100 for all of them")
         object.__setattr__(self, "pause", make_schedule(self.pause_cron, self.pause_length, self.tz))
-        policy = EscalationPolicy(
+        policy = BuiltinPolicy(
             windows={"critical": self.critical_window, "warning": self.warning_window} | dict(self.windows),
             default_window=self.warning_window,
             max_level=self.max_level,

@@ -28,7 +28,7 @@ from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
 from escalation_core.model import Deferral, NewPage, PageRecord, escalation_hash
 from escalation_core.ports import Transaction
-from escalation_core.rules.policy import EscalationPolicy
+from escalation_core.rules.builtin import BuiltinPolicy
 from escalation_core.rules.retry import after_attempt
 from escalation_core.rules.routing import Pager
 
@@ -143,12 +143,12 @@ def _next_due_at_lost(dsn: str) -> None:
 
 
 def _no_time_between_levels(dsn: str) -> None:
-    due = EscalationPolicy._due
+    due = BuiltinPolicy._due
 
-    def due_at_once(self: EscalationPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
+    def due_at_once(self: BuiltinPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
         return due(self, incident, level, None)
 
-    _put(EscalationPolicy, "_due", due_at_once)
+    _put(BuiltinPolicy, "_due", due_at_once)
 
 
 def _no_wait_between_claims(dsn: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from escalation_adapters.postgres import ExistingIncidents, StatusMapping, applying, migrate
-from escalation_core import EscalationPolicy
+from escalation_core import BuiltinPolicy
 
 STATUS = StatusMapping(column="status", open="open", acknowledged="acked", resolved="closed")
 BOTH_WAIT = """
@@ -22,7 +22,7 @@ async def migrate_host(dsn: str, schema: str) -> None:
     module: Any = applying
     module.LOCK_TIMEOUT = "30ms"
     with contextlib.suppress(ExistingIncidents):
-        await migrate.up(dsn, schema=schema, policy=EscalationPolicy(), create=True)
+        await migrate.up(dsn, schema=schema, policy=BuiltinPolicy(), create=True)
     async with await AsyncConnection.connect(dsn) as holder:
         await holder.execute(f'LOCK TABLE "{schema}".incidents IN ACCESS SHARE MODE'.encode())
         both = [asyncio.create_task(migrate.up(dsn, schema=schema, existing="page")) for _ in range(2)]

@@ -6,14 +6,14 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Escalate, EscalationPolicy, Incident, Reschedule, Skip, plan
+from escalation_core import Escalate, BuiltinPolicy, Incident, Reschedule, Skip, plan
 from escalation_core.model import NEEDS_REPLAN, Candidate, LatestEscalation
 from escalation_core.rules.gate import Gate, Mode
 from escalation_core.rules.plan import Decision, Reason
 
 from ..kit import DAY, HOUR, MINUTE, SECOND, START, incident
 
-POLICY = EscalationPolicy()
+POLICY = BuiltinPolicy()
 NOW = START + 5 * MINUTE
 V1_OFF = Gate(Mode.V1_OFF)
 

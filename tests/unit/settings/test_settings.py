@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_core import EscalationPolicy, PauseSchedule, Settings, SettingsError
+from escalation_core import BuiltinPolicy, PauseSchedule, Settings, SettingsError
 
 from ..kit import MINUTE, SECOND
 from .helpers import PLAIN, ROUTE, URL, VARIABLES, problems, read
@@ -53,8 +53,8 @@ def test_defaults_are_those_of_the_rules() -> None:
 
 
 def test_default_policy_is_the_policys_own() -> None:
-    """The policy of default settings equals a default EscalationPolicy."""
-    assert EscalationPolicy() == Settings().policy
+    """The policy of default settings equals a default BuiltinPolicy."""
+    assert BuiltinPolicy() == Settings().policy
 
 
 def test_policy_is_made_of_the_settings() -> None:
@@ -67,7 +67,7 @@ def test_policy_is_made_of_the_settings() -> None:
         ESC_SNOOZE_MIN="6",
         ESC_TICK_MS="7000",
     )
-    expected = EscalationPolicy(
+    expected = BuiltinPolicy(
         windows={"critical": MINUTE, "warning": 2 * MINUTE, "high": 3 * MINUTE},
         default_window=2 * MINUTE,
         max_level=4,

@@ -8,11 +8,11 @@ import attrs
 
 from ...model import NEEDS_REPLAN, Canary, Incident
 from ...ports import Notifier, Store, Transaction
-from ...rules.policy import EscalationPolicy
+from ...rules.builtin import BuiltinPolicy
 from ..clock import ManualClock
 from ..host import HostTable
 
-POLICY = EscalationPolicy()
+POLICY = BuiltinPolicy()
 START = datetime(2025, 1, 1, tzinfo=UTC)
 """Where the clock of a check stands at first, so that every run of a check is the same."""
 WHOLE = Canary()

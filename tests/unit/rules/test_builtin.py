@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_core import EscalationPolicy, InvalidValue
+from escalation_core import BuiltinPolicy, InvalidValue
 
 from ..kit import DAY, HOUR, MINUTE, SECOND, START, incident
 
-POLICY = EscalationPolicy()
+POLICY = BuiltinPolicy()
 END = datetime.max.replace(tzinfo=UTC)
 
 # fields of an incident first seen at START, and its due instant: an offset from START, or None
@@ -52,7 +52,7 @@ def test_due(fields: dict[str, Any], due: timedelta | None) -> None:
 
 def test_tick_interval_spaces_escalations_when_snooze_is_0() -> None:
     """With snooze 0, two escalations of an incident are one tick interval apart."""
-    policy = EscalationPolicy(snooze=timedelta(), tick_interval=90 * SECOND)
+    policy = BuiltinPolicy(snooze=timedelta(), tick_interval=90 * SECOND)
     late = incident(level=1, last_escalated_at=START + HOUR)
     assert START + HOUR + 90 * SECOND == policy.next_due_at(late)
 
@@ -61,7 +61,7 @@ def test_the_longer_of_snooze_and_tick_interval_counts() -> None:
     """A snooze shorter than the tick interval is lengthened to it; a longer snooze stays."""
     late = incident(level=1, last_escalated_at=START + HOUR)
     spans = [(MINUTE, 2 * MINUTE), (3 * MINUTE, 2 * MINUTE), (2 * MINUTE, 2 * MINUTE)]
-    due = [EscalationPolicy(snooze=snooze, tick_interval=tick).next_due_at(late) for snooze, tick in spans]
+    due = [BuiltinPolicy(snooze=snooze, tick_interval=tick).next_due_at(late) for snooze, tick in spans]
     assert [START + HOUR + 2 * MINUTE, START + HOUR + 3 * MINUTE, START + HOUR + 2 * MINUTE] == due
 
 
@@ -80,12 +80,12 @@ def test_last_escalation_in_the_past_stays_with_now() -> None:
 @pytest.mark.parametrize("fields", [{"first_seen": END}, {"last_escalated_at": END}, {"snoozed_until": END}])
 def test_nothing_overflows_near_the_end_of_time(fields: dict[str, Any]) -> None:
     """Near the year 9999 the due instant is the last possible datetime."""
-    assert END == EscalationPolicy().next_due_at(incident(**fields))
+    assert END == BuiltinPolicy().next_due_at(incident(**fields))
 
 
 def test_longest_ladder_does_not_overflow() -> None:
     """A hundred windows of a year each give a valid instant."""
-    policy = EscalationPolicy(windows={"critical": 365 * DAY}, max_level=100)
+    policy = BuiltinPolicy(windows={"critical": 365 * DAY}, max_level=100)
     assert START + 36500 * DAY == policy.next_due_at(incident(level=99))
     late = incident(level=99, first_seen=datetime(9950, 1, 1, tzinfo=UTC))
     assert END == policy.next_due_at(late)
@@ -105,13 +105,13 @@ def test_other_severities_are_unconfigured(severity: str | None) -> None:
 
 def test_window_names_match_without_case_too() -> None:
     """Severities in settings match without regard to case and blanks too; the comparison folds case."""
-    policy = EscalationPolicy(windows={" HIGH ": HOUR, "Straße": 2 * HOUR})
+    policy = BuiltinPolicy(windows={" HIGH ": HOUR, "Straße": 2 * HOUR})
     assert (HOUR, 2 * HOUR) == (policy.window("high"), policy.window("STRASSE"))
 
 
 def test_default_window_may_differ_from_warning() -> None:
     """In code, the window of unconfigured severities is a separate setting."""
-    policy = EscalationPolicy(default_window=HOUR)
+    policy = BuiltinPolicy(default_window=HOUR)
     assert (15 * MINUTE, HOUR) == (policy.window("warning"), policy.window("other"))
 
 
@@ -132,7 +132,7 @@ def test_due_is_the_rule_to_the_letter(
     tick: timedelta,
 ) -> None:
     """next_due_at is max(first_seen + window * (level + 1), last + max(snooze, tick), snoozed_until)."""
-    policy = EscalationPolicy(windows={"critical": window}, snooze=snooze, tick_interval=tick)
+    policy = BuiltinPolicy(windows={"critical": window}, snooze=snooze, tick_interval=tick)
     one = incident(
         level=level,
         last_escalated_at=None if last is None else START + last,
@@ -163,14 +163,14 @@ CHANGES: list[dict[str, Any]] = [
 
 def test_fingerprint_changes_with_each_setting() -> None:
     """Every setting that can move a due instant changes the fingerprint, even by the smallest step."""
-    prints = [EscalationPolicy().fingerprint(), *(EscalationPolicy(**change).fingerprint() for change in CHANGES)]
+    prints = [BuiltinPolicy().fingerprint(), *(BuiltinPolicy(**change).fingerprint() for change in CHANGES)]
     assert len(prints) == len(set(prints))
 
 
 def test_fingerprint_is_the_same_for_the_same_policy() -> None:
     """Case, blanks and order of severities move no due instant, so they do not change the fingerprint."""
-    one = EscalationPolicy(windows={"critical": MINUTE, "high": HOUR})
-    other = EscalationPolicy(windows={" HIGH": HOUR, "Critical": MINUTE})
+    one = BuiltinPolicy(windows={"critical": MINUTE, "high": HOUR})
+    other = BuiltinPolicy(windows={" HIGH": HOUR, "Critical": MINUTE})
     assert one.fingerprint() == other.fingerprint()
 
 
@@ -200,7 +200,7 @@ LIMITS: list[tuple[dict[str, Any], str]] = [
 def test_limits_are_refused_by_name(given_: dict[str, Any], field: str) -> None:
     """A policy with a value outside its limits cannot be built, and the error names the field."""
     with pytest.raises(InvalidValue) as caught:
-        EscalationPolicy(**given_)
+        BuiltinPolicy(**given_)
     assert field == caught.value.field
 
 
@@ -218,4 +218,4 @@ def test_limits_are_refused_by_name(given_: dict[str, Any], field: str) -> None:
 )
 def test_limits_themselves_are_legal(given_: dict[str, Any]) -> None:
     """The edges of the limits are valid values."""
-    assert given_.items() <= attrs.asdict(EscalationPolicy(**given_)).items()
+    assert given_.items() <= attrs.asdict(BuiltinPolicy(**given_)).items()

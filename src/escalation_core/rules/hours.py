@@ -1,0 +1,203 @@
+"""Hours: wall-clock windows of a zone, in which a policy's clock runs or a level may page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any
+
+import attrs
+
+from ..checks import check_instant, check_text
+from ..errors import InvalidValue
+from .maintenance import check_zone
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = timedelta(days=1)
+_STEP = timedelta(hours=1)
+_SECOND = timedelta(seconds=1)
+_MAX_SEARCH = timedelta(days=367)
+"""Hours that do not open within a year are refused at load."""
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=3)
+_FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(days=3)
+
+
+def later(instant: datetime, span: timedelta) -> datetime:
+    """Return ``instant + span``, at most the last instant that a datetime can express."""
+    try:
+        return instant + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Window:
+    """A window [start, end) of local time on some days of the week. It belongs to the day on which it begins.
+
+    If ``end`` is not after ``start``, the window ends on the next day. ``days`` counts from Monday, which is 0.
+    """
+
+    days: frozenset[int] = attrs.field(factory=lambda: frozenset(range(7)), converter=frozenset)
+    start: time
+    end: time
+
+    @property
+    def span(self) -> timedelta:
+        """The window's length on a day without a clock change."""
+        span = _from_midnight(self.end) - _from_midnight(self.start)
+        return span if span > timedelta() else span + _DAY
+
+
+@attrs.frozen(kw_only=True)
+class Hours:
+    """Named hours: the windows of each week in an IANA zone, without the windows that begin on a closed date.
+
+    Local readings decide, as for the maintenance schedule: a reading that summer time skips never occurs, and one that
+    it repeats counts both times.
+
+    Raises:
+        InvalidValue: the zone is unknown, or there is no window.
+    """
+
+    name: str
+    zone: str
+    windows: tuple[Window, ...] = attrs.field(converter=tuple)
+    closed: frozenset[date] = attrs.field(factory=frozenset, converter=frozenset)
+    _tz: tzinfo = attrs.field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Load the zone."""
+        check_text(self.name, "name")
+        object.__setattr__(self, "_tz", check_zone(self.zone))
+        if not self.windows:
+            raise InvalidValue("windows", "is empty", "give a window, or leave the hours out")
+
+    def is_open(self, instant: datetime) -> bool:
+        """Return whether the local reading of ``instant`` lies in a window."""
+        return self._covers(self._reading(check_instant(instant, "instant")))
+
+    def next_open(self, instant: datetime) -> datetime | None:
+        """Return ``instant`` if the hours are open then, else the next instant at which they open.
+
+        Return None if they do not open within a year.
+        """
+        for opens, closes in self._openings(check_instant(instant, "instant")):
+            if closes > instant:
+                return max(opens, instant)
+        return None
+
+    def add(self, instant: datetime, span: timedelta) -> datetime:
+        """Return the instant at which ``span`` of open time has passed since ``instant``.
+
+        A span of zero ends at once, inside or outside. A span that fills a window ends when the window closes. If
+        the hours do not open for a year, return the last instant of the calendar.
+        """
+        instant = check_instant(instant, "instant")
+        left = span
+        if left <= timedelta():
+            return instant
+        for opens, closes in self._openings(instant):
+            begin = max(opens, instant)
+            if closes - begin >= left:
+                return begin + left
+            left -= max(closes - begin, timedelta())
+        return datetime.max.replace(tzinfo=UTC)
+
+    def as_mapping(self) -> Mapping[str, Any]:
+        """Return the hours as the policies file writes them, without their name."""
+        return {
+            "zone": self.zone,
+            "windows": [
+                {
+                    "days": [DAYS[day] for day in sorted(window.days)],
+                    "from": window.start.isoformat(),
+                    "to": window.end.isoformat(),
+                }
+                for window in self.windows
+            ],
+            "closed": sorted(day.isoformat() for day in self.closed),
+        }
+
+    def _reading(self, instant: datetime) -> datetime:
+        return instant.astimezone(self._tz).replace(tzinfo=None)
+
+    def _covers(self, reading: datetime) -> bool:
+        today = reading.date()
+        for begin, end in self._windows_of(today - _DAY, today):
+            if begin <= reading < end:
+                return True
+        return False
+
+    def _windows_of(self, first: date, last: date) -> Sequence[tuple[datetime, datetime]]:
+        """Return the local begin and end of each window that begins on these days, sorted."""
+        found = []
+        for ordinal in range(first.toordinal(), last.toordinal() + 1):
+            day = date.fromordinal(ordinal)
+            if day in self.closed:
+                continue
+            for window in self.windows:
+                if day.weekday() in window.days:
+                    begin = datetime.combine(day, window.start)
+                    found.append((begin, begin + window.span))
+        return sorted(found)
+
+    def _openings(self, instant: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Yield the spans of instants in which the hours are open, in order, from the one that may cover ``instant``.
+
+        Spans that touch are joined. The search ends a year after the last span.
+        """
+        opens: datetime | None = None
+        closes = found = at = min(max(instant, _FIRST), _LAST)
+        while at - found <= _MAX_SEARCH:
+            until = min(at + _DAY, _LAST)
+            for begin, end in self._open_between(at, until):
+                if opens is not None and begin > closes:
+                    yield opens, closes
+                    opens = None
+                opens, closes, found = opens or begin, end, end
+            if opens is not None and closes < until:
+                yield opens, closes
+                opens = None
+            if until == _LAST:
+                break
+            at = until
+        if opens is not None:
+            yield opens, closes
+
+    def _open_between(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Yield the open spans within [first, last), in order. Between two changes of the offset readings run evenly."""
+        at = first
+        while at < last:
+            until = self._even_until(at, last)
+            offset = self._offset(at)
+            reading = (at + offset).replace(tzinfo=None)
+            end = (until + offset).replace(tzinfo=None)
+            closed_until = reading
+            for begin, finish in self._windows_of(reading.date() - _DAY, end.date()):
+                begins, finishes = max(begin, closed_until), min(finish, end)
+                if begins < finishes:
+                    yield begins.replace(tzinfo=UTC) - offset, finishes.replace(tzinfo=UTC) - offset
+                    closed_until = finishes
+            at = until
+
+    def _even_until(self, first: datetime, last: datetime) -> datetime:
+        """Return ``last``, or the first instant after ``first`` at which the zone's offset changes."""
+        offset, at = self._offset(first), first
+        if self._offset(last) == offset and self._offset(first + (last - first) / 2) == offset:
+            return last
+        while at < last:
+            step = min(at + _STEP, last)
+            if self._offset(step) != offset:
+                while step - at > _SECOND:
+                    middle = at + (step - at) / 2
+                    at, step = (middle, step) if self._offset(middle) == offset else (at, middle)
+                return step.replace(microsecond=0)  # offsets change on whole seconds
+            at = step
+        return last
+
+    def _offset(self, instant: datetime) -> timedelta:
+        offset = instant.astimezone(self._tz).utcoffset()
+        assert offset is not None  # noqa: S101 - an aware datetime has an offset
+        return offset
+
+
+def _from_midnight(at: time) -> timedelta:
+    return timedelta(hours=at.hour, minutes=at.minute, seconds=at.second, microseconds=at.microsecond)
