@@ -39,11 +39,11 @@ from .model import (
     in_canary,
 )
 from .ports import Heartbeat, Notifier, Router, Store
+from .rules.builtin import BuiltinPolicy
 from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
-from .rules.builtin import BuiltinPolicy
 from .rules.retry import RetryPolicy
 from .rules.routing import Conditions, Route, SettingsRouter
 from .rules.upcoming import HeldBy, Upcoming

@@ -21,6 +21,7 @@ from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_adapters.worker.runner import run
 from escalation_core import (
     AuditEntry,
+    BuiltinPolicy,
     Conditions,
     Delivered,
     DeliveryReport,
@@ -28,7 +29,6 @@ from escalation_core import (
     Escalate,
     Escalation,
     EscalationError,
-    BuiltinPolicy,
     Health,
     Heartbeat,
     HeldBy,

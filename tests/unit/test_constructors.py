@@ -16,8 +16,8 @@ from escalation_adapters.ops import Limits, OpsHandler, Sessions, Signer
 from escalation_adapters.ops.client import OpsClient
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import (
-    Engine,
     BuiltinPolicy,
+    Engine,
     Incident,
     InvalidValue,
     PauseSchedule,

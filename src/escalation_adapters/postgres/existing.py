@@ -8,7 +8,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from escalation_core import EscalationError, BuiltinPolicy, InvalidValue, StoreRefused
+from escalation_core import BuiltinPolicy, EscalationError, InvalidValue, StoreRefused
 
 from .errors import translate
 from .host_table import read_columns

@@ -8,8 +8,8 @@ import attrs
 
 from ..model import NEEDS_REPLAN, By, Candidate, Incident, OpenRows, RecalcState
 from ..ports import Store, Transaction
-from ..rules.plan import MAX_DEFERRAL, defer
 from ..rules.builtin import BuiltinPolicy
+from ..rules.plan import MAX_DEFERRAL, defer
 from .exhausted import note_exhausted
 from .refused_rows import defer_or_pass_over, write_apart
 

@@ -9,7 +9,6 @@ import attrs
 from ..checks import check_mapping
 from ..errors import InvalidValue
 from ..model import Incident, State
-from .hours import later
 from .policy import BUILTIN, Anchor, Level, Policy, Repeat
 
 MAX_WINDOW = timedelta(minutes=525_600)

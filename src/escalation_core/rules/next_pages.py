@@ -5,8 +5,8 @@ from datetime import datetime
 import attrs
 
 from ..model import Incident
-from .plan import escalate
 from .builtin import BuiltinPolicy
+from .plan import escalate
 from .routing import Pager, paged_targets, undeliverable_reasons
 
 

@@ -7,8 +7,8 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, State
-from .gate import Gate
 from .builtin import BuiltinPolicy
+from .gate import Gate
 
 MAX_AGE = timedelta(days=365)
 """How far in the past the first_seen of a new row may lie."""

@@ -24,8 +24,8 @@ import attrs
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
 from ..model import Incident, State
-from .plan import check_first_seen
 from .builtin import BuiltinPolicy
+from .plan import check_first_seen
 
 
 class Verb(StrEnum):

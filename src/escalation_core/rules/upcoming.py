@@ -8,9 +8,9 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
+from .builtin import BuiltinPolicy
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
-from .builtin import BuiltinPolicy
 
 
 class HeldBy(StrEnum):

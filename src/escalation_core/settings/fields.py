@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from ..errors import InvalidValue, Problem
-from ..rules.maintenance import MAX_PAUSE, check_cron, check_zone
 from ..rules.builtin import MAX_LEVEL, MAX_WINDOW
+from ..rules.maintenance import MAX_PAUSE, check_cron, check_zone
 from . import limits, parse, write
 from .limits import milliseconds, minutes, optional
 from .secrets import check_secret

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from ..checks import check_count, check_mapping, check_text
 from ..errors import InvalidValue
-from ..rules.maintenance import PauseSchedule
 from ..rules.builtin import MAX_WINDOW
+from ..rules.maintenance import PauseSchedule
 from ..rules.routing import Route, check_target
 from . import write
 from .secrets import check_url

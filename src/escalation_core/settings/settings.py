@@ -13,9 +13,9 @@ import attrs
 
 from ..errors import InvalidValue, Problem, SettingsError
 from ..model import Canary
+from ..rules.builtin import BuiltinPolicy
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
-from ..rules.builtin import BuiltinPolicy
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
 from .fields import FIELDS, SECRETS, Field, find_problems

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Escalate, BuiltinPolicy, Incident, Reschedule, Skip, plan
+from escalation_core import BuiltinPolicy, Escalate, Incident, Reschedule, Skip, plan
 from escalation_core.model import NEEDS_REPLAN, Candidate, LatestEscalation
 from escalation_core.rules.gate import Gate, Mode
 from escalation_core.rules.plan import Decision, Reason
