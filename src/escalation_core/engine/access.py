@@ -6,7 +6,9 @@ from typing import TypeVar
 
 from ..ports import SpellsKeys, Store, Transaction, Transactor
 from ..rules.gate import Gate, Switches
+from ..rules.policies import Policies
 from ..settings import Settings
+from .versions import Versions
 
 Result = TypeVar("Result")
 
@@ -24,8 +26,9 @@ def canonical_key(tx: Transaction, incident_key: str) -> str:
 class TransactionAccess:
     """Base class of the verbs on an incident: they need transactions, and nothing else of a store."""
 
-    def __init__(self, transactor: Transactor, settings: Settings) -> None:
+    def __init__(self, transactor: Transactor, settings: Settings, policies: Policies | None = None) -> None:
         self.settings = settings
+        self._versions = Versions(settings.policy, policies)
         self._transactor = transactor
         self._ready = False
 
@@ -47,8 +50,8 @@ class TransactionAccess:
 class StoreAccess(TransactionAccess):
     """Base class of the operators' verbs and the views, which also read the store."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        super().__init__(store, settings)
+    def __init__(self, store: Store, settings: Settings, policies: Policies | None = None) -> None:
+        super().__init__(store, settings, policies)
         self.store = store
 
     async def _read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:

@@ -5,15 +5,16 @@ has found the refused rows. A dry run takes the same steps, but uses ``peek`` fo
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
 import attrs
 
 from ..errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
-from ..model import NEEDS_REPLAN, Candidate, Deferral, NewPage
+from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, NewPage
 from ..ports import Store, Transaction
+from ..rules.assignment import Planner
 from ..rules.gate import Gate, Mode
 from ..rules.plan import Decision, Escalate, Reason, Skip, defer, defer_altered, plan
 from ..rules.routing import Pager
@@ -22,6 +23,7 @@ from .access import gate_at
 from .exhausted import note_exhausted
 from .overwritten import Overwritten
 from .refused_rows import defer_or_pass_over, write_apart
+from .versions import Versions
 
 log = logging.getLogger("escalation_core")
 
@@ -62,6 +64,7 @@ class BatchRunner:
     store: Store
     settings: Settings
     pager: Pager
+    versions: Versions
     limit: int
     """The most rows of one batch."""
     overwritten: Overwritten
@@ -97,26 +100,27 @@ class BatchRunner:
             return gate, Batch()
         claimed = await tx.incidents.claim(until=claims_until(gate, now), limit=self.limit, canary=self.settings.canary)
         claimed = [self.overwritten.recognize(row) for row in claimed]
-        decisions = [self._plan(row, now, gate, clock) for row in claimed]
+        planner = await self.versions.planner(tx, (row.incident for row in claimed))
+        decisions = [_plan(row, planner, now, gate, clock) for row in claimed]
         # The store may refuse a row again that was deferred before, or that has its old instant again. Such rows are
         # written apart, so that a refusal does not undo the other rows.
         suspects = [n for n, row in enumerate(claimed) if apart or row.attempts or row.again]
         usual = [n for n, row in enumerate(claimed) if not (apart or row.attempts or row.again)]
         batch = Batch()
         if usual:
-            batch += await self._write(tx, [claimed[n] for n in usual], [decisions[n] for n in usual], now)
+            some = [claimed[n] for n in usual], [decisions[n] for n in usual]
+            batch += await self._write(tx, planner, *some, now)
         if suspects:
-            batch += await self._write_apart(tx, [(claimed[n], decisions[n]) for n in suspects], now)
+            batch += await self._write_apart(tx, planner, [(claimed[n], decisions[n]) for n in suspects], now)
         return gate, batch
 
-    def _plan(self, row: Candidate, now: datetime, gate: Gate, clock: datetime) -> Decision:
-        try:
-            return plan(row, policy=self.settings.policy, now=now, gate=gate, clock=clock)
-        except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not stop its batch
-            return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
-
     async def _record(
-        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
+        self,
+        tx: Transaction,
+        planner: Planner,
+        claimed: Sequence[Candidate],
+        planned: Sequence[Decision],
+        now: datetime,
     ) -> list[Decision]:
         """Record the escalations, each exactly once. Replan the rows whose escalation the ledger already has."""
         decisions = list(planned)
@@ -125,43 +129,36 @@ class BatchRunner:
         if escalations:
             new = await tx.ledger.record(escalations)
             known = [number for number, fresh in zip(rising, new, strict=True) if not fresh]
-            for number, again in (await self._plan_again(tx, claimed, known, now)).items():
+            escalated = {number: escalations[rising.index(number)] for number in known}
+            for number, again in (await _plan_again(tx, planner, claimed, escalated, now)).items():
                 decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
         return decisions
-
-    async def _plan_again(
-        self, tx: Transaction, claimed: Sequence[Candidate], numbers: Sequence[int], now: datetime
-    ) -> dict[int, Decision]:
-        """Replan these rows with the highest level that the ledger has for their episodes. The ledger wins."""
-        episodes = {n: (row.incident_key, row.incident.episode) for n in numbers if (row := claimed[n]).incident}
-        if not episodes:
-            return {}
-        recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
-        policy = self.settings.policy
-        return {
-            number: plan(claimed[number], policy=policy, now=now, recorded=recorded.get(episode), clock=clock)
-            for number, episode in episodes.items()
-        }
 
     def _pages(self, decisions: Sequence[Decision]) -> list[NewPage]:
         return [
             page
             for decision in decisions
             if isinstance(decision, Escalate)
-            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash)
+            for page in self.pager.pages_for(
+                decision.incident, decision.escalation.unique_hash, decision.settled.policy.targets(decision.incident)
+            )
         ]
 
     async def _write(
-        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
+        self,
+        tx: Transaction,
+        planner: Planner,
+        claimed: Sequence[Candidate],
+        planned: Sequence[Decision],
+        now: datetime,
     ) -> Batch:
         """Write escalations, pages and incidents together, in bulk."""
-        decisions = await self._record(tx, claimed, planned, now)
+        decisions = await self._record(tx, planner, claimed, planned, now)
         pages = self._pages(decisions)
-        written = [decision.incident for decision in decisions if decision.incident is not None]
-        await tx.incidents.advance(written)
+        await self.versions.write(tx, claimed, decisions, now)
         if pages:
             await tx.outbox.enqueue(pages, now)
-        await note_exhausted(tx, written, now)
+        await note_exhausted(tx, [one.incident for one in decisions if one.incident is not None], now)
         unreadable = [
             defer(row, decision.detail or "unreadable", now)
             for row, decision in zip(claimed, decisions, strict=True)
@@ -171,11 +168,13 @@ class BatchRunner:
             await tx.incidents.defer_unreadable(unreadable, now)
         return Batch(claimed=claimed, decisions=decisions, pages=pages)
 
-    async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Candidate, Decision]], now: datetime) -> Batch:
+    async def _write_apart(
+        self, tx: Transaction, planner: Planner, pairs: Sequence[tuple[Candidate, Decision]], now: datetime
+    ) -> Batch:
         """Write the rows with savepoints, and defer the rows that the store refuses."""
 
         async def write(some: Sequence[tuple[Candidate, Decision]]) -> Batch:
-            return await self._write(tx, [row for row, _ in some], [decision for _, decision in some], now)
+            return await self._write(tx, planner, [row for row, _ in some], [decision for _, decision in some], now)
 
         batches, refused = await write_apart(tx, pairs, write)
         written = sum(batches, Batch())
@@ -196,11 +195,37 @@ class BatchRunner:
         claimed = await tx.incidents.peek(
             until=claims_until(gate, at), after=after, limit=self.limit, canary=self.settings.canary
         )
-        decisions = [self._plan(row, at, gate, at) for row in claimed]
-        rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
-        for number, again in (await self._plan_again(tx, claimed, rising, at)).items():
+        planner = await self.versions.planner(tx, (row.incident for row in claimed))
+        decisions = [_plan(row, planner, at, gate, at) for row in claimed]
+        rising = {n: decision.escalation for n, decision in enumerate(decisions) if isinstance(decision, Escalate)}
+        for number, again in (await _plan_again(tx, planner, claimed, rising, at)).items():
             decisions[number] = again
         return gate, Batch(claimed=claimed, decisions=decisions, pages=self._pages(decisions))
+
+
+def _plan(row: Candidate, planner: Planner, now: datetime, gate: Gate, clock: datetime) -> Decision:
+    try:
+        return plan(row, policy=planner, now=now, gate=gate, clock=clock)
+    except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not stop its batch
+        return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
+
+
+async def _plan_again(
+    tx: Transaction,
+    planner: Planner,
+    claimed: Sequence[Candidate],
+    escalated: Mapping[int, Escalation],
+    now: datetime,
+) -> dict[int, Decision]:
+    """Replan rows with the highest level that the ledger has for the episodes of their escalations. The ledger wins."""
+    if not escalated:
+        return {}
+    episodes = {number: (one.incident_key, one.episode) for number, one in escalated.items()}
+    recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
+    return {
+        number: plan(claimed[number], policy=planner, now=now, recorded=recorded.get(episode), clock=clock)
+        for number, episode in episodes.items()
+    }
 
 
 def claims_until(gate: Gate, now: datetime) -> datetime:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from ..errors import InvalidValue
 from ..model import By
 from ..ports import Heartbeat, Notifier, Router, Store, Transaction
 from ..rules.gate import Gate, Mode
+from ..rules.policies import Policies
 from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
 from ..rules.sleep import until_next_claim, until_next_tick
 from ..settings import Settings
@@ -24,6 +25,7 @@ from .health import Health, Observed, build_health
 from .heartbeat import HeartbeatKeeper
 from .incidents import HostTransactions, IncidentVerbs
 from .operators import OperatorVerbs
+from .policies import PolicyVerbs
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
 from .tasks import LoopGuard, SingleFlight, TaskGroup
@@ -42,7 +44,7 @@ CONCURRENCY = 2
 """How many transactions of a tick run at once, each with its own batch: while one plans, the other writes."""
 
 
-class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
+class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, PolicyVerbs, Views):
     """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
@@ -60,6 +62,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         settings: Settings | None = None,
         notifiers: Sequence[Notifier] = (),
         router: Router | None = None,
+        policies: Policies | None = None,
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
         concurrency: int = CONCURRENCY,
@@ -72,7 +75,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
 
         if settings is not None and not isinstance(settings, Settings):
             raise InvalidValue("settings", f"is {type(settings).__name__}", "give Settings(...), or Settings.from_env")
-        super().__init__(store, settings or Settings())
+        super().__init__(store, settings or Settings(), policies)
         self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
         by_target = notifiers_by_target(notifiers)
         self._notifiers = tuple(notifiers)
@@ -80,10 +83,13 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         if default is None and len(by_target) == 1:
             default = next(iter(by_target))
         self._telemetry = Telemetry(meter_provider, tracer_provider)
-        self._pager = Pager(router or SettingsRouter(self.settings.routes, default), frozenset(by_target))
+        self._pager = Pager(router or SettingsRouter(self.settings.routes, default), frozenset(by_target), default)
+        if policies is not None:
+            self.use_policies(policies)
         self._ticker = Ticker(
             store=store,
             settings=self.settings,
+            versions=self._versions,
             pager=self._pager,
             batch_size=check_count(batch_size, "batch_size", 1),
             concurrency=check_count(concurrency, "concurrency", 1),
@@ -94,7 +100,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self._switch_calls = TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self.worker, tuple(by_target))
+        self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self._versions, self.worker, tuple(by_target))
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:
@@ -181,6 +187,8 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self._delivery.notifiers),
                 unconfigured=self._ticker.unconfigured,
+                policies=await self._policies_health(tx, now),
+                fingerprint=self._versions.fingerprint(),
                 version=VERSION,
             )
 
@@ -233,7 +241,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self._delivery.tasks.wake()
 
     async def finish_pages(self) -> None:
-        """Wait for the pages being sent, and settle them. The time limit of each send limits this wait as well."""
+        """Wait for the pages being sent, and settle them. Each send has a time limit, and so has this wait."""
         await self._delivery.finish()
 
     async def abandon_pages(self) -> None:
@@ -243,6 +251,11 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     def take_delivery_report(self) -> DeliveryReport:
         """Return the counts of the deliveries since the last report."""
         return self._delivery.take_report()
+
+    @property
+    def reload_requested_at(self) -> datetime | None:
+        """When an operator last asked the workers to read their policies file again, as of the last heartbeat."""
+        return self._heartbeat_keeper.reload_requested_at
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""

@@ -8,6 +8,7 @@ import attrs
 from ..model import RecalcState, Stats, WorkerHeartbeat
 from ..rules.gate import Gate, Mode
 from ..settings import Settings
+from .policies_health import PoliciesHealth
 
 MIN_INSTANT = datetime(1, 1, 2, tzinfo=UTC)
 """An instant before all entries. It is a day after the first possible datetime, so that every zone can show it."""
@@ -29,7 +30,8 @@ class Health:
 
     ok: bool
     """False if no worker has completed a tick for two tick intervals, unless the engine is disabled or paused. Also
-    False while the last heartbeat lies ahead of the store's clock."""
+    False while the last heartbeat lies ahead of the store's clock, and while an incident's level was put off twice
+    because no tick came within its hours."""
     at: datetime
     mode: Mode
     paused_until: datetime | None
@@ -55,12 +57,15 @@ class Health:
     unserved: Sequence[str]
     """Targets that have waiting pages, but no notifier in this engine."""
     recalc: RecalcState
+    policies: PoliciesHealth
     warnings: Sequence[str]
     version: str
 
     @property
     def fault(self) -> str | None:
         """Why ``ok`` is False; None if it is True."""
+        if self.policies.stats.put_off:
+            return f"{self.policies.stats.put_off} levels came due within their hours twice, and no tick came in time"
         if self.clock_step:
             return "the store's clock stepped back behind the last heartbeat, and no worker has ticked since"
         return None if self.ok else "no worker has completed a tick for two tick intervals"
@@ -102,6 +107,7 @@ class Health:
                 "visited": self.recalc.visited,
                 "finishedAt": None if self.recalc.finished_at is None else self.recalc.finished_at.isoformat(),
             },
+            "policies": self.policies.as_dict(),
             "warnings": list(self.warnings),
             "version": self.version,
             "schemaVersion": stats.schema_version,
@@ -143,12 +149,14 @@ def build_health(
     recalc: RecalcState,
     served: Sequence[str],
     unconfigured: Mapping[str, int],
+    policies: PoliciesHealth,
+    fingerprint: str,
     version: str,
 ) -> Health:
     """Return health from its parts, with the warnings that follow from them."""
     step = clock_step(beat.last or beat.since, now)
     oldest_overdue = now - stats.oldest_due if stats.oldest_due else timedelta()
-    warnings = [*settings.warnings, *stats.faults]
+    warnings = [*settings.warnings, *stats.faults, *policies.warnings()]
     if step:
         warnings.append(
             f"the store's clock stepped back by {step.total_seconds():.0f} s or more: the last heartbeat lies ahead of"
@@ -160,10 +168,12 @@ def build_health(
         warnings.append(
             f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"
         )
-    if recalc.fingerprint not in (None, settings.policy.fingerprint()):
-        warnings.append("windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc")
+    if recalc.requested_at is None and recalc.fingerprint not in (None, fingerprint):
+        warnings.append(
+            "windows, snooze, tick, maximum level or policies changed since the last recalc: run escalation recalc"
+        )
     return Health(
-        ok=is_healthy(settings, gate, beat, now),
+        ok=is_healthy(settings, gate, beat, now) and not policies.stats.put_off,
         at=now,
         mode=gate.mode,
         paused_until=gate.until,
@@ -183,6 +193,7 @@ def build_health(
         unconfigured=unconfigured,
         unserved=[target for target in stats.backlog if target not in served],
         recalc=recalc,
+        policies=policies,
         warnings=warnings,
         version=version,
     )

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import attrs
 
 from ..errors import StoreUnavailable
-from ..model import NEEDS_REPLAN, Candidate, RecalcState, Stats
-from ..ports import Store, Transaction
+from ..model import NEEDS_REPLAN, By, Candidate, RecalcState, Stats
+from ..ports import Store, Transaction, walks_of
 from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
 from ..settings import Settings
 from ..version import VERSION
@@ -18,6 +18,7 @@ from .health import CLOCK_TOLERANCE, Observed, clock_step
 from .refused_rows import defer_or_pass_over, write_apart
 from .report import TickReport
 from .tasks import clock, monotonic
+from .versions import Versions
 
 log = logging.getLogger("escalation_core")
 
@@ -42,9 +43,14 @@ class HeartbeatKeeper:
 
     store: Store
     settings: Settings
+    versions: Versions
     worker: str
     targets: Sequence[str]
     """The targets that this engine delivers to."""
+    reload_requested_at: datetime | None = None
+    """When an operator last asked for a reload of the policies file, as of the last heartbeat."""
+    _digest: str = ""
+    """The digest of the policies file that this worker last recorded."""
     _ticked: tuple[Callable[[], float], float] | None = None
     _last_beat: datetime | None = None
     _observed: tuple[Callable[[], float], float, Observed] | None = None
@@ -93,7 +99,7 @@ class HeartbeatKeeper:
         began, again = monotonic(), False
         while pending and not again and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
-                state = await _recalc.advance(self.store, self.settings.policy)
+                state = await _recalc.advance(self.store, self.versions)
             except StoreUnavailable as error:
                 # Another transaction locks a row for long. The batches that were committed stay, and the next tick
                 # continues from the cursor.
@@ -110,7 +116,7 @@ class HeartbeatKeeper:
     async def count(self, tx: Transaction, now: datetime, *, detail: bool = False) -> Stats:
         """Return the store's counts, and keep them for metrics."""
         settings = self.settings
-        stats = await tx.journal.stats(now=now, canary=settings.canary, max_level=settings.max_level, detail=detail)
+        stats = await tx.journal.stats(now=now, canary=settings.canary, detail=detail)
         held_before = (await tx.journal.recalc(lock=False)).held_before
         unseen = await tx.incidents.unseen(self._unseen_after, limit=UNSEEN_BATCH, held_before=held_before, lock=False)
         stats = attrs.evolve(stats, unseen=len(unseen.keys))
@@ -197,8 +203,9 @@ class HeartbeatKeeper:
             # No recalculation has run yet. Save this engine's policy, so that health can compare later settings to it.
             state = await tx.journal.recalc()
             if state.fingerprint is None and state.requested_at is None:
-                await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.settings.policy.fingerprint()))
+                await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.versions.fingerprint()))
         if not report.dry_run:
+            state = await self._tell_file(tx, state)
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
                 # The worker that notices a step corrects the pages of all targets: no other worker notices it later.
@@ -211,6 +218,19 @@ class HeartbeatKeeper:
             if pages:
                 log.warning("%d pages were due too far in the future; they are due earlier now", pages)
         return state.requested_at is not None
+
+    async def _tell_file(self, tx: Transaction, state: RecalcState) -> RecalcState:
+        """Record which policies file this worker runs. If it is another one than before, request a recalculation."""
+        policies = self.versions.policies
+        digest = "" if policies is None else policies.digest
+        walks = walks_of(tx)
+        if walks is None or (not digest and not self._digest):
+            return state
+        self.reload_requested_at = await walks.record_digest(self.worker, digest)
+        changed, self._digest = digest != self._digest, digest
+        if changed and state.fingerprint is not None and digest not in state.fingerprint:
+            return await _recalc.request(tx, By(reason="the policies file changed"))
+        return state
 
     async def _mend(self, tx: Transaction, state: RecalcState, latest: datetime, now: datetime) -> RecalcState:
         """Correct pauses and rows that were written while the clock was ahead. ``_beat`` corrects the pages."""

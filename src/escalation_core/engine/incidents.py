@@ -8,6 +8,8 @@ from ..errors import InvalidValue, TransitionRefused
 from ..model import By, Incident
 from ..ports import JoinsTransactions, Transaction
 from ..rules import transitions
+from ..rules.assignment import Planner, pin_of
+from ..rules.policies import check_policy_name
 from ..rules.transitions import Change, Verb, admit
 from .access import StoreAccess, TransactionAccess, canonical_key
 from .exhausted import note_exhausted
@@ -29,12 +31,14 @@ class IncidentVerbs(TransactionAccess):
         summary: str | None = None,
         labels: Mapping[str, str] | None = None,
         first_seen: datetime | None = None,
+        policy: str | None = None,
         by: str | None = None,
     ) -> Incident:
-        """Open an incident, or update severity, summary and labels of one that is not resolved. None keeps a value.
+        """Open an incident, or update what is given of one that is not resolved. None keeps a value.
 
         A resolved key begins a new episode. The severity of a new incident defaults to ``warning``. ``first_seen``
-        (aware) may lie up to one year in the past and 24 hours in the future, and defaults to now.
+        (aware) may lie up to one year in the past and 24 hours in the future, and defaults to now; it is not updated.
+        ``policy`` is a name of the policies file, or ``builtin``. Without it the file's assignments decide.
 
         Raises:
             InvalidValue: a value is not valid; nothing was written.
@@ -45,6 +49,8 @@ class IncidentVerbs(TransactionAccess):
         who = By(by)
         labels = None if labels is None else check_labels(labels)
         first_seen = None if first_seen is None else check_instant(first_seen, "first_seen")
+        if policy is not None:
+            check_policy_name(check_text(policy, "policy"), self._versions.policies)
 
         async def work(tx: Transaction) -> Incident:
             now, key = await tx.now(), canonical_key(tx, incident_key)
@@ -59,7 +65,8 @@ class IncidentVerbs(TransactionAccess):
                     labels=labels,
                     first_seen=first_seen,
                     highest_episode=0 if live else await tx.ledger.highest_episode(key),
-                    policy=self.settings.policy,
+                    policy=policy,
+                    planner=await self._versions.planner(tx, [standing]),
                     now=now,
                 )
 
@@ -67,11 +74,12 @@ class IncidentVerbs(TransactionAccess):
             if standing is None:
                 opened = await change(None)
                 if await tx.incidents.insert(opened.incident):
-                    await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident)])
+                    await self._versions.keep(tx, [opened.incident])
+                    await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident), *opened.entries(now)])
                     return opened.incident
                 # Another transaction has just opened the incident: update it instead.
                 standing = await _load(tx, Verb.OPEN, key)
-            return await _write(tx, Verb.OPEN, await change(standing), now, who)
+            return await self._write(tx, Verb.OPEN, await change(standing), now, who)
 
         return await self._run(work)
 
@@ -85,7 +93,7 @@ class IncidentVerbs(TransactionAccess):
             Verb.ACKNOWLEDGE,
             incident_key,
             By(by, reason),
-            lambda incident, now: transitions.acknowledge(incident, by, now=now),
+            lambda incident, planner, now: transitions.acknowledge(incident, by, planner=planner, now=now),
         )
 
     async def unacknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
@@ -98,7 +106,7 @@ class IncidentVerbs(TransactionAccess):
             Verb.UNACKNOWLEDGE,
             incident_key,
             By(by, reason),
-            lambda incident, now: transitions.unacknowledge(incident, policy=self.settings.policy, now=now),
+            lambda incident, planner, now: transitions.unacknowledge(incident, planner=planner, now=now),
         )
 
     async def resolve(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
@@ -108,7 +116,10 @@ class IncidentVerbs(TransactionAccess):
             TransitionRefused: the key is unknown.
         """
         return await self._change(
-            Verb.RESOLVE, incident_key, By(by, reason), lambda incident, now: transitions.resolve(incident, now=now)
+            Verb.RESOLVE,
+            incident_key,
+            By(by, reason),
+            lambda incident, planner, now: transitions.resolve(incident, now=now),
         )
 
     async def change_severity(
@@ -124,7 +135,7 @@ class IncidentVerbs(TransactionAccess):
             Verb.CHANGE_SEVERITY,
             incident_key,
             By(by, reason),
-            lambda incident, now: transitions.change_severity(incident, severity, policy=self.settings.policy, now=now),
+            lambda incident, planner, now: transitions.change_severity(incident, severity, planner=planner, now=now),
         )
 
     async def snooze(
@@ -147,7 +158,7 @@ class IncidentVerbs(TransactionAccess):
             Verb.SNOOZE,
             incident_key,
             By(by, reason),
-            lambda incident, now: transitions.snooze(incident, until, policy=self.settings.policy, now=now),
+            lambda incident, planner, now: transitions.snooze(incident, until, planner=planner, now=now),
         )
 
     async def drain(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
@@ -160,20 +171,57 @@ class IncidentVerbs(TransactionAccess):
             Verb.DRAIN,
             incident_key,
             By(by, reason),
-            lambda incident, now: transitions.drain(incident, policy=self.settings.policy, now=now),
+            lambda incident, planner, now: transitions.drain(incident, planner=planner, now=now),
+        )
+
+    async def rebind(
+        self, incident_key: str, *, restart: bool = False, reason: str | None = None, by: str | None = None
+    ) -> Incident:
+        """Give an incident the present version of its policy, from this engine's policies file.
+
+        It keeps its position. The walk begins again with ``restart``, and if its position lies beyond the end of the
+        new version. A walk that is over stays so, unless the new version is longer.
+
+        Raises:
+            TransitionRefused: the key is unknown, its incident is resolved, or it has no policy of a file.
+            InvalidValue: this engine has no policy of that name.
+        """
+        return await self._change(
+            Verb.REBIND,
+            incident_key,
+            By(by, reason),
+            lambda incident, planner, now: transitions.rebind(incident, planner=planner, now=now, begin_again=restart),
         )
 
     async def _change(
-        self, verb: Verb, incident_key: str, who: By, decide: Callable[[Incident, datetime], Change]
+        self, verb: Verb, incident_key: str, who: By, decide: Callable[[Incident, Planner, datetime], Change]
     ) -> Incident:
         check_key(incident_key)
 
         async def work(tx: Transaction) -> Incident:
             now, key = await tx.now(), canonical_key(tx, incident_key)
             incident = admit(verb, key, await _load(tx, verb, key))
-            return await _write(tx, verb, decide(incident, now), now, who)
+            planner = await self._versions.planner(tx, [incident])
+            return await self._write(tx, verb, decide(incident, planner, now), now, who)
 
         return await self._run(work)
+
+    async def _write(self, tx: Transaction, verb: Verb, change: Change, now: datetime, who: By) -> Incident:
+        """Write the incident, cancel its pages if the change says so, and note the actor. For a no-op write nothing."""
+        if change.changed:
+            incident = change.incident
+            await self._versions.keep(tx, [incident])
+            await tx.incidents.save(incident)
+            await note_exhausted(tx, [incident], now)
+            if change.cancel is not None:
+                await tx.outbox.cancel(incident.incident_key, change.cancel, now)
+            said = {
+                Verb.CHANGE_SEVERITY: incident.severity,
+                Verb.SNOOZE: _until(incident),
+                Verb.REBIND: _version(incident),
+            }
+            await tx.journal.note([who.entry(now, verb, said.get(verb), incident=incident), *change.entries(now)])
+        return change.incident
 
 
 class HostTransactions(StoreAccess):
@@ -196,7 +244,7 @@ class HostTransactions(StoreAccess):
                 f"{type(self.store).__name__} works in its own transactions only",
                 "call the engine's verbs, or give the engine a PostgresStore",
             )
-        return IncidentVerbs(self.store.using(connection), self.settings)
+        return IncidentVerbs(self.store.using(connection), self.settings, self._versions.policies)
 
 
 async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | None:
@@ -207,17 +255,10 @@ async def _load(tx: Transaction, verb: Verb, incident_key: str) -> Incident | No
         raise TransitionRefused(incident_key, "unreadable", verb.value, f"correct its row: {fault}") from fault
 
 
-async def _write(tx: Transaction, verb: Verb, change: Change, now: datetime, who: By) -> Incident:
-    """Write the incident, cancel its pages if the change says so, and note the actor. For a no-op write nothing."""
-    if change.changed:
-        await tx.incidents.save(change.incident)
-        await note_exhausted(tx, [change.incident], now)
-        if change.cancel is not None:
-            await tx.outbox.cancel(change.incident.incident_key, change.cancel, now)
-        said = {Verb.CHANGE_SEVERITY: change.incident.severity, Verb.SNOOZE: _until(change.incident)}
-        await tx.journal.note([who.entry(now, verb, said.get(verb), incident=change.incident)])
-    return change.incident
-
-
 def _until(incident: Incident) -> str:
     return "ended" if incident.snoozed_until is None else f"until {incident.snoozed_until.isoformat()}"
+
+
+def _version(incident: Incident) -> str | None:
+    pin = pin_of(incident)
+    return None if pin is None else f"{pin.policy} {pin.digest[:12]}"

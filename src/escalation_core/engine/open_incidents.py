@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
@@ -13,10 +13,13 @@ from ..errors import InvalidValue
 from ..model import Candidate, Deferral, Incident, PageRecord, Pause, RecalcState
 from ..model.micros import from_micros, to_micros
 from ..ports import Transaction
+from ..rules.assignment import Planner
 from ..rules.next_pages import NextPages, next_pages
+from ..rules.policy import Step
 from ..rules.routing import Conditions, Pager
 from ..rules.upcoming import Upcoming, plans_every_row, upcoming
 from ..settings import Settings
+from .versions import Versions
 
 MAX_INCIDENTS = 1000
 """How many incidents one call returns at most."""
@@ -39,6 +42,8 @@ class OpenIncident:
     """Why the row cannot be read."""
     upcoming: Upcoming
     """The next escalation, or what prevents it, by this engine's settings."""
+    step: Step | None
+    """The place in the incident's policy; None if the row cannot be read."""
     next_pages: NextPages | None
     """Whom the next escalation pages; None if no escalation can come."""
     pages: Sequence[PageRecord]
@@ -66,22 +71,30 @@ class Reader:
     tx: Transaction
     settings: Settings
     pager: Pager
+    versions: Versions
     now: datetime
     pauses: Sequence[Pause]
     recalc: RecalcState
 
     @classmethod
-    async def begin(cls, tx: Transaction, settings: Settings, pager: Pager) -> "Reader":
+    async def begin(cls, tx: Transaction, settings: Settings, pager: Pager, versions: Versions) -> "Reader":
         """Read the instant and what concerns all incidents."""
         now = await tx.now()
-        return cls(tx, settings, pager, now, await tx.operations.pauses(now), await tx.journal.recalc(lock=False))
+        pauses, recalc = await tx.operations.pauses(now), await tx.journal.recalc(lock=False)
+        return cls(tx, settings, pager, versions, now, pauses, recalc)
 
-    def upcoming(self, incident: Incident | None, left_alone: Deferral | None, *, unplanned: bool) -> Upcoming:
+    async def planner(self, incidents: Iterable[Incident | None]) -> Planner:
+        """Return what decides about these incidents."""
+        return await self.versions.planner(self.tx, incidents)
+
+    def upcoming(
+        self, incident: Incident | None, left_alone: Deferral | None, planner: Planner, *, unplanned: bool
+    ) -> Upcoming:
         """Return the next escalation of a row; see ``rules.upcoming``."""
         return upcoming(
             incident,
             left_alone,
-            policy=self.settings.policy,
+            planner=planner,
             switches=self.settings.switches,
             dry_run=self.settings.dry_run,
             canary=self.settings.canary,
@@ -90,9 +103,9 @@ class Reader:
             now=self.now,
         )
 
-    def next_pages(self, incident: Incident | None) -> NextPages | None:
+    def next_pages(self, incident: Incident | None, planner: Planner) -> NextPages | None:
         """Return whom the next escalation of a row pages."""
-        return next_pages(incident, policy=self.settings.policy, pager=self.pager, now=self.now)
+        return next_pages(incident, planner=planner, pager=self.pager, now=self.now)
 
     async def read(
         self, *, limit: int, after: Place | None, within: timedelta | None, match: Conditions | None
@@ -108,11 +121,12 @@ class Reader:
             matching = [row for row in rows if _matches(row, match)]
             unplanned = await self._unplanned(rows, matching, after)
             deferred = await self._deferred(matching)
+            planner = await self.planner(row.incident for row in matching)
             coming = [
                 (
                     row,
                     self.upcoming(
-                        row.incident, deferred.get(row.incident_key), unplanned=row.incident_key in unplanned
+                        row.incident, deferred.get(row.incident_key), planner, unplanned=row.incident_key in unplanned
                     ),
                 )
                 for row in matching
@@ -124,10 +138,11 @@ class Reader:
             if rows:
                 after = rows[-1].due_at, rows[-1].incident_key
         shown = found[:limit]
+        planner = await self.planner(row.incident for row, _ in shown)
         pages = await self._pages([row for row, _ in shown])
         return OpenIncidents(
             at=self.now,
-            incidents=[self._one(row, coming, pages.get(row.incident_key, [])) for row, coming in shown],
+            incidents=[self._one(row, coming, planner, pages.get(row.incident_key, [])) for row, coming in shown],
             more=len(found) > limit,
         )
 
@@ -165,16 +180,25 @@ class Reader:
             pages.setdefault(page.incident_key, []).append(page)
         return pages
 
-    def _one(self, row: Candidate, coming: Upcoming, pages: Sequence[PageRecord]) -> OpenIncident:
+    def _one(self, row: Candidate, coming: Upcoming, planner: Planner, pages: Sequence[PageRecord]) -> OpenIncident:
         return OpenIncident(
             incident_key=row.incident_key,
             incident=row.incident,
             fault=row.fault,
             upcoming=coming,
-            next_pages=self.next_pages(row.incident),
+            step=step_of(row.incident, planner, self.now),
+            next_pages=self.next_pages(row.incident, planner),
             pages=pages,
             cursor=_cursor(row),
         )
+
+
+def step_of(incident: Incident | None, planner: Planner, now: datetime) -> Step | None:
+    """Return the place of an incident in its policy; None for a row that cannot be read."""
+    if incident is None:
+        return None
+    found = planner.settle(incident, now)
+    return found.policy.step(found.incident)
 
 
 def _matches(row: Candidate, match: Conditions | None) -> bool:

@@ -90,7 +90,7 @@ class OperatorVerbs(StoreAccess):
     async def recalc(
         self, *, reason: str | None = None, by: str | None = None, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Recalculate next_due_at of every open incident, for example after windows got shorter or the maximum higher.
+        """Plan every unresolved incident again, for example after windows got shorter or the maximum higher.
 
         ``progress`` is called with the number of rows visited so far. If the call is interrupted, the workers finish.
 
@@ -99,7 +99,7 @@ class OperatorVerbs(StoreAccess):
         """
         await self.request_recalc(reason=reason, by=by)
         while True:
-            state = await recalc.advance(self.store, self.settings.policy, wait=True)
+            state = await recalc.advance(self.store, self._versions, wait=True)
             if progress is not None:
                 progress(state.visited)
             if state.requested_at is None:
@@ -108,8 +108,7 @@ class OperatorVerbs(StoreAccess):
     async def request_recalc(self, *, reason: str | None = None, by: str | None = None) -> None:
         """Request a recalculation. The workers do it between their ticks and with their own settings."""
         who = By(by, reason)
-        await self.check()
-        await recalc.request(self.store, who)
+        await self._run(lambda tx: recalc.request(tx, who))
 
     async def pause(self, until: datetime | timedelta, *, reason: str | None = None, by: str | None = None) -> Pause:
         """Pause all workers until an instant or for a span of at most 24 hours: they escalate nothing and send no page.

@@ -56,13 +56,17 @@ class TickReport:
     """Whether the tick was a dry run: it changed no incident, and its counts are of what a tick would have done."""
     escalated: int = 0
     exhausted: int = 0
-    """How many of the escalated incidents reached the maximum level."""
+    """How many of the escalated incidents reached the end of their policy."""
     rescheduled: Counter[str] = attrs.field(factory=Counter)
     skipped: Counter[str] = attrs.field(factory=Counter)
     pages: int = 0
     """Pages written to the outbox."""
     dead_pages: int = 0
     """Pages written as dead, because they are unroutable."""
+    in_place: int = 0
+    """Pages to another target, because no notifier serves a target that the policy names."""
+    happened: Counter[str] = attrs.field(factory=Counter)
+    """What the plannings did besides, under the audit's names: for example ``ack_expired`` and ``unknown_policy``."""
     labels_left_out: int = 0
     """Escalations of incidents whose labels are too long, so that the router got none."""
     unconfigured: Counter[str] = attrs.field(factory=Counter)
@@ -108,6 +112,8 @@ class TickReport:
             "skipped_idempotent": self.skipped_idempotent,
             "pages": self.pages,
             "dead_pages": self.dead_pages,
+            "in_place": self.in_place,
+            "happened": dict(self.happened),
             "labels_left_out": self.labels_left_out,
             "unconfigured": dict(self.unconfigured),
             "behind": self.behind,

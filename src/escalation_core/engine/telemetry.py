@@ -146,6 +146,17 @@ class Telemetry:
             description="Escalations of incidents whose labels are too long, routed as if they had none",
         )
 
+        self._walks = meter.create_counter(
+            "escalation.policy.events",
+            unit="{event}",
+            description="Expired acknowledgements, restarted walks, unknown policies, lost versions, put-off levels",
+        )
+        self._in_place = meter.create_counter(
+            "escalation.target.replaced",
+            unit="{page}",
+            description="Pages to another target, because no notifier serves the one that the policy names",
+        )
+
     def observe(self, engine: Observable) -> None:
         """Let the gauges read this engine, as long as the engine exists."""
         self._gauges.engines.add(engine)
@@ -176,6 +187,10 @@ class Telemetry:
             self._pages.add(report.dead_pages, {"escalation.state": PageState.DEAD.value})
         if report.unconfigured:
             self._unconfigured.add(report.unconfigured.total())
+        for event, count in report.happened.items():
+            self._walks.add(count, {"escalation.event": event})
+        if report.in_place:
+            self._in_place.add(report.in_place)
         if report.labels_left_out:
             self._labels_left_out.add(report.labels_left_out)
 

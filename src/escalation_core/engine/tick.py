@@ -8,14 +8,17 @@ import attrs
 
 from ..model import MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
 from ..ports import Store, Transaction
+from ..rules.assignment import Note
 from ..rules.gate import Gate
 from ..rules.plan import Decision, Escalate
+from ..rules.policy import BUILTIN
 from ..rules.routing import Pager
 from ..settings import Settings
 from .batch import Batch, BatchRunner, claims_until
 from .overwritten import Overwritten
 from .report import TickReport
 from .tasks import gather, monotonic
+from .versions import Versions
 
 log = logging.getLogger("escalation_core")
 
@@ -25,16 +28,23 @@ MAX_UNCONFIGURED = 100
 """How many severities without a window are counted apart. It caps memory if a host uses unbounded severities."""
 
 
+_UNKNOWN_REMEDY = (
+    "it escalates by its last policy, or by the built-in one; add the policy to the file, or correct the row"
+)
+
+
 @attrs.define
 class Ticker:
     """Runs batches until nothing is due, and counts what they did."""
 
     store: Store
     settings: Settings
+    versions: Versions
     pager: Pager
     batch_size: int
     concurrency: int
     unconfigured: Counter[str] = attrs.field(factory=Counter)
+    _unknown_policies: set[str | None] = attrs.field(factory=set)
     _announced: bool = False
     _overwritten: Overwritten = attrs.field(factory=Overwritten)
     _batches: BatchRunner = attrs.field(
@@ -42,6 +52,7 @@ class Ticker:
             lambda self: BatchRunner(
                 store=self.store,
                 settings=self.settings,
+                versions=self.versions,
                 pager=self.pager,
                 limit=self.batch_size,
                 overwritten=self._overwritten,
@@ -122,6 +133,15 @@ class Ticker:
         report.count(batch.decisions, [row.incident_key for row in batch.claimed], batch.pages)
         report.pages += len(batch.pages)
         for page in batch.pages:
+            if page.in_place_of is not None:
+                report.in_place += 1
+                log.error(
+                    "incident %r level %d: no notifier serves %s of its policy; %r is paged instead",
+                    page.incident_key,
+                    page.level,
+                    page.in_place_of,
+                    page.target,
+                )
             if page.undeliverable_reason is not None:
                 report.dead_pages += 1
                 if not report.dry_run:
@@ -133,6 +153,9 @@ class Ticker:
                     )
         for row, decision in zip(batch.claimed, batch.decisions, strict=True):
             self._count_oddities(report, row, decision)
+            if decision.settled is not None:
+                for note, said in decision.settled.notes:
+                    self._count_note(report, row.incident_key, note, said)
 
     def _count_oddities(self, report: TickReport, row: Candidate, decision: Decision) -> None:
         if not isinstance(decision, Escalate):
@@ -145,8 +168,23 @@ class Ticker:
                 row.incident_key,
                 MAX_LABELS_BYTES,
             )
-        if not self.settings.policy.configured(decision.incident.severity):
+        if decision.settled.policy.name == BUILTIN and not self.settings.policy.configured(decision.incident.severity):
             self._count_unconfigured(report, str(decision.incident.severity))
+
+    def _count_note(self, report: TickReport, key: str, note: Note, said: str | None) -> None:
+        report.happened[note.value] += 1
+        if report.dry_run:
+            return
+        if note is Note.UNKNOWN_POLICY:
+            # A row with an unknown policy is planned again and again until the host or the file is corrected.
+            if said not in self._unknown_policies and len(self._unknown_policies) < MAX_UNCONFIGURED:
+                self._unknown_policies.add(said)
+                log.error(
+                    "incident %r names policy %r, which this engine does not know; %s", key, said, _UNKNOWN_REMEDY
+                )
+            return
+        level = logging.INFO if note in (Note.ACK_EXPIRED, Note.RESTART) else logging.WARNING
+        log.log(level, "incident %r: %s: %s", key, note.value, said)
 
     def _count_unconfigured(self, report: TickReport, severity: str) -> None:
         if len(severity) > MAX_SEVERITY_CHARS:

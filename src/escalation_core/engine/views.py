@@ -10,12 +10,13 @@ from ..errors import InvalidValue
 from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
 from ..rules.next_pages import NextPages
+from ..rules.policy import Step
 from ..rules.routing import Conditions, Pager
 from ..rules.upcoming import Upcoming, is_unplanned
 from .access import StoreAccess, canonical_key, gate_at
 from .audit import read_audit
 from .health import MIN_INSTANT, is_healthy
-from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place
+from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place, step_of
 
 MAX_ENTRIES = 1_000_000
 """How many entries one call returns at most."""
@@ -31,6 +32,8 @@ class IncidentHistory:
     """Why the row cannot be read."""
     upcoming: Upcoming
     """The next escalation, or what prevents it, by this engine's settings."""
+    step: Step | None = None
+    """The place in the incident's policy; None if the row cannot be read."""
     next_pages: NextPages | None = None
     """Whom the next escalation pages, by this engine's router and notifiers; None if no escalation can come."""
     escalations: Sequence[Escalation]
@@ -60,7 +63,8 @@ class Views(StoreAccess):
                 incident = await tx.incidents.load(key, lock=False)
             except InvalidValue as error:
                 fault = str(error)
-            reader = await Reader.begin(tx, self.settings, self._pager)
+            reader = await Reader.begin(tx, self.settings, self._pager, self._versions)
+            planner = await reader.planner([incident])
             left_alone = (await tx.incidents.left_alone([key])).get(key)
             if fault is not None and left_alone is None:
                 left_alone = Deferral(incident_key=key, fault=fault, attempts=0, until=reader.now)
@@ -69,8 +73,9 @@ class Views(StoreAccess):
             return IncidentHistory(
                 incident=incident,
                 fault=fault,
-                upcoming=reader.upcoming(incident, left_alone, unplanned=unplanned),
-                next_pages=reader.next_pages(incident),
+                upcoming=reader.upcoming(incident, left_alone, planner, unplanned=unplanned),
+                step=step_of(incident, planner, reader.now),
+                next_pages=reader.next_pages(incident, planner),
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=key),
                 audit=audit,
@@ -101,7 +106,7 @@ class Views(StoreAccess):
             check_span(within, "within")
 
         async def work(tx: Transaction) -> OpenIncidents:
-            reader = await Reader.begin(tx, self.settings, self._pager)
+            reader = await Reader.begin(tx, self.settings, self._pager, self._versions)
             return await reader.read(limit=limit, after=place, within=within, match=match)
 
         return await self._read(work)

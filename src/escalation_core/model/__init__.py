@@ -10,6 +10,7 @@ from .incident import (
     Escalation,
     Incident,
     State,
+    normal_severity,
 )
 from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_canary
 from .page import CANCELS, MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
@@ -77,5 +78,6 @@ __all__ = [
     "escalation_hash",
     "idempotency_key",
     "in_canary",
+    "normal_severity",
     "parse_cursor",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -23,6 +24,12 @@ MAX_LABELS_BYTES = 64 * 1024
 
 MAX_CLAIM_LABELS_BYTES = 4 * 1024 * 1024
 """Max bytes of labels that one claim reads. It leaves the remaining rows to the next claim."""
+
+
+@lru_cache(maxsize=1000)
+def normal_severity(severity: str) -> str:
+    """Return a severity in the form in which it is compared: without surrounding blanks, and without regard to case."""
+    return severity.strip().casefold()
 
 
 class State(StrEnum):

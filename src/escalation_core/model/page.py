@@ -127,3 +127,5 @@ class NewPage:
     dedup_key: str
     undeliverable_reason: str | None = None
     """Why the page can never be sent; None if it can."""
+    in_place_of: str | None = None
+    """Targets of the policy that no notifier serves, if this page is in their place. Stores do not save it."""

@@ -40,9 +40,6 @@ class Walks(Protocol):
         A pin with a ``!`` before it counts as well. Rows that cannot be read are left out.
         """
 
-    async def delete_unused(self, *, before: datetime) -> int:
-        """Delete versions that were kept before this instant and that no row's pin names; return how many."""
-
     async def record_digest(self, worker: str, digest: str) -> datetime | None:
         """Save which policies file a worker runs, beside its heartbeat; an empty digest if it runs without a file.
 

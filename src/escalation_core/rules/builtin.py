@@ -1,14 +1,13 @@
-"""The built-in policy: one window for each severity, taken from the settings. All rules: ``docs/reference/rules.md``."""
+"""The built-in policy: one window for each severity, from the settings. All rules: ``docs/reference/rules.md``."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 import attrs
 
 from ..checks import check_mapping
 from ..errors import InvalidValue
-from ..model import Incident, State
+from ..model import Incident, State, normal_severity
 from .policy import BUILTIN, Anchor, Level, Policy, Repeat
 
 MAX_WINDOW = timedelta(minutes=525_600)
@@ -16,17 +15,12 @@ MAX_WINDOW = timedelta(minutes=525_600)
 MAX_LEVEL = 100
 
 
-@lru_cache(maxsize=1000)
-def _normal(severity: str) -> str:
-    return severity.strip().casefold()
-
-
 def _windows(windows: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
     normal: dict[str, timedelta] = {}
     for severity, window in check_mapping(windows, "windows", "map severities to timedeltas").items():
-        if not isinstance(severity, str) or _normal(severity) in normal:
+        if not isinstance(severity, str) or normal_severity(severity) in normal:
             raise InvalidValue("windows", f"names {severity!r} twice or not as text", "name each severity once")
-        normal[_normal(severity)] = _span(window, f"windows[{severity!r}]", shortest=timedelta(microseconds=1))
+        normal[normal_severity(severity)] = _span(window, f"windows[{severity!r}]", shortest=timedelta(microseconds=1))
     return normal
 
 
@@ -72,11 +66,15 @@ class BuiltinPolicy:
 
     def configured(self, severity: str | None) -> bool:
         """Return whether ``windows`` lists this severity."""
-        return severity is not None and _normal(severity) in self.windows
+        return severity is not None and normal_severity(severity) in self.windows
 
     def window(self, severity: str | None) -> timedelta:
         """Return the acknowledgement window of a severity."""
-        return self.default_window if severity is None else self.windows.get(_normal(severity), self.default_window)
+        return (
+            self.default_window
+            if severity is None
+            else self.windows.get(normal_severity(severity), self.default_window)
+        )
 
     def next_due_at(self, incident: Incident, now: datetime | None = None) -> datetime | None:
         """Return the instant at which the incident is due for its next escalation; None if it has none.
@@ -94,7 +92,7 @@ class BuiltinPolicy:
 
     def walk(self, severity: str | None) -> Policy:
         """Return the policy of a severity: one level, which is walked ``max_level`` times."""
-        normal = None if severity is None else _normal(severity)
+        normal = None if severity is None else normal_severity(severity)
         name = normal if normal in self.windows else None
         found = self._walks.get(name)
         if found is None:

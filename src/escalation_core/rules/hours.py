@@ -121,10 +121,7 @@ class Hours:
 
     def _covers(self, reading: datetime) -> bool:
         today = reading.date()
-        for begin, end in self._windows_of(today - _DAY, today):
-            if begin <= reading < end:
-                return True
-        return False
+        return any(begin <= reading < end for begin, end in self._windows_of(today - _DAY, today))
 
     def _windows_of(self, first: date, last: date) -> Sequence[tuple[datetime, datetime]]:
         """Return the local begin and end of each window that begins on these days, sorted."""
@@ -163,7 +160,7 @@ class Hours:
             yield opens, closes
 
     def _open_between(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Yield the open spans within [first, last), in order. Between two changes of the offset readings run evenly."""
+        """Yield the open spans within [first, last), in order. Readings run evenly between changes of the offset."""
         at = first
         while at < last:
             until = self._even_until(at, last)

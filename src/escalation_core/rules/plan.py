@@ -7,6 +7,7 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, State
+from .assignment import Note, Planner, Settled
 from .builtin import BuiltinPolicy
 from .gate import Gate
 
@@ -32,9 +33,10 @@ class Reason(StrEnum):
     V1_OFF = "v1_off"
     """It needed a replan and got its next_due_at; ESCALATION_V1=false keeps it from escalating."""
     ACKNOWLEDGED = "acknowledged"
+    """It is acknowledged. If the acknowledgement expires, the row got the instant of the expiry."""
     RESOLVED = "resolved"
     EXHAUSTED = "exhausted"
-    """It is at the maximum level."""
+    """Its walk is over: the policy has no further escalation."""
     ALREADY_RECORDED = "already_recorded"
     """The ledger already has its escalation: the row got the recorded level, and no page was recorded."""
     UNREADABLE = "unreadable"
@@ -51,15 +53,21 @@ class Escalate:
     lateness: timedelta | None
     """The instant of the escalation minus the due instant; None for a row that needed a replan."""
     exhausted: bool
-    """Whether the incident reached the maximum level with this step."""
+    """Whether the incident's walk is over with this step."""
+    settled: Settled
+    """The policy that decided, and what happened before this step."""
 
 
 @attrs.frozen(kw_only=True)
 class Reschedule:
-    """The decision to write the incident's next_due_at without a page: it is not due, or ESCALATION_V1 is false."""
+    """The decision to write the incident's next_due_at without a page: it is not due, or ESCALATION_V1 is false.
+
+    An acknowledged incident waits for the expiry of its acknowledgement.
+    """
 
     incident: Incident
     reason: Reason
+    settled: Settled
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +77,8 @@ class Skip:
     reason: Reason
     incident: Incident | None
     detail: str | None = None
+    settled: Settled | None = None
+    """None for a row that was not planned."""
 
 
 Decision = Escalate | Reschedule | Skip
@@ -77,7 +87,7 @@ Decision = Escalate | Reschedule | Skip
 def plan(
     claimed: Candidate,
     *,
-    policy: BuiltinPolicy,
+    policy: BuiltinPolicy | Planner,
     now: datetime,
     gate: Gate = _NOTHING_HELD,
     recorded: LatestEscalation | None = None,
@@ -85,18 +95,19 @@ def plan(
 ) -> Decision:
     """Decide what happens to a claimed row.
 
-    ``now`` may be the instant of a tick, which lags behind the store's clock. ``clock`` is the store's instant: an
-    escalation of another worker after ``now`` and before ``clock`` does not lie in the future.
-    ``recorded`` is the highest escalation in the ledger for the row's episode. A caller gives it if the ledger already
-    had the planned escalation. The ledger wins: the incident gets the recorded level, and no page is sent.
+    ``policy`` is the built-in policy, or a planner with a policies file. ``now`` may be the instant of a tick, which
+    lags behind the store's clock. ``clock`` is the store's instant: an escalation of another worker after ``now`` and
+    before ``clock`` does not lie in the future. ``recorded`` is the highest escalation in the ledger for the row's
+    episode. A caller gives it if the ledger already had the planned escalation. The ledger wins: the incident gets the
+    recorded level, and no page is sent.
     """
     incident = claimed.incident
     if incident is None:
         return Skip(reason=Reason.UNREADABLE, incident=None, detail=claimed.fault)
     marked = incident.next_due_at == NEEDS_REPLAN
-    if incident.state is not State.OPEN:
-        return Skip(reason=Reason(incident.state.value), incident=_due(incident, None))
-    if marked or claimed.attempts:
+    if incident.state is State.RESOLVED:
+        return Skip(reason=Reason.RESOLVED, incident=_due(incident, None))
+    if incident.state is State.OPEN and (marked or claimed.attempts):
         try:
             check_first_seen(incident.first_seen, now)
         except InvalidValue as fault:
@@ -104,15 +115,30 @@ def plan(
     clock = clock or now
     if incident.last_escalated_at is not None and incident.last_escalated_at > clock:
         incident = incident.moved(level=incident.level, last_escalated_at=clock, next_due_at=incident.next_due_at)
-    if recorded is not None and recorded.level > incident.level:
-        return Skip(reason=Reason.ALREADY_RECORDED, incident=_catch_up(incident, recorded, policy, clock))
-    due = policy.next_due_at(incident, clock)
+    planner = policy if isinstance(policy, Planner) else Planner(builtin=policy)
+    found = planner.settle(incident, now, may_expire=gate.may_escalate)
+    if recorded is not None and recorded.level > found.incident.level:
+        return Skip(reason=Reason.ALREADY_RECORDED, incident=_catch_up(found, recorded, clock), settled=found)
+    return _decide(found, now, clock, gate, marked=marked)
+
+
+def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marked: bool) -> Decision:
+    due = found.rule(clock)
+    if found.incident.state is State.ACKNOWLEDGED:
+        if due is not None:
+            return _wait(found, due, now, Reason.ACKNOWLEDGED)
+        return Skip(reason=Reason.ACKNOWLEDGED, incident=_due(found.incident, found.until(None, now)), settled=found)
     if due is None:
-        return Skip(reason=Reason.EXHAUSTED, incident=_due(incident, None))
-    if due > now or not gate.may_escalate:
-        reason = Reason.NOT_DUE if due > now else Reason.V1_OFF
-        return Reschedule(incident=_due(incident, due), reason=reason)
-    return escalate(incident, policy, now, None if marked else now - due)
+        return Skip(reason=Reason.EXHAUSTED, incident=_due(found.incident, found.until(None, now)), settled=found)
+    if due > now:
+        return _wait(found, due, now, Reason.NOT_DUE)
+    opens = found.put_off(now)
+    if opens is not None:
+        late = found if marked else found.noting(Note.PUT_OFF, found.policy.name)
+        return _wait(late, opens, now, Reason.NOT_DUE)
+    if not gate.may_escalate:
+        return _wait(found, due, now, Reason.V1_OFF)
+    return escalate(found, now, None if marked else now - due)
 
 
 def check_first_seen(first_seen: datetime, now: datetime) -> None:
@@ -134,22 +160,37 @@ def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Defer
     return Deferral(incident_key=claimed.incident_key, fault=ALTERED, attempts=claimed.attempts + 1, until=until)
 
 
-def escalate(incident: Incident, policy: BuiltinPolicy, now: datetime, lateness: timedelta | None = None) -> Escalate:
+def escalate(found: Settled, now: datetime, lateness: timedelta | None = None) -> Escalate:
     """Return the step of an incident to its next level at ``now``. Only ``plan`` decides whether it is due."""
-    risen = policy.advance(incident, incident.level + 1, now, now)
+    before, policy = found.incident, found.policy
+    due = policy.next_due_at(before, before.level + 1, now, found.tick_interval)
+    risen = before.moved(level=before.level + 1, last_escalated_at=now, next_due_at=found.until(due, now))
+    pinned = before.policy_pin is not None
     return Escalate(
         incident=risen,
         escalation=Escalation(
-            incident_key=risen.incident_key, episode=risen.episode, level=risen.level, created_at=now
+            incident_key=risen.incident_key,
+            episode=risen.episode,
+            level=risen.level,
+            created_at=now,
+            policy=policy.name if pinned else None,
+            position=policy.position(risen) if pinned else None,
         ),
         lateness=lateness,
-        exhausted=risen.level >= policy.max_level,
+        exhausted=due is None,
+        settled=found,
     )
 
 
-def _catch_up(incident: Incident, recorded: LatestEscalation, policy: BuiltinPolicy, now: datetime) -> Incident:
-    last = max(filter(None, (incident.last_escalated_at, recorded.created_at)))
-    return policy.advance(incident, recorded.level, last, now)
+def _catch_up(found: Settled, recorded: LatestEscalation, now: datetime) -> Incident:
+    incident = found.incident
+    last = min(max(filter(None, (incident.last_escalated_at, recorded.created_at))), now)
+    due = found.policy.next_due_at(incident, recorded.level, last, found.tick_interval)
+    return incident.moved(level=recorded.level, last_escalated_at=last, next_due_at=found.until(due, now))
+
+
+def _wait(found: Settled, due: datetime, now: datetime, reason: Reason) -> Reschedule:
+    return Reschedule(incident=_due(found.incident, found.until(due, now)), reason=reason, settled=found)
 
 
 def _due(incident: Incident, due: datetime | None) -> Incident:

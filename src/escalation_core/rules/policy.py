@@ -68,6 +68,39 @@ class Repeat:
 
 
 @attrs.frozen(kw_only=True)
+class Step:
+    """A position in the walk through a policy."""
+
+    policy: str
+    version: str
+    """The digest of the policy's version; empty for the built-in policy."""
+    position: int
+    """1 for the first escalation of the walk; 0 before it."""
+    total: int
+    """The escalations of the whole walk."""
+    levels: int
+    """The levels of one round."""
+
+    @property
+    def round(self) -> int:
+        """The round of the position, from 1."""
+        return max(0, self.position - 1) // self.levels + 1
+
+    @property
+    def level(self) -> int:
+        """The level within the round, from 1; 0 before the first escalation."""
+        return 0 if self.position == 0 else (self.position - 1) % self.levels + 1
+
+    def __str__(self) -> str:
+        """Return the position in words, for example ``round 2, level 2 of 3``."""
+        return (
+            "before its first level"
+            if self.position == 0
+            else f"round {self.round}, level {self.level} of {self.levels}"
+        )
+
+
+@attrs.frozen(kw_only=True)
 class Policy:
     """A policy: when an incident escalates, and whom each escalation pages. It contains no names of people's shifts.
 
@@ -123,6 +156,16 @@ class Policy:
         """
         level = incident.level if level is None else level
         return level - min(incident.policy_level or 0, level)
+
+    def step(self, incident: Incident, level: int | None = None) -> Step:
+        """Return the place in the walk of the escalation that raised the incident to ``level``."""
+        return Step(
+            policy=self.name,
+            version=self.digest,
+            position=self.position(incident, level),
+            total=self.total,
+            levels=len(self.levels),
+        )
 
     def level(self, position: int) -> Level:
         """Return the level of a position, which counts from 1."""

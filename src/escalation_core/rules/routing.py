@@ -8,7 +8,7 @@ import attrs
 
 from ..checks import check_count, check_labels, check_optional_text, check_text
 from ..errors import InvalidValue
-from ..model import Incident, NewPage
+from ..model import Incident, NewPage, normal_severity
 from ..ports import Notifier, Router
 
 UNROUTED = "an incident that no route matches has no target and is never paged: set ESC_DEFAULT_TARGET"
@@ -86,10 +86,8 @@ class Conditions:
 
     def matches(self, incident: Incident, level: int) -> bool:
         """Return whether ``incident`` at ``level`` meets all conditions."""
-        if self.severity is not None:
-            severity = incident.severity or ""
-            if self.severity.strip().casefold() != severity.strip().casefold():
-                return False
+        if self.severity is not None and normal_severity(self.severity) != normal_severity(incident.severity or ""):
+            return False
         return level >= self.min_level and self.labels.items() <= incident.labels.items()
 
 
@@ -178,23 +176,33 @@ class Pager:
     router: Router
     served: AbstractSet[str]
     """The targets that have a notifier."""
+    default_target: str | None = None
+    """The target that is paged in the place of one that a policy names and no notifier serves."""
 
-    def pages_for(self, incident: Incident, dedup_key: str) -> list[NewPage]:
+    def pages_for(self, incident: Incident, dedup_key: str, named: Sequence[str] = ()) -> list[NewPage]:
         """Return the pages of the escalation that raised ``incident`` to its level, one for each target.
 
-        If the router fails or names no target, return one page with the reason why it is undeliverable. The store
-        records such a page as dead.
+        ``named`` are the targets that the policy names; if it names none, the router decides. If no notifier serves one
+        of them, the default target, or else the router's answer, is paged in its place. If the router fails or names no
+        target, return one page with the reason why it is undeliverable. The store records such a page as dead.
         """
+        unserved = [target for target in named if target not in self.served]
+        if not named:
+            return self._routed(incident, dedup_key)
+        pages = {target: _page(incident, dedup_key, target) for target in named if target in self.served}
+        if unserved:
+            for instead in self._instead(incident, dedup_key):
+                pages.setdefault(instead.target, attrs.evolve(instead, in_place_of=", ".join(unserved)))
+        return list(pages.values())
 
+    def _instead(self, incident: Incident, dedup_key: str) -> list[NewPage]:
+        if self.default_target is not None and self.default_target in self.served:
+            return [_page(incident, dedup_key, self.default_target)]
+        return self._routed(incident, dedup_key)
+
+    def _routed(self, incident: Incident, dedup_key: str) -> list[NewPage]:
         def page(target: str, undeliverable_reason: str | None = None) -> NewPage:
-            return NewPage(
-                incident_key=incident.incident_key,
-                episode=incident.episode,
-                level=incident.level,
-                target=target,
-                dedup_key=dedup_key,
-                undeliverable_reason=undeliverable_reason,
-            )
+            return _page(incident, dedup_key, target, undeliverable_reason)
 
         try:
             targets = check_targets(self.router.route(incident, incident.level))
@@ -221,3 +229,14 @@ class Pager:
             if target not in self.served
         ]
         return said if self.router.covers_everything else [*said, UNROUTED]
+
+
+def _page(incident: Incident, dedup_key: str, target: str, undeliverable_reason: str | None = None) -> NewPage:
+    return NewPage(
+        incident_key=incident.incident_key,
+        episode=incident.episode,
+        level=incident.level,
+        target=target,
+        dedup_key=dedup_key,
+        undeliverable_reason=undeliverable_reason,
+    )

@@ -12,10 +12,11 @@ resolve            resolves                    resolves      no-op         refus
 change_severity    new due instant             recorded      refused       refused
 snooze             delays escalation           refused       refused       refused
 drain              level - 1, episode + 1      refused       refused       refused
+rebind             present version of policy   the same      refused       refused
 =================  ==========================  ============  ============  ============
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -23,9 +24,11 @@ import attrs
 
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
-from ..model import Incident, State
-from .builtin import BuiltinPolicy
+from ..model import NEEDS_REPLAN, AuditEntry, By, Incident, State
+from .assignment import Note, Planner, pin_of
 from .plan import check_first_seen
+from .policies import check_policy_name
+from .policy import BUILTIN
 
 
 class Verb(StrEnum):
@@ -38,6 +41,7 @@ class Verb(StrEnum):
     CHANGE_SEVERITY = "change_severity"
     SNOOZE = "snooze"
     DRAIN = "drain"
+    REBIND = "rebind"
 
 
 LAST_SNOOZE = datetime.max.replace(microsecond=0, tzinfo=UTC)
@@ -51,6 +55,7 @@ ALLOWED: Mapping[Verb, frozenset[State]] = {
     Verb.CHANGE_SEVERITY: _LIVE,
     Verb.SNOOZE: frozenset({State.OPEN}),
     Verb.DRAIN: frozenset({State.OPEN}),
+    Verb.REBIND: _LIVE,
 }
 """The states in which each verb is possible. In all other states the engine refuses the verb and writes nothing."""
 
@@ -69,11 +74,17 @@ class Change:
     before: Incident | None
     incident: Incident
     cancel: str | None = None
+    notes: tuple[tuple[Note, str | None], ...] = ()
+    """What the planning did besides, for example give up an unknown policy."""
 
     @property
     def changed(self) -> bool:
         """Whether the verb changes anything. For a no-op the engine writes neither the incident nor the audit."""
         return self.incident != self.before
+
+    def entries(self, now: datetime) -> Sequence[AuditEntry]:
+        """Return the audit entries of the notes."""
+        return [By(reason=said).entry(now, note, incident=self.incident) for note, said in self.notes]
 
 
 def admit(verb: Verb, incident_key: str, incident: Incident | None) -> Incident:
@@ -93,21 +104,22 @@ def open_incident(
     labels: Mapping[str, str] | None,
     first_seen: datetime | None,
     highest_episode: int,
-    policy: BuiltinPolicy,
+    policy: str | None = None,
+    planner: Planner,
     now: datetime,
 ) -> Change:
-    """Open an incident, or update severity, summary and labels of one that is not resolved. None keeps a value.
+    """Open an incident, or update what is given of one that is not resolved. None keeps a value.
 
     ``highest_episode`` is the key's highest episode in the ledger, 0 if it has none. The severity of a new incident
     defaults to ``warning``.
     """
     if first_seen is not None:
         check_first_seen(check_instant(first_seen, "first_seen"), now)
-    said = {"severity": severity, "summary": summary, "labels": labels}
+    said = {"severity": severity, "summary": summary, "labels": labels, "policy": policy}
     given = {name: value for name, value in said.items() if value is not None}
     if incident is not None and incident.state in _LIVE:
         # evolve takes the attributes from the dict and checks each one, as for a new incident.
-        return _recompute(incident, attrs.evolve(incident, **given), policy, now)  # type: ignore[arg-type]
+        return _recompute(incident, attrs.evolve(incident, **given), planner, now)  # type: ignore[arg-type]
     kept = {} if incident is None else {name: getattr(incident, name) for name in said}
     episode = max(highest_episode, 0 if incident is None else incident.episode) + 1
     born = Incident(
@@ -116,27 +128,36 @@ def open_incident(
         first_seen=now if first_seen is None else first_seen,
         **({"severity": "warning"} | kept | given),
     )
-    born = attrs.evolve(born, next_due_at=policy.next_due_at(born, now))
-    return Change(before=incident, incident=born, cancel="opened again" if incident is not None else None)
+    return _recompute(incident, born, planner, now, cancel="opened again" if incident is not None else None)
 
 
-def acknowledge(incident: Incident, by: str | None, *, now: datetime) -> Change:
+def acknowledge(incident: Incident, by: str | None, *, planner: Planner, now: datetime) -> Change:
     """Acknowledge the incident: it no longer escalates, and its unsent pages are cancelled.
 
-    A second acknowledgement changes nothing, so ``acknowledged_by`` stays the first actor.
+    A second acknowledgement changes nothing, except that it begins the policy's ack_timeout again.
+    ``acknowledged_by`` stays the first actor.
     """
     if incident.state is State.ACKNOWLEDGED:
-        return Change(before=incident, incident=incident)
-    after = attrs.evolve(incident, acknowledged_at=now, acknowledged_by=by, next_due_at=None)
-    return Change(before=incident, incident=after, cancel="acknowledged")
+        again = _recompute(incident, attrs.evolve(incident, acknowledged_at=now), planner, now)
+        expires = again.incident.next_due_at not in (None, NEEDS_REPLAN)
+        return again if expires else Change(before=incident, incident=incident)
+    after = attrs.evolve(incident, acknowledged_at=now, acknowledged_by=by)
+    return _recompute(incident, after, planner, now, cancel="acknowledged")
 
 
-def unacknowledge(incident: Incident, *, policy: BuiltinPolicy, now: datetime) -> Change:
-    """Take the acknowledgement back: the same episode continues at its level. Cancelled pages stay cancelled."""
+def unacknowledge(incident: Incident, *, planner: Planner, now: datetime) -> Change:
+    """Take the acknowledgement back: the walk continues at its level. Cancelled pages stay cancelled.
+
+    If the walk through a policy of the file is over, it begins again, in a new episode.
+    """
     if incident.state is State.OPEN:
         return Change(before=incident, incident=incident)
     after = attrs.evolve(incident, acknowledged_at=None, acknowledged_by=None)
-    return _recompute(incident, after, policy, now)
+    pin = pin_of(after)
+    if pin is not None:
+        # The planner decides whether the walk begins again, as it does after a host's SQL.
+        after = attrs.evolve(after, policy_pin=str(attrs.evolve(pin, unacknowledged=True)))
+    return _recompute(incident, after, planner, now, cancel="unacknowledged")
 
 
 def resolve(incident: Incident, *, now: datetime) -> Change:
@@ -147,12 +168,12 @@ def resolve(incident: Incident, *, now: datetime) -> Change:
     return Change(before=incident, incident=after, cancel="resolved")
 
 
-def change_severity(incident: Incident, severity: str, *, policy: BuiltinPolicy, now: datetime) -> Change:
+def change_severity(incident: Incident, severity: str, *, planner: Planner, now: datetime) -> Change:
     """Give the incident another severity, and recompute its due instant with the window of that severity."""
-    return _recompute(incident, attrs.evolve(incident, severity=severity), policy, now)
+    return _recompute(incident, attrs.evolve(incident, severity=severity), planner, now)
 
 
-def snooze(incident: Incident, until: datetime | timedelta | None, *, policy: BuiltinPolicy, now: datetime) -> Change:
+def snooze(incident: Incident, until: datetime | timedelta | None, *, planner: Planner, now: datetime) -> Change:
     """Snooze the incident: it does not escalate before ``until``, or for a span. None ends the snooze.
 
     Pages that are already recorded are still sent.
@@ -163,17 +184,51 @@ def snooze(incident: Incident, until: datetime | timedelta | None, *, policy: Bu
         until = now + min(until, datetime.max.replace(tzinfo=UTC) - now)
     if until is not None and check_instant(until, "until") > LAST_SNOOZE:
         raise InvalidValue("until", "lies beyond the year 9999", f"give at most {LAST_SNOOZE.isoformat()}")
-    return _recompute(incident, attrs.evolve(incident, snoozed_until=until), policy, now)
+    return _recompute(incident, attrs.evolve(incident, snoozed_until=until), planner, now)
 
 
-def drain(incident: Incident, *, policy: BuiltinPolicy, now: datetime) -> Change:
+def drain(incident: Incident, *, planner: Planner, now: datetime) -> Change:
     """Lower the incident by one level in a new episode, so that the engine can record and page that level again."""
     if incident.level == 0:
         raise TransitionRefused(incident.incident_key, "at level 0", Verb.DRAIN.value, "there is no level to take back")
-    after = attrs.evolve(incident, level=incident.level - 1, episode=incident.episode + 1)
-    return attrs.evolve(_recompute(incident, after, policy, now), cancel="drained")
+    level = incident.level - 1
+    began = None if incident.policy_level is None else min(incident.policy_level, level)
+    after = attrs.evolve(incident, level=level, episode=incident.episode + 1, policy_level=began)
+    return _recompute(incident, after, planner, now, cancel="drained")
 
 
-def _recompute(before: Incident, after: Incident, policy: BuiltinPolicy, now: datetime) -> Change:
-    due = policy.next_due_at(after, now)
-    return Change(before=before, incident=attrs.evolve(after, next_due_at=due))
+def rebind(incident: Incident, *, planner: Planner, now: datetime, begin_again: bool = False) -> Change:
+    """Pin the incident to the file's present version of its policy, at the same position of the walk.
+
+    Raises:
+        InvalidValue: the file has no policy of this name.
+        TransitionRefused: the incident has no policy of a file.
+    """
+    pin = pin_of(incident)
+    if pin is None or pin.policy == BUILTIN:
+        remedy = "only a policy of the policies file has versions"
+        raise TransitionRefused(incident.incident_key, "not pinned to a policy", Verb.REBIND.value, remedy)
+    name = check_policy_name(pin.policy, planner.policies)
+    assert planner.policies is not None  # noqa: S101 - it knows the name
+    found = planner.rebind(incident, planner.policies.policies[name], now, begin_again=begin_again)
+    cancel = "restarted" if any(note is Note.RESTART for note, _ in found.notes) else None
+    return _recompute(incident, found.incident, planner, now, cancel=cancel, notes=found.notes)
+
+
+def _recompute(
+    before: Incident | None,
+    after: Incident,
+    planner: Planner,
+    now: datetime,
+    *,
+    cancel: str | None = None,
+    notes: tuple[tuple[Note, str | None], ...] = (),
+) -> Change:
+    """Return the change with the incident's pin and next_due_at.
+
+    A row whose policy this engine cannot assign needs a replan: another engine may know the policy.
+    """
+    found = planner.settle(after, now)
+    due = NEEDS_REPLAN if found.unsure else found.due(now)
+    incident = attrs.evolve(found.incident, next_due_at=due)
+    return Change(before=before, incident=incident, cancel=cancel, notes=(*notes, *found.notes))

@@ -8,9 +8,10 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
-from .builtin import BuiltinPolicy
+from .assignment import Planner, Settled
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
+from .policy import BUILTIN
 
 
 class HeldBy(StrEnum):
@@ -23,7 +24,7 @@ class HeldBy(StrEnum):
     UNREADABLE = "unreadable"
     """The row cannot be read, planned or written, so workers have deferred it."""
     EXHAUSTED = "exhausted"
-    """The incident is at the maximum level."""
+    """The walk through its policy is over."""
     UNPLANNED = "unplanned"
     """The row has no next_due_at, and only a recalculation gives it one."""
     DISABLED = "disabled"
@@ -50,7 +51,7 @@ def upcoming(
     incident: Incident | None,
     left_alone: Deferral | None,
     *,
-    policy: BuiltinPolicy,
+    planner: Planner,
     switches: Switches,
     dry_run: bool,
     canary: Canary,
@@ -64,15 +65,16 @@ def upcoming(
     worker will plan it; see ``is_unplanned``.
     """
     if incident is not None and incident.state is not State.OPEN:
-        return _ended(incident)
+        return _ended(incident, planner, now)
     unreadable = _unreadable(incident, left_alone, now)
     if unreadable is not None:
         return unreadable
     if incident is None:
         return Upcoming(None, HeldBy.GONE, "there is no row that can be read")
-    due = policy.next_due_at(incident, now)
+    found = planner.settle(incident, now)
+    due = found.due(now)
     if due is None:
-        return Upcoming(None, HeldBy.EXHAUSTED, f"the maximum level is {policy.max_level}")
+        return Upcoming(None, HeldBy.EXHAUSTED, _exhausted(found))
     if incident.next_due_at is None and unplanned:
         return Upcoming(None, HeldBy.UNPLANNED, "its row has no next_due_at; run escalation recalc")
     # No worker claims the row before its own next_due_at, or before the end of its deferral.
@@ -81,11 +83,23 @@ def upcoming(
     return _switched_off(incident, switches, dry_run, canary) or _in_time(incident, due, switches, pauses, now)
 
 
-def _ended(incident: Incident) -> Upcoming:
+def _exhausted(found: Settled) -> str:
+    if found.policy.name == BUILTIN:
+        return f"the maximum level is {found.policy.total}"
+    return f"policy {found.policy.name} has no further level after {found.policy.step(found.incident)}"
+
+
+def _ended(incident: Incident, planner: Planner, now: datetime) -> Upcoming:
     if incident.resolved_at is not None:
         return Upcoming(None, HeldBy.RESOLVED, f"at {_at(incident.resolved_at)}")
     by = "" if incident.acknowledged_by is None else f"by {incident.acknowledged_by} "
-    return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{by}at {_at(incident.acknowledged_at)}")
+    said = f"{by}at {_at(incident.acknowledged_at)}"
+    expires = planner.settle(incident, now).due(now)
+    if expires is None:
+        return Upcoming(None, HeldBy.ACKNOWLEDGED, said)
+    coming = planner.next_step(incident, now)
+    at = None if coming is None else coming[1]
+    return Upcoming(at, HeldBy.ACKNOWLEDGED, f"{said}; the acknowledgement expires at {_at(expires)}")
 
 
 def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: datetime) -> Upcoming | None:

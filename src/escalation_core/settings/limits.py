@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ..checks import check_count, check_mapping, check_text
 from ..errors import InvalidValue
+from ..model import normal_severity
 from ..rules.builtin import MAX_WINDOW
 from ..rules.maintenance import PauseSchedule
 from ..rules.routing import Route, check_target
@@ -74,7 +75,7 @@ def windows(value: object) -> None:
 
 def _severity(value: object) -> str:
     # The store saves the fingerprint of the windows, so the name must be text that every store can save.
-    name = check_text(value, "severity").strip().casefold()
+    name = normal_severity(check_text(value, "severity"))
     if not name:
         raise InvalidValue("severity", "is empty", "name it")
     return name

@@ -1,0 +1,53 @@
+"""The part of health that concerns policies: unknown ones, expired acknowledgements, and the workers' files."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from ..model import WalkStats
+
+
+@attrs.frozen(kw_only=True)
+class PoliciesHealth:
+    """What health says about policies."""
+
+    digest: str | None = None
+    """The digest of this engine's policies file; None without one."""
+    fault: str | None = None
+    """Why the last file could not be loaded; the one before stays in force."""
+    stats: WalkStats = attrs.field(factory=WalkStats)
+
+    def warnings(self) -> Sequence[str]:
+        """Return a warning for each fault that may page late, or not as the file says."""
+        found: list[str] = []
+        if self.fault is not None:
+            found.append(f"the policies file could not be loaded, and the one before stays in force: {self.fault}")
+        for name, count in self.stats.unknown_policies.items():
+            found.append(
+                f"{count} open incidents name policy {name!r}, which an engine did not know: they escalate by another"
+                " policy; add it to the policies file, or correct the rows"
+            )
+        lost = self.stats.lately.get("lost_version", 0)
+        if lost:
+            found.append(f"{lost} incidents of the last day had a version of their policy that the store has lost")
+        files = self.stats.worker_digests
+        if len(files) > 1:
+            said = ", ".join(f"{count} run {digest[:12] or 'none'}" for digest, count in files.items())
+            found.append(
+                f"the workers run different policies files: {said}; restart them, or run escalation policy reload"
+            )
+        return found
+
+    def as_dict(self) -> dict[str, object]:
+        """Return this part for JSON, with names in camel case, as in the rest of health."""
+        stats = self.stats
+        asked = stats.reload_requested_at
+        return {
+            "digest": self.digest,
+            "fault": self.fault,
+            "unknown": dict(stats.unknown_policies),
+            "putOff": stats.put_off,
+            "lately": dict(stats.lately),
+            "workers": dict(stats.worker_digests),
+            "reloadRequestedAt": None if asked is None else asked.isoformat(),
+        }

@@ -1,0 +1,108 @@
+"""The policies of an engine: its policies file, and the versions that the store keeps."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+
+import attrs
+
+from ..errors import InvalidValue, PoliciesError
+from ..model import By, Candidate, Incident, Pin
+from ..ports import Transaction, Walks, walks_of
+from ..rules.assignment import Planner, Settled, Version
+from ..rules.builtin import BuiltinPolicy
+from ..rules.plan import Decision
+from ..rules.policies import Policies
+from ..rules.policies_file import read_version
+
+
+@attrs.define
+class Versions:
+    """Makes the planner of each transaction. Kept versions are read once, because a version's text never changes."""
+
+    builtin: BuiltinPolicy
+    policies: Policies | None = None
+    """The engine's policies file; None without one."""
+    _kept: dict[str, Version] = attrs.field(factory=dict)
+
+    def fingerprint(self) -> str:
+        """Return what decides about incidents as one text: the settings' values, and the policies file's digest."""
+        own = self.builtin.fingerprint()
+        return own if self.policies is None else f"{own};{self.policies.digest}"
+
+    async def planner(self, tx: Transaction, incidents: Iterable[Incident | None]) -> Planner:
+        """Return the planner for these incidents, with what the store knows about their policies."""
+        read = [one for one in incidents if one is not None]
+        pins = [pin for one in read if one.policy_pin is not None and (pin := Pin.parse(one.policy_pin)) is not None]
+        planner = Planner(builtin=self.builtin, policies=self.policies, versions=self._kept)
+        walks = walks_of(tx)
+        if walks is None or (not pins and self.policies is None):
+            return planner
+        own = () if self.policies is None else self.policies.policies.values()
+        # The engine's own versions are looked for as well: the store knows since when it has kept them.
+        wanted = {pin.digest: pin.policy for pin in pins if pin.digest} | {one.digest: one.name for one in own}
+        missing = [digest for digest in wanted if digest not in self._kept]
+        for digest, kept in (await walks.versions(missing)).items() if missing else ():
+            try:
+                self._kept[digest] = Version(read_version(wanted[digest], kept.text), kept.kept_at)
+            except PoliciesError:
+                continue  # A text that cannot be read is lost.
+        moving = [(one.incident_key, one.episode) for one in read if planner.needs_positions(one)]
+        if not moving:
+            return planner
+        return attrs.evolve(planner, positions=await walks.positions(moving))
+
+    async def write(
+        self, tx: Transaction, claimed: Sequence[Candidate], decisions: Sequence[Decision], now: datetime
+    ) -> None:
+        """Write the planned incidents, the versions that they are newly pinned to, and what else happened to them."""
+        pairs = zip(claimed, decisions, strict=True)
+        await self.advance(tx, [(row.incident, one.incident) for row, one in pairs if row.incident and one.incident])
+        settled = [one.settled for one in decisions if one.settled is not None and one.settled.notes]
+        await write_notes(tx, settled, now)
+
+    async def advance(self, tx: Transaction, planned: Sequence[tuple[Incident, Incident]]) -> None:
+        """Write planned incidents, each given as it was and as it is, and keep the versions of new pins."""
+        moved = [after for before, after in planned if _walk(before) != _walk(after)]
+        if not moved:
+            await tx.incidents.advance([after for _, after in planned])
+            return
+        await tx.incidents.advance([after for before, after in planned if _walk(before) == _walk(after)])
+        await self.keep(tx, moved)
+        await need_walks(tx).move(moved)
+
+    async def keep(self, tx: Transaction, incidents: Iterable[Incident]) -> None:
+        """Keep the versions that these incidents are pinned to, if the store may not keep them yet."""
+        if self.policies is None:
+            return
+        own = {policy.digest: policy for policy in self.policies.policies.values()}
+        pins = (Pin.parse(one.policy_pin) for one in incidents)
+        new = {pin.digest for pin in pins if pin is not None and pin.digest not in self._kept}
+        texts = {digest: own[digest].text() for digest in new if digest in own}
+        if texts:
+            await need_walks(tx).keep(texts)
+
+
+def need_walks(tx: Transaction) -> Walks:
+    """Return the transaction's port for policies.
+
+    Raises:
+        InvalidValue: the store does not have it.
+    """
+    walks = walks_of(tx)
+    if walks is None:
+        raise InvalidValue("store", "does not keep policies", "use a store with the port Walks, or leave policies out")
+    return walks
+
+
+async def write_notes(tx: Transaction, happened: Sequence[Settled], now: datetime) -> None:
+    """Cancel the unsent pages of what ended or began again, and note in the audit what happened."""
+    for one in happened:
+        if one.cancel is not None:
+            await tx.outbox.cancel(one.incident.incident_key, one.cancel, now)
+    notes = [By(reason=said).entry(now, note, incident=one.incident) for one in happened for note, said in one.notes]
+    if notes:
+        await tx.journal.note(notes)
+
+
+_walk = attrgetter("policy_pin", "policy_level", "policy_since", "episode", "acknowledged_at", "acknowledged_by")

@@ -1,0 +1,284 @@
+"""Assignment: which policy, and which version of it, decides about an incident. Pure; ``now`` is an argument.
+
+``Planner.settle`` takes an incident as its row is, and returns it with its pin, and with what has ended: an
+acknowledgement that expired, or a walk that begins again. ``plan`` and the verbs then ask the policy when it is due.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import attrs
+
+from ..model import MAX_PIN_SEVERITY_CHARS, Incident, Pin, State, normal_severity
+from .builtin import BuiltinPolicy
+from .hours import later
+from .policies import Policies
+from .policy import BUILTIN, OnExpiry, Policy
+
+
+class Note(StrEnum):
+    """What a planning did besides an escalation, under the names of the audit."""
+
+    ACK_EXPIRED = "ack_expired"
+    RESTART = "restart"
+    """The walk began again at the first level."""
+    UNKNOWN_POLICY = "unknown_policy"
+    """The host names a policy that this engine does not know."""
+    LOST_VERSION = "lost_version"
+    """The store has lost the version that the pin names: the incident got the file's version, or the built-in."""
+    PUT_OFF = "put_off"
+    """The level was due within its hours, and the tick came after they had closed: it waits for their next start."""
+
+
+@attrs.frozen
+class Version:
+    """A version of a policy that the store keeps."""
+
+    policy: Policy
+    kept_at: datetime | None = None
+    """When the store began to keep it. None for one that is not kept yet."""
+
+
+@attrs.frozen
+class Settled:
+    """An incident as a planning finds it, and the policy that decides about it."""
+
+    incident: Incident
+    policy: Policy
+    tick_interval: timedelta
+    kept_at: datetime | None = None
+    unsure: bool = False
+    """This engine cannot assign the policy that the incident should have; another one may. It looks again soon."""
+    notes: tuple[tuple[Note, str | None], ...] = ()
+    """What happened, each with a text for the audit."""
+
+    @property
+    def cancel(self) -> str | None:
+        """Why the unsent pages are cancelled; None if they are not."""
+        done = {note for note, _ in self.notes}
+        if Note.ACK_EXPIRED in done:
+            return "acknowledgement expired"
+        return "restarted" if Note.RESTART in done else None
+
+    def due(self, now: datetime) -> datetime | None:
+        """Return the next_due_at to write: the instant of the rule, or the next start of the level's hours after it.
+
+        If this engine cannot assign the incident's policy, the row is looked at again after a tick interval at most.
+        """
+        due = self.rule(now)
+        if due is not None and due <= now and self.incident.state is State.OPEN:
+            due = self.put_off(now) or due
+        return self.until(due, now)
+
+    def rule(self, clock: datetime) -> datetime | None:
+        """Return the instant at which an open incident is due, or an acknowledgement expires; None without one.
+
+        A last_escalated_at after ``clock`` counts as ``clock``.
+        """
+        incident = self.incident
+        if incident.state is State.ACKNOWLEDGED:
+            return self.policy.ack_expires_at(incident, self.kept_at)
+        if incident.state is not State.OPEN:
+            return None
+        last = incident.last_escalated_at
+        last = last if last is None else min(last, clock)
+        return self.policy.next_due_at(incident, incident.level, last, self.tick_interval)
+
+    def put_off(self, now: datetime) -> datetime | None:
+        """Return when the next level's hours open, if they are closed at ``now``; None if it may page now."""
+        return self.policy.put_off(self.incident, now)
+
+    def until(self, due: datetime | None, now: datetime) -> datetime | None:
+        """Return until when the row may wait if its instant by the rule is ``due``."""
+        return min(filter(None, (due, later(now, self.tick_interval)))) if self.unsure else due
+
+    def exhausted(self) -> bool:
+        """Return whether the incident's walk is over."""
+        return self.policy.position(self.incident) >= self.policy.total
+
+    def noting(self, note: Note, said: str | None) -> "Settled":
+        """Return a copy with one more note."""
+        return attrs.evolve(self, notes=(*self.notes, (note, said)))
+
+
+@attrs.frozen(kw_only=True)
+class Planner:
+    """What decides about incidents: the built-in policy, the policies file, and the kept versions.
+
+    ``versions`` has the versions that the incidents' pins name, by digest. ``positions`` has, for each (incident_key,
+    episode), the position of the last escalation of each policy, for the incidents that ``needs_positions`` names.
+    """
+
+    builtin: BuiltinPolicy
+    policies: Policies | None = None
+    versions: Mapping[str, Version] = attrs.field(factory=dict)
+    positions: Mapping[tuple[str, int], Mapping[str, int]] = attrs.field(factory=dict)
+
+    def settle(self, incident: Incident, now: datetime, *, may_expire: bool = False) -> Settled:
+        """Return the incident with its pin, and the policy that decides about it.
+
+        With ``may_expire``, an acknowledgement whose time is over ends. What ends an acknowledgement is decided by the
+        policy that the incident was pinned to, before another one may be assigned.
+        """
+        no_policy = incident.policy_pin is None and self.policies is None and not incident.policy
+        if no_policy or incident.state is State.RESOLVED:
+            return Settled(incident, self.builtin.walk(incident.severity), self.builtin.tick_interval)
+        pin = Pin.parse(incident.policy_pin)
+        found = self._pinned(incident, pin, now)
+        if pin is not None and pin.unacknowledged:
+            found = _with_pin(found, attrs.evolve(pin_of(found.incident) or pin, unacknowledged=False))
+            if found.incident.state is State.OPEN and found.exhausted() and found.policy.name != BUILTIN:
+                found = restart(found, now)
+        if may_expire:
+            found = _expire(found, now)
+        found = self._assign(found)
+        return _expire(found, now) if may_expire else found
+
+    def next_step(self, incident: Incident, now: datetime) -> tuple[Settled, datetime] | None:
+        """Return the planning of the next escalation and its instant, if nothing changes until then; None without one.
+
+        An acknowledged incident is planned as it will be when its acknowledgement expires.
+        """
+        found = self.settle(incident, now)
+        due = found.due(now)
+        if due is None or found.incident.state is not State.ACKNOWLEDGED:
+            return None if due is None else (found, due)
+        expires = max(due, now)
+        found = self.settle(found.incident, expires, may_expire=True)
+        due = found.due(expires)
+        return None if due is None else (found, max(due, expires))
+
+    def needs_positions(self, incident: Incident) -> bool:
+        """Return whether ``settle`` may give the incident another policy in the middle of an episode."""
+        if incident.level == 0 or (incident.policy_pin is None and self.policies is None):
+            return False
+        pin = pin_of(incident) or Pin(BUILTIN, "", _pin_severity(incident))
+        return not _fits(pin, incident)
+
+    def rebind(self, incident: Incident, policy: Policy, now: datetime, *, begin_again: bool = False) -> Settled:
+        """Return the incident pinned to this version of its policy, at the same position of the walk.
+
+        The walk begins again with ``begin_again``, or if it was not over and its position lies beyond the new version's
+        end. A walk that was over stays so, unless the new version is longer.
+        """
+        pin = pin_of(incident) or Pin(policy.name, "", _pin_severity(incident))
+        before = self._pinned(incident, pin, now)
+        lost = any(note is Note.LOST_VERSION for note, _ in before.notes)
+        # Without the old version's text, its end is known by the row alone.
+        was_over = incident.next_due_at is None if lost else before.exhausted()
+        found = _with_pin(
+            attrs.evolve(before, incident=incident, policy=policy, kept_at=self._kept_at(policy), notes=()),
+            Pin(policy.name, policy.digest, pin.severity, pin.unacknowledged),
+        )
+        return restart(found, now) if begin_again or (found.exhausted() and not was_over) else found
+
+    def _pinned(self, incident: Incident, pin: Pin | None, now: datetime) -> Settled:
+        """Return the incident with the version that its pin names. If the version is lost, pin it to another one."""
+        tick_interval = self.builtin.tick_interval
+        if pin is None or pin.policy == BUILTIN:
+            return Settled(incident, self.builtin.walk(incident.severity), tick_interval)
+        version = self.versions.get(pin.digest)
+        own = None if self.policies is None else self.policies.policies.get(pin.policy)
+        if version is None and own is not None and own.digest == pin.digest:
+            version = Version(own)
+        if version is not None:
+            policy = (
+                attrs.evolve(version.policy, name=pin.policy) if version.policy.name != pin.policy else version.policy
+            )
+            return Settled(incident, policy, tick_interval, version.kept_at)
+        notes = ((Note.LOST_VERSION, f"{pin.policy} {pin.digest[:12]}"),)
+        if self.policies is None:
+            return Settled(incident, self.builtin.walk(incident.severity), tick_interval, unsure=True, notes=notes)
+        found = Settled(incident, own or self.builtin.walk(incident.severity), tick_interval, notes=notes)
+        found = _with_pin(found, attrs.evolve(pin, policy=found.policy.name, digest=found.policy.digest))
+        over = incident.state is State.OPEN and incident.next_due_at is None
+        return restart(found, now) if found.exhausted() and not over else found
+
+    def _assign(self, found: Settled) -> Settled:
+        """Give the incident its policy, if it has none yet, or if its severity or the host's word asks for another."""
+        incident = found.incident
+        pin = pin_of(incident)
+        if pin is None and incident.level > 0 and self.policies is not None:
+            # The row is from before the policies file: the built-in policy goes on, unless the host names another.
+            pin = Pin(BUILTIN, "", _pin_severity(incident))
+            found = _with_pin(found, pin)
+        if pin is not None and _fits(pin, incident):
+            return found
+        word = _word(incident)
+        name = word if word is not None else None if self.policies is None else self.policies.choose(incident)
+        if pin is not None and name == pin.policy:
+            return _with_pin(found, attrs.evolve(pin, severity=_pin_severity(incident)))
+        policy = self._known(name, incident)
+        if policy is None:
+            notes = found.notes if word is None else (*found.notes, (Note.UNKNOWN_POLICY, word))
+            return attrs.evolve(found, unsure=True, notes=notes)
+        return self._change(found, pin, policy)
+
+    def _known(self, name: str | None, incident: Incident) -> Policy | None:
+        if name == BUILTIN:
+            return self.builtin.walk(incident.severity)
+        return None if name is None or self.policies is None else self.policies.policies.get(name)
+
+    def _change(self, found: Settled, pin: Pin | None, policy: Policy) -> Settled:
+        """Give the incident another policy. In mid-episode it goes on where it last was in it, or begins it."""
+        incident = found.incident
+        if pin is not None:
+            position = self.positions.get((incident.incident_key, incident.episode), {}).get(policy.name)
+            if position is not None:
+                level, since = max(0, incident.level - min(position, policy.total)), incident.policy_since
+            else:
+                level = incident.level
+                since = max(filter(None, (incident.policy_since, incident.last_escalated_at)), default=None)
+            incident = attrs.evolve(incident, policy_level=level, policy_since=since)
+        found = attrs.evolve(found, incident=incident, policy=policy, kept_at=self._kept_at(policy))
+        return _with_pin(found, Pin(policy.name, policy.digest, _pin_severity(incident)))
+
+    def _kept_at(self, policy: Policy) -> datetime | None:
+        version = self.versions.get(policy.digest)
+        return None if version is None else version.kept_at
+
+
+def restart(found: Settled, since: datetime) -> Settled:
+    """Return the incident at the beginning of its policy, in a new episode, at the same level."""
+    incident = found.incident
+    again = attrs.evolve(
+        incident, episode=incident.episode + 1, policy_level=incident.level, policy_since=since, next_due_at=None
+    )
+    return attrs.evolve(found, incident=again).noting(Note.RESTART, found.policy.name)
+
+
+def pin_of(incident: Incident) -> Pin | None:
+    """Return the incident's pin; None if it has none, or one that is not valid."""
+    return Pin.parse(incident.policy_pin)
+
+
+def _expire(found: Settled, now: datetime) -> Settled:
+    """End an acknowledgement whose time is over. An exhausted walk of a file's policy begins again."""
+    expires = found.policy.ack_expires_at(found.incident, found.kept_at)
+    if found.incident.state is not State.ACKNOWLEDGED or expires is None or expires > now:
+        return found
+    ended = attrs.evolve(found.incident, acknowledged_at=None, acknowledged_by=None)
+    by = found.incident.acknowledged_by
+    said = f"acknowledged at {found.incident.acknowledged_at}" + ("" if by is None else f" by {by}")
+    found = attrs.evolve(found, incident=ended).noting(Note.ACK_EXPIRED, said)
+    again = found.policy.on_ack_expiry is OnExpiry.RESTART or found.exhausted()
+    return restart(found, expires) if again else found
+
+
+def _with_pin(found: Settled, pin: Pin) -> Settled:
+    return attrs.evolve(found, incident=attrs.evolve(found.incident, policy_pin=str(pin)))
+
+
+def _fits(pin: Pin, incident: Incident) -> bool:
+    """Return whether the pin is for the incident's severity and for the policy that the host names, if it names one."""
+    return pin.severity == _pin_severity(incident) and _word(incident) in (None, pin.policy)
+
+
+def _word(incident: Incident) -> str | None:
+    """Return the policy that the host names; None if it names none."""
+    return (incident.policy or "").strip() or None
+
+
+def _pin_severity(incident: Incident) -> str:
+    return normal_severity(incident.severity or "")[:MAX_PIN_SEVERITY_CHARS]
