@@ -12,20 +12,17 @@ import attrs
 from ..checks import check_count, check_text
 from ..errors import InvalidValue
 from ..model import By
-from ..ports import Heartbeat, Notifier, Router, Store, Transaction
+from ..ports import Heartbeat, Notifier, Router, Store
 from ..rules.gate import Gate, Mode
 from ..rules.policies import Policies
 from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
 from ..rules.sleep import until_next_claim, until_next_tick
 from ..settings import Settings
-from ..version import VERSION
-from .access import gate_at
 from .deliver import SETTLE_AGAIN, Delivery
-from .health import Health, Observed, build_health
+from .health import Observed
 from .heartbeat import HeartbeatKeeper
 from .incidents import HostTransactions, IncidentVerbs
 from .operators import OperatorVerbs
-from .policies import PolicyVerbs
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
 from .tasks import LoopGuard, SingleFlight, TaskGroup
@@ -44,7 +41,7 @@ CONCURRENCY = 2
 """How many transactions of a tick run at once, each with its own batch: while one plans, the other writes."""
 
 
-class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, PolicyVerbs, Views):
+class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
@@ -170,29 +167,6 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, PolicyVerbs, Views)
         retried = await retry_dead(self.store, ids, self._pager, who)
         self.wake()
         return retried
-
-    async def health(self) -> Health:
-        """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
-
-        async def work(tx: Transaction) -> Health:
-            now = await tx.now()
-            # With a canary of 100 percent no row is outside, and counting such rows would scan every due row.
-            stats = await self._heartbeat_keeper.count(tx, now, detail=not self.settings.canary.whole)
-            return build_health(
-                settings=self.settings,
-                gate=await gate_at(tx, self.settings.switches, now),
-                now=now,
-                beat=await tx.journal.last_heartbeat(now),
-                stats=stats,
-                recalc=await tx.journal.recalc(lock=False),
-                served=tuple(self._delivery.notifiers),
-                unconfigured=self._ticker.unconfigured,
-                policies=await self._policies_health(tx, now),
-                fingerprint=self._versions.fingerprint(),
-                version=VERSION,
-            )
-
-        return await self._read(work)
 
     # --- for a runner
 

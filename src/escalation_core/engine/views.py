@@ -11,12 +11,17 @@ from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, Page
 from ..ports import Transaction
 from ..rules.next_pages import NextPages
 from ..rules.policy import Step
-from ..rules.routing import Conditions, Pager
+from ..rules.routing import Conditions
 from ..rules.upcoming import Upcoming, is_unplanned
-from .access import StoreAccess, canonical_key, gate_at
+from ..version import VERSION
+from .access import canonical_key, gate_at
 from .audit import read_audit
-from .health import MIN_INSTANT, is_healthy
+from .deliver import Delivery
+from .health import MIN_INSTANT, Health, build_health, is_healthy
+from .heartbeat import HeartbeatKeeper
 from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place, step_of
+from .policies import PolicyVerbs
+from .tick import Ticker
 
 MAX_ENTRIES = 1_000_000
 """How many entries one call returns at most."""
@@ -46,10 +51,12 @@ class IncidentHistory:
         return bool(self.incident or self.fault or self.escalations or self.pages or self.audit)
 
 
-class Views(StoreAccess):
+class Views(PolicyVerbs):
     """The engine's views. Each reads one snapshot of the store and changes nothing."""
 
-    _pager: Pager
+    _heartbeat_keeper: HeartbeatKeeper
+    _ticker: Ticker
+    _delivery: Delivery
 
     async def history(self, incident_key: str) -> IncidentHistory:
         """Return the records of one incident, at most 1,000 of each kind, and its next escalation."""
@@ -125,6 +132,29 @@ class Views(StoreAccess):
         """Return dead pages, oldest first."""
         check_count(limit, "limit", 1, MAX_ENTRIES)
         return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
+
+    async def health(self) -> Health:
+        """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
+
+        async def work(tx: Transaction) -> Health:
+            now = await tx.now()
+            # With a canary of 100 percent no row is outside, and counting such rows would scan every due row.
+            stats = await self._heartbeat_keeper.count(tx, now, detail=not self.settings.canary.whole)
+            return build_health(
+                settings=self.settings,
+                gate=await gate_at(tx, self.settings.switches, now),
+                now=now,
+                beat=await tx.journal.last_heartbeat(now),
+                stats=stats,
+                recalc=await tx.journal.recalc(lock=False),
+                served=tuple(self._delivery.notifiers),
+                unconfigured=self._ticker.unconfigured,
+                policies=await self._policies_health(tx, now),
+                fingerprint=self._versions.fingerprint(),
+                version=VERSION,
+            )
+
+        return await self._read(work)
 
     async def is_healthy(self) -> bool:
         """Return whether the engine is healthy, like ``health`` but without its counts, so that probes cost little.

@@ -31,7 +31,7 @@ class Pin:
         parts = own.split("@", 2)
         if len(parts) != 3 or not parts[0]:
             return None
-        return cls(*parts, unacknowledged=own != text)
+        return cls(parts[0], parts[1], parts[2], unacknowledged=own != text)
 
     def __str__(self) -> str:
         """Return the text of the column."""

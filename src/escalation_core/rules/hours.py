@@ -35,7 +35,7 @@ class Window:
     If ``end`` is not after ``start``, the window ends on the next day. ``days`` counts from Monday, which is 0.
     """
 
-    days: frozenset[int] = attrs.field(factory=lambda: frozenset(range(7)), converter=frozenset)
+    days: frozenset[int] = frozenset(range(7))
     start: time
     end: time
 
@@ -59,8 +59,8 @@ class Hours:
 
     name: str
     zone: str
-    windows: tuple[Window, ...] = attrs.field(converter=tuple)
-    closed: frozenset[date] = attrs.field(factory=frozenset, converter=frozenset)
+    windows: tuple[Window, ...]
+    closed: frozenset[date] = frozenset()
     _tz: tzinfo = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:

@@ -32,7 +32,7 @@ class Policies:
     """
 
     policies: Mapping[str, Policy]
-    assignments: tuple[Assignment, ...] = attrs.field(default=(), converter=tuple)
+    assignments: tuple[Assignment, ...] = ()
     digest: str = attrs.field(init=False, eq=False, repr=False)
     """The sha256 of the file's content in canonical form, by which workers compare their files."""
 

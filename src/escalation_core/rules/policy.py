@@ -52,7 +52,7 @@ class Level:
 
     after: timedelta
     """The gap since the level before; for the first level, since the round began."""
-    to: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    to: tuple[str, ...] = ()
     """The targets to page. If empty, the router decides."""
     deliver: Hours | None = None
     """The hours in which the level may page. If it is due outside them, it waits for their start."""
@@ -108,7 +108,7 @@ class Policy:
     """
 
     name: str
-    levels: tuple[Level, ...] = attrs.field(converter=tuple)
+    levels: tuple[Level, ...]
     repeat: Repeat = attrs.field(factory=Repeat)
     anchor: Anchor = Anchor.PREVIOUS
     min_gap: timedelta | None = None
