@@ -16,6 +16,8 @@ from escalation_core import Engine, EscalationError, StoreUnavailable
 from escalation_core.errors import error_place
 from escalation_core.rules.retry import backoff
 
+from .reload import Load, Reloader
+
 Result = TypeVar("Result")
 log = logging.getLogger("escalation_adapters.worker.runner")
 
@@ -25,7 +27,13 @@ MIN_TICK_GAP = timedelta(milliseconds=2)
 """Shortest time between two ticks. It limits the loop even if the engine asks for a shorter sleep."""
 
 
-async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: bool = True) -> None:
+async def run(
+    engine: Engine,
+    *,
+    stop: asyncio.Event | None = None,
+    signals: bool = True,
+    policies: Load | None = None,
+) -> None:
     """Tick and deliver until ``stop`` is set, or SIGTERM or SIGINT arrives (which sets it).
 
     Then the worker claims no more pages, ends the tick in progress, and sends and settles the pages being sent. Each
@@ -34,6 +42,8 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
     The worker waits for a store that is out of reach, however long. Once it has begun, it logs any other error as
     CRITICAL and tries again, after up to half a minute: an operator may give a permission back or repair a host's
     trigger, and the host may not watch this worker's task.
+    ``policies`` reads the engine's policies file again, after SIGHUP and when an operator asks for it. It may block. If it
+    raises an EscalationError, the file before stays in force, and health and the log say so.
     ``signals=False`` leaves the process's signals alone, for a host with handlers of its own on the loop. Outside the
     main thread the worker always leaves them alone.
 
@@ -45,22 +55,22 @@ async def run(engine: Engine, *, stop: asyncio.Event | None = None, signals: boo
         EscalationError: the engine ticked in another event loop before.
     """
     try:
-        await _run(engine, asyncio.Event() if stop is None else stop, signals=signals)
+        await _run(engine, asyncio.Event() if stop is None else stop, Reloader(engine, policies), signals=signals)
     except Exception as error:
         log.critical("the worker ends and escalates no more incidents: %s", _told(error))
         raise
 
 
-async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
+async def _run(engine: Engine, stop: asyncio.Event, reloader: Reloader, *, signals: bool) -> None:
     leave = asyncio.Event()
 
     def stop_loops() -> None:
         leave.set()
         engine.wake()
 
-    with _stopping_on_signals(stop) if signals else contextlib.nullcontext():
+    with _handling_signals(stop, reloader) if signals else contextlib.nullcontext():
         loops = [
-            asyncio.create_task(_tick(engine, leave), name="escalation tick"),
+            asyncio.create_task(_tick(engine, leave, reloader), name="escalation tick"),
             asyncio.create_task(_deliver(engine, leave), name="escalation delivery"),
         ]
         told = asyncio.create_task(stop.wait(), name="escalation stop")
@@ -87,9 +97,10 @@ async def _run(engine: Engine, stop: asyncio.Event, *, signals: bool) -> None:
                 raise end
 
 
-async def _tick(engine: Engine, leave: asyncio.Event) -> None:
+async def _tick(engine: Engine, leave: asyncio.Event, reloader: Reloader) -> None:
     async def once() -> timedelta:
         report = await engine.tick(deliver=False)
+        await reloader.after_tick()
         return await engine.next_tick_in(report)
 
     await _retry_until_up("tick", engine.check, leave, beginning=True)
@@ -173,17 +184,22 @@ async def _rest(leave: asyncio.Event, longest: timedelta) -> None:
 
 
 @contextlib.contextmanager
-def _stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set ``stop`` on SIGTERM and SIGINT, and restore the earlier handlers at the end."""
+def _handling_signals(stop: asyncio.Event, reloader: Reloader) -> Iterator[None]:
+    """Set ``stop`` on SIGTERM and SIGINT, ask for a reload on SIGHUP, and restore the earlier handlers at the end.
+
+    Without a policies file SIGHUP keeps its handler, and Windows has no SIGHUP.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    numbers = (signals_module.SIGTERM, signals_module.SIGINT)
-    before = {number: signals_module.getsignal(number) for number in numbers}
-    for number in numbers:
+    effects = {signals_module.SIGTERM: stop.set, signals_module.SIGINT: stop.set}
+    if reloader.load is not None and hasattr(signals_module, "SIGHUP"):
+        effects[signals_module.SIGHUP] = reloader.asked.set
+    before = {number: signals_module.getsignal(number) for number in effects}
+    for number, effect in effects.items():
         try:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, effect)
         except NotImplementedError:  # Windows
             signals_module.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     try:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import attrs
 
-from ..model import MAX_PIN_SEVERITY_CHARS, Incident, Pin, State, normal_severity
+from ..model import MAX_PIN_SEVERITY_CHARS, NEEDS_REPLAN, Incident, Pin, State, normal_severity
 from .builtin import BuiltinPolicy
 from .hours import later
 from .policies import Policies
@@ -62,35 +62,58 @@ class Settled:
         return "restarted" if Note.RESTART in done else None
 
     def due(self, now: datetime) -> datetime | None:
-        """Return the next_due_at to write: the instant of the rule, or the next start of the level's hours after it.
+        """Return the next_due_at that a verb or a recalculation writes.
 
-        If this engine cannot assign the incident's policy, the row is looked at again after a tick interval at most.
+        That is the instant of the rule, or the next start of the level's hours if it has passed and they are closed. A
+        row whose policy this engine cannot assign needs a replan: another engine may know the policy.
         """
+        if self.unsure:
+            return NEEDS_REPLAN
         due = self.rule(now)
         if due is not None and due <= now and self.incident.state is State.OPEN:
-            due = self.put_off(now) or due
-        return self.until(due, now)
+            return self.put_off(now) or due
+        return due
 
     def rule(self, clock: datetime) -> datetime | None:
         """Return the instant at which an open incident is due, or an acknowledgement expires; None without one.
 
-        A last_escalated_at after ``clock`` counts as ``clock``.
+        Instants of the past that lie after ``clock`` count as ``clock``: the store's clock stepped back.
         """
         incident = self.incident
         if incident.state is State.ACKNOWLEDGED:
-            return self.policy.ack_expires_at(incident, self.kept_at)
+            return self.ack_expires_at(clock)
         if incident.state is not State.OPEN:
             return None
         last = incident.last_escalated_at
-        last = last if last is None else min(last, clock)
-        return self.policy.next_due_at(incident, incident.level, last, self.tick_interval)
+        return self.after(incident.level, last if last is None else min(last, clock), clock)
+
+    def after(self, level: int, last: datetime | None, clock: datetime) -> datetime | None:
+        """Return when the incident is due if it rose to ``level`` at ``last``; None if its walk is over then."""
+        incident = self.incident
+        if incident.policy_since is not None and incident.policy_since > clock:
+            incident = attrs.evolve(incident, policy_since=clock)
+        return self.policy.next_due_at(incident, level, last, self.tick_interval)
+
+    def ack_expires_at(self, clock: datetime) -> datetime | None:
+        """Return when the acknowledgement expires; None if it does not.
+
+        An acknowledgement from before the store kept the policy's version counts from then, so that a new policy does
+        not end old acknowledgements at once.
+        """
+        timeout, began = self.policy.ack_timeout, self.incident.acknowledged_at
+        if timeout is None or began is None:
+            return None
+        return later(min(began if self.kept_at is None else max(began, self.kept_at), clock), timeout)
 
     def put_off(self, now: datetime) -> datetime | None:
         """Return when the next level's hours open, if they are closed at ``now``; None if it may page now."""
         return self.policy.put_off(self.incident, now)
 
     def until(self, due: datetime | None, now: datetime) -> datetime | None:
-        """Return until when the row may wait if its instant by the rule is ``due``."""
+        """Return the next_due_at that a tick writes, for an instant by the rule.
+
+        If this engine cannot assign the row's policy, the row is claimed again within a tick interval (ADR 0049).
+        """
         return min(filter(None, (due, later(now, self.tick_interval)))) if self.unsure else due
 
     def exhausted(self) -> bool:
@@ -206,19 +229,18 @@ class Planner:
         if pin is not None and _fits(pin, incident):
             return found
         word = _word(incident)
-        name = word if word is not None else None if self.policies is None else self.policies.choose(incident)
+        if self.policies is None:
+            if pin is None and word == BUILTIN:
+                return found
+            unsure = attrs.evolve(found, unsure=True)
+            return unsure if word in (None, BUILTIN) else unsure.noting(Note.UNKNOWN_POLICY, word)
+        name = self.policies.choose(incident) if word is None else word
         if pin is not None and name == pin.policy:
             return _with_pin(found, attrs.evolve(pin, severity=_pin_severity(incident)))
-        policy = self._known(name, incident)
+        policy = self.builtin.walk(incident.severity) if name == BUILTIN else self.policies.policies.get(name)
         if policy is None:
-            notes = found.notes if word is None else (*found.notes, (Note.UNKNOWN_POLICY, word))
-            return attrs.evolve(found, unsure=True, notes=notes)
+            return attrs.evolve(found, unsure=True).noting(Note.UNKNOWN_POLICY, word)
         return self._change(found, pin, policy)
-
-    def _known(self, name: str | None, incident: Incident) -> Policy | None:
-        if name == BUILTIN:
-            return self.builtin.walk(incident.severity)
-        return None if name is None or self.policies is None else self.policies.policies.get(name)
 
     def _change(self, found: Settled, pin: Pin | None, policy: Policy) -> Settled:
         """Give the incident another policy. In mid-episode it goes on where it last was in it, or begins it."""
@@ -255,7 +277,7 @@ def pin_of(incident: Incident) -> Pin | None:
 
 def _expire(found: Settled, now: datetime) -> Settled:
     """End an acknowledgement whose time is over. An exhausted walk of a file's policy begins again."""
-    expires = found.policy.ack_expires_at(found.incident, found.kept_at)
+    expires = found.ack_expires_at(now)
     if found.incident.state is not State.ACKNOWLEDGED or expires is None or expires > now:
         return found
     ended = attrs.evolve(found.incident, acknowledged_at=None, acknowledged_by=None)

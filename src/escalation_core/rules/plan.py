@@ -163,7 +163,7 @@ def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Defer
 def escalate(found: Settled, now: datetime, lateness: timedelta | None = None) -> Escalate:
     """Return the step of an incident to its next level at ``now``. Only ``plan`` decides whether it is due."""
     before, policy = found.incident, found.policy
-    due = policy.next_due_at(before, before.level + 1, now, found.tick_interval)
+    due = found.after(before.level + 1, now, now)
     risen = before.moved(level=before.level + 1, last_escalated_at=now, next_due_at=found.until(due, now))
     pinned = before.policy_pin is not None
     return Escalate(
@@ -185,7 +185,7 @@ def escalate(found: Settled, now: datetime, lateness: timedelta | None = None) -
 def _catch_up(found: Settled, recorded: LatestEscalation, now: datetime) -> Incident:
     incident = found.incident
     last = min(max(filter(None, (incident.last_escalated_at, recorded.created_at))), now)
-    due = found.policy.next_due_at(incident, recorded.level, last, found.tick_interval)
+    due = found.after(recorded.level, last, now)
     return incident.moved(level=recorded.level, last_escalated_at=last, next_due_at=found.until(due, now))
 
 

@@ -206,17 +206,6 @@ class Policy:
             return None
         return deliver.next_open(now) or _END_OF_TIME
 
-    def ack_expires_at(self, incident: Incident, kept_at: datetime | None = None) -> datetime | None:
-        """Return when the acknowledgement of the incident expires; None if it does not.
-
-        ``kept_at`` is when the store began to keep this version. An acknowledgement from before counts from then, so
-        that a new policy does not end old acknowledgements at once.
-        """
-        if self.ack_timeout is None or incident.acknowledged_at is None:
-            return None
-        began = incident.acknowledged_at if kept_at is None else max(incident.acknowledged_at, kept_at)
-        return later(began, self.ack_timeout)
-
     def _plus(self, instant: datetime, span: timedelta) -> datetime:
         return later(instant, span) if self.clock is None else self.clock.add(instant, span)
 

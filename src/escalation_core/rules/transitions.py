@@ -24,7 +24,7 @@ import attrs
 
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
-from ..model import NEEDS_REPLAN, AuditEntry, By, Incident, State
+from ..model import AuditEntry, By, Incident, State
 from .assignment import Note, Planner, pin_of
 from .plan import check_first_seen
 from .policies import check_policy_name
@@ -138,9 +138,9 @@ def acknowledge(incident: Incident, by: str | None, *, planner: Planner, now: da
     ``acknowledged_by`` stays the first actor.
     """
     if incident.state is State.ACKNOWLEDGED:
-        again = _recompute(incident, attrs.evolve(incident, acknowledged_at=now), planner, now)
-        expires = again.incident.next_due_at not in (None, NEEDS_REPLAN)
-        return again if expires else Change(before=incident, incident=incident)
+        if planner.settle(incident, now).policy.ack_timeout is None:
+            return Change(before=incident, incident=incident)
+        return _recompute(incident, attrs.evolve(incident, acknowledged_at=now), planner, now)
     after = attrs.evolve(incident, acknowledged_at=now, acknowledged_by=by)
     return _recompute(incident, after, planner, now, cancel="acknowledged")
 
@@ -204,15 +204,16 @@ def rebind(incident: Incident, *, planner: Planner, now: datetime, begin_again: 
         InvalidValue: the file has no policy of this name.
         TransitionRefused: the incident has no policy of a file.
     """
-    pin = pin_of(incident)
+    settled = planner.settle(incident, now)
+    pin = pin_of(settled.incident)
     if pin is None or pin.policy == BUILTIN:
         remedy = "only a policy of the policies file has versions"
         raise TransitionRefused(incident.incident_key, "not pinned to a policy", Verb.REBIND.value, remedy)
     name = check_policy_name(pin.policy, planner.policies)
     assert planner.policies is not None  # noqa: S101 - it knows the name
-    found = planner.rebind(incident, planner.policies.policies[name], now, begin_again=begin_again)
+    found = planner.rebind(settled.incident, planner.policies.policies[name], now, begin_again=begin_again)
     cancel = "restarted" if any(note is Note.RESTART for note, _ in found.notes) else None
-    return _recompute(incident, found.incident, planner, now, cancel=cancel, notes=found.notes)
+    return _recompute(incident, found.incident, planner, now, cancel=cancel, notes=(*settled.notes, *found.notes))
 
 
 def _recompute(
@@ -224,11 +225,7 @@ def _recompute(
     cancel: str | None = None,
     notes: tuple[tuple[Note, str | None], ...] = (),
 ) -> Change:
-    """Return the change with the incident's pin and next_due_at.
-
-    A row whose policy this engine cannot assign needs a replan: another engine may know the policy.
-    """
+    """Return the change with the incident's pin and next_due_at."""
     found = planner.settle(after, now)
-    due = NEEDS_REPLAN if found.unsure else found.due(now)
-    incident = attrs.evolve(found.incident, next_due_at=due)
-    return Change(before=before, incident=incident, cancel=cancel, notes=(*notes, *found.notes))
+    incident = attrs.evolve(found.incident, next_due_at=found.due(now))
+    return Change(before=before, incident=incident, cancel=cancel or found.cancel, notes=(*notes, *found.notes))

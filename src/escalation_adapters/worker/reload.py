@@ -1,0 +1,46 @@
+"""Reading the policies file again while a worker runs: at SIGHUP, and when an operator asks all workers."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+import attrs
+
+from escalation_core import Engine, EscalationError, Policies
+
+log = logging.getLogger("escalation_adapters.worker.reload")
+
+Load = Callable[[], Policies]
+"""Reads the policies file. It blocks, so the worker calls it in a thread."""
+
+
+@attrs.define
+class Reloader:
+    """Reads the policies file again for one engine. A faulty file changes nothing: health and the log say so."""
+
+    engine: Engine
+    load: Load | None
+    asked: asyncio.Event = attrs.field(factory=asyncio.Event)
+    """Set by SIGHUP."""
+    _answered: datetime | None = None
+    """The operators' request that this worker has obeyed."""
+
+    async def after_tick(self) -> None:
+        """Read the file again if SIGHUP came, or if an operator has asked since the last time."""
+        requested = self.engine.reload_requested_at
+        if self.load is None or not (self.asked.is_set() or requested != self._answered):
+            return
+        first, self._answered = self._answered is None and not self.asked.is_set(), requested
+        self.asked.clear()
+        try:
+            policies = await asyncio.to_thread(self.load)
+            if self.engine.policies is not None and policies.digest == self.engine.policies.digest:
+                if not first:
+                    log.info("the policies file has not changed")
+                return
+            self.engine.use_policies(policies)
+        except EscalationError as error:
+            self.engine.refuse_policies(str(error))
+        else:
+            log.info("the policies file was read again: %d policies", len(policies.policies))
