@@ -42,8 +42,8 @@ async def run(
     The worker waits for a store that is out of reach, however long. Once it has begun, it logs any other error as
     CRITICAL and tries again, after up to half a minute: an operator may give a permission back or repair a host's
     trigger, and the host may not watch this worker's task.
-    ``policies`` reads the engine's policies file again, after SIGHUP and when an operator asks for it. It may block. If it
-    raises an EscalationError, the file before stays in force, and health and the log say so.
+    ``policies`` reads the engine's policies file again, after SIGHUP and when an operator asks for it. It may block. If
+    it raises an EscalationError, the file before stays in force, and health and the log say so.
     ``signals=False`` leaves the process's signals alone, for a host with handlers of its own on the loop. Outside the
     main thread the worker always leaves them alone.
 
@@ -105,7 +105,7 @@ async def _tick(engine: Engine, leave: asyncio.Event, reloader: Reloader) -> Non
 
     await _retry_until_up("tick", engine.check, leave, beginning=True)
     while (wait := await _retry_until_up("tick", once, leave)) is not None:
-        await _rest(leave, max(wait, MIN_TICK_GAP))
+        await _rest(leave, max(wait, MIN_TICK_GAP), reloader.asked)
 
 
 async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
@@ -176,11 +176,16 @@ def _told(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else error_place(error)
 
 
-async def _rest(leave: asyncio.Event, longest: timedelta) -> None:
-    """Wait for ``longest``, or until ``leave`` is set."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(longest.total_seconds()):
-            await leave.wait()
+async def _rest(leave: asyncio.Event, longest: timedelta, asked: asyncio.Event | None = None) -> None:
+    """Wait for ``longest``, or until ``leave`` or ``asked`` is set."""
+    events = [leave] if asked is None else [leave, asked]
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=longest.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
 @contextlib.contextmanager
