@@ -29,7 +29,7 @@ VERSION = "1"
 DAY = timedelta(days=1)
 UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
 NAME, SUMMARY = model.MAX_NAME_CHARS, model.MAX_SUMMARY_CHARS
-LONGEST = {"severity": NAME, "acknowledged_by": NAME, "summary": SUMMARY}
+LONGEST = dict.fromkeys(("severity", "acknowledged_by", "policy", "policy_pin"), NAME) | {"summary": SUMMARY}
 identity_of = attrgetter("incident_key", "episode", "level", "target")
 step_of = attrgetter("incident_key", "episode", "level")
 
@@ -214,15 +214,18 @@ class JsonIncidents(Port):
         rows = self.tables.incidents
         return {key: rows[key]["next_due_at"] for key in keys if key in rows}
 
-    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> model.OpenRows:
-        keys = self._open_keys(after)[:limit]
-        return model.OpenRows([self._candidate(key) for key in keys], keys[-1] if len(keys) == limit else None)
+    async def scan_unresolved(
+        self, after: str | None, limit: int, *, wait: bool = True, labels: bool = False
+    ) -> model.OpenRows:
+        keys = self._unresolved_keys(after)[:limit]
+        return model.OpenRows([self._candidate(key, labels) for key in keys], keys[-1] if len(keys) == limit else None)
 
     async def unseen(
         self, after: str | None, *, limit: int, held_before: datetime | None, lock: bool = True
     ) -> model.Unseen:
         rows, resolved, now = self.tables.incidents, self._resolved(), self.clock()
-        keys = [key for key in self._open_keys(after) if rows[key]["next_due_at"] is None][:limit]
+        every = (key for key in self._unresolved_keys(after) if is_open(rows[key]))
+        keys = [key for key in every if rows[key]["next_due_at"] is None][:limit]
         exhausted = self.tables.steps_noted("exhausted")
 
         def is_left_out(key: str, episode: int, level: int, first_seen: datetime | None) -> bool:
@@ -249,16 +252,16 @@ class JsonIncidents(Port):
     def _write(self, key: str, **columns: object) -> None:
         self.tables.incidents[key] = self.tables.incidents[key] | columns
 
-    def _open_keys(self, after: str | None) -> list[str]:
+    def _unresolved_keys(self, after: str | None) -> list[str]:
         rows = self.tables.incidents.items()
-        return sorted(key for key, row in rows if is_open(row) and (after is None or key > after))
+        return sorted(key for key, row in rows if row["resolved_at"] is None and (after is None or key > after))
 
     def _resolved(self) -> set[tuple[str, int]]:
         return {(key, episode) for key, episode, _ in self.tables.steps_noted("resolve")}
 
-    def _candidate(self, key: str) -> model.Candidate:
+    def _candidate(self, key: str, labels: bool = True) -> model.Candidate:
         row, before = self.tables.incidents[key], self.tables.deferred.get(key)
-        incident, fault = read_row(row)
+        incident, fault = read_row(row if labels else row | {"labels": {}})
         return model.Candidate(
             incident_key=key,
             incident=incident,
@@ -402,18 +405,19 @@ class JsonJournal(Port):
         workers = sum(at > now - DAY for at in heartbeats)
         return model.WorkerHeartbeat(since=self.tables.made_at, last=max(heartbeats, default=None), workers=workers)
 
-    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> model.Stats:
+    async def stats(self, *, now: datetime, canary: Canary, detail: bool = False) -> model.Stats:
         rows, deferred, unsettled = self.tables.incidents, self.tables.deferred, self.tables.unsettled()
         due = self.tables.due(Canary(), now)
         come = [(at, key) for at, key in due if model.NEEDS_REPLAN < at <= now and key not in deferred]
         overdue = [at for at, key in come if canary.has(key)]
         unreadable = [(key, one.fault) for key, one in deferred.items() if key in rows and is_open(rows[key])]
-        levels = [row["level"] for row in rows.values() if is_open(row)]
+        idle = [row for row in rows.values() if is_open(row) and row["next_due_at"] is None]
+        noted = self.tables.steps_noted("exhausted")
         return model.Stats(
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),
             marked=sum(at == model.NEEDS_REPLAN for at, _ in due),
-            exhausted=sum(isinstance(level, int) and level >= max_level for level in levels),
+            exhausted=sum((row["incident_key"], row["episode"], row["level"]) in noted for row in idle),
             outside_canary=len(come) - len(overdue) if detail else 0,
             backlog=Counter(page.target for page in unsettled),
             oldest_page=min((page.created_at for page in unsettled), default=None),

@@ -56,7 +56,7 @@ class World:
         rows = await self.host.rows()
         ledger = await self.store.read(lambda tx: tx.ledger.escalations(limit=10_000))
         pages = await self.store.read(lambda tx: tx.outbox.pages(limit=10_000))
-        stats = await self.store.read(lambda tx: tx.journal.stats(now=self.clock(), canary=Canary(40), max_level=3))
+        stats = await self.store.read(lambda tx: tx.journal.stats(now=self.clock(), canary=Canary(40)))
         return {
             "rows": {key: {**row, "labels": dict(row["labels"])} for key, row in rows.items()},
             "ledger": sorted((e.incident_key, e.episode, e.level, e.created_at, e.unique_hash) for _, e in ledger),

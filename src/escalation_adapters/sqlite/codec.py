@@ -24,10 +24,14 @@ COLUMNS = (
     "next_due_at",
     "summary",
     "labels",
+    "policy",
+    "policy_pin",
+    "policy_level",
+    "policy_since",
 )
 SQL_NAMES = {name: name for name in COLUMNS} | {"level": "escalation_level"}
 """The column in SQL of each of these."""
-INSTANTS = ("first_seen", "last_escalated_at", "acknowledged_at", "resolved_at", "snoozed_until", "next_due_at")
+INSTANTS = tuple(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until", "_since")))
 WHOLE = ", ".join(f"i.{SQL_NAMES[name]}" for name in COLUMNS)
 """An incident's columns, in the order in which they are read here."""
 LEFT_OUT = "left out"
@@ -35,11 +39,15 @@ LEFT_OUT = "left out"
 _CUT = {
     "i.severity": f"substr(i.severity, 1, {MAX_NAME_CHARS})",
     "i.acknowledged_by": f"substr(i.acknowledged_by, 1, {MAX_NAME_CHARS})",
+    "i.policy": f"substr(i.policy, 1, {MAX_NAME_CHARS})",
+    "i.policy_pin": f"substr(i.policy_pin, 1, {MAX_NAME_CHARS})",
     "i.summary": f"substr(i.summary, 1, {MAX_SUMMARY_CHARS})",
     "i.labels": f"CASE WHEN length(CAST(i.labels AS BLOB)) > {MAX_LABELS_BYTES} THEN '{LEFT_OUT}' ELSE i.labels END",
 }
 SELECTED = ", ".join(_CUT.get(column, column) for column in WHOLE.split(", "))
 """The same columns, with each text cut to the length that a page carries: a thousand rows fit into memory."""
+
+WITHOUT_LABELS = ", ".join("NULL" if column == "i.labels" else _CUT.get(column, column) for column in WHOLE.split(", "))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -75,13 +83,14 @@ def span_micros(span: timedelta) -> int:
 def to_row(values: dict[str, Any]) -> tuple[Any, ...]:
     """Return a row, with its canary bucket last, from values by an incident's field names."""
     cells = [optional_micros(values[name]) if name in INSTANTS else values[name] for name in COLUMNS]
-    cells[-1] = json.dumps(dict(values["labels"]), ensure_ascii=False)
+    cells[_LABELS] = json.dumps(dict(values["labels"]), ensure_ascii=False)
     return (*cells, canary_bucket(values["incident_key"]))
 
 
 def from_row(row: Sequence[Any]) -> dict[str, Any]:
     """Return a row's values, unchecked, by an incident's field names and in the order of the fields."""
-    key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
+    key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, *rest = row
+    labels, policy, pin, walked, since = rest
     return {
         "incident_key": key,
         "severity": severity,
@@ -96,6 +105,10 @@ def from_row(row: Sequence[Any]) -> dict[str, Any]:
         "next_due_at": _read_instant(due, "next_due_at"),
         "summary": summary,
         "labels": {} if labels in (None, "{}", LEFT_OUT) else json.loads(labels),
+        "policy": policy,
+        "policy_pin": pin,
+        "policy_level": walked,
+        "policy_since": _read_instant(since, "policy_since"),
     }
 
 

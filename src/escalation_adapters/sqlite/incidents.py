@@ -16,6 +16,7 @@ from .codec import (
     SELECTED,
     SQL_NAMES,
     WHOLE,
+    WITHOUT_LABELS,
     Row,
     instant,
     micros,
@@ -33,6 +34,7 @@ _FOUND = (
     f"SELECT {SELECTED}, coalesce(u.attempts, 0) FROM incidents i"
     " LEFT JOIN escalation_unreadable u ON u.incident_key = i.incident_key"
 )
+_BARE = _FOUND.replace(SELECTED, WITHOUT_LABELS)
 UNLESS_PASSED = """
     AND NOT EXISTS (
         SELECT 1 FROM escalation_unreadable r WHERE r.incident_key = i.incident_key AND r.passed_until > ?)
@@ -75,7 +77,11 @@ UPDATE incidents AS i SET
     next_due_at = 0,
     episode = CASE WHEN f.again OR f.behind THEN f.next ELSE i.episode END,
     escalation_level = CASE WHEN f.again THEN 0 ELSE i.escalation_level END,
-    last_escalated_at = CASE WHEN f.again THEN NULL ELSE i.last_escalated_at END
+    last_escalated_at = CASE WHEN f.again THEN NULL ELSE i.last_escalated_at END,
+    policy_pin = CASE WHEN f.again THEN NULL ELSE i.policy_pin END,
+    policy_level = CASE
+        WHEN f.again THEN NULL WHEN f.behind THEN min(i.policy_level, i.escalation_level) ELSE i.policy_level END,
+    policy_since = CASE WHEN f.again THEN NULL ELSE i.policy_since END
 FROM (
     SELECT o.incident_key AS key,
         EXISTS (
@@ -240,15 +246,23 @@ class Incidents:
         """Set next_due_at of rows to the epoch (needs replan), as a host's insert does."""
         await self.session.run_many(_MARK_UNSEEN, [(key,) for key in keys])
 
-    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:  # noqa: ARG002 - see the class
-        """Return open rows by key."""
-        found = await self.session.rows(
-            f"{_FOUND} WHERE (:after IS NULL OR i.incident_key > :after) AND i.acknowledged_at IS NULL"
-            " AND i.resolved_at IS NULL ORDER BY i.incident_key LIMIT :limit",
-            {"after": after, "limit": limit},
+    async def scan_unresolved(
+        self,
+        after: str | None,
+        limit: int,
+        *,
+        wait: bool = True,  # noqa: ARG002 - see the class
+        labels: bool = False,
+    ) -> OpenRows:
+        """Return unresolved rows by key."""
+        statement = (
+            f"{_FOUND if labels else _BARE} WHERE (:after IS NULL OR i.incident_key > :after)"
+            " AND i.resolved_at IS NULL ORDER BY i.incident_key LIMIT :limit"
         )
-        rows = [read_claimed(row) for row in found]
-        return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
+        values = {"after": after, "limit": limit}
+        rows = await self.session.in_thread(lambda connection: _claims(connection.execute(statement, values)))
+        goes_on = len(rows) == limit or (rows and rows[-1].more)
+        return OpenRows(rows, rows[-1].incident_key if goes_on else None)
 
     async def earliest(self, canary: Canary) -> datetime | None:
         """Return the earliest next_due_at within the canary."""

@@ -17,12 +17,14 @@ SELECT
     count(*) FILTER (WHERE inside AND NOT deferred), min(due) FILTER (WHERE inside AND NOT deferred),
     (SELECT count(*) FROM incidents i WHERE i.next_due_at = 0 AND NOT EXISTS (
         SELECT 1 FROM escalation_unreadable r WHERE r.incident_key = i.incident_key AND r.passed_until > :now)),
-    (SELECT count(*) FROM incidents
-        WHERE acknowledged_at IS NULL AND resolved_at IS NULL AND escalation_level >= :max_level),
+    (SELECT count(*) FROM incidents i
+        WHERE i.next_due_at IS NULL AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL AND EXISTS (
+            SELECT 1 FROM escalation_audit a WHERE a.action = 'exhausted' AND a.incident_key = i.incident_key
+                AND a.episode = i.episode AND a.level = i.escalation_level)),
     (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
     (SELECT count(*) FROM escalation_pages WHERE state = 'dead'),
     (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)
-        WHERE acknowledged_at IS NULL AND resolved_at IS NULL),
+        WHERE next_due_at IS NOT NULL OR (acknowledged_at IS NULL AND resolved_at IS NULL)),
     (SELECT user_version FROM pragma_user_version)
 FROM (
     SELECT i.next_due_at AS due, :percent >= 100 OR i.canary_bucket < :percent AS inside,
@@ -70,7 +72,11 @@ class Journal:
             "DELETE FROM escalation_workers WHERE ticked_at < ? OR ticked_at > ?",
             (micros(now - _DAY), micros(now + tolerance)),
         )
-        await self.session.run("REPLACE INTO escalation_workers VALUES (?, ?, ?)", (worker, micros(now), version))
+        await self.session.run(
+            "INSERT INTO escalation_workers (worker, ticked_at, version) VALUES (?, ?, ?)"
+            " ON CONFLICT (worker) DO UPDATE SET ticked_at = excluded.ticked_at, version = excluded.version",
+            (worker, micros(now), version),
+        )
         return now, None if latest is None else optional_instant(latest[0])
 
     async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
@@ -83,14 +89,15 @@ class Journal:
         assert row is not None  # noqa: S101 - an aggregate has one row
         return WorkerHeartbeat(since=instant(row[0]), last=optional_instant(row[1]), workers=row[2])
 
-    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
+    async def stats(self, *, now: datetime, canary: Canary, detail: bool = False) -> Stats:
         """Count incidents and pages for health."""
-        row = await self.session.row(_STATS, {"now": micros(now), "percent": canary.percent, "max_level": max_level})
+        row = await self.session.row(_STATS, {"now": micros(now), "percent": canary.percent})
         assert row is not None  # noqa: S101 - an aggregate has one row
         overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
         examples = await self.session.rows(
             "SELECT incident_key, fault FROM escalation_unreadable JOIN incidents USING (incident_key)"
-            " WHERE acknowledged_at IS NULL AND resolved_at IS NULL ORDER BY seen_at, incident_key LIMIT 20"
+            " WHERE next_due_at IS NOT NULL OR (acknowledged_at IS NULL AND resolved_at IS NULL)"
+            " ORDER BY seen_at, incident_key LIMIT 20"
         )
         backlog = await self.session.rows(
             "SELECT target, count(*) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')"

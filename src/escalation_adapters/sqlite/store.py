@@ -22,6 +22,7 @@ from .ledger import Ledger
 from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .session import Session
+from .walks import Walks
 
 if TYPE_CHECKING:
     from .host import SQLiteHost
@@ -189,6 +190,7 @@ class _Transaction:
         self.journal = Journal(session)
         self.operations = Operations(session)
         self.requests = SeenRequests(session)
+        self.walks = Walks(session)
 
     async def now(self) -> datetime:
         """Return the instant by the store's clock."""

@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
+from ..model import BUILTIN, MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
 from ..ports import Store, Transaction
 from ..rules.assignment import Note
 from ..rules.gate import Gate
 from ..rules.plan import Decision, Escalate
-from ..rules.policy import BUILTIN
 from ..rules.routing import Pager
 from ..settings import Settings
 from .batch import Batch, BatchRunner, claims_until

@@ -29,9 +29,22 @@ from .store import (
     Unseen,
     WorkerHeartbeat,
 )
-from .walk import MAX_PIN_SEVERITY_CHARS, KeptVersion, Pin, WalkStats
+from .walk import (
+    BUILTIN,
+    LATELY,
+    MAX_PIN_SEVERITY_CHARS,
+    MAX_UNKNOWN_POLICIES,
+    UNACKNOWLEDGED,
+    KeptVersion,
+    Pin,
+    WalkStats,
+)
 
 __all__ = [
+    "BUILTIN",
+    "LATELY",
+    "MAX_UNKNOWN_POLICIES",
+    "UNACKNOWLEDGED",
     "CANCELS",
     "NEEDS_REPLAN",
     "MAX_LABELS_BYTES",

@@ -7,6 +7,12 @@ import attrs
 
 MAX_PIN_SEVERITY_CHARS = 60
 """Max characters of the severity in a pin."""
+BUILTIN = "builtin"
+"""The name of the built-in policy."""
+LATELY = ("ack_expired", "rebind", "lost_version", "unknown_policy")
+"""The actions in the audit that health counts."""
+MAX_UNKNOWN_POLICIES = 20
+"""Max unknown names that health lists."""
 UNACKNOWLEDGED = "!"
 """The prefix that a trigger gives a pin when a host takes an acknowledgement back by SQL. The planner removes it."""
 

@@ -78,8 +78,9 @@ class Incidents(Protocol):
     ) -> OpenRows:
         """Lock and return rows that are not resolved, after the key ``after``, in the store's own order.
 
-        Without ``labels`` the incidents have none, which saves the reading of them. With ``wait``, wait for rows that
-        other transactions have locked. Otherwise leave them out and set ``skipped``.
+        Without ``labels`` the incidents have none, which saves the reading of them. With ``labels`` the batch may be
+        smaller, as that of ``claim``. With ``wait``, wait for rows that other transactions have locked. Otherwise leave
+        them out and set ``skipped``.
         """
 
     async def list_open(

@@ -10,11 +10,11 @@ from enum import StrEnum
 
 import attrs
 
-from ..model import MAX_PIN_SEVERITY_CHARS, NEEDS_REPLAN, Incident, Pin, State, normal_severity
+from ..model import BUILTIN, MAX_PIN_SEVERITY_CHARS, NEEDS_REPLAN, Incident, Pin, State, normal_severity
 from .builtin import BuiltinPolicy
 from .hours import later
 from .policies import Policies
-from .policy import BUILTIN, OnExpiry, Policy
+from .policy import OnExpiry, Policy
 
 
 class Note(StrEnum):

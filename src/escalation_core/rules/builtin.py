@@ -7,8 +7,8 @@ import attrs
 
 from ..checks import check_mapping
 from ..errors import InvalidValue
-from ..model import Incident, State, normal_severity
-from .policy import BUILTIN, Anchor, Level, Policy, Repeat
+from ..model import BUILTIN, Incident, State, normal_severity
+from .policy import Anchor, Level, Policy, Repeat
 
 MAX_WINDOW = timedelta(minutes=525_600)
 """A year: the longest acknowledgement window and the longest snooze between escalations."""

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from ..errors import InvalidValue
-from ..model import Incident
-from .policy import BUILTIN, Policy
+from ..model import BUILTIN, Incident
+from .policy import Policy
 from .routing import Conditions
 
 DEFAULT = "default"

@@ -14,11 +14,9 @@ from typing import Any
 
 import attrs
 
-from ..model import Incident
+from ..model import BUILTIN, Incident
 from .hours import Hours, later
 
-BUILTIN = "builtin"
-"""The name of the built-in policy."""
 MAX_LEVELS = 50
 MAX_ESCALATIONS = 100
 """The most escalations of one walk: levels times rounds."""

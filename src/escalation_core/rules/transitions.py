@@ -24,11 +24,10 @@ import attrs
 
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
-from ..model import AuditEntry, By, Incident, State
+from ..model import BUILTIN, AuditEntry, By, Incident, State
 from .assignment import Note, Planner, pin_of
 from .plan import check_first_seen
 from .policies import check_policy_name
-from .policy import BUILTIN
 
 
 class Verb(StrEnum):

@@ -7,11 +7,10 @@ from enum import StrEnum
 import attrs
 
 from ..errors import InvalidValue
-from ..model import NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
+from ..model import BUILTIN, NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
 from .assignment import Planner, Settled
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
-from .policy import BUILTIN
 
 
 class HeldBy(StrEnum):

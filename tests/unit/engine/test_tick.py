@@ -197,9 +197,9 @@ async def test_v1_off_reschedules_rows_that_need_a_replan_alone(store: MemorySto
     assert 0 == report.escalated
     assert 0 == report.pages
     assert {"v1_off": 1, "not_due": 1} == dict(report.rescheduled)
-    assert {"unreadable": 2} == dict(report.skipped)
+    assert {"acknowledged": 1, "unreadable": 2} == dict(report.skipped)
     touched = {key for key, columns in store.rows.items() if columns != before["rows"][key]}
-    assert {"new", "new-young", "poison", "ancient"} == touched
+    assert {"new", "new-young", "new-ended", "poison", "ancient"} == touched
     assert START + 5 * MINUTE == row(store, "new")["next_due_at"]
     assert [before["ledger"], before["pages"]] == [store.ledger, store.pages]
     after = await engine_of(store, windows={"low": 2 * HOUR}).tick()

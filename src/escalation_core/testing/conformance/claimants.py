@@ -73,7 +73,7 @@ async def a_claim_of_pages_passes_over_what_others_hold(harness: StoreHarness) -
 
 
 async def no_update_is_lost(harness: StoreHarness) -> None:
-    """Concurrent updates are not lost: ``load`` and ``scan_open`` wait for a lock, ``lock`` skips locked pages."""
+    """No concurrent update is lost: ``load`` and ``scan_unresolved`` wait for a lock, ``lock`` skips locked pages."""
     clock = ManualClock(START)
     store = await harness.open(clock)
     other = await harness.again(store)
@@ -87,7 +87,9 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
         await tx.incidents.save(attrs.evolve(one, level=one.level + 1))
 
     async def walk(tx: Transaction) -> None:
-        found = [row.incident for row in (await tx.incidents.scan_open("loaded", 9)).rows if row.incident is not None]
+        found = [
+            row.incident for row in (await tx.incidents.scan_unresolved("loaded", 9)).rows if row.incident is not None
+        ]
         await tx.incidents.advance([attrs.evolve(one, level=one.level + 1) for one in found])
 
     async def lock(tx: Transaction) -> bool:
@@ -108,7 +110,7 @@ async def no_update_is_lost(harness: StoreHarness) -> None:
 
 
 async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
-    """With ``wait=False``, ``scan_open`` leaves out locked rows, sets ``skipped`` and returns where to continue."""
+    """With ``wait=False``, ``scan_unresolved`` leaves out locked rows, sets ``skipped``, and says where to continue."""
     if not harness.capabilities.concurrent:
         return
     clock = ManualClock(START)
@@ -119,12 +121,12 @@ async def a_walk_may_leave_out_what_others_hold(harness: StoreHarness) -> None:
     async def hold(tx: Transaction) -> None:
         await tx.incidents.load("b")
         await tx.journal.recalc()
-        walked = await within(AT_ONCE, other.transact(lambda tx: tx.incidents.scan_open(None, 2, wait=False)))
+        walked = await within(AT_ONCE, other.transact(lambda tx: tx.incidents.scan_unresolved(None, 2, wait=False)))
         same((["a"], "b", True), ([row.incident_key for row in walked.rows], walked.last, walked.skipped), "locked")
         same(None, await within(AT_ONCE, other.transact(lambda tx: tx.journal.recalc_unless_locked())), "its state")
 
     await store.transact(hold)
-    walked = await store.transact(lambda tx: tx.incidents.scan_open(None, 2, wait=False))
+    walked = await store.transact(lambda tx: tx.incidents.scan_unresolved(None, 2, wait=False))
     same((2, "b", False), (len(walked.rows), walked.last, walked.skipped), "when it is free")
 
 

@@ -64,7 +64,7 @@ async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
     engine = Engine(store, notifiers=[RecordingNotifier("t")])
     await put(store, incident("a", clock))
     await engine.tick(deliver=False)
-    await host.update("a", level=-1)
+    await host.past_triggers("a", level=-1)
     found = await store.transact(lambda tx: tx.outbox.claim({"t": 9}, now=now, until=now))
     same([None], [one.incident for one in found], "the incident")
     assert "level" in (found[0].fault or ""), "the fault names the column"
@@ -74,7 +74,7 @@ async def a_page_of_an_odd_row_says_why(harness: StoreHarness) -> None:
 
 
 async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
-    """Keys that differ in case, accents or symbols are different. ``peek`` and ``scan_open`` return each once."""
+    """Keys that differ in case, accents or symbols are different. ``peek`` and ``scan_unresolved`` return each once."""
     clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
     await put(store, *(incident(key, clock, summary=key) for key in KEYS))
@@ -92,7 +92,7 @@ async def keys_are_compared_byte_for_byte(harness: StoreHarness) -> None:
         seen: list[str] = []
         last: str | None = None
         while True:
-            walked = await tx.incidents.scan_open(last, 4)
+            walked = await tx.incidents.scan_unresolved(last, 4)
             seen += [row.incident_key for row in walked.rows]
             if walked.last is None:
                 return seen
@@ -199,7 +199,7 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
 
 
 async def _unreadable(store: Store, clock: ManualClock) -> list[str]:
-    stats = await store.read(lambda tx: tx.journal.stats(now=clock(), canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=clock(), canary=Canary()))
     keys = sorted(key for key, _ in stats.unreadable_examples)
     same(len(keys), stats.unreadable, "as many as are listed")
     return keys

@@ -25,7 +25,7 @@ async def rows_that_cannot_be_written_are_passed_over(harness: StoreHarness) -> 
     for percent in (100, 99):
         same(["good"] if percent == 100 else _inside(percent, "good"), await _found(store, clock, percent), "found")
     same(now, (await store.next_due(canary=Canary())).due_at, "the earliest")
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary()))
     same((1, 0, 2), (stats.overdue, stats.marked, stats.unreadable), "overdue, needs replan and unreadable")
     same([("bad", "refused"), ("new", "refused")], list(stats.unreadable_examples), "listed")
     await host.update("new", summary="short")
@@ -62,7 +62,7 @@ async def passing_over_can_be_ended(harness: StoreHarness) -> None:
 
     await store.transact(advance)
     same({"far", "near", "written"}, set(await claimed_keys(store, now)), "each at its time")
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary()))
     same(2, stats.unreadable, "unreadable")
 
 
@@ -116,7 +116,11 @@ async def a_changed_key_begins_another_incident(harness: StoreHarness) -> None:
     expected = (0, 2, None, now - 5 * MINUTE, NEEDS_REPLAN)
     names = ("level", "episode", "last_escalated_at", "first_seen", "next_due_at")
     same(expected, by_key(rows, "new", *names), "the row")
-    same((0, 1, None, now), by_key(rows, "ended too", "level", "episode", "next_due_at", "acknowledged_at"), "ended")
+    same(
+        (0, 1, NEEDS_REPLAN, now),
+        by_key(rows, "ended too", "level", "episode", "next_due_at", "acknowledged_at"),
+        "ended",
+    )
     same(
         [("old", "cancelling", "key changed"), ("old", "cancelled", "key changed"), ("other", "pending", None)],
         await _states(store),

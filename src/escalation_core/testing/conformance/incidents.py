@@ -1,10 +1,20 @@
 """Checks of the port ``Incidents``."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ...model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, NEEDS_REPLAN, Canary, Incident, canary_bucket
+from ...model import (
+    MAX_LABELS_BYTES,
+    MAX_NAME_CHARS,
+    MAX_SUMMARY_CHARS,
+    NEEDS_REPLAN,
+    Canary,
+    Candidate,
+    Incident,
+    canary_bucket,
+)
 from ...ports import Transaction
 from ...rules.plan import defer
 from ..clock import ManualClock
@@ -153,13 +163,13 @@ async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
 
         await store.transact(defer_it)
         same(now + wait * MINUTE, (await host.rows())["bad"]["next_due_at"], "deferred until")
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary()))
     same((1, [("bad", "fault")]), (stats.unreadable, list(stats.unreadable_examples)), "listed")
     late = now + 60 * MINUTE
-    stats = await store.read(lambda tx: tx.journal.stats(now=late, canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=late, canary=Canary()))
     same((1, now), (stats.overdue, stats.oldest_due), "a deferred row is not overdue")
     await host.update("bad", resolved_at=now)
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary()))
     same((0, []), (stats.unreadable, list(stats.unreadable_examples)), "an ended row does not count")
     await host.update("bad", resolved_at=None, episode=1, first_seen=now)
     await host.update("bad", level=0)
@@ -173,30 +183,33 @@ async def rows_that_cannot_be_read_are_deferred(harness: StoreHarness) -> None:
         await tx.incidents.advance([attrs.evolve(healed, next_due_at=now + MINUTE)])
 
     await store.transact(claim_and_advance)
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary()))
     same(0, stats.unreadable, "no deferral is left")
 
 
-async def a_walk_visits_every_open_row_once(harness: StoreHarness) -> None:
-    """``scan_open`` returns each open row once, including rows that are never due, and no other row."""
+async def a_walk_visits_every_unresolved_row_once(harness: StoreHarness) -> None:
+    """``scan_unresolved`` returns each row that is not resolved once, and its labels if they are asked for."""
     clock = ManualClock(START)
     store, now = await harness.open(clock), clock()
-    opened = [incident(f"k{n:02}", clock, next_due_at=None if n % 2 else now) for n in range(11)]
-    ended = [incident("acked", clock, acknowledged_at=now), incident("done", clock, resolved_at=now)]
-    await put(store, *opened, *ended)
-    for wait in (True, False):
-        visited: list[str] = []
+    opened = [incident(f"k{n:02}", clock, next_due_at=None if n % 2 else now, labels={"n": "1"}) for n in range(10)]
+    opened.append(incident("acked", clock, acknowledged_at=now, labels={"n": "1"}))
+    await put(store, *opened, incident("done", clock, resolved_at=now))
+    for wait, labels in itertools.product((True, False), repeat=2):
+        visited: list[Candidate] = []
         last: str | None = None
         while True:
             walked = await store.transact(
-                lambda tx, after=last, wait=wait: tx.incidents.scan_open(after, 4, wait=wait)  # type: ignore[misc]
+                lambda tx, after=last, wait=wait, labels=labels: tx.incidents.scan_unresolved(  # type: ignore[misc]
+                    after, 4, wait=wait, labels=labels
+                )
             )
-            visited += [row.incident_key for row in walked.rows]
+            visited += walked.rows
             last = walked.last
             if last is None:
                 break
-        same([row.incident_key for row in opened], sorted(visited), "visited")
-        same(len(opened), len(visited), "each once")
+        expected = sorted((row.incident_key, row.labels if labels else {}) for row in opened)
+        found = [(row.incident_key, None if row.incident is None else row.incident.labels) for row in visited]
+        same(expected, sorted(found), "visited, each once")
 
 
 async def many_rows_come_with_what_a_page_carries(harness: StoreHarness) -> None:
@@ -252,7 +265,7 @@ CHECKS = (
     a_look_goes_page_by_page,
     advancing_writes_level_and_instants_alone,
     rows_that_cannot_be_read_are_deferred,
-    a_walk_visits_every_open_row_once,
+    a_walk_visits_every_unresolved_row_once,
     many_rows_come_with_what_a_page_carries,
     instants_are_read_as_they_stand,
 )

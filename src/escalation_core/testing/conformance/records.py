@@ -251,16 +251,16 @@ async def stats_count(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.journal.note(tops))
     pages = [_page(inside), _page(inside, "t2"), _page(outside), _page(inside, "", undeliverable_reason="unrouted")]
     await store.transact(lambda tx: tx.outbox.enqueue(pages, now))
-    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), max_level=7, detail=True))
+    stats = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), detail=True))
     same((1, now - MINUTE), (stats.overdue, stats.oldest_due), "overdue")
     same((1, 1), (stats.marked, stats.exhausted), "needs replan, exhausted")
     same(1, stats.outside_canary, "outside the canary")
     same((now, 1), (stats.oldest_page, stats.dead), "pages")
     same({"t1": 2, "t2": 1}, dict(stats.backlog), "the backlog")
-    whole = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), max_level=7, detail=True))
+    whole = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(), detail=True))
     same(2, whole.overdue, "overdue without a canary")
     same(0, whole.outside_canary, "outside a full canary")
-    few = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent), max_level=7))
+    few = await store.read(lambda tx: tx.journal.stats(now=now, canary=Canary(percent)))
     same(0, few.outside_canary, "not counted")
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import attrs
 
 from ...model import NEEDS_REPLAN, AuditEntry, Canary, Candidate, Deferral, Incident, OpenRows, Unseen
+from ..host import WALK
 from .state import State, Undo, is_open, long_labels, passed, read_row, write_row
 
 
@@ -104,8 +105,11 @@ class Incidents:
             recorded = self.store.levels.get((key, episode))
             if (key, episode) in resolved:
                 row |= {"episode": max(episode, highest) + 1, "level": 0, "last_escalated_at": None}
+                row |= dict.fromkeys(WALK)
             elif highest > episode or (recorded is not None and recorded.level > row["level"]):
                 row["episode"] = highest + 1
+                if row["policy_level"] is not None:
+                    row["policy_level"] = min(row["policy_level"], row["level"])
             write_row(self.store, self.undo, row)
 
     def _notes(self, action: str) -> Iterator[AuditEntry]:
@@ -120,9 +124,13 @@ class Incidents:
             if until is not None and until > beyond:
                 self.undo.put(self.store.unreadable, key, (row, None))
 
-    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
-        keys = sorted(key for key, row in self.store.rows.items() if (after is None or key > after) and is_open(row))
-        rows = [self._claimed(key) for key in keys[:limit]]
+    async def scan_unresolved(
+        self, after: str | None, limit: int, *, wait: bool = True, labels: bool = False
+    ) -> OpenRows:
+        keys = sorted(
+            key for key, row in self.store.rows.items() if (after is None or key > after) and row["resolved_at"] is None
+        )
+        rows = [self._claimed(key, labels=labels) for key in keys[:limit]]
         return OpenRows(rows, rows[-1].incident_key if len(rows) == limit else None)
 
     def earliest(self, canary: Canary) -> datetime | None:
@@ -133,8 +141,9 @@ class Incidents:
             if canary.has(key) and not passed(self.store, key):
                 yield key, due
 
-    def _claimed(self, key: str) -> Candidate:
+    def _claimed(self, key: str, *, labels: bool = True) -> Candidate:
         row, defer = self.store.rows[key], self.store.unreadable.get(key)
+        row = row if labels else row | {"labels": {}}
         incident, fault = read_row(row)
         return Candidate(
             incident_key=key,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import attrs
 
@@ -20,6 +21,7 @@ from .state import State, Undo, is_open, newest, passed
 
 SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)
 SCHEMA_VERSION = "memory"
+step_of = attrgetter("incident_key", "episode", "level")
 
 
 @attrs.frozen
@@ -53,6 +55,7 @@ class Journal:
         for name, at in list(self.store.beats.items()):
             if now - at > timedelta(days=1) or at - now > tolerance:
                 self.undo.drop(self.store.beats, name)
+                self.undo.drop(self.store.digests, name)
         return now, latest
 
     async def last_heartbeat(self, now: datetime) -> WorkerHeartbeat:
@@ -60,7 +63,7 @@ class Journal:
         lately = sum(beat > now - timedelta(days=1) for beat in beats)
         return WorkerHeartbeat(since=self.store.made_at, last=max(beats, default=None), workers=lately)
 
-    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
+    async def stats(self, *, now: datetime, canary: Canary, detail: bool = False) -> Stats:
         insiders = {key for key in self.store.due if canary.has(key)}
         come = {key: due for key, due in self.store.due.items() if NEEDS_REPLAN < due <= now}
         overdue = [due for key, due in come.items() if key in insiders and key not in self.store.unreadable]
@@ -68,12 +71,13 @@ class Journal:
         unreadable = [
             (key, row.fault)
             for key, (row, _) in self.store.unreadable.items()
-            if key in self.store.rows and is_open(self.store.rows[key])
+            if key in self.store.rows and (key in self.store.due or is_open(self.store.rows[key]))
         ]
+        noted = {step_of(note) for note in self.store.notes.values() if note.action == "exhausted"}
         exhausted = [
-            row
-            for row in self.store.rows.values()
-            if is_open(row) and isinstance(row["level"], int) and row["level"] >= max_level
+            key
+            for key, row in self.store.rows.items()
+            if key not in self.store.due and is_open(row) and (key, row["episode"], row["level"]) in noted
         ]
         return Stats(
             overdue=len(overdue),

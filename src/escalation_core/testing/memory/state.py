@@ -17,6 +17,7 @@ from ...model import (
     Deferral,
     Escalation,
     Incident,
+    KeptVersion,
     LatestEscalation,
     PageRecord,
     Pause,
@@ -48,6 +49,11 @@ class State:
         self.holds: dict[str, datetime] = {}
         self.notes: dict[int, AuditEntry] = {}
         self.beats: dict[str, datetime] = {}
+        self.digests: dict[str, str] = {}
+        """The digest of the policies file of each worker that has a heartbeat."""
+        self.versions: dict[str, KeptVersion] = {}
+        self.reloads: dict[str, datetime] = {}
+        """When an operator last asked for a reload, under the one key ``reload``."""
         self.pauses: dict[int, Pause] = {}
         self.requests: dict[str, datetime] = {}
         """The ids of signed requests, and when each expires."""
@@ -103,7 +109,10 @@ def is_open(row: Row) -> bool:
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
-_LONGEST = (("severity", MAX_NAME_CHARS), ("acknowledged_by", MAX_NAME_CHARS), ("summary", MAX_SUMMARY_CHARS))
+_LONGEST = (
+    *((name, MAX_NAME_CHARS) for name in ("severity", "acknowledged_by", "policy", "policy_pin")),
+    ("summary", MAX_SUMMARY_CHARS),
+)
 
 
 def long_labels(row: Row) -> bool:

@@ -16,6 +16,7 @@ from .ledger import Ledger
 from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .state import State, Undo, seen, write_row
+from .walks import Walks
 
 Result = TypeVar("Result")
 
@@ -109,7 +110,7 @@ class MemoryHost:
 
 
 class _Transaction:
-    """A transaction: six ports that share one undo log."""
+    """A transaction: its ports share one undo log."""
 
     def __init__(self, store: MemoryStore, undo: Undo) -> None:
         self._clock = store.clock
@@ -120,6 +121,7 @@ class _Transaction:
         self.journal = Journal(store, undo)
         self.operations = Operations(store, undo)
         self.requests = SeenRequests(store, undo)
+        self.walks = Walks(store, undo)
 
     async def now(self) -> datetime:
         return self._clock()
