@@ -14,9 +14,9 @@ import attrs
 from ..errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, NewPage
 from ..ports import Store, Transaction
-from ..rules.assignment import Planner
 from ..rules.gate import Gate, Mode
 from ..rules.plan import Decision, Escalate, Reason, Skip, defer, defer_altered, plan
+from ..rules.planner import Planner
 from ..rules.routing import Pager
 from ..settings import Settings
 from .access import gate_at

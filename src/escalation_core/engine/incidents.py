@@ -8,7 +8,7 @@ from ..errors import InvalidValue, TransitionRefused
 from ..model import By, Incident
 from ..ports import JoinsTransactions, Transaction
 from ..rules import transitions
-from ..rules.assignment import Planner, pin_of
+from ..rules.planner import Planner, pin_of
 from ..rules.policies import check_policy_name
 from ..rules.transitions import Change, Verb, admit
 from .access import StoreAccess, TransactionAccess, canonical_key

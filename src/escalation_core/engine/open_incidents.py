@@ -13,8 +13,8 @@ from ..errors import InvalidValue
 from ..model import Candidate, Deferral, Incident, PageRecord, Pause, RecalcState
 from ..model.micros import from_micros, to_micros
 from ..ports import Transaction
-from ..rules.assignment import Planner
 from ..rules.next_pages import NextPages, next_pages
+from ..rules.planner import Planner
 from ..rules.policy import Step
 from ..rules.routing import Conditions, Pager
 from ..rules.upcoming import Upcoming, plans_every_row, upcoming

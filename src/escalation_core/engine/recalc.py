@@ -8,8 +8,8 @@ import attrs
 
 from ..model import NEEDS_REPLAN, By, Candidate, OpenRows, RecalcState
 from ..ports import Store, Transaction
-from ..rules.assignment import Planner, Settled
 from ..rules.plan import MAX_DEFERRAL, defer
+from ..rules.planner import Planner, Settled
 from .exhausted import note_exhausted
 from .refused_rows import defer_or_pass_over, write_apart
 from .versions import Versions, write_notes

@@ -8,9 +8,9 @@ import attrs
 
 from ..model import BUILTIN, MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
 from ..ports import Store, Transaction
-from ..rules.assignment import Note
 from ..rules.gate import Gate
 from ..rules.plan import Decision, Escalate
+from ..rules.planner import Note
 from ..rules.routing import Pager
 from ..settings import Settings
 from .batch import Batch, BatchRunner, claims_until

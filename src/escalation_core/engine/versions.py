@@ -9,9 +9,9 @@ import attrs
 from ..errors import InvalidValue, PoliciesError
 from ..model import By, Candidate, Incident, Pin
 from ..ports import Transaction, Walks, walks_of
-from ..rules.assignment import Planner, Settled, Version
 from ..rules.builtin import BuiltinPolicy
 from ..rules.plan import Decision
+from ..rules.planner import Planner, Settled, Version
 from ..rules.policies import Policies
 from ..rules.policies_file import read_version
 

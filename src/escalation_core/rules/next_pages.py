@@ -5,8 +5,8 @@ from datetime import datetime
 import attrs
 
 from ..model import Incident
-from .assignment import Planner
 from .plan import escalate
+from .planner import Planner
 from .policy import Step
 from .routing import Pager, paged_targets, undeliverable_reasons
 

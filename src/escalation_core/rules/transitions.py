@@ -25,8 +25,8 @@ import attrs
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
 from ..model import BUILTIN, AuditEntry, By, Incident, State
-from .assignment import Note, Planner, pin_of
 from .plan import check_first_seen
+from .planner import Note, Planner, pin_of
 from .policies import check_policy_name
 
 

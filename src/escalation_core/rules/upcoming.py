@@ -8,9 +8,9 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import BUILTIN, NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
-from .assignment import Planner, Settled
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
+from .planner import Planner, Settled
 
 
 class HeldBy(StrEnum):

@@ -1,4 +1,4 @@
-"""Assignment: which policy, and which version of it, decides about an incident. Pure; ``now`` is an argument.
+"""The planner: which policy, and which version of it, decides about an incident. Pure; ``now`` is an argument.
 
 ``Planner.settle`` takes an incident as its row is, and returns it with its pin, and with what has ended: an
 acknowledgement that expired, or a walk that begins again. ``plan`` and the verbs then ask the policy when it is due.
