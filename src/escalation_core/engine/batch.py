@@ -139,9 +139,7 @@ class BatchRunner:
             page
             for decision in decisions
             if isinstance(decision, Escalate)
-            for page in self.pager.pages_for(
-                decision.incident, decision.escalation.unique_hash, decision.settled.policy.targets(decision.incident)
-            )
+            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash, decision.targets)
         ]
 
     async def _write(

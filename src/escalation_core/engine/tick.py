@@ -167,7 +167,9 @@ class Ticker:
                 row.incident_key,
                 MAX_LABELS_BYTES,
             )
-        if decision.settled.policy.name == BUILTIN and not self.settings.policy.configured(decision.incident.severity):
+        if decision.escalation.policy in (None, BUILTIN) and not self.settings.policy.configured(
+            decision.incident.severity
+        ):
             self._count_unconfigured(report, str(decision.incident.severity))
 
     def _count_note(self, report: TickReport, key: str, note: Note, said: str | None) -> None:

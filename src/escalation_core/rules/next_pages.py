@@ -35,7 +35,7 @@ def next_pages(incident: Incident | None, *, planner: Planner, pager: Pager, now
         return None
     found, due = coming
     rise = escalate(found, max(due, now))
-    pages = pager.pages_for(rise.incident, rise.escalation.unique_hash, found.policy.targets(rise.incident))
+    pages = pager.pages_for(rise.incident, rise.escalation.unique_hash, rise.targets)
     return NextPages(
         level=rise.incident.level,
         step=found.policy.step(rise.incident),

@@ -54,7 +54,9 @@ class Escalate:
     """The instant of the escalation minus the due instant; None for a row that needed a replan."""
     exhausted: bool
     """Whether the incident's walk is over with this step."""
-    settled: Settled
+    targets: tuple[str, ...] = ()
+    """The targets that the policy names for this step. If it names none, the router decides."""
+    settled: Settled | None = attrs.field(default=None, eq=False, repr=False)
     """The policy that decided, and what happened before this step."""
 
 
@@ -67,7 +69,7 @@ class Reschedule:
 
     incident: Incident
     reason: Reason
-    settled: Settled
+    settled: Settled | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +79,7 @@ class Skip:
     reason: Reason
     incident: Incident | None
     detail: str | None = None
-    settled: Settled | None = None
+    settled: Settled | None = attrs.field(default=None, eq=False, repr=False)
     """None for a row that was not planned."""
 
 
@@ -178,6 +180,7 @@ def escalate(found: Settled, now: datetime, lateness: timedelta | None = None) -
         ),
         lateness=lateness,
         exhausted=due is None,
+        targets=policy.targets(risen),
         settled=found,
     )
 

@@ -169,7 +169,7 @@ class Policy:
         """Return the level of a position, which counts from 1."""
         return self.levels[(position - 1) % len(self.levels)]
 
-    def targets(self, incident: Incident) -> Sequence[str]:
+    def targets(self, incident: Incident) -> tuple[str, ...]:
         """Return the targets of the escalation that raised the incident to its level; empty: the router decides."""
         return self.level(max(1, self.position(incident))).to
 
