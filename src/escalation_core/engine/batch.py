@@ -128,9 +128,8 @@ class BatchRunner:
         escalations = [decision.escalation for decision in decisions if isinstance(decision, Escalate)]
         if escalations:
             new = await tx.ledger.record(escalations)
-            known = [number for number, fresh in zip(rising, new, strict=True) if not fresh]
-            escalated = {number: escalations[rising.index(number)] for number in known}
-            for number, again in (await _plan_again(tx, planner, claimed, escalated, now)).items():
+            known = {number: one for number, one, fresh in zip(rising, escalations, new, strict=True) if not fresh}
+            for number, again in (await _plan_again(tx, planner, claimed, known, now)).items():
                 decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
         return decisions
 
