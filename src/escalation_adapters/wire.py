@@ -13,14 +13,6 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})"
 )
 """RFC 3339 and other forms of ISO 8601. Python's own parser takes any character between date and time."""
-_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def read_span(text: str) -> timedelta | None:
-    """Return the span of a text such as ``30s``, ``15m``, ``24h``, ``7d`` or ``2w``; None for any other text."""
-    match = _SPAN.fullmatch(text)
-    return None if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def read_instant(text: str) -> datetime | None:

@@ -15,6 +15,7 @@ from .engine.views import IncidentHistory
 from .errors import (
     EscalationError,
     InvalidValue,
+    PoliciesError,
     SettingsError,
     StoreError,
     StoreNotReady,
@@ -44,6 +45,7 @@ from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
+from .rules.policies import Policies
 from .rules.retry import RetryPolicy
 from .rules.routing import Conditions, Route, SettingsRouter
 from .rules.upcoming import HeldBy, Upcoming
@@ -75,6 +77,8 @@ __all__ = [
     "PageTest",
     "Pause",
     "PauseSchedule",
+    "Policies",
+    "PoliciesError",
     "Integrity",
     "Pruned",
     "Rejected",

@@ -1,8 +1,10 @@
 """Checks of values from outside. Each check returns the value or raises InvalidValue."""
 
+import difflib
 import json
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -12,6 +14,8 @@ TWICE = "occurs twice"
 """The fault of a name that occurs more than once in a JSON object."""
 MAX_KEY_BYTES = 512
 """The longest incident key, in bytes of UTF-8. A PostgreSQL btree refuses entries above 2704 bytes."""
+_SPAN = re.compile(r"([0-9]{1,8})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def check_key(value: object, field: str = "incident_key") -> str:
@@ -112,6 +116,17 @@ def check_count(value: object, field: str, least: int, most: int | None = None) 
     if value < least or (most is not None and value > most):
         raise InvalidValue(field, f"is {value}", legal)
     return value
+
+
+def read_span(text: str) -> timedelta | None:
+    """Return the span of a text such as ``30s``, ``15m``, ``24h``, ``7d`` or ``2w``; None for any other text."""
+    match = _SPAN.fullmatch(text)
+    return None if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like ``name``. There must be one."""
+    return difflib.get_close_matches(name[:MAX_QUOTED_CHARS], sorted(known), n=1, cutoff=0)[0]
 
 
 def strict_json(text: str) -> Any:

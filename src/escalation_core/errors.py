@@ -5,6 +5,7 @@
     EscalationError                 the base class: catch it to catch every error of the library
     ├── InvalidValue                a value from outside is not valid (also a ValueError)
     ├── SettingsError               settings are wrong: reports all problems at once
+    ├── PoliciesError               a policies file is wrong: reports all problems at once
     ├── TransitionRefused           the incident's state does not allow this verb
     └── StoreError                  the database could not do what the engine asked
         ├── StoreUnavailable        temporary: the database is down or out of reach; try again
@@ -19,6 +20,9 @@ from typing import Self
 
 MAX_QUOTED_CHARS = 300
 """How many characters of a foreign text an error or a log line quotes at most."""
+
+MAX_PROBLEM_LINES = 50
+"""How many problems the message of a PoliciesError lists at most."""
 
 
 def shortened(text: str, most: int = MAX_QUOTED_CHARS) -> str:
@@ -49,7 +53,10 @@ class InvalidValue(EscalationError, ValueError):
 
 
 class Problem(str):
-    """One fault of one setting and its remedy, as one sentence; each part is also an attribute."""
+    """One fault of a setting or of a place in a policies file, and its remedy, as one sentence.
+
+    Each part is also an attribute.
+    """
 
     __slots__ = ("fault", "remedy")
     fault: str
@@ -71,6 +78,21 @@ class SettingsError(EscalationError, ValueError):
         lines = "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
         count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
         super().__init__(f"{count} wrong:{lines}")
+        self.problems = dict(problems)
+
+
+class PoliciesError(EscalationError, ValueError):
+    """Policies are wrong. ``problems`` maps each path, for example ``policies.ops.levels[1].after``, to its problem.
+
+    Lists count from 0. A problem of a whole file has the file's name as its path. The message has at most 50 lines.
+    """
+
+    def __init__(self, problems: Mapping[str, Problem]) -> None:
+        lines = [f"\n  {path}: {problem}" for path, problem in problems.items()]
+        more = len(lines) - MAX_PROBLEM_LINES
+        rest = f"\n  and {more} more" if more > 0 else ""
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        super().__init__(f"the policies have {count}:{''.join(lines[:MAX_PROBLEM_LINES])}{rest}")
         self.problems = dict(problems)
 
 

@@ -15,7 +15,7 @@ import escalation_core.testing
 from .source import ROOT, Module, modules, repository
 
 ALLOWED = {
-    *("attrs", "cronsim", "opentelemetry", "escalation_core"),
+    *("attrs", "cattrs", "cronsim", "opentelemetry", "escalation_core"),
     *(
         "base64",
         "binascii",
@@ -36,9 +36,9 @@ PUBLIC = [
     "AuditEntry", "Conditions", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
     "EscalationError", "BuiltinPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory",
     "InvalidValue", "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest",
-    "Pause", "PauseSchedule", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy",
-    "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store", "StoreError",
-    "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming", "Verdict",
+    "Pause", "PauseSchedule", "Policies", "PoliciesError", "Integrity", "Pruned", "Rejected", "Reschedule",
+    "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
+    "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming", "Verdict",
     "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan", "send_test_page",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]

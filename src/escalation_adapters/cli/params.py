@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from escalation_core import InvalidValue
+from escalation_core.checks import read_span
 
-from ..wire import MAX_SPAN, read_instant, read_span
+from ..wire import MAX_SPAN, read_instant
 
 if TYPE_CHECKING:
     from ..postgres.existing import Existing

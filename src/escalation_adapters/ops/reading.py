@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from escalation_core import InvalidValue
-from escalation_core.checks import TWICE, check_text, strict_json
+from escalation_core.checks import TWICE, check_text, read_span, strict_json
 
-from ..wire import MAX_SPAN, read_instant, read_span
+from ..wire import MAX_SPAN, read_instant
 from .messages import Problem
 
 MISSING: Any = object()

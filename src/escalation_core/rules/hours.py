@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -101,6 +102,23 @@ class Hours:
             left -= max(closes - begin, timedelta())
         return datetime.max.replace(tzinfo=UTC)
 
+    def least_open(self, days: int) -> timedelta:
+        """Return the least open time in any ``days`` days in a row, as the wall clock of a zone without changes shows.
+
+        Only weekdays and closed dates count, so the answer does not depend on the day on which it is computed.
+        """
+        open_on = lru_cache(maxsize=None)(self._open_time)
+        closed = {day.toordinal() for day in self.closed}
+        # From a week in which nothing is closed, over all spans that hold a closed date, to such a week again.
+        first = min(closed, default=1) - days - 7
+        last = max(closed, default=1) + days + 7
+        times = [open_on((day - 1) % 7, day in closed, day - 1 in closed) for day in range(first, last + 1)]
+        total = least = sum(times[:days], timedelta())
+        for gone, come in zip(times, times[days:], strict=False):
+            total += come - gone
+            least = min(least, total)
+        return least
+
     def as_mapping(self) -> Mapping[str, Any]:
         """Return the hours as the policies file writes them, without their name."""
         return {
@@ -115,6 +133,21 @@ class Hours:
             ],
             "closed": sorted(day.isoformat() for day in self.closed),
         }
+
+    def _open_time(self, weekday: int, closed: bool, closed_before: bool) -> timedelta:
+        """Return the open time of one day; a window of the day before may run into it."""
+        spans = []
+        for window in self.windows:
+            begin = _from_midnight(window.start)
+            if weekday in window.days and not closed:
+                spans.append((begin, min(begin + window.span, _DAY)))
+            if (weekday - 1) % 7 in window.days and not closed_before:
+                spans.append((timedelta(), max(begin + window.span - _DAY, timedelta())))
+        total = until = timedelta()
+        for begin, end in sorted(spans):
+            total += max(end - max(begin, until), timedelta())
+            until = max(until, end)
+        return total
 
     def _reading(self, instant: datetime) -> datetime:
         return instant.astimezone(self._tz).replace(tzinfo=None)

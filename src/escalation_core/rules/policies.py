@@ -1,27 +1,22 @@
 """Policies: what a policies file says. Named policies, and the assignments that choose one for an incident."""
 
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
 from typing import Any
 
 import attrs
 
-from ..errors import InvalidValue
+from ..checks import nearest
+from ..errors import InvalidValue, PoliciesError, Problem
 from ..model import BUILTIN, Incident
+from .assignment import Assignment
+from .hours import Hours
+from .policies_file import read_content
+from .policies_limits import DEFAULT, settings_faults, warnings_of
 from .policy import Policy
-from .routing import Conditions
-
-DEFAULT = "default"
-"""The name of the policy that incidents get if no assignment matches; without it, they get the built-in policy."""
-
-
-@attrs.frozen(kw_only=True)
-class Assignment(Conditions):
-    """Gives a policy to the incidents that match its conditions."""
-
-    policy: str
 
 
 @attrs.frozen(kw_only=True)
@@ -33,13 +28,49 @@ class Policies:
 
     policies: Mapping[str, Policy]
     assignments: tuple[Assignment, ...] = ()
+    hours: Mapping[str, Hours] = attrs.field(factory=dict)
+    """All hours by name. Those that a policy uses need not be given."""
     digest: str = attrs.field(init=False, eq=False, repr=False)
     """The sha256 of the file's content in canonical form, by which workers compare their files."""
 
     def __attrs_post_init__(self) -> None:
-        """Compute the digest."""
+        """Complete the hours, and compute the digest."""
+        used = {name: hours for policy in self.policies.values() for name, hours in policy.hours.items()}
+        object.__setattr__(self, "hours", {**self.hours, **used})
         text = json.dumps(self.as_mapping(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
+
+    @classmethod
+    def from_mapping(cls, mapping: object) -> "Policies":
+        """Return the policies that a plain mapping describes, for example a parsed YAML file.
+
+        ``docs/reference/policies.md`` lists the fields. Scalars may be text, as in a file.
+
+        Raises:
+            PoliciesError: the mapping is wrong. The error has all problems, by path.
+        """
+        content = read_content(mapping)
+        return cls(policies=content.policies, hours=content.hours, assignments=content.assignments)
+
+    def check(self, *, max_level: int | None, tick_interval: timedelta, targets: AbstractSet[str] | None) -> None:
+        """Check what depends on settings: windows against the tick interval, lengths against MAX_ESC_LEVEL, targets.
+
+        ``max_level`` is None if the variable is not set. ``targets`` are the known targets; None means unknown.
+
+        Raises:
+            PoliciesError: a policy does not fit the settings. The error has all problems, by path.
+        """
+        faults = settings_faults(
+            self.policies.values(), self.hours.values(), max_level, tick_interval=tick_interval, targets=targets
+        )
+        problems = {path: Problem(fault.fault, fault.remedy) for path, fault in faults}
+        if problems:
+            raise PoliciesError(problems)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Warnings about what is valid, but probably not intended."""
+        return tuple(warnings_of(self.policies, self.hours, self.assignments))
 
     @property
     def names(self) -> frozenset[str]:
@@ -60,10 +91,9 @@ class Policies:
 
     def as_mapping(self) -> Mapping[str, Any]:
         """Return the content as a policies file has it, with every default written out."""
-        hours = {name: each for policy in self.policies.values() for name, each in policy.hours.items()}
         return {
             "policies": {name: policy.as_mapping() for name, policy in self.policies.items()},
-            "hours": {name: each.as_mapping() for name, each in hours.items()},
+            "hours": {name: each.as_mapping() for name, each in self.hours.items()},
             "assign": [
                 {"policy": each.policy, "labels": dict(each.labels)}
                 | ({} if each.severity is None else {"severity": each.severity})
@@ -81,5 +111,5 @@ def check_policy_name(name: str, policies: Policies | None) -> str:
     known = sorted(policies.names) if policies is not None else [BUILTIN]
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-    raise InvalidValue("policy", f"{name!r} is not a known policy", f"give one that exists; the nearest is {near!r}")
+    remedy = f"give one that exists; the nearest is {nearest(name, known)!r}"
+    raise InvalidValue("policy", f"{name!r} is not a known policy", remedy)

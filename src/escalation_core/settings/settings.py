@@ -3,7 +3,6 @@
 ``Settings()`` equals ``Settings.from_env({})``. Code sets a span as a timedelta, finer than the variables' units.
 """
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence, Sized
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from ..checks import nearest
 from ..errors import InvalidValue, Problem, SettingsError
 from ..model import Canary
 from ..rules.builtin import BuiltinPolicy
@@ -182,9 +182,8 @@ def _text(mapping: Mapping[str, str], field: Field, read_file: Callable[[str], s
 def _unknown(mapping: Mapping[str, str]) -> tuple[str, ...]:
     """Return a warning for each ``ESC_*`` variable that is not a setting."""
     known = [*(field.variable for field in FIELDS), *(f"{name}_FILE" for name in SECRETS)]
-    found = []
-    for name in sorted(mapping):
-        if name.startswith("ESC_") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            found.append(f"{name} is not a setting and was ignored; the nearest is {near[0]}")
-    return tuple(found)
+    return tuple(
+        f"{name} is not a setting and was ignored; the nearest is {nearest(name, known)}"
+        for name in sorted(mapping)
+        if name.startswith("ESC_") and name not in known
+    )

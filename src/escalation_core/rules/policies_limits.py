@@ -1,0 +1,118 @@
+"""The limits of policies that concern more than one value, and the warnings about policies that are valid."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
+
+from ..errors import InvalidValue
+from .assignment import Assignment
+from .hours import Hours
+from .policies_values import joined, unknown
+from .policy import MAX_ESCALATIONS, Anchor, Policy
+
+DEFAULT = "default"
+"""The name of the policy that incidents get if no assignment matches; without it, they get the built-in policy."""
+_MINUTE = timedelta(minutes=1)
+_YEAR_DAYS = 365
+_MAX_GAP_YEARS = 5
+Fault = tuple[str, InvalidValue]
+"""The path of a value, and its fault."""
+
+
+def hours_faults(path: str, hours: Hours) -> Iterator[Fault]:
+    """Yield the faults of hours that do not open for a year, whatever the day on which the year begins."""
+    if not hours.least_open(_YEAR_DAYS):
+        yield path, InvalidValue("hours", "do not open for a whole year", "leave out closed dates")
+
+
+def policy_faults(path: str, policy: Policy) -> Iterator[Fault]:
+    """Yield the faults of a policy whose values are valid each."""
+    times, first = policy.repeat.times, policy.levels[0].after
+    if policy.total > MAX_ESCALATIONS:
+        fault = f"is {times}: {len(policy.levels)} levels in {times + 1} rounds are {policy.total} escalations"
+        yield f"{path}.repeat.times", InvalidValue("times", fault, f"have at most {MAX_ESCALATIONS}")
+        return
+    if times and not first and policy.repeat.after is None:
+        fault = "is missing, and the first level's after is 0: a round would follow at once"
+        yield f"{path}.repeat.after", InvalidValue("after", fault, "write the gap before the next round, as 30m")
+    if policy.anchor is Anchor.FIRST_SEEN:
+        yield from _min_gap_faults(path, policy)
+    if policy.ack_timeout is not None and policy.ack_timeout < _MINUTE:
+        yield f"{path}.ack_timeout", InvalidValue("ack_timeout", "is shorter than a minute", "write at least 1m")
+    if policy.clock is not None:
+        yield from _clock_faults(path, policy, policy.clock)
+
+
+def _min_gap_faults(path: str, policy: Policy) -> Iterator[Fault]:
+    fault = None
+    if policy.min_gap is not None and not policy.min_gap:
+        fault = "is 0, and the anchor is first_seen"
+    elif policy.min_gap is None and not any(policy.gaps):
+        fault = "is missing, the anchor is first_seen, and all gaps are 0"
+    if fault is not None:
+        remedy = "write a gap above 0: after an outage, escalations would follow each other at once"
+        yield f"{path}.min_gap", InvalidValue("min_gap", fault, remedy)
+
+
+def _clock_faults(path: str, policy: Policy, clock: Hours) -> Iterator[Fault]:
+    """Yield a fault for each gap that, under the policy's clock, may not end within five years."""
+    places = {f"{path}.levels[{index}].after": level.after for index, level in enumerate(policy.levels)}
+    if policy.repeat.times and policy.repeat.after is not None:
+        places[f"{path}.repeat.after"] = policy.repeat.after
+    open_time = clock.least_open(_MAX_GAP_YEARS * _YEAR_DAYS) if any(places.values()) else timedelta()
+    for place, gap in places.items():
+        if gap > open_time:
+            fault = f"may not end within {_MAX_GAP_YEARS} years: {clock.name} may be open for {open_time} only"
+            yield place, InvalidValue("after", fault, "write a shorter gap, or longer hours")
+
+
+def settings_faults(
+    policies: Iterable[Policy],
+    hours: Iterable[Hours],
+    max_level: int | None,
+    *,
+    tick_interval: timedelta,
+    targets: AbstractSet[str] | None,
+) -> Iterator[Fault]:
+    """Yield the faults that depend on settings; see ``Policies.check``."""
+    for each in hours:
+        for index, window in enumerate(each.windows):
+            if window.span < 2 * tick_interval:
+                fault = f"is {window.span} long, shorter than two tick intervals of {tick_interval}"
+                remedy = "write a longer window, or tick more often (ESC_TICK_MS)"
+                yield f"{joined('hours', each.name)}.windows[{index}]", InvalidValue("window", fault, remedy)
+    for policy in policies:
+        path = joined("policies", policy.name)
+        if max_level is not None and policy.total > max_level:
+            fault = f"has {policy.total} escalations, and MAX_ESC_LEVEL is {max_level}"
+            yield path, InvalidValue("policy", fault, "have fewer levels or rounds, or unset MAX_ESC_LEVEL")
+        for index, level in enumerate(policy.levels):
+            missing = [] if targets is None else [name for name in level.to if name not in targets]
+            if missing and targets is not None:
+                yield f"{path}.levels[{index}].to", unknown("names the target", missing[0], targets)
+
+
+def warnings_of(
+    policies: Mapping[str, Policy], hours: Mapping[str, Hours], assignments: Iterable[Assignment]
+) -> Iterator[str]:
+    """Yield a sentence for each part of the policies that is valid, but probably not intended."""
+    for name, policy in policies.items():
+        path = joined("policies", name)
+        last = len(policy.levels) - 1
+        for index, level in enumerate(policy.levels):
+            if level.deliver is not None and (index < last or policy.repeat.times):
+                yield (
+                    f"{path}.levels[{index}].deliver: everything after this level waits as well until"
+                    f" {level.deliver.name} opens"
+                )
+        if policy.anchor is Anchor.FIRST_SEEN and policy.ack_timeout is not None:
+            yield (
+                f"{path}.anchor: after a long acknowledgement that expires, escalations follow each other"
+                " every min_gap until they have caught up with first_seen"
+            )
+    assigned = {DEFAULT, *(assignment.policy for assignment in assignments)}
+    for name in sorted(policies.keys() - assigned):
+        yield f"{joined('policies', name)}: no assignment names it, so only incidents whose host names it get it"
+    used = {name for policy in policies.values() for name in policy.hours}
+    for name in sorted(hours.keys() - used):
+        yield f"{joined('hours', name)}: no policy uses these hours"
