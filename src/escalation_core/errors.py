@@ -132,7 +132,3 @@ def error_place(error: BaseException) -> str:
         place = place.tb_next
     where = "" if place is None else f", {place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
     return type(error).__name__ + where
-
-
-class PoliciesError(EscalationError, ValueError):
-    """Stub."""

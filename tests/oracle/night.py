@@ -7,7 +7,7 @@ from typing import Any
 
 from .host_writes import insert, write
 from .hours import is_open, next_open
-from .ladder import Ladder, Settings, exhausted, next_due, position
+from .ladder import BUILT_IN, Ladder, Settings, exhausted, next_due, position
 from .planner import Planner, digest
 from .records import EPOCH, Escalation, Refused, Row
 
@@ -122,13 +122,14 @@ class Night:
         self.planner.cancel(now)
         self._plan(row, now)
 
-    def rebind(self, now: datetime, name: str | None = None, *, restart: bool = False) -> None:
-        """Take the version in force, by default of the pinned policy, at the position where the row is."""
+    def rebind(self, now: datetime, *, restart: bool = False) -> None:
+        """Take the version in force of the row's own policy, at the position where the row is."""
         row = self._row("open", "acknowledged")
-        pinned = self._trial(row, now).name if row.pinned is None else row.pinned.name
-        wanted = pinned if name is None else name
-        if self.planner.file is None or not self.planner.knows(wanted):
-            raise Refused("unknown policy")
+        planner, trial = self.planner.trial(), replace(row)
+        planner.plan(trial, now)
+        wanted = BUILT_IN if trial.pinned is None else trial.pinned.name
+        if self.planner.file is None or wanted == BUILT_IN or not self.planner.knows(wanted):
+            raise Refused("not pinned to a policy of the file")
         self._plan(row, now)
         self.planner.rebind(row, now, wanted, restart=restart, was_exhausted=exhausted(row, self.planner.ladder(row)))
         self._plan(row, now)
@@ -186,8 +187,10 @@ class Night:
             return
         if row.next_due_at is None and not asked:
             return
-        if ahead is not None and now < row.first_seen <= ahead:
+        if ahead is not None and now < row.first_seen <= ahead + self.planner.settings.tick:
             row.first_seen = now
+        if row.next_due_at == EPOCH:
+            return
         if row.last_escalated_at is not None:
             row.last_escalated_at = min(row.last_escalated_at, now)
         self._plan(row, now)
@@ -202,13 +205,13 @@ class Night:
         assigned = self.planner.plan(row, now, expire=may)
         ladder = self.planner.ladder(row)
         due = self._due(row, ladder, now)
-        row.next_due_at = due if assigned else EPOCH
+        row.next_due_at = self._until(due, now, assigned=assigned)
         self._note_exhausted(row, now, due)
         if due is not None and row.state == "open" and due <= now:
-            hours = ladder.level(position(row)).deliver
-            if hours is not None and not is_open(hours, now):
+            opens = self._put_off(row, ladder, now)
+            if opens is not None:
                 self.planner.note(row, now, "put off")
-                row.next_due_at = next_open(hours, now) if assigned else EPOCH
+                row.next_due_at = self._until(opens, now, assigned=assigned)
             elif may:
                 self._escalate(row, ladder, now, assigned=assigned)
 
@@ -220,13 +223,26 @@ class Night:
         self.planner.escalations.append(found)
         self.planner.unsent.append((row.episode, row.level))
         due = self._due(row, ladder, now)
-        row.next_due_at = due if assigned else EPOCH
+        row.next_due_at = self._until(due, now, assigned=assigned)
         self._note_exhausted(row, now, due)
+
+    def _until(self, due: datetime | None, now: datetime, *, assigned: bool) -> datetime | None:
+        """Return what a tick writes: a row whose policy it cannot assign is claimed again within a tick interval."""
+        soon = now + self.planner.settings.tick
+        return due if assigned else soon if due is None else min(due, soon)
+
+    def _put_off(self, row: Row, ladder: Ladder, now: datetime) -> datetime | None:
+        """Return when the hours of the next level open, if they are closed now."""
+        hours = ladder.level(position(row)).deliver
+        return None if hours is None or is_open(hours, now) else next_open(hours, now)
 
     def _plan(self, row: Row, now: datetime) -> None:
         """Plan the row for a verb or a recalc."""
         assigned = self.planner.plan(row, now)
-        due = self._due(row, self.planner.ladder(row), now)
+        ladder = self.planner.ladder(row)
+        due = self._due(row, ladder, now)
+        if due is not None and row.state == "open" and due <= now:
+            due = self._put_off(row, ladder, now) or due
         row.next_due_at = due if assigned else EPOCH
         self._note_exhausted(row, now, due)
 

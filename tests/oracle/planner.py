@@ -134,9 +134,9 @@ class Planner:
             return True
         if self.file is None:
             return False
-        noted = any((each.what, each.episode) == ("exhausted", row.episode) for each in self.notes)
+        over = row.state == "open" and row.next_due_at is None
         begun = "!" if row.policy_pin is not None and row.policy_pin.startswith("!") else ""
-        self.rebind(row, now, pin.name if self.knows(pin.name) else BUILT_IN, restart=False, was_exhausted=noted)
+        self.rebind(row, now, pin.name if self.knows(pin.name) else BUILT_IN, restart=False, was_exhausted=over)
         row.policy_pin = f"{begun}{row.policy_pin}"
         return True
 

@@ -190,7 +190,7 @@ def actions(base: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
         one_of(SEVERITIES).map(lambda severity: {"do": "change_severity", "severity": severity}),
         (st.none() | near(0, 90)).map(lambda until: {"do": "snooze", "until": until}),
         step("drain"),
-        step("rebind", name=one_of(NAMES), restart=st.booleans()),
+        step("rebind", restart=st.booleans()),
     )
     rest = st.one_of(
         columns().map(lambda drawn: {"do": "host_write", **drawn}),

@@ -31,7 +31,7 @@ MAX_DEPTH = 10
 _ROOT = ("policies", "hours", "assign")
 _LATER = ("schedules", "people")
 """Keys of the design that this version does not read yet."""
-_STAND_IN = Hours(name="-", zone="UTC", windows=[Window(start=time(), end=time())])
+_STAND_IN = Hours(name="-", zone="UTC", windows=(Window(start=time(), end=time()),))
 """Stands for hours that are wrong, so that the policies that name them can be checked."""
 
 

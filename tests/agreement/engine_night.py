@@ -1,0 +1,163 @@
+"""The engine on a MemoryStore, driven by the steps of the oracle's scripts."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+
+from escalation_core import Engine, InvalidValue, Policies, Settings, TransitionRefused
+from escalation_core.model import By, Pause
+from escalation_core.testing.clock import ManualClock
+from escalation_core.testing.memory import MemoryStore
+from escalation_core.testing.notifier import RecordingNotifier
+from tests.oracle.ladder import Settings as OracleSettings
+
+KEY = "db-7/disk"
+TARGETS = ("slack:ops", "slack:lead", "email:bob", "router")
+COMPARED = (
+    *("severity", "first_seen", "episode", "level", "last_escalated_at", "acknowledged_at", "acknowledged_by"),
+    *("resolved_at", "snoozed_until", "next_due_at", "policy", "policy_pin", "policy_since"),
+)
+
+
+class EngineNight:
+    """The same verbs as the oracle's ``Night``, played by an engine."""
+
+    def __init__(self, settings: OracleSettings, file: Mapping[str, Any] | None) -> None:
+        self.clock = ManualClock(datetime(2000, 1, 1, tzinfo=UTC))
+        self.store = MemoryStore(self.clock)
+        self.settings = Settings(
+            critical_window=settings.windows.get("critical", settings.window),
+            warning_window=settings.window,
+            windows={name: window for name, window in settings.windows.items() if name != "critical"},
+            max_level=settings.max_level or 7,
+            snooze=settings.snooze,
+            tick_interval=settings.tick,
+        )
+        self.policies = None if file is None else Policies.from_mapping(file)
+        self.inside = True
+        self.recalc_wanted = False
+        self.notifier = RecordingNotifier(*TARGETS)
+        self.engine = self._engine()
+
+    async def play(self, script: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Play the steps, and return the row after each of them."""
+        after = []
+        for step in script:
+            arguments = {key: value for key, value in step.items() if key not in {"do", "at"}}
+            self.clock.set(step["at"])
+            try:
+                await getattr(self, step["do"])(**arguments)
+                refused = False
+            except (TransitionRefused, InvalidValue):
+                refused = True
+            after.append(self.snapshot() | {"refused": refused})
+        return after
+
+    def snapshot(self) -> dict[str, Any]:
+        row = self.store.rows.get(KEY)
+        if row is None:
+            return {}
+        return {name: row[name] for name in COMPARED} | {"policy_level": row["policy_level"] or 0}
+
+    def escalations(self) -> list[tuple[Any, ...]]:
+        return [
+            (each.created_at, each.episode, each.level, each.policy or "builtin", each.position or each.level)
+            for each in self.store.ledger.values()
+        ]
+
+    # --- steps
+
+    async def open(self, **given: Any) -> None:
+        await self.engine.open(KEY, **given)
+
+    async def acknowledge(self, by: str = "ann") -> None:
+        await self.engine.acknowledge(KEY, by=by)
+
+    async def unacknowledge(self) -> None:
+        await self.engine.unacknowledge(KEY)
+
+    async def resolve(self) -> None:
+        await self.engine.resolve(KEY)
+
+    async def change_severity(self, severity: str) -> None:
+        await self.engine.change_severity(KEY, severity)
+
+    async def snooze(self, until: datetime | None) -> None:
+        await self.engine.snooze(KEY, until)
+
+    async def drain(self) -> None:
+        await self.engine.drain(KEY)
+
+    async def rebind(self, *, restart: bool = False) -> None:
+        await self.engine.rebind(KEY, restart=restart)
+
+    async def host_write(self, **columns: Any) -> None:
+        if KEY in self.store.rows:
+            await self.store.host.update(KEY, **columns)
+        else:
+            await self.store.host.insert(KEY, **columns)
+
+    async def file(self, file: Mapping[str, Any] | None) -> None:
+        self.policies = None if file is None else Policies.from_mapping(file)
+        self.recalc_wanted = True
+        self._renew()
+
+    async def lose_texts(self) -> None:
+        self.store.versions.clear()
+        self.engine._versions._kept.clear()
+
+    async def deliver(self) -> None:
+        await self.engine.deliver()
+
+    async def switch(self, **switches: bool) -> None:
+        for name, value in switches.items():
+            if name == "paused":
+                await self._pause(paused=value)
+            elif name == "inside":
+                self.inside = value
+            else:
+                field = {"enabled": "worker_enabled"}.get(name, name)
+                self.settings = attrs.evolve(self.settings, **{field: value})
+        self._renew()
+
+    async def tick(self) -> None:
+        if self.recalc_wanted and not self.settings.dry_run:
+            self._renew()
+            if self.settings.worker_enabled:
+                self.recalc_wanted = False
+                await self.engine.request_recalc()
+        await self.engine.tick(deliver=False)
+
+    async def recalc(self) -> None:
+        self.recalc_wanted = False
+        await self.engine.recalc()
+
+    # --- inside
+
+    def _engine(self) -> Engine:
+        settings = self.settings if self.inside else attrs.evolve(self.settings, canary_pct=0)
+        engine = Engine(self.store, settings=attrs.evolve(settings, default_target="router"), notifiers=[self.notifier])
+        # Engine(policies=) also checks the file against the settings, which these files need not fit.
+        engine._versions.policies = self.policies
+        return engine
+
+    def _renew(self) -> None:
+        self.engine = self._engine()
+
+    async def _pause(self, *, paused: bool) -> None:
+        async def work(tx: Any) -> None:
+            now = await tx.now()
+            await tx.operations.end_pauses(now)
+            if paused:
+                until = now + timedelta(days=3650)
+                await tx.operations.add_pause(Pause(starts_at=now - timedelta(days=3650), ends_at=until, actor="-"))
+
+        await self.store.transact(work)
+
+
+def play(settings: OracleSettings, file: Mapping[str, Any] | None, script: list[dict[str, Any]]) -> Any:
+    night = EngineNight(settings, file)
+    return asyncio.run(night.play(script)), night

@@ -1,0 +1,48 @@
+"""The engine and the oracle, which was written from the rules alone, agree on every night."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from escalation_core import Policies
+from tests.oracle.ladder import Settings
+from tests.oracle.night import Night
+from tests.oracle.night import play as play_oracle
+from tests.oracle.strategies import files, scripts, settings
+
+from .engine_night import COMPARED, play
+
+
+def digest_of(file: Mapping[str, Any], name: str) -> str:
+    return Policies.from_mapping(file).policies[name].digest
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict[str, Any]]) -> None:
+    oracle = Night(parameters, file, digest_of)
+    expected = play_oracle(oracle, script)
+    found, engine = play(parameters, file, script)
+    for number, step in enumerate(script):
+        keep = (*COMPARED, "policy_level", "refused")
+        want = {name: expected[number][name] for name in keep if name in expected[number]}
+        have = {name: found[number][name] for name in keep if name in found[number]}
+        if want != have:
+            note(f"step {number}: {step}")
+            note(str({name: (want.get(name), have.get(name)) for name in keep if want.get(name) != have.get(name)}))
+        assert want == have
+    recorded = [(e.at, e.episode, e.level, e.policy, e.position) for e in oracle.planner.escalations]
+    assert recorded == engine.escalations()
+
+
+@given(settings(), st.none() | files(), scripts())
+def test_engine_and_oracle_agree(parameters: Settings, file: dict[str, Any] | None, script: list[Any]) -> None:
+    """After each step of each script the row is the same, and so are all escalations."""
+    compare(parameters, file, script)
