@@ -37,9 +37,10 @@ PUBLIC = [
     "EscalationError", "BuiltinPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory",
     "InvalidValue", "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest",
     "Pause", "PauseSchedule", "Policies", "PoliciesError", "Integrity", "Pruned", "Rejected", "Reschedule",
-    "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip", "State", "Store",
-    "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused", "Upcoming", "Verdict",
-    "__version__", "canary_bucket", "idempotency_key", "in_canary", "plan", "send_test_page",
+    "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip",
+    "State", "Store", "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport",
+    "TransitionRefused", "Upcoming", "Verdict", "__version__", "canary_bucket", "idempotency_key", "in_canary",
+    "plan", "send_test_page",
 ]  # fmt: skip
 PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 MAX_LINES = 300

@@ -34,6 +34,7 @@ VALUES = {
     "ESC_TZ": near("UTC", "Europe/Berlin", "Australia/Lord_Howe"),
     "ESC_DATABASE_URL": near(f"postgresql://user:{HUSH}@host/name", "sqlite:///file.db"),
     "ESC_TARGETS": near(f'{{"slack:ops": "{URL}"}}', f'{{"a": "https://[::1]/{HUSH}", "log": "{URL}"}}'),
+    "ESC_POLICIES": near("policies.yaml", "/etc/policies.toml"),
     "ESC_ROUTES": near(
         '[{"severity": "critical", "min_level": 2, "labels": {"team": "db"}, "targets": ["slack:ops"]}]',
         '[{"targets": ["log", "slack:ops"]}, {"labels": {}, "targets": ["log"]}]',

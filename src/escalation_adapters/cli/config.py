@@ -46,7 +46,7 @@ def check(context: Context, as_json: bool) -> None:
         print_json(found)
         return
     table("Settings in force", ("variable", "value"), rows, empty="")
-    last = f"level {settings.max_level}, the last"
+    last = f"level {settings.policy.max_level}, the last"
     columns = ("without an ack", "level 1 after", "then every", "because of", last)
     table("Rhythm", columns, [_rhythm(settings, *each) for each in settings.rhythms().items()], empty="")
     for warning in (*settings.warnings, *unheard(settings)):

@@ -44,7 +44,7 @@ class LevelFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002 - Django's signature
         """Return the levels."""
-        return [(str(level), str(level)) for level in range(1, conf.read_or_default().settings.max_level + 1)]
+        return [(str(level), str(level)) for level in range(1, conf.read_or_default().settings.policy.max_level + 1)]
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:  # noqa: ARG002
         """Return the rows of the level."""

@@ -13,6 +13,7 @@ from .policy import Anchor, Level, Policy, Repeat
 MAX_WINDOW = timedelta(minutes=525_600)
 """A year: the longest acknowledgement window and the longest snooze between escalations."""
 MAX_LEVEL = 100
+DEFAULT_MAX_LEVEL = 7
 
 
 def _windows(windows: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
@@ -46,7 +47,7 @@ class BuiltinPolicy:
     """The acknowledgement window of each severity. A match ignores case and surrounding blanks."""
     default_window: timedelta = timedelta(minutes=15)
     """The window of each severity that ``windows`` does not list."""
-    max_level: int = 7
+    max_level: int = DEFAULT_MAX_LEVEL
     snooze: timedelta = timedelta(minutes=30)
     """The shortest time between two escalations of one incident."""
     tick_interval: timedelta = timedelta(minutes=1)

@@ -94,6 +94,12 @@ def routes(value: Sequence[object]) -> None:
         raise InvalidValue("routes", "holds a value that is not a Route", "give Route(...) objects")
 
 
+def path(value: object) -> None:
+    """Check the path of a file."""
+    if not check_text(value, "path").strip():
+        raise InvalidValue("path", "is empty", "name a file, or leave it out")
+
+
 def role(value: str) -> None:
     """Check a role's name."""
     of_type(str, "text")(value)

@@ -13,7 +13,7 @@ import attrs
 from ..checks import nearest
 from ..errors import InvalidValue, Problem, SettingsError
 from ..model import Canary
-from ..rules.builtin import BuiltinPolicy
+from ..rules.builtin import DEFAULT_MAX_LEVEL, BuiltinPolicy
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
 from ..rules.retry import RetryPolicy
@@ -45,7 +45,8 @@ class Settings:
     worker_enabled: bool = True
     v1: bool = True
     dry_run: bool = False
-    max_level: int = 7
+    max_level: int | None = None
+    """The highest level. None: 7 for the built-in policy, and no limit for the policies of a file."""
     critical_window: timedelta = timedelta(minutes=5)
     warning_window: timedelta = timedelta(minutes=15)
     """The window of ``warning``, and of every severity without a window of its own."""
@@ -60,6 +61,8 @@ class Settings:
     database_url: str | None = None
     targets: Mapping[str, str] = attrs.field(factory=dict, repr=lambda targets: repr(sorted(targets)))
     routes: Sequence[Route] = ()
+    policies_file: str | None = None
+    """The path of a policies file. The core opens no file: ``escalation_adapters.policies_file`` reads it."""
     default_target: str | None = None
     heartbeat_url: str | None = None
     """The URL of a dead man's switch. The worker calls it after each successful tick."""
@@ -101,7 +104,7 @@ class Settings:
         policy = BuiltinPolicy(
             windows={"critical": self.critical_window, "warning": self.warning_window} | dict(self.windows),
             default_window=self.warning_window,
-            max_level=self.max_level,
+            max_level=DEFAULT_MAX_LEVEL if self.max_level is None else self.max_level,
             snooze=self.snooze,
             tick_interval=self.tick_interval,
         )

@@ -61,7 +61,7 @@ def policies(draw: st.DrawFn, named: list[str]) -> dict[str, Any]:
     clock = draw(st.none() | st.sampled_from(named)) if named else None
     # The shortest window lasts a second, and its hours open once a week: in five years 260 seconds.
     gap = spans(0, YEAR if clock is None else 200)
-    levels = draw(
+    levels: list[dict[str, Any]] = draw(
         st.lists(
             st.fixed_dictionaries(
                 {"after": gap},
@@ -91,8 +91,8 @@ def policies(draw: st.DrawFn, named: list[str]) -> dict[str, Any]:
     return policy
 
 
-def _named(strategy: st.SearchStrategy[Any], **sizes: int) -> st.SearchStrategy[dict[str, Any]]:
-    names = st.lists(NAMES, unique_by=str.casefold, **sizes)
+def _named(strategy: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[dict[str, Any]]:
+    names = st.lists(NAMES, unique_by=str.casefold, min_size=least, max_size=3)
     return names.flatmap(lambda each: st.fixed_dictionaries(dict.fromkeys(each, strategy)))
 
 
@@ -101,9 +101,9 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     """Return a valid policies file."""
     found: dict[str, Any] = {}
     if draw(st.booleans()):
-        found["hours"] = draw(_named(hours(), max_size=3))
+        found["hours"] = draw(_named(hours()))
     named = list(found.get("hours", ()))
-    found["policies"] = draw(_named(policies(named), min_size=1, max_size=3))
+    found["policies"] = draw(_named(policies(named), least=1))
     if draw(st.booleans()):
         assignment = st.fixed_dictionaries(
             {"policy": st.sampled_from([*found["policies"], "builtin"])},

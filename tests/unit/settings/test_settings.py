@@ -27,7 +27,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "ESCALATION_WORKER_ENABLED": "true",
         "ESCALATION_V1": "true",
         "ESC_DRY_RUN": "false",
-        "MAX_ESC_LEVEL": "7",
+        "MAX_ESC_LEVEL": None,
         "ESC_CRIT_ACK_MIN": "5",
         "ESC_WARN_ACK_MIN": "15",
         "ESC_ACK_MIN": None,
@@ -40,6 +40,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "ESC_DATABASE_URL": None,
         "ESC_TARGETS": None,
         "ESC_ROUTES": None,
+        "ESC_POLICIES": None,
         "ESC_DEFAULT_TARGET": None,
         "ESC_HEARTBEAT_URL": None,
         "ESC_ALLOW_HTTP": "false",
@@ -75,6 +76,24 @@ def test_policy_is_made_of_the_settings() -> None:
         tick_interval=7 * SECOND,
     )
     assert expected == settings.policy
+
+
+def test_maximum_level_is_known_to_be_set() -> None:
+    """Without MAX_ESC_LEVEL the setting is None, and the built-in policy uses 7; with 7 it is 7."""
+    assert (None, 7) == (Settings().max_level, Settings().policy.max_level)
+    assert (7, 7) == (read(MAX_ESC_LEVEL="7").max_level, read(MAX_ESC_LEVEL="7").policy.max_level)
+    assert {"MAX_ESC_LEVEL": None} == {
+        name: value for name, value in Settings().as_variables().items() if name == "MAX_ESC_LEVEL"
+    }
+
+
+def test_policies_file_is_a_path() -> None:
+    """ESC_POLICIES is kept as text; nothing is read. An empty path is refused."""
+    assert "no/such/file.yaml" == read(ESC_POLICIES="no/such/file.yaml").policies_file
+    assert ["ESC_POLICIES"] == list(problems(lambda: read(ESC_POLICIES="")))
+    assert ["ESC_POLICIES"] == list(problems(lambda: read(ESC_POLICIES=" a")))
+    assert ["ESC_POLICIES"] == list(problems(lambda: Settings(policies_file="a\0b")))
+    assert ["ESC_POLICIES"] == list(problems(lambda: Settings(policies_file=5)))  # type: ignore[arg-type] # wrong on purpose
 
 
 def test_pause_is_made_of_the_settings() -> None:
