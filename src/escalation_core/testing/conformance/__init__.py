@@ -7,7 +7,21 @@ AssertionError if it fails. With pytest, parametrize one test over ``STORE_CHECK
 
 from collections.abc import Awaitable, Callable
 
-from . import claimants, clocks, edges, hosts, incidents, listing, notifiers, operations, promises, records
+from . import (
+    claimants,
+    clocks,
+    edges,
+    host_walks,
+    hosts,
+    incidents,
+    listing,
+    notifiers,
+    operations,
+    promises,
+    records,
+    versions,
+    walks,
+)
 from .harness import Capabilities, NotifierHarness, StoreHarness
 
 StoreCheck = Callable[[StoreHarness], Awaitable[None]]
@@ -31,6 +45,8 @@ OPERATING_CHECKS: tuple[StoreCheck, ...] = (
 )
 """The second tier: checks for pauses, history and audit, retention, integrity and the operators' endpoints."""
 STORE_CHECKS: tuple[StoreCheck, ...] = (*PAGING_CHECKS, *OPERATING_CHECKS)
+WALK_CHECKS: tuple[StoreCheck, ...] = (*walks.CHECKS, *versions.CHECKS, *host_walks.CHECKS)
+"""A capability of its own: checks for incidents that walk through the policies of a file."""
 NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS
 
 __all__ = [
@@ -38,6 +54,7 @@ __all__ = [
     "OPERATING_CHECKS",
     "PAGING_CHECKS",
     "STORE_CHECKS",
+    "WALK_CHECKS",
     "Capabilities",
     "NotifierHarness",
     "StoreHarness",

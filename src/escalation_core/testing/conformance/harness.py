@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import attrs
 
 from ...model import NEEDS_REPLAN, Canary, Incident
-from ...ports import Notifier, Store, Transaction
+from ...ports import Notifier, Store, Transaction, Walks, walks_of
 from ...rules.builtin import BuiltinPolicy
 from ..clock import ManualClock
 from ..host import HostTable
@@ -105,6 +105,13 @@ async def beat(
     at, latest = await store.transact(lambda tx: tx.journal.record_heartbeat(worker, "1.0", tolerance=tolerance))
     same(now, at, "the store's instant")
     return latest
+
+
+def walks(tx: Transaction) -> Walks:
+    """Return the port."""
+    found = walks_of(tx)
+    assert found is not None, "the store has the port"
+    return found
 
 
 async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canary: Canary = WHOLE) -> list[str]:

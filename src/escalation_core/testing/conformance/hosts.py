@@ -155,6 +155,27 @@ async def a_hosts_acknowledgement_cancels_pages(harness: StoreHarness) -> None:
     same(NEEDS_REPLAN, (await host.rows())["a"]["next_due_at"], "the incident, which needs a replan")
 
 
+async def a_host_that_begins_anew_cancels_pages(harness: StoreHarness) -> None:
+    """A host that takes an acknowledgement back, or lowers a level, cancels the unsent pages that are still there."""
+    clock = ManualClock(START)
+    store, now = await harness.open(clock), clock()
+    host = harness.host(store)
+    acked = {"acknowledged_at": now, "next_due_at": None}
+    for key, fields, columns, reason in (
+        ("a", acked, {"acknowledged_at": None}, "unacknowledged"),
+        ("b", acked, {"acknowledged_at": None, "next_due_at": now}, "unacknowledged"),
+        ("c", acked, {"acknowledged_at": now + MINUTE}, None),
+        ("d", {"level": 2}, {"level": 1}, "drained"),
+        ("e", {"level": 2}, {"level": 1, "next_due_at": now + MINUTE}, None),
+        ("f", {"level": 2}, {"level": 3}, None),
+    ):
+        await put(store, incident(key, clock, **fields))
+        await _enqueue(store, clock, key)
+        await host.update(key, **columns)
+        states = ("cancelling", "cancelled") if reason else ("leased", "pending")
+        same([(key, state, reason) for state in states], (await _states(store))[-2:], f"the pages of {key!r}")
+
+
 async def _found(store: Store, clock: ManualClock, percent: int) -> list[str]:
     now = clock()
     claimed = await claimed_keys(store, now, canary=Canary(percent))
@@ -209,5 +230,6 @@ CHECKS = (
     passing_over_can_be_ended,
     rows_that_no_trigger_saw_are_found,
     a_hosts_acknowledgement_cancels_pages,
+    a_host_that_begins_anew_cancels_pages,
 )
 OPERATE_CHECKS = (a_changed_key_begins_another_incident,)
