@@ -32,7 +32,7 @@ class EngineNight:
             critical_window=settings.windows.get("critical", settings.window),
             warning_window=settings.window,
             windows={name: window for name, window in settings.windows.items() if name != "critical"},
-            max_level=settings.max_level or 7,
+            max_level=settings.max_level,
             snooze=settings.snooze,
             tick_interval=settings.tick,
         )
