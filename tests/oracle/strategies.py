@@ -73,24 +73,34 @@ def hours() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-def levels() -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        {"after": st.just("0m") | minutes(0, 30) | minutes(30, 120)},
-        optional={"to": st.lists(one_of(TARGETS), min_size=1, max_size=3), "deliver": one_of(HOURS)},
-    )
+def seldom(values: Sequence[str]) -> st.SearchStrategy[str | None]:
+    """Return None three times out of four."""
+    return st.sampled_from((None, None, None, *values))
+
+
+@st.composite
+def levels(draw: st.DrawFn) -> dict[str, Any]:
+    level: dict[str, Any] = {"after": draw(st.just("0m") | minutes(1, 15) | minutes(1, 120))}
+    if draw(st.booleans()):
+        level["to"] = draw(st.lists(one_of(TARGETS), min_size=1, max_size=3))
+    deliver = draw(seldom(HOURS))
+    return level | ({} if deliver is None else {"deliver": deliver})
 
 
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
     """Return a policy that a file may have."""
-    policy: dict[str, Any] = draw(
+    policy: dict[str, Any] = {"levels": draw(st.lists(levels(), min_size=1, max_size=4))}
+    clock = draw(seldom(HOURS))
+    if clock is not None:
+        policy["clock"] = clock
+    policy |= draw(
         st.fixed_dictionaries(
-            {"levels": st.lists(levels(), min_size=1, max_size=4)},
+            {},
             optional={
                 "anchor": one_of(("previous", "first_seen")),
-                "min_gap": minutes(1, 60),
-                "clock": one_of(HOURS),
-                "ack_timeout": minutes(1, 180),
+                "min_gap": minutes(1, 20),
+                "ack_timeout": minutes(1, 60),
                 "on_ack_expiry": one_of(("resume", "restart")),
             },
         )
@@ -121,7 +131,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "policies": named,
         "hours": {name: draw(hours()) for name in HOURS},
-        "assign": draw(st.lists(rule, max_size=4)),
+        "assign": draw(st.lists(rule, min_size=1, max_size=4)),
     }
 
 
@@ -140,83 +150,107 @@ def settings() -> st.SearchStrategy[Settings]:
 
 def waits() -> st.SearchStrategy[timedelta]:
     """Return the time before a step: mostly minutes, now and then an outage, a microsecond, or a step back."""
-    return (
-        st.integers(0, 15).map(lambda each: each * MINUTE)
-        | st.integers(0, 15).map(lambda each: each * MINUTE)
-        | st.integers(0, 48).map(lambda each: timedelta(hours=each))
-        | st.sampled_from((timedelta(microseconds=1), timedelta(seconds=59), -MINUTE, timedelta(hours=-3)))
-    )
-
-
-INSTANTS = {"acknowledged_at", "resolved_at", "snoozed_until", "first_seen", "last_escalated_at", "until"}
-"""Arguments that a script has as instants; strategies draw them as spans from the instant of their step."""
-LABELS = st.sampled_from(({}, {"team": "db"}, {"team": "web"}))
-POLICY = one_of((*NAMES, "builtin", "unknown"))
+    few = near(0, 15)
+    odd = st.sampled_from((timedelta(microseconds=1), timedelta(seconds=59), -MINUTE, timedelta(hours=-3)))
+    return st.one_of(few, few, few, near(0, 48 * 60), odd)
 
 
 def near(least: int, most: int) -> st.SearchStrategy[timedelta]:
     return st.integers(least, most).map(lambda each: each * MINUTE)
 
 
-def columns() -> st.SearchStrategy[dict[str, Any]]:
-    """Return the columns that a host's own SQL sets."""
-    return st.fixed_dictionaries(
-        {},
-        optional={
-            "severity": one_of(SEVERITIES) | st.none(),
-            "policy": POLICY | st.none(),
-            "level": st.integers(0, 6),
-            "acknowledged_at": st.none() | near(-90, 0),
-            "resolved_at": st.none() | near(-10, 0),
-            "snoozed_until": st.none() | near(-30, 90),
-            "first_seen": near(-300, 0),
-        },
-    ).filter(bool)
+Step = dict[str, Any]
+INSTANTS = {"acknowledged_at", "resolved_at", "snoozed_until", "first_seen", "last_escalated_at", "until"}
+"""Arguments that a script has as instants; strategies draw them as spans from the instant of their step."""
+LABELS = st.sampled_from(({}, {"team": "db"}, {"team": "web"}))
+POLICY = one_of((*NAMES, "builtin", "unknown"))
+SWITCHES = {"enabled": False, "v1": False, "inside": False, "paused": True, "dry_run": True}
+"""Each switch, with its value that keeps a tick from its work."""
 
 
-def actions(base: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a step without its instant; ``base`` draws the files that may come into force."""
+def columns() -> st.SearchStrategy[Step]:
+    """Return the columns that a host's own SQL sets: mostly one or two."""
+    one = st.one_of(
+        st.fixed_dictionaries({"severity": one_of(SEVERITIES) | st.none()}),
+        st.fixed_dictionaries({"policy": POLICY | st.none()}),
+        st.fixed_dictionaries({"level": st.integers(0, 6)}),
+        st.fixed_dictionaries({"acknowledged_at": st.none() | near(-90, 0)}),
+        st.fixed_dictionaries({"resolved_at": st.none() | near(-10, 0)}),
+        st.fixed_dictionaries({"snoozed_until": st.none() | near(-30, 90)}),
+        st.fixed_dictionaries({"first_seen": near(-300, 0)}),
+        st.fixed_dictionaries({"last_escalated_at": st.none() | near(-60, 0)}),
+    )
+    return one | st.tuples(one, one).map(lambda drawn: drawn[0] | drawn[1])
 
-    def step(do: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-        return st.fixed_dictionaries({"do": st.just(do)}, optional=arguments)
 
-    tick = st.just({"do": "tick"})
+def runs() -> st.SearchStrategy[list[Step]]:
+    """Return ticks at equal distances; each has the time since the one before as ``wait``."""
+    return st.tuples(near(1, 20), st.integers(1, 12)).map(
+        lambda drawn: [{"do": "tick", "wait": drawn[0]} for _ in range(drawn[1])]
+    )
+
+
+def actions(choices: Sequence[Step | None]) -> st.SearchStrategy[list[Step]]:
+    """Return some steps without their instants; ``choices`` are the files that may come into force."""
+
+    def step(do: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Step]]:
+        return st.fixed_dictionaries({"do": st.just(do), **arguments}).map(lambda drawn: [drawn])
+
+    def switched(drawn: tuple[str, list[Step]]) -> list[Step]:
+        name, between = drawn
+        off, on = {name: SWITCHES[name]}, {name: not SWITCHES[name]}
+        return [{"do": "switch", **off}, *between, {"do": "switch", **on}]
+
+    def flaps(severities: tuple[str, str]) -> list[Step]:
+        change = [{"do": "change_severity", "wait": MINUTE, "severity": severity} for severity in severities]
+        return [step for each in change * 4 for step in (each, {"do": "tick"})]
+
     verbs = st.one_of(
-        step("open", severity=one_of(SEVERITIES), policy=POLICY, labels=LABELS, first_seen=near(-300, 60)),
+        runs().map(lambda drawn: [{"do": "acknowledge"}, *drawn]),
+        st.tuples(one_of(SEVERITIES), one_of(SEVERITIES)).map(flaps),
         step("acknowledge", by=one_of(("ann", "bob"))),
-        step("acknowledge"),
         step("unacknowledge"),
-        step("resolve"),
-        one_of(SEVERITIES).map(lambda severity: {"do": "change_severity", "severity": severity}),
-        (st.none() | near(0, 90)).map(lambda until: {"do": "snooze", "until": until}),
+        step("change_severity", severity=one_of(SEVERITIES)),
+        step("snooze", until=st.none() | near(0, 90)),
         step("drain"),
+        step("open", severity=one_of(SEVERITIES), labels=LABELS),
+        step("open", policy=POLICY),
         step("rebind", restart=st.booleans()),
     )
+    hosts = columns().map(lambda drawn: [{"do": "host_write", **drawn}])
     rest = st.one_of(
-        columns().map(lambda drawn: {"do": "host_write", **drawn}),
         step("deliver"),
         step("recalc"),
-        (st.none() | base).map(lambda file: {"do": "file", "file": file}),
-        st.tuples(one_of(("enabled", "v1", "paused", "dry_run", "inside")), st.booleans()).map(
-            lambda drawn: {"do": "switch", drawn[0]: drawn[1]}
-        ),
+        step("resolve"),
+        step("open", first_seen=near(-300, 60)),
+        step("file", file=st.sampled_from(choices)),
+        st.tuples(one_of(sorted(SWITCHES)), runs()).map(switched),
         step("lose_texts"),
     )
-    return st.one_of(tick, tick, tick, verbs, verbs, rest)
+    return st.one_of(runs(), runs(), runs(), verbs, verbs, hosts, rest)
 
 
-def scripts(base: st.SearchStrategy[dict[str, Any]] | None = None) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Return the steps of a night in which clocks change: an ``open`` first, then whatever comes."""
-    timed = st.lists(st.tuples(waits(), actions(files() if base is None else base)), max_size=40)
-    return st.tuples(st.sampled_from(sorted(NIGHTS)), st.integers(-300, 300), one_of(SEVERITIES), timed).map(
-        lambda drawn: _script(NIGHTS[drawn[0]] + drawn[1] * MINUTE, drawn[2], drawn[3])
-    )
-
-
-def _script(at: datetime, severity: str, timed: Sequence[tuple[timedelta, dict[str, Any]]]) -> list[dict[str, Any]]:
-    script: list[dict[str, Any]] = [{"do": "open", "at": at, "severity": severity}]
-    for wait, action in timed:
+@st.composite
+def scripts(draw: st.DrawFn, choices: Sequence[Step | None] = (None,)) -> list[Step]:
+    """Return the steps of a night in which clocks change: an ``open`` or an insert first, then whatever comes."""
+    at = NIGHTS[draw(st.sampled_from(sorted(NIGHTS)))] + draw(near(-300, 300))
+    first = {"do": draw(one_of(("open", "host_write"))), "at": at, "severity": draw(one_of(SEVERITIES))}
+    script: list[Step] = [first]
+    length = draw(st.integers(0, 25))
+    for wait, steps in draw(st.lists(st.tuples(waits(), actions(choices)), min_size=length, max_size=length)):
         at += wait
-        instants = {key: at + value for key, value in action.items() if key in INSTANTS and value is not None}
-        script.append({"at": at, **action, **instants})
+        for step in steps:
+            at += step.get("wait", timedelta())
+            instants = {key: at + value for key, value in step.items() if key in INSTANTS and value is not None}
+            plain = {key: value for key, value in step.items() if key != "wait"}
+            script.append({"at": at, **plain, **instants})
     return script
+
+
+@st.composite
+def nights(draw: st.DrawFn) -> tuple[Settings, Step | None, list[Step]]:
+    """Return settings, the file at first, and a script, in which other files may come into force."""
+    choices: list[Step | None] = [*draw(st.lists(files(), min_size=1, max_size=2)), None]
+    # A file is the usual case; without one there is little to see.
+    first = draw(st.sampled_from((choices[0], choices[0], choices[0], None)))
+    return draw(settings()), first, draw(scripts(choices))

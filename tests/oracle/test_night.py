@@ -286,7 +286,9 @@ def test_an_unknown_name_by_sql() -> None:
     """The row is planned by the built-in policy, and looked at in each tick; a file that knows the name takes over."""
     night = Night(file=FILE)
     night.host_write(EVENING, severity="critical", policy="late")
-    ticks(night, 0, 5)
+    night.tick(EVENING)
+    assert night.snapshot()["next_due_at"] == EPOCH
+    ticks(night, 1, 5)
     row = night.snapshot()
     assert (pages(night), row["policy_pin"], row["next_due_at"]) == ([(5, 1, 1)], None, EPOCH)
     night.file(after(6), FILE | {"policies": FILE["policies"] | {"late": OPS}})

@@ -3,16 +3,16 @@
 from typing import Any
 
 from hypothesis import given
-from hypothesis import strategies as st
 
 from .ladder import Settings, exhausted
 from .night import Night, play
-from .strategies import files, scripts, settings
+from .strategies import nights, scripts, settings
 
 
-@given(settings(), st.none() | files(), scripts())
-def test_every_night(parameters: Settings, file: dict[str, Any] | None, script: list[dict[str, Any]]) -> None:
+@given(nights())
+def test_every_night(case: tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]) -> None:
     """Escalations are unique, rise within an episode, and come only from ticks of an open row that may escalate."""
+    parameters, file, script = case
     night = Night(parameters, file)
     for step in script:
         before, known = night.snapshot(), len(night.planner.escalations)
@@ -32,7 +32,7 @@ def test_every_night(parameters: Settings, file: dict[str, Any] | None, script: 
     assert keys == sorted(set(keys))
 
 
-@given(settings(), scripts(st.nothing()))
+@given(settings(), scripts())
 def test_without_a_file(parameters: Settings, script: list[dict[str, Any]]) -> None:
     """Without a file the columns of the engine stay NULL."""
     for row in play(Night(parameters), script):
