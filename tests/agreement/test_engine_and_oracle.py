@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given, note
-from hypothesis import strategies as st
 
 from escalation_core import Policies
 from tests.oracle.ladder import Settings
 from tests.oracle.night import Night
 from tests.oracle.night import play as play_oracle
-from tests.oracle.strategies import files, scripts, settings
+from tests.oracle.strategies import nights
 
 from .engine_night import COMPARED, play
 
@@ -42,7 +41,7 @@ def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict
     assert recorded == engine.escalations()
 
 
-@given(settings(), st.none() | files(), scripts())
-def test_engine_and_oracle_agree(parameters: Settings, file: dict[str, Any] | None, script: list[Any]) -> None:
+@given(nights())
+def test_engine_and_oracle_agree(night: tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]) -> None:
     """After each step of each script the row is the same, and so are all escalations."""
-    compare(parameters, file, script)
+    compare(*night)

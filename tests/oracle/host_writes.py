@@ -27,7 +27,7 @@ def write(before: Row, planner: Planner, now: datetime, columns: Mapping[str, An
     row = replace(before, **columns)
     changed = {name for name in WATCHED if getattr(before, name) != getattr(row, name)}
     reopened = before.resolved_at is not None and row.resolved_at is None
-    unacknowledged = before.acknowledged_at is not None and row.acknowledged_at is None
+    unacknowledged = before.acknowledged_at is not None and row.state == "open"
     lowered = row.level < before.level
     if reopened:
         fresh = {

@@ -173,7 +173,7 @@ class Night:
         stepped = heartbeat is not None and heartbeat > now + CLOCK_TOLERANCE
         if heartbeat is None or stepped or now - heartbeat >= self.planner.settings.tick / 4:
             self.heartbeat = now
-        if self.switches.enabled and (stepped or self.recalc_wanted):
+        if stepped or self.recalc_wanted:
             self.recalc(now, ahead=heartbeat if stepped else None)
 
     def recalc(self, now: datetime, ahead: datetime | None = None) -> None:

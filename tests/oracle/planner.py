@@ -134,6 +134,9 @@ class Planner:
             return True
         if self.file is None:
             return False
+        if self.knows(pin.name) and self.digest_of(self.file, pin.name) == pin.digest:
+            self._store(pin.name, now)
+            return True
         over = row.state == "open" and row.next_due_at is None
         begun = "!" if row.policy_pin is not None and row.policy_pin.startswith("!") else ""
         self.rebind(row, now, pin.name if self.knows(pin.name) else BUILT_IN, restart=False, was_exhausted=over)

@@ -66,7 +66,7 @@ class IncidentVerbs(TransactionAccess):
                     first_seen=first_seen,
                     highest_episode=0 if live else await tx.ledger.highest_episode(key),
                     policy=policy,
-                    planner=await self._versions.planner(tx, [standing]),
+                    planner=await self._versions.planner(tx, [standing], changing=True),
                     now=now,
                 )
 
@@ -201,7 +201,7 @@ class IncidentVerbs(TransactionAccess):
         async def work(tx: Transaction) -> Incident:
             now, key = await tx.now(), canonical_key(tx, incident_key)
             incident = admit(verb, key, await _load(tx, verb, key))
-            planner = await self._versions.planner(tx, [incident])
+            planner = await self._versions.planner(tx, [incident], changing=True)
             return await self._write(tx, verb, decide(incident, planner, now), now, who)
 
         return await self._run(work)

@@ -30,8 +30,13 @@ class Versions:
         own = self.builtin.fingerprint()
         return own if self.policies is None else f"{own};{self.policies.digest}"
 
-    async def planner(self, tx: Transaction, incidents: Iterable[Incident | None]) -> Planner:
-        """Return the planner for these incidents, with what the store knows about their policies."""
+    async def planner(
+        self, tx: Transaction, incidents: Iterable[Incident | None], *, changing: bool = False
+    ) -> Planner:
+        """Return the planner for these incidents, with what the store knows about their policies.
+
+        ``changing``: the caller changes an incident before it plans it, so any of them may get another policy.
+        """
         read = [one for one in incidents if one is not None]
         pins = [pin for one in read if one.policy_pin is not None and (pin := Pin.parse(one.policy_pin)) is not None]
         planner = Planner(builtin=self.builtin, policies=self.policies, versions=self._kept)
@@ -47,7 +52,11 @@ class Versions:
                 self._kept[digest] = Version(read_version(wanted[digest], kept.text), kept.kept_at)
             except PoliciesError:
                 continue  # A text that cannot be read is lost.
-        moving = [(one.incident_key, one.episode) for one in read if planner.needs_positions(one)]
+        moving = [
+            (one.incident_key, one.episode)
+            for one in read
+            if planner.needs_positions(one) or (changing and one.level > 0)
+        ]
         if not moving:
             return planner
         return attrs.evolve(planner, positions=await walks.positions(moving))
@@ -63,12 +72,12 @@ class Versions:
 
     async def advance(self, tx: Transaction, planned: Sequence[tuple[Incident, Incident]]) -> None:
         """Write planned incidents, each given as it was and as it is, and keep the versions of new pins."""
+        await self.keep(tx, (after for _, after in planned))
         moved = [after for before, after in planned if _walk(before) != _walk(after)]
         if not moved:
             await tx.incidents.advance([after for _, after in planned])
             return
         await tx.incidents.advance([after for before, after in planned if _walk(before) == _walk(after)])
-        await self.keep(tx, moved)
         await need_walks(tx).move(moved)
 
     async def keep(self, tx: Transaction, incidents: Iterable[Incident]) -> None:
@@ -76,7 +85,7 @@ class Versions:
         if self.policies is None:
             return
         own = {policy.digest: policy for policy in self.policies.policies.values()}
-        pins = (Pin.parse(one.policy_pin) for one in incidents)
+        pins = map(Pin.parse, {one.policy_pin for one in incidents})
         new = {pin.digest for pin in pins if pin is not None and pin.digest not in self._kept}
         texts = {digest: own[digest].text() for digest in new if digest in own}
         if texts:

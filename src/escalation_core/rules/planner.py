@@ -155,7 +155,7 @@ class Planner:
                 found = restart(found, now)
         if may_expire:
             found = _expire(found, now)
-        found = self._assign(found)
+        found = self._assign(found, now)
         return _expire(found, now) if may_expire else found
 
     def next_step(self, incident: Incident, now: datetime) -> tuple[Settled, datetime] | None:
@@ -191,7 +191,7 @@ class Planner:
         # Without the old version's text, its end is known by the row alone.
         was_over = incident.next_due_at is None if lost else before.exhausted()
         found = _with_pin(
-            attrs.evolve(before, incident=incident, policy=policy, kept_at=self._kept_at(policy), notes=()),
+            attrs.evolve(before, incident=incident, policy=policy, kept_at=self._kept_at(policy, now), notes=()),
             Pin(policy.name, policy.digest, pin.severity, pin.unacknowledged),
         )
         return restart(found, now) if begin_again or (found.exhausted() and not was_over) else found
@@ -204,7 +204,7 @@ class Planner:
         version = self.versions.get(pin.digest)
         own = None if self.policies is None else self.policies.policies.get(pin.policy)
         if version is None and own is not None and own.digest == pin.digest:
-            version = Version(own)
+            version = Version(own, now)
         if version is not None:
             policy = (
                 attrs.evolve(version.policy, name=pin.policy) if version.policy.name != pin.policy else version.policy
@@ -218,7 +218,7 @@ class Planner:
         over = incident.state is State.OPEN and incident.next_due_at is None
         return restart(found, now) if found.exhausted() and not over else found
 
-    def _assign(self, found: Settled) -> Settled:
+    def _assign(self, found: Settled, now: datetime) -> Settled:
         """Give the incident its policy, if it has none yet, or if its severity or the host's word asks for another."""
         incident = found.incident
         pin = pin_of(incident)
@@ -240,9 +240,9 @@ class Planner:
         policy = self.builtin.walk(incident.severity) if name == BUILTIN else self.policies.policies.get(name)
         if policy is None:
             return attrs.evolve(found, unsure=True).noting(Note.UNKNOWN_POLICY, word)
-        return self._change(found, pin, policy)
+        return self._change(found, pin, policy, now)
 
-    def _change(self, found: Settled, pin: Pin | None, policy: Policy) -> Settled:
+    def _change(self, found: Settled, pin: Pin | None, policy: Policy, now: datetime) -> Settled:
         """Give the incident another policy. In mid-episode it goes on where it last was in it, or begins it."""
         incident = found.incident
         if pin is not None:
@@ -253,12 +253,13 @@ class Planner:
                 level = incident.level
                 since = max(filter(None, (incident.policy_since, incident.last_escalated_at)), default=None)
             incident = attrs.evolve(incident, policy_level=level, policy_since=since)
-        found = attrs.evolve(found, incident=incident, policy=policy, kept_at=self._kept_at(policy))
+        found = attrs.evolve(found, incident=incident, policy=policy, kept_at=self._kept_at(policy, now))
         return _with_pin(found, Pin(policy.name, policy.digest, _pin_severity(incident)))
 
-    def _kept_at(self, policy: Policy) -> datetime | None:
+    def _kept_at(self, policy: Policy, now: datetime) -> datetime | None:
+        """Return when the store began to keep a version: now, if this transaction is the first to save it."""
         version = self.versions.get(policy.digest)
-        return None if version is None else version.kept_at
+        return None if not policy.digest else now if version is None else version.kept_at
 
 
 def restart(found: Settled, since: datetime) -> Settled:
