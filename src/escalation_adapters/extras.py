@@ -13,7 +13,8 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "blocking": ("anyio",),
     "alembic": ("alembic", "sqlalchemy"),
     "django": ("django",),
-    "cli": ("click", "rich"),
+    "yaml": ("yaml",),
+    "cli": ("click", "rich", "yaml"),
 }
 """The packages that are imported, by the extra that installs them."""
 

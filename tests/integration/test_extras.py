@@ -44,10 +44,15 @@ def declared() -> Mapping[str, Sequence[str]]:
     """Return the packages of each extra in pyproject.toml, by the names with which they are imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return {
-        extra: [re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in requirements]
+        extra: [_imported(re.split(r"[^\w-]", requirement)[0]) for requirement in requirements]
         for extra, requirements in project["optional-dependencies"].items()
         if extra != "all"
     }
+
+
+def _imported(package: str) -> str:
+    """Return the name with which a package is imported."""
+    return "yaml" if package == "PyYAML" else package.replace("-", "_")
 
 
 def every_module() -> Sequence[str]:
