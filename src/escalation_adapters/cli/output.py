@@ -103,6 +103,16 @@ def length(span: timedelta) -> str:
     return f"{seconds // 86400:.0f} d"
 
 
+def exact_length(span: timedelta) -> str:
+    """Return the length of a span to the second, for example ``1 h 30 min``; a length of zero is ``0``."""
+    seconds, parts = int(span.total_seconds()), []
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, seconds = divmod(seconds, unit)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts) or "0"
+
+
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, times: Times | None = None
 ) -> None:

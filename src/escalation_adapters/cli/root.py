@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "next": ("look", "Show which incidents escalate soon, and whom that pages."),
         "open": ("incidents", "Open the incident KEY, or update it if it is open or acknowledged."),
         "pause": ("operators", "Pause all workers: no incident escalates, and no page is claimed."),
+        "policy": ("policy", "Commands about the policies file."),
         "prove": ("operators", "Check the records: each escalation once, each with its pages."),
         "prune": ("operators", "Remove old escalations, pages and audit entries."),
         "recalc": ("operate", "Plan every open incident anew, after the windows changed."),

@@ -1,7 +1,7 @@
 """The built-in policy: one window for each severity, from the settings. All rules: ``docs/reference/rules.md``."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -113,14 +113,7 @@ class BuiltinPolicy:
 
     def rhythm(self, severity: str | None) -> Sequence[timedelta]:
         """Return when an incident escalates without an acknowledgement: the time from first_seen to each level."""
-        # The year is far from both ends of what a datetime can express.
-        began = datetime(2000, 1, 1, tzinfo=UTC)
-        incident = Incident(incident_key="-", severity=severity, first_seen=began)
-        spans: list[timedelta] = []
-        while (due := self.next_due_at(incident)) is not None:
-            spans.append(due - began)
-            incident = self.advance(incident, incident.level + 1, due, due)
-        return spans
+        return self.walk(severity).rhythm(self.tick_interval)
 
     def fingerprint(self) -> str:
         """Return the policy's values as one text. A recalculation saves it, and health compares it with later ones."""

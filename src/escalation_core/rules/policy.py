@@ -197,6 +197,21 @@ class Policy:
         deliver = self.levels[done % len(self.levels)].deliver
         return due if deliver is None else deliver.next_open(due) or _END_OF_TIME
 
+    def rhythm(self, tick_interval: timedelta) -> Sequence[timedelta]:
+        """Return when an incident escalates without an acknowledgement: the time from the beginning to each escalation.
+
+        Hours count as open all the time.
+        """
+        always = attrs.evolve(self, clock=None, levels=tuple(attrs.evolve(each, deliver=None) for each in self.levels))
+        began = datetime(2000, 1, 1, tzinfo=UTC)  # far from both ends of what a datetime can express
+        incident = Incident(incident_key="-", first_seen=began)
+        spans: list[timedelta] = []
+        last: datetime | None = None
+        while (due := always.next_due_at(incident, len(spans), last, tick_interval)) is not None:
+            spans.append(due - began)
+            last = due
+        return spans
+
     def put_off(self, incident: Incident, now: datetime) -> datetime | None:
         """Return when the next level's hours open, if they are closed at ``now``; None if it may page now."""
         deliver = self.level(self.position(incident) + 1).deliver
