@@ -86,7 +86,7 @@ def whole_number(value: object) -> int:
     """Read a whole number: an int, or ASCII digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     raise wrong(value, "write a whole number in digits, for example 2")
 
@@ -140,7 +140,7 @@ def days(value: object) -> frozenset[int]:
         raise wrong(value, "write days, for example mon-fri or sat,sun")
     found: set[int] = set()
     for part in parts:
-        first, dash, last = part.strip().partition("-") if isinstance(part, str) else ("", "", "")
+        first, dash, last = part.strip(" ").partition("-") if isinstance(part, str) else ("", "", "")
         if first not in DAYS or (last if dash else first) not in DAYS:
             raise InvalidValue("days", f"{shown(part)} is not a valid day", f"write {', '.join(DAYS)}, or mon-fri")
         start = DAYS.index(first)
