@@ -15,6 +15,7 @@ from escalation_adapters.ops import Limits, OpsHandler, Sessions, Signer
 from escalation_adapters.ops.asgi import OpsASGI
 from escalation_adapters.ops.client import OpsClient
 from escalation_adapters.ops.http import ops_app
+from escalation_adapters.policies_file import load_policies
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
@@ -45,6 +46,8 @@ from escalation_core import (
     PageTest,
     Pause,
     PauseSchedule,
+    Policies,
+    PoliciesError,
     Pruned,
     Rejected,
     Reschedule,
@@ -81,6 +84,19 @@ from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, 
 
 Result = TypeVar("Result")
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+def a_policies_file(mapping: Mapping[str, object]) -> Policies | None:
+    """A host that reads its policies from a mapping of its own."""
+    try:
+        policies = Policies.from_mapping(mapping)
+        policies.check(max_level=None, tick_interval=timedelta(minutes=1), targets={"slack:ops"})
+        assert_type(policies.warnings, Sequence[str])
+        assert_type(load_policies("policies.yaml"), Policies)
+    except PoliciesError as error:
+        assert_type(error.problems["policies.ops"].remedy, str)
+        return None
+    return policies
 
 
 async def the_first_lines(dsn: str, url: str) -> None:
