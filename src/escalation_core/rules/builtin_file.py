@@ -22,7 +22,7 @@ def file_of(builtin: BuiltinPolicy) -> Mapping[str, Any]:
     An incident whose severity changes is the exception: with a file it gets another policy.
 
     Raises:
-        InvalidValue: a span is not a whole number of seconds, which a file cannot say.
+        InvalidValue: a span has a part of a second, which a file cannot say.
     """
     names = _names(builtin.windows)
     named = {name: _policy(builtin, builtin.windows[severity]) for severity, name in names.items()}
@@ -46,13 +46,13 @@ def span_text(span: timedelta) -> str:
     """Return a span as a policies file has it, in the largest unit that fits.
 
     Raises:
-        InvalidValue: the span is not a whole number of seconds.
+        InvalidValue: the span has a part of a second.
     """
     for unit, letter in _UNITS:
         if span and not span % unit:
             return f"{span // unit}{letter}"
     if span:
-        raise InvalidValue("span", f"is {span}, not a whole number of seconds", "give whole seconds")
+        raise InvalidValue("span", f"is {span}, with a part of a second", "give whole seconds")
     return "0m"
 
 

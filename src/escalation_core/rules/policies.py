@@ -55,7 +55,7 @@ class Policies:
     def check(self, *, max_level: int | None, tick_interval: timedelta, targets: AbstractSet[str] | None) -> None:
         """Check what depends on settings: windows against the tick interval, lengths against MAX_ESC_LEVEL, targets.
 
-        ``max_level`` is None if the variable is not set. ``targets`` are the known targets; None means unknown.
+        Give ``max_level`` only if MAX_ESC_LEVEL is set, and ``targets`` only if all targets are known; else None.
 
         Raises:
             PoliciesError: a policy does not fit the settings. The error has all problems, by path.

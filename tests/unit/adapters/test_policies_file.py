@@ -69,7 +69,7 @@ def test_the_three_forms_mean_the_same(tmp_path: Path) -> None:
         written(tmp_path, YAML, "policies.YML"),
         written(tmp_path, TOML, "policies.toml"),
         written(tmp_path, JSON, "policies.json"),
-        written(tmp_path, b"\xef\xbb\xbf" + YAML.encode(), "with-a-mark.yaml"),
+        written(tmp_path, b"\xef\xbb\xbf" + YAML.encode(), "with-bom.yaml"),
     ]
 
     [policies] = {load_policies(path).digest: load_policies(path) for path in files}.values()

@@ -77,5 +77,5 @@ def test_spans(span: timedelta, text: str) -> None:
 
 def test_a_span_finer_than_a_second() -> None:
     """A window that a file cannot say is refused."""
-    with pytest.raises(InvalidValue, match="not a whole number of seconds"):
+    with pytest.raises(InvalidValue, match="with a part of a second"):
         file_of(BuiltinPolicy(default_window=timedelta(milliseconds=1500)))

@@ -79,7 +79,7 @@ def test_policy_is_made_of_the_settings() -> None:
 
 
 def test_maximum_level_is_known_to_be_set() -> None:
-    """Without MAX_ESC_LEVEL the setting is None, and the built-in policy uses 7; with 7 it is 7."""
+    """Settings tell whether MAX_ESC_LEVEL is set; the built-in policy uses 7 if it is not."""
     assert (None, 7) == (Settings().max_level, Settings().policy.max_level)
     assert (7, 7) == (read(MAX_ESC_LEVEL="7").max_level, read(MAX_ESC_LEVEL="7").policy.max_level)
     assert {"MAX_ESC_LEVEL": None} == {
