@@ -37,7 +37,8 @@ async def apply(connection: AsyncConnection[Any], migration: Migration, names: M
 
         await patiently(connection, work)
         return
-    await drop_invalid(connection, names["schema"].as_string() + ".escalation_events")
+    for table in ("escalation_events", "escalation_audit"):
+        await drop_invalid(connection, f"{names['schema'].as_string()}.{table}")
     for statement in text.split(";\n"):
         if "CREATE" in statement:
             await connection.execute(statement.encode())

@@ -39,7 +39,7 @@ class Wanted:
             written, reads = split_columns(self.columns or {})
             name = self.name or "incidents"
             return IncidentsTable(schema=self.schema, name=name, columns=written, reads=reads, status=self.status)
-        if self.columns is None and self.status is None:
+        if self.columns is None and self.status is None and not recorded.unattached:
             return attrs.evolve(recorded, name=self.name or recorded.name)
         read = {name: f"{column}:read" for name, column in recorded.reads.items()}
         written, reads = split_columns({**recorded.columns, **read, **(self.columns or {})})
@@ -63,10 +63,12 @@ async def bring_up(connection: AsyncConnection[Any], wanted: Wanted, say: Say, *
     table = wanted.table(recorded)
     _check_choice(recorded, table, again=again)
     attaching = recorded is None or again
-    found = await inspect(connection, table, attached=not attaching) if attaching else table
+    # An earlier version attached the table, without the columns that came later.
+    extending = not attaching and recorded is not None and bool(recorded.unattached)
+    found = await inspect(connection, table, attached=not attaching) if attaching or extending else table
     if attaching:
         await _check_existing(connection, wanted, table, found, first=recorded is None)
-    if found is None:
+    if attaching and found is None:
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(wanted.schema)))
     done = []
     for migration in migrations():
@@ -74,14 +76,15 @@ async def bring_up(connection: AsyncConnection[Any], wanted: Wanted, say: Say, *
             say(f"applying {migration.name}")
             await apply(connection, migration, table.sql_names())
             done.append(migration.name)
-    if not attaching:
+    if not attaching and (found is None or not extending):
         return done + await mend(connection, table, say)
     await attach_table(
         connection,
         found or table,
         recorded,
         create=found is None,
-        existing=wanted.existing,
+        # A column that is added with NULL in each row changes no instant.
+        existing="skip" if extending else wanted.existing,
         trigger=wanted.trigger,
         say=say,
     )

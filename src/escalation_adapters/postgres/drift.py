@@ -117,7 +117,9 @@ def _columns(table: IncidentsTable, found: Found, name: str) -> list[Fault]:
     for column in table.host_columns:
         engine, suffix = meaning.get(column, ("", ""))
         now, before = found.columns.get(column), table.kinds.get(column)
-        if now is None:
+        if now is None and column not in table.kinds:
+            faults.append(Fault(f"{name} has no column {column!r} yet, which this version needs", UP, mendable=True))
+        elif now is None:
             option = f"--column {engine}=NEW{suffix}" if engine else "--status NEW --open ..."
             faults.append(
                 Fault(

@@ -32,6 +32,10 @@ TYPES = {
     "next_due_at": "timestamptz",
     "summary": "text",
     "labels": "jsonb",
+    "policy": "text",
+    "policy_pin": "text",
+    "policy_level": "int",
+    "policy_since": "timestamptz",
 }
 """The type of each column that an attach adds."""
 

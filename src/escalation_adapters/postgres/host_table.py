@@ -21,6 +21,9 @@ _WANTED: Mapping[str, Sequence[str]] = {
     "acknowledged_by": TEXTS,
     "summary": TEXTS,
     "labels": ("jsonb", "json"),
+    "policy": TEXTS,
+    "policy_pin": TEXTS,
+    "policy_level": _INTEGERS,
     **dict.fromkeys(INSTANTS, ("timestamp with time zone",)),
 }
 _RELATIONS = {

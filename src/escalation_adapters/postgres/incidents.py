@@ -112,7 +112,10 @@ class Incidents:
             lasts=[incident.last_escalated_at for incident in incidents],
             dues=[incident.next_due_at for incident in incidents],
         )
-        # Few rows were ever unreadable: only their entries are deleted from escalation_unreadable.
+        await self.heal(keys)
+
+    async def heal(self, keys: Sequence[str]) -> None:
+        """Delete the deferrals of rows that were planned. Few rows were ever unreadable, and a claim has said which."""
         healed = [key for key in keys if key in self._were_unreadable]
         if healed:
             await self.session.run("readable", keys=healed)
@@ -152,21 +155,27 @@ class Incidents:
         """Record the instant in escalation_unreadable, and leave the rows alone."""
         await self.session.run("pass_over", now=now, **_deferred(rows))
 
-    async def scan_open(self, after: str | None, limit: int, *, wait: bool = True) -> OpenRows:
-        """Return open rows by key, locked.
+    async def scan_unresolved(
+        self, after: str | None, limit: int, *, wait: bool = True, labels: bool = False
+    ) -> OpenRows:
+        """Return unresolved rows by key, locked.
 
         With ``wait``, a row that another transaction locks for more than a second fails the transaction. Without it,
         locked rows are left out.
         """
+        form = "_labels" if labels else ""
         if wait:
             await self.session.run("lock_timeout")
-            rows = await self.session.rows("scan_open", after=after, limit=limit)
+            rows = await self.session.rows(f"scan_unresolved{form}", suffix=b"", after=after, limit=limit)
             keys = [row[_KEY] for row in rows]
         else:
-            keys = [key for (key,) in await self.session.rows("scan_open_keys", suffix=b"", after=after, limit=limit)]
-            rows = await self.session.rows("scan_open_unlocked", suffix=b"", keys=keys)
-        last = keys[-1] if len(keys) == limit else None
-        return OpenRows([read_claimed(row) for row in rows], last, skipped=len(rows) < len(keys))
+            keys = [key for (key,) in await self.session.rows("scan_keys", suffix=b"", after=after, limit=limit)]
+            rows = await self.session.rows(f"scan_unlocked{form}", suffix=b"", keys=keys)
+        claimed = _claims(rows)
+        skipped = len(rows) < len(keys)
+        if claimed and claimed[-1].more:
+            return OpenRows(claimed, claimed[-1].incident_key, skipped=skipped)
+        return OpenRows(claimed, keys[-1] if len(keys) == limit else None, skipped=skipped)
 
     async def end_passing(self, beyond: datetime) -> None:
         """Clear each ``passed_until`` that lies after ``beyond``."""

@@ -18,7 +18,7 @@ from escalation_core import StoreNotReady
 from .drift import Fault, Found, find_faults, missing_words
 from .errors import MIGRATE, check_visible
 from .host_table import typed
-from .mapping import StatusMapping
+from .mapping import COLUMNS, StatusMapping
 from .statements import statements
 from .table import IncidentsTable
 
@@ -90,6 +90,9 @@ async def attached(connection: AsyncConnection[Any], schema: str) -> IncidentsTa
         raise StoreNotReady(f"schema {schema!r} is not attached to a table; run: escalation migrate attach")
     if version < needed:
         raise StoreNotReady(f"schema {schema!r} is at version {version} and {needed} is needed; {MIGRATE}")
+    if table.unattached:
+        lacks = ", ".join(table.unattached)
+        raise StoreNotReady(f"{table.schema}.{table.name} was attached without the columns {lacks}; {MIGRATE}")
     await _check_visible(connection, table)
     return await _with_types(connection, table)
 
@@ -201,6 +204,8 @@ async def _recorded(connection: AsyncConnection[Any], schema: str) -> dict[str, 
 def _table(schema: str, value: Mapping[str, Any]) -> IncidentsTable:
     status = value.get("status")
     given = {name: value[name] for name in value if name != "status"}
+    # An attach by an earlier version did not know all columns: they have their default names.
+    given["columns"] = COLUMNS | given["columns"]
     return IncidentsTable(schema=schema, **given, status=None if status is None else StatusMapping(**status))
 
 

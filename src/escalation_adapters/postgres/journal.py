@@ -57,11 +57,11 @@ class Journal:
         since, last, workers = row
         return WorkerHeartbeat(since=instant(since), last=aware(last), workers=workers)
 
-    async def stats(self, *, now: datetime, canary: Canary, max_level: int, detail: bool = False) -> Stats:
+    async def stats(self, *, now: datetime, canary: Canary, detail: bool = False) -> Stats:
         """Count incidents and pages for health."""
         within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "stats_canary" if within else "stats"
-        rows = await self.session.passing_rows(name, now=now, max_level=max_level, **within)
+        rows = await self.session.passing_rows(name, now=now, **within)
         overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unreadable, version = rows[0]
         (standing,) = await self.session.rows("installation", suffix=b"")
         faults = find_faults(self.session.table, Found.from_row(standing), keyless=keyless)

@@ -28,6 +28,8 @@ class Ledger:
             "levels": [escalation.level for escalation in escalations],
             "hashes": [escalation.unique_hash for escalation in escalations],
             "instants": [escalation.created_at for escalation in escalations],
+            "policies": [escalation.policy for escalation in escalations],
+            "positions": [escalation.position for escalation in escalations],
         }
         if self.session.optimistic:
             await self.session.later("record_new", **values)

@@ -21,6 +21,10 @@ COLUMNS = {
     "next_due_at": "next_due_at",
     "summary": "summary",
     "labels": "labels",
+    "policy": "policy",
+    "policy_pin": "policy_pin",
+    "policy_level": "policy_level",
+    "policy_since": "policy_since",
 }
 """The engine's name of each column, and its default name in SQL."""
 READABLE = ("first_seen", "severity", "summary", "labels")
@@ -39,6 +43,8 @@ WRITTEN: Mapping[str, str] = {
     "next_due_at": "each tick, each verb",
     "summary": "open",
     "labels": "open",
+    "policy": "open",
+    **dict.fromkeys(("policy_pin", "policy_level", "policy_since"), "each planning by a policies file"),
 }
 """The verbs that write each column. ``incident_key`` is written by the ``open`` that inserts a row."""
 

@@ -43,11 +43,13 @@ SELECT {whole_row} FROM {incidents} i WHERE i.{incident_key} = %(key)s::{key_typ
 -- Insert an incident, unless its key is taken. A host's identity column accepts a given key only with OVERRIDING.
 INSERT INTO {incidents} (
     {incident_key}, {severity}, {first_seen}, {level}, {episode}, {last_escalated_at}, {acknowledged_at},
-    {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels} {status_column}
+    {acknowledged_by}, {resolved_at}, {snoozed_until}, {next_due_at}, {summary}, {labels}, {policy}, {policy_pin},
+    {policy_level}, {policy_since} {status_column}
 ) OVERRIDING SYSTEM VALUE VALUES (
     %(incident_key)s::{key_type}, %(severity)s::{severity_type}, %(first_seen)s, %(level)s, %(episode)s,
     %(last_escalated_at)s, %(acknowledged_at)s, %(acknowledged_by)s, %(resolved_at)s, %(snoozed_until)s,
-    %(next_due_at)s, %(summary)s, %(labels)s::{labels_type} {status_value}
+    %(next_due_at)s, %(summary)s, %(labels)s::{labels_type}, %(policy)s, %(policy_pin)s, %(policy_level)s,
+    %(policy_since)s {status_value}
 ) ON CONFLICT ({incident_key}) DO NOTHING RETURNING true
 
 -- name: save
@@ -110,6 +112,21 @@ ORDER BY i.{next_due_at}, i.{incident_key}::text COLLATE "C"
 UPDATE {incidents} i SET {level} = v.level, {last_escalated_at} = v.last, {next_due_at} = v.due
 FROM unnest(%(keys)s::text[]::{key_type}[], %(levels)s::int[], %(lasts)s::timestamptz[], %(dues)s::timestamptz[])
     AS v (key, level, last, due)
+WHERE i.{incident_key} = v.key
+
+-- name: move
+-- Write what a planning by a policies file may change, of many incidents at once. A claim cuts acknowledged_by: a value that
+-- the planning left alone stays whole.
+UPDATE {incidents} i SET
+    {level} = v.level, {episode} = v.episode, {last_escalated_at} = v.last, {next_due_at} = v.due,
+    {acknowledged_at} = v.acked,
+    {acknowledged_by} = CASE
+        WHEN left(i.{acknowledged_by}::text, %(chars)s) = v.acked_by THEN i.{acknowledged_by} ELSE v.acked_by END,
+    {policy_pin} = v.pin, {policy_level} = v.began, {policy_since} = v.since {status_moved}
+FROM unnest(
+    %(keys)s::text[]::{key_type}[], %(levels)s::int[], %(episodes)s::int[], %(lasts)s::timestamptz[],
+    %(dues)s::timestamptz[], %(acked)s::timestamptz[], %(acked_by)s::text[], %(pins)s::text[], %(began)s::int[],
+    %(since)s::timestamptz[]) AS v (key, level, episode, last, due, acked, acked_by, pin, began, since)
 WHERE i.{incident_key} = v.key
 
 -- name: readable
@@ -233,34 +250,69 @@ UPDATE {incidents} i SET
     {next_due_at} = to_timestamp(0),
     {episode} = CASE WHEN f.again OR f.behind THEN f.next ELSE i.{episode} END,
     {level} = CASE WHEN f.again THEN 0 ELSE i.{level} END,
-    {last_escalated_at} = CASE WHEN f.again THEN NULL ELSE i.{last_escalated_at} END
+    {last_escalated_at} = CASE WHEN f.again THEN NULL ELSE i.{last_escalated_at} END,
+    {policy_pin} = CASE WHEN f.again THEN NULL ELSE i.{policy_pin} END,
+    {policy_level} = CASE
+        WHEN f.again THEN NULL
+        WHEN f.behind AND i.{policy_level} > i.{level} THEN i.{level}
+        ELSE i.{policy_level} END,
+    {policy_since} = CASE WHEN f.again THEN NULL ELSE i.{policy_since} END
 FROM found f WHERE i.{incident_key} = f.key
 
 -- name: lock_timeout
 -- For the rest of the transaction: while it waits for one row, others wait for the rows that it has locked.
 SET LOCAL lock_timeout = '1s'
 
--- name: scan_open
--- Open rows in the order of their keys, each locked. It waits for rows that others have locked. It does not read labels,
--- because planning does not need them.
+-- name: scanned
+-- A part of other statements: the rows of picked, by key, and their number. Rows whose labels would take too much are left out.
+SELECT {row}, 0, i.escalation_picked
+FROM (
+    SELECT p.*, count(*) OVER () AS escalation_picked,
+        sum({labels_size}) OVER (ORDER BY p.{incident_key} ROWS UNBOUNDED PRECEDING) AS escalation_size
+    FROM picked p
+) i
+WHERE i.escalation_size <= {most_labels}
+ORDER BY i.{incident_key}
+
+-- name: scan_unresolved
+-- Rows that are not resolved, in the order of their keys, each locked. It waits for rows that others have locked. It does not
+-- read labels, because most plannings do not need them.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
-    AND {is_open}
+    AND {is_unresolved}
 ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
 
--- name: scan_open_keys
+-- name: scan_unresolved_labels
+-- The same rows, with their labels.
+WITH picked AS MATERIALIZED (
+    SELECT {columns} FROM {incidents} i
+    WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+        AND {is_unresolved}
+    ORDER BY i.{incident_key} LIMIT %(limit)s FOR NO KEY UPDATE
+)
+{scanned}
+
+-- name: scan_keys
 -- The keys of the same rows, without a lock.
 SELECT i.{incident_key}::text FROM {incidents} i
 WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
-    AND {is_open}
+    AND {is_unresolved}
 ORDER BY i.{incident_key} LIMIT %(limit)s
 
--- name: scan_open_unlocked
--- The open rows of these keys, locked. Rows that others have locked are left out.
+-- name: scan_unlocked
+-- The rows of these keys that are not resolved, locked. Rows that others have locked are left out.
 SELECT {bare_row}, 0, 0 FROM {incidents} i
-WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[])
-    AND {is_open}
+WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[]) AND {is_unresolved}
 ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: scan_unlocked_labels
+-- The same rows, with their labels.
+WITH picked AS MATERIALIZED (
+    SELECT {columns} FROM {incidents} i
+    WHERE i.{incident_key} = ANY(%(keys)s::text[]::{key_type}[]) AND {is_unresolved}
+    ORDER BY i.{incident_key} FOR NO KEY UPDATE SKIP LOCKED
+)
+{scanned}
 
 -- name: next_due
 -- The earliest next_due_at. An instant from the last day of 9999 on never comes; one before 1970 has come.
@@ -296,15 +348,17 @@ ORDER BY z.id
 
 -- name: record_new
 -- Insert escalations; fail if one of them is there already.
-INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at)
+INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at, policy, position)
 SELECT * FROM unnest(
-    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[])
+    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[],
+    %(policies)s::text[], %(positions)s::int[])
 
 -- name: record
 -- Insert each escalation once; return those that were new.
-INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at)
+INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at, policy, position)
 SELECT * FROM unnest(
-    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[])
+    %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[],
+    %(policies)s::text[], %(positions)s::int[])
 ON CONFLICT DO NOTHING RETURNING unique_hash
 
 -- name: highest
@@ -322,20 +376,20 @@ SELECT coalesce(max(episode), 0) FROM {schema}.escalation_events WHERE incident_
 
 -- name: recent
 -- Escalations in a range of time, newest first, from their index.
-SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position
 FROM {schema}.escalation_events WHERE created_at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
     AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz OR created_at = %(until)s::timestamptz AND id > %(after_id)s)
 ORDER BY created_at DESC, id LIMIT %(limit)s
 
 -- name: escalations
 -- Escalations in the order they were recorded.
-SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position
 FROM {schema}.escalation_events
 WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
 
 -- name: escalations_of
 -- One key's escalations in the order they were recorded.
-SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position
 FROM {schema}.escalation_events
 WHERE incident_key = %(key)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 
@@ -548,10 +602,10 @@ SELECT
     (SELECT count(*) FROM {incidents} i
         WHERE i.{next_due_at} = to_timestamp(0) AND i.{incident_key} IS NOT NULL {unless_passed}),
     (SELECT count(*) FROM {incidents} i WHERE i.{next_due_at} = to_timestamp(0) AND i.{incident_key} IS NULL),
-    (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
+    (SELECT count(*) FROM {schema}.escalation_audit a
         JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
-        WHERE a.action = 'exhausted' AND {is_open}
-            AND i.{level} >= %(max_level)s),
+        WHERE a.action = 'exhausted' AND a.episode = i.{episode} AND a.level = i.{level}
+            AND i.{next_due_at} IS NULL AND {is_open}),
     (SELECT min(created_at) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
         AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
@@ -769,3 +823,86 @@ RETURNING allowed, cardinality(hits),
 -- name: delete_limits
 -- Delete every idle key.
 DELETE FROM {schema}.escalation_rate_limits WHERE expires_at <= now()
+
+-- name: keep
+-- Insert texts of versions that are not there yet. No unique key makes this wait for another transaction that inserts the same
+-- text: then it is there twice. The lock keeps delete_unused away; a text that is just being deleted counts as not there.
+WITH known AS MATERIALIZED (
+    SELECT p.digest FROM {schema}.escalation_policies p WHERE p.digest = ANY(%(digests)s::text[]) FOR KEY SHARE SKIP LOCKED
+)
+INSERT INTO {schema}.escalation_policies (digest, text, kept_at)
+SELECT v.digest, v.text, %(now)s FROM unnest(%(digests)s::text[], %(texts)s::text[]) AS v (digest, text)
+WHERE v.digest NOT IN (SELECT k.digest FROM known k)
+
+-- name: versions
+-- Versions by digest. Of a text that is there twice, the first one counts.
+SELECT DISTINCT ON (p.digest) p.digest, p.text, p.kept_at AT TIME ZONE 'UTC'
+FROM {schema}.escalation_policies p WHERE p.digest = ANY(%(digests)s::text[]) ORDER BY p.digest, p.kept_at, p.id
+
+-- name: positions
+-- The position of the last escalation of each policy in some episodes, from the index of the ledger.
+SELECT DISTINCT ON (v.key, v.episode, e.policy) v.key, v.episode, e.policy, e.position
+FROM unnest(%(keys)s::text[], %(episodes)s::int[]) AS v (key, episode)
+CROSS JOIN LATERAL (
+    SELECT coalesce(e.policy, {builtin}) AS policy, coalesce(e.position, e.level) AS position, e.level
+    FROM {schema}.escalation_events e WHERE e.incident_key = v.key AND e.episode = v.episode
+) e
+ORDER BY v.key, v.episode, e.policy, e.level DESC
+
+-- name: pinned
+-- Rows that are not resolved and pinned to a policy, by key.
+SELECT {row}, 0, 0 FROM {incidents} i
+WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_key} > %(after)s::text::{key_type})
+    AND i.{policy_pin} IS NOT NULL AND {is_unresolved}
+    AND split_part(ltrim(i.{policy_pin}, '!'), '@', 1) = %(policy)s AND i.{policy_pin} LIKE '%@%@%'
+ORDER BY i.{incident_key} LIMIT %(limit)s
+
+-- name: lock_versions
+-- Versions that were kept before an instant, locked: a transaction that pins a row meanwhile keeps the text again. Versions
+-- that a transaction pins just now are left out.
+SELECT p.id FROM {schema}.escalation_policies p WHERE p.kept_at < %(before)s FOR UPDATE SKIP LOCKED
+
+-- name: delete_unused
+-- Delete locked versions that no pin names. This statement sees the pins that were committed before the lock.
+WITH gone AS (
+    DELETE FROM {schema}.escalation_policies p WHERE p.id = ANY(%(ids)s::bigint[]) AND NOT EXISTS (
+        SELECT FROM {incidents} i WHERE i.{policy_pin} IS NOT NULL AND split_part(i.{policy_pin}, '@', 2) = p.digest)
+    RETURNING p.digest
+)
+SELECT count(DISTINCT g.digest) FROM gone g
+
+-- name: record_digest
+-- Write a worker's policies file beside its heartbeat; return when an operator last asked for a reload.
+WITH written AS (
+    UPDATE {schema}.escalation_workers SET policies = %(digest)s
+    WHERE worker = %(worker)s AND policies IS DISTINCT FROM %(digest)s
+)
+SELECT max((m.value #>> '{}')::timestamptz) AT TIME ZONE 'UTC' FROM {schema}.escalation_meta m WHERE m.name = 'reload'
+
+-- name: request_reload
+-- Write when an operator asked for a reload.
+INSERT INTO {schema}.escalation_meta (name, value) VALUES ('reload', to_jsonb(%(now)s::timestamptz))
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: unknown_policies
+-- Incidents whose host names a policy that was noted as unknown, by that name.
+SELECT left(i.{policy}::text, %(chars)s) COLLATE "C" AS name, count(DISTINCT i.{incident_key})
+FROM {schema}.escalation_audit a JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
+WHERE a.action = 'unknown_policy' AND a.episode = i.{episode} AND {is_unresolved}
+    AND a.reason = left(i.{policy}::text, %(chars)s)
+GROUP BY name ORDER BY 2 DESC, name LIMIT %(limit)s
+
+-- name: walk_counts
+-- Rows that were put off twice at their level, the notes of the last day, the workers' policies files, and the last request.
+SELECT
+    (SELECT count(*) FROM (
+        SELECT FROM {schema}.escalation_audit a JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
+        WHERE a.action = 'put_off' AND a.episode = i.{episode} AND a.level = i.{level} AND {is_open}
+        GROUP BY i.{incident_key} HAVING count(*) > 1) AS off),
+    (SELECT jsonb_object_agg(n.action, n.count) FROM (
+        SELECT a.action, count(*) FROM {schema}.escalation_audit a
+        WHERE a.action IN {lately} AND a.at > %(now)s - interval '1 day' GROUP BY a.action) AS n),
+    (SELECT jsonb_object_agg(w.policies, w.count) FROM (
+        SELECT w.policies, count(*) FROM {schema}.escalation_workers w
+        WHERE w.policies IS NOT NULL AND w.ticked_at > %(now)s - interval '1 day' GROUP BY w.policies) AS w),
+    (SELECT (m.value #>> '{}')::timestamptz AT TIME ZONE 'UTC' FROM {schema}.escalation_meta m WHERE m.name = 'reload')

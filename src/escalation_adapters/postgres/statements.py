@@ -7,6 +7,8 @@ from importlib.resources import files
 
 from psycopg import sql
 
+from escalation_core.model import BUILTIN, LATELY
+
 from .mapping import StatusMapping
 from .table import IncidentsTable
 
@@ -19,7 +21,7 @@ PAGE = (
 
 PASSING = "_passing"
 """The suffix of a statement's name, for the form that leaves out passed-over rows."""
-_PARTS = ("standing", "unless_passed", "claimed")
+_PARTS = ("standing", "unless_passed", "claimed", "scanned")
 _PUT_TOGETHER = ("look", "stats")
 
 
@@ -40,9 +42,11 @@ def templates() -> Mapping[str, str]:
 def statements(table: IncidentsTable) -> dict[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
-    names |= {name: _part(name, names) for name in ("standing", "claimed")}
+    names |= {name: _part(name, names) for name in ("standing", "claimed", "scanned")}
     names["unless_passed"] = sql.SQL("")
-    names |= _status_on_insert(table)
+    names |= _status_parts(table)
+    names["builtin"] = sql.Literal(BUILTIN)
+    names["lately"] = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, LATELY)))
     texts = _texts(names, "")
     texts |= _texts(names | {"unless_passed": _part("unless_passed", names)}, PASSING)
     return {
@@ -52,12 +56,19 @@ def statements(table: IncidentsTable) -> dict[str, bytes]:
     }
 
 
-def _status_on_insert(table: IncidentsTable) -> dict[str, sql.Composable]:
+def _status_parts(table: IncidentsTable) -> dict[str, sql.Composable]:
     if table.status is None:
-        return {"status_column": sql.SQL(""), "status_value": sql.SQL("")}
+        return dict.fromkeys(("status_column", "status_value", "status_moved"), sql.SQL(""))
     name, kind = sql.Identifier(table.status.column), sql.SQL(table.types.get("status", "text"))
     value = sql.SQL("{}::{}").format(sql.Literal(table.status.open[0]), kind)
-    return {"status_column": sql.SQL(", {}").format(name), "status_value": sql.SQL(", {}").format(value)}
+    moved = sql.SQL(", {0} = CASE WHEN v.acked IS NULL AND {1} THEN {2} ELSE i.{0} END").format(
+        name, table.has_status("acknowledged", "i"), value
+    )
+    return {
+        "status_column": sql.SQL(", {}").format(name),
+        "status_value": sql.SQL(", {}").format(value),
+        "status_moved": moved if table.status.acknowledged else sql.SQL(""),
+    }
 
 
 def save(table: IncidentsTable, changed: Sequence[str], state: str) -> bytes:

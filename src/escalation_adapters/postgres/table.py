@@ -14,10 +14,11 @@ from escalation_core.model import MAX_CLAIM_LABELS_BYTES, MAX_LABELS_BYTES, MAX_
 
 from .mapping import COLUMNS, StatusMapping
 
-INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until")))
+INSTANTS = frozenset(name for name in COLUMNS if name.endswith(("_at", "_seen", "_until", "_since")))
 LEFT_OUT = "left out"
 """The text that is selected in the place of labels that are too long."""
-_LONGEST = {"severity": MAX_NAME_CHARS, "acknowledged_by": MAX_NAME_CHARS, "summary": MAX_SUMMARY_CHARS}
+_NAMES = ("severity", "acknowledged_by", "policy", "policy_pin")
+_LONGEST = dict.fromkeys(_NAMES, MAX_NAME_CHARS) | {"summary": MAX_SUMMARY_CHARS}
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 """Python's first and last instant, as which the instants of rows beyond them are read (ADR 0011)."""
@@ -64,6 +65,11 @@ class IncidentsTable:
         status = [] if self.status is None else [self.status.column]
         return [*self.columns.values(), *self.reads.values(), *status]
 
+    @property
+    def unattached(self) -> Sequence[str]:
+        """The engine's names of columns that an attach by an earlier version did not know."""
+        return [name for name, column in self.columns.items() if column not in self.kinds]
+
     def sql_names(self) -> dict[str, sql.Composable]:
         """Return the SQL for each placeholder of the statements."""
         names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in self.columns.items()}
@@ -83,6 +89,7 @@ class IncidentsTable:
         )
         names["columns"] = sql.SQL(", ").join(sql.Identifier("i", column) for column in self.host_columns)
         names["is_open"] = self.is_open("i")
+        names["is_unresolved"] = self.is_unresolved("i")
         names["first_seen_value"] = self.value("first_seen", "i")
         names["due"] = self.expression("next_due_at")
         names["row"] = sql.SQL(", ").join(self.expression(name) for name in COLUMNS)
@@ -113,7 +120,7 @@ class IncidentsTable:
                 first=sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),
                 last=sql.SQL("timestamptz '9999-12-31 23:59:59.999999+00'"),
             )
-        if name in ("level", "episode"):
+        if name in ("level", "episode", "policy_level"):
             return column
         if not whole and name in _LONGEST:
             return sql.SQL("left({}::text, {})").format(column, sql.Literal(_LONGEST[name]))
@@ -175,6 +182,12 @@ class IncidentsTable:
             conditions.append(sql.SQL("({0} IS NULL OR {0} <> ALL ({1}))").format(name, ended))
         return sql.SQL("({})").format(sql.SQL(" AND ").join(conditions))
 
+    def is_unresolved(self, alias: str) -> sql.Composable:
+        """Return the condition that a row is not resolved."""
+        if self.status is None:
+            return sql.SQL("{} IS NULL").format(sql.Identifier(alias, self.columns["resolved_at"]))
+        return sql.SQL("({} IS NOT TRUE)").format(self.has_status("resolved", alias))
+
     def canonical_key(self, incident_key: str) -> str:
         """Return the key as PostgreSQL writes it; a text that is not a uuid in a column of uuids, unchanged."""
         return (self.types["incident_key"] == "uuid" and canonical_uuid(incident_key)) or incident_key
@@ -213,7 +226,8 @@ def _maybe_long(labels: sql.Composable) -> sql.Composable:
 
 def read_incident(row: Sequence[Any]) -> Incident:
     """Return the incident of a row selected as ``{row}``; raise InvalidValue if the row is not valid."""
-    key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, labels = row
+    key, severity, first_seen, level, episode, last, acked, acked_by, resolved, snoozed, due, summary, *rest = row
+    labels, policy, pin, walked, since = rest
     return Incident.from_row(
         (
             key,
@@ -230,6 +244,10 @@ def read_incident(row: Sequence[Any]) -> Incident:
             None if due is None else due.replace(tzinfo=UTC),
             summary,
             _labels(labels) if labels and labels != LEFT_OUT else {},
+            policy,
+            pin,
+            walked,
+            _instant(since, "policy_since"),
         )
     )
 

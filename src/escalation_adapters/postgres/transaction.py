@@ -17,6 +17,7 @@ from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .session import Session
 from .statements import writes_incidents
+from .walks import Walks
 
 Result = TypeVar("Result")
 
@@ -32,6 +33,7 @@ class PostgresTransaction:
         self.journal = Journal(session)
         self.operations = Operations(session)
         self.requests = SeenRequests(session)
+        self.walks = Walks(session, self.incidents, self.journal)
 
     async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""

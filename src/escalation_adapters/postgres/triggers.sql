@@ -27,6 +27,10 @@ DECLARE
     first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
     last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
 BEGIN
+    -- The walk of an incident is the engine's: a new incident has none, whatever the host writes.
+    NEW.{policy_pin} := NULL;
+    NEW.{policy_level} := NULL;
+    NEW.{policy_since} := NULL;
     IF NEW.{next_due_at} IS NOT NULL THEN
         RETURN NEW;
     END IF;
@@ -34,10 +38,9 @@ BEGIN
     NEW.{episode} := 1 + coalesce(
         (SELECT max(e.episode) FROM {schema}.escalation_events e WHERE e.incident_key = NEW.{incident_key}::text COLLATE "default"), 0);
     -- A value outside the years 1 to 9999, for example infinity, does not end the incident: a worker finds the row
-    -- unreadable, and health lists it.
+    -- unreadable, and health lists it. An acknowledged row is planned, too: its policy may end the acknowledgement.
     NEW.{next_due_at} := CASE
-        WHEN coalesce(NEW.{acknowledged_at} > first_instant AND NEW.{acknowledged_at} < last_instant, false)
-            OR coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false)
+        WHEN coalesce(NEW.{resolved_at} > first_instant AND NEW.{resolved_at} < last_instant, false)
         THEN NULL ELSE to_timestamp(0) END;
     RETURN NEW;
 END
@@ -49,6 +52,7 @@ DECLARE
     other_key boolean := NEW.{incident_key} IS DISTINCT FROM OLD.{incident_key};
     other_severity boolean := NEW.{severity} IS DISTINCT FROM OLD.{severity};
     other_snooze boolean := NEW.{snoozed_until} IS DISTINCT FROM OLD.{snoozed_until};
+    other_policy boolean := NEW.{policy} IS DISTINCT FROM OLD.{policy};
     -- A value outside the years 1 to 9999, for example infinity, is not a valid instant, and does not end the incident.
     first_instant CONSTANT timestamptz := '0001-01-01 00:00:00+00';
     last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
@@ -56,10 +60,15 @@ DECLARE
     was_resolved boolean := coalesce(OLD.{resolved_at} > first_instant AND OLD.{resolved_at} < last_instant, false);
     is_acknowledged boolean;
     is_resolved boolean;
+    reopened boolean;
     ended text;
 BEGIN
+    -- The walk of an incident is the engine's: take back what the host writes there.
+    NEW.{policy_pin} := OLD.{policy_pin};
+    NEW.{policy_level} := OLD.{policy_level};
+    NEW.{policy_since} := OLD.{policy_since};
     {status_on_update}-- Most updates of a host concern other columns.
-    IF NOT other_key AND NOT other_severity AND NOT other_snooze
+    IF NOT other_key AND NOT other_severity AND NOT other_snooze AND NOT other_policy
         AND NEW.{level} IS NOT DISTINCT FROM OLD.{level}
         AND NEW.{first_seen} IS NOT DISTINCT FROM OLD.{first_seen}
         AND NEW.{last_escalated_at} IS NOT DISTINCT FROM OLD.{last_escalated_at}
@@ -73,7 +82,14 @@ BEGIN
     ended := CASE
         WHEN other_key THEN 'key changed'
         WHEN is_resolved AND NOT was_resolved THEN 'resolved'
-        WHEN is_acknowledged AND NOT was_acknowledged THEN 'acknowledged' END;
+        WHEN is_acknowledged AND NOT was_acknowledged THEN 'acknowledged'
+        WHEN was_acknowledged AND NOT is_acknowledged AND NOT was_resolved AND NOT is_resolved THEN 'unacknowledged'
+        -- A host that also writes next_due_at has written an old copy of the row: the ledger has the level, and it wins.
+        WHEN NEW.{level} < OLD.{level} AND NEW.{next_due_at} IS NOT DISTINCT FROM OLD.{next_due_at} THEN 'drained' END;
+    IF ended = 'unacknowledged' AND NOT other_key THEN
+        -- The planner takes the mark away: an acknowledgement that ends may begin a walk again.
+        NEW.{policy_pin} := '!' || CASE WHEN OLD.{policy_pin} LIKE '!%' THEN substr(OLD.{policy_pin}, 2) ELSE OLD.{policy_pin} END;
+    END IF;
     IF ended IS NOT NULL THEN
         UPDATE {schema}.escalation_pages p SET
             state = CASE p.state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
@@ -115,11 +131,24 @@ BEGIN
             NEW.{episode} := OLD.{episode} + 1;
         END IF;
     END IF;
+    reopened := was_resolved AND NOT is_resolved;
+    IF other_key OR reopened THEN
+        NEW.{policy_pin} := NULL;
+        NEW.{policy_level} := NULL;
+        NEW.{policy_since} := NULL;
+    ELSIF NEW.{level} < OLD.{level} AND NEW.{policy_level} IS NOT NULL THEN
+        NEW.{policy_level} := greatest(0, least(NEW.{policy_level}, NEW.{level}));
+    END IF;
     IF was_acknowledged AND NOT is_acknowledged AND NEW.{acknowledged_by} IS NOT DISTINCT FROM OLD.{acknowledged_by} THEN
         NEW.{acknowledged_by} := NULL;
     END IF;
     -- A worker finds a row that cannot be read, and health lists it.
-    NEW.{next_due_at} := CASE WHEN NOT is_acknowledged AND NOT is_resolved THEN to_timestamp(0) END;
+    NEW.{next_due_at} := CASE
+        WHEN is_resolved THEN NULL
+        WHEN NOT is_acknowledged THEN to_timestamp(0)
+        -- The policy of an acknowledged row may end the acknowledgement. A planner that never pinned the row decides that.
+        WHEN other_key OR reopened OR NEW.{policy_pin} IS NOT NULL OR OLD.{next_due_at} = to_timestamp(0)
+        THEN to_timestamp(0) END;
     INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason)
     SELECT now(), done.action, done.key, done.episode, done.level,
         CASE done.action WHEN 'acknowledge' THEN NEW.{acknowledged_by}::text END,
@@ -137,6 +166,8 @@ BEGIN
             WHEN NEW.{level} < OLD.{level} AND NOT other_key THEN 'drain'
         END, NULL, NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
         (CASE WHEN other_severity THEN 'change_severity' END, coalesce(NEW.{severity}::text, 'none'),
+            NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
+        (CASE WHEN other_policy THEN 'change_policy' END, coalesce(left(NEW.{policy}::text, 1000), 'none'),
             NEW.{incident_key}::text, NEW.{episode}::int, NEW.{level}::int),
         (CASE WHEN other_snooze THEN 'snooze' END, CASE
             WHEN NEW.{snoozed_until} IS NULL THEN 'ended'

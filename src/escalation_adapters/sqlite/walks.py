@@ -18,7 +18,7 @@ from escalation_core.model import (
     WalkStats,
 )
 
-from .codec import WITHOUT_LABELS, Row, instant, micros, optional_instant, optional_micros, read_claimed
+from .codec import SELECTED, Row, instant, micros, optional_instant, optional_micros, read_claimed
 from .journal import Journal
 from .session import Session
 
@@ -31,7 +31,7 @@ WHERE incident_key = ?
 """
 _PIN = f"ltrim(i.policy_pin, '{UNACKNOWLEDGED}')"
 _PINNED = f"""
-SELECT {WITHOUT_LABELS}, 0 FROM incidents i
+SELECT {SELECTED}, 0 FROM incidents i
 WHERE (:after IS NULL OR i.incident_key > :after) AND i.resolved_at IS NULL AND i.policy_pin IS NOT NULL
     AND substr({_PIN}, 1, length(:policy) + 1) = :policy || '@' AND {_PIN} LIKE '%@%@%'
 ORDER BY i.incident_key LIMIT :limit
