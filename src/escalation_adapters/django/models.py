@@ -86,6 +86,10 @@ class Incident(models.Model):
     resolved_at = InstantField(null=True, db_column=_column("resolved_at"))
     snoozed_until = InstantField(null=True, db_column=_column("snoozed_until"))
     next_due_at = InstantField(null=True, db_column=_column("next_due_at"))
+    policy: Any = models.TextField(null=True, db_column=_column("policy"))
+    policy_pin: Any = models.TextField(null=True, db_column=_column("policy_pin"))
+    policy_level: Any = models.IntegerField(null=True, db_column=_column("policy_level"))
+    policy_since = InstantField(null=True, db_column=_column("policy_since"))
 
     objects = IncidentManager()
 
@@ -113,6 +117,8 @@ class Escalation(models.Model):
     episode: Any = models.IntegerField()
     level: Any = models.IntegerField()
     created_at = InstantField()
+    policy: Any = models.TextField(null=True)
+    position: Any = models.IntegerField(null=True)
 
     objects = EscalationManager()
 

@@ -172,7 +172,8 @@ class Incidents:
             keys = [key for (key,) in await self.session.rows("scan_keys", suffix=b"", after=after, limit=limit)]
             rows = await self.session.rows(f"scan_unlocked{form}", suffix=b"", keys=keys)
         claimed = _claims(rows)
-        skipped = len(rows) < len(keys)
+        # Each row ends with the number of picked rows, if the labels may have left out some of them.
+        skipped = max(len(rows), rows[0][-1] if rows else 0) < len(keys)
         if claimed and claimed[-1].more:
             return OpenRows(claimed, claimed[-1].incident_key, skipped=skipped)
         return OpenRows(claimed, keys[-1] if len(keys) == limit else None, skipped=skipped)

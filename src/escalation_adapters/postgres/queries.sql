@@ -877,12 +877,11 @@ WITH written AS (
     UPDATE {schema}.escalation_workers SET policies = %(digest)s
     WHERE worker = %(worker)s AND policies IS DISTINCT FROM %(digest)s
 )
-SELECT max((m.value #>> '{}')::timestamptz) AT TIME ZONE 'UTC' FROM {schema}.escalation_meta m WHERE m.name = 'reload'
+SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r
 
 -- name: request_reload
 -- Write when an operator asked for a reload.
-INSERT INTO {schema}.escalation_meta (name, value) VALUES ('reload', to_jsonb(%(now)s::timestamptz))
-ON CONFLICT (name) DO UPDATE SET value = excluded.value
+UPDATE {schema}.escalation_recalc SET reload_requested_at = %(now)s
 
 -- name: unknown_policies
 -- Incidents whose host names a policy that was noted as unknown, by that name.
@@ -905,4 +904,4 @@ SELECT
     (SELECT jsonb_object_agg(w.policies, w.count) FROM (
         SELECT w.policies, count(*) FROM {schema}.escalation_workers w
         WHERE w.policies IS NOT NULL AND w.ticked_at > %(now)s - interval '1 day' GROUP BY w.policies) AS w),
-    (SELECT (m.value #>> '{}')::timestamptz AT TIME ZONE 'UTC' FROM {schema}.escalation_meta m WHERE m.name = 'reload')
+    (SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r)

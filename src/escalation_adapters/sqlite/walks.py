@@ -147,7 +147,7 @@ class Walks:
     async def request_reload(self, who: By) -> datetime:
         """Write the instant, and note who asked."""
         now = self.session.clock()
-        await self.session.run("REPLACE INTO escalation_meta (name, value) VALUES ('reload', ?)", (micros(now),))
+        await self.session.run("UPDATE escalation_recalc SET reload_requested_at = ?", (micros(now),))
         await Journal(self.session).note([who.entry(now, "reload")])
         return now
 
@@ -170,5 +170,5 @@ class Walks:
         )
 
     async def _requested(self) -> datetime | None:
-        row = await self.session.row("SELECT value FROM escalation_meta WHERE name = 'reload'")
+        row = await self.session.row("SELECT reload_requested_at FROM escalation_recalc")
         return None if row is None else optional_instant(row[0])

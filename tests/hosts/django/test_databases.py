@@ -161,8 +161,8 @@ MIGRATE = "; run: manage.py migrate; if no migration has the operation, add one:
         (["m2", "m1"], "SELECT", f"schema 'public' is not attached to a table{MIGRATE}"),
         (
             ["m2"],
-            "DELETE FROM escalation_migrations WHERE version > 1",
-            f"schema 'public' is at version 1 and 2 is needed{MIGRATE}",
+            "DELETE FROM escalation_migrations WHERE version > 3",
+            f"schema 'public' is at version 3 and 4 is needed{MIGRATE}",
         ),
     ],
 )

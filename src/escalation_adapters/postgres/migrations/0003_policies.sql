@@ -15,3 +15,6 @@ CREATE INDEX escalation_policies_digest ON {schema}.escalation_policies (digest)
 
 -- The digest of the policies file that a worker runs; empty without a file.
 ALTER TABLE {schema}.escalation_workers ADD COLUMN policies text;
+
+-- When an operator last asked the workers to read their policies file again.
+ALTER TABLE {schema}.escalation_recalc ADD COLUMN reload_requested_at timestamptz;

@@ -14,3 +14,5 @@ ALTER TABLE escalation_workers ADD COLUMN policies TEXT;
 
 CREATE INDEX escalation_audit_walks ON escalation_audit (action, at)
     WHERE action IN ('ack_expired', 'rebind', 'lost_version', 'unknown_policy', 'put_off');
+
+ALTER TABLE escalation_recalc ADD COLUMN reload_requested_at INTEGER;
