@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.postgres import CannotAttach, PostgresStore, StatusMapping, applying, migrate
 from escalation_core import Engine, InvalidValue, StoreNotReady, StoreUnavailable
-from escalation_core.model import Canary, Incident, OpenRows
+from escalation_core.model import By, Canary, Incident, OpenRows
 from escalation_core.ports import Transaction, Walks, walks_of
 from escalation_core.testing import RecordingNotifier
 
@@ -298,7 +298,7 @@ async def test_long_labels_make_a_scan_smaller(migrated_dsn: str) -> None:
 
 
 async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> None:
-    """A role with the documented rights keeps, pins and deletes versions."""
+    """A role with the documented rights keeps versions, pins rows, and asks for a reload."""
     name = f"worker_{secrets.token_hex(4)}"
     every = select(migrated_dsn, "SELECT tablename FROM pg_tables WHERE tablename LIKE 'escalation\\_%%'")
     tables = ", ".join({*every} - {"escalation_meta", "escalation_migrations", "escalation_detached"})
@@ -312,7 +312,7 @@ async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> N
     )
     store = await PostgresStore.connect(make_conninfo(migrated_dsn, options=f"-c role={name}"))
 
-    async def work(tx: Transaction) -> int:
+    async def work(tx: Transaction) -> None:
         walks = _walks(tx)
         now = await tx.now()
         await walks.keep({"1a": "text", "2b": "text"})
@@ -320,9 +320,10 @@ async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> N
         assert row.incident is not None
         await walks.move([attrs.evolve(row.incident, policy_pin="ops@1a@", next_due_at=None)])
         await walks.record_digest("w", "1a")
-        await walks.stats(now)
-        return await walks.delete_unused(before=now + timedelta(minutes=1))
+        assert {"1a", "2b"} == set(await walks.versions(["1a", "2b"]))
+        await walks.request_reload(By("ann"))
+        assert now == (await walks.stats(now)).reload_requested_at
 
-    assert 1 == await store.transact(work)
+    await store.transact(work)
     await store.aclose()
     execute(migrated_dsn, f"DROP OWNED BY {name}; DROP ROLE {name}")

@@ -826,13 +826,10 @@ DELETE FROM {schema}.escalation_rate_limits WHERE expires_at <= now()
 
 -- name: keep
 -- Insert texts of versions that are not there yet. No unique key makes this wait for another transaction that inserts the same
--- text: then it is there twice. The lock keeps delete_unused away; a text that is just being deleted counts as not there.
-WITH known AS MATERIALIZED (
-    SELECT p.digest FROM {schema}.escalation_policies p WHERE p.digest = ANY(%(digests)s::text[]) FOR KEY SHARE SKIP LOCKED
-)
+-- text: then it is there twice.
 INSERT INTO {schema}.escalation_policies (digest, text, kept_at)
 SELECT v.digest, v.text, %(now)s FROM unnest(%(digests)s::text[], %(texts)s::text[]) AS v (digest, text)
-WHERE v.digest NOT IN (SELECT k.digest FROM known k)
+WHERE NOT EXISTS (SELECT FROM {schema}.escalation_policies p WHERE p.digest = v.digest)
 
 -- name: versions
 -- Versions by digest. Of a text that is there twice, the first one counts.
@@ -856,20 +853,6 @@ WHERE i.{incident_key} IS NOT NULL AND (%(after)s::text IS NULL OR i.{incident_k
     AND i.{policy_pin} IS NOT NULL AND {is_unresolved}
     AND split_part(ltrim(i.{policy_pin}, '!'), '@', 1) = %(policy)s AND i.{policy_pin} LIKE '%@%@%'
 ORDER BY i.{incident_key} LIMIT %(limit)s
-
--- name: lock_versions
--- Versions that were kept before an instant, locked: a transaction that pins a row meanwhile keeps the text again. Versions
--- that a transaction pins just now are left out.
-SELECT p.id FROM {schema}.escalation_policies p WHERE p.kept_at < %(before)s FOR UPDATE SKIP LOCKED
-
--- name: delete_unused
--- Delete locked versions that no pin names. This statement sees the pins that were committed before the lock.
-WITH gone AS (
-    DELETE FROM {schema}.escalation_policies p WHERE p.id = ANY(%(ids)s::bigint[]) AND NOT EXISTS (
-        SELECT FROM {incidents} i WHERE i.{policy_pin} IS NOT NULL AND split_part(i.{policy_pin}, '@', 2) = p.digest)
-    RETURNING p.digest
-)
-SELECT count(DISTINCT g.digest) FROM gone g
 
 -- name: record_digest
 -- Write a worker's policies file beside its heartbeat; return when an operator last asked for a reload.

@@ -28,9 +28,11 @@ DECLARE
     last_instant CONSTANT timestamptz := '9999-12-31 23:59:59.999999+00';
 BEGIN
     -- The walk of an incident is the engine's: a new incident has none, whatever the host writes.
-    NEW.{policy_pin} := NULL;
-    NEW.{policy_level} := NULL;
-    NEW.{policy_since} := NULL;
+    IF num_nonnulls(NEW.{policy_pin}, NEW.{policy_level}, NEW.{policy_since}) > 0 THEN
+        NEW.{policy_pin} := NULL;
+        NEW.{policy_level} := NULL;
+        NEW.{policy_since} := NULL;
+    END IF;
     IF NEW.{next_due_at} IS NOT NULL THEN
         RETURN NEW;
     END IF;
@@ -63,10 +65,15 @@ DECLARE
     reopened boolean;
     ended text;
 BEGIN
-    -- The walk of an incident is the engine's: take back what the host writes there.
-    NEW.{policy_pin} := OLD.{policy_pin};
-    NEW.{policy_level} := OLD.{policy_level};
-    NEW.{policy_since} := OLD.{policy_since};
+    -- The walk of an incident is the engine's: take back what the host writes there. An assignment makes PostgreSQL form the row
+    -- again, which costs more than the comparison.
+    IF NEW.{policy_pin} IS DISTINCT FROM OLD.{policy_pin} OR NEW.{policy_level} IS DISTINCT FROM OLD.{policy_level}
+        OR NEW.{policy_since} IS DISTINCT FROM OLD.{policy_since}
+    THEN
+        NEW.{policy_pin} := OLD.{policy_pin};
+        NEW.{policy_level} := OLD.{policy_level};
+        NEW.{policy_since} := OLD.{policy_since};
+    END IF;
     {status_on_update}-- Most updates of a host concern other columns.
     IF NOT other_key AND NOT other_severity AND NOT other_snooze AND NOT other_policy
         AND NEW.{level} IS NOT DISTINCT FROM OLD.{level}
@@ -86,7 +93,7 @@ BEGIN
         WHEN was_acknowledged AND NOT is_acknowledged AND NOT was_resolved AND NOT is_resolved THEN 'unacknowledged'
         -- A host that also writes next_due_at has written an old copy of the row: the ledger has the level, and it wins.
         WHEN NEW.{level} < OLD.{level} AND NEW.{next_due_at} IS NOT DISTINCT FROM OLD.{next_due_at} THEN 'drained' END;
-    IF ended = 'unacknowledged' AND NOT other_key THEN
+    IF ended = 'unacknowledged' AND OLD.{policy_pin} IS NOT NULL THEN
         -- The planner takes the mark away: an acknowledgement that ends may begin a walk again.
         NEW.{policy_pin} := '!' || CASE WHEN OLD.{policy_pin} LIKE '!%' THEN substr(OLD.{policy_pin}, 2) ELSE OLD.{policy_pin} END;
     END IF;
@@ -132,7 +139,7 @@ BEGIN
         END IF;
     END IF;
     reopened := was_resolved AND NOT is_resolved;
-    IF other_key OR reopened THEN
+    IF (other_key OR reopened) AND num_nonnulls(NEW.{policy_pin}, NEW.{policy_level}, NEW.{policy_since}) > 0 THEN
         NEW.{policy_pin} := NULL;
         NEW.{policy_level} := NULL;
         NEW.{policy_since} := NULL;

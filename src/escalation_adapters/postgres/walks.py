@@ -78,12 +78,6 @@ class Walks:
             after = rows[-1].incident_key
         return found
 
-    async def delete_unused(self, *, before: datetime) -> int:
-        """Lock the old versions, then delete those that no pin names."""
-        ids = [number for (number,) in await self.session.rows("lock_versions", before=before)]
-        row = await self.session.row("delete_unused", suffix=b"", ids=ids) if ids else None
-        return 0 if row is None else int(row[0])
-
     async def record_digest(self, worker: str, digest: str) -> datetime | None:
         """Write the digest into the worker's row, and return the instant of the last request."""
         row = await self.session.row("record_digest", worker=worker, digest=digest)

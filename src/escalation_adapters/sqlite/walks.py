@@ -36,11 +36,6 @@ WHERE (:after IS NULL OR i.incident_key > :after) AND i.resolved_at IS NULL AND 
     AND substr({_PIN}, 1, length(:policy) + 1) = :policy || '@' AND {_PIN} LIKE '%@%@%'
 ORDER BY i.incident_key LIMIT :limit
 """
-_DELETE_UNUSED = """
-DELETE FROM escalation_policies WHERE kept_at < ? AND digest NOT IN (
-    SELECT substr(rest, 1, instr(rest, '@') - 1) FROM (
-        SELECT substr(policy_pin, instr(policy_pin, '@') + 1) AS rest FROM incidents WHERE policy_pin IS NOT NULL))
-"""
 _UNKNOWN = f"""
 SELECT substr(i.policy, 1, {MAX_NAME_CHARS}) AS name, count(DISTINCT i.incident_key)
 FROM escalation_audit a JOIN incidents i ON i.incident_key = a.incident_key AND i.episode = a.episode
@@ -134,10 +129,6 @@ class Walks:
                 break
             after = rows[-1].incident_key
         return found
-
-    async def delete_unused(self, *, before: datetime) -> int:
-        """Delete versions that no pin names."""
-        return await self.session.run(_DELETE_UNUSED, (micros(before),))
 
     async def record_digest(self, worker: str, digest: str) -> datetime | None:
         """Write the digest into the worker's row, and return the instant of the last request."""

@@ -79,14 +79,6 @@ class Walks:
                 found.append(incident)
         return found[:limit]
 
-    async def delete_unused(self, *, before: datetime) -> int:
-        pins = [Pin.parse(row["policy_pin"]) for row in self.store.rows.values()]
-        named = {pin.digest for pin in pins if pin is not None}
-        unused = [d for d, kept in self.store.versions.items() if kept.kept_at < before and d not in named]
-        for digest in unused:
-            self.undo.drop(self.store.versions, digest)
-        return len(unused)
-
     async def record_digest(self, worker: str, digest: str) -> datetime | None:
         if worker in self.store.beats:
             self.undo.put(self.store.digests, worker, digest)
