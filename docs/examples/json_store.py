@@ -313,7 +313,7 @@ class JsonOutbox(Port):
         table = self.tables.pages
         known = {identity_of(page) for page in table.values()}
         for page in pages:
-            columns = attrs.asdict(page)
+            columns = attrs.asdict(page, filter=attrs.filters.exclude("in_place_of"))
             reason = columns.pop("undeliverable_reason")
             state = PageState.PENDING if reason is None else PageState.DEAD
             if identity_of(page) not in known:

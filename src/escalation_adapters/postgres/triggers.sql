@@ -94,7 +94,7 @@ BEGIN
         -- A host that also writes next_due_at has written an old copy of the row: the ledger has the level, and it wins.
         WHEN NEW.{level} < OLD.{level} AND NEW.{next_due_at} IS NOT DISTINCT FROM OLD.{next_due_at} THEN 'drained' END;
     IF ended = 'unacknowledged' AND OLD.{policy_pin} IS NOT NULL THEN
-        -- The planner takes the mark away: an acknowledgement that ends may begin a walk again.
+        -- The planner removes this prefix: an acknowledgement that ends may begin a walk again.
         NEW.{policy_pin} := '!' || CASE WHEN OLD.{policy_pin} LIKE '!%' THEN substr(OLD.{policy_pin}, 2) ELSE OLD.{policy_pin} END;
     END IF;
     IF ended IS NOT NULL THEN

@@ -192,7 +192,7 @@ async def a_reload_is_told_to_each_worker(harness: StoreHarness) -> None:
     digests = {"one": "1a", "two": "", "three": "1a", "gone": "9z", "never": "9z"}
     for worker, digest in digests.items():
         asked = await store.transact(lambda tx, w=worker, d=digest: walks(tx).record_digest(w, d))  # type: ignore[misc]
-        same(None, asked, "nobody has asked")
+        same(None, asked, "before a request")
     same({"1a": 2, "": 1}, dict((await _stats(store)).worker_digests), "the workers' files")
     clock.set(now + MINUTE)
     asked = await store.transact(lambda tx: walks(tx).request_reload(By("ann", "new file")))
