@@ -256,8 +256,8 @@ def test_recalc(escalation: Console) -> None:
     shorter = {"ESC_WARN_ACK_MIN": "5"}
     assert 0 == escalation("tick", "--json", **shorter).json["escalations"]
     health = escalation("health", **shorter)
-    warning = "warning: windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc"
-    assert (0, [warning]) == (health.code, health.err.splitlines())
+    changed = "windows, snooze, tick, maximum level or policies changed since the last recalc: run escalation recalc"
+    assert (0, [f"warning: {changed}"]) == (health.code, health.err.splitlines())
     assert "1 open incidents visited" == told(escalation("recalc", "--by", "ada", **shorter)).strip()
     assert "" == escalation("health", **shorter).err
     assert {"visited": 1} == escalation("recalc", "--json", **shorter).json

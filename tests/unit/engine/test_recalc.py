@@ -130,7 +130,7 @@ async def test_changed_settings_are_warned_of_until_recalc(store: MemoryStore) -
     """Health warns while the policy differs from that of the last recalc, or of the first tick."""
     await engine_of(store).tick()
     changed = engine_of(store, critical_window=MINUTE)
-    expected = "windows, snooze, tick or maximum level changed since the last recalc: run escalation recalc"
+    expected = "windows, snooze, tick, maximum level or policies changed since the last recalc: run escalation recalc"
     assert [expected] == list((await changed.health()).warnings)
     await changed.tick()
     assert [expected] == list((await changed.health()).warnings)

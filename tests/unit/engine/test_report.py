@@ -139,6 +139,8 @@ def test_report_has_the_replaced_workers_names() -> None:
         unconfigured=Counter(high=1),
         pages=2,
         dead_pages=1,
+        in_place=1,
+        happened=Counter(ack_expired=2),
         delivery=DeliveryReport(sent=1),
     )
     report.count([risen(exhausted=True), Skip(incident=RISEN, reason=Reason.ALREADY_RECORDED)], "ab")
@@ -154,6 +156,8 @@ def test_report_has_the_replaced_workers_names() -> None:
         "skipped_idempotent": 1,
         "pages": 2,
         "dead_pages": 1,
+        "in_place": 1,
+        "happened": {"ack_expired": 2},
         "labels_left_out": 0,
         "unconfigured": {"high": 1},
         "behind": False,

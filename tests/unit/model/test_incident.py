@@ -28,6 +28,10 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "next_due_at": INSTANTS,
     "summary": TEXTS,
     "labels": st.dictionaries(st.text(max_size=4), TEXTS, max_size=2),
+    "policy": TEXTS,
+    "policy_pin": TEXTS,
+    "policy_level": st.none() | st.integers(-1, 101) | st.sampled_from([True, "1", 1.0]),
+    "policy_since": INSTANTS,
 }
 PLAIN: dict[str, Any] = dict.fromkeys(VALUES)
 PLAIN |= {"incident_key": "k", "first_seen": INSTANT, "level": 0, "episode": 1, "labels": {}}
@@ -56,7 +60,8 @@ def test_row_is_held_against_the_same_rules(name: str, data: st.DataObject) -> N
 def test_row_becomes_an_incident_that_cannot_be_changed() -> None:
     """An incident made from a row equals a constructed one, and cannot be changed either."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    incident = Incident.from_row(("k", "critical", now, 1, 2, now, None, None, None, None, now, "full", {}))
+    walk = ("ops", "ops@d@critical", 1, now)
+    incident = Incident.from_row(("k", "critical", now, 1, 2, now, None, None, None, None, now, "full", {}, *walk))
     assert incident == Incident(
         incident_key="k",
         severity="critical",
@@ -66,6 +71,10 @@ def test_row_becomes_an_incident_that_cannot_be_changed() -> None:
         last_escalated_at=now,
         next_due_at=now,
         summary="full",
+        policy="ops",
+        policy_pin="ops@d@critical",
+        policy_level=1,
+        policy_since=now,
     )
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         incident.level = 3  # type: ignore[misc]
@@ -74,7 +83,17 @@ def test_row_becomes_an_incident_that_cannot_be_changed() -> None:
 def test_moved_changes_its_place_alone() -> None:
     """``moved`` sets level and instants, and keeps all other fields."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    incident = Incident(incident_key="k", severity="critical", first_seen=now, summary="full", labels={"a": "b"})
+    incident = Incident(
+        incident_key="k",
+        severity="critical",
+        first_seen=now,
+        summary="full",
+        labels={"a": "b"},
+        policy="ops",
+        policy_pin="ops@d@critical",
+        policy_level=1,
+        policy_since=now,
+    )
     later = now + timedelta(minutes=5)
     moved = incident.moved(level=3, last_escalated_at=now, next_due_at=later)
     assert attrs.evolve(incident, level=3, last_escalated_at=now, next_due_at=later) == moved

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from escalation_core import Engine, Incident, Route, Router, Settings
 from escalation_core.rules.next_pages import NextPages
+from escalation_core.rules.policy import Step
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.conformance.harness import START
 
@@ -18,6 +20,8 @@ ROUTES = [
     Route(labels={"team": "db"}, targets=("dba",)),
 ]
 SERVED = ("ops", "lead", "boss", "dba")
+FIRST = Step(policy="builtin", version="", position=1, total=7, levels=1)
+SECOND = attrs.evolve(FIRST, position=2)
 
 
 class Failing:
@@ -39,15 +43,20 @@ def engine(
 @pytest.mark.parametrize(
     ("severity", "labels", "steps", "expected"),
     [
-        ("warning", {}, 0, NextPages(level=1, targets=("ops",))),
-        ("critical", {}, 0, NextPages(level=1, targets=("ops", "lead"))),
+        ("warning", {}, 0, NextPages(level=1, step=FIRST, targets=("ops",))),
+        ("critical", {}, 0, NextPages(level=1, step=FIRST, targets=("ops", "lead"))),
         (
             "critical",
             {},
             1,
-            NextPages(level=2, targets=("boss",), faults=("unserved: unroutable: no notifier serves this target",)),
+            NextPages(
+                level=2,
+                step=SECOND,
+                targets=("boss",),
+                faults=("unserved: unroutable: no notifier serves this target",),
+            ),
         ),
-        ("critical", {"team": "db"}, 1, NextPages(level=2, targets=("dba",))),
+        ("critical", {"team": "db"}, 1, NextPages(level=2, step=SECOND, targets=("dba",))),
     ],
 )
 async def test_the_tick_pages_them(severity: str, labels: dict[str, str], steps: int, expected: NextPages) -> None:
@@ -76,7 +85,7 @@ async def test_no_target() -> None:
     ):
         async with one:
             await one.open("k")
-            assert NextPages(level=1, targets=(), faults=(fault,)) == (await one.history("k")).next_pages
+            assert NextPages(level=1, step=FIRST, targets=(), faults=(fault,)) == (await one.history("k")).next_pages
 
 
 async def test_no_next_escalation() -> None:
@@ -95,7 +104,7 @@ async def test_no_next_escalation() -> None:
 
 async def test_what_delays_an_escalation_changes_no_target() -> None:
     """A snooze, a pause, a switch and the canary leave the targets of the next escalation as they are."""
-    expected = NextPages(level=1, targets=("ops",))
+    expected = NextPages(level=1, step=FIRST, targets=("ops",))
     for settings in ({}, {"v1": False}, {"canary_pct": 0}, {"dry_run": True}, {"worker_enabled": False}):
         clock = ManualClock(START)
         async with engine(clock, **settings) as one:

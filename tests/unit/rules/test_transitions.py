@@ -23,6 +23,7 @@ CALLS: dict[Verb, Call] = {
     Verb.CHANGE_SEVERITY: lambda engine: engine.change_severity("k", "warning", by="op"),
     Verb.SNOOZE: lambda engine: engine.snooze("k", START + 9 * HOUR, by="op"),
     Verb.DRAIN: lambda engine: engine.drain("k", by="op"),
+    Verb.REBIND: lambda engine: engine.rebind("k", by="op"),
 }
 REFUSED = [
     *((verb, State.UNKNOWN) for verb in Verb if verb is not Verb.OPEN),
@@ -114,7 +115,7 @@ WRITES: list[tuple[str, State, Call, dict[str, Any], list[str]]] = [
         {"acknowledged_at": NOW, "acknowledged_by": "op", "next_due_at": None},
         ["cancelled"],
     ),
-    ("unacknowledge", State.ACKNOWLEDGED, CALLS[Verb.UNACKNOWLEDGE], {}, ["pending"]),
+    ("unacknowledge", State.ACKNOWLEDGED, CALLS[Verb.UNACKNOWLEDGE], {}, ["cancelled"]),
     ("resolve", State.OPEN, CALLS[Verb.RESOLVE], {"resolved_at": NOW, "next_due_at": None}, ["cancelled"]),
     (
         "resolve",
