@@ -192,7 +192,8 @@ class Pager:
         pages = {target: _page(incident, dedup_key, target) for target in named if target in self.served}
         if unserved:
             for instead in self._instead(incident, dedup_key):
-                pages.setdefault(instead.target, attrs.evolve(instead, in_place_of=", ".join(unserved)))
+                page = pages.get(instead.target, instead)
+                pages[instead.target] = attrs.evolve(page, in_place_of=", ".join(unserved))
         return list(pages.values())
 
     def _instead(self, incident: Incident, dedup_key: str) -> list[NewPage]:
