@@ -211,8 +211,14 @@ def rebind(incident: Incident, *, planner: Planner, now: datetime, begin_again: 
     name = check_policy_name(pin.policy, planner.policies)
     assert planner.policies is not None  # noqa: S101 - it knows the name
     found = planner.rebind(settled.incident, planner.policies.policies[name], now, begin_again=begin_again)
-    cancel = "restarted" if any(note is Note.RESTART for note, _ in found.notes) else None
-    return _recompute(incident, found.incident, planner, now, cancel=cancel, notes=(*settled.notes, *found.notes))
+    return _recompute(
+        incident,
+        found.incident,
+        planner,
+        now,
+        cancel=found.cancel or settled.cancel,
+        notes=(*settled.notes, *found.notes),
+    )
 
 
 def _recompute(
