@@ -64,7 +64,7 @@ def upcoming(
     worker will plan it; see ``is_unplanned``.
     """
     if incident is not None and incident.state is not State.OPEN:
-        return _ended(incident, planner, now)
+        return _ended(incident, planner, now, _switched_off(incident, switches, dry_run, canary))
     unreadable = _unreadable(incident, left_alone, now)
     if unreadable is not None:
         return unreadable
@@ -88,7 +88,7 @@ def _exhausted(found: Settled) -> str:
     return f"policy {found.policy.name} has no further level after {found.policy.step(found.incident)}"
 
 
-def _ended(incident: Incident, planner: Planner, now: datetime) -> Upcoming:
+def _ended(incident: Incident, planner: Planner, now: datetime, switched_off: Upcoming | None) -> Upcoming:
     if incident.resolved_at is not None:
         return Upcoming(None, HeldBy.RESOLVED, f"at {_at(incident.resolved_at)}")
     by = "" if incident.acknowledged_by is None else f"by {incident.acknowledged_by} "
@@ -96,6 +96,8 @@ def _ended(incident: Incident, planner: Planner, now: datetime) -> Upcoming:
     expires = planner.settle(incident, now).due(now)
     if expires is None:
         return Upcoming(None, HeldBy.ACKNOWLEDGED, said)
+    if switched_off is not None:
+        return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{said}; {switched_off.detail}, so it does not expire")
     coming = planner.next_step(incident, now)
     at = None if coming is None else coming[1]
     return Upcoming(at, HeldBy.ACKNOWLEDGED, f"{said}; the acknowledgement expires at {_at(expires)}")
