@@ -126,6 +126,9 @@ def plan(
 
 def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marked: bool) -> Decision:
     due = found.rule(clock)
+    if found.unsure and not marked and (due is None or due > now):
+        # The row comes again each tick interval until another engine can assign its policy.
+        found = found.heard()
     if found.incident.state is State.ACKNOWLEDGED:
         if due is not None:
             return _wait(found, due, now, Reason.ACKNOWLEDGED)
@@ -136,7 +139,8 @@ def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marke
         return _wait(found, due, now, Reason.NOT_DUE)
     opens = found.put_off(now)
     if opens is not None:
-        late = found if marked else found.noting(Note.PUT_OFF, found.policy.name)
+        # A row that this engine is unsure about comes again each minute, and one that a host wrote is planned anew.
+        late = found if marked or found.unsure else found.noting(Note.PUT_OFF, found.policy.name)
         return _wait(late, opens, now, Reason.NOT_DUE)
     if not gate.may_escalate:
         return _wait(found, due, now, Reason.V1_OFF)

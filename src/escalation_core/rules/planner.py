@@ -120,6 +120,11 @@ class Settled:
         """Return whether the incident's walk is over."""
         return self.policy.position(self.incident) >= self.policy.total
 
+    def heard(self) -> "Settled":
+        """Return a copy without the notes that an earlier planning of the same row has made as well."""
+        again = (Note.UNKNOWN_POLICY, Note.LOST_VERSION)
+        return attrs.evolve(self, notes=tuple(one for one in self.notes if one[0] not in again))
+
     def noting(self, note: Note, said: str | None) -> "Settled":
         """Return a copy with one more note."""
         return attrs.evolve(self, notes=(*self.notes, (note, said)))
@@ -144,11 +149,12 @@ class Planner:
         With ``may_expire``, an acknowledgement whose time is over ends. What ends an acknowledgement is decided by the
         policy that the incident was pinned to, before another one may be assigned.
         """
-        no_policy = incident.policy_pin is None and self.policies is None and not incident.policy
-        if no_policy or incident.state is State.RESOLVED:
+        if incident.policy_pin is None and self.policies is None and not incident.policy:
             return Settled(incident, self.builtin.walk(incident.severity), self.builtin.tick_interval)
         pin = Pin.parse(incident.policy_pin)
         found = self._pinned(incident, pin, now)
+        if incident.state is State.RESOLVED:
+            return found
         if pin is not None and pin.unacknowledged:
             found = _with_pin(found, attrs.evolve(pin_of(found.incident) or pin, unacknowledged=False))
             if found.incident.state is State.OPEN and found.exhausted() and found.policy.name != BUILTIN:
@@ -229,6 +235,8 @@ class Planner:
         if pin is not None and _fits(pin, incident):
             return found
         word = _word(incident)
+        if pin is not None and word == pin.policy:
+            return _with_pin(found, attrs.evolve(pin, severity=_pin_severity(incident)))
         if self.policies is None:
             if pin is None and word == BUILTIN:
                 return found
