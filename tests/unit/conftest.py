@@ -5,6 +5,7 @@ import pytest
 from escalation_core.testing import ManualClock, MemoryStore
 
 from .kit import START
+from .walking import Night
 
 
 @pytest.fixture
@@ -17,3 +18,9 @@ def clock() -> ManualClock:
 def store(clock: ManualClock) -> MemoryStore:
     """An empty store that takes its time from ``clock``."""
     return MemoryStore(clock)
+
+
+@pytest.fixture
+def night(store: MemoryStore, clock: ManualClock) -> Night:
+    """An engine with a policies file, on ``store``."""
+    return Night(clock, store)

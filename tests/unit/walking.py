@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from escalation_core import Engine, Policies, Settings
+from escalation_core import Engine, Incident, Policies, Settings
 from escalation_core.engine.report import TickReport
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -33,6 +33,10 @@ def policies(**named: Mapping[str, Any]) -> Policies:
     """Return a file with these policies, and without others; severity critical gets the first of them."""
     first = next(iter(named))
     return Policies.from_mapping({"policies": named, "assign": [{"severity": "critical", "policy": first}]})
+
+
+LASTING = policies(ops={**OPS, "ack_timeout": "30m"})
+"""The policy ops, with acknowledgements that end after half an hour."""
 
 
 def minutes(instant: datetime | None) -> float | None:
@@ -74,6 +78,12 @@ class Night:
         """Tick at each minute from ``first`` to ``last``, and send nothing."""
         for minute in range(first, last + 1):
             await self.tick(minute)
+
+    async def load(self, key: str = "k") -> Incident:
+        """Return the incident."""
+        found = await self.store.read(lambda tx: tx.incidents.load(key))
+        assert found is not None
+        return found
 
     @property
     def rises(self) -> list[tuple[float | None, int]]:

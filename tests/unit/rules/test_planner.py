@@ -116,7 +116,7 @@ def test_a_pin_that_fits_stays() -> None:
 
 def test_a_word_that_was_cleared() -> None:
     """A host's word that was cleared is no other name."""
-    fields = {"level": 1, **pinned(PLAN.policies["calm"])}
+    fields: dict[str, Any] = {"level": 1, **pinned(PLAN.policies["calm"])}
     assert incident(**fields) == settle(planner(PLAN, PLAN.policies["calm"]), **fields).incident
 
 
@@ -206,7 +206,7 @@ def test_a_row_that_an_engine_is_unsure_about_comes_again() -> None:
 
 # --- lost versions
 
-LOST = {"policy_pin": f"ops@{'0' * 64}@critical"}
+LOST: dict[str, Any] = {"policy_pin": f"ops@{'0' * 64}@critical"}
 
 
 def test_a_lost_version_becomes_the_files_own() -> None:
@@ -251,7 +251,7 @@ def test_a_pin_that_is_no_pin(pin: str) -> None:
 
 # --- acknowledgements that end
 
-ACKED = {"acknowledged_at": START + 50 * MINUTE, "acknowledged_by": "ann"}
+ACKED: dict[str, Any] = {"acknowledged_at": START + 50 * MINUTE, "acknowledged_by": "ann"}
 
 
 def test_an_acknowledgement_ends() -> None:
@@ -272,7 +272,7 @@ def test_an_acknowledgement_from_before_the_text() -> None:
     """An acknowledgement that is older than the storing of the text counts from then."""
     one = planner(PLAN, LASTING, kept_at=START + 90 * MINUTE)
     assert 120 == minutes(settle(one, **pinned(LASTING, **ACKED)).rule(NOW))
-    later = {"acknowledged_at": START + 95 * MINUTE}
+    later: dict[str, Any] = {"acknowledged_at": START + 95 * MINUTE}
     assert 125 == minutes(settle(one, **pinned(LASTING, **later)).rule(NOW))
 
 
@@ -327,7 +327,7 @@ def test_an_acknowledged_row_gets_a_policy_that_ends_it() -> None:
 def test_taken_back_by_sql(level: int, begins_again: bool) -> None:
     """The planner removes the mark; a walk that was over begins again now."""
     ops = PLAN.policies["ops"]
-    fields = {"level": level, "last_escalated_at": START, "policy_pin": f"!ops@{ops.digest}@critical"}
+    fields: dict[str, Any] = {"level": level, "last_escalated_at": START, "policy_pin": f"!ops@{ops.digest}@critical"}
     found = settle(planner(PLAN, ops), **fields, next_due_at=NEEDS_REPLAN)
     assert f"ops@{ops.digest}@critical" == found.incident.policy_pin
     assert begins_again == (notes(found) == [Note.RESTART])
@@ -346,7 +346,7 @@ def test_taken_back_of_the_builtin_policy() -> None:
 
 def test_taken_back_and_acknowledged_again() -> None:
     """While the row is acknowledged nothing begins again."""
-    fields = {"level": 6, "policy_pin": f"!ops@{OPS_DIGEST}@critical", **ACKED}
+    fields: dict[str, Any] = {"level": 6, "policy_pin": f"!ops@{OPS_DIGEST}@critical", **ACKED}
     found = settle(planner(), **fields)
     assert (f"ops@{OPS_DIGEST}@critical", ()) == (found.incident.policy_pin, found.notes)
 

@@ -127,7 +127,7 @@ def test_steps(level: int, position: int, round_: int, place: int, said: str) ->
 
 def test_a_walk_that_began_at_a_level() -> None:
     """The position counts from policy_level, and gaps count from policy_since."""
-    begun = {"policy_level": 4, "policy_since": START + 100 * MINUTE}
+    begun: dict[str, Any] = {"policy_level": 4, "policy_since": START + 100 * MINUTE}
     assert 0 == THREE.position(incident(level=4, **begun))
     assert 100 == due(THREE, 4, 90, **begun)
     assert 95 == due(attrs.evolve(THREE, anchor=Anchor.FIRST_SEEN), 4, 90, policy_level=4, policy_since=START)

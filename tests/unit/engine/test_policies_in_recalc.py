@@ -1,0 +1,72 @@
+"""Recalculations with policies: what they assign, and what they leave to ticks."""
+
+import attrs
+
+from escalation_core import Policies
+from escalation_core.model import NEEDS_REPLAN
+from escalation_core.testing import ManualClock, MemoryStore
+
+from ..kit import START, put, row
+from ..walking import FILE, LASTING, Night, minutes
+
+
+async def test_recalc_assigns_all_unresolved_rows(store: MemoryStore, clock: ManualClock) -> None:
+    """Recalc writes pins and instants of open and acknowledged rows, and no event; marked rows stay."""
+    night = Night(clock, store, None)
+    for key, severity in (("open", "critical"), ("acked", "critical"), ("high", "low"), ("done", "critical")):
+        await night.at(0).open(key, severity=severity)
+    await night.engine.acknowledge("acked")
+    await night.engine.resolve("done")
+    await put(store, attrs.evolve(await night.load("high"), level=2, last_escalated_at=START))
+    night.restart(LASTING)
+    await night.at(3).recalc()
+    pins = {key: str(columns["policy_pin"]).partition("@")[0] for key, columns in store.rows.items()}
+    assert {"open": "ops", "acked": "ops", "high": "builtin", "done": "None"} == pins
+    due = {key: minutes(columns["next_due_at"]) for key, columns in store.rows.items()}
+    assert {"open": 0, "acked": 33, "high": 45, "done": None} == due
+    assert {} == store.ledger
+    assert 1 == len(store.versions)
+
+
+async def test_recalc_leaves_a_mark(night: Night) -> None:
+    """A row with ``!`` before its pin is left to the next tick."""
+    await night.at(0).open("k", severity="critical")
+    await night.engine.acknowledge("k")
+    await night.store.host.update("k", acknowledged_at=None)
+    before = row(night.store)
+    await night.engine.recalc()
+    assert before == row(night.store)
+
+
+async def test_recalc_does_not_end_an_acknowledgement(store: MemoryStore, clock: ManualClock) -> None:
+    """An acknowledgement whose time is over is left to a tick."""
+    night = Night(clock, store, LASTING)
+    await night.at(0).open("k", severity="critical")
+    await night.engine.acknowledge("k")
+    await night.at(40).recalc()
+    assert (30, START) == (night.due, row(store)["acknowledged_at"])
+
+
+async def test_recalc_of_what_an_engine_cannot_assign(night: Night) -> None:
+    """A worker without a file leaves a row that needs another policy marked."""
+    await night.at(0).open("k", severity="critical")
+    night.restart(None)
+    await put(night.store, attrs.evolve(await night.load(), severity="low"))
+    await night.engine.recalc()
+    assert NEEDS_REPLAN == row(night.store)["next_due_at"]
+
+
+async def test_a_changed_file_asks_for_a_recalc(store: MemoryStore, clock: ManualClock) -> None:
+    """The first heartbeat with another file requests a recalculation, which the next ticks do."""
+    night = Night(clock, store, None)
+    await night.at(0).open("k", severity="critical")
+    await night.tick(0)
+    night.restart(Policies.from_mapping(FILE))
+    await night.tick(1)
+    assert ([], "ops@now@critical", 0) == (night.rises, night.pin, night.due)
+    await night.tick(2)
+    assert [(2, 1)] == night.rises
+    assert ["open", "recalc"] == night.notes
+    assert "the policies file changed" == next(note.reason for note in store.notes.values() if note.action == "recalc")
+    await night.ticks(3, 4)
+    assert 1 == night.notes.count("recalc")

@@ -1,0 +1,140 @@
+"""Versions of policies: their texts in the store, who plans by them, and what happens if one is lost."""
+
+import logging
+
+import attrs
+import pytest
+
+from escalation_core import Policies
+from escalation_core.testing import ManualClock, MemoryStore
+
+from ..kit import MINUTE, START
+from ..walking import CALM, FILE, LASTING, Night, policies
+
+
+async def test_a_new_file_ends_no_old_acknowledgement(store: MemoryStore, clock: ManualClock) -> None:
+    """An acknowledgement that is older than the policy's text counts from the storing of the text."""
+    night = Night(clock, store, None)
+    await night.at(0).open("k", severity="critical")
+    await night.at(1).acknowledge("k")
+    night.restart(LASTING)
+    await night.at(100).recalc()
+    assert (130, "ops@now@critical") == (night.due, night.pin)
+    await night.ticks(101, 129)
+    assert [] == night.rises
+    await night.tick(130)
+    assert [(130, 1)] == night.rises
+
+
+async def test_the_first_row_of_a_new_policy(store: MemoryStore, clock: ManualClock) -> None:
+    """An old acknowledgement counts from now if the text is kept in the same transaction."""
+    night = Night(clock, store, LASTING)
+    night.at(100)
+    await store.host.insert("k", severity="critical", first_seen=START, acknowledged_at=START)
+    report = await night.tick(100)
+    assert ({}, 130) == (dict(report.happened), night.due)
+
+
+async def test_a_text_is_kept_once(night: Night) -> None:
+    """The transaction that pins a version keeps its text; one that is kept stays as it is."""
+    await night.at(1).open("k", severity="critical")
+    await night.at(2).open("k2", severity="critical")
+    ops = night.engine.policies.policies["ops"] if night.engine.policies else None
+    assert ops is not None
+    assert {ops.digest: (ops.text(), START + MINUTE)} == {
+        digest: (kept.text, kept.kept_at) for digest, kept in night.store.versions.items()
+    }
+
+
+async def test_a_text_that_was_pruned_is_kept_again(night: Night) -> None:
+    """An engine that once read a text keeps it again when it pins it anew."""
+    await night.at(0).open("k", severity="critical")
+    await night.tick(1)
+    night.store.versions.clear()
+    await night.at(2).open("k2", severity="critical")
+    assert 1 == len(night.store.versions)
+    await night.store.host.insert("k3", severity="low", first_seen=START)
+    night.store.versions.clear()
+    await night.tick(3)
+    assert {Policies.from_mapping(FILE).policies["calm"].digest} == set(night.store.versions)
+
+
+async def test_old_incidents_keep_their_version(night: Night) -> None:
+    """A changed file changes no incident that walks by the old text; new ones get the new one."""
+    await night.at(0).open("k", severity="critical")
+    await night.tick(0)
+    night.restart(policies(ops={"levels": [{"after": "1m", "to": ["second"]}]}))
+    await night.engine.recalc()
+    await night.ticks(1, 25)
+    assert [(0, 1), (5, 2), (20, 3)] == night.rises
+    await night.at(26).open("k2", severity="critical")
+    await night.ticks(26, 27)
+    assert [(0, 1), (5, 2), (20, 3), (27, 1)] == night.rises
+
+
+async def test_an_engine_without_a_file_goes_on(night: Night) -> None:
+    """An engine without a file plans a pinned row by the text in the store."""
+    await night.at(0).open("k", severity="critical")
+    night.restart(None)
+    await night.ticks(0, 80)
+    assert [(0, 1), (5, 2), (20, 3), (50, 4), (55, 5), (70, 6)] == night.rises
+    assert 8 == len(night.paged)
+
+
+async def test_a_severity_that_a_worker_without_a_file_cannot_assign(night: Night) -> None:
+    """It escalates by the pin's text when due, and leaves the row to a worker with the file."""
+    await night.at(0).open("k", severity="critical")
+    await night.tick(0)
+    file = night.file
+    night.restart(None)
+    night.at(1)
+    await night.store.host.update("k", severity="low")
+    await night.ticks(1, 5)
+    assert [(0, 1), (5, 2)] == night.rises
+    assert 6 == night.due
+    night.restart(file)
+    await night.tick(6)
+    assert ("calm@now@low", (2, 5), 15) == (night.pin, night.walk, night.due)
+    assert "unknown_policy" not in night.notes
+
+
+# --- lost versions
+
+
+async def test_a_lost_version(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    """A row whose text is lost goes on in the file's version, which is noted, logged, and in health."""
+    await night.at(0).open("k", severity="critical")
+    await night.ticks(0, 5)
+    night.store.versions.clear()
+    night.restart(policies(ops={"levels": [{"after": "0m"}, {"after": "1m"}, {"after": "8m", "to": ["second"]}]}))
+    caplog.set_level(logging.WARNING)
+    # The row is looked at at its own instant; the gap of eight minutes in the file's version is over by then.
+    await night.ticks(20, 30)
+    assert [(0, 1), (5, 2), (20, 3)] == night.rises
+    assert (1, "lost_version") == (night.notes.count("lost_version"), night.notes[1])
+    assert "incident 'k': lost_version: ops " in caplog.text
+    health = await night.engine.health()
+    assert {"lost_version": 1} == dict(health.policies.stats.lately)
+    assert any("the store has lost" in warning for warning in health.warnings)
+
+
+async def test_a_lost_version_without_a_file_is_noted_once(night: Night) -> None:
+    """A worker without a file that plans the row again each minute notes the lost version once for each write."""
+    await night.at(0).open("k", severity="critical")
+    await night.tick(0)
+    night.store.versions.clear()
+    night.restart(None)
+    night.at(1)
+    await night.store.host.update("k", snoozed_until=START + 60 * MINUTE)
+    await night.ticks(1, 20)
+    assert 1 == night.notes.count("lost_version")
+
+
+async def test_a_text_that_cannot_be_read_is_lost(night: Night) -> None:
+    """A kept text that is not one counts as lost."""
+    await night.at(0).open("k", severity="critical")
+    (digest,) = night.store.versions
+    night.store.versions[digest] = attrs.evolve(night.store.versions[digest], text='{"policy": 5}')
+    night.restart(policies(ops=CALM))
+    await night.ticks(0, 12)
+    assert ("ops@now@critical", [(10, 1)]) == (night.pin, night.rises)
