@@ -53,7 +53,8 @@ async def advance(store: Store, versions: Versions, *, wait: bool = False) -> Re
             return state or RecalcState()
         now = await tx.now()
         # A recalculation after a step of the clock must not stop at a locked row: it visits that row later.
-        labels = versions.policies is not None and versions.policies.reads_labels
+        # After a step of the clock it may write whole rows.
+        labels = state.ahead is not None or (versions.policies is not None and versions.policies.reads_labels)
         walked = await tx.incidents.scan_unresolved(state.cursor, BATCH, wait=not state.due_only, labels=labels)
         rows = walked.rows
         planner = await versions.planner(tx, (row.incident for row in rows))

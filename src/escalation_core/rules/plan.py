@@ -126,24 +126,22 @@ def plan(
 
 def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marked: bool) -> Decision:
     due = found.rule(clock)
-    if found.unsure and not marked and (due is None or due > now):
-        # The row comes again each tick interval until another engine can assign its policy.
-        found = found.heard()
+    # A row that this engine is unsure about comes again each tick interval: it is noted if somebody wrote it, or rises.
+    quiet = found.heard() if found.unsure and not marked else found
     if found.incident.state is State.ACKNOWLEDGED:
         if due is not None:
-            return _wait(found, due, now, Reason.ACKNOWLEDGED)
-        return Skip(reason=Reason.ACKNOWLEDGED, incident=_due(found.incident, found.until(None, now)), settled=found)
+            return _wait(quiet, due, now, Reason.ACKNOWLEDGED)
+        return Skip(reason=Reason.ACKNOWLEDGED, incident=_due(found.incident, found.until(None, now)), settled=quiet)
     if due is None:
-        return Skip(reason=Reason.EXHAUSTED, incident=_due(found.incident, found.until(None, now)), settled=found)
+        return Skip(reason=Reason.EXHAUSTED, incident=_due(found.incident, found.until(None, now)), settled=quiet)
     if due > now:
-        return _wait(found, due, now, Reason.NOT_DUE)
+        return _wait(quiet, due, now, Reason.NOT_DUE)
     opens = found.put_off(now)
     if opens is not None:
-        # A row that this engine is unsure about comes again each minute, and one that a host wrote is planned anew.
-        late = found if marked or found.unsure else found.noting(Note.PUT_OFF, found.policy.name)
+        late = quiet if marked or found.unsure else found.noting(Note.PUT_OFF, found.policy.name)
         return _wait(late, opens, now, Reason.NOT_DUE)
     if not gate.may_escalate:
-        return _wait(found, due, now, Reason.V1_OFF)
+        return _wait(quiet, due, now, Reason.V1_OFF)
     return escalate(found, now, None if marked else now - due)
 
 

@@ -7,7 +7,7 @@ from escalation_core.model import NEEDS_REPLAN
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..kit import START, put, row
-from ..walking import FILE, LASTING, Night, minutes
+from ..walking import CALM, FILE, LASTING, OPS, Night, minutes
 
 
 async def test_recalc_assigns_all_unresolved_rows(store: MemoryStore, clock: ManualClock) -> None:
@@ -70,3 +70,40 @@ async def test_a_changed_file_asks_for_a_recalc(store: MemoryStore, clock: Manua
     assert "the policies file changed" == next(note.reason for note in store.notes.values() if note.action == "recalc")
     await night.ticks(3, 4)
     assert 1 == night.notes.count("recalc")
+
+
+async def test_a_step_of_the_clock_keeps_labels(night: Night) -> None:
+    """An incident that was opened while the clock was ahead keeps its labels and its walk."""
+    await night.at(600).open("k", severity="critical", labels={"team": "db"})
+    await night.ticks(601, 602)
+    await night.tick(0)
+    await night.tick(1)
+    assert ({"team": "db"}, START, "ops@now@critical") == (
+        row(night.store)["labels"],
+        row(night.store)["first_seen"],
+        night.pin,
+    )
+    assert [(601, 1)] == night.rises
+    assert 5 == night.due
+
+
+async def test_recalc_gives_policies_by_labels(store: MemoryStore, clock: ManualClock) -> None:
+    """A recalculation reads labels if an assignment depends on them."""
+    night = Night(clock, store, None)
+    await night.at(0).open("k", severity="critical", labels={"team": "db"})
+    assign = [{"policy": "ops"}, {"labels": {"team": "db"}, "policy": "calm"}]
+    night.restart(Policies.from_mapping({"policies": {"ops": OPS, "calm": CALM}, "assign": assign}))
+    await night.engine.recalc()
+    assert "calm@now@critical" == night.pin
+
+
+async def test_recalc_notes_a_lost_version_once(night: Night) -> None:
+    """A recalculation that finds a version lost writes the file's version, a note, and cancels what ended."""
+    await night.at(0).open("k", severity="critical")
+    await night.ticks(0, 5)
+    night.store.versions.clear()
+    night.restart(Policies.from_mapping({"policies": {"ops": {"levels": [{"after": "0m"}]}}, "assign": []}))
+    await night.at(6).recalc()
+    await night.engine.recalc()
+    assert ["open", "recalc", "lost_version", "restart", "recalc"] == night.notes
+    assert ({"cancelled"}, (2, 6), 6) == (set(night.states), night.walk, night.due)

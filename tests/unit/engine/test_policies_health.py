@@ -1,0 +1,62 @@
+"""The part of health about policies: a warning for each fault, and its JSON."""
+
+import pytest
+
+from escalation_core.engine.policies_health import PoliciesHealth
+from escalation_core.model import WalkStats
+
+from ..kit import START
+
+UNKNOWN = (
+    "which an engine did not know: they escalate by another policy; add it to the policies file, or correct the rows"
+)
+DIFFERENT = "the workers run different policies files"
+
+
+@pytest.mark.parametrize(
+    ("health", "warnings"),
+    [
+        (PoliciesHealth(), []),
+        (PoliciesHealth(digest="d", stats=WalkStats(worker_digests={"d": 3})), []),
+        (
+            PoliciesHealth(digest="d", fault="it is empty"),
+            ["the policies file could not be loaded, and the one before stays in force: it is empty"],
+        ),
+        (
+            PoliciesHealth(stats=WalkStats(unknown_policies={"opps": 2, "calm\n": 1})),
+            [f"2 open incidents name policy 'opps', {UNKNOWN}", f"1 open incidents name policy 'calm\\n', {UNKNOWN}"],
+        ),
+        (
+            PoliciesHealth(stats=WalkStats(lately={"lost_version": 3, "ack_expired": 9})),
+            ["3 incidents of the last day had a version of their policy that the store has lost"],
+        ),
+        (
+            PoliciesHealth(stats=WalkStats(worker_digests={"a" * 64: 2, "": 1})),
+            [f"{DIFFERENT}: 2 run aaaaaaaaaaaa, 1 run none; restart them, or run escalation policy reload"],
+        ),
+    ],
+)
+def test_warnings(health: PoliciesHealth, warnings: list[str]) -> None:
+    """Each fault that may page late has a warning, and a good state has none."""
+    assert warnings == list(health.warnings())
+
+
+def test_json() -> None:
+    """The JSON has each count."""
+    stats = WalkStats(
+        unknown_policies={"opps": 1},
+        put_off=2,
+        lately={"rebind": 3},
+        worker_digests={"d": 4},
+        reload_requested_at=START,
+    )
+    assert {
+        "digest": "d",
+        "fault": "f",
+        "unknown": {"opps": 1},
+        "putOff": 2,
+        "lately": {"rebind": 3},
+        "workers": {"d": 4},
+        "reloadRequestedAt": "2025-01-01T00:00:00+00:00",
+    } == PoliciesHealth(digest="d", fault="f", stats=stats).as_dict()
+    assert None is PoliciesHealth().as_dict()["reloadRequestedAt"]
