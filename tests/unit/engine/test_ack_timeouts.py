@@ -172,7 +172,7 @@ async def test_nothing_ends_while_a_switch_holds(store: MemoryStore, clock: Manu
         {"dry_run": True},
         {"canary_pct": 0},
     ]
-    for number, held in enumerate([*off, pause]):
+    for number, held in enumerate(held_by):
         night.restart(LASTING, **held)
         first = 30 + 10 * number
         await night.ticks(first, first + 5)
