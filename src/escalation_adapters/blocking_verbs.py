@@ -55,6 +55,7 @@ class BlockingVerbs:
     change_severity = _blocking(IncidentVerbs.change_severity)
     snooze = _blocking(IncidentVerbs.snooze)
     drain = _blocking(IncidentVerbs.drain)
+    rebind = _blocking(IncidentVerbs.rebind)
 
     def __init__(self, verbs: IncidentVerbs) -> None:
         self._verbs = verbs

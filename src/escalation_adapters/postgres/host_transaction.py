@@ -12,7 +12,7 @@ import attrs
 import psycopg
 from psycopg import AsyncConnection
 
-from escalation_core import InvalidValue, Settings, StoreUnavailable
+from escalation_core import InvalidValue, Policies, Settings, StoreUnavailable
 from escalation_core.engine.incidents import IncidentVerbs
 from escalation_core.ports import Transaction
 
@@ -161,11 +161,19 @@ def _ended() -> InvalidValue:
 
 
 def blocking_verbs(
-    connection: object, settings: Settings, *, schema: str = "public", clock: Clock | None = None
+    connection: object,
+    settings: Settings,
+    *,
+    schema: str = "public",
+    clock: Clock | None = None,
+    policies: Policies | None = None,
 ) -> BlockingVerbs:
     """Return the verbs on an incident in the transaction of a synchronous connection, without an engine.
+
+    ``policies`` are the workers' policies. If the settings name a policies file and none are given, a worker assigns
+    the policy of an incident that these verbs open.
 
     ``connection`` is psycopg's, or what SQLAlchemy or Django make of it. The verbs raise what those of
     ``Engine.using`` raise.
     """
-    return BlockingVerbs(IncidentVerbs(HostTransaction(connection, schema, clock), settings))
+    return BlockingVerbs(IncidentVerbs(HostTransaction(connection, schema, clock), settings, policies))

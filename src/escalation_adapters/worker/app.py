@@ -1,5 +1,6 @@
 """Build an engine and its parts from settings, for the command line and for small services."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from escalation_core import (
     Notifier,
     Outcome,
     Page,
+    Policies,
     Retry,
     Settings,
     SettingsRouter,
@@ -23,6 +25,7 @@ from escalation_core.settings.limits import LOG_TARGET
 
 from ..channels.log import LogNotifier
 from ..files import read_secret
+from .reload import Load
 
 Pooler = Literal["transaction"]
 """The pooler between this process and PostgreSQL: one in transaction mode, for example pgbouncer."""
@@ -122,6 +125,36 @@ def unheard(settings: Settings) -> list[str]:
     return [] if make_router(settings).covers_everything else [UNROUTED]
 
 
+def policies_loader(settings: Settings) -> Load | None:
+    """Return the function that reads the settings' policies file; None if they name none. It blocks."""
+    path = settings.policies_file
+    if path is None:
+        return None
+
+    def load() -> Policies:
+        from ..policies_file import load_policies
+
+        return load_policies(path)
+
+    return load
+
+
+async def _use_policies(engine: Engine, policies: Policies | Load, *, refuse: bool) -> None:
+    """Give the engine its policies. If they are faulty, raise, or go on without them; then health and the log say so.
+
+    Only a worker that stays refuses to start: an operator sees it, and the workers of before go on. A command that
+    answers an incident must work while a file is faulty, and a tick of a scheduler escalates the incidents that are
+    pinned to a version, and the others by the built-in policy: a late page is better than none. What needs the file
+    is left to a worker that has it.
+    """
+    try:
+        engine.use_policies(policies if isinstance(policies, Policies) else await asyncio.to_thread(policies))
+    except EscalationError as error:
+        if refuse:
+            raise
+        engine.refuse_policies(str(error))
+
+
 async def open_engine(
     settings: Settings,
     *,
@@ -131,18 +164,23 @@ async def open_engine(
     create: bool = True,
     notifiers: Sequence[Notifier] = (),
     ticks: bool = True,
+    policies: Policies | None = None,
 ) -> Engine:
     """Open the engine that the settings describe. ``create`` makes a missing SQLite file.
 
     ``long_running`` names its worker heartbeat by process; short commands share the heartbeat of their machine.
     ``notifiers`` are the host's own, beside those of the settings. ``ticks=False`` is for an engine that neither ticks
-    nor delivers: it loads no HTTP client.
+    nor delivers: it loads no HTTP client. ``policies`` take the place of the settings' policies file.
+
+    Raises:
+        PoliciesError: the policies file is faulty, and the engine is ``long_running``. Any other engine works without
+            the file, and says so in health and in the log.
     """
     # Before the store, so that a failure leaves no connection open.
     known = make_notifiers(settings) if ticks else [NamedTargets(tuple({**settings.targets, LOG_TARGET: ""}))]
     heartbeat = make_heartbeat(settings) if ticks else None
     machine = socket.gethostname()
-    return Engine(
+    engine = Engine(
         await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
         settings=settings,
         notifiers=[*known, *notifiers],
@@ -150,3 +188,11 @@ async def open_engine(
         heartbeat=heartbeat,
         worker=f"{machine}/{os.getpid()}" if long_running else machine,
     )
+    given = policies or policies_loader(settings)
+    if given is not None:
+        try:
+            await _use_policies(engine, given, refuse=long_running)
+        except BaseException:
+            await engine.aclose()
+            raise
+    return engine

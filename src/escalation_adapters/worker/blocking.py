@@ -16,6 +16,7 @@ with needs(__name__, "blocking"):
 from escalation_core import Engine, EscalationError
 
 from ..blocking_verbs import BlockingVerbs
+from .reload import Load
 from .runner import run
 
 Given = ParamSpec("Given")
@@ -37,8 +38,10 @@ class BlockingEngine:
     """An engine with blocking calls: a context manager that any number of threads may use at once.
 
     ``make`` is a coroutine function that returns the engine. It runs in the loop's thread, so it may connect a store.
-    ``work=True`` also ticks and delivers there, like ``run``; without it, call ``tick``. Open it in the process that
-    uses it: after a fork, not before. Close it before the process ends: otherwise the process waits for the thread.
+    ``work=True`` also ticks and delivers there, like ``run``; without it, call ``tick``. ``policies`` reads the
+    policies file again when an operator asks for it, as in ``run``; ``make`` gives the engine its first policies. Open
+    it in the process that uses it: after a fork, not before. Close it before the process ends: otherwise the process
+    waits for the thread.
     """
 
     open = _blocking(Engine.open)
@@ -48,6 +51,10 @@ class BlockingEngine:
     change_severity = _blocking(Engine.change_severity)
     snooze = _blocking(Engine.snooze)
     drain = _blocking(Engine.drain)
+    rebind = _blocking(Engine.rebind)
+    forecast_rebind = _blocking(Engine.forecast_rebind)
+    pinned = _blocking(Engine.pinned)
+    request_reload = _blocking(Engine.request_reload)
     tick = _blocking(Engine.tick)
     deliver = _blocking(Engine.deliver)
     recalc = _blocking(Engine.recalc)
@@ -69,9 +76,12 @@ class BlockingEngine:
     open_incidents = _blocking(Engine.open_incidents)
     is_healthy = _blocking(Engine.is_healthy)
 
-    def __init__(self, make: Callable[[], Awaitable[Engine]], *, work: bool = False) -> None:
+    def __init__(
+        self, make: Callable[[], Awaitable[Engine]], *, work: bool = False, policies: Load | None = None
+    ) -> None:
         self._make = make
         self._work = work
+        self._policies = policies
         self._portal: BlockingPortal | None = None
         self._engine: Engine | None = None
         self._process: int | None = None
@@ -102,7 +112,9 @@ class BlockingEngine:
             portal.call(engine.check)
             if self._work:
                 stop = portal.call(_event)
-                working = portal.start_task_soon(partial(run, engine, stop=stop, signals=False))
+                working = portal.start_task_soon(
+                    partial(run, engine, stop=stop, signals=False, policies=self._policies)
+                )
                 stack.callback(self._stop, portal, stop, working)
             self._portal, self._engine, self._process = portal, engine, os.getpid()
             self._stack = stack.pop_all()

@@ -35,12 +35,13 @@ class Reloader:
         self.asked.clear()
         try:
             policies = await asyncio.to_thread(self.load)
-            if self.engine.policies is not None and policies.digest == self.engine.policies.digest:
-                if not first:
-                    log.info("the policies file has not changed")
+            unchanged = self.engine.policies is not None and policies.digest == self.engine.policies.digest
+            if unchanged and first:
                 return
+            # Also a file that has not changed: it may have been faulty in between.
             self.engine.use_policies(policies)
         except EscalationError as error:
             self.engine.refuse_policies(str(error))
         else:
-            log.info("the policies file was read again: %d policies", len(policies.policies))
+            said = "has not changed" if unchanged else f"was read again: {len(policies.policies)} policies"
+            log.info("the policies file %s", said)

@@ -28,7 +28,7 @@ class TransactionAccess:
 
     def __init__(self, transactor: Transactor, settings: Settings, policies: Policies | None = None) -> None:
         self.settings = settings
-        self._versions = Versions(settings.policy, policies)
+        self._versions = Versions(settings.policy, policies, file_named=settings.policies_file is not None)
         self._transactor = transactor
         self._ready = False
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ..model import RecalcState, Stats, WorkerHeartbeat
+from ..model import RecalcState, Stats, WalkStats, WorkerHeartbeat
 from ..rules.gate import Gate, Mode
 from ..settings import Settings
 from .policies_health import PoliciesHealth
@@ -22,6 +22,7 @@ class Observed:
 
     stats: Stats
     oldest_overdue: timedelta
+    walks: WalkStats = attrs.field(factory=WalkStats)
 
 
 @attrs.frozen(kw_only=True)

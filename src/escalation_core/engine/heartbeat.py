@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from ..errors import StoreUnavailable
-from ..model import NEEDS_REPLAN, By, Candidate, RecalcState, Stats
+from ..model import NEEDS_REPLAN, By, Candidate, RecalcState, WalkStats
 from ..ports import Store, Transaction, walks_of
 from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
 from ..settings import Settings
@@ -113,8 +113,8 @@ class HeartbeatKeeper:
         report.recalculating = self._recalculating and not again
         return beats
 
-    async def count(self, tx: Transaction, now: datetime, *, detail: bool = False) -> Stats:
-        """Return the store's counts, and keep them for metrics."""
+    async def count(self, tx: Transaction, now: datetime, *, detail: bool = False, walks: bool = True) -> Observed:
+        """Return the store's counts, and keep them for metrics. ``walks`` includes those about policies."""
         settings = self.settings
         stats = await tx.journal.stats(now=now, canary=settings.canary, detail=detail)
         held_before = (await tx.journal.recalc(lock=False)).held_before
@@ -123,8 +123,10 @@ class HeartbeatKeeper:
         # While a pause or a switch stops escalation, metrics report no incident as overdue.
         late = stats.oldest_due is not None and (await gate_at(tx, settings.switches, now)).may_escalate
         overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
-        self._observed = (clock(), monotonic(), Observed(stats, overdue))
-        return stats
+        port = walks_of(tx) if walks else None
+        observed = Observed(stats, overdue, WalkStats() if port is None else await port.stats(now))
+        self._observed = (clock(), monotonic(), observed)
+        return observed
 
     async def take_counts(self) -> None:
         """Take the counts, unless the wait after the last count is not over (``COUNT_DUTY_FACTOR``)."""
@@ -160,7 +162,8 @@ class HeartbeatKeeper:
         self._looked_for += monotonic() - began
 
     async def _counted(self, tx: Transaction) -> None:
-        await self.count(tx, await tx.now())
+        # Without a policies file a heartbeat costs no query for policies.
+        await self.count(tx, await tx.now(), walks=self.versions.file_named or self.versions.policies is not None)
 
     async def _mark_unseen(self, tx: Transaction) -> None:
         now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before

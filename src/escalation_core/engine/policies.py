@@ -7,12 +7,12 @@ from datetime import datetime
 from ..checks import check_count, check_text
 from ..errors import InvalidValue
 from ..model import By, Incident
-from ..ports import Transaction, walks_of
+from ..ports import Transaction
 from ..rules.policies import Policies
 from ..rules.routing import Pager
 from .access import StoreAccess
 from .open_incidents import MAX_INCIDENTS
-from .policies_health import PoliciesHealth
+from .rebind_forecast import RebindForecast, versioned
 from .versions import need_walks
 
 log = logging.getLogger("escalation_core")
@@ -59,9 +59,18 @@ class PolicyVerbs(StoreAccess):
         self._policies_fault = None
 
     def refuse_policies(self, fault: str) -> None:
-        """Say in health and in the log that a new policies file could not be loaded. The one before stays in force."""
-        self._policies_fault = fault
-        log.error("the policies file could not be loaded, and the one before stays in force: %s", fault)
+        """Say in health and in the log that a policies file could not be loaded. The one before stays in force.
+
+        An engine that has none yet assigns no policy, and leaves that to an engine that has a file.
+        """
+        instead = "the one before stays in force" if self.policies is not None else "this process works without it"
+        self._policies_fault = f"the policies file could not be loaded, and {instead}: {fault}"
+        log.error("%s", self._policies_fault)
+
+    @property
+    def policies_fault(self) -> str | None:
+        """Why the last policies file could not be loaded; None if it could."""
+        return self._policies_fault
 
     async def request_reload(self, *, reason: str | None = None, by: str | None = None) -> datetime:
         """Ask all workers to read their policies file again, at their next heartbeat; return the store's instant.
@@ -84,12 +93,24 @@ class PolicyVerbs(StoreAccess):
         check_count(limit, "limit", 1, MAX_INCIDENTS)
         return await self._read(lambda tx: need_walks(tx).pinned(policy, after=after, limit=limit))
 
-    async def _policies_health(self, tx: Transaction, now: datetime) -> PoliciesHealth:
-        walks, policies = walks_of(tx), self.policies
-        digest, fault = None if policies is None else policies.digest, self._policies_fault
-        if walks is None:
-            return PoliciesHealth(digest=digest, fault=fault)
-        return PoliciesHealth(digest=digest, fault=fault, stats=await walks.stats(now))
+    async def forecast_rebind(self, policy: str, *, restart: bool = False) -> RebindForecast:
+        """Return what ``rebind`` would do now to the incidents that are pinned to older versions of a policy.
+
+        Raises:
+            InvalidValue: this engine has no policy of this name, or the store does not keep policies.
+        """
+        wanted = versioned(self.policies, policy)
+        forecast, after = RebindForecast(policy=policy, version=wanted.digest), None
+
+        async def work(tx: Transaction) -> Sequence[Incident]:
+            batch = await need_walks(tx).pinned(policy, after=after, limit=MAX_INCIDENTS)
+            planner = await self._versions.planner(tx, batch)
+            forecast.count(batch, planner, await tx.now(), restart=restart)
+            return batch
+
+        while batch := await self._read(work):
+            after = batch[-1].incident_key
+        return forecast
 
 
 async def _check_walks(tx: Transaction) -> None:

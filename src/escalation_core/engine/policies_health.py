@@ -14,14 +14,14 @@ class PoliciesHealth:
     digest: str | None = None
     """The digest of this engine's policies file; None without one."""
     fault: str | None = None
-    """Why the last file could not be loaded; the one before stays in force."""
+    """Why the last file could not be loaded, and what is in force instead."""
     stats: WalkStats = attrs.field(factory=WalkStats)
 
     def warnings(self) -> Sequence[str]:
         """Return a warning for each fault that may page late, or not as the file says."""
         found: list[str] = []
         if self.fault is not None:
-            found.append(f"the policies file could not be loaded, and the one before stays in force: {self.fault}")
+            found.append(self.fault)
         for name, count in self.stats.unknown_policies.items():
             found.append(
                 f"{count} open incidents name policy {name!r}, which an engine did not know: they escalate by another"
@@ -31,10 +31,15 @@ class PoliciesHealth:
         if lost:
             found.append(f"{lost} incidents of the last day had a version of their policy that the store has lost")
         files = self.stats.worker_digests
+        said = ", ".join(f"{count} run {digest[:12] or 'none'}" for digest, count in files.items())
         if len(files) > 1:
-            said = ", ".join(f"{count} run {digest[:12] or 'none'}" for digest, count in files.items())
             found.append(
                 f"the workers run different policies files: {said}; restart them, or run escalation policy reload"
+            )
+        elif files and (self.digest or "") not in files:
+            found.append(
+                f"this process runs policies file {self.digest[:12] if self.digest else 'none'}, and of the workers"
+                f" {said}; give this process their file, or run escalation policy reload"
             )
         return found
 

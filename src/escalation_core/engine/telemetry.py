@@ -31,6 +31,10 @@ class Observable(Protocol):
     def observed_stats(self) -> Observed | None:
         """Return the last counts of the store; None before the first count, and if the last one is too old."""
 
+    @property
+    def policies_fault(self) -> str | None:
+        """Why the last policies file could not be loaded; None if it could."""
+
 
 class _Gauges:
     """The observable gauges of one meter. All engines share them, because SDKs drop a second gauge of the same name."""
@@ -64,10 +68,37 @@ class _Gauges:
             unit="{incident}",
             description="Open incidents at the highest level",
         )
+        meter.create_observable_gauge(
+            "escalation.policy.load_failed",
+            [self._load_failed],
+            unit="{engine}",
+            description="Engines of this process that could not load their policies file",
+        )
+        meter.create_observable_gauge(
+            "escalation.policy.unknown",
+            [self._most(lambda seen: sum(seen.walks.unknown_policies.values()))],
+            unit="{incident}",
+            description="Incidents that name a policy which an engine did not know",
+        )
+        meter.create_observable_gauge(
+            "escalation.policy.put_off",
+            [self._most(lambda seen: seen.walks.put_off)],
+            unit="{incident}",
+            description="Incidents whose level was put off twice, because no tick came within its hours",
+        )
+        meter.create_observable_gauge(
+            "escalation.policy.files",
+            [self._most(lambda seen: len(seen.walks.worker_digests))],
+            unit="{file}",
+            description="Different policies files that the workers run",
+        )
 
     def _lag(self, _: CallbackOptions) -> Iterable[Observation]:
         lags = [lag for engine in list(self.engines) if (lag := engine.observed_lag()) is not None]
         return [Observation(max(lags))] if lags else []
+
+    def _load_failed(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(sum(engine.policies_fault is not None for engine in list(self.engines)))]
 
     def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
         backlog: dict[str, int] = {}

@@ -23,6 +23,8 @@ class Versions:
     builtin: BuiltinPolicy
     policies: Policies | None = None
     """The engine's policies file; None without one."""
+    file_named: bool = False
+    """Whether the settings name a policies file. Without its content this engine assigns no policy."""
     _kept: dict[str, Version] = attrs.field(factory=dict)
 
     def fingerprint(self) -> str:
@@ -39,7 +41,12 @@ class Versions:
         """
         read = [one for one in incidents if one is not None]
         pins = [pin for one in read if one.policy_pin is not None and (pin := Pin.parse(one.policy_pin)) is not None]
-        planner = Planner(builtin=self.builtin, policies=self.policies, versions=self._kept)
+        planner = Planner(
+            builtin=self.builtin,
+            policies=self.policies,
+            versions=self._kept,
+            file_missing=self.file_named and self.policies is None,
+        )
         walks = walks_of(tx)
         if walks is None or (not pins and self.policies is None):
             return planner

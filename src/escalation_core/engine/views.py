@@ -21,6 +21,7 @@ from .health import MIN_INSTANT, Health, build_health, is_healthy
 from .heartbeat import HeartbeatKeeper
 from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place, step_of
 from .policies import PolicyVerbs
+from .policies_health import PoliciesHealth
 from .tick import Ticker
 
 MAX_ENTRIES = 1_000_000
@@ -139,17 +140,21 @@ class Views(PolicyVerbs):
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
             # With a canary of 100 percent no row is outside, and counting such rows would scan every due row.
-            stats = await self._heartbeat_keeper.count(tx, now, detail=not self.settings.canary.whole)
+            observed = await self._heartbeat_keeper.count(tx, now, detail=not self.settings.canary.whole)
             return build_health(
                 settings=self.settings,
                 gate=await gate_at(tx, self.settings.switches, now),
                 now=now,
                 beat=await tx.journal.last_heartbeat(now),
-                stats=stats,
+                stats=observed.stats,
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self._delivery.notifiers),
                 unconfigured=self._ticker.unconfigured,
-                policies=await self._policies_health(tx, now),
+                policies=PoliciesHealth(
+                    digest=None if self.policies is None else self.policies.digest,
+                    fault=self.policies_fault,
+                    stats=observed.walks,
+                ),
                 fingerprint=self._versions.fingerprint(),
                 version=VERSION,
             )

@@ -140,6 +140,8 @@ class Planner:
 
     builtin: BuiltinPolicy
     policies: Policies | None = None
+    file_missing: bool = False
+    """There is a policies file, and this engine does not have its content: it leaves assignments to another one."""
     versions: Mapping[str, Version] = attrs.field(factory=dict)
     positions: Mapping[tuple[str, int], Mapping[str, int]] = attrs.field(factory=dict)
 
@@ -149,7 +151,8 @@ class Planner:
         With ``may_expire``, an acknowledgement whose time is over ends. What ends an acknowledgement is decided by the
         policy that the incident was pinned to, before another one may be assigned.
         """
-        if incident.policy_pin is None and self.policies is None and not incident.policy:
+        no_file = self.policies is None and not self.file_missing
+        if no_file and incident.policy_pin is None and not incident.policy:
             return Settled(incident, self.builtin.walk(incident.severity), self.builtin.tick_interval)
         pin = Pin.parse(incident.policy_pin)
         found = self._pinned(incident, pin, now)

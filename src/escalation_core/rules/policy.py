@@ -78,16 +78,17 @@ class Step:
     """The escalations of the whole walk."""
     levels: int
     """The levels of one round."""
-
-    @property
-    def round(self) -> int:
-        """The round of the position, from 1."""
-        return max(0, self.position - 1) // self.levels + 1
-
-    @property
-    def level(self) -> int:
-        """The level within the round, from 1; 0 before the first escalation."""
-        return 0 if self.position == 0 else (self.position - 1) % self.levels + 1
+    round: int = attrs.field(
+        init=False, default=attrs.Factory(lambda self: max(0, self.position - 1) // self.levels + 1, takes_self=True)
+    )
+    """The round of the position, from 1."""
+    level: int = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: 0 if self.position == 0 else (self.position - 1) % self.levels + 1, takes_self=True
+        ),
+    )
+    """The level within the round, from 1; 0 before the first escalation."""
 
     def __str__(self) -> str:
         """Return the position in words, for example ``round 2, level 2 of 3``."""

@@ -44,6 +44,8 @@ class Upcoming:
     held_by: HeldBy | None = None
     detail: str | None = None
     """The reason in words: its cause, and its end if that is known."""
+    ack_expires_at: datetime | None = None
+    """When the acknowledgement of the incident expires; None if it does not."""
 
 
 def upcoming(
@@ -93,14 +95,14 @@ def _ended(incident: Incident, planner: Planner, now: datetime, switched_off: Up
         return Upcoming(None, HeldBy.RESOLVED, f"at {_at(incident.resolved_at)}")
     by = "" if incident.acknowledged_by is None else f"by {incident.acknowledged_by} "
     said = f"{by}at {_at(incident.acknowledged_at)}"
-    expires = planner.settle(incident, now).due(now)
+    expires = planner.settle(incident, now).ack_expires_at(now)
     if expires is None:
         return Upcoming(None, HeldBy.ACKNOWLEDGED, said)
     if switched_off is not None:
         return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{said}; {switched_off.detail}, so it does not expire")
     coming = planner.next_step(incident, now)
     at = None if coming is None else coming[1]
-    return Upcoming(at, HeldBy.ACKNOWLEDGED, f"{said}; the acknowledgement expires at {_at(expires)}")
+    return Upcoming(at, HeldBy.ACKNOWLEDGED, f"{said}; the acknowledgement expires at {_at(expires)}", expires)
 
 
 def _unreadable(incident: Incident | None, left_alone: Deferral | None, now: datetime) -> Upcoming | None:
