@@ -8,11 +8,13 @@ import click
 
 from escalation_core import Settings
 from escalation_core.settings import SECRETS
+from escalation_core.settings.limits import LOG_TARGET
 
 from ..logs import set_up_logging
 from ..worker.app import (
     make_heartbeat,
     make_notifiers,
+    policies_loader,
     settings_from,
     unheard,
 )
@@ -36,6 +38,14 @@ def check(context: Context, as_json: bool) -> None:
     # Only the notifiers can check a URL's host. Make them here, to report what would stop a worker's start.
     make_notifiers(settings)
     make_heartbeat(settings)
+    load = policies_loader(settings)
+    if load is not None:
+        policies = load()
+        policies.check(
+            max_level=settings.max_level,
+            tick_interval=settings.tick_interval,
+            targets={*settings.targets, LOG_TARGET} if settings.targets else None,
+        )
     rows = in_force(settings, database=context.database)
     if as_json:
         found = {

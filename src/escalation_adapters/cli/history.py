@@ -6,6 +6,7 @@ from datetime import datetime
 import click
 
 from escalation_core import Engine, Incident, IncidentHistory, InvalidValue
+from escalation_core.model import BUILTIN
 from escalation_core.rules.next_pages import NextPages
 from escalation_core.rules.upcoming import HeldBy, Upcoming
 
@@ -44,7 +45,8 @@ def show_command(context: Context, key: str, utc: bool, as_json: bool) -> None:
         say(f"{show(key)}: the row is gone")
     else:
         say(f"{state_of(incident)}; {comes}")
-        facts([(name, show(value)) for name, value in [*_facts(incident, times), *_whom(history.next_pages)]])
+        told = [*_facts(incident, times), *_place(history), *_expiry(history, times), *_whom(history.next_pages)]
+        facts([(name, show(value)) for name, value in told])
         click.echo(text([track(history, "", now)], width=screen_width(), plain=ascii_only(), there=times.there))
     _tables(history, times)
 
@@ -88,11 +90,44 @@ def _facts(incident: Incident, times: Times) -> Iterator[tuple[str, object]]:
         yield "resolved", times.sentence(incident.resolved_at)
 
 
+def _place(history: IncidentHistory) -> Iterator[tuple[str, object]]:
+    """Yield the policy with its version, the place in it, and whom the last escalation paged."""
+    step, incident = history.step, history.incident
+    if step is None or incident is None or (step.policy == BUILTIN and incident.policy_pin is None):
+        return
+    yield "policy", step.policy if not step.version else f"{step.policy}, version {step.version[:12]}"
+    yield "place", f"level {incident.level}: {step}" if step.position else str(step)
+    if incident.policy is not None and incident.policy != step.policy:
+        yield "host's policy", f"{incident.policy}, which no worker has assigned yet"
+    last = {
+        page.target or "nobody": page.state
+        for page in history.pages
+        if (page.episode, page.level) == (incident.episode, incident.level)
+    }
+    if last:
+        yield "told", ", ".join(f"{target} ({state.value})" for target, state in last.items())
+
+
+def _expiry(history: IncidentHistory, times: Times) -> Iterator[tuple[str, object]]:
+    """Yield when the acknowledgement expires, and what happens then."""
+    expires, coming = history.upcoming.ack_expires_at, history.next_pages
+    if expires is None:
+        return
+    at = "with the next tick" if expires <= times.now else times.sentence(expires)
+    if coming is None:
+        yield "expires", f"{at}; no escalation comes then"
+        return
+    begins = history.step is not None and coming.step.position <= history.step.position
+    then = f"{coming.step.policy} {'begins again' if begins else 'goes on'}"
+    yield "expires", f"{at}; then {then}"
+
+
 def _whom(coming: NextPages | None) -> Iterator[tuple[str, object]]:
     """Yield whom the next escalation pages, and which of its pages will be dead."""
     if coming is None:
         return
-    yield "next pages", f"level {coming.level}: {', '.join(coming.targets) or 'nobody'}"
+    place = f"level {coming.level}" + ("" if coming.step.policy == BUILTIN else f" ({coming.step})")
+    yield "next pages", f"{place}: {', '.join(coming.targets) or 'nobody'}"
     for fault in coming.faults:
         yield "dead page", fault
 

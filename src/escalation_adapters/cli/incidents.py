@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import click
 
 from escalation_core import Engine, Incident, InvalidValue
+from escalation_core.model import NEEDS_REPLAN, State
 
 from .base import Context, pass_context
 from .output import Times, print_json, say, show
@@ -29,9 +30,19 @@ def _tell(
     if as_json:
         print_json(incident)
         return
+    say(f"{state_of(incident)}; {_comes(incident, Times(now, utc))}")
+
+
+def _comes(incident: Incident, times: Times) -> str:
+    """Say what the incident's row waits for."""
     due = incident.next_due_at
-    comes = "nothing is due" if due is None else f"next escalation {Times(now, utc).sentence(due)}"
-    say(f"{state_of(incident)}; {comes}")
+    if due is None:
+        return "nothing is due"
+    if due == NEEDS_REPLAN:
+        return "a worker plans it with its next tick"
+    if incident.state is State.ACKNOWLEDGED:
+        return f"the acknowledgement expires {times.sentence(due)}"
+    return f"next escalation {times.sentence(due)}"
 
 
 def state_of(incident: Incident) -> str:
@@ -48,6 +59,7 @@ def state_of(incident: Incident) -> str:
 @click.option("--summary", help="One line for people.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label; repeat the option for more.")
 @click.option("--first-seen", type=INSTANT, help="When the incident began; default: now.")
+@click.option("--policy", metavar="NAME", help="A policy of the policies file, or builtin; default: its assignments.")
 @actor_option
 @utc_option
 @json_option
@@ -59,6 +71,7 @@ def open_command(
     summary: str | None,
     labels: tuple[str, ...],
     first_seen: datetime | timedelta | None,
+    policy: str | None,
     by: str | None,
     utc: bool,
     as_json: bool,
@@ -68,7 +81,9 @@ def open_command(
 
     async def work(engine: Engine) -> Incident:
         began = await engine.now() + first_seen if isinstance(first_seen, timedelta) else first_seen
-        return await engine.open(key, severity=severity, summary=summary, labels=given, first_seen=began, by=by)
+        return await engine.open(
+            key, severity=severity, summary=summary, labels=given, first_seen=began, policy=policy, by=by
+        )
 
     _tell(context, work, as_json=as_json, utc=utc, create=True)
 
@@ -161,4 +176,19 @@ def drain(context: Context, key: str, reason: str | None, by: str | None, utc: b
     _tell(context, lambda engine: engine.drain(key, reason=reason, by=by), as_json=as_json, utc=utc)
 
 
-COMMANDS = (open_command, ack, unack, resolve, snooze, change_severity, drain)
+@click.command("rebind")
+@click.argument("key")
+@click.option("--restart", is_flag=True, help="Begin again at the first level of the policy.")
+@reason_option
+@actor_option
+@utc_option
+@json_option
+@pass_context
+def rebind(
+    context: Context, key: str, restart: bool, reason: str | None, by: str | None, utc: bool, as_json: bool
+) -> None:
+    """Give the incident KEY the present version of its policy. It keeps its place in the policy."""
+    _tell(context, lambda engine: engine.rebind(key, restart=restart, reason=reason, by=by), as_json=as_json, utc=utc)
+
+
+COMMANDS = (open_command, ack, unack, resolve, snooze, change_severity, drain, rebind)

@@ -8,7 +8,8 @@ from datetime import timedelta
 import click
 
 from escalation_core import Conditions, Engine, InvalidValue, OpenIncident, OpenIncidents, StoreError
-from escalation_core.model import PageState
+from escalation_core.model import BUILTIN, PageState
+from escalation_core.rules.policy import Step
 
 from .base import Context, pass_context
 from .output import Times, length, on_terminal, print_json, show, table, whole_screen
@@ -79,12 +80,20 @@ def next_command(context: Context, within: timedelta, limit: int, after: str | N
         print_json(found)
         return
     times = Times(found.at, utc)
+    steps = [None if one.next_pages is None else one.next_pages.step for one in found.incidents]
     table(
         f"Next {length(within)}, from {times.at(found.at)} {times.zone}",
-        ("at", "incident", "severity", "level", "pages"),
+        ("at", "incident", "severity", "level", "pages", *_policy_columns(steps)),
         [
-            (_coming(one, times), one.incident_key, _severity(one), _next_level(one), _next_targets(one))
-            for one in found.incidents
+            (
+                _coming(one, times),
+                one.incident_key,
+                _severity(one),
+                _next_level(one),
+                _next_targets(one),
+                *_policy_cells(step, steps),
+            )
+            for one, step in zip(found.incidents, steps, strict=True)
         ],
         empty=f"nothing escalates within {length(within)}"
         if after is None
@@ -96,9 +105,10 @@ def next_command(context: Context, within: timedelta, limit: int, after: str | N
 
 def _print_list(found: OpenIncidents, *, utc: bool, whole: bool) -> None:
     times = Times(found.at, utc)
+    steps = [one.step for one in found.incidents]
     table(
         f"Open incidents at {times.at(found.at)} {times.zone}",
-        ("incident", "severity", "level", "age", "next", "told"),
+        ("incident", "severity", "level", "age", "next", "told", *_policy_columns(steps)),
         [
             (
                 one.incident_key,
@@ -107,8 +117,9 @@ def _print_list(found: OpenIncidents, *, utc: bool, whole: bool) -> None:
                 None if one.incident is None else length(found.at - one.incident.first_seen),
                 _coming(one, times),
                 _told(one),
+                *_policy_cells(step, steps),
             )
-            for one in found.incidents
+            for one, step in zip(found.incidents, steps, strict=True)
         ],
         empty="no incident is open" if whole else "no open incident matches, or none follows",
         times=times,
@@ -134,6 +145,26 @@ def _coming(one: OpenIncident, times: Times) -> str:
     due = f"{times.relative(coming.at)} ({times.at(coming.at)})" if on_terminal() else times.at(coming.at)
     due = "next tick" if coming.at <= times.now else due
     return f"{due}, {held}" if held else due
+
+
+def _policy_columns(steps: Sequence[Step | None]) -> Sequence[str]:
+    """Return the columns about policies. On a terminal it is one, and none if every incident has the built-in one."""
+    if not on_terminal():
+        return "policy", "round", "level of round"
+    return ("policy",) if _any_named(steps) else ()
+
+
+def _policy_cells(step: Step | None, steps: Sequence[Step | None]) -> Sequence[object]:
+    """Return the cells of the columns about policies."""
+    if not on_terminal():
+        return (None, None, None) if step is None else (step.policy, step.round, step.level)
+    if not _any_named(steps):
+        return ()
+    return ("" if step is None else step.policy if step.policy == BUILTIN else f"{step.policy}: {step}",)
+
+
+def _any_named(steps: Sequence[Step | None]) -> bool:
+    return any(step is not None and step.policy != BUILTIN for step in steps)
 
 
 def _next_level(one: OpenIncident) -> int | None:

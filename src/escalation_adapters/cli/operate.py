@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from escalation_core import Engine, Health, TickReport
+from escalation_core.engine.policies_health import PoliciesHealth
 from escalation_core.engine.report import Example
 from escalation_core.engine.retry_dead import RetriedDead
 from escalation_core.model import PageRecord
@@ -21,11 +22,18 @@ from .params import actor_option, json_option, reason_option, utc_option
 @click.option("--json", "as_json", is_flag=True, help="Log JSON; the default without a terminal.")
 @pass_context
 def run_command(context: Context, as_json: bool) -> None:
-    """Escalate and page until SIGTERM or SIGINT; then finish the tick and the pages being sent."""
+    """Escalate and page until SIGTERM or SIGINT; then finish the tick and the pages being sent.
+
+    SIGHUP, and the command policy reload, let it read the policies file again.
+    """
+    from ..worker.app import policies_loader
     from ..worker.runner import run
 
+    async def work(engine: Engine) -> None:
+        await run(engine, policies=policies_loader(engine.settings))
+
     context.run(
-        run, level="INFO", json_lines=True if as_json else None, long_running=True, create=True, ticks=True, pages=True
+        work, level="INFO", json_lines=True if as_json else None, long_running=True, create=True, ticks=True, pages=True
     )
 
 
@@ -167,13 +175,29 @@ def health(context: Context, utc: bool, as_json: bool) -> None:
     else:
         state = "ok" if found.ok else f"NOT OK: {found.fault}"
         say(f"{state}; mode {found.mode.value}")
-        values = found.as_dict() | {"at": found.at, "pausedUntil": found.paused_until}
+        values = found.as_dict() | {
+            "at": found.at,
+            "pausedUntil": found.paused_until,
+            "policies": _policies_of(found.policies),
+        }
         rows = [(name, value) for name, value in values.items() if value is not None and show(value)]
         table("Health", ("what", "value"), rows, empty="", times=Times(found.at, utc))
         for warning in found.warnings:
             click.echo(f"warning: {warning}", err=True)
     if not found.ok:
         raise SystemExit(1)
+
+
+def _policies_of(found: PoliciesHealth) -> list[str]:
+    """Return what health says about policies, for people: digests are short. Warnings stand below the table."""
+    stats = found.stats
+    if found.digest is None and not stats.worker_digests:
+        return []
+    said = [f"file {found.digest[:12]}" if found.digest else "no file"]
+    said += [f"workers with {digest[:12] or 'no file'} {count}" for digest, count in stats.worker_digests.items()]
+    said += [f"unknown {name} {count}" for name, count in stats.unknown_policies.items()]
+    said += [f"put off {stats.put_off}"] if stats.put_off else []
+    return said + [f"{action} in a day {count}" for action, count in stats.lately.items()]
 
 
 COMMANDS = (run_command, tick, recalc, dead, health)

@@ -108,7 +108,7 @@ def sign_command(action: str, url: str, pairs: tuple[str, ...]) -> None:
 
 def _value(name: str, text: str) -> object:
     """Return a field's value. Most fields are texts; an incident key of digits is a text, too."""
-    if name in ("dry_run", "override_schedule"):
+    if name in ("dry_run", "override_schedule", "restart"):
         if text not in ("true", "false"):
             raise click.UsageError(f"{name} is {text!r}; give true or false")
         return text == "true"

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "policy": ("policy", "Commands about the policies file."),
         "prove": ("operators", "Check the records: each escalation once, each with its pages."),
         "prune": ("operators", "Remove old escalations, pages and audit entries."),
+        "rebind": ("incidents", "Give the incident KEY the present version of its policy."),
         "recalc": ("operate", "Plan every open incident anew, after the windows changed."),
         "replay": ("play", "Run the engine on a log of host events, whose instants set the clock."),
         "resolve": ("incidents", "Resolve the incident KEY."),

@@ -67,6 +67,13 @@ async def resolve(engine: Engine, fields: Fields, by: str) -> Response:
     return answer({"incident": incident_json(await engine.resolve(key, by=by, reason=reason))})
 
 
+async def rebind(engine: Engine, fields: Fields, by: str) -> Response:
+    """Give an incident the present version of its policy."""
+    key, reason = reading.text(fields, "incident_key"), reading.text(fields, "reason", None)
+    restart = reading.flag(fields, "restart", False)
+    return answer({"incident": incident_json(await engine.rebind(key, restart=restart, by=by, reason=reason))})
+
+
 async def health(engine: Engine, *, detail: bool) -> Response:
     """Return whether the engine is healthy; ``detail`` is for a caller with the read role, and adds every field."""
     found = (await engine.health()).as_dict() if detail else {"ok": await engine.is_healthy()}
@@ -96,6 +103,8 @@ async def incident(engine: Engine, fields: Fields) -> Response:
             "incident": None if history.incident is None else incident_json(history.incident),
             "fault": history.fault,
             "upcoming": to_json(history.upcoming),
+            "step": to_json(history.step),
+            "next_pages": to_json(history.next_pages),
             "escalations": [to_json(escalation) for escalation in history.escalations],
             "pages": [to_json(page) for page in history.pages],
             "audit": [to_json(entry) for entry in history.audit],

@@ -44,6 +44,7 @@ ACTIONS: dict[str, Action] = {
     "pause": Action(actions.pause, ("until", "minutes", "reason")),
     "resume": Action(actions.resume, ("override_schedule", "reason")),
     "drain": Action(actions.drain, ("incident_key", "reason")),
+    "rebind": Action(actions.rebind, ("incident_key", "restart", "reason")),
     "acknowledge": Action(actions.acknowledge, ("incident_key", "reason")),
     "resolve": Action(actions.resolve, ("incident_key", "reason")),
 }

@@ -64,8 +64,10 @@ class PolicyVerbs(StoreAccess):
         An engine that has none yet assigns no policy, and leaves that to an engine that has a file.
         """
         instead = "the one before stays in force" if self.policies is not None else "this process works without it"
-        self._policies_fault = f"the policies file could not be loaded, and {instead}: {fault}"
-        log.error("%s", self._policies_fault)
+        said = f"the policies file could not be loaded, and {instead}"
+        # The log has a line for each problem, and health one line in all.
+        self._policies_fault = f"{said}: {' '.join(fault.split())}"
+        log.error("%s: %s", said, fault)
 
     @property
     def policies_fault(self) -> str | None:

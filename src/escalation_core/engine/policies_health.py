@@ -36,10 +36,11 @@ class PoliciesHealth:
             found.append(
                 f"the workers run different policies files: {said}; restart them, or run escalation policy reload"
             )
-        elif files and (self.digest or "") not in files:
+        elif files and self.fault is None and (self.digest or "") not in files:
+            own = f"policies file {self.digest[:12]}" if self.digest else "no policies file"
             found.append(
-                f"this process runs policies file {self.digest[:12] if self.digest else 'none'}, and of the workers"
-                f" {said}; give this process their file, or run escalation policy reload"
+                f"this process has {own}, but of the workers {said}; give this process their file, or run"
+                " escalation policy reload"
             )
         return found
 

@@ -57,8 +57,6 @@ def versioned(policies: Policies | None, name: str) -> Policy:
     Raises:
         InvalidValue: the file has no policy of this name, or it is the built-in one, which has no versions.
     """
-    if policies is None or check_policy_name(name, policies) == BUILTIN:
-        remedy = "set ESC_POLICIES" if policies is None else "give the name of a policy of the file"
-        fault = "is not known without a policies file" if policies is None else "has no versions"
-        raise InvalidValue("policy", f"{name!r} {fault}", remedy)
+    if check_policy_name(name, policies) == BUILTIN or policies is None:
+        raise InvalidValue("policy", f"{BUILTIN!r} has no versions", "give the name of a policy of the file")
     return policies.policies[name]

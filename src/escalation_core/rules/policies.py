@@ -106,10 +106,13 @@ def check_policy_name(name: str, policies: Policies | None) -> str:
     """Return a policy's name that a caller gives.
 
     Raises:
-        InvalidValue: the policies do not have this name; the remedy has the nearest one.
+        InvalidValue: the policies do not have this name; the remedy has the nearest one. Or there are no policies.
     """
-    known = sorted(policies.names) if policies is not None else [BUILTIN]
-    if name in known:
+    if name == BUILTIN or (policies is not None and name in policies.policies):
         return name
+    if policies is None:
+        remedy = f"give the engine its policies, for example with ESC_POLICIES, or name {BUILTIN!r}"
+        raise InvalidValue("policy", f"{name!r} is not known without a policies file", remedy)
+    known = sorted(policies.names)
     remedy = f"give one that exists; the nearest is {nearest(name, known)!r}"
     raise InvalidValue("policy", f"{name!r} is not a known policy", remedy)
