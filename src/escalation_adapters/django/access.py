@@ -1,13 +1,15 @@
 """The engine for a Django project: verbs in Django's transaction, and an engine of the process's own."""
 
+import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from escalation_core import Engine, InvalidValue, Notifier
+from escalation_core import Engine, EscalationError, InvalidValue, Notifier, Policies
 
 from . import conf, database
 from .not_ready import remedied
@@ -15,8 +17,9 @@ from .not_ready import remedied
 if TYPE_CHECKING:
     from ..blocking_verbs import BlockingVerbs
     from ..worker.blocking import BlockingEngine
+    from ..worker.reload import Load
 
-
+log = logging.getLogger("escalation_adapters.django")
 _FIELD = "ESCALATION['notifiers']"
 _REMEDY = "name a function without arguments that returns a list of notifiers"
 
@@ -51,7 +54,35 @@ def verbs() -> "BlockingVerbs":
         raise InvalidValue("connection", fault, "leave the block, and begin another one")
     from .transaction import make_verbs
 
-    return make_verbs(connection, configuration.settings, configuration.schema)
+    return make_verbs(connection, configuration.settings, configuration.schema, _policies(configuration))
+
+
+_read: tuple[conf.Configuration, Policies | None] | None = None
+
+
+def _policies(configuration: conf.Configuration) -> Policies | None:
+    """Return the policies for verbs. The file is read once in a process.
+
+    With a faulty file verbs work without it, because an incident must be answered; workers assign policies then.
+    """
+    global _read  # noqa: PLW0603 - each request asks, and reading takes long
+    load = policies_loader(configuration)
+    if load is None:
+        return configuration.policies
+    if _read is None or _read[0] is not configuration:
+        try:
+            _read = configuration, load()
+        except EscalationError as error:
+            log.error("the policies file could not be loaded, and verbs work without it: %s", error)  # noqa: TRY400
+            _read = configuration, None
+    return _read[1]
+
+
+def policies_loader(configuration: conf.Configuration) -> "Load | None":
+    """Return the function that reads the policies file of ``ESCALATION``; None without one."""
+    from ..worker import app
+
+    return app.policies_loader(configuration.settings)
 
 
 def engine(*, work: bool = False) -> "BlockingEngine":
@@ -65,8 +96,10 @@ def engine(*, work: bool = False) -> "BlockingEngine":
     """
     from ..worker.blocking import BlockingEngine
 
-    database.check_supported(conf.read().database)
-    return BlockingEngine(open_engine, work=work)
+    configuration = conf.read()
+    database.check_supported(configuration.database)
+    make = partial(open_engine, long_running=work)
+    return BlockingEngine(make, work=work, policies=policies_loader(configuration))
 
 
 async def open_engine(*, long_running: bool = False) -> Engine:
@@ -81,6 +114,7 @@ async def open_engine(*, long_running: bool = False) -> Engine:
             pooler="transaction" if database.pooled(configuration.database) else None,
             long_running=long_running,
             notifiers=make_notifiers(configuration),
+            policies=configuration.policies,
         )
 
 

@@ -50,6 +50,12 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         access.find_maker(configuration)
     except EscalationError as error:
         found.append(checks.Error(str(error), id=f"{_ID}.E003"))
+    try:
+        load = access.policies_loader(configuration)
+        if load is not None:
+            load()
+    except EscalationError as error:
+        found.append(checks.Error(f"The policies file cannot be used: {error}", id=f"{_ID}.E012"))
     if database.vendor(alias) == "sqlite" and (configuration.columns or configuration.status):
         text = "ESCALATION has columns or a status, which the engine does not use on SQLite."
         found.append(checks.Warning(text, hint="There the engine has a table of its own.", id=f"{_ID}.W004"))

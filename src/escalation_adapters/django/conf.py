@@ -13,7 +13,7 @@ import attrs
 from django.conf import settings as django_settings
 from django.db import connections
 
-from escalation_core import InvalidValue, Settings, SettingsError
+from escalation_core import InvalidValue, Policies, Settings, SettingsError
 from escalation_core.errors import Problem
 from escalation_core.settings import SECRETS
 from escalation_core.settings.fields import FIELDS
@@ -40,6 +40,8 @@ class Configuration:
     """The host's status column and its words, as in ``AttachEscalation``."""
     notifiers: str | None = None
     """The dotted path of a function that returns notifiers."""
+    policies: Policies | None = None
+    """The policies, if they do not come from the file of ESC_POLICIES."""
     settings: Settings = attrs.field(factory=Settings)
 
 
@@ -88,6 +90,8 @@ def _read(given: object) -> Configuration:
     elif given.get("settings") is None:
         values["settings"], wrong = _engine_settings(variables)
         problems |= wrong
+    if "policies" in values and getattr(values.get("settings"), "policies_file", None) is not None:
+        problems[_named("policies")] = Problem("is set beside ESC_POLICIES", "set one of the two")
     if problems:
         raise SettingsError(problems)
     return Configuration(**values)
@@ -166,6 +170,12 @@ def _path(value: object) -> Problem | None:
     return Problem(f"is {value!r}", "write the dotted path of a function that returns notifiers: 'app.pages.notifiers'")
 
 
+def _policies(value: object) -> Problem | None:
+    if isinstance(value, Policies):
+        return None
+    return Problem(f"is {type(value).__name__}", "give Policies.from_mapping(...), or set 'ESC_POLICIES' to a file")
+
+
 def _whole(value: object) -> Problem | None:
     if not isinstance(value, Settings):
         return Problem(f"is {type(value).__name__}", "give a Settings, or set variables such as 'ESC_TICK_MS'")
@@ -179,6 +189,7 @@ _CHECKS = {
     "columns": _names,
     "status": check_words,
     "notifiers": _path,
+    "policies": _policies,
     "settings": _whole,
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from escalation_core import Settings
+from escalation_core import Policies, Settings
 from escalation_core.engine.incidents import IncidentVerbs
 from escalation_core.ports import Transaction
 
@@ -23,6 +23,6 @@ class DjangoTransaction(HostTransaction):
             return await super().transact(work)
 
 
-def make_verbs(connection: object, settings: Settings, schema: str) -> BlockingVerbs:
+def make_verbs(connection: object, settings: Settings, schema: str, policies: Policies | None) -> BlockingVerbs:
     """Return the verbs on an incident in the transaction of Django's connection."""
-    return BlockingVerbs(IncidentVerbs(DjangoTransaction(connection, schema), settings))
+    return BlockingVerbs(IncidentVerbs(DjangoTransaction(connection, schema), settings, policies))

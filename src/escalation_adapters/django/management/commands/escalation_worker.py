@@ -13,7 +13,7 @@ from ....logs import set_up_logging
 from ....worker.app import TO_THE_LOG, unheard
 from ....worker.runner import run
 from ... import conf
-from ...access import open_engine
+from ...access import open_engine, policies_loader
 from ...not_ready import remedied
 
 
@@ -48,5 +48,5 @@ async def _work(once: bool) -> TickReport | None:
         async with await open_engine(long_running=not once) as engine:
             if once:
                 return await engine.tick()
-            await run(engine)
+            await run(engine, policies=policies_loader(conf.read()))
             return None
