@@ -37,7 +37,7 @@ def test_list_has_open_incidents_and_what_comes(on_sqlite: Console) -> None:
     assert "no incident is open\n" == told(on_sqlite("list"))
     opened(on_sqlite)
     header, *lines = rows(told(on_sqlite("list", MAX_ESC_LEVEL="1")))
-    assert ["incident", "severity", "level", "age", "next", "told"] == header
+    assert ["incident", "severity", "level", "age", "next", "told", "policy", "round", "level of round"] == header
     assert ["db-7/disk", "billing", "asleep", "worn out"] == [line[0] for line in lines]
     assert "3 min" == lines[0][3]
     assert lines[2][4].endswith("Z, snoozed")

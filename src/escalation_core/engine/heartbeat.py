@@ -231,6 +231,10 @@ class HeartbeatKeeper:
             return state
         self.reload_requested_at = await walks.record_digest(self.worker, digest)
         changed, self._digest = digest != self._digest, digest
+        if changed and policies is not None:
+            # Here, and not where the file is loaded: a command that answers an incident need not repeat them.
+            for warning in policies.warnings:
+                log.warning("policies: %s", warning)
         if changed and state.fingerprint is not None and digest not in state.fingerprint:
             return await _recalc.request(tx, By(reason="the policies file changed"))
         return state

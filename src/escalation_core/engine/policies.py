@@ -53,8 +53,6 @@ class PolicyVerbs(StoreAccess):
             # An engine without notifiers only opens and answers incidents; workers page.
             targets=self._pager.served or None,
         )
-        for warning in policies.warnings:
-            log.warning("policies: %s", warning)
         self._versions.policies = policies
         self._policies_fault = None
 

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 import pytest
 
 from escalation_core import StoreUnavailable
+from escalation_core.engine.health import Observed
 from escalation_core.engine.heartbeat import HeartbeatKeeper
-from escalation_core.model import Stats
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, MemoryStore
 
@@ -61,7 +61,7 @@ async def test_no_heartbeat_waits_for_counts(
 ) -> None:
     """If the store gives up the counts, the tick still writes its heartbeat, succeeds and logs a warning."""
 
-    async def given_up(*_: object) -> NoReturn:
+    async def given_up(*_: object, **__: object) -> NoReturn:
         raise StoreUnavailable("given up")
 
     monkeypatch.setattr("escalation_core.engine.heartbeat.HeartbeatKeeper.count", given_up)
@@ -77,7 +77,7 @@ async def test_counts_take_a_share_of_the_time(
     engine, time, counted = engine_of(store), [1000.0], 0
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
 
-    async def slowly(*_: object) -> None:
+    async def slowly(*_: object, **__: object) -> None:
         nonlocal counted
         counted += 1
         time[0] += 2
@@ -99,10 +99,10 @@ async def test_counts_are_told_while_they_rest(store: MemoryStore, monkeypatch: 
     monkeypatch.setattr("escalation_core.engine.heartbeat.monotonic", lambda: time[0])
     count = HeartbeatKeeper.count
 
-    async def slowly(self: HeartbeatKeeper, tx: Transaction, now: datetime) -> Stats:
-        stats = await count(self, tx, now)
+    async def slowly(self: HeartbeatKeeper, tx: Transaction, now: datetime, **detail: bool) -> Observed:
+        seen = await count(self, tx, now, **detail)
         time[0] += 2
-        return stats
+        return seen
 
     monkeypatch.setattr(HeartbeatKeeper, "count", slowly)
     await engine.tick()
