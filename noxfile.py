@@ -163,8 +163,10 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, and write the figures to benchmarks/results."""
+    """Measure, and write the figures to benchmarks/results; ``-- --against COMMIT`` compares two commits."""
     session.install(".[all]", *_group("bench"))
-    if shutil.which("apt-get"):
+    against = any(argument.startswith("--against") for argument in session.posargs)
+    if not against and shutil.which("apt-get"):
         session.run("bash", ".ci/install-packages", "benchmarks/system-packages", external=True)
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    # After Ctrl-C the bench stops its server and removes temporary folders: nox kills it after 0.3 seconds by default.
+    session.run("python", "-m", "benchmarks", *session.posargs, interrupt_timeout=30)

@@ -1,4 +1,4 @@
-"""Run the bench: ``python -m benchmarks [--quick] [PART ...]``."""
+"""Run the bench: ``python -m benchmarks [--quick] [PART ...]``, or compare with a commit: ``--against COMMIT``."""
 
 import argparse
 import importlib
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import report
+from .against import compare
 from .ground import ground
 from .results import FOLDER, Result, machine
 
@@ -25,7 +26,18 @@ def main() -> None:
     )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
+    comparison = parser.add_argument_group("comparison")
+    comparison.add_argument("--against", metavar="COMMIT", help="measure this tree and a commit in turns; print ratios")
+    comparison.add_argument("--runs", type=int, metavar="N", help="of each workload on each side (default: 9)")
+    comparison.add_argument("-k", action="append", metavar="TEXT", help="only workloads whose names contain the text")
+    comparison.add_argument("--json", action="store_true", help="print the comparison as JSON")
     options = parser.parse_args()
+    if options.against is not None:
+        if options.parts or options.quick:
+            parser.error("--against measures workloads of its own: it takes no PART and no --quick")
+        sys.exit(_against(options))
+    if options.runs is not None or options.k or options.json:
+        parser.error("--runs, -k and --json need --against COMMIT")
     if options.child:
         # Discard pages to the log: the bench does not measure the terminal.
         logging.getLogger().addHandler(logging.NullHandler())
@@ -47,6 +59,19 @@ def main() -> None:
     if not options.quick:
         report.write()
     sys.exit(0 if judge(console, results) else 1)
+
+
+def _against(options: argparse.Namespace) -> int:
+    try:
+        return compare.run(
+            options.against,
+            runs=9 if options.runs is None else options.runs,
+            chosen=options.k or (),
+            as_json=options.json,
+        )
+    except KeyboardInterrupt:
+        print("interrupted: the processes have ended, and the temporary folders are removed", file=sys.stderr)
+        return 130
 
 
 def judge(console: Console, results: list[Result]) -> bool:

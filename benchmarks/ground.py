@@ -54,13 +54,25 @@ class Ground:
         """
         if statements not in self._templates:
             self._templates[statements] = self._template(statements)
-        name = self._create(f"TEMPLATE {self._templates[statements]} STRATEGY file_copy")
-        with psycopg.connect(self._server.dsn(name), autocommit=True) as connection:
-            connection.execute("CHECKPOINT")
+        with self.empty(f"TEMPLATE {self._templates[statements]} STRATEGY file_copy") as dsn:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("CHECKPOINT")
+            yield dsn
+
+    @contextlib.contextmanager
+    def empty(self, how: str = "") -> Iterator[str]:
+        """Yield the DSN of an empty database, or of one that is made as ``how`` says."""
+        name = self._create(how)
         try:
             yield self._server.dsn(name)
         finally:
             self._drop(name)
+
+    def set(self, *settings: str) -> None:
+        """Change settings of the server that need no restart, for example ``autovacuum = off``."""
+        for setting in settings:
+            self._ask(f"ALTER SYSTEM SET {setting}")
+        self._ask("SELECT pg_reload_conf()::int")
 
     def forget(self) -> None:
         """Drop the templates: each part has its own, and they would fill the disk."""
