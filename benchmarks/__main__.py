@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -62,6 +63,7 @@ def main() -> None:
 
 
 def _against(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job of CI leaves nothing behind, either
     try:
         return compare.run(
             options.against,

@@ -32,33 +32,30 @@ QUIET = ("autovacuum = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'"
 
 @attrs.frozen(kw_only=True)
 class Figure:
-    """One figure of a workload on both sides: for each run, the microseconds a row of each block."""
+    """One figure of a workload, with a value for each run."""
 
     workload: str
     name: str
-    this: Sequence[Sequence[float]]
-    other: Sequence[Sequence[float]]
+    this: Sequence[float]
+    """The median of the blocks of this tree, in microseconds a row."""
+    other: Sequence[float]
+    """The same of the other commit."""
+    ratios: Sequence[float]
+    """The median of the quotients of neighbouring blocks: a machine that slows down in a run does not change it."""
 
-    @property
-    def medians(self) -> tuple[float, float]:
-        """The medians of this tree and of the other commit, over the medians of the runs."""
-        this, other = ([statistics.median(run) for run in side] for side in (self.this, self.other))
-        return statistics.median(this), statistics.median(other)
 
-    @property
-    def ratios(self) -> list[float]:
-        """For each run, the median of the quotients of blocks that were measured one after the other."""
-        return [median_ratio(this, other) for this, other in zip(self.this, self.other, strict=True)]
-
-    def for_machines(self) -> dict[str, Any]:
-        """Return everything as JSON."""
-        low, high = interval(self.ratios)
-        this, other = ([statistics.median(run) for run in side] for side in (self.this, self.other))
-        return {
-            "this": spread(this),
-            "other": spread(other),
-            "ratio": spread(self.ratios) | {"from": low, "to": high},
-        }
+def figures_of(workload: str, pairs: Sequence[tuple[Figures, Figures]]) -> list[Figure]:
+    """Return the figures of a workload from the blocks of each run."""
+    return [
+        Figure(
+            workload=workload,
+            name=name,
+            this=[statistics.median(this[name]) for this, _ in pairs],
+            other=[statistics.median(other[name]) for _, other in pairs],
+            ratios=[median_ratio(this[name], other[name]) for this, other in pairs],
+        )
+        for name in pairs[0][0]
+    ]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -135,26 +132,18 @@ def server(workloads: Sequence[Workload]) -> Iterator[Ground | None]:
         yield ground
 
 
-def figures_of(workload: str, pairs: Sequence[tuple[Figures, Figures]]) -> list[Figure]:
-    """Return the figures of a workload, each with its blocks in every pair."""
-    return [
-        Figure(
-            workload=workload,
-            name=name,
-            this=[this[name] for this, _ in pairs],
-            other=[other[name] for _, other in pairs],
-        )
-        for name in pairs[0][0]
-    ]
-
-
 def whole(
     against: Mapping[str, str], runs: int, figures: Sequence[Figure], left_out: Mapping[str, LeftOut]
 ) -> dict[str, Any]:
     """Return the comparison for machines."""
     found: dict[str, dict[str, Any]] = {}
     for one in figures:
-        found.setdefault(one.workload, {})[one.name] = one.for_machines()
+        low, high = interval(one.ratios)
+        found.setdefault(one.workload, {})[one.name] = {
+            "this": spread(one.this),
+            "other": spread(one.other),
+            "ratio": spread(one.ratios) | {"from": low, "to": high},
+        }
     return {
         "against": against,
         "runs": runs,
@@ -172,9 +161,9 @@ def show(against: str, runs: int, figures: Sequence[Figure], left_out: Mapping[s
         table.add_column(column, justify="right")
     for one in figures:
         low, high = interval(one.ratios)
-        this, other = one.medians
-        ratio = statistics.median(one.ratios)
-        table.add_row(one.workload, one.name, f"{this:.2f}", f"{other:.2f}", f"{ratio:.3f}", f"{low:.3f} to {high:.3f}")
+        medians = [f"{statistics.median(side):.2f}" for side in (one.this, one.other)]
+        ratio = f"{statistics.median(one.ratios):.3f}"
+        table.add_row(one.workload, one.name, *medians, ratio, f"{low:.3f} to {high:.3f}")
     if figures:
         console.print(table)
         console.print("A ratio above 1 means that this tree takes longer.", highlight=False)

@@ -194,5 +194,6 @@ def test_the_interval(count: int, cut: int) -> None:
 
 def test_the_ratio_is_of_neighbours() -> None:
     """A run's ratio is the median of the quotients of neighbouring blocks, so a slow second of the machine cancels."""
-    one = compare.Figure(workload="w", name="CPU", this=[[1.1, 5.5, 1.1]], other=[[1.0, 5.0, 1.0]])
-    assert [pytest.approx(1.1)] == one.ratios
+    [one] = compare.figures_of("w", [({"CPU": [1.1, 5.5, 1.2]}, {"CPU": [1.0, 5.0, 1.0]})])
+    assert ([1.2], [1.0]) == (one.this, one.other)
+    assert pytest.approx(1.1) == one.ratios[0]
