@@ -98,11 +98,11 @@ def run(
                     progress.advance(task)
             except LeftOut as reason:
                 left_out[one.name] = reason
-                progress_to.print(f"{one.name}: {reason.why}", highlight=False, soft_wrap=True)
+                done = "left out"
             else:
                 figures += figures_of(one.name, pairs)
-                seconds = time.monotonic() - began
-                progress_to.print(f"{one.name}: {runs} pairs in {seconds:.0f} s", highlight=False)
+                done = "measured"
+            progress_to.print(f"{one.name}: {done} in {time.monotonic() - began:.0f} s", highlight=False)
             progress.update(task, completed=(number + 1) * runs)
     if as_json:
         against = {"revision": revision, "commit": sides.commit}
@@ -156,7 +156,7 @@ def whole(
 def show(against: str, runs: int, figures: Sequence[Figure], left_out: Mapping[str, LeftOut]) -> None:
     """Print the comparison as a table."""
     console = Console(width=None if sys.stdout.isatty() else 140)
-    table = Table("workload", "µs a row", title=f"This tree against {against}, medians of {runs} runs in turns")
+    table = Table("workload", "µs a row", title=f"This tree against {against}; medians, runs in turns: {runs}")
     for column in ("this tree", "other", "ratio", "95 % interval" if runs > 5 else "least to greatest"):
         table.add_column(column, justify="right")
     for one in figures:

@@ -69,7 +69,7 @@ def test_the_two_sides_take_turns(tree: Path, noted: Path, capsys: pytest.Captur
     assert ["2a", "1a", "1b", "2b", "1a", "2a", "2b", "1b"] == noted.read_text(encoding="utf-8").split()
     assert [] == left(noted)
     shown = capsys.readouterr()
-    assert "works-on-both: 2 pairs in" in shown.err
+    assert "works-on-both: measured in" in shown.err
     assert ["noting CPU", "noting wall"] == [row.split("│")[2].strip() for row in shown.out.splitlines() if "│" in row]
     assert "This tree against HEAD (" in shown.out
 
