@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .workload import Meter, workload
 
 if TYPE_CHECKING:
-    from escalation_core import Settings, Store
+    from escalation_core import Store
 
 DUE = 1000
 """Rows that a tick escalates."""
@@ -27,10 +27,10 @@ MINUTE = timedelta(minutes=1)
 @workload()
 def plan(meter: Meter) -> None:
     """Plan a million rows: 10,000 different ones, 100 times each."""
-    from escalation_core import EscalationPolicy, Incident, plan
+    from escalation_core import Incident, Settings, plan
     from escalation_core.model import Candidate
 
-    now, policy = datetime.now(UTC), EscalationPolicy()
+    now, policy = datetime.now(UTC), Settings().policy
     ages = (0, 3, 10, 20, 45, 90, 400, 3000)
     severities = ("critical", "warning", " Critical", None, "of the host")
     shapes: tuple[dict[str, Any], ...] = (
@@ -63,7 +63,17 @@ def plan(meter: Meter) -> None:
 
 @workload()
 def tick_memory(meter: Meter) -> None:
-    """Tick over rows in memory."""
+    """Tick over rows in memory, by the built-in policy."""
+    _tick_memory(meter)
+
+
+@workload()
+def tick_memory_named(meter: Meter) -> None:
+    """Tick over rows in memory, by a policy of a file."""
+    _tick_memory(meter, named=True)
+
+
+def _tick_memory(meter: Meter, *, named: bool = False) -> None:
     from escalation_core.testing import MemoryStore
 
     store = MemoryStore()
@@ -76,12 +86,22 @@ def tick_memory(meter: Meter) -> None:
         for n in range(NOT_DUE):
             await store.host.insert(f"new/{turn}/{n}", severity="critical", first_seen=now)
 
-    asyncio.run(_ticks(meter, store, fill))
+    asyncio.run(_ticks(meter, store, fill, named=named))
 
 
 @workload()
 def tick_sqlite(meter: Meter) -> None:
-    """Tick over rows in an SQLite file."""
+    """Tick over rows in an SQLite file, by the built-in policy."""
+    _tick_sqlite(meter)
+
+
+@workload()
+def tick_sqlite_named(meter: Meter) -> None:
+    """Tick over rows in an SQLite file, by a policy of a file."""
+    _tick_sqlite(meter, named=True)
+
+
+def _tick_sqlite(meter: Meter, *, named: bool = False) -> None:
     from escalation_adapters.sqlite import SQLiteStore
     from escalation_core import canary_bucket
 
@@ -100,14 +120,24 @@ def tick_sqlite(meter: Meter) -> None:
         connection.close()
 
     async def work() -> None:
-        await _ticks(meter, await SQLiteStore.connect(file), fill)
+        await _ticks(meter, await SQLiteStore.connect(file), fill, named=named)
 
     asyncio.run(work())
 
 
 @workload(postgres=True)
 def tick_postgres(meter: Meter) -> None:
-    """Tick over rows in PostgreSQL."""
+    """Tick over rows in PostgreSQL, by the built-in policy."""
+    _tick_postgres(meter)
+
+
+@workload(postgres=True)
+def tick_postgres_named(meter: Meter) -> None:
+    """Tick over rows in PostgreSQL, by a policy of a file."""
+    _tick_postgres(meter, named=True)
+
+
+def _tick_postgres(meter: Meter, *, named: bool = False) -> None:
     import psycopg
 
     from escalation_adapters.postgres import PostgresStore, migrate
@@ -134,7 +164,7 @@ def tick_postgres(meter: Meter) -> None:
 
     async def work() -> None:
         await migrate.up(meter.dsn, create=True)
-        await _ticks(meter, await PostgresStore.connect(meter.dsn), fill)
+        await _ticks(meter, await PostgresStore.connect(meter.dsn), fill, named=named)
 
     asyncio.run(work())
 
@@ -163,17 +193,30 @@ def host_writes(meter: Meter) -> None:
             connection.execute("CHECKPOINT")
 
 
-async def _ticks(
-    meter: Meter, store: "Store", fill: Callable[[int], Awaitable[None]], settings: "Settings | None" = None
-) -> None:
+async def _ticks(meter: Meter, store: "Store", fill: Callable[[int], Awaitable[None]], *, named: bool = False) -> None:
     """Measure ticks without deliveries. ``fill`` writes ``DUE`` and ``NOT_DUE`` rows before each."""
     from escalation_adapters.channels.log import LogNotifier
     from escalation_core import Engine
 
-    async with Engine(store, settings=settings, notifiers=[LogNotifier("log")]) as engine:
+    file = _named_policies() if named else {}
+    async with Engine(store, notifiers=[LogNotifier("log")], **file) as engine:
         for turn in range(TICKS):
             await fill(turn)
             with meter.measure(rows=DUE + NOT_DUE):
                 report = await engine.tick(deliver=False)
             if (report.escalated, report.rescheduled.total()) != (DUE, NOT_DUE):
                 raise SystemExit(f"the tick escalated {report.escalated}, rescheduled {report.rescheduled.total()}")
+
+
+def _named_policies() -> dict[str, Any]:
+    """Return the argument that gives an engine a policies file. A commit without policies files measures the built-in.
+
+    The file says what the built-in policy says, so that both sides do the same. Each tick pins the new rows.
+    """
+    try:
+        from escalation_core import Policies
+    except ImportError:
+        return {}
+    critical = {"levels": [{"after": "5m"}], "repeat": {"times": 6}, "anchor": "first_seen", "min_gap": "30m"}
+    assign = [{"severity": "critical", "policy": "critical"}]
+    return {"policies": Policies.from_mapping({"policies": {"critical": critical}, "assign": assign})}

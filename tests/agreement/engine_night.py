@@ -119,8 +119,8 @@ class EngineNight:
             elif name == "inside":
                 self.inside = value
             else:
-                field = {"enabled": "worker_enabled"}.get(name, name)
-                self.settings = attrs.evolve(self.settings, **{field: value})
+                changes: dict[str, Any] = {{"enabled": "worker_enabled"}.get(name, name): value}
+                self.settings = attrs.evolve(self.settings, **changes)
         self._renew()
 
     async def tick(self) -> None:

@@ -283,7 +283,7 @@ def test_a_policy_that_is_gone() -> None:
 
 
 def test_an_unknown_name_by_sql() -> None:
-    """The row is planned by the built-in policy, and claimed again within a tick interval; a file that knows the name takes over."""
+    """The built-in policy plans the row, which is claimed again each minute; a file that knows the name takes over."""
     night = Night(file=FILE)
     night.host_write(EVENING, severity="critical", policy="late")
     night.tick(EVENING)

@@ -8,9 +8,10 @@ import attrs
 
 from ..errors import InvalidValue, TransitionRefused
 from ..model import BUILTIN, Incident, State
-from ..rules.planner import Note, Planner, pin_of
+from ..rules.planner import Planner, pin_of
 from ..rules.policies import Policies, check_policy_name
 from ..rules.policy import Policy
+from ..rules.settled import Note
 from ..rules.transitions import rebind
 
 

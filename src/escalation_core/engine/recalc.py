@@ -9,7 +9,8 @@ import attrs
 from ..model import NEEDS_REPLAN, By, Candidate, OpenRows, RecalcState
 from ..ports import Store, Transaction
 from ..rules.plan import MAX_DEFERRAL, defer
-from ..rules.planner import Planner, Settled
+from ..rules.planner import Planner
+from ..rules.settled import Settled
 from .exhausted import note_exhausted
 from .refused_rows import defer_or_pass_over, write_apart
 from .versions import Versions, write_notes

@@ -10,8 +10,8 @@ from ..model import BUILTIN, MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
 from ..ports import Store, Transaction
 from ..rules.gate import Gate
 from ..rules.plan import Decision, Escalate
-from ..rules.planner import Note
 from ..rules.routing import Pager
+from ..rules.settled import Note
 from ..settings import Settings
 from .batch import Batch, BatchRunner, claims_until
 from .overwritten import Overwritten

@@ -11,9 +11,10 @@ from ..model import By, Candidate, Incident, Pin
 from ..ports import Transaction, Walks, walks_of
 from ..rules.builtin import BuiltinPolicy
 from ..rules.plan import Decision
-from ..rules.planner import Planner, Settled, Version
+from ..rules.planner import Planner, Version
 from ..rules.policies import Policies
 from ..rules.policies_file import read_version
+from ..rules.settled import Settled
 
 
 @attrs.define

@@ -9,7 +9,8 @@ from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, State
 from .builtin import BuiltinPolicy
 from .gate import Gate
-from .planner import Note, Planner, Settled
+from .planner import Planner
+from .settled import Note, Settled
 
 MAX_AGE = timedelta(days=365)
 """How far in the past the first_seen of a new row may lie."""

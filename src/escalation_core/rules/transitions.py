@@ -26,8 +26,9 @@ from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
 from ..model import BUILTIN, AuditEntry, By, Incident, State
 from .plan import check_first_seen
-from .planner import Note, Planner, pin_of
+from .planner import Planner, pin_of
 from .policies import check_policy_name
+from .settled import Note
 
 
 class Verb(StrEnum):

@@ -10,7 +10,8 @@ from ..errors import InvalidValue
 from ..model import BUILTIN, NEEDS_REPLAN, AuditEntry, Canary, Deferral, Incident, Pause, RecalcState, State
 from .gate import Gate, Switches
 from .plan import ALTERED, check_first_seen
-from .planner import Planner, Settled
+from .planner import Planner
+from .settled import Settled
 
 
 class HeldBy(StrEnum):

@@ -11,8 +11,9 @@ from escalation_core.model import NEEDS_REPLAN, Candidate, LatestEscalation
 from escalation_core.rules.gate import Gate, Mode
 from escalation_core.rules.hours import Hours, Window
 from escalation_core.rules.plan import Decision, Reason
-from escalation_core.rules.planner import Note, Planner, Version
+from escalation_core.rules.planner import Planner, Version
 from escalation_core.rules.policy import Level, OnExpiry, Policy
+from escalation_core.rules.settled import Note
 
 from ..kit import HOUR, MINUTE, SECOND, START, incident
 from ..walking import minutes

@@ -8,8 +8,9 @@ import pytest
 
 from escalation_core import BuiltinPolicy, Incident, Policies
 from escalation_core.model import NEEDS_REPLAN
-from escalation_core.rules.planner import Note, Planner, Settled, Version
+from escalation_core.rules.planner import Planner, Version
 from escalation_core.rules.policy import Level, OnExpiry, Policy, Repeat
+from escalation_core.rules.settled import Note, Settled
 
 from ..kit import HOUR, MINUTE, START, incident
 from ..walking import CALM, FILE, OPS, minutes

@@ -41,7 +41,7 @@ class RunSettings:
             windows={name: window.total_seconds() for name, window in settings.policy.windows.items()},
             snooze=settings.snooze.total_seconds(),
             tick=settings.tick_interval.total_seconds(),
-            max_level=settings.max_level,
+            max_level=settings.policy.max_level,
             lease=settings.retry.lease.total_seconds(),
             send_timeout=settings.retry.send_timeout.total_seconds(),
         )
