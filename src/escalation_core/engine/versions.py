@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from operator import attrgetter
 
 import attrs
 
@@ -80,13 +79,14 @@ class Versions:
 
     async def advance(self, tx: Transaction, planned: Sequence[tuple[Incident, Incident]]) -> None:
         """Write planned incidents, each given as it was and as it is, and keep the versions of new pins."""
+        stay: list[Incident] = []
+        move: list[Incident] = []
+        for before, after in planned:
+            (stay if _same_walk(before, after) else move).append(after)
+        await tx.incidents.advance(stay)
         await self.keep(tx, (after for _, after in planned))
-        moved = [after for before, after in planned if _walk(before) != _walk(after)]
-        if not moved:
-            await tx.incidents.advance([after for _, after in planned])
-            return
-        await tx.incidents.advance([after for before, after in planned if _walk(before) == _walk(after)])
-        await need_walks(tx).move(moved)
+        if move:
+            await need_walks(tx).move(move)
 
     async def keep(self, tx: Transaction, incidents: Iterable[Incident]) -> None:
         """Keep the versions that these incidents are pinned to, if the store may not keep them yet."""
@@ -122,4 +122,12 @@ async def write_notes(tx: Transaction, happened: Sequence[Settled], now: datetim
         await tx.journal.note(notes)
 
 
-_walk = attrgetter("policy_pin", "policy_level", "policy_since", "episode", "acknowledged_at", "acknowledged_by")
+def _same_walk(before: Incident, after: Incident) -> bool:
+    # Objects are compared before values, because a planning leaves the objects of most rows as they are.
+    return (
+        before.policy_pin is after.policy_pin
+        and before.episode == after.episode
+        and before.policy_level == after.policy_level
+        and before.policy_since is after.policy_since
+        and before.acknowledged_at is after.acknowledged_at
+    )

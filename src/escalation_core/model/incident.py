@@ -168,21 +168,35 @@ class Incident:
         the new ones come from the engine.
         """
         other = object.__new__(Incident)
-        for put, value in zip(_STAYS_FIRST, (*_STAY(self), level, last_escalated_at, next_due_at), strict=True):
+        for put, value in zip(_MOVE, (*_STAYS(self), level, last_escalated_at, next_due_at), strict=True):
+            put(other, value)
+        return other
+
+    def pinned(self, policy_pin: str, policy_level: int | None, policy_since: datetime | None) -> "Incident":
+        """Return a copy with another walk. It is not validated, as in ``moved``."""
+        other = object.__new__(Incident)
+        for put, value in zip(_PIN, (*_STAYS_PINNED(self), policy_pin, policy_level, policy_since), strict=True):
             put(other, value)
         return other
 
 
-def _put(*names: str) -> tuple[Callable[[Incident, object], None], ...]:
+def _put(names: Sequence[str]) -> tuple[Callable[[Incident, object], None], ...]:
     """Return functions that set these fields of a new incident, although the class is frozen."""
     return tuple(getattr(Incident, name).__set__ for name in names)
 
 
+def _copy(
+    *changed: str,
+) -> tuple[Callable[[Incident], tuple[Any, ...]], tuple[Callable[[Incident, object], None], ...]]:
+    """Return the reader of all fields but these, and functions that set the fields that it reads, and then these."""
+    rest = [name for name in _FIELDS if name not in changed]
+    return attrgetter(*rest), _put([*rest, *changed])
+
+
 _FIELDS = tuple(field.name for field in attrs.fields(Incident))
-_MOVES = ("level", "last_escalated_at", "next_due_at")
-_STAYS = tuple(name for name in _FIELDS if name not in _MOVES)
-_STAY = attrgetter(*_STAYS)
-_IN_ORDER, _STAYS_FIRST = _put(*_FIELDS), _put(*_STAYS, *_MOVES)
+_IN_ORDER = _put(_FIELDS)
+_STAYS, _MOVE = _copy("level", "last_escalated_at", "next_due_at")
+_STAYS_PINNED, _PIN = _copy("policy_pin", "policy_level", "policy_since")
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import attrs
 
@@ -53,6 +54,8 @@ class BuiltinPolicy:
     tick_interval: timedelta = timedelta(minutes=1)
     """The shortest time between two escalations even with snooze 0, so that one tick raises at most one level."""
 
+    planner: Any = attrs.field(default=None, init=False, eq=False, repr=False)
+    """The planner without a policies file, once ``planner.planner_of`` has made it."""
     _walks: dict[str | None, Policy] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

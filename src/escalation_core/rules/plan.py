@@ -6,10 +6,10 @@ from enum import StrEnum
 import attrs
 
 from ..errors import InvalidValue
-from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, State
+from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation
 from .builtin import BuiltinPolicy
 from .gate import Gate
-from .planner import Planner
+from .planner import Planner, planner_of
 from .settled import Note, Settled
 
 MAX_AGE = timedelta(days=365)
@@ -108,9 +108,9 @@ def plan(
     if incident is None:
         return Skip(reason=Reason.UNREADABLE, incident=None, detail=claimed.fault)
     marked = incident.next_due_at == NEEDS_REPLAN
-    if incident.state is State.RESOLVED:
+    if incident.resolved_at is not None:
         return Skip(reason=Reason.RESOLVED, incident=_due(incident, None))
-    if incident.state is State.OPEN and (marked or claimed.attempts):
+    if (marked or claimed.attempts) and incident.acknowledged_at is None:
         try:
             check_first_seen(incident.first_seen, now)
         except InvalidValue as fault:
@@ -118,7 +118,7 @@ def plan(
     clock = clock or now
     if incident.last_escalated_at is not None and incident.last_escalated_at > clock:
         incident = incident.moved(level=incident.level, last_escalated_at=clock, next_due_at=incident.next_due_at)
-    planner = policy if isinstance(policy, Planner) else Planner(builtin=policy)
+    planner = policy if isinstance(policy, Planner) else planner_of(policy)
     found = planner.settle(incident, now, may_expire=gate.may_escalate)
     if recorded is not None and recorded.level > found.incident.level:
         return Skip(reason=Reason.ALREADY_RECORDED, incident=_catch_up(found, recorded, clock), settled=found)
@@ -129,7 +129,7 @@ def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marke
     due = found.rule(clock)
     # A row that this engine is unsure about comes again each tick interval: it is noted if somebody wrote it, or rises.
     quiet = found.heard() if found.unsure and not marked else found
-    if found.incident.state is State.ACKNOWLEDGED:
+    if found.incident.acknowledged_at is not None:
         if due is not None:
             return _wait(quiet, due, now, Reason.ACKNOWLEDGED)
         return Skip(reason=Reason.ACKNOWLEDGED, incident=_due(found.incident, found.until(None, now)), settled=quiet)

@@ -59,7 +59,7 @@ class Planner:
                 found = restart(found, now)
         if may_expire:
             found = _expire(found, now)
-        found = self._assign(found, now)
+        found = self._assign(found, pin_of(found.incident) if found.incident is not incident else pin, now)
         return _expire(found, now) if may_expire else found
 
     def next_step(self, incident: Incident, now: datetime) -> tuple[Settled, datetime] | None:
@@ -122,10 +122,9 @@ class Planner:
         over = incident.state is State.OPEN and incident.next_due_at is None
         return restart(found, now) if found.exhausted() and not over else found
 
-    def _assign(self, found: Settled, now: datetime) -> Settled:
+    def _assign(self, found: Settled, pin: Pin | None, now: datetime) -> Settled:
         """Give the incident its policy, if it has none yet, or if its severity or the host's word asks for another."""
         incident = found.incident
-        pin = pin_of(incident)
         if pin is None and incident.level > 0 and self.policies is not None:
             # The row is from before the policies file: the built-in policy goes on, unless the host names another.
             pin = Pin(BUILTIN, "", _pin_severity(incident))
@@ -152,20 +151,33 @@ class Planner:
         """Give the incident another policy. In mid-episode it goes on where it last was in it, or begins it."""
         incident = found.incident
         if pin is not None:
+            level: int | None
             position = self.positions.get((incident.incident_key, incident.episode), {}).get(policy.name)
             if position is not None:
                 level, since = max(0, incident.level - min(position, policy.total)), incident.policy_since
             else:
                 level = incident.level
                 since = max(filter(None, (incident.policy_since, incident.last_escalated_at)), default=None)
-            incident = attrs.evolve(incident, policy_level=level, policy_since=since)
-        found = attrs.evolve(found, incident=incident, policy=policy, kept_at=self._kept_at(policy, now))
-        return _with_pin(found, Pin(policy.name, policy.digest, _pin_severity(incident)))
+        else:
+            level, since = incident.policy_level, incident.policy_since
+        pin_text = f"{policy.name}@{policy.digest}@{_pin_severity(incident)}"
+        incident = incident.pinned(pin_text, level, since)
+        return Settled(
+            incident, policy, found.tick_interval, self._kept_at(policy, now), unsure=found.unsure, notes=found.notes
+        )
 
     def _kept_at(self, policy: Policy, now: datetime) -> datetime | None:
         """Return when the store began to keep a version: now, if this transaction is the first to save it."""
         version = self.versions.get(policy.digest)
         return None if not policy.digest else now if version is None else version.kept_at
+
+
+def planner_of(builtin: BuiltinPolicy) -> Planner:
+    """Return the planner of an engine without a policies file. It is made once for each built-in policy."""
+    if builtin.planner is None:
+        object.__setattr__(builtin, "planner", Planner(builtin=builtin))
+    planner: Planner = builtin.planner
+    return planner
 
 
 def restart(found: Settled, since: datetime) -> Settled:
@@ -184,6 +196,8 @@ def pin_of(incident: Incident) -> Pin | None:
 
 def _expire(found: Settled, now: datetime) -> Settled:
     """End an acknowledgement whose time is over. An exhausted walk of a file's policy begins again."""
+    if found.incident.acknowledged_at is None:
+        return found
     expires = found.ack_expires_at(now)
     if found.incident.state is not State.ACKNOWLEDGED or expires is None or expires > now:
         return found
@@ -196,7 +210,8 @@ def _expire(found: Settled, now: datetime) -> Settled:
 
 
 def _with_pin(found: Settled, pin: Pin) -> Settled:
-    return attrs.evolve(found, incident=attrs.evolve(found.incident, policy_pin=str(pin)))
+    before = found.incident
+    return attrs.evolve(found, incident=before.pinned(str(pin), before.policy_level, before.policy_since))
 
 
 def _fits(pin: Pin, incident: Incident) -> bool:

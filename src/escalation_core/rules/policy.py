@@ -181,7 +181,7 @@ class Policy:
 
         ``last`` is its last_escalated_at. Two escalations are at least ``tick_interval`` apart.
         """
-        done = level - min(incident.policy_level or 0, level)
+        done = level if not incident.policy_level else level - min(incident.policy_level, level)
         if done >= self.total:
             return None
         start = incident.policy_since or incident.first_seen
@@ -192,9 +192,11 @@ class Policy:
         else:
             due = self._plus((last or start) if done else start, self._gaps[done])
         if last is not None:
-            due = max(due, later(last, max(self._least, tick_interval)))
-        if incident.snoozed_until is not None:
-            due = max(due, incident.snoozed_until)
+            earliest = later(last, max(self._least, tick_interval))
+            due = max(earliest, due)
+        snoozed = incident.snoozed_until
+        if snoozed is not None and snoozed > due:
+            due = snoozed
         deliver = self.levels[done % len(self.levels)].deliver
         return due if deliver is None else deliver.next_open(due) or _END_OF_TIME
 
