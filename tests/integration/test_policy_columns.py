@@ -315,7 +315,8 @@ async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> N
     async def work(tx: Transaction) -> None:
         walks = _walks(tx)
         now = await tx.now()
-        await walks.keep({"1a": "text", "2b": "text"})
+        for _ in range(2):
+            await walks.keep({"1a": "text", "2b": "text"})
         (row,) = await tx.incidents.claim(until=now, limit=9, canary=Canary())
         assert row.incident is not None
         await walks.move([attrs.evolve(row.incident, policy_pin="ops@1a@", next_due_at=None)])
@@ -326,4 +327,5 @@ async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> N
 
     await store.transact(work)
     await store.aclose()
+    assert [2] == select(migrated_dsn, "SELECT count(*) FROM escalation_policies")
     execute(migrated_dsn, f"DROP OWNED BY {name}; DROP ROLE {name}")

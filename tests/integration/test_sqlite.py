@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from escalation_adapters.sqlite import SQLiteStore
-from escalation_core import AuditEntry, Engine, Escalation, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_adapters.sqlite.codec import micros
+from escalation_adapters.sqlite.file import APPLICATION_ID, _steps
+from escalation_core import AuditEntry, Engine, Escalation, Incident, StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.engine.audit import read_audit
 from escalation_core.model import PageRecord
 from escalation_core.ports import Transaction
@@ -175,6 +177,27 @@ async def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
             await SQLiteStore.connect(path)
     with contextlib.closing(sqlite3.connect(foreign)) as connection:
         assert [("theirs",)] == connection.execute("SELECT name FROM sqlite_schema").fetchall()
+
+
+async def test_file_of_an_earlier_version_gets_the_columns_of_a_walk(tmp_path: Path) -> None:
+    """A file without the columns of a walk gets them when it is opened; its rows and escalations keep their values."""
+    path, now = tmp_path / "e.db", datetime(2025, 1, 1, tzinfo=UTC)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for step in _steps()[:3]:
+            connection.executescript(step)
+        connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 3")
+        connection.execute("INSERT INTO escalation_meta VALUES ('made_at', 0)")
+        row = "INSERT INTO incidents (incident_key, first_seen, canary_bucket) VALUES (?, ?, 7)"
+        connection.execute(row, ["a", micros(now)])
+        connection.execute("INSERT INTO escalation_workers VALUES ('w', 0, '1.0')")
+        connection.execute("INSERT INTO escalation_events VALUES (1, 'a', 1, 'h', 0, 1)")
+        connection.commit()
+    store = await SQLiteStore.connect(path)
+    one = await store.read(lambda tx: tx.incidents.load("a", lock=False))
+    assert Incident(incident_key="a", first_seen=now) == one
+    ((_, event),) = await store.read(lambda tx: tx.ledger.escalations(limit=9))
+    assert (1, None, None) == (event.level, event.policy, event.position)
+    await store.aclose()
 
 
 async def test_a_cancelled_transaction_is_rolled_back(tmp_path: Path) -> None:
