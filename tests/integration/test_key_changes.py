@@ -9,6 +9,7 @@ import pytest
 
 from escalation_adapters.postgres import PostgresStore, migrate
 from escalation_core import Delivered, Engine, Retry
+from escalation_core.model import NEEDS_REPLAN
 from escalation_core.testing import RecordingNotifier
 
 from .stage import MINUTE, Stage, paged, staged
@@ -183,7 +184,9 @@ async def test_an_ended_incident_stays_ended_under_its_new_key(column: str, migr
         before = stage.rows(kept)
         stage.sql("UPDATE incidents SET incident_key = 'new'")
         assert before == stage.rows(kept)
-        assert [(1, 0, None, None)] == stage.rows(
+        # A new acknowledged row is planned once: its policy may end the acknowledgement.
+        due = None if column == "resolved_at" else NEEDS_REPLAN
+        assert [(1, 0, None, due)] == stage.rows(
             "SELECT episode, escalation_level, last_escalated_at, next_due_at FROM incidents"
         )
         assert [] == await stage.tick(60 * MINUTE)

@@ -109,13 +109,13 @@ async def test_drain_at_level_zero_changes_nothing(scene: Scene) -> None:
 
 
 async def test_drain_cancels_the_page_of_the_level_taken_back(scene: Scene) -> None:
-    """A host that lowers the level by SQL cancels the waiting page, since the page's episode has ended."""
+    """A host that lowers the level by SQL cancels the waiting page in its own transaction."""
     insert(scene, "k", age=timedelta(hours=1))
     await scene.engine.tick(deliver=False)
     scene.sql("UPDATE incidents SET escalation_level = 0")
     assert [] == await scene.tick()
     pages = (await scene.engine.history("k")).pages
-    assert [(PageState.CANCELLED, "episode ended")] == [(page.state, page.reason) for page in pages]
+    assert [(PageState.CANCELLED, "drained")] == [(page.state, page.reason) for page in pages]
 
 
 async def test_opened_again_row_begins_a_new_episode(scene: Scene) -> None:
