@@ -438,6 +438,10 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
         "escalation.incident.overdue": "{incident}",
         "escalation.incident.oldest_overdue": "s",
         "escalation.incident.exhausted": "{incident}",
+        "escalation.policy.load_failed": "{engine}",
+        "escalation.policy.unknown": "{incident}",
+        "escalation.policy.put_off": "{incident}",
+        "escalation.policy.files": "{file}",
     } == seen.units()
 
 

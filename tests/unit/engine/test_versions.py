@@ -5,11 +5,10 @@ import logging
 import attrs
 import pytest
 
-from escalation_core import Policies
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..kit import MINUTE, START
-from ..walking import CALM, FILE, LASTING, Night, policies
+from ..walking import CALM, LASTING, Night, policies
 
 
 async def test_a_new_file_ends_no_old_acknowledgement(store: MemoryStore, clock: ManualClock) -> None:
@@ -44,19 +43,6 @@ async def test_a_text_is_kept_once(night: Night) -> None:
     assert {ops.digest: (ops.text(), START + MINUTE)} == {
         digest: (kept.text, kept.kept_at) for digest, kept in night.store.versions.items()
     }
-
-
-async def test_a_text_that_was_pruned_is_kept_again(night: Night) -> None:
-    """An engine that once read a text keeps it again when it pins it anew."""
-    await night.at(0).open("k", severity="critical")
-    await night.tick(1)
-    night.store.versions.clear()
-    await night.at(2).open("k2", severity="critical")
-    assert 1 == len(night.store.versions)
-    await night.store.host.insert("k3", severity="low", first_seen=START)
-    night.store.versions.clear()
-    await night.tick(3)
-    assert {Policies.from_mapping(FILE).policies["calm"].digest} == set(night.store.versions)
 
 
 async def test_old_incidents_keep_their_version(night: Night) -> None:

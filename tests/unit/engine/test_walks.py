@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from escalation_core import Engine, InvalidValue, Policies, TransitionRefused
-from escalation_core.model import Pin
+from escalation_core.model import NEEDS_REPLAN, Pin
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..kit import MINUTE, START, Named, row
@@ -293,7 +293,7 @@ async def test_rebind_is_refused(night: Night) -> None:
     with pytest.raises(InvalidValue, match=r"^policy: 'ops' is not a known policy"):
         await night.engine.rebind("k")
     night.restart(None)
-    with pytest.raises(InvalidValue, match=r"^policy: 'ops' is not a known policy"):
+    with pytest.raises(InvalidValue, match=r"^policy: 'ops' is not known without a policies file"):
         await night.engine.rebind("k")
     with pytest.raises(TransitionRefused, match=r"it is not pinned"):
         await night.engine.rebind("builtin")
@@ -310,3 +310,18 @@ async def test_pinned(night: Night) -> None:
     assert ["b"] == [one.incident_key for one in await night.engine.pinned("ops", after="a", limit=1)]
     with pytest.raises(InvalidValue, match=r"^limit: "):
         await night.engine.pinned("ops", limit=1001)
+
+
+async def test_an_engine_whose_file_could_not_be_loaded(night: Night) -> None:
+    """It escalates by the built-in formula when due, and a worker with the file gives the row its policy."""
+    file = night.file
+    night.restart(None)
+    night.engine._versions.file_named = True
+    await night.at(0).open("k", severity="critical")
+    assert NEEDS_REPLAN == row(night.store)["next_due_at"]
+    await night.ticks(0, 6)
+    assert ([(5, 1)], [(1, None, None)], 7) == (night.rises, night.places, night.due)
+    night.restart(file)
+    await night.tick(7)
+    assert "builtin@@critical" == night.pin
+    assert "unknown_policy" not in night.notes

@@ -195,6 +195,12 @@ def test_without_a_file_a_pinned_row_goes_on() -> None:
     assert settle(one, policy="builtin", **pinned(OLD)).unsure
 
 
+def test_without_the_content_of_a_file() -> None:
+    """An engine whose file could not be loaded assigns nothing, and leaves rows without a pin to others as well."""
+    found = planner(None, file_missing=True).settle(incident(), NOW)
+    assert (None, "builtin", True, ()) == (found.incident.policy_pin, found.policy.name, found.unsure, found.notes)
+
+
 def test_a_row_that_an_engine_is_unsure_about_comes_again() -> None:
     """A tick writes the row's due instant, at most a tick interval ahead."""
     found = settle(planner(None), policy="nope")

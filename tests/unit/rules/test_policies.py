@@ -55,7 +55,7 @@ def test_known_names() -> None:
         check_policy_name("secondry", file)
     with pytest.raises(InvalidValue, match=r"'Primary' is not a known policy; .*'primary'$"):
         check_policy_name("Primary", file)
-    with pytest.raises(InvalidValue, match=r"the nearest is 'builtin'$"):
+    with pytest.raises(InvalidValue, match=r"^policy: 'primary' is not known without .*'builtin'$"):
         check_policy_name("primary", None)
 
 
