@@ -168,7 +168,7 @@ async def _rebind(
 def _question(forecast: RebindForecast) -> str:
     return (
         f"{forecast.older} incidents are pinned to older versions of {forecast.policy}."
-        f" After the rebind {forecast.pages} of them escalate with the next tick,"
+        f" After the rebind {forecast.pages} of them escalate within a tick interval,"
         f" and {forecast.restarts} begin again at the first level."
     )
 

@@ -25,7 +25,7 @@ class RebindForecast:
     versions: Counter[str] = attrs.field(factory=Counter)
     """The incidents by the digest of the version that they are pinned to."""
     pages: int = 0
-    """Incidents of older versions that the next tick would escalate, if no pause and no switch prevents it."""
+    """Incidents of older versions that would escalate within a tick interval, if no pause and no switch prevents it."""
     restarts: int = 0
     """Incidents of older versions whose walk would begin again at the first level."""
 
@@ -48,7 +48,8 @@ class RebindForecast:
             except (InvalidValue, TransitionRefused):
                 continue  # The rebind itself reports it.
             after = change.incident
-            self.pages += after.state is State.OPEN and after.next_due_at is not None and after.next_due_at <= now
+            soon = now + planner.builtin.tick_interval
+            self.pages += after.state is State.OPEN and after.next_due_at is not None and after.next_due_at <= soon
             self.restarts += any(note is Note.RESTART for note, _ in change.notes)
 
 

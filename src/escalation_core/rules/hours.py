@@ -172,25 +172,17 @@ class Hours:
     def _openings(self, instant: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Yield the spans of instants in which the hours are open, in order, from the one that may cover ``instant``.
 
-        Spans that touch are joined. The search ends a year after the last span.
+        A span may end where the next one begins. The search ends a year after the last span.
         """
-        opens: datetime | None = None
-        closes = found = at = min(max(instant, _FIRST), _LAST)
+        found = at = min(max(instant, _FIRST), _LAST)
         while at - found <= _MAX_SEARCH:
             until = min(at + _DAY, _LAST)
-            for begin, end in self._open_between(at, until):
-                if opens is not None and begin > closes:
-                    yield opens, closes
-                    opens = None
-                opens, closes, found = opens or begin, end, end
-            if opens is not None and closes < until:
-                yield opens, closes
-                opens = None
+            for span in self._open_between(at, until):
+                yield span
+                found = span[1]
             if until == _LAST:
-                break
+                return
             at = until
-        if opens is not None:
-            yield opens, closes
 
     def _open_between(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Yield the open spans within [first, last), in order. Readings run evenly between changes of the offset."""
