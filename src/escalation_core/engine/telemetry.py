@@ -87,6 +87,12 @@ class _Gauges:
             description="Incidents whose level was put off twice, because no tick came within its hours",
         )
         meter.create_observable_gauge(
+            "escalation.policy.lost",
+            [self._most(lambda seen: seen.walks.lately.get("lost_version", 0))],
+            unit="{incident}",
+            description="Incidents of the last day whose version of a policy the store had lost",
+        )
+        meter.create_observable_gauge(
             "escalation.policy.files",
             [self._most(lambda seen: len(seen.walks.worker_digests))],
             unit="{file}",
@@ -220,8 +226,7 @@ class Telemetry:
             self._unconfigured.add(report.unconfigured.total())
         for event, count in report.happened.items():
             self._walks.add(count, {"escalation.event": event})
-        if report.in_place:
-            self._in_place.add(report.in_place)
+        self._in_place.add(report.in_place)
         if report.labels_left_out:
             self._labels_left_out.add(report.labels_left_out)
 
