@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import cached_property
 
+from escalation_core.model import Pin
 from escalation_core.rules.transitions import Verb
 
 from . import conf
@@ -126,23 +127,32 @@ class StateFilter(admin.SimpleListFilter):
 class IncidentAdmin(ReadOnlyAdmin):
     """Incidents and their states."""
 
-    list_display = ("incident_key", "state", "severity", "level", "episode", "first_seen", "next_due_at")
+    list_display = ("incident_key", "state", "severity", "level", "step", "episode", "first_seen", "next_due_at")
     list_filter = (StateFilter, LevelFilter)
     ordering = ("-first_seen",)
     search_fields = ("incident_key__icontains",)
-    readonly_fields = ("state",)
+    readonly_fields = ("state", "step")
 
     @admin.display(description="state")
     def state(self, incident: Any) -> str:
         """Return the state."""
         return str(incident.state)
 
+    @admin.display(description="policy")
+    def step(self, incident: Any) -> str:
+        """Return the policy of the incident, its version, and the place in it."""
+        pin = Pin.parse(incident.policy_pin)
+        if pin is None:
+            return str(incident.policy or "")
+        version = f" {pin.digest[:12]}" if pin.digest else ""
+        return f"{pin.policy}{version}, escalation {incident.level - (incident.policy_level or 0)}"
+
 
 @admin.register(Escalation)
 class EscalationAdmin(ReadOnlyAdmin):
     """Escalations."""
 
-    list_display = ("incident_key", "episode", "level", "created_at")
+    list_display = ("incident_key", "episode", "level", "policy", "position", "created_at")
     list_filter = (LevelFilter, "created_at")
 
 

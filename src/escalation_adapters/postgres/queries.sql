@@ -886,5 +886,5 @@ SELECT
         WHERE a.action IN {lately} AND a.at > %(now)s - interval '1 day' GROUP BY a.action) AS n),
     (SELECT jsonb_object_agg(w.policies, w.count) FROM (
         SELECT w.policies, count(*) FROM {schema}.escalation_workers w
-        WHERE w.policies IS NOT NULL AND w.ticked_at > %(now)s - interval '1 day' GROUP BY w.policies) AS w),
+        WHERE w.policies IS NOT NULL AND w.ticked_at > %(now)s - interval '20 minutes' GROUP BY w.policies) AS w),
     (SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r)

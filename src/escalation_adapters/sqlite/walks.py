@@ -13,6 +13,7 @@ from escalation_core.model import (
     MAX_NAME_CHARS,
     MAX_UNKNOWN_POLICIES,
     UNACKNOWLEDGED,
+    WORKER_RUNS,
     By,
     KeptVersion,
     WalkStats,
@@ -150,7 +151,7 @@ class Walks:
         digests = await self.session.rows(
             "SELECT policies, count(*) FROM escalation_workers WHERE policies IS NOT NULL AND ticked_at > ?"
             " GROUP BY policies",
-            (day,),
+            (micros(now - WORKER_RUNS),),
         )
         return WalkStats(
             unknown_policies=dict(await self.session.rows(_UNKNOWN)),

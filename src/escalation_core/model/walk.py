@@ -1,7 +1,7 @@
 """Records of an incident's walk through a policy: the pin, a kept version, and the counts for health."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -13,6 +13,8 @@ LATELY = ("ack_expired", "rebind", "lost_version", "unknown_policy")
 """The actions in the audit that health counts."""
 MAX_UNKNOWN_POLICIES = 20
 """Max unknown names that health lists."""
+WORKER_RUNS = timedelta(minutes=20)
+"""A worker whose last heartbeat is older does not count in ``worker_digests``: twice the longest tick interval."""
 UNACKNOWLEDGED = "!"
 """The prefix that a trigger gives a pin when a host takes an acknowledgement back by SQL. The planner removes it."""
 
@@ -63,6 +65,9 @@ class WalkStats:
     lately: Mapping[str, int] = attrs.field(factory=dict)
     """Notes of the last day, by action: ``ack_expired``, ``rebind``, ``lost_version``, ``unknown_policy``."""
     worker_digests: Mapping[str, int] = attrs.field(factory=dict)
-    """How many workers of the last day run which policies file, by its digest. An empty digest: without a file."""
+    """How many workers run which policies file, by its digest. An empty digest: without a file.
+
+    A worker counts for ``WORKER_RUNS`` after its last heartbeat. A stopped one must not look as if it ran an old file.
+    """
     reload_requested_at: datetime | None = None
     """When an operator last asked the workers to read their policies file again."""

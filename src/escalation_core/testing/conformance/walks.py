@@ -7,6 +7,7 @@ import attrs
 
 from ...model import (
     MAX_NAME_CHARS,
+    WORKER_RUNS,
     AuditEntry,
     By,
     Canary,
@@ -188,7 +189,7 @@ async def a_reload_is_told_to_each_worker(harness: StoreHarness) -> None:
     store = await harness.open(clock)
     now = START + MINUTE
     for worker in ("gone", "one", "two", "three"):
-        await beat(store, clock, worker, now - timedelta(days=1) if worker == "gone" else now)
+        await beat(store, clock, worker, now - WORKER_RUNS if worker == "gone" else now)
     digests = {"one": "1a", "two": "", "three": "1a", "gone": "9z", "never": "9z"}
     for worker, digest in digests.items():
         asked = await store.transact(lambda tx, w=worker, d=digest: walks(tx).record_digest(w, d))  # type: ignore[misc]

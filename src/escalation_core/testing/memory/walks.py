@@ -11,6 +11,7 @@ from ...model import (
     LATELY,
     MAX_NAME_CHARS,
     MAX_UNKNOWN_POLICIES,
+    WORKER_RUNS,
     AuditEntry,
     By,
     Incident,
@@ -108,7 +109,11 @@ class Walks:
                 Counter(note.action for note in self.store.notes.values() if note.action in LATELY and note.at > day)
             ),
             worker_digests=dict(
-                Counter(digest for worker, digest in self.store.digests.items() if self.store.beats[worker] > day)
+                Counter(
+                    digest
+                    for worker, digest in self.store.digests.items()
+                    if self.store.beats[worker] > now - WORKER_RUNS
+                )
             ),
             reload_requested_at=self.store.reloads.get("reload"),
         )
