@@ -55,10 +55,10 @@ class Scene:
 
 
 @pytest.fixture
-def scene(on_sqlite: Console, tmp_path: Path) -> Scene:
-    """The command line with the policies file, its targets, and an empty database."""
-    made = Scene(on_sqlite, tmp_path / "policies.yaml")
-    on_sqlite.env |= {"ESC_POLICIES": str(made.file), "ESC_TARGETS": TARGETS, "ESC_DEFAULT_TARGET": "slack:ops"}
+def scene(escalation: Console, tmp_path: Path) -> Scene:
+    """The command line with the policies file, its targets, and an empty database of each kind in turn."""
+    made = Scene(escalation, tmp_path / "policies.yaml")
+    escalation.env |= {"ESC_POLICIES": str(made.file), "ESC_TARGETS": TARGETS, "ESC_DEFAULT_TARGET": "slack:ops"}
     made.write(FILE)
     return made
 

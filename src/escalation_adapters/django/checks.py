@@ -55,7 +55,8 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         if load is not None:
             load()
     except EscalationError as error:
-        found.append(checks.Error(f"The policies file cannot be used: {error}", id=f"{_ID}.E012"))
+        # No error, which would also stop a scheduler's tick; a worker that stays refuses the file by itself.
+        found.append(checks.Warning(f"The policies file cannot be used: {error}", id=f"{_ID}.W012"))
     if database.vendor(alias) == "sqlite" and (configuration.columns or configuration.status):
         text = "ESCALATION has columns or a status, which the engine does not use on SQLite."
         found.append(checks.Warning(text, hint="There the engine has a table of its own.", id=f"{_ID}.W004"))

@@ -62,10 +62,9 @@ class PolicyVerbs(StoreAccess):
         An engine that has none yet assigns no policy, and leaves that to an engine that has a file.
         """
         instead = "the one before stays in force" if self.policies is not None else "this process works without it"
-        said = f"the policies file could not be loaded, and {instead}"
         # The log has a line for each problem, and health one line in all.
-        self._policies_fault = f"{said}: {' '.join(fault.split())}"
-        log.error("%s: %s", said, fault)
+        self._policies_fault = " ".join(fault.split())
+        log.error("the policies file could not be loaded, and %s: %s", instead, fault)
 
     @property
     def policies_fault(self) -> str | None:

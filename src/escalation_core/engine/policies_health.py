@@ -14,14 +14,15 @@ class PoliciesHealth:
     digest: str | None = None
     """The digest of this engine's policies file; None without one."""
     fault: str | None = None
-    """Why the last file could not be loaded, and what is in force instead."""
+    """Why the last file could not be loaded. The one before stays in force, if there is one."""
     stats: WalkStats = attrs.field(factory=WalkStats)
 
     def warnings(self) -> Sequence[str]:
         """Return a warning for each fault that may page late, or not as the file says."""
         found: list[str] = []
         if self.fault is not None:
-            found.append(self.fault)
+            instead = "this process works without it" if self.digest is None else "the one before stays in force"
+            found.append(f"the policies file could not be loaded, and {instead}: {self.fault}")
         for name, count in self.stats.unknown_policies.items():
             found.append(
                 f"{count} open incidents name policy {name!r}, which an engine did not know: they escalate by another"

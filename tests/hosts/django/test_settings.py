@@ -46,6 +46,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "a value of a wrong type": ({"ESC_TICK_MS": {1}}, "ESCALATION['ESC_TICK_MS'] is set; Write a text, a number"),
     "what JSON cannot hold": ({"ESC_ACK_MIN": {"high": {1}}}, "ESCALATION['ESC_ACK_MIN'] cannot be written as JSON"),
     "a settings object of a wrong type": ({"settings": {}}, "ESCALATION['settings'] is dict; Give a Settings"),
+    "policies of a wrong type": ({"policies": {}}, "ESCALATION['policies'] is dict; Give Policies.from_mapping"),
+    "a policies file that is missing": (
+        {"ESC_POLICIES": "/nowhere/policies.yaml"},
+        "The policies file cannot be used: the policies have 1 problem:\n  /nowhere/policies.yaml: cannot be read",
+    ),
     "a secret of a wrong form": ({"ESC_TARGETS": {"a": "http://secret.example.org"}}, "ESCALATION['ESC_TARGETS']"),
 }
 READ = """
@@ -116,7 +121,7 @@ def test_values_are_python_s(tmp_path: Path) -> None:
         assert "hooks" not in repr(conf.read())
         with override_settings(ESCALATION={"settings": Settings(max_level=2)}):
             assert 2 == conf.read().settings.max_level
-        assert 7 == conf.read().settings.max_level
+        assert conf.read().settings.max_level is None
         """
     )
 
@@ -157,6 +162,41 @@ def make():
     project.manage("check")
     refused = project.manage("escalation_worker", "--once", code=1).err
     assert "ESCALATION['notifiers']: django.utils.timezone.now returns datetime; name a function" in refused
+
+
+def test_policies_of_the_project(tmp_path: Path) -> None:
+    """Policies come from an object or a file; the worker pages by them, and both at once are refused."""
+    databases = {"default": sqlite(tmp_path / "db.sqlite3"), "escalation": sqlite(tmp_path / "escalation.db")}
+    file = tmp_path / "policies.json"
+    file.write_text('{"policies": {"ops": {"levels": [{"after": "0m"}]}}, "assign": [{"policy": "ops"}]}')
+    project = Project.make(tmp_path, databases, {"database": "escalation", "ESC_POLICIES": str(file)})
+    project.script(
+        """
+        import json
+        from django.core import checks
+        from django.core.management import call_command
+        from django.test import override_settings
+        from escalation_adapters.django import conf, engine
+        from escalation_core import Policies
+
+        with engine() as escalation:
+            opened = escalation.open("by the file")
+            assert opened.policy_pin.startswith("ops@"), opened
+        call_command("escalation_worker", "--once")
+        with engine() as escalation:
+            assert 1 == escalation.history("by the file").incident.level
+        own = Policies.from_mapping({"policies": {"own": {"levels": [{"after": "5m"}]}}})
+        given = {"database": "escalation", "policies": own}
+        with override_settings(ESCALATION=given), engine() as escalation:
+            assert escalation.open("by the object", policy="own").policy_pin.startswith("own@")
+        with override_settings(ESCALATION=given | {"ESC_POLICIES": "policies.json"}):
+            [found] = [each for each in checks.run_checks() if each.id == "escalation_core.E001"]
+            assert "is set beside ESC_POLICIES" in found.msg
+        """
+    )
+    file.write_text("{}")
+    assert "the policies have 1 problem" in project.manage("escalation_worker", code=1).err
+    assert "escalation_core.W012" in project.manage("escalation_worker", "--once").err
 
 
 def test_both_stores_have_the_same_default_names() -> None:

@@ -76,6 +76,28 @@ def test_a_verb_opens_an_incident(project: Project) -> None:
     )
 
 
+def test_verbs_know_the_policies(project: Project) -> None:
+    """Verbs take policies from ``ESCALATION``; with a faulty file an incident is still answered, and none is named."""
+    project.script(
+        """
+        from django.conf import settings
+        from django.test import override_settings
+        from escalation_core import Policies
+        file = Policies.from_mapping({"policies": {"ops": {"levels": [{"after": "0m"}]}}})
+        with override_settings(ESCALATION=settings.ESCALATION | {"policies": file}), transaction.atomic():
+            opened = verbs().open(key, policy="ops")
+            assert ("ops", True) == (opened.policy, opened.policy_pin.startswith("ops@")), opened
+            assert opened.level == verbs().rebind(key, restart=True).level
+        gone = settings.ESCALATION | {"ESC_POLICIES": "/nowhere.yaml"}
+        with override_settings(ESCALATION=gone), transaction.atomic():
+            assert verbs().acknowledge(key).acknowledged_at
+            refused(InvalidValue, "is not known without a policies file", lambda: verbs().open(key, policy="ops"))
+        assert "rebind" in actions(incident)
+        """,
+        head=HEAD,
+    )
+
+
 def test_a_verb_and_rows_are_rolled_back_together(project: Project) -> None:
     """What fails after a verb takes the verb with it: in the block, and in a savepoint alone."""
     project.script(

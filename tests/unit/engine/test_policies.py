@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from escalation_core import Engine, InvalidValue, PoliciesError
+from escalation_core import Engine, InvalidValue, Policies, PoliciesError
+from escalation_core.model import NEEDS_REPLAN
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from ..kit import MINUTE, START
@@ -95,3 +96,37 @@ class _Bare:
     def __init__(self, tx: Any) -> None:
         for name in ("incidents", "ledger", "outbox", "journal", "operations", "requests", "now", "savepoint"):
             setattr(self, name, getattr(tx, name))
+
+
+async def test_an_engine_that_lacks_its_file_assigns_nothing(night: Night) -> None:
+    """If the settings name a file that the engine does not have, a new incident waits for a worker that has it."""
+    night.restart(None, policies_file="policies.yaml")
+    night.engine.refuse_policies("a: is wrong; mend it\n  b: is wrong, too; mend it")
+    opened = await night.at(0).open("k", severity="critical")
+    assert (NEEDS_REPLAN, None) == (opened.next_due_at, opened.policy_pin)
+    with pytest.raises(InvalidValue, match=r"^policy: 'ops' is not known without a policies file; give the engine its"):
+        await night.engine.open("other", policy="ops")
+    [warning] = [one for one in (await night.engine.health()).warnings if "loaded" in one]
+    assert warning.endswith("and this process works without it: a: is wrong; mend it b: is wrong, too; mend it")
+    night.restart(Policies.from_mapping(FILE), policies_file="policies.yaml")
+    await night.tick(0)
+    assert ([(0, 1)], "ops@now@critical") == (night.rises, night.pin)
+
+
+async def test_forecast_of_a_rebind(night: Night) -> None:
+    """It counts the incidents of older versions, those that escalate soon, and those that begin again; no others."""
+    for key in ("k", "acked", "ended", "calm"):
+        await night.at(0).open(key, severity="low" if key == "calm" else "critical")
+    await night.ticks(0, 20)
+    await night.engine.acknowledge("acked")
+    await night.engine.resolve("ended")
+    forecast = await night.engine.forecast_rebind("ops")
+    assert (2, 0, 0, 0) == (forecast.versions.total(), forecast.older, forecast.pages, forecast.restarts)
+    shorter = policies(ops={"levels": [{"after": "1m", "to": ["first"]}, {"after": "1m", "to": ["first"]}]})
+    night.engine.use_policies(shorter)
+    forecast = await night.engine.forecast_rebind("ops")
+    assert (2, 1, 2) == (forecast.older, forecast.pages, forecast.restarts)
+    assert shorter.policies["ops"].digest == forecast.version
+    for name, said in (("opps", "the nearest is 'ops'"), ("builtin", "has no versions")):
+        with pytest.raises(InvalidValue, match=said):
+            await night.engine.forecast_rebind(name)

@@ -25,6 +25,7 @@ from escalation_core.ports import Notifier
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from ..kit import MINUTE, START, incident, put
+from ..walking import policies
 
 KEY = "a-key-that-must-not-leave"
 URL = "https://hooks.example.org/a-secret-that-must-not-leave"
@@ -284,6 +285,28 @@ async def test_counts(seen: Seen, store: MemoryStore, clock: ManualClock) -> Non
     assert [[1], [120.0], [1], [1]] == [list(points[f"escalation.{name}"].values()) for name in names]
 
 
+async def test_faults_of_policies(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
+    """The gauges of policies show a file that could not be loaded, unknown names, lost versions, and several files."""
+    engine = seen.engine(store)
+    engine.use_policies(policies(ops={"levels": [{"after": "0m"}]}))
+    await put(
+        store,
+        incident("named", policy="gone", next_due_at=START),
+        incident("lost", policy_pin="ops@lost@critical", next_due_at=START),
+    )
+    await engine.tick()
+    other = Engine(store, worker="other", policies=policies(ops={"levels": [{"after": "1m"}]}))
+    await other.tick()
+    await engine.health()
+    names = ("load_failed", "unknown", "lost", "put_off", "files")
+    points = seen.points()
+    assert [[0], [1], [1], [0], [2]] == [list(points[f"escalation.policy.{name}"].values()) for name in names]
+    engine.refuse_policies("it is empty")
+    assert [1] == list(seen.points()["escalation.policy.load_failed"].values())
+    engine.use_policies(policies(ops={"levels": [{"after": "0m"}]}))
+    assert [0] == list(seen.points()["escalation.policy.load_failed"].values())
+
+
 async def test_engines_share_gauges(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
     """Several engines of a process share the gauges: the longest lag and the greatest count of one backlog win."""
     caplog.set_level(logging.WARNING)
@@ -438,9 +461,11 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
         "escalation.incident.overdue": "{incident}",
         "escalation.incident.oldest_overdue": "s",
         "escalation.incident.exhausted": "{incident}",
+        "escalation.target.replaced": "{page}",
         "escalation.policy.load_failed": "{engine}",
         "escalation.policy.unknown": "{incident}",
         "escalation.policy.put_off": "{incident}",
+        "escalation.policy.lost": "{incident}",
         "escalation.policy.files": "{file}",
     } == seen.units()
 
