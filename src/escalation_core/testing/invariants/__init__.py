@@ -13,17 +13,21 @@ from .history import (
     HealthSample,
     History,
     HostWrite,
+    NewFile,
     PageChange,
     PauseSpan,
     RecordedEscalation,
+    RecordedNote,
     Request,
     RunSettings,
     Verb,
     Violation,
 )
+from .ladders import Ladder
 from .pages import copied, outlived, undelivered, unwanted
 from .recorder import Recorder
 from .recovery import busy_loops, findings, leaked, unclaimed, unhealthy
+from .walks import overdue_notes, silent_ends, untimely_notes
 
 __all__ = [
     "INVARIANTS",
@@ -32,9 +36,12 @@ __all__ = [
     "HealthSample",
     "History",
     "HostWrite",
+    "Ladder",
+    "NewFile",
     "PageChange",
     "PauseSpan",
     "RecordedEscalation",
+    "RecordedNote",
     "Recorder",
     "Request",
     "RunSettings",
@@ -44,27 +51,30 @@ __all__ = [
 ]
 
 INVARIANTS: Mapping[str, str] = {
-    "I1": "no escalation is lost: what is due is recorded within two ticks after the fault ends",
-    "I2": "one escalation per incident, episode and level, without a gap, and none before it is due",
-    "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported",
+    "I1": "no escalation is lost: what is due is recorded within two ticks after the fault ends; so soon an"
+    " acknowledgement with a timeout expires, too",
+    "I2": "one escalation per incident, episode and level, without a gap, by its policy, and none before it is due",
+    "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported; the end of a walk is"
+    " noted",
     "I4": "one dedup key per escalation, never shared",
     "I5": "a second copy only for a fault between claim and settlement; a worker that lost a page neither sends nor"
     " settles it",
-    "I6": "no page that was recorded before an acknowledgement is claimed after it",
+    "I6": "no page that was recorded before an acknowledgement is claimed after it, also if it has expired",
     "I7": "workers recover by themselves, without a busy loop, and health shows the fault and clears",
     "I8": "no secret in any log, span, metric, error or row",
 }
 """Each invariant by its name."""
 _CHECKS = (
-    lost, duplicated, undelivered, shared_keys, copied, unwanted, outlived, unclaimed, busy_loops, unhealthy, findings,
+    lost, overdue_notes, duplicated, untimely_notes, undelivered, silent_ends, shared_keys, copied, unwanted, outlived,
+    unclaimed, busy_loops, unhealthy, findings,
 )  # fmt: skip
 
 
 def check(history: History, texts: Mapping[str, str] | None = None, secrets: Sequence[str] = ()) -> Sequence[Violation]:
     """Return every violation of I1 to I8, in order.
 
-    Without ``statements`` or ``texts``, the checks that read them find nothing. A fault with ``unhealthy`` or
-    ``findings`` needs health samples: missing ones are violations.
+    Without ``notes``, ``statements`` or ``texts``, the checks that read them find nothing. A fault with ``unhealthy``
+    or ``findings`` needs health samples: missing ones are violations.
 
     Args:
         history: the history of the run.

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import groupby
 
 import attrs
 
 from .history import INFINITY, History, RecordedEscalation, RunSettings, Violation
 from .phases import CLOCK_TOLERANCE, Phase, by_episode, deadline, phases, stops
+from .walks import owed_notes
 
 NEAR_FAULT = 0.1
 """Seconds around a fault in which the fault may delay an escalation, for example because it killed the worker."""
@@ -20,9 +22,12 @@ class _Owed:
     """A level that an open incident must reach between ``due`` and ``latest``, and its record if it did."""
 
     phase: Phase
+    """The phase in which it fell due."""
     level: int
     due: float
     latest: float
+    until: float
+    """Until when it surely stayed due, also beyond changes of the severity."""
     escalation: RecordedEscalation | None
 
 
@@ -30,17 +35,18 @@ def lost(history: History) -> Iterator[Violation]:
     """I1: an escalation that fell due while the incident was open is recorded within two ticks."""
     for owed in _all_owed(history):
         found, phase = owed.escalation, owed.phase
-        if (found is None or found.at > owed.latest) and owed.latest < min(phase.sure_to, history.ended):
+        if (found is None or found.at > owed.latest) and owed.latest < min(owed.until, history.ended):
             when = "never" if found is None else f"{found.at - owed.due:.2f} s after it was due"
             yield Violation("I1", phase.key, owed.level, f"episode {phase.episode}: recorded {when}")
 
 
 def owed_until(history: History) -> float:
-    """Return the latest deadline of the escalations that are still missing; 0 if no escalation is missing.
+    """Return the latest deadline of what is still missing: escalations and ends of acknowledgements. 0 if nothing is.
 
     The due instant of a level is known once the level below is recorded, so call this again then.
     """
-    missing = [owed.latest for owed in _all_owed(history) if owed.escalation is None and owed.phase.sure_to == INFINITY]
+    missing = [owed.latest for owed in _all_owed(history) if owed.escalation is None and owed.until == INFINITY]
+    missing += [latest for phase, latest in owed_notes(history) if phase.sure_to == INFINITY]
     return max((latest for latest in missing if latest < INFINITY), default=0.0)
 
 
@@ -50,25 +56,51 @@ def _all_owed(history: History) -> Iterator[_Owed]:
         if key in history.unplannable:
             continue
         stopped = stops(history, key)
-        for phase in of_key:
-            if phase.state == "open":
-                yield from _owed(phase, recorded.get((key, phase.episode), []), history.settings, stopped)
+        for (state, episode), group in groupby(of_key, key=lambda phase: (phase.state, phase.episode)):
+            if state == "open":
+                yield from _owed(list(group), recorded.get((key, episode), []), history.settings, stopped)
 
 
 def _owed(
-    phase: Phase,
+    spell: Sequence[Phase],
     escalations: Sequence[RecordedEscalation],
     settings: RunSettings,
     stopped: Sequence[tuple[float, float]],
 ) -> Iterator[_Owed]:
+    """Yield the levels that an incident must reach in phases that follow each other, all open and of one episode."""
     by_level = {each.level: each for each in escalations}
-    for level in range(phase.base + 1, settings.max_level + 1):
-        below = by_level.get(level - 1)
-        if below is None and level > phase.base + 1:
+    # A transaction that changes the incident may lock its row.
+    stopped = sorted([*stopped, *((each.earliest, each.sure_from) for each in spell[1:])])
+    base = spell[0].base
+    for level in range(base + 1, base + 2 + len(by_level)):
+        below = [each for each in escalations if each.level < level]
+        if level > base + 1 and level - 1 not in by_level:
             return
-        due = phase.due(level, None if below is None else below.created_at, settings)
-        due = max(due, phase.sure_from, 0.0 if below is None else below.at)
-        yield _Owed(phase, level, due, deadline(due, 2 * settings.tick, stopped), by_level.get(level))
+        for phase, due, until in _falls_due(spell, below, settings):
+            yield _Owed(phase, level, due, deadline(due, 2 * settings.tick, stopped), until, by_level.get(level))
+
+
+def _falls_due(
+    spell: Sequence[Phase], below: Sequence[RecordedEscalation], settings: RunSettings
+) -> Iterator[tuple[Phase, float, float]]:
+    """Yield the phase and the instant in which the next level falls due, and until when it surely stays due.
+
+    It stays due beyond a change that leaves it due: a severity that changes again and again delays no escalation.
+    """
+    found: tuple[Phase, float, float] | None = None
+    for phase in spell:
+        due = phase.due(below, settings, late=True)
+        if found is not None and due is not None and due <= phase.earliest:
+            found = found[0], found[1], phase.sure_to
+            continue
+        if found is not None:
+            yield found
+        found = None
+        if due is not None:
+            due = max(due, phase.sure_from, below[-1].at if below else 0.0)
+            found = (phase, due, phase.sure_to) if due < phase.sure_to else None
+    if found is not None:
+        yield found
 
 
 def lateness(history: History) -> list[tuple[str, float]]:
@@ -82,13 +114,14 @@ def lateness(history: History) -> list[tuple[str, float]]:
     for key, of_key in phases(history).items():
         stopped = [] if key in history.unplannable else stops(history, key)
         for phase in of_key:
-            by_level = {each.level: each for each in recorded.get((key, phase.episode), [])}
+            own = recorded.get((key, phase.episode), [])
+            by_level = {each.level: each for each in own}
             for level, escalation in by_level.items():
                 below = by_level.get(level - 1)
                 if phase.state != "open" or below is None or key in history.unplannable:
                     continue
-                due = phase.due(level, below.created_at, history.settings)
-                if _fault_near(history, due, due) or deadline(due, 0.0, stopped) != due:
+                due = phase.due([each for each in own if each.level < level], history.settings, late=True)
+                if due is None or _fault_near(history, due, due) or deadline(due, 0.0, stopped) != due:
                     continue
                 # A change of severity or a snooze after the due instant does not change the due instant.
                 if phase.sure_from < min(due, escalation.at) and escalation.at < phase.sure_to:
@@ -119,18 +152,46 @@ def duplicated(history: History) -> Iterator[Violation]:
         if levels != list(range(own[0].base + 1, own[0].base + 1 + len(levels))):
             yield Violation("I2", key, None, f"episode {episode}: levels {levels} after level {own[0].base}")
         for each in escalations:
-            below = next((other.created_at for other in escalations if other.level == each.level - 1), None)
-            if not any(_was_due(each, phase, below, history) for phase in own):
-                yield Violation("I2", key, each.level, f"episode {episode}: it was not due, or not open")
-            if any(pause.sure_from < each.created_at and each.at < pause.sure_to for pause in history.pauses):
-                yield Violation("I2", key, each.level, f"episode {episode}: recorded during a pause")
+            yield from _faults_of(each, [other for other in escalations if other.level < each.level], own, history)
 
 
-def _was_due(escalation: RecordedEscalation, phase: Phase, below: float | None, history: History) -> bool:
+def _faults_of(
+    escalation: RecordedEscalation,
+    below: Sequence[RecordedEscalation],
+    own: Sequence[Phase],
+    history: History,
+) -> Iterator[Violation]:
+    """Yield the faults of one escalation. ``below`` are those before it in its episode, ``own`` the episode's phases."""
+    key, level, episode = escalation.key, escalation.level, f"episode {escalation.episode}"
+    if not any(_was_due(escalation, phase, below, history) for phase in own):
+        yield Violation("I2", key, level, f"{episode}: it was not due, or not open")
+    elif not any(_right_step(escalation, phase, below) for phase in own):
+        step = f"position {escalation.position} of policy {escalation.policy}"
+        yield Violation("I2", key, level, f"{episode}: it was not {step}")
+    if any(pause.sure_from < escalation.created_at and escalation.at < pause.sure_to for pause in history.pauses):
+        yield Violation("I2", key, level, f"{episode}: recorded during a pause")
+
+
+def _was_due(
+    escalation: RecordedEscalation, phase: Phase, below: Sequence[RecordedEscalation], history: History
+) -> bool:
+    due = phase.due(below, history.settings)
     return (
         phase.state == "open"
         and phase.possible(escalation.created_at, escalation.at)
-        and phase.due(escalation.level, below, history.settings) <= escalation.created_at + CLOCK_TOLERANCE
+        and due is not None
+        and due <= escalation.created_at + CLOCK_TOLERANCE
+    )
+
+
+def _right_step(escalation: RecordedEscalation, phase: Phase, below: Sequence[RecordedEscalation]) -> bool:
+    """Return whether the escalation was recorded with the policy and the position that the phase gives it."""
+    if escalation.policy is None:
+        return not phase.ladder.version
+    return (
+        phase.possible(escalation.created_at, escalation.at)
+        and escalation.policy == phase.ladder.name
+        and escalation.position == phase.position(below) + 1
     )
 
 

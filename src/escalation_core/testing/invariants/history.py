@@ -8,7 +8,10 @@ from typing import Literal
 
 import attrs
 
+from ...model import normal_severity
+from ...rules.policies import Policies
 from ...settings import Settings
+from .ladders import Ladder, ladders_of
 
 Verb = Literal[
     "open", "acknowledge", "unacknowledge", "resolve", "change_severity", "snooze", "drain", "change_key"
@@ -31,25 +34,41 @@ class RunSettings:
     snooze: float = 1.0
     tick: float = 1.0
     max_level: int = 3
+    """The escalations of the built-in policy."""
+    ladders: Mapping[str, Ladder] = attrs.field(factory=dict)
+    """The policy that the policies file assigns, by severity. Other severities have the built-in policy."""
     lease: float = 2.0
     send_timeout: float = 0.5
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "RunSettings":
-        """Return the part of an engine's settings that the invariants depend on."""
+    def from_settings(cls, settings: Settings, policies: Policies | None = None) -> "RunSettings":
+        """Return the part of an engine's settings and of its policies file that the invariants depend on.
+
+        Raises:
+            InvalidValue: the policies use what the checks do not know; see ``ladders_of``.
+        """
         return cls(
             windows={name: window.total_seconds() for name, window in settings.policy.windows.items()},
             snooze=settings.snooze.total_seconds(),
             tick=settings.tick_interval.total_seconds(),
             max_level=settings.policy.max_level,
+            ladders={} if policies is None else ladders_of(policies),
             lease=settings.retry.lease.total_seconds(),
             send_timeout=settings.retry.send_timeout.total_seconds(),
         )
 
     @property
     def gap(self) -> float:
-        """The least time between two escalations of one incident."""
+        """The least time between two escalations of one incident by the built-in policy."""
         return max(self.snooze, self.tick)
+
+    def ladder(self, severity: str | None, ladders: Mapping[str, Ladder] | None = None) -> Ladder:
+        """Return the policy of a severity. ``ladders`` are those of a later file, by severity."""
+        assigned = (self.ladders if ladders is None else ladders).get(normal_severity(severity or ""))
+        if assigned is not None:
+            return assigned
+        window = self.windows.get(severity or "", self.windows["warning"])
+        return Ladder(gaps=(window,) * self.max_level, min_gap=self.snooze, adds_up=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +111,38 @@ class RecordedEscalation:
     at: float
     """When it was written."""
     unique_hash: str
+    policy: str | None = None
+    """The policy that decided; None without a policies file."""
+    position: int | None = None
+    """The position in the policy's walk, from 1; None: the level."""
+
+
+@attrs.frozen(kw_only=True)
+class RecordedNote:
+    """A note of the engine in the audit: an acknowledgement expired, a walk began again, or it is over."""
+
+    key: str
+    episode: int
+    level: int
+    action: str
+    """``ack_expired``, ``restart`` or ``exhausted``."""
+    at: float
+    """The instant of the tick or verb that made it."""
+    written: float
+    """When it was written."""
+
+
+@attrs.frozen(kw_only=True)
+class NewFile:
+    """Another policies file. Every engine began to use it between ``began`` and ``ended``.
+
+    The checks take it that no host opened an incident or changed a severity in this time.
+    """
+
+    began: float
+    ended: float
+    ladders: Mapping[str, Ladder]
+    """The policy that the file assigns, by severity."""
 
 
 @attrs.frozen(kw_only=True)
@@ -202,7 +253,13 @@ class History:
     """The targets of a critical incident. An incident of another severity pages the first target only."""
     writes: Sequence[HostWrite] = ()
     pauses: Sequence[PauseSpan] = ()
+    files: Sequence[NewFile] = ()
+    """The policies files that came after the one of ``settings``, in order."""
+    kept: Mapping[str, float] = attrs.field(factory=dict)
+    """When the store began to keep each version of a policy, by digest. An older acknowledgement counts from then."""
     escalations: Sequence[RecordedEscalation] = ()
+    notes: Sequence[RecordedNote] | None = None
+    """The notes of ``RecordedNote`` in the order in which they were written; None if they were not read."""
     pages: Sequence[FinalPage] = ()
     changes: Sequence[PageChange] = ()
     requests: Sequence[Request] = ()

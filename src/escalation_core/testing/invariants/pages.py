@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import attrs
 
+from ...model import BUILTIN
 from .history import (
     INFINITY,
     KILL,
@@ -12,7 +14,6 @@ from .history import (
     STALL,
     FinalPage,
     History,
-    HostWrite,
     PageChange,
     RecordedEscalation,
     Request,
@@ -106,17 +107,19 @@ def undelivered(history: History) -> Iterator[Violation]:
 def _expected_targets(
     escalation: RecordedEscalation, of_key: Sequence[Phase], targets: Sequence[str]
 ) -> list[list[str]]:
-    """Return the valid target lists of an escalation: all targets if it is critical, else the first target.
+    """Return the valid target lists of an escalation.
 
-    Both lists are valid if the severity may have changed at that moment, or is unknown.
+    They are the targets that the policy names; if it names none, all targets if the severity is critical, else the
+    first target. Several lists are valid if the severity may have changed at that moment, or is unknown.
     """
-    severities = {
-        phase.severity
-        for phase in of_key
-        if phase.episode == escalation.episode and phase.possible(escalation.created_at, escalation.at)
-    }
-    critical = {severity == "critical" for severity in severities} or {True, False}
-    return [sorted(targets if every else targets[:1]) for every in sorted(critical)]
+    position = escalation.level if escalation.position is None else escalation.position
+    found = set()
+    for phase in of_key:
+        if phase.episode == escalation.episode and phase.possible(escalation.created_at, escalation.at):
+            own = phase.ladder.name == (escalation.policy or BUILTIN) and position <= phase.ladder.total
+            named = phase.ladder.targets_at(position) if own else ()
+            found.add(tuple(sorted(named or (targets if phase.severity == "critical" else targets[:1]))))
+    return [list(each) for each in sorted(found or {tuple(sorted(targets)), tuple(targets[:1])})]
 
 
 def _accepted(course: Course) -> bool:
@@ -255,18 +258,23 @@ def unwanted(history: History) -> Iterator[Violation]:
 def outlived(history: History) -> Iterator[Violation]:
     """I6: a page that was recorded before an acknowledgement, a resolution or a change of the key is not claimed later.
 
-    This holds even if the host has taken the acknowledgement back.
+    This holds even if the host has taken the acknowledgement back, or it has expired. Of a write that no trigger saw,
+    only the expiry cancels pages.
     """
     written = {(each.key, each.episode, each.level): each.at for each in history.escalations}
-    ends: dict[str, list[HostWrite]] = {}
+    ends: dict[str, list[tuple[str, float, float]]] = {}
     for write in history.writes:
         if write.verb in ENDS and not write.unseen:
-            ends.setdefault(write.key, []).append(write)
+            ends.setdefault(write.key, []).append((repr(write.verb), write.began, write.ended))
+    for key, of_key in phases(history).items():
+        for phase, following in pairwise(of_key):
+            if phase.state == "acknowledged" and following.expired:
+                ends.setdefault(key, []).append(("an acknowledgement expired", phase.earliest, phase.latest))
     for course in courses(history):
         page = course.page
         at = written.get((page.key, page.episode, page.level), INFINITY)
-        for write in ends.get(page.key, ()):
-            late = next((claim for claim in course.claims if claim.began > write.ended), None)
-            if at < write.began and late is not None:
-                after = f"{late.began - write.ended:.2f} s after {write.verb!r}"
+        for what, began, ended in ends.get(page.key, ()):
+            late = next((claim for claim in course.claims if claim.began > ended), None)
+            if at < began and late is not None:
+                after = f"{late.began - ended:.2f} s after {what}"
                 yield course.violation("I6", f"{late.worker} claimed it {after}, and it was recorded before")

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
 
-from ...model import Canary, Delivered, Escalation, NextDue, Outcome, Page, PageRecord
+from ...model import AuditRange, Canary, Delivered, Escalation, NextDue, Outcome, Page, PageRecord
 from ...ports import Notifier, Store, Transaction
 from ..clock import Clock, system_clock
 from .history import (
@@ -16,6 +17,7 @@ from .history import (
     HostWrite,
     PauseSpan,
     RecordedEscalation,
+    RecordedNote,
     Request,
     RunSettings,
     Verb,
@@ -24,6 +26,7 @@ from .page_log import Attempt, PageLog, Pages
 
 Result = TypeVar("Result")
 _BATCH = 1000
+_MOST_NOTES = 100_000
 
 
 class Recorder:
@@ -96,10 +99,10 @@ class Recorder:
     async def history(self, **known: Any) -> History:
         """Return the history until now. ``known`` adds fields of ``History``, for example ``health``."""
 
-        async def read(tx: Transaction) -> tuple[Pages, list[Escalation]]:
-            return await _pages(tx), await _escalations(tx)
+        async def read(tx: Transaction) -> tuple[Pages, list[Escalation], list[RecordedNote]]:
+            return await _pages(tx), await _escalations(tx), await _notes(tx)
 
-        pages, escalations = await self._store.read(read)
+        pages, escalations, notes = await self._store.read(read)
         self._log.see(pages)
         return History(
             **{
@@ -109,6 +112,7 @@ class Recorder:
                 "writes": list(self._writes),
                 "pauses": list(self.pauses),
                 "escalations": [self._recorded(each) for each in escalations],
+                "notes": notes,
                 "pages": [_final(page) for page in pages.values()],
                 "changes": list(self._log.changes),
                 "requests": list(self._requests),
@@ -127,6 +131,8 @@ class Recorder:
             created_at=created_at,
             at=at,
             unique_hash=escalation.unique_hash,
+            policy=escalation.policy,
+            position=escalation.position,
         )
 
 
@@ -209,6 +215,23 @@ async def _escalations(tx: Transaction) -> list[Escalation]:
         found += [escalation for _, escalation in batch]
         after = batch[-1][0]
     return found
+
+
+async def _notes(tx: Transaction) -> list[RecordedNote]:
+    """Return the engine's own notes, oldest first."""
+    found = await tx.journal.notes(AuditRange(since=datetime.fromtimestamp(0, UTC)), limit=_MOST_NOTES)
+    return [
+        RecordedNote(
+            key=note.incident_key or "",
+            episode=note.episode or 0,
+            level=note.level or 0,
+            action=note.action,
+            at=note.at.timestamp(),
+            written=note.at.timestamp(),
+        )
+        for _, note in sorted(found, key=lambda each: each[0])
+        if note.action in ("ack_expired", "restart", "exhausted")
+    ]
 
 
 def _final(page: PageRecord) -> FinalPage:
