@@ -34,6 +34,7 @@ def run(
     *,
     width: int = 80,
     height: int = 40,
+    cwd: str | None = None,
     steps: Sequence[Step] = (),
 ) -> Shown:
     """Run a program in a terminal. Take each step, in order, once the program has shown the step's text.
@@ -47,7 +48,7 @@ def run(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     try:
         process = subprocess.Popen(
-            words, env=own, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+            words, env=own, cwd=cwd, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
         )
         os.close(theirs)
         try:

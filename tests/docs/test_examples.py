@@ -30,8 +30,9 @@ from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, export
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
 LESSON = ROOT / "docs/tutorial/own-table.md"
-"""A page whose blocks build on each other; one test runs the whole page."""
-EXAMPLES = [example for page in PAGES if page != LESSON for example in SYBIL.parse(page).examples()]
+FIRST_POLICY = ROOT / "docs/tutorial/first-policy.md"
+"""Pages whose blocks build on each other; one test runs each whole page."""
+EXAMPLES = [example for page in PAGES if page not in (LESSON, FIRST_POLICY) for example in SYBIL.parse(page).examples()]
 
 
 def run(example: Example) -> None:
@@ -130,7 +131,7 @@ def test_lesson_runs_as_a_whole(pg_dsn: str, tmp_path: Path, monkeypatch: pytest
                 outputs.append(done.output)
 
     assert "0 escalated" in outputs[-3]
-    assert "1 open incidents visited" in outputs[-2]
+    assert outputs[-2].startswith("2 ")  # the recalc visits the acknowledged incident, too
     assert "1 escalated" in outputs[-1]
 
 

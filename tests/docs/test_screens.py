@@ -17,3 +17,11 @@ def test_screens_are_what_the_commands_show() -> None:
     for command, written, shown in screens.screens():
         assert written == shown, f"{command}: python -m tests.docs.screens writes the screens into the page"
         assert all(len(line) <= screens.WIDTH for line in shown.splitlines()), command
+
+
+def test_screens_of_the_lesson_are_what_the_commands_show() -> None:
+    """Each command of the lesson about a first policy, run after those before it, shows the screen that the page has."""
+    from . import lesson
+
+    for command, written, shown in lesson.screens():
+        assert written == shown, f"{command}: python -m tests.docs.lesson writes the screens into the page"
