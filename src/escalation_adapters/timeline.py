@@ -14,7 +14,13 @@ COLOURS = {"open": "#f2b6a0", "acknowledged": "#f7e3a1", "resolved": "#cfe8cf"}
 """A bar's colour while the incident was in that state."""
 _BARS = {"open": "━", "acknowledged": "─", "resolved": "┄"}
 _PLAIN_BARS = {"open": "=", "acknowledged": "-", "resolved": "."}
-_ENDS = {"acknowledge": "acknowledged", "unacknowledge": "open", "resolve": "resolved", "open": "open"}
+_ENDS = {
+    "acknowledge": "acknowledged",
+    "unacknowledge": "open",
+    "ack_expired": "open",
+    "resolve": "resolved",
+    "open": "open",
+}
 _EMPTY = datetime(2025, 1, 1, tzinfo=UTC)
 """The start of an empty picture, which needs some scale."""
 _MIN_EXTENT = timedelta(seconds=1)

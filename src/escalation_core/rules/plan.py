@@ -127,7 +127,8 @@ def plan(
 
 def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marked: bool) -> Decision:
     due = found.rule(clock)
-    # A row that this engine is unsure about comes again each tick interval: it is noted if somebody wrote it, or rises.
+    # A row that this engine is unsure about comes again each tick interval. It is noted when it escalates, and after a
+    # host's write.
     quiet = found.heard() if found.unsure and not marked else found
     if found.incident.acknowledged_at is not None:
         if due is not None:

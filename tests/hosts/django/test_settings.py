@@ -121,7 +121,7 @@ def test_values_are_python_s(tmp_path: Path) -> None:
         assert "hooks" not in repr(conf.read())
         with override_settings(ESCALATION={"settings": Settings(max_level=2)}):
             assert 2 == conf.read().settings.max_level
-        assert conf.read().settings.max_level is None
+        assert None is conf.read().settings.max_level
         """
     )
 

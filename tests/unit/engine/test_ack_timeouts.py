@@ -44,7 +44,7 @@ async def test_an_acknowledgement_that_ends_before_the_next_level(store: MemoryS
 
 
 async def test_acknowledging_again(store: MemoryStore, clock: ManualClock) -> None:
-    """Acknowledging again begins the timeout again, keeps the first actor, and is noted; nobody is told."""
+    """Acknowledging again begins the timeout again, keeps the first actor, and is noted; it pages no target."""
     night = Night(clock, store, LASTING)
     await night.at(0).open("k", severity="critical")
     await night.at(2).acknowledge("k", by="ann")
@@ -100,7 +100,7 @@ async def test_a_restart_of_a_late_tick_escalates_at_once(store: MemoryStore, cl
 
 
 async def test_a_duplicate_of_a_restarted_episode(store: MemoryStore, clock: ManualClock) -> None:
-    """If the ledger has the escalation of the new episode, the row gets its level, and nobody is paged again."""
+    """If the ledger has the escalation of the new episode, the row gets its level, and no target is paged again."""
     night = Night(clock, store, policies(ops={**OPS, "ack_timeout": "30m", "on_ack_expiry": "restart"}))
     await night.at(0).open("k", severity="critical")
     await night.tick(0)

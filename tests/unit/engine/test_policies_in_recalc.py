@@ -11,7 +11,7 @@ from ..walking import CALM, FILE, LASTING, OPS, Night, minutes
 
 
 async def test_recalc_assigns_all_unresolved_rows(store: MemoryStore, clock: ManualClock) -> None:
-    """Recalc writes pins and instants of open and acknowledged rows, and no event; marked rows stay."""
+    """Recalc writes pins and instants of open and acknowledged rows, and no event; rows that need a replan stay."""
     night = Night(clock, store, None)
     for key, severity in (("open", "critical"), ("acked", "critical"), ("high", "low"), ("done", "critical")):
         await night.at(0).open(key, severity=severity)
@@ -48,7 +48,7 @@ async def test_recalc_does_not_end_an_acknowledgement(store: MemoryStore, clock:
 
 
 async def test_recalc_of_what_an_engine_cannot_assign(night: Night) -> None:
-    """A worker without a file leaves a row that needs another policy marked."""
+    """A worker without a file leaves a row that needs another policy to be planned again."""
     await night.at(0).open("k", severity="critical")
     night.restart(None)
     await put(night.store, attrs.evolve(await night.load(), severity="low"))

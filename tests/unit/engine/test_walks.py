@@ -102,7 +102,7 @@ async def test_a_level_is_put_off(store: MemoryStore, clock: ManualClock) -> Non
 
 
 async def test_a_row_that_a_host_wrote_is_not_noted_as_put_off(store: MemoryStore, clock: ManualClock) -> None:
-    """A marked row whose level is due outside its hours waits for them, as planned."""
+    """A row that needs a replan, and whose level is due outside its hours waits for them, as planned."""
     file = Policies.from_mapping(
         {
             "policies": {"ops": {"levels": [{"after": "0m", "to": ["first"], "deliver": "office"}]}},

@@ -109,7 +109,7 @@ def test_no_acknowledgement_ends_while_the_gate_is_closed(mode: Mode) -> None:
 
 
 def test_a_level_outside_its_hours() -> None:
-    """A row that was due inside the hours waits for their next start, and that is noted; a marked row only waits."""
+    """A row that was due inside the hours waits for their next start, and that is noted; a row that needs a replan only waits."""
     late: dict[str, Any] = {
         "policy_pin": PINS["held"],
         "first_seen": START + 16 * HOUR,
@@ -131,7 +131,7 @@ def test_a_level_outside_its_hours_while_v1_is_off() -> None:
 
 
 def test_a_row_that_an_engine_is_unsure_about() -> None:
-    """A marked row is noted; a row that comes again each minute is not, until it escalates."""
+    """A row that needs a replan is noted; a row that comes again each minute is not, until it escalates."""
     unsure: dict[str, Any] = {"policy": "nope", "policy_pin": None}
     marked = decide(START, **unsure, next_due_at=NEEDS_REPLAN)
     assert (1, [Note.UNKNOWN_POLICY]) == (due(marked), notes(marked))

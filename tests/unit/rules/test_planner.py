@@ -332,7 +332,7 @@ def test_an_acknowledged_row_gets_a_policy_that_ends_it() -> None:
 
 @pytest.mark.parametrize(("level", "begins_again"), [(5, False), (6, True)])
 def test_taken_back_by_sql(level: int, begins_again: bool) -> None:
-    """The planner removes the mark; a walk that was over begins again now."""
+    """The planner removes the `!`; a walk that was over begins again now."""
     ops = PLAN.policies["ops"]
     fields: dict[str, Any] = {"level": level, "last_escalated_at": START, "policy_pin": f"!ops@{ops.digest}@critical"}
     found = settle(planner(PLAN, ops), **fields, next_due_at=NEEDS_REPLAN)

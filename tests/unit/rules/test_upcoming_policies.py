@@ -110,7 +110,7 @@ async def test_an_acknowledgement_of_an_exhausted_walk(store: MemoryStore, clock
 async def test_an_acknowledgement_that_a_switch_holds(
     held: dict[str, Any], said: str, store: MemoryStore, clock: ManualClock
 ) -> None:
-    """While a switch or the canary holds the incident, its acknowledgement does not end, and no instant is told."""
+    """While a switch or the canary holds the incident, its acknowledgement does not end, and no instant is given."""
     night = Night(clock, store, LASTING)
     await night.at(0).open("k", severity="critical")
     await night.engine.acknowledge("k")
@@ -127,7 +127,7 @@ async def test_an_acknowledgement_without_an_end(night: Night) -> None:
 
 
 async def test_hours_that_are_closed(store: MemoryStore, clock: ManualClock) -> None:
-    """A level that came due within its hours and was not paged is told for their next start."""
+    """A level that came due within its hours and was not paged is announced for their next start."""
     file = Policies.from_mapping(
         {
             "policies": {"ops": {"levels": [{"after": "0m", "to": ["first"], "deliver": "office"}]}},
