@@ -10,7 +10,7 @@ from escalation_core.model import NEEDS_REPLAN, Pin
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..kit import MINUTE, START, Named, row
-from ..walking import CALM, OPS, Night, policies
+from ..walking import CALM, LASTING, OPS, Night, policies
 
 OFFICE: dict[str, Any] = {"office": {"zone": "UTC", "windows": [{"from": "09:00", "to": "17:00"}]}}
 
@@ -271,6 +271,17 @@ async def test_rebind_of_a_lost_version_that_begins_again(night: Night) -> None:
     await night.at(6).rebind("k")
     assert ((2, 6), {"cancelled"}) == (night.walk, set(night.states))
     assert ["open", "rebind", "lost_version", "restart"] == night.notes
+
+
+async def test_rebind_of_an_acknowledged_incident(night: Night) -> None:
+    """A version that ends acknowledgements counts the timeout from the storing of its text."""
+    await night.at(0).open("k", severity="critical")
+    await night.engine.acknowledge("k")
+    night.restart(LASTING)
+    await night.at(100).rebind("k")
+    assert ("ops@now@critical", 130) == (night.pin, night.due)
+    await night.ticks(101, 130)
+    assert [(130, 1)] == night.rises
 
 
 async def test_rebind_to_the_same_version(night: Night) -> None:

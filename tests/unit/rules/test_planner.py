@@ -141,11 +141,11 @@ def test_another_name_in_mid_episode_begins() -> None:
     assert (0, None) == (never.incident.policy_level, never.incident.policy_since)
 
 
-@pytest.mark.parametrize(("position", "level"), [(1, 4), (3, 2), (9, 0)])
+@pytest.mark.parametrize(("position", "level"), [(1, 7), (3, 5), (9, 2)])
 def test_another_name_in_mid_episode_goes_on(position: int, level: int) -> None:
     """A policy with an escalation in this episode goes on at the position of its last one, at most at its end."""
     one = planner(positions={("k", 1): {"ops": position, "calm": 2}})
-    fields = pinned(PLAN.policies["calm"], "low", level=5, last_escalated_at=START, policy_since=START + MINUTE)
+    fields = pinned(PLAN.policies["calm"], "low", level=8, last_escalated_at=START, policy_since=START + MINUTE)
     found = settle(one, **fields)
     # ops has six positions, so that position 9 of an older version counts as its end.
     assert (level, 1) == (found.incident.policy_level, minutes(found.incident.policy_since))
