@@ -47,7 +47,7 @@ async def test_each_outcome(caplog: pytest.LogCaptureFixture) -> None:
         seen.append((engine.policies, (await engine.health()).policies.fault is None))
     assert [(two, True), (two, False), (two, True), (two, False), (two, True)] == seen
     assert "policies.ops: is wrong; mend it" in caplog.text
-    await reloader.after_tick()  # no operator asked: the file is not read
+    await reloader.after_tick()  # without a request the file is not read
 
 
 async def test_an_old_request_does_not_read_twice() -> None:
