@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,11 @@ from escalation_core.testing.invariants.history import KILL
 from .conftest import NewRun
 from .defects import plants
 from .harness.hook import Interrupt
+from .harness.policies import FILE, changed
 from .harness.receiver import BROKEN, OK
 from .harness.run import Run
 from .kill_points.points import line_calling
+from .scenarios import policies
 from .scenarios.busy import SLOW, stall, until_sending
 from .scenarios.host_faults import RULES
 from .test_host_faults import ALL
@@ -131,6 +134,36 @@ async def test_planted_defect_is_caught(
         assert invariant in {violation.invariant for violation in violations}
     else:
         assert [] == violations
+
+
+PLANTED_IN_POLICIES: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[None]], Mapping[str, Any]]] = {
+    "an expiry forgets the walk": ("I1", policies.expired, FILE),
+    "an acknowledged row is not looked at again": ("I1", policies.expired, FILE),
+    "a version is taken from the file": ("I3", policies.file_changed, FILE),
+    "each change of policy begins a walk": ("I1", policies.severity_flaps, policies.SLOW_FILE),
+    "pages outlive an expiry": ("I6", policies.acknowledged_while_throttled, changed(FILE, "ops", ack_timeout="1s")),
+}
+"""Each defect with the invariant that it breaks, a scenario that shows it, and the policies file."""
+
+
+@pytest.mark.parametrize("defect", list(PLANTED_IN_POLICIES), ids=lambda name: f"{name}-planted")
+async def test_planted_defect_is_caught_in_policies(new_run: NewRun, defect: plants.Name) -> None:
+    """The planted defect breaks its invariant while incidents walk through policies."""
+    invariant, scenario, file = PLANTED_IN_POLICIES[defect]
+    async with new_run(defect=defect, rules=policies.RULES, policies=file) as run:
+        await scenario(run)
+        violations = await run.judge(SOON)
+    assert invariant in {violation.invariant for violation in violations}
+
+
+@pytest.mark.rotates(2, by="defect")
+@pytest.mark.parametrize("defect", list(PLANTED_IN_POLICIES), ids=lambda name: f"{name}-clean")
+async def test_policies_keep_the_promise(new_run: NewRun, defect: plants.Name) -> None:
+    """The same runs without the defects keep all invariants."""
+    _, scenario, file = PLANTED_IN_POLICIES[defect]
+    async with new_run(rules=policies.RULES, policies=file) as run:
+        await scenario(run)
+        assert [] == await run.judge()
 
 
 SOON = 6.0

@@ -12,7 +12,7 @@ from .policy import MAX_ESCALATIONS, Anchor, Policy
 
 DEFAULT = "default"
 """The name of the policy that incidents get if no assignment matches; without it, they get the built-in policy."""
-_MINUTE = timedelta(minutes=1)
+MIN_ACK_TIMEOUT = timedelta(minutes=1)
 _YEAR_DAYS = 365
 _MAX_GAP_YEARS = 5
 Fault = tuple[str, InvalidValue]
@@ -37,7 +37,7 @@ def policy_faults(path: str, policy: Policy) -> Iterator[Fault]:
         yield f"{path}.repeat.after", InvalidValue("after", fault, "write the gap before the next round, as 30m")
     if policy.anchor is Anchor.FIRST_SEEN:
         yield from _min_gap_faults(path, policy)
-    if policy.ack_timeout is not None and policy.ack_timeout < _MINUTE:
+    if policy.ack_timeout is not None and policy.ack_timeout < MIN_ACK_TIMEOUT:
         yield f"{path}.ack_timeout", InvalidValue("ack_timeout", "is shorter than a minute", "write at least 1m")
     if policy.clock is not None:
         yield from _clock_faults(path, policy, policy.clock)

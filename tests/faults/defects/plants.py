@@ -26,9 +26,13 @@ from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
-from escalation_core.model import Deferral, NewPage, PageRecord, escalation_hash
+from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, State, escalation_hash
 from escalation_core.ports import Transaction
 from escalation_core.rules.builtin import BuiltinPolicy
+from escalation_core.rules.plan import Decision, Reason, Reschedule
+from escalation_core.rules.plan import plan as decide
+from escalation_core.rules.planner import Note, Planner, Settled
+from escalation_core.rules.policy import Policy
 from escalation_core.rules.retry import after_attempt
 from escalation_core.rules.routing import Pager
 
@@ -55,6 +59,11 @@ Name = Literal[
     "an undone next_due_at is not noticed",
     "any error ends the worker",
     "an error of a notifier is not caught",
+    "an expiry forgets the walk",
+    "a version is taken from the file",
+    "an acknowledged row is not looked at again",
+    "each change of policy begins a walk",
+    "pages outlive an expiry",
 ]
 
 
@@ -211,6 +220,56 @@ def _notifier_error_not_caught(dsn: str) -> None:
     _put(Attempt, "make", make)
 
 
+def _expiry_forgets_walk(dsn: str) -> None:
+    def plan(claimed: Candidate, **how: Any) -> Decision:
+        decision = decide(claimed, **how)
+        happened = () if decision.settled is None else decision.settled.notes
+        if decision.settled is None or not any(note is Note.ACK_EXPIRED for note, _ in happened):
+            return decision
+        ended = decision.settled.incident
+        still = ended.moved(level=ended.level, last_escalated_at=ended.last_escalated_at, next_due_at=None)
+        return Reschedule(incident=still, reason=Reason.NOT_DUE, settled=decision.settled)
+
+    _put(batch, "plan", plan)
+
+
+def _version_from_file(dsn: str) -> None:
+    pinned = Planner._pinned
+
+    def by_name(self: Planner, incident: Incident, pin: Pin | None, now: datetime) -> Settled:
+        found = pinned(self, incident, pin, now)
+        own = None if self.policies is None or pin is None else self.policies.policies.get(pin.policy)
+        return found if own is None else evolve(found, policy=own)
+
+    _put(Planner, "_pinned", by_name)
+
+
+def _acknowledged_row_left_alone(dsn: str) -> None:
+    rule = Settled.rule
+
+    def rule_of_open_rows(self: Settled, clock: datetime) -> datetime | None:
+        return None if self.incident.state is State.ACKNOWLEDGED else rule(self, clock)
+
+    _put(Settled, "rule", rule_of_open_rows)
+
+
+def _each_change_begins_walk(dsn: str) -> None:
+    change = Planner._change
+
+    def begin(self: Planner, found: Settled, pin: Pin | None, policy: Policy, now: datetime) -> Settled:
+        changed = change(self, found, pin, policy, now)
+        if pin is None:
+            return changed
+        level = changed.incident.level
+        return evolve(changed, incident=evolve(changed.incident, policy_level=level, policy_since=now))
+
+    _put(Planner, "_change", begin)
+
+
+def _pages_outlive_expiry(dsn: str) -> None:
+    _put(Settled, "cancel", None)
+
+
 def _unseen_rows_not_found(dsn: str) -> None:
     async def find_none(self: HeartbeatKeeper) -> None:
         pass
@@ -268,6 +327,11 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "an undone next_due_at is not noticed": _undone_instant_not_noticed,
     "any error ends the worker": _any_error_ends_worker,
     "an error of a notifier is not caught": _notifier_error_not_caught,
+    "an expiry forgets the walk": _expiry_forgets_walk,
+    "a version is taken from the file": _version_from_file,
+    "an acknowledged row is not looked at again": _acknowledged_row_left_alone,
+    "each change of policy begins a walk": _each_change_begins_walk,
+    "pages outlive an expiry": _pages_outlive_expiry,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

@@ -66,6 +66,8 @@ class Hosts:
     writes: list[HostWrite] = attrs.field(factory=list)
     names: list[str] = attrs.field(factory=list)
     """The name of each write in the database, in the order of ``writes``."""
+    severities: Sequence[str] = ("critical", "warning")
+    """The severities that the host gives its incidents at random."""
     may_lose_writes: bool = False
     """Whether the database may lose committed writes. Then it may also refuse a verb that follows a lost write."""
     errors: list[str] = attrs.field(factory=list)
@@ -117,7 +119,7 @@ class Hosts:
         name = f"op-{self._count}"
         now = time()
         if verb in ("open", "change_severity"):
-            values.setdefault("severity", self.random.choice(["critical", "warning"]))
+            values.setdefault("severity", self.random.choice(self.severities))
         if verb == "open":
             values.setdefault("first_seen", instant(now - self.random.random() * 1.5).timestamp())
         if verb == "snooze":

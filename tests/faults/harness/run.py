@@ -14,9 +14,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from escalation_adapters.postgres import PostgresStore
-from escalation_core import Engine
+from escalation_core import Engine, Policies
 from escalation_core.testing.invariants import check
-from escalation_core.testing.invariants.history import KILL, Fault, History, PauseSpan, Violation
+from escalation_core.testing.invariants.history import KILL, Fault, History, NewFile, PauseSpan, Violation
+from escalation_core.testing.invariants.ladders import Ladder, ladders_of
 
 from ...pooler import Pgbouncer
 from ..defects import plants
@@ -24,6 +25,7 @@ from ..record import build_history, ending
 from ..record.watcher import Watcher
 from .hook import Interrupt
 from .hosts import Hosts
+from .policies import SEVERITIES, short_times, write
 from .proxy import Proxy
 from .receiver import TOKEN, Receiver
 from .rules import ENDS, Rules
@@ -34,6 +36,9 @@ from .workers import Program, Worker
 SECRETS = (PASSWORD, TOKEN)
 IDLE_TIMEOUT = 12.0
 """Seconds after the last fault within which all windows, retries and leases have ended and nothing is left to do."""
+
+
+WITH_FILE = "SELECT count(*) FROM escalation_workers WHERE worker = ANY(%s) AND policies = %s"
 
 
 @attrs.define
@@ -55,6 +60,11 @@ class Run:
     workers: list[Worker] = attrs.field(factory=list)
     proxies: dict[str, Proxy] = attrs.field(factory=dict)
     defect: plants.Name | None = None
+    policies: Mapping[str, Any] | None = None
+    """The content of the policies file at the beginning, if the run has one."""
+    ladders: Mapping[str, Ladder] = attrs.field(factory=dict)
+    files: list[NewFile] = attrs.field(factory=list)
+    """The policies files that came later."""
     pooler: Pgbouncer | None = None
     """The pooler that workers connect through, if the run has one. Hosts and the watcher connect directly."""
     server_proxy: Proxy | None = None
@@ -76,15 +86,29 @@ class Run:
         seed: int = 0,
         rules: Rules | None = None,
         defect: plants.Name | None = None,
+        policies: Mapping[str, Any] | None = None,
         pooler: Pgbouncer | None = None,
     ) -> "AsyncIterator[Run]":
-        """Open a run. At the end stop everything that still runs."""
+        """Open a run. At the end stop everything that still runs.
+
+        Args:
+            servers: the servers.
+            folder: the folder of the run's files.
+            seed: the seed of random choices.
+            rules: the settings of all workers.
+            defect: the defect that is planted.
+            policies: the content of the policies file of all workers and of the host.
+            pooler: the pooler that workers connect through.
+        """
         rules = rules or Rules()
         async with AsyncExitStack() as stack:
+            stack.enter_context(short_times())
+            file = None if policies is None else Policies.from_mapping(policies)
             database = stack.enter_context(servers.database())
             dsn = servers.dsn(database)
             store = await PostgresStore.connect(dsn)
-            engine = await stack.enter_async_context(Engine(store, settings=settings_of(rules, {})))
+            settings = settings_of(rules, {})
+            engine = await stack.enter_async_context(Engine(store, settings=settings, policies=file))
             receiver = Receiver()
             await receiver.start()
             stack.push_async_callback(receiver.stop)
@@ -92,6 +116,9 @@ class Run:
             hosts = Hosts(dsn, engine, Random(seed))
             run = cls(servers, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
             run.pooler = pooler
+            if policies is not None and file is not None:
+                run.policies, run.ladders, hosts.severities = policies, ladders_of(file), SEVERITIES
+                write(run.policies_path, policies)
             if defect is not None and defect in plants.IN_DATABASE:
                 await run.execute(plants.IN_DATABASE[defect])
             stack.push_async_callback(run._end)
@@ -101,6 +128,27 @@ class Run:
     def dsn(self) -> str:
         """The DSN of the run's database, without a proxy or a pooler."""
         return self.servers.dsn(self.database)
+
+    @property
+    def policies_path(self) -> Path:
+        """The path of the policies file."""
+        return self.folder / f"{self.database}-policies.json"
+
+    async def change_file(self, policies: Mapping[str, Any]) -> None:
+        """Change the policies file, and wait until the host and all workers use it. Meanwhile open no incident."""
+        began, file = time(), Policies.from_mapping(policies)
+        write(self.policies_path, policies)
+        for worker in self.workers:
+            worker.signal(signal.SIGHUP)
+        self.hosts.engine.use_policies(file)
+
+        async def in_use() -> bool:
+            names = [worker.name for worker in self.workers if worker.alive]
+            [[count]] = await self.execute(WITH_FILE, names, file.digest)
+            return bool(count == len(names))
+
+        assert await self.until(in_use), "a worker does not use the changed file"
+        self.files.append(NewFile(began=began, ended=time(), ladders=ladders_of(file)))
 
     # --- workers
 
@@ -140,6 +188,7 @@ class Run:
             log=str(self.folder / f"{self.database}-{name}.log"),
             rules=values.pop("rules", self.rules),
             defect=self.defect,
+            policies=None if self.policies is None else str(self.policies_path),
             interrupt=interrupt,
             **values,
         )

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import time
@@ -33,7 +34,7 @@ from escalation_core import Engine, Outcome, Page, RetryPolicy, Route, Settings,
 from ..defects import plants
 from ..kill_points import walk_migration, walks
 from ..kill_points.points import Point
-from . import hook
+from . import hook, policies
 from .hook import Interrupt
 from .rules import Rules
 
@@ -71,6 +72,8 @@ class Spec:
     pooler: Literal["transaction"] | None = None
     walk: str = "run"
     """The program of the worker: a name in ``WALKS``, or ``migrate SCHEMA``."""
+    policies: str | None = None
+    """The path of the policies file, if the worker has one."""
     raising_notifier: bool = False
     """Whether the worker's notifier is a ``RaisingNotifier``."""
     counts: Sequence[Point] = ()
@@ -134,6 +137,7 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
         store,
         settings=settings_of(spec.rules, spec.targets),
         heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
+        policies=None if spec.policies is None else policies.load(spec.policies),
         notifiers=[(RaisingNotifier if spec.raising_notifier else SlackNotifier)(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,
@@ -175,10 +179,11 @@ def main(spec: Spec) -> None:
     for noisy in ("asyncio", "psycopg"):
         logging.getLogger(noisy).setLevel(logging.INFO)
     _shorten_waits(spec)
+    walks.policies_file = None if spec.policies is None else partial(policies.load, spec.policies)
     if spec.defect is not None:
         plants.plant(spec.defect, spec.dsn)
     # The event loop that ``escalation run`` uses: uvloop, if it is installed.
-    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+    with policies.short_times(), asyncio.Runner(loop_factory=_loop_factory()) as loop:
         loop.run(_work(spec, output))
 
 

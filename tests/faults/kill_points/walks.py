@@ -14,6 +14,7 @@ import attrs
 from psycopg import AsyncConnection
 
 from escalation_adapters.postgres import timeouts
+from escalation_adapters.worker.reload import Load
 from escalation_adapters.worker.runner import run
 from escalation_core import Engine, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
@@ -25,12 +26,14 @@ REVISION = """
 UPDATE escalation_meta SET value = jsonb_set(value, '{revision}', to_jsonb((value->>'revision')::int + 1))
 WHERE name = 'incidents'
 """
+policies_file: Load | None = None
+"""Reads the policies file of this process; None if it has none."""
 RUN_TIME = 0.5
 """Seconds for which ``_run_briefly`` runs the runner."""
 
 
 async def _run(engine: Engine) -> None:
-    await run(engine)
+    await run(engine, policies=policies_file)
 
 
 async def _run_without_log(engine: Engine) -> None:
@@ -61,7 +64,7 @@ async def _recalc(engine: Engine) -> None:
 async def _run_briefly(engine: Engine) -> None:
     """Run the runner for a moment, and until delivery has waited for pages."""
     stop, waiting = asyncio.Event(), event_of_call(Delivery, "wait")
-    running = asyncio.create_task(run(engine, stop=stop))
+    running = asyncio.create_task(run(engine, stop=stop, policies=policies_file))
     await asyncio.sleep(RUN_TIME)
     await waiting.wait()
     stop.set()

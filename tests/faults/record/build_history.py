@@ -22,7 +22,7 @@ DEAD = re.compile(r" ERROR page (\d+) is dead: ")
 
 
 def so_far(run: "Run") -> History:
-    """Return the history until now, with hosts' writes, escalations and faults only."""
+    """Return the history until now, with hosts' writes, escalations, notes and faults only."""
     with psycopg.connect(run.dsn) as connection:
         return _outline(run, time(), connection)
 
@@ -30,11 +30,14 @@ def so_far(run: "Run") -> History:
 def _outline(run: "Run", ended: float, connection: "psycopg.Connection[Any]") -> History:
     return History(
         ended=ended,
-        settings=run.rules,
+        settings=attrs.evolve(run.rules, ladders=run.ladders),
         targets=run.targets,
         writes=list(run.hosts.writes),
         pauses=list(run.pauses),
+        files=list(run.files),
+        kept=page_changes.kept(connection),
         escalations=page_changes.escalations(connection),
+        notes=page_changes.notes(connection),
         faults=run.faults + run.watcher.machine.faults(),
         unplannable=frozenset(run.unplannable),
     )

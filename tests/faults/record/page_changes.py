@@ -1,14 +1,14 @@
-"""A log that triggers write beside the engine's tables: each change of a page, and when each escalation was written.
+"""A log that triggers write beside the engine's tables: each change of a page, when escalations and notes were written.
 
 Each entry is committed in the transaction of its change, so the log is complete after any crash.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 
-from escalation_core.testing.invariants.history import FinalPage, PageChange, RecordedEscalation
+from escalation_core.testing.invariants.history import FinalPage, PageChange, RecordedEscalation, RecordedNote
 
 CHANGE_LOG = """
 CREATE SCHEMA IF NOT EXISTS faults;
@@ -20,6 +20,7 @@ CREATE TABLE faults.steps (
 CREATE TABLE faults.written (
     event bigint, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp()
 );
+CREATE TABLE faults.noted (note bigint, at timestamptz DEFAULT clock_timestamp());
 -- The hosts' writes by SQL, each added in the transaction of the write.
 CREATE TABLE faults.done (op text PRIMARY KEY);
 -- The writes about which a host asked whether they were committed.
@@ -37,6 +38,14 @@ BEGIN
     RETURN NULL;
 END
 $body$;
+CREATE FUNCTION faults.noted() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO faults.noted (note) VALUES (NEW.id);
+    RETURN NULL;
+END
+$body$;
+CREATE TRIGGER faults_noted AFTER INSERT ON escalation_audit FOR EACH ROW
+    WHEN (NEW.action IN ('ack_expired', 'restart', 'exhausted')) EXECUTE FUNCTION faults.noted();
 CREATE TRIGGER faults_step AFTER UPDATE ON escalation_pages FOR EACH ROW
     WHEN (OLD.state <> NEW.state OR OLD.fence <> NEW.fence) EXECUTE FUNCTION faults.step();
 CREATE TRIGGER faults_written AFTER INSERT ON escalation_events FOR EACH ROW EXECUTE FUNCTION faults.written();
@@ -54,12 +63,33 @@ def escalations(connection: "psycopg.Connection[Any]") -> Sequence[RecordedEscal
     rows = connection.execute(
         """
         SELECT incident_key, episode, level, extract(epoch FROM created_at)::float8,
-            extract(epoch FROM coalesce(w.at, created_at))::float8, unique_hash
+            extract(epoch FROM coalesce(w.at, created_at))::float8, unique_hash, policy, position
         FROM escalation_events e LEFT JOIN faults.written w ON w.event = e.id ORDER BY e.id
         """
     )
-    names = ("key", "episode", "level", "created_at", "at", "unique_hash")
+    names = ("key", "episode", "level", "created_at", "at", "unique_hash", "policy", "position")
     return [RecordedEscalation(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def notes(connection: "psycopg.Connection[Any]") -> Sequence[RecordedNote]:
+    """Return what the engine noted about acknowledgements and walks."""
+    rows = connection.execute(
+        """
+        SELECT a.incident_key, a.episode, a.level, a.action, extract(epoch FROM a.at)::float8,
+            extract(epoch FROM n.at)::float8
+        FROM escalation_audit a JOIN faults.noted n ON n.note = a.id ORDER BY a.id
+        """
+    )
+    names = ("key", "episode", "level", "action", "at", "written")
+    return [RecordedNote(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def kept(connection: "psycopg.Connection[Any]") -> Mapping[str, float]:
+    """Return when the database began to keep each version of a policy."""
+    rows = connection.execute(
+        "SELECT digest, extract(epoch FROM min(kept_at))::float8 FROM escalation_policies GROUP BY 1"
+    )
+    return dict(rows.fetchall())
 
 
 def pages(connection: "psycopg.Connection[Any]") -> Sequence[FinalPage]:

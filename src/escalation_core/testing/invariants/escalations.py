@@ -161,7 +161,7 @@ def _faults_of(
     own: Sequence[Phase],
     history: History,
 ) -> Iterator[Violation]:
-    """Yield the faults of one escalation. ``below`` are those before it in its episode, ``own`` the episode's phases."""
+    """Yield the faults of one escalation. ``below`` are those before it in its episode, ``own`` are its phases."""
     key, level, episode = escalation.key, escalation.level, f"episode {escalation.episode}"
     if not any(_was_due(escalation, phase, below, history) for phase in own):
         yield Violation("I2", key, level, f"{episode}: it was not due, or not open")
