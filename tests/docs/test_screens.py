@@ -20,7 +20,7 @@ def test_screens_are_what_the_commands_show() -> None:
 
 
 def test_screens_of_the_lesson_are_what_the_commands_show() -> None:
-    """Each command of the lesson about a first policy, run after those before it, shows the screen that the page has."""
+    """Each command of the lesson about a first policy, in their order, shows the screen that the page has."""
     from . import lesson
 
     for command, written, shown in lesson.screens():
