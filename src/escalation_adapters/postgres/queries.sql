@@ -872,6 +872,7 @@ SELECT left(i.{policy}::text, %(chars)s) COLLATE "C" AS name, count(DISTINCT i.{
 FROM {schema}.escalation_audit a JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
 WHERE a.action = 'unknown_policy' AND a.episode = i.{episode} AND {is_unresolved}
     AND a.reason = left(i.{policy}::text, %(chars)s)
+    AND split_part(ltrim(i.{policy_pin}, '!'), '@', 1) IS DISTINCT FROM i.{policy}::text
 GROUP BY name ORDER BY 2 DESC, name LIMIT %(limit)s
 
 -- name: walk_counts
@@ -880,11 +881,12 @@ SELECT
     (SELECT count(*) FROM (
         SELECT FROM {schema}.escalation_audit a JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
         WHERE a.action = 'put_off' AND a.episode = i.{episode} AND a.level = i.{level} AND {is_open}
+            AND a.reason = split_part(ltrim(i.{policy_pin}, '!'), '@', 1)
         GROUP BY i.{incident_key} HAVING count(*) > 1) AS off),
     (SELECT jsonb_object_agg(n.action, n.count) FROM (
         SELECT a.action, count(*) FROM {schema}.escalation_audit a
         WHERE a.action IN {lately} AND a.at > %(now)s - interval '1 day' GROUP BY a.action) AS n),
     (SELECT jsonb_object_agg(w.policies, w.count) FROM (
-        SELECT w.policies, count(*) FROM {schema}.escalation_workers w
-        WHERE w.policies IS NOT NULL AND w.ticked_at > %(now)s - interval '20 minutes' GROUP BY w.policies) AS w),
+        SELECT coalesce(w.policies, '') AS policies, count(*) FROM {schema}.escalation_workers w
+        WHERE w.ticked_at > %(now)s - interval '20 minutes' GROUP BY 1) AS w),
     (SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r)

@@ -6,7 +6,7 @@ from datetime import datetime
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import MAX_NAME_CHARS, MAX_UNKNOWN_POLICIES, By, KeptVersion, WalkStats
+from escalation_core.model import MAX_NAME_CHARS, MAX_UNKNOWN_POLICIES, By, KeptVersion, WalkStats, files_of
 
 from .incidents import Incidents
 from .journal import Journal
@@ -101,6 +101,6 @@ class Walks:
             unknown_policies=dict(unknown),
             put_off=off,
             lately=lately or {},
-            worker_digests=digests or {},
+            worker_digests=files_of(digests or {}),
             reload_requested_at=aware(asked),
         )

@@ -17,6 +17,7 @@ from escalation_core.model import (
     By,
     KeptVersion,
     WalkStats,
+    files_of,
 )
 
 from .codec import SELECTED, Row, instant, micros, optional_instant, optional_micros, read_claimed
@@ -37,17 +38,19 @@ WHERE (:after IS NULL OR i.incident_key > :after) AND i.resolved_at IS NULL AND 
     AND substr({_PIN}, 1, length(:policy) + 1) = :policy || '@' AND {_PIN} LIKE '%@%@%'
 ORDER BY i.incident_key LIMIT :limit
 """
+_PINNED_TO = "substr(ltrim(i.policy_pin, '!'), 1, instr(ltrim(i.policy_pin, '!'), '@') - 1)"
 _UNKNOWN = f"""
 SELECT substr(i.policy, 1, {MAX_NAME_CHARS}) AS name, count(DISTINCT i.incident_key)
 FROM escalation_audit a JOIN incidents i ON i.incident_key = a.incident_key AND i.episode = a.episode
 WHERE a.action = 'unknown_policy' AND i.resolved_at IS NULL AND a.reason = substr(i.policy, 1, {MAX_NAME_CHARS})
+    AND {_PINNED_TO} IS NOT i.policy
 GROUP BY name ORDER BY 2 DESC, name LIMIT {MAX_UNKNOWN_POLICIES}
 """
-_PUT_OFF = """
+_PUT_OFF = f"""
 SELECT count(*) FROM (
     SELECT 1 FROM escalation_audit a
     JOIN incidents i ON i.incident_key = a.incident_key AND i.episode = a.episode AND i.escalation_level = a.level
-    WHERE a.action = 'put_off' AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL
+    WHERE a.action = 'put_off' AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL AND a.reason IS {_PINNED_TO}
     GROUP BY i.incident_key HAVING count(*) > 1)
 """
 _LATELY = f"""
@@ -149,15 +152,14 @@ class Walks:
         off = await self.session.row(_PUT_OFF)
         assert off is not None  # noqa: S101 - an aggregate has one row
         digests = await self.session.rows(
-            "SELECT policies, count(*) FROM escalation_workers WHERE policies IS NOT NULL AND ticked_at > ?"
-            " GROUP BY policies",
+            "SELECT coalesce(policies, ''), count(*) FROM escalation_workers WHERE ticked_at > ? GROUP BY 1",
             (micros(now - WORKER_RUNS),),
         )
         return WalkStats(
             unknown_policies=dict(await self.session.rows(_UNKNOWN)),
             put_off=off[0],
             lately=dict(await self.session.rows(_LATELY, (day,))),
-            worker_digests=dict(digests),
+            worker_digests=files_of(dict(digests)),
             reload_requested_at=await self._requested(),
         )
 

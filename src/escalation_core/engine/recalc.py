@@ -114,6 +114,9 @@ async def _write(
         await write_notes(tx, [one for one in some if one.notes], now)
 
     _, refused = await write_apart(tx, moved, write)
+    for one in moved:
+        for note, said in one.notes:
+            log.warning("incident %r: %s: %s", one.incident.incident_key, note.value, said)
     for one, refusal in refused:
         log.warning(
             "incident %r keeps its next_due_at, because the store refused the write: %s",

@@ -39,6 +39,7 @@ from .walk import (
     KeptVersion,
     Pin,
     WalkStats,
+    files_of,
 )
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "OpenRows",
     "canary_bucket",
     "escalation_hash",
+    "files_of",
     "idempotency_key",
     "in_canary",
     "normal_severity",

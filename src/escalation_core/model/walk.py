@@ -54,6 +54,11 @@ class KeptVersion:
     kept_at: datetime
 
 
+def files_of(workers: Mapping[str, int]) -> dict[str, int]:
+    """Return how many workers run which policies file; empty if no worker has one."""
+    return dict(workers) if any(workers) else {}
+
+
 @attrs.frozen(kw_only=True)
 class WalkStats:
     """Counts about policies, for health."""

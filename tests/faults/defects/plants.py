@@ -31,10 +31,11 @@ from escalation_core.ports import Transaction
 from escalation_core.rules.builtin import BuiltinPolicy
 from escalation_core.rules.plan import Decision, Reason, Reschedule
 from escalation_core.rules.plan import plan as decide
-from escalation_core.rules.planner import Note, Planner, Settled
+from escalation_core.rules.planner import Planner
 from escalation_core.rules.policy import Policy
 from escalation_core.rules.retry import after_attempt
 from escalation_core.rules.routing import Pager
+from escalation_core.rules.settled import Note, Settled
 
 Name = Literal[
     "escalation outside the transaction",

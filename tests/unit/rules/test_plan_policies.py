@@ -109,7 +109,7 @@ def test_no_acknowledgement_ends_while_the_gate_is_closed(mode: Mode) -> None:
 
 
 def test_a_level_outside_its_hours() -> None:
-    """A row that was due inside the hours waits for their next start, and that is noted; a row that needs a replan only waits."""
+    """A row that was due inside the hours waits for their next start, which is noted unless it needs a replan."""
     late: dict[str, Any] = {
         "policy_pin": PINS["held"],
         "first_seen": START + 16 * HOUR,

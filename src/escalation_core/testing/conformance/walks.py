@@ -212,8 +212,12 @@ async def walks_are_counted(harness: StoreHarness) -> None:
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     same(WalkStats(), await _stats(store), "an empty store")
-    names = {"a": "ops", "b": "ops", "c": "x", "acked": "x", "done": "ops", "known": "x"}
-    ends = {"acked": {"acknowledged_at": now}, "done": {"resolved_at": now}}
+    names = {"a": "ops", "b": "ops", "c": "x", "acked": "x", "done": "ops", "known": "x", "fits": "x"}
+    ends: dict[str, dict[str, Any]] = {key: {"policy_pin": "day@1a@warning"} for key in names}
+    ends["acked"]["acknowledged_at"] = ends["done"]["resolved_at"] = now
+    ends["b"]["policy_pin"] = "!day@1a@warning"
+    ends["c"]["policy_pin"] = None
+    ends["fits"]["policy_pin"] = "!x@1a@warning"
     await put(store, *(incident(key, clock, policy=name, **ends.get(key, {})) for key, name in names.items()))
 
     def note(key: str, action: str, reason: str | None = None, level: int = 0, **ago: float) -> AuditEntry:
@@ -226,20 +230,16 @@ async def walks_are_counted(harness: StoreHarness) -> None:
         note("c", "unknown_policy", "other"),
         note("gone", "unknown_policy", "x"),
     ]
-    notes += [note("b", "put_off"), note("b", "put_off"), note("a", "put_off"), note("a", "put_off", level=1)]
-    notes += [
-        note("acked", "put_off"),
-        note("acked", "put_off"),
-        note("a", "rebind", hours=23),
-        note("a", "rebind", days=1),
-    ]
+    once, twice = {"a": "day"}, {"b": "day", "acked": "day", "fits": "day", "c": "day"}
+    notes += [note(key, "put_off", reason) for key, reason in [*once.items(), *twice.items(), *twice.items()]]
+    notes += [note("a", "put_off", "day", level=1), note("a", "rebind", hours=23), note("a", "rebind", days=1)]
     notes += [note("a", "lost_version"), note("a", "ack_expired"), note("a", "ack_expired"), note("a", "open")]
     await store.transact(lambda tx: tx.journal.note(notes))
     stats = await _stats(store)
     same({"ops": 2, "x": 2}, dict(stats.unknown_policies), "unknown names")
     same(1, stats.put_off, "put off")
     same(
-        {"unknown_policy": 8, "rebind": 1, "lost_version": 1, "ack_expired": 2},
+        {"unknown_policy": 9, "rebind": 1, "lost_version": 1, "ack_expired": 2},
         dict(stats.lately),
         "noted within a day",
     )
@@ -253,7 +253,7 @@ async def walks_are_counted(harness: StoreHarness) -> None:
     await store.transact(lambda tx: tx.journal.note(noted))
     many = (await _stats(store)).unknown_policies
     same((20, 2, "p18"), (len(many), many.get("x"), max(many, key=lambda name: (name[0] == "p", name))), "20 names")
-    same((None,) * 3, by_key(await host.rows(), "a", "policy_pin", "policy_level", "policy_since"), "the row itself")
+    same((None,) * 3, by_key(await host.rows(), "c", "policy_pin", "policy_level", "policy_since"), "the row itself")
 
 
 async def _stats(store: Store) -> WalkStats:

@@ -18,6 +18,7 @@ from ...model import (
     KeptVersion,
     Pin,
     WalkStats,
+    files_of,
 )
 from ..host import Row
 from .journal import Journal, step_of
@@ -97,10 +98,13 @@ class Walks:
             (row["incident_key"], row["policy"][:MAX_NAME_CHARS])
             for note, row in self._noted("unknown_policy")
             if row["policy"] is not None and row["policy"][:MAX_NAME_CHARS] == note.reason
+            if row["policy"] != _pinned_to(row)
         }
         names = Counter(name for _, name in sorted(unknown, key=lambda one: one[1]))
         off = Counter(
-            step_of(note) for note, row in self._noted("put_off") if is_open(row) and note.level == row["level"]
+            step_of(note)
+            for note, row in self._noted("put_off")
+            if is_open(row) and note.level == row["level"] and note.reason == _pinned_to(row)
         )
         return WalkStats(
             unknown_policies=dict(names.most_common(MAX_UNKNOWN_POLICIES)),
@@ -108,11 +112,11 @@ class Walks:
             lately=dict(
                 Counter(note.action for note in self.store.notes.values() if note.action in LATELY and note.at > day)
             ),
-            worker_digests=dict(
+            worker_digests=files_of(
                 Counter(
-                    digest
-                    for worker, digest in self.store.digests.items()
-                    if self.store.beats[worker] > now - WORKER_RUNS
+                    self.store.digests.get(worker, "")
+                    for worker, at in self.store.beats.items()
+                    if at > now - WORKER_RUNS
                 )
             ),
             reload_requested_at=self.store.reloads.get("reload"),
@@ -124,3 +128,8 @@ class Walks:
             row = self.store.rows.get(note.incident_key or "")
             if note.action == action and row and row["resolved_at"] is None and row["episode"] == note.episode:
                 yield note, row
+
+
+def _pinned_to(row: Row) -> str | None:
+    pin = Pin.parse(row["policy_pin"])
+    return None if pin is None else pin.policy
