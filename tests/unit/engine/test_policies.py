@@ -120,7 +120,7 @@ async def test_forecast_of_a_rebind(night: Night) -> None:
     await night.ticks(0, 20)
     await night.engine.acknowledge("acked")
     await night.engine.resolve("ended")
-    forecast = await night.engine.forecast_rebind("ops")
+    forecast = await night.engine.forecast_rebind("ops", restart=True)
     assert (2, 0, 0, 0) == (forecast.versions.total(), forecast.older, forecast.pages, forecast.restarts)
     shorter = policies(ops={"levels": [{"after": "1m", "to": ["first"]}, {"after": "1m", "to": ["first"]}]})
     night.engine.use_policies(shorter)
