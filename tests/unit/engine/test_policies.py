@@ -31,7 +31,7 @@ async def test_a_file_that_is_refused_at_run_time(night: Night, caplog: pytest.L
     night.engine.refuse_policies("it is empty")
     health = await night.engine.health()
     said = "the policies file could not be loaded, and the one before stays in force: it is empty"
-    assert (said, night.file and night.file.digest) == (health.policies.fault, health.policies.digest)
+    assert ("it is empty", night.file and night.file.digest) == (health.policies.fault, health.policies.digest)
     assert said in health.warnings
     assert said in caplog.text
     other = policies(ops={**CALM, "anchor": "first_seen", "ack_timeout": "1h"})

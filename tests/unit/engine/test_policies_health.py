@@ -10,6 +10,7 @@ from ..kit import START
 UNKNOWN = (
     "which an engine did not know: they escalate by another policy; add it to the policies file, or correct the rows"
 )
+LOADED = "the policies file could not be loaded"
 GIVE = "give this process their file, or run escalation policy reload"
 DIFFERENT = "the workers run different policies files"
 
@@ -19,7 +20,10 @@ DIFFERENT = "the workers run different policies files"
     [
         (PoliciesHealth(), []),
         (PoliciesHealth(digest="d", stats=WalkStats(worker_digests={"d": 3})), []),
-        (PoliciesHealth(digest="d", fault="it is empty"), ["it is empty"]),
+        (
+            PoliciesHealth(digest="d", fault="it is empty"),
+            [f"{LOADED}, and the one before stays in force: it is empty"],
+        ),
         (
             PoliciesHealth(stats=WalkStats(worker_digests={"a" * 64: 2})),
             [f"this process has no policies file, but of the workers 2 run aaaaaaaaaaaa; {GIVE}"],
@@ -28,7 +32,10 @@ DIFFERENT = "the workers run different policies files"
             PoliciesHealth(digest="b" * 64, stats=WalkStats(worker_digests={"a" * 64: 1})),
             [f"this process has policies file bbbbbbbbbbbb, but of the workers 1 run aaaaaaaaaaaa; {GIVE}"],
         ),
-        (PoliciesHealth(fault="it is empty", stats=WalkStats(worker_digests={"a" * 64: 2})), ["it is empty"]),
+        (
+            PoliciesHealth(fault="it is empty", stats=WalkStats(worker_digests={"a" * 64: 2})),
+            [f"{LOADED}, and this process works without it: it is empty"],
+        ),
         (
             PoliciesHealth(stats=WalkStats(unknown_policies={"opps": 2, "calm\n": 1})),
             [f"2 open incidents name policy 'opps', {UNKNOWN}", f"1 open incidents name policy 'calm\\n', {UNKNOWN}"],

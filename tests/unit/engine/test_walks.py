@@ -177,6 +177,8 @@ async def test_another_policy_on_an_acknowledged_row(store: MemoryStore, clock: 
     await night.at(2).change_severity("k", "low")
     # The text of ``short`` is kept since minute 2.
     assert ("short@now@low", 12) == (night.pin, night.due)
+    assert night.file is not None
+    assert {policy.digest for policy in night.file.policies.values()} == set(night.store.versions)
 
 
 async def test_a_drain_keeps_the_walk(night: Night) -> None:
