@@ -22,7 +22,7 @@ async def test_up_makes_everything_once(pg_dsn: str) -> None:
     assert NAMES == list(await migrate.up(pg_dsn, say=said.append, create=True))
     assert [*(f"applying {name}" for name in MIGRATIONS), "created the table public.incidents"] == said[:5]
     assert len(COLUMNS_OF_THE_ENGINE) == len([line for line in said[3:] if line.startswith("column ")])
-    assert len(said) == 3 + len(COLUMNS_OF_THE_ENGINE)
+    assert len(said) == 5 + len(COLUMNS_OF_THE_ENGINE)
     before = catalogue(pg_dsn)
     assert [] == list(await migrate.up(pg_dsn, create=True))
     assert before == catalogue(pg_dsn)

@@ -91,9 +91,7 @@ class Planner:
         """
         pin = pin_of(incident) or Pin(policy.name, "", _pin_severity(incident))
         before = self._pinned(incident, pin, now)
-        lost = any(note is Note.LOST_VERSION for note, _ in before.notes)
-        # Without the old version's text, its end is known by the row alone.
-        was_over = incident.next_due_at is None if lost else before.exhausted()
+        was_over = before.exhausted()
         found = _with_pin(
             attrs.evolve(before, incident=incident, policy=policy, kept_at=self._kept_at(policy, now), notes=()),
             Pin(policy.name, policy.digest, pin.severity, pin.unacknowledged),

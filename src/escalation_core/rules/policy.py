@@ -122,6 +122,8 @@ class Policy:
     _gaps: tuple[timedelta, ...] = attrs.field(init=False, eq=False, repr=False)
     _sums: tuple[timedelta, ...] = attrs.field(init=False, eq=False, repr=False)
     _least: timedelta = attrs.field(init=False, eq=False, repr=False)
+    _delivers: bool = attrs.field(init=False, eq=False, repr=False)
+    _names: bool = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Compute the gaps of the walk."""
@@ -130,6 +132,8 @@ class Policy:
         again = self.levels[0].after if self.repeat.after is None else self.repeat.after
         first = [level.after for level in self.levels]
         put(self, "_gaps", (*first, *(again, *first[1:]) * self.repeat.times))
+        put(self, "_delivers", any(level.deliver is not None for level in self.levels))
+        put(self, "_names", any(level.to for level in self.levels))
         put(self, "_sums", tuple(accumulate(self._gaps)))
         least = self.min_gap
         if least is None:
@@ -172,7 +176,7 @@ class Policy:
 
     def targets(self, incident: Incident) -> tuple[str, ...]:
         """Return the targets of the escalation that raised the incident to its level; empty: the router decides."""
-        return self.level(max(1, self.position(incident))).to
+        return self.level(max(1, self.position(incident))).to if self._names else ()
 
     def next_due_at(
         self, incident: Incident, level: int, last: datetime | None, tick_interval: timedelta
@@ -197,7 +201,7 @@ class Policy:
         snoozed = incident.snoozed_until
         if snoozed is not None and snoozed > due:
             due = snoozed
-        deliver = self.levels[done % len(self.levels)].deliver
+        deliver = self.levels[done % len(self.levels)].deliver if self._delivers else None
         return due if deliver is None else deliver.next_open(due) or _END_OF_TIME
 
     def rhythm(self, tick_interval: timedelta) -> Sequence[timedelta]:
@@ -217,7 +221,7 @@ class Policy:
 
     def put_off(self, incident: Incident, now: datetime) -> datetime | None:
         """Return when the next level's hours open, if they are closed at ``now``; None if it may page now."""
-        deliver = self.level(self.position(incident) + 1).deliver
+        deliver = self.level(self.position(incident) + 1).deliver if self._delivers else None
         if deliver is None or deliver.is_open(now):
             return None
         return deliver.next_open(now) or _END_OF_TIME

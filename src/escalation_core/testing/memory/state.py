@@ -3,9 +3,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import count
+from operator import itemgetter
 from typing import Any, TypeVar
+
+import attrs
 
 from ...errors import InvalidValue
 from ...model import (
@@ -123,13 +126,21 @@ def long_labels(row: Row) -> bool:
     return len(json.dumps(labels, ensure_ascii=False).encode(errors="replace")) > MAX_LABELS_BYTES
 
 
+_FIELDS = [field.name for field in attrs.fields(Incident)]
+_VALUES = itemgetter(*_FIELDS)
+_INSTANTS = itemgetter(*(name for name in _FIELDS if name.endswith(("_at", "_seen", "_until", "_since"))))
+
+
 def read_row(row: Row) -> tuple[Incident | None, str | None]:
     """Return a row's incident, with texts cut and long labels left out, or the fault that makes it unreadable."""
     cut = {name: row[name][:most] for name, most in _LONGEST if isinstance(row[name], str) and len(row[name]) > most}
     if long_labels(row):
         cut["labels"] = {}
+    read = row | cut if cut else row
     try:
-        return Incident(**row | cut if cut else row), None
+        if all(value is None or (type(value) is datetime and value.tzinfo is UTC) for value in _INSTANTS(read)):
+            return Incident.from_row(_VALUES(read)), None
+        return Incident(**read), None
     except InvalidValue as fault:
         return None, str(fault)
 
