@@ -94,7 +94,7 @@ class Run:
         Args:
             servers: the servers.
             folder: the folder of the run's files.
-            seed: the seed of random choices.
+            seed: the start of the random choices.
             rules: the settings of all workers.
             defect: the defect that is planted.
             policies: the content of the policies file of all workers and of the host.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from ...errors import StoreRefused
 from ...model import AuditRange, Canary, Delivered, Escalation, NextDue, Outcome, Page, PageRecord
 from ...ports import Notifier, Store, Transaction
 from ..clock import Clock, system_clock
@@ -99,7 +100,7 @@ class Recorder:
     async def history(self, **known: Any) -> History:
         """Return the history until now. ``known`` adds fields of ``History``, for example ``health``."""
 
-        async def read(tx: Transaction) -> tuple[Pages, list[Escalation], list[RecordedNote]]:
+        async def read(tx: Transaction) -> tuple[Pages, list[Escalation], list[RecordedNote] | None]:
             return await _pages(tx), await _escalations(tx), await _notes(tx)
 
         pages, escalations, notes = await self._store.read(read)
@@ -217,9 +218,12 @@ async def _escalations(tx: Transaction) -> list[Escalation]:
     return found
 
 
-async def _notes(tx: Transaction) -> list[RecordedNote]:
-    """Return the engine's own notes, oldest first."""
-    found = await tx.journal.notes(AuditRange(since=datetime.fromtimestamp(0, UTC)), limit=_MOST_NOTES)
+async def _notes(tx: Transaction) -> list[RecordedNote] | None:
+    """Return the engine's own notes, oldest first; None if the store has only the tier for paging."""
+    try:
+        found = await tx.journal.notes(AuditRange(since=datetime.fromtimestamp(0, UTC)), limit=_MOST_NOTES)
+    except StoreRefused:
+        return None
     return [
         RecordedNote(
             key=note.incident_key or "",
