@@ -115,7 +115,8 @@ class Planner:
         notes = ((Note.LOST_VERSION, f"{pin.policy} {pin.digest[:12]}"),)
         if self.policies is None:
             return Settled(incident, self.builtin.walk(incident.severity), tick_interval, unsure=True, notes=notes)
-        found = Settled(incident, own or self.builtin.walk(incident.severity), tick_interval, notes=notes)
+        policy = own or self.builtin.walk(incident.severity)
+        found = Settled(incident, policy, tick_interval, self._kept_at(policy, now), notes=notes)
         found = _with_pin(found, attrs.evolve(pin, policy=found.policy.name, digest=found.policy.digest))
         over = incident.state is State.OPEN and incident.next_due_at is None
         return restart(found, now) if found.exhausted() and not over else found
@@ -218,8 +219,8 @@ def _fits(pin: Pin, incident: Incident) -> bool:
 
 
 def _word(incident: Incident) -> str | None:
-    """Return the policy that the host names; None if it names none."""
-    return (incident.policy or "").strip() or None
+    """Return the policy that the host names; None if it names none, or only blanks."""
+    return incident.policy if incident.policy is not None and incident.policy.strip() else None
 
 
 def _pin_severity(incident: Incident) -> str:

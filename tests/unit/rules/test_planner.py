@@ -62,7 +62,6 @@ def notes(found: Settled) -> list[Note]:
         ({"severity": "other"}, "builtin@@other"),
         ({"severity": "ß" + "x" * 80}, "builtin@@ss" + "x" * 58),
         ({"policy": "calm"}, f"calm@{CALM_DIGEST}@critical"),
-        ({"policy": "  calm "}, f"calm@{CALM_DIGEST}@critical"),
         ({"policy": "builtin"}, "builtin@@critical"),
         ({"policy": "  "}, f"ops@{OPS_DIGEST}@critical"),
     ],
@@ -177,6 +176,12 @@ def test_an_unknown_name(file: Policies | None) -> None:
     assert (OLD, True) == (went_on.policy, went_on.unsure)
 
 
+def test_a_name_with_blanks() -> None:
+    """A name with blanks around it is unknown, as health's SQL reads it; blanks alone are no name."""
+    assert ((Note.UNKNOWN_POLICY, " ops"),) == settle(planner(), policy=" ops").notes
+    assert f"ops@{OPS_DIGEST}@critical" == settle(planner(), policy=" ").incident.policy_pin
+
+
 @pytest.mark.parametrize("file", [None, Policies.from_mapping({"policies": {"calm": CALM}})])
 def test_a_name_that_the_pin_bears(file: Policies | None) -> None:
     """A host's word that the pin bears is known, also with another severity, and to an engine whose file lacks it."""
@@ -223,6 +228,15 @@ def test_a_lost_version_becomes_the_files_own() -> None:
     assert (2, 1) == (found.incident.level, found.incident.episode)
     assert [Note.LOST_VERSION] == notes(found)
     assert None is found.cancel
+
+
+@pytest.mark.parametrize("kept", [(), (LASTING,)])
+def test_a_lost_version_ends_no_old_acknowledgement(kept: tuple[Policy, ...]) -> None:
+    """The time of an acknowledgement counts from the keeping of the version that takes the lost one's place."""
+    one = planner(Policies(policies={"ops": LASTING}), *kept, kept_at=NOW - 20 * MINUTE)
+    found = expire(one, acknowledged_at=START, level=1, next_due_at=NOW, **LOST)
+    assert [Note.LOST_VERSION] == notes(found)
+    assert NOW + (10 if kept else 30) * MINUTE == found.rule(NOW)
 
 
 def test_a_lost_version_whose_name_is_gone() -> None:
