@@ -49,8 +49,8 @@ class HeartbeatKeeper:
     """The targets that this engine delivers to."""
     reload_requested_at: datetime | None = None
     """When an operator last asked for a reload of the policies file, as of the last heartbeat."""
-    _digest: str = ""
-    """The digest of the policies file that this worker last recorded."""
+    _digest: str | None = None
+    """The digest of the policies file that this worker last recorded; empty without a file. None before the first."""
     _ticked: tuple[Callable[[], float], float] | None = None
     _last_beat: datetime | None = None
     _observed: tuple[Callable[[], float], float, Observed] | None = None
@@ -227,7 +227,8 @@ class HeartbeatKeeper:
         policies = self.versions.policies
         digest = "" if policies is None else policies.digest
         walks = walks_of(tx)
-        if walks is None or (not digest and not self._digest):
+        if walks is None or (not digest and self._digest == ""):
+            # The first heartbeat also tells of no file: a worker of the same name may have had one.
             return state
         self.reload_requested_at = await walks.record_digest(self.worker, digest)
         changed, self._digest = digest != self._digest, digest

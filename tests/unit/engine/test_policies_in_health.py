@@ -41,6 +41,15 @@ async def test_a_worker_without_a_file_is_a_difference(night: Night) -> None:
     assert any("different" in warning for warning in (await night.engine.health()).warnings)
 
 
+async def test_a_worker_that_no_longer_has_a_file(night: Night) -> None:
+    """A worker that is started again without its file does not count as one that has it."""
+    for name in ("other", "same"):
+        await Engine(night.store, notifiers=[night.notifier], policies=night.file, worker=name).tick()
+    await Engine(night.store, notifiers=[night.notifier], worker="same").tick()
+    assert night.file is not None
+    assert {night.file.digest: 1, "": 1} == dict((await night.engine.health()).policies.stats.worker_digests)
+
+
 async def test_recalc_logs_a_lost_version(night: Night, caplog: pytest.LogCaptureFixture) -> None:
     """A lost version is in the log too if a recalculation finds it."""
     await night.at(0).open("k", severity="critical")
