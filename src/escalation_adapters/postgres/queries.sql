@@ -888,5 +888,5 @@ SELECT
         WHERE a.action IN {lately} AND a.at > %(now)s - interval '1 day' GROUP BY a.action) AS n),
     (SELECT jsonb_object_agg(w.policies, w.count) FROM (
         SELECT coalesce(w.policies, '') AS policies, count(*) FROM {schema}.escalation_workers w
-        WHERE w.ticked_at > %(now)s - interval '20 minutes' GROUP BY 1) AS w),
+        WHERE w.ticked_at > %(now)s - %(runs)s GROUP BY 1) AS w),
     (SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r)

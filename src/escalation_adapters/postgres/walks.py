@@ -6,7 +6,15 @@ from datetime import datetime
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import MAX_NAME_CHARS, MAX_UNKNOWN_POLICIES, By, KeptVersion, WalkStats, files_of
+from escalation_core.model import (
+    MAX_NAME_CHARS,
+    MAX_UNKNOWN_POLICIES,
+    WORKER_RUNS,
+    By,
+    KeptVersion,
+    WalkStats,
+    files_of,
+)
 
 from .incidents import Incidents
 from .journal import Journal
@@ -94,7 +102,7 @@ class Walks:
     async def stats(self, now: datetime) -> WalkStats:
         """Count from the index of notes about walks."""
         unknown = await self.session.rows("unknown_policies", chars=MAX_NAME_CHARS, limit=MAX_UNKNOWN_POLICIES)
-        row = await self.session.row("walk_counts", suffix=b"", now=now)
+        row = await self.session.row("walk_counts", suffix=b"", now=now, runs=WORKER_RUNS)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         off, lately, digests, asked = row
         return WalkStats(
