@@ -90,7 +90,7 @@ def _paged(example: Example) -> str | None:
 @json_option
 @pass_context
 def recalc(context: Context, reason: str | None, by: str | None, as_json: bool) -> None:
-    """Plan every open incident anew, after you shortened a window or raised the maximum level."""
+    """Plan every unresolved incident anew, after you shortened a window or raised the maximum level."""
 
     async def work(engine: Engine) -> int:
         with progress("recalculating", None, quiet=as_json) as tell:

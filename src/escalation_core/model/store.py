@@ -186,7 +186,7 @@ class Stats:
     outside_canary: int = 0
     """Due rows outside the canary, except rows that need a replan."""
     exhausted: int = 0
-    """Open incidents at the maximum level."""
+    """Open incidents whose walk through their policy is over."""
     backlog: Mapping[str, int] = attrs.field(factory=dict)
     """Unsettled pages, by target."""
     oldest_page: datetime | None = None
