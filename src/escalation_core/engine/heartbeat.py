@@ -10,6 +10,7 @@ from ..errors import StoreUnavailable
 from ..model import NEEDS_REPLAN, By, Candidate, RecalcState, WalkStats
 from ..ports import Store, Transaction, walks_of
 from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
+from ..rules.policies import Policies
 from ..settings import Settings
 from ..version import VERSION
 from . import recalc as _recalc
@@ -94,8 +95,11 @@ class HeartbeatKeeper:
             self._last_beat is None or not timedelta() <= now - self._last_beat < self.settings.tick_interval / 4
         )
         if beats:
-            pending = await self.store.transact(lambda tx: self._beat(tx, report))
+            policies = self.versions.policies
+            pending = await self.store.transact(lambda tx: self._beat(tx, report, policies))
             self._last_beat = now
+            if not report.dry_run:
+                self._told_file(policies)
         began, again = monotonic(), False
         while pending and not again and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
@@ -186,7 +190,7 @@ class HeartbeatKeeper:
                 len(found.keys) - len(refused) - len(altered),
             )
 
-    async def _beat(self, tx: Transaction, report: TickReport) -> bool:
+    async def _beat(self, tx: Transaction, report: TickReport, policies: Policies | None) -> bool:
         now = await tx.now()
         last = (await tx.journal.last_heartbeat(now)).last
         stepped = bool(clock_step(max(filter(None, (last, report.at)), default=now), now))
@@ -208,7 +212,7 @@ class HeartbeatKeeper:
             if state.fingerprint is None and state.requested_at is None:
                 await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.versions.fingerprint()))
         if not report.dry_run:
-            state = await self._tell_file(tx, state)
+            state = await self._tell_file(tx, state, _digest_of(policies))
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
                 # The worker that notices a step corrects the pages of all targets: no other worker notices it later.
@@ -222,23 +226,25 @@ class HeartbeatKeeper:
                 log.warning("%d pages were due too far in the future; they are due earlier now", pages)
         return state.requested_at is not None
 
-    async def _tell_file(self, tx: Transaction, state: RecalcState) -> RecalcState:
+    async def _tell_file(self, tx: Transaction, state: RecalcState, digest: str) -> RecalcState:
         """Record which policies file this worker runs. If it is another one than before, request a recalculation."""
-        policies = self.versions.policies
-        digest = "" if policies is None else policies.digest
         walks = walks_of(tx)
         if walks is None or (not digest and self._digest == ""):
             # The first heartbeat also tells of no file: a worker of the same name may have had one.
             return state
         self.reload_requested_at = await walks.record_digest(self.worker, digest)
-        changed, self._digest = digest != self._digest, digest
-        if changed and policies is not None:
+        if digest != self._digest and state.fingerprint is not None and digest not in state.fingerprint:
+            return await _recalc.request(tx, By(reason="the policies file changed"))
+        return state
+
+    def _told_file(self, policies: Policies | None) -> None:
+        """Keep what the heartbeat recorded, after its commit: a heartbeat that failed requested no recalculation."""
+        digest = _digest_of(policies)
+        if digest != self._digest and policies is not None:
             # Here, and not where the file is loaded: a command that answers an incident need not repeat them.
             for warning in policies.warnings:
                 log.warning("policies: %s", warning)
-        if changed and state.fingerprint is not None and digest not in state.fingerprint:
-            return await _recalc.request(tx, By(reason="the policies file changed"))
-        return state
+        self._digest = digest
 
     async def _mend(self, tx: Transaction, state: RecalcState, latest: datetime, now: datetime) -> RecalcState:
         """Correct pauses and rows that were written while the clock was ahead. ``_beat`` corrects the pages."""
@@ -249,3 +255,7 @@ class HeartbeatKeeper:
         await tx.operations.shift_pauses(now, step)
         await tx.incidents.end_passing(now + MAX_DEFERRAL)
         return await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)
+
+
+def _digest_of(policies: Policies | None) -> str:
+    return "" if policies is None else policies.digest

@@ -1,13 +1,20 @@
 """Recalculations with policies: what they assign, and what they leave to ticks."""
 
-import attrs
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from escalation_core import Policies
+import attrs
+import pytest
+
+from escalation_core import Policies, StoreUnavailable
 from escalation_core.model import NEEDS_REPLAN
+from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, MemoryStore
 
 from ..kit import START, put, row
 from ..walking import CALM, FILE, LASTING, OPS, Night, minutes
+
+Result = TypeVar("Result")
 
 
 async def test_recalc_assigns_all_unresolved_rows(store: MemoryStore, clock: ManualClock) -> None:
@@ -70,6 +77,37 @@ async def test_a_changed_file_asks_for_a_recalc(store: MemoryStore, clock: Manua
     assert "the policies file changed" == next(note.reason for note in store.notes.values() if note.action == "recalc")
     await night.ticks(3, 4)
     assert 1 == night.notes.count("recalc")
+
+
+class FailingCommit(MemoryStore):
+    """A store whose next transaction fails when it commits, if ``fails`` is set."""
+
+    fails = False
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Run ``work``; undo its writes and raise if ``fails`` is set."""
+
+        async def whole(tx: Transaction) -> Result:
+            result = await work(tx)
+            if self.fails:
+                self.fails = False
+                raise StoreUnavailable("the server has gone away")
+            return result
+
+        return await super().transact(whole)
+
+
+async def test_a_heartbeat_that_failed_asks_again(clock: ManualClock) -> None:
+    """If the commit of the first heartbeat with another file fails, the next one requests the recalculation."""
+    store = FailingCommit(clock)
+    night = Night(clock, store, None)
+    await night.tick(0)
+    night.restart(Policies.from_mapping(FILE))
+    store.fails = True
+    with pytest.raises(StoreUnavailable):
+        await night.tick(1)
+    await night.tick(2)
+    assert ["recalc"] == night.notes
 
 
 async def test_a_step_of_the_clock_keeps_labels(night: Night) -> None:
