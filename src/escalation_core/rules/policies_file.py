@@ -58,12 +58,16 @@ def read_content(mapping: object) -> Content:
     Raises:
         PoliciesError: the file is wrong.
     """
-    problems = _Problems()
     try:
         _check_bounds(mapping)
         root = _mapping(mapping, "write a mapping with the key policies")
     except InvalidValue as fault:
         raise PoliciesError({WHOLE: Problem(fault.fault, fault.remedy)}) from None
+    return _content(root)
+
+
+def _content(root: Mapping[str, Any]) -> Content:
+    problems = _Problems()
     for key in root:
         if key in _LATER:
             problems[key] = Problem("is not supported yet", "leave it out, and name targets in `to`")
@@ -97,7 +101,8 @@ def read_version(name: str, text: str) -> Policy:
         version = _mapping(strict_json(text), "give a text of Policy.text()")
     except InvalidValue as fault:
         raise PoliciesError({WHOLE: Problem(fault.fault, fault.remedy)}) from None
-    found = read_content({"policies": {name: version.get("policy")}, "hours": version.get("hours", {})})
+    # The bounds of a file do not apply: a text writes out what the file may leave to defaults, so it has more values.
+    found = _content({"policies": {name: version.get("policy")}, "hours": version.get("hours", {})})
     return found.policies[name]
 
 

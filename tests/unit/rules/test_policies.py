@@ -6,6 +6,7 @@ import pytest
 
 from escalation_core import InvalidValue, Policies
 from escalation_core.rules.policies import check_policy_name
+from escalation_core.rules.policies_file import read_version
 
 from ..kit import incident
 
@@ -68,3 +69,12 @@ def test_a_digest_is_the_files_content() -> None:
     assert read(names="a").digest == Policies.from_mapping({"policies": {"a": written_out}}).digest
     hours = {"office": {"zone": "UTC", "windows": [{"from": "09:00", "to": "17:00"}]}}
     assert read(names="a").digest != read(names="a", hours=hours).digest
+
+
+def test_a_version_of_a_long_file_can_be_read_again() -> None:
+    """A text writes out what a file leaves to defaults; however many values that are, it is not lost."""
+    windows = [{"from": "09:00", "to": "17:00"}] * 100
+    hours = {f"h{number}": {"zone": "UTC", "windows": windows} for number in range(50)}
+    levels = [{"after": "1m", "deliver": name} for name in hours]
+    policy = Policies.from_mapping({"policies": {"a": {"levels": levels}}, "hours": hours}).policies["a"]
+    assert policy == read_version("a", policy.text())
