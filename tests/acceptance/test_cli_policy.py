@@ -91,6 +91,17 @@ def test_check_prints_json(console: Console, path: str) -> None:
     ]
 
 
+def test_the_commands_beside_a_service_with_its_own_notifiers(console: Console, path: str, tmp_path: Path) -> None:
+    """Without ESC_TARGETS every command takes the targets that the policies name, and the checks say so."""
+    given = {"ESC_POLICIES": path, "ESC_DATABASE_URL": f"sqlite:///{tmp_path}/e.db"}
+    warned = "ESC_TARGETS is not set: whether the targets exist was not checked"
+    assert warned in console("config", "check", "--json", **given).json["warnings"]
+    assert 0 == console("open", "k", "--policy", "ops", **given).code
+    shown = console("show", "k", "--json", **given).json
+    assert ("ops", ["slack:ann"]) == (shown["step"]["policy"], shown["next_pages"]["targets"])
+    assert 0 == console("policy", "rebind", "ops", "--yes", **given).code
+
+
 def test_check_takes_the_file_of_the_settings(console: Console, path: str) -> None:
     """Without a FILE the command checks that of ESC_POLICIES; without both it says so."""
     assert console("policy", "check", path).out == console("policy", "check", ESC_POLICIES=path).out

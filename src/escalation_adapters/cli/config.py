@@ -8,10 +8,10 @@ import click
 
 from escalation_core import Settings
 from escalation_core.settings import SECRETS
-from escalation_core.settings.limits import LOG_TARGET
 
 from ..logs import set_up_logging
 from ..worker.app import (
+    check_policies,
     make_heartbeat,
     make_notifiers,
     policies_loader,
@@ -39,19 +39,13 @@ def check(context: Context, as_json: bool) -> None:
     make_notifiers(settings)
     make_heartbeat(settings)
     load = policies_loader(settings)
-    if load is not None:
-        policies = load()
-        policies.check(
-            max_level=settings.max_level,
-            tick_interval=settings.tick_interval,
-            targets={*settings.targets, LOG_TARGET} if settings.targets else None,
-        )
+    warnings = [*settings.warnings, *unheard(settings), *(check_policies(load(), settings) if load is not None else ())]
     rows = in_force(settings, database=context.database)
     if as_json:
         found = {
             "settings": dict(rows),
             "rhythm": settings.rhythms(),
-            "warnings": [*settings.warnings, *unheard(settings)],
+            "warnings": warnings,
         }
         print_json(found)
         return
@@ -59,7 +53,7 @@ def check(context: Context, as_json: bool) -> None:
     last = f"level {settings.policy.max_level}, the last"
     columns = ("without an ack", "level 1 after", "then every", "because of", last)
     table("Rhythm", columns, [_rhythm(settings, *each) for each in settings.rhythms().items()], empty="")
-    for warning in (*settings.warnings, *unheard(settings)):
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 
 

@@ -7,11 +7,10 @@ import click
 
 from escalation_core import EscalationError, PoliciesError
 from escalation_core.rules.builtin_file import file_of
-from escalation_core.settings.limits import LOG_TARGET
 
 from ..logs import set_up_logging
 from ..policies_file import load_policies
-from ..worker.app import settings_from
+from ..worker.app import check_policies, settings_from
 from .output import print_json
 from .params import json_option
 from .policy_in_force import rebind, reload, show
@@ -19,7 +18,6 @@ from .policy_table import as_json as policies_json
 from .policy_table import print_policies
 
 NO_FILE = "there is no policies file: name one, or set ESC_POLICIES"
-UNCHECKED = "ESC_TARGETS is not set: whether the targets exist was not checked"
 
 
 @click.group()
@@ -39,20 +37,13 @@ def check(file: str | None, as_json: bool) -> None:
         raise EscalationError(NO_FILE)
     try:
         policies = load_policies(path)
-        policies.check(
-            max_level=settings.max_level,
-            tick_interval=settings.tick_interval,
-            # Without a URL, a service may define the targets with notifiers of its own.
-            targets={*settings.targets, LOG_TARGET} if settings.targets else None,
-        )
+        warnings = check_policies(policies, settings)
     except PoliciesError as error:
         if not as_json:
             raise
         found = {path: {"fault": each.fault, "remedy": each.remedy} for path, each in error.problems.items()}
         print_json({"problems": found})
         sys.exit(1)
-    named = any(level.to for each in policies.policies.values() for level in each.levels)
-    warnings = [*policies.warnings, *([UNCHECKED] if named and not settings.targets else [])]
     if as_json:
         print_json(policies_json(policies, settings.tick_interval, warnings))
         return

@@ -32,6 +32,7 @@ Pooler = Literal["transaction"]
 NO_DATABASE = (
     "ESC_DATABASE_URL is not set; set it to sqlite:///FILE or postgresql://USER@HOST/DATABASE, or give --database"
 )
+UNCHECKED = "ESC_TARGETS is not set: whether the targets exist was not checked"
 NO_FILE = "sqlite:/// names no file, and a database in memory loses its data; give sqlite:///FILE"
 UNKNOWN_DATABASE = (
     "the database's URL is not a valid URL of a store; give sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -101,6 +102,12 @@ def make_notifiers(settings: Settings) -> list[Notifier]:
     return found
 
 
+def _names(settings: Settings, policies: Policies | None) -> Sequence[str]:
+    """Return the targets that workers know. Without ESC_TARGETS a service has its own: those that the policies name."""
+    named = () if settings.targets or policies is None else sorted(policies.targets)
+    return tuple(dict.fromkeys((*settings.targets, LOG_TARGET, *named)))
+
+
 def make_heartbeat(settings: Settings) -> Heartbeat | None:
     """Return the settings' dead man's switch, None if they have none."""
     if settings.heartbeat_url is None:
@@ -139,7 +146,30 @@ def policies_loader(settings: Settings) -> Load | None:
     return load
 
 
-async def _use_policies(engine: Engine, policies: Policies | Load, *, refuse: bool) -> None:
+def check_policies(policies: Policies, settings: Settings) -> Sequence[str]:
+    """Check policies against settings, and return their warnings.
+
+    Without ESC_TARGETS their targets are not checked, as with routes: a service may have notifiers of its own.
+
+    Raises:
+        PoliciesError: a policy does not fit the settings.
+    """
+    targets = {*settings.targets, LOG_TARGET} if settings.targets else None
+    policies.check(max_level=settings.max_level, tick_interval=settings.tick_interval, targets=targets)
+    return [*policies.warnings, *([UNCHECKED] if policies.targets and targets is None else [])]
+
+
+async def _read_policies(given: Policies | Load | None) -> tuple[Policies | None, EscalationError | None]:
+    """Return the policies, and why they could not be read."""
+    if given is None or isinstance(given, Policies):
+        return given, None
+    try:
+        return await asyncio.to_thread(given), None
+    except EscalationError as error:
+        return None, error
+
+
+def _use_policies(engine: Engine, policies: Policies | None, fault: EscalationError | None, *, refuse: bool) -> None:
     """Give the engine its policies. If they are faulty, raise, or go on without them; then health and the log say so.
 
     Only a worker that stays refuses to start: an operator sees it, and the workers of before go on. A command that
@@ -148,7 +178,10 @@ async def _use_policies(engine: Engine, policies: Policies | Load, *, refuse: bo
     is left to a worker that has it.
     """
     try:
-        engine.use_policies(policies if isinstance(policies, Policies) else await asyncio.to_thread(policies))
+        if fault is not None:
+            raise fault
+        if policies is not None:
+            engine.use_policies(policies)
     except EscalationError as error:
         if refuse:
             raise
@@ -177,7 +210,8 @@ async def open_engine(
             the file, and says so in health and in the log.
     """
     # Before the store, so that a failure leaves no connection open.
-    known = make_notifiers(settings) if ticks else [NamedTargets(tuple({**settings.targets, LOG_TARGET: ""}))]
+    file, fault = await _read_policies(policies or policies_loader(settings))
+    known = make_notifiers(settings) if ticks else [NamedTargets(_names(settings, file))]
     heartbeat = make_heartbeat(settings) if ticks else None
     machine = socket.gethostname()
     engine = Engine(
@@ -188,11 +222,9 @@ async def open_engine(
         heartbeat=heartbeat,
         worker=f"{machine}/{os.getpid()}" if long_running else machine,
     )
-    given = policies or policies_loader(settings)
-    if given is not None:
-        try:
-            await _use_policies(engine, given, refuse=long_running)
-        except BaseException:
-            await engine.aclose()
-            raise
+    try:
+        _use_policies(engine, file, fault, refuse=long_running)
+    except BaseException:
+        await engine.aclose()
+        raise
     return engine

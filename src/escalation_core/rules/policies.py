@@ -78,6 +78,11 @@ class Policies:
         return frozenset((*self.policies, BUILTIN))
 
     @property
+    def targets(self) -> frozenset[str]:
+        """All targets that the policies name."""
+        return frozenset(name for policy in self.policies.values() for level in policy.levels for name in level.to)
+
+    @property
     def reads_labels(self) -> bool:
         """Whether an assignment depends on labels."""
         return any(assignment.labels for assignment in self.assignments)
