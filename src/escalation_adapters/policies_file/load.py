@@ -9,6 +9,7 @@ from types import MappingProxyType
 from escalation_core import InvalidValue, Policies, PoliciesError
 from escalation_core.checks import TWICE, strict_json
 from escalation_core.errors import Problem
+from escalation_core.rules.policies_values import shown
 
 MAX_BYTES = 256 * 1024
 """The longest policies file. A thousand policies are shorter, and YAML of this size is read within seconds."""
@@ -88,7 +89,7 @@ def _json(text: str) -> object:
         return strict_json(text)
     except InvalidValue as fault:
         if fault.fault == TWICE:
-            raise InvalidValue("file", f"names {fault.field!r} twice in one object", "name it once") from None
+            raise InvalidValue("file", f"names {shown(fault.field)} twice in one object", "name it once") from None
         raise InvalidValue("file", fault.fault, fault.remedy) from None
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from escalation_core import InvalidValue
+from escalation_core.rules.policies_values import shown
 
 from ..extras import needs
 
@@ -35,7 +36,7 @@ class _TextLoader(yaml.BaseLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _fault(key, "a name is a list or a mapping", "write names as text")
             if key.value in found:
-                raise _fault(key, f"{key.value!r} occurs twice", "write it once")
+                raise _fault(key, f"{shown(key.value)} occurs twice", "write it once")
             found[key.value] = self.construct_object(value, deep=deep)
         return found
 

@@ -66,7 +66,10 @@ class Health:
     def fault(self) -> str | None:
         """Why ``ok`` is False; None if it is True."""
         if self.policies.stats.put_off:
-            return f"{self.policies.stats.put_off} levels came due within their hours twice, and no tick came in time"
+            put_off = (
+                f"{self.policies.stats.put_off} levels came due within their hours twice, and no tick came in time"
+            )
+            return f"{put_off}: tick more often, or write longer hours"
         if self.clock_step:
             return "the store's clock stepped back behind the last heartbeat, and no worker has ticked since"
         return None if self.ok else "no worker has completed a tick for two tick intervals"

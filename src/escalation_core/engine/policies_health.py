@@ -30,7 +30,10 @@ class PoliciesHealth:
             )
         lost = self.stats.lately.get("lost_version", 0)
         if lost:
-            found.append(f"{lost} incidents of the last day had a version of their policy that the store has lost")
+            found.append(
+                f"{lost} incidents of the last day had a version of their policy that the store has lost: they escalate"
+                " by the file's; look at them with escalation policy show"
+            )
         files = self.stats.worker_digests
         said = ", ".join(f"{count} run {digest[:12] or 'none'}" for digest, count in files.items())
         if len(files) > 1:

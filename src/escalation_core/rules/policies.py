@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from ..checks import nearest
+from ..checks import nearest, quoted
 from ..errors import InvalidValue, PoliciesError, Problem
 from ..model import BUILTIN, Incident
 from .assignment import Assignment
@@ -117,7 +117,7 @@ def check_policy_name(name: str, policies: Policies | None) -> str:
         return name
     if policies is None:
         remedy = f"give the engine its policies, for example with ESC_POLICIES, or name {BUILTIN!r}"
-        raise InvalidValue("policy", f"{name!r} is not known without a policies file", remedy)
+        raise InvalidValue("policy", f"{quoted(name)} is not known without a policies file", remedy)
     known = sorted(policies.names)
     remedy = f"give one that exists; the nearest is {nearest(name, known)!r}"
-    raise InvalidValue("policy", f"{name!r} is not a known policy", remedy)
+    raise InvalidValue("policy", f"{quoted(name)} is not a known policy", remedy)

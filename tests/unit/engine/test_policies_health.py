@@ -42,7 +42,12 @@ DIFFERENT = "the workers run different policies files"
         ),
         (
             PoliciesHealth(stats=WalkStats(lately={"lost_version": 3, "ack_expired": 9})),
-            ["3 incidents of the last day had a version of their policy that the store has lost"],
+            [
+                (
+                    "3 incidents of the last day had a version of their policy that the store has lost: they escalate"
+                    " by the file's; look at them with escalation policy show"
+                )
+            ],
         ),
         (
             PoliciesHealth(stats=WalkStats(worker_digests={"a" * 64: 2, "": 1})),

@@ -96,6 +96,7 @@ async def test_a_level_is_put_off(store: MemoryStore, clock: ManualClock) -> Non
     health = await night.engine.health()
     assert (False, 1) == (health.ok, health.policies.stats.put_off)
     assert "1 levels came due within their hours twice" in str(health.fault)
+    assert str(health.fault).endswith("tick more often, or write longer hours")
     await night.tick(2 * day + 16 * 60 + 59)
     assert [(2 * day + 16 * 60 + 59, 1)] == night.rises
     assert (await night.engine.health()).ok
