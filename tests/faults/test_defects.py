@@ -146,6 +146,7 @@ PLANTED_IN_POLICIES: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[N
 """Each defect with the invariant that it breaks, a scenario that shows it, and the policies file."""
 
 
+@pytest.mark.rotates(3, by="defect")
 @pytest.mark.parametrize("defect", list(PLANTED_IN_POLICIES), ids=lambda name: f"{name}-planted")
 async def test_planted_defect_is_caught_in_policies(new_run: NewRun, defect: plants.Name) -> None:
     """The planted defect breaks its invariant while incidents walk through policies."""

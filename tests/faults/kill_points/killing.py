@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from time import time
 from typing import Any
@@ -11,6 +11,7 @@ import attrs
 
 from escalation_core.testing.invariants.history import KILL
 
+from ..harness import policies
 from ..harness.hook import MAX_KILL_DELAY, How, Interrupt
 from ..harness.receiver import Answer
 from ..harness.rules import Rules
@@ -21,6 +22,17 @@ from .points import Point
 
 RULES = Rules(max_level=2, per_target=2)
 """Two levels, so that one is not the last; and two pages per target at a time, so that other pages wait."""
+ENDS = {"ack_timeout": "1s"}
+FILE: Mapping[str, Any] = {
+    "policies": {
+        "ops": {"levels": [{"after": "1s", "to": ["ops"]}, {"after": "1s", "to": ["boss", "ops"]}], **ENDS},
+        "days": {"levels": [{"after": "1s"}, {"after": "1s"}], **ENDS, "on_ack_expiry": "restart"},
+    },
+    "assign": policies.FILE["assign"],
+}
+"""Policies of two levels, whose acknowledgements expire before a later walk."""
+FILES_EVERY = 3
+"""The policies file changes before one walk in so many, which then pins an incident to a version that is not kept."""
 SLOW = {"cancelled": 0.3, "tick": 0.03}
 """Seconds that the receiver takes for each page, by walk."""
 INTERRUPTED = ("cancelled", "rows locked", "no answer", "store unavailable")
@@ -47,7 +59,10 @@ UPDATE incidents SET first_seen = now() - interval '1 s' WHERE incident_key = 'p
 -- An escalation that is already recorded, as after a host has restored only its own table.
 UPDATE incidents SET escalation_level = 0, last_escalated_at = NULL, next_due_at = now()
 WHERE incident_key = (
-    SELECT incident_key FROM escalation_events WHERE incident_key LIKE 'k%%' ORDER BY id DESC LIMIT 1
+    SELECT e.incident_key FROM escalation_events e JOIN incidents i USING (incident_key, episode)
+    -- A walk that began above level 0 would begin there in the host's restored table, too.
+    WHERE e.incident_key LIKE 'k%%' AND i.acknowledged_at IS NULL AND coalesce(i.policy_level, 0) = 0
+    ORDER BY e.id DESC LIMIT 1
 );
 -- A row that cannot even be deferred, and an unseen row whose next_due_at cannot be written. They exist in two walks in
 -- a row, and not in the next two: of two tries in a row, one kills at the first pass of its point.
@@ -68,14 +83,16 @@ INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
 SELECT 'ahead-' || %(n)s, 'critical', at, at FROM (SELECT now() + interval '9 min' AS at) AS ahead WHERE %(n)s %% 3 = 0;
 INSERT INTO incidents (incident_key, severity, first_seen, escalation_level, next_due_at)
 SELECT 'unreadable-' || %(n)s, 'critical', now(), -1, now() + interval '2 days' WHERE %(n)s %% 3 = 0;
--- A requested recalculation in every second walk.
-UPDATE escalation_recalc SET requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = NULL, cursor = NULL;
+-- A request to read the policies file again, a requested recalculation in every second walk, and in every fourth walk
+-- the values of other settings.
+UPDATE escalation_recalc SET reload_requested_at = now(), cursor = NULL,
+    requested_at = CASE WHEN %(n)s %% 2 = 0 THEN now() END, fingerprint = CASE WHEN %(n)s %% 4 = 1 THEN 'other' END;
 """
 FAULTY_ROWS = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen", "ahead", "unreadable")
 CONSTRAINT = """
 ALTER TABLE incidents ADD CONSTRAINT refused CHECK (
     incident_key NOT LIKE 'refused%'
-    OR escalation_level = 0 AND next_due_at IS DISTINCT FROM first_seen + interval '400 ms'
+    OR escalation_level = 0 AND next_due_at IS DISTINCT FROM first_seen + interval '1 s'
 );
 CREATE FUNCTION faults.unwritable() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
     -- With the SQLSTATE of a refusal, or with the one of a missing table.
@@ -125,10 +142,20 @@ class Killer:
         # Two critical incidents that are surely due, so that each walk finds pages for all targets.
         due: dict[str, Any] = {"severity": "critical", "first_seen": round(time() - 2, 6)}
         await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0, **due) for each in (2, 3)))
+        if number % FILES_EVERY == 0:
+            await self.run.change_file(_version(number))
+        await self._change_earlier(number - 1)
         if self.faulty_rows:
             await self._add_faulty_rows(number)
         self.run.receiver.answers = lambda at: _answer(at, SLOW.get(walk, 0.0))
         return walk
+
+    async def _change_earlier(self, number: int) -> None:
+        """Acknowledge an incident of an earlier walk, and give another one another severity, and so another policy."""
+        hosts, opened = self.run.hosts, {write.key: write for write in self.run.hosts.writes}
+        if f"k{number}-3" in opened:
+            await hosts.do("acknowledge", f"k{number}-3", sql=True)
+            await hosts.do("change_severity", f"k{number}-2", sql=True, severity="warning")
 
     async def _add_faulty_rows(self, number: int) -> None:
         if not self._constrained:
@@ -185,6 +212,19 @@ class Killer:
                 self.killed[point] += 1
                 return True
         return False
+
+
+def _version(number: int) -> Mapping[str, Any]:
+    """Return the file with hours of another name: a new version of each policy, which means the same."""
+    hours = f"always-{number}"
+    return {
+        **FILE,
+        "policies": {
+            name: {**each, "levels": [{**level, "deliver": hours} for level in each["levels"]]}
+            for name, each in FILE["policies"].items()
+        },
+        "hours": {hours: policies.ALWAYS},
+    }
 
 
 def _answer(number: int, slow: float) -> Answer:

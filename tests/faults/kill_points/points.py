@@ -33,6 +33,8 @@ ONLY_FOR_TESTS = (
     "escalation_adapters.postgres.testing",
 )  # fmt: skip
 """Modules of these packages that no worker and no host runs: the kits for tests, and protocols without a body."""
+OF_HOSTS = ("escalation_adapters.postgres.host_transaction", "escalation_adapters.postgres.host_connection")
+"""Modules for verbs in a host's own transaction. A worker's engine has a store, and types do not show that."""
 CACHE = Path(__file__).parents[1] / "results"
 
 
@@ -99,7 +101,7 @@ def _search() -> Awaits:
     modules = {module for module in modules if not module.startswith(ONLY_FOR_TESTS)}
     modules |= {*adapters, *(each.__module__ for each in WORK)}
     program = Program(sorted(modules), implementations=["escalation_adapters.postgres", *adapters])
-    worker = set(program.reached(full_name(each) for each in WORK))
+    worker = {each for each in program.reached(full_name(each) for each in WORK) if each[0] not in OF_HOSTS}
     host = set(program.reached(full_name(each) for of in HOST for each in _public(of))) - worker
     everything = {function for function, _ in program.functions.values() if function[0] in modules}
     groups = {"worker": worker, "host": host, "unreached": everything - worker - host}

@@ -49,7 +49,7 @@ async def _tick(engine: Engine) -> None:
 
 async def _canary(engine: Engine) -> None:
     settings = attrs.evolve(engine.settings, canary_pct=90)
-    async with Engine(engine.store, settings=settings, notifiers=engine._notifiers) as other:
+    async with Engine(engine.store, settings=settings, notifiers=engine._notifiers, policies=engine.policies) as other:
         await other.tick()
 
 

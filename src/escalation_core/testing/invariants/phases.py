@@ -1,6 +1,8 @@
 """The phases of an incident, derived from what its hosts wrote."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Literal
 
 import attrs
@@ -217,8 +219,8 @@ def _noted(note: RecordedNote, was: Phase | None, recorded: Recorded, history: H
 
 def _ladder(severity: str | None, write: HostWrite, history: History) -> Ladder:
     """Return the policy that the file in force assigns when a host writes."""
-    later = [file.ladders for file in history.files if file.began <= write.began]
-    return history.settings.ladder(severity, later[-1] if later else None)
+    later = bisect_right(history.files, write.began, key=attrgetter("began"))
+    return history.settings.ladder(severity, history.files[later - 1].ladders if later else None)
 
 
 def _assigned(now: Phase, ladder: Ladder) -> Phase:
