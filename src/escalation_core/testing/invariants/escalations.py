@@ -70,14 +70,14 @@ def _owed(
     """Yield the levels that an incident must reach in phases that follow each other, all open and of one episode."""
     by_level = {each.level: each for each in escalations}
     # A transaction that changes the incident may lock its row.
-    stopped = sorted([*stopped, *((each.earliest, each.sure_from) for each in spell[1:])])
+    allowance = 2 * settings.tick + sum(each.sure_from - each.earliest for each in spell[1:])
     base = spell[0].base
     for level in range(base + 1, base + 2 + len(by_level)):
         below = [each for each in escalations if each.level < level]
         if level > base + 1 and level - 1 not in by_level:
             return
         for phase, due, until in _falls_due(spell, below, settings):
-            yield _Owed(phase, level, due, deadline(due, 2 * settings.tick, stopped), until, by_level.get(level))
+            yield _Owed(phase, level, due, deadline(due, allowance, stopped), until, by_level.get(level))
 
 
 def _falls_due(
