@@ -8,7 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import attrs
 import psycopg
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,8 +22,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from escalation_core import Delivered, Engine, EscalationError, Outcome, Page, Retry, Settings, Store, canary_bucket
-from escalation_core.model import NEEDS_REPLAN, Canary, Incident, PageRecord, PageState
+from escalation_core import (
+    Delivered,
+    Engine,
+    EscalationError,
+    Outcome,
+    Page,
+    Policies,
+    Retry,
+    Settings,
+    Store,
+    canary_bucket,
+)
+from escalation_core.model import NEEDS_REPLAN, AuditRange, Canary, Incident, PageRecord, PageState
+from escalation_core.ports import Transaction, walks_of
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
 
@@ -34,19 +48,48 @@ SEVERITIES = ("critical", "warning", " Critical ", "odd")
 MINUTES = st.integers(0, 40).map(lambda minutes: timedelta(minutes=minutes))
 POLICY = Settings(max_level=3, snooze=timedelta(minutes=7))
 
+NAMES = ("ops", "days", "builtin", "gone")
+"""What a host may name as a policy; one name is unknown."""
+
+
+def policies(gap: str) -> Policies:
+    """Return a file. ``gap`` makes versions of its policies."""
+    hourly = [{"days": "mon-sun", "from": f"{hour:02}:00", "to": f"{hour:02}:40"} for hour in range(24)]
+    ops = {
+        "levels": [{"after": "0m"}, {"after": gap, "to": ["t"]}],
+        "repeat": {"times": 1, "after": "10m"},
+        "ack_timeout": "15m",
+    }
+    days = {
+        "levels": [{"after": gap, "deliver": "hourly"}, {"after": "5m"}],
+        "clock": "hourly",
+        "ack_timeout": "10m",
+        "on_ack_expiry": "restart",
+    }
+    return Policies.from_mapping(
+        {
+            "policies": {"ops": ops, "days": days},
+            "hours": {"hourly": {"zone": "Europe/Berlin", "windows": hourly}},
+            "assign": [{"severity": "critical", "policy": "ops"}, {"severity": "warning", "policy": "days"}],
+        }
+    )
+
+
+FILES = (policies("5m"), policies("12m"))
 keys = st.sampled_from(KEYS)
 
 
 class World:
     """One store with its engine, its notifier and the host's own access."""
 
-    def __init__(self, harness: StoreHarness, store: Store, clock: ManualClock) -> None:
+    def __init__(self, harness: StoreHarness, store: Store, clock: ManualClock, file: Policies | None = None) -> None:
         self.store = store
         self.clock = clock
         self.host: HostTable = harness.host(store)
         self.failing = False
         self.notifier = RecordingNotifier("t", answer=self._answer)
-        self.engine = Engine(store, settings=POLICY, notifiers=[self.notifier], batch_size=2)
+        settings = POLICY if file is None else attrs.evolve(POLICY, max_level=None)
+        self.engine = Engine(store, settings=settings, notifiers=[self.notifier], policies=file, batch_size=2)
 
     def _answer(self, page: Page) -> Outcome:
         return Retry("busy", timedelta(minutes=1)) if self.failing else Delivered()
@@ -59,7 +102,11 @@ class World:
         stats = await self.store.read(lambda tx: tx.journal.stats(now=self.clock(), canary=Canary(40)))
         return {
             "rows": {key: {**row, "labels": dict(row["labels"])} for key, row in rows.items()},
-            "ledger": sorted((e.incident_key, e.episode, e.level, e.created_at, e.unique_hash) for _, e in ledger),
+            "ledger": sorted(
+                (e.incident_key, e.episode, e.level, e.created_at, e.unique_hash, e.policy or "", e.position or 0)
+                for _, e in ledger
+            ),
+            "walks": await self.store.read(self._walks),
             "pages": sorted(
                 (p.incident_key, p.episode, p.level, p.state.value, _due(p), p.attempts, p.reason or "") for p in pages
             ),
@@ -74,6 +121,26 @@ class World:
             ),
         }
 
+    async def _walks(self, tx: Transaction) -> object:
+        """Return the engine's notes about walks, and the versions that the store keeps of the files' policies."""
+        port = walks_of(tx)
+        assert port is not None
+        notes = await tx.journal.notes(AuditRange(since=START - timedelta(days=1)), limit=10_000)
+        digests = [policy.digest for file in FILES for policy in file.policies.values()]
+        happened = [
+            (note.at, note.action, note.incident_key, note.episode, note.level, note.reason or "")
+            for _, note in notes
+            if note.action in NOTES
+        ]
+        return (
+            sorted(happened),
+            await port.versions(digests),
+            attrs.evolve(await port.stats(self.clock()), worker_digests={}),
+        )
+
+
+NOTES = ("ack_expired", "restart", "exhausted", "unknown_policy", "lost_version", "put_off")
+
 
 def _due(page: PageRecord) -> datetime | None:
     """Return when a page is due; None if cancelled, since a host's SQL cancels pages at the database's own time."""
@@ -85,6 +152,7 @@ class Machine(RuleBasedStateMachine):
 
     server: Server
     template: str
+    file: Policies | None = None
 
     @initialize()
     def open_stores(self) -> None:
@@ -96,7 +164,9 @@ class Machine(RuleBasedStateMachine):
             SQLiteHarness(Path(self.folder.name)),
             PostgresHarness(self.server, self.template),
         ]
-        self.worlds = [World(each, self.runner.run(each.open(self.clock)), self.clock) for each in self.harnesses]
+        self.worlds = [
+            World(each, self.runner.run(each.open(self.clock)), self.clock, self.file) for each in self.harnesses
+        ]
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):
@@ -204,7 +274,7 @@ class Machine(RuleBasedStateMachine):
             for part, expected in reference.items():
                 assert expected == other[part], part
 
-    @precondition(lambda self: hasattr(self, "worlds"))
+    @precondition(lambda self: hasattr(self, "worlds") and self.file is None)
     @invariant()
     def instants_are_the_policys(self) -> None:
         """Each next_due_at is the policy's instant or asks for a replan, except where an unreadable row is deferred."""
@@ -229,10 +299,41 @@ class Machine(RuleBasedStateMachine):
         assert len(set(picture["sent"])) == len(picture["sent"])
 
 
-def test_three_stores_agree(postgres_server: Server, migrated_template: str) -> None:
+class PoliciesMachine(Machine):
+    """The same with a policies file: its incidents are assigned, expire, begin again and change their policy."""
+
+    file = FILES[0]
+
+    @rule(key=keys, restart=st.booleans())
+    def rebind(self, key: str, restart: bool) -> None:
+        self.all_do(lambda world: world.engine.rebind(key, restart=restart))
+
+    @rule(key=keys, policy=st.sampled_from(NAMES))
+    def open_with(self, key: str, policy: str) -> None:
+        self.all_do(lambda world: world.engine.open(key, policy=policy))
+
+    @rule(file=st.sampled_from(FILES))
+    def change_file(self, file: Policies) -> None:
+        for world in self.worlds:
+            world.engine.use_policies(file)
+
+    @rule(key=keys, policy=st.sampled_from((None, *NAMES)))
+    def host_names_policy(self, key: str, policy: str | None) -> None:
+        if key in self.rows():
+            self.all_do(lambda world: world.host.update(key, policy=policy))
+
+    @rule(key=keys)
+    def acknowledge_until_it_expires(self, key: str) -> None:
+        self.all_do(lambda world: world.engine.acknowledge(key, by="y"))
+        self.clock.advance(timedelta(minutes=16))
+        self.tick(deliver=True, failing=False)
+
+
+@pytest.mark.parametrize("machine", [Machine, PoliciesMachine], ids=["builtin", "policies"])
+def test_three_stores_agree(postgres_server: Server, migrated_template: str, machine: type[Machine]) -> None:
     """MemoryStore, SQLiteStore and PostgresStore agree after each step of any history."""
     thorough = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-    case = type("Case", (Machine,), {"server": postgres_server, "template": migrated_template})
+    case = type("Case", (machine,), {"server": postgres_server, "template": migrated_template})
     steps = settings(
         max_examples=100 if thorough else 8,
         stateful_step_count=40,

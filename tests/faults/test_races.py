@@ -13,18 +13,23 @@ import attrs
 import pytest
 from psycopg import AsyncConnection
 
+from escalation_adapters.postgres.outbox import Outbox
 from escalation_adapters.postgres.session import Session
+from escalation_adapters.postgres.walks import Walks
 from escalation_core import TransitionRefused
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.batch import BatchRunner
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.settle import settle
+from escalation_core.engine.versions import Versions, write_notes
 from escalation_core.rules.retry import after_attempt, lease
 from escalation_core.testing.invariants.history import INFINITY, PauseSpan, Verb
 
 from .conftest import NewRun
 from .harness.hook import Interrupt
+from .harness.policies import FILE, changed, new_version
 from .harness.receiver import BROKEN, OK, Answer
+from .harness.rules import Rules
 from .harness.run import IDLE_TIMEOUT, Run
 from .harness.workers import Worker
 from .kill_points.points import Point, line_calling
@@ -158,14 +163,62 @@ async def test_verb_races(new_run: NewRun, full: bool, step: str) -> None:
     assert dict.fromkeys(VERBS, rounds) == raced
 
 
-async def _race(run: Run, key: str, step: Step, race: Race) -> bool:
+async def _open_by_sql(run: Run, key: str) -> None:
+    """Change the policies file, and open an incident by SQL: the worker pins it to a version that it must keep first."""
+    await run.change_file(new_version(FILE, len(run.files)))
+    await run.hosts.do("open", key, sql=True, severity="critical", first_seen=round(time() - 1, 6))
+
+
+async def _acknowledge_until_expired(run: Run, key: str) -> None:
+    """Open an incident by the API, which pins it, and acknowledge it until the acknowledgement must expire."""
+    await run.hosts.do("open", key, sql=False, severity="critical", first_seen=round(time() - 1, 6))
+    await run.hosts.do("acknowledge", key, sql=True)
+    await asyncio.sleep(float(str(SHORT["policies"]["ops"]["ack_timeout"]).removesuffix("s")))
+
+
+SHORT = changed(FILE, "ops", ack_timeout="1s")
+POLICY_STEPS: Mapping[str, tuple[Point, Callable[[Run, str], Coroutine[Any, Any, None]]]] = {
+    "versions read": (line_calling(Versions.planner, Walks.versions), _open_by_sql),
+    "version kept": (line_calling(Versions.keep, Walks.keep), _open_by_sql),
+    "walk moved": (line_calling(Versions.advance, Walks.move), _open_by_sql),
+    "expiry noted": (line_calling(write_notes, Outbox.cancel), _acknowledge_until_expired),
+}
+"""Steps of a worker with a policies file, each with what a host does before. Then the escalation is recorded."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.rotates(1, by="step")
+@pytest.mark.parametrize("step", list(POLICY_STEPS))
+async def test_verb_races_with_policies(new_run: NewRun, full: bool, step: str) -> None:
+    """Whether the step of a policy or the verb comes first, every invariant holds."""
+    point, prepare = POLICY_STEPS[step]
+    raced = Counter[str]()
+    async with new_run(seed=21, rules=Rules(max_level=4), policies=SHORT) as run:
+        for name in VERBS:
+            for again in range(TRIES):
+                if await _race(run, f"{name} {again}", Step(point, None, "recorded"), VERBS[name], prepare):
+                    raced[name] += 1
+                    break
+        await run.start_worker("w")
+        assert [] == await run.judge()
+        run.measured["steps that continued after a verb began"] = raced.total()
+    assert dict.fromkeys(VERBS, 1) == raced
+
+
+async def _open(run: Run, key: str) -> None:
+    await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+
+
+async def _race(
+    run: Run, key: str, step: Step, race: Race, prepare: Callable[[Run, str], Coroutine[Any, Any, None]] = _open
+) -> bool:
     """Run one race: a worker stops at the step, the verb begins, the worker continues, and then ends.
 
     Return whether the step was about this incident and took effect after the verb began, and the verb was done.
     """
     with run.disturbance("race", stops=True):
         run.receiver.answers = lambda number: step.answer
-        await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+        await prepare(run, key)
         worker = await run.start_worker("r", proxied=False, ready=False, interrupt=Interrupt(step.point, "stop"))
         await worker.until_stopped()
         met = await _has(run, key, step.after) and not await _has(run, key, step.leads_to)

@@ -40,6 +40,19 @@ def changed(file: Mapping[str, Any], policy: str, **fields: Any) -> Mapping[str,
     return {**file, "policies": {**file["policies"], policy: {**file["policies"][policy], **fields}}}
 
 
+def new_version(file: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    """Return a file with hours of another name: a new version of each policy, which means the same."""
+    hours = f"always-{number}"
+    return {
+        **file,
+        "policies": {
+            name: {**each, "levels": [{**level, "deliver": hours} for level in each["levels"]]}
+            for name, each in file["policies"].items()
+        },
+        "hours": {hours: ALWAYS},
+    }
+
+
 def write(path: Path, file: Mapping[str, Any]) -> None:
     """Write a file in one step, because workers may read it at any time."""
     new = path.with_suffix(".new")

@@ -143,7 +143,7 @@ class Killer:
         due: dict[str, Any] = {"severity": "critical", "first_seen": round(time() - 2, 6)}
         await asyncio.gather(*(hosts.do("open", f"k{number}-{each}", sql=each % 2 == 0, **due) for each in (2, 3)))
         if number % FILES_EVERY == 0:
-            await self.run.change_file(_version(number))
+            await self.run.change_file(policies.new_version(FILE, number))
         await self._change_earlier(number - 1)
         if self.faulty_rows:
             await self._add_faulty_rows(number)
@@ -212,19 +212,6 @@ class Killer:
                 self.killed[point] += 1
                 return True
         return False
-
-
-def _version(number: int) -> Mapping[str, Any]:
-    """Return the file with hours of another name: a new version of each policy, which means the same."""
-    hours = f"always-{number}"
-    return {
-        **FILE,
-        "policies": {
-            name: {**each, "levels": [{**level, "deliver": hours} for level in each["levels"]]}
-            for name, each in FILE["policies"].items()
-        },
-        "hours": {hours: policies.ALWAYS},
-    }
 
 
 def _answer(number: int, slow: float) -> Answer:
