@@ -164,7 +164,7 @@ async def test_verb_races(new_run: NewRun, full: bool, step: str) -> None:
 
 
 async def _open_by_sql(run: Run, key: str) -> None:
-    """Change the policies file, and open an incident by SQL: the worker pins it to a version that it must keep first."""
+    """Change the policies file, and open an incident by SQL: the worker pins it to a version that is not kept yet."""
     await run.change_file(new_version(FILE, len(run.files)))
     await run.hosts.do("open", key, sql=True, severity="critical", first_seen=round(time() - 1, 6))
 
