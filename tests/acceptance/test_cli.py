@@ -258,7 +258,7 @@ def test_recalc(escalation: Console) -> None:
     health = escalation("health", **shorter)
     changed = "windows, snooze, tick, maximum level or policies changed since the last recalc: run escalation recalc"
     assert (0, [f"warning: {changed}"]) == (health.code, health.err.splitlines())
-    assert "1 open incidents visited" == told(escalation("recalc", "--by", "ada", **shorter)).strip()
+    assert "1 unresolved incidents visited" == told(escalation("recalc", "--by", "ada", **shorter)).strip()
     assert "" == escalation("health", **shorter).err
     assert {"visited": 1} == escalation("recalc", "--json", **shorter).json
     assert 1 == escalation("tick", "--json", **shorter).json["escalations"]

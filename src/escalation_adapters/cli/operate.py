@@ -100,7 +100,7 @@ def recalc(context: Context, reason: str | None, by: str | None, as_json: bool) 
     if as_json:
         print_json({"visited": visited})
     else:
-        click.echo(f"{visited} open incidents visited")
+        click.echo(f"{visited} unresolved incidents visited")
 
 
 @click.group("dead")

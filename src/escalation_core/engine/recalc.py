@@ -6,7 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from ..model import NEEDS_REPLAN, By, Candidate, OpenRows, RecalcState
+from ..model import NEEDS_REPLAN, UNACKNOWLEDGED, By, Candidate, OpenRows, RecalcState
 from ..ports import Store, Transaction
 from ..rules.plan import MAX_DEFERRAL, defer
 from ..rules.planner import Planner
@@ -80,15 +80,13 @@ def _recalculated(row: Candidate, state: RecalcState, planner: Planner, now: dat
     incident = row.incident
     if incident is None or (state.due_only and incident.next_due_at is None):
         return None
-    marked = incident.next_due_at == NEEDS_REPLAN
+    # A host that takes an acknowledgement back and writes next_due_at leaves a pin for the next tick to look at.
+    marked = incident.next_due_at == NEEDS_REPLAN or (incident.policy_pin or "").startswith(UNACKNOWLEDGED)
     if state.ahead is not None and now < incident.first_seen <= state.ahead:
         incident = attrs.evolve(incident, first_seen=now)
-    elif marked:
-        # The next tick replans the row anyway.
-        return None
     last = incident.last_escalated_at
     last = last if last is None else min(last, now)
-    if marked:
+    if marked:  # the next tick replans the row anyway
         due: datetime | None = NEEDS_REPLAN
         found = Settled(incident, planner.builtin.walk(incident.severity), planner.builtin.tick_interval)
     else:

@@ -11,7 +11,7 @@ from escalation_core.model import NEEDS_REPLAN
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..kit import START, put, row
+from ..kit import MINUTE, START, put, row
 from ..walking import CALM, FILE, LASTING, OPS, Night, minutes
 
 Result = TypeVar("Result")
@@ -145,3 +145,14 @@ async def test_recalc_notes_a_lost_version_once(night: Night) -> None:
     await night.engine.recalc()
     assert ["open", "recalc", "lost_version", "restart", "recalc"] == night.notes
     assert ({"cancelled"}, (2, 6), 6) == (set(night.states), night.walk, night.due)
+
+
+async def test_an_acknowledgement_that_a_host_took_back(night: Night) -> None:
+    """A row whose pin says that SQL ended the acknowledgement waits for its tick, also if the host wrote an instant."""
+    await night.at(0).open("k", severity="critical")
+    await night.tick(1)
+    await night.engine.acknowledge("k")
+    await night.store.host.update("k", acknowledged_at=None, next_due_at=START + 9000 * MINUTE)
+    await night.engine.recalc()
+    assert night.store.rows["k"]["policy_pin"].startswith("!")
+    assert NEEDS_REPLAN == night.store.rows["k"]["next_due_at"]
