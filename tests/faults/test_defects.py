@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from escalation_adapters.postgres.incidents import Incidents
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.batch import BatchRunner
 from escalation_core.engine.deliver import Delivery
+from escalation_core.engine.versions import Versions
 from escalation_core.testing.invariants.history import KILL
 
 from .conftest import NewRun
@@ -30,7 +30,7 @@ from .test_host_faults import ALL
 
 
 async def _killed_between_escalation_and_pages(run: Run) -> None:
-    point = line_calling(BatchRunner._write, Incidents.advance)
+    point = line_calling(BatchRunner._write, Versions.write)
     worker = await run.start_worker("w1", interrupt=Interrupt(point), ready=False)
     with run.fault(KILL, worker, stops=True):
         await run.hosts.do("open", "k")

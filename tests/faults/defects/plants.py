@@ -28,7 +28,6 @@ from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
 from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, State, escalation_hash
 from escalation_core.ports import Transaction
-from escalation_core.rules.builtin import BuiltinPolicy
 from escalation_core.rules.plan import Decision, Reason, Reschedule
 from escalation_core.rules.plan import plan as decide
 from escalation_core.rules.planner import Planner
@@ -133,8 +132,10 @@ def _claim_without_check(dsn: str) -> None:
 def _dedup_key_without_episode(dsn: str) -> None:
     pages_for = Pager.pages_for
 
-    def pages_of_first_episode(self: Pager, incident: Incident, dedup_key: str) -> list[NewPage]:
-        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1))
+    def pages_of_first_episode(
+        self: Pager, incident: Incident, dedup_key: str, targets: Sequence[str] = ()
+    ) -> Sequence[NewPage]:
+        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1), targets)
 
     _put(Pager, "pages_for", pages_of_first_episode)
 
@@ -153,12 +154,14 @@ def _next_due_at_lost(dsn: str) -> None:
 
 
 def _no_time_between_levels(dsn: str) -> None:
-    due = BuiltinPolicy._due
+    due = Policy.next_due_at
 
-    def due_at_once(self: BuiltinPolicy, incident: Incident, level: int, last: datetime | None) -> datetime | None:
-        return due(self, incident, level, None)
+    def due_at_once(
+        self: Policy, incident: Incident, level: int, last: datetime | None, tick_interval: timedelta
+    ) -> datetime | None:
+        return due(self, incident, level, None, tick_interval)
 
-    _put(BuiltinPolicy, "_due", due_at_once)
+    _put(Policy, "next_due_at", due_at_once)
 
 
 def _no_wait_between_claims(dsn: str) -> None:
