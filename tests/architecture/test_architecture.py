@@ -19,6 +19,7 @@ ALLOWED = {
     *(
         "base64",
         "binascii",
+        "bisect",
         "collections",
         "contextlib",
         "datetime",
