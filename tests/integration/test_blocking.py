@@ -64,7 +64,7 @@ def test_it_has_all_of_the_engines_calls() -> None:
     """The blocking engine has ``using``, and the coroutine methods of the engine that its own thread does not call."""
     own = {
         "abandon_pages", "aclose", "check", "finish_pages", "next_claim_in", "next_tick_in", "start_pages",
-        "take_delivery_report", "wait_for_pages", "wake",
+        "take_delivery_report", "wait_for_due", "wait_for_pages", "wake",
     }  # fmt: skip
     calls = {name for name, call in inspect.getmembers(Engine, inspect.iscoroutinefunction) if not name.startswith("_")}
     assert calls - own == {name for name in vars(BlockingEngine) if not name.startswith("_")} - {"engine", "using"}

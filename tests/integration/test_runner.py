@@ -14,7 +14,18 @@ from aiohttp import web
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.worker import runner
 from escalation_adapters.worker.runner import run
-from escalation_core import Delivered, Engine, Outcome, Page, Retry, RetryPolicy, Settings, TickReport, idempotency_key
+from escalation_core import (
+    Delivered,
+    Engine,
+    Outcome,
+    Page,
+    Policies,
+    Retry,
+    RetryPolicy,
+    Settings,
+    TickReport,
+    idempotency_key,
+)
 from escalation_core.model import NextDue, PageState
 from escalation_core.testing import MemoryStore
 
@@ -38,6 +49,20 @@ async def test_due_incident_reaches_the_receiver() -> None:
             assert idempotency_key("db-7/disk", 1) == (await soon(came.get()))["dedup_key"]
         assert [PageState.DELIVERED] == states(store)
         await engine.aclose()
+
+
+async def test_an_incident_that_is_due_at_once_is_paged_at_once() -> None:
+    """``open`` wakes the runner of its own engine from its sleep: the page does not wait for a tick interval."""
+    levels = {"ops": {"levels": [{"after": "0m"}]}}
+    policies = Policies.from_mapping({"policies": levels, "assign": [{"severity": "critical", "policy": "ops"}]})
+    notifier = Held()
+    engine = Engine(MemoryStore(), notifiers=[notifier], policies=policies)
+    async with running(engine, asyncio.Event()):
+        await asyncio.sleep(0.3)  # after the first tick the runner sleeps for a minute
+        await engine.open("k", severity="critical")
+        await soon(notifier.came.wait())
+        notifier.door.set()
+    await engine.aclose()
 
 
 async def test_failed_page_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:

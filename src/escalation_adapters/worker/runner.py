@@ -6,9 +6,9 @@ import logging
 import random
 import signal as signals_module
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -105,7 +105,7 @@ async def _tick(engine: Engine, leave: asyncio.Event, reloader: Reloader) -> Non
 
     await _retry_until_up("tick", engine.check, leave, beginning=True)
     while (wait := await _retry_until_up("tick", once, leave)) is not None:
-        await _rest(leave, max(wait, MIN_TICK_GAP), reloader.asked)
+        await _rest(leave, max(wait, MIN_TICK_GAP), reloader.asked.wait, engine.wait_for_due)
 
 
 async def _deliver(engine: Engine, leave: asyncio.Event) -> None:
@@ -176,10 +176,9 @@ def _told(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if isinstance(error, EscalationError) else error_place(error)
 
 
-async def _rest(leave: asyncio.Event, longest: timedelta, asked: asyncio.Event | None = None) -> None:
-    """Wait for ``longest``, or until ``leave`` or ``asked`` is set."""
-    events = [leave] if asked is None else [leave, asked]
-    waits = [asyncio.create_task(event.wait()) for event in events]
+async def _rest(leave: asyncio.Event, longest: timedelta, *others: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Wait for ``longest``, or until ``leave`` is set or one of the others ends."""
+    waits: list[asyncio.Task[object]] = [asyncio.create_task(wait()) for wait in (leave.wait, *others)]
     try:
         await asyncio.wait(waits, timeout=longest.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -95,6 +95,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
         self._dead_mans_switch = heartbeat
         self._switch_calls = TaskGroup()
+        self._due = TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self._versions, self.worker, tuple(by_target))
@@ -214,6 +215,13 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         """Wake the delivery loop, because there may be pages to send."""
         self._delivery.tasks.wake()
 
+    async def wait_for_due(self) -> None:
+        """Wait until ``open`` of this engine leaves an incident that is due, and no tick has begun since."""
+        await self._due.wait()
+
+    def _due_at_once(self) -> None:
+        self._due.wake()
+
     async def finish_pages(self) -> None:
         """Wait for the pages being sent, and settle them. Each send has a time limit, and so has this wait."""
         await self._delivery.finish()
@@ -248,6 +256,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:
         await self.check()
+        self._due.clear()  # this tick escalates what is due until now
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)
             span.set_attribute("escalation.escalated", report.escalated)

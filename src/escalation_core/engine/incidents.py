@@ -52,7 +52,7 @@ class IncidentVerbs(TransactionAccess):
         if policy is not None:
             check_policy_name(check_text(policy, "policy"), self._versions.policies)
 
-        async def work(tx: Transaction) -> Incident:
+        async def work(tx: Transaction) -> tuple[Incident, datetime]:
             now, key = await tx.now(), canonical_key(tx, incident_key)
 
             async def change(standing: Incident | None) -> Change:
@@ -76,12 +76,18 @@ class IncidentVerbs(TransactionAccess):
                 if await tx.incidents.insert(opened.incident):
                     await self._versions.keep(tx, [opened.incident])
                     await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident), *opened.entries(now)])
-                    return opened.incident
+                    return opened.incident, now
                 # Another transaction has just opened the incident: update it instead.
                 standing = await _load(tx, Verb.OPEN, key)
-            return await self._write(tx, Verb.OPEN, await change(standing), now, who)
+            return await self._write(tx, Verb.OPEN, await change(standing), now, who), now
 
-        return await self._run(work)
+        incident, now = await self._run(work)
+        if incident.next_due_at is not None and incident.next_due_at <= now:
+            self._due_at_once()
+        return incident
+
+    def _due_at_once(self) -> None:
+        """Do nothing: without an engine the workers are elsewhere, and look each tick interval."""
 
     async def acknowledge(self, incident_key: str, *, reason: str | None = None, by: str | None = None) -> Incident:
         """Acknowledge an incident: it no longer escalates, and pages not yet claimed for sending are cancelled.

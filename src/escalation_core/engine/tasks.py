@@ -181,6 +181,10 @@ class TaskGroup:
         """Wake the waiter."""
         self._woken.set()
 
+    def clear(self) -> None:
+        """Forget that it was woken."""
+        self._woken.clear()
+
     async def wait(self, longest: timedelta | None = None, *, enough: Callable[[], bool] = lambda: True) -> None:
         """Wait until woken, at most for ``longest``. Return at once if woken since the last wait.
 
