@@ -26,9 +26,17 @@ def canonical_key(tx: Transaction, incident_key: str) -> str:
 class TransactionAccess:
     """Base class of the verbs on an incident: they need transactions, and nothing else of a store."""
 
+    _of_host = True
+    """Whether the transactions are a host's."""
+
     def __init__(self, transactor: Transactor, settings: Settings, policies: Policies | None = None) -> None:
         self.settings = settings
-        self._versions = Versions(settings.policy, policies, file_named=settings.policies_file is not None)
+        self._versions = Versions(
+            settings.policy,
+            policies,
+            file_named=settings.policies_file is not None,
+            of_host=self._of_host,
+        )
         self._transactor = transactor
         self._ready = False
 
@@ -49,6 +57,8 @@ class TransactionAccess:
 
 class StoreAccess(TransactionAccess):
     """Base class of the operators' verbs and the views, which also read the store."""
+
+    _of_host = False
 
     def __init__(self, store: Store, settings: Settings, policies: Policies | None = None) -> None:
         super().__init__(store, settings, policies)

@@ -25,6 +25,8 @@ class Versions:
     """The engine's policies file; None without one."""
     file_named: bool = False
     """Whether the settings name a policies file. Without its content this engine assigns no policy."""
+    of_host: bool = False
+    """Whether the transactions are a host's. It may roll back to a savepoint, and undo what an earlier verb kept."""
     _kept: dict[str, Version] = attrs.field(factory=dict)
 
     def fingerprint(self) -> str:
@@ -40,6 +42,8 @@ class Versions:
         ``changing``: the caller changes an incident before it plans it, so any of them may get another policy.
         """
         read = [one for one in incidents if one is not None]
+        if self.of_host:
+            self._kept = {}
         pins = [pin for one in read if one.policy_pin is not None and (pin := Pin.parse(one.policy_pin)) is not None]
         planner = Planner(
             builtin=self.builtin,
