@@ -17,6 +17,8 @@ _STEP = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _MAX_SEARCH = timedelta(days=367)
 """Hours that do not open within a year are refused at load."""
+_MAX_KEPT = 4000
+"""Days whose open spans each hours keep: more than the five years within which every gap ends."""
 _LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=3)
 _FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(days=3)
 
@@ -63,6 +65,10 @@ class Hours:
     windows: tuple[Window, ...]
     closed: frozenset[date] = frozenset()
     _tz: tzinfo = attrs.field(init=False, repr=False, eq=False)
+    _spans: dict[datetime, Sequence[tuple[datetime, datetime]]] = attrs.field(
+        init=False, repr=False, eq=False, factory=dict
+    )
+    """The open spans of days in UTC: a tick asks for the same days for each of its incidents."""
 
     def __attrs_post_init__(self) -> None:
         """Load the zone."""
@@ -172,17 +178,23 @@ class Hours:
     def _openings(self, instant: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Yield the spans of instants in which the hours are open, in order, from the one that may cover ``instant``.
 
-        A span may end where the next one begins. The search ends a year after the last span.
+        A span may end where the next one begins, or before ``instant``. The search ends a year after the last span.
         """
-        found = at = min(max(instant, _FIRST), _LAST)
-        while at - found <= _MAX_SEARCH:
-            until = min(at + _DAY, _LAST)
-            for span in self._open_between(at, until):
+        first = min(max(instant, _FIRST), _LAST)
+        found = at = datetime(first.year, first.month, first.day, tzinfo=UTC)
+        while at - found <= _MAX_SEARCH and at < _LAST:
+            spans = self._spans.get(at)
+            for span in self._spans_of(at) if spans is None else spans:
                 yield span
                 found = span[1]
-            if until == _LAST:
-                return
-            at = until
+            at += _DAY
+
+    def _spans_of(self, day: datetime) -> Sequence[tuple[datetime, datetime]]:
+        """Return the open spans of a day in UTC, and keep them."""
+        if len(self._spans) >= _MAX_KEPT:
+            self._spans.clear()
+        self._spans[day] = spans = tuple(self._open_between(day, min(day + _DAY, _LAST)))
+        return spans
 
     def _open_between(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Yield the open spans within [first, last), in order. Readings run evenly between changes of the offset."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
+from functools import lru_cache
 
 from ..errors import InvalidValue
 from .assignment import Assignment
@@ -59,11 +60,17 @@ def _clock_faults(path: str, policy: Policy, clock: Hours) -> Iterator[Fault]:
     places = {f"{path}.levels[{index}].after": level.after for index, level in enumerate(policy.levels)}
     if policy.repeat.times and policy.repeat.after is not None:
         places[f"{path}.repeat.after"] = policy.repeat.after
-    open_time = clock.least_open(_MAX_GAP_YEARS * _YEAR_DAYS) if any(places.values()) else timedelta()
+    open_time = _least_open(clock) if any(places.values()) else timedelta()
     for place, gap in places.items():
         if gap > open_time:
             fault = f"may not end within {_MAX_GAP_YEARS} years: {clock.name} may be open for {open_time} only"
             yield place, InvalidValue("after", fault, "write a shorter gap, or longer hours")
+
+
+@lru_cache(maxsize=100)
+def _least_open(clock: Hours) -> timedelta:
+    """Return the least open time of five years. It takes milliseconds, and many policies may have one clock."""
+    return clock.least_open(_MAX_GAP_YEARS * _YEAR_DAYS)
 
 
 def settings_faults(

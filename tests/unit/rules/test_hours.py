@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from escalation_core import InvalidValue
+from escalation_core.rules import hours as module
 from escalation_core.rules.hours import Hours, Window
 
 from ..kit import DAY, HOUR, MINUTE, SECOND
@@ -175,3 +176,23 @@ def test_naive_instants_are_refused() -> None:
     """An instant without a zone is refused."""
     with pytest.raises(InvalidValue, match="instant"):
         OFFICE.is_open(datetime(2025, 1, 1))  # noqa: DTZ001
+
+
+def test_the_days_of_a_gap_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick asks for the same days for each of its incidents: hours read the zone's clock once for each day."""
+    hours = Hours(name="h", zone="Europe/Berlin", windows=(NIGHT,))
+    began, gap = datetime(2026, 3, 1, tzinfo=UTC), timedelta(hours=500)
+    ends = hours.add(began, gap)
+    monkeypatch.setattr(Hours, "_open_between", None)  # a day that is read again fails
+    assert ends == hours.add(began, gap)
+    assert ends == hours.add(began + timedelta(minutes=1), gap)
+
+
+def test_hours_forget_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours keep a limited number of days, and the answers stay the same."""
+    began, gap = datetime(2026, 3, 1, tzinfo=UTC), timedelta(hours=500)
+    ends = Hours(name="h", zone="Europe/Berlin", windows=(NIGHT,)).add(began, gap)
+    monkeypatch.setattr(module, "_MAX_KEPT", 3)
+    few = Hours(name="h", zone="Europe/Berlin", windows=(NIGHT,))
+    assert [ends, ends] == [few.add(began, gap), few.add(began, gap)]
+    assert len(few._spans) <= 3
