@@ -17,8 +17,8 @@ _STEP = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _MAX_SEARCH = timedelta(days=367)
 """Hours that do not open within a year are refused at load."""
-_MAX_KEPT = 4000
-"""Days whose open spans each hours keep: more than the five years within which every gap ends."""
+_MAX_KEPT = 8000
+"""How many open spans each hours keep, about 2 MB: with four windows, the five years within which a gap ends."""
 _LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=3)
 _FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(days=3)
 
@@ -191,7 +191,7 @@ class Hours:
 
     def _spans_of(self, day: datetime) -> Sequence[tuple[datetime, datetime]]:
         """Return the open spans of a day in UTC, and keep them."""
-        if len(self._spans) >= _MAX_KEPT:
+        if len(self._spans) * len(self.windows) >= _MAX_KEPT:
             self._spans.clear()
         self._spans[day] = spans = tuple(self._open_between(day, min(day + _DAY, _LAST)))
         return spans
