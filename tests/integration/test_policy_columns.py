@@ -329,3 +329,10 @@ async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> N
     await store.aclose()
     assert [2] == select(migrated_dsn, "SELECT count(*) FROM escalation_policies")
     execute(migrated_dsn, f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_a_pin_needs_a_text(pg_dsn: str) -> None:
+    """A column for the pin that may be too short for it is refused: every incident with a policy would be unreadable."""
+    execute(pg_dsn, LARGE.split(";")[0] + "; ALTER TABLE tickets ADD COLUMN policy_pin varchar(20)")
+    with pytest.raises(CannotAttach, match="column 'policy_pin' is character varying; it must be text"):
+        await attach(pg_dsn, "tickets")

@@ -22,7 +22,7 @@ _WANTED: Mapping[str, Sequence[str]] = {
     "summary": TEXTS,
     "labels": ("jsonb", "json"),
     "policy": TEXTS,
-    "policy_pin": TEXTS,
+    "policy_pin": ("text",),
     "policy_level": _INTEGERS,
     **dict.fromkeys(INSTANTS, ("timestamp with time zone",)),
 }
