@@ -332,7 +332,7 @@ async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> N
 
 
 async def test_a_pin_needs_a_text(pg_dsn: str) -> None:
-    """A column for the pin that may be too short for it is refused: every incident with a policy would be unreadable."""
+    """A column for the pin that may be too short is refused: each incident with a policy would be unreadable."""
     execute(pg_dsn, LARGE.split(";")[0] + "; ALTER TABLE tickets ADD COLUMN policy_pin varchar(20)")
     with pytest.raises(CannotAttach, match="column 'policy_pin' is character varying; it must be text"):
         await attach(pg_dsn, "tickets")
