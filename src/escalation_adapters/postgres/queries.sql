@@ -872,7 +872,7 @@ SELECT left(i.{policy}::text, %(chars)s) COLLATE "C" AS name, count(DISTINCT i.{
 FROM {schema}.escalation_audit a JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
 WHERE a.action = 'unknown_policy' AND a.episode = i.{episode} AND {is_unresolved}
     AND a.reason = left(i.{policy}::text, %(chars)s)
-    AND split_part(ltrim(i.{policy_pin}, '!'), '@', 1) IS DISTINCT FROM btrim(i.{policy}::text, E' \t\n\r\f\x0b')
+    AND split_part(ltrim(i.{policy_pin}, '!'), '@', 1) IS DISTINCT FROM i.{policy}::text
 GROUP BY name ORDER BY 2 DESC, name LIMIT %(limit)s
 
 -- name: walk_counts

@@ -43,7 +43,7 @@ _UNKNOWN = f"""
 SELECT substr(i.policy, 1, {MAX_NAME_CHARS}) AS name, count(DISTINCT i.incident_key)
 FROM escalation_audit a JOIN incidents i ON i.incident_key = a.incident_key AND i.episode = a.episode
 WHERE a.action = 'unknown_policy' AND i.resolved_at IS NULL AND a.reason = substr(i.policy, 1, {MAX_NAME_CHARS})
-    AND {_PINNED_TO} IS NOT trim(i.policy, ' ' || char(9, 10, 11, 12, 13))
+    AND {_PINNED_TO} IS NOT i.policy
 GROUP BY name ORDER BY 2 DESC, name LIMIT {MAX_UNKNOWN_POLICIES}
 """
 _PUT_OFF = f"""

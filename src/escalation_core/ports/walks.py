@@ -53,10 +53,10 @@ class Walks(Protocol):
         """Return the counts for health.
 
         An incident counts under ``unknown_policies`` if the audit has a note ``unknown_policy`` of its key and episode
-        whose reason is the name that its row still has, it is not pinned to that policy, and it is not resolved. The
-        pin has the name without surrounding blanks. An incident counts under ``put_off`` if the audit has two notes
-        ``put_off`` or more of its key, episode and level whose reason is the policy that it is pinned to, and it is
-        open. A worker without a digest counts with an empty one, if any worker has one.
+        whose reason is the name that its row still has, it is not pinned to that policy, and it is not resolved. It
+        counts under ``put_off`` if the audit has two notes ``put_off`` or more of its key, episode and level whose
+        reason is the policy that it is pinned to, and it is open. A worker without a digest counts with an empty one,
+        if any worker has one.
         """
 
 

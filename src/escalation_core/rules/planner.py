@@ -137,14 +137,13 @@ class Planner:
             if pin is None and word == BUILTIN:
                 return found
             unsure = attrs.evolve(found, unsure=True)
-            return unsure if word in (None, BUILTIN) else unsure.noting(Note.UNKNOWN_POLICY, incident.policy)
+            return unsure if word in (None, BUILTIN) else unsure.noting(Note.UNKNOWN_POLICY, word)
         name = self.policies.choose(incident) if word is None else word
         if pin is not None and name == pin.policy:
             return _with_pin(found, attrs.evolve(pin, severity=_pin_severity(incident)))
         policy = self.builtin.walk(incident.severity) if name == BUILTIN else self.policies.policies.get(name)
         if policy is None:
-            # As the row has it, with its blanks: health finds the rows by this text.
-            return attrs.evolve(found, unsure=True).noting(Note.UNKNOWN_POLICY, incident.policy)
+            return attrs.evolve(found, unsure=True).noting(Note.UNKNOWN_POLICY, word)
         return self._change(found, pin, policy, now)
 
     def _change(self, found: Settled, pin: Pin | None, policy: Policy, now: datetime) -> Settled:

@@ -23,17 +23,6 @@ async def test_a_name_that_became_known_is_unknown_no_more(night: Night) -> None
     assert {} == dict((await night.engine.health()).policies.stats.unknown_policies)
 
 
-async def test_blanks_around_an_unknown_name(night: Night) -> None:
-    """Health shows an unknown name as the row has it, and counts the row no longer once the name is known."""
-    await night.store.host.insert("k", severity="critical", first_seen=START, policy=" opps\n")
-    await night.tick(0)
-    assert {" opps\n": 1} == dict((await night.engine.health()).policies.stats.unknown_policies)
-    night.restart(policies(opps=CALM))
-    await night.tick(1)
-    assert "opps@now@critical" == night.pin
-    assert {} == dict((await night.engine.health()).policies.stats.unknown_policies)
-
-
 async def test_workers_that_are_gone_are_no_difference(night: Night) -> None:
     """After all workers were restarted with a new file, health does not warn of the old ones for a day."""
     await night.tick(0)

@@ -212,8 +212,7 @@ async def walks_are_counted(harness: StoreHarness) -> None:
     store, now = await harness.open(clock), clock()
     host = harness.host(store)
     same(WalkStats(), await _stats(store), "an empty store")
-    names = {"a": "ops", "b": "ops", "c": "x", "acked": "x", "done": "ops", "known": "x", "fits": " x\n"}
-    names["blanks"] = " ops "
+    names = {"a": "ops", "b": "ops", "c": "x", "acked": "x", "done": "ops", "known": "x", "fits": "x"}
     ends: dict[str, dict[str, Any]] = {key: {"policy_pin": "day@1a@warning"} for key in names}
     ends["acked"]["acknowledged_at"] = ends["done"]["resolved_at"] = now
     ends["b"]["policy_pin"] = "!day@1a@warning"
@@ -237,23 +236,23 @@ async def walks_are_counted(harness: StoreHarness) -> None:
     notes += [note("a", "lost_version"), note("a", "ack_expired"), note("a", "ack_expired"), note("a", "open")]
     await store.transact(lambda tx: tx.journal.note(notes))
     stats = await _stats(store)
-    same({"ops": 2, "x": 2, " ops ": 1}, dict(stats.unknown_policies), "unknown names")
+    same({"ops": 2, "x": 2}, dict(stats.unknown_policies), "unknown names")
     same(1, stats.put_off, "put off")
     same(
-        {"unknown_policy": 10, "rebind": 1, "lost_version": 1, "ack_expired": 2},
+        {"unknown_policy": 9, "rebind": 1, "lost_version": 1, "ack_expired": 2},
         dict(stats.lately),
         "noted within a day",
     )
     await host.past_triggers("a", policy="x")
     await host.past_triggers("b", episode=2)
     stats = await _stats(store)
-    same(({"x": 2, " ops ": 1}, 0), (dict(stats.unknown_policies), stats.put_off), "after the rows changed")
+    same(({"x": 2}, 0), (dict(stats.unknown_policies), stats.put_off), "after the rows changed")
     more = [incident(f"n{n:02}", clock, policy=f"p{n:02}") for n in range(25)]
     await put(store, *more)
     noted = [note(one.incident_key, "unknown_policy", one.policy) for one in more]
     await store.transact(lambda tx: tx.journal.note(noted))
     many = (await _stats(store)).unknown_policies
-    same((20, 2, "p17"), (len(many), many.get("x"), max(many, key=lambda name: (name[0] == "p", name))), "20 names")
+    same((20, 2, "p18"), (len(many), many.get("x"), max(many, key=lambda name: (name[0] == "p", name))), "20 names")
     same((None,) * 3, by_key(await host.rows(), "c", "policy_pin", "policy_level", "policy_since"), "the row itself")
 
 

@@ -98,7 +98,7 @@ class Walks:
             (row["incident_key"], row["policy"][:MAX_NAME_CHARS])
             for note, row in self._noted("unknown_policy")
             if row["policy"] is not None and row["policy"][:MAX_NAME_CHARS] == note.reason
-            if row["policy"].strip() != _pinned_to(row)
+            if row["policy"] != _pinned_to(row)
         }
         names = Counter(name for _, name in sorted(unknown, key=lambda one: one[1]))
         off = Counter(
