@@ -95,12 +95,13 @@ class Policies:
         return DEFAULT if DEFAULT in self.policies else BUILTIN
 
     def as_mapping(self) -> Mapping[str, Any]:
-        """Return the content as a policies file has it, with every default written out."""
+        """Return the content as a policies file has it. Defaults of policies are left out."""
         return {
             "policies": {name: policy.as_mapping() for name, policy in self.policies.items()},
             "hours": {name: each.as_mapping() for name, each in self.hours.items()},
             "assign": [
-                {"policy": each.policy, "labels": dict(each.labels)}
+                {"policy": each.policy}
+                | ({"labels": dict(each.labels)} if each.labels else {})
                 | ({} if each.severity is None else {"severity": each.severity})
                 for each in self.assignments
             ],

@@ -230,7 +230,10 @@ class Policy:
         return later(instant, span) if self.clock is None else self.clock.add(instant, span)
 
     def as_mapping(self) -> Mapping[str, Any]:
-        """Return the policy as the policies file writes it, with spans in seconds and hours by name."""
+        """Return the policy as the policies file writes it, with spans in seconds and hours by name.
+
+        Defaults are left out, so that a later version of the library with more fields gives the same digest.
+        """
         return _without_none(
             levels=[
                 _without_none(
@@ -240,12 +243,12 @@ class Policy:
                 )
                 for level in self.levels
             ],
-            repeat=_without_none(times=self.repeat.times, after=_span(self.repeat.after)),
-            anchor=self.anchor.value,
+            repeat=_without_none(times=self.repeat.times or None, after=_span(self.repeat.after)) or None,
+            anchor=None if self.anchor is Anchor.PREVIOUS else self.anchor.value,
             min_gap=_span(self.min_gap),
             clock=None if self.clock is None else self.clock.name,
             ack_timeout=_span(self.ack_timeout),
-            on_ack_expiry=self.on_ack_expiry.value,
+            on_ack_expiry=None if self.on_ack_expiry is OnExpiry.RESUME else self.on_ack_expiry.value,
         )
 
     def text(self) -> str:
