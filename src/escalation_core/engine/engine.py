@@ -1,6 +1,7 @@
 """The engine, the library's main class: verbs for incidents, ``tick`` to escalate, ``deliver`` to send, and views."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -218,6 +219,9 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     async def wait_for_due(self) -> None:
         """Wait until ``open`` of this engine leaves an incident that is due, and no tick has begun since."""
         await self._due.wait()
+
+    def _count_events(self, events: Sequence[str]) -> None:
+        self._telemetry.count_events(Counter(events))
 
     def _due_at_once(self) -> None:
         self._due.wake()

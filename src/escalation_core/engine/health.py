@@ -65,14 +65,14 @@ class Health:
     @property
     def fault(self) -> str | None:
         """Why ``ok`` is False; None if it is True."""
-        if self.policies.stats.put_off:
-            put_off = (
-                f"{self.policies.stats.put_off} levels came due within their hours twice, and no tick came in time"
-            )
-            return f"{put_off}: tick more often, or write longer hours"
         if self.clock_step:
             return "the store's clock stepped back behind the last heartbeat, and no worker has ticked since"
-        return None if self.ok else "no worker has completed a tick for two tick intervals"
+        if self.mode not in (Mode.DISABLED, Mode.PAUSED) and self.tick_lag > 2 * self.tick_interval:
+            return "no worker has completed a tick for two tick intervals"
+        if self.policies.stats.put_off:
+            late = f"{self.policies.stats.put_off} levels came due within their hours twice, and no tick came in time"
+            return f"{late}: tick more often, or write longer hours"
+        return None
 
     def as_dict(self) -> dict[str, object]:
         """Return health for JSON, with names in camel case (ADR 0039), spans in milliseconds and instants as text."""

@@ -233,7 +233,12 @@ class HeartbeatKeeper:
             # The first heartbeat also tells of no file: a worker of the same name may have had one.
             return state
         self.reload_requested_at = await walks.record_digest(self.worker, digest)
-        if digest != self._digest and state.fingerprint is not None and digest not in state.fingerprint:
+        if state.fingerprint is None or digest in state.fingerprint:
+            return state
+        # A worker with another file may have finished the recalculation that this file asked for. When all workers run
+        # this file, it is asked for again.
+        again = state.requested_at is None and set((await walks.stats(await tx.now())).worker_digests) == {digest}
+        if digest != self._digest or again:
             return await _recalc.request(tx, By(reason="the policies file changed"))
         return state
 

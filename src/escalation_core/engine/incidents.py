@@ -1,6 +1,7 @@
 """The verbs on an incident, for hosts and responders. ``rules/transitions.py`` says which state allows which verb."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ..checks import check_instant, check_key, check_labels, check_optional_text, check_text
@@ -13,6 +14,9 @@ from ..rules.policies import check_policy_name
 from ..rules.transitions import Change, Verb, admit
 from .access import StoreAccess, TransactionAccess, canonical_key
 from .exhausted import note_exhausted
+from .versions import log_note
+
+log = logging.getLogger("escalation_core")
 
 
 class IncidentVerbs(TransactionAccess):
@@ -52,7 +56,7 @@ class IncidentVerbs(TransactionAccess):
         if policy is not None:
             check_policy_name(check_text(policy, "policy"), self._versions.policies)
 
-        async def work(tx: Transaction) -> tuple[Incident, datetime]:
+        async def work(tx: Transaction) -> tuple[Change, datetime]:
             now, key = await tx.now(), canonical_key(tx, incident_key)
 
             async def change(standing: Incident | None) -> Change:
@@ -76,15 +80,16 @@ class IncidentVerbs(TransactionAccess):
                 if await tx.incidents.insert(opened.incident):
                     await self._versions.keep(tx, [opened.incident])
                     await tx.journal.note([who.entry(now, Verb.OPEN, incident=opened.incident), *opened.entries(now)])
-                    return opened.incident, now
+                    return opened, now
                 # Another transaction has just opened the incident: update it instead.
                 standing = await _load(tx, Verb.OPEN, key)
             return await self._write(tx, Verb.OPEN, await change(standing), now, who), now
 
-        incident, now = await self._run(work)
-        if incident.next_due_at is not None and incident.next_due_at <= now:
+        opened, now = await self._run(work)
+        self._tell(Verb.OPEN, opened)
+        if opened.incident.next_due_at is not None and opened.incident.next_due_at <= now:
             self._due_at_once()
-        return incident
+        return opened.incident
 
     def _due_at_once(self) -> None:
         """Do nothing: without an engine the workers are elsewhere, and look each tick interval."""
@@ -204,15 +209,31 @@ class IncidentVerbs(TransactionAccess):
     ) -> Incident:
         check_key(incident_key)
 
-        async def work(tx: Transaction) -> Incident:
+        async def work(tx: Transaction) -> Change:
             now, key = await tx.now(), canonical_key(tx, incident_key)
             incident = admit(verb, key, await _load(tx, verb, key))
             planner = await self._versions.planner(tx, [incident], changing=True)
             return await self._write(tx, verb, decide(incident, planner, now), now, who)
 
-        return await self._run(work)
+        change = await self._run(work)
+        self._tell(verb, change)
+        return change.incident
 
-    async def _write(self, tx: Transaction, verb: Verb, change: Change, now: datetime, who: By) -> Incident:
+    def _tell(self, verb: Verb, change: Change) -> None:
+        """Log what the planning of a verb did besides the verb, and count it for metrics."""
+        if not change.changed:
+            return
+        incident = change.incident
+        for note, said in change.notes:
+            log_note(incident.incident_key, note, said)
+        if verb is Verb.REBIND:
+            log.info("incident %r: rebound to %s", incident.incident_key, _version(incident))
+        self._count_events([*(note.value for note, _ in change.notes), *([verb.value] if verb is Verb.REBIND else [])])
+
+    def _count_events(self, events: Sequence[str]) -> None:
+        """Do nothing: without an engine there are no metrics."""
+
+    async def _write(self, tx: Transaction, verb: Verb, change: Change, now: datetime, who: By) -> Change:
         """Write the incident, cancel its pages if the change says so, and note the actor. For a no-op write nothing."""
         if change.changed:
             incident = change.incident
@@ -227,7 +248,7 @@ class IncidentVerbs(TransactionAccess):
                 Verb.REBIND: _version(incident),
             }
             await tx.journal.note([who.entry(now, verb, said.get(verb), incident=incident), *change.entries(now)])
-        return change.incident
+        return change
 
 
 class HostTransactions(StoreAccess):

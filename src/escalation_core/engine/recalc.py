@@ -13,7 +13,7 @@ from ..rules.planner import Planner
 from ..rules.settled import Settled
 from .exhausted import note_exhausted
 from .refused_rows import defer_or_pass_over, write_apart
-from .versions import Versions, write_notes
+from .versions import Versions, log_note, write_notes
 
 log = logging.getLogger("escalation_core")
 
@@ -114,7 +114,7 @@ async def _write(
     _, refused = await write_apart(tx, moved, write)
     for one in moved:
         for note, said in one.notes:
-            log.warning("incident %r: %s: %s", one.incident.incident_key, note.value, said)
+            log_note(one.incident.incident_key, note, said)
     for one, refusal in refused:
         log.warning(
             "incident %r keeps its next_due_at, because the store refused the write: %s",

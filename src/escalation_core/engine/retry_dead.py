@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import attrs
 
-from ..model import By, ClaimedPage, NewPage, PageRecord, PageState
+from ..errors import StoreRefused
+from ..model import AuditRange, By, ClaimedPage, NewPage, PageRecord, PageState
 from ..ports import Store, Transaction
 from ..rules.retry import cancel, cancel_reason, revive
 from ..rules.routing import Pager
@@ -19,7 +20,7 @@ class RetriedDead:
     queued: int = 0
     """Pages that are pending again."""
     cancelled: int = 0
-    """Pages that are no longer needed, because their incident or episode ended."""
+    """Pages that are not sent: their incident or episode ended, or was acknowledged after they were recorded."""
     left: int = 0
     """Pages that stay dead, because the router names no target or the target has no notifier."""
 
@@ -69,7 +70,10 @@ async def _retry(tx: Transaction, ids: Sequence[int], pager: Pager, who: By) -> 
         page = found.page
         if page.state is not PageState.DEAD:
             continue
-        if found.fault is None and (why := cancel_reason(page, found.incident)) is not None:
+        why = cancel_reason(page, found.incident) if found.fault is None else None
+        if why is None and await _acknowledged_since(tx, page):
+            why = "acknowledged"
+        if why is not None:
             ended.append(cancel(page, why, now))
             continue
         routed = [] if page.target else _route_again(found, pager)
@@ -86,6 +90,18 @@ async def _retry(tx: Transaction, ids: Sequence[int], pager: Pager, who: By) -> 
         what = f"{len(revived)} pages queued, {len(ended)} cancelled"
         await tx.journal.note([who.entry(now, "dead retry", what)])
     return RetriedDead(queued=len(revived), cancelled=len(ended), left=left)
+
+
+async def _acknowledged_since(tx: Transaction, page: PageRecord) -> bool:
+    """Return whether the incident was acknowledged after the page was recorded, although the acknowledgement ended.
+
+    A store that cannot read its audit does not know.
+    """
+    try:
+        noted = await tx.journal.notes(AuditRange(since=page.created_at), limit=1000, incident_key=page.incident_key)
+    except StoreRefused:
+        return False
+    return any(note.action == "acknowledge" and note.episode == page.episode for _, note in noted)
 
 
 def _route_again(found: ClaimedPage, pager: Pager) -> list[NewPage]:

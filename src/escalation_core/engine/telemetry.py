@@ -186,7 +186,7 @@ class Telemetry:
         self._walks = meter.create_counter(
             "escalation.policy.events",
             unit="{event}",
-            description="Expired acknowledgements, restarted walks, unknown policies, lost versions, put-off levels",
+            description="What happened to walks through policies besides escalations, by the audit's name",
         )
         self._in_place = meter.create_counter(
             "escalation.target.replaced",
@@ -224,11 +224,15 @@ class Telemetry:
             self._pages.add(report.dead_pages, {"escalation.state": PageState.DEAD.value})
         if report.unconfigured:
             self._unconfigured.add(report.unconfigured.total())
-        for event, count in report.happened.items():
-            self._walks.add(count, {"escalation.event": event})
+        self.count_events(report.happened)
         self._in_place.add(report.in_place)
         if report.labels_left_out:
             self._labels_left_out.add(report.labels_left_out)
+
+    def count_events(self, events: Mapping[str, int]) -> None:
+        """Count what plannings and verbs did besides escalations, under the audit's names."""
+        for event, count in events.items():
+            self._walks.add(count, {"escalation.event": event})
 
     def sending(self, channel: str, page: Page) -> AbstractContextManager[trace.Span]:
         """Trace one send. The code inside raises nothing."""

@@ -17,7 +17,7 @@ from .batch import Batch, BatchRunner, claims_until
 from .overwritten import Overwritten
 from .report import TickReport
 from .tasks import gather, monotonic
-from .versions import Versions
+from .versions import Versions, log_note
 
 log = logging.getLogger("escalation_core")
 
@@ -184,8 +184,7 @@ class Ticker:
                     "incident %r names policy %r, which this engine does not know; %s", key, said, _UNKNOWN_REMEDY
                 )
             return
-        level = logging.INFO if note in (Note.ACK_EXPIRED, Note.RESTART) else logging.WARNING
-        log.log(level, "incident %r: %s: %s", key, note.value, said)
+        log_note(key, note, said)
 
     def _count_unconfigured(self, report: TickReport, severity: str) -> None:
         if len(severity) > MAX_SEVERITY_CHARS:

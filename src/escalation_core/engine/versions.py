@@ -1,5 +1,6 @@
 """The policies of an engine: its policies file, and the versions that the store keeps."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -13,7 +14,9 @@ from ..rules.plan import Decision
 from ..rules.planner import Planner, Version
 from ..rules.policies import Policies
 from ..rules.policies_file import read_version
-from ..rules.settled import Settled
+from ..rules.settled import Note, Settled
+
+log = logging.getLogger("escalation_core")
 
 
 @attrs.define
@@ -61,8 +64,10 @@ class Versions:
         for digest, kept in (await walks.versions(missing)).items() if missing else ():
             try:
                 self._kept[digest] = Version(read_version(wanted[digest], kept.text), kept.kept_at)
-            except PoliciesError:
-                continue  # A text that cannot be read is lost.
+            except PoliciesError as fault:
+                # It is not lost: another engine may read it, for example one with newer time zones.
+                self._kept[digest] = Version(None, kept.kept_at)
+                log.warning("version %s of policy %r cannot be read here: %s", digest[:12], wanted[digest], fault)
         moving = [
             (one.incident_key, one.episode)
             for one in read
@@ -114,6 +119,12 @@ def need_walks(tx: Transaction) -> Walks:
     if walks is None:
         raise InvalidValue("store", "does not keep policies", "use a store with the port Walks, or leave policies out")
     return walks
+
+
+def log_note(incident_key: str, note: Note, said: str | None) -> None:
+    """Log what a planning did besides an escalation."""
+    level = logging.INFO if note in (Note.ACK_EXPIRED, Note.RESTART) else logging.WARNING
+    log.log(level, "incident %r: %s: %s", incident_key, note.value, said)
 
 
 async def write_notes(tx: Transaction, happened: Sequence[Settled], now: datetime) -> None:

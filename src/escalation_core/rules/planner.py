@@ -20,9 +20,17 @@ from .settled import Note, Settled
 class Version:
     """A version of a policy that the store keeps."""
 
-    policy: Policy
+    policy: Policy | None
+    """None if this engine cannot read its text, for example because its system lacks a time zone."""
     kept_at: datetime | None = None
     """When the store began to keep it. None for one that is not kept yet."""
+    _named: dict[str, Policy] = attrs.field(factory=dict, eq=False, repr=False)
+
+    def named(self, name: str) -> Policy | None:
+        """Return the policy under this name: two policies of a file may have the same text."""
+        if self.policy is None or self.policy.name == name:
+            return self.policy
+        return self._named.setdefault(name, attrs.evolve(self.policy, name=name))
 
 
 @attrs.frozen(kw_only=True)
@@ -105,12 +113,12 @@ class Planner:
             return Settled(incident, self.builtin.walk(incident.severity), tick_interval)
         version = self.versions.get(pin.digest)
         own = None if self.policies is None else self.policies.policies.get(pin.policy)
-        if version is None and own is not None and own.digest == pin.digest:
-            version = Version(own, now)
+        if (version is None or version.policy is None) and own is not None and own.digest == pin.digest:
+            version = Version(own, now if version is None else version.kept_at)
         if version is not None:
-            policy = (
-                attrs.evolve(version.policy, name=pin.policy) if version.policy.name != pin.policy else version.policy
-            )
+            policy = version.named(pin.policy)
+            if policy is None:
+                return Settled(incident, self.builtin.walk(incident.severity), tick_interval, unsure=True)
             return Settled(incident, policy, tick_interval, version.kept_at)
         notes = ((Note.LOST_VERSION, f"{pin.policy} {pin.digest[:12]}"),)
         if self.policies is None:

@@ -1,6 +1,7 @@
 """What health and the log say about policies while files, workers and rows change."""
 
 import logging
+from datetime import timedelta
 
 import pytest
 
@@ -91,3 +92,39 @@ async def test_a_probe_sees_what_was_put_off(store: MemoryStore, clock: ManualCl
     await night.tick(17 * 60)
     await night.tick(41 * 60)
     assert (await night.engine.health()).ok == await night.engine.is_healthy()
+
+
+async def test_a_verb_logs_and_counts_what_its_planning_did(
+    night: Night, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebind, and a lost version that a verb finds, are in the log and in the metrics."""
+    counted: list[str] = []
+    await night.at(0).open("k", severity="critical")
+    night.store.versions.clear()
+    night.restart(policies(ops=CALM))
+    monkeypatch.setattr(night.engine._telemetry, "count_events", counted.extend)
+    caplog.set_level(logging.INFO)
+    await night.engine.snooze("k", timedelta(minutes=5))
+    await night.engine.rebind("k", restart=True)
+    assert ["lost_version", "restart", "rebind"] == counted
+    assert "lost_version" in caplog.text
+    assert "rebound to ops" in caplog.text
+
+
+async def test_a_recalc_that_another_file_finished_is_asked_for_again(night: Night) -> None:
+    """When all workers run the new file, the recalculation that it asked for is done by this file."""
+    await night.tick(0)
+    old = night.engine
+    new = Engine(night.store, notifiers=[night.notifier], policies=policies(ops=CALM), worker="new")
+    assert new.policies is not None
+    night.at(1)
+    await new.request_recalc()
+    await old.recalc()
+    await new.tick()
+    await old.recalc()
+    digest = new.policies.digest
+    assert digest not in str(night.store.state["recalc"].fingerprint)
+    for minute in range(2, 40):
+        night.at(minute)
+        await new.tick()
+    assert digest in str(night.store.state["recalc"].fingerprint)

@@ -116,3 +116,16 @@ async def test_retried_page_of_an_ended_incident_is_cancelled(store: MemoryStore
     await engine.deliver()
     assert ([], ["cancelled"]) == (notifier.pages, states(store))
     assert START == row(store)["first_seen"]
+
+
+async def test_page_from_before_an_acknowledgement_is_cancelled(store: MemoryStore, clock: ManualClock) -> None:
+    """A dead page is not queued again if its incident was acknowledged since, also after that has ended."""
+    await escalated(store, clock)
+    engine = engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone")))
+    await engine.deliver()
+    clock.advance(MINUTE)
+    await engine.acknowledge("k", by="ann")
+    await engine.unacknowledge("k", by="ann")
+    result = await engine.retry_dead()
+    assert (0, 1) == (result.queued, result.cancelled)
+    assert ("cancelled", "acknowledged") == (store.pages[1].state, store.pages[1].reason)

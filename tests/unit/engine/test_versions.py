@@ -116,11 +116,14 @@ async def test_a_lost_version_without_a_file_is_noted_once(night: Night) -> None
     assert 1 == night.notes.count("lost_version")
 
 
-async def test_a_text_that_cannot_be_read_is_lost(night: Night) -> None:
-    """A kept text that is not one counts as lost."""
+async def test_a_text_that_cannot_be_read_here(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    """A version that this engine cannot read is not lost: the built-in policy pages, and the pin stays for others."""
     await night.at(0).open("k", severity="critical")
     (digest,) = night.store.versions
+    pin = night.store.rows["k"]["policy_pin"]
     night.store.versions[digest] = attrs.evolve(night.store.versions[digest], text='{"policy": 5}')
     night.restart(policies(ops=CALM))
     await night.ticks(0, 12)
-    assert ("ops@now@critical", [(10, 1)]) == (night.pin, night.rises)
+    assert (pin, [(5, 1)]) == (night.store.rows["k"]["policy_pin"], night.rises)
+    assert "cannot be read here" in caplog.text
+    assert "lost_version" not in night.notes
