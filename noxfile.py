@@ -149,7 +149,9 @@ def docs(session: nox.Session) -> None:
 def properties(session: nox.Session) -> None:
     """Run the tests of properties: inputs and orders of actions that hypothesis makes, or those named after ``--``."""
     session.install(".[all]", *_group("test"))
-    session.run("pytest", *(session.posargs or (*SEVERAL, "tests/fuzz", "tests/model", "tests/oracle")))
+    session.run(
+        "pytest", *(session.posargs or (*SEVERAL, "tests/fuzz", "tests/model", "tests/oracle", "tests/agreement"))
+    )
 
 
 @nox.session

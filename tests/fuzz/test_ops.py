@@ -30,6 +30,7 @@ JSON = st.recursive(
 )
 FIELDS = {
     "dry_run": st.booleans() | JSON,
+    "restart": st.booleans() | JSON,
     "reason": ANY_TEXT | JSON,
     "until": near("2025-01-01T13:00:00Z", "2025-01-01T13:00:00+01:00", "9999-12-31T23:59:59-23:59") | JSON,
     "minutes": st.integers(0, 1441) | JSON,

@@ -297,6 +297,7 @@ async def test_long_labels_make_a_scan_smaller(migrated_dsn: str) -> None:
     await store.aclose()
 
 
+@pytest.mark.direct("a pooler refuses the option that sets the role")
 async def test_a_worker_needs_the_documented_rights_only(migrated_dsn: str) -> None:
     """A role with the documented rights keeps versions, pins rows, and asks for a reload."""
     name = f"worker_{secrets.token_hex(4)}"
