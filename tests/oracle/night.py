@@ -189,11 +189,12 @@ class Night:
             return
         if ahead is not None and now < row.first_seen <= ahead + self.planner.settings.tick:
             row.first_seen = now
-        if row.next_due_at == EPOCH:
+        elif row.next_due_at == EPOCH:
             return
         if row.last_escalated_at is not None:
             row.last_escalated_at = min(row.last_escalated_at, now)
-        self._plan(row, now)
+        if row.next_due_at != EPOCH:
+            self._plan(row, now)
 
     def _works(self) -> bool:
         return self.switches.enabled and not self.switches.paused and not self.switches.dry_run
@@ -202,6 +203,8 @@ class Night:
         may = self.switches.v1
         if row.next_due_at is None or row.next_due_at > now or (row.next_due_at != EPOCH and not may):
             return
+        if row.last_escalated_at is not None:
+            row.last_escalated_at = min(row.last_escalated_at, now)
         assigned = self.planner.plan(row, now, expire=may)
         ladder = self.planner.ladder(row)
         due = self._due(row, ladder, now)

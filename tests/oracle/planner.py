@@ -175,6 +175,10 @@ class Planner:
             fits = pin.severity == severity and row.policy in {None, pin.name}
         if fits:
             return True
+        if pin is not None and row.policy == pin.name:
+            # The host's word is what the pin bears: no file is needed to know it.
+            row.policy_pin = str(Pin(pin.name, pin.digest, severity))
+            return True
         if self.file is None:
             self._note_unknown(row, now)
             return False
@@ -187,7 +191,7 @@ class Planner:
             return False
         row.policy_pin = str(Pin(name, self._store(name, now), severity))
         if pin is not None:
-            self._change_walk(row, name)
+            self._change_walk(row, name, now)
         return True
 
     def _note_unknown(self, row: Row, now: datetime) -> None:
@@ -210,11 +214,12 @@ class Planner:
                 chosen = rule["policy"]
         return chosen
 
-    def _change_walk(self, row: Row, name: str) -> None:
+    def _change_walk(self, row: Row, name: str, now: datetime) -> None:
         """Go on where the policy was in this episode, or begin its walk."""
         recorded = [each.position for each in self.escalations if (each.episode, each.policy) == (row.episode, name)]
         if recorded:
             row.policy_level = row.level - min(recorded[-1], self.ladder(row).total)
         else:
             row.policy_level = row.level
-            row.policy_since = max(filter(None, (row.policy_since, row.last_escalated_at)), default=None)
+            past = (row.policy_since, row.last_escalated_at)
+            row.policy_since = max((min(each, now) for each in past if each is not None), default=None)

@@ -84,6 +84,8 @@ def _recalculated(row: Candidate, state: RecalcState, planner: Planner, now: dat
     marked = incident.next_due_at == NEEDS_REPLAN or (incident.policy_pin or "").startswith(UNACKNOWLEDGED)
     if state.ahead is not None and now < incident.first_seen <= state.ahead:
         incident = attrs.evolve(incident, first_seen=now)
+    elif incident.next_due_at == NEEDS_REPLAN:
+        return None
     last = incident.last_escalated_at
     last = last if last is None else min(last, now)
     if marked:  # the next tick replans the row anyway

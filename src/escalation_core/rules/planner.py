@@ -164,7 +164,9 @@ class Planner:
                 level, since = max(0, incident.level - min(position, policy.total)), incident.policy_since
             else:
                 level = incident.level
-                since = max(filter(None, (incident.policy_since, incident.last_escalated_at)), default=None)
+                # An instant of the past that lies ahead counts as now: the clock stepped back.
+                past = (incident.policy_since, incident.last_escalated_at)
+                since = max((min(at, now) for at in past if at is not None), default=None)
         else:
             level, since = incident.policy_level, incident.policy_since
         pin_text = f"{policy.name}@{policy.digest}@{_pin_severity(incident)}"
