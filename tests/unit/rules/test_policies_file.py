@@ -517,7 +517,10 @@ def test_check_of_targets() -> None:
 
     assert {} == checked(WHOLE, targets=known | {"slack:managers"})
     found = checked(WHOLE, targets=known)
-    said = 'names the target "slack:managers", which is not known; the nearest is "slack:manager"'
+    said = (
+        'names the target "slack:managers", which is not known; the nearest is "slack:manager";'
+        " a notifier must serve it, for example that of ESC_TARGETS"
+    )
     assert {"policies.ops.levels[2].to": said} == found
     assert ["policies.ops.levels[0].to", "policies.ops.levels[1].to", "policies.ops.levels[2].to"] == list(
         checked(WHOLE, targets=set())
