@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from escalation_adapters.cli.base import Context
+from escalation_adapters.cli.root import cli
 
 from .console import TIMEOUT, Console, ago, start
 from .worker import call, ended, receiving, until, variables
@@ -143,3 +147,16 @@ def test_bad_file(on_sqlite: Console, tmp_path: Path, text: str | None, part: st
     assert part in said.json["policies"]["fault"]
     assert any(part in warning for warning in said.json["warnings"])
     assert 1 == on_sqlite("config", "check").code
+
+
+def test_a_worker_that_starts_ignores_sighup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGHUP before the worker handles it does not end the process: the worker reads the file when it starts."""
+    found: list[object] = []
+    before = signal.getsignal(signal.SIGHUP)
+    monkeypatch.setenv("ESC_POLICIES", "policies.yaml")
+    monkeypatch.setattr(Context, "run", lambda *_, **__: found.append(signal.getsignal(signal.SIGHUP)))
+    try:
+        assert 0 == CliRunner().invoke(cli, ["run"]).exit_code
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert [signal.SIG_IGN] == found

@@ -1,5 +1,6 @@
 """Commands for operators: run a worker, tick once, show health, and retry dead pages."""
 
+import signal
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -26,6 +27,9 @@ def run_command(context: Context, as_json: bool) -> None:
 
     SIGHUP, and the command policy reload, let it read the policies file again.
     """
+    if hasattr(signal, "SIGHUP") and context.settings().policies_file is not None:
+        # Until the worker handles it. Without this, a SIGHUP during the start would end the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from ..worker.app import policies_loader
     from ..worker.runner import run
 
