@@ -38,9 +38,9 @@ from escalation_core.model import NEEDS_REPLAN, AuditRange, Canary, Incident, Pa
 from escalation_core.ports import Transaction, walks_of
 from escalation_core.testing import HostTable, ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
+from tests.conformance.harnesses import MemoryHarness, PostgresHarness, SQLiteHarness
 
 from ..postgres import Server
-from .harnesses import MemoryHarness, PostgresHarness, SQLiteHarness
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 KEYS = ("a", "b/ü", "c|1")
