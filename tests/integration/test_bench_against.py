@@ -29,10 +29,10 @@ def tree(tmp_path: Path) -> Path:
     package = folder / "src/escalation_core"
     package.mkdir(parents=True)
     git(folder, "init", "-q")
-    (package / "__init__.py").write_text("NUMBER = 1\n", encoding="utf-8")
+    (package / "__init__.py").write_text("__version__ = '1'\n", encoding="utf-8")
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "first")
-    (package / "__init__.py").write_text("NUMBER = 2\nNEW = 5\n", encoding="utf-8")
+    (package / "__init__.py").write_text("__version__ = '2'\n\n\nclass Policies: ...\n", encoding="utf-8")
     return folder
 
 

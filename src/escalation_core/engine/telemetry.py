@@ -66,7 +66,7 @@ class _Gauges:
             "escalation.incident.exhausted",
             [self._most(lambda seen: seen.stats.exhausted)],
             unit="{incident}",
-            description="Open incidents at the highest level",
+            description="Open incidents whose walk through their policy is over",
         )
         meter.create_observable_gauge(
             "escalation.policy.load_failed",

@@ -23,7 +23,6 @@ from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place, s
 from .policies import PolicyVerbs
 from .policies_health import PoliciesHealth
 from .tick import Ticker
-from .versions import need_walks
 
 MAX_ENTRIES = 1_000_000
 """How many entries one call returns at most."""
@@ -166,14 +165,15 @@ class Views(PolicyVerbs):
         """Return whether the engine is healthy, like ``health`` but without its counts, so that probes cost little.
 
         It is True if a worker ticked within two tick intervals, or if the engine is disabled or paused. After the
-        store's clock stepped back, it is False until the next tick. With a policies file it is also False while a level
-        was put off twice.
+        store's clock stepped back, it is False until the next tick. It is also False while a level was put off
+        twice, by the last counts of this engine.
         """
 
         async def work(tx: Transaction) -> bool:
             now = await tx.now()
             gate = await gate_at(tx, self.settings.switches, now)
             alive = is_healthy(self.settings, gate, await tx.journal.last_heartbeat(now), now)
-            return alive and (self.policies is None or not (await need_walks(tx).stats(now)).put_off)
+            seen = self._heartbeat_keeper.observed()
+            return alive and (seen is None or not seen.walks.put_off)
 
         return await self._read(work)

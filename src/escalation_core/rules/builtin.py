@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import attrs
 
@@ -54,8 +53,6 @@ class BuiltinPolicy:
     tick_interval: timedelta = timedelta(minutes=1)
     """The shortest time between two escalations even with snooze 0, so that one tick raises at most one level."""
 
-    planner: Any = attrs.field(default=None, init=False, eq=False, repr=False)
-    """The planner without a policies file, once ``planner.planner_of`` has made it."""
     _walks: dict[str | None, Policy] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -86,13 +83,11 @@ class BuiltinPolicy:
         The instant is the latest of ``first_seen + window * (level + 1)``, ``last_escalated_at + max(snooze,
         tick_interval)`` and ``snoozed_until``. With ``now``, a ``last_escalated_at`` in the future counts as ``now``.
         """
+        if incident.state is not State.OPEN:
+            return None
         last = incident.last_escalated_at
-        return self._due(incident, incident.level, last if last is None or now is None else min(last, now))
-
-    def advance(self, incident: Incident, level: int, last_escalated_at: datetime, now: datetime) -> Incident:
-        """Return the incident at ``level``, with its next due instant. A later ``last_escalated_at`` counts as now."""
-        last = min(last_escalated_at, now)
-        return incident.moved(level=level, last_escalated_at=last, next_due_at=self._due(incident, level, last))
+        last = last if last is None or now is None else min(last, now)
+        return self.walk(incident.severity).next_due_at(incident, incident.level, last, self.tick_interval)
 
     def walk(self, severity: str | None) -> Policy:
         """Return the policy of a severity: one level, which is walked ``max_level`` times."""
@@ -108,11 +103,6 @@ class BuiltinPolicy:
                 min_gap=self.snooze,
             )
         return found
-
-    def _due(self, incident: Incident, level: int, last: datetime | None) -> datetime | None:
-        if incident.state is not State.OPEN:
-            return None
-        return self.walk(incident.severity).next_due_at(incident, level, last, self.tick_interval)
 
     def rhythm(self, severity: str | None) -> Sequence[timedelta]:
         """Return when an incident escalates without an acknowledgement: the time from first_seen to each level."""

@@ -9,7 +9,7 @@ from ..errors import InvalidValue
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation
 from .builtin import BuiltinPolicy
 from .gate import Gate
-from .planner import Planner, planner_of
+from .planner import Planner
 from .settled import Note, Settled
 
 MAX_AGE = timedelta(days=365)
@@ -118,7 +118,7 @@ def plan(
     clock = clock or now
     if incident.last_escalated_at is not None and incident.last_escalated_at > clock:
         incident = incident.moved(level=incident.level, last_escalated_at=clock, next_due_at=incident.next_due_at)
-    planner = policy if isinstance(policy, Planner) else planner_of(policy)
+    planner = policy if isinstance(policy, Planner) else Planner(builtin=policy)
     found = planner.settle(incident, now, may_expire=gate.may_escalate)
     if recorded is not None and recorded.level > found.incident.level:
         return Skip(reason=Reason.ALREADY_RECORDED, incident=_catch_up(found, recorded, clock), settled=found)

@@ -181,14 +181,6 @@ class Planner:
         return None if not policy.digest else now if version is None else version.kept_at
 
 
-def planner_of(builtin: BuiltinPolicy) -> Planner:
-    """Return the planner of an engine without a policies file. It is made once for each built-in policy."""
-    if builtin.planner is None:
-        object.__setattr__(builtin, "planner", Planner(builtin=builtin))
-    planner: Planner = builtin.planner
-    return planner
-
-
 def restart(found: Settled, since: datetime) -> Settled:
     """Return the incident at the beginning of its policy, in a new episode, at the same level."""
     incident = found.incident

@@ -96,9 +96,9 @@ def settings_faults(
         for index, level in enumerate(policy.levels):
             missing = [] if targets is None else [name for name in level.to if name not in targets]
             if missing and targets is not None:
-                fault = unknown("names the target", missing[0], targets)
-                remedy = f"{fault.remedy}; a notifier must serve it, for example that of ESC_TARGETS"
-                yield f"{path}.levels[{index}].to", InvalidValue("name", fault.fault, remedy)
+                missed = unknown("names the target", missing[0], targets)
+                remedy = f"{missed.remedy}; a notifier must serve it, for example that of ESC_TARGETS"
+                yield f"{path}.levels[{index}].to", InvalidValue("name", missed.fault, remedy)
 
 
 def warnings_of(
