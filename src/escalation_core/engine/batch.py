@@ -15,7 +15,7 @@ from ..errors import StoreError, StoreNotReady, StoreRefused, StoreUnavailable
 from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, NewPage
 from ..ports import Store, Transaction
 from ..rules.gate import Gate, Mode
-from ..rules.plan import Decision, Escalate, Reason, Skip, defer, defer_altered, plan
+from ..rules.plan import Decision, Escalate, Reason, Skip, caught_up, defer, defer_altered, plan
 from ..rules.planner import Planner
 from ..rules.routing import Pager
 from ..settings import Settings
@@ -108,19 +108,13 @@ class BatchRunner:
         usual = [n for n, row in enumerate(claimed) if not (apart or row.attempts or row.again)]
         batch = Batch()
         if usual:
-            some = [claimed[n] for n in usual], [decisions[n] for n in usual]
-            batch += await self._write(tx, planner, *some, now)
+            batch += await self._write(tx, [claimed[n] for n in usual], [decisions[n] for n in usual], now)
         if suspects:
-            batch += await self._write_apart(tx, planner, [(claimed[n], decisions[n]) for n in suspects], now)
+            batch += await self._write_apart(tx, [(claimed[n], decisions[n]) for n in suspects], now)
         return gate, batch
 
     async def _record(
-        self,
-        tx: Transaction,
-        planner: Planner,
-        claimed: Sequence[Candidate],
-        planned: Sequence[Decision],
-        now: datetime,
+        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
     ) -> list[Decision]:
         """Record the escalations, each exactly once. Replan the rows whose escalation the ledger already has."""
         decisions = list(planned)
@@ -129,9 +123,30 @@ class BatchRunner:
         if escalations:
             new = await tx.ledger.record(escalations)
             known = {number: one for number, one, fresh in zip(rising, escalations, new, strict=True) if not fresh}
-            for number, again in (await _plan_again(tx, planner, claimed, known, now)).items():
+            for number, again in (await self._plan_again(tx, claimed, known, now)).items():
                 decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
         return decisions
+
+    async def _plan_again(
+        self, tx: Transaction, claimed: Sequence[Candidate], escalated: Mapping[int, Escalation], now: datetime
+    ) -> dict[int, Decision]:
+        """Replan rows with the highest level that the ledger has for their escalations' episodes. The ledger wins."""
+        if not escalated:
+            return {}
+        episodes = {number: (one.incident_key, one.episode) for number, one in escalated.items()}
+        recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
+        found = {number: recorded.get(episode) for number, episode in episodes.items()}
+        # The policies' positions are those of the recorded level.
+        at_level = [
+            caught_up(row.incident, known, clock)
+            for number, known in found.items()
+            if known is not None and (row := claimed[number]).incident is not None
+        ]
+        planner = await self.versions.planner(tx, at_level, changing=True)
+        return {
+            number: plan(claimed[number], policy=planner, now=now, recorded=known, clock=clock)
+            for number, known in found.items()
+        }
 
     def _pages(self, decisions: Sequence[Decision]) -> list[NewPage]:
         return [
@@ -142,15 +157,10 @@ class BatchRunner:
         ]
 
     async def _write(
-        self,
-        tx: Transaction,
-        planner: Planner,
-        claimed: Sequence[Candidate],
-        planned: Sequence[Decision],
-        now: datetime,
+        self, tx: Transaction, claimed: Sequence[Candidate], planned: Sequence[Decision], now: datetime
     ) -> Batch:
         """Write escalations, pages and incidents together, in bulk."""
-        decisions = await self._record(tx, planner, claimed, planned, now)
+        decisions = await self._record(tx, claimed, planned, now)
         pages = self._pages(decisions)
         await self.versions.write(tx, claimed, decisions, now)
         if pages:
@@ -165,13 +175,11 @@ class BatchRunner:
             await tx.incidents.defer_unreadable(unreadable, now)
         return Batch(claimed=claimed, decisions=decisions, pages=pages)
 
-    async def _write_apart(
-        self, tx: Transaction, planner: Planner, pairs: Sequence[tuple[Candidate, Decision]], now: datetime
-    ) -> Batch:
+    async def _write_apart(self, tx: Transaction, pairs: Sequence[tuple[Candidate, Decision]], now: datetime) -> Batch:
         """Write the rows with savepoints, and defer the rows that the store refuses."""
 
         async def write(some: Sequence[tuple[Candidate, Decision]]) -> Batch:
-            return await self._write(tx, planner, [row for row, _ in some], [decision for _, decision in some], now)
+            return await self._write(tx, [row for row, _ in some], [decision for _, decision in some], now)
 
         batches, refused = await write_apart(tx, pairs, write)
         written = sum(batches, Batch())
@@ -195,7 +203,7 @@ class BatchRunner:
         planner = await self.versions.planner(tx, (row.incident for row in claimed))
         decisions = [_plan(row, planner, at, gate, at) for row in claimed]
         rising = {n: decision.escalation for n, decision in enumerate(decisions) if isinstance(decision, Escalate)}
-        for number, again in (await _plan_again(tx, planner, claimed, rising, at)).items():
+        for number, again in (await self._plan_again(tx, claimed, rising, at)).items():
             decisions[number] = again
         return gate, Batch(claimed=claimed, decisions=decisions, pages=self._pages(decisions))
 
@@ -205,24 +213,6 @@ def _plan(row: Candidate, planner: Planner, now: datetime, gate: Gate, clock: da
         return plan(row, policy=planner, now=now, gate=gate, clock=clock)
     except Exception as error:  # noqa: BLE001 - one row that cannot be planned must not stop its batch
         return Skip(reason=Reason.UNREADABLE, incident=None, detail=f"{type(error).__name__}: {error}")
-
-
-async def _plan_again(
-    tx: Transaction,
-    planner: Planner,
-    claimed: Sequence[Candidate],
-    escalated: Mapping[int, Escalation],
-    now: datetime,
-) -> dict[int, Decision]:
-    """Replan rows with the highest level that the ledger has for the episodes of their escalations. The ledger wins."""
-    if not escalated:
-        return {}
-    episodes = {number: (one.incident_key, one.episode) for number, one in escalated.items()}
-    recorded, clock = await tx.ledger.highest(list(episodes.values())), await tx.now()
-    return {
-        number: plan(claimed[number], policy=planner, now=now, recorded=recorded.get(episode), clock=clock)
-        for number, episode in episodes.items()
-    }
 
 
 def claims_until(gate: Gate, now: datetime) -> datetime:

@@ -121,7 +121,10 @@ def plan(
     planner = policy if isinstance(policy, Planner) else Planner(builtin=policy)
     found = planner.settle(incident, now, may_expire=gate.may_escalate)
     if recorded is not None and recorded.level > found.incident.level:
-        return Skip(reason=Reason.ALREADY_RECORDED, incident=_catch_up(found, recorded, clock), settled=found)
+        found = planner.place(attrs.evolve(found, incident=caught_up(found.incident, recorded, clock)), clock)
+        due = found.after(found.incident.level, found.incident.last_escalated_at, clock)
+        risen = _due(found.incident, found.until(due, clock))
+        return Skip(reason=Reason.ALREADY_RECORDED, incident=risen, settled=found)
     return _decide(found, now, clock, gate, marked=marked)
 
 
@@ -189,11 +192,10 @@ def escalate(found: Settled, now: datetime, lateness: timedelta | None = None) -
     )
 
 
-def _catch_up(found: Settled, recorded: LatestEscalation, now: datetime) -> Incident:
-    incident = found.incident
+def caught_up(incident: Incident, recorded: LatestEscalation, now: datetime) -> Incident:
+    """Return the incident at the level that the ledger has; its next_due_at is not computed yet."""
     last = min(max(filter(None, (incident.last_escalated_at, recorded.created_at))), now)
-    due = found.after(recorded.level, last, now)
-    return incident.moved(level=recorded.level, last_escalated_at=last, next_due_at=found.until(due, now))
+    return incident.moved(level=recorded.level, last_escalated_at=last, next_due_at=incident.next_due_at)
 
 
 def _wait(found: Settled, due: datetime, now: datetime, reason: Reason) -> Reschedule:

@@ -70,6 +70,11 @@ class Planner:
         found = self._assign(found, pin_of(found.incident) if found.incident is not incident else pin, now)
         return _expire(found, now) if may_expire else found
 
+    def place(self, found: Settled, now: datetime) -> Settled:
+        """Return the incident at its place in its policy, by the ledger: another policy may have recorded its level."""
+        pin = pin_of(found.incident)
+        return found if pin is None else self._change(found, pin, found.policy, now)
+
     def next_step(self, incident: Incident, now: datetime) -> tuple[Settled, datetime] | None:
         """Return the planning of the next escalation and its instant, if nothing changes until then; None without one.
 

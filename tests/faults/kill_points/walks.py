@@ -77,6 +77,8 @@ async def _woken(engine: Engine) -> None:
     hold_answers(answering)
     await engine.tick(deliver=False)
     while delivery.capacity():
+        # A level of a policy pages other targets than the one before it.
+        await engine.tick(deliver=False)
         await delivery.start_due()
         await asyncio.sleep(0.01)
     delivery.tasks.wake()

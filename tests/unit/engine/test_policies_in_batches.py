@@ -5,12 +5,13 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Engine, StoreRefused
+from escalation_core import Engine, Policies, StoreRefused
+from escalation_core.model import NEEDS_REPLAN
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.memory.walks import Walks
 
 from ..kit import START, Named, row
-from ..walking import LASTING, Night, policies
+from ..walking import FILE, LASTING, Night, policies
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,14 @@ async def test_a_moved_row_that_the_store_refuses(clock: ManualClock) -> None:
     assert START == row(store, "bad")["acknowledged_at"]
     assert {"a", "c"} == {one.incident_key for one in store.ledger.values()}
     assert ["bad"] == list(store.unreadable)
+
+
+async def test_a_recorded_level_is_not_a_level_of_another_policy(store: MemoryStore, clock: ManualClock) -> None:
+    """A host restores its row, and its severity then asks for another policy: that one begins at its first level."""
+    night = Night(clock, store, Policies.from_mapping(FILE))
+    await night.at(0).open("k", severity="critical")
+    await night.tick(0)
+    night.at(1)
+    await store.host.past_triggers("k", level=0, last_escalated_at=None, next_due_at=NEEDS_REPLAN, severity="low")
+    await night.ticks(1, 25)
+    assert [(1, "ops", 1), (1, "calm", 1), (1, "calm", 2)] == night.places

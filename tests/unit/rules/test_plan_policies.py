@@ -158,7 +158,12 @@ def test_an_unsure_row_outside_its_hours_is_not_noted_each_minute() -> None:
 def test_a_recorded_escalation_of_a_walk() -> None:
     """The ledger's level counts, with the gap of the level after it."""
     row = incident(next_due_at=START, policy_pin=PINS["ops"])
-    planner = Planner(builtin=BuiltinPolicy(), policies=PLAN, versions={OPS.digest: Version(OPS, START)})
+    planner = Planner(
+        builtin=BuiltinPolicy(),
+        policies=PLAN,
+        versions={OPS.digest: Version(OPS, START)},
+        positions={("k", 1): {"ops": 1}},
+    )
     decision = plan(
         Candidate(incident_key="k", incident=row, due_at=START),
         policy=planner,

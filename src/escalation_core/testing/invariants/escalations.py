@@ -167,7 +167,8 @@ def _faults_of(
         yield Violation("I2", key, level, f"{episode}: it was not due, or not open")
     elif not any(_right_step(escalation, phase, below) for phase in own):
         step = f"position {escalation.position} of policy {escalation.policy}"
-        yield Violation("I2", key, level, f"{episode}: it was not {step}")
+        before = ", ".join(f"{each.policy} {each.position}" for each in below) or "no other"
+        yield Violation("I2", key, level, f"{episode}: it was not {step}, after {before}")
     if any(pause.sure_from < escalation.created_at and escalation.at < pause.sure_to for pause in history.pauses):
         yield Violation("I2", key, level, f"{episode}: recorded during a pause")
 
