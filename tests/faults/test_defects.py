@@ -180,7 +180,7 @@ PLANTED_IN_HOST_FAULTS: Mapping[plants.Name, tuple[str, str]] = {
     "an acknowledgement does not cancel pages": ("I6", "acknowledged while a target is throttled"),
     "settling waits for locked rows": ("I7", "acknowledged in a long transaction"),
     "hidden rows are not noticed": ("I3", "rows are hidden"),
-    "settings of the role are used": ("I3", "settings of the role"),
+    "settings of the role are used": ("I1", "settings of the role"),
     "an undone next_due_at is not noticed": ("I7", "next_due_at is kept"),
     "any error ends the worker": ("I1", "right to write is revoked"),
     "an error of a notifier is not caught": ("I7", "notifiers raise"),
