@@ -22,6 +22,20 @@ COMPARED = (
 )
 
 
+_LAST: list[tuple[Mapping[str, Any], Policies]] = []
+"""The files that were read last; the same objects are read again and again in one night."""
+
+
+def read(file: Mapping[str, Any]) -> Policies:
+    """Return the policies of a file."""
+    for known, policies in _LAST:
+        if known is file:
+            return policies
+    _LAST.insert(0, (file, Policies.from_mapping(file)))
+    del _LAST[4:]
+    return _LAST[0][1]
+
+
 class EngineNight:
     """The same verbs as the oracle's ``Night``, played by an engine."""
 
@@ -36,7 +50,7 @@ class EngineNight:
             snooze=settings.snooze,
             tick_interval=settings.tick,
         )
-        self.policies = None if file is None else Policies.from_mapping(file)
+        self.policies = None if file is None else read(file)
         self.inside = True
         self.recalc_wanted = False
         self.notifier = RecordingNotifier(*TARGETS)
@@ -101,7 +115,7 @@ class EngineNight:
             await self.store.host.insert(KEY, **columns)
 
     async def file(self, file: Mapping[str, Any] | None) -> None:
-        self.policies = None if file is None else Policies.from_mapping(file)
+        self.policies = None if file is None else read(file)
         self.recalc_wanted = True
         self._renew()
 

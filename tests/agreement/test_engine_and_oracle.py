@@ -5,19 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 
-from escalation_core import Policies
 from tests.oracle.ladder import Settings
 from tests.oracle.night import Night
 from tests.oracle.night import play as play_oracle
 from tests.oracle.strategies import nights
 
-from .engine_night import COMPARED, play
+from .engine_night import COMPARED, play, read
+
+PARTS = 4
+"""The number of runs that share the nights. They can run at the same time."""
 
 
 def digest_of(file: Mapping[str, Any], name: str) -> str:
-    return Policies.from_mapping(file).policies[name].digest
+    return read(file).policies[name].digest
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,9 @@ def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict
     assert recorded == engine.escalations()
 
 
+@pytest.mark.parametrize("_", range(PARTS))
+@settings(max_examples=settings().max_examples // PARTS)
 @given(nights())
-def test_engine_and_oracle_agree(night: tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]) -> None:
+def test_engine_and_oracle_agree(_: int, night: tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]) -> None:
     """After each step of each script the row is the same, and so are all escalations."""
     compare(*night)

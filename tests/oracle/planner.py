@@ -35,6 +35,8 @@ class Planner:
     unsent: list[tuple[int, int]] = field(default_factory=list)
     """Episode and level of the pages that no worker has claimed."""
     cancelled: list[Cancelled] = field(default_factory=list)
+    _read: dict[tuple[str, str], Ladder] = field(default_factory=dict)
+    """The policies that were read, by name and digest."""
 
     def knows(self, name: str) -> bool:
         """Tell whether a name can be assigned."""
@@ -76,7 +78,10 @@ class Planner:
         version = self._version(row)
         if pin is None or version is None:
             return built_in(self.settings, row.severity)
-        return read_ladder(pin.name, version.policy, version.hours)
+        key = (pin.name, pin.digest)
+        if key not in self._read:
+            self._read[key] = read_ladder(pin.name, version.policy, version.hours)
+        return self._read[key]
 
     def stored_at(self, row: Row) -> datetime | None:
         """Return the instant at which the text of the row's pin was stored; None for the built-in policy."""

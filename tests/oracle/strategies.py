@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -32,21 +33,25 @@ STEP = 5
 TARGETS = ("slack:ops", "slack:lead", "email:bob")
 
 
-def one_of(names: Sequence[str]) -> st.SearchStrategy[str]:
+@cache
+def one_of(names: tuple[str, ...]) -> st.SearchStrategy[str]:
     return st.sampled_from(names)
 
 
+@cache
 def minutes(least: int, most: int) -> st.SearchStrategy[str]:
     """Return spans as text, of whole minutes, now and then in seconds or hours."""
     whole = st.integers(least, most)
     return whole.map("{}m".format) | whole.map(lambda each: f"{60 * each}s") | whole.map(lambda each: f"{each * 60}s")
 
 
+@cache
 def days() -> st.SearchStrategy[str]:
     part = one_of(DAYS) | st.tuples(one_of(DAYS), one_of(DAYS)).map("-".join)
     return one_of(("mon-sun", "mon-fri")) | st.lists(part, min_size=1, max_size=2).map(",".join)
 
 
+@cache
 @st.composite
 def windows(draw: st.DrawFn) -> dict[str, str]:
     """Return a window of half an hour or more, mostly within a day or into the next one."""
@@ -58,6 +63,7 @@ def windows(draw: st.DrawFn) -> dict[str, str]:
     return found | {"days": draw(days())} if draw(st.booleans()) else found
 
 
+@cache
 def dates() -> st.SearchStrategy[date]:
     """Return a date within two days of a night on which clocks change."""
     return st.tuples(st.sampled_from(sorted(NIGHTS)), st.integers(-2, 2)).map(
@@ -65,6 +71,7 @@ def dates() -> st.SearchStrategy[date]:
     )
 
 
+@cache
 def hours() -> st.SearchStrategy[dict[str, Any]]:
     """Return hours that open at least half an hour each week."""
     return st.fixed_dictionaries(
@@ -73,38 +80,47 @@ def hours() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-def seldom(values: Sequence[str]) -> st.SearchStrategy[str | None]:
+@cache
+def seldom(values: tuple[str, ...]) -> st.SearchStrategy[str | None]:
     """Return None three times out of four."""
     return st.sampled_from((None, None, None, *values))
 
 
+AFTER = st.just("0m") | minutes(1, 15) | minutes(1, 120)
+TO = st.lists(one_of(TARGETS), min_size=1, max_size=3)
+
+
+@cache
 @st.composite
 def levels(draw: st.DrawFn) -> dict[str, Any]:
-    level: dict[str, Any] = {"after": draw(st.just("0m") | minutes(1, 15) | minutes(1, 120))}
+    level: dict[str, Any] = {"after": draw(AFTER)}
     if draw(st.booleans()):
-        level["to"] = draw(st.lists(one_of(TARGETS), min_size=1, max_size=3))
+        level["to"] = draw(TO)
     deliver = draw(seldom(HOURS))
     return level | ({} if deliver is None else {"deliver": deliver})
 
 
+LEVELS = st.lists(levels(), min_size=1, max_size=4)
+OPTIONS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "anchor": one_of(("previous", "first_seen")),
+        "min_gap": minutes(1, 20),
+        "ack_timeout": minutes(1, 60),
+        "on_ack_expiry": one_of(("resume", "restart")),
+    },
+)
+
+
+@cache
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
     """Return a policy that a file may have."""
-    policy: dict[str, Any] = {"levels": draw(st.lists(levels(), min_size=1, max_size=4))}
+    policy: dict[str, Any] = {"levels": draw(LEVELS)}
     clock = draw(seldom(HOURS))
     if clock is not None:
         policy["clock"] = clock
-    policy |= draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "anchor": one_of(("previous", "first_seen")),
-                "min_gap": minutes(1, 20),
-                "ack_timeout": minutes(1, 60),
-                "on_ack_expiry": one_of(("resume", "restart")),
-            },
-        )
-    )
+    policy |= draw(OPTIONS)
     times = draw(st.integers(0, 3))
     if times:
         policy["repeat"] = {"times": times}
@@ -120,21 +136,27 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
 EMPTY: dict[str, Any] = {"zone": "UTC", "windows": []}
 
 
+NAMED = st.dictionaries(one_of(NAMES), policies(), min_size=1, max_size=3)
+BOTH_HOURS = st.fixed_dictionaries({name: hours() for name in HOURS})
+
+
+@cache
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
     """Return a policies file with some of the names, both hours, and rules of assignment."""
-    named = draw(st.dictionaries(one_of(NAMES), policies(), min_size=1, max_size=3))
+    named = draw(NAMED)
     rule = st.fixed_dictionaries(
         {"policy": one_of((*named, "builtin"))},
         optional={"severity": one_of(SEVERITIES), "labels": st.just({"team": "db"}) | st.just({"team": "web"})},
     )
     return {
         "policies": named,
-        "hours": {name: draw(hours()) for name in HOURS},
+        "hours": draw(BOTH_HOURS),
         "assign": draw(st.lists(rule, min_size=1, max_size=4)),
     }
 
 
+@cache
 def settings() -> st.SearchStrategy[Settings]:
     """Return settings of the built-in policy."""
     spans = st.integers(1, 40).map(lambda each: each * MINUTE)
@@ -148,6 +170,7 @@ def settings() -> st.SearchStrategy[Settings]:
     )
 
 
+@cache
 def waits() -> st.SearchStrategy[timedelta]:
     """Return the time before a step: mostly minutes, now and then an outage, a microsecond, or a step back."""
     few = near(0, 15)
@@ -155,11 +178,14 @@ def waits() -> st.SearchStrategy[timedelta]:
     return st.one_of(few, few, few, near(0, 48 * 60), odd)
 
 
+@cache
 def near(least: int, most: int) -> st.SearchStrategy[timedelta]:
     return st.integers(least, most).map(lambda each: each * MINUTE)
 
 
 Step = dict[str, Any]
+FILES = 2
+"""The most files of a night."""
 INSTANTS = {"acknowledged_at", "resolved_at", "snoozed_until", "first_seen", "last_escalated_at", "until"}
 """Arguments that a script has as instants; strategies draw them as spans from the instant of their step."""
 LABELS = st.sampled_from(({}, {"team": "db"}, {"team": "web"}))
@@ -168,6 +194,7 @@ SWITCHES = {"enabled": False, "v1": False, "inside": False, "paused": True, "dry
 """Each switch, with its value that keeps a tick from its work."""
 
 
+@cache
 def columns() -> st.SearchStrategy[Step]:
     """Return the columns that a host's own SQL sets: mostly one or two."""
     one = st.one_of(
@@ -183,6 +210,7 @@ def columns() -> st.SearchStrategy[Step]:
     return one | st.tuples(one, one).map(lambda drawn: drawn[0] | drawn[1])
 
 
+@cache
 def runs() -> st.SearchStrategy[list[Step]]:
     """Return ticks at equal distances; each has the time since the one before as ``wait``."""
     return st.tuples(near(1, 20), st.integers(1, 12)).map(
@@ -190,8 +218,9 @@ def runs() -> st.SearchStrategy[list[Step]]:
     )
 
 
-def actions(choices: Sequence[Step | None]) -> st.SearchStrategy[list[Step]]:
-    """Return some steps without their instants; ``choices`` are the files that may come into force."""
+@cache
+def actions() -> st.SearchStrategy[list[Step]]:
+    """Return some steps without their instants. A step ``file`` has the number of a file."""
 
     def step(do: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Step]]:
         return st.fixed_dictionaries({"do": st.just(do), **arguments}).map(lambda drawn: [drawn])
@@ -223,11 +252,15 @@ def actions(choices: Sequence[Step | None]) -> st.SearchStrategy[list[Step]]:
         step("recalc"),
         step("resolve"),
         step("open", first_seen=near(-300, 60)),
-        step("file", file=st.sampled_from(choices)),
-        st.tuples(one_of(sorted(SWITCHES)), runs()).map(switched),
+        step("file", file=st.integers(0, FILES)),
+        st.tuples(one_of(tuple(sorted(SWITCHES))), runs()).map(switched),
         step("lose_texts"),
     )
     return st.one_of(runs(), runs(), runs(), verbs, verbs, hosts, rest)
+
+
+LENGTH = st.integers(0, 25)
+TIMED = st.tuples(waits(), actions())
 
 
 @st.composite
@@ -236,21 +269,27 @@ def scripts(draw: st.DrawFn, choices: Sequence[Step | None] = (None,)) -> list[S
     at = NIGHTS[draw(st.sampled_from(sorted(NIGHTS)))] + draw(near(-300, 300))
     first = {"do": draw(one_of(("open", "host_write"))), "at": at, "severity": draw(one_of(SEVERITIES))}
     script: list[Step] = [first]
-    length = draw(st.integers(0, 25))
-    for wait, steps in draw(st.lists(st.tuples(waits(), actions(choices)), min_size=length, max_size=length)):
+    # Without a length drawn first, most scripts would be short.
+    length = draw(LENGTH)
+    for wait, steps in draw(st.lists(TIMED, min_size=length, max_size=length)):
         at += wait
         for step in steps:
             at += step.get("wait", timedelta())
             instants = {key: at + value for key, value in step.items() if key in INSTANTS and value is not None}
             plain = {key: value for key, value in step.items() if key != "wait"}
+            if step["do"] == "file":
+                plain["file"] = choices[step["file"] % len(choices)]
             script.append({"at": at, **plain, **instants})
     return script
+
+
+CHOICES = st.lists(files(), min_size=1, max_size=FILES)
 
 
 @st.composite
 def nights(draw: st.DrawFn) -> tuple[Settings, Step | None, list[Step]]:
     """Return settings, the file at first, and a script, in which other files may come into force."""
-    choices: list[Step | None] = [*draw(st.lists(files(), min_size=1, max_size=2)), None]
+    choices: list[Step | None] = [*draw(CHOICES), None]
     # A file is the usual case; without one there is little to see.
     first = draw(st.sampled_from((choices[0], choices[0], choices[0], None)))
     return draw(settings()), first, draw(scripts(choices))

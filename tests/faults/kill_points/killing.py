@@ -201,10 +201,11 @@ class Killer:
             point: the kill point.
             routes: the walks that pass the point.
             random: chooses the time of the kill.
-            first: the number of the route to begin with.
+            first: the number of the route of the first two tries. ``random`` chooses the later ones.
         """
         for attempt in range(TRIES):
-            walk, often = routes[(first + attempt // 2) % len(routes)]
+            # In turn, the numbers of a walk's tries would have a pattern, and so would what the walk finds.
+            walk, often = routes[first % len(routes)] if attempt < 2 else random.choice(routes)
             nth = random.randint(1, min(often, 4)) if attempt % 2 == 0 else 1
             how: How = random.choice(["kill", "kill soon"])
             _, code = await self.walk(walk, Interrupt(point, how, nth, random.random() * MAX_KILL_DELAY))
