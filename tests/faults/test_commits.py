@@ -14,13 +14,17 @@ from .conftest import NewRun
 from .harness.frames import Frame
 from .harness.proxy import Action, Direction
 from .harness.receiver import OK, Answer
+from .harness.rules import Rules
 from .harness.run import Run
 from .harness.servers import WORKER
 from .scenarios.busy import SLOW, until_sending
 from .test_database import END, busy
 
-EACH = 10
-"""One in so many updates by workers meets a conflict. A sequence counts them, because a rollback does not reset it."""
+EACH = 25
+"""One in so many updates by workers meets a conflict. A sequence counts them, because a rollback does not reset it.
+
+This is more than one transaction updates. A transaction that meets a conflict each time it is run defers rows at last.
+"""
 CONFLICT = f"""
 CREATE SEQUENCE faults.updates;
 GRANT USAGE ON SCHEMA faults TO {WORKER};
@@ -107,7 +111,8 @@ async def test_reply_to_commit_is_lost(new_run: NewRun) -> None:
 
 async def test_conflicts(new_run: NewRun) -> None:
     """After a serialization failure or a deadlock a worker repeats the transaction, without another effect."""
-    async with busy(new_run, 14, count=3) as run:
+    # Settlements wait for the rows that persons lock. On a slow machine that takes longer than the usual lease.
+    async with busy(new_run, 14, count=3, rules=Rules(lease=6.0)) as run:
         role = f"ALTER ROLE {WORKER} IN DATABASE {run.database}"
         # Workers use READ COMMITTED, so a trigger of the host raises the serialization failures.
         await run.execute(CONFLICT)

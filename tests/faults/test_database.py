@@ -11,6 +11,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from .conftest import NewRun
+from .harness.rules import Rules
 from .harness.run import Run
 from .harness.servers import WORKER
 from .harness.worker import LONG_OUTAGE, RECONNECT_TIME
@@ -26,10 +27,10 @@ END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_
 
 @asynccontextmanager
 async def busy(
-    new_run: NewRun, seed: int, *, incidents: int = 16, over: float = 3.0, count: int = 2
+    new_run: NewRun, seed: int, *, incidents: int = 16, over: float = 3.0, count: int = 2, rules: Rules | None = None
 ) -> AsyncIterator[Run]:
     """Open a run with workers and incidents, and judge the run at the end."""
-    async with new_run(seed=seed) as run:
+    async with new_run(seed=seed, rules=rules) as run:
         await run.start_workers(count)
         run.start_incidents(incidents, over=over)
         await asyncio.sleep(0.5)
