@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import attrs
 
@@ -31,6 +32,7 @@ class Pin:
     """Whether a host took an acknowledgement back by SQL, and no engine has planned the row since."""
 
     @classmethod
+    @lru_cache(maxsize=1024)  # a tick reads the few pins of a file again and again
     def parse(cls, text: str | None) -> "Pin | None":
         """Return the pin of a column's text; None without a text, and for a text that is not a valid pin."""
         if text is None:

@@ -117,14 +117,14 @@ class Planner:
         if pin is None or pin.policy == BUILTIN:
             return Settled(incident, self.builtin.walk(incident.severity), tick_interval)
         version = self.versions.get(pin.digest)
-        own = None if self.policies is None else self.policies.policies.get(pin.policy)
-        if (version is None or version.policy is None) and own is not None and own.digest == pin.digest:
-            version = Version(own, now if version is None else version.kept_at)
-        if version is not None:
-            policy = version.named(pin.policy)
-            if policy is None:
-                return Settled(incident, self.builtin.walk(incident.severity), tick_interval, unsure=True)
+        policy = None if version is None else version.named(pin.policy)
+        if version is not None and policy is not None:
             return Settled(incident, policy, tick_interval, version.kept_at)
+        own = None if self.policies is None else self.policies.policies.get(pin.policy)
+        if own is not None and own.digest == pin.digest:
+            return Settled(incident, own, tick_interval, now if version is None else version.kept_at)
+        if version is not None:
+            return Settled(incident, self.builtin.walk(incident.severity), tick_interval, unsure=True)
         notes = ((Note.LOST_VERSION, f"{pin.policy} {pin.digest[:12]}"),)
         if self.policies is None:
             return Settled(incident, self.builtin.walk(incident.severity), tick_interval, unsure=True, notes=notes)
