@@ -6,9 +6,9 @@ A workload uses what both commits have: public names, and SQL on the tables.
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .workload import Meter, workload
 
@@ -22,6 +22,9 @@ NOT_DUE = 1000
 TICKS = 10
 """How many ticks a process measures, each over new rows."""
 MINUTE = timedelta(minutes=1)
+Columns = Mapping[str, str]
+How = Literal["builtin", "named", "pinning"]
+"""Which policy decides about the rows: the built-in one, or one of a file, which they are pinned to before or now."""
 
 
 @workload()
@@ -64,63 +67,78 @@ def plan(meter: Meter) -> None:
 @workload()
 def tick_memory(meter: Meter) -> None:
     """Tick over rows in memory, by the built-in policy."""
-    _tick_memory(meter)
+    _tick_memory(meter, "builtin")
 
 
 @workload()
 def tick_memory_named(meter: Meter) -> None:
-    """Tick over rows in memory, by a policy of a file."""
-    _tick_memory(meter, named=True)
+    """Tick over rows in memory that are pinned to a policy of a file."""
+    _tick_memory(meter, "named")
 
 
-def _tick_memory(meter: Meter, *, named: bool = False) -> None:
+@workload()
+def tick_memory_pinning(meter: Meter) -> None:
+    """Tick over rows in memory that a host inserted: the tick pins each of them to a policy of a file."""
+    _tick_memory(meter, "pinning")
+
+
+def _tick_memory(meter: Meter, how: How) -> None:
     from escalation_core.testing import MemoryStore
 
     store = MemoryStore()
 
-    async def fill(turn: int) -> None:
+    async def fill(turn: int, pinned: Columns) -> None:
         now = datetime.now(UTC)
         for n in range(DUE):
             at = {"first_seen": now - 10 * MINUTE, "next_due_at": now - 5 * MINUTE}
             await store.host.insert(f"due/{turn}/{n}", severity="critical", **at)
+            store.rows[f"due/{turn}/{n}"].update(pinned)
         for n in range(NOT_DUE):
             await store.host.insert(f"new/{turn}/{n}", severity="critical", first_seen=now)
+            store.rows[f"new/{turn}/{n}"].update(pinned)
 
-    asyncio.run(_ticks(meter, store, fill, named=named))
+    asyncio.run(_ticks(meter, store, fill, how))
 
 
 @workload()
 def tick_sqlite(meter: Meter) -> None:
     """Tick over rows in an SQLite file, by the built-in policy."""
-    _tick_sqlite(meter)
+    _tick_sqlite(meter, "builtin")
 
 
 @workload()
 def tick_sqlite_named(meter: Meter) -> None:
-    """Tick over rows in an SQLite file, by a policy of a file."""
-    _tick_sqlite(meter, named=True)
+    """Tick over rows in an SQLite file that are pinned to a policy of a file."""
+    _tick_sqlite(meter, "named")
 
 
-def _tick_sqlite(meter: Meter, *, named: bool = False) -> None:
+@workload()
+def tick_sqlite_pinning(meter: Meter) -> None:
+    """Tick over rows in an SQLite file that a host inserted: the tick pins each of them to a policy of a file."""
+    _tick_sqlite(meter, "pinning")
+
+
+def _tick_sqlite(meter: Meter, how: How) -> None:
     from escalation_adapters.sqlite import SQLiteStore
     from escalation_core import canary_bucket
 
     file = meter.folder / "bench.db"
 
-    async def fill(turn: int) -> None:
+    async def fill(turn: int, pinned: Columns) -> None:
         now = int(datetime.now(UTC).timestamp() * 1e6)
         due = ((f"due/{turn}/{n}", now - 600_000_000, now - 300_000_000) for n in range(DUE))
         new = ((f"new/{turn}/{n}", now, 0) for n in range(NOT_DUE))
+        columns, places = "".join(f", {column}" for column in pinned), ", ?" * len(pinned)
         with sqlite3.connect(file) as connection:
             connection.executemany(
-                "INSERT INTO incidents (incident_key, severity, first_seen, next_due_at, canary_bucket)"
-                " VALUES (?, 'critical', ?, ?, ?)",
-                ((*row, canary_bucket(row[0])) for row in (*due, *new)),
+                f"INSERT INTO incidents (incident_key, severity, first_seen, next_due_at, canary_bucket{columns})"
+                f" VALUES (?, 'critical', ?, ?, ?{places})",
+                ((*row, canary_bucket(row[0]), *pinned.values()) for row in (*due, *new)),
             )
         connection.close()
 
     async def work() -> None:
-        await _ticks(meter, await SQLiteStore.connect(file), fill, named=named)
+        await _ticks(meter, await SQLiteStore.connect(file), fill, how)
 
     asyncio.run(work())
 
@@ -128,43 +146,47 @@ def _tick_sqlite(meter: Meter, *, named: bool = False) -> None:
 @workload(postgres=True)
 def tick_postgres(meter: Meter) -> None:
     """Tick over rows in PostgreSQL, by the built-in policy."""
-    _tick_postgres(meter)
+    _tick_postgres(meter, "builtin")
 
 
 @workload(postgres=True)
 def tick_postgres_named(meter: Meter) -> None:
-    """Tick over rows in PostgreSQL, by a policy of a file."""
-    _tick_postgres(meter, named=True)
+    """Tick over rows in PostgreSQL that are pinned to a policy of a file."""
+    _tick_postgres(meter, "named")
 
 
-def _tick_postgres(meter: Meter, *, named: bool = False) -> None:
+@workload(postgres=True)
+def tick_postgres_pinning(meter: Meter) -> None:
+    """Tick over rows in PostgreSQL that a host inserted: the tick pins each of them to a policy of a file."""
+    _tick_postgres(meter, "pinning")
+
+
+def _tick_postgres(meter: Meter, how: How) -> None:
     import psycopg
 
     from escalation_adapters.postgres import PostgresStore, migrate
 
-    async def fill(turn: int) -> None:
+    async def fill(turn: int, pinned: Columns) -> None:
+        due = ("due", "now() - interval '10 minutes'", "now() - interval '5 minutes'", DUE)
+        new = ("new", "now()", "to_timestamp(0)", NOT_DUE)
+        columns = "".join(f", {column}" for column in pinned)
+        values = "".join(f", '{value}'" for value in pinned.values())
         with psycopg.connect(meter.dsn, autocommit=True) as connection:
-            connection.execute(
+            # Without the triggers, which take back what a host writes into the engine's columns.
+            connection.execute("SET session_replication_role = replica")
+            for name, first_seen, next_due_at, rows in (due, new):
+                statement = f"""
+                    INSERT INTO incidents (incident_key, severity, first_seen, next_due_at{columns})
+                    SELECT '{name}/{turn}/' || n, 'critical', {first_seen}, {next_due_at}{values}
+                    FROM generate_series(1, {rows}) AS n
                 """
-                INSERT INTO incidents (incident_key, severity, first_seen, next_due_at)
-                SELECT 'due/' || %s || n, 'critical', now() - interval '10 minutes', now() - interval '5 minutes'
-                FROM generate_series(1, %s) AS n
-                """,
-                [f"{turn}/", DUE],
-            )
-            connection.execute(
-                """
-                INSERT INTO incidents (incident_key, severity, first_seen)
-                SELECT 'new/' || %s || n, 'critical', now() FROM generate_series(1, %s) AS n
-                """,
-                [f"{turn}/", NOT_DUE],
-            )
+                connection.execute(statement.encode())
             connection.execute("VACUUM ANALYZE")
             connection.execute("CHECKPOINT")
 
     async def work() -> None:
         await migrate.up(meter.dsn, create=True)
-        await _ticks(meter, await PostgresStore.connect(meter.dsn), fill, named=named)
+        await _ticks(meter, await PostgresStore.connect(meter.dsn), fill, how)
 
     asyncio.run(work())
 
@@ -193,30 +215,32 @@ def host_writes(meter: Meter) -> None:
             connection.execute("CHECKPOINT")
 
 
-async def _ticks(meter: Meter, store: "Store", fill: Callable[[int], Awaitable[None]], *, named: bool = False) -> None:
+async def _ticks(meter: Meter, store: "Store", fill: Callable[[int, Columns], Awaitable[None]], how: How) -> None:
     """Measure ticks without deliveries. ``fill`` writes ``DUE`` and ``NOT_DUE`` rows before each."""
     from escalation_adapters.channels.log import LogNotifier
     from escalation_core import Engine
 
-    file = _named_policies() if named else {}
+    file, pinned = ({}, {}) if how == "builtin" else _named_policies()
     async with Engine(store, notifiers=[LogNotifier("log")], **file) as engine:
         for turn in range(TICKS):
-            await fill(turn)
+            await fill(turn, pinned if how == "named" else {})
             with meter.measure(rows=DUE + NOT_DUE):
                 report = await engine.tick(deliver=False)
             if (report.escalated, report.rescheduled.total()) != (DUE, NOT_DUE):
                 raise SystemExit(f"the tick escalated {report.escalated}, rescheduled {report.rescheduled.total()}")
 
 
-def _named_policies() -> dict[str, Any]:
-    """Return the argument that gives an engine a policies file. A commit without policies files measures the built-in.
+def _named_policies() -> tuple[dict[str, Any], Columns]:
+    """Return the argument that gives an engine a policies file, and the columns of a row that was planned by it.
 
-    The file says what the built-in policy says, so that both sides do the same. Each tick pins the new rows.
+    The file says what the built-in policy says, so that both sides do the same. A commit without policies files
+    measures the built-in policy.
     """
     try:
         from escalation_core import Policies
     except ImportError:
-        return {}
+        return {}, {}
     critical = {"levels": [{"after": "5m"}], "repeat": {"times": 6}, "anchor": "first_seen", "min_gap": "30m"}
     assign = [{"severity": "critical", "policy": "critical"}]
-    return {"policies": Policies.from_mapping({"policies": {"critical": critical}, "assign": assign})}
+    policies = Policies.from_mapping({"policies": {"critical": critical}, "assign": assign})
+    return {"policies": policies}, {"policy_pin": f"critical@{policies.policies['critical'].digest}@critical"}

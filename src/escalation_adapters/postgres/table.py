@@ -232,14 +232,14 @@ def read_incident(row: Sequence[Any]) -> Incident:
         (
             key,
             severity,
-            _instant(first_seen, "first_seen"),
+            None if first_seen is None else _instant(first_seen, "first_seen"),
             level,
             episode,
-            _instant(last, "last_escalated_at"),
-            _instant(acked, "acknowledged_at"),
+            None if last is None else _instant(last, "last_escalated_at"),
+            None if acked is None else _instant(acked, "acknowledged_at"),
             acked_by,
-            _instant(resolved, "resolved_at"),
-            _instant(snoozed, "snoozed_until"),
+            None if resolved is None else _instant(resolved, "resolved_at"),
+            None if snoozed is None else _instant(snoozed, "snoozed_until"),
             # The engine writes its own column anew with each plan, so no value here makes the row unreadable.
             None if due is None else due.replace(tzinfo=UTC),
             summary,
@@ -247,26 +247,25 @@ def read_incident(row: Sequence[Any]) -> Incident:
             policy,
             pin,
             walked,
-            _instant(since, "policy_since"),
+            None if since is None else _instant(since, "policy_since"),
         )
     )
 
 
 def read_claimed(row: Sequence[Any]) -> Candidate:
     """Return the candidate of a row selected as ``{row}, attempts, picked``."""
-    key, due, attempts = row[_KEY], row[_DUE_AT], row[-2]
-    due_at = None if due is None else due.replace(tzinfo=UTC)
-    incident, fault = None, None
     try:
-        incident = read_incident(row[:-2])
+        incident, fault = read_incident(row[:-2]), None
+        due_at = incident.next_due_at
     except InvalidValue as error:
-        fault = str(error)
+        incident, fault, due = None, str(error), row[_DUE_AT]
+        due_at = None if due is None else due.replace(tzinfo=UTC)
     return Candidate(
-        incident_key=key,
+        incident_key=row[_KEY],
         incident=incident,
         due_at=due_at,
         fault=fault,
-        attempts=attempts,
+        attempts=row[-2],
         labels_left_out=row[_LABELS] == LEFT_OUT,
     )
 
@@ -276,10 +275,8 @@ _DUE_AT = list(COLUMNS).index("next_due_at")
 _LABELS = list(COLUMNS).index("labels")
 
 
-def _instant(value: datetime | None, field: str) -> Any:
-    """Return a column's instant in UTC. None stays None: ``Incident`` checks whether the field may be missing."""
-    if value is None:
-        return None
+def _instant(value: datetime, field: str) -> datetime:
+    """Return a column's instant in UTC."""
     instant = value.replace(tzinfo=UTC)
     if instant.year in _ENDS and instant in (FIRST, LAST):
         raise InvalidValue(field, "is infinite, or outside the years 1 to 9999", "write an instant within them")

@@ -1,12 +1,20 @@
 """Convert values between Python and SQLite: instants and spans as whole microseconds, labels as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
+
 from escalation_core import Incident, InvalidValue, canary_bucket
-from escalation_core.model import MAX_LABELS_BYTES, MAX_NAME_CHARS, MAX_SUMMARY_CHARS, Candidate
+from escalation_core.model import (
+    MAX_CLAIM_LABELS_BYTES,
+    MAX_LABELS_BYTES,
+    MAX_NAME_CHARS,
+    MAX_SUMMARY_CHARS,
+    Candidate,
+)
 
 Row = tuple[Any, ...]
 
@@ -94,21 +102,21 @@ def from_row(row: Sequence[Any]) -> dict[str, Any]:
     return {
         "incident_key": key,
         "severity": severity,
-        "first_seen": _read_instant(first_seen, "first_seen"),
+        "first_seen": None if first_seen is None else _read_instant(first_seen, "first_seen"),
         "level": level,
         "episode": episode,
-        "last_escalated_at": _read_instant(last, "last_escalated_at"),
-        "acknowledged_at": _read_instant(acked, "acknowledged_at"),
+        "last_escalated_at": None if last is None else _read_instant(last, "last_escalated_at"),
+        "acknowledged_at": None if acked is None else _read_instant(acked, "acknowledged_at"),
         "acknowledged_by": acked_by,
-        "resolved_at": _read_instant(resolved, "resolved_at"),
-        "snoozed_until": _read_instant(snoozed, "snoozed_until"),
-        "next_due_at": _read_instant(due, "next_due_at"),
+        "resolved_at": None if resolved is None else _read_instant(resolved, "resolved_at"),
+        "snoozed_until": None if snoozed is None else _read_instant(snoozed, "snoozed_until"),
+        "next_due_at": None if due is None else _read_instant(due, "next_due_at"),
         "summary": summary,
         "labels": {} if labels in (None, "{}", LEFT_OUT) else json.loads(labels),
         "policy": policy,
         "policy_pin": pin,
         "policy_level": walked,
-        "policy_since": _read_instant(since, "policy_since"),
+        "policy_since": None if since is None else _read_instant(since, "policy_since"),
     }
 
 
@@ -117,10 +125,10 @@ def read_incident(row: Sequence[Any]) -> Incident:
     return Incident.from_row(tuple(from_row(row).values()))
 
 
-def _read_instant(value: int | None, field: str) -> Any:
-    """Return a column's instant. None stays None: ``Incident`` checks whether the field may be missing."""
+def _read_instant(value: int, field: str) -> datetime:
+    """Return a column's instant."""
     try:
-        return None if value is None else instant(value)
+        return instant(value)
     except OverflowError:
         raise InvalidValue(field, "lies outside the years 1 to 9999", "write an instant within them") from None
 
@@ -129,13 +137,26 @@ def read_claimed(row: Sequence[Any]) -> Candidate:
     """Return the candidate of a selected row, which ends with the number of times that it was deferred."""
     try:
         incident, fault = read_incident(row[:-1]), None
+        due_at = incident.next_due_at
     except InvalidValue as error:
-        incident, fault = None, str(error)
+        incident, fault, due_at = None, str(error), optional_instant(row[_DUE_AT])
     return Candidate(
         incident_key=row[0],
         incident=incident,
-        due_at=optional_instant(row[_DUE_AT]),
+        due_at=due_at,
         fault=fault,
         attempts=row[len(COLUMNS)],
         labels_left_out=row[_LABELS] == LEFT_OUT,
     )
+
+
+def read_claims(rows: Iterable[Row]) -> list[Candidate]:
+    """Return the candidates, until their labels together take more than ``MAX_CLAIM_LABELS_BYTES``."""
+    claimed: list[Candidate] = []
+    size = 0
+    for row in rows:
+        if (size := size + len(row[_LABELS] or "")) > MAX_CLAIM_LABELS_BYTES:
+            claimed[-1] = attrs.evolve(claimed[-1], more=True)
+            break
+        claimed.append(read_claimed(row))
+    return claimed

@@ -2,14 +2,14 @@
 
 import heapq
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
 import attrs
 
 from escalation_core import Incident
-from escalation_core.model import MAX_CLAIM_LABELS_BYTES, Canary, Candidate, Deferral, OpenRows, Unseen
+from escalation_core.model import Canary, Candidate, Deferral, OpenRows, Unseen
 
 from .codec import (
     COLUMNS,
@@ -23,6 +23,7 @@ from .codec import (
     optional_instant,
     optional_micros,
     read_claimed,
+    read_claims,
     read_incident,
     to_row,
 )
@@ -136,12 +137,12 @@ class Incidents:
 
         def found(connection: sqlite3.Connection) -> list[Candidate]:
             if canary.whole:
-                return _claims(connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)))
+                return read_claims(connection.execute(f"{_FOUND} WHERE {where} {_ORDER}", (*values, *beyond, limit)))
             # Merge each bucket's oldest rows, from the index: rows outside the canary are never read.
             statement = f"{_FOUND} WHERE i.canary_bucket = ? AND {where} {_ORDER}"
             buckets = [connection.execute(statement, (bucket, *values, *beyond, limit)) for bucket in canary.buckets]
             merged = heapq.merge(*buckets, key=lambda row: (row[_DUE_AT], row[_KEY].encode()))
-            return _claims(islice(merged, limit))
+            return read_claims(islice(merged, limit))
 
         return await self.session.in_thread(found)
 
@@ -158,9 +159,7 @@ class Incidents:
                 " WHERE incident_key = ?",
                 values,
             )
-            if connection.execute("SELECT EXISTS (SELECT 1 FROM escalation_unreadable)").fetchone()[0]:
-                keys = [(value[3],) for value in values]
-                connection.executemany("DELETE FROM escalation_unreadable WHERE incident_key = ?", keys)
+            heal(connection, [value[-1] for value in values])
 
         await self.session.in_thread(write)
 
@@ -260,7 +259,7 @@ class Incidents:
             " AND i.resolved_at IS NULL ORDER BY i.incident_key LIMIT :limit"
         )
         values = {"after": after, "limit": limit}
-        rows = await self.session.in_thread(lambda connection: _claims(connection.execute(statement, values)))
+        rows = await self.session.in_thread(lambda connection: read_claims(connection.execute(statement, values)))
         goes_on = len(rows) == limit or (rows and rows[-1].more)
         return OpenRows(rows, rows[-1].incident_key if goes_on else None)
 
@@ -282,16 +281,10 @@ class Incidents:
         return optional_instant(await self.session.in_thread(found))
 
 
-def _claims(rows: Iterator[Row]) -> list[Candidate]:
-    """Return the candidates, until their labels together take more than ``MAX_CLAIM_LABELS_BYTES``."""
-    claimed: list[Candidate] = []
-    size = 0
-    for row in rows:
-        if (size := size + len(row[_LABELS] or "")) > MAX_CLAIM_LABELS_BYTES:
-            claimed[-1] = attrs.evolve(claimed[-1], more=True)
-            break
-        claimed.append(read_claimed(row))
-    return claimed
+def heal(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
+    """Delete the deferrals of rows that were planned. Nearly always there are no deferrals at all."""
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM escalation_unreadable)").fetchone()[0]:
+        connection.executemany("DELETE FROM escalation_unreadable WHERE incident_key = ?", [(key,) for key in keys])
 
 
 def _kept(row: Deferral, now: datetime) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from escalation_core.model import (
 )
 
 from .codec import SELECTED, Row, instant, micros, optional_instant, optional_micros, read_claimed
+from .incidents import heal
 from .journal import Journal
 from .session import Session
 
@@ -86,9 +87,7 @@ class Walks:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.executemany(_MOVE, values)
-            connection.executemany(
-                "DELETE FROM escalation_unreadable WHERE incident_key = ?", [(value[-1],) for value in values]
-            )
+            heal(connection, [incident.incident_key for incident in incidents])
 
         await self.session.in_thread(write)
 

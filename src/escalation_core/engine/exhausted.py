@@ -1,4 +1,4 @@
-"""Exhausted incidents: open, at the maximum level, and therefore without next_due_at. The audit has a note of each."""
+"""Exhausted incidents: open, at the end of their walk, and so without next_due_at. The audit has a note of each."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -32,6 +32,6 @@ class Overwritten:
 
         Either the host has written the row again, or a trigger of the host undoes each write of the engine.
         """
-        key = row.incident_key
-        again = any(key in ticks and ticks[key] == row.due_at for ticks in (self._now, self._before))
+        key, due = row.incident_key, row.due_at
+        again = (key in self._now and self._now[key] == due) or (key in self._before and self._before[key] == due)
         return attrs.evolve(row, again=True) if again else row

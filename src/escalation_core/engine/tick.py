@@ -9,7 +9,7 @@ import attrs
 from ..model import BUILTIN, MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
 from ..ports import Store, Transaction
 from ..rules.gate import Gate
-from ..rules.plan import Decision, Escalate
+from ..rules.plan import Escalate
 from ..rules.routing import Pager
 from ..rules.settled import Note
 from ..settings import Settings
@@ -151,14 +151,13 @@ class Ticker:
                         page.undeliverable_reason,
                     )
         for row, decision in zip(batch.claimed, batch.decisions, strict=True):
-            self._count_oddities(report, row, decision)
+            if isinstance(decision, Escalate):
+                self._count_oddities(report, row, decision)
             if decision.settled is not None:
                 for note, said in decision.settled.notes:
                     self._count_note(report, row.incident_key, note, said)
 
-    def _count_oddities(self, report: TickReport, row: Candidate, decision: Decision) -> None:
-        if not isinstance(decision, Escalate):
-            return
+    def _count_oddities(self, report: TickReport, row: Candidate, decision: Escalate) -> None:
         if row.labels_left_out:
             report.labels_left_out += 1
             log.warning(

@@ -47,7 +47,8 @@ class Versions:
         read = [one for one in incidents if one is not None]
         if self.of_host:
             self._kept = {}
-        pins = [pin for one in read if one.policy_pin is not None and (pin := Pin.parse(one.policy_pin)) is not None]
+        texts = {one.policy_pin for one in read}
+        pins = [pin for text in texts if (pin := Pin.parse(text)) is not None]
         planner = Planner(
             builtin=self.builtin,
             policies=self.policies,
@@ -91,7 +92,8 @@ class Versions:
         stay: list[Incident] = []
         move: list[Incident] = []
         for before, after in planned:
-            (stay if _same_walk(before, after) else move).append(after)
+            # A planning gives a row a walk only together with a pin.
+            (stay if after.policy_pin is None or _same_walk(before, after) else move).append(after)
         await tx.incidents.advance(stay)
         await self.keep(tx, (after for _, after in planned))
         if move:

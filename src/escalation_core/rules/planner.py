@@ -59,7 +59,9 @@ class Planner:
             return Settled(incident, self.builtin.walk(incident.severity), self.builtin.tick_interval)
         pin = Pin.parse(incident.policy_pin)
         found = self._pinned(incident, pin, now)
-        if incident.state is State.RESOLVED:
+        if incident.resolved_at is not None:
+            return found
+        if pin is not None and found.incident is incident and _stays(pin, incident):
             return found
         if pin is not None and pin.unacknowledged:
             found = _with_pin(found, attrs.evolve(pin_of(found.incident) or pin, unacknowledged=False))
@@ -218,6 +220,11 @@ def _expire(found: Settled, now: datetime) -> Settled:
 def _with_pin(found: Settled, pin: Pin) -> Settled:
     before = found.incident
     return attrs.evolve(found, incident=before.pinned(str(pin), before.policy_level, before.policy_since))
+
+
+def _stays(pin: Pin, incident: Incident) -> bool:
+    """Return whether the incident is open, and pinned to the policy that it should have, as most incidents are."""
+    return incident.acknowledged_at is None and not pin.unacknowledged and _fits(pin, incident)
 
 
 def _fits(pin: Pin, incident: Incident) -> bool:
