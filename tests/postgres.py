@@ -47,6 +47,8 @@ class Server:
     dsn: str
     how: str
     backend: Stoppable | None = None
+    durable: bool = True
+    """Whether the server waits for the disk."""
 
     def version(self) -> str:
         with psycopg.connect(self.dsn) as connection:
@@ -67,8 +69,11 @@ class Server:
     def create(self, name: str, template: str | None = None) -> str:
         """Make a database, a copy of a template if one is named; return its DSN."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template or "template0")
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}").format(
+                sql.Identifier(name),
+                sql.Identifier(template or "template0"),
+                # It leaves no pages to write for the drop, which takes a third of the time. 14 knows no other strategy.
+                sql.SQL("STRATEGY file_copy" if not self.durable and connection.info.server_version >= 150_000 else ""),
             )
             connection.execute(create)
         return self.database(name)
@@ -90,7 +95,7 @@ def start() -> Server:
         raise RuntimeError(NO_POSTGRES)
     own = EmbeddedPostgres.start()
     how = f"from {CHOSEN}" if CHOSEN else "from the binaries of the embedded extra"
-    return Server(own.dsn(), how, own)
+    return Server(own.dsn(), how, own, durable=False)
 
 
 def _container() -> Server | None:

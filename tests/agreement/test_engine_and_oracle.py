@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -49,3 +50,46 @@ def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict
 def test_engine_and_oracle_agree(_: int, night: tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]) -> None:
     """After each step of each script the row is the same, and so are all escalations."""
     compare(*night)
+
+
+AT = datetime(2026, 3, 8, 7, tzinfo=UTC)
+POLICIES: dict[str, Any] = {
+    "policies": {"ops": {"levels": [{"after": "0m"}]}, "day": {"levels": [{"after": "0m"}], "ack_timeout": "1m"}},
+    "hours": {},
+    "assign": [{"policy": "day"}, {"policy": "ops", "severity": "critical"}],
+}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [
+                {"do": "open", "severity": "critical"},
+                {"do": "tick"},
+                {"do": "lose_texts"},
+                {"do": "change_severity", "severity": "critical"},
+                {"do": "file", "file": None},
+                {"do": "tick"},
+            ],
+            id="a verb that changes nothing keeps no text",
+        ),
+        pytest.param(
+            [
+                {"do": "open", "severity": "sev3"},
+                {"do": "tick"},
+                {"do": "lose_texts"},
+                {"do": "change_severity", "severity": "critical"},
+                {"do": "acknowledge"},
+                {"do": "tick"},
+                {"do": "change_severity", "severity": "sev3"},
+            ],
+            id="the text of a policy that the row leaves is not kept",
+        ),
+    ],
+)
+def test_lost_texts(steps: list[dict[str, Any]]) -> None:
+    """A lost text is kept again with the next write of an incident that is pinned to it, and not before."""
+    compare(
+        Settings(), POLICIES, [{"at": AT + number * timedelta(minutes=1), **step} for number, step in enumerate(steps)]
+    )

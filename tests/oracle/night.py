@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from .host_writes import insert, write
 from .hours import is_open, next_open
@@ -13,6 +14,21 @@ from .records import EPOCH, Escalation, Refused, Row
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """A heartbeat this far ahead of the clock shows that the clock stepped back."""
+
+
+Step = TypeVar("Step", bound=Callable[..., None])
+
+
+def writes(step: Step) -> Step:
+    """Store no text but that of the row's pin, and that one only if the step changes the row."""
+
+    @wraps(step)
+    def run(night: "Night", *args: Any, **given: Any) -> None:
+        before, known = None if night.row is None else replace(night.row), set(night.planner.versions)
+        step(night, *args, **given)
+        night.planner.forget(known, None if night.row == before else night.row)
+
+    return cast("Step", run)
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class Night:
 
     # --- verbs
 
+    @writes
     def open(self, now: datetime, **given: Any) -> None:
         """Open the incident, or update it. ``given``: severity, labels, policy, first_seen; what is left out stays.
 
@@ -68,6 +85,7 @@ class Night:
             setattr(self.row, name, value)
         self._plan(self.row, now)
 
+    @writes
     def acknowledge(self, now: datetime, by: str = "ann") -> None:
         """Acknowledge; again only if the policy has an ``ack_timeout``."""
         row = self._row("open", "acknowledged")
@@ -81,6 +99,7 @@ class Night:
             self._plan(row, now)
             self.planner.note(row, now, "acknowledged again")
 
+    @writes
     def unacknowledge(self, now: datetime) -> None:
         """End the acknowledgement; the exhausted ladder of a named policy begins again."""
         row = self._row("open", "acknowledged")
@@ -98,18 +117,21 @@ class Night:
             row.resolved_at, row.next_due_at = now, None
             self.planner.cancel(now)
 
+    @writes
     def change_severity(self, now: datetime, severity: str | None) -> None:
         """Change the severity, and with it maybe the policy."""
         row = self._row("open", "acknowledged")
         row.severity = severity
         self._plan(row, now)
 
+    @writes
     def snooze(self, now: datetime, until: datetime | None) -> None:
         """Hold escalations back until an instant, or no longer."""
         row = self._row("open")
         row.snoozed_until = until
         self._plan(row, now)
 
+    @writes
     def drain(self, now: datetime) -> None:
         """Lower the level by one, in a new episode."""
         row = self._row("open")
@@ -122,6 +144,7 @@ class Night:
         self.planner.cancel(now)
         self._plan(row, now)
 
+    @writes
     def rebind(self, now: datetime, *, restart: bool = False) -> None:
         """Take the version in force of the row's own policy, at the position where the row is."""
         row = self._row("open", "acknowledged")
@@ -176,6 +199,7 @@ class Night:
         if stepped or self.recalc_wanted:
             self.recalc(now, ahead=heartbeat if stepped else None)
 
+    @writes
     def recalc(self, now: datetime, ahead: datetime | None = None) -> None:
         """Write what a planning writes, but never an event. A row whose acknowledgement SQL ended waits for its tick.
 
@@ -205,7 +229,9 @@ class Night:
             return
         if row.last_escalated_at is not None:
             row.last_escalated_at = min(row.last_escalated_at, now)
+        known = set(self.planner.versions)
         assigned = self.planner.plan(row, now, expire=may)
+        self.planner.forget(known, row)
         ladder = self.planner.ladder(row)
         due = self._due(row, ladder, now)
         row.next_due_at = self._until(due, now, assigned=assigned)

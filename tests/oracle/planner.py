@@ -29,7 +29,8 @@ class Planner:
     settings: Settings
     file: Mapping[str, Any] | None = None
     digest_of: Callable[[Mapping[str, Any], str], str] = digest
-    versions: dict[tuple[str, str], Version] = field(default_factory=dict)
+    versions: dict[str, Version] = field(default_factory=dict)
+    """The stored texts, by digest: two policies with one text have one version."""
     escalations: list[Escalation] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     unsent: list[tuple[int, int]] = field(default_factory=list)
@@ -83,6 +84,13 @@ class Planner:
             self._read[key] = read_ladder(pin.name, version.policy, version.hours)
         return self._read[key]
 
+    def forget(self, known: set[str], written: Row | None) -> None:
+        """Forget all texts that are not ``known``, but the one that the row is pinned to, if it is written."""
+        pin = None if written is None else written.pinned
+        for found in set(self.versions) - known:
+            if pin is None or found != pin.digest:
+                del self.versions[found]
+
     def stored_at(self, row: Row) -> datetime | None:
         """Return the instant at which the text of the row's pin was stored; None for the built-in policy."""
         version = self._version(row)
@@ -120,7 +128,7 @@ class Planner:
 
     def _version(self, row: Row) -> Version | None:
         pin = row.pinned
-        return None if pin is None else self.versions.get((pin.name, pin.digest))
+        return None if pin is None else self.versions.get(pin.digest)
 
     def _store(self, name: str, now: datetime) -> str:
         """Store the text of a policy once, and return its digest."""
@@ -129,7 +137,7 @@ class Planner:
         assert self.file is not None
         found = self.digest_of(self.file, name)
         version = Version(self.file["policies"][name], self.file.get("hours", {}), now)
-        self.versions.setdefault((name, found), version)
+        self.versions.setdefault(found, version)
         return found
 
     def _find_lost(self, row: Row, now: datetime) -> bool:

@@ -15,6 +15,8 @@ MAX_PAUSE = timedelta(minutes=10_080)
 _HOUR = timedelta(hours=1)
 _SEARCHED = timedelta(days=400)
 """If pauses follow each other without a gap for longer than this, about a year and a month, they never end."""
+_SEARCHED_DAILY = timedelta(days=2)
+"""The same for a schedule that is the same on all days. A search through 400 days may take half a minute."""
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC)
 """Outside of these a local time, or the end of a pause, may lie beyond what a datetime can express."""
 
@@ -91,8 +93,12 @@ class PauseSchedule:
         first = next(_matches(self.cron, start - MINUTE), None)
         if first is None:
             raise InvalidValue("cron", f"{self.cron!r} never fires", "give days that exist")
-        if self._end(first) > first + _SEARCHED:
+        if self._end(first) > first + self._searched:
             raise InvalidValue("cron", f"{self.cron!r} with {self.duration} never ends", "leave a gap between pauses")
+
+    @property
+    def _searched(self) -> timedelta:
+        return _SEARCHED_DAILY if self.cron.split(" ")[2:] == ["*", "*", "*"] else _SEARCHED
 
     def is_paused(self, instant: datetime) -> bool:
         """Return whether this instant lies within a pause."""
@@ -130,7 +136,7 @@ class PauseSchedule:
     def _end(self, match: datetime) -> datetime:
         """Return the local end of this match's pause, joined with all later pauses that overlap or touch it."""
         last = _LAST.replace(tzinfo=None)
-        give_up = min(match, last - _SEARCHED) + _SEARCHED
+        give_up = min(match, last - self._searched) + self._searched
         while match <= give_up:
             latest = self._latest(match + self.duration)
             if latest is None or latest == match:
