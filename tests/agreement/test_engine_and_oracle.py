@@ -93,3 +93,15 @@ def test_lost_texts(steps: list[dict[str, Any]]) -> None:
     compare(
         Settings(), POLICIES, [{"at": AT + number * timedelta(minutes=1), **step} for number, step in enumerate(steps)]
     )
+
+
+def test_a_dry_run_writes_a_heartbeat() -> None:
+    """After a step of the clock behind the heartbeat of a dry run, the next other tick recalculates the row."""
+    steps: list[dict[str, Any]] = [
+        {"do": "open", "at": AT, "severity": "critical"},
+        {"do": "switch", "at": AT, "dry_run": True},
+        {"do": "tick", "at": AT + timedelta(minutes=9)},
+        {"do": "switch", "at": AT + timedelta(minutes=9), "dry_run": False},
+        {"do": "tick", "at": AT - timedelta(minutes=20)},
+    ]
+    compare(Settings(), None, steps)

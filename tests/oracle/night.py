@@ -57,6 +57,8 @@ class Night:
         self.row: Row | None = None
         self.recalc_wanted = False
         self.heartbeat: datetime | None = None
+        self.restarted = False
+        """Whether the worker has started again since its last tick. The first tick writes a heartbeat in any case."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return the row as plain data; ``policy_level`` NULL is 0. Without a row, return an empty mapping."""
@@ -167,17 +169,18 @@ class Night:
             self.row = write(self.row, self.planner, now, columns)
 
     def file(self, _: datetime, file: Mapping[str, Any] | None) -> None:
-        """Put another file in force, or none. The next tick ends with a recalc."""
+        """Start the worker with another file, or none. The next tick ends with a recalc."""
         self.planner.file = file
-        self.recalc_wanted = True
+        self.recalc_wanted = self.restarted = True
 
     def lose_texts(self, _: datetime) -> None:
         """Delete the stored texts of all policies."""
         self.planner.versions.clear()
 
     def switch(self, _: datetime, **switches: bool) -> None:
-        """Change switches."""
+        """Start the worker with other switches."""
         self.switches = replace(self.switches, **switches)
+        self.restarted = True
 
     def deliver(self, _: datetime) -> None:
         """Send all pages that a worker may claim."""
@@ -191,12 +194,15 @@ class Night:
         row, heartbeat = self.row, self.heartbeat
         if row is not None and self._works() and self.switches.inside:
             self._claim(row, now)
-        if self.switches.dry_run:
-            return
+        dry = self.switches.dry_run
         stepped = heartbeat is not None and heartbeat > now + CLOCK_TOLERANCE
-        if heartbeat is None or stepped or now - heartbeat >= self.planner.settings.tick / 4:
+        first = self.restarted or (self.recalc_wanted and not dry)
+        self.restarted = False
+        recent = heartbeat is not None and not stepped and now - heartbeat < self.planner.settings.tick / 4
+        # A dry run writes its heartbeat as well, but leaves a step of the clock to another tick.
+        if (first or not recent) and not (dry and stepped):
             self.heartbeat = now
-        if stepped or self.recalc_wanted:
+        if not dry and (stepped or self.recalc_wanted):
             self.recalc(now, ahead=heartbeat if stepped else None)
 
     @writes
