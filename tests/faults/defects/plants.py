@@ -340,14 +340,20 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 
 
-def _altered(old: str, new: str) -> str:
-    """Return SQL that replaces a text in the function of the update trigger."""
+def _altered(*changes: tuple[str, str]) -> str:
+    """Return SQL that replaces texts in the function of the update trigger."""
+    each = "".join(
+        f"""
+            now := replace(was, $old${old}$old$, $new${new}$new$);
+            IF now = was THEN RAISE 'the function does not contain the old text'; END IF;
+            was := now;"""
+        for old, new in changes
+    )
     return f"""
         DO $do$ DECLARE
             was text := pg_get_functiondef('escalation_host_update()'::regprocedure);
-            now text := replace(was, $old${old}$old$, $new${new}$new$);
-        BEGIN
-            IF now = was THEN RAISE 'the function does not contain the old text'; END IF;
+            now text;
+        BEGIN{each}
             EXECUTE now;
         END $do$
     """
@@ -355,8 +361,12 @@ def _altered(old: str, new: str) -> str:
 
 IN_DATABASE: Mapping[Name, str] = {
     "a change of key is not noticed": _altered(
-        'other_key boolean := NEW."incident_key" IS DISTINCT FROM OLD."incident_key"', "other_key boolean := false"
+        ('other_key boolean := NEW."incident_key" IS DISTINCT FROM OLD."incident_key"', "other_key boolean := false")
     ),
-    "an acknowledgement does not cancel pages": _altered("THEN 'acknowledged' END", "THEN NULL END"),
+    # The end of an acknowledgement cancels the pages as well.
+    "an acknowledgement does not cancel pages": _altered(
+        ("was_acknowledged THEN 'acknowledged'", "was_acknowledged THEN NULL"),
+        ("THEN 'unacknowledged'", "THEN NULL"),
+    ),
 }
 """Defects of the database, each as SQL that a superuser runs in it."""
