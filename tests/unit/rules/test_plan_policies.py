@@ -204,3 +204,11 @@ def test_a_clock_ahead_of_the_tick() -> None:
         Candidate(incident_key="k", incident=row, due_at=START), policy=planner, now=START, clock=START + 3 * SECOND
     )
     assert 5 + 2 / 60 == due(decision)
+
+
+def test_an_unreadable_text_that_the_file_has_counts_from_when_it_was_kept() -> None:
+    """The file's policy decides in place of the kept text, and an acknowledgement lasts no longer because of it."""
+    planner = Planner(builtin=BuiltinPolicy(), policies=PLAN, versions={OPS.digest: Version(None, START)})
+    one = incident(level=1, last_escalated_at=START, acknowledged_at=START, policy_pin=PINS["ops"])
+    found = planner.settle(one, START + 10 * MINUTE)
+    assert (OPS, False, 30) == (found.policy, found.unsure, minutes(found.due(START + 10 * MINUTE)))
