@@ -105,3 +105,16 @@ def test_a_dry_run_writes_a_heartbeat() -> None:
         {"do": "tick", "at": AT - timedelta(minutes=20)},
     ]
     compare(Settings(), None, steps)
+
+
+def test_a_step_of_the_clock_before_a_replan() -> None:
+    """A recalculation after a step of the clock corrects the first_seen of a row that needs a replan."""
+    steps: list[dict[str, Any]] = [
+        {"do": "open", "at": AT, "severity": "sev3"},
+        {"do": "tick", "at": AT},
+        {"do": "host_write", "at": AT, "acknowledged_at": AT},
+        {"do": "host_write", "at": AT, "acknowledged_at": None},
+        {"do": "switch", "at": AT, "enabled": False},
+        {"do": "tick", "at": AT - timedelta(minutes=20)},
+    ]
+    compare(Settings(), POLICIES, steps)

@@ -213,9 +213,7 @@ class Night:
         """
         row, asked = self.row, self.recalc_wanted or ahead is None
         self.recalc_wanted = False
-        if row is None or row.state == "resolved" or (row.policy_pin or "").startswith("!"):
-            return
-        if row.next_due_at is None and not asked:
+        if row is None or row.state == "resolved" or (row.next_due_at is None and not asked):
             return
         if ahead is not None and now < row.first_seen <= ahead + self.planner.settings.tick:
             row.first_seen = now
@@ -223,7 +221,7 @@ class Night:
             return
         if row.last_escalated_at is not None:
             row.last_escalated_at = min(row.last_escalated_at, now)
-        if row.next_due_at != EPOCH:
+        if row.next_due_at != EPOCH and not (row.policy_pin or "").startswith("!"):
             self._plan(row, now)
 
     def _works(self) -> bool:
