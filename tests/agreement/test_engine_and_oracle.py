@@ -86,10 +86,22 @@ POLICIES: dict[str, Any] = {
             ],
             id="the text of a policy that the row leaves is not kept",
         ),
+        pytest.param(
+            [
+                {"do": "open", "severity": "sev3"},
+                {"do": "lose_texts"},
+                {"do": "resolve"},
+                {"do": "open", "severity": "critical"},
+                {"do": "acknowledge"},
+                {"do": "tick"},
+                {"do": "open", "policy": "day"},
+            ],
+            id="a resolved incident keeps no text",
+        ),
     ],
 )
 def test_lost_texts(steps: list[dict[str, Any]]) -> None:
-    """A lost text is kept again with the next write of an incident that is pinned to it, and not before."""
+    """A lost text is kept again with the next write of an unresolved incident that is pinned to it, and not before."""
     compare(
         Settings(), POLICIES, [{"at": AT + number * timedelta(minutes=1), **step} for number, step in enumerate(steps)]
     )

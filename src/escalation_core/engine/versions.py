@@ -100,11 +100,11 @@ class Versions:
             await need_walks(tx).move(move)
 
     async def keep(self, tx: Transaction, incidents: Iterable[Incident]) -> None:
-        """Keep the versions that these incidents are pinned to, if the store may not keep them yet."""
+        """Keep the versions that these unresolved incidents are pinned to, if the store may not keep them yet."""
         if self.policies is None:
             return
         own = {policy.digest: policy for policy in self.policies.policies.values()}
-        pins = map(Pin.parse, {one.policy_pin for one in incidents})
+        pins = map(Pin.parse, {one.policy_pin for one in incidents if one.resolved_at is None})
         new = {pin.digest for pin in pins if pin is not None and pin.digest not in self._kept}
         texts = {digest: own[digest].text() for digest in new if digest in own}
         if texts:
