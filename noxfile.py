@@ -67,13 +67,15 @@ def hosts(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests of units and stores with the lowest versions of the dependencies that the project allows."""
+    """Run the tests of units and stores with the lowest allowed versions of the dependencies and of PostgreSQL."""
     if session.venv_backend != "uv":
         session.error("only uv resolves to the lowest versions; install uv, for example with the README's command")
-    session.install("--resolution", "lowest-direct", ".[all]", *_group("test"))
+    session.install("--resolution", "lowest-direct", ".[all]", *_group("test", "matrix"))
+    programs = session.run("python", "-m", "tests.matrix.postgresql", str(session.cache_dir), silent=True)
     session.run(
         "pytest",
         *(session.posargs or (*SEVERAL, "tests/unit", "tests/conformance", "tests/integration", "tests/hosts")),
+        env={"ESCALATION_TEST_POSTGRES": str(programs).strip()},
     )
 
 

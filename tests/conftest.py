@@ -13,9 +13,14 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from escalation_adapters import embedded
 from escalation_adapters.postgres import migrate
 
 from .postgres import Server, start
+
+if (memory := embedded._place(durable=False)) is not None:
+    # The folders of tests lie beside the server's data: a slow disk needs milliseconds for each commit of SQLite.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 settings.register_profile("fast", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,10 +5,12 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
+from escalation_adapters import embedded
 from escalation_adapters.embedded import CannotStart, EmbeddedPostgres, packaged_binaries
 
 from .leftovers import leaves_nothing
@@ -40,6 +42,24 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/shm")
+def test_the_data_lies_in_memory_if_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server's folder lies in memory, unless the server is durable, memory is short, or TMPDIR names a folder."""
+    room = {"f_flag": 0, "f_bavail": 2**19, "f_frsize": 4096}
+    found = dict(room)
+    monkeypatch.setattr(embedded, "_MEMORY", tmp_path)
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(**found) if path == tmp_path else None)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert tmp_path == embedded._place(durable=False)
+    assert embedded._place(durable=True) is None
+    for short in ({"f_bavail": 2**19 - 1}, {"f_flag": os.ST_NOEXEC}):
+        found = room | short
+        assert embedded._place(durable=False) is None
+    found = dict(room)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert embedded._place(durable=False) is None
 
 
 def test_a_server_crashes_while_it_works() -> None:

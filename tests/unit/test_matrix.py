@@ -75,3 +75,11 @@ def test_a_folder_without_programs_does_not_count(tmp_path: Path, monkeypatch: p
     with pytest.raises(NotFound, match="nox -s matrix"):
         postgresql.programs("15", tmp_path)
     assert not (tmp_path / "postgres-15.18.0-beta.17" / "node_modules").exists()
+
+
+@pytest.mark.parametrize(("name", "version"), [("linux-x64", "14"), ("darwin-arm64", "15")])
+def test_the_oldest_of_a_platform(name: str, version: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The oldest version is the first one that there is for the platform."""
+    monkeypatch.setattr(postgresql, "PLATFORMS", {(sys.platform, platform.machine()): name})
+    monkeypatch.setattr(postgresql, "programs", lambda postgres, cache: cache / postgres)
+    assert tmp_path / version == postgresql.oldest(tmp_path)
