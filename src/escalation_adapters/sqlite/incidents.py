@@ -2,7 +2,7 @@
 
 import heapq
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -159,7 +159,7 @@ class Incidents:
                 " WHERE incident_key = ?",
                 values,
             )
-            heal(connection, [value[-1] for value in values])
+            heal(connection, (value[-1] for value in values))
 
         await self.session.in_thread(write)
 
@@ -281,7 +281,7 @@ class Incidents:
         return optional_instant(await self.session.in_thread(found))
 
 
-def heal(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
+def heal(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
     """Delete the deferrals of rows that were planned. Nearly always there are no deferrals at all."""
     if connection.execute("SELECT EXISTS (SELECT 1 FROM escalation_unreadable)").fetchone()[0]:
         connection.executemany("DELETE FROM escalation_unreadable WHERE incident_key = ?", [(key,) for key in keys])
