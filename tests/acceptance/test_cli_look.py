@@ -58,7 +58,7 @@ def test_next_names_whom_it_will_page(on_sqlite: Console) -> None:
     assert "asleep" not in {line[1] for line in lines}
     wide = rows(told(on_sqlite("next", "--within", "3h", **SETTINGS)))[1:]
     assert "asleep" in {line[1] for line in wide}
-    assert "nothing escalates within 1 s\n" == told(on_sqlite("next", "--within", "1s", MAX_ESC_LEVEL="1"))
+    assert "no open incident escalates within 1 s\n" == told(on_sqlite("next", "--within", "1s", MAX_ESC_LEVEL="1"))
     no_default = {name: value for name, value in SETTINGS.items() if name != "ESC_DEFAULT_TARGET"}
     [line, *_] = rows(on_sqlite("next", **no_default).out)[1:]
     assert "NONE: unroutable: no route matches and there is no default target" == line[4]

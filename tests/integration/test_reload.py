@@ -78,3 +78,33 @@ def test_a_blocking_engine_reads_its_file_again() -> None:
         assert paging("two") == engine.engine.policies
         engine.open("k", policy="ops")
         assert ["k"] == [one.incident_key for one in engine.pinned("ops")]
+
+
+async def test_the_first_request_ends_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """A file that was faulty at SIGHUP and is as before now: the first request of an operator ends the fault."""
+    one = paging("one")
+    engine = Engine(MemoryStore(), notifiers=[RecordingNotifier("one")], policies=one)
+    reloader = Reloader(engine, in_turn([FAULT, one]))
+    reloader.asked.set()
+    await reloader.after_tick()
+    assert engine.policies_fault is not None
+    await engine.request_reload(by="ada")
+    await engine.tick()
+    await reloader.after_tick()
+    assert engine.policies_fault is None
+
+
+async def test_a_load_that_raises_anything() -> None:
+    """Whatever a host's own function raises counts as a faulty file. Its text may be a secret."""
+
+    def load() -> Policies:
+        raise ValueError("hunter2")
+
+    one = paging("one")
+    engine = Engine(MemoryStore(), notifiers=[RecordingNotifier("one")], policies=one)
+    reloader = Reloader(engine, load)
+    reloader.asked.set()
+    await reloader.after_tick()
+    assert one == engine.policies
+    assert str(engine.policies_fault).startswith("reading it raised ValueError")
+    assert "hunter2" not in str(engine.policies_fault)

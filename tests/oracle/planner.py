@@ -52,7 +52,7 @@ class Planner:
         readable = self._find_lost(row, now)
         if expire:
             self._expire(row, now)
-        if row.policy_pin is not None and row.policy_pin.startswith("!"):
+        if readable and row.policy_pin is not None and row.policy_pin.startswith("!"):
             row.policy_pin = str(row.pinned)
             if row.state == "open":
                 self._restart_exhausted(row, now, now)

@@ -95,7 +95,7 @@ def next_command(context: Context, within: timedelta, limit: int, after: str | N
             )
             for one, step in zip(found.incidents, steps, strict=True)
         ],
-        empty=f"nothing escalates within {length(within)}"
+        empty=f"no open incident escalates within {length(within)}"
         if after is None
         else "no further incident escalates by then",
         times=times,

@@ -73,7 +73,7 @@ def show(context: Context, name: str | None, as_json: bool) -> None:
         "Unresolved incidents by version",
         ("policy", "version", "in the file", "incidents"),
         rows,
-        empty="no incident is pinned",
+        empty="no unresolved incident is pinned to " + ("one of these policies" if name is None else "it"),
     )
 
 

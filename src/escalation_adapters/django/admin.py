@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 
 from escalation_core.model import Pin
+from escalation_core.rules.settled import Note
 from escalation_core.rules.transitions import Verb
 
 from . import conf
@@ -17,7 +18,19 @@ from .models import AuditEntry, Escalation, Incident, Page
 
 MAX_ROWS = 10_000
 """Rows that a list counts and pages through, so that it never reads a large table whole. A search finds the others."""
-_OTHERS = ("change_key", "exhausted", "recalc", "dead retry", "pause", "resume", "tick", "prune")
+_OTHERS = (
+    "change_key",
+    "exhausted",
+    "recalc",
+    "reload",
+    "change_policy",
+    "dead retry",
+    "pause",
+    "resume",
+    "tick",
+    "prune",
+    *Note,
+)
 _ACTIONS = (*(verb.value for verb in Verb), *_OTHERS)
 
 if TYPE_CHECKING:

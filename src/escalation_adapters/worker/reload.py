@@ -8,6 +8,7 @@ from datetime import datetime
 import attrs
 
 from escalation_core import Engine, EscalationError, Policies
+from escalation_core.errors import error_place
 
 log = logging.getLogger("escalation_adapters.worker.reload")
 
@@ -36,12 +37,14 @@ class Reloader:
         try:
             policies = await asyncio.to_thread(self.load)
             unchanged = self.engine.policies is not None and policies.digest == self.engine.policies.digest
-            if unchanged and first:
+            if unchanged and first and self.engine.policies_fault is None:
                 return
             # Also a file that has not changed: it may have been faulty in between.
             self.engine.use_policies(policies)
         except EscalationError as error:
             self.engine.refuse_policies(str(error))
+        except Exception as error:  # noqa: BLE001 - a host's own load may raise anything, and the loops must go on
+            self.engine.refuse_policies(f"reading it raised {error_place(error)}")
         else:
             said = "has not changed" if unchanged else f"was read again: {len(policies.policies)} policies"
             log.info("the policies file %s", said)

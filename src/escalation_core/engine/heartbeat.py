@@ -167,7 +167,7 @@ class HeartbeatKeeper:
 
     async def _counted(self, tx: Transaction) -> None:
         # Without a policies file a heartbeat costs no query for policies.
-        await self.count(tx, await tx.now(), walks=self.versions.file_named or self.versions.policies is not None)
+        await self.count(tx, await tx.now(), walks=self.versions.concerned)
 
     async def _mark_unseen(self, tx: Transaction) -> None:
         now, held_before = await tx.now(), (await tx.journal.recalc(lock=False)).held_before
@@ -211,8 +211,9 @@ class HeartbeatKeeper:
             state = await tx.journal.recalc()
             if state.fingerprint is None and state.requested_at is None:
                 await tx.journal.save_recalc(attrs.evolve(state, fingerprint=self.versions.fingerprint()))
+        await self.versions.forget_lost(tx)
+        state = await self._tell_file(tx, state, _digest_of(policies), dry_run=report.dry_run)
         if not report.dry_run:
-            state = await self._tell_file(tx, state, _digest_of(policies))
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
                 # The worker that notices a step corrects the pages of all targets: no other worker notices it later.
@@ -226,14 +227,17 @@ class HeartbeatKeeper:
                 log.warning("%d pages were due too far in the future; they are due earlier now", pages)
         return state.requested_at is not None
 
-    async def _tell_file(self, tx: Transaction, state: RecalcState, digest: str) -> RecalcState:
-        """Record which policies file this worker runs. If it is another one than before, request a recalculation."""
+    async def _tell_file(self, tx: Transaction, state: RecalcState, digest: str, *, dry_run: bool) -> RecalcState:
+        """Record which policies file this worker runs. If it is another one than before, request a recalculation.
+
+        A dry run leaves the request to the next tick that is not a dry run.
+        """
         walks = walks_of(tx)
         if walks is None or (not digest and self._digest == ""):
             # The first heartbeat also tells of no file: a worker of the same name may have had one.
             return state
         self.reload_requested_at = await walks.record_digest(self.worker, digest)
-        if state.fingerprint is None or digest in state.fingerprint:
+        if dry_run or state.fingerprint is None or digest in state.fingerprint:
             return state
         # A worker with another file may have finished the recalculation that this file asked for. When all workers run
         # this file, it is asked for again.

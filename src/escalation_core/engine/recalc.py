@@ -108,6 +108,7 @@ async def _write(
         born = [one.incident for one in some if one.incident.first_seen != before[one.incident.incident_key].first_seen]
         others = [one.incident for one in some if one.incident not in born]
         await versions.advance(tx, [(before[one.incident_key], one) for one in others])
+        await versions.keep(tx, born)
         for one in born:
             await tx.incidents.save(one)
         await note_exhausted(tx, [one.incident for one in some], now)

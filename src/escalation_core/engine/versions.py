@@ -14,6 +14,7 @@ from ..rules.plan import Decision
 from ..rules.planner import Planner, Version
 from ..rules.policies import Policies
 from ..rules.policies_file import read_version
+from ..rules.policy import Policy
 from ..rules.settled import Note, Settled
 
 log = logging.getLogger("escalation_core")
@@ -31,6 +32,15 @@ class Versions:
     of_host: bool = False
     """Whether the transactions are a host's. It may roll back to a savepoint, and undo what an earlier verb kept."""
     _kept: dict[str, Version] = attrs.field(factory=dict)
+    _used: dict[str, Policy] = attrs.field(factory=dict)
+    """The policies of each file that planned, by digest: a file may be replaced between a planning and its write."""
+    _met: bool = False
+    """Whether a row had a pin, or a policy that its host names."""
+
+    @property
+    def concerned(self) -> bool:
+        """Whether policies concern this engine: it has or should have a file, or it has met a row with a policy."""
+        return self._met or self.file_named or self.policies is not None
 
     def fingerprint(self) -> str:
         """Return what decides about incidents as one text: the settings' values, and the policies file's digest."""
@@ -55,10 +65,12 @@ class Versions:
             versions=self._kept,
             file_missing=self.file_named and self.policies is None,
         )
+        self._met = self._met or bool(pins) or any(one.policy for one in read)
         walks = walks_of(tx)
         if walks is None or (not pins and self.policies is None):
             return planner
         own = () if self.policies is None else self.policies.policies.values()
+        self._used |= {one.digest: one for one in own if one.digest not in self._used}
         # The engine's own versions are looked for as well: the store knows since when it has kept them.
         wanted = {pin.digest: pin.policy for pin in pins if pin.digest} | {one.digest: one.name for one in own}
         missing = [digest for digest in wanted if digest not in self._kept]
@@ -101,14 +113,20 @@ class Versions:
 
     async def keep(self, tx: Transaction, incidents: Iterable[Incident]) -> None:
         """Keep the versions that these unresolved incidents are pinned to, if the store may not keep them yet."""
-        if self.policies is None:
+        if not self._used:
             return
-        own = {policy.digest: policy for policy in self.policies.policies.values()}
         pins = map(Pin.parse, {one.policy_pin for one in incidents if one.resolved_at is None})
         new = {pin.digest for pin in pins if pin is not None and pin.digest not in self._kept}
-        texts = {digest: own[digest].text() for digest in new if digest in own}
+        texts = {digest: self._used[digest].text() for digest in new if digest in self._used}
         if texts:
             await need_walks(tx).keep(texts)
+
+    async def forget_lost(self, tx: Transaction) -> None:
+        """Forget the versions that the store has lost, for example in a restore, so that a next write keeps them."""
+        walks = walks_of(tx)
+        if walks is not None and self._kept:
+            there = await walks.versions(list(self._kept))
+            self._kept = {digest: version for digest, version in self._kept.items() if digest in there}
 
 
 def need_walks(tx: Transaction) -> Walks:

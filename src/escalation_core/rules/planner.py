@@ -63,7 +63,7 @@ class Planner:
             return found
         if pin is not None and found.incident is incident and _stays(pin, incident):
             return found
-        if pin is not None and pin.unacknowledged:
+        if pin is not None and pin.unacknowledged and not found.unsure:
             found = _with_pin(found, attrs.evolve(pin_of(found.incident) or pin, unacknowledged=False))
             if found.incident.state is State.OPEN and found.exhausted() and found.policy.name != BUILTIN:
                 found = restart(found, now)
@@ -83,12 +83,12 @@ class Planner:
         An acknowledged incident is planned as it will be when its acknowledgement expires.
         """
         found = self.settle(incident, now)
-        due = found.due(now)
+        due = found.coming(now)
         if due is None or found.incident.state is not State.ACKNOWLEDGED:
             return None if due is None else (found, due)
         expires = max(due, now)
         found = self.settle(found.incident, expires, may_expire=True)
-        due = found.due(expires)
+        due = found.coming(expires)
         return None if due is None else (found, max(due, expires))
 
     def needs_positions(self, incident: Incident) -> bool:

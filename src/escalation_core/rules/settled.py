@@ -51,11 +51,15 @@ class Settled:
     def due(self, now: datetime) -> datetime | None:
         """Return the next_due_at that a verb or a recalculation writes.
 
-        That is the instant of the rule, or the next start of the level's hours if it has passed and they are closed. A
-        row whose policy this engine cannot assign needs a replan: another engine may know the policy.
+        A row whose policy this engine cannot assign needs a replan: another engine may know the policy.
         """
-        if self.unsure:
-            return NEEDS_REPLAN
+        return NEEDS_REPLAN if self.unsure else self.coming(now)
+
+    def coming(self, now: datetime) -> datetime | None:
+        """Return when this policy acts next: an escalation, or the expiry of an acknowledgement; None without one.
+
+        That is the instant of the rule, or the next start of the level's hours if it has passed and they are closed.
+        """
         due = self.rule(now)
         if due is not None and due <= now and self.incident.state is State.OPEN:
             return self.put_off(now) or due

@@ -74,7 +74,7 @@ def upcoming(
     if incident is None:
         return Upcoming(None, HeldBy.GONE, "there is no row that can be read")
     found = planner.settle(incident, now)
-    due = found.due(now)
+    due = found.coming(now)
     if due is None:
         return Upcoming(None, HeldBy.EXHAUSTED, _exhausted(found))
     if incident.next_due_at is None and unplanned:
@@ -99,6 +99,8 @@ def _ended(incident: Incident, planner: Planner, now: datetime, switched_off: Up
     expires = planner.settle(incident, now).ack_expires_at(now)
     if expires is None:
         return Upcoming(None, HeldBy.ACKNOWLEDGED, said)
+    if incident.next_due_at is None:
+        return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{said}; it does not expire until escalation recalc")
     if switched_off is not None:
         return Upcoming(None, HeldBy.ACKNOWLEDGED, f"{said}; {switched_off.detail}, so it does not expire")
     coming = planner.next_step(incident, now)

@@ -128,3 +128,21 @@ async def test_a_recalc_that_another_file_finished_is_asked_for_again(night: Nig
         night.at(minute)
         await new.tick()
     assert digest in str(night.store.state["recalc"].fingerprint)
+
+
+async def test_a_worker_in_dry_run_has_its_file(night: Night) -> None:
+    """A dry run records the worker's file with its heartbeat, and requests no recalculation."""
+    night.restart(night.file, dry_run=True)
+    await night.tick(0)
+    assert night.file is not None
+    assert [night.file.digest] == list((await night.engine.health()).policies.stats.worker_digests)
+    assert (await night.engine.health()).recalc.requested_at is None
+
+
+async def test_a_worker_without_a_file_counts_unknown_policies(night: Night) -> None:
+    """A worker that has met a row with a policy counts for metrics what health shows."""
+    night.restart(None)
+    assert not night.engine._versions.concerned
+    await night.store.host.insert("k", severity="critical", first_seen=START, policy="opps")
+    await night.tick(0)
+    assert night.engine._versions.concerned

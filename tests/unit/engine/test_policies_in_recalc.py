@@ -156,3 +156,15 @@ async def test_an_acknowledgement_that_a_host_took_back(night: Night) -> None:
     await night.engine.recalc()
     assert night.store.rows["k"]["policy_pin"].startswith("!")
     assert NEEDS_REPLAN == night.store.rows["k"]["next_due_at"]
+
+
+async def test_recalc_after_a_step_keeps_the_text(night: Night) -> None:
+    """A row that came in while the clock was ahead is pinned after the step, and its text is kept."""
+    await night.tick(100)
+    await night.store.host.insert("k", severity="critical", first_seen=START + 90 * MINUTE)
+    await night.store.host.update("k", acknowledged_at=START + 95 * MINUTE)
+    await put(night.store, attrs.evolve(await night.load(), next_due_at=START + 99 * MINUTE))
+    await night.tick(0)
+    loaded = await night.load()
+    assert (START, "ops") == (loaded.first_seen, str(loaded.policy_pin).partition("@")[0])
+    assert 1 == len(night.store.versions)

@@ -1,14 +1,15 @@
 """Versions of policies: their texts in the store, who plans by them, and what happens if one is lost."""
 
 import logging
+from typing import Any
 
 import attrs
 import pytest
 
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..kit import MINUTE, START
-from ..walking import CALM, LASTING, Night, policies
+from ..kit import MINUTE, START, actions, row
+from ..walking import CALM, LASTING, OPS, Night, policies
 
 
 async def test_a_new_file_ends_no_old_acknowledgement(store: MemoryStore, clock: ManualClock) -> None:
@@ -127,3 +128,52 @@ async def test_a_text_that_cannot_be_read_here(night: Night, caplog: pytest.LogC
     assert (pin, [(5, 1)]) == (night.store.rows["k"]["policy_pin"], night.rises)
     assert "cannot be read here" in caplog.text
     assert "lost_version" not in night.notes
+
+
+async def test_a_running_worker_keeps_a_lost_text_again(night: Night) -> None:
+    """The heartbeat finds that the store has lost a text, and the next write of an incident keeps it again."""
+    await night.at(0).open("k", severity="critical")
+    await night.tick(0)
+    night.store.versions.clear()
+    await night.tick(1)
+    await night.tick(5)
+    assert [(0, 1), (5, 2)] == night.rises
+    assert 1 == len(night.store.versions)
+    assert "lost_version" not in actions(night.store)
+
+
+async def test_a_file_that_is_replaced_before_the_write(night: Night) -> None:
+    """The text of a pin is kept although another file came into force between the planning and the write."""
+    versions, replaced = night.engine._versions, policies(ops=CALM)
+    planner = versions.planner
+
+    async def planner_before_a_reload(*given: Any, **named: Any) -> Any:
+        made = await planner(*given, **named)
+        night.engine.use_policies(replaced)
+        return made
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            type(versions), "planner", lambda self, *given, **named: planner_before_a_reload(*given, **named)
+        )
+        await night.at(0).open("k", severity="critical")
+    pin = (await night.load()).policy_pin
+    assert pin is not None
+    assert [pin.split("@")[1]] == list(night.store.versions)
+
+
+async def test_a_worker_that_cannot_read_a_text_leaves_the_mark(night: Night) -> None:
+    """What SQL did to an acknowledgement is decided by a worker that has the policy."""
+    await night.at(0).open("k", severity="critical")
+    await night.ticks(0, 70)
+    await night.engine.acknowledge("k")
+    await night.store.host.update("k", acknowledged_at=None)
+    kept = dict(night.store.versions)
+    night.store.versions.clear()
+    night.restart(None)
+    await night.tick(71)
+    assert str(row(night.store)["policy_pin"]).startswith("!ops@")
+    night.store.versions.update(kept)
+    night.restart(policies(ops=OPS))
+    await night.tick(72)
+    assert [(72, 7)] == night.rises[6:]

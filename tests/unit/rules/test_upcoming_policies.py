@@ -150,3 +150,26 @@ async def test_a_target_in_the_place_of_another(store: MemoryStore, clock: Manua
     pages = (await night.engine.history("k")).next_pages
     assert pages is not None
     assert (("first", "router"), ()) == (pages.targets, pages.faults)
+
+
+async def test_a_walk_that_is_over_without_a_file(night: Night) -> None:
+    """An engine that cannot assign the policy still tells that the walk by the old one is over."""
+    await night.at(0).open("k", severity="critical")
+    await night.ticks(0, 70)
+    night.restart(None)
+    await night.engine.change_severity("k", "warning")
+    await night.tick(71)
+    assert HeldBy.EXHAUSTED is (await forecast(night))[1]
+    assert None is (await night.engine.history("k")).next_pages
+
+
+async def test_an_acknowledgement_that_no_worker_looks_at(store: MemoryStore, clock: ManualClock) -> None:
+    """An acknowledgement through an engine without a file does not expire, and the forecast says so."""
+    night = Night(clock, store, None)
+    await night.at(0).open("k", severity="critical")
+    await night.engine.acknowledge("k")
+    night.restart(LASTING)
+    at, held_by, said = await forecast(night)
+    assert (None, HeldBy.ACKNOWLEDGED) == (at, held_by)
+    assert said is not None
+    assert said.endswith("it does not expire until escalation recalc")
