@@ -271,11 +271,14 @@ class Night:
 
     def _plan(self, row: Row, now: datetime) -> None:
         """Plan the row for a verb or a recalc."""
+        marked = row.next_due_at == EPOCH
         assigned = self.planner.plan(row, now)
         ladder = self.planner.ladder(row)
         due = self._due(row, ladder, now)
         if due is not None and row.state == "open" and due <= now:
             due = self._put_off(row, ladder, now) or due
+        if marked and due is None and row.state == "acknowledged" and row.policy_pin is None:
+            assigned = False  # a worker with a file has not seen the row
         row.next_due_at = due if assigned else EPOCH
         self._note_exhausted(row, now, due)
 

@@ -24,7 +24,7 @@ import attrs
 
 from ..checks import check_instant
 from ..errors import InvalidValue, TransitionRefused
-from ..model import BUILTIN, AuditEntry, By, Incident, State
+from ..model import BUILTIN, NEEDS_REPLAN, AuditEntry, By, Incident, State
 from .plan import check_first_seen
 from .planner import Planner, pin_of
 from .policies import check_policy_name
@@ -233,5 +233,10 @@ def _recompute(
 ) -> Change:
     """Return the change with the incident's pin and next_due_at."""
     found = planner.settle(after, now)
-    incident = attrs.evolve(found.incident, next_due_at=found.due(now))
+    due = found.due(now)
+    unplanned = before is not None and before.next_due_at == NEEDS_REPLAN and found.incident.policy_pin is None
+    if due is None and unplanned and found.incident.state is State.ACKNOWLEDGED:
+        # No worker has seen the row. One with a policies file may give it a policy whose acknowledgements expire.
+        due = NEEDS_REPLAN
+    incident = attrs.evolve(found.incident, next_due_at=due)
     return Change(before=before, incident=incident, cancel=cancel or found.cancel, notes=(*notes, *found.notes))

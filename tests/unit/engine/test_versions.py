@@ -177,3 +177,16 @@ async def test_a_worker_that_cannot_read_a_text_leaves_the_mark(night: Night) ->
     night.restart(policies(ops=OPS))
     await night.tick(72)
     assert [(72, 7)] == night.rises[6:]
+
+
+async def test_a_row_that_is_acknowledged_before_its_first_tick(store: MemoryStore, clock: ManualClock) -> None:
+    """An acknowledgement through an engine without a file leaves a new row to a worker that has one."""
+    night = Night(clock, store, None)
+    night.at(0)
+    await store.host.insert("k", severity="critical", first_seen=START)
+    await night.engine.acknowledge("k")
+    night.restart(LASTING)
+    await night.tick(1)
+    assert (31, "ops@now@critical") == (night.due, night.pin)
+    await night.ticks(2, 31)
+    assert [(31, 1)] == night.rises
