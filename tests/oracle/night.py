@@ -221,7 +221,9 @@ class Night:
             return
         if row.last_escalated_at is not None:
             row.last_escalated_at = min(row.last_escalated_at, now)
-        if row.next_due_at != EPOCH and not (row.policy_pin or "").startswith("!"):
+        if (row.policy_pin or "").startswith("!"):
+            row.next_due_at = EPOCH
+        elif row.next_due_at != EPOCH:
             self._plan(row, now)
 
     def _works(self) -> bool:
