@@ -1,11 +1,13 @@
 """Reading the policies file again: what a worker does with each outcome, and the blocking engine's part in it."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
 
+from escalation_adapters.worker import reload
 from escalation_adapters.worker.blocking import BlockingEngine
 from escalation_adapters.worker.reload import Reloader
 from escalation_core import Engine, Policies, PoliciesError, Settings
@@ -108,3 +110,21 @@ async def test_a_load_that_raises_anything() -> None:
     assert one == engine.policies
     assert str(engine.policies_fault).startswith("reading it raised ValueError")
     assert "hunter2" not in str(engine.policies_fault)
+
+
+async def test_a_load_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk of the network that hangs stops no tick: after a time the file counts as faulty."""
+    ends = threading.Event()
+    one = paging("one")
+
+    def load() -> Policies:
+        ends.wait(60)
+        return one
+
+    monkeypatch.setattr(reload, "LOAD_TIMEOUT", 0.05)
+    engine = Engine(MemoryStore(), notifiers=[RecordingNotifier("one")], policies=one)
+    reloader = Reloader(engine, load)
+    reloader.asked.set()
+    await reloader.after_tick()
+    ends.set()
+    assert "reading it takes longer than 0.05 seconds" == engine.policies_fault

@@ -59,6 +59,10 @@ def parse_yaml(text: str) -> object:
         raise InvalidValue("file", "holds a character that YAML does not allow", "leave it out") from None
     except RecursionError:
         raise InvalidValue("file", "is nested too deep", "nest less") from None
+    except InvalidValue:
+        raise
+    except (ValueError, OverflowError):  # the parser's own, for an escape or a version beyond all bounds
+        raise InvalidValue("file", "is not valid YAML: a number in it is too large", "write a smaller one") from None
     finally:
         if loader is not None:
             loader.dispose()

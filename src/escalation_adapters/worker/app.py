@@ -15,11 +15,13 @@ from escalation_core import (
     Outcome,
     Page,
     Policies,
+    PoliciesError,
     Retry,
     Settings,
     SettingsRouter,
     Store,
 )
+from escalation_core.errors import Problem, error_place
 from escalation_core.rules.routing import UNROUTED
 from escalation_core.settings.limits import LOG_TARGET
 
@@ -167,6 +169,10 @@ async def _read_policies(given: Policies | Load | None) -> tuple[Policies | None
         return await asyncio.to_thread(given), None
     except EscalationError as error:
         return None, error
+    except Exception as error:  # noqa: BLE001 - a host's own load may raise anything
+        return None, PoliciesError(
+            {"policies": Problem(f"reading them raised {error_place(error)}", "correct the load")}
+        )
 
 
 def _use_policies(engine: Engine, policies: Policies | None, fault: EscalationError | None, *, refuse: bool) -> None:

@@ -12,6 +12,8 @@ from escalation_core.errors import error_place
 
 log = logging.getLogger("escalation_adapters.worker.reload")
 
+LOAD_TIMEOUT = 10.0
+"""Seconds that reading a file may take. The longest files take a few."""
 Load = Callable[[], Policies]
 """Reads the policies file. It blocks, so the worker calls it in a thread."""
 
@@ -35,7 +37,8 @@ class Reloader:
         first, self._answered = self._answered is None and not self.asked.is_set(), requested
         self.asked.clear()
         try:
-            policies = await asyncio.to_thread(self.load)
+            # The loop waits for it: a disk of the network that hangs must not stop the ticks.
+            policies = await asyncio.wait_for(asyncio.to_thread(self.load), LOAD_TIMEOUT)
             unchanged = self.engine.policies is not None and policies.digest == self.engine.policies.digest
             if unchanged and first and self.engine.policies_fault is None:
                 return
@@ -43,6 +46,8 @@ class Reloader:
             self.engine.use_policies(policies)
         except EscalationError as error:
             self.engine.refuse_policies(str(error))
+        except TimeoutError:
+            self.engine.refuse_policies(f"reading it takes longer than {LOAD_TIMEOUT:g} seconds")
         except Exception as error:  # noqa: BLE001 - a host's own load may raise anything, and the loops must go on
             self.engine.refuse_policies(f"reading it raised {error_place(error)}")
         else:

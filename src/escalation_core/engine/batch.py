@@ -138,7 +138,7 @@ class BatchRunner:
         found = {number: recorded.get(episode) for number, episode in episodes.items()}
         # The policies' positions are those of the recorded level.
         at_level = [
-            caught_up(row.incident, known, clock)
+            attrs.evolve(caught_up(row.incident, known, clock), episode=episodes[number][1])
             for number, known in found.items()
             if known is not None and (row := claimed[number]).incident is not None
         ]

@@ -10,6 +10,11 @@ from ..ports import Store, Transaction
 from ..rules.retry import cancel, cancel_reason, revive
 from ..rules.routing import Pager
 
+MAX_NOTES = 1000
+"""The most notes of an incident that are read to find an acknowledgement."""
+_ACKNOWLEDGED = ("acknowledge", "unacknowledge", "ack_expired")
+"""Notes that prove an acknowledgement after a page was recorded: it was recorded while the incident was open."""
+
 BATCH = 500
 
 
@@ -98,10 +103,15 @@ async def _acknowledged_since(tx: Transaction, page: PageRecord) -> bool:
     A store that cannot read its audit does not know.
     """
     try:
-        noted = await tx.journal.notes(AuditRange(since=page.created_at), limit=1000, incident_key=page.incident_key)
+        noted = await tx.journal.notes(
+            AuditRange(since=page.created_at), limit=MAX_NOTES, incident_key=page.incident_key
+        )
     except StoreRefused:
         return False
-    return any(note.action == "acknowledge" and note.episode == page.episode for _, note in noted)
+    # Of very many notes the oldest are not read. One of them may be an acknowledgement, so the page is not sent.
+    return len(noted) == MAX_NOTES or any(
+        note.action in _ACKNOWLEDGED and note.episode == page.episode for _, note in noted
+    )
 
 
 def _route_again(found: ClaimedPage, pager: Pager) -> list[NewPage]:

@@ -19,6 +19,8 @@ from ..rules.settled import Note, Settled
 
 log = logging.getLogger("escalation_core")
 
+_ANY_NAME = "version"
+
 
 @attrs.define
 class Versions:
@@ -76,7 +78,8 @@ class Versions:
         missing = [digest for digest in wanted if digest not in self._kept]
         for digest, kept in (await walks.versions(missing)).items() if missing else ():
             try:
-                self._kept[digest] = Version(read_version(wanted[digest], kept.text), kept.kept_at)
+                # A pin that was written by hand may have any name, and planners name the policy themselves.
+                self._kept[digest] = Version(read_version(_ANY_NAME, kept.text), kept.kept_at)
             except PoliciesError as fault:
                 # It is not lost: another engine may read it, for example one with newer time zones.
                 self._kept[digest] = Version(None, kept.kept_at)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import attrs
 
-from ..model import BUILTIN, MAX_PIN_SEVERITY_CHARS, Incident, Pin, State, normal_severity
+from ..model import BUILTIN, MAX_NAME_CHARS, MAX_PIN_SEVERITY_CHARS, Incident, Pin, State, normal_severity
 from .builtin import BuiltinPolicy
 from .policies import Policies
 from .policy import OnExpiry, Policy
@@ -152,13 +152,15 @@ class Planner:
             if pin is None and word == BUILTIN:
                 return found
             unsure = attrs.evolve(found, unsure=True)
-            return unsure if word in (None, BUILTIN) else unsure.noting(Note.UNKNOWN_POLICY, word)
+            return (
+                unsure if word is None or word == BUILTIN else unsure.noting(Note.UNKNOWN_POLICY, word[:MAX_NAME_CHARS])
+            )
         name = self.policies.choose(incident) if word is None else word
         if pin is not None and name == pin.policy:
             return _with_pin(found, attrs.evolve(pin, severity=_pin_severity(incident)))
         policy = self.builtin.walk(incident.severity) if name == BUILTIN else self.policies.policies.get(name)
         if policy is None:
-            return attrs.evolve(found, unsure=True).noting(Note.UNKNOWN_POLICY, word)
+            return attrs.evolve(found, unsure=True).noting(Note.UNKNOWN_POLICY, name[:MAX_NAME_CHARS])
         return self._change(found, pin, policy, now)
 
     def _change(self, found: Settled, pin: Pin | None, policy: Policy, now: datetime) -> Settled:

@@ -16,6 +16,8 @@ DEFAULT = "default"
 MIN_ACK_TIMEOUT = timedelta(minutes=1)
 _YEAR_DAYS = 365
 _MAX_GAP_YEARS = 5
+MAX_WINDOWS_IN_GAP = 2_000
+"""The most windows through which a gap may run: with one on each working day, more than seven years."""
 Fault = tuple[str, InvalidValue]
 """The path of a value, and its fault."""
 
@@ -61,10 +63,20 @@ def _clock_faults(path: str, policy: Policy, clock: Hours) -> Iterator[Fault]:
     if policy.repeat.times and policy.repeat.after is not None:
         places[f"{path}.repeat.after"] = policy.repeat.after
     open_time = _least_open(clock) if any(places.values()) else timedelta()
+    weekly = sum(len(window.days) for window in clock.windows)
     for place, gap in places.items():
+        if gap * weekly > MAX_WINDOWS_IN_GAP * _weekly_open(clock):
+            fault = f"runs through more than {MAX_WINDOWS_IN_GAP} windows of {clock.name}, which takes long to compute"
+            yield place, InvalidValue("after", fault, "write a shorter gap, or fewer and longer windows")
+            continue
         if gap > open_time:
             fault = f"may not end within {_MAX_GAP_YEARS} years: {clock.name} may be open for {open_time} only"
             yield place, InvalidValue("after", fault, "write a shorter gap, or longer hours")
+
+
+def _weekly_open(clock: Hours) -> timedelta:
+    """Return the time in which the windows of a week are open; those that overlap count more than once."""
+    return sum((window.span * len(window.days) for window in clock.windows), timedelta())
 
 
 @lru_cache(maxsize=100)

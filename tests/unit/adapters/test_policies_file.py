@@ -114,6 +114,12 @@ policies:
         ("p.yaml", "a: !secret x", "line 1: a value has a tag; leave out the tag"),
         ("p.yaml", "? [a]\n: b", "line 1: a name is a list or a mapping; write names as text"),
         ("p.yaml", "[" * 5000, "is nested too deep; nest less"),
+        ("p.yaml", 'a: "\\UFFFFFFFF"', "is not valid YAML: a number in it is too large"),
+        (
+            "p.yaml",
+            f"%YAML 1.{'9' * 5000}\n--- a",
+            "is not valid YAML: a number in it is too large",
+        ),
         ("p.toml", "a = [1\n", "is not valid TOML: "),
         ("p.toml", "a = 1\na = 2\n", "is not valid TOML: Cannot overwrite a value"),
         ("p.toml", "a = 2026-02-30\n", "is not valid TOML: "),

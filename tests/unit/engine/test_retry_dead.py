@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from escalation_core import Delivered, Engine, Rejected, Route, Settings
+from escalation_core.model import By
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from ..kit import MINUTE, START, BrokenRouter, Named, actions, picture, row, states
@@ -129,3 +130,20 @@ async def test_page_from_before_an_acknowledgement_is_cancelled(store: MemorySto
     result = await engine.retry_dead()
     assert (0, 1) == (result.queued, result.cancelled)
     assert ("cancelled", "acknowledged") == (store.pages[1].state, store.pages[1].reason)
+
+
+@pytest.mark.parametrize("action", ["unacknowledge", "ack_expired", "1,000 others"])
+async def test_page_from_before_an_acknowledgement_without_its_note(
+    action: str, store: MemoryStore, clock: ManualClock
+) -> None:
+    """The end of an acknowledgement proves it as well. Among very many notes it may be one that is not read."""
+    await escalated(store, clock)
+    await engine_of(store, RecordingNotifier(answer=lambda page: Rejected("gone"))).deliver()
+    incident = await store.read(lambda tx: tx.incidents.load("k"))
+    actions_then = [action] if action != "1,000 others" else ["change_severity"] * 1000
+    clock.advance(MINUTE)
+    await store.transact(
+        lambda tx: tx.journal.note([By().entry(clock(), one, incident=incident) for one in actions_then])
+    )
+    result = await engine_of(store, RecordingNotifier()).retry_dead()
+    assert (0, 1) == (result.queued, result.cancelled)

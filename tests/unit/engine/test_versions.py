@@ -8,7 +8,7 @@ import pytest
 
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..kit import MINUTE, START, actions, row
+from ..kit import MINUTE, START, actions, put, row
 from ..walking import CALM, LASTING, OPS, Night, policies
 
 
@@ -190,3 +190,23 @@ async def test_a_row_that_is_acknowledged_before_its_first_tick(store: MemorySto
     assert (31, "ops@now@critical") == (night.due, night.pin)
     await night.ticks(2, 31)
     assert [(31, 1)] == night.rises
+
+
+async def test_a_pin_with_an_odd_name(night: Night) -> None:
+    """A pin that was written by hand does not keep others from the version that it names."""
+    await night.at(0).open("k", severity="critical")
+    pin = str((await night.load()).policy_pin)
+    await put(night.store, attrs.evolve(await night.load(), policy_pin=pin.replace("ops@", "odd name@")))
+    await night.at(0).open("k2", severity="critical")
+    night.restart(policies(other=CALM))
+    await night.ticks(0, 5)
+    assert [1, 2] == [one.level for one in night.store.ledger.values() if one.incident_key == "k2"]
+
+
+async def test_a_long_word_is_cut_in_notes(night: Night) -> None:
+    """A host may write megabytes into the column; the audit keeps its beginning."""
+    await night.at(0).open("k", severity="critical")
+    await night.store.host.update("k", policy="x" * 10_000)
+    await night.engine.change_severity("k", "low")
+    reasons = [note.reason or "" for note in night.store.notes.values() if note.action == "unknown_policy"]
+    assert [1000] == [len(reason) for reason in reasons]

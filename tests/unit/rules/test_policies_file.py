@@ -302,6 +302,27 @@ def test_gaps_that_do_not_end() -> None:
         read("260h", closed=["2150-01-04"])
 
 
+def test_gaps_through_very_many_windows() -> None:
+    """A gap that runs through thousands of windows is refused: a tick computes it for each of its incidents."""
+    times = [f"{minute // 60:02}:{minute % 60:02}" for minute in range(1000)]
+    windows = [{"from": times[minute], "to": times[minute + 2]} for minute in range(0, 990, 10)]
+
+    def read(gap: str) -> Policies:
+        levels = {"levels": [{"after": gap}], "clock": "h"}
+        return Policies.from_mapping({"policies": {"p": levels}, "hours": {"h": {"zone": "UTC", "windows": windows}}})
+
+    assert read("4000m").policies  # 2,000 windows of two minutes
+    said = r"policies.p.levels\[0\].after: runs through more than 2000 windows of h, which takes long to compute"
+    with pytest.raises(PoliciesError, match=said):
+        read("4001m")
+
+
+def test_a_number_of_very_many_digits() -> None:
+    """Python writes no number of more than 4,300 digits."""
+    with pytest.raises(PoliciesError, match=r"policies\.p\.repeat\.times: is a very large number; write 0 to 99"):
+        Policies.from_mapping({"policies": {"p": {"levels": [{"after": "1m"}], "repeat": {"times": 16**4000}}}})
+
+
 @pytest.mark.parametrize(
     ("mapping", "path", "said"),
     [
