@@ -7,7 +7,7 @@ from datetime import datetime
 import attrs
 
 from ..errors import InvalidValue, PoliciesError
-from ..model import By, Candidate, Incident, Pin
+from ..model import By, Candidate, Incident, KeptVersion, Pin
 from ..ports import Transaction, Walks, walks_of
 from ..rules.builtin import BuiltinPolicy
 from ..rules.plan import Decision
@@ -64,7 +64,6 @@ class Versions:
         planner = Planner(
             builtin=self.builtin,
             policies=self.policies,
-            versions=self._kept,
             file_missing=self.file_named and self.policies is None,
         )
         self._met = self._met or bool(pins) or any(one.policy for one in read)
@@ -75,15 +74,13 @@ class Versions:
         self._used |= {one.digest: one for one in own if one.digest not in self._used}
         # The engine's own versions are looked for as well: the store knows since when it has kept them.
         wanted = {pin.digest: pin.policy for pin in pins if pin.digest} | {one.digest: one.name for one in own}
-        missing = [digest for digest in wanted if digest not in self._kept]
-        for digest, kept in (await walks.versions(missing)).items() if missing else ():
-            try:
-                # A pin that was written by hand may have any name, and planners name the policy themselves.
-                self._kept[digest] = Version(read_version(_ANY_NAME, kept.text), kept.kept_at)
-            except PoliciesError as fault:
-                # It is not lost: another engine may read it, for example one with newer time zones.
-                self._kept[digest] = Version(None, kept.kept_at)
-                log.warning("version %s of policy %r cannot be read here: %s", digest[:12], wanted[digest], fault)
+        # The planner has a mapping of its own: a heartbeat may forget versions while this transaction waits.
+        known = {digest: self._kept[digest] for digest in wanted if digest in self._kept}
+        missing = [digest for digest in wanted if digest not in known]
+        found = await walks.versions(missing) if missing else {}
+        new = {digest: _read(wanted[digest], digest, kept) for digest, kept in found.items()}
+        self._kept |= new
+        planner = attrs.evolve(planner, versions=known | new)
         moving = [
             (one.incident_key, one.episode)
             for one in read
@@ -128,8 +125,21 @@ class Versions:
         """Forget the versions that the store has lost, for example in a restore, so that a next write keeps them."""
         walks = walks_of(tx)
         if walks is not None and self._kept:
-            there = await walks.versions(list(self._kept))
-            self._kept = {digest: version for digest, version in self._kept.items() if digest in there}
+            asked = list(self._kept)
+            there = await walks.versions(asked)
+            for digest in set(asked).difference(there):
+                self._kept.pop(digest, None)
+
+
+def _read(name: str, digest: str, kept: KeptVersion) -> Version:
+    """Return a kept version of the policy that a pin or the file calls ``name``."""
+    try:
+        # A pin that was written by hand may have any name, and planners name the policy themselves.
+        return Version(read_version(_ANY_NAME, kept.text), kept.kept_at)
+    except PoliciesError as fault:
+        # It is not lost: another engine may read it, for example one with newer time zones.
+        log.warning("version %s of policy %r cannot be read here: %s", digest[:12], name, fault)
+        return Version(None, kept.kept_at)
 
 
 def need_walks(tx: Transaction) -> Walks:

@@ -28,9 +28,10 @@ class Version:
 
     def named(self, name: str) -> Policy | None:
         """Return the policy under this name: two policies of a file may have the same text."""
-        if self.policy is None or self.policy.name == name:
-            return self.policy
-        return self._named.setdefault(name, attrs.evolve(self.policy, name=name))
+        found = self._named.get(name)
+        if found is None and self.policy is not None:
+            found = self._named[name] = attrs.evolve(self.policy, name=name)
+        return found
 
 
 @attrs.frozen(kw_only=True)

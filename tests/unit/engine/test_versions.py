@@ -210,3 +210,34 @@ async def test_a_long_word_is_cut_in_notes(night: Night) -> None:
     await night.engine.change_severity("k", "low")
     reasons = [note.reason or "" for note in night.store.notes.values() if note.action == "unknown_policy"]
     assert [1000] == [len(reason) for reason in reasons]
+
+
+async def test_a_heartbeat_while_a_planner_is_made(night: Night) -> None:
+    """A heartbeat that forgets a lost version takes it from no planner that another transaction makes meanwhile."""
+    await night.at(0).open("k", severity="critical")
+    versions, loaded = night.engine._versions, await night.load()
+    own = next(iter(versions._kept), None) or str(loaded.policy_pin).split("@")[1]
+    await night.store.read(lambda tx: versions.planner(tx, [loaded]))
+    night.engine.use_policies(policies(ops=CALM))  # its version is missing, so the planner asks the store
+
+    class Waiting:
+        """The port of a transaction during whose query a heartbeat forgets everything."""
+
+        def __init__(self, tx: Any) -> None:
+            self.tx = self.walks = tx
+
+        async def versions(self, digests: Any) -> Any:
+            versions._kept.clear()
+            return await self.tx.walks.versions(digests)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.tx, name)
+
+    async def work(tx: Any) -> Any:
+        waiting = Waiting(tx)
+        waiting.walks = waiting
+        return await versions.planner(waiting, [loaded])
+
+    planner = await night.store.read(work)
+    assert own in planner.versions
+    assert [] == [note for note, _ in planner.settle(loaded, START).notes]
