@@ -124,10 +124,10 @@ class Versions:
     async def forget_lost(self, tx: Transaction) -> None:
         """Forget the versions that the store has lost, for example in a restore, so that a next write keeps them."""
         walks = walks_of(tx)
-        if walks is not None and self._kept:
-            asked = list(self._kept)
-            there = await walks.versions(asked)
-            for digest in set(asked).difference(there):
+        own = () if self.policies is None else self.policies.policies.values()
+        asked = {*self._kept, *(policy.digest for policy in own)}
+        if walks is not None and asked:
+            for digest in asked.difference(await walks.versions(list(asked))):
                 self._kept.pop(digest, None)
 
 
