@@ -44,21 +44,27 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
         os.kill(pid, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/shm")
 def test_the_data_lies_in_memory_if_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A server's folder lies in memory, unless the server is durable, memory is short, or TMPDIR names a folder."""
+    """A server's folder lies in Linux's memory, unless it is durable, memory is short, or TMPDIR names a folder."""
     room = {"f_flag": 0, "f_bavail": 2**19, "f_frsize": 4096}
     found = dict(room)
     monkeypatch.setattr(embedded, "_MEMORY", tmp_path)
-    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(**found) if path == tmp_path else None)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("os.ST_NOEXEC", 8, raising=False)
+    monkeypatch.setattr(
+        "os.statvfs", lambda path: SimpleNamespace(**found) if path == tmp_path else None, raising=False
+    )
     monkeypatch.delenv("TMPDIR", raising=False)
     assert tmp_path == embedded._place(durable=False)
     assert embedded._place(durable=True) is None
-    for short in ({"f_bavail": 2**19 - 1}, {"f_flag": os.ST_NOEXEC}):
+    for short in ({"f_bavail": 2**19 - 1}, {"f_flag": 8}):
         found = room | short
         assert embedded._place(durable=False) is None
     found = dict(room)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert embedded._place(durable=False) is None
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setattr("sys.platform", "darwin")
     assert embedded._place(durable=False) is None
 
 

@@ -70,6 +70,7 @@ def micros(instant: datetime) -> int:
 
 def optional_micros(instant: datetime | None) -> int | None:
     """Return an instant as microseconds since 1970 in UTC, or None."""
+    # As in micros, without a call more: a tick converts thousands.
     return None if instant is None else (instant - _EPOCH) // _MICROSECOND
 
 
@@ -133,7 +134,7 @@ def _values(row: Sequence[Any]) -> tuple[Any, ...]:
 def _read_instant(value: int, field: str) -> datetime:
     """Return a column's instant."""
     try:
-        return _EPOCH + timedelta(microseconds=value)
+        return _EPOCH + timedelta(microseconds=value)  # as in instant
     except OverflowError:
         raise InvalidValue(field, "lies outside the years 1 to 9999", "write an instant within them") from None
 

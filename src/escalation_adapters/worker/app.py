@@ -1,6 +1,5 @@
 """Build an engine and its parts from settings, for the command line and for small services."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +14,17 @@ from escalation_core import (
     Outcome,
     Page,
     Policies,
-    PoliciesError,
     Retry,
     Settings,
     SettingsRouter,
     Store,
 )
-from escalation_core.errors import Problem, error_place
 from escalation_core.rules.routing import UNROUTED
 from escalation_core.settings.limits import LOG_TARGET
 
 from ..channels.log import LogNotifier
 from ..files import read_secret
-from .reload import Load
+from .reload import Load, read
 
 Pooler = Literal["transaction"]
 """The pooler between this process and PostgreSQL: one in transaction mode, for example pgbouncer."""
@@ -166,13 +163,9 @@ async def _read_policies(given: Policies | Load | None) -> tuple[Policies | None
     if given is None or isinstance(given, Policies):
         return given, None
     try:
-        return await asyncio.to_thread(given), None
+        return await read(given), None
     except EscalationError as error:
         return None, error
-    except Exception as error:  # noqa: BLE001 - a host's own load may raise anything
-        return None, PoliciesError(
-            {"policies": Problem(f"reading them raised {error_place(error)}", "correct the load")}
-        )
 
 
 def _use_policies(engine: Engine, policies: Policies | None, fault: EscalationError | None, *, refuse: bool) -> None:

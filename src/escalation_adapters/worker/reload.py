@@ -18,6 +18,24 @@ Load = Callable[[], Policies]
 """Reads the policies file. It blocks, so the worker calls it in a thread."""
 
 
+async def read(load: Load) -> Policies:
+    """Read the policies file in a thread.
+
+    The caller waits for it, so a disk of the network that hangs ends it as well.
+
+    Raises:
+        EscalationError: the file is faulty, ``load`` raised something else, or it took longer than ``LOAD_TIMEOUT``.
+    """
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(load), LOAD_TIMEOUT)
+    except EscalationError:
+        raise
+    except TimeoutError:
+        raise EscalationError(f"reading it takes longer than {LOAD_TIMEOUT:g} seconds") from None
+    except Exception as error:  # noqa: BLE001 - a host's own load may raise anything, and the loops must go on
+        raise EscalationError(f"reading it raised {error_place(error)}") from None
+
+
 @attrs.define
 class Reloader:
     """Reads the policies file again for one engine. A faulty file changes nothing: health and the log say so."""
@@ -37,8 +55,7 @@ class Reloader:
         first, self._answered = self._answered is None and not self.asked.is_set(), requested
         self.asked.clear()
         try:
-            # The loop waits for it: a disk of the network that hangs must not stop the ticks.
-            policies = await asyncio.wait_for(asyncio.to_thread(self.load), LOAD_TIMEOUT)
+            policies = await read(self.load)
             unchanged = self.engine.policies is not None and policies.digest == self.engine.policies.digest
             if unchanged and first and self.engine.policies_fault is None:
                 return
@@ -46,10 +63,6 @@ class Reloader:
             self.engine.use_policies(policies)
         except EscalationError as error:
             self.engine.refuse_policies(str(error))
-        except TimeoutError:
-            self.engine.refuse_policies(f"reading it takes longer than {LOAD_TIMEOUT:g} seconds")
-        except Exception as error:  # noqa: BLE001 - a host's own load may raise anything, and the loops must go on
-            self.engine.refuse_policies(f"reading it raised {error_place(error)}")
         else:
             said = "has not changed" if unchanged else f"was read again: {len(policies.policies)} policies"
             log.info("the policies file %s", said)

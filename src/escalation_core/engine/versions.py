@@ -20,6 +20,7 @@ from ..rules.settled import Note, Settled
 log = logging.getLogger("escalation_core")
 
 _ANY_NAME = "version"
+"""The name under which a kept text is read; a planner names the policy by the pin, which may have any name."""
 
 
 @attrs.define
@@ -134,7 +135,6 @@ class Versions:
 def _read(name: str, digest: str, kept: KeptVersion) -> Version:
     """Return a kept version of the policy that a pin or the file calls ``name``."""
     try:
-        # A pin that was written by hand may have any name, and planners name the policy themselves.
         return Version(read_version(_ANY_NAME, kept.text), kept.kept_at)
     except PoliciesError as fault:
         # It is not lost: another engine may read it, for example one with newer time zones.

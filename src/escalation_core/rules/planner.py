@@ -153,9 +153,9 @@ class Planner:
             if pin is None and word == BUILTIN:
                 return found
             unsure = attrs.evolve(found, unsure=True)
-            return (
-                unsure if word is None or word == BUILTIN else unsure.noting(Note.UNKNOWN_POLICY, word[:MAX_NAME_CHARS])
-            )
+            if word is None or word == BUILTIN:
+                return unsure
+            return unsure.noting(Note.UNKNOWN_POLICY, word[:MAX_NAME_CHARS])
         name = self.policies.choose(incident) if word is None else word
         if pin is not None and name == pin.policy:
             return _with_pin(found, attrs.evolve(pin, severity=_pin_severity(incident)))

@@ -25,7 +25,8 @@ _ALMOST_SPAN = re.compile(
     r"([0-9]{1,8}) *(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?)", re.IGNORECASE
 )
 _SCHEDULE = "oncall:"
-_MANY = 10**20
+_HUGE = 10**20
+"""From here on a whole number is described and not written: Python writes none of more than 4,300 digits."""
 
 
 def shown(value: object) -> str:
@@ -40,8 +41,8 @@ def shown(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int) and abs(value) >= _MANY:
-        return "a very large number"  # Python does not write one of more than 4,300 digits
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return "a very large number"
     return str(value)[:_MAX_SHOWN_CHARS] if isinstance(value, int | float | date | time) else type(value).__name__
 
 
