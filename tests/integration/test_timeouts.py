@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from escalation_adapters.postgres import PostgresStore, timeouts
+from escalation_adapters.postgres.transaction import PostgresTransaction
 from escalation_core import Engine, StoreUnavailable
 from escalation_core.model import Canary
 from escalation_core.ports import Transaction
@@ -20,6 +21,9 @@ from escalation_core.testing import RecordingNotifier
 BEGUN, READY = b"C\0\0\0\x0aBEGIN\0", b"Z\0\0\0\x05T"
 CRASHED = b"E\0\0\0\x29SFATAL\0C08P01\0Mserver conn crashed?\0\0"
 """The error that pgbouncer sends for a server that is gone, as a message of PostgreSQL's protocol."""
+IN_TRANSACTION = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+)
 
 
 @attrs.define
@@ -143,3 +147,35 @@ async def test_worker_that_stops_loses_its_rows(migrated_dsn: str, monkeypatch: 
         with pytest.raises(StoreUnavailable, match=r"idle-in-transaction|closed the connection"):
             await standing
     await still.aclose()
+
+
+async def test_worker_that_stops_after_queued_statements_loses_its_rows(
+    migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends every transaction whose worker stops right after the store sent queued statements."""
+    monkeypatch.setattr(timeouts, "IDLE", 0.3)
+    store = await PostgresStore.connect(migrated_dsn)
+    idle = asyncio.Semaphore(0)
+    goes_on = asyncio.Event()
+
+    async def stand_still(tx: Transaction) -> None:
+        assert isinstance(tx, PostgresTransaction)
+        for _ in range(2):
+            await tx._session.later("lock_timeout")
+        await tx._session.flush()
+        idle.release()
+        await goes_on.wait()
+        await tx.outbox.fences([1])
+
+    standing = [asyncio.create_task(store.transact(stand_still)) for _ in range(4)]
+    for _ in standing:
+        await idle.acquire()
+    with psycopg.connect(migrated_dsn, autocommit=True) as observer:
+        for _ in range(100):
+            if (0,) == observer.execute(IN_TRANSACTION).fetchone():
+                break
+            await asyncio.sleep(0.05)
+    goes_on.set()
+    errors = await asyncio.gather(*standing, return_exceptions=True)
+    await store.aclose()
+    assert [StoreUnavailable] * len(standing) == [type(error) for error in errors]

@@ -46,9 +46,9 @@ def noticed_types() -> Iterator[None]:
 class Session:
     """Runs named statements in the transaction that is open on its connection.
 
-    In optimistic mode, statements without a result are queued and sent in one pipeline. A round trip for each would
-    cost a tick more than the work itself. If a unique key is taken, the transaction is retried statement by statement
-    (ADR 0023).
+    In optimistic mode, statements without a result are queued and sent in one pipeline with the COMMIT. A round trip
+    for each would cost a tick more than the work itself. If a unique key is taken, the transaction is retried
+    statement by statement (ADR 0023).
     """
 
     connection: AsyncConnection[Row]
@@ -133,15 +133,18 @@ class Session:
             await self.write(name, expected, **values)
 
     async def flush(self, last: AsyncExitStack | None = None) -> None:
-        """Run the queued statements in a pipeline. With ``last`` the pipeline stays open until ``last`` ends."""
+        """Run the queued statements: one by one, or with ``last`` in a pipeline that stays open until ``last`` ends.
+
+        A pipeline must not end within a transaction. psycopg ends it with the messages Sync and Flush, and a Flush
+        after a Sync switches PostgreSQL's idle_in_transaction_session_timeout off until the next statement: the server
+        would keep the locks of a client that stops in between (ADR 0025).
+        """
         waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        async with AsyncExitStack() as here:
-            await (last or here).enter_async_context(self.connection.pipeline())
-            for name, expected, values in waiting:
-                cursor = await self.connection.execute(self.statements[name], values)
-                self._sent.append((cursor, expected))
+        if waiting and last is not None:
+            await last.enter_async_context(self.connection.pipeline())
+        for name, expected, values in waiting:
+            cursor = await self.connection.execute(self.statements[name], values)
+            self._sent.append((cursor, expected))
 
     def wrote_too_little(self) -> bool:
         """Return True if a queued statement wrote too few rows. Valid once the transaction is over."""

@@ -15,6 +15,7 @@ SLOW_FILE = {**FILE, "policies": {name: {"levels": [{"after": "2s"}] * 2} for na
 OTHER_FILE = changed(FILE, "ops", levels=[{"after": "3s", "to": ["boss"]}, {"after": "3s", "to": ["boss"]}])
 """A file with another version of a policy: it pages another target, later."""
 THROTTLED_LONG = Answer(status=429, accepts=False, headers="Retry-After: 4\r\n")
+THROTTLED = "SELECT count(*) FROM escalation_pages WHERE incident_key = %s AND state = 'pending' AND due_at > now()"
 UNSETTLED = (
     "SELECT count(*) FROM escalation_pages WHERE incident_key = %s AND level = 1 AND state IN ('pending', 'leased')"
 )
@@ -72,12 +73,18 @@ async def acknowledged_while_throttled(run: Run) -> None:
     run.receiver.answers = lambda number: THROTTLED_LONG
     await run.start_worker("w1")
     await due(run, "k")
-    await run.until_requests(1)
-    await run.hosts.do("acknowledge", "k", sql=True, unseen="replica")
-    run.receiver.answers = lambda number: OK
+
+    async def throttled() -> bool:
+        [[count]] = await run.execute(THROTTLED, "k")
+        return bool(count)
 
     async def settled() -> bool:
         [[count]] = await run.execute(UNSETTLED, "k")
         return not count
+
+    # Before it waits, the worker would see the acknowledgement as it records the answer, and cancel the page.
+    assert await run.until(throttled), "the first page does not wait for its target"
+    await run.hosts.do("acknowledge", "k", sql=True, unseen="replica")
+    run.receiver.answers = lambda number: OK
 
     assert await run.until(settled), "the first page is neither sent nor cancelled"
