@@ -12,6 +12,7 @@ without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and `
 from .host import Heartbeat, Notifier, Router
 from .records import Journal, Operations, SeenRequests
 from .rows import Incidents, Ledger, Outbox, SpellsKeys
+from .schedules import Schedule, ScheduleSource
 from .store import JoinsTransactions, Store, Transaction, Transactor
 from .walks import HasWalks, Walks, walks_of
 
@@ -26,6 +27,8 @@ __all__ = [
     "Operations",
     "Outbox",
     "Router",
+    "Schedule",
+    "ScheduleSource",
     "SeenRequests",
     "SpellsKeys",
     "Store",
