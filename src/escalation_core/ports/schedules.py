@@ -14,7 +14,7 @@ class Schedule(Protocol):
 
     @property
     def horizon(self) -> datetime:
-        """The end of what the snapshot knows. From then on it is unknown who is on call: that is no gap."""
+        """The end of what the snapshot knows. From then on it is unknown who is on call: that is not a gap."""
 
     @property
     def digest(self) -> str:

@@ -10,25 +10,14 @@ import attrs
 from ..checks import check_instant, check_text
 from ..errors import InvalidValue
 from .maintenance import check_zone
+from .wall_clock import FIRST, LAST, even_until, offset_at
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = timedelta(days=1)
-_STEP = timedelta(hours=1)
-_SECOND = timedelta(seconds=1)
 _MAX_SEARCH = timedelta(days=367)
 """Hours that do not open within a year are refused at load."""
 _MAX_KEPT = 8000
 """How many open spans each hours keep, about 2 MB: with four windows, the five years within which a gap ends."""
-_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=3)
-_FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(days=3)
-
-
-def later(instant: datetime, span: timedelta) -> datetime:
-    """Return ``instant + span``, at most the last instant that a datetime can express."""
-    try:
-        return instant + span
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +79,22 @@ class Hours:
             if closes > instant:
                 return max(opens, instant)
         return None
+
+    def next_change(self, instant: datetime) -> datetime | None:
+        """Return the first instant after ``instant`` at which the hours open or close.
+
+        Return None if they do not change within two years, or do not open within one.
+        """
+        if not self.is_open(instant):
+            return self.next_open(instant)
+        until = instant
+        for opens, closes in self._openings(instant):
+            if opens > until:
+                return until
+            until = max(until, closes)
+            if until - instant > 2 * _MAX_SEARCH:
+                return None
+        return until if until < LAST else None
 
     def add(self, instant: datetime, span: timedelta) -> datetime:
         """Return the instant at which ``span`` of open time has passed since ``instant``.
@@ -180,9 +185,9 @@ class Hours:
 
         A span may end where the next one begins, or before ``instant``. The search ends a year after the last span.
         """
-        first = min(max(instant, _FIRST), _LAST)
+        first = min(max(instant, FIRST), LAST)
         found = at = datetime(first.year, first.month, first.day, tzinfo=UTC)
-        while at - found <= _MAX_SEARCH and at < _LAST:
+        while at - found <= _MAX_SEARCH and at < LAST:
             spans = self._spans.get(at)
             for span in self._spans_of(at) if spans is None else spans:
                 yield span
@@ -193,15 +198,15 @@ class Hours:
         """Return the open spans of a day in UTC, and keep them."""
         if len(self._spans) * len(self.windows) >= _MAX_KEPT:
             self._spans.clear()
-        self._spans[day] = spans = tuple(self._open_between(day, min(day + _DAY, _LAST)))
+        self._spans[day] = spans = tuple(self._open_between(day, min(day + _DAY, LAST)))
         return spans
 
     def _open_between(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Yield the open spans within [first, last), in order. Readings run evenly between changes of the offset."""
         at = first
         while at < last:
-            until = self._even_until(at, last)
-            offset = self._offset(at)
+            until = even_until(at, last, self._tz)
+            offset = offset_at(at, self._tz)
             reading = (at + offset).replace(tzinfo=None)
             end = (until + offset).replace(tzinfo=None)
             closed_until = reading
@@ -211,26 +216,6 @@ class Hours:
                     yield begins.replace(tzinfo=UTC) - offset, finishes.replace(tzinfo=UTC) - offset
                     closed_until = finishes
             at = until
-
-    def _even_until(self, first: datetime, last: datetime) -> datetime:
-        """Return ``last``, or the first instant after ``first`` at which the zone's offset changes."""
-        offset, at = self._offset(first), first
-        if self._offset(last) == offset and self._offset(first + (last - first) / 2) == offset:
-            return last
-        while at < last:
-            step = min(at + _STEP, last)
-            if self._offset(step) != offset:
-                while step - at > _SECOND:
-                    middle = at + (step - at) / 2
-                    at, step = (middle, step) if self._offset(middle) == offset else (at, middle)
-                return step.replace(microsecond=0)  # offsets change on whole seconds
-            at = step
-        return last
-
-    def _offset(self, instant: datetime) -> timedelta:
-        offset = instant.astimezone(self._tz).utcoffset()
-        assert offset is not None  # noqa: S101 - an aware datetime has an offset
-        return offset
 
 
 def _from_midnight(at: time) -> timedelta:

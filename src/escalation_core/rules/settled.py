@@ -6,8 +6,8 @@ from enum import StrEnum
 import attrs
 
 from ..model import NEEDS_REPLAN, Incident, State
-from .hours import later
 from .policy import Policy
+from .wall_clock import later
 
 
 class Note(StrEnum):

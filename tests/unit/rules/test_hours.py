@@ -196,3 +196,29 @@ def test_hours_forget_days(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Hours(name="h", zone="Europe/Berlin", windows=(NIGHT,))
     assert [ends, ends] == [few.add(began, gap), few.add(began, gap)]
     assert len(few._spans) <= 3
+
+
+def test_next_change() -> None:
+    """The hours change as they open and as they close. Windows that meet or overlap close once."""
+    assert at("2025-01-03 17:00") == OFFICE.next_change(at("2025-01-03 09:00"))
+    assert at("2025-01-07 09:00") == OFFICE.next_change(at("2025-01-03 17:00"))
+    one = hours(
+        Window(start=time(9), end=time(12)), Window(start=time(11), end=time(13)), Window(start=time(13), end=time(14))
+    )
+    assert at("2025-01-01 14:00") == one.next_change(at("2025-01-01 10:00"))
+    assert at("2025-01-02 09:00") == one.next_change(at("2025-01-01 14:00"))
+    night = hours(NIGHT, zone="Europe/Berlin")
+    assert at("2025-10-26 00:50") == night.next_change(at("2025-10-26 00:10"))
+    assert at("2025-10-26 01:10") == night.next_change(at("2025-10-26 00:50"))
+    long = hours(LONG, zone="Europe/Berlin")
+    assert at("2025-03-30 02:00") == long.next_change(at("2025-03-30 00:30"))
+
+
+def test_next_change_of_hours_that_do_not_change() -> None:
+    """Hours that close only on a date in more than two years do not change; one that is nearer is found."""
+    whole = Window(start=time(), end=time())
+    assert hours(whole).next_change(at("2025-01-01 00:00")) is None
+    shut = hours(whole, closed=frozenset({date(2027, 1, 1)}))
+    assert at("2027-01-01 00:00") == shut.next_change(at("2025-01-01 00:00"))
+    assert shut.next_change(at("2024-06-01 00:00")) is None
+    assert hours(whole, closed=frozenset()).next_change(at("9999-12-30 00:00")) is None

@@ -1,0 +1,159 @@
+"""A schedule that is a rotation: layers of people who take turns, and overrides that take precedence."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+
+from ..checks import check_instant
+from ..errors import InvalidValue
+from .hours import Hours
+from .layer import Layer
+from .shifts import check_person
+from .wall_clock import later
+
+MAX_LAYERS = 50
+MAX_OVERRIDES = 1000
+_MAX_SEARCH = timedelta(days=732)
+"""Two years and a day: how far ``next_change`` looks."""
+
+
+def _instant(value: object) -> datetime:
+    return check_instant(value, "instant")
+
+
+@attrs.frozen(kw_only=True)
+class Override:
+    """One person is on call from ``start``, and no longer at ``end``, whatever the layers say. Both are instants.
+
+    Raises:
+        InvalidValue: a field is not valid, or the override does not end after it starts.
+    """
+
+    start: datetime = attrs.field(converter=_instant)
+    end: datetime = attrs.field(converter=_instant)
+    person: str = attrs.field(converter=check_person)
+
+    def __attrs_post_init__(self) -> None:
+        """Check that the override ends after it starts."""
+        if self.end <= self.start:
+            raise InvalidValue("end", "is not after start", "give an end after the start")
+
+
+def _layers(value: Sequence[Layer]) -> tuple[Layer, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, Layer) for each in value):
+        raise InvalidValue("layers", "is not a valid list of layers", "give a list of Layer(...)")
+    if not 1 <= len(value) <= MAX_LAYERS:
+        raise InvalidValue("layers", f"has {len(value)} layers", f"give 1 to {MAX_LAYERS}")
+    return tuple(value)
+
+
+def _overrides(value: Sequence[Override]) -> tuple[Override, ...]:
+    valid = not isinstance(value, str) and isinstance(value, Sequence)
+    if not valid or not all(isinstance(each, Override) for each in value):
+        raise InvalidValue("overrides", "is not a valid list of overrides", "give a list of Override(...)")
+    if len(value) > MAX_OVERRIDES:
+        raise InvalidValue("overrides", f"has {len(value)} overrides", f"give at most {MAX_OVERRIDES}")
+    return tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class Rotation:
+    """A schedule of layers and overrides. The last override that covers an instant decides, or else the last layer.
+
+    A layer that names no one at the instant leaves it to the layers before it. If none of them names a person, it is
+    a gap. Nothing is unknown: the horizon is the end of the calendar.
+
+    Raises:
+        InvalidValue: there is no layer, there are too many of something, or a layer never applies.
+    """
+
+    layers: tuple[Layer, ...] = attrs.field(converter=_layers)
+    overrides: tuple[Override, ...] = attrs.field(default=(), converter=_overrides)
+    horizon: datetime = attrs.field(init=False, repr=False, default=datetime.max.replace(tzinfo=UTC))
+    digest: str = attrs.field(init=False, eq=False)
+    """The sha256 of layers, their hours, and overrides."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse layers that never apply, and compute the digest."""
+        for index, layer in enumerate(self.layers):
+            for number, other in enumerate(self.layers[index + 1 :], index + 2):
+                if other.hides(layer):
+                    fault = f"never applies: layer {number} is later in the list, and always names a person instead"
+                    raise InvalidValue(f"layers[{index}]", fault, "leave it out, or change the order of the layers")
+        hours = [None if layer.hours is None else layer.hours.as_mapping() for layer in self.layers]
+        text = json.dumps([self.as_mapping(), hours], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
+
+    @property
+    def hours(self) -> Mapping[str, Hours]:
+        """The hours that the layers use, by name."""
+        return {layer.hours.name: layer.hours for layer in self.layers if layer.hours is not None}
+
+    @property
+    def people(self) -> Sequence[str]:
+        """Everyone whom a layer or an override names, each once."""
+        named = [person for layer in self.layers for person in layer.people]
+        return tuple(dict.fromkeys([*named, *(override.person for override in self.overrides)]))
+
+    def on_call(self, at: datetime) -> frozenset[str]:
+        """Return the one person who is on call; empty in a gap."""
+        person = next(self._named(check_instant(at, "at")), None)
+        return frozenset() if person is None else frozenset({person})
+
+    def next_change(self, after: datetime) -> datetime | None:
+        """Return the first instant after ``after`` at which another person is on call, or none, or one again.
+
+        None: nothing changes within two years.
+        """
+        after = at = check_instant(after, "after")
+        now, last = self.on_call(after), later(after, _MAX_SEARCH)
+        while (edge := self._next_edge(at)) is not None and edge <= last:
+            if self.on_call(edge) != now:
+                return edge
+            at = edge
+        return None
+
+    def as_mapping(self) -> Mapping[str, Any]:
+        """Return the rotation as the policies file writes it, with hours by name."""
+        layers = [layer.as_mapping() for layer in self.layers]
+        overrides = [
+            {"from": each.start.isoformat(), "to": each.end.isoformat(), "person": each.person}
+            for each in self.overrides
+        ]
+        return {
+            **({"rotation": layers[0]} if len(layers) == 1 else {"layers": layers}),
+            **({"overrides": overrides} if overrides else {}),
+        }
+
+    def _named(self, at: datetime) -> Iterator[str]:
+        """Yield the people whom overrides and layers name at an instant; the first one takes precedence."""
+        for override in reversed(self.overrides):
+            if override.start <= at < override.end:
+                yield override.person
+        for layer in reversed(self.layers):
+            person = layer.person(at)
+            if person is not None:
+                yield person
+
+    def _next_edge(self, at: datetime) -> datetime | None:
+        """Return the next instant after ``at`` at which the answer may change.
+
+        What the override or the layer that decides at ``at`` takes precedence over does not matter before that.
+        """
+        edges: list[datetime] = []
+        for override in reversed(self.overrides):
+            if at < override.start:
+                edges.append(override.start)
+            elif at < override.end:
+                return min([*edges, override.end])
+        for layer in reversed(self.layers):
+            edge = layer.next_edge(at)
+            if edge is not None:
+                edges.append(edge)
+            if layer.person(at) is not None:
+                break
+        return min(edges, default=None)

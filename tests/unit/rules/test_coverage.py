@@ -1,0 +1,132 @@
+"""Coverage, gaps and handovers of schedules."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from escalation_core import InvalidValue
+from escalation_core.ports import Schedule
+from escalation_core.rules.coverage import MAX_COVERS, Cover, Handover, coverage, gaps, handovers
+from escalation_core.rules.shifts import Shift, Shifts
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+ANN, BOB, NO_ONE = frozenset({"ann"}), frozenset({"bob"}), frozenset[str]()
+HORIZON = START + timedelta(days=1000)
+
+
+def at(hours: float) -> datetime:
+    return START + timedelta(hours=hours)
+
+
+def shifts(*given_shifts: tuple[str, float, float], horizon: float = 10_000) -> Shifts:
+    return Shifts(
+        shifts=[Shift(person=person, start=at(start), end=at(end)) for person, start, end in given_shifts],
+        horizon=at(horizon),
+    )
+
+
+NIGHT = shifts(("ann", 2, 6), ("bob", 6, 8), ("ann", 12, 20), horizon=16)
+
+
+def test_coverage() -> None:
+    """The covers fill the span: people, gaps, and what lies beyond the horizon, which is unknown."""
+    assert [
+        Cover(at(0), at(2), NO_ONE),
+        Cover(at(2), at(6), ANN),
+        Cover(at(6), at(8), BOB),
+        Cover(at(8), at(12), NO_ONE),
+        Cover(at(12), at(16), ANN),
+        Cover(at(16), at(24), None),
+    ] == coverage(NIGHT, at(0), at(24))
+    assert [Cover(at(3), at(5), ANN)] == coverage(NIGHT, at(3), at(5))
+    assert [Cover(at(17), at(18), None)] == coverage(NIGHT, at(17), at(18))
+
+
+def test_gaps() -> None:
+    """A gap is where no one is on call. What is unknown is not a gap."""
+    assert [Cover(at(0), at(2), NO_ONE), Cover(at(8), at(12), NO_ONE)] == gaps(NIGHT, at(0), at(24))
+
+
+def test_handovers() -> None:
+    """A handover is where the people change, also to a gap and from one. The horizon is not a handover."""
+    assert [
+        Handover(at(2), NO_ONE, ANN),
+        Handover(at(6), ANN, BOB),
+        Handover(at(8), BOB, NO_ONE),
+        Handover(at(12), NO_ONE, ANN),
+    ] == handovers(NIGHT, at(0), at(24))
+
+
+@attrs.frozen
+class Claims:
+    """A schedule that names one person, and claims a change after a given time."""
+
+    after: timedelta
+    horizon: datetime = HORIZON
+    digest: str = "d"
+
+    def on_call(self, at: datetime) -> frozenset[str]:
+        """Return the same person at any instant."""
+        return frozenset({f"ann at {at.tzname()}"})
+
+    def next_change(self, after: datetime) -> datetime | None:
+        """Return an instant at which nothing changes."""
+        return after + self.after
+
+
+def test_covers_of_the_same_people_are_one() -> None:
+    """A change that changes nothing ends no cover."""
+    claims = Claims(timedelta(hours=1))
+    assert isinstance(claims, Schedule)
+    assert [Cover(at(0), at(24), frozenset({"ann at UTC"}))] == coverage(claims, at(0), at(24))
+
+
+@pytest.mark.parametrize("step", [timedelta(), timedelta(hours=-1)])
+def test_a_schedule_that_does_not_advance(step: timedelta) -> None:
+    """A schedule whose next change is not later than what was asked for is refused, and does not hold up the caller."""
+    with pytest.raises(InvalidValue, match=r"^schedule: says at 2026-03-01 00:00:00\+00:00 that the next change is at"):
+        coverage(Claims(step), at(0), at(24))
+
+
+def test_too_many_changes() -> None:
+    """At most 10,000 changes are looked at."""
+    step = timedelta(hours=24) / MAX_COVERS
+    assert coverage(Claims(step), at(0), at(24))
+    with pytest.raises(InvalidValue, match=r"^end: lies after more than 10000 changes; give a shorter span$"):
+        coverage(Claims(step), at(0), at(24.1))
+
+
+def test_the_span() -> None:
+    """A span has a length, at most two years, and aware ends."""
+    assert coverage(NIGHT, at(0), at(731 * 24))
+    with pytest.raises(InvalidValue, match=r"^end: is 731 days, 1:00:00 after start; give at most 731 days$"):
+        coverage(NIGHT, at(0), at(731 * 24 + 1))
+    with pytest.raises(InvalidValue, match=r"^end: is 0:00:00 after start; give"):
+        coverage(NIGHT, at(0), at(0))
+    with pytest.raises(InvalidValue, match=r"^end: is -1 day, 23:00:00 after start; give"):
+        coverage(NIGHT, at(1), at(0))
+    with pytest.raises(InvalidValue, match=r"^start: has no time zone"):
+        coverage(NIGHT, datetime(2026, 3, 1), at(1))  # noqa: DTZ001 - it is what is refused
+
+
+@given(
+    spans=st.lists(st.tuples(st.sampled_from(["ann", "bob"]), st.integers(0, 20), st.integers(1, 8)), max_size=8),
+    horizon=st.integers(0, 30),
+    first=st.integers(0, 20),
+    length=st.integers(1, 20),
+)
+def test_every_hour_is_covered(spans: list[tuple[str, int, int]], horizon: int, first: int, length: int) -> None:
+    """Each hour lies in one cover, with the people of the schedule, and neighbours differ."""
+    schedule = shifts(*((person, start, start + hours) for person, start, hours in spans), horizon=horizon)
+    covers = coverage(schedule, at(first), at(first + length))
+
+    assert at(first) == covers[0].start
+    assert at(first + length) == covers[-1].end
+    assert all(one.end == two.start and one.people != two.people for one, two in pairwise(covers))
+    for hour in range(first, first + length):
+        [cover] = [cover for cover in covers if cover.start <= at(hour) < cover.end]
+        assert cover.people == (schedule.on_call(at(hour)) if hour < horizon else None)
