@@ -91,6 +91,30 @@ def test_check_prints_json(console: Console, path: str) -> None:
     ]
 
 
+SCHEDULES = """
+policies:
+  default: {levels: [{after: 5m, to: [oncall:primary, oncall:leads]}]}
+schedules:
+  primary: {rotation: {zone: Europe/Berlin, start: 2026-01-05T09:00, turn: 7d, people: [ann]}}
+  leads: {ical: "https://calendar.example/s3cret.ics"}
+people: {ann: slack:ann}
+"""
+
+
+def test_check_of_schedules(console: Console, path: str) -> None:
+    """A level shows the names of its schedules, and a person's target must be served. No URL of a calendar is shown."""
+    Path(path).write_text(SCHEDULES, encoding="utf-8")
+    said = console("policy", "check", path, ESC_TARGETS=TARGETS)
+    assert (0, "") == (said.code, said.err)
+    assert "default\t1\t1\t1\t5 min\t5 min\toncall:primary, oncall:leads\t" in said.lines
+    shown = console("policy", "check", path, "--json")
+    assert {"ical": "a URL"} == shown.json["file"]["schedules"]["leads"]
+    assert "s3cret" not in said.out + shown.out
+    refused = console("policy", "check", path, ESC_TARGETS='{"slack:bob": "https://h/s3cret"}')
+    assert 1 == refused.code
+    assert 'people.ann: names the target "slack:ann", which is not known; the nearest is "slack:bob"' in refused.err
+
+
 def test_the_commands_beside_a_service_with_its_own_notifiers(console: Console, path: str, tmp_path: Path) -> None:
     """Without ESC_TARGETS every command takes the targets that the policies name, and the checks say so."""
     given = {"ESC_POLICIES": path, "ESC_DATABASE_URL": f"sqlite:///{tmp_path}/e.db"}

@@ -14,9 +14,11 @@ from escalation_core import BuiltinPolicy, Policies, PoliciesError
 from escalation_core.rules.assignment import Assignment
 from escalation_core.rules.builtin_file import file_of
 from escalation_core.rules.hours import Hours, Window
+from escalation_core.rules.layer import Layer
 from escalation_core.rules.policies_converter import field_names
 from escalation_core.rules.policies_file import MAX_DEPTH, MAX_VALUES
 from escalation_core.rules.policy import Level, Policy, Repeat
+from escalation_core.rules.schedules_file import WrittenOverride, WrittenSchedule
 
 from .pages import DOCS, Block, all_blocks, blocks, code, table
 
@@ -61,16 +63,18 @@ def test_fields_are_all_there() -> None:
     fields = [code(row[0])[0] for row in rows]
     required = {code(row[0])[0] for row in rows if row[1] == "required"}
 
-    expected = [name for kind in (Policy, Level, Repeat, Hours, Assignment) for name in field_names(kind)]
-    assert ["policies", "hours", "assign", *expected] == fields
+    kinds = (Policy, Level, Repeat, Hours, Assignment, WrittenSchedule)
+    expected = [name for kind in kinds for name in field_names(kind)]
+    assert ["policies", "hours", "assign", "schedules", "people", *expected] == fields
     assert {"policies", "levels", "after", "zone", "windows", "policy"} == required
-    windows = table(PAGE, first="field of a window")
-    assert list(field_names(Window)) == [code(row[0])[0] for row in windows]
+    for kind, what in ((Window, "a window"), (Layer, "a layer"), (WrittenOverride, "an override")):
+        assert list(field_names(kind)) == [code(row[0])[0] for row in table(PAGE, first=f"field of {what}")]
 
 
 BEYOND = {
     "0m": "-1m",
     "1m": "59s",
+    "1h": "3599s",
     "365d": "31536001s",
     "0": "-1",
     "99": "100",
@@ -87,8 +91,11 @@ def read(section: str, field: str, value: object) -> Policies:
     window: dict[str, Any] = {"from": "09:00", "to": "17:00"}
     repeat: dict[str, Any] = {}
     policy: dict[str, Any] = {"levels": [level], "repeat": repeat}
-    {"A policy": policy, "A level": level, "Further rounds": repeat, "Hours": window}[section][field] = value
-    return Policies.from_mapping({"policies": {"p": policy}, "hours": {"h": {"zone": "UTC", "windows": [window]}}})
+    layer: dict[str, Any] = {"zone": "UTC", "start": "2026-01-05T09:00", "turn": "7d", "people": ["ann"]}
+    sections = {"A policy": policy, "A level": level, "Further rounds": repeat, "Hours": window, "Schedules": layer}
+    sections[section][field] = value
+    hours = {"h": {"zone": "UTC", "windows": [window]}}
+    return Policies.from_mapping({"policies": {"p": policy}, "hours": hours, "schedules": {"s": {"rotation": layer}}})
 
 
 def test_limits_are_the_readers() -> None:
@@ -102,7 +109,7 @@ def test_limits_are_the_readers() -> None:
                 with pytest.raises(PoliciesError):
                     read(title, field, BEYOND[end])
                 checked += 1
-    assert 14 == checked
+    assert 16 == checked
 
 
 def test_numbers_in_the_text() -> None:

@@ -95,4 +95,10 @@ def as_json(policies: Policies, tick_interval: timedelta, warnings: Sequence[str
         name: {"version": each.digest, "escalations": list(_escalations(each, tick_interval))}
         for name, each in policies.policies.items()
     }
-    return {"digest": policies.digest, "policies": shown, "file": policies.as_mapping(), "warnings": warnings}
+    return {"digest": policies.digest, "policies": shown, "file": _without_urls(policies), "warnings": warnings}
+
+
+def _without_urls(policies: Policies) -> Mapping[str, object]:
+    """Return the content of the file. The URL of a calendar is a secret, so it is left out."""
+    places = {name: "a URL" if "://" in place else place for name, place in policies.calendars.items()}
+    return attrs.evolve(policies, calendars=places).as_mapping()

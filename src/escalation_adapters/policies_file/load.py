@@ -1,6 +1,5 @@
 """Read a policies file. Its ending says whether it is YAML, TOML or JSON."""
 
-import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,8 @@ from escalation_core import InvalidValue, Policies, PoliciesError
 from escalation_core.checks import TWICE, strict_json
 from escalation_core.errors import Problem
 from escalation_core.rules.policies_values import shown
+
+from ..files import read_bounded
 
 MAX_BYTES = 256 * 1024
 """The longest policies file. A thousand policies are shorter, and YAML of this size is read within seconds."""
@@ -45,24 +46,7 @@ def _parse(path: Path) -> object:
 
 def _read(path: Path) -> str:
     """Return the text of a file. A byte order mark is left out."""
-    remedy = "name a file that this process may read"
-    content, kind = b"", 0
-    fault: str | None = None
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISREG(kind):  # a pipe would block
-            with path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        fault = f"cannot be read: {error.strerror}"
-    except ValueError:  # a NUL in the path
-        fault = "is not a valid path"
-    if fault is None and not stat.S_ISREG(kind):
-        fault = "is a folder" if stat.S_ISDIR(kind) else "is not a regular file"
-    if fault is not None:
-        raise InvalidValue("file", fault, remedy)
-    if len(content) > MAX_BYTES:
-        raise InvalidValue("file", f"is longer than {MAX_BYTES // 1024} KiB", "name a policies file")
+    content = read_bounded(path, MAX_BYTES, "a policies file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -34,8 +34,8 @@ def next_pages(incident: Incident | None, *, planner: Planner, pager: Pager, now
     if coming is None:
         return None
     found, due = coming
-    rise = escalate(found, max(due, now))
-    pages = pager.pages_for(rise.incident, rise.escalation.unique_hash, rise.targets)
+    rise = escalate(found, max(due, now), planner.on_call)
+    pages = pager.pages_for(rise.incident, rise.escalation.unique_hash, rise.recipients)
     return NextPages(
         level=rise.incident.level,
         step=found.policy.step(rise.incident),

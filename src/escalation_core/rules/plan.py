@@ -6,10 +6,12 @@ from enum import StrEnum
 import attrs
 
 from ..errors import InvalidValue
-from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation
+from ..model import NEEDS_REPLAN, Candidate, Deferral, Escalation, Incident, LatestEscalation, LevelOutcome
 from .builtin import BuiltinPolicy
 from .gate import Gate
+from .on_call import ROUTED, OnCall, Recipients
 from .planner import Planner
+from .policy import Policy
 from .settled import Note, Settled
 
 MAX_AGE = timedelta(days=365)
@@ -46,19 +48,27 @@ class Reason(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Escalate:
-    """The decision to raise the incident by one level and to page its targets."""
+    """The decision to raise the incident to the next level that pages, and to page its targets."""
 
     incident: Incident
     """The incident with its new values, to be written."""
     escalation: Escalation
+    """The escalation that pages."""
+    passed: tuple[Escalation, ...] = ()
+    """Escalations before it, of levels that were passed over because their schedules name no one."""
     lateness: timedelta | None
     """The instant of the escalation minus the due instant; None for a row that needed a replan."""
     exhausted: bool
     """Whether the incident's walk is over with this step."""
-    targets: tuple[str, ...] = ()
-    """The targets that the policy names for this step. If it names none, the router decides."""
+    recipients: Recipients = ROUTED
+    """Whom the policy names for this step. If it names no one, the router decides."""
     settled: Settled | None = attrs.field(default=None, eq=False, repr=False)
     """The policy that decided, and what happened before this step."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets that the policy names for this step, itself or by its schedules."""
+        return tuple(one.target for one in self.recipients.known)
 
 
 @attrs.frozen(kw_only=True)
@@ -121,14 +131,19 @@ def plan(
     planner = policy if isinstance(policy, Planner) else Planner(builtin=policy)
     found = planner.settle(incident, now, may_expire=gate.may_escalate)
     if recorded is not None and recorded.level > found.incident.level:
-        found = planner.place(attrs.evolve(found, incident=caught_up(found.incident, recorded, clock)), clock)
+        if found.incident.episode == incident.episode:
+            # Whether an acknowledgement that ends begins the walk again depends on the recorded level.
+            found = planner.settle(caught_up(incident, recorded, clock), now, may_expire=gate.may_escalate)
+        else:
+            found = attrs.evolve(found, incident=caught_up(found.incident, recorded, clock))
+        found = planner.place(found, clock)
         due = found.after(found.incident.level, found.incident.last_escalated_at, clock)
         risen = _due(found.incident, found.until(due, clock))
         return Skip(reason=Reason.ALREADY_RECORDED, incident=risen, settled=found)
-    return _decide(found, now, clock, gate, marked=marked)
+    return _decide(found, now, clock, gate, planner.on_call, marked=marked)
 
 
-def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marked: bool) -> Decision:
+def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, on_call: OnCall, *, marked: bool) -> Decision:
     due = found.rule(clock)
     # A row that this engine is unsure about comes again each tick interval. It is noted when it escalates, and after a
     # host's write.
@@ -147,7 +162,7 @@ def _decide(found: Settled, now: datetime, clock: datetime, gate: Gate, *, marke
         return _wait(late, opens, now, Reason.NOT_DUE)
     if not gate.may_escalate:
         return _wait(quiet, due, now, Reason.V1_OFF)
-    return escalate(found, now, None if marked else now - due)
+    return escalate(found, now, on_call, None if marked else now - due)
 
 
 def check_first_seen(first_seen: datetime, now: datetime) -> None:
@@ -169,26 +184,45 @@ def defer_altered(claimed: Candidate, written: Incident, now: datetime) -> Defer
     return Deferral(incident_key=claimed.incident_key, fault=ALTERED, attempts=claimed.attempts + 1, until=until)
 
 
-def escalate(found: Settled, now: datetime, lateness: timedelta | None = None) -> Escalate:
-    """Return the step of an incident to its next level at ``now``. Only ``plan`` decides whether it is due."""
-    before, policy = found.incident, found.policy
-    due = found.after(before.level + 1, now, now)
-    risen = before.moved(level=before.level + 1, last_escalated_at=now, next_due_at=found.until(due, now))
-    pinned = before.policy_pin is not None
+def escalate(found: Settled, now: datetime, on_call: OnCall, lateness: timedelta | None = None) -> Escalate:
+    """Return the step of an incident at ``now``. Only ``plan`` decides whether it is due.
+
+    It is the step to the next level, or further: levels whose schedules name no one are passed over, within the round,
+    and not into a level whose hours are closed. If that ends without anyone, the last level pages the default target.
+    """
+    policy, risen, passed = found.policy, found.incident, []
+    while True:
+        risen = risen.moved(level=risen.level + 1, last_escalated_at=now, next_due_at=risen.next_due_at)
+        recipients = policy.recipients(risen, on_call, now)
+        if not recipients.empty:
+            outcome = None
+            break
+        if policy.ends_round(risen) or policy.put_off(risen, now) is not None:
+            outcome = LevelOutcome.DEFAULT
+            break
+        passed.append(_escalation(risen, policy, now, LevelOutcome.NOBODY))
+    due = found.after(risen.level, now, now)
     return Escalate(
-        incident=risen,
-        escalation=Escalation(
-            incident_key=risen.incident_key,
-            episode=risen.episode,
-            level=risen.level,
-            created_at=now,
-            policy=policy.name if pinned else None,
-            position=policy.position(risen) if pinned else None,
-        ),
+        incident=_due(risen, found.until(due, now)),
+        escalation=_escalation(risen, policy, now, outcome),
+        passed=tuple(passed),
         lateness=lateness,
         exhausted=due is None,
-        targets=policy.targets(risen),
+        recipients=recipients,
         settled=found,
+    )
+
+
+def _escalation(risen: Incident, policy: Policy, now: datetime, outcome: LevelOutcome | None) -> Escalation:
+    pinned = risen.policy_pin is not None
+    return Escalation(
+        incident_key=risen.incident_key,
+        episode=risen.episode,
+        level=risen.level,
+        created_at=now,
+        policy=policy.name if pinned else None,
+        position=policy.position(risen) if pinned else None,
+        outcome=outcome,
     )
 
 

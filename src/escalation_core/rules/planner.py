@@ -11,6 +11,7 @@ import attrs
 
 from ..model import BUILTIN, MAX_NAME_CHARS, MAX_PIN_SEVERITY_CHARS, Incident, Pin, State, normal_severity
 from .builtin import BuiltinPolicy
+from .on_call import OnCall
 from .policies import Policies
 from .policy import OnExpiry, Policy
 from .settled import Note, Settled
@@ -48,6 +49,8 @@ class Planner:
     """There is a policies file, and this engine does not have its content: it leaves assignments to another one."""
     versions: Mapping[str, Version] = attrs.field(factory=dict)
     positions: Mapping[tuple[str, int], Mapping[str, int]] = attrs.field(factory=dict)
+    on_call: OnCall = attrs.field(factory=OnCall)
+    """Who is on call, for the levels that name a schedule."""
 
     def settle(self, incident: Incident, now: datetime, *, may_expire: bool = False) -> Settled:
         """Return the incident with its pin, and the policy that decides about it.
@@ -76,7 +79,8 @@ class Planner:
     def place(self, found: Settled, now: datetime) -> Settled:
         """Return the incident at its place in its policy, by the ledger: another policy may have recorded its level."""
         pin = pin_of(found.incident)
-        return found if pin is None else self._change(found, pin, found.policy, now)
+        # The pin stays as it is: this engine may be one that cannot assign the policy for a new severity.
+        return found if pin is None else _with_pin(self._change(found, pin, found.policy, now), pin)
 
     def next_step(self, incident: Incident, now: datetime) -> tuple[Settled, datetime] | None:
         """Return the planning of the next escalation and its instant, if nothing changes until then; None without one.

@@ -14,9 +14,11 @@ from ..errors import InvalidValue, PoliciesError, Problem
 from ..model import BUILTIN, Incident
 from .assignment import Assignment
 from .hours import Hours
+from .on_call import schedule_of
 from .policies_file import read_content
-from .policies_limits import DEFAULT, settings_faults, warnings_of
+from .policies_limits import DEFAULT, names_faults, settings_faults, warnings_of, warnings_of_schedules
 from .policy import Policy
+from .rotation import Rotation
 
 
 @attrs.frozen(kw_only=True)
@@ -29,14 +31,24 @@ class Policies:
     policies: Mapping[str, Policy]
     assignments: tuple[Assignment, ...] = ()
     hours: Mapping[str, Hours] = attrs.field(factory=dict)
-    """All hours by name. Those that a policy uses need not be given."""
+    """All hours by name. Those that a policy or a schedule uses need not be given."""
+    schedules: Mapping[str, Rotation] = attrs.field(factory=dict)
+    """The rotations by name."""
+    calendars: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """The place of each schedule that is a calendar: a path, or an https URL, which is a secret."""
+    people: Mapping[str, str] = attrs.field(factory=dict)
+    """The target of each person."""
     digest: str = attrs.field(init=False, eq=False, repr=False)
     """The sha256 of the file's content in canonical form, by which workers compare their files."""
 
     def __attrs_post_init__(self) -> None:
         """Complete the hours, and compute the digest."""
-        used = {name: hours for policy in self.policies.values() for name, hours in policy.hours.items()}
-        object.__setattr__(self, "hours", {**self.hours, **used})
+        hours = dict(self.hours)
+        for policy in self.policies.values():
+            hours |= policy.hours
+        for rotation in self.schedules.values():
+            hours |= rotation.hours
+        object.__setattr__(self, "hours", hours)
         text = json.dumps(self.as_mapping(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
 
@@ -50,27 +62,43 @@ class Policies:
             PoliciesError: the mapping is wrong. The error has all problems, by path.
         """
         content = read_content(mapping)
-        return cls(policies=content.policies, hours=content.hours, assignments=content.assignments)
+        return cls(
+            policies=content.policies,
+            hours=content.hours,
+            assignments=content.assignments,
+            schedules=content.schedules.rotations,
+            calendars=content.schedules.calendars,
+            people=content.people,
+        )
 
-    def check(self, *, max_level: int | None, tick_interval: timedelta, targets: AbstractSet[str] | None) -> None:
-        """Check what depends on settings: windows against the tick interval, lengths against MAX_ESC_LEVEL, targets.
+    def check(
+        self,
+        *,
+        max_level: int | None,
+        tick_interval: timedelta,
+        targets: AbstractSet[str] | None,
+        schedules: AbstractSet[str] | None = frozenset(),
+    ) -> None:
+        """Check what depends on settings: windows against the tick interval, lengths against MAX_ESC_LEVEL, and names.
 
         Give ``max_level`` only if MAX_ESC_LEVEL is set, and ``targets`` only if all targets are known; else None.
+        ``schedules`` are those that other sources have, beside the file. None: there may be any.
 
         Raises:
             PoliciesError: a policy does not fit the settings. The error has all problems, by path.
         """
-        faults = settings_faults(
-            self.policies.values(), self.hours.values(), max_level, tick_interval=tick_interval, targets=targets
-        )
-        problems = {path: Problem(fault.fault, fault.remedy) for path, fault in faults}
+        limits = settings_faults(self.policies.values(), self.hours.values(), max_level, tick_interval=tick_interval)
+        known = None if schedules is None else {*self.schedules, *self.calendars, *schedules}
+        names = names_faults(self.policies.values(), self.people, targets=targets, schedules=known)
+        problems = {path: Problem(fault.fault, fault.remedy) for path, fault in (*limits, *names)}
         if problems:
             raise PoliciesError(problems)
 
     @property
     def warnings(self) -> Sequence[str]:
         """Warnings about what is valid, but probably not intended."""
-        return tuple(warnings_of(self.policies, self.hours, self.assignments))
+        policies = warnings_of(self.policies, self.hours, self.assignments, self.schedules)
+        return (*policies, *warnings_of_schedules(self.policies, self.schedules, self.calendars, self.people))
 
     @property
     def names(self) -> frozenset[str]:
@@ -79,8 +107,9 @@ class Policies:
 
     @property
     def targets(self) -> frozenset[str]:
-        """All targets that the policies name."""
-        return frozenset(name for policy in self.policies.values() for level in policy.levels for name in level.to)
+        """All targets that the policies and the people name. Schedules are not targets."""
+        named = [name for policy in self.policies.values() for level in policy.levels for name in level.to]
+        return frozenset((*(name for name in named if schedule_of(name) is None), *self.people.values()))
 
     @property
     def reads_labels(self) -> bool:
@@ -96,6 +125,10 @@ class Policies:
 
     def as_mapping(self) -> Mapping[str, Any]:
         """Return the content as a policies file has it. Defaults of policies are left out."""
+        schedules = {
+            **{name: rotation.as_mapping() for name, rotation in self.schedules.items()},
+            **{name: {"ical": place} for name, place in self.calendars.items()},
+        }
         return {
             "policies": {name: policy.as_mapping() for name, policy in self.policies.items()},
             "hours": {name: each.as_mapping() for name, each in self.hours.items()},
@@ -105,6 +138,8 @@ class Policies:
                 | ({} if each.severity is None else {"severity": each.severity})
                 for each in self.assignments
             ],
+            **({"schedules": schedules} if schedules else {}),
+            **({"people": dict(self.people)} if self.people else {}),
         }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NewType, get_args, get_origin
@@ -13,7 +13,10 @@ from ..errors import InvalidValue
 from . import policies_values as values
 from .assignment import Assignment
 from .hours import Hours, Window
+from .layer import MAX_PEOPLE, Layer
 from .policy import MAX_LEVELS, Anchor, Level, OnExpiry, Policy, Repeat
+from .rotation import MAX_LAYERS, MAX_OVERRIDES
+from .schedules_file import WrittenOverride, WrittenSchedule
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -24,11 +27,17 @@ MAX_TARGETS = 100
 MAX_REPEATS = 99
 _MANY = 10_000
 """The most closed dates of hours, and the most assignments."""
-_FILE_NAMES: Mapping[type, Mapping[str, str]] = {Window: {"start": "from", "end": "to"}}
+_FILE_NAMES: Mapping[type, Mapping[str, str]] = {
+    record: {"start": "from", "end": "to"} for record in (Window, WrittenOverride)
+}
 """The names in the file of those fields that have another name in code."""
-_NOT_IN_FILE: Mapping[type, Sequence[str]] = {Assignment: ("min_level",), Policy: ("name",), Hours: ("name",)}
-"""Fields that are no keys of the file. The name of a policy or of hours is the key of its mapping."""
-_Target = NewType("_Target", str)
+_NOT_IN_FILE: Mapping[type, Sequence[str]] = {
+    Assignment: ("min_level",),
+    **dict.fromkeys((Policy, Hours, WrittenSchedule), ("name",)),
+}
+"""Fields that are no keys of the file. The name of a policy, of hours or of a schedule is the key of its mapping."""
+_Recipient = NewType("_Recipient", str)
+_Person = NewType("_Person", str)
 
 
 def field_names(kind: type) -> Sequence[str]:
@@ -53,8 +62,11 @@ def _one_of(kind: type[StrEnum], value: object) -> StrEnum:
 _READERS: Sequence[tuple[object, Callable[[Any], object]]] = (
     (str, values.text),
     (str | None, values.text),
-    (_Target, values.target),
+    (_Recipient, values.recipient),
+    (_Person, values.person),
     (date, values.closed_date),
+    (datetime, values.moment),
+    (datetime | None, values.reading),
     (timedelta, values.span),
     (timedelta | None, values.span),
     (int, _repeats),
@@ -68,6 +80,9 @@ _LISTS: Sequence[tuple[object, str, int, int]] = (
     (tuple[Window, ...], "windows", 1, MAX_WINDOWS),
     (frozenset[date], "dates", 0, _MANY),
     (tuple[Assignment, ...], "assignments", 0, _MANY),
+    (tuple[Layer, ...], "layers", 1, MAX_LAYERS),
+    (tuple[WrittenOverride, ...], "overrides", 0, MAX_OVERRIDES),
+    (tuple[_Person, ...], "people", 1, MAX_PEOPLE),
 )
 """Lists: the type, the word for its items, and the least and the most of them."""
 
@@ -93,7 +108,9 @@ def make_converter(hours: Mapping[str, Hours], policies: AbstractSet[str]) -> "C
         hook(kind, read)
     for kind, what, least, most in _LISTS:
         hook(kind, partial(_listed, converter, kind, what, least, most))
-    hook(tuple[str, ...], partial(_targets, converter))
+    hook(tuple[str, ...], partial(_recipients, converter))
+    for kind in (Layer, tuple[Layer, ...], tuple[WrittenOverride, ...]):
+        hook(kind | None, partial(_present, converter, kind))
     hook(Mapping[str, str], partial(_labels, converter))
     hook(Hours | None, lambda value: hours[_known("hours", values.text(value), hours)])
     fields = {
@@ -106,8 +123,19 @@ def make_converter(hours: Mapping[str, Hours], policies: AbstractSet[str]) -> "C
             "policy": override(struct_hook=lambda value, _: _known("policy", values.text(value), policies)),
             "min_level": override(omit=True),
         },
+        Layer: {
+            "zone": override(struct_hook=lambda value, _: values.zone(value)),
+            "start": override(struct_hook=lambda value, _: values.reading(value)),
+            "people": override(struct_hook=lambda value, _: converter.structure(value, tuple[_Person, ...])),
+        },
+        WrittenOverride: {
+            "start": override(rename="from"),
+            "end": override(rename="to"),
+            "person": override(struct_hook=lambda value, _: values.person(value)),
+        },
+        WrittenSchedule: {"ical": override(struct_hook=lambda value, _: values.calendar(value))},
     }
-    for record in (Window, Hours, Level, Repeat, Policy, Assignment):
+    for record in (Window, Hours, Level, Repeat, Policy, Assignment, Layer, WrittenOverride, WrittenSchedule):
         # Any: the function takes the fields as keywords, beside options of its own.
         options: dict[str, Any] = {"_cattrs_forbid_extra_keys": True, **fields.get(record, {})}
         structure = make_dict_structure_fn(record, converter, **options)
@@ -131,11 +159,16 @@ def _listed(converter: "Converter", kind: Any, what: str, least: int, most: int,
     return get_origin(kind)(converter.structure(value, items))
 
 
-def _targets(converter: "Converter", value: object) -> tuple[str, ...]:
-    """Return targets' names, each once, from a list of names or from one name."""
+def _present(converter: "Converter", kind: Any, value: object) -> Any:
+    """Return the record or the list of a field that may be left out."""
+    return converter.structure(value, kind)
+
+
+def _recipients(converter: "Converter", value: object) -> tuple[str, ...]:
+    """Return what a level pages, each once, from a list of names or from one name."""
     if not isinstance(value, list | tuple):
-        return (values.target(value),)
-    return tuple(dict.fromkeys(_listed(converter, tuple[_Target, ...], "targets", 1, MAX_TARGETS, value)))
+        return (values.recipient(value),)
+    return tuple(dict.fromkeys(_listed(converter, tuple[_Recipient, ...], "targets", 1, MAX_TARGETS, value)))
 
 
 def _labels(converter: "Converter", value: object) -> dict[str, str]:
@@ -174,7 +207,8 @@ def faults_of(error: Exception, path: str) -> Iterator[tuple[str, InvalidValue]]
         names = _FILE_NAMES.get(error.cl, {})
         for inner, about in noted:
             yield from faults_of(inner, values.joined(path, names.get(about.name, about.name)))
-        for inner in other:
-            yield from faults_of(inner, path)
+        for inner in other:  # from the record's own checks, which name the field
+            own = inner.field if isinstance(inner, InvalidValue) and inner.field in field_names(error.cl) else ""
+            yield from faults_of(inner, f"{path}.{own}" if own else path)
     else:
         raise error

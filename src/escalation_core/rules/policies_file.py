@@ -17,6 +17,7 @@ from .policies_converter import faults_of, field_names, make_converter
 from .policies_limits import hours_faults, policy_faults
 from .policies_values import shown
 from .policy import Policy
+from .schedules_file import Fault, Schedules, WrittenSchedule, read_people, read_schedules
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -28,9 +29,7 @@ WHOLE = "the file"
 MAX_VALUES = 50_000
 """The most values of a file, counted as often as they occur."""
 MAX_DEPTH = 10
-_ROOT = ("policies", "hours", "assign")
-_LATER = ("schedules", "people")
-"""Keys of the design that this version does not read yet."""
+_ROOT = ("policies", "hours", "assign", "schedules", "people")
 _STAND_IN = Hours(name="-", zone="UTC", windows=(Window(start=time(), end=time()),))
 """Stands for hours that are wrong, so that the policies that name them can be checked."""
 
@@ -42,6 +41,8 @@ class Content:
     policies: Mapping[str, Policy]
     hours: Mapping[str, Hours]
     assignments: tuple[Assignment, ...]
+    schedules: Schedules
+    people: Mapping[str, str]
 
 
 class _Problems(dict[str, Problem]):
@@ -69,9 +70,7 @@ def read_content(mapping: object) -> Content:
 def _content(root: Mapping[str, Any]) -> Content:
     problems = _Problems()
     for key in root:
-        if key in _LATER:
-            problems[key] = Problem("is not supported yet", "leave it out, and name targets in `to`")
-        elif key not in _ROOT:
+        if key not in _ROOT:
             problems.add(values.joined("", key), values.unknown("is the field", key, _ROOT))
     hours: dict[str, Hours] = {}
     converter = make_converter(hours, {BUILTIN, *_names(root.get("policies"))})
@@ -86,9 +85,27 @@ def _content(root: Mapping[str, Any]) -> Content:
     for name, policy in policies.items():
         _note(policy_faults(values.joined("policies", name), policy), problems)
     assignments = _structure(root.get("assign", []), tuple[Assignment, ...], "assign", converter, problems) or ()
+    schedules, people = _who_is_on_call(root, converter, problems)
     if problems:
         raise PoliciesError(problems)
-    return Content(policies=policies, hours=sound, assignments=assignments)
+    return Content(policies=policies, hours=sound, assignments=assignments, schedules=schedules, people=people)
+
+
+def _who_is_on_call(
+    root: Mapping[str, Any], converter: "Converter", problems: _Problems
+) -> tuple[Schedules, Mapping[str, str]]:
+    """Read the schedules and the targets of people."""
+    written: dict[str, WrittenSchedule] = {}
+    _named(root.get("schedules", {}), "schedules", WrittenSchedule, converter, written, problems)
+    faults: list[Fault] = []
+    people: Mapping[str, str] = {}
+    try:
+        people = read_people(_mapping(root.get("people", {}), "write a mapping of people to targets"), faults)
+    except InvalidValue as fault:
+        faults.append(("people", fault))
+    schedules = read_schedules(written, _names(root.get("people")), faults)
+    _note(iter(faults), problems)
+    return schedules, people
 
 
 def read_version(name: str, text: str) -> Policy:
@@ -151,7 +168,7 @@ def _named(
     found: dict[str, Kind],
     problems: _Problems,
 ) -> None:
-    """Read a mapping of names to policies or hours into ``found``."""
+    """Read a mapping of names to policies, hours or schedules into ``found``."""
     try:
         if section is None and kind is Policy:
             raise InvalidValue("policies", "is missing", "name at least one policy")

@@ -8,8 +8,10 @@ from functools import lru_cache
 from ..errors import InvalidValue
 from .assignment import Assignment
 from .hours import Hours
-from .policies_values import joined, unknown
+from .on_call import schedule_of
+from .policies_values import joined, shown, unknown
 from .policy import MAX_ESCALATIONS, Anchor, Policy
+from .rotation import Rotation
 
 DEFAULT = "default"
 """The name of the policy that incidents get if no assignment matches; without it, they get the built-in policy."""
@@ -91,9 +93,8 @@ def settings_faults(
     max_level: int | None,
     *,
     tick_interval: timedelta,
-    targets: AbstractSet[str] | None,
 ) -> Iterator[Fault]:
-    """Yield the faults that depend on settings; see ``Policies.check``."""
+    """Yield the faults of lengths that depend on settings; see ``Policies.check``."""
     for each in hours:
         for index, window in enumerate(each.windows):
             if window.span < 2 * tick_interval:
@@ -105,16 +106,45 @@ def settings_faults(
         if max_level is not None and policy.total > max_level:
             fault = f"has {policy.total} escalations, and MAX_ESC_LEVEL is {max_level}"
             yield path, InvalidValue("policy", fault, "have fewer levels or rounds, or unset MAX_ESC_LEVEL")
+
+
+def names_faults(
+    policies: Iterable[Policy],
+    people: Mapping[str, str],
+    *,
+    targets: AbstractSet[str] | None,
+    schedules: AbstractSet[str] | None,
+) -> Iterator[Fault]:
+    """Yield a fault for each level and each person with a target or a schedule that is not known; None: any may be."""
+    for policy in policies:
         for index, level in enumerate(policy.levels):
-            missing = [] if targets is None else [name for name in level.to if name not in targets]
-            if missing and targets is not None:
-                missed = unknown("names the target", missing[0], targets)
-                remedy = f"{missed.remedy}; a notifier must serve it, for example that of ESC_TARGETS"
-                yield f"{path}.levels[{index}].to", InvalidValue("name", missed.fault, remedy)
+            faults = (_name_fault(name, targets, schedules) for name in level.to)
+            fault = next((fault for fault in faults if fault is not None), None)
+            if fault is not None:
+                yield f"{joined('policies', policy.name)}.levels[{index}].to", fault
+    for person, target in people.items():
+        fault = _name_fault(target, targets, schedules)
+        if fault is not None:
+            yield joined("people", person), fault
+
+
+def _name_fault(name: str, targets: AbstractSet[str] | None, schedules: AbstractSet[str] | None) -> InvalidValue | None:
+    schedule = schedule_of(name)
+    if schedule is not None:
+        known = schedules is None or schedule in schedules
+        return None if known else unknown("names the schedule", schedule, schedules or ())
+    if targets is None or name in targets:
+        return None
+    missed = unknown("names the target", name, targets)
+    remedy = f"{missed.remedy}; a notifier must serve it, for example that of ESC_TARGETS"
+    return InvalidValue("name", missed.fault, remedy)
 
 
 def warnings_of(
-    policies: Mapping[str, Policy], hours: Mapping[str, Hours], assignments: Iterable[Assignment]
+    policies: Mapping[str, Policy],
+    hours: Mapping[str, Hours],
+    assignments: Iterable[Assignment],
+    schedules: Mapping[str, Rotation],
 ) -> Iterator[str]:
     """Yield a sentence for each part of the policies that is valid, but probably not intended."""
     for name, policy in policies.items():
@@ -135,5 +165,23 @@ def warnings_of(
     for name in sorted(policies.keys() - assigned):
         yield f"{joined('policies', name)}: no assignment names it, so only incidents whose host names it get it"
     used = {name for policy in policies.values() for name in policy.hours}
+    used |= {name for rotation in schedules.values() for name in rotation.hours}
     for name in sorted(hours.keys() - used):
-        yield f"{joined('hours', name)}: no policy uses these hours"
+        yield f"{joined('hours', name)}: no policy and no schedule uses these hours"
+
+
+def warnings_of_schedules(
+    policies: Mapping[str, Policy],
+    schedules: Mapping[str, Rotation],
+    calendars: Mapping[str, str],
+    people: Mapping[str, str],
+) -> Iterator[str]:
+    """Yield a sentence for each schedule that no level names, and for each person in a rotation without a target."""
+    used = {schedule_of(name) for policy in policies.values() for level in policy.levels for name in level.to}
+    for name in sorted({*schedules, *calendars} - used):
+        yield f"{joined('schedules', name)}: no policy names this schedule"
+    for name, rotation in schedules.items():
+        for person in rotation.people:
+            if person not in people:
+                instead = "ESC_DEFAULT_TARGET, or else what the routes say, is paged instead"
+                yield f"{joined('schedules', name)}: people has no target for {shown(person)}: {instead}"

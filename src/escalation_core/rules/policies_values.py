@@ -11,8 +11,10 @@ from ..checks import check_text, nearest, read_span, visible
 from ..errors import InvalidValue, shortened
 from .hours import DAYS
 from .maintenance import check_zone
+from .on_call import ONCALL, schedule_of
 from .policy import MAX_SPAN
 from .routing import check_target
+from .shifts import check_person
 
 MAX_NAME_CHARS = 60
 YEARS = (1970, 2199)
@@ -24,7 +26,8 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ALMOST_SPAN = re.compile(
     r"([0-9]{1,8}) *(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?)", re.IGNORECASE
 )
-_SCHEDULE = "oncall:"
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?(?P<offset>Z|[+-].*)?")
+_OFFSET = re.compile(r"Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]")
 _HUGE = 10**20
 """From here on a whole number is described and not written: Python writes none of more than 4,300 digits."""
 
@@ -161,9 +164,53 @@ def zone(value: object) -> str:
         raise wrong(value, "write an IANA name, for example Europe/Berlin") from None
 
 
+def moment(value: object) -> datetime:
+    """Read a date and a time of day, with an offset from UTC or without one: it is aware or naive."""
+    found = value if isinstance(value, datetime) and not value.microsecond else None
+    if isinstance(value, str) and (match := _MOMENT.fullmatch(value)) and _OFFSET.fullmatch(match["offset"] or "Z"):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidValue("date", f"{shown(value)} does not exist", "write a day of the calendar") from None
+    if found is None:
+        raise wrong(value, "write a date and a time, for example 2026-01-05T09:00")
+    if not YEARS[0] <= found.year <= YEARS[1]:
+        raise wrong(value, f"write a year from {YEARS[0]} to {YEARS[1]}")
+    return found
+
+
+def reading(value: object) -> datetime:
+    """Read a date and a time of day on the clock of a zone, ``YYYY-MM-DDTHH:MM`` or with seconds."""
+    found = moment(value)
+    if found.tzinfo is not None:
+        raise wrong(value, "leave the offset out: the zone decides")
+    return found
+
+
 def target(value: object) -> str:
     """Read the name of a target."""
     found = check_target(text(value), "target")
-    if found.startswith(_SCHEDULE):
-        raise InvalidValue("target", f"{shown(found)} names a schedule, which is not supported yet", "name a target")
+    if found.startswith(ONCALL):
+        raise InvalidValue("target", f"{shown(found)} names a schedule", "name a target, for example slack:ops")
+    return found
+
+
+def recipient(value: object) -> str:
+    """Read what a level pages: the name of a target, or ``oncall:`` and the name of a schedule."""
+    schedule = schedule_of(text(value))
+    return target(value) if schedule is None else ONCALL + name(schedule)
+
+
+def person(value: object) -> str:
+    """Read the name of a person."""
+    return check_person(text(value))
+
+
+def calendar(value: object) -> str:
+    """Read the place of a calendar: a path, or an https URL."""
+    found = text(value)
+    if not found.isprintable():
+        raise InvalidValue("ical", "holds a character that is not printable", "write a path or an https URL")
+    if "://" in found and not found.startswith("https://"):
+        raise InvalidValue("ical", "is a URL that does not begin with https://", "write an https URL, or a path")
     return found

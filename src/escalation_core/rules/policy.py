@@ -6,6 +6,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -15,7 +16,9 @@ from typing import Any
 import attrs
 
 from ..model import BUILTIN, Incident
-from .hours import Hours, later
+from .hours import Hours
+from .on_call import ROUTED, OnCall, Recipients, schedules_of
+from .wall_clock import later
 
 MAX_LEVELS = 50
 MAX_ESCALATIONS = 100
@@ -174,9 +177,18 @@ class Policy:
         """Return the level of a position, which counts from 1."""
         return self.levels[(position - 1) % len(self.levels)]
 
-    def targets(self, incident: Incident) -> tuple[str, ...]:
-        """Return the targets of the escalation that raised the incident to its level; empty: the router decides."""
-        return self.level(max(1, self.position(incident))).to if self._names else ()
+    def recipients(self, incident: Incident, on_call: OnCall, at: datetime) -> Recipients:
+        """Return whom the escalation pages that raised the incident to its level at ``at``."""
+        return on_call.recipients(self.level(max(1, self.position(incident))).to, at) if self._names else ROUTED
+
+    def ends_round(self, incident: Incident) -> bool:
+        """Return whether the incident's level is the last of its round."""
+        return self.position(incident) % len(self.levels) == 0
+
+    @property
+    def schedules(self) -> AbstractSet[str]:
+        """The names of the schedules that the levels name."""
+        return {name for level in self.levels for name in schedules_of(level.to)}
 
     def next_due_at(
         self, incident: Incident, level: int, last: datetime | None, tick_interval: timedelta

@@ -159,6 +159,8 @@ def _moved(
         attempts=page.attempts if attempts is None else attempts,
         tried_for=page.tried_for if tried_for is None else tried_for,
         reason=reason,
+        via=page.via,
+        schedule_digest=page.schedule_digest,
     )
 
 

@@ -10,6 +10,7 @@ from ..checks import check_count, check_labels, check_optional_text, check_text
 from ..errors import InvalidValue
 from ..model import Incident, NewPage, normal_severity
 from ..ports import Notifier, Router
+from .on_call import ROUTED, Recipient, Recipients
 
 UNROUTED = "an incident that no route matches has no target and is never paged: set ESC_DEFAULT_TARGET"
 """The warning about routes that leave some incidents without a target."""
@@ -179,21 +180,24 @@ class Pager:
     default_target: str | None = None
     """The target that is paged in the place of one that a policy names and no notifier serves."""
 
-    def pages_for(self, incident: Incident, dedup_key: str, named: Sequence[str] = ()) -> list[NewPage]:
+    def pages_for(self, incident: Incident, dedup_key: str, named: Recipients = ROUTED) -> list[NewPage]:
         """Return the pages of the escalation that raised ``incident`` to its level, one for each target.
 
-        ``named`` are the targets that the policy names; if it names none, the router decides. If no notifier serves one
-        of them, the default target, or else the router's answer, is paged in its place. If the router fails or names no
-        target, return one page with the reason why it is undeliverable. The store records such a page as dead.
+        ``named`` is whom the policy names; if it names no one at all, the router decides. For what is unknown, for
+        example a target that no notifier serves, the default target, or else the router's answer, is paged in its
+        place; and also if all schedules of the level name no one. If the router fails or names no target, return one
+        page with the reason why it is undeliverable. The store records such a page as dead.
         """
-        unserved = [target for target in named if target not in self.served]
-        if not named:
+        if named == ROUTED:
             return self._routed(incident, dedup_key)
-        pages = {target: _page(incident, dedup_key, target) for target in named if target in self.served}
-        if unserved:
+        served = [one for one in named.known if one.target in self.served]
+        pages = {one.target: _page(incident, dedup_key, one.target, one) for one in served}
+        unserved = [_said(one) for one in named.known if one.target not in self.served]
+        missing = [*unserved, *named.unknown]
+        if missing or named.empty:
             for instead in self._instead(incident, dedup_key):
                 page = pages.get(instead.target, instead)
-                pages[instead.target] = attrs.evolve(page, in_place_of=", ".join(unserved))
+                pages[instead.target] = attrs.evolve(page, in_place_of=", ".join(missing) or None)
         return list(pages.values())
 
     def _instead(self, incident: Incident, dedup_key: str) -> list[NewPage]:
@@ -203,7 +207,7 @@ class Pager:
 
     def _routed(self, incident: Incident, dedup_key: str) -> list[NewPage]:
         def page(target: str, undeliverable_reason: str | None = None) -> NewPage:
-            return _page(incident, dedup_key, target, undeliverable_reason)
+            return _page(incident, dedup_key, target, undeliverable_reason=undeliverable_reason)
 
         try:
             targets = check_targets(self.router.route(incident, incident.level))
@@ -232,7 +236,17 @@ class Pager:
         return said if self.router.covers_everything else [*said, UNROUTED]
 
 
-def _page(incident: Incident, dedup_key: str, target: str, undeliverable_reason: str | None = None) -> NewPage:
+def _said(one: Recipient) -> str:
+    return one.target if one.via is None else f"{one.target} of {one.via}"
+
+
+def _page(
+    incident: Incident,
+    dedup_key: str,
+    target: str,
+    by: Recipient | None = None,
+    undeliverable_reason: str | None = None,
+) -> NewPage:
     return NewPage(
         incident_key=incident.incident_key,
         episode=incident.episode,
@@ -240,4 +254,6 @@ def _page(incident: Incident, dedup_key: str, target: str, undeliverable_reason:
         target=target,
         dedup_key=dedup_key,
         undeliverable_reason=undeliverable_reason,
+        via=None if by is None else by.via,
+        schedule_digest=None if by is None else by.digest,
     )

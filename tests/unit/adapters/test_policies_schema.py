@@ -37,6 +37,12 @@ BEYOND_A_SCHEMA = (
     "holds a NUL character",
     r"is \d+\.0; write a whole number",
     "is empty; write text, or leave",
+    "is not a valid person",
+    "holds a character that is not printable",
+    "is .*; give 1 hour to 365 days",
+    "is not after (start|from)",
+    "never applies",
+    "names the person .*, which is not known",
 )
 """The problems that a JSON Schema does not find; ``docs/reference/policies.md`` lists them."""
 JUNK: tuple[Any, ...] = (
@@ -66,6 +72,9 @@ JUNK: tuple[Any, ...] = (
     *("007", "-1", "first_seen", "restart", "oncall:x", "oncall", "https://x/y", "a" * 60, "a" * 61, "a" * 201, "ä"),
     *("mon-fri", "mon-fry", "Mon", "mon,,tue", " mon , sat-sun ", "09:00", "9:00", "24:00", "24:01", "09:00:00"),
     *("23:59:60", "2026-12-25", "2026-02-30", "1969-12-31", "2199-12-31", "2200-01-01", "Mars/Olympus", "\x1f", "a\0"),
+    *("2026-01-05T09:00", "2026-01-05 09:00:30", "2026-01-05T09:00Z", "2026-01-05T09:00+01:00", "2026-02-30T09:00"),
+    *("2026-01-05T9:00", "2026-01-05T09:00+24:00", "1969-12-31T09:00", "2026-01-05T09:00:00.5", " ann", "ann"),
+    *("oncall:", "oncall:a b", "http://x/y", "rota.ics", "1h", "12h", ["ann", "ann"], ["ann", "bob"]),
 )
 KEYS = (
     "policies",
@@ -81,6 +90,7 @@ KEYS = (
     "x",
     "name",
     "a b",
+    *("schedules", "people", "rotation", "layers", "ical", "overrides", "until", "person"),
 )
 
 
@@ -169,6 +179,14 @@ def test_the_schema_refuses_what_the_reader_refuses(mapping: dict[str, Any]) -> 
         *(("hours", "h", "windows", 0, field) for field in ("days", "from", "to", "x")),
         *(("assign",), ("assign", 0)),
         *(("assign", 0, field) for field in ("severity", "labels", "policy", "x")),
+        *(("schedules",), ("schedules", "r"), ("schedules", "x"), ("people",), ("people", "ann"), ("people", "a\nb")),
+        *(("schedules", "r", field) for field in ("rotation", "layers", "ical", "overrides", "x")),
+        *(
+            ("schedules", "r", "rotation", field)
+            for field in ("zone", "start", "turn", "people", "hours", "until", "x")
+        ),
+        *(("schedules", "r", "rotation", "people", 0), ("schedules", "r", "overrides", 0), ("schedules", "c", "ical")),
+        *(("schedules", "r", "overrides", 0, field) for field in ("from", "to", "person", "x")),
     ],
 )
 def test_each_value_in_each_place(path: tuple[Any, ...]) -> None:
@@ -178,6 +196,14 @@ def test_each_value_in_each_place(path: tuple[Any, ...]) -> None:
             "policies": {"p": {"levels": [{"after": "5m"}], "repeat": {"times": 1}}},
             "hours": {"h": {"zone": "UTC", "windows": [{"from": "09:00", "to": "17:00"}], "closed": ["2026-12-25"]}},
             "assign": [{"policy": "p"}],
+            "schedules": {
+                "r": {
+                    "rotation": {"zone": "UTC", "start": "2026-01-05T09:00", "turn": "7d", "people": ["ann"]},
+                    "overrides": [{"from": "2026-01-05T09:00", "to": "2026-01-06T09:00Z", "person": "ann"}],
+                },
+                "c": {"ical": "rota.ics"},
+            },
+            "people": {"ann": "slack:@ann"},
         }
         container = mapping
         for key in path[:-1]:

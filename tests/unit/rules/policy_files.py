@@ -1,6 +1,6 @@
 """Policies files that hypothesis makes: valid mappings as a reader of JSON, of TOML or of YAML returns them."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -55,6 +55,50 @@ def hours() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+PEOPLE = st.from_regex(r"[A-Za-z](\w| \w){0,20}", fullmatch=True)
+
+
+def moments(first: int = 1970, last: int = 2199) -> st.SearchStrategy[str]:
+    """Return local times, with seconds or without."""
+    times = st.datetimes(datetime(first, 1, 1), datetime(last, 12, 31))  # noqa: DTZ001 - local times
+    return times.map(lambda each: each.isoformat(timespec="seconds")) | times.map(lambda each: f"{each:%Y-%m-%d %H:%M}")
+
+
+def layers(named: list[str], first: int = 1970, last: int = 2199) -> st.SearchStrategy[dict[str, Any]]:
+    """Return layers that may name the hours ``named``, and start in one of these years."""
+    return st.fixed_dictionaries(
+        {
+            "zone": ZONES,
+            "start": moments(first, last),
+            "turn": spans(3600),
+            "people": st.lists(PEOPLE, min_size=1, max_size=4, unique=True),
+        },
+        optional={"hours": st.sampled_from(named)} if named else {},
+    )
+
+
+@st.composite
+def schedules(draw: st.DrawFn, named: list[str], people: list[str]) -> dict[str, Any]:
+    """Return a schedule of one of the three kinds. Each of its layers starts in a later year than the one before."""
+    kind = draw(st.sampled_from(["rotation", "layers", "ical"]))
+    if kind == "ical":
+        return {"ical": draw(st.sampled_from(["rota.ics", "https://calendar.example/s3cret.ics", "../rota"]))}
+    years = [2000] if kind == "rotation" else [2000, 2010, 2020][: draw(st.integers(1, 3))]
+    found = [draw(layers(named, year, year + 5)) for year in years]
+    if draw(st.booleans()):
+        found[-1]["until"] = draw(moments(2030))
+    schedule: dict[str, Any] = {"rotation": found[0]} if kind == "rotation" else {"layers": found}
+    if draw(st.booleans()):
+        offset = st.sampled_from(["", "Z", "+05:45", "-03:30"])
+        spell = st.tuples(moments(2000, 2010), offset, moments(2015), offset)
+        known = st.sampled_from([*people, *found[0]["people"]])
+        schedule["overrides"] = [
+            {"from": begin + one, "to": end + two, "person": draw(known)}
+            for begin, one, end, two in draw(st.lists(spell, max_size=3))
+        ]
+    return schedule
+
+
 @st.composite
 def policies(draw: st.DrawFn, named: list[str]) -> dict[str, Any]:
     """Return a policy that may name the hours ``named``. Under a clock its gaps are at most an hour."""
@@ -65,7 +109,7 @@ def policies(draw: st.DrawFn, named: list[str]) -> dict[str, Any]:
         st.lists(
             st.fixed_dictionaries(
                 {"after": gap},
-                optional={"to": st.lists(TARGETS, min_size=1, max_size=3) | TARGETS}
+                optional={"to": st.lists(TARGETS, min_size=1, max_size=3) | TARGETS | NAMES.map("oncall:{}".format)}
                 | ({"deliver": st.sampled_from(named)} if named else {}),
             ),
             min_size=1,
@@ -104,6 +148,10 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
         found["hours"] = draw(_named(hours()))
     named = list(found.get("hours", ()))
     found["policies"] = draw(_named(policies(named), least=1))
+    if draw(st.booleans()):
+        found["people"] = draw(st.dictionaries(PEOPLE, TARGETS, max_size=3))
+    if draw(st.booleans()):
+        found["schedules"] = draw(_named(schedules(named, list(found.get("people", ())))))
     if draw(st.booleans()):
         assignment = st.fixed_dictionaries(
             {"policy": st.sampled_from([*found["policies"], "builtin"])},

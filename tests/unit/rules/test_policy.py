@@ -8,6 +8,7 @@ import pytest
 
 from escalation_core import Incident
 from escalation_core.rules.hours import Hours, Window
+from escalation_core.rules.on_call import OnCall
 from escalation_core.rules.policies_file import read_version
 from escalation_core.rules.policy import Anchor, Level, OnExpiry, Policy, Repeat
 
@@ -159,8 +160,13 @@ def test_who_is_told() -> None:
         levels=(Level(after=MINUTE, to=("a",)), Level(after=MINUTE), Level(after=MINUTE, to=("b", "c"))),
         repeat=Repeat(times=1),
     )
-    assert [("a",), (), ("b", "c"), ("a",), (), ("b", "c")] == [told.targets(incident(level=n)) for n in range(1, 7)]
-    assert ("a",) == told.targets(incident(level=8, policy_level=7))
+
+    def targets(level: int, policy_level: int | None = None) -> tuple[str, ...]:
+        one = incident(level=level, policy_level=policy_level)
+        return tuple(each.target for each in told.recipients(one, OnCall(), START).known)
+
+    assert [("a",), (), ("b", "c"), ("a",), (), ("b", "c")] == [targets(level=n) for n in range(1, 7)]
+    assert ("a",) == targets(level=8, policy_level=7)
 
 
 # --- hours
