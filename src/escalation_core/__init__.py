@@ -16,6 +16,7 @@ from .errors import (
     EscalationError,
     InvalidValue,
     PoliciesError,
+    SchedulesError,
     SettingsError,
     StoreError,
     StoreNotReady,
@@ -39,15 +40,18 @@ from .model import (
     idempotency_key,
     in_canary,
 )
-from .ports import Heartbeat, Notifier, Router, Store
+from .ports import Heartbeat, Notifier, Router, Schedule, ScheduleSource, Store
 from .rules.builtin import BuiltinPolicy
+from .rules.layer import Layer
 from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
 from .rules.policies import Policies
 from .rules.retry import RetryPolicy
+from .rules.rotation import Override, Rotation
 from .rules.routing import Conditions, Route, SettingsRouter
+from .rules.shifts import Shift, Shifts
 from .rules.upcoming import HeldBy, Upcoming
 from .settings import Settings
 from .version import VERSION as __version__
@@ -68,11 +72,13 @@ __all__ = [
     "Incident",
     "IncidentHistory",
     "InvalidValue",
+    "Layer",
     "NextPages",
     "Notifier",
     "OpenIncident",
     "OpenIncidents",
     "Outcome",
+    "Override",
     "Page",
     "PageTest",
     "Pause",
@@ -86,11 +92,17 @@ __all__ = [
     "Resumed",
     "Retry",
     "RetryPolicy",
+    "Rotation",
     "Route",
     "Router",
+    "Schedule",
+    "ScheduleSource",
+    "SchedulesError",
     "Settings",
     "SettingsError",
     "SettingsRouter",
+    "Shift",
+    "Shifts",
     "Skip",
     "State",
     "Store",

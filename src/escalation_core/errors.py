@@ -6,6 +6,7 @@
     ├── InvalidValue                a value from outside is not valid (also a ValueError)
     ├── SettingsError               settings are wrong: reports all problems at once
     ├── PoliciesError               a policies file is wrong: reports all problems at once
+    ├── SchedulesError              a source could not load some schedules: has those that it could load
     ├── TransitionRefused           the incident's state does not allow this verb
     └── StoreError                  the database could not do what the engine asked
         ├── StoreUnavailable        temporary: the database is down or out of reach; try again
@@ -16,7 +17,7 @@ No message contains a secret: neither the password of a DSN nor the URL of a web
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 MAX_QUOTED_CHARS = 300
 """How many characters of a foreign text an error or a log line quotes at most."""
@@ -104,6 +105,20 @@ class TransitionRefused(EscalationError):
         self.incident_key = incident_key
         self.state = state
         self.verb = verb
+
+
+class SchedulesError(EscalationError):
+    """A source could not load some of its schedules. ``problems`` maps the name of each to its fault and remedy.
+
+    ``loaded`` has the schedules of the others, by name, which are used. No problem contains a secret, for example the
+    URL of a private calendar.
+    """
+
+    def __init__(self, problems: Mapping[str, Problem], loaded: Mapping[str, Any]) -> None:
+        lines = "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
+        super().__init__(f"{len(problems)} schedules cannot be loaded:{lines}")
+        self.problems = dict(problems)
+        self.loaded = dict(loaded)
 
 
 class StoreError(EscalationError):

@@ -36,9 +36,10 @@ ALLOWED = {
 PUBLIC = [
     "AuditEntry", "Conditions", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
     "EscalationError", "BuiltinPolicy", "Health", "Heartbeat", "HeldBy", "Incident", "IncidentHistory",
-    "InvalidValue", "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Page", "PageTest",
-    "Pause", "PauseSchedule", "Policies", "PoliciesError", "Integrity", "Pruned", "Rejected", "Reschedule",
-    "Resumed", "Retry", "RetryPolicy", "Route", "Router", "Settings", "SettingsError", "SettingsRouter", "Skip",
+    "InvalidValue", "Layer", "NextPages", "Notifier", "OpenIncident", "OpenIncidents", "Outcome", "Override",
+    "Page", "PageTest", "Pause", "PauseSchedule", "Policies", "PoliciesError", "Integrity", "Pruned",
+    "Rejected", "Reschedule", "Resumed", "Retry", "RetryPolicy", "Rotation", "Route", "Router", "Schedule",
+    "ScheduleSource", "SchedulesError", "Settings", "SettingsError", "SettingsRouter", "Shift", "Shifts", "Skip",
     "State", "Store", "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport",
     "TransitionRefused", "Upcoming", "Verdict", "__version__", "canary_bucket", "idempotency_key", "in_canary",
     "plan", "send_test_page",

@@ -7,7 +7,14 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-MIGRATIONS = ["0001_tables", "0002_event_indexes", "0003_policies", "0004_policy_indexes"]
+MIGRATIONS = [
+    "0001_tables",
+    "0002_event_indexes",
+    "0003_policies",
+    "0004_policy_indexes",
+    "0005_on_call",
+    "0006_on_call_index",
+]
 NAMES = [*MIGRATIONS, "attached to public.incidents"]
 """The steps that the first ``up`` of a database returns."""
 COLUMNS = {"incident_key": "id", "severity": "sev", "first_seen": "opened_at", "acknowledged_at": "acked"}

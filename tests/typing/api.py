@@ -37,11 +37,13 @@ from escalation_core import (
     IncidentHistory,
     Integrity,
     InvalidValue,
+    Layer,
     NextPages,
     Notifier,
     OpenIncident,
     OpenIncidents,
     Outcome,
+    Override,
     Page,
     PageTest,
     Pause,
@@ -54,11 +56,17 @@ from escalation_core import (
     Resumed,
     Retry,
     RetryPolicy,
+    Rotation,
     Route,
     Router,
+    Schedule,
+    SchedulesError,
+    ScheduleSource,
     Settings,
     SettingsError,
     SettingsRouter,
+    Shift,
+    Shifts,
     Skip,
     State,
     Store,
@@ -91,6 +99,9 @@ def a_policies_file(mapping: Mapping[str, object]) -> Policies | None:
     try:
         policies = Policies.from_mapping(mapping)
         policies.check(max_level=None, tick_interval=timedelta(minutes=1), targets={"slack:ops"})
+        policies.check(max_level=9, tick_interval=timedelta(minutes=1), targets=None, schedules={"leads"})
+        assert_type(policies.schedules["primary"], Rotation)
+        assert_type(policies.people["ann"], str)
         assert_type(policies.warnings, Sequence[str])
         assert_type(load_policies("policies.yaml"), Policies)
     except PoliciesError as error:
@@ -265,7 +276,39 @@ assert_type(canary_bucket("db-7/disk"), int)
 assert_type(in_canary("db-7/disk", 10), bool)
 
 
+def on_call() -> Schedule:
+    """A rotation with a layer and an override, as a schedule."""
+    week = datetime.fromisoformat("2026-01-05T09:00")
+    layer = Layer(zone="Europe/Berlin", start=week, turn=timedelta(days=7), people=["ann", "bob"])
+    override = Override(start=NOON, end=NOON + timedelta(hours=8), person="bob")
+    rotation = Rotation(layers=[layer], overrides=[override])
+    assert_type(rotation.on_call(NOON), frozenset[str])
+    assert_type(rotation.next_change(NOON), datetime | None)
+    return rotation
+
+
 # --- classes that hosts write
+
+
+class Leads:
+    """A host's own schedules."""
+
+    async def load(self) -> Mapping[str, Schedule]:
+        """Return shifts from elsewhere."""
+        shift = Shift(person="ann", start=NOON, end=NOON + timedelta(hours=8))
+        return {"leads": Shifts(shifts=[shift], horizon=NOON + timedelta(days=90)), "primary": on_call()}
+
+
+source: ScheduleSource = Leads()
+
+
+async def loaded(calendars: ScheduleSource) -> Mapping[str, object]:
+    """Go on with the schedules that could be loaded."""
+    try:
+        return await calendars.load()
+    except SchedulesError as error:
+        assert_type(list(error.problems), list[str])
+        return error.loaded
 
 
 class Pager:

@@ -119,6 +119,7 @@ class Escalation(models.Model):
     created_at = InstantField()
     policy: Any = models.TextField(null=True)
     position: Any = models.IntegerField(null=True)
+    outcome: Any = models.TextField(null=True)
 
     objects = EscalationManager()
 
@@ -145,6 +146,7 @@ class Page(models.Model):
     state: Any = models.TextField(choices=[(state.value, state.value) for state in PageState])
     attempts: Any = models.IntegerField()
     reason: Any = models.TextField(null=True)
+    via: Any = models.TextField(null=True)
     due_at = InstantField()
     created_at = InstantField()
     dedup_key: Any = models.TextField()

@@ -30,6 +30,7 @@ class Ledger:
             "instants": [escalation.created_at for escalation in escalations],
             "policies": [escalation.policy for escalation in escalations],
             "positions": [escalation.position for escalation in escalations],
+            "outcomes": [escalation.outcome for escalation in escalations],
         }
         if self.session.optimistic:
             await self.session.later("record_new", **values)

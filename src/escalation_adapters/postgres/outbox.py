@@ -29,6 +29,8 @@ class Outbox:
             "targets": [page.target for page in pages],
             "dedup_keys": [page.dedup_key for page in pages],
             "reasons": [page.undeliverable_reason for page in pages],
+            "vias": [page.via for page in pages],
+            "digests": [page.schedule_digest for page in pages],
             "now": now,
         }
         await self.session.later("enqueue_new" if self.session.optimistic else "enqueue", **values)

@@ -348,17 +348,17 @@ ORDER BY z.id
 
 -- name: record_new
 -- Insert escalations; fail if one of them is there already.
-INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at, policy, position)
+INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at, policy, position, outcome)
 SELECT * FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[],
-    %(policies)s::text[], %(positions)s::int[])
+    %(policies)s::text[], %(positions)s::int[], %(outcomes)s::text[])
 
 -- name: record
 -- Insert each escalation once; return those that were new.
-INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at, policy, position)
+INSERT INTO {schema}.escalation_events (incident_key, episode, level, unique_hash, created_at, policy, position, outcome)
 SELECT * FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(hashes)s::text[], %(instants)s::timestamptz[],
-    %(policies)s::text[], %(positions)s::int[])
+    %(policies)s::text[], %(positions)s::int[], %(outcomes)s::text[])
 ON CONFLICT DO NOTHING RETURNING unique_hash
 
 -- name: highest
@@ -376,42 +376,44 @@ SELECT coalesce(max(episode), 0) FROM {schema}.escalation_events WHERE incident_
 
 -- name: recent
 -- Escalations in a range of time, newest first, from their index.
-SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position, outcome
 FROM {schema}.escalation_events WHERE created_at >= %(since)s AND (%(key)s::text IS NULL OR incident_key = %(key)s::text)
     AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz OR created_at = %(until)s::timestamptz AND id > %(after_id)s)
 ORDER BY created_at DESC, id LIMIT %(limit)s
 
 -- name: escalations
 -- Escalations in the order they were recorded.
-SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position, outcome
 FROM {schema}.escalation_events
 WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
 
 -- name: escalations_of
 -- One key's escalations in the order they were recorded.
-SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position
+SELECT id, incident_key, episode, level, created_at AT TIME ZONE 'UTC', unique_hash, policy, position, outcome
 FROM {schema}.escalation_events
 WHERE incident_key = %(key)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 
 -- name: enqueue_new
 -- Insert pages; fail if one of them is there already.
 INSERT INTO {schema}.escalation_pages
-    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
+    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason, via, schedule_digest)
 SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
-    %(now)s, %(now)s, v.reason
+    %(now)s, %(now)s, v.reason, v.via, v.digest
 FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[], %(dedup_keys)s::text[],
-    %(reasons)s::text[]) AS v (key, episode, level, target, dedup_key, reason)
+    %(reasons)s::text[], %(vias)s::text[], %(digests)s::text[])
+    AS v (key, episode, level, target, dedup_key, reason, via, digest)
 
 -- name: enqueue
 -- Insert pages, each once per escalation and target.
 INSERT INTO {schema}.escalation_pages
-    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason)
+    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason, via, schedule_digest)
 SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
-    %(now)s, %(now)s, v.reason
+    %(now)s, %(now)s, v.reason, v.via, v.digest
 FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[], %(dedup_keys)s::text[],
-    %(reasons)s::text[]) AS v (key, episode, level, target, dedup_key, reason)
+    %(reasons)s::text[], %(vias)s::text[], %(digests)s::text[])
+    AS v (key, episode, level, target, dedup_key, reason, via, digest)
 ON CONFLICT (incident_key, episode, level, target) DO NOTHING
 
 -- name: cancel
@@ -789,7 +791,7 @@ FROM (
     CROSS JOIN (
         SELECT coalesce(max(m.value::bigint), 0) AS adopted FROM {schema}.escalation_meta m WHERE m.name = 'adopted'
     ) AS was
-    WHERE NOT EXISTS (
+    WHERE e.outcome IS DISTINCT FROM {nobody} AND NOT EXISTS (
         SELECT FROM {schema}.escalation_pages p
         WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)
 ) AS lone
@@ -875,8 +877,23 @@ WHERE a.action = 'unknown_policy' AND a.episode = i.{episode} AND {is_unresolved
     AND split_part(ltrim(i.{policy_pin}, '!'), '@', 1) IS DISTINCT FROM i.{policy}::text
 GROUP BY name ORDER BY 2 DESC, name LIMIT %(limit)s
 
+-- name: add_override
+-- Insert a row that says who is on call for a while.
+INSERT INTO {schema}.escalation_overrides (schedule, person, starts_at, ends_at, made_at, actor, reason)
+VALUES (%(schedule)s, %(person)s, %(starts_at)s, %(ends_at)s, %(made_at)s, %(actor)s, %(reason)s)
+
+-- name: overrides
+-- Overrides that have not ended, in the order in which they were made.
+SELECT schedule, person, starts_at AT TIME ZONE 'UTC', ends_at AT TIME ZONE 'UTC', made_at AT TIME ZONE 'UTC', actor, reason
+FROM {schema}.escalation_overrides WHERE ends_at > %(now)s ORDER BY id
+
+-- name: delete_overrides
+-- Delete overrides that ended long ago.
+DELETE FROM {schema}.escalation_overrides WHERE ends_at < %(before)s
+
 -- name: walk_counts
--- Rows that were put off twice at their level, the notes of the last day, the workers' policies files, and the last request.
+-- Rows that were put off twice at their level, the notes of the last day, the workers' policies files, the escalations of the
+-- last day whose levels named no one, and the last request.
 SELECT
     (SELECT count(*) FROM (
         SELECT FROM {schema}.escalation_audit a JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
@@ -889,4 +906,6 @@ SELECT
     (SELECT jsonb_object_agg(w.policies, w.count) FROM (
         SELECT coalesce(w.policies, '') AS policies, count(*) FROM {schema}.escalation_workers w
         WHERE w.ticked_at > %(now)s - %(runs)s GROUP BY 1) AS w),
+    (SELECT count(*) FROM {schema}.escalation_events e
+        WHERE e.outcome = 'default' AND e.created_at > %(now)s - interval '1 day'),
     (SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r)

@@ -7,14 +7,15 @@ from importlib.resources import files
 
 from psycopg import sql
 
-from escalation_core.model import BUILTIN, LATELY
+from escalation_core.model import BUILTIN, LATELY, LevelOutcome
 
 from .mapping import StatusMapping
 from .table import IncidentsTable
 
 PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at AT TIME ZONE 'UTC',"
-    " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, (extract(epoch FROM p.tried_for) * 1000000)::bigint, p.reason"
+    " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, (extract(epoch FROM p.tried_for) * 1000000)::bigint, p.reason,"
+    " p.via, p.schedule_digest"
 )
 """A page's columns, in the order in which outbox.py reads them. The session's DateStyle does not change their form."""
 
@@ -46,6 +47,7 @@ def statements(table: IncidentsTable) -> dict[str, bytes]:
     names["unless_passed"] = sql.SQL("")
     names |= _status_parts(table)
     names["builtin"] = sql.Literal(BUILTIN)
+    names["nobody"] = sql.Literal(LevelOutcome.NOBODY.value)
     names["lately"] = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, LATELY)))
     texts = _texts(names, "")
     texts |= _texts(names | {"unless_passed": _part("unless_passed", names)}, PASSING)

@@ -12,6 +12,7 @@ from escalation_core.model import (
     WORKER_RUNS,
     By,
     KeptVersion,
+    ShiftOverride,
     WalkStats,
     files_of,
 )
@@ -99,16 +100,29 @@ class Walks:
         await self.journal.note([who.entry(now, "reload")])
         return now
 
+    async def add_override(self, override: ShiftOverride) -> None:
+        """Insert a row."""
+        await self.session.run("add_override", **attrs.asdict(override))
+
+    async def overrides(self, now: datetime) -> Sequence[ShiftOverride]:
+        """Return rows by their index."""
+        return [ShiftOverride.from_row(row, instant) for row in await self.session.rows("overrides", now=now)]
+
+    async def delete_overrides(self, *, before: datetime) -> int:
+        """Delete rows by their index."""
+        return await self.session.run("delete_overrides", before=before)
+
     async def stats(self, now: datetime) -> WalkStats:
         """Count from the index of notes about walks."""
         unknown = await self.session.rows("unknown_policies", chars=MAX_NAME_CHARS, limit=MAX_UNKNOWN_POLICIES)
         row = await self.session.row("walk_counts", suffix=b"", now=now, runs=WORKER_RUNS)
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        off, lately, digests, asked = row
+        off, lately, digests, default, asked = row
         return WalkStats(
             unknown_policies=dict(unknown),
             put_off=off,
             lately=lately or {},
             worker_digests=files_of(digests or {}),
+            nobody_on_call=default,
             reload_requested_at=aware(asked),
         )

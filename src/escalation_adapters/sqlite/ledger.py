@@ -11,7 +11,7 @@ from escalation_core.model import AuditRange, LatestEscalation
 from .codec import instant, micros
 from .session import Session
 
-_COLUMNS = "id, incident_key, episode, level, created_at, unique_hash, policy, position"
+_COLUMNS = "id, incident_key, episode, level, created_at, unique_hash, policy, position, outcome"
 
 
 @attrs.frozen
@@ -23,14 +23,14 @@ class Ledger:
     async def record(self, escalations: Sequence[Escalation]) -> Sequence[bool]:
         """Insert escalations, and return which were new. A row whose unique key is taken is skipped."""
         values = [
-            (e.incident_key, e.level, e.unique_hash, micros(e.created_at), e.episode, e.policy, e.position)
+            (e.incident_key, e.level, e.unique_hash, micros(e.created_at), e.episode, e.policy, e.position, e.outcome)
             for e in escalations
         ]
 
         def write(connection: sqlite3.Connection) -> list[bool]:
             statement = (
                 "INSERT INTO escalation_events (incident_key, level, unique_hash, created_at, episode,"
-                " policy, position) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+                " policy, position, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
             )
             # Nearly always all of them are new, and then one call is enough.
             connection.execute("SAVEPOINT record")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from escalation_core.model import AuditSource, Integrity, OldRow, Pause
+from escalation_core.model import AuditSource, Integrity, LevelOutcome, OldRow, Pause
 
 from .codec import instant, micros, span_micros
 from .session import Session
@@ -100,12 +100,14 @@ class Operations:
         row = await self.session.row(
             "SELECT (SELECT count(*) FROM escalation_events),"
             " (SELECT count(*) FROM (SELECT DISTINCT incident_key, episode, level FROM escalation_events)),"
-            " (SELECT count(*) FROM escalation_events e WHERE NOT EXISTS (SELECT 1 FROM escalation_pages p"
+            " (SELECT count(*) FROM escalation_events e WHERE e.outcome IS NOT ?"
+            " AND NOT EXISTS (SELECT 1 FROM escalation_pages p"
             " WHERE p.incident_key = e.incident_key AND p.episode = e.episode AND p.level = e.level)),"
             " (SELECT count(*) FROM escalation_pages p WHERE NOT EXISTS (SELECT 1 FROM escalation_events e"
             " WHERE e.incident_key = p.incident_key AND e.episode = p.episode AND e.level = p.level)),"
             " (SELECT count(*) FROM escalation_pages) - (SELECT count(*) FROM"
-            " (SELECT DISTINCT incident_key, episode, level, target FROM escalation_pages))"
+            " (SELECT DISTINCT incident_key, episode, level, target FROM escalation_pages))",
+            (LevelOutcome.NOBODY,),
         )
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         count, distinct, without_page, without_escalation, copies = row

@@ -14,9 +14,9 @@ from .session import Session
 
 _PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at, p.due_at, p.fence,"
-    " p.attempts, p.tried_for, p.reason"
+    " p.attempts, p.tried_for, p.reason, p.via, p.schedule_digest"
 )
-_PAGE_COLUMNS = 13
+_PAGE_COLUMNS = 15
 _UNSETTLED = "p.state IN ('pending', 'leased', 'cancelling')"
 _WITH_INCIDENT = (
     f"SELECT {_PAGE}, i.incident_key IS NOT NULL, {SELECTED} FROM escalation_pages p"
@@ -56,7 +56,8 @@ class Outbox:
         at = micros(now)
         await self.session.run_many(
             "INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at,"
-            " reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (incident_key, episode, level, target) DO NOTHING",
+            " reason, via, schedule_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (incident_key, episode, level, target) DO NOTHING",
             [
                 (
                     page.incident_key,
@@ -68,6 +69,8 @@ class Outbox:
                     at,
                     at,
                     page.undeliverable_reason,
+                    page.via,
+                    page.schedule_digest,
                 )
                 for page in pages
             ],

@@ -16,6 +16,7 @@ from escalation_core.model import (
     WORKER_RUNS,
     By,
     KeptVersion,
+    ShiftOverride,
     WalkStats,
     files_of,
 )
@@ -145,6 +146,28 @@ class Walks:
         await Journal(self.session).note([who.entry(now, "reload")])
         return now
 
+    async def add_override(self, override: ShiftOverride) -> None:
+        """Insert a row."""
+        spans = [micros(at) for at in (override.starts_at, override.ends_at, override.made_at)]
+        await self.session.run(
+            "INSERT INTO escalation_overrides (schedule, person, starts_at, ends_at, made_at, actor, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (override.schedule, override.person, *spans, override.actor, override.reason),
+        )
+
+    async def overrides(self, now: datetime) -> Sequence[ShiftOverride]:
+        """Return rows by their index."""
+        rows = await self.session.rows(
+            "SELECT schedule, person, starts_at, ends_at, made_at, actor, reason FROM escalation_overrides"
+            " WHERE ends_at > ? ORDER BY id",
+            (micros(now),),
+        )
+        return [ShiftOverride.from_row(row, instant) for row in rows]
+
+    async def delete_overrides(self, *, before: datetime) -> int:
+        """Delete rows by their index."""
+        return await self.session.run("DELETE FROM escalation_overrides WHERE ends_at < ?", (micros(before),))
+
     async def stats(self, now: datetime) -> WalkStats:
         """Count from the index of notes about walks."""
         day = micros(now - _DAY)
@@ -154,11 +177,16 @@ class Walks:
             "SELECT coalesce(policies, ''), count(*) FROM escalation_workers WHERE ticked_at > ? GROUP BY 1",
             (micros(now - WORKER_RUNS),),
         )
+        default = await self.session.row(
+            "SELECT count(*) FROM escalation_events WHERE outcome = 'default' AND created_at > ?", (day,)
+        )
+        assert default is not None  # noqa: S101 - an aggregate has one row
         return WalkStats(
             unknown_policies=dict(await self.session.rows(_UNKNOWN)),
             put_off=off[0],
             lately=dict(await self.session.rows(_LATELY, (day,))),
             worker_digests=files_of(dict(digests)),
+            nobody_on_call=default[0],
             reload_requested_at=await self._requested(),
         )
 

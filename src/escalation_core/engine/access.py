@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
+from ..errors import InvalidValue
 from ..ports import SpellsKeys, Store, Transaction, Transactor
 from ..rules.gate import Gate, Switches
 from ..rules.policies import Policies
@@ -30,6 +31,8 @@ class TransactionAccess:
     """Whether the transactions are a host's."""
 
     def __init__(self, transactor: Transactor, settings: Settings, policies: Policies | None = None) -> None:
+        if not isinstance(settings, Settings):
+            raise InvalidValue("settings", f"is {type(settings).__name__}", "give Settings(...), or Settings.from_env")
         self.settings = settings
         self._versions = Versions(
             settings.policy,

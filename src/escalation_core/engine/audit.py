@@ -5,10 +5,15 @@ from datetime import datetime
 
 import attrs
 
-from ..model import AuditCursor, AuditEntry, AuditRange, AuditSource, Escalation, PageRecord
+from ..model import AuditCursor, AuditEntry, AuditRange, AuditSource, Escalation, LevelOutcome, PageRecord
 from ..ports import Transaction
 
 _Placed = tuple[AuditCursor, AuditEntry]
+
+_OUTCOMES = {
+    LevelOutcome.NOBODY: "no one is on call: the next level follows at once",
+    LevelOutcome.DEFAULT: "no one is on call: the default target, or the router's, is paged",
+}
 
 
 async def read_audit(
@@ -44,7 +49,12 @@ def _placed(source: AuditSource, number: int, entry: AuditEntry) -> _Placed:
 
 def _of_escalation(one: Escalation) -> AuditEntry:
     return AuditEntry(
-        at=one.created_at, action="escalate", incident_key=one.incident_key, episode=one.episode, level=one.level
+        at=one.created_at,
+        action="escalate",
+        incident_key=one.incident_key,
+        episode=one.episode,
+        level=one.level,
+        reason=None if one.outcome is None else _OUTCOMES[one.outcome],
     )
 
 
@@ -55,6 +65,6 @@ def _of_page(page: PageRecord) -> AuditEntry:
         incident_key=page.incident_key,
         episode=page.episode,
         level=page.level,
-        reason=page.reason,
+        reason="; ".join(part for part in (page.reason, page.via and f"via {page.via}") if part) or None,
         target=page.target,
     )

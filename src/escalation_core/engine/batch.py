@@ -101,6 +101,7 @@ class BatchRunner:
         claimed = await tx.incidents.claim(until=claims_until(gate, now), limit=self.limit, canary=self.settings.canary)
         claimed = [self.overwritten.recognize(row) for row in claimed]
         planner = await self.versions.planner(tx, (row.incident for row in claimed))
+        planner = await self.versions.with_on_call(tx, planner, now)
         decisions = [_plan(row, planner, now, gate, clock) for row in claimed]
         # The store may refuse a row again that was deferred before, or that has its old instant again. Such rows are
         # written apart, so that a refusal does not undo the other rows.
@@ -118,14 +119,42 @@ class BatchRunner:
     ) -> list[Decision]:
         """Record the escalations, each exactly once. Replan the rows whose escalation the ledger already has."""
         decisions = list(planned)
-        rising = [number for number, decision in enumerate(decisions) if isinstance(decision, Escalate)]
-        escalations = [decision.escalation for decision in decisions if isinstance(decision, Escalate)]
+        await self._record_passes(tx, claimed, decisions, now)
+        rising = [n for n, decision in enumerate(decisions) if isinstance(decision, Escalate) and not decision.passed]
+        escalations = [one.escalation for one in decisions if isinstance(one, Escalate) and not one.passed]
         if escalations:
             new = await tx.ledger.record(escalations)
             known = {number: one for number, one, fresh in zip(rising, escalations, new, strict=True) if not fresh}
             for number, again in (await self._plan_again(tx, claimed, known, now)).items():
                 decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
         return decisions
+
+    async def _record_passes(
+        self, tx: Transaction, claimed: Sequence[Candidate], decisions: list[Decision], now: datetime
+    ) -> None:
+        """Record the escalations of rows that pass over levels: those of a row all, or none."""
+        passes = {n: one for n, one in enumerate(decisions) if isinstance(one, Escalate) and one.passed}
+        if not passes:
+            return
+        first = {n: one.passed[0] for n, one in passes.items()}
+        recorded = await tx.ledger.highest([(one.incident_key, one.episode) for one in first.values()])
+        known = {
+            n: one
+            for n, one in first.items()
+            if (highest := recorded.get((one.incident_key, one.episode))) is not None and highest.level >= one.level
+        }
+        for number, again in (await self._plan_again(tx, claimed, known, now)).items():
+            decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
+        new = passes.keys() - known.keys()
+        try:
+            await tx.savepoint(partial(_record_all, tx, [passes[number] for number in new]))
+        except _AlreadyThere:
+            # The ledger has an escalation of some row for another incident: find the row.
+            for number in new:
+                try:
+                    await tx.savepoint(partial(_record_all, tx, [passes[number]]))
+                except _AlreadyThere:
+                    decisions[number] = _FOREIGN_HASH
 
     async def _plan_again(
         self, tx: Transaction, claimed: Sequence[Candidate], escalated: Mapping[int, Escalation], now: datetime
@@ -143,6 +172,7 @@ class BatchRunner:
             if known is not None and (row := claimed[number]).incident is not None
         ]
         planner = await self.versions.planner(tx, at_level, changing=True)
+        planner = await self.versions.with_on_call(tx, planner, now)
         return {
             number: plan(claimed[number], policy=planner, now=now, recorded=known, clock=clock)
             for number, known in found.items()
@@ -153,7 +183,7 @@ class BatchRunner:
             page
             for decision in decisions
             if isinstance(decision, Escalate)
-            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash, decision.targets)
+            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash, decision.recipients)
         ]
 
     async def _write(
@@ -201,11 +231,22 @@ class BatchRunner:
             until=claims_until(gate, at), after=after, limit=self.limit, canary=self.settings.canary
         )
         planner = await self.versions.planner(tx, (row.incident for row in claimed))
+        planner = await self.versions.with_on_call(tx, planner, at)
         decisions = [_plan(row, planner, at, gate, at) for row in claimed]
         rising = {n: decision.escalation for n, decision in enumerate(decisions) if isinstance(decision, Escalate)}
         for number, again in (await self._plan_again(tx, claimed, rising, at)).items():
             decisions[number] = again
         return gate, Batch(claimed=claimed, decisions=decisions, pages=self._pages(decisions))
+
+
+class _AlreadyThere(Exception):
+    """Raised to undo the escalations of a row: the ledger has one of them for another incident."""
+
+
+async def _record_all(tx: Transaction, decisions: Sequence[Escalate]) -> None:
+    """Record all escalations of rows that pass over levels, or none."""
+    if not all(await tx.ledger.record([one for each in decisions for one in (*each.passed, each.escalation)])):
+        raise _AlreadyThere
 
 
 def _plan(row: Candidate, planner: Planner, now: datetime, gate: Gate, clock: datetime) -> Decision:

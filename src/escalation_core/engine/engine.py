@@ -11,9 +11,8 @@ from uuid import uuid4
 import attrs
 
 from ..checks import check_count, check_text
-from ..errors import InvalidValue
 from ..model import By
-from ..ports import Heartbeat, Notifier, Router, Store
+from ..ports import Heartbeat, Notifier, Router, ScheduleSource, Store
 from ..rules.gate import Gate, Mode
 from ..rules.policies import Policies
 from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
@@ -26,6 +25,7 @@ from .incidents import HostTransactions, IncidentVerbs
 from .operators import OperatorVerbs
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
+from .schedules import check_sources
 from .tasks import LoopGuard, SingleFlight, TaskGroup
 from .tick import Ticker
 from .views import Views
@@ -46,8 +46,8 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, and ``worker`` names this engine in health. The engine calls ``heartbeat`` after each completed tick; it
-    makes none from the URL in the settings. An engine belongs to the event loop that it first ticks in.
+    routes, ``schedules`` are sources of who is on call, and ``worker`` names this engine in health. The engine calls
+    ``heartbeat`` after each completed tick; it makes none from the settings' URL. It belongs to its first event loop.
 
     Raises:
         InvalidValue: an argument is not valid, for example two notifiers serve one target or ``batch_size`` is 0.
@@ -61,6 +61,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         notifiers: Sequence[Notifier] = (),
         router: Router | None = None,
         policies: Policies | None = None,
+        schedules: Sequence[ScheduleSource] = (),
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
         concurrency: int = CONCURRENCY,
@@ -71,17 +72,14 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         # Imported here because OpenTelemetry takes half as long to import as the whole package; only engines need it.
         from .telemetry import Telemetry  # noqa: PLC0415
 
-        if settings is not None and not isinstance(settings, Settings):
-            raise InvalidValue("settings", f"is {type(settings).__name__}", "give Settings(...), or Settings.from_env")
-        super().__init__(store, settings or Settings(), policies)
+        super().__init__(store, Settings() if settings is None else settings, policies)
         self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
         by_target = notifiers_by_target(notifiers)
         self._notifiers = tuple(notifiers)
-        default = self.settings.default_target
-        if default is None and len(by_target) == 1:
-            default = next(iter(by_target))
+        default = self.settings.default_target or (next(iter(by_target)) if len(by_target) == 1 else None)
         self._telemetry = Telemetry(meter_provider, tracer_provider)
         self._pager = Pager(router or SettingsRouter(self.settings.routes, default), frozenset(by_target), default)
+        self._versions.sources.sources = check_sources(schedules)
         if policies is not None:
             self.use_policies(policies)
         self._ticker = Ticker(
@@ -121,6 +119,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
             closing.push_async_callback(self.store.aclose)
             for notifier in self._notifiers:
                 closing.push_async_callback(notifier.aclose)
+            await self.schedule_sources.aclose()
             await self._delivery.finish()
             while self._switch_calls.busy:
                 await self._switch_calls.wait()
@@ -260,6 +259,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:
         await self.check()
+        await self.schedule_sources.keep_loaded(self.store)
         self._due.clear()  # this tick escalates what is due until now
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)

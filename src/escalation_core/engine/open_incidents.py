@@ -85,7 +85,8 @@ class Reader:
 
     async def planner(self, incidents: Iterable[Incident | None]) -> Planner:
         """Return what decides about these incidents."""
-        return await self.versions.planner(self.tx, incidents)
+        planner = await self.versions.planner(self.tx, incidents)
+        return await self.versions.with_on_call(self.tx, planner, self.now)
 
     def upcoming(
         self, incident: Incident | None, left_alone: Deferral | None, planner: Planner, *, unplanned: bool

@@ -1,10 +1,11 @@
 """The part of health that concerns policies: unknown ones, expired acknowledgements, and the workers' files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from ..model import WalkStats
+from .schedules import ScheduleHealth
 
 
 @attrs.frozen(kw_only=True)
@@ -16,6 +17,14 @@ class PoliciesHealth:
     fault: str | None = None
     """Why the last file could not be loaded. The one before stays in force, if there is one."""
     stats: WalkStats = attrs.field(factory=WalkStats)
+    schedules: Mapping[str, ScheduleHealth] = attrs.field(factory=dict)
+    """The schedules that sources loaded, by name."""
+    schedule_faults: Sequence[str] = ()
+    """Why sources of schedules could not be loaded."""
+    missing_schedules: Sequence[str] = ()
+    """Schedules that policies name, and that are not there although the sources were loaded."""
+    doubled_schedules: Sequence[str] = ()
+    """Schedules of sources whose names the policies file has as well."""
 
     def warnings(self) -> Sequence[str]:
         """Return a warning for each fault that may page late, or not as the file says."""
@@ -34,6 +43,27 @@ class PoliciesHealth:
                 f"{lost} incidents of the last day had a version of their policy that the store has lost: they escalate"
                 " by the file's; look at them with escalation policy show"
             )
+        if self.stats.nobody_on_call:
+            found.append(
+                f"{self.stats.nobody_on_call} escalations of the last day had levels for which no one was on call, and"
+                " paged the default target: look at the gaps with escalation oncall gaps"
+            )
+        found += [
+            f"schedules could not be loaded; what was loaded before stays: {fault}" for fault in self.schedule_faults
+        ]
+        found += [
+            f"schedule {name!r} ends at {one.horizon.isoformat()}: from then on it is not known who is on call"
+            for name, one in self.schedules.items()
+            if one.ends_soon
+        ]
+        found += [
+            f"a policy names schedule {name!r}, which neither the policies file nor a source has: correct the name"
+            for name in self.missing_schedules
+        ]
+        found += [
+            f"schedule {name!r} is in the policies file and in a source: that of the file counts"
+            for name in self.doubled_schedules
+        ]
         files = self.stats.worker_digests
         said = ", ".join(f"{count} run {digest[:12] or 'none'}" for digest, count in files.items())
         if len(files) > 1:
@@ -58,6 +88,12 @@ class PoliciesHealth:
             "unknown": dict(stats.unknown_policies),
             "putOff": stats.put_off,
             "lately": dict(stats.lately),
+            "nobodyOnCall": stats.nobody_on_call,
+            "schedules": {
+                name: {"ageSeconds": round(one.age, 1), "horizon": one.horizon.isoformat()}
+                for name, one in self.schedules.items()
+            },
+            "scheduleFaults": list(self.schedule_faults),
             "workers": dict(stats.worker_digests),
             "reloadRequestedAt": None if asked is None else asked.isoformat(),
         }

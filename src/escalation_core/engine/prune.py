@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import AuditSource, By
-from ..ports import Store, Transaction
+from ..ports import Store, Transaction, walks_of
 from ..rules.retention import MIN_RETENTION, may_go
 
 BATCH = 2000
@@ -49,6 +49,9 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
 
     async def rest(tx: Transaction) -> Pruned:
         over = await tx.operations.delete_pauses(before=before) + await tx.requests.delete_expired(now=now)
+        walks = walks_of(tx)
+        if walks is not None:
+            over += await walks.delete_overrides(before=before)
         done = Pruned(
             escalations=gone[AuditSource.ESCALATION],
             pages=gone[AuditSource.PAGE],

@@ -64,7 +64,7 @@ class TickReport:
     dead_pages: int = 0
     """Pages written as dead, because they are unroutable."""
     in_place: int = 0
-    """Pages to another target, because no notifier serves a target that the policy names."""
+    """Pages to another target, because one that the policy names cannot be paged, or its schedule is not known."""
     happened: Counter[str] = attrs.field(factory=Counter)
     """What the plannings did besides, under the audit's names: for example ``ack_expired`` and ``unknown_policy``."""
     labels_left_out: int = 0

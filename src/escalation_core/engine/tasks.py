@@ -151,6 +151,11 @@ class BackgroundTask:
             await asyncio.wait([self._task])
             self._task.result()
 
+    async def ended(self) -> None:
+        """Wait until the task has ended, however it ended. If the caller is cancelled, the task continues."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def end(self) -> None:
         """Cancel the task, and wait until it has ended."""
         if self._task is not None:

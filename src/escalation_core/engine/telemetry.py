@@ -18,6 +18,7 @@ from ..model import Outcome, Page, PageRecord, PageState, Rejected, Retry
 from ..version import VERSION
 from .health import Observed
 from .report import TickReport
+from .schedules import Schedules
 
 SCOPE = "escalation_core"
 
@@ -34,6 +35,10 @@ class Observable(Protocol):
     @property
     def policies_fault(self) -> str | None:
         """Why the last policies file could not be loaded; None if it could."""
+
+    @property
+    def schedule_sources(self) -> Schedules:
+        """What loads the schedules of the sources."""
 
 
 class _Gauges:
@@ -99,12 +104,28 @@ class _Gauges:
             description="Different policies files that the workers run",
         )
 
+        meter.create_observable_gauge(
+            "escalation.policy.nobody_on_call",
+            [self._most(lambda seen: seen.walks.nobody_on_call)],
+            unit="{escalation}",
+            description="Escalations of the last day whose levels named no one",
+        )
+        meter.create_observable_gauge(
+            "escalation.schedule.load_failed",
+            [self._schedules_failed],
+            unit="{source}",
+            description="Sources of schedules that engines of this process could not load",
+        )
+
     def _lag(self, _: CallbackOptions) -> Iterable[Observation]:
         lags = [lag for engine in list(self.engines) if (lag := engine.observed_lag()) is not None]
         return [Observation(max(lags))] if lags else []
 
     def _load_failed(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(sum(engine.policies_fault is not None for engine in list(self.engines)))]
+
+    def _schedules_failed(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(sum(len(engine.schedule_sources.faults) for engine in list(self.engines)))]
 
     def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
         backlog: dict[str, int] = {}
@@ -191,7 +212,7 @@ class Telemetry:
         self._in_place = meter.create_counter(
             "escalation.target.replaced",
             unit="{page}",
-            description="Pages to another target, because no notifier serves the one that the policy names",
+            description="Pages to another target, because what the policy names cannot be paged or names no one",
         )
 
     def observe(self, engine: Observable) -> None:

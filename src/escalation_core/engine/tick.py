@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import BUILTIN, MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate
+from ..model import BUILTIN, MAX_LABELS_BYTES, NEEDS_REPLAN, Candidate, LevelOutcome
 from ..ports import Store, Transaction
 from ..rules.gate import Gate
 from ..rules.plan import Escalate
@@ -135,7 +135,7 @@ class Ticker:
             if page.in_place_of is not None:
                 report.in_place += 1
                 log.error(
-                    "incident %r level %d: no notifier serves %s of its policy; %r is paged instead",
+                    "incident %r level %d: %s of its policy cannot be paged; %r is paged instead",
                     page.incident_key,
                     page.level,
                     page.in_place_of,
@@ -153,6 +153,7 @@ class Ticker:
         for row, decision in zip(batch.claimed, batch.decisions, strict=True):
             if isinstance(decision, Escalate):
                 self._count_oddities(report, row, decision)
+                self._count_gaps(report, row.incident_key, decision)
             if decision.settled is not None:
                 for note, said in decision.settled.notes:
                     self._count_note(report, row.incident_key, note, said)
@@ -170,6 +171,19 @@ class Ticker:
             decision.incident.severity
         ):
             self._count_unconfigured(report, str(decision.incident.severity))
+
+    def _count_gaps(self, report: TickReport, key: str, decision: Escalate) -> None:
+        """Count the levels whose schedules name no one."""
+        if decision.passed:
+            report.happened["passed_over"] += len(decision.passed)
+        if decision.escalation.outcome is not LevelOutcome.DEFAULT:
+            return
+        report.happened["nobody_on_call"] += 1
+        if not report.dry_run:
+            names = ", ".join(decision.recipients.gaps)
+            before = f", nor for the {len(decision.passed)} levels before" if decision.passed else ""
+            level = decision.escalation.level
+            log.error("incident %r level %d: no one is on call for %s%s", key, level, names, before)
 
     def _count_note(self, report: TickReport, key: str, note: Note, said: str | None) -> None:
         report.happened[note.value] += 1

@@ -1,21 +1,23 @@
 """The policies of an engine: its policies file, and the versions that the store keeps."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import attrs
 
 from ..errors import InvalidValue, PoliciesError
-from ..model import By, Candidate, Incident, KeptVersion, Pin
-from ..ports import Transaction, Walks, walks_of
+from ..model import By, Candidate, Incident, KeptVersion, Pin, ShiftOverride
+from ..ports import Schedule, Transaction, Walks, walks_of
 from ..rules.builtin import BuiltinPolicy
+from ..rules.on_call import OnCall
 from ..rules.plan import Decision
 from ..rules.planner import Planner, Version
 from ..rules.policies import Policies
 from ..rules.policies_file import read_version
 from ..rules.policy import Policy
 from ..rules.settled import Note, Settled
+from .schedules import Schedules
 
 log = logging.getLogger("escalation_core")
 
@@ -32,6 +34,8 @@ class Versions:
     """The engine's policies file; None without one."""
     file_named: bool = False
     """Whether the settings name a policies file. Without its content this engine assigns no policy."""
+    sources: Schedules = attrs.field(factory=Schedules)
+    """The schedules that sources load."""
     of_host: bool = False
     """Whether the transactions are a host's. It may roll back to a savepoint, and undo what an earlier verb kept."""
     _kept: dict[str, Version] = attrs.field(factory=dict)
@@ -90,6 +94,24 @@ class Versions:
         if not moving:
             return planner
         return attrs.evolve(planner, positions=await walks.positions(moving))
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Return all schedules by name. Those of the policies file count before those of sources."""
+        own = {} if self.policies is None else self.policies.schedules
+        return {**self.sources.snapshot(), **own}
+
+    def on_call(self, overrides: Sequence[ShiftOverride]) -> OnCall:
+        """Return who is on call, with these overrides."""
+        people = {} if self.policies is None else self.policies.people
+        return OnCall(schedules=self.schedules(), people=people, overrides=overrides)
+
+    async def with_on_call(self, tx: Transaction, planner: Planner, now: datetime) -> Planner:
+        """Return the planner with who is on call, if any of its policies names a schedule."""
+        known = [version.policy for version in planner.versions.values() if version.policy is not None]
+        own = () if self.policies is None else self.policies.policies.values()
+        if not any(policy.schedules for policy in (*known, *own)):
+            return planner
+        return attrs.evolve(planner, on_call=self.on_call(await need_walks(tx).overrides(now)))
 
     async def write(
         self, tx: Transaction, claimed: Sequence[Candidate], decisions: Sequence[Decision], now: datetime

@@ -19,8 +19,8 @@ from .audit import read_audit
 from .deliver import Delivery
 from .health import MIN_INSTANT, Health, build_health, is_healthy
 from .heartbeat import HeartbeatKeeper
+from .on_call import OnCallVerbs
 from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place, step_of
-from .policies import PolicyVerbs
 from .policies_health import PoliciesHealth
 from .tick import Ticker
 
@@ -52,7 +52,7 @@ class IncidentHistory:
         return bool(self.incident or self.fault or self.escalations or self.pages or self.audit)
 
 
-class Views(PolicyVerbs):
+class Views(OnCallVerbs):
     """The engine's views. Each reads one snapshot of the store and changes nothing."""
 
     _heartbeat_keeper: HeartbeatKeeper
@@ -62,6 +62,7 @@ class Views(PolicyVerbs):
     async def history(self, incident_key: str) -> IncidentHistory:
         """Return the records of one incident, at most 1,000 of each kind, and its next escalation."""
         check_key(incident_key)
+        await self._load_due_schedules()
 
         async def work(tx: Transaction) -> IncidentHistory:
             key = canonical_key(tx, incident_key)
@@ -136,6 +137,7 @@ class Views(PolicyVerbs):
 
     async def health(self) -> Health:
         """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
+        await self._load_due_schedules()
 
         async def work(tx: Transaction) -> Health:
             now = await tx.now()
@@ -154,6 +156,10 @@ class Views(PolicyVerbs):
                     digest=None if self.policies is None else self.policies.digest,
                     fault=self.policies_fault,
                     stats=observed.walks,
+                    schedules=self._versions.sources.health(now),
+                    schedule_faults=tuple(self._versions.sources.faults.values()),
+                    missing_schedules=self._missing_schedules(),
+                    doubled_schedules=self._doubled_schedules(),
                 ),
                 fingerprint=self._versions.fingerprint(),
                 version=VERSION,

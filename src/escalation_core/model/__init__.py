@@ -9,12 +9,14 @@ from .incident import (
     NEEDS_REPLAN,
     Escalation,
     Incident,
+    LevelOutcome,
     State,
     normal_severity,
 )
 from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_canary
 from .page import CANCELS, MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from .pause import Pause, Paused
+from .shift import ShiftOverride
 from .store import (
     Candidate,
     ClaimedPage,
@@ -82,10 +84,12 @@ __all__ = [
     "Deferral",
     "RecalcState",
     "LatestEscalation",
+    "LevelOutcome",
     "Rejected",
     "Retry",
     "AuditSource",
     "AuditRange",
+    "ShiftOverride",
     "State",
     "Stats",
     "Unseen",

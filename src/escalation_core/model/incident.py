@@ -180,6 +180,15 @@ class Incident:
 _FIELDS = tuple(field.name for field in attrs.fields(Incident))
 
 
+class LevelOutcome(StrEnum):
+    """What became of an escalation that did not page whom its level names."""
+
+    NOBODY = "nobody"
+    """The level's schedules name no one, so it was passed over, and the next level followed at once."""
+    DEFAULT = "default"
+    """The last level that was passed over: no level named anyone, so it paged the default target or the router's."""
+
+
 @attrs.frozen(kw_only=True)
 class Escalation:
     """One escalation. ``escalation_events`` records it exactly once per (incident_key, episode, level)."""
@@ -192,6 +201,8 @@ class Escalation:
     """The name of the policy that decided. None: the built-in policy, of an engine without a policies file."""
     position: int | None = None
     """The position in the policy's walk, from 1. None: the level."""
+    outcome: LevelOutcome | None = None
+    """None: it paged whom its level names."""
     unique_hash: str = attrs.field(
         default=attrs.Factory(
             lambda self: escalation_hash(self.incident_key, self.level, self.episode), takes_self=True
@@ -202,7 +213,7 @@ class Escalation:
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "Escalation":
         """Return the escalation in a store's row: the values in the order of the fields."""
-        key, episode, level, at, unique_hash, policy, position = row
+        key, episode, level, at, unique_hash, policy, position, outcome = row
         return cls(
             incident_key=key,
             episode=episode,
@@ -211,4 +222,5 @@ class Escalation:
             unique_hash=unique_hash,
             policy=policy,
             position=position,
+            outcome=None if outcome is None else LevelOutcome(outcome),
         )

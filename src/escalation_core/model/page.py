@@ -94,11 +94,16 @@ class PageRecord:
     tried_for: timedelta = timedelta()
     """Time spent on attempts and back-off. The horizon limits it. Time without a running worker does not count."""
     reason: str | None = None
+    via: str | None = None
+    """The schedule that named the target's person, for example ``oncall:primary``; None if no schedule did."""
+    schedule_digest: str | None = None
+    """The digest of this schedule, as it was when the page was recorded."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "PageRecord":
         """Return the page in a store's row: the values in the order of the fields, ``tried_for`` in microseconds."""
-        number, key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts, tried, reason = row
+        number, key, episode, level, target, dedup_key, state, created_at, due_at, *rest = row
+        fence, attempts, tried, reason, via, schedule_digest = rest
         return cls(
             id=number,
             incident_key=key,
@@ -113,6 +118,8 @@ class PageRecord:
             attempts=attempts,
             tried_for=timedelta(microseconds=tried),
             reason=reason,
+            via=via,
+            schedule_digest=schedule_digest,
         )
 
 
@@ -128,4 +135,8 @@ class NewPage:
     undeliverable_reason: str | None = None
     """Why the page can never be sent; None if it can."""
     in_place_of: str | None = None
-    """Targets of the policy that no notifier serves, if this page is in their place. Stores do not save it."""
+    """What cannot be paged, for example targets that no notifier serves, if this page is in its place. Not saved."""
+    via: str | None = None
+    """The schedule that named the target's person, for example ``oncall:primary``; None if no schedule did."""
+    schedule_digest: str | None = None
+    """The digest of this schedule."""

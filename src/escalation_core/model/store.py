@@ -94,7 +94,7 @@ class ClaimedPage:
         read_incident: Callable[[Sequence[Any]], Incident],
     ) -> "ClaimedPage":
         """Return the page in a store's row: the page, whether the incident's row exists, and the incident's row."""
-        page, standing, incident = PageRecord.from_row(row[:13], instant), row[13], row[14:]
+        page, standing, incident = PageRecord.from_row(row[:15], instant), row[15], row[16:]
         if not standing:
             return cls(page=page, incident=None)
         try:

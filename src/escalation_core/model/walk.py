@@ -76,5 +76,7 @@ class WalkStats:
 
     A worker counts for ``WORKER_RUNS`` after its last heartbeat. A stopped one must not look as if it ran an old file.
     """
+    nobody_on_call: int = 0
+    """Escalations of the last day whose levels named no one, so that the default target or the router's was paged."""
     reload_requested_at: datetime | None = None
     """When an operator last asked the workers to read their policies file again."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from ..model import By, Incident, KeptVersion, WalkStats
+from ..model import By, Incident, KeptVersion, ShiftOverride, WalkStats
 from .store import Transaction
 
 
 class Walks(Protocol):
-    """The walks of incidents through policies of a file, and the versions of those policies."""
+    """The walks of incidents through policies of a file, the versions of those policies, and who is on call instead."""
 
     async def move(self, incidents: Sequence[Incident]) -> None:
         """Write locked rows in bulk, as ``Incidents.advance`` does, and also what a planning may change besides.
@@ -49,6 +49,15 @@ class Walks(Protocol):
     async def request_reload(self, who: By) -> datetime:
         """Ask all workers to read their policies file again, note it in the audit, and return the store's instant."""
 
+    async def add_override(self, override: ShiftOverride) -> None:
+        """Insert a row that says who is on call for a while."""
+
+    async def overrides(self, now: datetime) -> Sequence[ShiftOverride]:
+        """Return the overrides that end after ``now``, in the order in which they were made."""
+
+    async def delete_overrides(self, *, before: datetime) -> int:
+        """Delete the overrides that ended before ``before``, and return how many."""
+
     async def stats(self, now: datetime) -> WalkStats:
         """Return the counts for health.
 
@@ -56,7 +65,7 @@ class Walks(Protocol):
         whose reason is the name that its row still has, it is not pinned to that policy, and it is not resolved. It
         counts under ``put_off`` if the audit has two notes ``put_off`` or more of its key, episode and level whose
         reason is the policy that it is pinned to, and it is open. A worker without a digest counts with an empty one,
-        if any worker has one.
+        if any worker has one. ``nobody_on_call`` counts the escalations of the last day with the outcome ``default``.
         """
 
 

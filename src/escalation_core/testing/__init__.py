@@ -1,4 +1,4 @@
-"""Test helpers for hosts that embed the engine, and for authors of stores and notifiers.
+"""Test helpers for hosts that embed the engine, and for authors of stores, notifiers and sources of schedules.
 
 This package imports no test framework.
 """

@@ -112,8 +112,8 @@ async def test_later_migrations(pg_dsn: str, tmp_path: Path) -> None:
     project.upgrade()
     attached = catalogue(pg_dsn)
     with psycopg.connect(pg_dsn) as connection:
-        connection.execute("DELETE FROM escalation_migrations WHERE version = 4")
-        connection.execute("DROP INDEX escalation_audit_walks")
+        connection.execute("DELETE FROM escalation_migrations WHERE version = 6")
+        connection.execute("DROP INDEX escalation_events_default")
     project.revision('op.attach_escalation(existing="page")')
     project.upgrade()
     assert attached == catalogue(pg_dsn)

@@ -3,6 +3,7 @@
 import pytest
 
 from escalation_core.engine.policies_health import PoliciesHealth
+from escalation_core.engine.schedules import ScheduleHealth
 from escalation_core.model import WalkStats
 
 from ..kit import START
@@ -67,6 +68,7 @@ def test_json() -> None:
         put_off=2,
         lately={"rebind": 3},
         worker_digests={"d": 4},
+        nobody_on_call=5,
         reload_requested_at=START,
     )
     assert {
@@ -75,7 +77,37 @@ def test_json() -> None:
         "unknown": {"opps": 1},
         "putOff": 2,
         "lately": {"rebind": 3},
+        "nobodyOnCall": 5,
+        "schedules": {"rota": {"ageSeconds": 6.1, "horizon": "2025-01-01T00:00:00+00:00"}},
+        "scheduleFaults": ["Calendar: it raised OSError"],
         "workers": {"d": 4},
         "reloadRequestedAt": "2025-01-01T00:00:00+00:00",
-    } == PoliciesHealth(digest="d", fault="f", stats=stats).as_dict()
+    } == PoliciesHealth(
+        digest="d",
+        fault="f",
+        stats=stats,
+        schedules={"rota": ScheduleHealth(age=6.09, horizon=START, ends_soon=True)},
+        schedule_faults=["Calendar: it raised OSError"],
+    ).as_dict()
     assert None is PoliciesHealth().as_dict()["reloadRequestedAt"]
+
+
+def test_who_is_on_call() -> None:
+    """Escalations that named no one, sources that fail, and schedules that end soon are each a warning."""
+    said = PoliciesHealth(
+        stats=WalkStats(nobody_on_call=2),
+        schedules={
+            "short": ScheduleHealth(age=1, horizon=START, ends_soon=True),
+            "long": ScheduleHealth(age=1, horizon=START, ends_soon=False),
+        },
+        schedule_faults=["Calendar: it raised OSError"],
+    ).warnings()
+    gaps = (
+        "2 escalations of the last day had levels for which no one was on call, and paged the default target: look at"
+        " the gaps with escalation oncall gaps"
+    )
+    assert [
+        gaps,
+        "schedules could not be loaded; what was loaded before stays: Calendar: it raised OSError",
+        "schedule 'short' ends at 2025-01-01T00:00:00+00:00: from then on it is not known who is on call",
+    ] == said

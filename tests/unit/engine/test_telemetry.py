@@ -20,7 +20,7 @@ from opentelemetry.trace import StatusCode
 
 from escalation_core import Delivered, Engine, Outcome, Page, Rejected, Retry, Settings, SettingsRouter
 from escalation_core.engine.telemetry import outcome_name
-from escalation_core.model import NextDue, PageState
+from escalation_core.model import Escalation, LevelOutcome, NextDue, PageState
 from escalation_core.ports import Notifier
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -307,6 +307,19 @@ async def test_faults_of_policies(seen: Seen, store: MemoryStore, clock: ManualC
     assert [0] == list(seen.points()["escalation.policy.load_failed"].values())
 
 
+async def test_faults_of_schedules(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
+    """The gauges show escalations for which no one was on call, and sources of schedules that cannot be loaded."""
+    engine = seen.engine(store)
+    default = Escalation(incident_key="k", episode=1, level=1, created_at=START, outcome=LevelOutcome.DEFAULT)
+    await store.transact(lambda tx: tx.ledger.record([default]))
+    engine.use_policies(policies(ops={"levels": [{"after": "0m"}]}))
+    engine.schedule_sources.faults[0] = "Calendar: it raised OSError"
+    await engine.health()
+    points = seen.points()
+    names = ("policy.nobody_on_call", "schedule.load_failed")
+    assert [[1], [1]] == [list(points[f"escalation.{name}"].values()) for name in names]
+
+
 async def test_engines_share_gauges(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
     """Several engines of a process share the gauges: the longest lag and the greatest count of one backlog win."""
     caplog.set_level(logging.WARNING)
@@ -467,6 +480,8 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
         "escalation.policy.put_off": "{incident}",
         "escalation.policy.lost": "{incident}",
         "escalation.policy.files": "{file}",
+        "escalation.policy.nobody_on_call": "{escalation}",
+        "escalation.schedule.load_failed": "{source}",
     } == seen.units()
 
 

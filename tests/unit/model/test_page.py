@@ -12,7 +12,23 @@ from escalation_core.model import CANCELS, NewPage, PageRecord, PageState
 from ..kit import MINUTE, START, incident, page
 
 INSTANTS = {"created": START, "due": START + MINUTE}
-ROW: tuple[Any, ...] = (7, "k", 2, 3, "ops", "d", "leased", "created", "due", 4, 5, 86_400_000_001, "busy")
+ROW: tuple[Any, ...] = (
+    7,
+    "k",
+    2,
+    3,
+    "ops",
+    "d",
+    "leased",
+    "created",
+    "due",
+    4,
+    5,
+    86_400_000_001,
+    "busy",
+    "oncall:x",
+    "5f",
+)
 RECORD = PageRecord(
     id=7,
     incident_key="k",
@@ -27,7 +43,11 @@ RECORD = PageRecord(
     attempts=5,
     tried_for=timedelta(days=1, microseconds=1),
     reason="busy",
+    via="oncall:x",
+    schedule_digest="5f",
 )
+
+UNSAID: dict[str, Any] = {"reason": None, "via": None, "schedule_digest": None}
 
 
 def instant(value: str) -> datetime:
@@ -70,8 +90,10 @@ def test_row_becomes_a_page() -> None:
 
 def test_row_of_an_untried_page() -> None:
     """``from_row`` accepts an empty target, zeros and a missing reason, as an unroutable page has them."""
-    found = PageRecord.from_row((7, "k", 2, 3, "", "d", "pending", "created", "due", 0, 0, 0, None), instant)
-    blank: dict[str, Any] = {"target": "", "state": PageState.PENDING, "fence": 0, "attempts": 0, "reason": None}
+    found = PageRecord.from_row(
+        (7, "k", 2, 3, "", "d", "pending", "created", "due", 0, 0, 0, None, None, None), instant
+    )
+    blank: dict[str, Any] = {"target": "", "state": PageState.PENDING, "fence": 0, "attempts": 0, **UNSAID}
     assert attrs.evolve(RECORD, tried_for=timedelta(), **blank) == found
 
 
@@ -104,7 +126,7 @@ def test_new_record_was_never_claimed() -> None:
     fields = ("id", "incident_key", "episode", "level", "target", "dedup_key", "state", "created_at", "due_at")
     given: dict[str, Any] = {name: getattr(RECORD, name) for name in fields}
     new = PageRecord(**given)
-    assert attrs.evolve(RECORD, fence=0, attempts=0, tried_for=timedelta(), reason=None) == new
+    assert attrs.evolve(RECORD, fence=0, attempts=0, tried_for=timedelta(), **UNSAID) == new
 
 
 def test_new_page_can_be_sent() -> None:

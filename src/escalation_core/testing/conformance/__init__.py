@@ -1,4 +1,4 @@
-"""Conformance checks for stores and notifiers, as plain async functions that take a harness.
+"""Conformance checks for stores, notifiers and sources of schedules, as plain async functions that take a harness.
 
 They need no test framework: ``await check(MyHarness())`` runs one check, with a new harness for each. A check raises
 AssertionError if it fails. With pytest, parametrize one test over ``STORE_CHECKS``, with
@@ -16,13 +16,15 @@ from . import (
     incidents,
     listing,
     notifiers,
+    on_call,
     operations,
     promises,
     records,
+    schedules,
     versions,
     walks,
 )
-from .harness import Capabilities, NotifierHarness, StoreHarness
+from .harness import Capabilities, NotifierHarness, ScheduleSourceHarness, StoreHarness
 
 StoreCheck = Callable[[StoreHarness], Awaitable[None]]
 PAGING_CHECKS: tuple[StoreCheck, ...] = (
@@ -45,17 +47,20 @@ OPERATING_CHECKS: tuple[StoreCheck, ...] = (
 )
 """The second tier: checks for pauses, history and audit, retention, integrity and the operators' endpoints."""
 STORE_CHECKS: tuple[StoreCheck, ...] = (*PAGING_CHECKS, *OPERATING_CHECKS)
-WALK_CHECKS: tuple[StoreCheck, ...] = (*walks.CHECKS, *versions.CHECKS, *host_walks.CHECKS)
+WALK_CHECKS: tuple[StoreCheck, ...] = (*walks.CHECKS, *versions.CHECKS, *host_walks.CHECKS, *on_call.CHECKS)
 """A capability of its own: checks for incidents that walk through the policies of a file."""
 NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS
+SCHEDULE_SOURCE_CHECKS: tuple[Callable[[ScheduleSourceHarness], Awaitable[None]], ...] = schedules.CHECKS
 
 __all__ = [
     "NOTIFIER_CHECKS",
     "OPERATING_CHECKS",
     "PAGING_CHECKS",
+    "SCHEDULE_SOURCE_CHECKS",
     "STORE_CHECKS",
     "WALK_CHECKS",
     "Capabilities",
     "NotifierHarness",
+    "ScheduleSourceHarness",
     "StoreHarness",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import attrs
 
 from ...model import NEEDS_REPLAN, Canary, Incident
-from ...ports import Notifier, Store, Transaction, Walks, walks_of
+from ...ports import Notifier, ScheduleSource, Store, Transaction, Walks, walks_of
 from ...rules.builtin import BuiltinPolicy
 from ..clock import ManualClock
 from ..host import HostTable
@@ -44,6 +44,17 @@ class StoreHarness(Protocol):
 
     def host(self, store: Store) -> HostTable:
         """Return an object that writes to the table of ``store`` as a host's own SQL does."""
+
+
+class ScheduleSourceHarness(Protocol):
+    """A source of schedules, with data that does not change during the checks."""
+
+    now: datetime
+    """The instant of the checks: they look at the two weeks that follow."""
+
+    @property
+    def source(self) -> ScheduleSource:
+        """The source to check."""
 
 
 class NotifierHarness(Protocol):

@@ -14,6 +14,7 @@ from ...model import (
     Deferral,
     Escalation,
     Incident,
+    LevelOutcome,
     WalkStats,
 )
 from ...ports import Store, Transaction
@@ -51,6 +52,8 @@ async def walks_come_back(harness: StoreHarness) -> None:
     steps = [
         Escalation(incident_key="a", episode=1, level=1, created_at=now),
         Escalation(incident_key="a", episode=1, level=2, created_at=now, policy="öps", position=1),
+        Escalation(incident_key="a", episode=1, level=3, created_at=now, outcome=LevelOutcome.NOBODY),
+        Escalation(incident_key="a", episode=1, level=4, created_at=now, outcome=LevelOutcome.DEFAULT),
     ]
     await store.transact(lambda tx: tx.ledger.record(steps))
     same(steps, [one for _, one in await store.read(lambda tx: tx.ledger.escalations(limit=9))], "the escalations")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import AuditSource, Integrity, OldRow, PageRecord, Pause
+from ...model import AuditSource, Integrity, LevelOutcome, OldRow, PageRecord, Pause
 from .state import State, Undo, is_open
 
 
@@ -77,11 +77,14 @@ class Operations:
 
     async def integrity(self) -> Integrity:
         steps = Counter((e.incident_key, e.episode, e.level) for e in self.store.ledger.values())
+        passed = {
+            (e.incident_key, e.episode, e.level) for e in self.store.ledger.values() if e.outcome is LevelOutcome.NOBODY
+        }
         pages = [(p.incident_key, p.episode, p.level) for p in self.store.pages.values()]
         return Integrity(
             escalations=steps.total(),
             duplicates=steps.total() - len(steps),
-            without_page=len(steps.keys() - set(pages)),
+            without_page=len(steps.keys() - passed - set(pages)),
             without_escalation=sum(
                 (p.incident_key, p.episode, p.level) not in steps for p in self.store.pages.values()
             ),

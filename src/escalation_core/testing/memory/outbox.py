@@ -39,6 +39,8 @@ class Outbox:
                     created_at=now,
                     due_at=now,
                     reason=page.undeliverable_reason,
+                    via=page.via,
+                    schedule_digest=page.schedule_digest,
                 )
             )
 

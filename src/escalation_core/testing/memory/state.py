@@ -25,6 +25,7 @@ from ...model import (
     PageRecord,
     Pause,
     RecalcState,
+    ShiftOverride,
 )
 from ..clock import Clock
 from ..host import Row
@@ -52,6 +53,7 @@ class State:
         self.holds: dict[str, datetime] = {}
         self.notes: dict[int, AuditEntry] = {}
         self.beats: dict[str, datetime] = {}
+        self.overrides: dict[int, ShiftOverride] = {}
         self.digests: dict[str, str] = {}
         """The digest of the policies file of each worker that has a heartbeat."""
         self.versions: dict[str, KeptVersion] = {}

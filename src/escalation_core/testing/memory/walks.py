@@ -16,7 +16,9 @@ from ...model import (
     By,
     Incident,
     KeptVersion,
+    LevelOutcome,
     Pin,
+    ShiftOverride,
     WalkStats,
     files_of,
 )
@@ -92,6 +94,18 @@ class Walks:
         await Journal(self.store, self.undo).note([who.entry(now, "reload")])
         return now
 
+    async def add_override(self, override: ShiftOverride) -> None:
+        self.undo.put(self.store.overrides, next(self.store.numbers["overrides"]), override)
+
+    async def overrides(self, now: datetime) -> Sequence[ShiftOverride]:
+        return [one for one in self.store.overrides.values() if one.ends_at > now]
+
+    async def delete_overrides(self, *, before: datetime) -> int:
+        over = [number for number, one in self.store.overrides.items() if one.ends_at < before]
+        for number in over:
+            self.undo.drop(self.store.overrides, number)
+        return len(over)
+
     async def stats(self, now: datetime) -> WalkStats:
         day = now - timedelta(days=1)
         unknown = {
@@ -118,6 +132,9 @@ class Walks:
                     for worker, at in self.store.beats.items()
                     if at > now - WORKER_RUNS
                 )
+            ),
+            nobody_on_call=sum(
+                one.outcome is LevelOutcome.DEFAULT and one.created_at > day for one in self.store.ledger.values()
             ),
             reload_requested_at=self.store.reloads.get("reload"),
         )

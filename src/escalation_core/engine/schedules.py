@@ -1,0 +1,239 @@
+"""The schedules of an engine, which it loads again and again beside its ticks. What was loaded last stays."""
+
+import logging
+import random
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import attrs
+
+from ..errors import EscalationError, InvalidValue, SchedulesError, error_place, shortened
+from ..ports import Schedule, ScheduleSource, Store
+from ..rules.on_call import check_digest, ends_program
+from .tasks import BackgroundTask, gather, monotonic, was_cancelled, within
+
+log = logging.getLogger("escalation_core")
+
+LOAD_TIMEOUT = timedelta(seconds=30)
+"""How long a source may load."""
+FIRST_WAIT = timedelta(seconds=10)
+"""How long the first tick waits for the sources. After that, schedules that are not loaded yet are unknown."""
+REFRESH = timedelta(minutes=5)
+"""How long after a load the next one starts, give or take a tenth: the workers do not load all at once."""
+MAX_FAULT_CHARS = 1000
+"""How long the text about one source may be in the log and in health."""
+ENDS_SOON = timedelta(days=7)
+"""How long before the end of what a schedule knows health begins to warn."""
+_PROBES = tuple(timedelta(hours=hours) for hours in range(1, 25))
+"""How long ago: for these instants a schedule must not change its answers while its digest stays the same."""
+
+
+@attrs.frozen
+class Loaded:
+    """A schedule as a source loaded it."""
+
+    schedule: Schedule
+    source: int
+    at: float
+    """When it was loaded, by the loop's clock."""
+    digest: str
+    horizon: datetime
+    past: Mapping[datetime, frozenset[str]]
+    """What it answered about the day before."""
+
+
+@attrs.frozen(kw_only=True)
+class ScheduleHealth:
+    """What health says about one schedule of a source."""
+
+    age: float
+    """Seconds since it was loaded."""
+    horizon: datetime
+    ends_soon: bool
+    """Whether it ends within a week."""
+
+
+@attrs.define
+class Schedules:
+    """Loads the sources of schedules. A source that fails, hangs or answers nonsense changes nothing."""
+
+    sources: Sequence[ScheduleSource] = ()
+    loaded: dict[str, Loaded] = attrs.field(factory=dict)
+    faults: dict[int, str] = attrs.field(factory=dict)
+    """What is wrong with a source, by its number."""
+    _load_task: BackgroundTask = attrs.field(factory=BackgroundTask)
+    _next: float | None = None
+    """When the next load starts; None: at once, because there was none yet, or the policies file has changed."""
+    _file: int = 0
+    """Counts the policies files. A load that began before the last one may bring calendars of the one before."""
+
+    @property
+    def of_host(self) -> bool:
+        """Whether a host has given sources of its own, besides one for the calendars of the policies file."""
+        return any(not getattr(source, "of_file", False) for source in self.sources)
+
+    def snapshot(self) -> Mapping[str, Schedule]:
+        """Return the schedules as they were loaded last, by name."""
+        return {name: one.schedule for name, one in self.loaded.items()}
+
+    def use_calendars(self, before: Collection[str], now: Collection[str]) -> None:
+        """Forget the calendars that a new policies file no longer names, and load the sources at the next tick."""
+        for name in set(before).difference(now):
+            self.loaded.pop(name, None)
+        self._next = None
+        self._file += 1
+
+    async def keep_loaded(self, store: Store) -> None:
+        """Start to load the sources if it is time.
+
+        The call waits for them, and not for long, if there was no load yet, if the policies file has changed, or if the
+        last load was due long ago, as in a process that does not tick.
+        """
+        if not self.sources or (self._next is not None and monotonic() < self._next):
+            return
+        if self._next is None:
+            await self._load_task.end()
+        now = await store.read(lambda tx: tx.now())
+        waits = self._next is None or monotonic() >= self._next + REFRESH.total_seconds()
+        jitter = random.uniform(0.9, 1.1)  # noqa: S311 - the jitter need not be secret
+        self._next = monotonic() + REFRESH.total_seconds() * jitter
+        self._load_task.start(partial(self.refresh, now))
+        if waits:
+            try:
+                await within(FIRST_WAIT, self._load_task.ended())
+            except TimeoutError:
+                log.warning("the schedules are not loaded yet: until then it is not known who is on call")
+
+    async def refresh(self, now: datetime) -> None:
+        """Load all sources at once, and keep what is sound. ``now`` is the store's instant."""
+        await gather(*(self._load(number, source, now) for number, source in enumerate(self.sources)))
+
+    async def _load(self, number: int, source: ScheduleSource, now: datetime) -> None:
+        file, before = self._file, self.faults.get(number)
+        found, problems = await _ask(source)
+        if file != self._file:
+            # The policies file has changed meanwhile, so these may be calendars of the one before.
+            return
+        problems = [*self._keep(number, found, now, whole=not problems), *problems]
+        if not problems:
+            if self.faults.pop(number, None) is not None:
+                log.info("the schedules of %s are loaded again", _name(source))
+            return
+        self.faults[number] = shortened(f"{_name(source)}: {'; '.join(problems)}", MAX_FAULT_CHARS)
+        if self.faults[number] != before:
+            log.error("schedules could not be loaded; what was loaded before stays: %s", self.faults[number])
+
+    def _keep(self, number: int, found: Mapping[str, object], now: datetime, *, whole: bool) -> list[str]:
+        """Keep the sound schedules of a source, and return what is wrong with the others."""
+        if not isinstance(found, Mapping):
+            return [f"it returned {type(found).__name__}, which is not a mapping of names to schedules"]
+        problems = self._missing(number, found) if whole else []
+        for name, schedule in found.items():
+            try:
+                problem = self._fault(number, name, schedule, now)
+                if problem is None and isinstance(schedule, Schedule):
+                    past = {now - ago: schedule.on_call(now - ago) for ago in _PROBES}
+                    self.loaded[name] = Loaded(
+                        schedule, number, monotonic(), schedule.digest, schedule.horizon.astimezone(UTC), past
+                    )
+            except InvalidValue as fault:
+                problem = f"is refused: {fault}"
+            except BaseException as error:
+                # A host's schedule may raise anything.
+                if ends_program(error):
+                    raise
+                problem = f"raised {error_place(error)}"
+            if problem is not None:
+                problems.append(f"schedule {name!r} {problem}")
+        return problems
+
+    def _fault(self, number: int, name: str, schedule: object, now: datetime) -> str | None:
+        if not isinstance(name, str) or not name:
+            return "has a name that is not text"
+        if not isinstance(schedule, Schedule):
+            return "is not a schedule"
+        check_digest(schedule.digest)
+        if not isinstance(schedule.on_call(now), frozenset):
+            return "returns something other than a frozenset of people from on_call"
+        schedule.next_change(now)
+        before = self.loaded.get(name)
+        if before is not None and before.source < number:
+            return f"has the name of a schedule of {_name(self.sources[before.source])}"
+        if schedule.horizon <= now:
+            return f"ends at {schedule.horizon.isoformat()}, which is over: it is old"
+        if before is not None and schedule.horizon < before.horizon:
+            known = before.horizon.isoformat()
+            return (
+                f"ends at {schedule.horizon.isoformat()}, and was known until {known}: it is old, or restart to use it"
+            )
+        if before is not None and before.digest == schedule.digest:
+            for at, people in before.past.items():
+                if schedule.on_call(at) != people:
+                    return f"has the same digest, but another answer about {at.isoformat()}: it must not change"
+        return None
+
+    def _missing(self, number: int, found: Mapping[str, object]) -> list[str]:
+        """Return a problem for each schedule that the source had before."""
+        before = [name for name, one in self.loaded.items() if one.source == number]
+        return [f"schedule {name!r} is not there any more" for name in before if name not in found]
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether the sources were loaded, or tried to."""
+        return bool(self.loaded or self.faults)
+
+    def health(self, now: datetime) -> Mapping[str, ScheduleHealth]:
+        """Return how old each schedule is, and when it ends. ``now`` is the store's instant."""
+        return {
+            name: ScheduleHealth(
+                age=monotonic() - one.at,
+                horizon=one.horizon,
+                ends_soon=one.horizon - now < ENDS_SOON,
+            )
+            for name, one in self.loaded.items()
+        }
+
+    async def aclose(self) -> None:
+        """Cancel a load that is running."""
+        await self._load_task.end()
+
+
+async def _ask(source: ScheduleSource) -> tuple[Mapping[str, object], list[str]]:
+    """Return what a source loads, and what is wrong."""
+    try:
+        return await within(LOAD_TIMEOUT, source.load()), []
+    except SchedulesError as error:
+        return error.loaded, [f"schedule {name!r} {problem}" for name, problem in error.problems.items()]
+    except TimeoutError:
+        return {}, [f"it has not answered for {LOAD_TIMEOUT.total_seconds():g} seconds"]
+    except EscalationError as error:
+        return {}, [str(error)]
+    except BaseException as error:
+        # A host's source may raise anything, and the engine must go on. A CancelledError of a task that the source has
+        # awaited is a fault of the source.
+        if was_cancelled(error) or ends_program(error):
+            raise
+        return {}, [f"it raised {error_place(error)}"]
+
+
+def check_sources(value: object) -> tuple[ScheduleSource, ...]:
+    """Return the sources that a host gives.
+
+    Raises:
+        InvalidValue: the value is not a valid list of sources.
+    """
+    if not isinstance(value, Sequence) or not all(isinstance(each, ScheduleSource) for each in value):
+        raise InvalidValue(
+            "schedules", "is not a valid list of sources", "give a list of objects with async def load()"
+        )
+    return tuple(value)
+
+
+def _name(source: ScheduleSource) -> str:
+    """Return what to call a source: its own ``name`` if it has one, else its type."""
+    try:
+        name = getattr(source, "name", None)
+    except Exception:  # noqa: BLE001 - it is a host's property
+        name = None
+    return name if isinstance(name, str) else type(source).__name__

@@ -1,0 +1,281 @@
+"""Loading the sources of schedules: what was loaded last stays, whatever a source does."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from escalation_core import Engine, InvalidValue, Policies
+from escalation_core.engine import schedules as module
+from escalation_core.engine.schedules import Schedules
+from escalation_core.ports import Schedule
+from escalation_core.rules.shifts import Shift, Shifts
+from escalation_core.testing import ManualClock, MemoryStore
+
+from ..kit import DAY, HOUR, START
+
+NOW = START
+
+
+def shifts(person: str = "ann", *, start: datetime = NOW - 9 * DAY, horizon: datetime = NOW + 30 * DAY) -> Shifts:
+    return Shifts(shifts=[Shift(person=person, start=start, end=NOW + 60 * DAY)], horizon=horizon)
+
+
+@attrs.define
+class Source:
+    """A source that returns what the test says, or raises it."""
+
+    answer: Any
+    loads: int = 0
+
+    async def load(self) -> Mapping[str, Schedule]:
+        self.loads += 1
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        if self.answer == "hangs":
+            await asyncio.Event().wait()
+        found: Mapping[str, Schedule] = self.answer
+        return found
+
+
+@attrs.define
+class Moody:
+    """A schedule whose answer about the past changes, although its digest does not."""
+
+    person: str = "ann"
+    horizon: datetime = NOW + 30 * DAY
+    digest: str = "1a"
+    answer: Any = None
+    change: Exception | None = None
+
+    def on_call(self, at: datetime) -> Any:
+        return self.answer or frozenset({self.person})
+
+    def next_change(self, after: datetime) -> datetime | None:
+        if self.change is not None:
+            raise self.change
+        return None
+
+
+async def test_schedules_are_loaded_and_replaced() -> None:
+    source = Source({"primary": shifts("ann")})
+    loads = Schedules([source])
+    await loads.refresh(NOW)
+    assert {"primary": shifts("ann")} == loads.snapshot()
+    source.answer = {"primary": shifts("bob"), "secondary": shifts("cid")}
+    await loads.refresh(NOW)
+    assert ({"primary": shifts("bob"), "secondary": shifts("cid")}, {}) == (loads.snapshot(), loads.faults)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (OSError("a secret"), "Source: it raised OSError, "),
+        (InvalidValue("zone", "is unknown", "correct it"), "Source: zone: is unknown; correct it"),
+        ("hangs", "Source: it has not answered for 0.05 seconds"),
+        (None, "Source: it returned NoneType, which is not a mapping of names to schedules"),
+        ({}, "Source: schedule 'primary' is not there any more"),
+        ({"primary": 7}, "Source: schedule 'primary' is not a schedule"),
+        (
+            {"primary": shifts("bob", horizon=NOW)},
+            "Source: schedule 'primary' ends at 2025-01-01T00:00:00+00:00, which is over: it is old",
+        ),
+        ({"primary": Moody("bob", digest="")}, "Source: schedule 'primary' is refused: digest: is not a valid digest"),
+        ({"primary": Moody("bob", digest="\ud800")}, "Source: schedule 'primary' is refused: digest: is not a valid"),
+        ({"primary": Moody("bob", digest=7)}, "Source: schedule 'primary' is refused: digest: is not a valid"),  # type: ignore[arg-type]
+        (
+            {"primary": Moody("bob", answer="bob")},
+            "Source: schedule 'primary' returns something other than a frozenset",
+        ),
+        ({"primary": Moody("bob", change=OSError())}, "Source: schedule 'primary' raised OSError, "),
+        ({"primary": shifts("ann"), 7: shifts("bob")}, "Source: schedule 7 has a name that is not text"),
+        (asyncio.CancelledError(), "Source: it raised CancelledError, "),
+        ({"primary": Moody("bob", horizon="later")}, "Source: schedule 'primary' raised TypeError, "),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_source_that_fails_changes_nothing(
+    answer: object, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was loaded last stays, and the fault is kept for health and logged once. No secret is shown."""
+    monkeypatch.setattr(module, "LOAD_TIMEOUT", timedelta(seconds=0.05))
+    source = Source({"primary": shifts("ann")})
+    loads = Schedules([source])
+    await loads.refresh(NOW)
+    good, source.answer = source.answer, answer
+    for _ in range(2):
+        await loads.refresh(NOW)
+        assert {"primary": shifts("ann")} == loads.snapshot()
+        assert loads.faults[0].startswith(fault)
+    assert 1 == sum("what was loaded before stays" in record.message for record in caplog.records)
+    assert "a secret" not in caplog.text
+    source.answer = good
+    await loads.refresh(NOW)
+    assert {} == loads.faults
+
+
+async def test_a_schedule_that_changes_its_past_is_refused() -> None:
+    """A snapshot must not change: the same digest means the same answers."""
+    source = Source({"primary": Moody()})
+    loads = Schedules([source])
+    await loads.refresh(NOW)
+    source.answer = {"primary": Moody("bob")}
+    await loads.refresh(NOW + HOUR)
+    assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
+    assert "has the same digest, but another answer about 2024-12-31T23:00:00+00:00" in loads.faults[0]
+    source.answer = {"primary": Moody("bob", digest="2b")}
+    await loads.refresh(NOW + HOUR)
+    assert frozenset({"bob"}) == loads.snapshot()["primary"].on_call(NOW)
+
+
+async def test_one_bad_schedule_does_not_lose_the_others() -> None:
+    """The sound schedules of a source are used, and so are those of other sources."""
+    loads = Schedules([Source({"bad": 7, "good": shifts()}), Source(OSError()), Source({"other": shifts()})])
+    await loads.refresh(NOW)
+    assert ["good", "other"] == sorted(loads.snapshot())
+    assert [0, 1] == sorted(loads.faults)
+
+
+async def test_two_sources_with_one_name() -> None:
+    """The first one keeps the name."""
+    loads = Schedules([Source({"primary": shifts("ann")}), Source({"primary": shifts("bob")})])
+    await loads.refresh(NOW)
+    assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
+    assert "schedule 'primary' has the name of a schedule of Source" in loads.faults[1]
+
+
+async def test_yesterdays_data_are_refused() -> None:
+    """A snapshot that knows less far than the one before it does not take its place; a new file may."""
+    source = Source({"primary": shifts("ann", horizon=NOW + 30 * DAY)})
+    loads = Schedules([source])
+    await loads.refresh(NOW)
+    source.answer = {"primary": shifts("bob", horizon=NOW + 29 * DAY)}
+    await loads.refresh(NOW)
+    assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
+    assert "ends at 2025-01-30T00:00:00+00:00, and was known until 2025-01-31T00:00:00+00:00" in loads.faults[0]
+    source.answer = {"primary": shifts("bob", horizon=NOW + 30 * DAY)}
+    await loads.refresh(NOW)
+    assert frozenset({"bob"}) == loads.snapshot()["primary"].on_call(NOW)
+
+
+async def test_what_is_wrong_is_cut() -> None:
+    loads = Schedules([Source(dict.fromkeys(map(str, range(1000)), 7))])
+    await loads.refresh(NOW)
+    assert 1000 == len(loads.faults[0])
+
+
+async def test_the_first_of_two_sources_wins_whichever_is_faster() -> None:
+    loads = Schedules([Source(OSError()), Source({"primary": shifts("bob")})])
+    await loads.refresh(NOW)
+    loads.sources[0].answer = {"primary": shifts("ann")}  # type: ignore[attr-defined]
+    for _ in range(2):
+        await loads.refresh(NOW)
+        assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
+    assert [1] == list(loads.faults)
+
+
+async def test_a_new_file_does_not_get_calendars_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load that runs while the policies file changes is dropped, and the sources are loaded again at once."""
+    slow, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Source):
+        async def load(self) -> Mapping[str, Schedule]:
+            found = await Source.load(self)
+            if self.loads == 1:
+                slow.set()
+                await goes_on.wait()
+            return found
+
+    source = Slow({"old": shifts("ann")})
+    loads = Schedules([source])
+    running = asyncio.create_task(loads.refresh(NOW))
+    await slow.wait()
+    source.answer = {"new": shifts("bob")}
+    loads.use_calendars({"old"}, {"new"})
+    goes_on.set()
+    await running
+    assert {} == loads.snapshot()
+    await loads.keep_loaded(MemoryStore(clock=ManualClock(START)))
+    assert ["new"] == list(loads.snapshot())
+    loads.use_calendars({"new"}, {"newer"})
+    assert {} == loads.snapshot()
+
+
+async def test_a_load_that_is_long_overdue_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not tick, for example one that serves the endpoints, does not answer with old people."""
+    time = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: time[0])
+    source = Source({"primary": shifts("ann")})
+    loads, store = Schedules([source]), MemoryStore(clock=ManualClock(START))
+    await loads.keep_loaded(store)
+    source.answer = {"primary": shifts("bob")}
+    time[0] += 3600
+    await loads.keep_loaded(store)
+    assert frozenset({"bob"}) == loads.snapshot()["primary"].on_call(NOW)
+
+
+async def test_a_name_that_no_one_has_is_told() -> None:
+    """Once a host's sources are loaded, health names the schedules of policies that are nowhere, and doubled ones."""
+    file = Policies.from_mapping(
+        {
+            "policies": {"ops": {"levels": [{"after": "0m", "to": ["oncall:primry"]}]}},
+            "schedules": {
+                "rota": {"rotation": {"zone": "UTC", "start": "2026-01-05T09:00", "turn": "7d", "people": ["ann"]}}
+            },
+            "people": {"ann": "log"},
+        }
+    )
+    source = Source({"primary": shifts(), "rota": shifts()})
+    async with Engine(MemoryStore(clock=ManualClock(START)), schedules=[source], policies=file) as engine:
+        health = await engine.health()
+    assert ["primry"] == list(health.policies.missing_schedules)
+    assert ["rota"] == list(health.policies.doubled_schedules)
+    said = "\n".join(health.warnings)
+    assert "a policy names schedule 'primry', which neither the policies file nor a source has" in said
+    assert "schedule 'rota' is in the policies file and in a source: that of the file counts" in said
+
+
+async def test_the_age_and_the_end_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: time[0])
+    loads = Schedules([Source({"long": shifts(), "short": shifts(horizon=NOW + 6 * DAY)})])
+    await loads.refresh(NOW)
+    time[0] += 60
+    found = loads.health(NOW)
+    assert {"long": (60.0, False), "short": (60.0, True)} == {n: (one.age, one.ends_soon) for n, one in found.items()}
+
+
+async def test_ticks_load_again_after_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first tick waits for the sources; later loads run beside the ticks, about five minutes apart."""
+    time = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: time[0])
+    source = Source({"primary": shifts()})
+    async with Engine(MemoryStore(clock=ManualClock(START)), schedules=[source]) as engine:
+        await engine.tick()
+        assert (1, ["primary"]) == (source.loads, list(engine.schedules))
+        time[0] += 269
+        await engine.tick()
+        assert 1 == source.loads
+        time[0] += 62
+        await engine.tick()
+        await engine.schedule_sources._load_task.wait()
+        assert 2 == source.loads
+
+
+async def test_a_source_that_hangs_delays_the_first_tick_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine ticks without it, and says so; ``aclose`` ends the load."""
+    monkeypatch.setattr(module, "FIRST_WAIT", timedelta(seconds=0.05))
+    async with Engine(MemoryStore(clock=ManualClock(START)), schedules=[Source("hangs")]) as engine:
+        await engine.tick()
+        await engine.tick()
+    assert 1 == sum("the schedules are not loaded yet" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("value", [7, "x", [7], None])
+def test_anything_but_sources_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidValue, match="schedules: is not a valid list of sources"):
+        Engine(MemoryStore(clock=ManualClock(START)), schedules=value)
