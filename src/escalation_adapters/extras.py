@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "alembic": ("alembic", "sqlalchemy"),
     "django": ("django",),
     "yaml": ("yaml",),
+    "ical": ("icalendar", "recurring_ical_events", "aiohttp"),
     "cli": ("click", "rich", "yaml"),
 }
 """The packages that are imported, by the extra that installs them."""

@@ -1,11 +1,12 @@
-"""Read secrets from files, which containers mount and ``NAME_FILE`` names, and write result files."""
+"""Read secrets from files, which containers mount and ``NAME_FILE`` names; read files of users; write result files."""
 
 import contextlib
 import os
+import stat
 import sys
 from pathlib import Path
 
-from escalation_core import EscalationError
+from escalation_core import EscalationError, InvalidValue
 
 MAX_BYTES = 64 * 1024
 """Longest file of a secret. A secret is one line: a longer file is some other file, named by mistake."""
@@ -30,6 +31,33 @@ def read_secret(path: str) -> str:
         pass
     # Raised outside ``except``: an exception raised inside carries the UnicodeDecodeError, which holds the bytes.
     raise ValueError("the file is not UTF-8")
+
+
+def read_bounded(path: Path, most: int, kind: str) -> bytes:
+    """Return the content of a regular file of at most ``most`` bytes. ``kind`` says what file to name instead.
+
+    Raises:
+        InvalidValue: the file cannot be read, is longer, or is not a regular file.
+    """
+    remedy = "name a file that this process may read"
+    content, mode = b"", 0
+    fault: str | None = None
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):  # a pipe would block
+            with path.open("rb") as file:
+                content = file.read(most + 1)
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except ValueError:  # a NUL in the path
+        fault = "is not a valid path"
+    if fault is None and not stat.S_ISREG(mode):
+        fault = "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
+    if fault is not None:
+        raise InvalidValue("file", fault, remedy)
+    if len(content) > most:
+        raise InvalidValue("file", f"is longer than {most // 1024} KiB", f"name {kind}")
+    return content
 
 
 def write_whole(path: Path, text: str) -> None:

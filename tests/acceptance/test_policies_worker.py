@@ -125,8 +125,9 @@ async def test_a_policy_that_is_gone_goes_on_for_its_incidents(on_sqlite: Consol
         (paging("x") + "policies: {}\n", "occurs twice"),
         ("#" * 300_000, "is longer than 256 KiB"),
         (paging("nobody"), "nobody"),
+        (paging("oncall:primry"), "primry"),
     ],
-    ids=["missing", "empty", "wrong", "cyclic", "twice", "huge", "an unknown target"],
+    ids=["missing", "empty", "wrong", "cyclic", "twice", "huge", "an unknown target", "an unknown schedule"],
 )
 def test_bad_file(on_sqlite: Console, tmp_path: Path, text: str | None, part: str) -> None:
     """A faulty file stops a worker's start, and no command that answers an incident."""

@@ -18,6 +18,8 @@ import escalation_core.testing
 from escalation_adapters.extras import EXTRAS, MissingExtra, needs
 
 ROOT = Path(__file__).parents[2]
+BROUGHT: Mapping[str, Sequence[str]] = {"ical": ("click",)}
+"""Packages of other extras that come along with an extra, because a package of it requires them."""
 IMPORTS = """
 import importlib, json, sys
 hidden, names, django = json.loads(sys.argv[1])
@@ -69,7 +71,7 @@ def every_module() -> Sequence[str]:
 @cache
 def failures(*extras: str) -> Mapping[str, Sequence[Any]]:
     """Import each module in a process that has the packages of these extras alone; return how each failed one fails."""
-    shown = {package for extra in extras for package in declared()[extra]}
+    shown = {package for extra in extras for package in (*declared()[extra], *BROUGHT.get(extra, ()))}
     hidden = sorted({package for packages in declared().values() for package in packages} - shown)
     given = json.dumps([hidden, every_module(), "django" in extras])
     done = subprocess.run(

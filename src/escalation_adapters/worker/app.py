@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from escalation_core import (
@@ -22,6 +23,7 @@ from escalation_core import (
 from escalation_core.rules.routing import UNROUTED
 from escalation_core.settings.limits import LOG_TARGET
 
+from ..calendars.of_file import CalendarsOfFile
 from ..channels.log import LogNotifier
 from ..files import read_secret
 from .reload import Load, read
@@ -154,7 +156,9 @@ def check_policies(policies: Policies, settings: Settings) -> Sequence[str]:
         PoliciesError: a policy does not fit the settings.
     """
     targets = {*settings.targets, LOG_TARGET} if settings.targets else None
-    policies.check(max_level=settings.max_level, tick_interval=settings.tick_interval, targets=targets)
+    policies.check(
+        max_level=settings.max_level, tick_interval=settings.tick_interval, targets=targets, schedules=frozenset()
+    )
     return [*policies.warnings, *([UNCHECKED] if policies.targets and targets is None else [])]
 
 
@@ -213,11 +217,13 @@ async def open_engine(
     known = make_notifiers(settings) if ticks else [NamedTargets(_names(settings, file))]
     heartbeat = make_heartbeat(settings) if ticks else None
     machine = socket.gethostname()
+    folder = Path() if settings.policies_file is None else Path(settings.policies_file).parent
     engine = Engine(
         await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
         settings=settings,
         notifiers=[*known, *notifiers],
         router=make_router(settings),
+        schedules=[CalendarsOfFile(lambda: engine.policies, folder)],
         heartbeat=heartbeat,
         worker=f"{machine}/{os.getpid()}" if long_running else machine,
     )

@@ -1,0 +1,1 @@
+"""Calendars as sources of schedules: iCalendar files and URLs."""
