@@ -99,13 +99,13 @@ def _place(history: IncidentHistory) -> Iterator[tuple[str, object]]:
     yield "place", f"level {incident.level}: {step}" if step.position else str(step)
     if incident.policy is not None and incident.policy != step.policy:
         yield "host's policy", f"{incident.policy}, which no worker has assigned yet"
-    last = {
-        page.target or "nobody": page.state
+    last = [
+        f"{page.target or 'nobody'}{'' if page.via is None else f' via {page.via}'} ({page.state.value})"
         for page in history.pages
         if (page.episode, page.level) == (incident.episode, incident.level)
-    }
+    ]
     if last:
-        yield "told", ", ".join(f"{target} ({state.value})" for target, state in last.items())
+        yield "told", ", ".join(last)
 
 
 def _expiry(history: IncidentHistory, times: Times) -> Iterator[tuple[str, object]]:

@@ -57,10 +57,7 @@ class Times:
     @property
     def zone(self) -> str:
         """The zone of the instants on a terminal, for example ``UTC``, ``CET`` or ``UTC+05:45``."""
-        here = self.there(self.now)
-        name = here.tzname() or ""
-        # Some zones have no short name in letters, and Windows has none at all.
-        return name if re.fullmatch("[A-Z]{2,5}", name) else f"UTC{here.isoformat()[-6:]}"
+        return zone_name(self.there(self.now))
 
     def at(self, instant: datetime) -> str:
         """Return an instant to the second: on a terminal the time, with its date if that is not today."""
@@ -92,6 +89,13 @@ class Times:
             return instant.astimezone(UTC if self.utc or not on_terminal() else None)
         except (OverflowError, OSError, ValueError):  # the ends of the calendar; Windows also refuses early years
             return instant.astimezone(UTC)
+
+
+def zone_name(there: datetime) -> str:
+    """Return the name of an instant's zone, for example ``CET`` or ``UTC+05:45``."""
+    name = there.tzname() or ""
+    # Some zones have no short name in letters, and Windows has none at all.
+    return name if re.fullmatch("[A-Z]{2,5}", name) else f"UTC{there.isoformat()[-6:]}"
 
 
 def length(span: timedelta) -> str:

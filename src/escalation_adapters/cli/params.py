@@ -4,11 +4,13 @@ import getpass
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
 from escalation_core import InvalidValue
 from escalation_core.checks import read_span
+from escalation_core.rules.maintenance import check_zone
 
 from ..wire import MAX_SPAN, read_instant
 
@@ -85,8 +87,24 @@ class Instant(click.ParamType[datetime | timedelta]):
         return instant
 
 
+class Zone(click.ParamType[ZoneInfo]):
+    """A time zone by its IANA name."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:
+        """Return the zone."""
+        if isinstance(value, ZoneInfo):
+            return value
+        try:
+            return check_zone(value)
+        except InvalidValue as error:
+            self.fail(f"{error.fault}; {error.remedy}", param, ctx)
+
+
 SPAN = Span()
 INSTANT = Instant()
+ZONE = Zone()
 
 
 class ExistingChoice(click.ParamType["Existing"]):

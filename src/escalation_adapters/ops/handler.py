@@ -51,6 +51,7 @@ ACTIONS: dict[str, Action] = {
 VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Coroutine[Any, Any, Response]], tuple[str, ...]]] = {
     "audit": (actions.audit, ("since", "limit", "after")),
     "incident": (actions.incident, ("key",)),
+    "oncall": (actions.oncall, ("at",)),
 }
 HEALTH = "health"
 _UNKNOWN = "unknown"

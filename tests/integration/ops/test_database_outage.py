@@ -35,7 +35,7 @@ async def test_database_that_is_stopped(binding: str, monkeypatch: pytest.Monkey
             server.crash()
             for answer in await asyncio.gather(
                 *(service.act(action, **fields) for action, fields in ACTIONS.items()),
-                *(service.get(path) for path in ("/health", "/audit", "/incident?key=k")),
+                *(service.get(path) for path in ("/health", "/audit", "/incident?key=k", "/oncall")),
                 service.get("/health", None),
             ):
                 assert is_problem(answer, 503)

@@ -42,7 +42,7 @@ async def test_database_that_is_down(binding: str, clock: ManualClock) -> None:
     async with serving(binding, engine_of(clock, store), clock) as service:
         store.down = True
         answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
-        answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k")]
+        answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k", "/oncall")]
         for answer in answers:
             assert is_problem(answer, 503)
             assert 1 <= int(answer.headers["retry-after"])
@@ -76,7 +76,7 @@ async def test_database_that_hangs(binding: str, clock: ManualClock) -> None:
         store.hangs = True
         try:
             answers = [await service.act(action, **fields) for action, fields in ACTIONS.items()]
-            answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k")]
+            answers += [await service.get(path) for path in ("/health", "/audit", "/incident?key=k", "/oncall")]
             answers += [await service.get("/health", None)]
         finally:
             store.free.set()
