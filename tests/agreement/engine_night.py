@@ -1,18 +1,24 @@
 """The engine on a MemoryStore, driven by the steps of the oracle's scripts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+import pytest
 
-from escalation_core import Engine, InvalidValue, Policies, Settings, TransitionRefused
-from escalation_core.model import Pause
+from escalation_core import Engine, Incident, InvalidValue, Policies, Settings, TransitionRefused
+from escalation_core.engine.versions import Versions
+from escalation_core.model import NEEDS_REPLAN, Pause, ShiftOverride
+from escalation_core.rules.on_call import OnCall
+from escalation_core.rules.shifts import Shift, Shifts
 from escalation_core.testing.clock import ManualClock
 from escalation_core.testing.memory import MemoryStore
 from escalation_core.testing.notifier import RecordingNotifier
 from tests.oracle.ladder import Settings as OracleSettings
+from tests.oracle.oncall import Roster
+from tests.oracle.oncall import Shifts as OracleShifts
 
 KEY = "db-7/disk"
 TARGETS = ("slack:ops", "slack:lead", "email:bob", "router")
@@ -39,7 +45,7 @@ def read(file: Mapping[str, Any]) -> Policies:
 class EngineNight:
     """The same verbs as the oracle's ``Night``, played by an engine."""
 
-    def __init__(self, settings: OracleSettings, file: Mapping[str, Any] | None) -> None:
+    def __init__(self, settings: OracleSettings, file: Mapping[str, Any] | None, roster: Roster | None = None) -> None:
         self.clock = ManualClock(datetime(2000, 1, 1, tzinfo=UTC))
         self.store = MemoryStore(self.clock)
         self.settings = Settings(
@@ -53,7 +59,7 @@ class EngineNight:
         self.policies = None if file is None else read(file)
         self.inside = True
         self.recalc_wanted = False
-        self.notifier = RecordingNotifier(*TARGETS)
+        self.roster = Roster(default="router") if roster is None else roster
         self.engine = self._engine()
 
     async def play(self, script: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,6 +86,14 @@ class EngineNight:
         return [
             (each.created_at, each.episode, each.level, each.policy or "builtin", each.position or each.level)
             for each in self.store.ledger.values()
+        ]
+
+    def outcomes(self) -> list[tuple[Any, ...]]:
+        return [(each.episode, each.level, each.outcome) for each in self.store.ledger.values()]
+
+    def pages(self) -> list[tuple[Any, ...]]:
+        return [
+            (each.created_at, each.episode, each.level, each.target, each.via) for each in self.store.pages.values()
         ]
 
     # --- steps
@@ -123,6 +137,21 @@ class EngineNight:
         self.store.versions.clear()
         self.engine._versions._kept.clear()
 
+    async def replace_roster(self, roster: Roster) -> None:
+        self.roster = roster
+        self._renew()
+
+    async def override(self, schedule: str, person: str, begin: datetime, end: datetime) -> None:
+        made = ShiftOverride(schedule=schedule, person=person, starts_at=begin, ends_at=end, made_at=self.clock())
+        await self.store.transact(lambda tx: tx.walks.add_override(made))  # type: ignore[attr-defined]
+
+    async def set_back(self, levels: int) -> None:
+        row = self.store.rows.get(KEY)
+        if row is None or row["resolved_at"] is not None or row["acknowledged_at"] is not None:
+            raise InvalidValue("row", "is not open", "leave it")
+        level = max(row["level"] - levels, row["policy_level"] or 0)
+        await self.store.host.past_triggers(KEY, level=level, next_due_at=NEEDS_REPLAN)
+
     async def deliver(self) -> None:
         await self.engine.deliver()
 
@@ -153,10 +182,23 @@ class EngineNight:
 
     def _engine(self) -> Engine:
         settings = self.settings if self.inside else attrs.evolve(self.settings, canary_pct=0)
-        engine = Engine(self.store, settings=attrs.evolve(settings, default_target="router"), notifiers=[self.notifier])
+        engine = Engine(
+            self.store,
+            settings=attrs.evolve(settings, default_target=self.roster.default),
+            notifiers=[RecordingNotifier(*(TARGETS if self.roster.served is None else self.roster.served))],
+            router=self,
+        )
         # Engine(policies=) also checks the file against the settings, which these files need not fit.
         engine._versions.policies = self.policies
         return engine
+
+    def route(self, incident: Incident, level: int) -> Sequence[str]:
+        return self.roster.router
+
+    def on_call(self, overrides: Sequence[ShiftOverride]) -> OnCall:
+        """Return what the engine knows of the roster; it takes the place of ``Versions.on_call``."""
+        schedules = {name: _schedule(found) for name, found in self.roster.schedules.items() if found is not None}
+        return OnCall(schedules=schedules, people=self.roster.people, overrides=overrides)
 
     def _renew(self) -> None:
         self.engine = self._engine()
@@ -169,6 +211,18 @@ class EngineNight:
             self.store.pauses[1] = Pause(starts_at=self.clock() - far, ends_at=self.clock() + far, actor="-")
 
 
-def play(settings: OracleSettings, file: Mapping[str, Any] | None, script: list[dict[str, Any]]) -> Any:
-    night = EngineNight(settings, file)
-    return asyncio.run(night.play(script)), night
+def _schedule(found: OracleShifts) -> Shifts:
+    spans = [Shift(person=person, start=begin, end=end) for begin, end, person in found.spans]
+    return Shifts(shifts=spans, horizon=found.horizon or datetime.max.replace(tzinfo=UTC))
+
+
+def play(
+    settings: OracleSettings,
+    file: Mapping[str, Any] | None,
+    script: list[dict[str, Any]],
+    roster: Roster | None = None,
+) -> Any:
+    night = EngineNight(settings, file, roster)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Versions, "on_call", lambda _, overrides: night.on_call(overrides))
+        return asyncio.run(night.play(script)), night

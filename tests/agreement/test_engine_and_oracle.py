@@ -11,7 +11,9 @@ from hypothesis import given, note, settings
 from tests.oracle.ladder import Settings
 from tests.oracle.night import Night
 from tests.oracle.night import play as play_oracle
+from tests.oracle.oncall import Roster
 from tests.oracle.strategies import nights
+from tests.oracle.strategies_on_call import nights_on_call
 
 from .engine_night import COMPARED, play, read
 
@@ -28,10 +30,12 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
 
 
-def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict[str, Any]]) -> None:
-    oracle = Night(parameters, file, digest_of)
+def compare(
+    parameters: Settings, file: dict[str, Any] | None, script: list[dict[str, Any]], roster: Roster | None = None
+) -> None:
+    oracle = Night(parameters, file, digest_of, roster)
     expected = play_oracle(oracle, script)
-    found, engine = play(parameters, file, script)
+    found, engine = play(parameters, file, script, roster)
     for number, step in enumerate(script):
         keep = (*COMPARED, "policy_level", "refused")
         want = {name: expected[number][name] for name in keep if name in expected[number]}
@@ -42,6 +46,11 @@ def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict
         assert want == have
     recorded = [(e.at, e.episode, e.level, e.policy, e.position) for e in oracle.planner.escalations]
     assert recorded == engine.escalations()
+    assert [(e.episode, e.level, e.outcome) for e in oracle.planner.escalations] == engine.outcomes()
+    paged = [
+        (p.at, p.episode, p.level, p.target, None if p.via is None else f"oncall:{p.via}") for p in oracle.planner.pages
+    ]
+    assert sorted(paged, key=str) == sorted(engine.pages(), key=str)
 
 
 @pytest.mark.parametrize("_", range(PARTS))
@@ -49,6 +58,16 @@ def compare(parameters: Settings, file: dict[str, Any] | None, script: list[dict
 @given(nights())
 def test_engine_and_oracle_agree(_: int, night: tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]) -> None:
     """After each step of each script the row is the same, and so are all escalations."""
+    compare(*night)
+
+
+@pytest.mark.parametrize("_", range(PARTS))
+@settings(max_examples=settings().max_examples // PARTS)
+@given(nights_on_call())
+def test_engine_and_oracle_agree_on_call(
+    _: int, night: tuple[Settings, dict[str, Any], list[dict[str, Any]], Roster]
+) -> None:
+    """So are all rows, escalations and pages while people take turns, and schedules are empty, old or missing."""
     compare(*night)
 
 
@@ -130,3 +149,37 @@ def test_a_step_of_the_clock_before_a_replan() -> None:
         {"do": "tick", "at": AT - timedelta(minutes=20)},
     ]
     compare(Settings(), POLICIES, steps)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [
+                {"do": "open", "severity": "critical"},
+                {"do": "tick"},
+                {"do": "file", "file": None},
+                {"do": "change_severity", "severity": "sev3"},
+                {"do": "set_back", "levels": 1},
+                {"do": "tick"},
+            ],
+            id="an engine without a file leaves the pin of a row whose severity has changed",
+        ),
+        pytest.param(
+            [
+                {"do": "open", "severity": "sev3"},
+                {"do": "tick"},
+                {"do": "set_back", "levels": 1},
+                {"do": "acknowledge"},
+                {"do": "tick"},
+                {"do": "tick"},
+            ],
+            id="the recorded level decides whether an acknowledgement that expires begins the walk again",
+        ),
+    ],
+)
+def test_levels_below_the_recorded_one(steps: list[dict[str, Any]]) -> None:
+    """A row whose level lies below what the ledger has takes the recorded level, and is planned from there."""
+    compare(
+        Settings(), POLICIES, [{"at": AT + number * timedelta(minutes=1), **step} for number, step in enumerate(steps)]
+    )

@@ -73,8 +73,11 @@ class Ladder:
 
     def gap(self, position: int) -> timedelta:
         """Return the gap before a position of the walk."""
-        later_round = position > 1 and (position - 1) % len(self.levels) == 0
-        return self.again if later_round else self.level(position).after
+        return self.again if position > 1 and self.ends_round(position - 1) else self.level(position).after
+
+    def ends_round(self, position: int) -> bool:
+        """Tell whether a position of the walk is the last one of its round."""
+        return position % len(self.levels) == 0
 
 
 def read_ladder(name: str, policy: Mapping[str, Any], hours: Mapping[str, Any]) -> Ladder:

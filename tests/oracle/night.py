@@ -9,8 +9,9 @@ from typing import Any, TypeVar, cast
 from .host_writes import insert, write
 from .hours import is_open, next_open
 from .ladder import BUILT_IN, Ladder, Settings, exhausted, next_due, position
+from .oncall import Override, Roster
 from .planner import Planner, digest
-from .records import EPOCH, Escalation, Refused, Row
+from .records import EPOCH, Escalation, Page, Refused, Row, TickReport
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """A heartbeat this far ahead of the clock shows that the clock stepped back."""
@@ -50,10 +51,17 @@ class Night:
         settings: Settings | None = None,
         file: Mapping[str, Any] | None = None,
         digest_of: Callable[[Mapping[str, Any], str], str] = digest,
+        roster: Roster | None = None,
     ) -> None:
-        """Begin without a row. ``digest_of(file, name)`` returns the version of a policy of a file."""
+        """Begin without a row. ``digest_of(file, name)`` returns the version of a policy of a file.
+
+        Without a roster there are no schedules, all targets have a notifier, and the router names ``router``.
+        """
         self.planner = Planner(Settings() if settings is None else settings, file, digest_of)
         self.switches = Switches()
+        self.roster = Roster() if roster is None else roster
+        self.overrides: list[Override] = []
+        """In the order in which they were made."""
         self.row: Row | None = None
         self.recalc_wanted = False
         self.heartbeat: datetime | None = None
@@ -173,6 +181,20 @@ class Night:
         self.planner.file = file
         self.recalc_wanted = self.restarted = True
 
+    def replace_roster(self, _: datetime, roster: Roster) -> None:
+        """Give the worker other schedules, people, or targets."""
+        self.roster = roster
+
+    def override(self, _: datetime, schedule: str, person: str, begin: datetime, end: datetime) -> None:
+        """Put one person on call, from ``begin`` up to ``end``."""
+        self.overrides.append(Override(schedule, person, begin, end))
+
+    def set_back(self, _: datetime, levels: int) -> None:
+        """Lower the level past the triggers, so that the episode stays and has later events, and ask for a planning."""
+        row = self._row("open")
+        row.level = max(row.level - levels, row.policy_level or 0)
+        row.next_due_at = EPOCH
+
     def lose_texts(self, _: datetime) -> None:
         """Delete the stored texts of all policies."""
         self.planner.versions.clear()
@@ -189,11 +211,11 @@ class Night:
 
     # --- ticks
 
-    def tick(self, now: datetime) -> None:
+    def tick(self, now: datetime) -> TickReport:
         """Run a tick, write the heartbeat, and run the recalc that was asked for."""
-        row, heartbeat = self.row, self.heartbeat
+        row, heartbeat, report = self.row, self.heartbeat, TickReport()
         if row is not None and self._works() and self.switches.inside:
-            self._claim(row, now)
+            report = self._claim(row, now)
         dry = self.switches.dry_run
         stepped = heartbeat is not None and heartbeat > now + CLOCK_TOLERANCE
         first = self.restarted or (self.recalc_wanted and not dry)
@@ -204,6 +226,7 @@ class Night:
             self.heartbeat = now
         if not dry and (stepped or self.recalc_wanted):
             self.recalc(now, ahead=heartbeat if stepped else None)
+        return report
 
     @writes
     def recalc(self, now: datetime, ahead: datetime | None = None) -> None:
@@ -229,46 +252,91 @@ class Night:
     def _works(self) -> bool:
         return self.switches.enabled and not self.switches.paused and not self.switches.dry_run
 
-    def _claim(self, row: Row, now: datetime) -> None:
-        may = self.switches.v1
+    def _claim(self, row: Row, now: datetime) -> TickReport:
+        may, report = self.switches.v1, TickReport()
         if row.next_due_at is None or row.next_due_at > now or (row.next_due_at != EPOCH and not may):
-            return
+            return report
         if row.last_escalated_at is not None:
             row.last_escalated_at = min(row.last_escalated_at, now)
-        known = set(self.planner.versions)
-        assigned = self.planner.plan(row, now, expire=may)
-        self.planner.forget(known, row)
-        ladder = self.planner.ladder(row)
-        due = self._due(row, ladder, now)
-        row.next_due_at = self._until(due, now, assigned=assigned)
-        self._note_exhausted(row, now, due)
+        claimed, planner = replace(row), self.planner.trial()
+        ladder, due, assigned = self._plan_claimed(row, now)
         if due is not None and row.state == "open" and due <= now:
-            opens = self._put_off(row, ladder, now)
+            opens = self._closed_until(ladder, position(row), now)
             if opens is not None:
                 self.planner.note(row, now, "put off")
                 row.next_due_at = self._until(opens, now, assigned=assigned)
             elif may:
-                self._escalate(row, ladder, now, assigned=assigned)
+                passed, recipients = self._pass(row, ladder, now)
+                highest = self._highest_recorded(row, passed)
+                if highest is None:
+                    report = self._record(row, passed, recipients, now)
+                    self._write_due(row, ladder, now, assigned=assigned)
+                else:
+                    # The record wins: this planning is taken back, and another one begins at its level.
+                    vars(row).update(vars(claimed))
+                    self.planner = planner
+                    row.level = highest.level
+                    row.last_escalated_at = min(max(row.last_escalated_at or highest.at, highest.at), now)
+                    self._plan_claimed(row, now)
+                    report = TickReport(already_recorded=1)
+        return report
 
-    def _escalate(self, row: Row, ladder: Ladder, now: datetime, *, assigned: bool) -> None:
-        n = position(row)
-        row.level += 1
-        row.last_escalated_at = now
-        found = Escalation(now, row.episode, row.level, ladder.name, n, ladder.level(n).to)
-        self.planner.escalations.append(found)
-        self.planner.unsent.append((row.episode, row.level))
+    def _plan_claimed(self, row: Row, now: datetime) -> tuple[Ladder, datetime | None, bool]:
+        """Plan the row for a tick; return its policy, when it is due, and whether it could be assigned."""
+        known = set(self.planner.versions)
+        assigned = self.planner.plan(row, now, expire=self.switches.v1)
+        self.planner.forget(known, row)
+        ladder = self.planner.ladder(row)
+        return ladder, self._write_due(row, ladder, now, assigned=assigned), assigned
+
+    def _write_due(self, row: Row, ladder: Ladder, now: datetime, *, assigned: bool) -> datetime | None:
         due = self._due(row, ladder, now)
         row.next_due_at = self._until(due, now, assigned=assigned)
         self._note_exhausted(row, now, due)
+        return due
+
+    def _highest_recorded(self, row: Row, passed: list[Escalation]) -> Escalation | None:
+        """Return the highest event of the episode, if one of these is recorded already."""
+        recorded = {each.level: each for each in self.planner.escalations if each.episode == row.episode}
+        return recorded[max(recorded)] if any(each.level in recorded for each in passed) else None
+
+    def _record(
+        self, row: Row, passed: list[Escalation], recipients: Mapping[str, str | None], now: datetime
+    ) -> TickReport:
+        """Record a level that pages, and the empty ones before it."""
+        row.level, row.last_escalated_at = passed[-1].level, now
+        pages = [Page(now, row.episode, row.level, *each) for each in recipients.items()]
+        self.planner.escalations += passed
+        self.planner.pages += pages
+        if any(self.roster.serves(each.target) for each in pages):
+            self.planner.unsent.append((row.episode, row.level))
+        alone = passed[-1].outcome == "default"
+        if alone:
+            self.planner.note(row, now, "nobody_on_call")
+        return TickReport(tuple(passed), tuple(pages), nobody_on_call=int(alone))
+
+    def _pass(self, row: Row, ladder: Ladder, now: datetime) -> tuple[list[Escalation], dict[str, str | None]]:
+        """Return the escalations up to the first level that is not empty, and the recipients of the last of them."""
+        n, level, passed = position(row), row.level, []
+        while True:
+            to = ladder.level(n).to
+            level += 1
+            recipients = self.roster.recipients(to, now, self.overrides)
+            ends = ladder.ends_round(n) or self._closed_until(ladder, n + 1, now) is not None
+            outcome = None if recipients else "default" if ends else "nobody"
+            passed.append(Escalation(now, row.episode, level, ladder.name, n, to, outcome))
+            if outcome != "nobody":
+                return passed, recipients or self.roster.instead()
+            n += 1
 
     def _until(self, due: datetime | None, now: datetime, *, assigned: bool) -> datetime | None:
         """Return what a tick writes: a row whose policy it cannot assign is claimed again within a tick interval."""
         soon = now + self.planner.settings.tick
         return due if assigned else soon if due is None else min(due, soon)
 
-    def _put_off(self, row: Row, ladder: Ladder, now: datetime) -> datetime | None:
-        """Return when the hours of the next level open, if they are closed now."""
-        hours = ladder.level(position(row)).deliver
+    def _closed_until(self, ladder: Ladder, n: int, now: datetime) -> datetime | None:
+        """Return when the hours of the level at a position open, if they are closed now."""
+        hours = ladder.level(n).deliver
         return None if hours is None or is_open(hours, now) else next_open(hours, now)
 
     def _plan(self, row: Row, now: datetime) -> None:
@@ -278,7 +346,7 @@ class Night:
         ladder = self.planner.ladder(row)
         due = self._due(row, ladder, now)
         if due is not None and row.state == "open" and due <= now:
-            due = self._put_off(row, ladder, now) or due
+            due = self._closed_until(ladder, position(row), now) or due
         if marked and due is None and row.state == "acknowledged" and row.policy_pin is None:
             assigned = False  # a worker with a file has not seen the row
         row.next_due_at = due if assigned else EPOCH
@@ -308,15 +376,15 @@ class Night:
 def play(night: Night, script: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Play steps such as ``{"do": "snooze", "at": INSTANT, "until": None}``; return the row after each of them.
 
-    ``refused`` of a row says whether its verb was refused.
+    ``refused`` of a row says whether its verb was refused; ``report`` is there after a tick.
     """
     after = []
     for step in script:
         arguments = {key: value for key, value in step.items() if key not in {"do", "at"}}
         try:
-            getattr(night, step["do"])(step["at"], **arguments)
-            refused = False
+            report = getattr(night, step["do"])(step["at"], **arguments)
+            done = {"refused": False} | ({} if report is None else {"report": report})
         except Refused:
-            refused = True
-        after.append(night.snapshot() | {"refused": refused})
+            done = {"refused": True}
+        after.append(night.snapshot() | done)
     return after

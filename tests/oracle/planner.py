@@ -8,7 +8,7 @@ from json import dumps
 from typing import Any
 
 from .ladder import BUILT_IN, Ladder, Settings, ack_end, built_in, exhausted, normal, read_ladder
-from .records import Cancelled, Escalation, Note, Pin, Row, Version
+from .records import Cancelled, Escalation, Note, Page, Pin, Row, Version
 
 MAX_SEVERITY = 60
 
@@ -32,6 +32,7 @@ class Planner:
     versions: dict[str, Version] = field(default_factory=dict)
     """The stored texts, by digest: two policies with one text have one version."""
     escalations: list[Escalation] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     unsent: list[tuple[int, int]] = field(default_factory=list)
     """Episode and level of the pages that no worker has claimed."""
@@ -68,6 +69,7 @@ class Planner:
             self,
             versions=dict(self.versions),
             escalations=list(self.escalations),
+            pages=list(self.pages),
             notes=list(self.notes),
             unsent=list(self.unsent),
             cancelled=list(self.cancelled),
@@ -231,7 +233,7 @@ class Planner:
         """Go on where the policy was in this episode, or begin its walk."""
         recorded = [each.position for each in self.escalations if (each.episode, each.policy) == (row.episode, name)]
         if recorded:
-            row.policy_level = row.level - min(recorded[-1], self.ladder(row).total)
+            row.policy_level = max(row.level - min(recorded[-1], self.ladder(row).total), 0)
         else:
             row.policy_level = row.level
             past = (row.policy_since, row.last_escalated_at)

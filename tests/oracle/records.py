@@ -78,14 +78,40 @@ class Escalation:
     position: int
     targets: tuple[str, ...] | None
     """None: the router decides."""
+    outcome: str | None = None
+    """``nobody`` if the level is empty, ``default`` if a pass ended at it without a page; None: it paged as it says."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of an escalation."""
+
+    at: datetime
+    episode: int
+    level: int
+    target: str
+    """Empty: the router named none."""
+    via: str | None
+    """The schedule whose person the target is; None: no schedule named it."""
+
+
+@dataclass(frozen=True)
+class TickReport:
+    """What one tick recorded."""
+
+    escalations: tuple[Escalation, ...] = ()
+    pages: tuple[Page, ...] = ()
+    nobody_on_call: int = 0
+    """The passes that paged no person of any schedule."""
+    already_recorded: int = 0
 
 
 @dataclass(frozen=True)
 class Note:
     """What the audit or health has about the row, beside escalations.
 
-    ``what`` is ``acknowledged again``, ``ack_expired``, ``exhausted``, ``put off``, ``rebound``, ``restart`` or
-    ``unknown policy``.
+    ``what`` is ``acknowledged again``, ``ack_expired``, ``exhausted``, ``nobody_on_call``, ``put off``, ``rebound``,
+    ``restart`` or ``unknown policy``.
     """
 
     at: datetime

@@ -87,20 +87,28 @@ def seldom(values: tuple[str, ...]) -> st.SearchStrategy[str | None]:
 
 
 AFTER = st.just("0m") | minutes(1, 15) | minutes(1, 120)
-TO = st.lists(one_of(TARGETS), min_size=1, max_size=3)
+
+
+@cache
+def recipients(targets: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
+    return st.lists(one_of(targets), min_size=1, max_size=3)
 
 
 @cache
 @st.composite
-def levels(draw: st.DrawFn) -> dict[str, Any]:
+def levels(draw: st.DrawFn, targets: tuple[str, ...]) -> dict[str, Any]:
     level: dict[str, Any] = {"after": draw(AFTER)}
     if draw(st.booleans()):
-        level["to"] = draw(TO)
+        level["to"] = draw(recipients(targets))
     deliver = draw(seldom(HOURS))
     return level | ({} if deliver is None else {"deliver": deliver})
 
 
-LEVELS = st.lists(levels(), min_size=1, max_size=4)
+@cache
+def ladders(targets: tuple[str, ...]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    return st.lists(levels(targets), min_size=1, max_size=4)
+
+
 OPTIONS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -114,9 +122,9 @@ OPTIONS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 @cache
 @st.composite
-def policies(draw: st.DrawFn) -> dict[str, Any]:
+def policies(draw: st.DrawFn, targets: tuple[str, ...]) -> dict[str, Any]:
     """Return a policy that a file may have."""
-    policy: dict[str, Any] = {"levels": draw(LEVELS)}
+    policy: dict[str, Any] = {"levels": draw(ladders(targets))}
     clock = draw(seldom(HOURS))
     if clock is not None:
         policy["clock"] = clock
@@ -136,15 +144,19 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
 EMPTY: dict[str, Any] = {"zone": "UTC", "windows": []}
 
 
-NAMED = st.dictionaries(one_of(NAMES), policies(), min_size=1, max_size=3)
+@cache
+def named_policies(targets: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(one_of(NAMES), policies(targets), min_size=1, max_size=3)
+
+
 BOTH_HOURS = st.fixed_dictionaries({name: hours() for name in HOURS})
 
 
 @cache
 @st.composite
-def files(draw: st.DrawFn) -> dict[str, Any]:
+def files(draw: st.DrawFn, targets: tuple[str, ...] = TARGETS) -> dict[str, Any]:
     """Return a policies file with some of the names, both hours, and rules of assignment."""
-    named = draw(NAMED)
+    named = draw(named_policies(targets))
     rule = st.fixed_dictionaries(
         {"policy": one_of((*named, "builtin"))},
         optional={"severity": one_of(SEVERITIES), "labels": st.just({"team": "db"}) | st.just({"team": "web"})},
@@ -186,7 +198,9 @@ def near(least: int, most: int) -> st.SearchStrategy[timedelta]:
 Step = dict[str, Any]
 FILES = 2
 """The most files of a night."""
-INSTANTS = {"acknowledged_at", "resolved_at", "snoozed_until", "first_seen", "last_escalated_at", "until"}
+INSTANTS = {
+    *("acknowledged_at", "resolved_at", "snoozed_until", "first_seen", "last_escalated_at", "until", "begin", "end"),
+}
 """Arguments that a script has as instants; strategies draw them as spans from the instant of their step."""
 LABELS = st.sampled_from(({}, {"team": "db"}, {"team": "web"}))
 POLICY = one_of((*NAMES, "builtin", "unknown"))
@@ -261,17 +275,18 @@ def actions() -> st.SearchStrategy[list[Step]]:
 
 LENGTH = st.integers(0, 25)
 TIMED = st.tuples(waits(), actions())
+Timed = st.SearchStrategy[tuple[timedelta, list[Step]]]
 
 
 @st.composite
-def scripts(draw: st.DrawFn, choices: Sequence[Step | None] = (None,)) -> list[Step]:
+def scripts(draw: st.DrawFn, choices: Sequence[Step | None] = (None,), timed: Timed = TIMED) -> list[Step]:
     """Return the steps of a night in which clocks change: an ``open`` or an insert first, then whatever comes."""
     at = NIGHTS[draw(st.sampled_from(sorted(NIGHTS)))] + draw(near(-300, 300))
     first = {"do": draw(one_of(("open", "host_write"))), "at": at, "severity": draw(one_of(SEVERITIES))}
     script: list[Step] = [first]
     # Without a length drawn first, most scripts would be short.
     length = draw(LENGTH)
-    for wait, steps in draw(st.lists(TIMED, min_size=length, max_size=length)):
+    for wait, steps in draw(st.lists(timed, min_size=length, max_size=length)):
         at += wait
         for step in steps:
             at += step.get("wait", timedelta())
