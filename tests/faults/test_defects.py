@@ -19,11 +19,11 @@ from escalation_core.testing.invariants.history import KILL
 from .conftest import NewRun
 from .defects import plants
 from .harness.hook import Interrupt
-from .harness.policies import FILE, changed
+from .harness.policies import FILE, ON_CALL, changed
 from .harness.receiver import BROKEN, OK
 from .harness.run import Run
 from .kill_points.points import line_calling
-from .scenarios import policies
+from .scenarios import on_call, policies
 from .scenarios.busy import SLOW, stall, until_sending
 from .scenarios.host_faults import RULES
 from .test_host_faults import ALL
@@ -163,6 +163,35 @@ async def test_policies_keep_the_promise(new_run: NewRun, defect: plants.Name) -
     """The same runs without the defects keep all invariants."""
     _, scenario, file = PLANTED_IN_POLICIES[defect]
     async with new_run(rules=policies.RULES, policies=file) as run:
+        await scenario(run)
+        assert [] == await run.judge()
+
+
+PLANTED_ON_CALL: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[None]], Mapping[str, Any]]] = {
+    "stale taken for empty": ("I2", on_call.walked, ON_CALL),
+    "a passed level without an event": ("I2", on_call.walked, ON_CALL),
+    "resolved again at delivery": ("I3", on_call.handed_over, on_call.HANDED_OVER),
+}
+"""Each defect with the invariant that it breaks, a scenario that shows it, and the policies file."""
+
+
+@pytest.mark.rotates(2, by="defect")
+@pytest.mark.parametrize("defect", list(PLANTED_ON_CALL), ids=lambda name: f"{name}-planted")
+async def test_planted_defect_is_caught_on_call(new_run: NewRun, defect: plants.Name) -> None:
+    """The planted defect breaks its invariant while levels name schedules."""
+    invariant, scenario, file = PLANTED_ON_CALL[defect]
+    async with new_run(defect=defect, rules=on_call.RULES, policies=file) as run:
+        await scenario(run)
+        violations = await run.judge(SOON)
+    assert invariant in {violation.invariant for violation in violations}
+
+
+@pytest.mark.rotates(1, by="defect")
+@pytest.mark.parametrize("defect", list(PLANTED_ON_CALL)[1:], ids=lambda name: f"{name}-clean")
+async def test_on_call_keeps_the_promise(new_run: NewRun, defect: plants.Name) -> None:
+    """The same runs without the defects keep all invariants."""
+    _, scenario, file = PLANTED_ON_CALL[defect]
+    async with new_run(rules=on_call.RULES, policies=file) as run:
         await scenario(run)
         assert [] == await run.judge()
 

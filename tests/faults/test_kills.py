@@ -17,7 +17,7 @@ from escalation_core.testing.invariants.history import Fault
 from .conftest import NewRun
 from .harness.receiver import OK
 from .harness.run import Run
-from .kill_points.killing import FILE, RULES, Killer, Route
+from .kill_points.killing import FILE, ROSTERS, RULES, Killer, Route
 from .kill_points.points import Point, awaits
 
 WALKS = (
@@ -92,6 +92,7 @@ async def test_killed_at_every_await(new_run: NewRun, full: bool, seed: int, par
     random = Random(f"{seed} {part}")
     points = await asyncio.to_thread(lambda: awaits().worker)
     async with new_run(seed=part, rules=RULES, policies=FILE) as run:
+        run.put_on_call(ROSTERS)
         killer = Killer(run)
         start = time()
         routes = await _explore(killer, points)

@@ -26,9 +26,11 @@ from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
+from escalation_core.engine.versions import Versions
 from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, State, escalation_hash
 from escalation_core.ports import Transaction
-from escalation_core.rules.plan import Decision, Reason, Reschedule
+from escalation_core.rules.on_call import OnCall, Recipients
+from escalation_core.rules.plan import Decision, Escalate, Reason, Reschedule
 from escalation_core.rules.plan import plan as decide
 from escalation_core.rules.planner import Planner
 from escalation_core.rules.policy import Policy
@@ -64,7 +66,14 @@ Name = Literal[
     "an acknowledged row is not looked at again",
     "each change of policy begins a walk",
     "pages outlive an expiry",
+    "stale taken for empty",
+    "resolved again at delivery",
+    "a passed level without an event",
 ]
+
+
+ROUTED = Recipients()
+"""Stands for a level that names no one: the router decides."""
 
 
 def plant(name: Name, dsn: str) -> None:
@@ -133,9 +142,9 @@ def _dedup_key_without_episode(dsn: str) -> None:
     pages_for = Pager.pages_for
 
     def pages_of_first_episode(
-        self: Pager, incident: Incident, dedup_key: str, targets: Sequence[str] = ()
+        self: Pager, incident: Incident, dedup_key: str, named: Recipients = ROUTED
     ) -> Sequence[NewPage]:
-        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1), targets)
+        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1), named)
 
     _put(Pager, "pages_for", pages_of_first_episode)
 
@@ -274,6 +283,41 @@ def _pages_outlive_expiry(dsn: str) -> None:
     _put(Settled, "cancel", None)
 
 
+def _stale_taken_for_empty(dsn: str) -> None:
+    on_call = OnCall.on_call
+
+    def empty(self: OnCall, schedule: str, at: datetime) -> tuple[frozenset[str] | None, str]:
+        people, digest = on_call(self, schedule, at)
+        return people or frozenset(), digest
+
+    _put(OnCall, "on_call", empty)
+
+
+def _resolved_again_at_delivery(dsn: str) -> None:
+    with_on_call, send = Versions.with_on_call, Delivery._send
+    known: list[OnCall] = []
+
+    async def remember(self: Versions, tx: Transaction, planner: Planner, now: datetime) -> Planner:
+        found = await with_on_call(self, tx, planner, now)
+        known.append(found.on_call)
+        return found
+
+    async def send_to_present(self: Delivery, record: PageRecord, incident: Incident) -> Outcome:
+        via = (record.via,) if record.via else ()
+        present = [one.target for on_call in known[-1:] for one in on_call.recipients(via, datetime.now(UTC)).known]
+        return await send(self, evolve(record, target=present[0]) if present else record, incident)
+
+    _put(Versions, "with_on_call", remember)
+    _put(Delivery, "_send", send_to_present)
+
+
+def _passed_level_without_event(dsn: str) -> None:
+    async def record_last(tx: Transaction, decision: Escalate) -> None:
+        await tx.ledger.record([decision.escalation])
+
+    _put(batch, "_record_all", record_last)
+
+
 def _unseen_rows_not_found(dsn: str) -> None:
     async def find_none(self: HeartbeatKeeper) -> None:
         pass
@@ -336,6 +380,9 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "an acknowledged row is not looked at again": _acknowledged_row_left_alone,
     "each change of policy begins a walk": _each_change_begins_walk,
     "pages outlive an expiry": _pages_outlive_expiry,
+    "stale taken for empty": _stale_taken_for_empty,
+    "resolved again at delivery": _resolved_again_at_delivery,
+    "a passed level without an event": _passed_level_without_event,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

@@ -32,6 +32,36 @@ FILE: Mapping[str, Any] = {
     "assign": [{"severity": "critical", "policy": "ops"}, {"severity": "warning", "policy": "days"}],
 }
 """The file of most runs. Incidents of any other severity have the built-in policy."""
+ON_CALL: Mapping[str, Any] = {
+    "policies": {
+        # A gap, people who change, a schedule that ends during the run, and a person without a target.
+        "ops": {
+            "levels": [
+                {"after": "1s", "to": ["oncall:gap"]},
+                {"after": "1s", "to": ["oncall:quick"]},
+                {"after": "1s", "to": ["oncall:gap", "oncall:ends"]},
+                {"after": "1s", "to": ["oncall:unmapped"]},
+            ],
+            "ack_timeout": "2s",
+        },
+        # A schedule that is stale, and a gap at the end of each round.
+        "days": {
+            "levels": [{"after": "1s", "to": ["oncall:stale"]}, {"after": "1s", "to": ["oncall:gap"]}],
+            "repeat": {"times": 1, "after": "1s"},
+            "ack_timeout": "1s",
+            "on_ack_expiry": "restart",
+        },
+        # Only gaps.
+        "empty": {"levels": [{"after": "1s", "to": ["oncall:gap"]}] * 2, "repeat": {"times": 1}},
+    },
+    "assign": [
+        {"severity": "critical", "policy": "ops"},
+        {"severity": "warning", "policy": "days"},
+        {"severity": "info", "policy": "empty"},
+    ],
+    "people": {"ann": "boss", "bob": "ops"},
+}
+"""A file of who is on call. A source has the schedules; see ``schedules.rosters``. The default target is ``ops``."""
 SEVERITIES = ("critical", "critical", "warning", "warning", "info")
 
 

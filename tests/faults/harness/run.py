@@ -17,12 +17,13 @@ from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine, Policies
 from escalation_core.testing.invariants import check
 from escalation_core.testing.invariants.history import KILL, Fault, History, NewFile, PauseSpan, Violation
-from escalation_core.testing.invariants.ladders import Ladder, ladders_of
+from escalation_core.testing.invariants.ladders import Ladder, Roster, ladders_of
 
 from ...pooler import Pgbouncer
 from ..defects import plants
 from ..record import build_history, ending
 from ..record.watcher import Watcher
+from . import schedules
 from .hook import Interrupt
 from .hosts import Hosts
 from .policies import SEVERITIES, short_times, write
@@ -63,6 +64,8 @@ class Run:
     policies: Mapping[str, Any] | None = None
     """The content of the policies file at the beginning, if the run has one."""
     ladders: Mapping[str, Ladder] = attrs.field(factory=dict)
+    rosters: Mapping[str, Roster] = attrs.field(factory=dict)
+    """Who is on call, by schedule; set by ``put_on_call``."""
     files: list[NewFile] = attrs.field(factory=list)
     """The policies files that came later."""
     pooler: Pgbouncer | None = None
@@ -108,7 +111,10 @@ class Run:
             dsn = servers.dsn(database)
             store = await PostgresStore.connect(dsn)
             settings = settings_of(rules, {})
-            engine = await stack.enter_async_context(Engine(store, settings=settings, policies=file))
+            # The host's engine does not tick, so it never loads this source: with it, a file may name any schedule.
+            sources = [schedules.FailingSource(folder / f"{database}-schedules.json")]
+            host = Engine(store, settings=settings, policies=file, schedules=sources)
+            engine = await stack.enter_async_context(host)
             receiver = Receiver()
             await receiver.start()
             stack.push_async_callback(receiver.stop)
@@ -133,6 +139,16 @@ class Run:
     def policies_path(self) -> Path:
         """The path of the policies file."""
         return self.folder / f"{self.database}-policies.json"
+
+    @property
+    def schedules_path(self) -> Path:
+        """The path of the file that the workers' sources of schedules read."""
+        return self.folder / f"{self.database}-schedules.json"
+
+    def put_on_call(self, rosters: Mapping[str, Roster]) -> None:
+        """Give the workers that start later a source of schedules."""
+        schedules.write(self.schedules_path, rosters)
+        self.rosters = rosters
 
     async def change_file(self, policies: Mapping[str, Any]) -> None:
         """Change the policies file, and wait until the host and all workers use it. Meanwhile open no incident."""
@@ -189,6 +205,7 @@ class Run:
             rules=values.pop("rules", self.rules),
             defect=self.defect,
             policies=None if self.policies is None else str(self.policies_path),
+            schedules=str(self.schedules_path) if self.rosters else None,
             interrupt=interrupt,
             **values,
         )

@@ -34,7 +34,7 @@ from escalation_core import Engine, Outcome, Page, RetryPolicy, Route, Settings,
 from ..defects import plants
 from ..kill_points import walk_migration, walks
 from ..kill_points.points import Point
-from . import hook, policies
+from . import hook, policies, schedules
 from .hook import Interrupt
 from .rules import Rules
 
@@ -46,6 +46,8 @@ LONG_OUTAGE = 2 * CALL_TIMEOUT[0]
 """Seconds of an outage that is longer than every timeout of a worker, so that health shows the outage."""
 RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is out of reach, in seconds."""
+SCHEDULE_TIMES = 0.5, 0.3
+"""Seconds from one load of the schedules to the next, and for which a source may load."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 MIGRATE = "migrate "
 """The prefix of a walk that migrates the schema of that name."""
@@ -74,6 +76,8 @@ class Spec:
     """The program of the worker: a name in ``WALKS``, or ``migrate SCHEMA``."""
     policies: str | None = None
     """The path of the policies file, if the worker has one."""
+    schedules: str | None = None
+    """The path of the file that the worker's source of schedules reads, if it has one."""
     raising_notifier: bool = False
     """Whether the worker's notifier is a ``RaisingNotifier``."""
     counts: Sequence[Point] = ()
@@ -138,6 +142,7 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
         settings=settings_of(spec.rules, spec.targets),
         heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
         policies=None if spec.policies is None else policies.load(spec.policies),
+        schedules=[] if spec.schedules is None else [schedules.FailingSource(Path(spec.schedules))],
         notifiers=[(RaisingNotifier if spec.raising_notifier else SlackNotifier)(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,
@@ -197,6 +202,8 @@ def _shorten_waits(spec: Spec) -> None:
     plan: Any = import_module("escalation_core.rules.plan")
     plan.FIRST_DEFERRAL, plan.MAX_DEFERRAL = (timedelta(seconds=span) for span in spec.rules.defer)
     if spec.walk in walks.WHOLE:
+        loading: Any = import_module("escalation_core.engine.schedules")
+        loading.REFRESH, loading.LOAD_TIMEOUT = (timedelta(seconds=span) for span in SCHEDULE_TIMES)
         module: Any = pool
         module.CONNECT_TIMEOUT = RECONNECT_TIME
         timeouts.CALL_TIMEOUT, timeouts.GRACE, timeouts.IDLE = CALL_TIMEOUT

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from escalation_core.testing.invariants import Roster
 from escalation_core.testing.invariants.history import KILL
 
 from ..harness import policies
@@ -20,17 +21,26 @@ from ..harness.worker import INTERRUPTED_AT, MIGRATE, PASSED
 from ..harness.workers import Worker
 from .points import Point
 
-RULES = Rules(max_level=2, per_target=2)
-"""Two levels, so that one is not the last; and two pages per target at a time, so that other pages wait."""
+RULES = Rules(max_level=3, per_target=2)
+"""Few levels, so that walks end soon; and two pages per target at a time, so that other pages wait."""
 ENDS = {"ack_timeout": "1s"}
 FILE: Mapping[str, Any] = {
     "policies": {
-        "ops": {"levels": [{"after": "1s", "to": ["ops"]}, {"after": "1s", "to": ["boss", "ops"]}], **ENDS},
+        "ops": {
+            "levels": [
+                {"after": "1s", "to": ["oncall:gap"]},
+                {"after": "1s", "to": ["ops"]},
+                {"after": "1s", "to": ["boss", "ops"]},
+            ],
+            **ENDS,
+        },
         "days": {"levels": [{"after": "1s"}, {"after": "1s"}], **ENDS, "on_ack_expiry": "restart"},
     },
     "assign": policies.FILE["assign"],
 }
-"""Policies of two levels, whose acknowledgements expire before a later walk."""
+"""Policies whose acknowledgements expire before a later walk. One begins with a level that is passed over."""
+ROSTERS = {"gap": Roster()}
+"""No one is ever on call."""
 FILES_EVERY = 3
 """The policies file changes before one walk in so many, which then pins an incident to a version that is not kept."""
 SLOW = {"cancelled": 0.3, "tick": 0.03}

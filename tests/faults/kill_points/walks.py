@@ -49,7 +49,8 @@ async def _tick(engine: Engine) -> None:
 
 async def _canary(engine: Engine) -> None:
     settings = attrs.evolve(engine.settings, canary_pct=90)
-    async with Engine(engine.store, settings=settings, notifiers=engine._notifiers, policies=engine.policies) as other:
+    known: dict[str, Any] = {"policies": engine.policies, "schedules": engine.schedule_sources.sources}
+    async with Engine(engine.store, settings=settings, notifiers=engine._notifiers, **known) as other:
         await other.tick()
 
 
@@ -255,8 +256,12 @@ async def _connections_ended(engine: Engine) -> None:
 
 
 async def _attached_again(engine: Engine) -> None:
-    """Count the revision of the mapping up, as an attach does, before a transaction and before a read."""
+    """Count the revision of the mapping up, as an attach does, before a transaction and before a read.
+
+    The first tick would load the schedules, and read first.
+    """
     store: Any = engine.store
+    await engine.tick()
     for dry_run in (False, True):
         async with store._pool.connection() as connection:
             await connection.execute(REVISION)

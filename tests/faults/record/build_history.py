@@ -30,7 +30,13 @@ def so_far(run: "Run") -> History:
 def _outline(run: "Run", ended: float, connection: "psycopg.Connection[Any]") -> History:
     return History(
         ended=ended,
-        settings=attrs.evolve(run.rules, ladders=run.ladders),
+        settings=attrs.evolve(
+            run.rules,
+            ladders=run.ladders,
+            rosters=run.rosters,
+            people=(run.policies or {}).get("people", {}),
+            default_target=run.targets[0],
+        ),
         targets=run.targets,
         writes=list(run.hosts.writes),
         pauses=list(run.pauses),

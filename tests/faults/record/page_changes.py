@@ -63,11 +63,12 @@ def escalations(connection: "psycopg.Connection[Any]") -> Sequence[RecordedEscal
     rows = connection.execute(
         """
         SELECT incident_key, episode, level, extract(epoch FROM created_at)::float8,
-            extract(epoch FROM coalesce(w.at, created_at))::float8, unique_hash, policy, position
+            extract(epoch FROM coalesce(w.at, created_at))::float8, unique_hash, policy, position,
+            outcome, extract(epoch FROM w.began)::float8
         FROM escalation_events e LEFT JOIN faults.written w ON w.event = e.id ORDER BY e.id
         """
     )
-    names = ("key", "episode", "level", "created_at", "at", "unique_hash", "policy", "position")
+    names = ("key", "episode", "level", "created_at", "at", "unique_hash", "policy", "position", "outcome", "began")
     return [RecordedEscalation(**dict(zip(names, row, strict=True))) for row in rows]
 
 

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from escalation_core import InvalidValue, Policies, Settings
-from escalation_core.testing.invariants import check
+from escalation_core.testing.invariants import RunSettings, check
 from escalation_core.testing.invariants.escalations import expected_hash, owed_until
 from escalation_core.testing.invariants.history import (
     FinalPage,
@@ -19,7 +19,6 @@ from escalation_core.testing.invariants.history import (
     RecordedEscalation,
     RecordedNote,
     Request,
-    RunSettings,
     Verb,
 )
 from escalation_core.testing.invariants.ladders import Ladder, ladders_of

@@ -19,14 +19,15 @@ from .history import (
     RecordedEscalation,
     RecordedNote,
     Request,
-    RunSettings,
     Verb,
     Violation,
 )
-from .ladders import Ladder
+from .ladders import Ladder, Roster
 from .pages import copied, outlived, undelivered, unwanted
+from .recipients import passes
 from .recorder import Recorder
 from .recovery import busy_loops, findings, leaked, unclaimed, unhealthy
+from .run_settings import RunSettings
 from .walks import overdue_notes, silent_ends, untimely_notes
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "RecordedNote",
     "Recorder",
     "Request",
+    "Roster",
     "RunSettings",
     "Verb",
     "Violation",
@@ -53,7 +55,8 @@ __all__ = [
 INVARIANTS: Mapping[str, str] = {
     "I1": "no escalation is lost: what is due is recorded within two ticks after the fault ends; so soon an"
     " acknowledgement with a timeout expires, too",
-    "I2": "one escalation per incident, episode and level, without a gap, by its policy, and none before it is due",
+    "I2": "one escalation per incident, episode and level, without a gap, by its policy, and none before it is due;"
+    " only a level whose schedules name no one is passed over",
     "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported; the end of a walk is"
     " noted",
     "I4": "one dedup key per escalation, never shared",
@@ -65,8 +68,8 @@ INVARIANTS: Mapping[str, str] = {
 }
 """Each invariant by its name."""
 _CHECKS = (
-    lost, overdue_notes, duplicated, untimely_notes, undelivered, silent_ends, shared_keys, copied, unwanted, outlived,
-    unclaimed, busy_loops, unhealthy, findings,
+    lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, silent_ends, shared_keys, copied, unwanted,
+    outlived, unclaimed, busy_loops, unhealthy, findings,
 )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from itertools import groupby
 
 import attrs
 
-from .history import INFINITY, History, RecordedEscalation, RunSettings, Violation
-from .phases import CLOCK_TOLERANCE, Phase, by_episode, deadline, phases, stops
+from .history import INFINITY, History, RecordedEscalation, Violation
+from .phases import CLOCK_TOLERANCE, PASSED, Phase, by_episode, deadline, phases, stops
+from .run_settings import RunSettings
 from .walks import owed_notes
 
 NEAR_FAULT = 0.1
@@ -106,6 +107,8 @@ def _falls_due(
 def lateness(history: History) -> list[tuple[str, float]]:
     """Return the lateness in seconds of escalations above the first level. Leave out those that fell due in a fault.
 
+    Leave out as well the level after one that was passed over: both are recorded in one transaction.
+
     The text is ``FAULT_BEFORE`` if a fault happened since the level below, and else ``NO_FAULT``. The worker that
     recorded the level below remembers the next due instant; the others find it at their next tick.
     """
@@ -118,7 +121,7 @@ def lateness(history: History) -> list[tuple[str, float]]:
             by_level = {each.level: each for each in own}
             for level, escalation in by_level.items():
                 below = by_level.get(level - 1)
-                if phase.state != "open" or below is None or key in history.unplannable:
+                if phase.state != "open" or below is None or below.outcome == PASSED or key in history.unplannable:
                     continue
                 due = phase.due([each for each in own if each.level < level], history.settings, late=True)
                 if due is None or _fault_near(history, due, due) or deadline(due, 0.0, stopped) != due:

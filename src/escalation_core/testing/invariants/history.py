@@ -8,10 +8,8 @@ from typing import Literal
 
 import attrs
 
-from ...model import normal_severity
-from ...rules.policies import Policies
-from ...settings import Settings
-from .ladders import Ladder, ladders_of
+from .ladders import Ladder
+from .run_settings import RunSettings
 
 Verb = Literal[
     "open", "acknowledge", "unacknowledge", "resolve", "change_severity", "snooze", "drain", "change_key"
@@ -23,52 +21,6 @@ STALL = "stall"
 """The kind of a fault that stops a worker and lets it continue (``SIGSTOP``, ``SIGCONT``)."""
 MACHINE = "machine"
 """The kind of a fault in which the whole machine stands still."""
-
-
-@attrs.frozen(kw_only=True)
-class RunSettings:
-    """The settings that all workers of a run share, in seconds."""
-
-    windows: Mapping[str, float] = attrs.field(factory=lambda: {"critical": 0.4, "warning": 0.8})
-    """The acknowledgement window of each severity. Any other severity has the window of ``warning``."""
-    snooze: float = 1.0
-    tick: float = 1.0
-    max_level: int = 3
-    """The escalations of the built-in policy."""
-    ladders: Mapping[str, Ladder] = attrs.field(factory=dict)
-    """The policy that the policies file assigns, by severity. Other severities have the built-in policy."""
-    lease: float = 2.0
-    send_timeout: float = 0.5
-
-    @classmethod
-    def from_settings(cls, settings: Settings, policies: Policies | None = None) -> "RunSettings":
-        """Return the part of an engine's settings and of its policies file that the invariants depend on.
-
-        Raises:
-            InvalidValue: the policies use what the checks do not know; see ``ladders_of``.
-        """
-        return cls(
-            windows={name: window.total_seconds() for name, window in settings.policy.windows.items()},
-            snooze=settings.snooze.total_seconds(),
-            tick=settings.tick_interval.total_seconds(),
-            max_level=settings.policy.max_level,
-            ladders={} if policies is None else ladders_of(policies),
-            lease=settings.retry.lease.total_seconds(),
-            send_timeout=settings.retry.send_timeout.total_seconds(),
-        )
-
-    @property
-    def gap(self) -> float:
-        """The least time between two escalations of one incident by the built-in policy."""
-        return max(self.snooze, self.tick)
-
-    def ladder(self, severity: str | None, ladders: Mapping[str, Ladder] | None = None) -> Ladder:
-        """Return the policy of a severity. ``ladders`` are those of a later file, by severity."""
-        assigned = (self.ladders if ladders is None else ladders).get(normal_severity(severity or ""))
-        if assigned is not None:
-            return assigned
-        window = self.windows.get(severity or "", self.windows["warning"])
-        return Ladder(gaps=(window,) * self.max_level, min_gap=self.snooze, adds_up=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +67,10 @@ class RecordedEscalation:
     """The policy that decided; None without a policies file."""
     position: int | None = None
     """The position in the policy's walk, from 1; None: the level."""
+    outcome: str | None = None
+    """``nobody``: the level was passed over. ``default``: it paged the default target, because no one was on call."""
+    began: float | None = None
+    """When the transaction that recorded it began, which is the same for all escalations of it; None if not known."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,6 @@
-"""The policies of a run as the checks know them: a second, short form of the rule of when an escalation is due."""
+"""The policies and schedules of a run as the checks know them: a second, short form of the rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -15,6 +15,22 @@ _YEAR = timedelta(days=365)
 
 
 @attrs.frozen(kw_only=True)
+class Roster:
+    """Who is on call by one schedule, in seconds since 1970. Where no shift is, the schedule names no one."""
+
+    shifts: Sequence[tuple[str, float, float]] = ()
+    """The person, the start and the end of each shift. Shifts may overlap."""
+    horizon: float = float("inf")
+    """From then on it is not known who is on call."""
+
+    def people(self, at: float) -> frozenset[str] | None:
+        """Return who is on call at an instant; None if that is not known."""
+        if at >= self.horizon:
+            return None
+        return frozenset(person for person, start, end in self.shifts if start <= at < end)
+
+
+@attrs.frozen(kw_only=True)
 class Ladder:
     """The escalations of a policy, all rounds of them. All spans are seconds."""
 
@@ -22,7 +38,9 @@ class Ladder:
     gaps: tuple[float, ...]
     """The gap before each escalation."""
     targets: tuple[tuple[str, ...], ...] = ()
-    """The targets of each escalation. An empty one, or none at all: the router decides."""
+    """The targets and ``oncall:`` schedules of each escalation. An empty one, or none at all: the router decides."""
+    round_length: int | None = None
+    """The escalations of one round; None: the walk has one round."""
     min_gap: float = 0.0
     """The least time between two escalations. The tick interval always counts as well."""
     adds_up: bool = False
@@ -49,6 +67,7 @@ class Ladder:
             name=policy.name,
             gaps=tuple(gap.total_seconds() for gap in policy.gaps),
             targets=tuple(policy.level(position).to for position in positions),
+            round_length=len(policy.levels),
             min_gap=0.0 if policy.min_gap is None else policy.min_gap.total_seconds(),
             ack_timeout=None if policy.ack_timeout is None else policy.ack_timeout.total_seconds(),
             restarts=policy.on_ack_expiry is OnExpiry.RESTART,
@@ -63,6 +82,10 @@ class Ladder:
     def targets_at(self, position: int) -> tuple[str, ...]:
         """Return the targets of the escalation at a position, from 1; empty if the router decides."""
         return self.targets[position - 1] if self.targets else ()
+
+    def ends_round(self, position: int) -> bool:
+        """Return whether the escalation at a position is the last one of its round."""
+        return position % (self.round_length or self.total) == 0
 
 
 def ladders_of(policies: Policies) -> Mapping[str, Ladder]:

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import attrs
 
-from ...model import BUILTIN
 from .history import (
     INFINITY,
     KILL,
@@ -15,12 +14,12 @@ from .history import (
     FinalPage,
     History,
     PageChange,
-    RecordedEscalation,
     Request,
     Verb,
     Violation,
 )
 from .phases import CLOCK_TOLERANCE, Phase, machine_stalls, phases
+from .recipients import expected_targets
 
 CANCELS = ("cancelled", "cancelling")
 SETTLED = ("delivered", "cancelled", "dead")
@@ -88,7 +87,7 @@ def undelivered(history: History) -> Iterator[Violation]:
     found = phases(history)
     for each in history.escalations:
         targets = sorted(paged.get((each.key, each.episode, each.level), ()))
-        expected = _expected_targets(each, found.get(each.key, ()), history.targets)
+        expected = expected_targets(each, found.get(each.key, ()), history)
         if targets not in expected:
             why = f"episode {each.episode}: it paged {targets}, and not {' or '.join(map(str, expected))}"
             yield Violation("I3", each.key, each.level, why)
@@ -102,24 +101,6 @@ def undelivered(history: History) -> Iterator[Violation]:
             yield course.violation("I3", f"cancelled without a reason ({page.reason})")
         elif state not in SETTLED:
             yield course.violation("I3", f"still {state} at the end")
-
-
-def _expected_targets(
-    escalation: RecordedEscalation, of_key: Sequence[Phase], targets: Sequence[str]
-) -> list[list[str]]:
-    """Return the valid target lists of an escalation.
-
-    They are the targets that the policy names; if it names none, all targets if the severity is critical, else the
-    first target. Several lists are valid if the severity may have changed at that moment, or is unknown.
-    """
-    position = escalation.level if escalation.position is None else escalation.position
-    found = set()
-    for phase in of_key:
-        if phase.episode == escalation.episode and phase.possible(escalation.created_at, escalation.at):
-            own = phase.ladder.name == (escalation.policy or BUILTIN) and position <= phase.ladder.total
-            named = phase.ladder.targets_at(position) if own else ()
-            found.add(tuple(sorted(named or (targets if phase.severity == "critical" else targets[:1]))))
-    return [list(each) for each in sorted(found or {tuple(sorted(targets)), tuple(targets[:1])})]
 
 
 def _accepted(course: Course) -> bool:

@@ -16,10 +16,10 @@ from .history import (
     HostWrite,
     RecordedEscalation,
     RecordedNote,
-    RunSettings,
     Verb,
 )
 from .ladders import Ladder
+from .run_settings import RunSettings
 
 State = Literal["open", "acknowledged", "resolved", "renamed"]
 """An incident is ``renamed`` when its row has another key now."""
@@ -27,6 +27,8 @@ STATES: Mapping[Verb, State] = {"unacknowledge": "open", "resolve": "resolved"}
 """The state after a verb."""
 CLOCK_TOLERANCE = 0.002
 """Seconds by which two clocks that are read one after the other may differ."""
+PASSED = "nobody"
+"""The outcome of an escalation whose level was passed over."""
 Span = tuple[float, float]
 """The earliest and the latest instant of something."""
 
@@ -85,11 +87,14 @@ class Phase:
     def due(self, below: Sequence[RecordedEscalation], settings: RunSettings, *, late: bool = False) -> float | None:
         """Return when the incident is due for the level above ``below``; None if its walk is over.
 
-        That is the earliest possible instant, or with ``late`` the latest: a walk may have begun again in a span.
+        That is the earliest possible instant, or with ``late`` the latest: a walk may have begun again in a span. The
+        level after one that was passed over is due at once.
         """
         ladder, n = self.ladder, self.position(below) + 1
         if n > ladder.total:
             return None
+        if below and below[-1].outcome == PASSED:
+            return below[-1].created_at
         last = below[-1].created_at if below else self.last
         since = None if self.since is None else self.since[late]
         if n == 1 and (self.changed or below):

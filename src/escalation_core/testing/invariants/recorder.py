@@ -20,10 +20,10 @@ from .history import (
     RecordedEscalation,
     RecordedNote,
     Request,
-    RunSettings,
     Verb,
 )
 from .page_log import Attempt, PageLog, Pages
+from .run_settings import RunSettings
 
 Result = TypeVar("Result")
 _BATCH = 1000
@@ -134,6 +134,7 @@ class Recorder:
             unique_hash=escalation.unique_hash,
             policy=escalation.policy,
             position=escalation.position,
+            outcome=None if escalation.outcome is None else escalation.outcome.value,
         )
 
 

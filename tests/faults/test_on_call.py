@@ -1,0 +1,55 @@
+"""Workers are killed and stalled, and sources of schedules fail, while incidents walk through who is on call."""
+
+import asyncio
+import signal
+from random import Random
+from time import time
+
+import pytest
+
+from .conftest import NewRun
+from .harness.policies import ON_CALL
+from .harness.schedules import rosters
+from .scenarios.busy import SLOW
+from .scenarios.on_call import RULES, killed_in_passes
+
+KILLS = {False: 4, True: 150}
+STALL = 1.0
+"""Seconds of a stall: people change meanwhile, and leases do not end."""
+
+
+@pytest.mark.timeout(900)
+async def test_killed_and_stalled_while_people_change(new_run: NewRun, full: bool) -> None:
+    """Each level pages whom the schedules name, or the default target, whatever happens to workers and sources."""
+    random = Random(6)
+    async with new_run(seed=6, rules=RULES, policies=ON_CALL) as run:
+        run.receiver.answers = lambda number: SLOW
+        run.put_on_call(rosters(time()))
+        workers = await run.start_workers()
+        run.start_incidents(5 * KILLS[full], over=0.8 * KILLS[full])
+        for number in range(KILLS[full]):
+            await asyncio.sleep(random.random() * 1.2)
+            slot = random.randrange(3)
+            await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
+            if number % 2:
+                with run.fault("stall", workers[slot]):
+                    workers[slot].signal(signal.SIGSTOP)
+                    run.note_locks()
+                    await asyncio.sleep(STALL)
+                    workers[slot].resume()
+            else:
+                await run.kill(workers[slot])
+                workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+        assert [] == await run.judge()
+        paged = await run.execute("SELECT DISTINCT target FROM escalation_pages WHERE via = %s", "oncall:quick")
+        assert {("boss",), ("ops",)} == set(paged)
+
+
+@pytest.mark.timeout(900)
+async def test_killed_while_levels_are_passed_over(new_run: NewRun) -> None:
+    """A worker that dies at any await of a pass leaves nothing of it, and the next worker records it with its pages."""
+    async with new_run(seed=7, rules=RULES, policies=ON_CALL) as run:
+        await killed_in_passes(run)
+        assert [] == await run.judge()
+        [[passed]] = await run.execute("SELECT count(*) FROM escalation_events WHERE outcome = %s", "nobody")
+        assert passed
