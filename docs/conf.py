@@ -32,7 +32,7 @@ python_use_unqualified_type_names = True
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(aiohttp|alembic|asyncio|collections|datetime|limits|logging|opentelemetry|os|pathlib|psycopg|psycopg_pool|sqlalchemy|subprocess|typing)\b.*",
+        r"(aiohttp|alembic|asyncio|collections|datetime|limits|logging|opentelemetry|os|pathlib|psycopg|psycopg_pool|sqlalchemy|ssl|subprocess|typing|zoneinfo)\b.*",
     ),
     (r"py:.*", r"escalation_.*\.Result"),
     # Imported for type checkers alone, so that the import of the engine stays quick.

@@ -1,6 +1,6 @@
-"""The lesson about a first policy: its files are saved, and its commands run in a terminal, one after the other.
+"""The lessons about policies: their files are saved, and their commands run in a terminal, one after the other.
 
-``python -m tests.docs.lesson`` writes the screens into the page.
+``python -m tests.docs.lesson`` writes the screens into the pages.
 """
 
 import re
@@ -16,7 +16,7 @@ from ..faketime import standing_still
 from ..terminal import run
 from .pages import DOCS, exports
 
-PAGE = DOCS / "tutorial/first-policy.md"
+PAGES = (DOCS / "tutorial/first-policy.md", DOCS / "tutorial/rotation.md")
 WIDTH = 80
 NOW = datetime(2026, 3, 27, 20, 0, tzinfo=UTC)
 """The instant at which the first command runs."""
@@ -26,12 +26,12 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\S+)\n")
 
 
-def screens() -> Iterator[tuple[str, str, str]]:
-    """Do what the page says, in order; yield each command, its screen on the page and its screen now."""
+def screens(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Do what a page says, in order; yield each command, its screen on the page and its screen now."""
     env = environment({}) | {"TZ": "UTC", "TERM": "dumb", "PYTHONUTF8": "1", "USER": "primary", "LOGNAME": "primary"}
     now = NOW
     with tempfile.TemporaryDirectory() as folder:
-        for match in _BLOCK.finditer(PAGE.read_text(encoding="utf-8")):
+        for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
             language, text = match.groups()
             if language == "bash":
                 env |= dict(exports(text))
@@ -55,15 +55,16 @@ def _screen(command: str, env: dict[str, str], folder: str) -> str:
 
 
 def main() -> None:
-    """Write the screens into the page."""
-    page, at = PAGE.read_text(encoding="utf-8"), 0
-    for command, written, shown in screens():
-        fence = f"```console\n$ {command}\n"
-        at = page.index(f"{fence}{written}```", at)
-        page = f"{page[:at]}{fence}{shown}{page[at + len(fence) + len(written) :]}"
-        at += len(fence)
-        sys.stdout.write(f"$ {command}\n{shown}\n")
-    PAGE.write_text(page, encoding="utf-8")
+    """Write the screens into the pages."""
+    for page in PAGES:
+        text, at = page.read_text(encoding="utf-8"), 0
+        for command, written, shown in screens(page):
+            fence = f"```console\n$ {command}\n"
+            at = text.index(f"{fence}{written}```", at)
+            text = f"{text[:at]}{fence}{shown}{text[at + len(fence) + len(written) :]}"
+            at += len(fence)
+            sys.stdout.write(f"$ {command}\n{shown}\n")
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,11 @@ from .pages import PAGES, ROOT, Block, all_blocks, blocks, command_lines, export
 
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
 LESSON = ROOT / "docs/tutorial/own-table.md"
-FIRST_POLICY = ROOT / "docs/tutorial/first-policy.md"
+POLICY_LESSONS = (ROOT / "docs/tutorial/first-policy.md", ROOT / "docs/tutorial/rotation.md")
 """Pages whose blocks build on each other; one test runs each whole page."""
-EXAMPLES = [example for page in PAGES if page not in (LESSON, FIRST_POLICY) for example in SYBIL.parse(page).examples()]
+EXAMPLES = [
+    example for page in PAGES if page not in (LESSON, *POLICY_LESSONS) for example in SYBIL.parse(page).examples()
+]
 
 
 def run(example: Example) -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 import escalation_adapters
+import escalation_adapters.calendars.ical
 import escalation_adapters.django
 import escalation_adapters.embedded
 import escalation_adapters.ops.client

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from .pages import DOCS
+
 pytestmark = [
     pytest.mark.system("faketime"),
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind"),
@@ -19,9 +21,10 @@ def test_screens_are_what_the_commands_show() -> None:
         assert all(len(line) <= screens.WIDTH for line in shown.splitlines()), command
 
 
-def test_screens_of_the_lesson_are_what_the_commands_show() -> None:
-    """Each command of the lesson about a first policy, in their order, shows the screen that the page has."""
+@pytest.mark.parametrize("page", ["first-policy", "rotation"])
+def test_screens_of_the_lessons_are_what_the_commands_show(page: str) -> None:
+    """Each command of the lessons about policies, in their order, shows the screen that the page has."""
     from . import lesson
 
-    for command, written, shown in lesson.screens():
+    for command, written, shown in lesson.screens(DOCS / f"tutorial/{page}.md"):
         assert written == shown, f"{command}: python -m tests.docs.lesson writes the screens into the page"
