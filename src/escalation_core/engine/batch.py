@@ -145,16 +145,17 @@ class BatchRunner:
         }
         for number, again in (await self._plan_again(tx, claimed, known, now)).items():
             decisions[number] = _FOREIGN_HASH if isinstance(again, Escalate) else again
-        new = passes.keys() - known.keys()
-        try:
-            await tx.savepoint(partial(_record_all, tx, [passes[number] for number in new]))
-        except _AlreadyThere:
-            # The ledger has an escalation of some row for another incident: find the row.
-            for number in new:
-                try:
-                    await tx.savepoint(partial(_record_all, tx, [passes[number]]))
-                except _AlreadyThere:
-                    decisions[number] = _FOREIGN_HASH
+        groups = [[n for n in passes if n not in known]]
+        while groups:
+            group = groups.pop()
+            try:
+                await tx.savepoint(partial(_record_all, tx, [passes[n] for n in group]))
+            except _AlreadyThere:
+                # The ledger has an escalation of some row for another incident: find the row.
+                if len(group) > 1:
+                    groups += [[n] for n in group]
+                else:
+                    decisions[group[0]] = _FOREIGN_HASH
 
     async def _plan_again(
         self, tx: Transaction, claimed: Sequence[Candidate], escalated: Mapping[int, Escalation], now: datetime
