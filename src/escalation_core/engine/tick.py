@@ -153,7 +153,8 @@ class Ticker:
         for row, decision in zip(batch.claimed, batch.decisions, strict=True):
             if isinstance(decision, Escalate):
                 self._count_oddities(report, row, decision)
-                self._count_gaps(report, row.incident_key, decision)
+                if decision.passed or decision.escalation.outcome is not None:
+                    self._count_gaps(report, row.incident_key, decision)
             if decision.settled is not None:
                 for note, said in decision.settled.notes:
                     self._count_note(report, row.incident_key, note, said)

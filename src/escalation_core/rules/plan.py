@@ -192,7 +192,8 @@ def escalate(found: Settled, now: datetime, on_call: OnCall, lateness: timedelta
     """
     policy, risen, passed = found.policy, found.incident, []
     while True:
-        risen = risen.moved(level=risen.level + 1, last_escalated_at=now, next_due_at=risen.next_due_at)
+        due = found.after(risen.level + 1, now, now)
+        risen = risen.moved(level=risen.level + 1, last_escalated_at=now, next_due_at=found.until(due, now))
         recipients = policy.recipients(risen, on_call, now)
         if not recipients.empty:
             outcome = None
@@ -201,11 +202,10 @@ def escalate(found: Settled, now: datetime, on_call: OnCall, lateness: timedelta
             outcome = LevelOutcome.DEFAULT
             break
         passed.append(_escalation(risen, policy, now, LevelOutcome.NOBODY))
-    due = found.after(risen.level, now, now)
     return Escalate(
-        incident=_due(risen, found.until(due, now)),
+        incident=risen,
         escalation=_escalation(risen, policy, now, outcome),
-        passed=tuple(passed),
+        passed=tuple(passed) if passed else (),
         lateness=lateness,
         exhausted=due is None,
         recipients=recipients,

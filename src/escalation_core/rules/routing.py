@@ -188,7 +188,7 @@ class Pager:
         place; and also if all schedules of the level name no one. If the router fails or names no target, return one
         page with the reason why it is undeliverable. The store records such a page as dead.
         """
-        if named == ROUTED:
+        if named is ROUTED or named == ROUTED:
             return self._routed(incident, dedup_key)
         served = [one for one in named.known if one.target in self.served]
         pages = {one.target: _page(incident, dedup_key, one.target, one) for one in served}
