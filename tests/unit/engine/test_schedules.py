@@ -167,9 +167,10 @@ async def test_what_is_wrong_is_cut() -> None:
 
 
 async def test_the_first_of_two_sources_wins_whichever_is_faster() -> None:
-    loads = Schedules([Source(OSError()), Source({"primary": shifts("bob")})])
+    slow = Source(OSError())
+    loads = Schedules([slow, Source({"primary": shifts("bob")})])
     await loads.refresh(NOW)
-    loads.sources[0].answer = {"primary": shifts("ann")}  # type: ignore[attr-defined]
+    slow.answer = {"primary": shifts("ann")}
     for _ in range(2):
         await loads.refresh(NOW)
         assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
@@ -262,6 +263,19 @@ async def test_ticks_load_again_after_five_minutes(monkeypatch: pytest.MonkeyPat
         await engine.tick()
         await engine.schedule_sources._load_task.wait()
         assert 2 == source.loads
+
+
+async def test_two_callers_wait_for_the_first_load() -> None:
+    """A tick that finds the load started by another call does not go on without it."""
+    loads, store = Schedules([Source({"primary": shifts()})]), MemoryStore(clock=ManualClock(START))
+    seen = []
+
+    async def one() -> None:
+        await loads.keep_loaded(store)
+        seen.append(list(loads.snapshot()))
+
+    await asyncio.gather(one(), one(), one())
+    assert [["primary"]] * 3 == seen
 
 
 async def test_a_source_that_hangs_delays_the_first_tick_only(
