@@ -4,8 +4,9 @@ A reader of YAML may give every scalar as text, so each reader takes text. TOML 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
+from typing import TypeVar
 
 from ..checks import check_text, nearest, read_span, visible
 from ..errors import InvalidValue, shortened
@@ -15,6 +16,8 @@ from .on_call import ONCALL, schedule_of
 from .policy import MAX_SPAN
 from .routing import check_target
 from .shifts import check_person
+
+Day = TypeVar("Day", date, datetime)
 
 MAX_NAME_CHARS = 60
 YEARS = (1970, 2199)
@@ -125,19 +128,28 @@ def end(value: object) -> time:
     return time() if value in ("24:00", "24:00:00") else begin(value)
 
 
+def _existing(value: str, read: Callable[[str], Day]) -> Day:
+    try:
+        return read(value)
+    except ValueError:
+        raise InvalidValue("date", f"{shown(value)} does not exist", "write a day of the calendar") from None
+
+
+def _usable(found: Day | None, value: object, remedy: str) -> Day:
+    """Return what was read, if it was, and lies in a year that files may name."""
+    if found is None:
+        raise wrong(value, remedy)
+    if not YEARS[0] <= found.year <= YEARS[1]:
+        raise wrong(value, f"write a year from {YEARS[0]} to {YEARS[1]}")
+    return found
+
+
 def closed_date(value: object) -> date:
     """Read a closed date, ``YYYY-MM-DD``."""
     found = value if isinstance(value, date) and not isinstance(value, datetime) else None
     if isinstance(value, str) and _DATE.fullmatch(value):
-        try:
-            found = date.fromisoformat(value)
-        except ValueError:
-            raise InvalidValue("date", f"{shown(value)} does not exist", "write a day of the calendar") from None
-    if found is None:
-        raise wrong(value, "write a date, for example 2026-12-25")
-    if not YEARS[0] <= found.year <= YEARS[1]:
-        raise wrong(value, f"write a year from {YEARS[0]} to {YEARS[1]}")
-    return found
+        found = _existing(value, date.fromisoformat)
+    return _usable(found, value, "write a date, for example 2026-12-25")
 
 
 def days(value: object) -> frozenset[int]:
@@ -168,15 +180,8 @@ def moment(value: object) -> datetime:
     """Read a date and a time of day, with an offset from UTC or without one: it is aware or naive."""
     found = value if isinstance(value, datetime) and not value.microsecond else None
     if isinstance(value, str) and (match := _MOMENT.fullmatch(value)) and _OFFSET.fullmatch(match["offset"] or "Z"):
-        try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            raise InvalidValue("date", f"{shown(value)} does not exist", "write a day of the calendar") from None
-    if found is None:
-        raise wrong(value, "write a date and a time, for example 2026-01-05T09:00")
-    if not YEARS[0] <= found.year <= YEARS[1]:
-        raise wrong(value, f"write a year from {YEARS[0]} to {YEARS[1]}")
-    return found
+        found = _existing(value, datetime.fromisoformat)
+    return _usable(found, value, "write a date and a time, for example 2026-01-05T09:00")
 
 
 def reading(value: object) -> datetime:
