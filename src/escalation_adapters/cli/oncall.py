@@ -9,10 +9,9 @@ from zoneinfo import ZoneInfo
 import attrs
 import click
 
-from escalation_core import Engine, InvalidValue
+from escalation_core import Cover, Engine, InvalidValue
 from escalation_core.engine.on_call import OnCallNow
 from escalation_core.rules.coverage import MAX_COVERAGE
-from escalation_core.rules.on_call_spans import OnCallSpan, on_call_spans
 
 from ..files import write_whole
 from ..oncall_picture.days import Rota, days_from, people_text
@@ -148,8 +147,8 @@ def gaps_command(
     found = [
         (name, span)
         for name in snapshot.chosen(schedule)
-        for span in on_call_spans(snapshot.on_call, name, snapshot.now, end)
-        if not span.covered
+        for span in snapshot.coverage(name, snapshot.now, end)
+        if not span.people
     ]
     if as_json:
         told = [
@@ -195,7 +194,7 @@ def show_command(
         # A span of n days counts today; an instant counts with its day.
         days = days_from(snapshot.now, -(-span // _DAY) + 1, zones.of(name))
         days = [day for day in days if day.start < snapshot.now + span] if isinstance(until, datetime) else days[:-1]
-        rotas.append(Rota(name, days, on_call_spans(snapshot.on_call, name, days[0].start, days[-1].end)))
+        rotas.append(Rota(name, days, snapshot.coverage(name, days[0].start, days[-1].end)))
     if file is not None and rotas:
         names = ", ".join(rota.schedule for rota in rotas)
         write_whole(file, svg(rotas, title=f"Who is on call: {names}"))
@@ -218,7 +217,7 @@ def _as_json(rota: Rota) -> dict[str, object]:
     return {"schedule": rota.schedule, "zone": rota.zone, "spans": [_span(span) for span in rota.spans]}
 
 
-def _span(span: OnCallSpan) -> dict[str, object]:
+def _span(span: Cover) -> dict[str, object]:
     people = None if span.people is None else sorted(span.people)
     return {"start": span.start, "end": span.end, "people": people, "override": span.override}
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from math import ceil
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from escalation_core.rules.on_call_spans import OnCallSpan
+from escalation_core import Cover
 
 from ..oncall_picture.days import Day, Rota, change_text, people_text
 from .output import show
@@ -50,13 +51,13 @@ def _scale(day: Day, per_hour: int) -> Text:
     return Text("".join(cells).rstrip(), style="dim")
 
 
-def _pieces(day: Day, spans: Sequence[OnCallSpan], per_hour: int, *, plain: bool) -> Iterator[Text]:
+def _pieces(day: Day, spans: Sequence[Cover], per_hour: int, *, plain: bool) -> Iterator[Text]:
     """Yield the bars of a day. A gap is in each cell that it touches, so that none is too short to be seen."""
-    cells: list[OnCallSpan] = []
-    for number in range(round(day.hours * per_hour)):
+    cells: list[Cover] = []
+    for number in range(ceil(day.hours * per_hour)):
         start = day.start + number * _HOUR / per_hour
         touching = [span for span in spans if span.start < start + _HOUR / per_hour and span.end > start]
-        cells.append(next((span for span in touching if not span.covered), touching[0]))
+        cells.append(next((span for span in touching if not span.people), touching[0]))
     first = 0
     for place in range(1, len(cells) + 1):
         if place == len(cells) or cells[place] is not cells[first]:
@@ -64,7 +65,7 @@ def _pieces(day: Day, spans: Sequence[OnCallSpan], per_hour: int, *, plain: bool
             first = place
 
 
-def _bar(span: OnCallSpan, length: int, *, begins: bool, plain: bool) -> Text:
+def _bar(span: Cover, length: int, *, begins: bool, plain: bool) -> Text:
     """Return the bar of one span: a line where it begins, the people, and a fill that says the same without colour."""
     edge, fill, style = ("|" if plain else "│"), ("-" if plain else "─"), ""
     if span.people is None:
@@ -73,7 +74,7 @@ def _bar(span: OnCallSpan, length: int, *, begins: bool, plain: bool) -> Text:
         fill, style = ("x" if plain else "▓"), _GAP
     name = f"{edge if begins else ' '}{show(people_text(span))} "
     fits = cell_len(name) <= length
-    if not fits and not span.covered:
+    if not fits and not span.people:
         return Text(fill * length, style=style)
     text = name if fits else set_cell_size(name, length)
     return Text(text + fill * (length - cell_len(text)), style=style)

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from escalation_core import Engine, EscalationError, InvalidValue, Rotation
+from escalation_core import Cover, Engine, EscalationError, InvalidValue, Rotation, coverage
 from escalation_core.checks import nearest, quoted
 from escalation_core.ports import Schedule
 from escalation_core.rules.on_call import OnCall
@@ -68,6 +68,10 @@ class Snapshot:
             known = f"the nearest is {nearest(name, self.names)!r}" if self.names else "there is none"
             raise InvalidValue("schedule", f"{quoted(name)} is not a known schedule", known)
         return [name]
+
+    def coverage(self, schedule: str, start: datetime, end: datetime) -> Sequence[Cover]:
+        """Return who is on call for a schedule between two instants, with operators' overrides."""
+        return coverage(self.on_call.schedules.get(schedule), start, end, self.on_call.overrides_of(schedule))
 
     def after(self, until: datetime | timedelta) -> datetime:
         """Return the instant that an option names: a span counts from now."""

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from escalation_core.rules.on_call_spans import OnCallSpan
+from escalation_core import Cover, handovers
 from escalation_core.rules.wall_clock import even_until, first_shown, offset_at
 
 TICK_HOURS = (0, 3, 6, 9, 12, 15, 18, 21)
@@ -56,7 +56,7 @@ class Day:
         named = [((at - self.start) / _HOUR, f"{at.astimezone(self.zone):%H}") for at in ticks]
         return [*named, (self.hours, "24")]
 
-    def of(self, spans: Sequence[OnCallSpan]) -> Sequence[OnCallSpan]:
+    def of(self, spans: Sequence[Cover]) -> Sequence[Cover]:
         """Return the parts of the spans that lie within the day."""
         return [
             attrs.evolve(span, start=max(span.start, self.start), end=min(span.end, self.end))
@@ -71,7 +71,7 @@ class Rota:
 
     schedule: str
     days: Sequence[Day]
-    spans: Sequence[OnCallSpan]
+    spans: Sequence[Cover]
 
     @property
     def zone(self) -> str:
@@ -88,7 +88,7 @@ class Rota:
     @property
     def handovers(self) -> Sequence[datetime]:
         """The instants at which the people change."""
-        return [after.start for before, after in pairwise(self.spans) if before.people != after.people]
+        return [handover.at for handover in handovers(self.spans)]
 
 
 def days_from(at: datetime, count: int, zone: ZoneInfo) -> Sequence[Day]:
@@ -108,7 +108,7 @@ def change_text(change: timedelta) -> str:
     return f"clock {sign}{length // _MINUTE} min" if length % _HOUR else f"clock {sign}{length // _HOUR} h"
 
 
-def people_text(span: OnCallSpan) -> str:
+def people_text(span: Cover) -> str:
     """Return who is on call, in words."""
     if span.people is None:
         return "not known"

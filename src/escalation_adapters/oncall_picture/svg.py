@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from escalation_core import Cover, gaps
 from escalation_core.checks import visible
-from escalation_core.rules.on_call_spans import OnCallSpan
 
 from .days import Day, Rota, change_text, people_text
 
@@ -69,7 +69,7 @@ class _Picture:
         for hours, hour in day.scale:
             self.text(_LEFT + _PER_HOUR * hours, self.y - 2, hour, size=11, fill=GREY, more=' text-anchor="middle"')
 
-    def day(self, day: Day, spans: Sequence[OnCallSpan], handovers: set[datetime]) -> None:
+    def day(self, day: Day, spans: Sequence[Cover], handovers: set[datetime]) -> None:
         """Draw the row of a day."""
         top = self.y + _TIMES
         weight = ' font-weight="600"' if day.date.weekday() >= 5 else ""
@@ -92,7 +92,7 @@ class _Picture:
                 free = x + _TIME_WIDTH
         self.y = top + _BAR + _BETWEEN
 
-    def bar(self, day: Day, span: OnCallSpan, top: int) -> None:
+    def bar(self, day: Day, span: Cover, top: int) -> None:
         """Draw a span within a day."""
         x, width = _x(day, span.start), max((span.end - span.start) / _HOUR * _PER_HOUR, 1)
         fill, ink = self.fill(span)
@@ -104,11 +104,11 @@ class _Picture:
         )
         name = _cut(people_text(span), width - 8) if width >= _MIN_TEXT else ""
         if name:
-            bold = "" if span.covered else ' font-weight="600"'
+            bold = "" if span.people else ' font-weight="600"'
             self.text(x + 4, top + 16, name, fill=ink, more=bold)
         self.parts.append("</g>")
 
-    def fill(self, span: OnCallSpan) -> tuple[str, str]:
+    def fill(self, span: Cover) -> tuple[str, str]:
         """Return the colours of a span and of its text."""
         if span.people is None:
             return "url(#unknown)", INK
@@ -135,7 +135,7 @@ class _Picture:
 
 def svg(rotas: Sequence[Rota], *, title: str) -> str:
     """Return a picture of who is on call for each schedule: a colour for each person, and gaps in red."""
-    names = sorted({people_text(span) for rota in rotas for span in rota.spans if span.covered})
+    names = sorted({people_text(span) for rota in rotas for span in rota.spans if span.people})
     picture = _Picture({name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}, y=28)
     picture.text(16, picture.y, _cut(title, (_WIDTH - 32) / 1.5), size=18, more=' font-weight="600"')
     for rota in rotas:
@@ -157,8 +157,8 @@ def svg(rotas: Sequence[Rota], *, title: str) -> str:
 
 
 def _described(rota: Rota) -> str:
-    gaps = sum(span.people is not None and not span.people for span in rota.spans)
-    return f"{rota.schedule}: {_shown_time(rota)}; handovers: {len(rota.handovers)}, gaps: {gaps}."
+    shown = f"{rota.schedule}: {_shown_time(rota)}"
+    return f"{shown}; handovers: {len(rota.handovers)}, gaps: {len(gaps(rota.spans))}."
 
 
 def _shown_time(rota: Rota) -> str:
@@ -167,7 +167,7 @@ def _shown_time(rota: Rota) -> str:
 
 def _sentences(rota: Rota) -> Iterator[str]:
     """Yield the spans without a person whose bars have no space for their words."""
-    empty = [span for span in rota.spans if not span.covered and span.end - span.start < _WORDLESS]
+    empty = [span for span in rota.spans if not span.people and span.end - span.start < _WORDLESS]
     for span in empty[:_MAX_LISTED]:
         yield f"{people_text(span)}: {_when(span, rota.days[0].zone)}"
     if len(empty) > _MAX_LISTED:
@@ -182,7 +182,7 @@ def _clock(at: datetime, zone: ZoneInfo) -> str:
     return f"{at.astimezone(zone):%H:%M}"
 
 
-def _when(span: OnCallSpan, zone: ZoneInfo) -> str:
+def _when(span: Cover, zone: ZoneInfo) -> str:
     start, end = span.start.astimezone(zone), span.end.astimezone(zone)
     last = f"{end:%H:%M}" if start.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"
     return f"{start:%Y-%m-%d %H:%M} to {last}"

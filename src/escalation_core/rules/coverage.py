@@ -1,6 +1,9 @@
-"""What a schedule says about a span of time: who is on call when, its gaps and its handovers."""
+"""What schedules say about a span of time: who is on call when, the gaps, and the handovers.
 
-from collections.abc import Sequence
+Lists of gaps and pictures show this. It is as pure as a schedule: it asks a snapshot, and no clock.
+"""
+
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -8,7 +11,9 @@ import attrs
 
 from ..checks import check_instant
 from ..errors import InvalidValue
+from ..model import ShiftOverride
 from ..ports import Schedule
+from .on_call import override_at
 
 MAX_COVERAGE = timedelta(days=731)
 """Two years: the longest span that is looked through."""
@@ -17,64 +22,85 @@ MAX_COVERS = 10_000
 
 @attrs.frozen
 class Cover:
-    """The same people are on call from ``start`` until ``end``."""
+    """The same people are on call from ``start`` until ``end``, for the same reason."""
 
     start: datetime
     end: datetime
     people: frozenset[str] | None
-    """Empty: no one, a gap. None: unknown, because the horizon of the schedule lies before it."""
+    """Empty: no one, a gap. None: it is not known, because the schedule is missing or has ended."""
+    override: ShiftOverride | None = None
+    """The operator's override that decides; None if the schedule does."""
 
 
 @attrs.frozen
 class Handover:
-    """Other people are on call from an instant on. Either side may be empty, which is a gap."""
+    """Other people are on call from an instant on."""
 
     at: datetime
-    before: frozenset[str]
-    after: frozenset[str]
+    before: frozenset[str] | None
+    """Empty: no one. None: it is not known."""
+    after: frozenset[str] | None
 
 
-def coverage(schedule: Schedule, start: datetime, end: datetime) -> Sequence[Cover]:
+def coverage(
+    schedule: Schedule | None, start: datetime, end: datetime, overrides: Sequence[ShiftOverride] = ()
+) -> Sequence[Cover]:
     """Return who is on call between two instants, without a space between the covers.
+
+    Give None for a schedule that is missing: then only overrides say who is on call. ``overrides`` are those of the
+    schedule, in the order in which they were made.
 
     Raises:
         InvalidValue: the span is empty or longer than two years, the people change more than 10,000 times, or
             ``next_change`` of the schedule returns an instant that is not after the one it was asked for.
     """
-    at, end = check_instant(start, "start"), check_instant(end, "end")
-    if not timedelta() < end - at <= MAX_COVERAGE:
-        raise InvalidValue("end", f"is {end - at} after start", f"give at most {MAX_COVERAGE.days} days")
-    known = max(at, min(end, check_instant(schedule.horizon, "horizon")))
+    start, end = check_instant(start, "start"), check_instant(end, "end")
+    if not timedelta() < end - start <= MAX_COVERAGE:
+        raise InvalidValue("end", f"is {end - start} after start", f"give at most {MAX_COVERAGE.days} days")
+    edges = sorted({edge for one in overrides for edge in (one.starts_at, one.ends_at) if start < edge < end})
     covers: list[Cover] = []
-    for _ in range(MAX_COVERS):
-        if at >= known:
-            break
-        change = schedule.next_change(at)
-        if change is not None and change <= at:
-            raise InvalidValue("schedule", f"says at {at} that the next change is at {change}", "return a later one")
-        until = known if change is None else min(change, known)
-        people = schedule.on_call(at)
-        if covers and covers[-1].people == people:
-            covers[-1] = attrs.evolve(covers[-1], end=until)
-        else:
-            covers.append(Cover(at, until, people))
-        at = until
-    if at < known:
-        raise InvalidValue("end", f"lies after more than {MAX_COVERS} changes", "give a shorter span")
-    if at < end:
-        covers.append(Cover(at, end, None))
+    for cover in _covers(schedule, start, end):
+        divided = [cover.start, *(edge for edge in edges if cover.start < edge < cover.end), cover.end]
+        for at, until in pairwise(divided):
+            override = override_at(overrides, at)
+            people = cover.people if override is None else frozenset({override.person})
+            if covers and (covers[-1].people, covers[-1].override) == (people, override):
+                covers[-1] = attrs.evolve(covers[-1], end=until)
+            else:
+                covers.append(Cover(at, until, people, override))
     return covers
 
 
-def gaps(schedule: Schedule, start: datetime, end: datetime) -> Sequence[Cover]:
-    """Return the spans in which no one is on call. What is unknown is not a gap; see ``coverage`` for errors."""
-    return [cover for cover in coverage(schedule, start, end) if cover.people is not None and not cover.people]
+def gaps(covers: Sequence[Cover]) -> Sequence[Cover]:
+    """Return the covers in which no one is on call. What is not known is not a gap."""
+    return [cover for cover in covers if cover.people is not None and not cover.people]
 
 
-def handovers(schedule: Schedule, start: datetime, end: datetime) -> Sequence[Handover]:
-    """Return each instant between the two at which the people change; see ``coverage`` for errors."""
+def handovers(covers: Sequence[Cover]) -> Sequence[Handover]:
+    """Return each instant between two covers at which the people change, or cease to be known."""
     return [
         Handover(after.start, before.people, after.people)
-        for before, after in pairwise(coverage(schedule, start, end))
-        if before.people is not None and after.people is not None
+        for before, after in pairwise(covers)
+        if before.people != after.people
     ]
+
+
+def _covers(schedule: Schedule | None, start: datetime, end: datetime) -> Iterator[Cover]:
+    """Yield what the schedule itself says. Neighbours may have the same people."""
+    at = start
+    if schedule is not None:
+        known = min(end, check_instant(schedule.horizon, "horizon"))
+        for _ in range(MAX_COVERS):
+            if at >= known:
+                break
+            change = schedule.next_change(at)
+            if change is not None and change <= at:
+                fault = f"says at {at} that the next change is at {change}"
+                raise InvalidValue("schedule", fault, "return a later one")
+            until = known if change is None else min(change, known)
+            yield Cover(at, until, schedule.on_call(at))
+            at = until
+        if at < known:
+            raise InvalidValue("end", f"lies after more than {MAX_COVERS} changes", "give a shorter span")
+    if at < end:
+        yield Cover(at, end, None)

@@ -119,9 +119,12 @@ class OnCall:
             return None, ""
 
     def override(self, schedule: str, at: datetime) -> ShiftOverride | None:
-        """Return the override in force for a schedule: of those that cover the instant, the one that was made last."""
-        covering = (one for one in reversed(self.overrides) if one.schedule == schedule and one.covers(at))
-        return next(covering, None)
+        """Return the override in force for a schedule; None if there is none."""
+        return override_at(self.overrides_of(schedule), at)
+
+    def overrides_of(self, schedule: str) -> Sequence[ShiftOverride]:
+        """Return the overrides of a schedule, in the order in which they were made."""
+        return [one for one in self.overrides if one.schedule == schedule]
 
     def next_change(self, schedule: str, after: datetime) -> datetime | None:
         """Return the next instant at which other people are on call, as ``Schedule.next_change`` does."""
@@ -143,14 +146,18 @@ class OnCall:
 
     def _edges(self, schedule: str, after: datetime) -> Iterator[datetime]:
         """Yield instants after ``after`` at which the answer may change."""
-        for one in self.overrides:
-            if one.schedule == schedule:
-                yield from (edge for edge in (one.starts_at, one.ends_at) if edge > after)
+        for one in self.overrides_of(schedule):
+            yield from (edge for edge in (one.starts_at, one.ends_at) if edge > after)
         known = self.schedules.get(schedule)
         if known is not None:
             # A schedule whose horizon is the end of the calendar does not end.
             horizon = None if known.horizon >= _NEVER else known.horizon
             yield from (edge for edge in (known.next_change(after), horizon) if edge is not None and edge > after)
+
+
+def override_at(overrides: Sequence[ShiftOverride], at: datetime) -> ShiftOverride | None:
+    """Return the override of a schedule that counts at an instant: of those that cover it, the one made last."""
+    return next((one for one in reversed(overrides) if one.covers(at)), None)
 
 
 def check_digest(value: object) -> str:

@@ -19,6 +19,9 @@ MAX_LAYERS = 50
 MAX_OVERRIDES = 1000
 _MAX_SEARCH = timedelta(days=732)
 """Two years and a day: how far ``next_change`` looks."""
+_Known = tuple[str | None, datetime | None]
+"""Whom a layer names, and the next instant at which that may change."""
+_UNASKED: _Known = (None, datetime.min.replace(tzinfo=UTC))
 
 
 def _instant(value: object) -> datetime:
@@ -109,12 +112,15 @@ class Rotation:
 
         None: nothing changes within two years.
         """
-        after = at = check_instant(after, "after")
-        now, last = self.on_call(after), later(after, _MAX_SEARCH)
-        while (edge := self._next_edge(at)) is not None and edge <= last:
-            if self.on_call(edge) != now:
+        at = check_instant(after, "after")
+        last = later(at, _MAX_SEARCH)
+        known: dict[int, _Known] = {}
+        now, edge = self._until(at, known)
+        while edge is not None and edge <= last:
+            person, following = self._until(edge, known)
+            if person != now:
                 return edge
-            at = edge
+            edge = following
         return None
 
     def as_mapping(self) -> Mapping[str, Any]:
@@ -139,21 +145,24 @@ class Rotation:
             if person is not None:
                 yield person
 
-    def _next_edge(self, at: datetime) -> datetime | None:
-        """Return the next instant after ``at`` at which the answer may change.
+    def _until(self, at: datetime, known: dict[int, _Known]) -> tuple[str | None, datetime | None]:
+        """Return who is on call at ``at``, and the next instant at which the answer may change.
 
-        What the override or the layer that decides at ``at`` takes precedence over does not matter before that.
+        What the override or the layer that decides takes precedence over does not matter before that. ``known`` keeps
+        what each layer said, until its next edge: with many layers, few of them change at once.
         """
         edges: list[datetime] = []
         for override in reversed(self.overrides):
             if at < override.start:
                 edges.append(override.start)
             elif at < override.end:
-                return min([*edges, override.end])
-        for layer in reversed(self.layers):
-            edge = layer.next_edge(at)
+                return override.person, min([*edges, override.end])
+        for number, layer in reversed([*enumerate(self.layers)]):
+            person, edge = known.get(number, _UNASKED)
+            if edge is not None and edge <= at:
+                person, edge = known[number] = layer.person(at), layer.next_edge(at)
             if edge is not None:
                 edges.append(edge)
-            if layer.person(at) is not None:
-                break
-        return min(edges, default=None)
+            if person is not None:
+                return person, min(edges, default=None)
+        return None, min(edges, default=None)

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escalation_core import InvalidValue
+from escalation_core.model import ShiftOverride
 from escalation_core.ports import Schedule
 from escalation_core.rules.coverage import MAX_COVERS, Cover, Handover, coverage, gaps, handovers
 from escalation_core.rules.shifts import Shift, Shifts
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-ANN, BOB, NO_ONE = frozenset({"ann"}), frozenset({"bob"}), frozenset[str]()
+ANN, BOB, CID, NO_ONE = (frozenset(name.split()) for name in ("ann", "bob", "cid", ""))
 HORIZON = START + timedelta(days=1000)
 
 
@@ -27,6 +28,10 @@ def shifts(*given_shifts: tuple[str, float, float], horizon: float = 10_000) -> 
         shifts=[Shift(person=person, start=at(start), end=at(end)) for person, start, end in given_shifts],
         horizon=at(horizon),
     )
+
+
+def override(person: str, start: float, end: float) -> ShiftOverride:
+    return ShiftOverride(schedule="primary", person=person, starts_at=at(start), ends_at=at(end), made_at=START)
 
 
 NIGHT = shifts(("ann", 2, 6), ("bob", 6, 8), ("ann", 12, 20), horizon=16)
@@ -48,17 +53,63 @@ def test_coverage() -> None:
 
 def test_gaps() -> None:
     """A gap is where no one is on call. What is unknown is not a gap."""
-    assert [Cover(at(0), at(2), NO_ONE), Cover(at(8), at(12), NO_ONE)] == gaps(NIGHT, at(0), at(24))
+    assert [Cover(at(0), at(2), NO_ONE), Cover(at(8), at(12), NO_ONE)] == gaps(coverage(NIGHT, at(0), at(24)))
 
 
 def test_handovers() -> None:
-    """A handover is where the people change, also to a gap and from one. The horizon is not a handover."""
+    """A handover is where the people change, also to a gap and from one, or cease to be known."""
     assert [
         Handover(at(2), NO_ONE, ANN),
         Handover(at(6), ANN, BOB),
         Handover(at(8), BOB, NO_ONE),
         Handover(at(12), NO_ONE, ANN),
-    ] == handovers(NIGHT, at(0), at(24))
+        Handover(at(16), ANN, None),
+    ] == handovers(coverage(NIGHT, at(0), at(24)))
+
+
+def test_an_override_counts_before_the_schedule() -> None:
+    """It divides covers, fills gaps and what is not known, and of two the one made last counts."""
+    first, second = override("cid", 5, 9), override("bob", 15, 18)
+    third = override("ann", 17, 19)
+    assert [
+        Cover(at(4), at(5), ANN),
+        Cover(at(5), at(9), CID, first),
+        Cover(at(9), at(12), NO_ONE),
+        Cover(at(12), at(15), ANN),
+        Cover(at(15), at(17), BOB, second),
+        Cover(at(17), at(19), ANN, third),
+        Cover(at(19), at(24), None),
+    ] == coverage(NIGHT, at(4), at(24), [first, second, third])
+
+
+def test_an_override_is_cut_to_the_span() -> None:
+    one = override("cid", -5, 50)
+    assert [Cover(at(2), at(4), CID, one)] == coverage(NIGHT, at(2), at(4), [one])
+
+
+def test_edges_within_an_override_divide_nothing() -> None:
+    """A handover of the schedule, or an older override, that another override hides is not an edge."""
+    older, newer = override("bob", 4, 5), override("cid", 3, 9)
+    assert [Cover(at(2), at(3), ANN), Cover(at(3), at(9), CID, newer), Cover(at(9), at(10), NO_ONE)] == coverage(
+        NIGHT, at(2), at(10), [older, newer]
+    )
+
+
+def test_an_override_of_the_same_person_is_no_handover() -> None:
+    """It has a cover of its own, because its reason is another."""
+    one = override("ann", 3, 4)
+    covers = coverage(NIGHT, at(2), at(6), [one])
+    assert [None, one, None] == [cover.override for cover in covers]
+    assert [] == handovers(covers)
+
+
+def test_a_schedule_that_is_missing_is_not_known() -> None:
+    """Without a schedule, only overrides say who is on call."""
+    one = override("cid", 3, 4)
+    assert [Cover(at(0), at(3), None), Cover(at(3), at(4), CID, one), Cover(at(4), at(5), None)] == coverage(
+        None, at(0), at(5), [one]
+    )
+    assert [Cover(at(0), at(5), None)] == coverage(None, at(0), at(5))
 
 
 @attrs.frozen

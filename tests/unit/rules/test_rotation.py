@@ -170,7 +170,7 @@ def test_the_ends_of_the_calendar(zone: str) -> None:
     assert one.on_call(last)
     assert one.next_change(first) is None
     assert one.next_change(last) is None
-    assert [] == list(gaps(one, last - 700 * DAY, last))
+    assert [] == list(gaps(coverage(one, last - 700 * DAY, last)))
     late = rotation(layer(zone=zone, start="9999-12-31 23:00"))
     assert frozenset() == late.on_call(at("9999-12-20 00:00"))
 

@@ -41,6 +41,16 @@ def test_a_short_gap_is_visible() -> None:
     assert "Mon 05 Jan  ann -------------x|bob ------------------------" == shown(one)[1]
 
 
+def test_a_day_that_ends_within_a_cell() -> None:
+    """On Lord Howe a day has 23.5 or 24.5 hours: its last half hour has a cell."""
+    spring, autumn = (
+        rota(first, 1, ("ann", f"{first}T00:00", f"{first}T23:30"), zone="Australia/Lord_Howe")
+        for first in ("2026-10-04", "2026-04-05")
+    )
+    narrow = [shown(one, MIN_CHARS)[1] for one in (spring, autumn)]
+    assert [f"Sun 04 Oct  ann {'-' * 18}x clock +30 min", f"Sun 05 Apr  ann {'-' * 19}x clock -30 min"] == narrow
+
+
 def test_what_is_not_known() -> None:
     """It looks unlike a gap, also without colour."""
     assert "Tue 06 Jan  ann -------|not known ?????????????????????????" == shown(UNKNOWN)[2]

@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from escalation_adapters.oncall_picture.days import Rota, days_from
+from escalation_core import coverage
 from escalation_core.model import ShiftOverride
-from escalation_core.rules.on_call import OnCall
-from escalation_core.rules.on_call_spans import on_call_spans
 from escalation_core.rules.shifts import Shift, Shifts
 
 FAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -33,9 +32,8 @@ def rota(
         ShiftOverride(schedule=name, person=who, starts_at=at(start, zone), ends_at=at(end, zone), made_at=FAR)
         for who, start, end in overrides
     ]
-    on_call = OnCall(schedules={name: Shifts(shifts=made, horizon=horizon)}, overrides=over)
     shown = days_from(at(f"{first}T12:00", zone), days, ZoneInfo(zone))
-    return Rota(name, shown, on_call_spans(on_call, name, shown[0].start, shown[-1].end))
+    return Rota(name, shown, coverage(Shifts(shifts=made, horizon=horizon), shown[0].start, shown[-1].end, over))
 
 
 SPRING = rota(
