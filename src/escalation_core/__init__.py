@@ -40,8 +40,9 @@ from .model import (
     idempotency_key,
     in_canary,
 )
-from .ports import Heartbeat, Notifier, Router, Schedule, ScheduleSource, Store
+from .ports import CalendarReader, Heartbeat, Notifier, Router, Schedule, ScheduleSource, Store
 from .rules.builtin import BuiltinPolicy
+from .rules.coverage import Cover, Handover, coverage, gaps, handovers
 from .rules.layer import Layer
 from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
@@ -59,6 +60,7 @@ from .version import VERSION as __version__
 __all__ = [
     "AuditEntry",
     "Conditions",
+    "Cover",
     "Delivered",
     "DeliveryReport",
     "Engine",
@@ -66,6 +68,8 @@ __all__ = [
     "Escalation",
     "EscalationError",
     "BuiltinPolicy",
+    "CalendarReader",
+    "Handover",
     "Health",
     "Heartbeat",
     "HeldBy",
@@ -116,6 +120,9 @@ __all__ = [
     "Verdict",
     "__version__",
     "canary_bucket",
+    "coverage",
+    "gaps",
+    "handovers",
     "idempotency_key",
     "in_canary",
     "plan",

@@ -4,10 +4,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar, assert_type
 
 from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter, RateLimiter
 from escalation_adapters.auth.rbac import Principal
+from escalation_adapters.calendars.of_file import FileCalendars
 from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.files import read_secret
@@ -23,13 +25,16 @@ from escalation_adapters.worker.runner import run
 from escalation_core import (
     AuditEntry,
     BuiltinPolicy,
+    CalendarReader,
     Conditions,
+    Cover,
     Delivered,
     DeliveryReport,
     Engine,
     Escalate,
     Escalation,
     EscalationError,
+    Handover,
     Health,
     Heartbeat,
     HeldBy,
@@ -80,6 +85,9 @@ from escalation_core import (
     Verdict,
     __version__,
     canary_bucket,
+    coverage,
+    gaps,
+    handovers,
     idempotency_key,
     in_canary,
     plan,
@@ -284,6 +292,10 @@ def on_call() -> Schedule:
     rotation = Rotation(layers=[layer], overrides=[override])
     assert_type(rotation.on_call(NOON), frozenset[str])
     assert_type(rotation.next_change(NOON), datetime | None)
+    covers = coverage(rotation, NOON, NOON + timedelta(days=14))
+    assert_type(covers, Sequence[Cover])
+    assert_type(gaps(covers), Sequence[Cover])
+    assert_type(handovers(covers), Sequence[Handover])
     return rotation
 
 
@@ -300,6 +312,20 @@ class Leads:
 
 
 source: ScheduleSource = Leads()
+
+
+class Calendars:
+    """A host's own reader of the calendars that its policies file names."""
+
+    async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+        """Return the same rotation for each calendar."""
+        return dict.fromkeys(calendars, on_call())
+
+
+def with_calendars(policies: Policies) -> Engine:
+    """An engine that reads the calendars of its policies."""
+    readers: Sequence[CalendarReader] = [Calendars(), FileCalendars(Path("/etc/escalation"))]
+    return Engine(MemoryStore(), policies=policies, schedules=[source], calendars=readers[0])
 
 
 async def loaded(calendars: ScheduleSource) -> Mapping[str, object]:

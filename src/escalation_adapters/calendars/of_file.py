@@ -1,42 +1,35 @@
-"""The calendars that the policies file names, as one source of schedules."""
+"""The calendars that a policies file names: ``FileCalendars``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
-from escalation_core import InvalidValue, Policies, SchedulesError
+from escalation_core import InvalidValue, SchedulesError
 from escalation_core.errors import Problem
 from escalation_core.ports import Schedule
 
 
 @attrs.frozen
-class CalendarsOfFile:
-    """Loads the calendars of the policies file that is in force. Paths count from the file's folder."""
+class FileCalendars:
+    """Reads the calendars of a policies file: ``Engine(policies=..., calendars=FileCalendars(folder))``."""
 
-    policies: Callable[[], Policies | None]
-    """Returns the policies in force. They may change at any time, for example when the file is read again."""
-    folder: Path
-    name: str = "the policies file"
-    of_file: bool = True
-    """Tells the engine that this source has only schedules that the policies file names."""
+    folder: Path = Path()
+    """The folder of the policies file: relative paths count from it."""
 
-    async def load(self) -> Mapping[str, Schedule]:
-        """Return the schedules of all calendars of the file.
+    async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+        """Return the schedules of the calendars.
 
         Raises:
             SchedulesError: some calendars cannot be read. The error has the schedules of the others.
             MissingExtra: the extra ``ical`` is not installed.
         """
-        policies = self.policies()
-        if policies is None or not policies.calendars:
-            return {}
         # Imported here, because only files with calendars need it.
         from .ical import IcalSource  # noqa: PLC0415
 
         sound: dict[str, str] = {}
         problems: dict[str, Problem] = {}
-        for name, place in policies.calendars.items():
+        for name, place in calendars.items():
             try:
                 IcalSource({name: place}, folder=self.folder)
                 sound[name] = place

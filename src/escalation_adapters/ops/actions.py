@@ -116,7 +116,7 @@ async def oncall(engine: Engine, fields: Fields) -> Response:
     """Return who is on call for each schedule, now or at another instant."""
     at = reading.instant(fields["at"], "at") if "at" in fields else await engine.now()
     # A process that only answers has no tick that loads them.
-    await engine.schedule_sources.keep_loaded(engine.store)
+    await engine.schedule_loader.keep_loaded(engine.store)
     return answer({"at": at.isoformat(), "schedules": [to_json(one) for one in await engine.on_call(at)]})
 
 

@@ -23,7 +23,7 @@ from escalation_core import (
 from escalation_core.rules.routing import UNROUTED
 from escalation_core.settings.limits import LOG_TARGET
 
-from ..calendars.of_file import CalendarsOfFile
+from ..calendars.of_file import FileCalendars
 from ..channels.log import LogNotifier
 from ..files import read_secret
 from .reload import Load, read
@@ -223,7 +223,7 @@ async def open_engine(
         settings=settings,
         notifiers=[*known, *notifiers],
         router=make_router(settings),
-        schedules=[CalendarsOfFile(lambda: engine.policies, folder)],
+        calendars=FileCalendars(folder),
         heartbeat=heartbeat,
         worker=f"{machine}/{os.getpid()}" if long_running else machine,
     )

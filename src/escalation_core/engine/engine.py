@@ -12,7 +12,7 @@ import attrs
 
 from ..checks import check_count, check_text
 from ..model import By
-from ..ports import Heartbeat, Notifier, Router, ScheduleSource, Store
+from ..ports import CalendarReader, Heartbeat, Notifier, Router, ScheduleSource, Store
 from ..rules.gate import Gate, Mode
 from ..rules.policies import Policies
 from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
@@ -25,7 +25,6 @@ from .incidents import HostTransactions, IncidentVerbs
 from .operators import OperatorVerbs
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
-from .schedules import check_sources
 from .tasks import LoopGuard, SingleFlight, TaskGroup
 from .tick import Ticker
 from .views import Views
@@ -46,8 +45,8 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
-    routes, ``schedules`` are sources of who is on call, and ``worker`` names this engine in health. The engine calls
-    ``heartbeat`` after each completed tick; it makes none from the settings' URL. It belongs to its first event loop.
+    routes, ``schedules`` are sources of who is on call, ``calendars`` reads those of the policies, and ``worker`` names
+    this engine in health. After each completed tick it calls ``heartbeat``. It belongs to its first event loop.
 
     Raises:
         InvalidValue: an argument is not valid, for example two notifiers serve one target or ``batch_size`` is 0.
@@ -62,6 +61,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         router: Router | None = None,
         policies: Policies | None = None,
         schedules: Sequence[ScheduleSource] = (),
+        calendars: CalendarReader | None = None,
         worker: str | None = None,
         batch_size: int = BATCH_SIZE,
         concurrency: int = CONCURRENCY,
@@ -79,7 +79,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         default = self.settings.default_target or (next(iter(by_target)) if len(by_target) == 1 else None)
         self._telemetry = Telemetry(meter_provider, tracer_provider)
         self._pager = Pager(router or SettingsRouter(self.settings.routes, default), frozenset(by_target), default)
-        self._versions.sources.sources = check_sources(schedules)
+        self._versions.schedule_loader.use_sources(schedules, calendars)
         if policies is not None:
             self.use_policies(policies)
         self._ticker = Ticker(
@@ -119,7 +119,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
             closing.push_async_callback(self.store.aclose)
             for notifier in self._notifiers:
                 closing.push_async_callback(notifier.aclose)
-            await self.schedule_sources.aclose()
+            await self.schedule_loader.aclose()
             await self._delivery.finish()
             while self._switch_calls.busy:
                 await self._switch_calls.wait()
@@ -259,7 +259,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:
         await self.check()
-        await self.schedule_sources.keep_loaded(self.store)
+        await self.schedule_loader.keep_loaded(self.store)
         self._due.clear()  # this tick escalates what is due until now
         with self._telemetry.span("escalation.tick", **{"escalation.dry_run": dry_run}) as span:
             report = await self._ticker.tick(dry_run=dry_run)

@@ -12,7 +12,7 @@ from ..ports import Schedule, Transaction
 from ..rules.on_call import OnCall
 from ..rules.wall_clock import later
 from .policies import PolicyVerbs
-from .schedules import Schedules
+from .schedules import ScheduleLoader
 from .versions import need_walks
 
 MAX_OVERRIDE = timedelta(days=366)
@@ -45,29 +45,33 @@ class OnCallVerbs(PolicyVerbs):
         return self._versions.schedules()
 
     @property
-    def schedule_sources(self) -> Schedules:
+    def schedule_loader(self) -> ScheduleLoader:
         """What loads the schedules of the sources."""
-        return self._versions.sources
+        return self._versions.schedule_loader
 
     async def _load_due_schedules(self) -> None:
         """Load the sources if that is due, as a tick does: this process may not tick."""
         await self.check()
-        await self.schedule_sources.keep_loaded(self.store)
+        await self.schedule_loader.keep_loaded(self.store)
 
     def _missing_schedules(self) -> Sequence[str]:
         """Return the schedules that policies name and no one has, once the sources were loaded."""
-        sources = self.schedule_sources
-        if sources.sources and not sources.was_loaded:
+        loader = self.schedule_loader
+        if loader.sources and not loader.was_loaded:
             return ()
-        calendars = set() if self.policies is None else {*self.policies.calendars}
-        return sorted(self._schedule_names() - {*self.schedules} - calendars)
+        return sorted(self._schedule_names() - {*self.schedules} - {*loader.places})
+
+    def _unread_calendars(self) -> Sequence[str]:
+        """Return the calendars of the policies file that this engine neither reads nor has from a source."""
+        loader = self.schedule_loader
+        return () if loader.calendars is not None else sorted({*loader.places} - {*self.schedules})
 
     def _doubled_schedules(self) -> Sequence[str]:
-        return sorted({*self.schedule_sources.loaded} & {*(() if self.policies is None else self.policies.schedules)})
+        return sorted({*self.schedule_loader.loaded} & {*(() if self.policies is None else self.policies.schedules)})
 
     async def load_schedules(self) -> None:
         """Load the sources of schedules now. A tick does it by itself, at first and then every five minutes."""
-        await self.schedule_sources.refresh(await self._read(lambda tx: tx.now()))
+        await self.schedule_loader.refresh(await self._read(lambda tx: tx.now()))
 
     async def on_call(self, at: datetime | None = None) -> Sequence[OnCallNow]:
         """Return who is on call for each schedule, now or at another instant, sorted by the schedules' names."""

@@ -53,10 +53,9 @@ class PolicyVerbs(StoreAccess):
             # An engine without notifiers only opens and answers incidents; workers page.
             targets=self._pager.served or None,
             # What a host's own sources have is known only once they are loaded. Calendars are in the file.
-            schedules=None if self._versions.sources.of_host else frozenset(),
+            schedules=None if self._versions.schedule_loader.sources else frozenset(),
         )
-        before = () if self.policies is None else self.policies.calendars
-        self._versions.sources.use_calendars(before, policies.calendars)
+        self._versions.schedule_loader.use_calendars(policies.calendars)
         self._versions.policies = policies
         self._policies_fault = None
 

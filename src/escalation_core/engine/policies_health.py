@@ -23,6 +23,8 @@ class PoliciesHealth:
     """Why sources of schedules could not be loaded."""
     missing_schedules: Sequence[str] = ()
     """Schedules that policies name, and that are not there although the sources were loaded."""
+    unread_calendars: Sequence[str] = ()
+    """Calendars of the policies file, if this engine has nothing that reads them."""
     doubled_schedules: Sequence[str] = ()
     """Schedules of sources whose names the policies file has as well."""
 
@@ -60,6 +62,11 @@ class PoliciesHealth:
             f"a policy names schedule {name!r}, which neither the policies file nor a source has: correct the name"
             for name in self.missing_schedules
         ]
+        if self.unread_calendars:
+            found.append(
+                f"this engine does not read the calendars of the policies file ({', '.join(self.unread_calendars)}), so"
+                " it does not know who is on call for them: give Engine(calendars=FileCalendars(folder))"
+            )
         found += [
             f"schedule {name!r} is in the policies file and in a source: that of the file counts"
             for name in self.doubled_schedules

@@ -2,14 +2,15 @@
 
 import logging
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import attrs
 
 from ..errors import EscalationError, InvalidValue, SchedulesError, error_place, shortened
-from ..ports import Schedule, ScheduleSource, Store
+from ..ports import CalendarReader, Schedule, ScheduleSource, Store
 from ..rules.on_call import check_digest, ends_program
 from .tasks import BackgroundTask, gather, monotonic, was_cancelled, within
 
@@ -24,9 +25,12 @@ REFRESH = timedelta(minutes=5)
 MAX_FAULT_CHARS = 1000
 """How long the text about one source may be in the log and in health."""
 ENDS_SOON = timedelta(days=7)
-"""How long before the end of what a schedule knows health begins to warn."""
+"""How long before the end of what a schedule knows health and the log begin to warn."""
 _PROBES = tuple(timedelta(hours=hours) for hours in range(1, 25))
 """How long ago: for these instants a schedule must not change its answers while its digest stays the same."""
+
+
+Load = Callable[[], Coroutine[Any, Any, Mapping[str, Schedule]]]
 
 
 @attrs.frozen
@@ -55,10 +59,15 @@ class ScheduleHealth:
 
 
 @attrs.define
-class Schedules:
+class ScheduleLoader:
     """Loads the sources of schedules. A source that fails, hangs or answers nonsense changes nothing."""
 
     sources: Sequence[ScheduleSource] = ()
+    """The host's own sources."""
+    calendars: CalendarReader | None = None
+    """Reads the calendars of the policies file, as one more source."""
+    places: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """The calendars of the policies file in force: their paths or URLs by name."""
     loaded: dict[str, Loaded] = attrs.field(factory=dict)
     faults: dict[int, str] = attrs.field(factory=dict)
     """What is wrong with a source, by its number."""
@@ -67,22 +76,32 @@ class Schedules:
     """When the next load starts; None: at once, because there was none yet, or the policies file has changed."""
     _waits: bool = False
     """Whether every call of ``keep_loaded`` waits for the load that is running."""
+    _ending: set[str] = attrs.field(factory=set)
+    """The schedules of which the log has said that they end soon."""
     _file: int = 0
-    """Counts the policies files. A load that began before the last one may bring calendars of the one before."""
+    """Counts the policies files. A load that began before the last one brings calendars of the one before."""
 
-    @property
-    def of_host(self) -> bool:
-        """Whether a host has given sources of its own, besides one for the calendars of the policies file."""
-        return any(not getattr(source, "of_file", False) for source in self.sources)
+    def use_sources(self, sources: object, calendars: CalendarReader | None) -> None:
+        """Load these from now on.
+
+        Raises:
+            InvalidValue: the sources or the reader of calendars are not valid.
+        """
+        if calendars is not None and not isinstance(calendars, CalendarReader):
+            remedy = "give an object with async def load(calendars), for example FileCalendars(folder)"
+            raise InvalidValue("calendars", "is not a valid reader of calendars", remedy)
+        self.sources, self.calendars = _check_sources(sources), calendars
 
     def snapshot(self) -> Mapping[str, Schedule]:
         """Return the schedules as they were loaded last, by name."""
         return {name: one.schedule for name, one in self.loaded.items()}
 
-    def use_calendars(self, before: Collection[str], now: Collection[str]) -> None:
-        """Forget the calendars that a new policies file no longer names, and load the sources at the next tick."""
-        for name in set(before).difference(now):
+    def use_calendars(self, places: Mapping[str, str]) -> None:
+        """Use the calendars of a new policies file: forget those that it no longer names, and load at the next tick."""
+        for name in set(self.places).difference(places):
             self.loaded.pop(name, None)
+        self.faults.pop(len(self.sources), None)
+        self.places = places
         self._next = None
         self._file += 1
 
@@ -92,7 +111,7 @@ class Schedules:
         The call waits for them, and not for long, if there was no load yet, if the policies file has changed, or if the
         last load was due long ago, as in a process that does not tick.
         """
-        if not self.sources:
+        if not self._loads():
             return
         if self._next is None or monotonic() >= self._next:
             self._waits = self._next is None or monotonic() >= self._next + REFRESH.total_seconds()
@@ -111,20 +130,36 @@ class Schedules:
 
     async def refresh(self, now: datetime) -> None:
         """Load all sources at once, and keep what is sound. ``now`` is the store's instant."""
-        await gather(*(self._load(number, source, now) for number, source in enumerate(self.sources)))
+        await gather(*(self._load(number, name, load, now) for number, (name, load) in enumerate(self._loads())))
 
-    async def _load(self, number: int, source: ScheduleSource, now: datetime) -> None:
+        ending = {name for name, one in self.loaded.items() if one.horizon - now < ENDS_SOON}
+        for name in sorted(ending - self._ending):
+            log.warning(
+                "schedule %r ends at %s: from then on it is not known who is on call",
+                name,
+                self.loaded[name].horizon.isoformat(),
+            )
+        self._ending = ending
+
+    def _loads(self) -> Sequence[tuple[str, Load]]:
+        """Return what to call each source, and how to load it. The calendars of the policies file come last."""
+        found: list[tuple[str, Load]] = [(_name(source), source.load) for source in self.sources]
+        if self.calendars is not None and self.places:
+            found.append(("the policies file", partial(self.calendars.load, self.places)))
+        return found
+
+    async def _load(self, number: int, name: str, load: Load, now: datetime) -> None:
         file, before = self._file, self.faults.get(number)
-        found, problems = await _ask(source)
-        if file != self._file:
-            # The policies file has changed meanwhile, so these may be calendars of the one before.
+        found, problems = await _ask(load)
+        if file != self._file and number == len(self.sources):
+            # The policies file has changed meanwhile, and these are calendars of the one before.
             return
         problems = [*self._keep(number, found, now, whole=not problems), *problems]
         if not problems:
             if self.faults.pop(number, None) is not None:
-                log.info("the schedules of %s are loaded again", _name(source))
+                log.info("the schedules of %s are loaded again", name)
             return
-        self.faults[number] = shortened(f"{_name(source)}: {'; '.join(problems)}", MAX_FAULT_CHARS)
+        self.faults[number] = shortened(f"{name}: {'; '.join(problems)}", MAX_FAULT_CHARS)
         if self.faults[number] != before:
             log.error("schedules could not be loaded; what was loaded before stays: %s", self.faults[number])
 
@@ -203,10 +238,10 @@ class Schedules:
         await self._load_task.end()
 
 
-async def _ask(source: ScheduleSource) -> tuple[Mapping[str, object], list[str]]:
+async def _ask(load: Load) -> tuple[Mapping[str, object], list[str]]:
     """Return what a source loads, and what is wrong."""
     try:
-        return await within(LOAD_TIMEOUT, source.load()), []
+        return await within(LOAD_TIMEOUT, load()), []
     except SchedulesError as error:
         return error.loaded, [f"schedule {name!r} {problem}" for name, problem in error.problems.items()]
     except TimeoutError:
@@ -221,12 +256,7 @@ async def _ask(source: ScheduleSource) -> tuple[Mapping[str, object], list[str]]
         return {}, [f"it raised {error_place(error)}"]
 
 
-def check_sources(value: object) -> tuple[ScheduleSource, ...]:
-    """Return the sources that a host gives.
-
-    Raises:
-        InvalidValue: the value is not a valid list of sources.
-    """
+def _check_sources(value: object) -> tuple[ScheduleSource, ...]:
     if not isinstance(value, Sequence) or not all(isinstance(each, ScheduleSource) for each in value):
         raise InvalidValue(
             "schedules", "is not a valid list of sources", "give a list of objects with async def load()"

@@ -18,7 +18,7 @@ from ..model import Outcome, Page, PageRecord, PageState, Rejected, Retry
 from ..version import VERSION
 from .health import Observed
 from .report import TickReport
-from .schedules import Schedules
+from .schedules import ScheduleLoader
 
 SCOPE = "escalation_core"
 
@@ -37,7 +37,7 @@ class Observable(Protocol):
         """Why the last policies file could not be loaded; None if it could."""
 
     @property
-    def schedule_sources(self) -> Schedules:
+    def schedule_loader(self) -> ScheduleLoader:
         """What loads the schedules of the sources."""
 
 
@@ -125,7 +125,7 @@ class _Gauges:
         return [Observation(sum(engine.policies_fault is not None for engine in list(self.engines)))]
 
     def _schedules_failed(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(sum(len(engine.schedule_sources.faults) for engine in list(self.engines)))]
+        return [Observation(sum(len(engine.schedule_loader.faults) for engine in list(self.engines)))]
 
     def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
         backlog: dict[str, int] = {}

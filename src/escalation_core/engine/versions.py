@@ -17,7 +17,7 @@ from ..rules.policies import Policies
 from ..rules.policies_file import read_version
 from ..rules.policy import Policy
 from ..rules.settled import Note, Settled
-from .schedules import Schedules
+from .schedules import ScheduleLoader
 
 log = logging.getLogger("escalation_core")
 
@@ -34,7 +34,7 @@ class Versions:
     """The engine's policies file; None without one."""
     file_named: bool = False
     """Whether the settings name a policies file. Without its content this engine assigns no policy."""
-    sources: Schedules = attrs.field(factory=Schedules)
+    schedule_loader: ScheduleLoader = attrs.field(factory=ScheduleLoader)
     """The schedules that sources load."""
     of_host: bool = False
     """Whether the transactions are a host's. It may roll back to a savepoint, and undo what an earlier verb kept."""
@@ -98,7 +98,7 @@ class Versions:
     def schedules(self) -> Mapping[str, Schedule]:
         """Return all schedules by name. Those of the policies file count before those of sources."""
         own = {} if self.policies is None else self.policies.schedules
-        return {**self.sources.snapshot(), **own}
+        return {**self.schedule_loader.snapshot(), **own}
 
     def on_call(self, overrides: Sequence[ShiftOverride]) -> OnCall:
         """Return who is on call, with these overrides."""

@@ -113,6 +113,7 @@ class Views(OnCallVerbs):
         place = None if after is None else parse_place(after)
         if within is not None:
             check_span(within, "within")
+        await self._load_due_schedules()
 
         async def work(tx: Transaction) -> OpenIncidents:
             reader = await Reader.begin(tx, self.settings, self._pager, self._versions)
@@ -156,9 +157,10 @@ class Views(OnCallVerbs):
                     digest=None if self.policies is None else self.policies.digest,
                     fault=self.policies_fault,
                     stats=observed.walks,
-                    schedules=self._versions.sources.health(now),
-                    schedule_faults=tuple(self._versions.sources.faults.values()),
+                    schedules=self._versions.schedule_loader.health(now),
+                    schedule_faults=tuple(self._versions.schedule_loader.faults.values()),
                     missing_schedules=self._missing_schedules(),
+                    unread_calendars=self._unread_calendars(),
                     doubled_schedules=self._doubled_schedules(),
                 ),
                 fingerprint=self._versions.fingerprint(),

@@ -12,11 +12,12 @@ without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and `
 from .host import Heartbeat, Notifier, Router
 from .records import Journal, Operations, SeenRequests
 from .rows import Incidents, Ledger, Outbox, SpellsKeys
-from .schedules import Schedule, ScheduleSource
+from .schedules import CalendarReader, Schedule, ScheduleSource
 from .store import JoinsTransactions, Store, Transaction, Transactor
 from .walks import HasWalks, Walks, walks_of
 
 __all__ = [
+    "CalendarReader",
     "HasWalks",
     "Heartbeat",
     "Incidents",

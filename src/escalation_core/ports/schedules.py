@@ -39,3 +39,14 @@ class ScheduleSource(Protocol):
 
         Any error means: not available now. The engine goes on with what it loaded last, and health says so.
         """
+
+
+@runtime_checkable
+class CalendarReader(Protocol):
+    """Reads the calendars that a policies file names under ``schedules``, each with ``ical``."""
+
+    async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+        """Return the schedules by name, as ``ScheduleSource.load`` does.
+
+        ``calendars`` are those of the file in force: a path or a URL, which is a secret, for each name.
+        """

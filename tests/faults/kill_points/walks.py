@@ -49,7 +49,7 @@ async def _tick(engine: Engine) -> None:
 
 async def _canary(engine: Engine) -> None:
     settings = attrs.evolve(engine.settings, canary_pct=90)
-    known: dict[str, Any] = {"policies": engine.policies, "schedules": engine.schedule_sources.sources}
+    known: dict[str, Any] = {"policies": engine.policies, "schedules": engine.schedule_loader.sources}
     async with Engine(engine.store, settings=settings, notifiers=engine._notifiers, **known) as other:
         await other.tick()
 

@@ -47,7 +47,7 @@ def on_call(engine: Engine) -> None:
     """Give the engine the file, and its schedules."""
     ann = Shift(person="ann", start=START - DAY, end=START + DAY)
     schedules = {"gap": Shifts(shifts=[], horizon=START + DAY), "ann": Shifts(shifts=[ann], horizon=START + DAY)}
-    engine._versions.sources.loaded = {
+    engine._versions.schedule_loader.loaded = {
         name: Loaded(one, 0, 0.0, one.digest, one.horizon, {}) for name, one in schedules.items()
     }
     engine._versions.policies = FILE
@@ -104,7 +104,7 @@ async def test_a_hash_of_another_incident(night: Night, store: MemoryStore, leve
 
 async def test_no_one_at_all(night: Night, store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
     """The last level pages the default target. The report, the log and health say so."""
-    night.engine._versions.sources.loaded["ann"] = night.engine._versions.sources.loaded["gap"]
+    night.engine._versions.schedule_loader.loaded["ann"] = night.engine._versions.schedule_loader.loaded["gap"]
     await night.at(0).open("k")
     report = await night.tick(0)
     assert [("k", 1, NOBODY), ("k", 2, NOBODY), ("k", 3, LevelOutcome.DEFAULT)] == steps(store)
@@ -136,7 +136,7 @@ async def test_what_comes_next(night: Night) -> None:
 async def test_who_is_on_call_changes_until_then(night: Night, clock: ManualClock) -> None:
     """The schedules are asked at the instant of the tick, and not again when the page is sent."""
     until = Shift(person="ann", start=START - DAY, end=START + 2 * MINUTE)
-    night.engine._versions.sources.loaded["ann"] = Loaded(
+    night.engine._versions.schedule_loader.loaded["ann"] = Loaded(
         Shifts(shifts=[until], horizon=START + DAY), 0, 0.0, "5f", START + DAY, {}
     )
     await night.at(0).open("k")

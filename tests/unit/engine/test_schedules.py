@@ -10,7 +10,7 @@ import pytest
 
 from escalation_core import Engine, InvalidValue, Policies
 from escalation_core.engine import schedules as module
-from escalation_core.engine.schedules import Schedules
+from escalation_core.engine.schedules import ScheduleLoader
 from escalation_core.ports import Schedule
 from escalation_core.rules.shifts import Shift, Shifts
 from escalation_core.testing import ManualClock, MemoryStore
@@ -62,7 +62,7 @@ class Moody:
 
 async def test_schedules_are_loaded_and_replaced() -> None:
     source = Source({"primary": shifts("ann")})
-    loads = Schedules([source])
+    loads = ScheduleLoader([source])
     await loads.refresh(NOW)
     assert {"primary": shifts("ann")} == loads.snapshot()
     source.answer = {"primary": shifts("bob"), "secondary": shifts("cid")}
@@ -102,7 +102,7 @@ async def test_a_source_that_fails_changes_nothing(
     """What was loaded last stays, and the fault is kept for health and logged once. No secret is shown."""
     monkeypatch.setattr(module, "LOAD_TIMEOUT", timedelta(seconds=0.05))
     source = Source({"primary": shifts("ann")})
-    loads = Schedules([source])
+    loads = ScheduleLoader([source])
     await loads.refresh(NOW)
     good, source.answer = source.answer, answer
     for _ in range(2):
@@ -119,7 +119,7 @@ async def test_a_source_that_fails_changes_nothing(
 async def test_a_schedule_that_changes_its_past_is_refused() -> None:
     """A snapshot must not change: the same digest means the same answers."""
     source = Source({"primary": Moody()})
-    loads = Schedules([source])
+    loads = ScheduleLoader([source])
     await loads.refresh(NOW)
     source.answer = {"primary": Moody("bob")}
     await loads.refresh(NOW + HOUR)
@@ -132,7 +132,7 @@ async def test_a_schedule_that_changes_its_past_is_refused() -> None:
 
 async def test_one_bad_schedule_does_not_lose_the_others() -> None:
     """The sound schedules of a source are used, and so are those of other sources."""
-    loads = Schedules([Source({"bad": 7, "good": shifts()}), Source(OSError()), Source({"other": shifts()})])
+    loads = ScheduleLoader([Source({"bad": 7, "good": shifts()}), Source(OSError()), Source({"other": shifts()})])
     await loads.refresh(NOW)
     assert ["good", "other"] == sorted(loads.snapshot())
     assert [0, 1] == sorted(loads.faults)
@@ -140,7 +140,7 @@ async def test_one_bad_schedule_does_not_lose_the_others() -> None:
 
 async def test_two_sources_with_one_name() -> None:
     """The first one keeps the name."""
-    loads = Schedules([Source({"primary": shifts("ann")}), Source({"primary": shifts("bob")})])
+    loads = ScheduleLoader([Source({"primary": shifts("ann")}), Source({"primary": shifts("bob")})])
     await loads.refresh(NOW)
     assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
     assert "schedule 'primary' has the name of a schedule of Source" in loads.faults[1]
@@ -149,7 +149,7 @@ async def test_two_sources_with_one_name() -> None:
 async def test_yesterdays_data_are_refused() -> None:
     """A snapshot that knows less far than the one before it does not take its place; a new file may."""
     source = Source({"primary": shifts("ann", horizon=NOW + 30 * DAY)})
-    loads = Schedules([source])
+    loads = ScheduleLoader([source])
     await loads.refresh(NOW)
     source.answer = {"primary": shifts("bob", horizon=NOW + 29 * DAY)}
     await loads.refresh(NOW)
@@ -161,14 +161,14 @@ async def test_yesterdays_data_are_refused() -> None:
 
 
 async def test_what_is_wrong_is_cut() -> None:
-    loads = Schedules([Source(dict.fromkeys(map(str, range(1000)), 7))])
+    loads = ScheduleLoader([Source(dict.fromkeys(map(str, range(1000)), 7))])
     await loads.refresh(NOW)
     assert 1000 == len(loads.faults[0])
 
 
 async def test_the_first_of_two_sources_wins_whichever_is_faster() -> None:
     slow = Source(OSError())
-    loads = Schedules([slow, Source({"primary": shifts("bob")})])
+    loads = ScheduleLoader([slow, Source({"primary": shifts("bob")})])
     await loads.refresh(NOW)
     slow.answer = {"primary": shifts("ann")}
     for _ in range(2):
@@ -181,27 +181,82 @@ async def test_a_new_file_does_not_get_calendars_of_the_one_before(monkeypatch: 
     """A load that runs while the policies file changes is dropped, and the sources are loaded again at once."""
     slow, goes_on = asyncio.Event(), asyncio.Event()
 
-    class Slow(Source):
-        async def load(self) -> Mapping[str, Schedule]:
-            found = await Source.load(self)
-            if self.loads == 1:
+    class Slow:
+        async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+            if "old" in calendars:
                 slow.set()
                 await goes_on.wait()
-            return found
+            return {name: shifts() for name in calendars}
 
-    source = Slow({"old": shifts("ann")})
-    loads = Schedules([source])
+    loads = ScheduleLoader([Source({"own": shifts()})], Slow())
+    loads.use_calendars({"old": "old.ics"})
     running = asyncio.create_task(loads.refresh(NOW))
     await slow.wait()
-    source.answer = {"new": shifts("bob")}
-    loads.use_calendars({"old"}, {"new"})
+    loads.use_calendars({"new": "new.ics"})
     goes_on.set()
     await running
-    assert {} == loads.snapshot()
+    assert ["own"] == list(loads.snapshot())
     await loads.keep_loaded(MemoryStore(clock=ManualClock(START)))
-    assert ["new"] == list(loads.snapshot())
-    loads.use_calendars({"new"}, {"newer"})
-    assert {} == loads.snapshot()
+    assert {"own", "new"} == {*loads.snapshot()}
+    loads.use_calendars({"newer": "newer.ics"})
+    assert {"own"} == {*loads.snapshot()}
+
+
+async def test_a_new_file_ends_the_fault_of_the_calendars_before() -> None:
+    """Health does not go on to name calendars that no file has any more."""
+
+    class Broken:
+        async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+            raise OSError(*calendars)
+
+    loads = ScheduleLoader([Source({"own": shifts()})], Broken())
+    loads.use_calendars({"old": "old.ics"})
+    await loads.refresh(NOW)
+    assert "the policies file: it raised OSError" in loads.faults[1]
+    loads.use_calendars({})
+    await loads.refresh(NOW)
+    assert {} == loads.faults
+
+
+async def test_calendars_that_the_engine_does_not_read_are_told() -> None:
+    """Health names the calendars of a policies file if the engine has no reader for them, and no source of the name."""
+    file = Policies.from_mapping(
+        {
+            "policies": {"ops": {"levels": [{"after": "0m", "to": ["oncall:primary"]}]}},
+            "schedules": {"primary": {"ical": "rota.ics"}, "spare": {"ical": "spare.ics"}},
+        }
+    )
+    source = Source({"spare": shifts()})
+    async with Engine(MemoryStore(clock=ManualClock(START)), schedules=[source], policies=file) as engine:
+        health = await engine.health()
+    assert ["primary"] == list(health.policies.unread_calendars)
+    assert (
+        "this engine does not read the calendars of the policies file (primary), so it does not know who is on call for"
+        " them: give Engine(calendars=FileCalendars(folder))"
+    ) in health.warnings
+
+
+async def test_a_schedule_that_ends_soon_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says it when it begins to be so, and again only after the source has brought a later end."""
+    source = Source({"short": shifts(horizon=NOW + 6 * DAY), "long": shifts()})
+    loads = ScheduleLoader([source])
+    for horizon in (6 * DAY, 6 * DAY, 8 * DAY, 8 * DAY):
+        source.answer = {"short": shifts(horizon=NOW + horizon), "long": shifts()}
+        await loads.refresh(NOW)
+    await loads.refresh(NOW + 2 * DAY)
+    said = [record.message for record in caplog.records if "ends at" in record.message]
+    assert [
+        f"schedule 'short' ends at {(NOW + days).isoformat()}: from then on it is not known who is on call"
+        for days in (6 * DAY, 8 * DAY)
+    ] == said
+
+
+async def test_the_list_of_open_incidents_loads_schedules() -> None:
+    """A process that only lists incidents knows whom the next level pages."""
+    source = Source({"primary": shifts()})
+    async with Engine(MemoryStore(clock=ManualClock(START)), schedules=[source]) as engine:
+        await engine.open_incidents()
+        assert ["primary"] == list(engine.schedules)
 
 
 async def test_a_load_that_is_long_overdue_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +264,7 @@ async def test_a_load_that_is_long_overdue_is_waited_for(monkeypatch: pytest.Mon
     time = [100.0]
     monkeypatch.setattr(module, "monotonic", lambda: time[0])
     source = Source({"primary": shifts("ann")})
-    loads, store = Schedules([source]), MemoryStore(clock=ManualClock(START))
+    loads, store = ScheduleLoader([source]), MemoryStore(clock=ManualClock(START))
     await loads.keep_loaded(store)
     source.answer = {"primary": shifts("bob")}
     time[0] += 3600
@@ -241,7 +296,7 @@ async def test_a_name_that_no_one_has_is_told() -> None:
 async def test_the_age_and_the_end_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     time = [100.0]
     monkeypatch.setattr(module, "monotonic", lambda: time[0])
-    loads = Schedules([Source({"long": shifts(), "short": shifts(horizon=NOW + 6 * DAY)})])
+    loads = ScheduleLoader([Source({"long": shifts(), "short": shifts(horizon=NOW + 6 * DAY)})])
     await loads.refresh(NOW)
     time[0] += 60
     found = loads.health(NOW)
@@ -261,13 +316,13 @@ async def test_ticks_load_again_after_five_minutes(monkeypatch: pytest.MonkeyPat
         assert 1 == source.loads
         time[0] += 62
         await engine.tick()
-        await engine.schedule_sources._load_task.wait()
+        await engine.schedule_loader._load_task.wait()
         assert 2 == source.loads
 
 
 async def test_two_callers_wait_for_the_first_load() -> None:
     """A tick that finds the load started by another call does not go on without it."""
-    loads, store = Schedules([Source({"primary": shifts()})]), MemoryStore(clock=ManualClock(START))
+    loads, store = ScheduleLoader([Source({"primary": shifts()})]), MemoryStore(clock=ManualClock(START))
     seen = []
 
     async def one() -> None:
@@ -293,3 +348,9 @@ async def test_a_source_that_hangs_delays_the_first_tick_only(
 def test_anything_but_sources_is_refused(value: Any) -> None:
     with pytest.raises(InvalidValue, match="schedules: is not a valid list of sources"):
         Engine(MemoryStore(clock=ManualClock(START)), schedules=value)
+
+
+@pytest.mark.parametrize("value", [7, "x", object()])
+def test_anything_but_a_reader_of_calendars_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"calendars: is not a valid reader of calendars; give an object with async"):
+        Engine(MemoryStore(clock=ManualClock(START)), calendars=value)

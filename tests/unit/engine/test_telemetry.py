@@ -313,7 +313,7 @@ async def test_faults_of_schedules(seen: Seen, store: MemoryStore, clock: Manual
     default = Escalation(incident_key="k", episode=1, level=1, created_at=START, outcome=LevelOutcome.DEFAULT)
     await store.transact(lambda tx: tx.ledger.record([default]))
     engine.use_policies(policies(ops={"levels": [{"after": "0m"}]}))
-    engine.schedule_sources.faults[0] = "Calendar: it raised OSError"
+    engine.schedule_loader.faults[0] = "Calendar: it raised OSError"
     await engine.health()
     points = seen.points()
     names = ("policy.nobody_on_call", "schedule.load_failed")
