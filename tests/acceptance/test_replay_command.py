@@ -16,6 +16,7 @@ from escalation_adapters.channels.log import LogNotifier
 from escalation_adapters.postgres.scratch import scratch_store
 from escalation_adapters.replay import read_events, replay
 from escalation_core import Engine
+from escalation_core.model import LevelOutcome
 from escalation_core.testing import ManualClock
 
 from .console import PROGRAM, Console, finish, one_line, program, start, url_of
@@ -35,6 +36,8 @@ def test_json(console: Console, tmp_path: Path) -> None:
         "incidents": 2,
         "escalations": 1,
         "levels": {"1": 1},
+        "policies": {"builtin": 1},
+        "outcomes": {},
         "first": "2025-03-14T00:00:00+00:00",
         "last": "2025-03-14T00:05:00+00:00",
         "unusable": [],
@@ -42,6 +45,73 @@ def test_json(console: Console, tmp_path: Path) -> None:
             {"line": 4, "reason": "cannot reopen incident 'a': it is open; only a resolved incident is reopened"}
         ],
     } == said.json
+
+
+POLICIES = """
+policies:
+  ops:
+    levels:
+      - {after: 0m, to: ["oncall:night"]}
+      - {after: 5m, to: ["oncall:day", "slack:leads"]}
+      - {after: 10m, to: ["oncall:team"]}
+  page: {levels: [{after: 1m, to: ["oncall:day"]}]}
+assign:
+  - {policy: page}
+  - {severity: critical, policy: ops}
+hours:
+  day: {zone: UTC, windows: [{from: "08:00", to: "20:00"}]}
+schedules:
+  night: {rotation: {zone: UTC, start: 2025-03-14T08:00, turn: 1d, people: [ann], hours: day}}
+  day: {rotation: {zone: UTC, start: 2025-03-01T08:00, turn: 1d, people: [bob], hours: day}}
+  team: {ical: team.ics}
+people: {ann: "slack:@ann", bob: "email:bob@example.org"}
+"""
+
+
+def test_policies_and_people_on_call(console: Console, tmp_path: Path) -> None:
+    """A replay goes by the policies file and its rotations, and reads no calendar: that level pages in its place."""
+    (tmp_path / "policies.yaml").write_text(POLICIES)
+    log = write(
+        tmp_path,
+        log_of((0, "a", "opened", "critical"), (2, "b", "opened", "warning"), (60, "a", "acknowledged", "")),
+    )
+    files = {"ESC_POLICIES": str(tmp_path / "policies.yaml"), "ESC_DEFAULT_TARGET": "slack:ops"}
+    said = console("replay", log, "--store", "memory", "--out", tmp_path / "out.csv", **files)
+    assert "calendars say who is on call now, and not in the past, so they are not read: team" in said.err
+    assert [
+        "3 events about 2 incidents, 2025-03-14 00:00:00Z to 2025-03-14 01:00:00Z: 4 escalations",
+        "level\tcount",
+        "1\t2",
+        "2\t1",
+        "3\t1",
+        "policy\tescalations",
+        "ops\t3",
+        "page\t1",
+        "outcome\tlevels",
+        "default\t1",
+        f"{LevelOutcome.NOBODY}\t1",
+        "no unusable rows",
+        "no refused events",
+    ] == said.lines
+    assert [
+        "at,incident_key,episode,level,policy,position,outcome",
+        f"2025-03-14T00:00:00Z,a,1,1,ops,1,{LevelOutcome.NOBODY}",
+        "2025-03-14T00:00:00Z,a,1,2,ops,2,",
+        "2025-03-14T00:03:00Z,b,1,1,page,1,default",
+        "2025-03-14T00:10:00Z,a,1,3,ops,3,",
+    ] == (tmp_path / "out.csv").read_text().splitlines()
+    assert {"nobody": 1, "default": 1} == console("replay", log, "--store", "memory", "--json", **files).json[
+        "outcomes"
+    ]
+
+
+def test_a_faulty_policies_file_is_refused(console: Console, tmp_path: Path) -> None:
+    """The replay does not go on by the built-in policy."""
+    (tmp_path / "policies.yaml").write_text("policies: {ops: {levels: []}}")
+    log = write(tmp_path, log_of((0, "a", "opened", "critical")))
+    said = console("replay", log, "--store", "memory", ESC_POLICIES=str(tmp_path / "policies.yaml"))
+    assert 1 == said.code
+    assert "policies.ops.levels" in said.err
 
 
 def test_for_people(console: Console, tmp_path: Path) -> None:

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import click
 
-from escalation_core import Engine, EscalationError, Settings, SettingsRouter, Store
+from escalation_core import Engine, EscalationError, Policies, Settings, SettingsRouter, Store
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..channels.log import LogNotifier
 from ..files import write_whole
 from ..logs import set_up_logging
 from ..replay import KEEPABLE, Event, Replay, read_events, replay, replay_settings, write_escalations
-from ..worker.app import Pooler, open_store, settings_from
+from ..worker.app import NamedTargets, Pooler, open_store, policies_loader, settings_from
 from .base import Context, pass_context, run_to_the_end
 from .output import ascii_only, print_json, progress, show, table
 from .params import json_option
+
+NO_CALENDARS = "calendars say who is on call now, and not in the past, so they are not read: {}"
 
 
 @click.command("demo")
@@ -62,14 +63,21 @@ def demo_command(svg: Path, as_json: bool) -> None:
 def replay_command(
     context: Context, events: Path, url: str, out: Path | None, keep: tuple[str, ...], as_json: bool
 ) -> None:
-    """Run the engine on a log of host events (CSV: at, incident_key, event, severity), whose instants set the clock."""
+    """Run the engine on a log of host events (CSV: at, incident_key, event, severity), whose instants set the clock.
+
+    Policies come from ESC_POLICIES, with their rotations.
+    """
     set_up_logging(level="ERROR")
     settings = replay_settings(settings_from(os.environ), keep)
+    load = policies_loader(settings)
+    policies = None if load is None else load()
     usable, unusable = read_events(events)
-    outcome = run_to_the_end(_replay(usable, url, settings, context.pooler, quiet=as_json))
+    outcome = run_to_the_end(_replay(usable, url, settings, policies, context.pooler, quiet=as_json))
     outcome.unusable = unusable
+    if policies is not None and policies.calendars:
+        click.echo(NO_CALENDARS.format(", ".join(policies.calendars)), err=True)
     if out is not None:
-        write_escalations(out, outcome.escalations)
+        write_escalations(out, outcome.escalations, policies=policies is not None)
     if as_json:
         print_json(outcome.as_dict())
         return
@@ -78,17 +86,33 @@ def replay_command(
         f"{outcome.events} events about {outcome.incidents} incidents, {span}: {len(outcome.escalations)} escalations"
     )
     table("Escalations", ("level", "count"), list(outcome.levels.items()), empty="no escalations")
+    if policies is not None:
+        table("Policies", ("policy", "escalations"), list(outcome.policies.items()), empty="no policies")
+        table("Outcomes", ("outcome", "levels"), list(outcome.outcomes.items()), empty="each level paged whom it names")
     for name, faults in (("unusable row", outcome.unusable), ("refused event", outcome.refused)):
         rows = [(fault.line, fault.reason) for fault in faults]
         table(f"{name.capitalize()}s: {len(rows)}", (f"{name}, line", "reason"), rows, empty=f"no {name}s")
 
 
-async def _replay(events: list[Event], url: str, settings: Settings, pooler: Pooler | None, *, quiet: bool) -> Replay:
+async def _replay(
+    events: list[Event],
+    url: str,
+    settings: Settings,
+    policies: Policies | None,
+    pooler: Pooler | None,
+    *,
+    quiet: bool,
+) -> Replay:
     clock = ManualClock(events[0].at) if events else ManualClock()
     async with _fresh_store(url, clock, pooler) as store:
-        # The replay records pages for a target of its own, and sends none of them.
+        # The replay records pages for the targets of the policies, and else for one of its own. It sends none of them.
+        named = () if policies is None else policies.targets
         engine = Engine(
-            store, settings=settings, notifiers=[LogNotifier("replay")], router=SettingsRouter((), "replay")
+            store,
+            settings=settings,
+            notifiers=[NamedTargets(sorted({"replay", *named}))],
+            router=SettingsRouter((), "replay"),
+            policies=policies,
         )
         with progress("replaying", len(events), quiet=quiet) as tell:
             return await replay(engine, clock, events, progress=tell)

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from escalation_core import Engine, Escalation, InvalidValue, Settings, State, TransitionRefused
+from escalation_core.model import BUILTIN
 from escalation_core.ports import Transaction
 from escalation_core.rules.gate import Gate, Mode
 from escalation_core.testing import ManualClock
@@ -45,6 +46,17 @@ class Replay:
         """The number of escalations to each level."""
         return dict(sorted(Counter(escalation.level for escalation in self.escalations).items()))
 
+    @property
+    def policies(self) -> dict[str, int]:
+        """The number of escalations by each policy."""
+        return dict(sorted(Counter(escalation.policy or BUILTIN for escalation in self.escalations).items()))
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """The number of levels that did not page whom they name: ``nobody`` was passed over, see ``LevelOutcome``."""
+        found = [escalation.outcome.value for escalation in self.escalations if escalation.outcome is not None]
+        return dict(sorted(Counter(found).items()))
+
     def as_dict(self) -> dict[str, object]:
         """Return the result for JSON, with escalations as counts."""
         return {
@@ -53,6 +65,8 @@ class Replay:
             "incidents": self.incidents,
             "escalations": len(self.escalations),
             "levels": {str(level): count for level, count in self.levels.items()},
+            "policies": self.policies,
+            "outcomes": self.outcomes,
             "first": None if self.first is None else self.first.isoformat(),
             "last": None if self.last is None else self.last.isoformat(),
             "unusable": [attrs.asdict(fault) for fault in self.unusable],
@@ -163,16 +177,22 @@ async def _escalations(engine: Engine) -> AsyncIterator[Escalation]:
             return
 
 
-def write_escalations(path: Path, escalations: Sequence[Escalation]) -> None:
+def write_escalations(path: Path, escalations: Sequence[Escalation], *, policies: bool = False) -> None:
     """Write escalations as CSV (RFC 4180), whole or not at all.
+
+    ``policies`` adds the columns policy, position and outcome.
 
     Raises:
         EscalationError: the file cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(("at", "incident_key", "episode", "level"))
-    for escalation in escalations:
-        at = escalation.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        writer.writerow((at, escalation.incident_key, escalation.episode, escalation.level))
+    writer.writerow(
+        ("at", "incident_key", "episode", "level", *(("policy", "position", "outcome") if policies else ()))
+    )
+    for one in escalations:
+        at = one.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        outcome = "" if one.outcome is None else one.outcome.value
+        walk = (one.policy or BUILTIN, one.position or one.level, outcome) if policies else ()
+        writer.writerow((at, one.incident_key, one.episode, one.level, *walk))
     write_whole(path, text.getvalue())
