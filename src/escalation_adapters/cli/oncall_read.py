@@ -11,9 +11,8 @@ from escalation_core.checks import nearest, quoted
 from escalation_core.ports import Schedule
 from escalation_core.rules.on_call import OnCall
 
+from ..oncall_picture.days import WEEKDAYS
 from .output import Times, on_terminal, show, zone_name
-
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @attrs.frozen
@@ -39,7 +38,7 @@ class Zones:
         if not on_terminal():
             return show(instant)
         there = instant.astimezone(self.of(schedule))
-        return f"{_WEEKDAYS[there.weekday()]} {there:%Y-%m-%d %H:%M} {zone_name(there)}"
+        return f"{WEEKDAYS[there.weekday()]} {there:%Y-%m-%d %H:%M} {zone_name(there)}"
 
     def when(self, schedule: str, instant: datetime) -> str:
         """Return an instant as ``at``, on a terminal with its distance from now, for example ``(in 4 min)``."""

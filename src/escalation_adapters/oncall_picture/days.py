@@ -16,7 +16,7 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _MINUTE = timedelta(minutes=1)
 _SECOND = timedelta(seconds=1)
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -32,7 +32,7 @@ class Day:
     @property
     def label(self) -> str:
         """The date, for example ``Sun 05 Jan``."""
-        return f"{_WEEKDAYS[self.date.weekday()]} {self.date.day:02} {_MONTHS[self.date.month - 1]}"
+        return f"{WEEKDAYS[self.date.weekday()]} {self.date.day:02} {_MONTHS[self.date.month - 1]}"
 
     @property
     def hours(self) -> float:

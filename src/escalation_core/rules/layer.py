@@ -64,7 +64,7 @@ class Layer:
     time. Any other turn is elapsed time since the start.
 
     Raises:
-        InvalidValue: a field is not valid, or the layer ends before it starts.
+        InvalidValue: a field is not valid, the layer ends before it starts, or its hours do not open before its end.
     """
 
     zone: str
@@ -95,6 +95,9 @@ class Layer:
         object.__setattr__(self, "clock", zone)
         object.__setattr__(self, "begins", first_shown(self.start, zone))
         object.__setattr__(self, "ends", _NEVER if self.until is None else first_shown(self.until, zone))
+        opens = None if self.until is None or self.hours is None else self.hours.next_open(self.begins)
+        if opens is not None and opens >= self.ends:
+            raise InvalidValue("hours", "do not open before the layer ends", "write other hours, or a later until")
 
     def person(self, at: datetime) -> str | None:
         """Return whom the layer names at an instant; None before its start, after its end and outside its hours."""
@@ -121,7 +124,8 @@ class Layer:
 
     def hides(self, other: "Layer") -> bool:
         """Return whether this layer, if it takes precedence, always names a person when ``other`` does."""
-        return self.hours is None and self.ends >= other.ends and self.begins <= other.begins
+        always = self.hours is None or self.hours.always_open
+        return always and self.ends >= other.ends and self.begins <= other.begins
 
     def as_mapping(self) -> Mapping[str, Any]:
         """Return the layer as the policies file writes it, with its hours by name."""

@@ -82,7 +82,7 @@ def _rotation(path: str, written: WrittenSchedule, people: AbstractSet[str], fau
         if each.person not in known:
             faults.append((f"{place}.person", values.unknown("names the person", each.person, known)))
         if end <= start:
-            faults.append((f"{place}.to", InvalidValue("to", "is not after from", "write a later end")))
+            faults.append((f"{place}.to", _end_fault(each, layers[0])))
         else:
             overrides.append(Override(start=start, end=end, person=each.person))
     try:
@@ -90,6 +90,14 @@ def _rotation(path: str, written: WrittenSchedule, people: AbstractSet[str], fau
     except InvalidValue as fault:
         faults.append((f"{path}.{fault.field}", fault))
         return None
+
+
+def _end_fault(written: WrittenOverride, layer: Layer) -> InvalidValue:
+    if written.start.tzinfo is None and written.end.tzinfo is None and written.start < written.end:
+        return InvalidValue(
+            "to", f"is never shown by the clock of {layer.zone}, nor is from", "write times that it shows"
+        )
+    return InvalidValue("to", "is not after from", "write a later end")
 
 
 def _instant(moment: datetime, layer: Layer) -> datetime:

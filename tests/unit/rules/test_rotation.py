@@ -252,7 +252,17 @@ def test_a_layer_that_never_applies_is_refused() -> None:
         rotation(layer("ann", start="2026-01-05 08:00"), layer("bob", zone="Europe/Berlin"))
     with pytest.raises(InvalidValue, match=r"^layers\[0\]: never applies: layer 2 is later"):
         rotation(layer("ann", until="2027-01-05 09:00"), layer("bob", until="2027-01-05 09:00"))
-    later: list[dict[str, Any]] = [{"start": "2026-01-05 09:01"}, {"hours": OFFICE}, {"until": "2030-01-05 09:00"}]
+    halves = (Window(start=time(7), end=time(19)), Window(start=time(19), end=time(7)))
+    with pytest.raises(InvalidValue, match=r"^layers\[0\]: never applies: layer 2 is later"):
+        # Hours that are always open are no hours.
+        rotation(layer("ann"), layer("bob", hours=Hours(name="shifts", zone="Europe/Berlin", windows=halves)))
+    one_day_less = Hours(name="shifts", zone="UTC", windows=halves, closed=frozenset({date(2027, 1, 1)}))
+    later: list[dict[str, Any]] = [
+        {"start": "2026-01-05 09:01"},
+        {"hours": OFFICE},
+        {"hours": one_day_less},
+        {"until": "2030-01-05 09:00"},
+    ]
     assert all(2 == len(rotation(layer("ann"), layer("bob", **fields)).layers) for fields in later)
 
 

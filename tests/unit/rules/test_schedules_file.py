@@ -199,6 +199,11 @@ def test_check_of_people() -> None:
         ({"start": "2026-01-05T09:00:00.5"}, "start", 'is "2026-01-05T09:00:00.5"; write a date and a time'),
         ({"start": datetime(2026, 1, 5, 9, 0, 0, 5)}, "start", "is 2026-01-05 09:00:00.000005; write a date and"),  # noqa: DTZ001 - local
         ({"until": "2026-01-05T09:00"}, "until", "is not after start; give a later local time, or leave it out"),
+        (
+            {"start": "2026-01-05T18:00", "until": "2026-01-06T09:00", "hours": "office"},
+            "hours",
+            "do not open before the layer ends; write other hours, or a later until",
+        ),
         ({"until": "2027-01-05T09:00Z"}, "until", 'is "2027-01-05T09:00Z"; leave the offset out'),
         ({"until": None}, "until", "is empty; write a date and a time"),
         ({"hours": "ofice"}, "hours", 'names the hours "ofice", which is not known; the nearest is "office"'),
@@ -230,6 +235,11 @@ def test_a_layer_without_a_field(field: str) -> None:
         ({"to": "2026-01-01T09:00"}, "to", "is not after from; write a later end"),
         # 9:00 in Berlin is 8:00 UTC.
         ({"from": "2026-02-02T08:00Z"}, "to", "is not after from; write a later end"),
+        (
+            {"from": "2026-03-29T02:10", "to": "2026-03-29T02:50"},
+            "to",
+            "is never shown by the clock of Europe/Berlin, nor is from; write times that it shows",
+        ),
         ({"from": "tomorrow"}, "from", 'is "tomorrow"; write a date and a time, for example 2026-01-05T09:00'),
         ({"from": "2026-02-01T09:00+24:00"}, "from", 'is "2026-02-01T09:00+24:00"; write a date and a time'),
         ({"from": "2026-02-01T09:00 "}, "from", 'is "2026-02-01T09:00 "; write a date and a time'),
