@@ -6,6 +6,7 @@ This package makes decisions and does no I/O. Code that uses a database, a netwo
 
 from .engine.engine import Engine
 from .engine.health import Health
+from .engine.on_call import OnCallNow
 from .engine.open_incidents import OpenIncident, OpenIncidents
 from .engine.operators import Resumed
 from .engine.page_test import send_test_page
@@ -35,6 +36,7 @@ from .model import (
     Pause,
     Rejected,
     Retry,
+    ShiftOverride,
     State,
     canary_bucket,
     idempotency_key,
@@ -43,6 +45,7 @@ from .model import (
 from .ports import CalendarReader, Heartbeat, Notifier, Router, Schedule, ScheduleSource, Store
 from .rules.builtin import BuiltinPolicy
 from .rules.coverage import Cover, Handover, coverage, gaps, handovers
+from .rules.hours import Hours, Window
 from .rules.layer import Layer
 from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
@@ -73,12 +76,14 @@ __all__ = [
     "Health",
     "Heartbeat",
     "HeldBy",
+    "Hours",
     "Incident",
     "IncidentHistory",
     "InvalidValue",
     "Layer",
     "NextPages",
     "Notifier",
+    "OnCallNow",
     "OpenIncident",
     "OpenIncidents",
     "Outcome",
@@ -106,6 +111,7 @@ __all__ = [
     "SettingsError",
     "SettingsRouter",
     "Shift",
+    "ShiftOverride",
     "Shifts",
     "Skip",
     "State",
@@ -118,6 +124,7 @@ __all__ = [
     "TransitionRefused",
     "Upcoming",
     "Verdict",
+    "Window",
     "__version__",
     "canary_bucket",
     "coverage",

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, assert_type
 
@@ -38,6 +38,7 @@ from escalation_core import (
     Health,
     Heartbeat,
     HeldBy,
+    Hours,
     Incident,
     IncidentHistory,
     Integrity,
@@ -45,6 +46,7 @@ from escalation_core import (
     Layer,
     NextPages,
     Notifier,
+    OnCallNow,
     OpenIncident,
     OpenIncidents,
     Outcome,
@@ -71,6 +73,7 @@ from escalation_core import (
     SettingsError,
     SettingsRouter,
     Shift,
+    ShiftOverride,
     Shifts,
     Skip,
     State,
@@ -83,6 +86,7 @@ from escalation_core import (
     TransitionRefused,
     Upcoming,
     Verdict,
+    Window,
     __version__,
     canary_bucket,
     coverage,
@@ -296,7 +300,15 @@ def on_call() -> Schedule:
     assert_type(covers, Sequence[Cover])
     assert_type(gaps(covers), Sequence[Cover])
     assert_type(handovers(covers), Sequence[Handover])
+    windows = (Window(start=time(9), end=time(17)),)
+    assert_type(Hours(name="office", zone="Europe/Berlin", windows=windows).is_open(NOON), bool)
     return rotation
+
+
+async def overrides(engine: Engine) -> None:
+    """Someone takes the rest of a shift."""
+    assert_type(await engine.override("primary", "ann", until=timedelta(hours=8), by="bob"), ShiftOverride)
+    assert_type(await engine.on_call(), Sequence[OnCallNow])
 
 
 # --- classes that hosts write

@@ -73,6 +73,8 @@ def _bar(span: Cover, length: int, *, begins: bool, plain: bool) -> Text:
     elif not span.people:
         fill, style = ("x" if plain else "▓"), _GAP
     name = f"{edge if begins else ' '}{show(people_text(span))} "
+    if span.override is not None and cell_len(f"{name}(override) ") <= length:
+        name = f"{name}(override) "
     fits = cell_len(name) <= length
     if not fits and not span.people:
         return Text(fill * length, style=style)

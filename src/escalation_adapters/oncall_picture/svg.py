@@ -120,7 +120,9 @@ class _Picture:
         marks = [(name, f'fill="{colour}"') for name, colour in self.colours.items()]
         marks.append(("no one", f'fill="{GAP}"'))
         marks.append(("not known", 'fill="url(#unknown)"'))
-        marks.append(("override", f'fill="none" stroke="{INK}" stroke-width="1.5" stroke-dasharray="4 2"'))
+        marks.append(
+            ("override by an operator", f'fill="none" stroke="{INK}" stroke-width="1.5" stroke-dasharray="4 2"')
+        )
         x = 16.0
         for name, look in marks:
             shown = _cut(name, 300)

@@ -48,16 +48,12 @@ class PoliciesHealth:
         if self.stats.nobody_on_call:
             found.append(
                 f"{self.stats.nobody_on_call} escalations of the last day had levels for which no one was on call, and"
-                " paged the default target: look at the gaps with escalation oncall gaps"
+                " paged the default target: escalation audit names them, and escalation oncall gaps the gaps ahead"
             )
         found += [
             f"schedules could not be loaded; what was loaded before stays: {fault}" for fault in self.schedule_faults
         ]
-        found += [
-            f"schedule {name!r} ends at {one.horizon.isoformat()}: from then on it is not known who is on call"
-            for name, one in self.schedules.items()
-            if one.ends_soon
-        ]
+        found += [said for name, one in self.schedules.items() if (said := one.warning(name)) is not None]
         found += [
             f"a policy names schedule {name!r}, which neither the policies file nor a source has: correct the name"
             for name in self.missing_schedules

@@ -11,7 +11,9 @@ import attrs
 
 from ..errors import EscalationError, InvalidValue, SchedulesError, error_place, shortened
 from ..ports import CalendarReader, Schedule, ScheduleSource, Store
+from ..rules.coverage import runs_out
 from ..rules.on_call import check_digest, ends_program
+from ..rules.wall_clock import later
 from .tasks import BackgroundTask, gather, monotonic, was_cancelled, within
 
 log = logging.getLogger("escalation_core")
@@ -19,7 +21,7 @@ log = logging.getLogger("escalation_core")
 LOAD_TIMEOUT = timedelta(seconds=30)
 """How long a source may load."""
 FIRST_WAIT = timedelta(seconds=10)
-"""How long the first tick waits for the sources. After that, schedules that are not loaded yet are unknown."""
+"""How long a tick waits for the first load, and for one of a new file. After that they are unknown until they come."""
 REFRESH = timedelta(minutes=5)
 """How long after a load the next one starts, give or take a tenth: the workers do not load all at once."""
 MAX_FAULT_CHARS = 1000
@@ -45,6 +47,12 @@ class Loaded:
     horizon: datetime
     past: Mapping[datetime, frozenset[str]]
     """What it answered about the day before."""
+    runs_out: datetime | None = None
+    """From when on it names no one, if that is soon: its last shift ends then."""
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Return whether it is soon not known who is on call."""
+        return self.horizon - now < ENDS_SOON
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +64,17 @@ class ScheduleHealth:
     horizon: datetime
     ends_soon: bool
     """Whether it ends within a week."""
+    runs_out: datetime | None = None
+    """From when on it names no one, if that is within a week of its load; None if it goes on."""
+
+    def warning(self, name: str) -> str | None:
+        """Return a warning if it is soon not known who is on call, or no one is any more."""
+        if self.ends_soon:
+            return f"schedule {name!r} ends at {self.horizon.isoformat()}: from then on it is not known who is on call"
+        if self.runs_out is not None:
+            since = self.runs_out.isoformat()
+            return f"schedule {name!r} has no shift after {since}: from then on no one is on call; add shifts"
+        return None
 
 
 @attrs.define
@@ -76,8 +95,8 @@ class ScheduleLoader:
     """When the next load starts; None: at once, because there was none yet, or the policies file has changed."""
     _waits: bool = False
     """Whether every call of ``keep_loaded`` waits for the load that is running."""
-    _ending: set[str] = attrs.field(factory=set)
-    """The schedules of which the log has said that they end soon."""
+    _ending: dict[str, str] = attrs.field(factory=dict)
+    """What the log has said about schedules that end soon."""
     _file: int = 0
     """Counts the policies files. A load that began before the last one brings calendars of the one before."""
 
@@ -132,13 +151,9 @@ class ScheduleLoader:
         """Load all sources at once, and keep what is sound. ``now`` is the store's instant."""
         await gather(*(self._load(number, name, load, now) for number, (name, load) in enumerate(self._loads())))
 
-        ending = {name for name, one in self.loaded.items() if one.horizon - now < ENDS_SOON}
-        for name in sorted(ending - self._ending):
-            log.warning(
-                "schedule %r ends at %s: from then on it is not known who is on call",
-                name,
-                self.loaded[name].horizon.isoformat(),
-            )
+        ending = {name: said for name, one in self.health(now).items() if (said := one.warning(name)) is not None}
+        for name in sorted(ending.keys() - self._ending.keys()):
+            log.warning("%s", ending[name])
         self._ending = ending
 
     def _loads(self) -> Sequence[tuple[str, Load]]:
@@ -173,9 +188,9 @@ class ScheduleLoader:
                 problem = self._fault(number, name, schedule, now)
                 if problem is None and isinstance(schedule, Schedule):
                     past = {now - ago: schedule.on_call(now - ago) for ago in _PROBES}
-                    self.loaded[name] = Loaded(
-                        schedule, number, monotonic(), schedule.digest, schedule.horizon.astimezone(UTC), past
-                    )
+                    horizon = schedule.horizon.astimezone(UTC)
+                    until = runs_out(schedule, now, later(now, ENDS_SOON))
+                    self.loaded[name] = Loaded(schedule, number, monotonic(), schedule.digest, horizon, past, until)
             except InvalidValue as fault:
                 problem = f"is refused: {fault}"
             except BaseException as error:
@@ -206,11 +221,7 @@ class ScheduleLoader:
             return (
                 f"ends at {schedule.horizon.isoformat()}, and was known until {known}: it is old, or restart to use it"
             )
-        if before is not None and before.digest == schedule.digest:
-            for at, people in before.past.items():
-                if schedule.on_call(at) != people:
-                    return f"has the same digest, but another answer about {at.isoformat()}: it must not change"
-        return None
+        return None if before is None else _changed(schedule, before)
 
     def _missing(self, number: int, found: Mapping[str, object]) -> list[str]:
         """Return a problem for each schedule that the source had before."""
@@ -228,7 +239,8 @@ class ScheduleLoader:
             name: ScheduleHealth(
                 age=monotonic() - one.at,
                 horizon=one.horizon,
-                ends_soon=one.horizon - now < ENDS_SOON,
+                ends_soon=one.ends_soon(now),
+                runs_out=one.runs_out,
             )
             for name, one in self.loaded.items()
         }
@@ -262,6 +274,18 @@ def _check_sources(value: object) -> tuple[ScheduleSource, ...]:
             "schedules", "is not a valid list of sources", "give a list of objects with async def load()"
         )
     return tuple(value)
+
+
+def _changed(schedule: Schedule, before: Loaded) -> str | None:
+    """Return why a schedule changes its mind about the past without another digest; None if it does not."""
+    if before.digest != schedule.digest:
+        return None
+    for at, people in before.past.items():
+        if schedule.on_call(at) != people:
+            if before.schedule is schedule:
+                return f"has changed its answer about {at.isoformat()}: a load must return a new object"
+            return f"has the same digest, but another answer about {at.isoformat()}: it must not change"
+    return None
 
 
 def _name(source: ScheduleSource) -> str:

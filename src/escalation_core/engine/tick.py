@@ -182,7 +182,8 @@ class Ticker:
         report.happened["nobody_on_call"] += 1
         if not report.dry_run:
             names = ", ".join(decision.recipients.gaps)
-            before = f", nor for the {len(decision.passed)} levels before" if decision.passed else ""
+            passed = len(decision.passed)
+            before = f", nor for the {passed} level{'s' if passed > 1 else ''} before" if passed else ""
             level = decision.escalation.level
             log.error("incident %r level %d: no one is on call for %s%s", key, level, names, before)
 

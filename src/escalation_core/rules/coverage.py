@@ -85,6 +85,20 @@ def handovers(covers: Sequence[Cover]) -> Sequence[Handover]:
     ]
 
 
+def runs_out(schedule: Schedule, start: datetime, end: datetime) -> datetime | None:
+    """Return the instant between the two from which on no one is on call as far as the schedule knows.
+
+    None: there is no such instant, or the horizon lies before ``end``.
+
+    Raises:
+        InvalidValue: as ``coverage``.
+    """
+    if schedule.horizon <= end or schedule.on_call(end):
+        return None
+    change = schedule.next_change(end)
+    return coverage(schedule, start, end)[-1].start if change is None or change >= schedule.horizon else None
+
+
 def _covers(schedule: Schedule | None, start: datetime, end: datetime) -> Iterator[Cover]:
     """Yield what the schedule itself says. Neighbours may have the same people."""
     at = start

@@ -66,11 +66,6 @@ class Hours:
         if not self.windows:
             raise InvalidValue("windows", "is empty", "give a window, or leave the hours out")
 
-    @property
-    def always_open(self) -> bool:
-        """Whether the windows leave out no reading of the clock."""
-        return not self.closed and self.least_open(7) == 7 * _DAY
-
     def is_open(self, instant: datetime) -> bool:
         """Return whether the local reading of ``instant`` lies in a window."""
         return self._covers(self._reading(check_instant(instant, "instant")))

@@ -122,11 +122,6 @@ class Layer:
             ]
         return min((edge for edge in edges if edge is not None and edge > at), default=None)
 
-    def hides(self, other: "Layer") -> bool:
-        """Return whether this layer, if it takes precedence, always names a person when ``other`` does."""
-        always = self.hours is None or self.hours.always_open
-        return always and self.ends >= other.ends and self.begins <= other.begins
-
     def as_mapping(self) -> Mapping[str, Any]:
         """Return the layer as the policies file writes it, with its hours by name."""
         return {

@@ -19,13 +19,18 @@ MAX_LAYERS = 50
 MAX_OVERRIDES = 1000
 _MAX_SEARCH = timedelta(days=732)
 """Two years and a day: how far ``next_change`` looks."""
+_MAX_EDGES = 5000
 _Known = tuple[str | None, datetime | None]
 """Whom a layer names, and the next instant at which that may change."""
 _UNASKED: _Known = (None, datetime.min.replace(tzinfo=UTC))
 
 
-def _instant(value: object) -> datetime:
-    return check_instant(value, "instant")
+def _start(value: object) -> datetime:
+    return check_instant(value, "start")
+
+
+def _end(value: object) -> datetime:
+    return check_instant(value, "end")
 
 
 @attrs.frozen(kw_only=True)
@@ -36,8 +41,8 @@ class Override:
         InvalidValue: a field is not valid, or the override does not end after it starts.
     """
 
-    start: datetime = attrs.field(converter=_instant)
-    end: datetime = attrs.field(converter=_instant)
+    start: datetime = attrs.field(converter=_start)
+    end: datetime = attrs.field(converter=_end)
     person: str = attrs.field(converter=check_person)
 
     def __attrs_post_init__(self) -> None:
@@ -82,11 +87,10 @@ class Rotation:
 
     def __attrs_post_init__(self) -> None:
         """Refuse layers that never apply, and compute the digest."""
-        for index, layer in enumerate(self.layers):
-            for number, other in enumerate(self.layers[index + 1 :], index + 2):
-                if other.hides(layer):
-                    fault = f"never applies: layer {number} is later in the list, and always names a person instead"
-                    raise InvalidValue(f"layers[{index}]", fault, "leave it out, or change the order of the layers")
+        for number in range(len(self.layers) - 1):
+            if self._never_decides(number):
+                fault = "never applies: whenever it names a person, a later layer names one instead"
+                raise InvalidValue(f"layers[{number}]", fault, "leave it out, or change the order of the layers")
         hours = [None if layer.hours is None else layer.hours.as_mapping() for layer in self.layers]
         text = json.dumps([self.as_mapping(), hours], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
@@ -145,11 +149,10 @@ class Rotation:
             if person is not None:
                 yield person
 
-    def _until(self, at: datetime, known: dict[int, _Known]) -> tuple[str | None, datetime | None]:
+    def _until(self, at: datetime, known: dict[int, _Known]) -> _Known:
         """Return who is on call at ``at``, and the next instant at which the answer may change.
 
-        What the override or the layer that decides takes precedence over does not matter before that. ``known`` keeps
-        what each layer said, until its next edge: with many layers, few of them change at once.
+        What an override takes precedence over does not matter before its end.
         """
         edges: list[datetime] = []
         for override in reversed(self.overrides):
@@ -157,6 +160,16 @@ class Rotation:
                 edges.append(override.start)
             elif at < override.end:
                 return override.person, min([*edges, override.end])
+        _, person, edge = self._deciding(at, known)
+        return person, min(edges if edge is None else [*edges, edge], default=None)
+
+    def _deciding(self, at: datetime, known: dict[int, _Known]) -> tuple[int | None, str | None, datetime | None]:
+        """Return which layer decides at ``at``, whom it names, and the next instant at which that may change.
+
+        What it takes precedence over does not matter before that. ``known`` keeps what each layer said, until its next
+        edge: with many layers, few of them change at once.
+        """
+        edges: list[datetime] = []
         for number, layer in reversed([*enumerate(self.layers)]):
             person, edge = known.get(number, _UNASKED)
             if edge is not None and edge <= at:
@@ -164,5 +177,24 @@ class Rotation:
             if edge is not None:
                 edges.append(edge)
             if person is not None:
-                return person, min(edges, default=None)
-        return None, min(edges, default=None)
+                return number, person, min(edges, default=None)
+        return None, None, min(edges, default=None)
+
+    def _never_decides(self, number: int) -> bool:
+        """Return whether a layer decides at no instant.
+
+        Once all layers have begun, and those that end have ended, two years show all that can happen. After 5,000
+        changes the answer is no, so that a file with very many of them loads in time.
+        """
+        layer, known = self.layers[number], dict[int, _Known]()
+        ends = [each.ends for each in self.layers if each.until is not None]
+        settled = max(*ends, *(each.begins for each in self.layers))
+        at, last = layer.begins, min(layer.ends, later(settled, _MAX_SEARCH))
+        for _ in range(_MAX_EDGES):
+            deciding, _, edge = self._deciding(at, known)
+            if deciding == number:
+                return False
+            if edge is None or edge >= last:
+                return True
+            at = edge
+        return False

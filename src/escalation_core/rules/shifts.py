@@ -20,8 +20,16 @@ def check_person(value: object, field: str = "person") -> str:
     return name
 
 
-def _instant(value: object) -> datetime:
-    return check_instant(value, "instant").astimezone(UTC)
+def _start(value: object) -> datetime:
+    return check_instant(value, "start").astimezone(UTC)
+
+
+def _end(value: object) -> datetime:
+    return check_instant(value, "end").astimezone(UTC)
+
+
+def _horizon(value: object) -> datetime:
+    return check_instant(value, "horizon").astimezone(UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -33,8 +41,8 @@ class Shift:
     """
 
     person: str = attrs.field(converter=check_person)
-    start: datetime = attrs.field(converter=_instant)
-    end: datetime = attrs.field(converter=_instant)
+    start: datetime = attrs.field(converter=_start)
+    end: datetime = attrs.field(converter=_end)
 
     def __attrs_post_init__(self) -> None:
         """Check that the shift ends after it starts."""
@@ -57,7 +65,7 @@ class Shifts:
     """
 
     shifts: tuple[Shift, ...] = attrs.field(converter=_shifts)
-    horizon: datetime = attrs.field(converter=_instant)
+    horizon: datetime = attrs.field(converter=_horizon)
     digest: str = attrs.field(init=False)
     """The sha256 of shifts and horizon."""
     _edges: Sequence[datetime] = attrs.field(init=False, repr=False, eq=False)

@@ -99,15 +99,17 @@ def test_who_is_on_call() -> None:
         schedules={
             "short": ScheduleHealth(age=1, horizon=START, ends_soon=True),
             "long": ScheduleHealth(age=1, horizon=START, ends_soon=False),
+            "bare": ScheduleHealth(age=1, horizon=START, ends_soon=False, runs_out=START),
         },
         schedule_faults=["Calendar: it raised OSError"],
     ).warnings()
     gaps = (
-        "2 escalations of the last day had levels for which no one was on call, and paged the default target: look at"
-        " the gaps with escalation oncall gaps"
+        "2 escalations of the last day had levels for which no one was on call, and paged the default target:"
+        " escalation audit names them, and escalation oncall gaps the gaps ahead"
     )
     assert [
         gaps,
         "schedules could not be loaded; what was loaded before stays: Calendar: it raised OSError",
         "schedule 'short' ends at 2025-01-01T00:00:00+00:00: from then on it is not known who is on call",
+        "schedule 'bare' has no shift after 2025-01-01T00:00:00+00:00: from then on no one is on call; add shifts",
     ] == said

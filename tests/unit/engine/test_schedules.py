@@ -18,6 +18,7 @@ from escalation_core.testing import ManualClock, MemoryStore
 from ..kit import DAY, HOUR, START
 
 NOW = START
+SECOND = timedelta(seconds=1)
 
 
 def shifts(person: str = "ann", *, start: datetime = NOW - 9 * DAY, horizon: datetime = NOW + 30 * DAY) -> Shifts:
@@ -114,6 +115,31 @@ async def test_a_source_that_fails_changes_nothing(
     source.answer = good
     await loads.refresh(NOW)
     assert {} == loads.faults
+
+
+@pytest.mark.parametrize("hours", [1, 12, 24])
+async def test_each_hour_of_the_day_before_must_stay(hours: int) -> None:
+    """The whole day before is compared, and not only the last hour."""
+    before = shifts("ann")
+    changed = Shift(person="bob", start=NOW - hours * HOUR, end=NOW - hours * HOUR + HOUR / 2)
+    now = Shifts(shifts=[*before.shifts, changed], horizon=before.horizon)
+    object.__setattr__(now, "digest", before.digest)
+    source = Source({"primary": before})
+    loads = ScheduleLoader([source])
+    await loads.refresh(NOW)
+    source.answer = {"primary": now}
+    await loads.refresh(NOW)
+    assert f"another answer about {(NOW - hours * HOUR).isoformat()}" in loads.faults[0]
+
+
+async def test_a_schedule_that_is_changed_in_place_is_told() -> None:
+    """Its new answers are in force already, because there is one object. So the fault says what to return."""
+    moody = Moody()
+    loads = ScheduleLoader([Source({"primary": moody})])
+    await loads.refresh(NOW)
+    moody.person = "bob"
+    await loads.refresh(NOW)
+    assert "a load must return a new object" in loads.faults[0]
 
 
 async def test_a_schedule_that_changes_its_past_is_refused() -> None:
@@ -249,6 +275,25 @@ async def test_a_schedule_that_ends_soon_is_told_once(caplog: pytest.LogCaptureF
         f"schedule 'short' ends at {(NOW + days).isoformat()}: from then on it is not known who is on call"
         for days in (6 * DAY, 8 * DAY)
     ] == said
+
+
+async def test_a_calendar_whose_last_shift_ends_soon_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A calendar is known for 90 days, also if its shifts end earlier. That is told before the gap begins."""
+    ending = Shifts(shifts=[Shift(person="ann", start=NOW - DAY, end=NOW + 6 * DAY)], horizon=NOW + 90 * DAY)
+    loads = ScheduleLoader([Source({"bare": ending})])
+    await loads.refresh(NOW)
+    assert NOW + 6 * DAY == loads.health(NOW)["bare"].runs_out
+    said = (
+        f"schedule 'bare' has no shift after {(NOW + 6 * DAY).isoformat()}: from then on no one is on call; add shifts"
+    )
+    assert [said] == [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize(("length", "soon"), [(7 * DAY - SECOND, True), (7 * DAY, False)])
+async def test_a_week_is_soon(length: timedelta, soon: bool) -> None:
+    loads = ScheduleLoader([Source({"one": shifts(horizon=NOW + length)})])
+    await loads.refresh(NOW)
+    assert soon is loads.health(NOW)["one"].ends_soon
 
 
 async def test_the_list_of_open_incidents_loads_schedules() -> None:

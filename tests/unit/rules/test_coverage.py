@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from escalation_core import InvalidValue
 from escalation_core.model import ShiftOverride
 from escalation_core.ports import Schedule
-from escalation_core.rules.coverage import MAX_COVERS, Cover, Handover, coverage, gaps, handovers
+from escalation_core.rules.coverage import MAX_COVERS, Cover, Handover, coverage, gaps, handovers, runs_out
 from escalation_core.rules.shifts import Shift, Shifts
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -110,6 +110,26 @@ def test_a_schedule_that_is_missing_is_not_known() -> None:
         None, at(0), at(5), [one]
     )
     assert [Cover(at(0), at(5), None)] == coverage(None, at(0), at(5))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "since"),
+    [
+        (0, 9, None),  # ann comes again at 12
+        (13, 15, None),  # ann is there at 15
+        (5, 17, None),  # the horizon lies before 17
+    ],
+)
+def test_a_schedule_that_goes_on(start: float, end: float, since: datetime | None) -> None:
+    assert since == runs_out(NIGHT, at(start), at(end))
+
+
+def test_a_schedule_that_runs_out() -> None:
+    """From its last shift on it names no one, and it knows so."""
+    ended = shifts(("ann", 2, 6), ("bob", 6, 8))
+    assert at(8) == runs_out(ended, at(3), at(100))
+    assert at(20) == runs_out(ended, at(20), at(100))
+    assert at(0) == runs_out(shifts(), at(0), at(100))
 
 
 @attrs.frozen

@@ -285,7 +285,7 @@ def test_a_person_of_an_override() -> None:
         (
             {"layers": [LAYER | {"hours": "office"}, LAYER]},
             ".layers[0]",
-            "never applies: layer 2 is later in the list, and always names a person instead; leave it out, or change",
+            "never applies: whenever it names a person, a later layer names one instead; leave it out, or change",
         ),
         ({"rotations": LAYER}, ".rotations", 'is the field "rotations", which is not known; the nearest is "rotation"'),
         ({"name": "x"}, ".name", 'is the field "name", which is not known'),

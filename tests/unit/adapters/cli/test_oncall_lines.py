@@ -51,6 +51,18 @@ def test_a_day_that_ends_within_a_cell() -> None:
     assert [f"Sun 04 Oct  ann {'-' * 18}x clock +30 min", f"Sun 05 Apr  ann {'-' * 19}x clock -30 min"] == narrow
 
 
+def test_an_override_is_named() -> None:
+    """Where there is space for it."""
+    one = rota(
+        "2026-01-05",
+        1,
+        ("ann", "2026-01-05T00:00", "2026-01-06T00:00"),
+        overrides=[("bob", "2026-01-05T08:00", "2026-01-05T18:00"), ("cid", "2026-01-05T20:00", "2026-01-05T22:00")],
+    )
+    bars = f"ann {'-' * 11}|bob (override) {'-' * 4}|ann|cid|ann"
+    assert f"Mon 05 Jan  {bars}" == shown(one)[1]
+
+
 def test_what_is_not_known() -> None:
     """It looks unlike a gap, also without colour."""
     assert "Tue 06 Jan  ann -------|not known ?????????????????????????" == shown(UNKNOWN)[2]
