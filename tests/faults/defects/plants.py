@@ -312,8 +312,8 @@ def _resolved_again_at_delivery(dsn: str) -> None:
 
 
 def _passed_level_without_event(dsn: str) -> None:
-    async def record_last(tx: Transaction, decision: Escalate) -> None:
-        await tx.ledger.record([decision.escalation])
+    async def record_last(tx: Transaction, decisions: Sequence[Escalate]) -> None:
+        await tx.ledger.record([one.escalation for one in decisions])
 
     _put(batch, "_record_all", record_last)
 
