@@ -69,6 +69,7 @@ Name = Literal[
     "stale taken for empty",
     "resolved again at delivery",
     "a passed level without an event",
+    "a digest of another schedule",
 ]
 
 
@@ -318,6 +319,17 @@ def _passed_level_without_event(dsn: str) -> None:
     _put(batch, "_record_all", record_last)
 
 
+def _digest_of_another_schedule(dsn: str) -> None:
+    on_call = OnCall.on_call
+    digests: dict[datetime, str] = {}
+
+    def kept_by_instant(self: OnCall, schedule: str, at: datetime) -> tuple[frozenset[str] | None, str]:
+        people, digest = on_call(self, schedule, at)
+        return people, digests.setdefault(at, digest)
+
+    _put(OnCall, "on_call", kept_by_instant)
+
+
 def _unseen_rows_not_found(dsn: str) -> None:
     async def find_none(self: HeartbeatKeeper) -> None:
         pass
@@ -383,6 +395,7 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "stale taken for empty": _stale_taken_for_empty,
     "resolved again at delivery": _resolved_again_at_delivery,
     "a passed level without an event": _passed_level_without_event,
+    "a digest of another schedule": _digest_of_another_schedule,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

@@ -147,8 +147,7 @@ class Run:
 
     def put_on_call(self, rosters: Mapping[str, Roster]) -> None:
         """Give the workers that start later a source of schedules."""
-        schedules.write(self.schedules_path, rosters)
-        self.rosters = rosters
+        self.rosters = schedules.write(self.schedules_path, rosters)
 
     async def change_file(self, policies: Mapping[str, Any]) -> None:
         """Change the policies file, and wait until the host and all workers use it. Meanwhile open no incident."""

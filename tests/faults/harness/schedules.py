@@ -38,9 +38,10 @@ def rosters(began: float) -> Mapping[str, Roster]:
     }
 
 
-def write(path: Path, found: Mapping[str, Roster]) -> None:
-    """Write the file that a source reads."""
+def write(path: Path, found: Mapping[str, Roster]) -> Mapping[str, Roster]:
+    """Write the file that a source reads, and return the rosters with the digests of its schedules."""
     path.write_text(json.dumps({name: [list(each.shifts), each.horizon] for name, each in found.items()}))
+    return {name: attrs.evolve(found[name], digest=schedule.digest) for name, schedule in _read(path).items()}
 
 
 @attrs.define

@@ -96,9 +96,12 @@ def kept(connection: "psycopg.Connection[Any]") -> Mapping[str, float]:
 def pages(connection: "psycopg.Connection[Any]") -> Sequence[FinalPage]:
     """Return the pages in their present state."""
     rows = connection.execute(
-        "SELECT id, incident_key, episode, level, target, dedup_key, state, reason FROM escalation_pages ORDER BY id"
+        """
+        SELECT id, incident_key, episode, level, target, dedup_key, state, reason, via, schedule_digest
+        FROM escalation_pages ORDER BY id
+        """
     )
-    names = ("id", "key", "episode", "level", "target", "dedup_key", "state", "reason")
+    names = ("id", "key", "episode", "level", "target", "dedup_key", "state", "reason", "via", "schedule_digest")
     return [FinalPage(**dict(zip(names, row, strict=True))) for row in rows]
 
 

@@ -34,7 +34,9 @@ SETTINGS = RunSettings(
     ladders={"critical": OPS},
     rosters={
         "gap": Roster(shifts=[("ann", 0.0, START), ("ann", START + 90, START + 99)]),
-        "quick": Roster(shifts=[("ann", START, START + 3), ("bob", START + 3, START + 90), ("cid", START, START + 90)]),
+        "quick": Roster(
+            shifts=[("ann", START, START + 3), ("bob", START + 3, START + 90), ("cid", START, START + 90)], digest="q1"
+        ),
         "ends": Roster(shifts=[("ann", START, START + 90)], horizon=START + 4),
     },
     people={"ann": "slack:ann", "bob": "slack:bob"},
@@ -62,9 +64,18 @@ PAGED = {
     7: ["default", "lead"],  # the schedule has ended
     8: ["default"],
 }
+Said = Mapping[tuple[int, str], tuple[str | None, str | None]]
+SAID: Said = {
+    (2, "slack:ann"): ("oncall:quick", "q1"),
+    (3, "slack:ann"): ("oncall:ends", "any"),
+    (6, "slack:bob"): ("oncall:quick", "q1"),
+}
+"""What pages say of the schedule that named their person, by level and target."""
 
 
-def night(steps: list[RecordedEscalation] = STEPS, paged: Mapping[int, list[str]] = PAGED) -> History:
+def night(
+    steps: list[RecordedEscalation] = STEPS, paged: Mapping[int, list[str]] = PAGED, said: Said = SAID
+) -> History:
     """Return a history with pages that are sent at once."""
     pages: list[FinalPage] = []
     changes: list[PageChange] = []
@@ -72,9 +83,10 @@ def night(steps: list[RecordedEscalation] = STEPS, paged: Mapping[int, list[str]
     for each in steps:
         for target in paged.get(each.level, []):
             number, at, key = len(pages) + 1, each.at, each.unique_hash
+            via, digest = said.get((each.level, target), (None, None))
             pages.append(
                 FinalPage(id=number, key="k", episode=1, level=each.level, target=target, dedup_key=key,
-                          state="delivered")
+                          state="delivered", via=via, schedule_digest=digest)
             )  # fmt: skip
             changes += [
                 PageChange(page=number, was=was, state=state, due_was=at, due=at, fence_was=fence, fence=fence + 1,
@@ -141,6 +153,13 @@ VIOLATIONS: Mapping[str, tuple[str, Callable[[], History]]] = {
     "no one for a person without a target": ("I3", lambda: night(paged={**PAGED, 2: ["slack:ann"]})),
     "no one for a schedule that has ended": ("I3", lambda: night(paged={**PAGED, 7: ["lead"]})),
     "the person of a schedule that has ended": ("I3", lambda: night(paged={**PAGED, 7: ["slack:ann", "lead"]})),
+    "a page without its schedule": ("I3", lambda: night(said={**SAID, (2, "slack:ann"): (None, None)})),
+    "a page with another schedule": ("I3", lambda: night(said={**SAID, (2, "slack:ann"): ("oncall:ends", "q1")})),
+    "a page with another digest": ("I3", lambda: night(said={**SAID, (2, "slack:ann"): ("oncall:quick", "q2")})),
+    "a page without a digest": ("I3", lambda: night(said={**SAID, (3, "slack:ann"): ("oncall:ends", None)})),
+    "a target of the level with a schedule": ("I3", lambda: night(said={**SAID, (3, "lead"): ("oncall:ends", "any")})),
+    "a default target with a schedule": ("I3", lambda: night(said={**SAID, (4, "default"): ("oncall:gap", "any")})),
+    "a target of the level with a digest": ("I3", lambda: night(said={**SAID, (3, "lead"): (None, "any")})),
 }  # fmt: skip
 """Each case with the invariant that it violates, and a history."""
 
@@ -174,6 +193,16 @@ def test_a_shift_ends_at_its_end_and_a_schedule_at_its_horizon() -> None:
     assert not recipients((), START + 1, SETTINGS).empty
 
 
+def test_the_first_mention_of_a_target_counts() -> None:
+    """A target that a level names itself and by a schedule, or by two schedules, has what is named first."""
+    ann, at = ("oncall:quick", "q1"), START + 1
+    named = [
+        recipients(to, at, SETTINGS).targets["slack:ann"]
+        for to in [("oncall:quick", "slack:ann"), ("slack:ann", "oncall:quick"), ("oncall:quick", "oncall:ends")]
+    ]
+    assert [ann, None, ann] == named
+
+
 def _names(roster: Roster, at: float) -> str | None:
     people = roster.people(START + at)
     return None if people is None else " ".join(sorted(people))
@@ -198,7 +227,9 @@ def test_the_settings_of_a_run_have_its_people() -> None:
     run = RunSettings.from_settings(settings, policies, {"primary": Roster(shifts=ALWAYS)})
     assert ({"ann": "slack:ann", "bob": "slack:bob"}, "default") == (run.people, run.default_target)
     assert [False, True, False, True] == [run.ladder("critical").ends_round(position) for position in range(1, 5)]
-    assert {"slack:ann"} == recipients(run.ladder("critical").targets_at(1), START, run).targets
+    assert {"slack:ann": ("oncall:primary", None)} == recipients(
+        run.ladder("critical").targets_at(1), START, run
+    ).targets
     with pytest.raises(InvalidValue, match="rosters"):
         RunSettings.from_settings(settings, policies)
 

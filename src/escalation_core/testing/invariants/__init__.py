@@ -57,8 +57,8 @@ INVARIANTS: Mapping[str, str] = {
     " acknowledgement with a timeout expires, too",
     "I2": "one escalation per incident, episode and level, without a gap, by its policy, and none before it is due;"
     " only a level whose schedules name no one is passed over",
-    "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported; the end of a walk is"
-    " noted",
+    "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported, and says which schedule"
+    " named its person; the end of a walk is noted",
     "I4": "one dedup key per escalation, never shared",
     "I5": "a second copy only for a fault between claim and settlement; a worker that lost a page neither sends nor"
     " settles it",

@@ -113,6 +113,10 @@ class FinalPage:
     dedup_key: str
     state: str
     reason: str | None = None
+    via: str | None = None
+    """The schedule that named the target's person, for example ``oncall:primary``; None if no schedule did."""
+    schedule_digest: str | None = None
+    """The digest of this schedule, or ``override``."""
 
 
 @attrs.frozen(kw_only=True)

@@ -22,6 +22,8 @@ class Roster:
     """The person, the start and the end of each shift. Shifts may overlap."""
     horizon: float = float("inf")
     """From then on it is not known who is on call."""
+    digest: str | None = None
+    """The digest of the schedule, which its pages must have. None: the checks accept any."""
 
     def people(self, at: float) -> frozenset[str] | None:
         """Return who is on call at an instant; None if that is not known."""

@@ -19,7 +19,7 @@ from .history import (
     Violation,
 )
 from .phases import CLOCK_TOLERANCE, Phase, machine_stalls, phases
-from .recipients import expected_targets
+from .recipients import expected_pages, wrong_pages
 
 CANCELS = ("cancelled", "cancelling")
 SETTLED = ("delivered", "cancelled", "dead")
@@ -80,17 +80,19 @@ def courses(history: History) -> list[Course]:
 
 
 def undelivered(history: History) -> Iterator[Violation]:
-    """I3: each escalation has its pages, and each page was accepted, cancelled for a reason, or reported as dead."""
-    paged: dict[tuple[str, int, int], list[str]] = {}
+    """I3: each escalation has its pages, and each page was accepted, cancelled for a reason, or reported as dead.
+
+    Each page says which schedule named its person.
+    """
+    paged: dict[tuple[str, int, int], list[FinalPage]] = {}
     for page in history.pages:
-        paged.setdefault((page.key, page.episode, page.level), []).append(page.target)
+        paged.setdefault((page.key, page.episode, page.level), []).append(page)
     found = phases(history)
     for each in history.escalations:
-        targets = sorted(paged.get((each.key, each.episode, each.level), ()))
-        expected = expected_targets(each, found.get(each.key, ()), history)
-        if targets not in expected:
-            why = f"episode {each.episode}: it paged {targets}, and not {' or '.join(map(str, expected))}"
-            yield Violation("I3", each.key, each.level, why)
+        pages = paged.get((each.key, each.episode, each.level), ())
+        wrong = wrong_pages(pages, expected_pages(each, found.get(each.key, ()), history))
+        if wrong is not None:
+            yield Violation("I3", each.key, each.level, f"episode {each.episode}: {wrong}")
     for course in courses(history):
         page, state = course.page, course.page.state
         if state == "delivered" and not _accepted(course):

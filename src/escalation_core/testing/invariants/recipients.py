@@ -1,24 +1,28 @@
 """The checks of whom an escalation pages: who is on call, which levels are passed over, and the default target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from ...model import BUILTIN
-from .history import History, RecordedEscalation, Violation
+from .history import FinalPage, History, RecordedEscalation, Violation
 from .phases import PASSED, Phase, by_episode, phases
 from .run_settings import RunSettings
 
 DEFAULT = "default"
 """The outcome of an escalation that paged the default target, because no level of the pass named anyone."""
 ONCALL = "oncall:"
+Naming = tuple[str, str | None]
+"""A schedule that named a target's person, for example ``oncall:primary``, and its digest; None: any digest."""
+Paged = Mapping[str, Naming | None]
+"""Targets, each with the schedule that named its person. None: no schedule did."""
 
 
 @attrs.frozen(kw_only=True)
 class Recipients:
     """Whom a level names at an instant."""
 
-    targets: frozenset[str]
+    targets: Paged
     unknown: bool
     """Whether a schedule is not known, or a person has no target."""
     empty: bool
@@ -27,39 +31,61 @@ class Recipients:
 
 def recipients(to: Sequence[str], at: float, settings: RunSettings) -> Recipients:
     """Return whom a level with these targets and schedules names."""
-    targets: set[str] = set()
+    targets: dict[str, Naming | None] = {}
     unknown = False
     for name in to:
         if not name.startswith(ONCALL):
-            targets.add(name)
+            targets.setdefault(name, None)
             continue
         roster = settings.rosters.get(name.removeprefix(ONCALL))
         people = None if roster is None else roster.people(at)
         unknown |= people is None or not people <= settings.people.keys()
-        targets |= {settings.people[person] for person in people or () if person in settings.people}
-    return Recipients(targets=frozenset(targets), unknown=unknown, empty=bool(to) and not targets and not unknown)
+        for person in people or ():
+            if person in settings.people:
+                targets.setdefault(settings.people[person], (name, None if roster is None else roster.digest))
+    return Recipients(targets=targets, unknown=unknown, empty=bool(to) and not targets and not unknown)
 
 
-def expected_targets(
-    escalation: RecordedEscalation, of_key: Sequence[Phase], history: History
-) -> Sequence[Sequence[str]]:
-    """Return the valid target lists of an escalation.
+def wrong_pages(pages: Sequence[FinalPage], possible: Sequence[Paged]) -> str | None:
+    """Return what is wrong with the pages of an escalation; None if they are one of the possible lists."""
+    targets = sorted(page.target for page in pages)
+    right = [each for each in possible if sorted(each) == targets]
+    if not right:
+        return f"it paged {targets}, and not {' or '.join(str(sorted(each)) for each in possible)}"
+    if any(all(_says(page, each[page.target]) for page in pages) for each in right):
+        return None
+    said = {page.target: (page.via, page.schedule_digest) for page in pages}
+    return f"its pages say that these schedules named their people: {said}, and not {' or '.join(map(str, right))}"
+
+
+def _says(page: FinalPage, naming: Naming | None) -> bool:
+    """Return whether a page says which schedule named its person."""
+    if naming is None:
+        return page.via is None and page.schedule_digest is None
+    via, digest = naming
+    return page.via == via and bool(page.schedule_digest) and digest in (None, page.schedule_digest)
+
+
+def expected_pages(escalation: RecordedEscalation, of_key: Sequence[Phase], history: History) -> Sequence[Paged]:
+    """Return the valid lists of an escalation's targets, each with the schedule that named its person.
 
     They are the targets that the policy names itself or by its schedules; if it names none, all targets if the severity
-    is critical, else the first target. The default target stands for what is not known. Several lists are valid if the
-    severity may have changed at that moment, or is unknown.
+    is critical, else the first target. The default target stands for what is not known. The first mention of a target
+    counts. Several lists are valid if the severity may have changed at that moment, or is unknown.
     """
     if escalation.outcome == PASSED:
-        return [[]]
-    settings, found = history.settings, set[tuple[str, ...]]()
+        return [{}]
+    settings, found = history.settings, list[Paged]()
     for phase in _possible(escalation, of_key):
         routed = history.targets if phase.severity == "critical" else history.targets[:1]
         instead = routed if settings.default_target is None else (settings.default_target,)
         to = phase.ladder.targets_at(_position(escalation)) if _is_own(escalation, phase) else ()
         named = recipients(to, escalation.created_at, settings)
         also = instead if named.unknown or named.empty else ()
-        found.add(tuple(sorted({*named.targets, *also} if to else routed)))
-    return [list(each) for each in sorted(found or {tuple(sorted(history.targets)), tuple(history.targets[:1])})]
+        paged = {**dict.fromkeys(also), **named.targets} if to else dict.fromkeys(routed)
+        if paged not in found:
+            found.append(paged)
+    return found or [dict.fromkeys(history.targets), dict.fromkeys(history.targets[:1])]
 
 
 def passes(history: History) -> Iterator[Violation]:

@@ -249,4 +249,6 @@ def _final(page: PageRecord) -> FinalPage:
         dedup_key=page.dedup_key,
         state=page.state.value,
         reason=page.reason,
+        via=page.via,
+        schedule_digest=page.schedule_digest,
     )
