@@ -10,8 +10,9 @@ from .phases import deadline, stops
 
 IDLE_STATEMENTS = 50
 """Statements in a second that an idle worker may send, at four heartbeats a second; a busy loop sends thousands."""
-STATEMENTS_EACH = 8
-"""Statements that one change of a page or one escalation may cost, retries included."""
+STATEMENTS_EACH = 12
+"""Statements that one change of a page or one escalation may cost, retries included. A pass costs most, alone in its
+tick: it reads versions and overrides, and sets a savepoint."""
 STATEMENTS_REFUSED = 2
 """Statements that an unplannable row may cost in each tick."""
 COUNTED_OVER = 5.0
