@@ -11,9 +11,17 @@ from .conftest import NewRun
 from .harness.policies import ON_CALL
 from .harness.schedules import rosters
 from .scenarios.busy import SLOW
-from .scenarios.on_call import RULES, killed_in_passes
+from .scenarios.on_call import (
+    HANDED_OVER,
+    RULES,
+    killed_in_passes,
+    overridden_in_a_tick,
+    override_now_and_then,
+)
 
 KILLS = {False: 4, True: 150}
+OVERRIDDEN = "SELECT count(*) FROM escalation_pages WHERE schedule_digest = 'override'"
+TRIES = 3
 STALL = 1.0
 """Seconds of a stall: people change meanwhile, and leases do not end."""
 
@@ -27,6 +35,7 @@ async def test_killed_and_stalled_while_people_change(new_run: NewRun, full: boo
         run.put_on_call(rosters(time()))
         workers = await run.start_workers()
         run.start_incidents(5 * KILLS[full], over=0.8 * KILLS[full])
+        run.start_beside(override_now_and_then(run, KILLS[full], Random(8)))
         for number in range(KILLS[full]):
             await asyncio.sleep(random.random() * 1.2)
             slot = random.randrange(3)
@@ -43,6 +52,19 @@ async def test_killed_and_stalled_while_people_change(new_run: NewRun, full: boo
         assert [] == await run.judge()
         paged = await run.execute("SELECT DISTINCT target FROM escalation_pages WHERE via = %s", "oncall:quick")
         assert {("boss",), ("ops",)} == set(paged)
+        [[count]] = await run.execute(OVERRIDDEN)
+        run.measured["pages that an override named"] = count
+
+
+async def test_overridden_in_a_tick(new_run: NewRun) -> None:
+    """A worker that did not know an override yet pages the schedule's person, and the next tick obeys the override."""
+    async with new_run(rules=RULES, policies=HANDED_OVER) as run:
+        run.put_on_call(rosters(time()))
+        raced = False
+        for number in range(TRIES):
+            raced = raced or await overridden_in_a_tick(run, f"k{number}")
+        assert [] == await run.judge()
+        assert raced
 
 
 @pytest.mark.timeout(900)

@@ -18,6 +18,7 @@ from escalation_adapters.postgres.ledger import Ledger
 from escalation_adapters.postgres.outbox import Outbox
 from escalation_adapters.postgres.session import Session
 from escalation_adapters.postgres.table import IncidentsTable
+from escalation_adapters.postgres.walks import Walks
 from escalation_adapters.worker import runner
 from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, StoreRefused
 from escalation_core.engine import batch, deliver, heartbeat, settle
@@ -27,7 +28,7 @@ from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
 from escalation_core.engine.versions import Versions
-from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, State, escalation_hash
+from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, ShiftOverride, State, escalation_hash
 from escalation_core.ports import Transaction
 from escalation_core.rules.on_call import OnCall, Recipients
 from escalation_core.rules.plan import Decision, Escalate, Reason, Reschedule
@@ -70,6 +71,7 @@ Name = Literal[
     "resolved again at delivery",
     "a passed level without an event",
     "a digest of another schedule",
+    "overrides are read once",
 ]
 
 
@@ -330,6 +332,18 @@ def _digest_of_another_schedule(dsn: str) -> None:
     _put(OnCall, "on_call", kept_by_instant)
 
 
+def _overrides_read_once(dsn: str) -> None:
+    overrides = Walks.overrides
+    known: list[Sequence[ShiftOverride]] = []
+
+    async def remember(self: Walks, now: datetime) -> Sequence[ShiftOverride]:
+        if not known:
+            known.append(await overrides(self, now))
+        return known[0]
+
+    _put(Walks, "overrides", remember)
+
+
 def _unseen_rows_not_found(dsn: str) -> None:
     async def find_none(self: HeartbeatKeeper) -> None:
         pass
@@ -396,6 +410,7 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "resolved again at delivery": _resolved_again_at_delivery,
     "a passed level without an event": _passed_level_without_event,
     "a digest of another schedule": _digest_of_another_schedule,
+    "overrides are read once": _overrides_read_once,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

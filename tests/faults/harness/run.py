@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from time import time
@@ -16,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine, Policies
 from escalation_core.testing.invariants import check
-from escalation_core.testing.invariants.history import KILL, Fault, History, NewFile, PauseSpan, Violation
+from escalation_core.testing.invariants.history import KILL, Fault, History, NewFile, OverrideSpan, PauseSpan, Violation
 from escalation_core.testing.invariants.ladders import Ladder, Roster, ladders_of
 
 from ...pooler import Pgbouncer
@@ -57,6 +58,7 @@ class Run:
     targets: Sequence[str] = ("ops", "boss")
     faults: list[Fault] = attrs.field(factory=list)
     pauses: list[PauseSpan] = attrs.field(factory=list)
+    overrides: list[OverrideSpan] = attrs.field(factory=list)
     unplannable: set[str] = attrs.field(factory=set)
     workers: list[Worker] = attrs.field(factory=list)
     proxies: dict[str, Proxy] = attrs.field(factory=dict)
@@ -148,6 +150,23 @@ class Run:
     def put_on_call(self, rosters: Mapping[str, Roster]) -> None:
         """Give the workers that start later a source of schedules."""
         self.rosters = schedules.write(self.schedules_path, rosters)
+
+    async def override(
+        self, schedule: str, person: str, seconds: float, *, start: datetime | None = None
+    ) -> OverrideSpan:
+        """Put a person on call as an operator does, from ``start`` (default: now) for so many seconds."""
+        began, until = time(), timedelta(seconds=seconds)
+        made = await self.hosts.engine.override(schedule, person, until=until, start=start, by="faults")
+        span = OverrideSpan(
+            schedule=schedule,
+            person=person,
+            start=made.starts_at.timestamp(),
+            end=made.ends_at.timestamp(),
+            began=began,
+            ended=time(),
+        )
+        self.overrides.append(span)
+        return span
 
     async def change_file(self, policies: Mapping[str, Any]) -> None:
         """Change the policies file, and wait until the host and all workers use it. Meanwhile open no incident."""
@@ -278,6 +297,10 @@ class Run:
             await self.hosts.life_cycle(f"{prefix}-{number}", **how)
 
         self._incidents += [asyncio.create_task(one(number)) for number in range(count)]
+
+    def start_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let an operator or a host work beside the scenario, until ``judge``."""
+        self._incidents.append(asyncio.create_task(work))
 
     async def finish_incidents(self) -> None:
         """Wait until the hosts have made all changes of the started incidents."""

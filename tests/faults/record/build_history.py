@@ -40,6 +40,7 @@ def _outline(run: "Run", ended: float, connection: "psycopg.Connection[Any]") ->
         targets=run.targets,
         writes=list(run.hosts.writes),
         pauses=list(run.pauses),
+        overrides=list(run.overrides),
         files=list(run.files),
         kept=page_changes.kept(connection),
         escalations=page_changes.escalations(connection),

@@ -14,6 +14,7 @@ from escalation_core.testing.invariants.history import (
     FinalPage,
     History,
     HostWrite,
+    OverrideSpan,
     PageChange,
     RecordedEscalation,
     RecordedNote,
@@ -125,6 +126,52 @@ def on_call(**rosters: Roster) -> History:
     return attrs.evolve(night(), settings=attrs.evolve(SETTINGS, rosters={**SETTINGS.rosters, **rosters}))
 
 
+def override(
+    schedule: str = "ends",
+    person: str = "bob",
+    *,
+    start: float = 2,
+    end: float = 5,
+    began: float = 2,
+    ended: float = 2.1,
+) -> OverrideSpan:
+    """Return an override that covers level 3, and that was committed before the transaction of level 3 began."""
+    return OverrideSpan(
+        schedule=schedule, person=person, start=START + start, end=START + end, began=START + began,
+        ended=START + ended,
+    )  # fmt: skip
+
+
+def overridden(*overrides: OverrideSpan, level: int = 3, digest: str = "override") -> History:
+    """Return the night in which bob is paged at a level, by an override."""
+    paged = {**PAGED, level: ["slack:bob", "lead"]}
+    said: Said = {**SAID, (level, "slack:bob"): ("oncall:ends", digest)}
+    return attrs.evolve(night(STEPS, paged, said), overrides=overrides)
+
+
+def ignored(*overrides: OverrideSpan) -> History:
+    """Return the night in which the engine obeys no override."""
+    return attrs.evolve(night(), overrides=overrides)
+
+
+MEANWHILE = override(ended=2.2)
+"""An override that was committed while the transaction of level 3 ran."""
+OBEYED: Mapping[str, Callable[[], History]] = {
+    "obeyed": lambda: overridden(override()),
+    "made meanwhile, and known": lambda: overridden(MEANWHILE),
+    "made meanwhile, and not known": lambda: ignored(MEANWHILE),
+    "one that was made before counts, if the last one is not known": lambda: overridden(
+        override(), attrs.evolve(MEANWHILE, person="ann")
+    ),
+    "begins in the past": lambda: ignored(override(began=2.3, ended=2.4)),
+    "begins later": lambda: ignored(override(start=2.3)),
+    "ends at the tick": lambda: ignored(override(end=2.2)),
+    "begins at the tick": lambda: overridden(override(start=2.2)),
+    "while the schedule is not known": lambda: overridden(override(start=5, end=6), level=7),
+    "the last of two counts": lambda: overridden(override(person="ann"), override()),
+    "of another schedule": lambda: ignored(override("other")),
+}
+"""Nights with overrides that violate nothing."""
 ALWAYS = [("ann", 0.0, START + 90)]
 VIOLATIONS: Mapping[str, tuple[str, Callable[[], History]]] = {
     "the level after a pass is lost": ("I1", lambda: attrs.evolve(night(STEPS[:1]), ended=START + 1.2)),
@@ -159,6 +206,16 @@ VIOLATIONS: Mapping[str, tuple[str, Callable[[], History]]] = {
     "a page without a digest": ("I3", lambda: night(said={**SAID, (3, "slack:ann"): ("oncall:ends", None)})),
     "a target of the level with a schedule": ("I3", lambda: night(said={**SAID, (3, "lead"): ("oncall:ends", "any")})),
     "a default target with a schedule": ("I3", lambda: night(said={**SAID, (4, "default"): ("oncall:gap", "any")})),
+    "an override is not obeyed": ("I3", lambda: ignored(override())),
+    "it is not obeyed in a gap": ("I2", lambda: ignored(override("gap", start=0, end=3, began=0, ended=0.1))),
+    "it is obeyed after its end": ("I3", lambda: overridden(override(end=2.2))),
+    "it is obeyed before its start": ("I3", lambda: overridden(override(start=2.3))),
+    "it is obeyed before it is made": ("I3", lambda: overridden(override(began=2.3, ended=2.4))),
+    "the first of two counts": ("I3", lambda: overridden(override(), override(person="ann"))),
+    "an override with the digest of the schedule": ("I3", lambda: overridden(override(), digest="any")),
+    "a schedule with the digest of an override": ("I3", lambda: night(
+        said={**SAID, (2, "slack:ann"): ("oncall:quick", "override")}
+    )),
     "a target of the level with a digest": ("I3", lambda: night(said={**SAID, (3, "lead"): (None, "any")})),
 }  # fmt: skip
 """Each case with the invariant that it violates, and a history."""
@@ -167,6 +224,12 @@ VIOLATIONS: Mapping[str, tuple[str, Callable[[], History]]] = {
 def test_a_clean_night_passes() -> None:
     """Gaps, a hand-over, a person without a target and the end of a schedule violate no invariant."""
     assert [] == check(night())
+
+
+@pytest.mark.parametrize("case", list(OBEYED))
+def test_an_obeyed_override_passes(case: str) -> None:
+    """An override counts from its start until its end, for each transaction that began after its commit."""
+    assert [] == check(OBEYED[case]())
 
 
 @pytest.mark.parametrize("case", list(VIOLATIONS))

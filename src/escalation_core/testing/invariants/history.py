@@ -52,6 +52,21 @@ class PauseSpan:
 
 
 @attrs.frozen(kw_only=True)
+class OverrideSpan:
+    """An operator's override: from ``start``, and no longer at ``end``, this person alone is on call for the schedule.
+
+    Its commit was between ``began`` and ``ended``.
+    """
+
+    schedule: str
+    person: str
+    start: float
+    end: float
+    began: float
+    ended: float
+
+
+@attrs.frozen(kw_only=True)
 class RecordedEscalation:
     """An escalation in the ledger."""
 
@@ -213,6 +228,8 @@ class History:
     """The targets of a critical incident. An incident of another severity pages the first target only."""
     writes: Sequence[HostWrite] = ()
     pauses: Sequence[PauseSpan] = ()
+    overrides: Sequence[OverrideSpan] = ()
+    """The overrides in the order in which operators made them, one after the other."""
     files: Sequence[NewFile] = ()
     """The policies files that came after the one of ``settings``, in order."""
     kept: Mapping[str, float] = attrs.field(factory=dict)

@@ -1,17 +1,20 @@
 """The checks of whom an escalation pages: who is on call, which levels are passed over, and the default target."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 import attrs
 
 from ...model import BUILTIN
-from .history import FinalPage, History, RecordedEscalation, Violation
-from .phases import PASSED, Phase, by_episode, phases
+from .history import FinalPage, History, OverrideSpan, RecordedEscalation, Violation
+from .phases import CLOCK_TOLERANCE, PASSED, Phase, by_episode, phases
 from .run_settings import RunSettings
 
 DEFAULT = "default"
 """The outcome of an escalation that paged the default target, because no level of the pass named anyone."""
 ONCALL = "oncall:"
+OVERRIDE = "override"
+"""The digest of a page whose person an operator's override named."""
 Naming = tuple[str, str | None]
 """A schedule that named a target's person, for example ``oncall:primary``, and its digest; None: any digest."""
 Paged = Mapping[str, Naming | None]
@@ -29,21 +32,56 @@ class Recipients:
     """Whether the level names schedules only, and none of them names anyone."""
 
 
-def recipients(to: Sequence[str], at: float, settings: RunSettings) -> Recipients:
-    """Return whom a level with these targets and schedules names."""
+def recipients(
+    to: Sequence[str], at: float, settings: RunSettings, overridden: Mapping[str, str | None] | None = None
+) -> Recipients:
+    """Return whom a level with these targets and schedules names.
+
+    ``overridden`` is the person whom an override puts on call for a schedule of ``to``, alone; None: there is none.
+    """
     targets: dict[str, Naming | None] = {}
     unknown = False
     for name in to:
         if not name.startswith(ONCALL):
             targets.setdefault(name, None)
             continue
+        person_instead = (overridden or {}).get(name)
         roster = settings.rosters.get(name.removeprefix(ONCALL))
         people = None if roster is None else roster.people(at)
+        digest = None if roster is None else roster.digest
+        if person_instead is not None:
+            people, digest = frozenset({person_instead}), OVERRIDE
         unknown |= people is None or not people <= settings.people.keys()
         for person in people or ():
             if person in settings.people:
-                targets.setdefault(settings.people[person], (name, None if roster is None else roster.digest))
+                targets.setdefault(settings.people[person], (name, digest))
     return Recipients(targets=targets, unknown=unknown, empty=bool(to) and not targets and not unknown)
+
+
+def possible_recipients(phase: Phase, escalation: RecordedEscalation, history: History) -> Iterator[Recipients]:
+    """Yield whom the level of a phase may name: several lists if an override was made at that moment."""
+    to = phase.ladder.targets_at(_position(escalation)) if _is_own(escalation, phase) else ()
+    schedules = [name for name in to if name.startswith(ONCALL)]
+    persons = [list(_overriding(name, escalation, history.overrides)) for name in schedules]
+    for each in product(*persons):
+        overridden = dict(zip(schedules, each, strict=True))
+        yield recipients(to, escalation.created_at, history.settings, overridden)
+
+
+def _overriding(name: str, escalation: RecordedEscalation, overrides: Sequence[OverrideSpan]) -> Iterator[str | None]:
+    """Yield each person whom an override may put on call for a schedule, and None if there may be no override.
+
+    Of those that cover the tick's instant, the one that was made last counts. The escalation's transaction surely knew
+    an override that was committed before the transaction began. It may have known one that was made meanwhile.
+    """
+    began = escalation.created_at if escalation.began is None else escalation.began
+    for one in reversed(overrides):
+        covers = one.start <= escalation.created_at < one.end
+        if covers and one.schedule == name.removeprefix(ONCALL) and one.began <= escalation.at + CLOCK_TOLERANCE:
+            yield one.person
+            if one.ended < began - CLOCK_TOLERANCE:
+                return
+    yield None
 
 
 def wrong_pages(pages: Sequence[FinalPage], possible: Sequence[Paged]) -> str | None:
@@ -71,7 +109,8 @@ def expected_pages(escalation: RecordedEscalation, of_key: Sequence[Phase], hist
 
     They are the targets that the policy names itself or by its schedules; if it names none, all targets if the severity
     is critical, else the first target. The default target stands for what is not known. The first mention of a target
-    counts. Several lists are valid if the severity may have changed at that moment, or is unknown.
+    counts. Several lists are valid if the severity may have changed at that moment, or is unknown, or if an override
+    was made at that moment.
     """
     if escalation.outcome == PASSED:
         return [{}]
@@ -79,12 +118,11 @@ def expected_pages(escalation: RecordedEscalation, of_key: Sequence[Phase], hist
     for phase in _possible(escalation, of_key):
         routed = history.targets if phase.severity == "critical" else history.targets[:1]
         instead = routed if settings.default_target is None else (settings.default_target,)
-        to = phase.ladder.targets_at(_position(escalation)) if _is_own(escalation, phase) else ()
-        named = recipients(to, escalation.created_at, settings)
-        also = instead if named.unknown or named.empty else ()
-        paged = {**dict.fromkeys(also), **named.targets} if to else dict.fromkeys(routed)
-        if paged not in found:
-            found.append(paged)
+        for named in possible_recipients(phase, escalation, history):
+            also = instead if named.unknown or named.empty else ()
+            paged = {**dict.fromkeys(also), **named.targets} or dict.fromkeys(routed)
+            if paged not in found:
+                found.append(paged)
     return found or [dict.fromkeys(history.targets), dict.fromkeys(history.targets[:1])]
 
 
@@ -98,7 +136,7 @@ def passes(history: History) -> Iterator[Violation]:
         by_level = {each.level: each for each in escalations}
         for each in escalations:
             own = [phase for phase in _possible(each, found.get(key, ())) if _is_own(each, phase)]
-            right = {_outcome(each, phase, history.settings) for phase in own}
+            right = {outcome for phase in own for outcome in _outcomes(each, phase, history)}
             if own and each.outcome not in right:
                 why = f"its outcome is {each.outcome}, and not {' or '.join(sorted(map(str, right)))}"
                 yield Violation("I2", key, each.level, f"episode {episode}: {why}")
@@ -108,12 +146,11 @@ def passes(history: History) -> Iterator[Violation]:
                 yield Violation("I1", key, each.level, why)
 
 
-def _outcome(escalation: RecordedEscalation, phase: Phase, settings: RunSettings) -> str | None:
-    """Return the outcome that an escalation must have by the policy of a phase."""
-    position = _position(escalation)
-    if not recipients(phase.ladder.targets_at(position), escalation.created_at, settings).empty:
-        return None
-    return DEFAULT if phase.ladder.ends_round(position) else PASSED
+def _outcomes(escalation: RecordedEscalation, phase: Phase, history: History) -> Iterator[str | None]:
+    """Yield each outcome that an escalation may have by the policy of a phase."""
+    empty = DEFAULT if phase.ladder.ends_round(_position(escalation)) else PASSED
+    for named in possible_recipients(phase, escalation, history):
+        yield empty if named.empty else None
 
 
 def _possible(escalation: RecordedEscalation, of_key: Sequence[Phase]) -> Iterator[Phase]:

@@ -16,6 +16,7 @@ from .history import (
     FinalPage,
     History,
     HostWrite,
+    OverrideSpan,
     PauseSpan,
     RecordedEscalation,
     RecordedNote,
@@ -54,6 +55,7 @@ class Recorder:
     ) -> None:
         self.pauses: list[PauseSpan] = []
         self.faults: list[Fault] = []
+        self.overrides: list[OverrideSpan] = []
         self._store = store
         self._settings = settings
         self._targets = targets
@@ -112,6 +114,7 @@ class Recorder:
                 "targets": self._targets,
                 "writes": list(self._writes),
                 "pauses": list(self.pauses),
+                "overrides": list(self.overrides),
                 "escalations": [self._recorded(each) for each in escalations],
                 "notes": notes,
                 "pages": [_final(page) for page in pages.values()],
