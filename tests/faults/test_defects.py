@@ -136,67 +136,41 @@ async def test_planted_defect_is_caught(
         assert [] == violations
 
 
-PLANTED_IN_POLICIES: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[None]], Mapping[str, Any]]] = {
+PLANTED_WITH_A_FILE: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[None]], Mapping[str, Any]]] = {
     "an expiry forgets the walk": ("I1", policies.expired, FILE),
     "an acknowledged row is not looked at again": ("I1", policies.expired, FILE),
     "a version is taken from the file": ("I3", policies.file_changed, FILE),
     "each change of policy begins a walk": ("I1", policies.severity_flaps, policies.SLOW_FILE),
     "pages outlive an expiry": ("I6", policies.acknowledged_while_throttled, changed(FILE, "ops", ack_timeout="1s")),
+    "stale taken for empty": ("I2", on_call.walked, ON_CALL),
+    "a passed level without an event": ("I2", on_call.walked, ON_CALL),
+    "a digest of another schedule": ("I3", on_call.walked, ON_CALL),
+    "resolved again at delivery": ("I3", on_call.handed_over, on_call.HANDED_OVER),
+    "overrides are read once": ("I3", on_call.overridden, ON_CALL),
 }
 """Each defect with the invariant that it breaks, a scenario that shows it, and the policies file."""
+CLEAN = {scenario.__name__: (scenario, file) for _, scenario, file in PLANTED_WITH_A_FILE.values()}
+"""Each of these scenarios with its file, by name."""
 
 
-@pytest.mark.rotates(3, by="defect")
-@pytest.mark.parametrize("defect", list(PLANTED_IN_POLICIES), ids=lambda name: f"{name}-planted")
-async def test_planted_defect_is_caught_in_policies(new_run: NewRun, defect: plants.Name) -> None:
-    """The planted defect breaks its invariant while incidents walk through policies."""
-    invariant, scenario, file = PLANTED_IN_POLICIES[defect]
+@pytest.mark.rotates(5, by="defect")
+@pytest.mark.parametrize("defect", list(PLANTED_WITH_A_FILE), ids=lambda name: f"{name}-planted")
+async def test_planted_defect_is_caught_with_a_file(new_run: NewRun, defect: plants.Name) -> None:
+    """The planted defect breaks its invariant while incidents walk through policies and their schedules."""
+    invariant, scenario, file = PLANTED_WITH_A_FILE[defect]
     async with new_run(defect=defect, rules=policies.RULES, policies=file) as run:
         await scenario(run)
         violations = await run.judge(SOON)
     assert invariant in {violation.invariant for violation in violations}
 
 
-@pytest.mark.rotates(2, by="defect")
-@pytest.mark.parametrize("defect", list(PLANTED_IN_POLICIES), ids=lambda name: f"{name}-clean")
-async def test_policies_keep_the_promise(new_run: NewRun, defect: plants.Name) -> None:
+@pytest.mark.rotates(3, by="scenario")
+@pytest.mark.parametrize("scenario", list(CLEAN), ids=lambda name: f"{name}-clean")
+async def test_clean_run_with_a_file(new_run: NewRun, scenario: str) -> None:
     """The same runs without the defects keep all invariants."""
-    _, scenario, file = PLANTED_IN_POLICIES[defect]
+    play, file = CLEAN[scenario]
     async with new_run(rules=policies.RULES, policies=file) as run:
-        await scenario(run)
-        assert [] == await run.judge()
-
-
-PLANTED_ON_CALL: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[None]], Mapping[str, Any]]] = {
-    "stale taken for empty": ("I2", on_call.walked, ON_CALL),
-    "a passed level without an event": ("I2", on_call.walked, ON_CALL),
-    "resolved again at delivery": ("I3", on_call.handed_over, on_call.HANDED_OVER),
-    "a digest of another schedule": ("I3", on_call.walked, ON_CALL),
-    "overrides are read once": ("I3", on_call.overridden, ON_CALL),
-}
-"""Each defect with the invariant that it breaks, a scenario that shows it, and the policies file."""
-
-
-@pytest.mark.rotates(2, by="defect")
-@pytest.mark.parametrize("defect", list(PLANTED_ON_CALL), ids=lambda name: f"{name}-planted")
-async def test_planted_defect_is_caught_on_call(new_run: NewRun, defect: plants.Name) -> None:
-    """The planted defect breaks its invariant while levels name schedules."""
-    invariant, scenario, file = PLANTED_ON_CALL[defect]
-    async with new_run(defect=defect, rules=on_call.RULES, policies=file) as run:
-        await scenario(run)
-        violations = await run.judge(SOON)
-    assert invariant in {violation.invariant for violation in violations}
-
-
-@pytest.mark.rotates(1, by="defect")
-@pytest.mark.parametrize(
-    "defect", ["resolved again at delivery", "overrides are read once"], ids=lambda name: f"{name}-clean"
-)
-async def test_on_call_keeps_the_promise(new_run: NewRun, defect: plants.Name) -> None:
-    """The same runs without the defects keep all invariants."""
-    _, scenario, file = PLANTED_ON_CALL[defect]
-    async with new_run(rules=on_call.RULES, policies=file) as run:
-        await scenario(run)
+        await play(run)
         assert [] == await run.judge()
 
 

@@ -13,11 +13,11 @@ from .harness.schedules import rosters
 from .scenarios.busy import SLOW
 from .scenarios.on_call import (
     HANDED_OVER,
-    RULES,
     killed_in_passes,
     overridden_in_a_tick,
     override_now_and_then,
 )
+from .scenarios.policies import RULES
 
 KILLS = {False: 4, True: 150}
 OVERRIDDEN = "SELECT count(*) FROM escalation_pages WHERE schedule_digest = 'override'"

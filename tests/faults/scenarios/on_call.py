@@ -14,13 +14,11 @@ from escalation_core.testing.invariants.recipients import OVERRIDE
 from ..harness.hook import Interrupt
 from ..harness.policies import ON_CALL, changed
 from ..harness.receiver import OK
-from ..harness.rules import Rules
 from ..harness.run import Run
 from ..harness.schedules import HANDOVER, rosters
 from ..kill_points.points import line_calling
 from .policies import THROTTLED, THROTTLED_LONG, due, until_level
 
-RULES = Rules(max_level=4)
 HANDED_OVER = changed(ON_CALL, "ops", levels=[{"after": "1s", "to": ["oncall:handover"]}])
 """A file with one schedule, whose people change once."""
 OVERRIDES = (("gap", "bob"), ("quick", "ann"), ("unmapped", "bob"))
