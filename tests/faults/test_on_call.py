@@ -13,6 +13,7 @@ from .harness.schedules import rosters
 from .scenarios.busy import SLOW
 from .scenarios.on_call import (
     HANDED_OVER,
+    first_load_hangs,
     killed_in_passes,
     overridden_in_a_tick,
     override_now_and_then,
@@ -54,6 +55,16 @@ async def test_killed_and_stalled_while_people_change(new_run: NewRun, full: boo
         assert {("boss",), ("ops",)} == set(paged)
         [[count]] = await run.execute(OVERRIDDEN)
         run.measured["pages that an override named"] = count
+
+
+async def test_first_load_hangs(new_run: NewRun) -> None:
+    """The first tick does not wait for a source that hangs. Each level pages the default target until it answers."""
+    async with new_run(rules=RULES, policies=ON_CALL) as run:
+        await first_load_hangs(run)
+        assert [] == await run.judge()
+        paged = await run.execute("SELECT incident_key, count(via) FROM escalation_pages GROUP BY 1 ORDER BY 1")
+        assert {("before", 0), ("meanwhile", 0)} == set(paged[1:])
+        assert paged[0][1]
 
 
 async def test_overridden_in_a_tick(new_run: NewRun) -> None:

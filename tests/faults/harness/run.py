@@ -147,9 +147,12 @@ class Run:
         """The path of the file that the workers' sources of schedules read."""
         return self.folder / f"{self.database}-schedules.json"
 
-    def put_on_call(self, rosters: Mapping[str, Roster]) -> None:
-        """Give the workers that start later a source of schedules."""
-        self.rosters = schedules.write(self.schedules_path, rosters)
+    def put_on_call(self, rosters: Mapping[str, Roster], *, answers: bool = True) -> None:
+        """Give the workers that start later a source of schedules.
+
+        Without ``answers`` its loads hang until this is called again.
+        """
+        self.rosters = schedules.write(self.schedules_path, rosters) if answers else rosters
 
     async def override(
         self, schedule: str, person: str, seconds: float, *, start: datetime | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,10 @@ ENDS = 5.0
 HANDOVER = 6.0
 """Seconds from the beginning of a run until bob takes over."""
 LONG = 3600.0
+POLL = 0.02
+"""Seconds after which a source looks again whether its file is there."""
+ANSWERED = "the source of schedules answers"
+log = logging.getLogger("tests.faults")
 
 
 def rosters(began: float) -> Mapping[str, Roster]:
@@ -40,7 +45,9 @@ def rosters(began: float) -> Mapping[str, Roster]:
 
 def write(path: Path, found: Mapping[str, Roster]) -> Mapping[str, Roster]:
     """Write the file that a source reads, and return the rosters with the digests of its schedules."""
-    path.write_text(json.dumps({name: [list(each.shifts), each.horizon] for name, each in found.items()}))
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({name: [list(each.shifts), each.horizon] for name, each in found.items()}))
+    new.replace(path)
     return {name: attrs.evolve(found[name], digest=schedule.digest) for name, schedule in _read(path).items()}
 
 
@@ -52,11 +59,17 @@ class FailingSource:
     """
 
     path: Path
+    late: bool = False
+    """Whether a load waits until the file is there."""
     loads: int = 0
 
     async def load(self) -> Mapping[str, Schedule]:
         """Return the schedules of the file, or fail."""
+        while self.late and not self.path.exists():  # noqa: ASYNC110 - another process writes the file
+            await asyncio.sleep(POLL)
         self.loads += 1
+        if self.loads == 1:
+            log.info(ANSWERED)
         match self.loads % 5:
             case 2:
                 raise OSError("the calendar server is down")

@@ -48,6 +48,8 @@ RUNNER_WAITS = 0.1, 0.5
 """The runner's first and longest wait for a database that is out of reach, in seconds."""
 SCHEDULE_TIMES = 0.5, 0.3
 """Seconds from one load of the schedules to the next, and for which a source may load."""
+LATE_SCHEDULES = 0.3, 60.0
+"""Seconds that the first tick waits for the schedules, and for which a source may load, if it may be late."""
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 MIGRATE = "migrate "
 """The prefix of a walk that migrates the schema of that name."""
@@ -78,6 +80,8 @@ class Spec:
     """The path of the policies file, if the worker has one."""
     schedules: str | None = None
     """The path of the file that the worker's source of schedules reads, if it has one."""
+    late_schedules: bool = False
+    """Whether the source may load for longer than the first tick waits, as it may with the library's own times."""
     raising_notifier: bool = False
     """Whether the worker's notifier is a ``RaisingNotifier``."""
     counts: Sequence[Point] = ()
@@ -142,7 +146,9 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
         settings=settings_of(spec.rules, spec.targets),
         heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
         policies=None if spec.policies is None else policies.load(spec.policies),
-        schedules=[] if spec.schedules is None else [schedules.FailingSource(Path(spec.schedules))],
+        schedules=[]
+        if spec.schedules is None
+        else [schedules.FailingSource(Path(spec.schedules), spec.late_schedules)],
         notifiers=[(RaisingNotifier if spec.raising_notifier else SlackNotifier)(spec.targets, allow_http=True)],
         worker=spec.name,
         batch_size=spec.batch_size,
@@ -204,6 +210,8 @@ def _shorten_waits(spec: Spec) -> None:
     if spec.walk in walks.WHOLE:
         loading: Any = import_module("escalation_core.engine.schedules")
         loading.REFRESH, loading.LOAD_TIMEOUT = (timedelta(seconds=span) for span in SCHEDULE_TIMES)
+        if spec.late_schedules:
+            loading.FIRST_WAIT, loading.LOAD_TIMEOUT = (timedelta(seconds=span) for span in LATE_SCHEDULES)
         module: Any = pool
         module.CONNECT_TIMEOUT = RECONNECT_TIME
         timeouts.CALL_TIMEOUT, timeouts.GRACE, timeouts.IDLE = CALL_TIMEOUT

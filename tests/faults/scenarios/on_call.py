@@ -5,17 +5,20 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from time import time
 
+import attrs
+
 from escalation_core.engine.batch import BatchRunner, _record_all
 from escalation_core.engine.versions import Versions
 from escalation_core.ports import Ledger, Outbox, Transaction
-from escalation_core.testing.invariants.history import KILL
+from escalation_core.testing.invariants import Roster
+from escalation_core.testing.invariants.history import INFINITY, KILL
 from escalation_core.testing.invariants.recipients import OVERRIDE
 
 from ..harness.hook import Interrupt
 from ..harness.policies import ON_CALL, changed
 from ..harness.receiver import OK
 from ..harness.run import Run
-from ..harness.schedules import HANDOVER, rosters
+from ..harness.schedules import ANSWERED, HANDOVER, rosters
 from ..kill_points.points import line_calling
 from .policies import THROTTLED, THROTTLED_LONG, due, until_level
 
@@ -43,6 +46,30 @@ async def walked(run: Run) -> None:
     await due(run, "critical")
     await due(run, "warning", severity="warning")
     await due(run, "info", severity="info")
+
+
+async def first_load_hangs(run: Run) -> None:
+    """A source of schedules hangs, and the workers escalate without it, also one that is killed and starts again.
+
+    When the source answers, an incident that comes later has the people of its schedules.
+    """
+    run.put_on_call({name: Roster(known_from=INFINITY) for name in rosters(0)}, answers=False)
+    workers = [await run.start_worker(slot, late_schedules=True) for slot in ("w1", "w2")]
+    await due(run, "before")
+    await until_level(run, "before", 1)
+    await run.kill(workers[0])
+    workers[0] = await run.start_worker("w1", late_schedules=True)
+    await due(run, "meanwhile")
+    for key in ("before", "meanwhile"):
+        await until_level(run, key, 4)
+
+    async def answered() -> bool:
+        return all(ANSWERED in worker.text for worker in workers)
+
+    run.put_on_call(rosters(time()))
+    assert await run.until(answered), "a worker does not load the schedules"
+    run.rosters = {name: attrs.evolve(each, known_from=time()) for name, each in run.rosters.items()}
+    await due(run, "after")
 
 
 async def handed_over(run: Run) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Engine, InvalidValue, Policies
+from escalation_core import Engine, InvalidValue, Policies, Settings
 from escalation_core.engine import schedules as module
 from escalation_core.engine.schedules import ScheduleLoader
 from escalation_core.ports import Schedule
 from escalation_core.rules.shifts import Shift, Shifts
-from escalation_core.testing import ManualClock, MemoryStore
+from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
 from ..kit import DAY, HOUR, START
 
@@ -30,10 +30,14 @@ class Source:
     """A source that returns what the test says, or raises it."""
 
     answer: Any
+    answers: asyncio.Event | None = None
+    """Set when the source may answer; None: at once."""
     loads: int = 0
 
     async def load(self) -> Mapping[str, Schedule]:
         self.loads += 1
+        if self.answers is not None:
+            await self.answers.wait()
         if isinstance(self.answer, BaseException):
             raise self.answer
         if self.answer == "hangs":
@@ -387,6 +391,33 @@ async def test_a_source_that_hangs_delays_the_first_tick_only(
         await engine.tick()
         await engine.tick()
     assert 1 == sum("the schedules are not loaded yet" in record.message for record in caplog.records)
+
+
+async def test_a_level_pages_the_default_target_until_the_first_load_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that is not loaded yet is unknown, and not empty: no level is passed over, and none is lost."""
+    monkeypatch.setattr(module, "FIRST_WAIT", timedelta(seconds=0.05))
+    file = Policies.from_mapping(
+        {
+            "policies": {"default": {"levels": [{"after": "0m", "to": ["oncall:primary"]}] * 2}},
+            "people": {"ann": "slack:ann"},
+        }
+    )
+    clock, answers = ManualClock(START), asyncio.Event()
+    source = Source({"primary": shifts()}, answers)
+    notifier = RecordingNotifier("ops", "slack:ann")
+    settings = Settings(default_target="ops", tick_interval=timedelta(minutes=1))
+    async with Engine(
+        MemoryStore(clock=clock), settings=settings, policies=file, schedules=[source], notifiers=[notifier]
+    ) as engine:
+        await engine.open("k", severity="critical")
+        async with asyncio.timeout(5):
+            await engine.tick()
+        assert ["ops"] == [page.target for page in notifier.pages]
+        answers.set()
+        await engine.schedule_sources._load_task.wait()
+        clock.advance(timedelta(minutes=1))
+        await engine.tick()
+        assert ["ops", "slack:ann"] == [page.target for page in notifier.pages]
 
 
 @pytest.mark.parametrize("value", [7, "x", [7], None])

@@ -251,6 +251,8 @@ def test_a_shift_ends_at_its_end_and_a_schedule_at_its_horizon() -> None:
     quick, ends = SETTINGS.rosters["quick"], SETTINGS.rosters["ends"]
     assert ["ann cid", "bob cid", ""] == [_names(quick, at) for at in (2.999, 3, 90)]
     assert ["ann", None] == [_names(ends, at) for at in (3.999, 4)]
+    late = attrs.evolve(ends, known_from=START + 1)
+    assert [None, "ann"] == [_names(late, at) for at in (0.999, 1)]
     assert recipients(("oncall:gap",), START + 1, SETTINGS).empty
     assert not recipients(("oncall:gap", "oncall:ends"), START + 5, SETTINGS).empty
     assert not recipients((), START + 1, SETTINGS).empty

@@ -22,12 +22,14 @@ class Roster:
     """The person, the start and the end of each shift. Shifts may overlap."""
     horizon: float = float("inf")
     """From then on it is not known who is on call."""
+    known_from: float = 0.0
+    """Before that it is not known who is on call, because no engine has loaded the schedule."""
     digest: str | None = None
     """The digest of the schedule, which its pages must have. None: the checks accept any."""
 
     def people(self, at: float) -> frozenset[str] | None:
         """Return who is on call at an instant; None if that is not known."""
-        if at >= self.horizon:
+        if not self.known_from <= at < self.horizon:
             return None
         return frozenset(person for person, start, end in self.shifts if start <= at < end)
 
