@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from escalation_adapters.calendars import child, expand, fetch, ical
 from escalation_adapters.policies_file import load_policies
 from escalation_adapters.policies_file.load import MAX_BYTES
 from escalation_core import BuiltinPolicy, Policies, PoliciesError
@@ -118,3 +119,18 @@ def test_numbers_in_the_text() -> None:
 
     assert f"at most {MAX_BYTES // 1024} KiB long" in text
     assert f"{MAX_VALUES:,} values, and {MAX_DEPTH} levels of nesting" in " ".join(text.split())
+
+
+def test_the_limits_of_calendars_are_the_codes() -> None:
+    """The page about calendars has the limits that the code has."""
+    page = (DOCS / "how-to" / "on-call-from-a-calendar.md").read_text(encoding="utf-8")
+    said = (
+        f"from {ical.BEFORE.days} days ago to {ical.AHEAD.days} days ahead",
+        f"| size | {fetch.MAX_BYTES // 1024**2} MiB, uncompressed |",
+        f"| time | {fetch.MAX_SECONDS:g} seconds for the server, {child.MAX_SECONDS:g} seconds to read the calendar",
+        f"and {ical.MAX_SECONDS:g} seconds for all calendars of one",
+        f"| memory | {child.MAX_MEMORY_BYTES // 1024**2} MiB, in a process of its own |",
+        f"| occurrences | {expand.MAX_OCCURRENCES:,} within the window |",
+        f"| redirects | {fetch.MAX_REDIRECTS}, all of them to https |",
+    )
+    assert [] == [one for one in said if one not in page]

@@ -15,7 +15,17 @@ import pytest
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_adapters.sqlite.codec import micros
 from escalation_adapters.sqlite.file import APPLICATION_ID, _steps
-from escalation_core import AuditEntry, Engine, Escalation, Incident, StoreNotReady, StoreRefused, StoreUnavailable
+from escalation_core import (
+    AuditEntry,
+    Engine,
+    Escalation,
+    Incident,
+    Policies,
+    Settings,
+    StoreNotReady,
+    StoreRefused,
+    StoreUnavailable,
+)
 from escalation_core.engine.audit import read_audit
 from escalation_core.model import PageRecord
 from escalation_core.ports import Transaction
@@ -85,6 +95,30 @@ async def test_a_reopened_file_holds_everything(tmp_path: Path) -> None:
     async with Engine(SQLiteStore(path, clock=ManualClock(NOW)), notifiers=[RecordingNotifier("t")]) as engine:
         assert 3 == (await engine.tick()).escalated
     assert [("k0", 1, 1), ("k1", 1, 1), ("k2", 1, 1)] == await recorded(path)
+
+
+async def test_a_text_that_is_not_utf8_stops_no_escalation(tmp_path: Path) -> None:
+    """Another program may write any bytes into an override. Its person is unknown, so the default target is paged."""
+    path = tmp_path / "a.db"
+    levels = [{"after": "0m", "to": ["oncall:primary"]}]
+    rota = {"zone": "UTC", "start": "2020-01-06T09:00", "turn": "7d", "people": ["ann"]}
+    file = Policies.from_mapping(
+        {
+            "policies": {"default": {"levels": levels}},
+            "schedules": {"primary": {"rotation": rota}},
+            "people": {"ann": "t"},
+        }
+    )
+    notifier = RecordingNotifier("t", "instead")
+    settings = Settings(default_target="instead")
+    store = SQLiteStore(path, clock=ManualClock(NOW))
+    async with Engine(store, settings=settings, notifiers=[notifier], policies=file) as engine:
+        await engine.override("primary", "ann", until=timedelta(hours=1))
+        with contextlib.closing(sqlite3.connect(path)) as other, other:
+            other.execute("UPDATE escalation_overrides SET person = CAST(x'ff' AS TEXT)")
+        await engine.open("k")
+        await engine.tick()
+    assert ["instead"] == [page.target for page in notifier.pages]
 
 
 async def test_processes_share_a_file(tmp_path: Path) -> None:

@@ -37,20 +37,22 @@ async def expanded(content: bytes, start: datetime, end: datetime) -> Shifts:
         InvalidValue: the content is not a calendar, cannot be read for certain, or takes too much time or memory.
     """
     answer = await _run(content, start, end)
-    return await asyncio.to_thread(_read, answer, end)
+    return await asyncio.to_thread(_read, answer, start, end)
 
 
 async def _run(content: bytes, start: datetime, end: datetime) -> bytes:
     """Return what the process writes. It is killed when the time is over, and when the caller is cancelled."""
-    # The child imports what this process can import, except from the folder in which it runs.
-    env = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
+        # The child imports what this process can import, except from the folder in which it runs.
+        env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        env["PYTHONPATH"] = os.pathsep.join(map(str, sys.path))
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", __name__, start.isoformat(), end.isoformat(), env=env,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-    except OSError as error:
-        fault = f"cannot be read: no process starts ({error.strerror})"
+    except (OSError, TypeError, ValueError) as error:
+        # A host may have put anything into sys.path, and sys.executable may be None.
+        fault = f"cannot be read: no process starts ({getattr(error, 'strerror', None) or type(error).__name__})"
         raise InvalidValue(FIELD, fault, "let this process start another Python") from None
     try:
         async with asyncio.timeout(MAX_SECONDS):
@@ -66,7 +68,7 @@ async def _run(content: bytes, start: datetime, end: datetime) -> bytes:
     return answer
 
 
-def _read(answer: bytes, end: datetime) -> Shifts:
+def _read(answer: bytes, start: datetime, end: datetime) -> Shifts:
     found = json.loads(answer)
     if isinstance(found, dict):
         raise InvalidValue(FIELD, found["fault"], found["remedy"])
@@ -74,7 +76,7 @@ def _read(answer: bytes, end: datetime) -> Shifts:
         Shift(person=person, start=datetime.fromisoformat(first), end=datetime.fromisoformat(last))
         for person, first, last in found
     ]
-    return Shifts(shifts=shifts, horizon=end)
+    return Shifts(shifts=shifts, horizon=end, known_from=start)
 
 
 def main(arguments: Sequence[str]) -> None:

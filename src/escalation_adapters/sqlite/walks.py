@@ -158,11 +158,12 @@ class Walks:
     async def overrides(self, now: datetime) -> Sequence[ShiftOverride]:
         """Return rows by their index."""
         rows = await self.session.rows(
-            "SELECT schedule, person, starts_at, ends_at, made_at, actor, reason FROM escalation_overrides"
-            " WHERE ends_at > ? ORDER BY id",
+            # As bytes: a text that another program wrote may not be UTF-8, and must not stop the escalations.
+            "SELECT CAST(schedule AS BLOB), CAST(person AS BLOB), starts_at, ends_at, made_at, CAST(actor AS BLOB),"
+            " CAST(reason AS BLOB) FROM escalation_overrides WHERE ends_at > ? ORDER BY id",
             (micros(now),),
         )
-        return [ShiftOverride.from_row(row, instant) for row in rows]
+        return [ShiftOverride.from_row([_text(value) for value in row], instant) for row in rows]
 
     async def delete_overrides(self, *, before: datetime) -> int:
         """Delete rows by their index."""
@@ -193,3 +194,7 @@ class Walks:
     async def _requested(self) -> datetime | None:
         row = await self.session.row("SELECT reload_requested_at FROM escalation_recalc")
         return None if row is None else optional_instant(row[0])
+
+
+def _text(value: object) -> object:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -9,7 +9,7 @@ from ..checks import check_instant, check_text, nearest, quoted
 from ..errors import InvalidValue
 from ..model import By, ShiftOverride
 from ..ports import Schedule, Transaction
-from ..rules.on_call import OnCall
+from ..rules.on_call import OnCall, ends_program
 from ..rules.wall_clock import later
 from .policies import PolicyVerbs
 from .schedules import ScheduleLoader
@@ -71,7 +71,7 @@ class OnCallVerbs(PolicyVerbs):
 
     async def load_schedules(self) -> None:
         """Load the sources of schedules now. A tick does it by itself, at first and then every five minutes."""
-        await self.schedule_loader.refresh(await self._read(lambda tx: tx.now()))
+        await self.schedule_loader.load_now(await self._read(lambda tx: tx.now()))
 
     async def on_call(self, at: datetime | None = None) -> Sequence[OnCallNow]:
         """Return who is on call for each schedule, now or at another instant, sorted by the schedules' names."""
@@ -187,5 +187,8 @@ def _now(on_call: OnCall, name: str, now: datetime) -> OnCallNow:
 def _horizon(schedule: Schedule | None) -> datetime | None:
     try:
         return None if schedule is None else schedule.horizon
-    except Exception:  # noqa: BLE001 - a host's schedule may raise anything
+    except BaseException as error:
+        # A host's schedule may raise anything.
+        if ends_program(error):
+            raise
         return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from ..model import WalkStats
-from .schedules import ScheduleHealth
+from .loaded import ScheduleHealth
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """Tasks: helpers around asyncio, which no other file of the core imports. They do no I/O."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -80,6 +80,17 @@ async def gather(*work: Awaitable[Result]) -> list[Result]:
     return results
 
 
+async def gather_few(count: int, works: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Run all works, at most ``count`` at a time. Those that wait for their turn have not begun."""
+    left = iter(works)
+
+    async def run() -> None:
+        for work in left:
+            await work()
+
+    await gather(*(run() for _ in range(count)))
+
+
 class LoopGuard:
     """Guards an object that belongs to one event loop: the first loop that it is used in."""
 
@@ -144,6 +155,11 @@ class BackgroundTask:
         """Start ``work``, unless a task is running."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(work())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task is running."""
+        return self._task is not None and not self._task.done()
 
     async def wait(self) -> None:
         """Wait until the task has ended. If the caller is cancelled, the task continues."""

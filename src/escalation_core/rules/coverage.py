@@ -51,8 +51,8 @@ def coverage(
     schedule, in the order in which they were made.
 
     Raises:
-        InvalidValue: the span is empty or longer than two years, the people change more than 10,000 times, or
-            ``next_change`` of the schedule returns an instant that is not after the one it was asked for.
+        InvalidValue: the span is empty or longer than two years, the people change more than 10,000 times, or the
+            schedule returns something other than people or a later instant. What the schedule raises goes through.
     """
     start, end = check_instant(start, "start"), check_instant(end, "end")
     if not timedelta() < end - start <= MAX_COVERAGE:
@@ -108,11 +108,15 @@ def _covers(schedule: Schedule | None, start: datetime, end: datetime) -> Iterat
             if at >= known:
                 break
             change = schedule.next_change(at)
-            if change is not None and change <= at:
+            if change is not None and check_instant(change, "next_change") <= at:
                 fault = f"says at {at} that the next change is at {change}"
                 raise InvalidValue("schedule", fault, "return a later one")
             until = known if change is None else min(change, known)
-            yield Cover(at, until, schedule.on_call(at))
+            people = schedule.on_call(at)
+            if not isinstance(people, frozenset):
+                fault = f"returns {type(people).__name__} from on_call"
+                raise InvalidValue("schedule", fault, "return a frozenset of people")
+            yield Cover(at, until, people)
             at = until
         if at < known:
             raise InvalidValue("end", f"lies after more than {MAX_COVERS} changes", "give a shorter span")

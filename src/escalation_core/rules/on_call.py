@@ -111,7 +111,10 @@ class OnCall:
         try:
             if known is None or known.horizon <= at:
                 return None, ""
-            return frozenset(check_person(person) for person in known.on_call(at)), check_digest(known.digest)
+            people = known.on_call(at)
+            if not isinstance(people, frozenset):
+                return None, ""
+            return frozenset(map(check_person, people)), check_digest(known.digest)
         except BaseException as error:
             # A host's schedule must not stop the escalation, whatever it raises.
             if ends_program(error):

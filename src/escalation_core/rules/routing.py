@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import attrs
 
-from ..checks import check_count, check_labels, check_optional_text, check_text
-from ..errors import InvalidValue
-from ..model import Incident, NewPage, normal_severity
+from ..checks import check_count, check_labels, check_optional_text, check_text, visible
+from ..errors import InvalidValue, shortened
+from ..model import MAX_REASON_CHARS, Incident, NewPage, normal_severity
 from ..ports import Notifier, Router
 from .on_call import ROUTED, Recipient, Recipients
 
@@ -197,7 +197,7 @@ class Pager:
         if missing or named.empty:
             for instead in self._instead(incident, dedup_key):
                 page = pages.get(instead.target, instead)
-                pages[instead.target] = attrs.evolve(page, in_place_of=", ".join(missing) or None)
+                pages[instead.target] = attrs.evolve(page, in_place_of=_listed(missing))
         return list(pages.values())
 
     def _instead(self, incident: Incident, dedup_key: str) -> list[NewPage]:
@@ -234,6 +234,11 @@ class Pager:
             if target not in self.served
         ]
         return said if self.router.covers_everything else [*said, UNROUTED]
+
+
+def _listed(missing: Sequence[str]) -> str | None:
+    """Return the names in one line for the log. They may come from a host's schedules and from rows."""
+    return visible(shortened(", ".join(missing), MAX_REASON_CHARS)) if missing else None
 
 
 def _said(one: Recipient) -> str:

@@ -50,6 +50,10 @@ class Shift:
             raise InvalidValue("end", "is not after start", "give an end after the start")
 
 
+def _known_from(value: object) -> datetime | None:
+    return None if value is None else check_instant(value, "known_from").astimezone(UTC)
+
+
 def _shifts(value: Sequence[Shift]) -> tuple[Shift, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, Shift) for each in value):
         raise InvalidValue("shifts", "is not a valid list of shifts", "give a list of Shift(...)")
@@ -60,14 +64,18 @@ def _shifts(value: Sequence[Shift]) -> tuple[Shift, ...]:
 class Shifts:
     """A schedule of given shifts, up to a horizon. Shifts may overlap: then several people are on call.
 
+    ``known_from`` is for shifts of a part of the past only: about earlier instants ``on_call`` raises InvalidValue, so
+    that they are unknown, and no gap.
+
     Raises:
         InvalidValue: the shifts or the horizon are not valid.
     """
 
     shifts: tuple[Shift, ...] = attrs.field(converter=_shifts)
     horizon: datetime = attrs.field(converter=_horizon)
+    known_from: datetime | None = attrs.field(default=None, converter=_known_from)
     digest: str = attrs.field(init=False)
-    """The sha256 of shifts and horizon."""
+    """The sha256 of shifts, horizon and ``known_from``."""
     _edges: Sequence[datetime] = attrs.field(init=False, repr=False, eq=False)
     """Each instant at which the answer changes, in order."""
     _people: Sequence[frozenset[str]] = attrs.field(init=False, repr=False, eq=False)
@@ -76,14 +84,21 @@ class Shifts:
     def __attrs_post_init__(self) -> None:
         """Compute the digest, and who is on call when."""
         said = [[each.person, each.start.isoformat(), each.end.isoformat()] for each in self.shifts]
-        text = json.dumps([self.horizon.isoformat(), said], separators=(",", ":"), ensure_ascii=False)
+        span = [self.horizon.isoformat(), *(() if self.known_from is None else (self.known_from.isoformat(),))]
+        text = json.dumps([*span, said], separators=(",", ":"), ensure_ascii=False)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
         edges, people = _changes(self.shifts)
         object.__setattr__(self, "_edges", edges)
         object.__setattr__(self, "_people", people)
 
     def on_call(self, at: datetime) -> frozenset[str]:
-        """Return who is on call; empty in a gap."""
+        """Return who is on call; empty in a gap.
+
+        Raises:
+            InvalidValue: the instant lies before ``known_from``.
+        """
+        if self.known_from is not None and check_instant(at, "at") < self.known_from:
+            raise InvalidValue("at", f"lies before {self.known_from.isoformat()}", "ask about later instants")
         number = bisect_right(self._edges, check_instant(at, "at"))
         return self._people[number - 1] if number else frozenset()
 

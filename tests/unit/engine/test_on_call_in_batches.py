@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from escalation_core import Engine, Policies, Shift, Shifts
-from escalation_core.engine.schedules import Loaded
+from escalation_core.engine.loaded import Loaded
 from escalation_core.model import Escalation, LevelOutcome
 from escalation_core.testing import ManualClock, MemoryStore
 
@@ -40,7 +40,7 @@ def night(store: MemoryStore, clock: ManualClock) -> Night:
 
 
 def loaded(schedule: Shifts) -> Loaded:
-    return Loaded(schedule, 0, 0.0, schedule.digest, schedule.horizon, {})
+    return Loaded(schedule, (0, None), 0.0, schedule.digest, schedule.horizon, {})
 
 
 def on_call(engine: Engine) -> None:
@@ -48,7 +48,7 @@ def on_call(engine: Engine) -> None:
     ann = Shift(person="ann", start=START - DAY, end=START + DAY)
     schedules = {"gap": Shifts(shifts=[], horizon=START + DAY), "ann": Shifts(shifts=[ann], horizon=START + DAY)}
     engine._versions.schedule_loader.loaded = {
-        name: Loaded(one, 0, 0.0, one.digest, one.horizon, {}) for name, one in schedules.items()
+        name: Loaded(one, (0, None), 0.0, one.digest, one.horizon, {}) for name, one in schedules.items()
     }
     engine._versions.policies = FILE
 
@@ -137,7 +137,7 @@ async def test_who_is_on_call_changes_until_then(night: Night, clock: ManualCloc
     """The schedules are asked at the instant of the tick, and not again when the page is sent."""
     until = Shift(person="ann", start=START - DAY, end=START + 2 * MINUTE)
     night.engine._versions.schedule_loader.loaded["ann"] = Loaded(
-        Shifts(shifts=[until], horizon=START + DAY), 0, 0.0, "5f", START + DAY, {}
+        Shifts(shifts=[until], horizon=START + DAY), (0, None), 0.0, "5f", START + DAY, {}
     )
     await night.at(0).open("k")
     await night.tick(1)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from escalation_core.engine.loaded import ScheduleHealth
 from escalation_core.engine.policies_health import PoliciesHealth
-from escalation_core.engine.schedules import ScheduleHealth
 from escalation_core.model import WalkStats
 
 from ..kit import START

@@ -8,10 +8,12 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Engine, InvalidValue, Policies, Settings
+from escalation_core import Engine, InvalidValue, Policies, Settings, StoreUnavailable
+from escalation_core.engine import loaded
 from escalation_core.engine import schedules as module
 from escalation_core.engine.schedules import ScheduleLoader
 from escalation_core.ports import Schedule
+from escalation_core.rules.on_call import OnCall
 from escalation_core.rules.shifts import Shift, Shifts
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
@@ -82,7 +84,7 @@ async def test_schedules_are_loaded_and_replaced() -> None:
         (InvalidValue("zone", "is unknown", "correct it"), "Source: zone: is unknown; correct it"),
         ("hangs", "Source: it has not answered for 0.05 seconds"),
         (None, "Source: it returned NoneType, which is not a mapping of names to schedules"),
-        ({}, "Source: schedule 'primary' is not there any more"),
+        ({}, "Source: schedule 'primary' is missing"),
         ({"primary": 7}, "Source: schedule 'primary' is not a schedule"),
         (
             {"primary": shifts("bob", horizon=NOW)},
@@ -96,7 +98,7 @@ async def test_schedules_are_loaded_and_replaced() -> None:
             "Source: schedule 'primary' returns something other than a frozenset",
         ),
         ({"primary": Moody("bob", change=OSError())}, "Source: schedule 'primary' raised OSError, "),
-        ({"primary": shifts("ann"), 7: shifts("bob")}, "Source: schedule 7 has a name that is not text"),
+        ({"primary": shifts("ann"), 7: shifts("bob")}, "Source: a schedule has the name 7, which is not text"),
         (asyncio.CancelledError(), "Source: it raised CancelledError, "),
         ({"primary": Moody("bob", horizon="later")}, "Source: schedule 'primary' raised TypeError, "),  # type: ignore[arg-type]
     ],
@@ -173,7 +175,7 @@ async def test_two_sources_with_one_name() -> None:
     loads = ScheduleLoader([Source({"primary": shifts("ann")}), Source({"primary": shifts("bob")})])
     await loads.refresh(NOW)
     assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
-    assert "schedule 'primary' has the name of a schedule of Source" in loads.faults[1]
+    assert "schedule 'primary' has the name of one of Source" in loads.faults[1]
 
 
 async def test_yesterdays_data_are_refused() -> None:
@@ -232,6 +234,157 @@ async def test_a_new_file_does_not_get_calendars_of_the_one_before(monkeypatch: 
     assert {"own"} == {*loads.snapshot()}
 
 
+@attrs.define
+class Reader:
+    """A reader of calendars that does what a calendar's place says."""
+
+    places: list[str] = attrs.field(factory=list)
+
+    async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+        [(name, place)] = calendars.items()
+        self.places.append(place)
+        if place == "hangs.ics":
+            await asyncio.Event().wait()
+        if place == "missing.ics":
+            return {}
+        return {name: shifts(place.removesuffix(".ics"))}
+
+
+async def test_a_calendar_that_hangs_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each calendar is loaded by itself and counts at once. The log names the ones that are waited for."""
+    monkeypatch.setattr(module, "FIRST_WAIT", timedelta(seconds=0.2))
+    loads = ScheduleLoader([], Reader())
+    loads.use_calendars({"other": "hangs.ics", "primary": "ann.ics"})
+    await loads.keep_loaded(MemoryStore(clock=ManualClock(START)))
+    assert {"primary": shifts("ann")} == loads.snapshot()
+    said = "not all schedules are loaded yet, of the policies file: other: until then it is not known who is on call"
+    assert [said] == [record.message for record in caplog.records]
+    await loads.aclose()
+
+
+async def test_calendars_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a calendar counts from its turn, so none of many is always too late. Few are loaded at once."""
+    monkeypatch.setattr(module, "LOAD_TIMEOUT", timedelta(seconds=0.2))
+    running: list[int] = []
+
+    class Slow(Reader):
+        async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+            running.append(len(running) and running[-1] + 1)
+            await asyncio.sleep(0.05)
+            running.append(running[-1] - 1)
+            return await Reader.load(self, calendars)
+
+    loads = ScheduleLoader([], Slow())
+    loads.use_calendars({f"s{number}": "ann.ics" for number in range(40)})
+    await loads.refresh(NOW)
+    assert (40, {}) == (len(loads.snapshot()), loads.faults)
+    assert max(running) < module.AT_ONCE
+
+
+async def test_a_calendar_at_another_place_is_another_calendar() -> None:
+    """The person of the one before is not paged while the new one cannot be read. The horizons are not compared."""
+    loads = ScheduleLoader([Source({"own": shifts("own")})], Reader())
+    loads.use_calendars({"primary": "ann.ics", "spare": "bob.ics", "own": "ann.ics"})
+    await loads.refresh(NOW)
+    loads.use_calendars({"primary": "missing.ics", "spare": "bob.ics", "own": "bob.ics"})
+    assert {"own": shifts("own"), "spare": shifts("bob")} == loads.snapshot()
+    await loads.refresh(NOW)
+    assert {"own": shifts("own"), "spare": shifts("bob")} == loads.snapshot()
+    assert "the policies file: schedule 'primary' is missing" == loads.faults["primary"]
+
+
+async def test_a_new_file_during_the_read_of_the_clock() -> None:
+    """The calendars of the last file are loaded, whenever it comes."""
+    loads, reads = ScheduleLoader([], Reader()), []
+
+    class Store(MemoryStore):
+        async def read(self, work: Any) -> Any:
+            reads.append(1)
+            if len(reads) == 1:
+                loads.use_calendars({"primary": "bob.ics"})
+            return await super().read(work)
+
+    store = Store(clock=ManualClock(START))
+    loads.use_calendars({"primary": "ann.ics"})
+    await asyncio.gather(loads.keep_loaded(store), loads.keep_loaded(store))
+    await loads.keep_loaded(store)
+    assert {"primary": shifts("bob")} == loads.snapshot()
+
+
+async def test_a_store_that_is_down_delays_no_later_load() -> None:
+    """If the store's instant cannot be read, the next call loads."""
+    down = [StoreUnavailable("down")]
+
+    class Store(MemoryStore):
+        async def read(self, work: Any) -> Any:
+            if down:
+                raise down.pop()
+            return await super().read(work)
+
+    loads, store = ScheduleLoader([Source({"primary": shifts()})]), Store(clock=ManualClock(START))
+    await loads.keep_loaded(store)
+    assert {} == loads.snapshot()
+    await loads.keep_loaded(store)
+    assert {"primary": shifts()} == loads.snapshot()
+
+
+async def test_loads_of_an_operator_do_not_overlap() -> None:
+    """Of two calls, the one that began later has the last word."""
+    first, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Source):
+        async def load(self) -> Mapping[str, Schedule]:
+            answer = await Source.load(self)
+            if self.loads == 1:
+                first.set()
+                await goes_on.wait()
+            return answer
+
+    source = Slow({"primary": shifts("ann")})
+    loads = ScheduleLoader([source])
+    one = asyncio.create_task(loads.load_now(NOW))
+    await first.wait()
+    source.answer = {"primary": shifts("bob")}
+    two = asyncio.create_task(loads.load_now(NOW))
+    await asyncio.sleep(0)
+    goes_on.set()
+    await asyncio.gather(one, two)
+    assert {"primary": shifts("bob")} == loads.snapshot()
+
+
+async def test_what_a_source_returns_may_raise(caplog: pytest.LogCaptureFixture) -> None:
+    """A mapping or a name that raises is a fault of its source, and the other sources count."""
+
+    class Odd(dict[str, Schedule]):
+        def items(self) -> Any:
+            raise RuntimeError("a secret")
+
+    loads = ScheduleLoader([Source(Odd(x=shifts())), Source({"good": shifts()})])
+    await loads.refresh(NOW)
+    assert ["good"] == list(loads.snapshot())
+    assert loads.faults[0].startswith("Source: raised RuntimeError")
+    assert "a secret" not in caplog.text
+
+
+async def test_a_calendar_that_was_read_with_a_clock_ahead() -> None:
+    """Before its window it is not known who is on call. Once the clock is right, the next load counts."""
+
+    def window(today: datetime) -> Shifts:
+        shift = Shift(person="ann", start=NOW - 90 * DAY, end=NOW + 90 * DAY)
+        return Shifts(shifts=[shift], horizon=today + 90 * DAY, known_from=today - 7 * DAY)
+
+    source = Source({"primary": window(NOW + 10 * DAY)})
+    loads = ScheduleLoader([source])
+    await loads.refresh(NOW + 10 * DAY)
+    on_call = OnCall(schedules=loads.snapshot())
+    assert (None, "") == on_call.on_call("primary", NOW)
+    source.answer = {"primary": window(NOW)}
+    await loads.refresh(NOW)
+    assert frozenset({"ann"}) == loads.snapshot()["primary"].on_call(NOW)
+
+
 async def test_a_new_file_ends_the_fault_of_the_calendars_before() -> None:
     """Health does not go on to name calendars that no file has any more."""
 
@@ -242,7 +395,7 @@ async def test_a_new_file_ends_the_fault_of_the_calendars_before() -> None:
     loads = ScheduleLoader([Source({"own": shifts()})], Broken())
     loads.use_calendars({"old": "old.ics"})
     await loads.refresh(NOW)
-    assert "the policies file: it raised OSError" in loads.faults[1]
+    assert "the policies file: it raised OSError" in loads.faults["old"]
     loads.use_calendars({})
     await loads.refresh(NOW)
     assert {} == loads.faults
@@ -282,7 +435,7 @@ async def test_a_schedule_that_ends_soon_is_told_once(caplog: pytest.LogCaptureF
 
 
 async def test_a_calendar_whose_last_shift_ends_soon_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A calendar is known for 90 days, also if its shifts end earlier. That is told before the gap begins."""
+    """A calendar is known for 90 days, also if its shifts end earlier. A warning comes before the gap."""
     ending = Shifts(shifts=[Shift(person="ann", start=NOW - DAY, end=NOW + 6 * DAY)], horizon=NOW + 90 * DAY)
     loads = ScheduleLoader([Source({"bare": ending})])
     await loads.refresh(NOW)
@@ -344,7 +497,7 @@ async def test_a_name_that_no_one_has_is_told() -> None:
 
 async def test_the_age_and_the_end_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     time = [100.0]
-    monkeypatch.setattr(module, "monotonic", lambda: time[0])
+    monkeypatch.setattr(loaded, "monotonic", lambda: time[0])
     loads = ScheduleLoader([Source({"long": shifts(), "short": shifts(horizon=NOW + 6 * DAY)})])
     await loads.refresh(NOW)
     time[0] += 60
@@ -390,7 +543,7 @@ async def test_a_source_that_hangs_delays_the_first_tick_only(
     async with Engine(MemoryStore(clock=ManualClock(START)), schedules=[Source("hangs")]) as engine:
         await engine.tick()
         await engine.tick()
-    assert 1 == sum("the schedules are not loaded yet" in record.message for record in caplog.records)
+    assert 1 == sum("not all schedules are loaded yet, of Source" in record.message for record in caplog.records)
 
 
 async def test_a_level_pages_the_default_target_until_the_first_load_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +567,7 @@ async def test_a_level_pages_the_default_target_until_the_first_load_ends(monkey
             await engine.tick()
         assert ["ops"] == [page.target for page in notifier.pages]
         answers.set()
-        await engine.schedule_sources._load_task.wait()
+        await engine.schedule_loader._load_task.wait()
         clock.advance(timedelta(minutes=1))
         await engine.tick()
         assert ["ops", "slack:ann"] == [page.target for page in notifier.pages]

@@ -141,11 +141,15 @@ class Broken:
     "broken",
     [
         Broken(None),
-        Broken({"ann"}, digest="\ud800"),
-        Broken({"ann"}, digest=""),
-        Broken({7}),
+        Broken(frozenset({"ann"}), digest="\ud800"),
+        Broken(frozenset({"ann"}), digest=""),
+        Broken(frozenset({7})),
         Broken(frozenset({""})),
-        Broken({"ann"}, horizon="later"),
+        Broken(frozenset({"ann"}), horizon="later"),
+        Broken({"ann"}),
+        Broken(""),
+        Broken([]),
+        Broken({}),
     ],
 )
 def test_a_schedule_that_is_broken_is_unknown(broken: Broken) -> None:

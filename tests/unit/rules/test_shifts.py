@@ -112,6 +112,15 @@ def test_naive_instants_are_refused() -> None:
         Shifts(shifts=(), horizon=naive)
 
 
+def test_what_is_known_begins() -> None:
+    """Before that it is unknown who is on call, which is not a gap. The digest tells the difference."""
+    known = Shifts(shifts=[shift("ann", 0, 5)], horizon=HORIZON, known_from=START)
+    with pytest.raises(InvalidValue, match=r"^at: lies before "):
+        known.on_call(START - timedelta(seconds=1))
+    assert frozenset({"ann"}) == known.on_call(START)
+    assert known.digest != Shifts(shifts=known.shifts, horizon=HORIZON).digest
+
+
 def test_anything_but_shifts_is_refused() -> None:
     with pytest.raises(InvalidValue, match=r"shifts: is not a valid list of shifts; give a list of Shift\(\.\.\.\)"):
         Shifts(shifts=["ann"], horizon=HORIZON)  # type: ignore[list-item]
