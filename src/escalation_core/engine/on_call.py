@@ -78,9 +78,10 @@ class OnCallVerbs(PolicyVerbs):
         wanted = None if at is None else check_instant(at, "at")
 
         async def work(tx: Transaction) -> Sequence[OnCallNow]:
-            now = wanted or await tx.now()
-            on_call = self._versions.on_call(await need_walks(tx).overrides(now))
-            return [_now(on_call, name, now) for name in sorted(self._schedule_names())]
+            now = await tx.now()
+            at = wanted or now
+            on_call = self._versions.on_call(await need_walks(tx).overrides(at), now)
+            return [_now(on_call, name, at) for name in sorted(self._schedule_names())]
 
         return await self._read(work)
 

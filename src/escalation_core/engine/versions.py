@@ -100,10 +100,11 @@ class Versions:
         own = {} if self.policies is None else self.policies.schedules
         return {**self.schedule_loader.snapshot(), **own}
 
-    def on_call(self, overrides: Sequence[ShiftOverride]) -> OnCall:
-        """Return who is on call, with these overrides."""
+    def on_call(self, overrides: Sequence[ShiftOverride], now: datetime) -> OnCall:
+        """Return who is on call, with these overrides. ``now`` is the store's instant."""
         people = {} if self.policies is None else self.policies.people
-        return OnCall(schedules=self.schedules(), people=people, overrides=overrides)
+        stepped = [one.after_step(now) for one in overrides]
+        return OnCall(schedules=self.schedules(), people=people, overrides=stepped)
 
     async def with_on_call(self, tx: Transaction, planner: Planner, now: datetime) -> Planner:
         """Return the planner with who is on call, if any of its policies names a schedule."""
@@ -111,7 +112,7 @@ class Versions:
         own = () if self.policies is None else self.policies.policies.values()
         if not any(policy.schedules for policy in (*known, *own)):
             return planner
-        return attrs.evolve(planner, on_call=self.on_call(await need_walks(tx).overrides(now)))
+        return attrs.evolve(planner, on_call=self.on_call(await need_walks(tx).overrides(now), now))
 
     async def write(
         self, tx: Transaction, claimed: Sequence[Candidate], decisions: Sequence[Decision], now: datetime

@@ -36,6 +36,15 @@ class ShiftOverride:
             reason=reason,
         )
 
+    def after_step(self, now: datetime) -> "ShiftOverride":
+        """Return the override as it counts at ``now``.
+
+        If it was made later than now, the clock was set back meanwhile. One that had begun then has begun now as well.
+        """
+        if self.made_at <= now or not now < self.starts_at <= self.made_at:
+            return self
+        return attrs.evolve(self, starts_at=now)
+
     def covers(self, at: datetime) -> bool:
         """Return whether the override is in force at this instant."""
         return self.starts_at <= at < self.ends_at

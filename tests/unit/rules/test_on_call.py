@@ -116,6 +116,18 @@ def test_an_override_that_does_not_concern_the_instant(made: ShiftOverride) -> N
     assert ["slack:@ann"] == [one.target for one in recipients("oncall:primary", overrides=[made]).known]
 
 
+def test_an_override_that_was_made_before_a_step_of_the_clock() -> None:
+    """It began as it was made, so it has begun after a step back as well; one that began later has not."""
+    begun, ahead = override("bob", begins=1, ends=2), override("bob", begins=2, ends=3)
+    begun, ahead = (attrs.evolve(one, made_at=NOW + HOUR) for one in (begun, ahead))
+    assert begun.after_step(NOW).covers(NOW)
+    assert attrs.evolve(begun, starts_at=NOW) == begun.after_step(NOW)
+    assert ahead == ahead.after_step(NOW)
+    assert begun == begun.after_step(NOW + HOUR)
+    scheduled = attrs.evolve(ahead, made_at=NOW)
+    assert scheduled == scheduled.after_step(NOW)
+
+
 def test_an_override_to_a_person_without_a_target_is_unknown() -> None:
     assert ("dan of oncall:primary",) == recipients("oncall:primary", overrides=[override("dan")]).unknown
 
