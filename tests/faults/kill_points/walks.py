@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -18,6 +19,8 @@ from escalation_adapters.worker.reload import Load
 from escalation_adapters.worker.runner import run
 from escalation_core import Engine, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
+from escalation_core.ports import Schedule
+from escalation_core.rules.shifts import Shifts
 
 from .events import EndsWhenAwaited, event_of_call, hold_answers
 
@@ -28,6 +31,7 @@ WHERE name = 'incidents'
 """
 policies_file: Load | None = None
 """Reads the policies file of this process; None if it has none."""
+HORIZON = datetime(2200, 1, 1, tzinfo=UTC)
 RUN_TIME = 0.5
 """Seconds for which ``_run_briefly`` runs the runner."""
 
@@ -268,6 +272,31 @@ async def _attached_again(engine: Engine) -> None:
         await engine.tick(dry_run=dry_run)
 
 
+class _Calendars:
+    """Reads calendars; the first one never ends."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def load(self, calendars: Mapping[str, str]) -> Mapping[str, Schedule]:
+        if not self.begun.is_set():
+            self.begun.set()
+            await asyncio.Event().wait()
+        return {name: Shifts(shifts=(), horizon=HORIZON) for name in calendars}
+
+
+async def _calendars_change(engine: Engine) -> None:
+    """Give the engine another calendar while it loads the one before."""
+    loader, reader = engine.schedule_loader, _Calendars()
+    loader.use_sources(loader.sources, reader)
+    loader.use_calendars({"calendar": "first.ics"})
+    ticking = asyncio.create_task(engine.tick())
+    await reader.begun.wait()
+    loader.use_calendars({"calendar": "second.ics"})
+    await engine.health()
+    await ticking
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "run without log": _run_without_log,
@@ -285,6 +314,7 @@ WALKS: Mapping[str, Walk] = {
     "read-only": _read_only,
     "connections ended": _connections_ended,
     "attached again": _attached_again,
+    "calendars change": _calendars_change,
 }
 WHOLE = ("run", "run without log")
 """The walks that run a whole worker until it is stopped."""
