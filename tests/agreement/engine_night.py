@@ -224,5 +224,5 @@ def play(
 ) -> Any:
     night = EngineNight(settings, file, roster)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Versions, "on_call", lambda _, overrides: night.on_call(overrides))
+        patch.setattr(Versions, "on_call", lambda _, overrides, now: night.on_call(overrides))
         return asyncio.run(night.play(script)), night
