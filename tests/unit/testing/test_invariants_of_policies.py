@@ -10,7 +10,6 @@ from escalation_core import InvalidValue, Policies, Settings
 from escalation_core.testing.invariants import RunSettings, check
 from escalation_core.testing.invariants.escalations import expected_hash, owed_until
 from escalation_core.testing.invariants.history import (
-    FinalPage,
     History,
     HostWrite,
     NewFile,
@@ -18,10 +17,11 @@ from escalation_core.testing.invariants.history import (
     PauseSpan,
     RecordedEscalation,
     RecordedNote,
-    Request,
     Verb,
 )
 from escalation_core.testing.invariants.ladders import Ladder, ladders_of
+
+from .sent import Sent
 
 START = 1000.0
 OPS = Ladder(
@@ -57,26 +57,10 @@ def night(
     writes: Sequence[HostWrite], escalations: Sequence[RecordedEscalation], notes: Sequence[RecordedNote]
 ) -> History:
     """Return a history with a page that is sent at once to each target that the policy names, else to the first."""
-    pages: list[FinalPage] = []
-    changes: list[PageChange] = []
-    requests: list[Request] = []
+    sent = Sent()
     for each in escalations:
         for target in OPS.targets_at(each.position or 0) if each.policy == "ops" else ("ops",):
-            number, at, key = len(pages) + 1, each.at, each.unique_hash
-            pages.append(
-                FinalPage(id=number, key="k", episode=each.episode, level=each.level, target=target, dedup_key=key,
-                          state="delivered")
-            )  # fmt: skip
-            changes += [
-                PageChange(page=number, was=was, state=state, due_was=at, due=at, fence_was=fence, fence=fence + 1,
-                           began=at + wait, at=at + wait, worker="w1")
-                for fence, (was, state, wait) in enumerate(
-                    [("pending", "leased", 0.01), ("leased", "delivered", 0.03)]
-                )
-            ]  # fmt: skip
-            requests.append(
-                Request(dedup_key=key, target=target, worker="w1", at=at + 0.02, accepted=True, answered_at=at + 0.02)
-            )
+            sent.add(each, target)
     return History(
         ended=START + 60,
         settings=SETTINGS,
@@ -84,9 +68,9 @@ def night(
         writes=writes,
         escalations=escalations,
         notes=notes,
-        pages=pages,
-        changes=changes,
-        requests=requests,
+        pages=sent.pages,
+        changes=sent.changes,
+        requests=sent.requests,
     )
 
 

@@ -11,17 +11,16 @@ from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.invariants import Recorder, RunSettings, check
 from escalation_core.testing.invariants.escalations import NO_FAULT, expected_hash, lateness
 from escalation_core.testing.invariants.history import (
-    FinalPage,
     History,
     HostWrite,
     OverrideSpan,
-    PageChange,
     RecordedEscalation,
     RecordedNote,
-    Request,
 )
 from escalation_core.testing.invariants.ladders import Ladder, Roster
 from escalation_core.testing.invariants.recipients import recipients
+
+from .sent import Sent
 
 START = 1000.0
 OPS = Ladder(
@@ -78,27 +77,11 @@ def night(
     steps: list[RecordedEscalation] = STEPS, paged: Mapping[int, list[str]] = PAGED, said: Said = SAID
 ) -> History:
     """Return a history with pages that are sent at once."""
-    pages: list[FinalPage] = []
-    changes: list[PageChange] = []
-    requests: list[Request] = []
+    sent = Sent()
     for each in steps:
         for target in paged.get(each.level, []):
-            number, at, key = len(pages) + 1, each.at, each.unique_hash
             via, digest = said.get((each.level, target), (None, None))
-            pages.append(
-                FinalPage(id=number, key="k", episode=1, level=each.level, target=target, dedup_key=key,
-                          state="delivered", via=via, schedule_digest=digest)
-            )  # fmt: skip
-            changes += [
-                PageChange(page=number, was=was, state=state, due_was=at, due=at, fence_was=fence, fence=fence + 1,
-                           began=at + wait, at=at + wait, worker="w1")
-                for fence, (was, state, wait) in enumerate(
-                    [("pending", "leased", 0.01), ("leased", "delivered", 0.03)]
-                )
-            ]  # fmt: skip
-            requests.append(
-                Request(dedup_key=key, target=target, worker="w1", at=at + 0.02, accepted=True, answered_at=at + 0.02)
-            )
+            sent.add(each, target, via=via, digest=digest)
     return History(
         ended=START + 60,
         settings=SETTINGS,
@@ -110,9 +93,9 @@ def night(
         notes=[
             RecordedNote(key="k", episode=1, level=8, action="exhausted", at=START + 6.6, written=START + 6.61)
         ],
-        pages=pages,
-        changes=changes,
-        requests=requests,
+        pages=sent.pages,
+        changes=sent.changes,
+        requests=sent.requests,
     )  # fmt: skip
 
 
