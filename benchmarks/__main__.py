@@ -16,7 +16,19 @@ from .against import compare
 from .ground import ground
 from .results import FOLDER, Result, machine
 
-PARTS = ("tick", "empty", "canary", "endtoend", "lateness", "sqlite", "verbs", "backlog", "start")
+PARTS = (
+    "tick",
+    "empty",
+    "canary",
+    "endtoend",
+    "lateness",
+    "sqlite",
+    "verbs",
+    "backlog",
+    "targets",
+    "throttle",
+    "start",
+)
 
 
 def main() -> None:

@@ -76,9 +76,9 @@ class Connection:
         self._last_call()
         return await self.inner.read(work)
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         self._last_call()
-        return await self.inner.next_due(canary=canary, targets=targets)
+        return await self.inner.next_due(canary=canary, pages=pages)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

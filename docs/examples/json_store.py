@@ -19,7 +19,7 @@ import attrs
 
 from escalation_core import model
 from escalation_core.errors import InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
-from escalation_core.model import Canary, Deferral, Escalation, Incident, PageRecord, PageState
+from escalation_core.model import Canary, Deferral, Escalation, Incident, Pace, PageRecord, PageState
 from escalation_core.rules.retry import due_after_step, throttled_after_step
 from escalation_core.testing.clock import Clock, system_clock
 
@@ -49,7 +49,7 @@ class Tables:
     passed_over: dict[str, datetime] = attrs.field(factory=dict, converter=dict)
     escalations: dict[int, Escalation] = attrs.field(factory=dict, converter=by_number)
     pages: dict[int, PageRecord] = attrs.field(factory=dict, converter=by_number)
-    throttled: dict[str, datetime] = attrs.field(factory=dict, converter=dict)
+    paces: dict[str, Pace] = attrs.field(factory=dict, converter=dict)
     notes: list[model.AuditEntry] = attrs.field(factory=list, converter=list)
     heartbeats: dict[str, datetime] = attrs.field(factory=dict, converter=dict)
     recalc: model.RecalcState = attrs.field(factory=model.RecalcState)
@@ -67,13 +67,26 @@ class Tables:
         """Return (incident_key, episode, level) of each note of an action."""
         return {step_of(note) for note in self.notes if note.action == action}
 
+    def due_targets(self) -> dict[str, model.DueTarget]:
+        """Return the targets that have unsettled pages."""
+        due: dict[str, datetime] = {}
+        for page in self.unsettled():
+            due[page.target] = min(page.due_at, due.get(page.target, page.due_at))
+        return {name: model.DueTarget(due_at=at, pace=self.paces.get(name)) for name, at in due.items()}
+
+    def is_throttled(self, target: str, now: datetime) -> bool:
+        """Return True if the target's receiver has asked for fewer pages, and a time has not passed yet."""
+        pace = self.paces.get(target)
+        return pace is not None and pace.held_until is not None and pace.held_until > now
+
     def unsettled(self, targets: Sequence[str] | None = None) -> list[PageRecord]:
         """Return the pages that a worker still has to send, to these targets or to all."""
         every = (page for page in self.pages.values() if page.state in UNSETTLED)
         return [page for page in every if targets is None or page.target in targets]
 
 
-RECORDS = {kind.__name__: kind for kind in (Deferral, Escalation, PageRecord, model.AuditEntry, model.RecalcState)}
+KINDS = (Deferral, Escalation, PageRecord, Pace, model.AuditEntry, model.RecalcState)
+RECORDS = {kind.__name__: kind for kind in KINDS}
 TAG = "$kind"
 
 
@@ -332,7 +345,7 @@ class JsonOutbox(Port):
     async def claim(
         self, capacity: Mapping[str, int], *, now: datetime, until: datetime
     ) -> Sequence[model.ClaimedPage]:
-        free = {target: count for target, count in capacity.items() if self.tables.throttled.get(target, now) <= now}
+        free = {target: count for target, count in capacity.items() if not self.tables.is_throttled(target, now)}
         claimed = []
         for page in sorted(self.tables.unsettled(list(free)), key=attrgetter("due_at", "id")):
             if page.due_at <= until and free[page.target] > 0:
@@ -362,12 +375,25 @@ class JsonOutbox(Port):
         due_at = [due_after_step(page, now=now, step=step, beyond=beyond, lease_ends=lease_ends) for page in pages]
         moved = [attrs.evolve(page, due_at=at) for page, at in zip(pages, due_at, strict=True) if at != page.due_at]
         await self.write(moved)
-        for target, until in list(self.tables.throttled.items()):
-            self.tables.throttled[target] = throttled_after_step(until, now=now, step=step, beyond=beyond)
+        for target, pace in list(self.tables.paces.items()):
+            if pace.held_until is not None:
+                until = throttled_after_step(pace.held_until, now=now, step=step, beyond=beyond)
+                self.tables.paces[target] = attrs.evolve(pace, held_until=until)
         return len(moved)
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        self.tables.throttled[target] = max(until, self.tables.throttled.get(target, until))
+        self.tables.paces[target] = self.tables.paces.get(target, Pace(target=target)).throttled(until)
+
+    async def due_targets(self) -> Mapping[str, model.DueTarget]:
+        return self.tables.due_targets()
+
+    async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:
+        return {target: self.tables.paces.get(target, Pace(target=target)) for target in targets}
+
+    async def write_paces(self, paces: Sequence[Pace]) -> None:
+        for pace in paces:
+            before = self.tables.paces.get(pace.target, Pace(target=pace.target))
+            self.tables.paces[pace.target] = attrs.evolve(pace, held_until=before.held_until)
 
     async def pages(
         self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
@@ -496,11 +522,11 @@ class JsonStore:
     async def read(self, work: Callable[[JsonTransaction], Awaitable[Result]]) -> Result:
         return await work(JsonTransaction(attrs.evolve(self._committed), self._clock))
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> model.NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> model.NextDue:
         now, tables = self._clock(), self._committed
         due = [] if canary is None else tables.due(canary, now)
-        pages = [max(page.due_at, tables.throttled.get(page.target, page.due_at)) for page in tables.unsettled(targets)]
-        return model.NextDue(at=now, pauses=[], due_at=due[0][0] if due else None, page_due_at=min(pages, default=None))
+        targets = tables.due_targets() if pages else {}
+        return model.NextDue(at=now, pauses=[], due_at=due[0][0] if due else None, targets=targets)
 
     async def aclose(self) -> None:
         pass

@@ -49,6 +49,7 @@ from .rules.hours import Hours, Window
 from .rules.layer import Layer
 from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
+from .rules.pace import Budget
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
 from .rules.policies import Policies
@@ -70,6 +71,7 @@ __all__ = [
     "Escalate",
     "Escalation",
     "EscalationError",
+    "Budget",
     "BuiltinPolicy",
     "CalendarReader",
     "Handover",

@@ -35,8 +35,8 @@ ALLOWED = {
 """The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
     "AuditEntry", "Conditions", "Cover", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
-    "EscalationError", "BuiltinPolicy", "CalendarReader", "Handover", "Health", "Heartbeat", "HeldBy", "Hours",
-    "Incident", "IncidentHistory", "InvalidValue", "Layer", "NextPages", "Notifier", "OnCallNow",
+    "EscalationError", "Budget", "BuiltinPolicy", "CalendarReader", "Handover", "Health", "Heartbeat", "HeldBy",
+    "Hours", "Incident", "IncidentHistory", "InvalidValue", "Layer", "NextPages", "Notifier", "OnCallNow",
     "OpenIncident", "OpenIncidents", "Outcome", "Override", "Page", "PageTest", "Pause", "PauseSchedule",
     "Policies", "PoliciesError", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry",
     "RetryPolicy", "Rotation", "Route", "Router", "Schedule", "ScheduleSource", "SchedulesError", "Settings",

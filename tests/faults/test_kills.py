@@ -22,7 +22,8 @@ from .kill_points.points import Point, awaits
 
 WALKS = (
     "tick", "run briefly", "woken", "rows locked", "recalc", "dry run", "canary", "store unavailable", "cancelled",
-    "shared tick", "no answer", "read-only", "connections ended", "attached again", "calendars change", "migrate",
+    "shared tick", "no answer", "read-only", "connections ended", "attached again", "calendars change",
+    "few slots", "migrate",
 )  # fmt: skip
 KILLS = 20
 """Kills at each point in the long run. A quick run kills once, on one of two walks that its seed chooses."""

@@ -19,7 +19,7 @@ from escalation_adapters.postgres.walks import Walks
 from escalation_core import TransitionRefused
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.batch import BatchRunner
-from escalation_core.engine.deliver import Delivery
+from escalation_core.engine.exchange import exchange
 from escalation_core.engine.settle import settle
 from escalation_core.engine.versions import Versions, write_notes
 from escalation_core.rules.retry import after_attempt, lease
@@ -54,7 +54,7 @@ class Step:
 STEPS: Mapping[str, Step] = {
     "claim": Step(line_calling(BatchRunner._write, BatchRunner._record), None, "recorded"),
     "commit": Step(line_calling(Session.flush, AsyncConnection.execute), None, "recorded"),
-    "page claim": Step(line_calling(Delivery._settle_and_claim, lease), "recorded", "leased"),
+    "page claim": Step(line_calling(exchange, lease), "recorded", "leased"),
     "POST": Step(line_calling(Attempt.within, Attempt.make), "leased", "sent"),
     "settle": Step(line_calling(settle, after_attempt), "sent", "delivered"),
     "failure": Step(line_calling(settle, random), "sent", "pending", BROKEN),

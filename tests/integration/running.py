@@ -43,10 +43,10 @@ class Store(MemoryStore):
         self._answer()
         return await super().read(work)
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         """Raise ``fault`` if it is set; otherwise return the next due instants."""
         self._answer()
-        return await super().next_due(canary=canary, targets=targets)
+        return await super().next_due(canary=canary, pages=pages)
 
     def _answer(self) -> None:
         self.calls += 1

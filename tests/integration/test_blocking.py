@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,7 +121,7 @@ def test_worker_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> N
     """If an error stops the worker, the log says so at once; the host can still acknowledge and close."""
 
     class Refusing(MemoryStore):
-        async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+        async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
             raise StoreRefused("permission denied")
 
     async def make() -> Engine:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -61,10 +61,10 @@ async def test_each_good_tick_is_heard() -> None:
     class Failing(MemoryStore):
         down = False
 
-        async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+        async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
             if self.down:
                 raise StoreUnavailable("down")
-            return await super().next_due(canary=canary, targets=targets)
+            return await super().next_due(canary=canary, pages=pages)
 
     store = Failing()
     async with watching() as watcher:

@@ -37,7 +37,7 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
     store = await PostgresStore.connect(migrated_dsn)
     texts = statements(store.table)
     await store.aclose()
-    values: dict[str, object] = {"until": datetime.now(UTC), "limit": 1000, "targets": "{}", "at": None}
+    values: dict[str, object] = {"until": datetime.now(UTC), "limit": 1000, "pages": True, "at": None}
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         connection.execute("ANALYZE incidents")
         for mode in ("force_custom_plan", "force_generic_plan"):
@@ -90,7 +90,8 @@ async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) 
             connection.execute("ANALYZE")
         for mode in ("force_custom_plan", "force_generic_plan"):
             connection.execute(f"SET plan_cache_mode = {mode}".encode())
-            for name in ("claim_pages", "lock_pages", "write_pages", "settle_pages"):
+            names = ("find_due_targets", "lock_targets", "claim_pages", "lock_pages", "write_pages", "settle_pages")
+            for name in names:
                 row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts[name], values, prepare=True).fetchone()
                 assert row is not None
                 whole = {scanned for kind, scanned in nodes(row[0][0]["Plan"]) if kind == "Seq Scan"}

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_core import Engine, Settings, idempotency_key, in_canary
-from escalation_core.engine.deliver import Exchange
+from escalation_core.engine.exchange import Exchange
 from escalation_core.model import Canary, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
@@ -132,8 +132,8 @@ class Watched:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         return await self._store.read(work)
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        return await self._store.next_due(canary=canary, targets=targets)
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
+        return await self._store.next_due(canary=canary, pages=pages)
 
     async def aclose(self) -> None:
         await self._store.aclose()

@@ -1,7 +1,7 @@
 """An incident may fall due between a tick and the next-due read after it. It does not wait for a tick interval."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from selectors import SelectSelector
@@ -64,10 +64,10 @@ class Store(MemoryStore):
         super().__init__(lambda: START + timedelta(seconds=loop.time()))
         self.leap, self.transaction = loop.leap, transaction
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         """Answer after LOOK seconds. A read for pages takes no time, so that it does not move the timer of a tick."""
-        seen = await super().next_due(canary=canary, targets=targets)
-        self.leap.now += 0 if targets else LOOK
+        seen = await super().next_due(canary=canary, pages=pages)
+        self.leap.now += 0 if pages else LOOK
         return seen
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:

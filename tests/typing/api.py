@@ -24,6 +24,7 @@ from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_adapters.worker.runner import run
 from escalation_core import (
     AuditEntry,
+    Budget,
     BuiltinPolicy,
     CalendarReader,
     Conditions,
@@ -324,6 +325,7 @@ class Leads:
 
 
 source: ScheduleSource = Leads()
+budgets: Mapping[str, Budget | None] = Settings(budgets={"slack:ops": Budget(rate=1, burst=3), "log": None}).budgets
 
 
 class Calendars:
@@ -397,9 +399,9 @@ class Counting:
         """Pass the call on."""
         return await self.inner.read(work)
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         """Pass the call on."""
-        return await self.inner.next_due(canary=canary, targets=targets)
+        return await self.inner.next_due(canary=canary, pages=pages)
 
     async def aclose(self) -> None:
         """Pass the call on."""

@@ -51,7 +51,7 @@ def picture(store: MemoryStore) -> dict[str, Any]:
         "ledger": dict(store.ledger),
         "pages": dict(store.pages),
         "unsettled": dict(store.unsettled),
-        "holds": dict(store.holds),
+        "paces": dict(store.paces),
         "notes": dict(store.notes),
         "pauses": dict(store.pauses),
         "requests": dict(store.requests),

@@ -16,7 +16,7 @@ with needs(__name__, "http"):
     import aiohttp
     from yarl import URL
 
-from escalation_core import Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+from escalation_core import Budget, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
 from escalation_core.checks import check_mapping, check_span, visible
 from escalation_core.rules.routing import check_target
 
@@ -31,6 +31,8 @@ The caps below add up to less."""
 MAX_SUMMARY_CHARS, MAX_KEY_CHARS, MAX_SEVERITY_CHARS = 1200, 600, 60
 MAX_LABELS, MAX_LABEL_NAME_CHARS, MAX_LABEL_VALUE_CHARS = 8, 40, 80
 
+SLACK_BUDGET = Budget(rate=1, burst=3)
+"""What Slack documents of a webhook: one message a second, and short bursts."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _AGAIN = frozenset({408, 425})
 """Client errors that are not final: the request came too slowly (408) or too early (425)."""
@@ -40,7 +42,7 @@ class SlackNotifier:
     """Posts pages to incoming webhooks. ``targets`` maps the names that routes use to URLs.
 
     ``session`` is the caller's client session, which stays open. Without it, the notifier opens its own in the running
-    loop. ``timeout`` limits a whole attempt, from the look-up of the host name to the end of the reply.
+    loop. Targets at Slack itself have a budget of one page a second and a burst of three. ``timeout`` limits a whole attempt, from the look-up of the host name to the end of the reply.
 
     Raises:
         InvalidValue: a URL is not https (or http with ``allow_http``), or has no host. The message does not contain it.
@@ -58,6 +60,7 @@ class SlackNotifier:
     ) -> None:
         named = check_mapping(targets, "targets", "map names, for example slack:ops, to URLs")
         self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
+        self.budgets = {name: SLACK_BUDGET for name, url in self._urls.items() if _is_slack(url)}
         self._lent = session
         self._own: aiohttp.ClientSession | None = None
         self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
@@ -202,6 +205,10 @@ def _date(text: str) -> datetime | None:
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def _is_slack(url: URL) -> bool:
+    return url.host is not None and f".{url.host}".endswith((".slack.com", ".slack-gov.com"))
 
 
 def _url(name: str, url: str, allow_http: bool) -> URL:

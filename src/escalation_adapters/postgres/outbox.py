@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from typing import Any
 
 import attrs
 
-from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
+from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
+from escalation_core.model.micros import from_micros
 
-from .session import Session, instant
+from .session import Session, aware, instant
 from .table import read_incident
 
 _HOUR = timedelta(hours=1)
@@ -45,6 +47,29 @@ class Outbox:
             "claim_pages", targets=list(capacity), capacities=list(capacity.values()), now=now, until=until
         )
         return [ClaimedPage.from_row(row, instant, read_incident) for row in rows]
+
+    async def due_targets(self) -> Mapping[str, DueTarget]:
+        """Read them in one statement."""
+        [[found]] = await self.session.rows("find_due_targets", suffix=b"")
+        return read_due_targets(found)
+
+    async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:
+        """Lock rows in the order of their names."""
+        rows = await self.session.rows("lock_targets", suffix=b"", targets=list(targets))
+        return {
+            target: Pace(target=target, held_until=aware(held), free_at=aware(free), rate=rate, refused=refused)
+            for target, held, free, rate, refused in rows
+        }
+
+    async def write_paces(self, paces: Sequence[Pace]) -> None:
+        """Write in one statement."""
+        await self.session.later(
+            "write_paces",
+            targets=[pace.target for pace in paces],
+            frees=[pace.free_at for pace in paces],
+            rates=[pace.rate for pace in paces],
+            refused=[pace.refused for pace in paces],
+        )
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Return pages by id, locked, except those that others have locked."""
@@ -109,6 +134,21 @@ class Outbox:
         keys, numbers = [key for key, _ in episodes], [number for _, number in episodes]
         rows = await self.session.rows("pages_of_episodes", keys=keys, episodes=numbers)
         return [PageRecord.from_row(row, instant) for row in rows]
+
+
+def read_due_targets(rows: Sequence[Sequence[Any]] | None) -> Mapping[str, DueTarget]:
+    """Return the targets of the statement ``due_targets``, which gives instants as microseconds."""
+    found = {}
+    for target, due, paced, held, free, rate, refused in rows or ():
+        pace = None
+        if paced is not None:
+            pace = Pace(target=target, held_until=_instant(held), free_at=_instant(free), rate=rate, refused=refused)
+        found[target] = DueTarget(due_at=from_micros(due), pace=pace)
+    return found
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
 
 
 def _written(pages: Sequence[PageRecord]) -> dict[str, object]:

@@ -328,19 +328,58 @@ CROSS JOIN LATERAL (
     ORDER BY i.{next_due_at} LIMIT 1
 ) f
 
+-- name: due_targets
+-- Part of other statements: the targets that have unsettled pages, with their rows, as JSON. Instants are microseconds. It goes
+-- from target to target in their index, so that targets without such pages cost nothing.
+SELECT json_agg(json_build_array(n.target,
+    (extract(epoch FROM least(greatest(n.due_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint, t.target,
+    CASE WHEN t.held_until IS NOT NULL THEN (extract(epoch FROM least(greatest(t.held_until, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
+    CASE WHEN t.free_at IS NOT NULL THEN (extract(epoch FROM least(greatest(t.free_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
+    t.rate, t.refused))
+FROM (
+    WITH RECURSIVE next AS (
+        (SELECT p.target, p.due_at FROM {schema}.escalation_pages p WHERE p.state IN ('pending', 'leased', 'cancelling')
+            ORDER BY p.target, p.due_at LIMIT 1)
+        UNION ALL
+        SELECT p.target, p.due_at FROM next n CROSS JOIN LATERAL (
+            SELECT p.target, p.due_at FROM {schema}.escalation_pages p
+            WHERE p.target > n.target AND p.state IN ('pending', 'leased', 'cancelling')
+            ORDER BY p.target, p.due_at LIMIT 1
+        ) p
+    )
+    SELECT * FROM next
+) n LEFT JOIN {schema}.escalation_targets t ON t.target = n.target
+
+-- name: find_due_targets
+-- As due_targets, by itself.
+{due_targets}
+
+-- name: lock_targets
+-- The rows of targets, locked, in the order of their names; missing ones are made. Rows that others have locked are left out.
+WITH added AS (
+    INSERT INTO {schema}.escalation_targets AS t (target) SELECT unnest(%(targets)s::text[])
+    ON CONFLICT (target) DO NOTHING RETURNING t.*
+), standing AS (
+    SELECT t.* FROM {schema}.escalation_targets t
+    WHERE t.target = ANY(%(targets)s::text[]) ORDER BY t.target FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT t.target, t.held_until AT TIME ZONE 'UTC', t.free_at AT TIME ZONE 'UTC', t.rate, t.refused
+FROM (SELECT * FROM standing UNION ALL SELECT * FROM added) t
+
+-- name: write_paces
+-- Write the paces of locked targets.
+UPDATE {schema}.escalation_targets t SET free_at = v.free_at, rate = v.rate, refused = v.refused
+FROM unnest(%(targets)s::text[], %(frees)s::timestamptz[], %(rates)s::float8[], %(refused)s::boolean[])
+    AS v (target, free_at, rate, refused)
+WHERE t.target = v.target
+
 -- name: look
 -- The next due instants, in one row, or in one row for each pause. It contains one of the two statements above. A single
 -- statement for both would be planned anew each time, and workers run this one all the time.
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass), ({soonest}),
-    (SELECT min(greatest(p.due_at, t.held_until)) AT TIME ZONE 'UTC'
-        FROM unnest(%(targets)s::text[]) AS r (target)
-        CROSS JOIN LATERAL (
-            SELECT p.due_at FROM {schema}.escalation_pages p
-            WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') ORDER BY p.due_at LIMIT 1
-        ) p
-        LEFT JOIN {schema}.escalation_targets t ON t.target = r.target),
+    CASE WHEN %(pages)s::boolean THEN ({due_targets}) END,
     z.starts_at AT TIME ZONE 'UTC', z.ends_at AT TIME ZONE 'UTC', z.actor, z.reason, z.lifts_schedule
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 LEFT JOIN {schema}.escalation_pauses z ON z.ends_at > c.now
@@ -509,8 +548,8 @@ UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id =
 
 -- name: throttle_target
 -- Let no worker claim a page for this target before the instant.
-INSERT INTO {schema}.escalation_targets AS t (target, held_until) VALUES (%(target)s, %(until)s)
-ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until)
+INSERT INTO {schema}.escalation_targets AS t (target, held_until, refused) VALUES (%(target)s, %(until)s, true)
+ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until), refused = true
 
 -- name: settled
 -- Pages that were settled in a range of time, newest first, from their index.

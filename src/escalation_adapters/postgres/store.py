@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +22,7 @@ from .dsn import arguments
 from .errors import AGAIN, by_host, check_visible, translated
 from .host_transaction import Database, HostTransaction, read_database
 from .installation import Installation, read_installation
+from .outbox import read_due_targets
 from .pool import Pool
 from .session import Attached, Session, aware, instant, noticed_types
 from .statements import PASSING
@@ -159,25 +160,25 @@ class PostgresStore:
                 await session.begin(self.clock)
                 return await work(PostgresTransaction(session))
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         """Return the next due instants and active pauses, in one round trip; in two while a row is passed over."""
-        return await self._again(partial(self._next_due, canary=canary or Canary(0), targets=targets))
+        return await self._again(partial(self._next_due, canary=canary or Canary(0), pages=pages))
 
-    async def _next_due(self, *, canary: Canary, targets: Sequence[str]) -> NextDue:
+    async def _next_due(self, *, canary: Canary, pages: bool) -> NextDue:
         at = None if self.clock is None else self.clock()
         within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "look_canary" if within else "look"
         with translated(), noticed_types():
             async with self._pool.connection() as connection:
                 session = self._session(connection)
-                rows = await session.rows(name, suffix=b"", **within, targets=list(targets), at=at)
+                rows = await session.rows(name, suffix=b"", **within, pages=pages, at=at)
                 if rows[0][1]:
                     # Some rows are passed over. A second form leaves them out, so that the usual form stays cheap.
-                    rows = await session.rows(name + PASSING, suffix=b"", **within, targets=list(targets), at=at)
-        now, _, hidden, due, page_due = rows[0][:5]
+                    rows = await session.rows(name + PASSING, suffix=b"", **within, pages=pages, at=at)
+        now, _, hidden, due, targets = rows[0][:5]
         check_visible(hidden, self.table)
         pauses = [Pause.from_row(row[5:], instant) for row in rows if row[5] is not None]
-        return NextDue(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), page_due_at=aware(page_due))
+        return NextDue(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), targets=read_due_targets(targets))
 
     async def aclose(self) -> None:
         """Close the connections."""

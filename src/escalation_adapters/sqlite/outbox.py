@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from typing import Any
 
 import attrs
 
-from escalation_core.model import AuditRange, ClaimedPage, NewPage, PageRecord, PageState
+from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
 
 from .codec import SELECTED, Row, instant, micros, optional_instant, read_incident, span_micros
 from .session import Session
@@ -16,7 +17,7 @@ _PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at, p.due_at, p.fence,"
     " p.attempts, p.tried_for, p.reason, p.via, p.schedule_digest"
 )
-_PAGE_COLUMNS = 15
+_PACE = "t.target, t.held_until, t.free_at, t.rate, t.refused"
 _UNSETTLED = "p.state IN ('pending', 'leased', 'cancelling')"
 _WITH_INCIDENT = (
     f"SELECT {_PAGE}, i.incident_key IS NOT NULL, {SELECTED} FROM escalation_pages p"
@@ -161,23 +162,48 @@ class Outbox:
     async def throttle_target(self, target: str, until: datetime) -> None:
         """Throttle a target for every worker."""
         await self.session.run(
-            "INSERT INTO escalation_targets (target, held_until) VALUES (?, ?)"
-            " ON CONFLICT (target) DO UPDATE SET held_until = max(held_until, excluded.held_until)",
+            "INSERT INTO escalation_targets (target, held_until, refused) VALUES (?, ?, 1) ON CONFLICT (target)"
+            " DO UPDATE SET held_until = max(coalesce(held_until, 0), excluded.held_until), refused = 1",
             (target, micros(until)),
         )
 
-    async def earliest(self, targets: Sequence[str]) -> datetime | None:
-        """Return the instant at which the next page to these targets may be claimed."""
+    async def due_targets(self) -> Mapping[str, DueTarget]:
+        """Go from target to target in their index, so that only those with unsettled pages cost anything."""
         statement = (
-            "SELECT max(min(p.due_at), coalesce((SELECT held_until FROM escalation_targets WHERE target = :target),"
-            f" min(p.due_at))) FROM escalation_pages p WHERE p.target = :target AND {_UNSETTLED}"
+            f"SELECT p.target, p.due_at, {_PACE} FROM escalation_pages p"
+            " LEFT JOIN escalation_targets t ON t.target = p.target"
+            f" WHERE {_UNSETTLED} AND p.target > ? ORDER BY p.target, p.due_at LIMIT 1"
         )
 
-        def found(connection: sqlite3.Connection) -> int | None:
-            each = (connection.execute(statement, {"target": target}).fetchone()[0] for target in targets)
-            return min((value for value in each if value is not None), default=None)
+        def found(connection: sqlite3.Connection) -> Mapping[str, DueTarget]:
+            targets: dict[str, DueTarget] = {}
+            last = ""
+            while (row := connection.execute(statement, (last,)).fetchone()) is not None:
+                last, due_at, *pace = row
+                targets[last] = DueTarget(due_at=instant(due_at), pace=None if pace[0] is None else _pace(pace))
+            return targets
 
-        return optional_instant(await self.session.in_thread(found))
+        return await self.session.in_thread(found)
+
+    async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:
+        """Make and return rows. A transaction of SQLite has no rival."""
+        await self.session.run_many(
+            "INSERT INTO escalation_targets (target) VALUES (?) ON CONFLICT (target) DO NOTHING",
+            [(target,) for target in targets],
+        )
+        places = ", ".join("?" for _ in targets)
+        statement = f"SELECT {_PACE} FROM escalation_targets t WHERE t.target IN ({places})"
+        return {row[0]: _pace(row) for row in await self.session.rows(statement, list(targets))}
+
+    async def write_paces(self, paces: Sequence[Pace]) -> None:
+        """Write one by one."""
+        await self.session.run_many(
+            "UPDATE escalation_targets SET free_at = ?, rate = ?, refused = ? WHERE target = ?",
+            [
+                (None if pace.free_at is None else micros(pace.free_at), pace.rate, pace.refused, pace.target)
+                for pace in paces
+            ],
+        )
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         """Return settled pages from their index, newest first."""
@@ -212,6 +238,17 @@ class Outbox:
 
         pages = [PageRecord.from_row(row, instant) for row in await self.session.in_thread(find)]
         return sorted(pages, key=lambda page: page.id)
+
+
+def _pace(row: Sequence[Any]) -> Pace:
+    target, held_until, free_at, rate, refused = row
+    return Pace(
+        target=target,
+        held_until=optional_instant(held_until),
+        free_at=optional_instant(free_at),
+        rate=rate,
+        refused=bool(refused),
+    )
 
 
 def _written(page: PageRecord) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -105,7 +105,7 @@ class SQLiteStore:
             finally:
                 await self._roll_back(session)
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         """Return the next due instants and active pauses."""
 
         async def work(tx: _Transaction) -> NextDue:
@@ -114,7 +114,7 @@ class SQLiteStore:
                 at=now,
                 pauses=await tx.operations.pauses(now),
                 due_at=None if canary is None else await tx.incidents.earliest(canary),
-                page_due_at=await tx.outbox.earliest(targets),
+                targets=await tx.outbox.due_targets() if pages else {},
             )
 
         async with self._opened() as session:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,14 @@ import attrs
 
 from ..errors import StoreError
 from ..model import Incident, Outcome, Page, PageRecord, PageState
-from ..ports import Notifier, Store, Transaction
-from ..rules.retry import cancel, cancel_reason, lease, mark_dead
+from ..ports import Notifier, Store
+from ..rules.pace import budgets_of
 from ..settings import Settings
-from .access import gate_at
 from .attempt import Attempt
+from .exchange import Exchange, exchange
 from .report import DeliveryCount, DeliveryReport
-from .settle import Finished, settle
+from .settle import Finished
+from .shares import Shares
 from .tasks import BackgroundTask, TaskGroup, monotonic, rest
 
 if TYPE_CHECKING:
@@ -32,21 +33,6 @@ SETTLE_TRIES = 5
 """How often a delivery pass tries to settle such pages, LINGER apart. After that the next pass tries."""
 
 
-@attrs.frozen(kw_only=True)
-class Exchange:
-    """The result of one delivery transaction."""
-
-    settled: Sequence[PageRecord] = ()
-    """Pages whose attempt had ended, in their new state."""
-    leased: Sequence[tuple[PageRecord, Incident]] = ()
-    """Claimed pages to send."""
-    ended: Sequence[PageRecord] = ()
-    """Claimed pages that must not be sent: they are cancelled or dead now."""
-    locked: Sequence[Finished] = ()
-    """Pages whose attempt had ended and that are not settled yet, because other transactions lock their rows."""
-    at: datetime | None = None
-
-
 @attrs.define
 class Delivery:
     """Sends pages. An attempt may outlive the call that started it; the next call then settles its page."""
@@ -57,10 +43,15 @@ class Delivery:
     """The notifier of each target."""
     telemetry: "Telemetry"
     tasks: TaskGroup = attrs.field(factory=TaskGroup)
+    shares: Shares = attrs.field(init=False)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
     _finishing: BackgroundTask = attrs.field(factory=BackgroundTask)
     _finished: list[Finished] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
+
+    def __attrs_post_init__(self) -> None:
+        """Find the budgets of the targets."""
+        self.shares = Shares(budgets_of(self.notifiers, self.settings.budgets), self.capacity)
 
     @property
     def busy(self) -> bool:
@@ -85,11 +76,12 @@ class Delivery:
             raise
 
     async def _pass(self, longest: timedelta) -> DeliveryReport:
-        began, until, tries = monotonic(), None, 0
+        began, until, tries, waited_at = monotonic(), None, 0, None
         if not self.busy and not await self._any_due():
             return self.take_report()
         while True:
-            started = await self.start_due(until, claim=monotonic() - began < longest.total_seconds())
+            left = longest - timedelta(seconds=monotonic() - began)
+            started = await self.start_due(until, claim=left > timedelta())
             until = until or started.at
             if started.settled:
                 tries = 0
@@ -102,7 +94,12 @@ class Delivery:
                 tries += 1
                 await self.tasks.wait(LINGER)
             else:
-                return self.take_report()
+                # Pages of a budget may have to wait for their slots, and a host that ticks by itself calls once.
+                wait = await self._next_slot_in(until, left)
+                if wait is None or started.at == waited_at:  # a clock that stands still brings no slot
+                    return self.take_report()
+                waited_at = started.at
+                await self.tasks.wait(wait)
 
     async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Exchange:
         """Settle finished pages and claim as many as can start at once, in one transaction; start the attempts.
@@ -114,20 +111,21 @@ class Delivery:
 
     async def _start_due(self, until: datetime | None, *, claim: bool) -> Exchange:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
-        done = await self._exchange(self.capacity() if claim and not self.settings.dry_run else {}, until)
+        done = await self._exchange(until, claim=claim and not self.settings.dry_run)
         for record, incident in done.leased:
             self._in_flight[record.target] += 1
             self.tasks.start(self._attempt(record, incident, deadline))
         return done
 
-    def capacity(self) -> dict[str, int]:
-        """Return how many more pages may be claimed now, for each target that is not full.
+    def capacity(self, target: str) -> int:
+        """Return how many more pages to a target may be claimed now: none to a target that no notifier serves.
 
         It is at most half of the target's limit: while one half is settled and claimed, the other half is being sent.
         """
+        if target not in self.notifiers:
+            return 0
         most = self.settings.retry.per_target
-        free = {target: most - self._in_flight[target] for target in self.notifiers}
-        return {target: min(count, (most + 1) // 2) for target, count in free.items() if count > 0}
+        return min(max(most - self._in_flight[target], 0), (most + 1) // 2)
 
     async def wait(self, longest: timedelta | None = None) -> None:
         """Wait until an attempt ends or a tick wakes it, at most for ``longest``; then up to 20 ms more.
@@ -143,7 +141,7 @@ class Delivery:
 
     async def settle(self) -> None:
         """Settle finished pages. If the store is down, the pages are kept for the next call."""
-        await self.tasks.outlive(self._exchange({}, None))
+        await self.tasks.outlive(self._exchange(None, claim=False))
 
     def take_report(self) -> DeliveryReport:
         """Return the counts since the last report."""
@@ -188,19 +186,28 @@ class Delivery:
         )
 
     async def _any_due(self) -> bool:
-        targets = tuple(self.capacity())
-        if not targets or self.settings.dry_run:
+        if self.settings.dry_run or not self.notifiers:
             return False
-        seen = await self.store.next_due(canary=None, targets=targets)
-        return seen.page_due_at is not None and seen.page_due_at <= seen.at
+        seen = await self.store.next_due(canary=None, pages=True)
+        at = self.shares.next_page_at(seen)
+        return at is not None and at <= seen.at
 
-    async def _exchange(self, capacity: Mapping[str, int], until: datetime | None) -> Exchange:
-        """Settle finished pages and claim pages up to ``capacity``, in one transaction."""
+    async def _next_slot_in(self, until: datetime | None, left: timedelta) -> timedelta | None:
+        """Return how long to wait for the next slot of a page that is due; None if that is longer than is left."""
+        if until is None or left <= timedelta():
+            return None
+        wait = self.shares.next_slot_in(await self.store.next_due(canary=None, pages=True), until)
+        return None if wait is None or wait >= left else wait
+
+    async def _exchange(self, until: datetime | None, *, claim: bool) -> Exchange:
+        """Settle finished pages and claim pages, in one transaction."""
         finished, self._finished = self._finished, []
-        if not finished and not capacity:
+        if not finished and not claim:
             return Exchange()
         try:
-            done = await self.store.transact(lambda tx: self._settle_and_claim(tx, finished, capacity, until))
+            done = await self.store.transact(
+                lambda tx: exchange(tx, finished, until, claim=claim, settings=self.settings, shares=self.shares)
+            )
         except BaseException:
             self._finished = finished + self._finished
             raise
@@ -209,31 +216,6 @@ class Delivery:
         for record in (*done.settled, *done.ended):
             self._settled(record)
         return done
-
-    async def _settle_and_claim(
-        self,
-        tx: Transaction,
-        finished: Sequence[Finished],
-        capacity: Mapping[str, int],
-        until: datetime | None,
-    ) -> Exchange:
-        now = await tx.now()
-        settled, locked = await settle(tx, finished, self.settings.retry, now)
-        if not capacity or not (await gate_at(tx, self.settings.switches, now)).may_escalate:
-            return Exchange(settled=settled, locked=locked, at=now)
-        leased: list[tuple[PageRecord, Incident]] = []
-        ended: list[PageRecord] = []
-        # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
-        for found in await tx.outbox.claim(capacity, now=now, until=min(until or now, now)):
-            if found.fault is not None:
-                ended.append(mark_dead(found.page, f"unrenderable: {found.fault}", now))
-            elif (why := cancel_reason(found.page, found.incident)) is not None or found.incident is None:
-                ended.append(cancel(found.page, why or "deleted", now))
-            else:
-                leased.append((lease(found.page, self.settings.retry, now), found.incident))
-        if leased or ended:
-            await tx.outbox.write([*(record for record, _ in leased), *ended])
-        return Exchange(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
 
     async def _attempt(self, record: PageRecord, incident: Incident, deadline: float) -> None:
         """Send one page, unless its lease would end during the attempt: then another sender could claim the page."""

@@ -190,9 +190,9 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     async def next_claim_in(self) -> timedelta:
         """Return how long to wait before another page can be claimed."""
         await self.check()
-        seen = await self.store.next_due(canary=self.settings.canary, targets=tuple(self._delivery.capacity()))
+        seen = await self.store.next_due(canary=self.settings.canary, pages=True)
         gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
-        earliest = None if self.settings.dry_run else seen.page_due_at
+        earliest = None if self.settings.dry_run else self._delivery.shares.next_page_at(seen)
         wait = until_next_claim(earliest=earliest, now=seen.at, gate=gate, longest=self.settings.tick_interval)
         return min(wait, SETTLE_AGAIN) if self._delivery.owes else wait
 

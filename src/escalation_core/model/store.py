@@ -104,6 +104,44 @@ class ClaimedPage:
 
 
 @attrs.frozen(kw_only=True)
+class Pace:
+    """A target's row: what all workers keep of its throttle and of its rate."""
+
+    target: str
+    held_until: datetime | None = None
+    """The receiver asked for fewer pages: no worker claims a page before this instant."""
+    free_at: datetime | None = None
+    """When all slots of its budget are free again; None if no page has taken one."""
+    rate: float | None = None
+    """Pages a second, lowered because the receiver asked for fewer; None for the budget's own."""
+    refused: bool = False
+    """The receiver has asked for fewer pages since the last page took a slot, so the next one takes a longer one."""
+
+    @property
+    def slowed(self) -> bool:
+        """Whether the rate is lowered, or is to be."""
+        return self.refused or self.rate is not None
+
+    def throttled(self, until: datetime) -> "Pace":
+        """Return the row after the receiver has asked for fewer pages. A later end that is set already stays."""
+        return attrs.evolve(self, held_until=max(until, self.held_until or until), refused=True)
+
+
+@attrs.frozen(kw_only=True)
+class DueTarget:
+    """A target that has unsettled pages."""
+
+    due_at: datetime
+    """When the earliest of these pages is due."""
+    pace: Pace | None = None
+    """The target's row; None if it has none."""
+
+    def held(self, now: datetime) -> bool:
+        """Return whether the target is throttled."""
+        return self.pace is not None and self.pace.held_until is not None and self.pace.held_until > now
+
+
+@attrs.frozen(kw_only=True)
 class NextDue:
     """The next due instants and the pauses that have not ended, read in one round trip."""
 
@@ -113,8 +151,8 @@ class NextDue:
     """Rows of ``Pause`` that have not ended, in the order in which operators set them."""
     due_at: datetime | None
     """The earliest next_due_at among the rows that may be claimed. ``NEEDS_REPLAN`` is earlier than any other."""
-    page_due_at: datetime | None
-    """The earliest instant at which an unsettled page to one of the given targets may be claimed."""
+    targets: Mapping[str, DueTarget] = attrs.field(factory=dict)
+    """The targets that have unsettled pages, if they were asked for."""
 
 
 @attrs.frozen(kw_only=True)

@@ -11,11 +11,13 @@ from ..model import (
     Candidate,
     ClaimedPage,
     Deferral,
+    DueTarget,
     Escalation,
     Incident,
     LatestEscalation,
     NewPage,
     OpenRows,
+    Pace,
     PageRecord,
     PageState,
     Unseen,
@@ -167,6 +169,18 @@ class Outbox(Protocol):
         throttled until after ``now``.
         """
 
+    async def due_targets(self) -> Mapping[str, DueTarget]:
+        """Return the targets that have unsettled pages, each with its row, without a lock."""
+
+    async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:
+        """Lock and return the rows of these targets, and make those that are missing. The targets are sorted.
+
+        Leave out those that other transactions have locked, and do not wait for them.
+        """
+
+    async def write_paces(self, paces: Sequence[Pace]) -> None:
+        """Write ``free_at``, ``rate`` and ``refused`` of targets that this transaction has locked."""
+
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Lock and return these pages without waiting. Leave out pages that are deleted or locked elsewhere."""
 
@@ -196,7 +210,10 @@ class Outbox(Protocol):
         """
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        """Let no worker claim a page for this target before ``until``. If a later instant is set already, it stays."""
+        """Let no worker claim a page for this target before ``until``, and set ``refused`` of its row.
+
+        If a later instant is set already, it stays.
+        """
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         """Return the pages that were settled in this range, newest first, then by id."""

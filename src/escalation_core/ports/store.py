@@ -1,6 +1,6 @@
 """Protocols of a store and its transaction."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -68,11 +68,11 @@ class Store(Transactor, Protocol):
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Run ``work``, which only reads, on one snapshot, without locks. The store keeps no write of ``work``."""
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        """Return the next due instants of rows in this canary (with None, of no rows) and of pages to these targets.
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
+        """Return the next due instants of rows in this canary (with None, of no rows) and, if asked, of pages.
 
         The engine calls this at the start of each tick, and usually nothing is due. It should take one round trip, for
-        any number of rows.
+        any number of rows, pages and targets: only targets that have unsettled pages may cost anything.
         """
 
     async def aclose(self) -> None:

@@ -52,6 +52,7 @@ FIELDS = (
     Field("tz", "ESC_TZ", parse.text, check_zone),
     Field("database_url", "ESC_DATABASE_URL", parse.text, optional(_text), secret=True),
     Field("targets", "ESC_TARGETS", parse.targets, limits.targets, write.targets, secret=True),
+    Field("budgets", "ESC_BUDGETS", parse.budgets, limits.budgets, write.budgets),
     Field("routes", "ESC_ROUTES", parse.routes, limits.routes, write.routes),
     Field("policies_file", "ESC_POLICIES", parse.text, optional(limits.path)),
     Field("default_target", "ESC_DEFAULT_TARGET", str, optional(limits.target)),
@@ -68,6 +69,7 @@ SECRETS = tuple(field.variable for field in FIELDS if field.secret)
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
     *(((field.name,), field.check) for field in FIELDS),
     (("routes", "targets"), limits.route_targets),
+    (("budgets", "targets"), limits.budget_targets),
     (("default_target", "targets"), limits.default_target),
     # After the checks that need the targets' names: an invalid URL must not hide an invalid name.
     (("targets", "allow_http"), limits.target_urls),

@@ -10,6 +10,7 @@ from ..errors import InvalidValue
 from ..model import normal_severity
 from ..rules.builtin import MAX_WINDOW
 from ..rules.maintenance import PauseSchedule
+from ..rules.pace import Budget
 from ..rules.routing import Route, check_target
 from . import write
 from .secrets import check_url
@@ -87,6 +88,14 @@ def targets(value: object) -> None:
         _check_part("a name", target, name)
 
 
+def budgets(value: object) -> None:
+    """Check the budgets of targets."""
+    for name, budget in check_mapping(value, "budgets", "give a mapping of name to Budget or None").items():
+        _check_part("a name", target, name)
+        if budget is not None and not isinstance(budget, Budget):
+            raise InvalidValue("budgets", f"{name!r} is {type(budget).__name__}", "give Budget(rate=..., burst=...)")
+
+
 def routes(value: Sequence[object]) -> None:
     """Check a list of routes."""
     of_type(Sequence, "a list of Route")(value)
@@ -124,6 +133,12 @@ def route_targets(given: Sequence[Route], urls: Mapping[str, str]) -> None:
     for route in given:
         for name in route.targets:
             default_target(name, urls)
+
+
+def budget_targets(budgets: Mapping[str, object], urls: Mapping[str, str]) -> None:
+    """Check that each target with a budget is defined."""
+    for name in budgets:
+        default_target(name, urls)
 
 
 def default_target(name: str | None, urls: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..checks import TWICE, strict_json
 from ..errors import InvalidValue
+from ..rules.pace import Budget
 from ..rules.routing import Route
 
 _MAX_DIGITS = 12
@@ -65,6 +66,21 @@ def targets(text: str) -> dict[str, Any]:
     """Read a JSON object from target name to URL. The text is a secret, so no error quotes any part of it."""
     document: dict[str, Any] = _json(text, dict, '{"slack:ops": "https://..."}')
     return document
+
+
+def budgets(text: str) -> dict[str, Budget | None]:
+    """Read a JSON object from target name to rate and burst; null means no budget."""
+    document = _json(text, dict, '{"slack:ops": {"rate": 1, "burst": 3}, "slack:bulk": null}')
+    return {name: None if entry is None else _budget(name, entry) for name, entry in document.items()}
+
+
+def _budget(name: str, entry: object) -> Budget:
+    if not isinstance(entry, dict) or "rate" not in entry or set(entry) - {"rate", "burst"}:
+        raise InvalidValue("budgets", f"{name!r} has no rate and burst", 'write {"rate": 1, "burst": 3}, or null')
+    try:
+        return Budget(**entry)
+    except InvalidValue as fault:
+        raise InvalidValue("budgets", f"{name!r}, {fault.field} {fault.fault}", fault.remedy) from None
 
 
 def routes(text: str) -> tuple[Route, ...]:

@@ -16,6 +16,7 @@ from ..model import Canary
 from ..rules.builtin import DEFAULT_MAX_LEVEL, BuiltinPolicy
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
+from ..rules.pace import Budget
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
 from .fields import FIELDS, SECRETS, Field, find_problems
@@ -60,6 +61,8 @@ class Settings:
     tz: str = "UTC"
     database_url: str | None = None
     targets: Mapping[str, str] = attrs.field(factory=dict, repr=lambda targets: repr(sorted(targets)))
+    budgets: Mapping[str, Budget | None] = attrs.field(factory=dict)
+    """How many pages a second each target may get; None for none. Without an entry its notifier's budget counts."""
     routes: Sequence[Route] = ()
     policies_file: str | None = None
     """The path of a policies file. The core opens no file: ``escalation_adapters.policies_file`` reads it."""

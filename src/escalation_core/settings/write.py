@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import attrs
 
+from ..rules.pace import Budget
 from ..rules.routing import Route
 
 MINUTE = timedelta(minutes=1)
@@ -41,6 +42,11 @@ def severity_minutes(windows: Mapping[str, timedelta]) -> str:
 def targets(urls: Mapping[str, str]) -> str:
     """Write a JSON object from target name to URL."""
     return json.dumps(dict(urls))
+
+
+def budgets(given: Mapping[str, Budget | None]) -> str:
+    """Write a JSON object from target name to rate and burst."""
+    return json.dumps({name: None if budget is None else attrs.asdict(budget) for name, budget in given.items()})
 
 
 def routes(given: Sequence[Route]) -> str:

@@ -29,7 +29,7 @@ from escalation_adapters.cli.base import _loop_factory
 from escalation_adapters.postgres import PostgresStore, pool, timeouts
 from escalation_adapters.worker import runner
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
-from escalation_core import Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
+from escalation_core import Budget, Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
 
 from ..defects import plants
 from ..kill_points import walk_migration, walks
@@ -112,6 +112,8 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
         tick_interval=timedelta(seconds=rules.tick),
         routes=(Route(severity="critical", targets=tuple(targets)),) if targets else (),
         default_target=first,
+        # The last target has a budget, which never delays a page here: what it costs is in each claim.
+        budgets={name: Budget(rate=1000, burst=100) for name in list(targets)[1:]},
         retry=RetryPolicy(
             lease=timedelta(seconds=rules.lease),
             send_timeout=timedelta(seconds=rules.send_timeout),

@@ -17,8 +17,9 @@ from psycopg import AsyncConnection
 from escalation_adapters.postgres import timeouts
 from escalation_adapters.worker.reload import Load
 from escalation_adapters.worker.runner import run
-from escalation_core import Engine, StoreUnavailable
+from escalation_core import Budget, Engine, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
+from escalation_core.engine.shares import Shares
 from escalation_core.ports import Schedule
 from escalation_core.rules.shifts import Shifts
 
@@ -81,7 +82,7 @@ async def _woken(engine: Engine) -> None:
     delivery, answering = engine._delivery, asyncio.Event()
     hold_answers(answering)
     await engine.tick(deliver=False)
-    while delivery.capacity():
+    while any(map(delivery.capacity, delivery.notifiers)):
         # A level of a policy pages other targets than the one before it.
         await engine.tick(deliver=False)
         await delivery.start_due()
@@ -297,6 +298,13 @@ async def _calendars_change(engine: Engine) -> None:
     await ticking
 
 
+async def _few_slots(engine: Engine) -> None:
+    """Tick with a small budget for each target: a page waits for its slot within the delivery pass."""
+    delivery = engine._delivery
+    delivery.shares = Shares({target: Budget(rate=20) for target in delivery.notifiers}, delivery.capacity)
+    await engine.tick()
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "run without log": _run_without_log,
@@ -315,6 +323,7 @@ WALKS: Mapping[str, Walk] = {
     "connections ended": _connections_ended,
     "attached again": _attached_again,
     "calendars change": _calendars_change,
+    "few slots": _few_slots,
 }
 WHOLE = ("run", "run without log")
 """The walks that run a whole worker until it is stopped."""

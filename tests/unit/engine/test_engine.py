@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -107,9 +106,9 @@ class HeldStore(MemoryStore):
         super().__init__(clock)
         self.gate = asyncio.Event()
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         await self.gate.wait()
-        return await super().next_due(canary=canary, targets=targets)
+        return await super().next_due(canary=canary, pages=pages)
 
 
 @pytest.mark.parametrize("leaver", [None, 0, 1])

@@ -52,7 +52,7 @@ async def test_retry_after_alone_holds_no_target(store: MemoryStore, clock: Manu
     await escalated(store, clock, keys=["a", "b"])
     notifier = RecordingNotifier(answer=lambda page: Retry("down", 20 * SECOND))
     assert 2 == (await engine_of(store, notifier, per_target=1).deliver()).sent
-    assert {} == store.holds
+    assert {} == store.paces
 
 
 async def test_page_is_given_up_after_the_horizon(

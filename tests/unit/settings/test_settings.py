@@ -39,6 +39,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "ESC_TZ": "UTC",
         "ESC_DATABASE_URL": None,
         "ESC_TARGETS": None,
+        "ESC_BUDGETS": None,
         "ESC_ROUTES": None,
         "ESC_POLICIES": None,
         "ESC_DEFAULT_TARGET": None,

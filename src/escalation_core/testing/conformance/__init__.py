@@ -21,6 +21,7 @@ from . import (
     promises,
     records,
     schedules,
+    targets,
     versions,
     walks,
 )
@@ -32,6 +33,7 @@ PAGING_CHECKS: tuple[StoreCheck, ...] = (
     *records.CHECKS,
     *promises.CHECKS,
     *claimants.CHECKS,
+    *targets.CHECKS,
     *edges.CHECKS,
     *hosts.CHECKS,
     *clocks.CHECKS,

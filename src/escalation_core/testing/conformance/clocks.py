@@ -6,6 +6,7 @@ import attrs
 
 from ...model import Canary, NewPage, PageRecord, Pause
 from ...ports import Store
+from ...rules.pace import may_send_at
 from ...rules.retry import RetryPolicy, cancel, lease
 from ..clock import ManualClock
 from .harness import START, StoreHarness, beat, incident, put, same
@@ -65,14 +66,14 @@ async def pages_from_ahead_of_the_clock_are_brought_forward(harness: StoreHarnes
     due = {"new": now, "tried": now, "leased": ends, "settled": day, "soon": hour, "not served": day}
     same((3, due), await forward(timedelta()), "at any heartbeat")
     for target, until in (("tried", now), ("soon", hour)):
-        seen = await store.next_due(canary=Canary(), targets=[target])
-        same(until, seen.page_due_at, f"the throttle of {target}")
+        seen = await store.next_due(canary=Canary(), pages=True)
+        same(until, may_send_at(None, seen.targets[target], now), f"the throttle of {target}")
     five = now + 5 * MINUTE
     await set_due(five, hour)
     due = {"new": now, "tried": now + MINUTE, "leased": ends, "settled": five, "soon": hour - 4 * MINUTE}
     same((4, due | {"not served": five}), await forward(4 * MINUTE), "after a step")
-    seen = await store.next_due(canary=Canary(), targets=["soon"])
-    same(hour - 4 * MINUTE, seen.page_due_at, "the throttle after a step")
+    seen = await store.next_due(canary=Canary(), pages=True)
+    same(hour - 4 * MINUTE, may_send_at(None, seen.targets["soon"], now), "the throttle after a step")
 
 
 async def pauses_from_ahead_of_the_clock_are_shifted(harness: StoreHarness) -> None:

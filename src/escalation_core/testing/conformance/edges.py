@@ -156,7 +156,8 @@ async def a_lease_ends(harness: StoreHarness) -> None:
         return [(each.page.level, each.page.state.value) for each in found]
 
     end = now + retries.lease
-    same(end, (await store.next_due(canary=Canary(), targets=["t"])).page_due_at, "the earliest is a lease's end")
+    seen = await store.next_due(canary=Canary(), pages=True)
+    same({"t": end}, {name: one.due_at for name, one in seen.targets.items()}, "the earliest is a lease's end")
     clock.set(end - timedelta(microseconds=1))
     same([], await claim(), "while the leases run")
     clock.set(end)
@@ -186,6 +187,9 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
         same([], list(await tx.ledger.record([])), "recorded")
         same({}, dict(await tx.ledger.highest([])), "the highest of an empty list")
         same([], list(await tx.outbox.lock([])), "locked")
+        same({}, dict(await tx.outbox.due_targets()), "the targets of an empty store")
+        same({}, dict(await tx.outbox.lock_targets([])), "locked targets")
+        await tx.outbox.write_paces([])
         same({}, dict(await tx.outbox.fences([])), "the fences of an empty list")
         same(0, await tx.outbox.bring_forward([], now=now, step=MINUTE, beyond=now, lease_ends=now), "brought forward")
         same([], list((await tx.incidents.unseen(None, limit=9, held_before=None)).keys), "unseen")
@@ -194,8 +198,8 @@ async def nothing_is_written_for_nothing(harness: StoreHarness) -> None:
 
     await store.transact(work)
     for percent in (0, 50, 100):
-        seen = await store.next_due(canary=Canary(percent))
-        same((now, [], None, None), (seen.at, list(seen.pauses), seen.due_at, seen.page_due_at), "an empty store")
+        seen = await store.next_due(canary=Canary(percent), pages=True)
+        same((now, [], None, {}), (seen.at, list(seen.pauses), seen.due_at, dict(seen.targets)), "an empty store")
 
 
 async def _unreadable(store: Store, clock: ManualClock) -> list[str]:

@@ -16,7 +16,7 @@ from ...model import (
     RecalcState,
     canary_bucket,
 )
-from ...ports import Store, Transaction
+from ...ports import Store
 from ...rules.retry import RetryPolicy as Retries
 from ...rules.retry import cancel, lease, revive
 from ..clock import ManualClock
@@ -93,36 +93,6 @@ async def a_page_is_queued_once_per_target(harness: StoreHarness) -> None:
     same([], list(await store.read(lambda tx: tx.outbox.pages(after=after, limit=9))), "beyond the last")
     of_b = await store.read(lambda tx: tx.outbox.pages(limit=9, incident_key="b"))
     same([], list(of_b), "of another key")
-
-
-async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -> None:
-    """A claim returns due pages up to each target's capacity, oldest first, with the current incident."""
-    clock = ManualClock(START)
-    store, now = await harness.open(clock), clock()
-    await put(store, incident("a", clock))
-    for level in (1, 2, 3):
-        pages = [_page(level=level, target=target) for target in ("t1", "t2", "t3")]
-        await store.transact(lambda tx, pages=pages: tx.outbox.enqueue(pages, clock()))  # type: ignore[misc]
-        clock.advance(MINUTE)
-
-    async def claim(tx: Transaction) -> list[tuple[str, int]]:
-        found = await tx.outbox.claim({"t1": 2, "t2": 5, "t4": 5}, now=clock(), until=now + MINUTE)
-        assert all(one.incident and one.incident.incident_key == "a" for one in found), "with its incident"
-        return [(one.page.target, one.page.level) for one in found]
-
-    expected = [("t1", 1), ("t1", 2), ("t2", 1), ("t2", 2)]
-    same(expected, sorted(await store.transact(claim)), "claimed")
-    await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock() + MINUTE))
-    await store.transact(lambda tx: tx.outbox.throttle_target("t1", clock()))
-    same([("t2", 1), ("t2", 2)], await store.transact(claim), "without the throttled target")
-    for targets, earliest in ((["t1"], clock() + MINUTE), (["t1", "t2"], now), (["t4"], None), ([], None)):
-        seen = await store.next_due(canary=Canary(), targets=targets)
-        same(earliest, seen.page_due_at, f"the earliest page to {targets}")
-    pages_alone = await store.next_due(canary=None, targets=["t2"])
-    same((None, now), (pages_alone.due_at, pages_alone.page_due_at), "without a canary, only pages count")
-    await harness.host(store).delete("a")
-    gone = await store.transact(lambda tx: tx.outbox.claim({"t2": 1}, now=clock(), until=clock()))
-    same([None], [one.incident for one in gone], "the incident of a deleted row")
 
 
 async def a_page_is_written_as_it_is_told(harness: StoreHarness) -> None:
@@ -289,7 +259,6 @@ CHECKS = (
     an_escalation_is_recorded_once,
     the_highest_is_known,
     a_page_is_queued_once_per_target,
-    a_claim_of_pages_takes_what_there_is_room_for,
     a_page_is_written_as_it_is_told,
     cancelling_spares_what_is_in_flight,
     heartbeats_of_all_workers_count,

@@ -169,8 +169,8 @@ class _RecordedStore:
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         return await self._inner.read(work)
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
-        return await self._inner.next_due(canary=canary, targets=targets)
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
+        return await self._inner.next_due(canary=canary, pages=pages)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

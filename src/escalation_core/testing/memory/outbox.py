@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import CANCELS, AuditRange, ClaimedPage, NewPage, PageRecord, PageState
+from ...model import CANCELS, AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
 from ...rules.retry import due_after_step, throttled_after_step
 from .state import State, Undo, newest, read_row
 
@@ -56,13 +56,24 @@ class Outbox:
         return cancelled
 
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
-        free = {target: count for target, count in capacity.items() if self.store.holds.get(target, now) <= now}
+        free = {target: count for target, count in capacity.items() if (self._held_until(target) or now) <= now}
         claimed: list[ClaimedPage] = []
         for page in sorted(self._unsettled(), key=lambda page: (page.due_at, page.id)):
             if page.due_at <= until and free.get(page.target, 0) > 0:
                 free[page.target] -= 1
                 claimed.append(self._claimed(page))
         return claimed
+
+    async def due_targets(self) -> Mapping[str, DueTarget]:
+        return self.targets()
+
+    async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:
+        return {target: self.store.paces.get(target, Pace(target=target)) for target in targets}
+
+    async def write_paces(self, paces: Sequence[Pace]) -> None:
+        for pace in paces:
+            before = self.store.paces.get(pace.target, Pace(target=pace.target))
+            self.undo.put(self.store.paces, pace.target, attrs.evolve(pace, held_until=before.held_until))
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         return [self._claimed(self.store.pages[number]) for number in ids if number in self.store.pages]
@@ -89,21 +100,26 @@ class Outbox:
             if due_at != page.due_at and (targets is None or page.target in targets):
                 self._put(attrs.evolve(page, due_at=due_at))
                 moved += 1
-        for target, until in list(self.store.holds.items()):
-            earlier = throttled_after_step(until, now=now, step=step, beyond=beyond)
-            self.undo.put(self.store.holds, target, earlier)
+        for target, pace in list(self.store.paces.items()):
+            if pace.held_until is not None:
+                earlier = throttled_after_step(pace.held_until, now=now, step=step, beyond=beyond)
+                self.undo.put(self.store.paces, target, attrs.evolve(pace, held_until=earlier))
         return moved
 
     async def throttle_target(self, target: str, until: datetime) -> None:
-        self.undo.put(self.store.holds, target, max(until, self.store.holds.get(target, until)))
+        pace = self.store.paces.get(target, Pace(target=target))
+        self.undo.put(self.store.paces, target, pace.throttled(until))
 
-    def earliest(self, targets: Sequence[str]) -> datetime | None:
-        waits = (
-            max(page.due_at, self.store.holds.get(page.target, page.due_at))
-            for page in self._unsettled()
-            if page.target in targets
-        )
-        return min(waits, default=None)
+    def targets(self) -> Mapping[str, DueTarget]:
+        found: dict[str, DueTarget] = {}
+        for page in self._unsettled():
+            due_at = min(page.due_at, found[page.target].due_at) if page.target in found else page.due_at
+            found[page.target] = DueTarget(due_at=due_at, pace=self.store.paces.get(page.target))
+        return found
+
+    def _held_until(self, target: str) -> datetime | None:
+        pace = self.store.paces.get(target)
+        return None if pace is None else pace.held_until
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         found = [

@@ -22,6 +22,7 @@ from ...model import (
     Incident,
     KeptVersion,
     LatestEscalation,
+    Pace,
     PageRecord,
     Pause,
     RecalcState,
@@ -50,7 +51,7 @@ class State:
         self.pages: dict[int, PageRecord] = {}
         self.page_ids: dict[tuple[str, int, int, str], int] = {}
         self.unsettled: dict[int, None] = {}
-        self.holds: dict[str, datetime] = {}
+        self.paces: dict[str, Pace] = {}
         self.notes: dict[int, AuditEntry] = {}
         self.beats: dict[str, datetime] = {}
         self.overrides: dict[int, ShiftOverride] = {}

@@ -1,6 +1,6 @@
 """MemoryStore, the reference implementation of a store. It writes nothing to disk."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ class MemoryStore(State):
         finally:
             undo.roll_back()
 
-    async def next_due(self, *, canary: Canary | None, targets: Sequence[str] = ()) -> NextDue:
+    async def next_due(self, *, canary: Canary | None, pages: bool = False) -> NextDue:
         """Return the next due instants and the pauses that have not ended."""
         tx = _Transaction(self, Undo())
         now = await tx.now()
@@ -60,7 +60,7 @@ class MemoryStore(State):
             at=now,
             pauses=await tx.operations.pauses(now),
             due_at=None if canary is None else tx.incidents.earliest(canary),
-            page_due_at=tx.outbox.earliest(targets),
+            targets=tx.outbox.targets() if pages else {},
         )
 
     async def aclose(self) -> None:
