@@ -20,14 +20,15 @@ import attrs
 from escalation_core import model
 from escalation_core.errors import InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.model import Canary, Deferral, Escalation, Incident, Pace, PageRecord, PageState
-from escalation_core.rules.retry import due_after_step, throttled_after_step
+from escalation_core.rules import unheard
+from escalation_core.rules.priority import claim_order
+from escalation_core.rules.retry import due_after_step, newer_level, throttled_after_step
 from escalation_core.testing.clock import Clock, system_clock
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
 VERSION = "1"
 DAY = timedelta(days=1)
-UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
 NAME, SUMMARY = model.MAX_NAME_CHARS, model.MAX_SUMMARY_CHARS
 LONGEST = dict.fromkeys(("severity", "acknowledged_by", "policy", "policy_pin"), NAME) | {"summary": SUMMARY}
 identity_of = attrgetter("incident_key", "episode", "level", "target")
@@ -69,10 +70,16 @@ class Tables:
 
     def due_targets(self) -> dict[str, model.DueTarget]:
         """Return the targets that have unsettled pages."""
-        due: dict[str, datetime] = {}
+        due: dict[str, model.DueTarget] = {}
         for page in self.unsettled():
-            due[page.target] = min(page.due_at, due.get(page.target, page.due_at))
-        return {name: model.DueTarget(due_at=at, pace=self.paces.get(name)) for name, at in due.items()}
+            late = page.hand_over_at if page.state is PageState.PENDING else None
+            one = model.DueTarget(due_at=page.due_at, hand_over_at=late, pace=self.paces.get(page.target))
+            due[page.target] = one if page.target not in due else due[page.target].earliest(one)
+        return due
+
+    def open_episodes(self) -> dict[str, int]:
+        """Return the present episode of each open incident."""
+        return {key: row["episode"] for key, row in self.incidents.items() if is_open(row)}
 
     def is_throttled(self, target: str, now: datetime) -> bool:
         """Return True if the target's receiver has asked for fewer pages, and a time has not passed yet."""
@@ -81,7 +88,7 @@ class Tables:
 
     def unsettled(self, targets: Sequence[str] | None = None) -> list[PageRecord]:
         """Return the pages that a worker still has to send, to these targets or to all."""
-        every = (page for page in self.pages.values() if page.state in UNSETTLED)
+        every = (page for page in self.pages.values() if page.state in model.UNSETTLED)
         return [page for page in every if targets is None or page.target in targets]
 
 
@@ -327,11 +334,12 @@ class JsonOutbox(Port):
         known = {identity_of(page) for page in table.values()}
         for page in pages:
             columns = attrs.asdict(page, filter=attrs.filters.exclude("in_place_of"))
-            reason = columns.pop("undeliverable_reason")
+            reason, after = columns.pop("undeliverable_reason"), columns.pop("hand_over_after")
+            columns |= {"created_at": now, "due_at": now, "hand_over_at": None if after is None else now + after}
             state = PageState.PENDING if reason is None else PageState.DEAD
             if identity_of(page) not in known:
                 number = len(table) + 1  # nothing deletes pages either
-                table[number] = PageRecord(id=number, state=state, created_at=now, due_at=now, reason=reason, **columns)
+                table[number] = PageRecord(id=number, state=state, reason=reason, **columns)
                 known.add(identity_of(page))
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
@@ -347,11 +355,21 @@ class JsonOutbox(Port):
     ) -> Sequence[model.ClaimedPage]:
         free = {target: count for target, count in capacity.items() if not self.tables.is_throttled(target, now)}
         claimed = []
-        for page in sorted(self.tables.unsettled(list(free)), key=attrgetter("due_at", "id")):
+        for page in sorted(self.tables.unsettled(list(free)), key=lambda page: claim_order(page, now)):
             if page.due_at <= until and free[page.target] > 0:
                 free[page.target] -= 1
-                claimed.append(self._claimed(page))
+                newer = newer_level(page, self.tables.pages.values())
+                claimed.append(attrs.evolve(self._claimed(page), newer=newer))
         return claimed
+
+    async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[model.ClaimedPage]:
+        pages = [page for page in self.tables.unsettled(targets) if page.state is PageState.PENDING]
+        late = [page for page in pages if page.hand_over_at is not None and page.hand_over_at <= now]
+        return [self._claimed(page) for page in sorted(late, key=attrgetter("hand_over_at", "id"))[:limit]]
+
+    async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
+        pages, noted = self.tables.pages.values(), self.tables.steps_noted("unheard")
+        return unheard.find_unheard(pages, open_episodes=self.tables.open_episodes(), since=since, noted=noted)
 
     async def lock(self, ids: Sequence[int]) -> Sequence[model.ClaimedPage]:
         return [self._claimed(self.tables.pages[number]) for number in ids if number in self.tables.pages]
@@ -375,6 +393,9 @@ class JsonOutbox(Port):
         due_at = [due_after_step(page, now=now, step=step, beyond=beyond, lease_ends=lease_ends) for page in pages]
         moved = [attrs.evolve(page, due_at=at) for page, at in zip(pages, due_at, strict=True) if at != page.due_at]
         await self.write(moved)
+        for page in self.tables.unsettled():
+            if page.state is PageState.PENDING and page.hand_over_at is not None:
+                await self.write([attrs.evolve(page, hand_over_at=page.hand_over_at - step)])
         for target, pace in list(self.tables.paces.items()):
             if pace.held_until is not None:
                 until = throttled_after_step(pace.held_until, now=now, step=step, beyond=beyond)
@@ -415,7 +436,7 @@ class JsonJournal(Port):
 
     async def note(self, entries: Sequence[model.AuditEntry]) -> None:
         for one in entries:
-            if one.action != "exhausted" or step_of(one) not in self.tables.steps_noted("exhausted"):
+            if one.action not in model.NOTED_ONCE or step_of(one) not in self.tables.steps_noted(one.action):
                 self.tables.notes.append(one)
 
     async def record_heartbeat(
@@ -438,7 +459,10 @@ class JsonJournal(Port):
         overdue = [at for at, key in come if canary.has(key)]
         unreadable = [(key, one.fault) for key, one in deferred.items() if key in rows and is_open(rows[key])]
         idle = [row for row in rows.values() if is_open(row) and row["next_due_at"] is None]
-        noted = self.tables.steps_noted("exhausted")
+        noted, pages = self.tables.steps_noted("exhausted"), self.tables.pages.values()
+        silent = unheard.still_unheard(
+            pages, open_episodes=self.tables.open_episodes(), noted=self.tables.steps_noted("unheard")
+        )
         return model.Stats(
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),
@@ -447,7 +471,8 @@ class JsonJournal(Port):
             outside_canary=len(come) - len(overdue) if detail else 0,
             backlog=Counter(page.target for page in unsettled),
             oldest_page=min((page.created_at for page in unsettled), default=None),
-            dead=sum(page.state is PageState.DEAD for page in self.tables.pages.values()),
+            dead=sum(page.state is PageState.DEAD for page in pages),
+            unheard=len(silent),
             unreadable=len(unreadable),
             unreadable_examples=unreadable[:20],
             schema_version=VERSION,

@@ -37,10 +37,10 @@ async def apply(connection: AsyncConnection[Any], migration: Migration, names: M
 
         await patiently(connection, work)
         return
-    for table in ("escalation_events", "escalation_audit"):
+    for table in ("escalation_events", "escalation_audit", "escalation_pages"):
         await drop_invalid(connection, f"{names['schema'].as_string()}.{table}")
     for statement in text.split(";\n"):
-        if "CREATE" in statement:
+        if "INDEX" in statement:
             await connection.execute(statement.encode())
     await connection.execute(record, values)
 

@@ -62,7 +62,7 @@ class Journal:
         within: dict[str, object] = {} if canary.whole else {"buckets": canary.buckets}
         name = "stats_canary" if within else "stats"
         rows = await self.session.passing_rows(name, now=now, **within)
-        overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unreadable, version = rows[0]
+        overdue, oldest, marked, keyless, exhausted, oldest_page, dead, unheard, unreadable, version = rows[0]
         (standing,) = await self.session.rows("installation", suffix=b"")
         faults = find_faults(self.session.table, Found.from_row(standing), keyless=keyless)
         outside = await self.session.row("outside_canary", now=now, percent=canary.percent) if detail else None
@@ -75,6 +75,7 @@ class Journal:
             backlog=dict(await self.session.rows("backlog")),
             oldest_page=aware(oldest_page),
             dead=dead,
+            unheard=unheard,
             unreadable=unreadable,
             unreadable_examples=[(key, fault) for key, fault in await self.session.rows("unreadable")],
             faults=[str(fault) for fault in faults],

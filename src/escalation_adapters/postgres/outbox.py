@@ -9,6 +9,7 @@ import attrs
 
 from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
 from escalation_core.model.micros import from_micros
+from escalation_core.rules.priority import STARVED_AFTER
 
 from .session import Session, aware, instant
 from .table import read_incident
@@ -33,6 +34,8 @@ class Outbox:
             "reasons": [page.undeliverable_reason for page in pages],
             "vias": [page.via for page in pages],
             "digests": [page.schedule_digest for page in pages],
+            "priorities": [page.priority for page in pages],
+            "hand_overs": [None if page.hand_over_after is None else now + page.hand_over_after for page in pages],
             "now": now,
         }
         await self.session.later("enqueue_new" if self.session.optimistic else "enqueue", **values)
@@ -44,9 +47,24 @@ class Outbox:
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return due pages, up to the capacity of each target, locked. Pages that others have locked are left out."""
         rows = await self.session.rows(
-            "claim_pages", targets=list(capacity), capacities=list(capacity.values()), now=now, until=until
+            "claim_pages",
+            targets=list(capacity),
+            capacities=list(capacity.values()),
+            now=now,
+            until=until,
+            starved=now - STARVED_AFTER,
         )
         return [ClaimedPage.from_row(row, instant, read_incident) for row in rows]
+
+    async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[ClaimedPage]:
+        """Return the pages that are to be handed over, locked, from their index."""
+        rows = await self.session.rows("claim_late", targets=list(targets), now=now, limit=limit)
+        return [ClaimedPage.from_row(row, instant, read_incident) for row in rows]
+
+    async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
+        """Begin at the pages that ended since, by their index."""
+        rows = await self.session.rows("find_unheard", suffix=b"", since=since)
+        return [(key, episode, level) for key, episode, level in rows]
 
     async def due_targets(self) -> Mapping[str, DueTarget]:
         """Read them in one statement."""
@@ -81,7 +99,7 @@ class Outbox:
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write in one statement."""
         if pages:
-            await self.session.later("write_pages", **_written(pages))
+            await self.session.later("write_pages", **_written(pages), hand_overs=[page.hand_over_at for page in pages])
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
         """Write in one statement, which compares the fences."""
@@ -95,6 +113,8 @@ class Outbox:
         self, targets: Sequence[str] | None, *, now: datetime, step: timedelta, beyond: datetime, lease_ends: datetime
     ) -> int:
         """Find late pages by each target's index, and make them due earlier; shorten throttles as well."""
+        if step:
+            await self.session.later("bring_hand_overs", step=step)
         return await self.session.run(
             "bring_forward",
             targets=None if targets is None else list(targets),
@@ -139,11 +159,11 @@ class Outbox:
 def read_due_targets(rows: Sequence[Sequence[Any]] | None) -> Mapping[str, DueTarget]:
     """Return the targets of the statement ``due_targets``, which gives instants as microseconds."""
     found = {}
-    for target, due, paced, held, free, rate, refused in rows or ():
+    for target, due, late, paced, held, free, rate, refused in rows or ():
         pace = None
         if paced is not None:
             pace = Pace(target=target, held_until=_instant(held), free_at=_instant(free), rate=rate, refused=refused)
-        found[target] = DueTarget(due_at=from_micros(due), pace=pace)
+        found[target] = DueTarget(due_at=from_micros(due), hand_over_at=_instant(late), pace=pace)
     return found
 
 

@@ -330,24 +330,29 @@ CROSS JOIN LATERAL (
 
 -- name: due_targets
 -- Part of other statements: the targets that have unsettled pages, with their rows, as JSON. Instants are microseconds. It goes
--- from target to target in their index, so that targets without such pages cost nothing.
+-- from target to target, and from priority to priority, in their index: targets without such pages cost nothing.
 SELECT json_agg(json_build_array(n.target,
-    (extract(epoch FROM least(greatest(n.due_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint, t.target,
+    (extract(epoch FROM least(greatest(n.due_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint,
+    CASE WHEN n.hand_over_at IS NOT NULL THEN (extract(epoch FROM least(greatest(n.hand_over_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
+    t.target,
     CASE WHEN t.held_until IS NOT NULL THEN (extract(epoch FROM least(greatest(t.held_until, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
     CASE WHEN t.free_at IS NOT NULL THEN (extract(epoch FROM least(greatest(t.free_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
     t.rate, t.refused))
 FROM (
     WITH RECURSIVE next AS (
-        (SELECT p.target, p.due_at FROM {schema}.escalation_pages p WHERE p.state IN ('pending', 'leased', 'cancelling')
-            ORDER BY p.target, p.due_at LIMIT 1)
+        (SELECT p.target, p.priority, p.due_at FROM {schema}.escalation_pages p
+            WHERE p.state IN ('pending', 'leased', 'cancelling') ORDER BY p.target, p.priority, p.due_at LIMIT 1)
         UNION ALL
-        SELECT p.target, p.due_at FROM next n CROSS JOIN LATERAL (
-            SELECT p.target, p.due_at FROM {schema}.escalation_pages p
-            WHERE p.target > n.target AND p.state IN ('pending', 'leased', 'cancelling')
-            ORDER BY p.target, p.due_at LIMIT 1
+        SELECT p.target, p.priority, p.due_at FROM next n CROSS JOIN LATERAL (
+            SELECT p.target, p.priority, p.due_at FROM {schema}.escalation_pages p
+            WHERE (p.target, p.priority) > (n.target, n.priority) AND p.state IN ('pending', 'leased', 'cancelling')
+            ORDER BY p.target, p.priority, p.due_at LIMIT 1
         ) p
     )
-    SELECT * FROM next
+    SELECT n.target, min(n.due_at) AS due_at, (
+        SELECT min(p.hand_over_at) FROM {schema}.escalation_pages p
+        WHERE p.target = n.target AND p.state = 'pending' AND p.hand_over_at IS NOT NULL) AS hand_over_at
+    FROM next n GROUP BY n.target
 ) n LEFT JOIN {schema}.escalation_targets t ON t.target = n.target
 
 -- name: find_due_targets
@@ -435,24 +440,28 @@ WHERE incident_key = %(key)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 -- name: enqueue_new
 -- Insert pages; fail if one of them is there already.
 INSERT INTO {schema}.escalation_pages
-    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason, via, schedule_digest)
+    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason, via, schedule_digest, priority,
+        hand_over_at)
 SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
-    %(now)s, %(now)s, v.reason, v.via, v.digest
+    %(now)s, %(now)s, v.reason, v.via, v.digest, v.priority, v.hand_over_at
 FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[], %(dedup_keys)s::text[],
-    %(reasons)s::text[], %(vias)s::text[], %(digests)s::text[])
-    AS v (key, episode, level, target, dedup_key, reason, via, digest)
+    %(reasons)s::text[], %(vias)s::text[], %(digests)s::text[], %(priorities)s::smallint[],
+    %(hand_overs)s::timestamptz[])
+    AS v (key, episode, level, target, dedup_key, reason, via, digest, priority, hand_over_at)
 
 -- name: enqueue
 -- Insert pages, each once per escalation and target.
 INSERT INTO {schema}.escalation_pages
-    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason, via, schedule_digest)
+    (incident_key, episode, level, target, dedup_key, state, created_at, due_at, reason, via, schedule_digest, priority,
+        hand_over_at)
 SELECT v.key, v.episode, v.level, v.target, v.dedup_key, CASE WHEN v.reason IS NULL THEN 'pending' ELSE 'dead' END,
-    %(now)s, %(now)s, v.reason, v.via, v.digest
+    %(now)s, %(now)s, v.reason, v.via, v.digest, v.priority, v.hand_over_at
 FROM unnest(
     %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[], %(dedup_keys)s::text[],
-    %(reasons)s::text[], %(vias)s::text[], %(digests)s::text[])
-    AS v (key, episode, level, target, dedup_key, reason, via, digest)
+    %(reasons)s::text[], %(vias)s::text[], %(digests)s::text[], %(priorities)s::smallint[],
+    %(hand_overs)s::timestamptz[])
+    AS v (key, episode, level, target, dedup_key, reason, via, digest, priority, hand_over_at)
 ON CONFLICT (incident_key, episode, level, target) DO NOTHING
 
 -- name: cancel
@@ -464,24 +473,65 @@ UPDATE {schema}.escalation_pages SET
 WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
--- Unsettled pages that are due, up to the capacity of each target, locked, with their incidents. Each incident is looked up
--- by itself: the planner cannot estimate the number of pages, and with a join it might read the whole table for a few pages.
+-- Unsettled pages that are due, up to the capacity of each target, worst first, locked, with their incidents. The oldest of
+-- each priority are found by the index; 100 more are read as a reserve for those that others have locked. A page that has waited
+-- for long goes before all others. Each incident is looked up by itself: the planner cannot estimate the number of pages, and
+-- with a join it might read the whole table for a few pages.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
     CROSS JOIN LATERAL (
         SELECT p.* FROM {schema}.escalation_pages p
-        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
-        ORDER BY p.due_at LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
+        WHERE p.id = ANY(ARRAY(
+                WITH RECURSIVE rank AS (
+                    (SELECT p.priority FROM {schema}.escalation_pages p
+                        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling')
+                        ORDER BY p.priority LIMIT 1)
+                    UNION ALL
+                    SELECT p.priority FROM rank k CROSS JOIN LATERAL (
+                        SELECT p.priority FROM {schema}.escalation_pages p
+                        WHERE p.target = r.target AND p.priority > k.priority
+                            AND p.state IN ('pending', 'leased', 'cancelling')
+                        ORDER BY p.priority LIMIT 1
+                    ) p
+                )
+                SELECT p.id FROM rank k CROSS JOIN LATERAL (
+                    SELECT p.id FROM {schema}.escalation_pages p
+                    WHERE p.target = r.target AND p.priority = k.priority
+                        AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
+                    ORDER BY p.due_at LIMIT r.capacity + 100
+                ) p
+            )) AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
+        ORDER BY CASE WHEN p.due_at <= %(starved)s::timestamptz THEN -1 ELSE p.priority END, p.due_at, p.id
+        LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
     ) p
     WHERE NOT EXISTS (
         SELECT FROM {schema}.escalation_targets t WHERE t.target = r.target AND t.held_until > %(now)s
     )
 )
-SELECT {page}, i.{incident_key} IS NOT NULL, {row}
+SELECT {page}, (
+        SELECT max(n.level) FROM {schema}.escalation_pages n
+        WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.level > p.level AND n.target = p.target
+            AND n.state IN ('pending', 'leased', 'delivered')),
+    i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
-ORDER BY p.due_at, p.id
+ORDER BY CASE WHEN p.due_at <= %(starved)s::timestamptz THEN -1 ELSE p.priority END, p.due_at, p.id
+
+-- name: claim_late
+-- Pending pages to these targets that are to be handed over, locked, with their incidents.
+WITH picked AS MATERIALIZED (
+    SELECT p.* FROM unnest(%(targets)s::text[]) AS r (target) CROSS JOIN LATERAL (
+        SELECT p.* FROM {schema}.escalation_pages p
+        WHERE p.target = r.target AND p.state = 'pending' AND p.hand_over_at <= %(now)s
+        ORDER BY p.hand_over_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+    ) p ORDER BY p.hand_over_at LIMIT %(limit)s
+)
+SELECT {page}, NULL, i.{incident_key} IS NOT NULL, {row}
+FROM picked p LEFT JOIN LATERAL (
+    SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
+) i ON true
+ORDER BY p.hand_over_at, p.id
 
 -- name: lock_pages
 -- These pages, locked, with their incidents. Pages that others have locked are left out, without a wait.
@@ -489,7 +539,7 @@ WITH picked AS MATERIALIZED (
     SELECT p.* FROM {schema}.escalation_pages p WHERE p.id = ANY(%(ids)s::bigint[])
     ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {page}, i.{incident_key} IS NOT NULL, {row}
+SELECT {page}, NULL, i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
@@ -499,10 +549,11 @@ ORDER BY p.id
 -- Write locked pages. The condition lists their ids a second time, so that no plan reads the whole table.
 UPDATE {schema}.escalation_pages p SET
     state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
-    reason = v.reason
+    reason = v.reason, hand_over_at = v.hand_over_at
 FROM unnest(
     %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
-    %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
+    %(tried)s::interval[], %(reasons)s::text[], %(hand_overs)s::timestamptz[])
+    AS v (id, state, due_at, fence, attempts, tried_for, reason, hand_over_at)
 WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[])
 
 -- name: settle_pages
@@ -518,6 +569,22 @@ FROM unnest(
     %(tried)s::interval[], %(reasons)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason)
 JOIN free f ON f.id = v.id
 WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[]) AND p.fence = v.fence - 1 RETURNING p.id
+
+-- name: find_unheard
+-- Open incidents with a dead page at their present episode's highest level, and no other page of it that is unsettled or
+-- delivered, which the audit does not note yet.
+SELECT DISTINCT p.incident_key, p.episode, p.level
+FROM {schema}.escalation_pages p JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
+WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead') AND p.state = 'dead'
+    AND p.due_at >= %(since)s AND i.{episode} = p.episode AND {is_open}
+    AND NOT EXISTS (
+        SELECT FROM {schema}.escalation_pages q
+        WHERE q.incident_key = p.incident_key AND q.episode = p.episode AND q.level >= p.level
+            AND (q.level > p.level OR q.state IN ('pending', 'leased', 'cancelling', 'delivered')))
+    AND NOT EXISTS (
+        SELECT FROM {schema}.escalation_audit a
+        WHERE a.action = 'unheard' AND a.incident_key = p.incident_key AND a.episode = p.episode AND a.level = p.level)
+ORDER BY p.incident_key
 
 -- name: fences
 -- The fences of pages, without a lock.
@@ -541,10 +608,15 @@ WITH held AS (
     CROSS JOIN LATERAL (
         SELECT p.* FROM {schema}.escalation_pages p
         WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at > %(after)s::timestamptz
-        ORDER BY p.due_at FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
     ) p
 )
 UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id = f.id AND p.due_at > f.due_at
+
+-- name: bring_hand_overs
+-- After a step back of the clock, let fallbacks get their pages earlier by that step.
+UPDATE {schema}.escalation_pages SET hand_over_at = hand_over_at - %(step)s::interval
+WHERE state = 'pending' AND hand_over_at IS NOT NULL
 
 -- name: throttle_target
 -- Let no worker claim a page for this target before the instant.
@@ -554,7 +626,7 @@ ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.
 -- name: settled
 -- Pages that were settled in a range of time, newest first, from their index.
 SELECT {page} FROM {schema}.escalation_pages p
-WHERE p.state IN ('delivered', 'cancelled', 'dead') AND p.due_at >= %(since)s AND (%(key)s::text IS NULL OR p.incident_key = %(key)s::text)
+WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead') AND p.due_at >= %(since)s AND (%(key)s::text IS NULL OR p.incident_key = %(key)s::text)
     AND (%(until)s::timestamptz IS NULL OR p.due_at < %(until)s::timestamptz OR p.due_at = %(until)s::timestamptz AND p.id > %(after_id)s)
 ORDER BY p.due_at DESC, p.id LIMIT %(limit)s
 
@@ -583,12 +655,12 @@ SELECT {page} FROM {schema}.escalation_pages p
 WHERE p.state = %(state)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
 
 -- name: note
--- Insert audit entries; an exhausted entry only once per key, episode and level.
+-- Insert audit entries; an exhausted or unheard entry only once per key, episode and level.
 INSERT INTO {schema}.escalation_audit (at, action, incident_key, episode, level, actor, reason, target)
 SELECT * FROM unnest(
     %(instants)s::timestamptz[], %(actions)s::text[], %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[],
     %(actors)s::text[], %(reasons)s::text[], %(targets)s::text[])
-ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING
+ON CONFLICT DO NOTHING
 
 -- name: notes
 -- Audit entries in a range of time, newest first, from their index.
@@ -650,6 +722,12 @@ SELECT
     (SELECT min(created_at) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
         AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
+    (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
+        JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
+        WHERE a.action = 'unheard' AND a.episode = i.{episode} AND {is_open} AND NOT EXISTS (
+            SELECT FROM {schema}.escalation_pages p
+            WHERE p.incident_key = a.incident_key AND p.episode = a.episode AND p.level >= a.level
+                AND p.state = 'delivered')),
     (SELECT count(*) FROM {schema}.escalation_unreadable u
         JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
         WHERE i.{next_due_at} IS NOT NULL OR {is_open}),
@@ -765,7 +843,7 @@ WITH seen AS MATERIALIZED (
     SELECT p.incident_key, p.episode, p.level, p.state, p.due_at FROM seen d JOIN {schema}.escalation_pages p
     ON p.incident_key = d.incident_key AND p.episode = d.episode AND p.level = d.level FOR NO KEY UPDATE OF p
 ), grouped AS (
-    SELECT incident_key, episode, level, bool_or(state NOT IN ('delivered', 'cancelled', 'dead')) AS unsettled,
+    SELECT incident_key, episode, level, bool_or(state IN ('pending', 'leased', 'cancelling')) AS unsettled,
         max(due_at) AS settled_at
     FROM pages GROUP BY incident_key, episode, level
 )

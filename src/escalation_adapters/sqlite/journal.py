@@ -23,6 +23,12 @@ SELECT
                 AND a.episode = i.episode AND a.level = i.escalation_level)),
     (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
     (SELECT count(*) FROM escalation_pages WHERE state = 'dead'),
+    (SELECT count(DISTINCT a.incident_key) FROM escalation_audit a JOIN incidents i ON i.incident_key = a.incident_key
+        WHERE a.action = 'unheard' AND a.episode = i.episode
+            AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL AND NOT EXISTS (
+                SELECT 1 FROM escalation_pages p
+                WHERE p.incident_key = a.incident_key AND p.episode = a.episode AND p.level >= a.level
+                    AND p.state = 'delivered')),
     (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)
         WHERE next_due_at IS NOT NULL OR (acknowledged_at IS NULL AND resolved_at IS NULL)),
     (SELECT user_version FROM pragma_user_version)
@@ -43,11 +49,11 @@ class Journal:
     session: Session
 
     async def note(self, entries: Sequence[AuditEntry]) -> None:
-        """Insert entries. An ``exhausted`` entry that is there already is not written again."""
+        """Insert entries. An entry that is noted once, and is there already, is not written again."""
         await self.session.run_many(
             "INSERT INTO escalation_audit (at, action, incident_key, episode, level, actor, reason, target)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (incident_key, episode, level) WHERE action = 'exhausted' DO NOTHING",
+            " ON CONFLICT DO NOTHING",
             [
                 (micros(e.at), e.action, e.incident_key, e.episode, e.level, e.actor, e.reason, e.target)
                 for e in entries
@@ -93,7 +99,7 @@ class Journal:
         """Count incidents and pages for health."""
         row = await self.session.row(_STATS, {"now": micros(now), "percent": canary.percent})
         assert row is not None  # noqa: S101 - an aggregate has one row
-        overdue, oldest, marked, exhausted, oldest_page, dead, unreadable, version = row
+        overdue, oldest, marked, exhausted, oldest_page, dead, unheard, unreadable, version = row
         examples = await self.session.rows(
             "SELECT incident_key, fault FROM escalation_unreadable JOIN incidents USING (incident_key)"
             " WHERE next_due_at IS NOT NULL OR (acknowledged_at IS NULL AND resolved_at IS NULL)"
@@ -113,6 +119,7 @@ class Journal:
             backlog=dict(backlog),
             oldest_page=optional_instant(oldest_page),
             dead=dead,
+            unheard=unheard,
             unreadable=unreadable,
             unreadable_examples=[(key, fault) for key, fault in examples],
             schema_version=str(version),

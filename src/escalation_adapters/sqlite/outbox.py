@@ -9,41 +9,23 @@ from typing import Any
 import attrs
 
 from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
+from escalation_core.rules.priority import STARVED_AFTER, claim_order
 
-from .codec import SELECTED, Row, instant, micros, optional_instant, read_incident, span_micros
+from .codec import Row, instant, micros, optional_instant, read_incident, span_micros
+from .page_statements import (
+    BRING_HAND_OVERS,
+    CLAIM,
+    END_HOLDS,
+    FORWARD,
+    LATE,
+    ONE,
+    PACE,
+    PAGE,
+    SETTLE,
+    UNHEARD,
+    UNSETTLED,
+)
 from .session import Session
-
-_PAGE = (
-    "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at, p.due_at, p.fence,"
-    " p.attempts, p.tried_for, p.reason, p.via, p.schedule_digest"
-)
-_PACE = "t.target, t.held_until, t.free_at, t.rate, t.refused"
-_UNSETTLED = "p.state IN ('pending', 'leased', 'cancelling')"
-_WITH_INCIDENT = (
-    f"SELECT {_PAGE}, i.incident_key IS NOT NULL, {SELECTED} FROM escalation_pages p"
-    " LEFT JOIN incidents i ON i.incident_key = p.incident_key"
-)
-
-
-_WRITE = (
-    "UPDATE escalation_pages SET state = ?, due_at = ?, fence = ?, attempts = ?, tried_for = ?, reason = ? WHERE id = ?"
-)
-
-_END_HOLDS = """
-UPDATE escalation_targets SET
-    held_until = CASE WHEN held_until > :beyond THEN :now ELSE max(:now, held_until - :step) END
-WHERE held_until > :after
-"""
-_DUE_AT = """
-CASE
-    WHEN p.state <> 'pending' THEN min(p.due_at, :lease_ends)
-    WHEN p.due_at > :beyond OR (p.attempts = 0 AND p.reason IS NULL) THEN :now
-    ELSE max(:now, p.due_at - :step) END
-"""
-_FORWARD = f"""
-UPDATE escalation_pages AS p SET due_at = {_DUE_AT}
-WHERE p.target = :target AND {_UNSETTLED} AND p.due_at > :after AND p.due_at > {_DUE_AT}
-"""
 
 
 @attrs.frozen
@@ -56,11 +38,11 @@ class Outbox:
         """Insert pages that are not there yet."""
         at = micros(now)
         # Most pages have no schedule. A tick inserts many, and each value that is not bound makes that quicker.
-        more = any(page.via is not None for page in pages)
-        names, marks = (", via, schedule_digest", ", ?, ?") if more else ("", "")
+        more = any(page.via is not None or page.hand_over_after is not None for page in pages)
+        names, marks = (", via, schedule_digest, hand_over_at", ", ?, ?, ?") if more else ("", "")
         await self.session.run_many(
             "INSERT INTO escalation_pages (incident_key, episode, level, target, dedup_key, state, created_at, due_at,"
-            f" reason{names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?{marks})"
+            f" reason, priority{names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?{marks})"
             " ON CONFLICT (incident_key, episode, level, target) DO NOTHING",
             [
                 (
@@ -73,7 +55,8 @@ class Outbox:
                     at,
                     at,
                     page.undeliverable_reason,
-                    *((page.via, page.schedule_digest) if more else ()),
+                    page.priority,
+                    *((page.via, page.schedule_digest, _later(at, page.hand_over_after)) if more else ()),
                 )
                 for page in pages
             ],
@@ -90,44 +73,59 @@ class Outbox:
 
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         """Return due pages, up to the capacity of each target."""
-        statement = (
-            f"{_WITH_INCIDENT} WHERE {_UNSETTLED} AND p.target = ? AND p.due_at <= ?"
-            " AND NOT EXISTS (SELECT 1 FROM escalation_targets t WHERE t.target = p.target AND t.held_until > ?)"
-            " ORDER BY p.due_at, p.id LIMIT ?"
-        )
+        values = micros(until), micros(now), micros(now - STARVED_AFTER)
 
         def found(connection: sqlite3.Connection) -> list[Row]:
             shares = (
-                connection.execute(statement, (target, micros(until), micros(now), count)).fetchall()
-                for target, count in capacity.items()
+                connection.execute(CLAIM, (target, *values, count)).fetchall() for target, count in capacity.items()
             )
             return [row for share in shares for row in share]
 
         claimed = [ClaimedPage.from_row(row, instant, read_incident) for row in await self.session.in_thread(found)]
-        return sorted(claimed, key=lambda found: (found.page.due_at, found.page.id))
+        return sorted(claimed, key=lambda found: claim_order(found.page, now))
+
+    async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[ClaimedPage]:
+        """Return the pages that are to be handed over, from their index."""
+
+        def found(connection: sqlite3.Connection) -> list[Row]:
+            values = micros(now), limit
+            return [row for target in targets for row in connection.execute(LATE, (target, *values))][:limit]
+
+        return [ClaimedPage.from_row(row, instant, read_incident) for row in await self.session.in_thread(found)]
+
+    async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
+        """Begin at the pages that ended since, by their index."""
+        rows = await self.session.rows(UNHEARD, (micros(since),))
+        return [(key, episode, level) for key, episode, level in rows]
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Return pages by id."""
 
         def found(connection: sqlite3.Connection) -> list[Row]:
-            rows = (connection.execute(f"{_WITH_INCIDENT} WHERE p.id = ?", (number,)).fetchone() for number in ids)
+            rows = (connection.execute(f"{ONE} WHERE p.id = ?", (number,)).fetchone() for number in ids)
             return [row for row in rows if row is not None]
 
         return [ClaimedPage.from_row(row, instant, read_incident) for row in await self.session.in_thread(found)]
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write pages, one by one."""
-        await self.session.run_many(_WRITE, [_written(page) for page in pages])
+        await self.session.run_many(
+            f"{SETTLE}, hand_over_at = ? WHERE id = ?",
+            [
+                (*_settled(page), None if page.hand_over_at is None else micros(page.hand_over_at), page.id)
+                for page in pages
+            ],
+        )
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
         """Write pages whose fence is still the one before theirs; return their ids."""
 
         def settled(connection: sqlite3.Connection) -> AbstractSet[int]:
-            statement = f"{_WRITE} AND fence = ?"
+            statement = f"{SETTLE} WHERE id = ? AND fence = ?"
             return {
                 page.id
                 for page in pages
-                if connection.execute(statement, (*_written(page), page.fence - 1)).rowcount == 1
+                if connection.execute(statement, (*_settled(page), page.id, page.fence - 1)).rowcount == 1
             }
 
         return await self.session.in_thread(settled)
@@ -152,10 +150,12 @@ class Outbox:
         }
 
         def write(connection: sqlite3.Connection) -> int:
-            connection.execute(_END_HOLDS, values)
-            found = f"SELECT DISTINCT target FROM escalation_pages p WHERE {_UNSETTLED}"
+            connection.execute(END_HOLDS, values)
+            if step:
+                connection.execute(BRING_HAND_OVERS, values)
+            found = f"SELECT DISTINCT target FROM escalation_pages p WHERE {UNSETTLED}"
             each = [row[0] for row in connection.execute(found)] if targets is None else targets
-            return sum(connection.execute(_FORWARD, {**values, "target": target}).rowcount for target in each)
+            return sum(connection.execute(FORWARD, {**values, "target": target}).rowcount for target in each)
 
         return await self.session.in_thread(write)
 
@@ -170,17 +170,26 @@ class Outbox:
     async def due_targets(self) -> Mapping[str, DueTarget]:
         """Go from target to target in their index, so that only those with unsettled pages cost anything."""
         statement = (
-            f"SELECT p.target, p.due_at, {_PACE} FROM escalation_pages p"
+            f"SELECT p.target, p.priority, p.due_at, {PACE} FROM escalation_pages p"
             " LEFT JOIN escalation_targets t ON t.target = p.target"
-            f" WHERE {_UNSETTLED} AND p.target > ? ORDER BY p.target, p.due_at LIMIT 1"
+            f" WHERE {UNSETTLED} AND (p.target, p.priority) > (?, ?) ORDER BY p.target, p.priority, p.due_at LIMIT 1"
+        )
+        late = (
+            "SELECT min(hand_over_at) FROM escalation_pages"
+            " WHERE target = ? AND state = 'pending' AND hand_over_at IS NOT NULL"
         )
 
         def found(connection: sqlite3.Connection) -> Mapping[str, DueTarget]:
             targets: dict[str, DueTarget] = {}
-            last = ""
-            while (row := connection.execute(statement, (last,)).fetchone()) is not None:
-                last, due_at, *pace = row
-                targets[last] = DueTarget(due_at=instant(due_at), pace=None if pace[0] is None else _pace(pace))
+            target, priority = "", 0
+            while (row := connection.execute(statement, (target, priority)).fetchone()) is not None:
+                target, priority, due_at, *pace = row
+                one = DueTarget(due_at=instant(due_at), pace=None if pace[0] is None else _pace(pace))
+                if target in targets:
+                    targets[target] = targets[target].earliest(one)
+                else:
+                    [at] = connection.execute(late, (target,)).fetchone()
+                    targets[target] = attrs.evolve(one, hand_over_at=optional_instant(at))
             return targets
 
         return await self.session.in_thread(found)
@@ -192,7 +201,7 @@ class Outbox:
             [(target,) for target in targets],
         )
         places = ", ".join("?" for _ in targets)
-        statement = f"SELECT {_PACE} FROM escalation_targets t WHERE t.target IN ({places})"
+        statement = f"SELECT {PACE} FROM escalation_targets t WHERE t.target IN ({places})"
         return {row[0]: _pace(row) for row in await self.session.rows(statement, list(targets))}
 
     async def write_paces(self, paces: Sequence[Pace]) -> None:
@@ -208,8 +217,9 @@ class Outbox:
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         """Return settled pages from their index, newest first."""
         # A subquery lets the planner use the partial index of settled pages.
-        table = "(SELECT * FROM escalation_pages WHERE state IN ('delivered', 'cancelled', 'dead')) AS p"
-        rows = await self.session.newest(_PAGE, table, "due_at", reach, limit, incident_key)
+        states = "('delivered', 'cancelled', 'superseded', 'handed_over', 'dead')"
+        table = f"(SELECT * FROM escalation_pages WHERE state IN {states}) AS p"
+        rows = await self.session.newest(PAGE, table, "due_at", reach, limit, incident_key)
         return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages(
@@ -224,14 +234,14 @@ class Outbox:
         if state is not None:
             # As a constant, the state lets the planner use the index of dead pages.
             where.append(f"p.state = '{state.value}'")
-        statement = f"SELECT {_PAGE} FROM escalation_pages p WHERE {' AND '.join(where)} ORDER BY p.id LIMIT ?"
+        statement = f"SELECT {PAGE} FROM escalation_pages p WHERE {' AND '.join(where)} ORDER BY p.id LIMIT ?"
         return [
             PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (*values, *given, limit))
         ]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         """Return the pages of episodes, by the unique index of pages."""
-        statement = f"SELECT {_PAGE} FROM escalation_pages p WHERE p.incident_key = ? AND p.episode = ?"
+        statement = f"SELECT {PAGE} FROM escalation_pages p WHERE p.incident_key = ? AND p.episode = ?"
 
         def find(connection: sqlite3.Connection) -> list[Row]:
             return [row for episode in episodes for row in connection.execute(statement, episode)]
@@ -251,6 +261,10 @@ def _pace(row: Sequence[Any]) -> Pace:
     )
 
 
-def _written(page: PageRecord) -> tuple[object, ...]:
+def _settled(page: PageRecord) -> tuple[object, ...]:
     tried = span_micros(page.tried_for)
-    return (page.state.value, micros(page.due_at), page.fence, page.attempts, tried, page.reason, page.id)
+    return (page.state.value, micros(page.due_at), page.fence, page.attempts, tried, page.reason)
+
+
+def _later(at: int, span: timedelta | None) -> int | None:
+    return None if span is None else at + span_micros(span)

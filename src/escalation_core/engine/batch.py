@@ -184,7 +184,9 @@ class BatchRunner:
             page
             for decision in decisions
             if isinstance(decision, Escalate)
-            for page in self.pager.pages_for(decision.incident, decision.escalation.unique_hash, decision.recipients)
+            for page in self.pager.pages_for(
+                decision.incident, decision.escalation.unique_hash, decision.recipients, first=decision.first
+            )
         ]
 
     async def _write(

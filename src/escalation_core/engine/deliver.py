@@ -19,6 +19,7 @@ from .report import DeliveryCount, DeliveryReport
 from .settle import Finished
 from .shares import Shares
 from .tasks import BackgroundTask, TaskGroup, monotonic, rest
+from .unheard import UnheardSearch
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
@@ -48,10 +49,13 @@ class Delivery:
     _finishing: BackgroundTask = attrs.field(factory=BackgroundTask)
     _finished: list[Finished] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
+    unheard: UnheardSearch = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Find the budgets of the targets."""
-        self.shares = Shares(budgets_of(self.notifiers, self.settings.budgets), self.capacity)
+        self.unheard = UnheardSearch(self.store)
+        budgets = budgets_of(self.notifiers, self.settings.budgets)
+        self.shares = Shares(budgets, self.capacity, self.settings.fallback)
 
     @property
     def busy(self) -> bool:
@@ -70,10 +74,12 @@ class Delivery:
         cancels the pass, or the store fails, the running attempts continue, and a background task settles their pages.
         """
         try:
-            return await self._pass(longest)
+            report = await self._pass(longest)
         except BaseException:
             self._finish_alone()
             raise
+        await self.unheard.find_if_due()
+        return report
 
     async def _pass(self, longest: timedelta) -> DeliveryReport:
         began, until, tries, waited_at = monotonic(), None, 0, None
@@ -85,7 +91,7 @@ class Delivery:
             until = until or started.at
             if started.settled:
                 tries = 0
-            if started.leased or started.ended:
+            if started.more:
                 continue
             if self.tasks.busy:
                 await self.wait()
@@ -107,11 +113,14 @@ class Delivery:
         It claims only pages that were due at ``until``; None means now. Without ``claim`` it only settles. If the
         caller is cancelled meanwhile, the work continues, and the claimed pages are sent.
         """
-        return await self.tasks.outlive(self._start_due(until, claim=claim))
+        started = await self.tasks.outlive(self._start_due(until, claim=claim))
+        await self.unheard.find_if_due()
+        return started
 
     async def _start_due(self, until: datetime | None, *, claim: bool) -> Exchange:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
-        done = await self._exchange(until, claim=claim and not self.settings.dry_run)
+        claim = claim and not self.settings.dry_run and any(map(self.capacity, self.notifiers))
+        done = await self._exchange(until, claim=claim)
         for record, incident in done.leased:
             self._in_flight[record.target] += 1
             self.tasks.start(self._attempt(record, incident, deadline))
@@ -257,6 +266,7 @@ class Delivery:
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1
         if record.state is PageState.DEAD:
+            self.unheard.due = True
             log.error(
                 "page %d is dead: incident %r level %d to %s: %s",
                 record.id,

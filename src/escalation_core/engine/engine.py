@@ -15,7 +15,7 @@ from ..model import By
 from ..ports import CalendarReader, Heartbeat, Notifier, Router, ScheduleSource, Store
 from ..rules.gate import Gate, Mode
 from ..rules.policies import Policies
-from ..rules.routing import Pager, SettingsRouter, notifiers_by_target
+from ..rules.routing import notifiers_by_target
 from ..rules.sleep import until_next_claim, until_next_tick
 from ..settings import Settings
 from .deliver import SETTLE_AGAIN, Delivery
@@ -23,6 +23,7 @@ from .health import Observed
 from .heartbeat import HeartbeatKeeper
 from .incidents import HostTransactions, IncidentVerbs
 from .operators import OperatorVerbs
+from .paging import make_pager
 from .report import DeliveryReport, TickReport
 from .retry_dead import RetriedDead, retry_dead
 from .tasks import LoopGuard, SingleFlight, TaskGroup
@@ -76,9 +77,8 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self.worker = check_text(worker, "worker") if worker is not None else uuid4().hex
         by_target = notifiers_by_target(notifiers)
         self._notifiers = tuple(notifiers)
-        default = self.settings.default_target or (next(iter(by_target)) if len(by_target) == 1 else None)
         self._telemetry = Telemetry(meter_provider, tracer_provider)
-        self._pager = Pager(router or SettingsRouter(self.settings.routes, default), frozenset(by_target), default)
+        self._pager = make_pager(self.settings, by_target, router)
         self._versions.schedule_loader.use_sources(schedules, calendars)
         if policies is not None:
             self.use_policies(policies)
@@ -93,8 +93,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self._delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
         self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
         self._dead_mans_switch = heartbeat
-        self._switch_calls = TaskGroup()
-        self._due = TaskGroup()
+        self._switch_calls, self._due = TaskGroup(), TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
         self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self._versions, self.worker, tuple(by_target))
@@ -199,13 +198,11 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
     async def start_pages(self) -> bool:
         """Settle the pages whose attempts have ended, and start to send pages that are due, up to the capacity.
 
-        Returns:
-            Whether more pages may be ready to start now.
+        Return whether more pages may be ready to start now.
         """
         self._loop_guard.check()
         await self.check()
-        started = await self._delivery.start_due()
-        return bool(started.leased or started.ended)
+        return (await self._delivery.start_due()).more
 
     async def wait_for_pages(self, longest: timedelta) -> None:
         """Wait until an attempt ends or ``wake`` is called, at most for ``longest``."""
@@ -271,7 +268,8 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         """Do the work that follows a tick, in this order.
 
         Count the tick for metrics and in the log; wake the delivery loop; write the worker heartbeat and advance a
-        recalculation; call the dead man's switch; search for rows that no trigger saw; take the counts for health.
+        recalculation; call the dead man's switch; search for rows that no trigger saw and for unheard incidents; take
+        the counts for health.
         """
         if self._heartbeat_keeper.first and self._dead_mans_switch is None and self.settings.heartbeat_url is not None:
             log.warning(
@@ -291,6 +289,8 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
             self._switch_calls.start(self._dead_mans_switch.beat())
         if beaten and not report.dry_run and report.mode in (Mode.OPEN, Mode.V1_OFF):
             await self._heartbeat_keeper.find_unseen()
+        if (beaten or report.dead_pages) and not report.dry_run:
+            await self._delivery.unheard.find()
         if beaten:
             await self._heartbeat_keeper.take_counts()
 

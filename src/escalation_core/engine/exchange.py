@@ -1,17 +1,21 @@
 """The one transaction of delivery: settle pages whose attempts have ended, and claim pages to send."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
 
-from ..model import Incident, PageRecord
+from ..model import ClaimedPage, DueTarget, Incident, PageRecord, PageState
 from ..ports import Transaction
-from ..rules.retry import cancel, cancel_reason, lease, mark_dead
+from ..rules.fallback import waiting_since
+from ..rules.retry import cancel, cancel_reason, hand_over, lease, mark_dead, supersede
 from ..settings import Settings
 from .access import gate_at
 from .settle import Finished, settle
 from .shares import Shares
+
+LATE_BATCH = 1000
+"""How many pages one transaction hands over at most."""
 
 
 @attrs.frozen(kw_only=True)
@@ -23,10 +27,15 @@ class Exchange:
     leased: Sequence[tuple[PageRecord, Incident]] = ()
     """Claimed pages to send."""
     ended: Sequence[PageRecord] = ()
-    """Claimed pages that must not be sent: they are cancelled or dead now."""
+    """Claimed pages that are not sent: they are cancelled, superseded, handed over or dead now."""
     locked: Sequence[Finished] = ()
     """Pages whose attempt had ended and that are not settled yet, because other transactions lock their rows."""
     at: datetime | None = None
+
+    @property
+    def more(self) -> bool:
+        """Whether more pages may be ready to start now."""
+        return bool(self.leased or self.ended)
 
 
 async def exchange(
@@ -40,22 +49,61 @@ async def exchange(
 ) -> Exchange:
     """Settle pages whose attempts have ended and claim pages that were due at ``until``; None means now."""
     now = await tx.now()
-    settled, locked = await settle(tx, finished, settings.retry, now)
+    settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now)
     if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
         return Exchange(settled=settled, locked=locked, at=now)
     leased: list[tuple[PageRecord, Incident]] = []
-    ended: list[PageRecord] = []
+    due = await tx.outbox.due_targets()
+    ended = await _hand_over(tx, due, settings, now)
     # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
     until = min(until or now, now)
-    counts, paces = await shares.claimable(tx, until=until, now=now)
+    counts, paces = await shares.claimable(tx, due, until=until, now=now)
     for found in await tx.outbox.claim(counts, now=now, until=until) if counts else ():
-        if found.fault is not None:
-            ended.append(mark_dead(found.page, f"unrenderable: {found.fault}", now))
-        elif (why := cancel_reason(found.page, found.incident)) is not None or found.incident is None:
-            ended.append(cancel(found.page, why or "deleted", now))
-        else:
+        over = _ended(found, now)
+        if over is not None:
+            ended.append(over)
+        elif found.newer is not None and found.page.state is PageState.PENDING:
+            ended.append(supersede(found.page, found.newer, now))
+        elif found.incident is not None:
             leased.append((lease(found.page, settings.retry, now), found.incident))
     if leased or ended:
         await tx.outbox.write([*(record for record, _ in leased), *ended])
     await shares.take(tx, paces, [record for record, _ in leased], now)
     return Exchange(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
+
+
+def _ended(found: ClaimedPage, now: datetime) -> PageRecord | None:
+    """Return the page as it is if it must not be sent to anyone; None if it may be sent."""
+    if found.fault is not None:
+        return mark_dead(found.page, f"unrenderable: {found.fault}", now)
+    why = cancel_reason(found.page, found.incident)
+    return None if why is None else cancel(found.page, why, now)
+
+
+async def _hand_over(
+    tx: Transaction, due: Mapping[str, DueTarget], settings: Settings, now: datetime
+) -> list[PageRecord]:
+    """Hand over the pages that wait for too long, also those of targets that are held. Return all that have ended.
+
+    A pause does not count as waiting. A page that has waited for less without it is looked at again later.
+    """
+    fallbacks = settings.fallback
+    late = [name for name, one in due.items() if name in fallbacks.of and one.is_late(now)]
+    found = await tx.outbox.claim_late(late, now=now, limit=LATE_BATCH) if late else ()
+    if not found:
+        return []
+    pauses = await tx.operations.pauses(min(one.page.created_at for one in found))
+    since = waiting_since(now, fallbacks.after, settings.switches, pauses)
+    ended, handed_over, kept = list[PageRecord](), list[PageRecord](), list[PageRecord]()
+    for one in found:
+        page = one.page
+        if (over := _ended(one, now)) is not None:
+            ended.append(over)
+        elif page.created_at <= since or page.created_at > now:  # recorded while the clock was ahead
+            why = f"not delivered within {fallbacks.after}" + (f"; {page.reason}" if page.reason else "")
+            handed_over.append(hand_over(page, fallbacks.of[page.target], why, now))
+        else:
+            kept.append(attrs.evolve(page, hand_over_at=now + min(page.created_at - since, fallbacks.after)))
+    await tx.outbox.write([*ended, *handed_over, *kept])
+    await tx.outbox.enqueue([fallbacks.page_for(page) for page in handed_over], now)
+    return [*ended, *handed_over]

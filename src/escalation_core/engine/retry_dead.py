@@ -119,5 +119,5 @@ def _route_again(found: ClaimedPage, pager: Pager) -> list[NewPage]:
     if found.incident is None:
         return []
     risen = attrs.evolve(found.incident, level=found.page.level, episode=found.page.episode)
-    pages = pager.pages_for(risen, found.page.dedup_key)
+    pages = pager.pages_for(risen, found.page.dedup_key, first=found.page.level == 1)
     return [page for page in pages if page.undeliverable_reason is None]

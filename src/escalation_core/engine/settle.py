@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 
-from ..model import Delivered, Outcome, PageRecord, Retry
+from ..model import Delivered, Outcome, PageRecord, PageState, Retry
 from ..ports import Transaction
+from ..rules.fallback import Fallbacks
 from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, throttle_for
 
 Finished = tuple[PageRecord, Outcome]
@@ -13,12 +14,12 @@ Finished = tuple[PageRecord, Outcome]
 
 
 async def settle(
-    tx: Transaction, finished: Sequence[Finished], policy: RetryPolicy, now: datetime
+    tx: Transaction, finished: Sequence[Finished], policy: RetryPolicy, fallbacks: Fallbacks, now: datetime
 ) -> tuple[list[PageRecord], list[Finished]]:
     """Write the outcomes of pages whose lease this sender still has. Return those pages, and the locked ones.
 
-    It does not wait for a locked row: a host that acknowledges by SQL locks the incident's pages until its transaction
-    ends.
+    A page that will not be delivered is handed over, if its target has a fallback. This function does not wait for a
+    locked row: a host that acknowledges by SQL locks the incident's pages until its transaction ends.
     """
     # Most pages were delivered. That does not depend on the incident's state, so these rows are not read again.
     arrived = [
@@ -39,12 +40,16 @@ async def settle(
             continue
         jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
         ended = None if found.fault else cancel_reason(found.page, found.incident)
-        failed.append(after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended))
+        fallback = fallbacks.of.get(leased.target)
+        page = after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended, fallback=fallback)
+        failed.append(page)
         if isinstance(outcome, Retry) and outcome.throttled:
             until = now + throttle_for(outcome, policy)
             throttled_until[leased.target] = max(until, throttled_until.get(leased.target, until))
     if failed:
         await tx.outbox.write(failed)
+    if handed_over := [page for page in failed if page.state is PageState.HANDED_OVER]:
+        await tx.outbox.enqueue([fallbacks.page_for(page) for page in handed_over], now)
     for target, until in sorted(throttled_until.items()):
         await tx.outbox.throttle_target(target, until)
     missing = [(leased, outcome) for leased, outcome in finished if leased.id not in written | standing.keys()]

@@ -8,6 +8,7 @@ import attrs
 
 from ..model import DueTarget, NextDue, Pace, PageRecord
 from ..ports import Transaction
+from ..rules.fallback import Fallbacks
 from ..rules.pace import Budget, after_taking, in_force, may_send_at
 
 
@@ -19,15 +20,16 @@ class Shares:
     """The budgets of targets that have one."""
     capacity: Callable[[str], int]
     """Returns how many more pages to a target this worker can send now."""
+    fallbacks: Fallbacks
 
     async def claimable(
-        self, tx: Transaction, *, until: datetime, now: datetime
+        self, tx: Transaction, targets: Mapping[str, DueTarget], *, until: datetime, now: datetime
     ) -> tuple[Mapping[str, int], Mapping[str, Pace]]:
         """Return the number of pages to claim for each target, and the locked rows of targets with a limited rate.
 
         If another worker has locked a target's row, it takes the slots now, and this one leaves the target to it.
         """
-        due = {name: one for name, one in (await tx.outbox.due_targets()).items() if one.due_at <= until}
+        due = {name: one for name, one in targets.items() if one.due_at <= until}
         counts = {name: self.capacity(name) for name, one in due.items() if not one.held(now)}
         limited = sorted(name for name, count in counts.items() if count and self._is_limited(name, due[name].pace))
         paces = await tx.outbox.lock_targets(limited) if limited else {}
@@ -50,8 +52,9 @@ class Shares:
             )
 
     def next_page_at(self, seen: NextDue) -> datetime | None:
-        """Return when the next page may be sent, of those that have capacity; None if there is none."""
-        return min(self._sendable(seen.targets, seen.at), default=None)
+        """Return when the next page may be sent or handed over; None if there is none."""
+        late = (one.hand_over_at for name, one in seen.targets.items() if name in self.fallbacks.of)
+        return min([*self._sendable(seen.targets, seen.at), *filter(None, late)], default=None)
 
     def next_slot_in(self, seen: NextDue, until: datetime) -> timedelta | None:
         """Return how long a page that was due at ``until`` waits for a slot of its budget; None if none waits."""

@@ -14,7 +14,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import Tracer, TracerProvider
 
-from ..model import Outcome, Page, PageRecord, PageState, Rejected, Retry
+from ..model import SETTLED, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from ..version import VERSION
 from .health import Observed
 from .report import TickReport
@@ -267,8 +267,8 @@ class Telemetry:
         self._sends.record(seconds, attributes)
 
     def settled(self, page: PageRecord) -> None:
-        """Count a page that is delivered, cancelled or dead."""
-        if page.state in (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD):
+        """Count a page that is settled."""
+        if page.state in SETTLED:
             self._pages.add(1, {"escalation.state": page.state.value})
 
     def _current(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[trace.Span]:

@@ -1,6 +1,6 @@
 """Records that the engine, the rules, the stores and the notifiers exchange. They contain no rules."""
 
-from .audit import AuditCursor, AuditEntry, AuditRange, AuditSource, By, parse_cursor
+from .audit import NOTED_ONCE, AuditCursor, AuditEntry, AuditRange, AuditSource, By, parse_cursor
 from .incident import (
     MAX_CLAIM_LABELS_BYTES,
     MAX_LABELS_BYTES,
@@ -14,25 +14,38 @@ from .incident import (
     normal_severity,
 )
 from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_canary
-from .page import CANCELS, MAX_REASON_CHARS, Delivered, NewPage, Outcome, Page, PageRecord, PageState, Rejected, Retry
+from .page import (
+    CANCELS,
+    DEFAULT_PRIORITY,
+    MAX_REASON_CHARS,
+    SETTLED,
+    UNSETTLED,
+    Delivered,
+    NewPage,
+    Outcome,
+    Page,
+    PageRecord,
+    PageState,
+    Rejected,
+    Retry,
+)
 from .pause import Pause, Paused
 from .shift import ShiftOverride
 from .store import (
     Candidate,
     ClaimedPage,
     Deferral,
-    DueTarget,
     Integrity,
     LatestEscalation,
     NextDue,
     OldRow,
     OpenRows,
-    Pace,
     RecalcState,
     Stats,
     Unseen,
     WorkerHeartbeat,
 )
+from .target import DueTarget, Pace
 from .walk import (
     BUILTIN,
     LATELY,
@@ -52,6 +65,10 @@ __all__ = [
     "MAX_UNKNOWN_POLICIES",
     "UNACKNOWLEDGED",
     "CANCELS",
+    "DEFAULT_PRIORITY",
+    "NOTED_ONCE",
+    "SETTLED",
+    "UNSETTLED",
     "NEEDS_REPLAN",
     "MAX_LABELS_BYTES",
     "MAX_CLAIM_LABELS_BYTES",

@@ -75,6 +75,10 @@ class By:
         )
 
 
+NOTED_ONCE = ("exhausted", "unheard")
+"""Actions that the audit notes once for each (incident_key, episode, level)."""
+
+
 class AuditSource(IntEnum):
     """The source of an audit entry. Entries of the same instant are sorted by source, in this order."""
 

@@ -18,8 +18,15 @@ class PageState(StrEnum):
     CANCELLING = "cancelling"
     DELIVERED = "delivered"
     CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    """A page of a higher level to the same target took its place before it was sent."""
+    HANDED_OVER = "handed_over"
+    """The fallback of its target has the escalation's page now."""
     DEAD = "dead"
 
+
+UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
+SETTLED = tuple(state for state in PageState if state not in UNSETTLED)
 
 CANCELS = {PageState.PENDING: PageState.CANCELLED, PageState.LEASED: PageState.CANCELLING}
 """The new state of an unsettled page when its incident ends. A leased page may finish, but is not tried again."""
@@ -54,6 +61,8 @@ class Rejected:
 
 
 Outcome = Delivered | Retry | Rejected
+DEFAULT_PRIORITY = 5
+"""The priority of a later page about a warning, by the default order of severities."""
 MAX_REASON_CHARS = 1000
 """Max characters of a reason; the rest is cut."""
 
@@ -98,12 +107,16 @@ class PageRecord:
     """The schedule that named the target's person, for example ``oncall:primary``; None if no schedule did."""
     schedule_digest: str | None = None
     """The digest of this schedule, as it was when the page was recorded."""
+    priority: int = DEFAULT_PRIORITY
+    """The worst pages have the lowest number. See ``rules.priority``."""
+    hand_over_at: datetime | None = None
+    """When the fallback of the target gets the page, unless it is delivered before; None without a fallback."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "PageRecord":
         """Return the page in a store's row: the values in the order of the fields, ``tried_for`` in microseconds."""
         number, key, episode, level, target, dedup_key, state, created_at, due_at, *rest = row
-        fence, attempts, tried, reason, via, schedule_digest = rest
+        fence, attempts, tried, reason, via, schedule_digest, priority, hand_over_at = rest
         return cls(
             id=number,
             incident_key=key,
@@ -120,6 +133,8 @@ class PageRecord:
             reason=reason,
             via=via,
             schedule_digest=schedule_digest,
+            priority=priority,
+            hand_over_at=None if hand_over_at is None else instant(hand_over_at),
         )
 
 
@@ -140,3 +155,6 @@ class NewPage:
     """The schedule that named the target's person, for example ``oncall:primary``; None if no schedule did."""
     schedule_digest: str | None = None
     """The digest of this schedule."""
+    priority: int = DEFAULT_PRIORITY
+    hand_over_after: timedelta | None = None
+    """How long after it was recorded the fallback of its target gets the page; None without a fallback."""

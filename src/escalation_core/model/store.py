@@ -10,6 +10,7 @@ from ..errors import InvalidValue
 from .incident import Incident
 from .page import PageRecord, PageState
 from .pause import Pause
+from .target import DueTarget
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +86,9 @@ class ClaimedPage:
     """None if the row was deleted or is unreadable."""
     fault: str | None = None
     """Why the incident is unreadable."""
+    newer: int | None = None
+    """The highest level above the page's own that has a page of this episode to the same target, which is pending,
+    leased or delivered. Only a claim looks for it."""
 
     @classmethod
     def from_row(
@@ -93,52 +97,17 @@ class ClaimedPage:
         instant: Callable[[Any], datetime],
         read_incident: Callable[[Sequence[Any]], Incident],
     ) -> "ClaimedPage":
-        """Return the page in a store's row: the page, whether the incident's row exists, and the incident's row."""
-        page, standing, incident = PageRecord.from_row(row[:15], instant), row[15], row[16:]
+        """Return the page in a store's row.
+
+        The row has the page, ``newer``, whether the incident's row exists, and the incident's row.
+        """
+        page, newer, standing, incident = PageRecord.from_row(row[:17], instant), row[17], row[18], row[19:]
         if not standing:
-            return cls(page=page, incident=None)
+            return cls(page=page, incident=None, newer=newer)
         try:
-            return cls(page=page, incident=read_incident(incident))
+            return cls(page=page, incident=read_incident(incident), newer=newer)
         except InvalidValue as fault:
-            return cls(page=page, incident=None, fault=str(fault))
-
-
-@attrs.frozen(kw_only=True)
-class Pace:
-    """A target's row: what all workers keep of its throttle and of its rate."""
-
-    target: str
-    held_until: datetime | None = None
-    """The receiver asked for fewer pages: no worker claims a page before this instant."""
-    free_at: datetime | None = None
-    """When all slots of its budget are free again; None if no page has taken one."""
-    rate: float | None = None
-    """Pages a second, lowered because the receiver asked for fewer; None for the budget's own."""
-    refused: bool = False
-    """The receiver has asked for fewer pages since the last page took a slot, so the next one takes a longer one."""
-
-    @property
-    def slowed(self) -> bool:
-        """Whether the rate is lowered, or is to be."""
-        return self.refused or self.rate is not None
-
-    def throttled(self, until: datetime) -> "Pace":
-        """Return the row after the receiver has asked for fewer pages. A later end that is set already stays."""
-        return attrs.evolve(self, held_until=max(until, self.held_until or until), refused=True)
-
-
-@attrs.frozen(kw_only=True)
-class DueTarget:
-    """A target that has unsettled pages."""
-
-    due_at: datetime
-    """When the earliest of these pages is due."""
-    pace: Pace | None = None
-    """The target's row; None if it has none."""
-
-    def held(self, now: datetime) -> bool:
-        """Return whether the target is throttled."""
-        return self.pace is not None and self.pace.held_until is not None and self.pace.held_until > now
+            return cls(page=page, incident=None, fault=str(fault), newer=newer)
 
 
 @attrs.frozen(kw_only=True)
@@ -230,6 +199,8 @@ class Stats:
     oldest_page: datetime | None = None
     """When the oldest unsettled page was inserted."""
     dead: int = 0
+    unheard: int = 0
+    """Open incidents that the audit notes as unheard, and of which no page has arrived since."""
     unreadable: int = 0
     """Open rows that cannot be read, planned or written; they are deferred or passed over."""
     unreadable_examples: Sequence[tuple[str, str]] = ()

@@ -9,7 +9,8 @@ from ..model import Incident, Outcome, Page
 class Notifier(Protocol):
     """A channel that sends pages to its targets.
 
-    A notifier may have an attribute ``budgets``, a mapping from targets to their ``Budget``. The settings may set others.
+    A notifier may have an attribute ``budgets``, a mapping from targets to their ``Budget``. The settings may set
+    others.
     """
 
     @property

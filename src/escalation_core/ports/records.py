@@ -22,7 +22,7 @@ class Journal(Protocol):
     """The audit notes, the workers' heartbeats, the counts for health and the state of the recalculation."""
 
     async def note(self, entries: Sequence[AuditEntry]) -> None:
-        """Insert entries. An ``exhausted`` entry is inserted once per (incident_key, episode, level)."""
+        """Insert entries: those of ``NOTED_ONCE`` once per (incident_key, episode, level)."""
 
     async def notes(
         self, reach: AuditRange, *, limit: int, incident_key: str | None = None
@@ -45,6 +45,9 @@ class Journal(Protocol):
         """Return the counts for health. Ended rows do not count. Deferred rows count as unreadable, not as overdue.
 
         An open row is exhausted if it has no next_due_at and the audit notes it as exhausted at its episode and level.
+
+        An open row is unheard if the audit notes it at its episode, and no page of the noted level or of a later one is
+        delivered.
 
         The store counts ``outside_canary`` only with ``detail``, because that reads every due row. It does not count
         ``unseen``.

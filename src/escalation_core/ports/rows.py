@@ -153,6 +153,7 @@ class Outbox(Protocol):
     async def enqueue(self, pages: Sequence[NewPage], now: datetime) -> None:
         """Insert pages in bulk: pending, or dead if they have an ``undeliverable_reason``.
 
+        ``hand_over_at`` is ``now`` plus ``hand_over_after``.
         If a page with the same (incident_key, episode, level, target) exists, it stays unchanged.
         """
 
@@ -163,14 +164,24 @@ class Outbox(Protocol):
         """
 
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
-        """Lock and return unsettled pages that are due at or before ``until``, oldest first.
+        """Lock and return unsettled pages that are due at or before ``until``, worst first: by ``claim_order``.
 
         ``capacity`` is the maximum number of pages for each target. Leave out other targets, and targets that are
         throttled until after ``now``.
         """
 
+    async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[ClaimedPage]:
+        """Lock and return pending pages to these targets with ``hand_over_at`` at or before ``now``, oldest first."""
+
     async def due_targets(self) -> Mapping[str, DueTarget]:
         """Return the targets that have unsettled pages, each with its row, without a lock."""
+
+    async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
+        """Return (incident_key, episode, level) of open incidents that became unheard.
+
+        Their present episode has a dead page that ended at or after ``since``. The episode has no page of a higher
+        level, and of this level none that is unsettled or delivered. The audit does not note it as unheard yet.
+        """
 
     async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:
         """Lock and return the rows of these targets, and make those that are missing. The targets are sorted.
@@ -185,13 +196,13 @@ class Outbox(Protocol):
         """Lock and return these pages without waiting. Leave out pages that are deleted or locked elsewhere."""
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
-        """Write state, due_at, fence, attempts, tried_for and reason of locked pages, in bulk."""
+        """Write state, due_at, fence, attempts, tried_for, reason and hand_over_at of locked pages, in bulk."""
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
-        """Write pages as ``write`` does, if the stored fence is one less than the new fence; return the ids written.
+        """Write pages if the stored fence is one less than the new fence; return the ids written.
 
-        The caller need not lock the pages. Do not wait: leave out pages that other transactions have locked, because a
-        host's transaction may lock them for a long time.
+        ``hand_over_at`` stays. The caller need not lock the pages. Do not wait: leave out pages that other transactions
+        have locked, because a host's transaction may lock them for a long time.
         """
 
     async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:
@@ -206,7 +217,8 @@ class Outbox(Protocol):
         earlier. A throttle that lasts until after ``beyond`` ends ``now``, for any target, even one not in ``targets``.
         If ``step`` is above 0, the clock stepped back by it. Then the same pages and throttles move if they are due
         after ``now``. There is one exception: a pending page that was tried before, and a throttle, move back by
-        ``step``, to ``now`` at the earliest, if they are due at or before ``beyond``.
+        ``step``, to ``now`` at the earliest, if they are due at or before ``beyond``. Every ``hand_over_at`` of a
+        pending page moves back by ``step``, too.
         """
 
     async def throttle_target(self, target: str, until: datetime) -> None:

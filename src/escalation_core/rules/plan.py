@@ -66,6 +66,11 @@ class Escalate:
     """The policy that decided, and what happened before this step."""
 
     @property
+    def first(self) -> bool:
+        """Whether no level of the episode was paged before."""
+        return self.incident.level == 1 + len(self.passed)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The targets that the policy names for this step, itself or by its schedules."""
         return tuple(one.target for one in self.recipients.known)

@@ -4,12 +4,15 @@
 
     pending --claim--> leased --sent--------------> delivered
        ^                 |---- failed -- retry ---> pending
-       |                 |---- rejected, too old -> dead
+       |                 |---- rejected, too old -> dead, or handed over if the target has a fallback
        |                 '-- acknowledged ------> cancelling --sent--> delivered
        '--- dead retry --- dead                       '----- failed ----> cancelled
     pending -- acknowledged, resolved, drained --> cancelled
+    pending -- a newer level to the same target -> superseded
+    pending -- not delivered in time ------------> handed over
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import attrs
@@ -97,6 +100,34 @@ def lease(page: PageRecord, policy: RetryPolicy, now: datetime) -> PageRecord:
     return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason)
 
 
+SUPERSEDING = (PageState.PENDING, PageState.LEASED, PageState.DELIVERED)
+"""The states in which a page takes the place of older ones of its incident to the same target."""
+
+
+def newer_level(page: PageRecord, others: Iterable[PageRecord]) -> int | None:
+    """Return the highest level of a page that takes the place of this one; None if there is none.
+
+    This is the rule of ``ClaimedPage.newer``. A store without SQL calls this function.
+    """
+    same = (page.incident_key, page.episode, page.target)
+    levels = (
+        one.level
+        for one in others
+        if one.level > page.level and one.state in SUPERSEDING and (one.incident_key, one.episode, one.target) == same
+    )
+    return max(levels, default=None)
+
+
+def supersede(page: PageRecord, newer: int, now: datetime) -> PageRecord:
+    """Return the page in state superseded: the page of the level ``newer`` takes its place."""
+    return _moved(page, PageState.SUPERSEDED, now, reason=f"superseded by the page of level {newer}")
+
+
+def hand_over(page: PageRecord, fallback: str, why: str, now: datetime) -> PageRecord:
+    """Return the page in state handed over: the target ``fallback`` gets the escalation's page."""
+    return _moved(page, PageState.HANDED_OVER, now, reason=_handed_over(fallback, why))
+
+
 def mark_dead(page: PageRecord, reason: str, now: datetime) -> PageRecord:
     """Return the page in state dead."""
     return _moved(page, PageState.DEAD, now, reason=reason)
@@ -108,12 +139,19 @@ def revive(page: PageRecord, now: datetime) -> PageRecord:
 
 
 def after_attempt(
-    page: PageRecord, outcome: Outcome, *, policy: RetryPolicy, now: datetime, jitter: float, ended: str | None
+    page: PageRecord,
+    outcome: Outcome,
+    *,
+    policy: RetryPolicy,
+    now: datetime,
+    jitter: float,
+    ended: str | None,
+    fallback: str | None = None,
 ) -> PageRecord:
     """Return the page after one attempt to send it.
 
     ``jitter`` lies in [0, 1). ``ended`` is the result of ``cancel_reason``: why the page must not be sent again, or
-    None if it may.
+    None if it may. ``fallback`` is the target that gets the page in place of its death; None without one.
     """
     counted = page.attempts if isinstance(outcome, Retry) and outcome.throttled else page.attempts + 1
     if isinstance(outcome, Delivered):
@@ -121,15 +159,34 @@ def after_attempt(
     if ended is not None:
         return _moved(page, PageState.CANCELLED, now, reason=ended, attempts=counted)
     if isinstance(outcome, Rejected):
-        return _moved(page, PageState.DEAD, now, reason=outcome.reason, attempts=counted)
+        return _given_up(page, outcome.reason, fallback, now, attempts=counted)
     wait = throttle_for(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
     began = page.due_at - policy.lease
     # An attempt cannot take longer than its lease. If it seems longer, the store's clock was changed meanwhile.
     tried_for = page.tried_for + min(max(now - began, timedelta()), policy.lease) + wait
     if tried_for >= policy.horizon:
         reason = f"gave up after {counted} attempts: {outcome.reason}"
-        return _moved(page, PageState.DEAD, now, reason=reason, attempts=counted, tried_for=tried_for)
+        return _given_up(page, reason, fallback, now, attempts=counted, tried_for=tried_for)
     return _moved(page, PageState.PENDING, now + wait, reason=outcome.reason, attempts=counted, tried_for=tried_for)
+
+
+def _given_up(
+    page: PageRecord,
+    reason: str,
+    fallback: str | None,
+    now: datetime,
+    *,
+    attempts: int,
+    tried_for: timedelta | None = None,
+) -> PageRecord:
+    if fallback is None:
+        return _moved(page, PageState.DEAD, now, reason=reason, attempts=attempts, tried_for=tried_for)
+    reason = _handed_over(fallback, reason)
+    return _moved(page, PageState.HANDED_OVER, now, reason=reason, attempts=attempts, tried_for=tried_for)
+
+
+def _handed_over(fallback: str, why: str) -> str:
+    return f"handed over to {fallback}: {why}"[:MAX_REASON_CHARS]
 
 
 def _moved(
@@ -161,6 +218,8 @@ def _moved(
         reason=reason,
         via=page.via,
         schedule_digest=page.schedule_digest,
+        priority=page.priority,
+        hand_over_at=page.hand_over_at,
     )
 
 

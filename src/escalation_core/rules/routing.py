@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Protocol
 
 import attrs
 
@@ -10,7 +11,9 @@ from ..checks import check_count, check_labels, check_optional_text, check_text,
 from ..errors import InvalidValue, shortened
 from ..model import MAX_REASON_CHARS, Incident, NewPage, normal_severity
 from ..ports import Notifier, Router
+from .fallback import Fallbacks
 from .on_call import ROUTED, Recipient, Recipients
+from .priority import SeverityOrder
 
 UNROUTED = "an incident that no route matches has no target and is never paged: set ESC_DEFAULT_TARGET"
 """The warning about routes that leave some incidents without a target."""
@@ -179,48 +182,77 @@ class Pager:
     """The targets that have a notifier."""
     default_target: str | None = None
     """The target that is paged in the place of one that a policy names and no notifier serves."""
+    fallbacks: Fallbacks = attrs.field(factory=Fallbacks)
+    order: SeverityOrder = attrs.field(factory=SeverityOrder)
 
-    def pages_for(self, incident: Incident, dedup_key: str, named: Recipients = ROUTED) -> list[NewPage]:
+    def pages_for(
+        self, incident: Incident, dedup_key: str, named: Recipients = ROUTED, *, first: bool = False
+    ) -> list[NewPage]:
         """Return the pages of the escalation that raised ``incident`` to its level, one for each target.
 
+        ``first`` says that no level of the episode was paged before: then they go before other pages of the severity.
         ``named`` is whom the policy names; if it names no one at all, the router decides. For what is unknown, for
         example a target that no notifier serves, the default target, or else the router's answer, is paged in its
         place; and also if all schedules of the level name no one. If the router fails or names no target, return one
         page with the reason why it is undeliverable. The store records such a page as dead.
         """
+        make = partial(self._page, incident, dedup_key, self.order.priority(incident.severity, first=first))
         if named is ROUTED or named == ROUTED:
-            return self._routed(incident, dedup_key)
+            return self._routed(incident, make)
         served = [one for one in named.known if one.target in self.served]
-        pages = {one.target: _page(incident, dedup_key, one.target, one) for one in served}
+        pages = {one.target: make(one.target, one) for one in served}
         unserved = [_said(one) for one in named.known if one.target not in self.served]
         missing = [*unserved, *named.unknown]
         if missing or named.empty:
-            for instead in self._instead(incident, dedup_key):
+            for instead in self._instead(incident, make):
                 page = pages.get(instead.target, instead)
                 pages[instead.target] = attrs.evolve(page, in_place_of=_listed(missing))
         return list(pages.values())
 
-    def _instead(self, incident: Incident, dedup_key: str) -> list[NewPage]:
+    def _instead(self, incident: Incident, make: "_MakePage") -> list[NewPage]:
         if self.default_target is not None and self.default_target in self.served:
-            return [_page(incident, dedup_key, self.default_target)]
-        return self._routed(incident, dedup_key)
+            return [make(self.default_target)]
+        return self._routed(incident, make)
 
-    def _routed(self, incident: Incident, dedup_key: str) -> list[NewPage]:
-        def page(target: str, undeliverable_reason: str | None = None) -> NewPage:
-            return _page(incident, dedup_key, target, undeliverable_reason=undeliverable_reason)
+    def _routed(self, incident: Incident, make: "_MakePage") -> list[NewPage]:
+        def dead(target: str, reason: str) -> NewPage:
+            return make(target, undeliverable_reason=f"unroutable: {reason}")
 
         try:
             targets = check_targets(self.router.route(incident, incident.level))
         except InvalidValue as fault:
-            return [page("", f"unroutable: the router's answer {fault.fault}")]
+            return [dead("", f"the router's answer {fault.fault}")]
         except Exception as error:  # noqa: BLE001 - a host's router must not stop the escalation
-            return [page("", f"unroutable: the router raised {type(error).__name__}")]
+            return [dead("", f"the router raised {type(error).__name__}")]
         if not targets:
-            return [page("", "unroutable: no route matches and there is no default target")]
+            return [dead("", "no route matches and there is no default target")]
         return [
-            page(target) if target in self.served else page(target, "unroutable: no notifier serves this target")
+            make(target) if target in self.served else dead(target, "no notifier serves this target")
             for target in targets
         ]
+
+    def _page(
+        self,
+        incident: Incident,
+        dedup_key: str,
+        priority: int,
+        target: str,
+        by: Recipient | None = None,
+        *,
+        undeliverable_reason: str | None = None,
+    ) -> NewPage:
+        return NewPage(
+            incident_key=incident.incident_key,
+            episode=incident.episode,
+            level=incident.level,
+            target=target,
+            dedup_key=dedup_key,
+            undeliverable_reason=undeliverable_reason,
+            via=None if by is None else by.via,
+            schedule_digest=None if by is None else by.digest,
+            priority=priority,
+            hand_over_after=self.fallbacks.after_for(target),
+        )
 
     def warnings(self) -> list[str]:
         """Return a warning for each fault of the notifiers or routes that will make pages undeliverable."""
@@ -245,20 +277,7 @@ def _said(one: Recipient) -> str:
     return one.target if one.via is None else f"{one.target} of {one.via}"
 
 
-def _page(
-    incident: Incident,
-    dedup_key: str,
-    target: str,
-    by: Recipient | None = None,
-    undeliverable_reason: str | None = None,
-) -> NewPage:
-    return NewPage(
-        incident_key=incident.incident_key,
-        episode=incident.episode,
-        level=incident.level,
-        target=target,
-        dedup_key=dedup_key,
-        undeliverable_reason=undeliverable_reason,
-        via=None if by is None else by.via,
-        schedule_digest=None if by is None else by.digest,
-    )
+class _MakePage(Protocol):
+    def __call__(
+        self, target: str, by: Recipient | None = None, *, undeliverable_reason: str | None = None
+    ) -> NewPage: ...

@@ -53,6 +53,9 @@ FIELDS = (
     Field("database_url", "ESC_DATABASE_URL", parse.text, optional(_text), secret=True),
     Field("targets", "ESC_TARGETS", parse.targets, limits.targets, write.targets, secret=True),
     Field("budgets", "ESC_BUDGETS", parse.budgets, limits.budgets, write.budgets),
+    Field("fallbacks", "ESC_FALLBACKS", parse.fallbacks, limits.fallbacks, write.json_text),
+    Field("fallback_after", "ESC_FALLBACK_MIN", parse.minutes, minutes(_SECOND, MAX_WINDOW), write.minutes),
+    Field("severity_order", "ESC_SEVERITY_ORDER", parse.severities, limits.severity_order, write.json_text),
     Field("routes", "ESC_ROUTES", parse.routes, limits.routes, write.routes),
     Field("policies_file", "ESC_POLICIES", parse.text, optional(limits.path)),
     Field("default_target", "ESC_DEFAULT_TARGET", str, optional(limits.target)),
@@ -70,6 +73,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
     *(((field.name,), field.check) for field in FIELDS),
     (("routes", "targets"), limits.route_targets),
     (("budgets", "targets"), limits.budget_targets),
+    (("fallbacks", "targets"), limits.fallback_targets),
     (("default_target", "targets"), limits.default_target),
     # After the checks that need the targets' names: an invalid URL must not hide an invalid name.
     (("targets", "allow_http"), limits.target_urls),

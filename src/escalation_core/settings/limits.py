@@ -9,8 +9,10 @@ from ..checks import check_count, check_mapping, check_text
 from ..errors import InvalidValue
 from ..model import normal_severity
 from ..rules.builtin import MAX_WINDOW
+from ..rules.fallback import check_fallbacks
 from ..rules.maintenance import PauseSchedule
 from ..rules.pace import Budget
+from ..rules.priority import MAX_SEVERITIES
 from ..rules.routing import Route, check_target
 from . import write
 from .secrets import check_url
@@ -96,6 +98,26 @@ def budgets(value: object) -> None:
             raise InvalidValue("budgets", f"{name!r} is {type(budget).__name__}", "give Budget(rate=..., burst=...)")
 
 
+def fallbacks(value: object) -> None:
+    """Check the fallbacks of targets: valid names, and chains that end."""
+    for name, fallback in check_mapping(value, "fallbacks", "give a mapping of target to target").items():
+        _check_part("a name", target, name)
+        _check_part(f"the fallback of {name!r}", target, fallback)
+    check_fallbacks(check_mapping(value, "fallbacks", ""))
+
+
+def severity_order(value: object) -> None:
+    """Check an order of severities. No two names may be equal without regard to case and blanks."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidValue("severities", f"is {type(value).__name__}", "give a list of severities, worst first")
+    names = [_check_part(repr(name), _severity, name) for name in value]
+    if not 1 <= len(names) <= MAX_SEVERITIES:
+        raise InvalidValue("severities", f"names {len(names)} severities", f"name 1 to {MAX_SEVERITIES}")
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise InvalidValue("severities", f"names {twice[0]!r} twice", "name each once")
+
+
 def routes(value: Sequence[object]) -> None:
     """Check a list of routes."""
     of_type(Sequence, "a list of Route")(value)
@@ -138,6 +160,12 @@ def route_targets(given: Sequence[Route], urls: Mapping[str, str]) -> None:
 def budget_targets(budgets: Mapping[str, object], urls: Mapping[str, str]) -> None:
     """Check that each target with a budget is defined."""
     for name in budgets:
+        default_target(name, urls)
+
+
+def fallback_targets(fallbacks: Mapping[str, str], urls: Mapping[str, str]) -> None:
+    """Check that each target with a fallback is defined, and each fallback."""
+    for name in (*fallbacks, *fallbacks.values()):
         default_target(name, urls)
 
 

@@ -83,6 +83,17 @@ def _budget(name: str, entry: object) -> Budget:
         raise InvalidValue("budgets", f"{name!r}, {fault.field} {fault.fault}", fault.remedy) from None
 
 
+def fallbacks(text: str) -> dict[str, Any]:
+    """Read a JSON object from target name to the name of its fallback."""
+    document: dict[str, Any] = _json(text, dict, '{"slack:ops": "mail:ops"}')
+    return document
+
+
+def severities(text: str) -> tuple[Any, ...]:
+    """Read a JSON list of severities."""
+    return tuple(_json(text, list, '["critical", "warning"]'))
+
+
 def routes(text: str) -> tuple[Route, ...]:
     """Read a JSON list of routes."""
     entries = _json(text, list, '[{"severity": "critical", "targets": ["slack:ops"]}]')

@@ -14,9 +14,11 @@ from ..checks import nearest
 from ..errors import InvalidValue, Problem, SettingsError
 from ..model import Canary
 from ..rules.builtin import DEFAULT_MAX_LEVEL, BuiltinPolicy
+from ..rules.fallback import FALLBACK_AFTER, Fallbacks
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
 from ..rules.pace import Budget
+from ..rules.priority import WORST_FIRST, SeverityOrder
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
 from .fields import FIELDS, SECRETS, Field, find_problems
@@ -62,7 +64,13 @@ class Settings:
     database_url: str | None = None
     targets: Mapping[str, str] = attrs.field(factory=dict, repr=lambda targets: repr(sorted(targets)))
     budgets: Mapping[str, Budget | None] = attrs.field(factory=dict)
-    """How many pages a second each target may get; None for none. Without an entry its notifier's budget counts."""
+    """How many pages a second each target may get; None for no limit. Without an entry its notifier's budget counts."""
+    fallbacks: Mapping[str, str] = attrs.field(factory=dict)
+    """The target that gets the pages which another target, the key, does not deliver."""
+    fallback_after: timedelta = FALLBACK_AFTER
+    """How long a page may stay undelivered, pauses left out, before the fallback of its target gets it."""
+    severity_order: Sequence[str] = WORST_FIRST
+    """Severities, worst first. The pages of the worst one are sent first."""
     routes: Sequence[Route] = ()
     policies_file: str | None = None
     """The path of a policies file. The core opens no file: ``escalation_adapters.policies_file`` reads it."""
@@ -85,6 +93,16 @@ class Settings:
     def canary(self) -> Canary:
         """The share of incidents that may escalate with these settings."""
         return Canary(self.canary_pct)
+
+    @property
+    def fallback(self) -> Fallbacks:
+        """The fallback of each target that has one."""
+        return Fallbacks(self.fallbacks, self.fallback_after)
+
+    @property
+    def order(self) -> SeverityOrder:
+        """The order of severities."""
+        return SeverityOrder(tuple(self.severity_order))
 
     @property
     def switches(self) -> Switches:

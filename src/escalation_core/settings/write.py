@@ -44,6 +44,11 @@ def targets(urls: Mapping[str, str]) -> str:
     return json.dumps(dict(urls))
 
 
+def json_text(value: object) -> str:
+    """Write a mapping or a sequence as JSON."""
+    return json.dumps(dict(value) if isinstance(value, Mapping) else value)
+
+
 def budgets(given: Mapping[str, Budget | None]) -> str:
     """Write a JSON object from target name to rate and burst."""
     return json.dumps({name: None if budget is None else attrs.asdict(budget) for name, budget in given.items()})

@@ -21,7 +21,7 @@ from escalation_adapters.postgres.table import IncidentsTable
 from escalation_adapters.postgres.walks import Walks
 from escalation_adapters.worker import runner
 from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, StoreRefused
-from escalation_core.engine import batch, deliver, heartbeat, settle
+from escalation_core.engine import batch, deliver, exchange, heartbeat, settle
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
@@ -30,6 +30,7 @@ from escalation_core.engine.refused_rows import defer_or_pass_over
 from escalation_core.engine.versions import Versions
 from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, ShiftOverride, State, escalation_hash
 from escalation_core.ports import Transaction
+from escalation_core.rules.fallback import Fallbacks
 from escalation_core.rules.on_call import OnCall, Recipients
 from escalation_core.rules.plan import Decision, Escalate, Reason, Reschedule
 from escalation_core.rules.plan import plan as decide
@@ -114,14 +115,18 @@ def _no_fencing(dsn: str) -> None:
         await attempt(self, record, incident, float("inf"))
 
     async def settle_without_fence(
-        tx: Transaction, finished: Sequence[settle.Finished], policy: RetryPolicy, now: datetime
+        tx: Transaction,
+        finished: Sequence[settle.Finished],
+        policy: RetryPolicy,
+        fallbacks: Fallbacks,
+        now: datetime,
     ) -> tuple[list[PageRecord], list[settle.Finished]]:
         standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in finished])}
         refenced = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in finished]
-        return await settle_fenced(tx, refenced, policy, now)
+        return await settle_fenced(tx, refenced, policy, fallbacks, now)
 
     _put(Delivery, "_attempt", attempt_without_deadline)
-    _put(deliver, "settle", settle_without_fence)
+    _put(exchange, "settle", settle_without_fence)
 
 
 def _settled_before_request(dsn: str) -> None:

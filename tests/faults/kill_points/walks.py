@@ -19,7 +19,6 @@ from escalation_adapters.worker.reload import Load
 from escalation_adapters.worker.runner import run
 from escalation_core import Budget, Engine, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
-from escalation_core.engine.shares import Shares
 from escalation_core.ports import Schedule
 from escalation_core.rules.shifts import Shifts
 
@@ -301,7 +300,8 @@ async def _calendars_change(engine: Engine) -> None:
 async def _few_slots(engine: Engine) -> None:
     """Tick with a small budget for each target: a page waits for its slot within the delivery pass."""
     delivery = engine._delivery
-    delivery.shares = Shares({target: Budget(rate=20) for target in delivery.notifiers}, delivery.capacity)
+    budgets = {target: Budget(rate=20) for target in delivery.notifiers}
+    delivery.shares = attrs.evolve(delivery.shares, budgets=budgets)
     await engine.tick()
 
 

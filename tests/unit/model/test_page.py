@@ -11,7 +11,7 @@ from escalation_core.model import CANCELS, NewPage, PageRecord, PageState
 
 from ..kit import MINUTE, START, incident, page
 
-INSTANTS = {"created": START, "due": START + MINUTE}
+INSTANTS = {"created": START, "due": START + MINUTE, "late": START + 3 * MINUTE}
 ROW: tuple[Any, ...] = (
     7,
     "k",
@@ -28,6 +28,8 @@ ROW: tuple[Any, ...] = (
     "busy",
     "oncall:x",
     "5f",
+    2,
+    "late",
 )
 RECORD = PageRecord(
     id=7,
@@ -45,9 +47,11 @@ RECORD = PageRecord(
     reason="busy",
     via="oncall:x",
     schedule_digest="5f",
+    priority=2,
+    hand_over_at=START + 3 * MINUTE,
 )
 
-UNSAID: dict[str, Any] = {"reason": None, "via": None, "schedule_digest": None}
+UNSAID: dict[str, Any] = {"reason": None, "via": None, "schedule_digest": None, "hand_over_at": None}
 
 
 def instant(value: str) -> datetime:
@@ -60,7 +64,7 @@ def instant(value: str) -> datetime:
 
 def test_states_have_the_stored_names() -> None:
     """Stores write these names of the states to their tables, so the names never change."""
-    names = ["pending", "leased", "cancelling", "delivered", "cancelled", "dead"]
+    names = ["pending", "leased", "cancelling", "delivered", "cancelled", "superseded", "handed_over", "dead"]
     assert names == [state.value for state in PageState]
 
 
@@ -72,6 +76,8 @@ def test_states_have_the_stored_names() -> None:
         (PageState.CANCELLING, None),
         (PageState.DELIVERED, None),
         (PageState.CANCELLED, None),
+        (PageState.SUPERSEDED, None),
+        (PageState.HANDED_OVER, None),
         (PageState.DEAD, None),
     ],
 )
@@ -91,7 +97,7 @@ def test_row_becomes_a_page() -> None:
 def test_row_of_an_untried_page() -> None:
     """``from_row`` accepts an empty target, zeros and a missing reason, as an unroutable page has them."""
     found = PageRecord.from_row(
-        (7, "k", 2, 3, "", "d", "pending", "created", "due", 0, 0, 0, None, None, None), instant
+        (7, "k", 2, 3, "", "d", "pending", "created", "due", 0, 0, 0, None, None, None, 2, None), instant
     )
     blank: dict[str, Any] = {"target": "", "state": PageState.PENDING, "fence": 0, "attempts": 0, **UNSAID}
     assert attrs.evolve(RECORD, tried_for=timedelta(), **blank) == found
@@ -126,7 +132,7 @@ def test_new_record_was_never_claimed() -> None:
     fields = ("id", "incident_key", "episode", "level", "target", "dedup_key", "state", "created_at", "due_at")
     given: dict[str, Any] = {name: getattr(RECORD, name) for name in fields}
     new = PageRecord(**given)
-    assert attrs.evolve(RECORD, fence=0, attempts=0, tried_for=timedelta(), **UNSAID) == new
+    assert attrs.evolve(RECORD, fence=0, attempts=0, tried_for=timedelta(), priority=5, **UNSAID) == new
 
 
 def test_new_page_can_be_sent() -> None:

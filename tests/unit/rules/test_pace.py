@@ -76,7 +76,7 @@ def test_a_refusal_halves_the_rate_once() -> None:
 
 
 def test_refusals_lower_a_rate_to_the_least_one() -> None:
-    """A receiver that refuses each second page whatever the rate does not silence its target."""
+    """A receiver that refuses each second page, whatever the rate is, still gets its pages."""
     for budget, least in ((None, 0.2), (SLACK, 0.2), (Budget(rate=0.05), 0.05)):
         pace = Pace(target="t")
         for _ in range(20):

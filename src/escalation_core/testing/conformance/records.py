@@ -1,6 +1,7 @@
 """Checks of the ports ``Ledger``, ``Outbox`` and ``Journal``."""
 
 from datetime import timedelta
+from typing import Any
 
 import attrs
 
@@ -30,7 +31,7 @@ def _escalation(clock: ManualClock, key: str = "a", level: int = 1, episode: int
     return Escalation(incident_key=key, episode=episode, level=level, created_at=clock())
 
 
-def _page(key: str = "a", target: str = "t1", level: int = 1, **fields: str) -> NewPage:
+def _page(key: str = "a", target: str = "t1", level: int = 1, **fields: Any) -> NewPage:
     return NewPage(incident_key=key, episode=1, level=level, target=target, dedup_key=f"{key}{level}", **fields)
 
 

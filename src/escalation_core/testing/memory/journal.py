@@ -9,6 +9,7 @@ import attrs
 
 from ...model import (
     NEEDS_REPLAN,
+    NOTED_ONCE,
     AuditEntry,
     AuditRange,
     Canary,
@@ -17,9 +18,9 @@ from ...model import (
     Stats,
     WorkerHeartbeat,
 )
-from .state import State, Undo, is_open, newest, passed
+from ...rules.unheard import still_unheard
+from .state import State, Undo, is_open, newest, open_episodes, passed, unheard_steps
 
-SETTLED = (PageState.DELIVERED, PageState.CANCELLED, PageState.DEAD)
 SCHEMA_VERSION = "memory"
 step_of = attrgetter("incident_key", "episode", "level")
 
@@ -33,7 +34,7 @@ class Journal:
 
     async def note(self, entries: Sequence[AuditEntry]) -> None:
         for entry in entries:
-            again = entry.action == "exhausted" and any(
+            again = entry.action in NOTED_ONCE and any(
                 (note.action, note.incident_key, note.episode, note.level)
                 == (entry.action, entry.incident_key, entry.episode, entry.level)
                 for note in self.store.notes.values()
@@ -88,6 +89,11 @@ class Journal:
             backlog=dict(Counter(page.target for page in unsettled)),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
+            unheard=len(
+                still_unheard(
+                    self.store.pages.values(), open_episodes=open_episodes(self.store), noted=unheard_steps(self.store)
+                )
+            ),
             unreadable=len(unreadable),
             unreadable_examples=unreadable[:20],
             schema_version=SCHEMA_VERSION,

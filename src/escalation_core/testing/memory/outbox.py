@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ...model import CANCELS, AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
-from ...rules.retry import due_after_step, throttled_after_step
-from .state import State, Undo, newest, read_row
-
-UNSETTLED = (PageState.PENDING, PageState.LEASED, PageState.CANCELLING)
+from ...model import CANCELS, UNSETTLED, AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
+from ...rules.priority import claim_order
+from ...rules.retry import due_after_step, newer_level, throttled_after_step
+from ...rules.unheard import find_unheard
+from .state import State, Undo, newest, open_episodes, read_row, unheard_steps
 
 
 @attrs.frozen
@@ -41,6 +41,8 @@ class Outbox:
                     reason=page.undeliverable_reason,
                     via=page.via,
                     schedule_digest=page.schedule_digest,
+                    priority=page.priority,
+                    hand_over_at=None if page.hand_over_after is None else now + page.hand_over_after,
                 )
             )
 
@@ -58,11 +60,28 @@ class Outbox:
     async def claim(self, capacity: Mapping[str, int], *, now: datetime, until: datetime) -> Sequence[ClaimedPage]:
         free = {target: count for target, count in capacity.items() if (self._held_until(target) or now) <= now}
         claimed: list[ClaimedPage] = []
-        for page in sorted(self._unsettled(), key=lambda page: (page.due_at, page.id)):
+        for page in sorted(self._unsettled(), key=lambda page: claim_order(page, now)):
             if page.due_at <= until and free.get(page.target, 0) > 0:
                 free[page.target] -= 1
-                claimed.append(self._claimed(page))
+                claimed.append(attrs.evolve(self._claimed(page), newer=self._newer(page)))
         return claimed
+
+    async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[ClaimedPage]:
+        late = [
+            (page.hand_over_at, page)
+            for page in self._unsettled()
+            if page.target in targets and page.state is PageState.PENDING and page.hand_over_at is not None
+        ]
+        late = sorted(((at, page) for at, page in late if at <= now), key=lambda one: (one[0], one[1].id))
+        return [self._claimed(page) for _, page in late[:limit]]
+
+    async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
+        return find_unheard(
+            self.store.pages.values(),
+            open_episodes=open_episodes(self.store),
+            since=since,
+            noted=unheard_steps(self.store),
+        )
 
     async def due_targets(self) -> Mapping[str, DueTarget]:
         return self.targets()
@@ -96,6 +115,9 @@ class Outbox:
     ) -> int:
         moved = 0
         for page in list(self._unsettled()):
+            if step and page.state is PageState.PENDING and page.hand_over_at is not None:
+                page = attrs.evolve(page, hand_over_at=page.hand_over_at - step)  # noqa: PLW2901
+                self._put(page)
             due_at = due_after_step(page, now=now, step=step, beyond=beyond, lease_ends=lease_ends)
             if due_at != page.due_at and (targets is None or page.target in targets):
                 self._put(attrs.evolve(page, due_at=due_at))
@@ -113,9 +135,19 @@ class Outbox:
     def targets(self) -> Mapping[str, DueTarget]:
         found: dict[str, DueTarget] = {}
         for page in self._unsettled():
-            due_at = min(page.due_at, found[page.target].due_at) if page.target in found else page.due_at
-            found[page.target] = DueTarget(due_at=due_at, pace=self.store.paces.get(page.target))
+            one = DueTarget(due_at=page.due_at, pace=self.store.paces.get(page.target))
+            if page.state is PageState.PENDING:
+                one = attrs.evolve(one, hand_over_at=page.hand_over_at)
+            found[page.target] = found[page.target].earliest(one) if page.target in found else one
         return found
+
+    def _newer(self, page: PageRecord) -> int | None:
+        row = self.store.rows.get(page.incident_key)
+        numbers = (
+            self.store.page_ids.get((page.incident_key, page.episode, level, page.target))
+            for level in range(page.level + 1, 1 + (0 if row is None else row["level"] or 0))
+        )
+        return newer_level(page, [self.store.pages[number] for number in numbers if number is not None])
 
     def _held_until(self, target: str) -> datetime | None:
         pace = self.store.paces.get(target)

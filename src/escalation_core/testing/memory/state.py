@@ -115,6 +115,20 @@ def is_open(row: Row) -> bool:
     return row["acknowledged_at"] is None and row["resolved_at"] is None
 
 
+def open_episodes(store: State) -> dict[str, int]:
+    """Return the present episode of each open incident."""
+    return {key: row["episode"] for key, row in store.rows.items() if is_open(row)}
+
+
+def unheard_steps(store: State) -> set[tuple[str, int, int]]:
+    """Return the steps that the notes name as unheard."""
+    return {
+        (note.incident_key or "", note.episode or 0, note.level or 0)
+        for note in store.notes.values()
+        if note.action == "unheard"
+    }
+
+
 _LONGEST = (
     *((name, MAX_NAME_CHARS) for name in ("severity", "acknowledged_by", "policy", "policy_pin")),
     ("summary", MAX_SUMMARY_CHARS),
