@@ -21,6 +21,7 @@ from escalation_core import model
 from escalation_core.errors import InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
 from escalation_core.model import Canary, Deferral, Escalation, Incident, Pace, PageRecord, PageState
 from escalation_core.rules import unheard
+from escalation_core.rules.bundle import bundle_order, is_fresh
 from escalation_core.rules.priority import claim_order
 from escalation_core.rules.retry import due_after_step, newer_level, throttled_after_step
 from escalation_core.testing.clock import Clock, system_clock
@@ -370,6 +371,14 @@ class JsonOutbox(Port):
     async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
         pages, noted = self.tables.pages.values(), self.tables.steps_noted("unheard")
         return unheard.find_unheard(pages, open_episodes=self.tables.open_episodes(), since=since, noted=noted)
+
+    async def count_waiting(self, limits: Mapping[str, int], *, until: datetime) -> Mapping[str, int]:
+        fresh = [page.target for page in self.tables.unsettled() if is_fresh(page) and page.due_at <= until]
+        return {target: min(fresh.count(target), most) for target, most in limits.items()}
+
+    async def lock_bundle(self, bundle: str) -> tuple[Sequence[model.ClaimedPage], bool]:
+        found = [page for page in self.tables.unsettled() if page.bundle == bundle]
+        return [self._claimed(page) for page in sorted(found, key=bundle_order)], True
 
     async def lock(self, ids: Sequence[int]) -> Sequence[model.ClaimedPage]:
         return [self._claimed(self.tables.pages[number]) for number in ids if number in self.tables.pages]

@@ -27,6 +27,7 @@ from .errors import (
 )
 from .model import (
     AuditEntry,
+    Bundle,
     Delivered,
     Escalation,
     Incident,
@@ -42,7 +43,7 @@ from .model import (
     idempotency_key,
     in_canary,
 )
-from .ports import CalendarReader, Heartbeat, Notifier, Router, Schedule, ScheduleSource, Store
+from .ports import CalendarReader, Heartbeat, Notifier, Router, Schedule, ScheduleSource, SendsBundles, Store
 from .rules.builtin import BuiltinPolicy
 from .rules.coverage import Cover, Handover, coverage, gaps, handovers
 from .rules.hours import Hours, Window
@@ -72,6 +73,7 @@ __all__ = [
     "Escalation",
     "EscalationError",
     "Budget",
+    "Bundle",
     "BuiltinPolicy",
     "CalendarReader",
     "Handover",
@@ -109,6 +111,7 @@ __all__ = [
     "Schedule",
     "ScheduleSource",
     "SchedulesError",
+    "SendsBundles",
     "Settings",
     "SettingsError",
     "SettingsRouter",

@@ -35,17 +35,17 @@ ALLOWED = {
 """The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
     "AuditEntry", "Conditions", "Cover", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
-    "EscalationError", "Budget", "BuiltinPolicy", "CalendarReader", "Handover", "Health", "Heartbeat", "HeldBy",
-    "Hours", "Incident", "IncidentHistory", "InvalidValue", "Layer", "NextPages", "Notifier", "OnCallNow",
-    "OpenIncident", "OpenIncidents", "Outcome", "Override", "Page", "PageTest", "Pause", "PauseSchedule",
-    "Policies", "PoliciesError", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed", "Retry",
-    "RetryPolicy", "Rotation", "Route", "Router", "Schedule", "ScheduleSource", "SchedulesError", "Settings",
-    "SettingsError", "SettingsRouter", "Shift", "ShiftOverride", "Shifts", "Skip", "State", "Store",
-    "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport", "TransitionRefused",
-    "Upcoming", "Verdict", "Window", "__version__", "canary_bucket", "coverage", "gaps", "handovers",
-    "idempotency_key", "in_canary", "plan", "send_test_page",
+    "EscalationError", "Budget", "Bundle", "BuiltinPolicy", "CalendarReader", "Handover", "Health", "Heartbeat",
+    "HeldBy", "Hours", "Incident", "IncidentHistory", "InvalidValue", "Layer", "NextPages", "Notifier",
+    "OnCallNow", "OpenIncident", "OpenIncidents", "Outcome", "Override", "Page", "PageTest", "Pause",
+    "PauseSchedule", "Policies", "PoliciesError", "Integrity", "Pruned", "Rejected", "Reschedule", "Resumed",
+    "Retry", "RetryPolicy", "Rotation", "Route", "Router", "Schedule", "ScheduleSource", "SchedulesError",
+    "SendsBundles", "Settings", "SettingsError", "SettingsRouter", "Shift", "ShiftOverride", "Shifts", "Skip",
+    "State", "Store", "StoreError", "StoreNotReady", "StoreRefused", "StoreUnavailable", "TickReport",
+    "TransitionRefused", "Upcoming", "Verdict", "Window", "__version__", "canary_bucket", "coverage", "gaps",
+    "handovers", "idempotency_key", "in_canary", "plan", "send_test_page",
 ]  # fmt: skip
-PUBLIC_FOR_TESTS = ["Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
+PUBLIC_FOR_TESTS = ["BundlingNotifier", "Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
 MAX_LINES = 300
 MAX_LINES_OF_TESTS = 600
 

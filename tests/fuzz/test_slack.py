@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from escalation_adapters.channels.slack import MAX_READ_BYTES, MAX_TEXT_CHARS, _outcome, render
+from escalation_adapters.channels.slack import MAX_READ_BYTES, _outcome
+from escalation_adapters.channels.slack_text import MAX_TEXT_CHARS, render
 from escalation_core import Delivered, Incident, InvalidValue, Page, Retry, RetryPolicy
 from escalation_core.model import PageRecord, PageState
 from escalation_core.rules.retry import after_attempt, parse_outcome, throttle_for

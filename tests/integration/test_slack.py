@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
-from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, render, retry_after
+from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, retry_after
+from escalation_adapters.channels.slack_text import render
 from escalation_core import (
     Delivered,
     InvalidValue,

@@ -26,6 +26,7 @@ from escalation_core import (
     AuditEntry,
     Budget,
     BuiltinPolicy,
+    Bundle,
     CalendarReader,
     Conditions,
     Cover,
@@ -70,6 +71,7 @@ from escalation_core import (
     Schedule,
     SchedulesError,
     ScheduleSource,
+    SendsBundles,
     Settings,
     SettingsError,
     SettingsRouter,
@@ -101,7 +103,7 @@ from escalation_core import (
 from escalation_core.model import Canary, Candidate, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.rules.plan import Decision
-from escalation_core.testing import Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing import BundlingNotifier, Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
 
 Result = TypeVar("Result")
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -414,6 +416,9 @@ def fulfilled(dsn_store: PostgresStore, url: str) -> tuple[Sequence[Store], Sequ
     Engine(MemoryStore(), heartbeat=heartbeat)
     stores: Sequence[Store] = [MemoryStore(), SQLiteStore("x.db"), dsn_store, Counting(MemoryStore())]
     notifiers: Sequence[Notifier] = [Pager("a"), LogNotifier(), RecordingNotifier("a"), SlackNotifier({"b": url})]
+    bundling: Sequence[SendsBundles] = [BundlingNotifier("a"), SlackNotifier({"b": url})]
+    send: Callable[[Bundle], Awaitable[Outcome]] = bundling[0].send_bundle
+    assert callable(send)
     routers: Sequence[Router] = [ByTeam(), SettingsRouter((), "a")]
     return stores, notifiers, routers
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from escalation_adapters.channels.slack import render
+from escalation_adapters.channels.slack_text import render
 from escalation_core import Incident, Page
 from escalation_core.checks import visible
 

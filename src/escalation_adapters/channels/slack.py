@@ -16,24 +16,17 @@ with needs(__name__, "http"):
     import aiohttp
     from yarl import URL
 
-from escalation_core import Budget, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
-from escalation_core.checks import check_mapping, check_span, visible
+from escalation_core import Budget, Bundle, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+from escalation_core.checks import check_mapping, check_span
 from escalation_core.rules.routing import check_target
 
 from .http import failure, parse, session, untraced
+from .slack_text import render, render_bundle
 
 MAX_READ_BYTES = 4096
 """Longest part of a reply that the notifier reads, in bytes."""
-MAX_TEXT_CHARS = 3000
-"""Longest message, in characters: Slack's limit for one block, far below its limit for a message.
-
-The caps below add up to less."""
-MAX_SUMMARY_CHARS, MAX_KEY_CHARS, MAX_SEVERITY_CHARS = 1200, 600, 60
-MAX_LABELS, MAX_LABEL_NAME_CHARS, MAX_LABEL_VALUE_CHARS = 8, 40, 80
-
 SLACK_BUDGET = Budget(rate=1, burst=3)
 """What Slack documents of a webhook: one message a second, and short bursts."""
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _AGAIN = frozenset({408, 425})
 """Client errors that are not final: the request came too slowly (408) or too early (425)."""
 
@@ -77,11 +70,18 @@ class SlackNotifier:
 
     async def send(self, page: Page) -> Outcome:
         """Post the page once. Its dedup key is in a header and in the body, for receivers other than Slack."""
+        return await self._post(page.target, render(page), page.dedup_key)
+
+    async def send_bundle(self, bundle: Bundle) -> Outcome:
+        """Post one message about all pages of the bundle, with the bundle's key."""
+        return await self._post(bundle.target, render_bundle(bundle), bundle.dedup_key)
+
+    async def _post(self, target: str, text: str, dedup_key: str) -> Outcome:
         # Without mrkdwn Slack shows a host's text as it is: there is no escape for *, _, ~ and backquotes.
-        body = dumps({"text": render(page), "mrkdwn": False, "dedup_key": page.dedup_key}).encode()
+        body = dumps({"text": text, "mrkdwn": False, "dedup_key": dedup_key}).encode()
         headers = {
             "Content-Type": "application/json",
-            "X-Dedup-Key": page.dedup_key,
+            "X-Dedup-Key": dedup_key,
             "User-Agent": f"escalation-core/{__version__}",
             # The client does not decompress, so that no small reply grows large; so the reply must not be compressed.
             "Accept-Encoding": "identity",
@@ -89,7 +89,7 @@ class SlackNotifier:
         try:
             with untraced():
                 async with self._session().post(
-                    self._urls[page.target],
+                    self._urls[target],
                     data=body,
                     headers=headers,
                     allow_redirects=False,
@@ -114,49 +114,6 @@ class SlackNotifier:
         if self._own is None or self._own.closed:
             self._own = session()
         return self._own
-
-
-def render(page: Page) -> str:
-    """Return the message: summary, key, severity, level and labels, each cut to its cap.
-
-    The text has at most 3,000 characters, escaped. No cut splits an entity, and invisible characters show as escapes.
-    """
-    incident = page.incident
-    episode = f", episode {page.episode}" if page.episode > 1 else ""
-    # Keys are compared byte for byte, so their white space stays as it is.
-    key = _escape(incident.incident_key, MAX_KEY_CHARS)
-    severity = _folded(incident.severity or "", MAX_SEVERITY_CHARS) or "unconfigured"
-    lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
-    if summary := _folded(incident.summary or "", MAX_SUMMARY_CHARS):
-        lines.insert(0, summary)
-    if labels := sorted(incident.labels.items()):
-        shown = [
-            f"{_folded(n, MAX_LABEL_NAME_CHARS)}={_folded(v, MAX_LABEL_VALUE_CHARS)}" for n, v in labels[:MAX_LABELS]
-        ]
-        more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
-        lines.append(", ".join([*shown, *more]))
-    return "\n".join(lines)
-
-
-def _folded(text: str, most: int) -> str:
-    """Return the text with each run of white space as one blank, escaped."""
-    return _escape(" ".join(text.split()), most)
-
-
-def _escape(text: str, most: int) -> str:
-    """Return the text on one line, escaped as Slack asks, with at most ``most`` characters; a cut shows an ellipsis."""
-    line = visible(text)
-    if len(line) <= most and _ENTITIES.keys().isdisjoint(line):
-        return line
-    pieces = [_ENTITIES.get(char, char) for char in line[: most + 1]]
-    if sum(map(len, pieces)) <= most:
-        return "".join(pieces)
-    size = 0
-    for number, piece in enumerate(pieces):
-        size += len(piece)
-        if size >= most:
-            return "".join(pieces[:number]) + "…"
-    raise AssertionError("pieces longer than the cap fill it")
 
 
 async def _outcome(response: aiohttp.ClientResponse) -> Outcome:

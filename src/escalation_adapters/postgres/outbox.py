@@ -89,6 +89,17 @@ class Outbox:
             refused=[pace.refused for pace in paces],
         )
 
+    async def count_waiting(self, limits: Mapping[str, int], *, until: datetime) -> Mapping[str, int]:
+        """Count in one statement."""
+        values = {"targets": list(limits), "limits": list(limits.values())}
+        return dict(await self.session.rows("count_waiting", suffix=b"", **values, until=until))
+
+    async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
+        """Lock the pages of a bundle by its index, and count them afterwards."""
+        rows = await self.session.rows("lock_bundle", bundle=bundle)
+        [[count]] = await self.session.rows("count_bundle", suffix=b"", bundle=bundle)
+        return [ClaimedPage.from_row(row, instant, read_incident) for row in rows], count == len(rows)
+
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Return pages by id, locked, except those that others have locked."""
         return [
@@ -99,7 +110,12 @@ class Outbox:
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write in one statement."""
         if pages:
-            await self.session.later("write_pages", **_written(pages), hand_overs=[page.hand_over_at for page in pages])
+            await self.session.later(
+                "write_pages",
+                **_written(pages),
+                hand_overs=[page.hand_over_at for page in pages],
+                bundles=[page.bundle for page in pages],
+            )
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
         """Write in one statement, which compares the fences."""

@@ -533,6 +533,32 @@ FROM picked p LEFT JOIN LATERAL (
 ) i ON true
 ORDER BY p.hand_over_at, p.id
 
+-- name: count_waiting
+-- The pages of each target that could be bundled, counted up to a limit.
+SELECT r.target, (SELECT count(*) FROM (
+    SELECT FROM {schema}.escalation_pages p
+    WHERE p.target = r.target AND p.state = 'pending' AND p.due_at <= %(until)s AND p.attempts = 0 AND p.bundle IS NULL
+    LIMIT r.most) AS waiting)
+FROM unnest(%(targets)s::text[], %(limits)s::int[]) AS r (target, most)
+
+-- name: lock_bundle
+-- The unsettled pages of a bundle, locked, with their incidents, and their number before the lock.
+WITH picked AS MATERIALIZED (
+    SELECT p.* FROM {schema}.escalation_pages p
+    WHERE p.bundle = %(bundle)s AND p.state IN ('pending', 'leased', 'cancelling')
+    ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT {page}, NULL, i.{incident_key} IS NOT NULL, {row}
+FROM picked p LEFT JOIN LATERAL (
+    SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
+) i ON true
+ORDER BY p.priority, p.created_at, p.id
+
+-- name: count_bundle
+-- The number of unsettled pages of a bundle.
+SELECT count(*) FROM {schema}.escalation_pages p
+WHERE p.bundle = %(bundle)s AND p.state IN ('pending', 'leased', 'cancelling')
+
 -- name: lock_pages
 -- These pages, locked, with their incidents. Pages that others have locked are left out, without a wait.
 WITH picked AS MATERIALIZED (
@@ -549,11 +575,11 @@ ORDER BY p.id
 -- Write locked pages. The condition lists their ids a second time, so that no plan reads the whole table.
 UPDATE {schema}.escalation_pages p SET
     state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, tried_for = v.tried_for,
-    reason = v.reason, hand_over_at = v.hand_over_at
+    reason = v.reason, hand_over_at = v.hand_over_at, bundle = v.bundle
 FROM unnest(
     %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
-    %(tried)s::interval[], %(reasons)s::text[], %(hand_overs)s::timestamptz[])
-    AS v (id, state, due_at, fence, attempts, tried_for, reason, hand_over_at)
+    %(tried)s::interval[], %(reasons)s::text[], %(hand_overs)s::timestamptz[],
+    %(bundles)s::text[]) AS v (id, state, due_at, fence, attempts, tried_for, reason, hand_over_at, bundle)
 WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[])
 
 -- name: settle_pages

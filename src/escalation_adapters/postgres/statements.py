@@ -15,7 +15,7 @@ from .table import IncidentsTable
 PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at AT TIME ZONE 'UTC',"
     " p.due_at AT TIME ZONE 'UTC', p.fence, p.attempts, (extract(epoch FROM p.tried_for) * 1000000)::bigint, p.reason,"
-    " p.via, p.schedule_digest, p.priority, p.hand_over_at AT TIME ZONE 'UTC'"
+    " p.via, p.schedule_digest, p.priority, p.hand_over_at AT TIME ZONE 'UTC', p.bundle"
 )
 """A page's columns, in the order in which outbox.py reads them. The session's DateStyle does not change their form."""
 

@@ -11,19 +11,21 @@ import attrs
 from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
 from escalation_core.rules.priority import STARVED_AFTER, claim_order
 
-from .codec import Row, instant, micros, optional_instant, read_incident, span_micros
+from .codec import Row, instant, micros, optional_instant, optional_micros, read_incident, span_micros
 from .page_statements import (
     BRING_HAND_OVERS,
     CLAIM,
     END_HOLDS,
     FORWARD,
     LATE,
+    OF_BUNDLE,
     ONE,
     PACE,
     PAGE,
     SETTLE,
     UNHEARD,
     UNSETTLED,
+    WAITING,
 )
 from .session import Session
 
@@ -98,6 +100,22 @@ class Outbox:
         rows = await self.session.rows(UNHEARD, (micros(since),))
         return [(key, episode, level) for key, episode, level in rows]
 
+    async def count_waiting(self, limits: Mapping[str, int], *, until: datetime) -> Mapping[str, int]:
+        """Count for each target."""
+
+        def count(connection: sqlite3.Connection) -> Mapping[str, int]:
+            return {
+                target: connection.execute(WAITING, (target, micros(until), most)).fetchone()[0]
+                for target, most in limits.items()
+            }
+
+        return await self.session.in_thread(count)
+
+    async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
+        """Return the pages of a bundle by its index. A transaction of SQLite has no rival."""
+        rows = await self.session.rows(OF_BUNDLE, (bundle,))
+        return [ClaimedPage.from_row(row, instant, read_incident) for row in rows], True
+
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Return pages by id."""
 
@@ -110,11 +128,8 @@ class Outbox:
     async def write(self, pages: Sequence[PageRecord]) -> None:
         """Write pages, one by one."""
         await self.session.run_many(
-            f"{SETTLE}, hand_over_at = ? WHERE id = ?",
-            [
-                (*_settled(page), None if page.hand_over_at is None else micros(page.hand_over_at), page.id)
-                for page in pages
-            ],
+            f"{SETTLE}, hand_over_at = ?, bundle = ? WHERE id = ?",
+            [(*_settled(page), optional_micros(page.hand_over_at), page.bundle, page.id) for page in pages],
         )
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
@@ -208,10 +223,7 @@ class Outbox:
         """Write one by one."""
         await self.session.run_many(
             "UPDATE escalation_targets SET free_at = ?, rate = ?, refused = ? WHERE target = ?",
-            [
-                (None if pace.free_at is None else micros(pace.free_at), pace.rate, pace.refused, pace.target)
-                for pace in paces
-            ],
+            [(optional_micros(pace.free_at), pace.rate, pace.refused, pace.target) for pace in paces],
         )
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:

@@ -4,7 +4,7 @@ from .codec import SELECTED
 
 PAGE = (
     "p.id, p.incident_key, p.episode, p.level, p.target, p.dedup_key, p.state, p.created_at, p.due_at, p.fence,"
-    " p.attempts, p.tried_for, p.reason, p.via, p.schedule_digest, p.priority, p.hand_over_at"
+    " p.attempts, p.tried_for, p.reason, p.via, p.schedule_digest, p.priority, p.hand_over_at, p.bundle"
 )
 PACE = "t.target, t.held_until, t.free_at, t.rate, t.refused"
 UNSETTLED = "p.state IN ('pending', 'leased', 'cancelling')"
@@ -23,6 +23,11 @@ CLAIM = (
     " AND NOT EXISTS (SELECT 1 FROM escalation_targets t WHERE t.target = p.target AND t.held_until > ?)"
     " ORDER BY CASE WHEN p.due_at <= ? THEN -1 ELSE p.priority END, p.due_at, p.id LIMIT ?"
 )
+WAITING = (
+    "SELECT count(*) FROM (SELECT 1 FROM escalation_pages p WHERE p.target = ? AND p.state = 'pending'"
+    " AND p.due_at <= ? AND p.attempts = 0 AND p.bundle IS NULL LIMIT ?)"
+)
+OF_BUNDLE = f"{ONE} WHERE p.bundle = ? AND {UNSETTLED} ORDER BY p.priority, p.created_at, p.id"
 LATE = (
     f"{ONE} WHERE p.state = 'pending' AND p.hand_over_at IS NOT NULL AND p.target = ? AND p.hand_over_at <= ?"
     " ORDER BY p.hand_over_at, p.id LIMIT ?"

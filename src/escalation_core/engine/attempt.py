@@ -1,4 +1,4 @@
-"""An attempt: one call of a notifier to send one page. It returns an outcome, also if the notifier raises."""
+"""An attempt: one call of a notifier to send one message. It returns an outcome, also if the notifier raises."""
 
 import logging
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import attrs
 
-from ..model import Outcome, Page, Retry
-from ..ports import Notifier
+from ..model import Bundle, Outcome, Page, Retry
+from ..ports import Notifier, SendsBundles
 from ..rules.retry import parse_outcome
 from .tasks import was_cancelled, within
 
@@ -19,7 +19,7 @@ class Attempt:
     """One call of a notifier, and what happens if the notifier continues after a cancellation."""
 
     notifier: Notifier
-    page: Page
+    message: Page | Bundle
     gone: Callable[[], None] = lambda: None
     """Called once the notifier has ended."""
     overran: Callable[[], None] = lambda: None
@@ -36,7 +36,7 @@ class Attempt:
     async def make(self) -> Outcome:
         """Call the notifier and return its outcome. An error that it raises becomes Retry."""
         try:
-            answer = await self.notifier.send(self.page)
+            answer = await self._answer()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a faulty notifier stops neither other pages nor the worker
@@ -58,5 +58,12 @@ class Attempt:
             "notifier %s goes on sending to %s after it was cancelled: the attempt failed, and this send still counts"
             " as one of the target's running sends",
             self.notifier.channel,
-            self.page.target,
+            self.message.target,
         )
+
+    async def _answer(self) -> Outcome:
+        message, notifier = self.message, self.notifier
+        if isinstance(message, Page):
+            return await notifier.send(message)
+        assert isinstance(notifier, SendsBundles)  # noqa: S101 - only for such a notifier pages are bundled
+        return await notifier.send_bundle(message)

@@ -65,6 +65,10 @@ def _of_page(page: PageRecord) -> AuditEntry:
         incident_key=page.incident_key,
         episode=page.episode,
         level=page.level,
-        reason="; ".join(part for part in (page.reason, page.via and f"via {page.via}") if part) or None,
+        reason="; ".join(filter(None, (page.reason, page.via and f"via {page.via}", _in_bundle(page)))) or None,
         target=page.target,
     )
+
+
+def _in_bundle(page: PageRecord) -> str | None:
+    return None if page.bundle is None else f"in bundle {page.bundle}"

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import StoreError
-from ..model import Incident, Outcome, Page, PageRecord, PageState
-from ..ports import Notifier, Store
+from ..model import Outcome, PageRecord, PageState
+from ..ports import Notifier, SendsBundles, Store
 from ..rules.pace import budgets_of
 from ..settings import Settings
 from .attempt import Attempt
 from .exchange import Exchange, exchange
 from .report import DeliveryCount, DeliveryReport
+from .sends import Send
 from .settle import Finished
 from .shares import Shares
 from .tasks import BackgroundTask, TaskGroup, monotonic, rest
@@ -54,8 +55,13 @@ class Delivery:
     def __attrs_post_init__(self) -> None:
         """Find the budgets of the targets."""
         self.unheard = UnheardSearch(self.store)
-        budgets = budgets_of(self.notifiers, self.settings.budgets)
-        self.shares = Shares(budgets, self.capacity, self.settings.fallback)
+        self.shares = Shares(
+            budgets=budgets_of(self.notifiers, self.settings.budgets),
+            bundling={name for name, notifier in self.notifiers.items() if isinstance(notifier, SendsBundles)},
+            bundle_after=self.settings.bundle_after,
+            fallbacks=self.settings.fallback,
+            capacity=self.capacity,
+        )
 
     @property
     def busy(self) -> bool:
@@ -121,9 +127,9 @@ class Delivery:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
         claim = claim and not self.settings.dry_run and any(map(self.capacity, self.notifiers))
         done = await self._exchange(until, claim=claim)
-        for record, incident in done.leased:
-            self._in_flight[record.target] += 1
-            self.tasks.start(self._attempt(record, incident, deadline))
+        for send in done.sends:
+            self._in_flight[send.target] += 1
+            self.tasks.start(self._attempt(send, deadline))
         return done
 
     def capacity(self, target: str) -> int:
@@ -226,37 +232,30 @@ class Delivery:
             self._settled(record)
         return done
 
-    async def _attempt(self, record: PageRecord, incident: Incident, deadline: float) -> None:
-        """Send one page, unless its lease would end during the attempt: then another sender could claim the page."""
+    async def _attempt(self, send: Send, deadline: float) -> None:
+        """Send one message, unless its lease would end during the attempt: then others could claim its pages."""
         try:
             if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
-                self._count.stale += 1
+                self._count.stale += len(send.pages)
                 return
-            outcome = await self._send(record, incident)
-            self._finished.append((record, outcome))
+            outcome = await self._send(send)
+            self._finished.extend((record, outcome) for record, _ in send.pages)
         finally:
-            self._in_flight[record.target] -= 1
+            self._in_flight[send.target] -= 1
 
-    async def _send(self, record: PageRecord, incident: Incident) -> Outcome:
-        notifier = self.notifiers[record.target]
-        page = Page(
-            incident=incident,
-            episode=record.episode,
-            level=record.level,
-            target=record.target,
-            dedup_key=record.dedup_key,
-            attempt=record.attempts + 1,
-        )
-        self._count.sent += 1
+    async def _send(self, send: Send) -> Outcome:
+        target, notifier = send.target, self.notifiers[send.target]
+        message = send.message()
+        self._count.sent += len(send.pages)
         began = monotonic()
-        with self.telemetry.sending(notifier.channel, page) as span:
-            attempt = Attempt(notifier, page)
+        with self.telemetry.sending(notifier.channel, message) as span:
+            attempt = Attempt(notifier, message)
 
             def still_sending() -> None:
                 # Most notifiers end at once when they are cancelled. A send that continues still counts for the limit
                 # of its target, so that few of them can run at the same time.
-                self._in_flight[page.target] += 1
-                attempt.gone = lambda: self._in_flight.subtract([page.target])
+                self._in_flight[target] += 1
+                attempt.gone = lambda: self._in_flight.subtract([target])
 
             attempt.overran = still_sending
             outcome = await attempt.within(self.settings.retry.send_timeout)

@@ -5,12 +5,14 @@ from datetime import datetime
 
 import attrs
 
-from ..model import ClaimedPage, DueTarget, Incident, PageRecord, PageState
+from ..model import DueTarget, PageRecord
 from ..ports import Transaction
 from ..rules.fallback import waiting_since
-from ..rules.retry import cancel, cancel_reason, hand_over, lease, mark_dead, supersede
+from ..rules.retry import hand_over
 from ..settings import Settings
 from .access import gate_at
+from .sends import Packer, Send
+from .sends import ended as ended_page
 from .settle import Finished, settle
 from .shares import Shares
 
@@ -24,7 +26,7 @@ class Exchange:
 
     settled: Sequence[PageRecord] = ()
     """Pages whose attempt had ended, in their new state."""
-    leased: Sequence[tuple[PageRecord, Incident]] = ()
+    sends: Sequence[Send] = ()
     """Claimed pages to send."""
     ended: Sequence[PageRecord] = ()
     """Claimed pages that are not sent: they are cancelled, superseded, handed over or dead now."""
@@ -35,7 +37,7 @@ class Exchange:
     @property
     def more(self) -> bool:
         """Whether more pages may be ready to start now."""
-        return bool(self.leased or self.ended)
+        return bool(self.sends or self.ended)
 
 
 async def exchange(
@@ -52,32 +54,21 @@ async def exchange(
     settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now)
     if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
         return Exchange(settled=settled, locked=locked, at=now)
-    leased: list[tuple[PageRecord, Incident]] = []
     due = await tx.outbox.due_targets()
     ended = await _hand_over(tx, due, settings, now)
     # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
     until = min(until or now, now)
-    counts, paces = await shares.claimable(tx, due, until=until, now=now)
-    for found in await tx.outbox.claim(counts, now=now, until=until) if counts else ():
-        over = _ended(found, now)
-        if over is not None:
-            ended.append(over)
-        elif found.newer is not None and found.page.state is PageState.PENDING:
-            ended.append(supersede(found.page, found.newer, now))
-        elif found.incident is not None:
-            leased.append((lease(found.page, settings.retry, now), found.incident))
-    if leased or ended:
-        await tx.outbox.write([*(record for record, _ in leased), *ended])
-    await shares.take(tx, paces, [record for record, _ in leased], now)
-    return Exchange(settled=settled, locked=locked, leased=leased, ended=ended, at=now)
-
-
-def _ended(found: ClaimedPage, now: datetime) -> PageRecord | None:
-    """Return the page as it is if it must not be sent to anyone; None if it may be sent."""
-    if found.fault is not None:
-        return mark_dead(found.page, f"unrenderable: {found.fault}", now)
-    why = cancel_reason(found.page, found.incident)
-    return None if why is None else cancel(found.page, why, now)
+    targets = await shares.claimable(tx, due, until=until, now=now)
+    packer = Packer(tx, targets, settings.retry, now)
+    if targets:
+        counts = {name: share.pages for name, share in targets.items()}
+        await packer.pack(await tx.outbox.claim(counts, now=now, until=until))
+    leased = [record for send in packer.sends for record, _ in send.pages]
+    if leased or packer.ended:
+        await tx.outbox.write([*leased, *packer.ended])
+    await shares.take(tx, targets, [send.target for send in packer.sends], now)
+    ended += packer.ended
+    return Exchange(settled=settled, locked=locked, sends=packer.sends, ended=ended, at=now)
 
 
 async def _hand_over(
@@ -97,7 +88,7 @@ async def _hand_over(
     ended, handed_over, kept = list[PageRecord](), list[PageRecord](), list[PageRecord]()
     for one in found:
         page = one.page
-        if (over := _ended(one, now)) is not None:
+        if (over := ended_page(one, now)) is not None:
             ended.append(over)
         elif page.created_at <= since or page.created_at > now:  # recorded while the clock was ahead
             why = f"not delivered within {fallbacks.after}" + (f"; {page.reason}" if page.reason else "")

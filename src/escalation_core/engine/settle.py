@@ -34,11 +34,14 @@ async def settle(
     standing = {found.page.id: found for found in found_others}
     failed: list[PageRecord] = []
     throttled_until: dict[str, datetime] = {}
+    jitters: dict[str | None, float] = {}
     for leased, outcome in others:
         found = standing.get(leased.id)
         if found is None or found.page.fence != leased.fence:
             continue
         jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
+        if leased.bundle is not None:  # its pages are tried again together
+            jitter = jitters.setdefault(leased.bundle, jitter)
         ended = None if found.fault else cancel_reason(found.page, found.incident)
         fallback = fallbacks.of.get(leased.target)
         page = after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended, fallback=fallback)

@@ -1,55 +1,98 @@
 """The shares of targets in a delivery transaction: by capacity, budget and throttle. Only due targets cost anything."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import DueTarget, NextDue, Pace, PageRecord
+from ..model import DueTarget, NextDue, Pace
 from ..ports import Transaction
+from ..rules.bundle import MAX_BUNDLE, most_apart
 from ..rules.fallback import Fallbacks
 from ..rules.pace import Budget, after_taking, in_force, may_send_at
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
+class Share:
+    """What a worker may claim for a target now."""
+
+    slots: int
+    """How many messages it may send."""
+    pace: Pace | None = None
+    """The locked row of a target with a limited rate."""
+    can_bundle: bool = False
+    crowded: bool = False
+    """More pages wait than the budget takes in time, so they are bundled."""
+
+    @property
+    def pages(self) -> int:
+        """How many pages to claim."""
+        return MAX_BUNDLE if self.crowded else self.slots
+
+
+@attrs.frozen(kw_only=True)
 class Shares:
     """Decides how many pages a worker may claim for each target, and when the next one may be sent."""
 
     budgets: Mapping[str, Budget]
     """The budgets of targets that have one."""
-    capacity: Callable[[str], int]
-    """Returns how many more pages to a target this worker can send now."""
+    bundling: Collection[str]
+    """The targets whose notifier can send bundles."""
+    bundle_after: timedelta
     fallbacks: Fallbacks
+    capacity: Callable[[str], int]
+    """Returns how many more messages to a target this worker can send now."""
 
     async def claimable(
         self, tx: Transaction, targets: Mapping[str, DueTarget], *, until: datetime, now: datetime
-    ) -> tuple[Mapping[str, int], Mapping[str, Pace]]:
-        """Return the number of pages to claim for each target, and the locked rows of targets with a limited rate.
+    ) -> Mapping[str, Share]:
+        """Return the share of each target that can get a message now. Lock the rows of those with a limited rate.
 
         If another worker has locked a target's row, it takes the slots now, and this one leaves the target to it.
         """
-        due = {name: one for name, one in targets.items() if one.due_at <= until}
-        counts = {name: self.capacity(name) for name, one in due.items() if not one.held(now)}
-        limited = sorted(name for name, count in counts.items() if count and self._is_limited(name, due[name].pace))
+        due = {name: one for name, one in targets.items() if one.due_at <= until and not one.held(now)}
+        shares = {
+            name: Share(slots=count, can_bundle=name in self.bundling)
+            for name in due
+            if (count := self.capacity(name)) > 0
+        }
+        limited = sorted(name for name in shares if self._is_limited(name, due[name].pace))
         paces = await tx.outbox.lock_targets(limited) if limited else {}
         for name in limited:
-            budget = in_force(self.budgets.get(name), paces.get(name), now)
-            if name not in paces:
-                counts[name] = 0
-            elif budget is not None:
-                counts[name] = min(counts[name], budget.slots(paces[name].free_at, now))
-        return {name: count for name, count in counts.items() if count}, paces
+            if (pace := paces.get(name)) is None:
+                shares[name] = attrs.evolve(shares[name], slots=0)
+                continue
+            budget = in_force(self.budgets.get(name), pace, now)
+            slots = shares[name].slots
+            slots = slots if budget is None else min(slots, budget.slots(pace.free_at, now))
+            shares[name] = attrs.evolve(shares[name], slots=slots, pace=pace)
+        free = {name: share for name, share in shares.items() if share.slots}
+        return await self._with_crowded(tx, free, until=until, now=now)
 
-    async def take(
-        self, tx: Transaction, paces: Mapping[str, Pace], leased: Sequence[PageRecord], now: datetime
-    ) -> None:
-        """Take the slots of claimed pages. If this worker dies, they are lost, and no page is."""
-        taken = Counter(page.target for page in leased if page.target in paces)
+    async def _with_crowded(
+        self, tx: Transaction, shares: Mapping[str, Share], *, until: datetime, now: datetime
+    ) -> Mapping[str, Share]:
+        most: dict[str, int] = {}
+        for name, share in shares.items():
+            budget = in_force(self.budgets.get(name), share.pace, now) if share.can_bundle and share.pace else None
+            if budget is not None:
+                most[name] = most_apart(budget, self.bundle_after)
+        if not most:
+            return shares
+        waiting = await tx.outbox.count_waiting({name: count + 1 for name, count in most.items()}, until=until)
+        crowded = [name for name, count in most.items() if waiting.get(name, 0) > count]
+        return {**shares, **{name: attrs.evolve(shares[name], crowded=True) for name in crowded}}
+
+    async def take(self, tx: Transaction, shares: Mapping[str, Share], sent_to: Sequence[str], now: datetime) -> None:
+        """Take a slot for each message. If this worker dies, they are lost, and no page is."""
+        taken = [
+            after_taking(self.budgets.get(name), pace, count, now)
+            for name, count in Counter(sent_to).items()
+            if (pace := shares[name].pace) is not None
+        ]
         if taken:
-            await tx.outbox.write_paces(
-                [after_taking(self.budgets.get(name), paces[name], count, now) for name, count in taken.items()]
-            )
+            await tx.outbox.write_paces(taken)
 
     def next_page_at(self, seen: NextDue) -> datetime | None:
         """Return when the next page may be sent or handed over; None if there is none."""

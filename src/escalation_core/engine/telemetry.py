@@ -14,7 +14,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import Tracer, TracerProvider
 
-from ..model import SETTLED, Outcome, Page, PageRecord, PageState, Rejected, Retry
+from ..model import SETTLED, Bundle, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from ..version import VERSION
 from .health import Observed
 from .report import TickReport
@@ -255,9 +255,12 @@ class Telemetry:
         for event, count in events.items():
             self._walks.add(count, {"escalation.event": event})
 
-    def sending(self, channel: str, page: Page) -> AbstractContextManager[trace.Span]:
+    def sending(self, channel: str, message: Page | Bundle) -> AbstractContextManager[trace.Span]:
         """Trace one send. The code inside raises nothing."""
-        return self._current("escalation.send", {"escalation.channel": channel, "escalation.level": page.level})
+        named = {"escalation.channel": channel}
+        if isinstance(message, Bundle):
+            return self._current("escalation.send", named | {"escalation.bundle.pages": len(message.pages)})
+        return self._current("escalation.send", named | {"escalation.level": message.level})
 
     def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float) -> None:
         """Record the outcome and the duration of a send."""

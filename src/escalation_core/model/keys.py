@@ -1,6 +1,7 @@
 """Two hashes of an incident key: the idempotency key of an escalation, and the canary bucket (ADR 0039)."""
 
 import hashlib
+from collections.abc import Iterable
 
 import attrs
 
@@ -31,6 +32,15 @@ def key_of_test_page(unique: str) -> str:
     An escalation's text has no NUL, or a digit after it. So the key of a test page never equals that of an escalation.
     """
     return hashlib.sha256(f"\0test page|{unique}".encode()).hexdigest()
+
+
+def bundle_key(target: str, dedup_keys: Iterable[str]) -> str:
+    """Return the key of a bundle: 64 hex digits, from its target and the dedup keys of its pages, in any order.
+
+    The text begins as no escalation's does: see ``key_of_test_page``.
+    """
+    text = "\0".join(("\0bundle", target, *sorted(dedup_keys)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canary_bucket(incident_key: str) -> int:

@@ -1,13 +1,14 @@
 """Records of a page: the message for a notifier, its row in the outbox, and the outcome of an attempt to send it."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import attrs
 
-from .incident import Incident
+from .incident import Incident, normal_severity
 
 
 class PageState(StrEnum):
@@ -83,6 +84,24 @@ class Page:
 
 
 @attrs.frozen(kw_only=True)
+class Bundle:
+    """One message to one target about many pages: the argument of ``SendsBundles.send_bundle``."""
+
+    target: str
+    dedup_key: str
+    """The bundle's own key: the same for every attempt. Each page has the key of its escalation, too."""
+    pages: Sequence[Page]
+    """The pages, worst first. A later attempt has no others; it leaves out those whose incidents have ended."""
+    attempt: int = 1
+    """1 for the first attempt; attempts that the receiver throttled do not count."""
+
+    @property
+    def severities(self) -> Mapping[str, int]:
+        """How many pages there are of each severity, in the order of the pages; empty text for none."""
+        return Counter(normal_severity(page.incident.severity or "") for page in self.pages)
+
+
+@attrs.frozen(kw_only=True)
 class PageRecord:
     """A page's row in the outbox."""
 
@@ -111,12 +130,14 @@ class PageRecord:
     """The worst pages have the lowest number. See ``rules.priority``."""
     hand_over_at: datetime | None = None
     """When the fallback of the target gets the page, unless it is delivered before; None without a fallback."""
+    bundle: str | None = None
+    """The key of the bundle in which the page was sent, or is tried again; None if it goes alone."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "PageRecord":
         """Return the page in a store's row: the values in the order of the fields, ``tried_for`` in microseconds."""
         number, key, episode, level, target, dedup_key, state, created_at, due_at, *rest = row
-        fence, attempts, tried, reason, via, schedule_digest, priority, hand_over_at = rest
+        fence, attempts, tried, reason, via, schedule_digest, priority, hand_over_at, bundle = rest
         return cls(
             id=number,
             incident_key=key,
@@ -135,6 +156,7 @@ class PageRecord:
             schedule_digest=schedule_digest,
             priority=priority,
             hand_over_at=None if hand_over_at is None else instant(hand_over_at),
+            bundle=bundle,
         )
 
 

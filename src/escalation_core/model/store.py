@@ -101,7 +101,7 @@ class ClaimedPage:
 
         The row has the page, ``newer``, whether the incident's row exists, and the incident's row.
         """
-        page, newer, standing, incident = PageRecord.from_row(row[:17], instant), row[17], row[18], row[19:]
+        page, newer, standing, incident = PageRecord.from_row(row[:18], instant), row[18], row[19], row[20:]
         if not standing:
             return cls(page=page, incident=None, newer=newer)
         try:

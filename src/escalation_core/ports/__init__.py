@@ -9,7 +9,7 @@ without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and `
 ``docs/how-to/write-a-store.md`` explains how to write a store; ``escalation_core.testing`` checks one.
 """
 
-from .host import Heartbeat, Notifier, Router
+from .host import Heartbeat, Notifier, Router, SendsBundles
 from .records import Journal, Operations, SeenRequests
 from .rows import Incidents, Ledger, Outbox, SpellsKeys
 from .schedules import CalendarReader, Schedule, ScheduleSource
@@ -31,6 +31,7 @@ __all__ = [
     "Schedule",
     "ScheduleSource",
     "SeenRequests",
+    "SendsBundles",
     "SpellsKeys",
     "Store",
     "Transaction",

@@ -1,9 +1,9 @@
 """Protocols that a host may implement: notifier, router, dead man's switch."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from ..model import Incident, Outcome, Page
+from ..model import Bundle, Incident, Outcome, Page
 
 
 class Notifier(Protocol):
@@ -30,6 +30,18 @@ class Notifier(Protocol):
 
     async def aclose(self) -> None:
         """Close the connections. A second call does nothing."""
+
+
+@runtime_checkable
+class SendsBundles(Protocol):
+    """A notifier that can send many pages in one message. If more pages wait than a budget takes, it is asked to."""
+
+    async def send_bundle(self, bundle: Bundle) -> Outcome:
+        """Send one message about all pages of the bundle, once, and return the outcome, as ``Notifier.send`` does.
+
+        The message says how many incidents of each severity there are, and names the worst. Not all need be named, but
+        it says how many are not, and how to list them.
+        """
 
 
 class Heartbeat(Protocol):

@@ -192,17 +192,29 @@ class Outbox(Protocol):
     async def write_paces(self, paces: Sequence[Pace]) -> None:
         """Write ``free_at``, ``rate`` and ``refused`` of targets that this transaction has locked."""
 
+    async def count_waiting(self, limits: Mapping[str, int], *, until: datetime) -> Mapping[str, int]:
+        """Return how many pages of each target could be bundled: pending, due, without an attempt and without a bundle.
+
+        ``limits`` is the number up to which they are counted for each target.
+        """
+
+    async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
+        """Lock and return the unsettled pages of a bundle, by id, and whether these are all.
+
+        Leave out pages that other transactions have locked: then they are not all.
+        """
+
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         """Lock and return these pages without waiting. Leave out pages that are deleted or locked elsewhere."""
 
     async def write(self, pages: Sequence[PageRecord]) -> None:
-        """Write state, due_at, fence, attempts, tried_for, reason and hand_over_at of locked pages, in bulk."""
+        """Write state, due_at, fence, attempts, tried_for, reason, hand_over_at and bundle of locked pages, in bulk."""
 
     async def settle(self, pages: Sequence[PageRecord]) -> AbstractSet[int]:
         """Write pages if the stored fence is one less than the new fence; return the ids written.
 
-        ``hand_over_at`` stays. The caller need not lock the pages. Do not wait: leave out pages that other transactions
-        have locked, because a host's transaction may lock them for a long time.
+        ``hand_over_at`` and ``bundle`` stay. The caller need not lock the pages. Do not wait: leave out pages that
+        other transactions have locked, because a host's transaction may lock them for a long time.
         """
 
     async def fences(self, ids: Sequence[int]) -> Mapping[int, int]:

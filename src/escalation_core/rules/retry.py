@@ -95,11 +95,15 @@ def cancel(page: PageRecord, reason: str, now: datetime) -> PageRecord:
     return _moved(page, PageState.CANCELLED, now, reason=reason)
 
 
-def lease(page: PageRecord, policy: RetryPolicy, now: datetime) -> PageRecord:
-    """Return the page in state leased. Its lease begins now and belongs to the sender that claims the page."""
-    return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason)
+def lease(page: PageRecord, policy: RetryPolicy, now: datetime, bundle: str | None = None) -> PageRecord:
+    """Return the page in state leased. Its lease begins now and belongs to the sender that claims the page.
+
+    ``bundle`` is the key of the bundle in which it is sent; None if it goes alone.
+    """
+    return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason, bundle=bundle)
 
 
+_SAME = "the same bundle as before"
 SUPERSEDING = (PageState.PENDING, PageState.LEASED, PageState.DELIVERED)
 """The states in which a page takes the place of older ones of its incident to the same target."""
 
@@ -134,8 +138,8 @@ def mark_dead(page: PageRecord, reason: str, now: datetime) -> PageRecord:
 
 
 def revive(page: PageRecord, now: datetime) -> PageRecord:
-    """Return a dead page in state pending, with the same dedup key and no attempts."""
-    return _moved(page, PageState.PENDING, now, reason=None, attempts=0, tried_for=timedelta())
+    """Return a dead page in state pending, with the same dedup key and no attempts. It is in no bundle."""
+    return _moved(page, PageState.PENDING, now, reason=None, attempts=0, tried_for=timedelta(), bundle=None)
 
 
 def after_attempt(
@@ -158,6 +162,10 @@ def after_attempt(
         return _moved(page, PageState.DELIVERED, now, reason=None, attempts=counted)
     if ended is not None:
         return _moved(page, PageState.CANCELLED, now, reason=ended, attempts=counted)
+    if isinstance(outcome, Rejected) and page.bundle is not None:
+        # The fault may be that of one page. Now each goes alone, and is judged alone.
+        reason = f"refused in a bundle: {outcome.reason}"[:MAX_REASON_CHARS]
+        return _moved(page, PageState.PENDING, now, reason=reason, attempts=counted, bundle=None)
     if isinstance(outcome, Rejected):
         return _given_up(page, outcome.reason, fallback, now, attempts=counted)
     wait = throttle_for(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
@@ -197,6 +205,7 @@ def _moved(
     reason: str | None,
     attempts: int | None = None,
     tried_for: timedelta | None = None,
+    bundle: str | None = _SAME,
 ) -> PageRecord:
     """Return the page in another state, with its fence raised by 1.
 
@@ -220,6 +229,7 @@ def _moved(
         schedule_digest=page.schedule_digest,
         priority=page.priority,
         hand_over_at=page.hand_over_at,
+        bundle=page.bundle if bundle is _SAME else bundle,
     )
 
 

@@ -10,11 +10,11 @@ from ..errors import InvalidValue, Problem
 from ..rules.builtin import MAX_LEVEL, MAX_WINDOW
 from ..rules.maintenance import MAX_PAUSE, check_cron, check_zone
 from . import limits, parse, write
-from .limits import milliseconds, minutes, optional
+from .limits import milliseconds, minutes, optional, seconds
 from .secrets import check_secret
 from .write import MINUTE
 
-_SECOND = timedelta(seconds=1)
+_SECOND, _HOUR = timedelta(seconds=1), timedelta(hours=1)
 _flag = limits.of_type(bool, "True or False")
 _text = limits.of_type(str, "text")
 
@@ -55,6 +55,7 @@ FIELDS = (
     Field("budgets", "ESC_BUDGETS", parse.budgets, limits.budgets, write.budgets),
     Field("fallbacks", "ESC_FALLBACKS", parse.fallbacks, limits.fallbacks, write.json_text),
     Field("fallback_after", "ESC_FALLBACK_MIN", parse.minutes, minutes(_SECOND, MAX_WINDOW), write.minutes),
+    Field("bundle_after", "ESC_BUNDLE_SEC", parse.seconds, seconds(_SECOND, _HOUR), write.seconds),
     Field("severity_order", "ESC_SEVERITY_ORDER", parse.severities, limits.severity_order, write.json_text),
     Field("routes", "ESC_ROUTES", parse.routes, limits.routes, write.routes),
     Field("policies_file", "ESC_POLICIES", parse.text, optional(limits.path)),

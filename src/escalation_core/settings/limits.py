@@ -60,6 +60,7 @@ def span(unit: timedelta, units: str, least: timedelta, most: timedelta) -> Chec
 
 
 minutes = partial(span, write.MINUTE, "minutes")
+seconds = partial(span, write.SECOND, "seconds")
 milliseconds = partial(span, write.MILLISECOND, "milliseconds")
 window = minutes(_INSTANT, MAX_WINDOW)
 target = partial(check_target, field="target")

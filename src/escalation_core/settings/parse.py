@@ -35,6 +35,11 @@ def minutes(text: str) -> timedelta:
     return timedelta(minutes=integer(text))
 
 
+def seconds(text: str) -> timedelta:
+    """Read whole seconds."""
+    return timedelta(seconds=integer(text))
+
+
 def milliseconds(text: str) -> timedelta:
     """Read whole milliseconds."""
     return timedelta(milliseconds=integer(text))

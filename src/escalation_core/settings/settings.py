@@ -14,6 +14,7 @@ from ..checks import nearest
 from ..errors import InvalidValue, Problem, SettingsError
 from ..model import Canary
 from ..rules.builtin import DEFAULT_MAX_LEVEL, BuiltinPolicy
+from ..rules.bundle import BUNDLE_AFTER
 from ..rules.fallback import FALLBACK_AFTER, Fallbacks
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
@@ -69,6 +70,8 @@ class Settings:
     """The target that gets the pages which another target, the key, does not deliver."""
     fallback_after: timedelta = FALLBACK_AFTER
     """How long a page may stay undelivered, pauses left out, before the fallback of its target gets it."""
+    bundle_after: timedelta = BUNDLE_AFTER
+    """Pages are bundled if more wait for a target than its budget takes in this time, and its channel can do it."""
     severity_order: Sequence[str] = WORST_FIRST
     """Severities, worst first. The pages of the worst one are sent first."""
     routes: Sequence[Route] = ()

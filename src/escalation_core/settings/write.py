@@ -10,6 +10,7 @@ from ..rules.pace import Budget
 from ..rules.routing import Route
 
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -27,6 +28,11 @@ def boolean(value: bool) -> str:
 def minutes(span: timedelta) -> str:
     """Write a span in minutes."""
     return str(number(span, MINUTE))
+
+
+def seconds(span: timedelta) -> str:
+    """Write a span in seconds."""
+    return str(number(span, SECOND))
 
 
 def milliseconds(span: timedelta) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ..model import Delivered, Outcome, Page
+from ..model import Bundle, Delivered, Outcome, Page
 
 
 class RecordingNotifier:
@@ -22,3 +22,23 @@ class RecordingNotifier:
 
     async def aclose(self) -> None:
         """Do nothing."""
+
+
+class BundlingNotifier(RecordingNotifier):
+    """A recording notifier that can also send bundles. It appends each to ``bundles``, and its pages to ``pages``."""
+
+    def __init__(
+        self,
+        *targets: str,
+        answer: Callable[[Page], Outcome] = lambda page: Delivered(),
+        answer_bundle: Callable[[Bundle], Outcome] = lambda bundle: Delivered(),
+    ) -> None:
+        super().__init__(*targets, answer=answer)
+        self.bundles: list[Bundle] = []
+        self.answer_bundle = answer_bundle
+
+    async def send_bundle(self, bundle: Bundle) -> Outcome:
+        """Record the bundle and its pages, and return the outcome of ``answer_bundle``."""
+        self.bundles.append(bundle)
+        self.pages.extend(bundle.pages)
+        return self.answer_bundle(bundle)

@@ -27,6 +27,7 @@ from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
+from escalation_core.engine.sends import Send
 from escalation_core.engine.versions import Versions
 from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, ShiftOverride, State, escalation_hash
 from escalation_core.ports import Transaction
@@ -111,8 +112,8 @@ def _escalation_outside(dsn: str) -> None:
 def _no_fencing(dsn: str) -> None:
     attempt, settle_fenced = Delivery._attempt, settle.settle
 
-    async def attempt_without_deadline(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
-        await attempt(self, record, incident, float("inf"))
+    async def attempt_without_deadline(self: Delivery, send: Send, deadline: float) -> None:
+        await attempt(self, send, float("inf"))
 
     async def settle_without_fence(
         tx: Transaction,
@@ -130,14 +131,17 @@ def _no_fencing(dsn: str) -> None:
 
 
 def _settled_before_request(dsn: str) -> None:
-    async def settle_and_send(self: Delivery, record: PageRecord, incident: Incident, deadline: float) -> None:
-        now = datetime.now(UTC)
-        sent = after_attempt(record, Delivered(), policy=self.settings.retry, now=now, jitter=0.0, ended=None)
+    async def settle_and_send(self: Delivery, send: Send, deadline: float) -> None:
+        now, policy = datetime.now(UTC), self.settings.retry
+        sent = [
+            after_attempt(record, Delivered(), policy=policy, now=now, jitter=0.0, ended=None)
+            for record, _ in send.pages
+        ]
         try:
-            await self.store.transact(lambda tx: tx.outbox.settle([sent]))
-            await self._send(record, incident)
+            await self.store.transact(lambda tx: tx.outbox.settle(sent))
+            await self._send(send)
         finally:
-            self._in_flight[record.target] -= 1
+            self._in_flight[send.target] -= 1
 
     _put(Delivery, "_attempt", settle_and_send)
 
@@ -236,7 +240,7 @@ def _any_error_ends_worker(dsn: str) -> None:
 
 def _notifier_error_not_caught(dsn: str) -> None:
     async def make(self: Attempt) -> Outcome:
-        return await self.notifier.send(self.page)
+        return await self._answer()
 
     _put(Attempt, "make", make)
 
@@ -310,10 +314,11 @@ def _resolved_again_at_delivery(dsn: str) -> None:
         known.append(found.on_call)
         return found
 
-    async def send_to_present(self: Delivery, record: PageRecord, incident: Incident) -> Outcome:
+    async def send_to_present(self: Delivery, one: Send) -> Outcome:
+        [(record, incident)] = one.pages
         via = (record.via,) if record.via else ()
         present = [one.target for on_call in known[-1:] for one in on_call.recipients(via, datetime.now(UTC)).known]
-        return await send(self, evolve(record, target=present[0]) if present else record, incident)
+        return await send(self, Send([(evolve(record, target=present[0]), incident)]) if present else one)
 
     _put(Versions, "with_on_call", remember)
     _put(Delivery, "_send", send_to_present)

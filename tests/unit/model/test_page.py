@@ -30,6 +30,7 @@ ROW: tuple[Any, ...] = (
     "5f",
     2,
     "late",
+    "b",
 )
 RECORD = PageRecord(
     id=7,
@@ -49,9 +50,10 @@ RECORD = PageRecord(
     schedule_digest="5f",
     priority=2,
     hand_over_at=START + 3 * MINUTE,
+    bundle="b",
 )
 
-UNSAID: dict[str, Any] = {"reason": None, "via": None, "schedule_digest": None, "hand_over_at": None}
+UNSAID: dict[str, Any] = {"reason": None, "via": None, "schedule_digest": None, "hand_over_at": None, "bundle": None}
 
 
 def instant(value: str) -> datetime:
@@ -97,7 +99,7 @@ def test_row_becomes_a_page() -> None:
 def test_row_of_an_untried_page() -> None:
     """``from_row`` accepts an empty target, zeros and a missing reason, as an unroutable page has them."""
     found = PageRecord.from_row(
-        (7, "k", 2, 3, "", "d", "pending", "created", "due", 0, 0, 0, None, None, None, 2, None), instant
+        (7, "k", 2, 3, "", "d", "pending", "created", "due", 0, 0, 0, None, None, None, 2, None, None), instant
     )
     blank: dict[str, Any] = {"target": "", "state": PageState.PENDING, "fence": 0, "attempts": 0, **UNSAID}
     assert attrs.evolve(RECORD, tried_for=timedelta(), **blank) == found

@@ -1,5 +1,5 @@
 -- What delivery in a storm needs: the rates of targets (when all slots of a budget are free again, and what the receiver has
--- refused), the priority of a page, when its fallback gets it, and two more states. No row is rewritten or checked.
+-- refused), the priority of a page, when its fallback gets it, its bundle, and two more states. No row is rewritten or checked.
 
 ALTER TABLE {schema}.escalation_targets ALTER COLUMN held_until DROP NOT NULL;
 ALTER TABLE {schema}.escalation_targets ADD COLUMN IF NOT EXISTS free_at timestamptz;
@@ -8,6 +8,7 @@ ALTER TABLE {schema}.escalation_targets ADD COLUMN IF NOT EXISTS refused boolean
 
 ALTER TABLE {schema}.escalation_pages ADD COLUMN IF NOT EXISTS priority smallint NOT NULL DEFAULT 5;
 ALTER TABLE {schema}.escalation_pages ADD COLUMN IF NOT EXISTS hand_over_at timestamptz;
+ALTER TABLE {schema}.escalation_pages ADD COLUMN IF NOT EXISTS bundle text;
 ALTER TABLE {schema}.escalation_pages DROP CONSTRAINT IF EXISTS escalation_pages_state_check;
 ALTER TABLE {schema}.escalation_pages ADD CONSTRAINT escalation_pages_state_check CHECK (state IN (
     'pending', 'leased', 'cancelling', 'delivered', 'cancelled', 'superseded', 'handed_over', 'dead')) NOT VALID;

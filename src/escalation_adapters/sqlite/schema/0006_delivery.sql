@@ -1,5 +1,5 @@
 -- What delivery in a storm needs: the rates of targets (when all slots of a budget are free again, and what the receiver has
--- refused), the priority of a page, when its fallback gets it, and two more states. The tables are made anew, because SQLite
+-- refused), the priority of a page, when its fallback gets it, its bundle, and two more states. The tables are made anew, because SQLite
 -- alters no constraint.
 
 CREATE TABLE escalation_targets_new (
@@ -32,6 +32,7 @@ CREATE TABLE escalation_pages_new (
     schedule_digest TEXT,
     priority INTEGER NOT NULL DEFAULT 5,
     hand_over_at INTEGER,
+    bundle TEXT,
     UNIQUE (incident_key, episode, level, target)
 );
 INSERT INTO escalation_pages_new (id, incident_key, episode, level, target, dedup_key, state, created_at, due_at, fence, attempts,
@@ -45,6 +46,7 @@ CREATE INDEX escalation_pages_worst ON escalation_pages (target, priority, due_a
     WHERE state IN ('pending', 'leased', 'cancelling');
 CREATE INDEX escalation_pages_hand_over ON escalation_pages (target, hand_over_at)
     WHERE state = 'pending' AND hand_over_at IS NOT NULL;
+CREATE INDEX escalation_pages_bundle ON escalation_pages (bundle) WHERE bundle IS NOT NULL;
 CREATE INDEX escalation_pages_dead ON escalation_pages (id) WHERE state = 'dead';
 CREATE INDEX escalation_pages_ended ON escalation_pages (due_at)
     WHERE state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead');

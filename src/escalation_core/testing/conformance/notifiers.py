@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from ...engine.tasks import within
-from ...model import Delivered, Incident, Page, Rejected, Retry
+from ...model import Bundle, Delivered, Incident, Page, Rejected, Retry
+from ...ports import SendsBundles
 from ..clock import ManualClock
 from .harness import START, NotifierHarness, same
 
@@ -82,6 +83,18 @@ async def a_send_can_be_cancelled(harness: NotifierHarness) -> None:
         same(Delivered(), await harness.notifier.send(_page(harness.target)), "afterwards")
 
 
+async def a_bundle_is_sent_with_its_own_key(harness: NotifierHarness) -> None:
+    """If the notifier can send bundles, the receiver gets the bundle's key once, however many pages it has."""
+    if not isinstance(harness.notifier, SendsBundles):
+        return
+    await harness.accept()
+    before = len(harness.arrived())
+    pages = [_page(harness.target, f"{number:064}", summary="x" * 10_000) for number in range(1000)]
+    bundle = Bundle(target=harness.target, dedup_key="b" * 64, pages=pages)
+    same(Delivered(), await harness.notifier.send_bundle(bundle), "the outcome")
+    same(["b" * 64], list(harness.arrived())[before:], "the dedup keys that arrived")
+
+
 async def nothing_shows_a_secret(harness: NotifierHarness) -> None:
     """The notifier's repr and names contain no secret. It has the target. A second ``aclose`` is harmless."""
     notifier = harness.notifier
@@ -98,5 +111,6 @@ CHECKS = (
     a_throttle_is_obeyed,
     an_absent_receiver_is_tried_again,
     a_send_can_be_cancelled,
+    a_bundle_is_sent_with_its_own_key,
     nothing_shows_a_secret,
 )

@@ -1,5 +1,6 @@
 """The Outbox port of MemoryStore."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -7,6 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from ...model import CANCELS, UNSETTLED, AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
+from ...rules.bundle import bundle_order, is_fresh
 from ...rules.priority import claim_order
 from ...rules.retry import due_after_step, newer_level, throttled_after_step
 from ...rules.unheard import find_unheard
@@ -93,6 +95,14 @@ class Outbox:
         for pace in paces:
             before = self.store.paces.get(pace.target, Pace(target=pace.target))
             self.undo.put(self.store.paces, pace.target, attrs.evolve(pace, held_until=before.held_until))
+
+    async def count_waiting(self, limits: Mapping[str, int], *, until: datetime) -> Mapping[str, int]:
+        fresh = Counter(page.target for page in self._unsettled() if is_fresh(page) and page.due_at <= until)
+        return {target: min(fresh[target], most) for target, most in limits.items()}
+
+    async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
+        found = [page for page in self._unsettled() if page.bundle == bundle]
+        return [self._claimed(page) for page in sorted(found, key=bundle_order)], True
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         return [self._claimed(self.store.pages[number]) for number in ids if number in self.store.pages]

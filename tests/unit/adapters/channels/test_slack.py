@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_adapters.channels.slack import MAX_LABELS, MAX_TEXT_CHARS, render
-from escalation_core import Incident, Page
+from escalation_adapters.channels.slack_text import MAX_LABELS, MAX_TEXT_CHARS, render, render_bundle
+from escalation_core import Bundle, Incident, Page
 from escalation_core.checks import visible
 
 from ...kit import START
@@ -94,3 +94,52 @@ def test_fullest_message_is_within_the_cap() -> None:
     )
     full = Page(incident=full.incident, episode=2**31, level=100, target="slack:ops", dedup_key=DEDUP)
     assert MAX_TEXT_CHARS >= len(render(full)) > MAX_TEXT_CHARS * 0.9
+
+
+# --- bundles
+
+
+def bundle(*summaries: str | None, severity: str = "critical", key: str = "db/{}") -> Bundle:
+    pages = [
+        page(severity=severity, summary=summary, incident_key=key.format(n)) for n, summary in enumerate(summaries)
+    ]
+    return Bundle(target="slack:ops", dedup_key="b" * 64, pages=pages)
+
+
+def test_bundle_names_its_pages() -> None:
+    """The message counts the severities, names the pages by key and summary, and says how to list them."""
+    mixed = [
+        page(severity="Critical", summary="Disk full", incident_key="a"),
+        page(severity=None, summary=None, incident_key="b"),
+    ]
+    shown = render_bundle(
+        Bundle(target="t", dedup_key="5f", pages=[*mixed, page(severity="critical ", incident_key="c")])
+    )
+    assert [
+        "3 incidents: 2 critical, 1 unconfigured",
+        "a: Disk full",
+        "b",
+        "c",
+        "All of them: escalation pages --bundle 5f",
+    ] == shown.splitlines()
+
+
+def test_bundle_names_the_worst_thirty() -> None:
+    """The others are counted."""
+    lines = render_bundle(bundle(*["Disk full"] * 1000)).splitlines()
+    assert (33, "1000 incidents: 1000 critical", "and 970 more") == (len(lines), lines[0], lines[-2])
+    assert ["db/0: Disk full", "db/29: Disk full"] == [lines[1], lines[30]]
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "&" * 5000, "\u202e" * 5000, "<!channel>\n" * 500])
+def test_bundle_fits_whatever_the_texts_are(text: str) -> None:
+    """Long and odd summaries, keys and severities are cut and escaped, each on one line."""
+    odd = Bundle(
+        target="t",
+        dedup_key="b" * 64,
+        pages=[page(severity=f"{text[:90]}{n}", summary=text, incident_key=f"{n}&<{'k' * 400}") for n in range(1000)],
+    )
+    shown = render_bundle(odd)
+    assert len(shown) <= MAX_TEXT_CHARS
+    assert 33 == len(shown.splitlines())
+    assert "<" not in shown

@@ -1,0 +1,126 @@
+"""What one message tells of: a page alone, or a bundle. Claimed pages become messages here."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import attrs
+
+from ..model import Bundle, ClaimedPage, Incident, Page, PageRecord, PageState
+from ..model.keys import bundle_key
+from ..ports import Transaction
+from ..rules.bundle import MAX_BUNDLE, is_fresh
+from ..rules.retry import RetryPolicy, cancel, cancel_reason, lease, mark_dead, supersede
+from .shares import Share
+
+
+@attrs.frozen
+class Send:
+    """The leased pages of one message, worst first, with their incidents."""
+
+    pages: Sequence[tuple[PageRecord, Incident]]
+
+    @property
+    def target(self) -> str:
+        """The target of all of these pages."""
+        return self.pages[0][0].target
+
+    def message(self) -> Page | Bundle:
+        """Return what the notifier sends."""
+        first = self.pages[0][0]
+        pages = [
+            Page(
+                incident=incident,
+                episode=record.episode,
+                level=record.level,
+                target=record.target,
+                dedup_key=record.dedup_key,
+                attempt=record.attempts + 1,
+            )
+            for record, incident in self.pages
+        ]
+        if first.bundle is None:
+            return pages[0]
+        return Bundle(target=first.target, dedup_key=first.bundle, pages=pages, attempt=first.attempts + 1)
+
+
+@attrs.define
+class Packer:
+    """Puts claimed pages into messages, at most as many as each target's share allows, and leases them.
+
+    Pages for which no slot is left stay as they are.
+    """
+
+    tx: Transaction
+    shares: Mapping[str, Share]
+    policy: RetryPolicy
+    now: datetime
+    sends: list[Send] = attrs.field(factory=list)
+    ended: list[PageRecord] = attrs.field(factory=list)
+    """Pages that are not sent, in their new state."""
+    _seen: set[int] = attrs.field(factory=set)
+
+    async def pack(self, found: Sequence[ClaimedPage]) -> None:
+        """Put pages into messages. They are those of a claim, in its order."""
+        slots = {name: share.slots for name, share in self.shares.items()}
+        for one in found:
+            target = one.page.target
+            if self._may_go(one) and slots[target]:
+                slots[target] -= 1
+                self._lease(*await self._with_others(one, found))
+
+    async def _with_others(
+        self, one: ClaimedPage, found: Sequence[ClaimedPage]
+    ) -> tuple[Sequence[ClaimedPage], str | None]:
+        """Return the pages that go with this one, and the key of their bundle; None if it goes alone."""
+        page, share = one.page, self.shares[one.page.target]
+        if page.bundle is not None and share.can_bundle:
+            members, all_of_it = await self.tx.outbox.lock_bundle(page.bundle)
+            held = {other.page.id for other in members if _is_held(other.page, self.now)}
+            members = [one for one in members if one.page.id not in held and self._may_go(one)]
+            if all_of_it and not held:
+                return members, page.bundle
+        elif share.crowded and is_fresh(page):
+            members = [
+                other
+                for other in found
+                if other.page.target == page.target and is_fresh(other.page) and self._may_go(other)
+            ][:MAX_BUNDLE]
+        else:
+            return [one], None
+        key = bundle_key(page.target, [other.page.dedup_key for other in members])
+        return members, key if len(members) > 1 else None
+
+    def _may_go(self, one: ClaimedPage) -> bool:
+        """Return whether a page may be sent and is in no message yet. If it may never be sent, end it."""
+        page = one.page
+        if page.id in self._seen:
+            return False
+        over = ended(one, self.now)
+        if over is None and one.newer is not None and page.state is PageState.PENDING:
+            over = supersede(page, one.newer, self.now)
+        if over is not None:
+            self._seen.add(page.id)
+            self.ended.append(over)
+        return over is None
+
+    def _lease(self, members: Sequence[ClaimedPage], bundle: str | None) -> None:
+        pages = [
+            (lease(one.page, self.policy, self.now, bundle), one.incident)
+            for one in members
+            if one.incident is not None
+        ]
+        self._seen.update(page.id for page, _ in pages)
+        self.sends.append(Send(pages))
+
+
+def _is_held(page: PageRecord, now: datetime) -> bool:
+    """Return whether a sender still has the page."""
+    return page.state is not PageState.PENDING and page.due_at > now
+
+
+def ended(found: ClaimedPage, now: datetime) -> PageRecord | None:
+    """Return a page that must not be sent to anyone in its new state; None if it may be sent."""
+    if found.fault is not None:
+        return mark_dead(found.page, f"unrenderable: {found.fault}", now)
+    why = cancel_reason(found.page, found.incident)
+    return None if why is None else cancel(found.page, why, now)

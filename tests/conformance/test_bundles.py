@@ -1,0 +1,209 @@
+"""Bundles on every store: one message about many pages, if more wait than the budget of the target takes."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from escalation_core import Budget, Engine, Rejected, Retry, Settings, SettingsRouter
+from escalation_core.model import PageRecord, PageState
+from escalation_core.ports import Store
+from escalation_core.testing import BundlingNotifier, ManualClock, RecordingNotifier
+from escalation_core.testing.conformance import StoreHarness
+from escalation_core.testing.conformance.harness import START
+
+from .harnesses import opened
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreHarness]:
+    async with opened(request, tmp_path) as made:
+        yield made
+
+
+def engine_on(store: Store, notifier: RecordingNotifier, **settings: object) -> Engine:
+    return Engine(
+        store,
+        settings=Settings(budgets={"ops": Budget(rate=1)}, **settings),  # type: ignore[arg-type]
+        notifiers=[notifier],
+        router=SettingsRouter(default_target="ops"),
+    )
+
+
+async def storm(
+    harness: StoreHarness, clock: ManualClock, pages: int, notifier: RecordingNotifier, **settings: object
+) -> tuple[Store, Engine]:
+    """Return an engine with pages that wait: the last three are critical, the others warnings."""
+    store = await harness.open(clock)
+    engine = engine_on(store, notifier, **settings)
+    for number in range(pages):
+        severity = "critical" if number >= pages - 3 else "warning"
+        await engine.open(f"k{number:03}", severity=severity, first_seen=clock() - timedelta(hours=1))
+    await engine.tick(deliver=False)
+    return store, engine
+
+
+async def records(store: Store) -> list[PageRecord]:
+    return list(await store.read(lambda tx: tx.outbox.pages(limit=9999)))
+
+
+async def test_what_a_budget_cannot_take_is_bundled(harness: StoreHarness) -> None:
+    """Eleven pages wait, and the budget takes ten in ten seconds: one message tells of all, worst first."""
+    clock, notifier = ManualClock(START), BundlingNotifier("ops")
+    store, engine = await storm(harness, clock, 11, notifier)
+    report = await engine.deliver()
+    [bundle] = notifier.bundles
+    assert (11, 11) == (report.sent, report.delivered)
+    assert ["critical"] * 3 + ["warning"] * 8 == [page.incident.severity for page in bundle.pages]
+    assert 11 == len({page.dedup_key for page in bundle.pages})
+    assert bundle.dedup_key not in {page.dedup_key for page in bundle.pages}
+    assert {(PageState.DELIVERED, bundle.dedup_key)} == {(page.state, page.bundle) for page in await records(store)}
+    said = [entry.reason for entry in await engine.audit(since=START) if entry.action == "page delivered"]
+    assert [f"in bundle {bundle.dedup_key}"] * 11 == said
+
+
+async def test_few_pages_go_one_by_one(harness: StoreHarness) -> None:
+    """Ten pages wait: each has its own message when its turn comes. The time can be set."""
+    clock, notifier = ManualClock(START), BundlingNotifier("ops")
+    _, engine = await storm(harness, clock, 10, notifier)
+    await engine.deliver()
+    assert (1, []) == (len(notifier.pages), notifier.bundles)
+    await engine_on(engine.store, notifier, bundle_after=9 * SECOND).deliver()
+    clock.advance(SECOND)
+    await engine_on(engine.store, notifier, bundle_after=8 * SECOND).deliver()
+    assert [9] == [len(bundle.pages) for bundle in notifier.bundles]
+
+
+async def test_a_channel_that_cannot_bundle_gets_no_bundle(harness: StoreHarness) -> None:
+    """Without ``send_bundle`` all pages go one by one."""
+    clock, notifier = ManualClock(START), RecordingNotifier("ops")
+    _, engine = await storm(harness, clock, 12, notifier)
+    await engine.deliver()
+    assert 1 == len(notifier.pages)
+
+
+async def test_a_bundle_has_at_most_a_thousand_pages(harness: StoreHarness) -> None:
+    """The others wait for the next slot."""
+    clock, notifier = ManualClock(START), BundlingNotifier("ops")
+    _, engine = await storm(harness, clock, 1015, notifier)
+    await engine.deliver()
+    clock.advance(SECOND)
+    await engine.deliver()
+    assert [1000, 15] == [len(bundle.pages) for bundle in notifier.bundles]
+    assert 1015 == len({page.incident.incident_key for page in notifier.pages})
+
+
+async def test_a_retry_keeps_the_key_and_the_pages(harness: StoreHarness) -> None:
+    """Pages that come later go elsewhere, and those of incidents that ended fall out."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Retry("down"))
+    store, engine = await storm(harness, clock, 11, notifier)
+    await engine.deliver()
+    await engine.resolve("k004")
+    for number in range(11):
+        await engine.open(f"late{number}", severity="critical", first_seen=clock() - timedelta(hours=1))
+    await engine.tick(deliver=False)
+    clock.advance(MINUTE)
+    notifier.answer_bundle = BundlingNotifier("x").answer_bundle
+    for _ in range(3):
+        await engine.deliver()
+        clock.advance(SECOND)
+    first, *later = notifier.bundles
+    assert {11, 10} == {len(bundle.pages) for bundle in later}
+    [again] = [bundle for bundle in later if bundle.dedup_key == first.dedup_key]
+    kept = {page.incident.incident_key for page in first.pages} - {"k004"}
+    assert kept == {page.incident.incident_key for page in again.pages}
+    assert (1, 2) == (first.attempt, again.attempt)
+    assert 2 == len(later)
+    assert {PageState.DELIVERED, PageState.CANCELLED} == {page.state for page in await records(store)}
+
+
+async def test_a_throttled_bundle_is_tried_again_as_it_is(harness: StoreHarness) -> None:
+    """A 429 counts as no attempt, and the bundle stays together."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Retry("busy", 5 * SECOND, throttled=True))
+    _, engine = await storm(harness, clock, 20, notifier)
+    await engine.deliver()
+    clock.advance(5 * SECOND)
+    await engine.deliver()
+    first, second = notifier.bundles
+    assert (first.dedup_key, first.pages, 1) == (second.dedup_key, second.pages, second.attempt)
+
+
+async def test_a_bundle_that_is_refused_is_sent_apart(harness: StoreHarness) -> None:
+    """Then the fault of one page is its own: the others arrive."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Rejected("bad text"))
+    notifier.answer = lambda page: (
+        Rejected("bad text") if page.incident.incident_key == "k005" else RecordingNotifier("x").answer(page)
+    )
+    store, engine = await storm(harness, clock, 11, notifier)
+    await engine.deliver()
+    assert {"refused in a bundle: bad text"} == {page.reason for page in await records(store)}
+    for _ in range(12):
+        clock.advance(SECOND)
+        await engine.deliver()
+    assert 1 == len(notifier.bundles)
+    assert {"k005": PageState.DEAD} == {
+        page.incident_key: page.state for page in await records(store) if page.state is not PageState.DELIVERED
+    }
+    assert {None} == {page.bundle for page in await records(store)}
+
+
+async def test_the_bundle_of_a_dead_worker_is_sent_again(harness: StoreHarness) -> None:
+    """When the leases end, another worker sends it with the same key."""
+    clock, notifier = ManualClock(START), BundlingNotifier("ops")
+    store, engine = await storm(harness, clock, 11, notifier)
+    await engine.deliver()
+    [bundle] = notifier.bundles
+    leased = [
+        attrs.evolve(page, state=PageState.LEASED, due_at=clock() + 30 * SECOND, fence=page.fence + 1)
+        for page in await records(store)
+    ]
+    await store.transact(lambda tx: tx.outbox.write(leased))
+    clock.advance(29 * SECOND)
+    await engine.deliver()
+    assert 1 == len(notifier.bundles)
+    clock.advance(SECOND)
+    await engine.deliver()
+    assert [bundle.dedup_key] * 2 == [one.dedup_key for one in notifier.bundles]
+    assert {PageState.DELIVERED} == {page.state for page in await records(store)}
+
+
+async def test_the_rest_of_a_bundle_gets_another_key(harness: StoreHarness) -> None:
+    """While one page of it cannot be taken along, the others do not wait for it; no key is used for other pages."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Retry("down"))
+    store, engine = await storm(harness, clock, 11, notifier)
+    await engine.deliver()
+    stray = next(page for page in await records(store) if page.incident_key == "k003")
+    held = attrs.evolve(stray, state=PageState.LEASED, due_at=clock() + timedelta(hours=1))
+    await store.transact(lambda tx: tx.outbox.write([held]))
+    notifier.answer_bundle = BundlingNotifier("x").answer_bundle
+    clock.advance(MINUTE)
+    await engine.deliver()
+    first, second = notifier.bundles
+    assert 10 == len(second.pages)
+    assert first.dedup_key != second.dedup_key
+    clock.advance(timedelta(hours=1))
+    await engine.deliver()
+    assert [first.dedup_key] == [bundle.dedup_key for bundle in notifier.bundles[2:]]
+    assert ["k003"] == [page.incident.incident_key for page in notifier.bundles[2].pages]
+
+
+async def test_a_channel_that_bundles_no_more_sends_the_pages_apart(harness: StoreHarness) -> None:
+    """The pages of a bundle are not lost if the next worker's notifier cannot bundle."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Retry("down"))
+    store, engine = await storm(harness, clock, 11, notifier)
+    await engine.deliver()
+    other = RecordingNotifier("ops")
+    for _ in range(11):
+        clock.advance(MINUTE)
+        await engine_on(store, other).deliver()
+    assert 11 == len({page.incident.incident_key for page in other.pages})
+    assert {(PageState.DELIVERED, None)} == {(page.state, page.bundle) for page in await records(store)}
