@@ -27,6 +27,7 @@ PARTS = (
     "backlog",
     "targets",
     "throttle",
+    "storm",
     "start",
 )
 

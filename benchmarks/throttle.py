@@ -6,15 +6,15 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiohttp import web
 from rich.progress import Progress
 
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.worker.runner import run as run_worker
-from escalation_core import Budget, Engine, Settings
+from escalation_core import Budget, Engine, Outcome, Page, Settings
 
 from .ground import Ground, child, when_told
+from .receiver import Receiver
 from .results import Ratio, Result
 
 RATE = 20.0
@@ -55,54 +55,47 @@ def in_child(dsn: str, count: int, limited: bool) -> dict[str, Any]:
     return asyncio.run(_work(dsn, count, limited))
 
 
-class Receiver:
-    """Takes pages at its rate. It counts the requests and the pages that it has taken."""
+class OneByOne:
+    """The notifier for Slack without bundles, which would hide what each page costs."""
 
-    def __init__(self, count: int) -> None:
-        self.count, self.requests = count, 0
-        self.taken, self.all_taken = set[str](), asyncio.Event()
-        self._free, self._at = 1.0, time.monotonic()
+    channel = "slack"
 
-    async def take(self, request: web.Request) -> web.Response:
-        """Take the page, or ask for fewer."""
-        await request.read()
-        now = time.monotonic()
-        self._free, self._at = min(1.0, self._free + (now - self._at) * RATE), now
-        self.requests += 1
-        if self._free < 1:
-            return web.Response(status=429, headers={"Retry-After": "1"})
-        self._free -= 1
-        self.taken.add(request.headers["X-Dedup-Key"])
-        if len(self.taken) == self.count:
-            self.all_taken.set()
-        return web.Response(text="ok")
+    def __init__(self, url: str) -> None:
+        self.targets = ("slack:ops",)
+        self._slack = SlackNotifier({"slack:ops": url}, allow_http=True)
+
+    async def send(self, page: Page) -> Outcome:
+        """Send the page."""
+        return await self._slack.send(page)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._slack.aclose()
 
 
 async def _work(dsn: str, count: int, limited: bool) -> dict[str, Any]:
-    receiver, app = Receiver(count), web.Application()
-    app.router.add_post("/", receiver.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    receiver = Receiver(RATE)
     settings = Settings(
         critical_window=timedelta(seconds=1),
         tick_interval=timedelta(seconds=1),
         budgets={"slack:ops": Budget(rate=RATE) if limited else None},
     )
-    notifier = SlackNotifier({"slack:ops": url}, allow_http=True)
-    async with Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[notifier]) as engine:
+    async with (
+        receiver.serving() as url,
+        Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[OneByOne(url)]) as engine,
+    ):
         for number in range(count):
             await engine.open(f"k{number}", severity="critical", first_seen=datetime.now(UTC) - timedelta(minutes=1))
         when_told()
         began, stop = time.monotonic(), asyncio.Event()
         worker = asyncio.create_task(run_worker(engine, stop=stop, signals=False))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(receiver.all_taken.wait(), MAX_SECONDS)
+        while len(receiver.taken) < count and time.monotonic() - began < MAX_SECONDS:
+            receiver.grown.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(receiver.grown.wait(), 1)
         seconds = time.monotonic() - began
         stop.set()
         await worker
-    await runner.cleanup()
-    if not receiver.all_taken.is_set():
+    if len(receiver.taken) < count:
         raise SystemExit(f"{len(receiver.taken)} of {count} pages were taken in {MAX_SECONDS} seconds")
     return {"requests": receiver.requests, "seconds": seconds}

@@ -19,7 +19,7 @@ import attrs
 
 from escalation_core import model
 from escalation_core.errors import InvalidValue, StoreNotReady, StoreRefused, StoreUnavailable
-from escalation_core.model import Canary, Deferral, Escalation, Incident, Pace, PageRecord, PageState
+from escalation_core.model import Canary, Deferral, Escalation, Incident, LastAttempts, Pace, PageRecord, PageState
 from escalation_core.rules import unheard
 from escalation_core.rules.bundle import bundle_order, is_fresh
 from escalation_core.rules.priority import claim_order
@@ -52,6 +52,7 @@ class Tables:
     escalations: dict[int, Escalation] = attrs.field(factory=dict, converter=by_number)
     pages: dict[int, PageRecord] = attrs.field(factory=dict, converter=by_number)
     paces: dict[str, Pace] = attrs.field(factory=dict, converter=dict)
+    attempts: dict[str, LastAttempts] = attrs.field(factory=dict, converter=dict)
     notes: list[model.AuditEntry] = attrs.field(factory=list, converter=list)
     heartbeats: dict[str, datetime] = attrs.field(factory=dict, converter=dict)
     recalc: model.RecalcState = attrs.field(factory=model.RecalcState)
@@ -93,7 +94,7 @@ class Tables:
         return [page for page in every if targets is None or page.target in targets]
 
 
-KINDS = (Deferral, Escalation, PageRecord, Pace, model.AuditEntry, model.RecalcState)
+KINDS = (Deferral, Escalation, PageRecord, Pace, LastAttempts, model.AuditEntry, model.RecalcState)
 RECORDS = {kind.__name__: kind for kind in KINDS}
 TAG = "$kind"
 
@@ -426,11 +427,20 @@ class JsonOutbox(Port):
             self.tables.paces[pace.target] = attrs.evolve(pace, held_until=before.held_until)
 
     async def pages(
-        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        incident_key: str | None = None,
+        state: PageState | None = None,
+        target: str | None = None,
     ) -> Sequence[PageRecord]:
-        later = (page for number, page in self.tables.pages.items() if number > after)
-        found = [page for page in later if incident_key in (None, page.incident_key) and state in (None, page.state)]
+        found = [page for number, page in self.tables.pages.items() if number > after and state in (None, page.state)]
+        found = [page for page in found if incident_key in (None, page.incident_key) and target in (None, page.target)]
         return found[:limit]
+
+    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
+        return [page for page in self.tables.pages.values() if page.bundle == bundle]
 
     def _claimed(self, page: PageRecord) -> model.ClaimedPage:
         row = self.tables.incidents.get(page.incident_key)
@@ -469,22 +479,46 @@ class JsonJournal(Port):
         unreadable = [(key, one.fault) for key, one in deferred.items() if key in rows and is_open(rows[key])]
         idle = [row for row in rows.values() if is_open(row) and row["next_due_at"] is None]
         noted, pages = self.tables.steps_noted("exhausted"), self.tables.pages.values()
-        silent = unheard.still_unheard(
-            pages, open_episodes=self.tables.open_episodes(), noted=self.tables.steps_noted("unheard")
-        )
         return model.Stats(
             overdue=len(overdue),
             oldest_due=min(overdue, default=None),
             marked=sum(at == model.NEEDS_REPLAN for at, _ in due),
             exhausted=sum((row["incident_key"], row["episode"], row["level"]) in noted for row in idle),
             outside_canary=len(come) - len(overdue) if detail else 0,
-            backlog=Counter(page.target for page in unsettled),
+            backlog=self._backlog(),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in pages),
-            unheard=len(silent),
+            unheard=len(await self.unheard()),
             unreadable=len(unreadable),
             unreadable_examples=unreadable[:20],
             schema_version=VERSION,
+        )
+
+    async def unheard(self, keys: Sequence[str] | None = None) -> AbstractSet[str]:
+        pages, noted = self.tables.pages.values(), self.tables.steps_noted("unheard")
+        found = unheard.still_unheard(pages, open_episodes=self.tables.open_episodes(), noted=noted)
+        return found if keys is None else found & set(keys)
+
+    async def record_attempts(self, latest: Sequence[LastAttempts], *, now: datetime, step: timedelta) -> None:
+        kept = self.tables.attempts
+        if step:
+            kept.update((target, one.moved_back(now, step)) for target, one in list(kept.items()))
+        kept.update((one.target, kept.get(one.target, one).later(one)) for one in latest)
+
+    async def targets(self) -> Sequence[model.TargetRecord]:
+        return [self._target(name) for name in sorted({*self.tables.paces, *self.tables.attempts, *self._backlog()})]
+
+    def _backlog(self) -> Counter[str]:
+        return Counter(page.target for page in self.tables.unsettled())
+
+    def _target(self, name: str) -> model.TargetRecord:
+        waiting = [page.created_at for page in self.tables.unsettled([name])]
+        return model.TargetRecord(
+            target=name,
+            pace=self.tables.paces.get(name, Pace(target=name)),
+            attempts=self.tables.attempts.get(name, LastAttempts(target=name)),
+            backlog=len(waiting),
+            oldest_page=min(waiting, default=None),
         )
 
     async def recalc(self, *, lock: bool = True) -> model.RecalcState:

@@ -221,9 +221,12 @@ SAYS = {
     "dead list": "slack:19",
     "health": "mode",
     "list": "db-7/disk",
+    "list --unheard": "no open incident matches",
     "migrate": "applied",
     "migrate attach": "attached to public.incidents",
     "next": "db-7/disk",
+    "pages --state dead": "slack:19",
+    "pages --target": "no page waits",
     "policy show": "the built-in policy",
     "prove": "the promise holds",
     "show": "db-7/disk",
@@ -253,7 +256,9 @@ def test_runbook_runs(block: Block, migrated_dsn: str, tmp_path: Path, monkeypat
             connection.execute(PAUSE.encode())
         for words in lines:
             done = CliRunner().invoke(cli, words, catch_exceptions=False)
-            assert CODES.get(words[0], 0) == done.exit_code, (words, done.output)
+            # The night's dead pages may leave an incident unheard. Then health is not ok.
+            code = 1 if words[0] == "health" and "unheard: no page" in done.output else CODES.get(words[0], 0)
+            assert code == done.exit_code, (words, done.output)
             change, says = closest(EFFECTS, words), closest(SAYS, words)
             assert change or says, f"nothing says what {words} must do"
             if change is not None:

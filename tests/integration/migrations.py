@@ -14,6 +14,8 @@ MIGRATIONS = [
     "0004_policy_indexes",
     "0005_on_call",
     "0006_on_call_index",
+    "0007_delivery",
+    "0008_delivery_indexes",
 ]
 NAMES = [*MIGRATIONS, "attached to public.incidents"]
 """The steps that the first ``up`` of a database returns."""

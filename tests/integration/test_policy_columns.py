@@ -112,7 +112,7 @@ async def test_until_then_nothing_runs(pg_dsn: str) -> None:
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn, "alerts", status=STATUS)
     downgrade(pg_dsn, "alerts")
-    with pytest.raises(StoreNotReady, match="is at version 2 and 6 is needed; run: escalation migrate up"):
+    with pytest.raises(StoreNotReady, match="is at version 2 and 8 is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
     assert any("has no column 'policy' yet" in fault for fault in await migrate.check(pg_dsn))
     async with await AsyncConnection.connect(pg_dsn) as holder:

@@ -16,17 +16,16 @@ with needs(__name__, "http"):
     import aiohttp
     from yarl import URL
 
-from escalation_core import Budget, Bundle, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+from escalation_core import Bundle, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
 from escalation_core.checks import check_mapping, check_span
 from escalation_core.rules.routing import check_target
 
 from .http import failure, parse, session, untraced
+from .slack_budget import SLACK_BUDGET, is_slack
 from .slack_text import render, render_bundle
 
 MAX_READ_BYTES = 4096
 """Longest part of a reply that the notifier reads, in bytes."""
-SLACK_BUDGET = Budget(rate=1, burst=3)
-"""What Slack documents of a webhook: one message a second, and short bursts."""
 _AGAIN = frozenset({408, 425})
 """Client errors that are not final: the request came too slowly (408) or too early (425)."""
 
@@ -54,7 +53,7 @@ class SlackNotifier:
     ) -> None:
         named = check_mapping(targets, "targets", "map names, for example slack:ops, to URLs")
         self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
-        self.budgets = {name: SLACK_BUDGET for name, url in self._urls.items() if _is_slack(url)}
+        self.budgets = {name: SLACK_BUDGET for name, url in self._urls.items() if is_slack(url.host)}
         self._lent = session
         self._own: aiohttp.ClientSession | None = None
         self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
@@ -163,10 +162,6 @@ def _date(text: str) -> datetime | None:
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-
-
-def _is_slack(url: URL) -> bool:
-    return url.host is not None and f".{url.host}".endswith((".slack.com", ".slack-gov.com"))
 
 
 def _url(name: str, url: str, allow_http: bool) -> URL:

@@ -45,7 +45,13 @@ def show_command(context: Context, key: str, utc: bool, as_json: bool) -> None:
         say(f"{show(key)}: the row is gone")
     else:
         say(f"{state_of(incident)}; {comes}")
-        told = [*_facts(incident, times), *_place(history), *_expiry(history, times), *_whom(history.next_pages)]
+        told = [
+            *_unheard(history),
+            *_facts(incident, times),
+            *_place(history),
+            *_expiry(history, times),
+            *_whom(history.next_pages),
+        ]
         facts([(name, show(value)) for name, value in told])
         click.echo(text([track(history, "", now)], width=screen_width(), plain=ascii_only(), there=times.there))
     _tables(history, times)
@@ -70,6 +76,12 @@ def _tables(history: IncidentHistory, times: Times) -> None:
         [(e.at, e.action, e.episode, e.level, e.actor, e.target, e.reason) for e in history.audit],
         empty="no history",
     )
+
+
+def _unheard(history: IncidentHistory) -> Iterator[tuple[str, object]]:
+    """Yield that no page of the incident has arrived."""
+    if history.unheard:
+        yield "UNHEARD", "no page of its highest level was delivered, and none is tried again"
 
 
 def _facts(incident: Incident, times: Times) -> Iterator[tuple[str, object]]:

@@ -1,7 +1,7 @@
 """The commands that look ahead: the list of open incidents, and what falls due next."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -23,6 +23,7 @@ WATCH_SECONDS = 5
 @click.option("--severity", help="Only this severity.")
 @click.option("--min-level", type=click.IntRange(0), default=0, help="Only incidents at this level or above.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only with this label; may be repeated.")
+@click.option("--unheard", is_flag=True, help="Only incidents of which no page has arrived, and none is tried again.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Incidents at most.")
 @click.option("--after", metavar="CURSOR", help="Continue behind this incident: the cursor at the end of a list.")
 @click.option("--watch", is_flag=True, help=f"Show the list anew every {WATCH_SECONDS} seconds, until Ctrl-C.")
@@ -34,6 +35,7 @@ def list_command(
     severity: str | None,
     min_level: int,
     labels: tuple[str, ...],
+    unheard: bool,
     limit: int,
     after: str | None,
     watch: bool,
@@ -45,20 +47,21 @@ def list_command(
     match = None if conditions == Conditions() else conditions
 
     async def read(engine: Engine) -> OpenIncidents:
-        return await engine.open_incidents(limit=limit, after=after, match=match)
+        return await engine.open_incidents(limit=limit, after=after, match=match, unheard=unheard)
 
+    whole = match is None and after is None and not unheard
     if watch:
         if as_json or not on_terminal():
             raise InvalidValue("watch", "needs a terminal, and no --json", "leave it out, or use: escalation tail")
         with suppress(KeyboardInterrupt):
             # The driver would warn of each attempt to connect: the screen itself says it.
-            context.run(lambda engine: _watch(engine, limit, after, match, utc=utc), level="ERROR")
+            context.run(lambda engine: _watch(read, engine, utc=utc, whole=whole), level="ERROR")
         return
     found = context.run(read)
     if as_json:
         print_json(found)
         return
-    _print_list(found, utc=utc, whole=match is None and after is None)
+    _print_list(found, utc=utc, whole=whole)
     _print_more(found)
 
 
@@ -182,24 +185,24 @@ def _next_targets(one: OpenIncident) -> str | None:
 def _told(one: OpenIncident) -> str:
     """Return each target of the present episode, with the state of its last page unless that was delivered."""
     last = {page.target: page for page in one.pages}
-    return ", ".join(
+    return ("UNHEARD: " if one.unheard else "") + ", ".join(
         (target or "nobody") if page.state is PageState.DELIVERED else f"{target or 'nobody'} ({page.state.value})"
         for target, page in last.items()
     )
 
 
-async def _watch(engine: Engine, limit: int, after: str | None, match: Conditions | None, *, utc: bool) -> None:
+async def _watch(read: Callable[[Engine], Awaitable[OpenIncidents]], engine: Engine, *, utc: bool, whole: bool) -> None:
     """Show the list again and again. While the database is out of reach, keep the last list and say how old it is."""
     found: OpenIncidents | None = None
     while True:
         fault = None
         try:
-            found = await engine.open_incidents(limit=limit, after=after, match=match)
+            found = await read(engine)
         except StoreError as error:
             fault = str(error)
         with whole_screen() as foot:
             if found is not None:
-                _print_list(found, utc=utc, whole=match is None and after is None)
+                _print_list(found, utc=utc, whole=whole)
                 foot.append(f"every {WATCH_SECONDS} seconds; Ctrl-C ends")
             if fault is not None:
                 foot.append(f"NOT UP TO DATE, trying again: {fault}")

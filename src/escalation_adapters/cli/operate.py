@@ -1,4 +1,4 @@
-"""Commands for operators: run a worker, tick once, show health, and retry dead pages."""
+"""Commands for operators: run a worker, tick once, recalculate, and retry dead pages."""
 
 import signal
 from collections.abc import Sequence
@@ -7,15 +7,14 @@ from datetime import datetime
 import click
 from click.core import ParameterSource
 
-from escalation_core import Engine, Health, TickReport
-from escalation_core.engine.policies_health import PoliciesHealth
+from escalation_core import Engine, TickReport
 from escalation_core.engine.report import Example
 from escalation_core.engine.retry_dead import RetriedDead
 from escalation_core.model import PageRecord
 
 from .audit import PAGE_COLUMNS, page_row
 from .base import Context, pass_context
-from .output import Times, on_terminal, print_json, progress, say, show, table
+from .output import Times, on_terminal, print_json, progress, show, table
 from .params import actor_option, json_option, reason_option, utc_option
 
 
@@ -163,45 +162,4 @@ def dead_retry(
         click.echo(f"pages queued again: {retried.queued}, cancelled: {retried.cancelled}, still dead: {retried.left}")
 
 
-@click.command("health")
-@utc_option
-@json_option
-@pass_context
-def health(context: Context, utc: bool, as_json: bool) -> None:
-    """Show the engine's health; exit code 1 if it is not ok, for example if no worker ticks."""
-
-    async def work(engine: Engine) -> Health:
-        return await engine.health()
-
-    found = context.run(work)
-    if as_json:
-        print_json(found.as_dict())
-    else:
-        state = "ok" if found.ok else f"NOT OK: {found.fault}"
-        say(f"{state}; mode {found.mode.value}")
-        values = found.as_dict() | {
-            "at": found.at,
-            "pausedUntil": found.paused_until,
-            "policies": _policies_of(found.policies),
-        }
-        rows = [(name, value) for name, value in values.items() if value is not None and show(value)]
-        table("Health", ("what", "value"), rows, empty="", times=Times(found.at, utc))
-        for warning in found.warnings:
-            click.echo(f"warning: {warning}", err=True)
-    if not found.ok:
-        raise SystemExit(1)
-
-
-def _policies_of(found: PoliciesHealth) -> list[str]:
-    """Return what health says about policies, for people: digests are short. Warnings stand below the table."""
-    stats = found.stats
-    if found.digest is None and not stats.worker_digests:
-        return []
-    said = [f"file {found.digest[:12]}" if found.digest else "no file"]
-    said += [f"workers with {digest[:12] or 'no file'} {count}" for digest, count in stats.worker_digests.items()]
-    said += [f"unknown {name} {count}" for name, count in stats.unknown_policies.items()]
-    said += [f"put off {stats.put_off}"] if stats.put_off else []
-    return said + [f"{action} in a day {count}" for action, count in stats.lately.items()]
-
-
-COMMANDS = (run_command, tick, recalc, dead, health)
+COMMANDS = (run_command, tick, recalc, dead)

@@ -12,6 +12,8 @@ from ..wire import to_json
 from . import reading
 from .messages import Problem, Response, answer
 
+MAX_DIGITS = 18
+"""The most digits of an id that every store can hold."""
 Fields = Mapping[str, Any]
 Act = Callable[[Engine, Fields, str], Awaitable[Response]]
 """An action: it takes the engine, the body's fields and the actor."""
@@ -83,12 +85,42 @@ async def health(engine: Engine, *, detail: bool) -> Response:
 async def audit(engine: Engine, fields: Fields) -> Response:
     """Return audit entries, newest first, one page of entries at a time."""
     start = reading.since(fields.get("since", "24h"), "since", await engine.now())
-    limit = fields.get("limit", "100")
-    if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
-        raise reading.bad("limit", "is not a valid number of entries", "give 1 to 1000")
-    entries = await engine.audit(start, limit=int(limit), after=fields.get("after") or None)
-    following = entries[-1].cursor if len(entries) == int(limit) else None
+    limit = reading.count(fields.get("limit", "100"), "limit", "entries")
+    entries = await engine.audit(start, limit=limit, after=fields.get("after") or None)
+    following = entries[-1].cursor if len(entries) == limit else None
     return answer({"entries": [to_json(entry) for entry in entries], "next": following})
+
+
+async def pages(engine: Engine, fields: Fields) -> Response:
+    """Return pages in a state, those of a bundle, or those that wait, oldest first."""
+    limit = reading.count(fields.get("limit", "100"), "limit", "pages")
+    after = fields.get("after") or "0"
+    if not after.isascii() or not after.isdigit() or len(after) > MAX_DIGITS:
+        raise reading.bad("after", "is not the id of a page", "give next of the last response")
+    found = await engine.pages(
+        target=fields.get("target"),
+        state=fields.get("state"),
+        bundle=fields.get("bundle"),
+        after=int(after),
+        limit=limit,
+    )
+    following = str(found[-1].id) if len(found) == limit else None
+    return answer({"pages": [to_json(page) for page in found], "next": following})
+
+
+async def open_incidents(engine: Engine, fields: Fields) -> Response:
+    """Return open incidents: what escalates next comes first."""
+    limit = reading.count(fields.get("limit", "100"), "limit", "incidents")
+    unheard = fields.get("unheard", "false")
+    if unheard not in ("true", "false"):
+        raise reading.bad("unheard", "is neither true nor false", "give true or false")
+    found = await engine.open_incidents(limit=limit, after=fields.get("after") or None, unheard=unheard == "true")
+    following = found.incidents[-1].cursor if found.more else None
+    listed = [
+        to_json(one) | {"incident": None if one.incident is None else incident_json(one.incident)}
+        for one in found.incidents
+    ]
+    return answer({"at": found.at.isoformat(), "incidents": listed, "next": following})
 
 
 async def incident(engine: Engine, fields: Fields) -> Response:
@@ -102,6 +134,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
         {
             "incident": None if history.incident is None else incident_json(history.incident),
             "fault": history.fault,
+            "unheard": history.unheard,
             "upcoming": to_json(history.upcoming),
             "step": to_json(history.step),
             "next_pages": to_json(history.next_pages),

@@ -51,6 +51,8 @@ ACTIONS: dict[str, Action] = {
 VIEWS: dict[str, tuple[Callable[[Engine, actions.Fields], Coroutine[Any, Any, Response]], tuple[str, ...]]] = {
     "audit": (actions.audit, ("since", "limit", "after")),
     "incident": (actions.incident, ("key",)),
+    "incidents": (actions.open_incidents, ("unheard", "limit", "after")),
+    "pages": (actions.pages, ("target", "state", "bundle", "limit", "after")),
     "oncall": (actions.oncall, ("at",)),
 }
 HEALTH = "health"

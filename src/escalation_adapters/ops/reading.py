@@ -14,6 +14,8 @@ from ..wire import MAX_SPAN, read_instant
 from .messages import Problem
 
 MISSING: Any = object()
+MAX_LISTED = 1000
+"""How many entries a response contains at most."""
 DEEPEST = 8
 """Deepest nesting of a body that is parsed; the bodies of actions are flat."""
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -86,6 +88,13 @@ def number(fields: Mapping[str, Any], name: str, least: int, most: int, default:
     if value is not default and not least <= value <= most:
         raise bad(name, f"is {value}" if abs(value) < 10**9 else "is out of range", f"give {least} to {most}")
     return value
+
+
+def count(value: str, name: str, what: str) -> int:
+    """Return the number of entries that a query asks for."""
+    if not value.isascii() or not value.isdigit() or len(value) > 4 or not 1 <= int(value) <= MAX_LISTED:
+        raise bad(name, f"is not a valid number of {what}", f"give 1 to {MAX_LISTED}")
+    return int(value)
 
 
 def instant(value: str, name: str) -> datetime:

@@ -1,12 +1,22 @@
 """The Journal port: audit, heartbeats, health's counts and the recalculation's cursor."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.model import AuditRange, Canary, RecalcState, Stats, WorkerHeartbeat
+from escalation_core.model import (
+    AuditRange,
+    Canary,
+    LastAttempts,
+    Pace,
+    RecalcState,
+    Stats,
+    TargetRecord,
+    WorkerHeartbeat,
+)
 
 from .drift import Found, find_faults
 from .session import Session, aware, instant
@@ -81,6 +91,41 @@ class Journal:
             faults=[str(fault) for fault in faults],
             schema_version=str(version),
         )
+
+    async def unheard(self, keys: Sequence[str] | None = None) -> AbstractSet[str]:
+        """Begin at the notes, by their index."""
+        rows = await self.session.rows("find_still_unheard", keys=None if keys is None else list(keys))
+        return {key for (key,) in rows}
+
+    async def record_attempts(self, latest: Sequence[LastAttempts], *, now: datetime, step: timedelta) -> None:
+        """Write in one statement."""
+        if step:
+            await self.session.later("move_attempts_back", now=now, step=step)
+        if latest:
+            await self.session.later(
+                "record_attempts",
+                targets=[one.target for one in latest],
+                delivered=[one.delivered_at for one in latest],
+                failed=[one.failed_at for one in latest],
+                errors=[one.error for one in latest],
+            )
+
+    async def targets(self) -> Sequence[TargetRecord]:
+        """Read all rows, and count the unsettled pages by their index."""
+        return [
+            TargetRecord(
+                target=target,
+                pace=Pace(target=target, held_until=aware(held), free_at=aware(free), rate=rate, refused=refused),
+                attempts=LastAttempts(
+                    target=target, delivered_at=aware(delivered), failed_at=aware(failed), error=error
+                ),
+                backlog=backlog,
+                oldest_page=aware(oldest),
+            )
+            for target, held, free, rate, refused, delivered, failed, error, backlog, oldest in (
+                await self.session.rows("targets")
+            )
+        ]
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return how far the recalculation is."""

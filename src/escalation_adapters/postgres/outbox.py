@@ -7,7 +7,16 @@ from typing import Any
 
 import attrs
 
-from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
+from escalation_core.model import (
+    UNSETTLED,
+    AuditRange,
+    ClaimedPage,
+    DueTarget,
+    NewPage,
+    Pace,
+    PageRecord,
+    PageState,
+)
 from escalation_core.model.micros import from_micros
 from escalation_core.rules.priority import STARVED_AFTER
 
@@ -151,19 +160,32 @@ class Outbox:
         return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages(
-        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        incident_key: str | None = None,
+        state: PageState | None = None,
+        target: str | None = None,
     ) -> Sequence[PageRecord]:
         """Return pages by id."""
+        within: dict[str, object] = {"after": after, "limit": limit, "target": target}
         if incident_key is not None:
-            rows = await self.session.rows("pages_of", after=after, limit=limit, key=incident_key)
+            rows = await self.session.rows("pages_of", suffix=b"", **within, key=incident_key)
         elif state is PageState.DEAD:
-            # A separate statement: the planner uses the partial index only if the state is a constant.
-            rows = await self.session.rows("pages_dead", after=after, limit=limit)
+            # Separate statements: the planner uses a partial index only if the states are constants.
+            rows = await self.session.rows("pages_dead", suffix=b"", **within)
         elif state is not None:
-            rows = await self.session.rows("pages_in", after=after, limit=limit, state=state.value)
+            name = "pages_unsettled" if state in UNSETTLED else "pages_in"
+            rows = await self.session.rows(name, suffix=b"", **within, state=state.value)
         else:
-            rows = await self.session.rows("pages", after=after, limit=limit)
+            rows = await self.session.rows("pages", suffix=b"", **within)
         return [page for row in rows if state in (None, (page := PageRecord.from_row(row, instant)).state)]
+
+    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
+        """Return the pages of a bundle, by their index."""
+        rows = await self.session.rows("pages_of_bundle", suffix=b"", bundle=bundle)
+        return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         """Return the pages of episodes, by the unique index of pages."""

@@ -474,9 +474,9 @@ WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
 -- Unsettled pages that are due, up to the capacity of each target, worst first, locked, with their incidents. The oldest of
--- each priority are found by the index; 100 more are read as a reserve for those that others have locked. A page that has waited
--- for long goes before all others. Each incident is looked up by itself: the planner cannot estimate the number of pages, and
--- with a join it might read the whole table for a few pages.
+-- each priority are found by the index, with some more as a reserve for those that others have locked. A page that has waited
+-- for long goes before all others. IS TRUE lets the planner find the pages by their ids alone. Each incident is looked up by
+-- itself: the planner cannot estimate the number of pages, and with a join it might read the whole table for a few pages.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
     CROSS JOIN LATERAL (
@@ -498,9 +498,9 @@ WITH picked AS MATERIALIZED (
                     SELECT p.id FROM {schema}.escalation_pages p
                     WHERE p.target = r.target AND p.priority = k.priority
                         AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
-                    ORDER BY p.due_at LIMIT r.capacity + 100
+                    ORDER BY p.due_at LIMIT least(3 * r.capacity, r.capacity + 100)
                 ) p
-            )) AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
+            )) AND (p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s) IS TRUE
         ORDER BY CASE WHEN p.due_at <= %(starved)s::timestamptz THEN -1 ELSE p.priority END, p.due_at, p.id
         LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
     ) p
@@ -534,11 +534,11 @@ FROM picked p LEFT JOIN LATERAL (
 ORDER BY p.hand_over_at, p.id
 
 -- name: count_waiting
--- The pages of each target that could be bundled, counted up to a limit.
+-- The pages of each target that could be bundled, counted up to a limit. The order makes the planner use the index.
 SELECT r.target, (SELECT count(*) FROM (
     SELECT FROM {schema}.escalation_pages p
     WHERE p.target = r.target AND p.state = 'pending' AND p.due_at <= %(until)s AND p.attempts = 0 AND p.bundle IS NULL
-    LIMIT r.most) AS waiting)
+    ORDER BY p.priority, p.due_at LIMIT r.most) AS waiting)
 FROM unnest(%(targets)s::text[], %(limits)s::int[]) AS r (target, most)
 
 -- name: lock_bundle
@@ -658,27 +658,42 @@ ORDER BY p.due_at DESC, p.id LIMIT %(limit)s
 
 -- name: pages
 -- Pages in the order they were recorded.
-SELECT {page} FROM {schema}.escalation_pages p WHERE p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.id > %(after)s AND (%(target)s::text IS NULL OR p.target = %(target)s::text) ORDER BY p.id LIMIT %(limit)s
 
 -- name: pages_of
 -- Pages of one key.
 SELECT {page} FROM {schema}.escalation_pages p
-WHERE p.incident_key = %(key)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+WHERE p.incident_key = %(key)s AND p.id > %(after)s AND (%(target)s::text IS NULL OR p.target = %(target)s::text)
+ORDER BY p.id LIMIT %(limit)s
 
 -- name: pages_of_episodes
 -- Pages of some episodes.
 SELECT {page} FROM unnest(%(keys)s::text[], %(episodes)s::int[]) AS v (key, episode)
 JOIN {schema}.escalation_pages p ON p.incident_key = v.key AND p.episode = v.episode ORDER BY p.id
 
+-- name: pages_of_bundle
+-- Pages of a bundle.
+SELECT {page} FROM {schema}.escalation_pages p WHERE p.bundle = %(bundle)s ORDER BY p.id
+
 -- name: pages_dead
 -- Dead pages.
 SELECT {page} FROM {schema}.escalation_pages p
-WHERE p.state = 'dead' AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+WHERE p.state = 'dead' AND p.id > %(after)s AND (%(target)s::text IS NULL OR p.target = %(target)s::text)
+ORDER BY p.id LIMIT %(limit)s
+
+-- name: pages_unsettled
+-- Pages in one of the unsettled states, which the planner finds by their partial index, to one target or to all.
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.state IN ('pending', 'leased', 'cancelling') AND p.state = %(state)s AND p.id > %(after)s
+    AND (%(target)s::text IS NULL OR p.target = %(target)s::text)
+ORDER BY p.id LIMIT %(limit)s
 
 -- name: pages_in
 -- Pages in one state.
 SELECT {page} FROM {schema}.escalation_pages p
-WHERE p.state = %(state)s AND p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+WHERE p.state = %(state)s AND p.id > %(after)s AND (%(target)s::text IS NULL OR p.target = %(target)s::text)
+ORDER BY p.id LIMIT %(limit)s
 
 -- name: note
 -- Insert audit entries; an exhausted or unheard entry only once per key, episode and level.
@@ -733,6 +748,19 @@ CROSS JOIN LATERAL (
 ) i
 LEFT JOIN {schema}.escalation_unreadable u ON u.incident_key = i.{incident_key}::text
 
+-- name: still_unheard
+-- A part of other statements: the keys of open incidents that the audit notes as unheard, and of which no page has arrived since.
+SELECT DISTINCT a.incident_key FROM {schema}.escalation_audit a
+JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
+WHERE a.action = 'unheard' AND a.episode = i.{episode} AND {is_open} AND NOT EXISTS (
+    SELECT FROM {schema}.escalation_pages p
+    WHERE p.incident_key = a.incident_key AND p.episode = a.episode AND p.level >= a.level AND p.state = 'delivered')
+
+-- name: find_still_unheard
+-- As still_unheard, of some incidents or of all.
+SELECT s.incident_key FROM ({still_unheard}) s
+WHERE %(keys)s::text[] IS NULL OR s.incident_key = ANY(%(keys)s::text[])
+
 -- name: stats
 -- The counts that health shows, over one of the two statements above. Exhausted incidents are found through their audit
 -- entries, not by a scan.
@@ -748,12 +776,7 @@ SELECT
     (SELECT min(created_at) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
         AT TIME ZONE 'UTC',
     (SELECT count(*) FROM {schema}.escalation_pages WHERE state = 'dead'),
-    (SELECT count(DISTINCT a.incident_key) FROM {schema}.escalation_audit a
-        JOIN {incidents} i ON i.{incident_key} = a.incident_key::{key_type}
-        WHERE a.action = 'unheard' AND a.episode = i.{episode} AND {is_open} AND NOT EXISTS (
-            SELECT FROM {schema}.escalation_pages p
-            WHERE p.incident_key = a.incident_key AND p.episode = a.episode AND p.level >= a.level
-                AND p.state = 'delivered')),
+    (SELECT count(*) FROM ({still_unheard}) AS silent),
     (SELECT count(*) FROM {schema}.escalation_unreadable u
         JOIN {incidents} i ON i.{incident_key} = u.incident_key::{key_type}
         WHERE i.{next_due_at} IS NOT NULL OR {is_open}),
@@ -806,6 +829,40 @@ WHERE i.{next_due_at} > to_timestamp(0) AND i.{next_due_at} <= %(now)s AND {buck
 -- Unsettled pages by target.
 SELECT target, count(*) FROM {schema}.escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')
 GROUP BY target ORDER BY target
+
+-- name: record_attempts
+-- Keep the later instants of the last attempts to these targets. The rows are locked in the order of the names.
+INSERT INTO {schema}.escalation_targets AS t (target, last_delivered_at, last_failed_at, last_error)
+SELECT v.target, v.delivered_at, v.failed_at, v.error
+FROM unnest(%(targets)s::text[], %(delivered)s::timestamptz[], %(failed)s::timestamptz[], %(errors)s::text[])
+    AS v (target, delivered_at, failed_at, error)
+ORDER BY v.target
+ON CONFLICT (target) DO UPDATE SET
+    last_delivered_at = greatest(t.last_delivered_at, excluded.last_delivered_at),
+    last_error = CASE
+        WHEN excluded.last_failed_at IS NULL OR t.last_failed_at > excluded.last_failed_at THEN t.last_error
+        ELSE excluded.last_error END,
+    last_failed_at = greatest(t.last_failed_at, excluded.last_failed_at)
+
+-- name: move_attempts_back
+-- After the clock stepped back: an instant in the future is moved by that step.
+UPDATE {schema}.escalation_targets SET
+    last_delivered_at = CASE WHEN last_delivered_at > %(now)s::timestamptz
+        THEN least(%(now)s::timestamptz, last_delivered_at - %(step)s::interval) ELSE last_delivered_at END,
+    last_failed_at = CASE WHEN last_failed_at > %(now)s::timestamptz
+        THEN least(%(now)s::timestamptz, last_failed_at - %(step)s::interval) ELSE last_failed_at END
+WHERE last_delivered_at > %(now)s::timestamptz OR last_failed_at > %(now)s::timestamptz
+
+-- name: targets
+-- All targets that have a row or unsettled pages.
+SELECT coalesce(t.target, n.target), t.held_until AT TIME ZONE 'UTC', t.free_at AT TIME ZONE 'UTC', t.rate,
+    coalesce(t.refused, false), t.last_delivered_at AT TIME ZONE 'UTC', t.last_failed_at AT TIME ZONE 'UTC', t.last_error,
+    coalesce(n.backlog, 0), n.oldest AT TIME ZONE 'UTC'
+FROM {schema}.escalation_targets t FULL JOIN (
+    SELECT target, count(*) AS backlog, min(created_at) AS oldest FROM {schema}.escalation_pages
+    WHERE state IN ('pending', 'leased', 'cancelling') GROUP BY target
+) n ON n.target = t.target
+ORDER BY coalesce(t.target, n.target) COLLATE "C"
 
 -- name: unreadable
 -- Examples of unreadable rows, with their faults.

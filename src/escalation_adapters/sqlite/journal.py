@@ -1,18 +1,38 @@
 """The Journal port: audit, heartbeats, health's counts and the recalculation's cursor."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 import attrs
 
 from escalation_core import AuditEntry
-from escalation_core.model import AuditRange, Canary, RecalcState, Stats, WorkerHeartbeat
+from escalation_core.model import (
+    AuditRange,
+    Canary,
+    LastAttempts,
+    Pace,
+    RecalcState,
+    Stats,
+    TargetRecord,
+    WorkerHeartbeat,
+)
 
-from .codec import instant, micros, optional_instant, optional_micros
+from .codec import instant, micros, optional_instant, optional_micros, span_micros
+from .outbox import read_pace
+from .page_statements import PACE, UNSETTLED
 from .session import Session
 
 _DAY = timedelta(days=1)
-_STATS = """
+_UNHEARD = """
+escalation_audit a JOIN incidents i ON i.incident_key = a.incident_key
+WHERE a.action = 'unheard' AND a.episode = i.episode
+    AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL AND NOT EXISTS (
+        SELECT 1 FROM escalation_pages p
+        WHERE p.incident_key = a.incident_key AND p.episode = a.episode AND p.level >= a.level
+            AND p.state = 'delivered')
+"""
+_STATS = f"""
 SELECT
     count(*) FILTER (WHERE inside AND NOT deferred), min(due) FILTER (WHERE inside AND NOT deferred),
     (SELECT count(*) FROM incidents i WHERE i.next_due_at = 0 AND NOT EXISTS (
@@ -23,12 +43,7 @@ SELECT
                 AND a.episode = i.episode AND a.level = i.escalation_level)),
     (SELECT min(created_at) FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling')),
     (SELECT count(*) FROM escalation_pages WHERE state = 'dead'),
-    (SELECT count(DISTINCT a.incident_key) FROM escalation_audit a JOIN incidents i ON i.incident_key = a.incident_key
-        WHERE a.action = 'unheard' AND a.episode = i.episode
-            AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL AND NOT EXISTS (
-                SELECT 1 FROM escalation_pages p
-                WHERE p.incident_key = a.incident_key AND p.episode = a.episode AND p.level >= a.level
-                    AND p.state = 'delivered')),
+    (SELECT count(DISTINCT a.incident_key) FROM {_UNHEARD}),
     (SELECT count(*) FROM escalation_unreadable JOIN incidents USING (incident_key)
         WHERE next_due_at IS NOT NULL OR (acknowledged_at IS NULL AND resolved_at IS NULL)),
     (SELECT user_version FROM pragma_user_version)
@@ -38,6 +53,35 @@ FROM (
     FROM incidents i LEFT JOIN escalation_unreadable u ON u.incident_key = i.incident_key
     WHERE i.next_due_at > 0 AND i.next_due_at <= :now
 )
+"""
+_RECORD_ATTEMPTS = """
+INSERT INTO escalation_targets AS t (target, last_delivered_at, last_failed_at, last_error) VALUES (?, ?, ?, ?)
+ON CONFLICT (target) DO UPDATE SET
+    last_delivered_at = coalesce(
+        max(t.last_delivered_at, excluded.last_delivered_at), t.last_delivered_at, excluded.last_delivered_at),
+    last_error = CASE
+        WHEN excluded.last_failed_at IS NULL OR t.last_failed_at > excluded.last_failed_at THEN t.last_error
+        ELSE excluded.last_error END,
+    last_failed_at = coalesce(max(t.last_failed_at, excluded.last_failed_at), t.last_failed_at, excluded.last_failed_at)
+"""
+_MOVE_BACK = """
+UPDATE escalation_targets SET
+    last_delivered_at = CASE WHEN last_delivered_at > :now THEN min(:now, last_delivered_at - :step)
+        ELSE last_delivered_at END,
+    last_failed_at = CASE WHEN last_failed_at > :now THEN min(:now, last_failed_at - :step) ELSE last_failed_at END
+"""
+_TARGETS = f"""
+SELECT n.name, coalesce(p.backlog, 0), p.oldest, t.last_delivered_at, t.last_failed_at, t.last_error, {PACE}
+FROM (
+    SELECT target AS name FROM escalation_targets
+    UNION SELECT DISTINCT p.target FROM escalation_pages p WHERE {UNSETTLED}
+) n
+LEFT JOIN escalation_targets t ON t.target = n.name
+LEFT JOIN (
+    SELECT p.target, count(*) AS backlog, min(p.created_at) AS oldest FROM escalation_pages p
+    WHERE {UNSETTLED} GROUP BY p.target
+) p ON p.target = n.name
+ORDER BY n.name
 """
 _OUTSIDE = "SELECT count(*) FROM incidents WHERE next_due_at > 0 AND next_due_at <= ? AND canary_bucket >= ?"
 
@@ -124,6 +168,39 @@ class Journal:
             unreadable_examples=[(key, fault) for key, fault in examples],
             schema_version=str(version),
         )
+
+    async def unheard(self, keys: Sequence[str] | None = None) -> AbstractSet[str]:
+        """Begin at the notes, by their index."""
+        rows = await self.session.rows(f"SELECT DISTINCT a.incident_key FROM {_UNHEARD}")
+        found = {key for (key,) in rows}
+        return found if keys is None else found & set(keys)
+
+    async def record_attempts(self, latest: Sequence[LastAttempts], *, now: datetime, step: timedelta) -> None:
+        """Write the rows of these targets. SQLite's max is NULL if any argument is."""
+        if step:
+            await self.session.run(_MOVE_BACK, {"now": micros(now), "step": span_micros(step)})
+        rows = [
+            (one.target, optional_micros(one.delivered_at), optional_micros(one.failed_at), one.error) for one in latest
+        ]
+        await self.session.run_many(_RECORD_ATTEMPTS, rows)
+
+    async def targets(self) -> Sequence[TargetRecord]:
+        """Read all rows, and count the unsettled pages by their index."""
+        return [
+            TargetRecord(
+                target=name,
+                pace=Pace(target=name) if pace[0] is None else read_pace(pace),
+                attempts=LastAttempts(
+                    target=name,
+                    delivered_at=optional_instant(delivered),
+                    failed_at=optional_instant(failed),
+                    error=error,
+                ),
+                backlog=backlog,
+                oldest_page=optional_instant(oldest),
+            )
+            for name, backlog, oldest, delivered, failed, error, *pace in await self.session.rows(_TARGETS)
+        ]
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:  # noqa: ARG002 - writers take turns on a file
         """Return how far the recalculation is."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from escalation_core.model import UNSETTLED as UNSETTLED_STATES
 from escalation_core.model import AuditRange, ClaimedPage, DueTarget, NewPage, Pace, PageRecord, PageState
 from escalation_core.rules.priority import STARVED_AFTER, claim_order
 
@@ -199,7 +200,7 @@ class Outbox:
             target, priority = "", 0
             while (row := connection.execute(statement, (target, priority)).fetchone()) is not None:
                 target, priority, due_at, *pace = row
-                one = DueTarget(due_at=instant(due_at), pace=None if pace[0] is None else _pace(pace))
+                one = DueTarget(due_at=instant(due_at), pace=None if pace[0] is None else read_pace(pace))
                 if target in targets:
                     targets[target] = targets[target].earliest(one)
                 else:
@@ -217,7 +218,7 @@ class Outbox:
         )
         places = ", ".join("?" for _ in targets)
         statement = f"SELECT {PACE} FROM escalation_targets t WHERE t.target IN ({places})"
-        return {row[0]: _pace(row) for row in await self.session.rows(statement, list(targets))}
+        return {row[0]: read_pace(row) for row in await self.session.rows(statement, list(targets))}
 
     async def write_paces(self, paces: Sequence[Pace]) -> None:
         """Write one by one."""
@@ -235,21 +236,33 @@ class Outbox:
         return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages(
-        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        incident_key: str | None = None,
+        state: PageState | None = None,
+        target: str | None = None,
     ) -> Sequence[PageRecord]:
         """Return pages by id."""
         where, values = ["p.id > ?"], [after]
         given: list[str] = []
-        if incident_key is not None:
-            where.append("p.incident_key = ?")
-            given.append(incident_key)
+        for column, value in (("incident_key", incident_key), ("target", target)):
+            if value is not None:
+                where.append(f"p.{column} = ?")
+                given.append(value)
         if state is not None:
-            # As a constant, the state lets the planner use the index of dead pages.
-            where.append(f"p.state = '{state.value}'")
+            # As constants, the states let the planner use the index of dead pages, or that of unsettled ones.
+            where.append(f"p.state = '{state.value}'" + (f" AND {UNSETTLED}" if state in UNSETTLED_STATES else ""))
         statement = f"SELECT {PAGE} FROM escalation_pages p WHERE {' AND '.join(where)} ORDER BY p.id LIMIT ?"
         return [
             PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (*values, *given, limit))
         ]
+
+    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
+        """Return the pages of a bundle, by their index."""
+        statement = f"SELECT {PAGE} FROM escalation_pages p WHERE p.bundle = ? ORDER BY p.id"
+        return [PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (bundle,))]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         """Return the pages of episodes, by the unique index of pages."""
@@ -262,7 +275,8 @@ class Outbox:
         return sorted(pages, key=lambda page: page.id)
 
 
-def _pace(row: Sequence[Any]) -> Pace:
+def read_pace(row: Sequence[Any]) -> Pace:
+    """Return the pace in a row: the columns of ``PACE``."""
     target, held_until, free_at, rate, refused = row
     return Pace(
         target=target,

@@ -5,9 +5,11 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from escalation_core import (
+    Budget,
     Engine,
     EscalationError,
     Heartbeat,
@@ -25,6 +27,7 @@ from escalation_core.settings.limits import LOG_TARGET
 
 from ..calendars.of_file import FileCalendars
 from ..channels.log import LogNotifier
+from ..channels.slack_budget import slack_budgets
 from ..files import read_secret
 from .reload import Load, read
 
@@ -77,12 +80,13 @@ async def open_store(
 
 
 class NamedTargets:
-    """The targets of the settings for an engine that sends no page: only their names, and no HTTP client."""
+    """The targets of the settings for an engine that sends no page: their names and budgets, and no HTTP client."""
 
     channel = "unsent"
 
-    def __init__(self, targets: Sequence[str]) -> None:
+    def __init__(self, targets: Sequence[str], budgets: Mapping[str, Budget] = MappingProxyType({})) -> None:
         self.targets = targets
+        self.budgets = budgets
 
     async def send(self, page: Page) -> Outcome:
         """Return Retry: a worker sends the page."""
@@ -214,7 +218,8 @@ async def open_engine(
     """
     # Before the store, so that a failure leaves no connection open.
     file, fault = await _read_policies(policies or policies_loader(settings))
-    known = make_notifiers(settings) if ticks else [NamedTargets(_names(settings, file))]
+    names, budgets = _names(settings, file), slack_budgets(settings.targets)
+    known = make_notifiers(settings) if ticks else [NamedTargets(names, budgets)]
     heartbeat = make_heartbeat(settings) if ticks else None
     machine = socket.gethostname()
     folder = Path() if settings.policies_file is None else Path(settings.policies_file).parent

@@ -78,6 +78,7 @@ class BlockingEngine:
     remember_request = _blocking(Engine.remember_request)
     health = _blocking(Engine.health)
     open_incidents = _blocking(Engine.open_incidents)
+    pages = _blocking(Engine.pages)
     is_healthy = _blocking(Engine.is_healthy)
 
     def __init__(

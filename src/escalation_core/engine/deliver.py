@@ -15,6 +15,7 @@ from ..rules.pace import budgets_of
 from ..settings import Settings
 from .attempt import Attempt
 from .exchange import Exchange, exchange
+from .last_attempts import AttemptLog
 from .report import DeliveryCount, DeliveryReport
 from .sends import Send
 from .settle import Finished
@@ -51,6 +52,7 @@ class Delivery:
     _finished: list[Finished] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
     unheard: UnheardSearch = attrs.field(init=False)
+    attempts: AttemptLog = attrs.field(factory=AttemptLog)
 
     def __attrs_post_init__(self) -> None:
         """Find the budgets of the targets."""
@@ -164,12 +166,14 @@ class Delivery:
         return count.report()
 
     async def finish(self) -> None:
-        """Wait for the running attempts to end, and settle their pages.
+        """Wait for the running attempts to end, settle their pages, and write when the last attempts ended.
 
         If the store is out of reach, or other transactions lock the rows, it retries for as long as one send may take.
         """
         self._finish_alone()
         await self._finishing.wait()
+        if not self.owes:
+            await self.attempts.write(self.store)
 
     async def abandon(self) -> None:
         """Cancel the running attempts. Their pages may have arrived or not; they are sent again when the leases end."""
@@ -227,6 +231,7 @@ class Delivery:
             self._finished = finished + self._finished
             raise
         self._finished = [*done.locked, *self._finished]
+        self.attempts.add(finished, done.at)
         self._count.stale += len(finished) - len(done.settled) - len(done.locked)
         for record in (*done.settled, *done.ended):
             self._settled(record)

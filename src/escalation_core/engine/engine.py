@@ -96,7 +96,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self._switch_calls, self._due = TaskGroup(), TaskGroup()
         self._ticking: SingleFlight[TickReport] = SingleFlight()
         self._delivering: SingleFlight[DeliveryReport] = SingleFlight()
-        self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self._versions, self.worker, tuple(by_target))
+        self._heartbeat_keeper = HeartbeatKeeper(store, self.settings, self._versions, self.worker, self._delivery)
         self._telemetry.observe(self)
 
     async def __aenter__(self) -> Self:

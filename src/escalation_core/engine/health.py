@@ -9,6 +9,7 @@ from ..model import RecalcState, Stats, WalkStats, WorkerHeartbeat
 from ..rules.gate import Gate, Mode
 from ..settings import Settings
 from .policies_health import PoliciesHealth
+from .targets_health import TargetHealth
 
 MIN_INSTANT = datetime(1, 1, 2, tzinfo=UTC)
 """An instant before all entries. It is a day after the first possible datetime, so that every zone can show it."""
@@ -22,7 +23,9 @@ class Observed:
 
     stats: Stats
     oldest_overdue: timedelta
-    walks: WalkStats = attrs.field(factory=WalkStats)
+    walks: WalkStats
+    at: datetime
+    targets: Mapping[str, TargetHealth]
 
 
 @attrs.frozen(kw_only=True)
@@ -31,8 +34,8 @@ class Health:
 
     ok: bool
     """False if no worker has completed a tick for two tick intervals, unless the engine is disabled or paused. Also
-    False while the last heartbeat lies ahead of the store's clock, and while an incident's level was put off twice
-    because no tick came within its hours."""
+    False while the last heartbeat lies ahead of the store's clock, while an open incident is unheard, and while an
+    incident's level was put off twice because no tick came within its hours."""
     at: datetime
     mode: Mode
     paused_until: datetime | None
@@ -57,6 +60,8 @@ class Health:
     """Severities without their own window that this engine has escalated, with counts."""
     unserved: Sequence[str]
     """Targets that have waiting pages, but no notifier in this engine."""
+    targets: Mapping[str, TargetHealth]
+    """The targets that this engine serves, that have unsettled pages, or that failed within a day, by name."""
     recalc: RecalcState
     policies: PoliciesHealth
     warnings: Sequence[str]
@@ -69,6 +74,8 @@ class Health:
             return "the store's clock stepped back behind the last heartbeat, and no worker has ticked since"
         if self.mode not in (Mode.DISABLED, Mode.PAUSED) and self.tick_lag > 2 * self.tick_interval:
             return "no worker has completed a tick for two tick intervals"
+        if self.stats.unheard:
+            return _unheard(self.stats.unheard)
         if self.policies.stats.put_off:
             late = f"{self.policies.stats.put_off} levels came due within their hours twice, and no tick came in time"
             return f"{late}: tick more often, or write longer hours"
@@ -100,7 +107,9 @@ class Health:
             "backlog": dict(stats.backlog),
             "oldestPageMs": _milliseconds(self.at - (stats.oldest_page or self.at)),
             "unserved": list(self.unserved),
+            "targets": {name: target.as_dict(self.at) for name, target in self.targets.items()},
             "dead": stats.dead,
+            "unheard": stats.unheard,
             "unreadable": stats.unreadable,
             "unreadableExamples": [{"incident_key": key, "fault": fault} for key, fault in stats.unreadable_examples],
             "unseen": stats.unseen,
@@ -116,6 +125,15 @@ class Health:
             "version": self.version,
             "schemaVersion": stats.schema_version,
         }
+
+
+def _unheard(count: int) -> str:
+    told = (
+        "1 open incident is unheard: no page of its"
+        if count == 1
+        else f"{count} open incidents are unheard: no page of their"
+    )
+    return f"{told} highest level was delivered, and none is tried again"
 
 
 def _milliseconds(span: timedelta) -> int:
@@ -152,6 +170,7 @@ def build_health(
     stats: Stats,
     recalc: RecalcState,
     served: Sequence[str],
+    targets: Mapping[str, TargetHealth],
     unconfigured: Mapping[str, int],
     policies: PoliciesHealth,
     fingerprint: str,
@@ -168,6 +187,11 @@ def build_health(
         )
     elif recalc.requested_at is not None and recalc.ahead is not None:
         warnings.append("the store's clock stepped back: workers are recalculating due instants")
+    if stats.unheard:
+        warnings.append(
+            f"{_unheard(stats.unheard)}; see escalation list --unheard, repair the targets, and run escalation dead"
+            " retry, or acknowledge"
+        )
     if stats.unseen:
         warnings.append(
             f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"
@@ -177,7 +201,7 @@ def build_health(
             "windows, snooze, tick, maximum level or policies changed since the last recalc: run escalation recalc"
         )
     return Health(
-        ok=is_healthy(settings, gate, beat, now) and not policies.stats.put_off,
+        ok=is_healthy(settings, gate, beat, now) and not (stats.unheard or policies.stats.put_off),
         at=now,
         mode=gate.mode,
         paused_until=gate.until,
@@ -196,6 +220,7 @@ def build_health(
         stats=stats,
         unconfigured=unconfigured,
         unserved=[target for target in stats.backlog if target not in served],
+        targets=targets,
         recalc=recalc,
         policies=policies,
         warnings=warnings,

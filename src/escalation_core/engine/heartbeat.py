@@ -1,13 +1,13 @@
 """The work after a tick: write its heartbeat, advance a recalculation, count, and find rows that no trigger saw."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import attrs
 
 from ..errors import StoreUnavailable
-from ..model import NEEDS_REPLAN, By, Candidate, RecalcState, WalkStats
+from ..model import NEEDS_REPLAN, By, Candidate, LastAttempts, RecalcState, WalkStats
 from ..ports import Store, Transaction, walks_of
 from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
 from ..rules.policies import Policies
@@ -15,9 +15,12 @@ from ..settings import Settings
 from ..version import VERSION
 from . import recalc as _recalc
 from .access import gate_at
+from .deliver import Delivery
 from .health import CLOCK_TOLERANCE, Observed, clock_step
+from .last_attempts import record
 from .refused_rows import defer_or_pass_over, write_apart
 from .report import TickReport
+from .targets_health import targets_health
 from .tasks import clock, monotonic
 from .versions import Versions
 
@@ -46,8 +49,8 @@ class HeartbeatKeeper:
     settings: Settings
     versions: Versions
     worker: str
-    targets: Sequence[str]
-    """The targets that this engine delivers to."""
+    delivery: Delivery
+    """What this engine delivers with: its targets, and the last attempts to them."""
     reload_requested_at: datetime | None = None
     """When an operator last asked for a reload of the policies file, as of the last heartbeat."""
     _digest: str | None = None
@@ -95,11 +98,12 @@ class HeartbeatKeeper:
             self._last_beat is None or not timedelta() <= now - self._last_beat < self.settings.tick_interval / 4
         )
         if beats:
-            policies = self.versions.policies
-            pending = await self.store.transact(lambda tx: self._beat(tx, report, policies))
+            policies, ended = self.versions.policies, self.delivery.attempts.unwritten()
+            pending = await self.store.transact(lambda tx: self._beat(tx, report, policies, ended))
             self._last_beat = now
             if not report.dry_run:
                 self._told_file(policies)
+                self.delivery.attempts.written(ended)
         began, again = monotonic(), False
         while pending and not again and not report.dry_run and monotonic() - began < RECALC_SHARE.total_seconds():
             try:
@@ -128,7 +132,14 @@ class HeartbeatKeeper:
         late = stats.oldest_due is not None and (await gate_at(tx, settings.switches, now)).may_escalate
         overdue = now - stats.oldest_due if late and stats.oldest_due else timedelta()
         port = walks_of(tx) if walks else None
-        observed = Observed(stats, overdue, WalkStats() if port is None else await port.stats(now))
+        targets = targets_health(
+            await tx.journal.targets(),
+            served=self.delivery.notifiers,
+            unwritten=self.delivery.attempts.unwritten(),
+            shares=self.delivery.shares,
+            now=now,
+        )
+        observed = Observed(stats, overdue, WalkStats() if port is None else await port.stats(now), now, targets)
         self._observed = (clock(), monotonic(), observed)
         return observed
 
@@ -190,7 +201,9 @@ class HeartbeatKeeper:
                 len(found.keys) - len(refused) - len(altered),
             )
 
-    async def _beat(self, tx: Transaction, report: TickReport, policies: Policies | None) -> bool:
+    async def _beat(
+        self, tx: Transaction, report: TickReport, policies: Policies | None, ended: Mapping[str, LastAttempts]
+    ) -> bool:
         now = await tx.now()
         last = (await tx.journal.last_heartbeat(now)).last
         stepped = bool(clock_step(max(filter(None, (last, report.at)), default=now), now))
@@ -217,7 +230,7 @@ class HeartbeatKeeper:
             retry = self.settings.retry
             pages = await tx.outbox.bring_forward(
                 # The worker that notices a step corrects the pages of all targets: no other worker notices it later.
-                None if step else self.targets,
+                None if step else tuple(self.delivery.notifiers),
                 now=now,
                 step=step,
                 beyond=now + retry.furthest,
@@ -225,6 +238,7 @@ class HeartbeatKeeper:
             )
             if pages:
                 log.warning("%d pages were due too far in the future; they are due earlier now", pages)
+            await record(tx, ended, now=now, step=step)
         return state.requested_at is not None
 
     async def _tell_file(self, tx: Transaction, state: RecalcState, digest: str, *, dry_run: bool) -> RecalcState:

@@ -48,6 +48,8 @@ class OpenIncident:
     """Whom the next escalation pages; None if no escalation can come."""
     pages: Sequence[PageRecord]
     """The pages of the present episode, sorted by id."""
+    unheard: bool = False
+    """No page of its highest level was delivered, and none is tried again."""
     cursor: str
     """The place in the list. Give it as ``after`` to read on behind this incident."""
 
@@ -109,17 +111,24 @@ class Reader:
         return next_pages(incident, planner=planner, pager=self.pager, now=self.now)
 
     async def read(
-        self, *, limit: int, after: Place | None, within: timedelta | None, match: Conditions | None
+        self,
+        *,
+        limit: int,
+        after: Place | None,
+        within: timedelta | None,
+        match: Conditions | None,
+        unheard: bool = False,
     ) -> OpenIncidents:
         """Return the part of the list behind ``after``."""
         until = None if within is None else self._at_most(within)
+        only = await self.tx.journal.unheard() if unheard else None
         found: list[tuple[Candidate, Upcoming]] = []
-        more, scanning = True, False
+        more, scanning = only is None or bool(only), False
         while more and len(found) <= limit:  # one more than the limit shows whether any follow
-            size = limit + 1 if match is None and not scanning else SCANNED
+            size = limit + 1 if match is None and only is None and not scanning else SCANNED
             scanning = True  # rows that were left out may be many: no small parts of them
             rows = await self.tx.incidents.list_open(after=after, limit=size, until=until)
-            matching = [row for row in rows if _matches(row, match)]
+            matching = [row for row in rows if _matches(row, match) and (only is None or row.incident_key in only)]
             unplanned = await self._unplanned(rows, matching, after)
             deferred = await self._deferred(matching)
             planner = await self.planner(row.incident for row in matching)
@@ -141,9 +150,13 @@ class Reader:
         shown = found[:limit]
         planner = await self.planner(row.incident for row, _ in shown)
         pages = await self._pages([row for row, _ in shown])
+        silent = await self.tx.journal.unheard([row.incident_key for row, _ in shown]) if only is None else only
         return OpenIncidents(
             at=self.now,
-            incidents=[self._one(row, coming, planner, pages.get(row.incident_key, [])) for row, coming in shown],
+            incidents=[
+                self._one(row, coming, planner, pages.get(row.incident_key, []), unheard=row.incident_key in silent)
+                for row, coming in shown
+            ],
             more=len(found) > limit,
         )
 
@@ -181,7 +194,9 @@ class Reader:
             pages.setdefault(page.incident_key, []).append(page)
         return pages
 
-    def _one(self, row: Candidate, coming: Upcoming, planner: Planner, pages: Sequence[PageRecord]) -> OpenIncident:
+    def _one(
+        self, row: Candidate, coming: Upcoming, planner: Planner, pages: Sequence[PageRecord], *, unheard: bool
+    ) -> OpenIncident:
         return OpenIncident(
             incident_key=row.incident_key,
             incident=row.incident,
@@ -190,6 +205,7 @@ class Reader:
             step=step_of(row.incident, planner, self.now),
             next_pages=self.next_pages(row.incident, planner),
             pages=pages,
+            unheard=unheard,
             cursor=_cursor(row),
         )
 

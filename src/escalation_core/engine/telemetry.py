@@ -4,160 +4,21 @@ Names and meanings: ``docs/reference/telemetry.md``. No attribute contains an in
 The module uses only the OpenTelemetry API: without an SDK in the process it reports nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from typing import Any
 
 import attrs
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
 
 from ..model import SETTLED, Bundle, Outcome, Page, PageRecord, PageState, Rejected, Retry
 from ..version import VERSION
-from .health import Observed
+from .gauges import Observable, find_gauges
 from .report import TickReport
-from .schedules import ScheduleLoader
 
 SCOPE = "escalation_core"
-
-
-class Observable(Protocol):
-    """The part of an engine that the gauges read. The metric reader calls it from its own thread, so it only reads."""
-
-    def observed_lag(self) -> float | None:
-        """Return the seconds since this engine last completed a tick; None before the first."""
-
-    def observed_stats(self) -> Observed | None:
-        """Return the last counts of the store; None before the first count, and if the last one is too old."""
-
-    @property
-    def policies_fault(self) -> str | None:
-        """Why the last policies file could not be loaded; None if it could."""
-
-    @property
-    def schedule_loader(self) -> ScheduleLoader:
-        """What loads the schedules of the sources."""
-
-
-class _Gauges:
-    """The observable gauges of one meter. All engines share them, because SDKs drop a second gauge of the same name."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.engines: WeakSet[Observable] = WeakSet()
-        meter.create_observable_gauge(
-            "escalation.tick.lag", [self._lag], unit="s", description="Time since an engine last completed a tick"
-        )
-        meter.create_observable_gauge(
-            "escalation.page.backlog", [self._backlog], unit="{page}", description="Unsettled pages"
-        )
-        meter.create_observable_gauge(
-            "escalation.page.dead", [self._most(lambda seen: seen.stats.dead)], unit="{page}", description="Dead pages"
-        )
-        meter.create_observable_gauge(
-            "escalation.incident.overdue",
-            [self._most(lambda seen: seen.stats.overdue)],
-            unit="{incident}",
-            description="Incidents that are due and did not escalate yet",
-        )
-        meter.create_observable_gauge(
-            "escalation.incident.oldest_overdue",
-            [self._most(lambda seen: seen.oldest_overdue.total_seconds())],
-            unit="s",
-            description="How long the oldest of them has been due",
-        )
-        meter.create_observable_gauge(
-            "escalation.incident.exhausted",
-            [self._most(lambda seen: seen.stats.exhausted)],
-            unit="{incident}",
-            description="Open incidents whose walk through their policy is over",
-        )
-        meter.create_observable_gauge(
-            "escalation.policy.load_failed",
-            [self._load_failed],
-            unit="{engine}",
-            description="Engines of this process that could not load their policies file",
-        )
-        meter.create_observable_gauge(
-            "escalation.policy.unknown",
-            [self._most(lambda seen: sum(seen.walks.unknown_policies.values()))],
-            unit="{incident}",
-            description="Incidents that name a policy which an engine did not know",
-        )
-        meter.create_observable_gauge(
-            "escalation.policy.put_off",
-            [self._most(lambda seen: seen.walks.put_off)],
-            unit="{incident}",
-            description="Incidents whose level was put off twice, because no tick came within its hours",
-        )
-        meter.create_observable_gauge(
-            "escalation.policy.lost",
-            [self._most(lambda seen: seen.walks.lately.get("lost_version", 0))],
-            unit="{incident}",
-            description="Incidents of the last day whose version of a policy the store had lost",
-        )
-        meter.create_observable_gauge(
-            "escalation.policy.files",
-            [self._most(lambda seen: len(seen.walks.worker_digests))],
-            unit="{file}",
-            description="Different policies files that the workers run",
-        )
-
-        meter.create_observable_gauge(
-            "escalation.policy.nobody_on_call",
-            [self._most(lambda seen: seen.walks.nobody_on_call)],
-            unit="{escalation}",
-            description="Escalations of the last day whose levels named no one",
-        )
-        meter.create_observable_gauge(
-            "escalation.schedule.load_failed",
-            [self._schedules_failed],
-            unit="{source}",
-            description="Sources of schedules that engines of this process could not load",
-        )
-
-    def _lag(self, _: CallbackOptions) -> Iterable[Observation]:
-        lags = [lag for engine in list(self.engines) if (lag := engine.observed_lag()) is not None]
-        return [Observation(max(lags))] if lags else []
-
-    def _load_failed(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(sum(engine.policies_fault is not None for engine in list(self.engines)))]
-
-    def _schedules_failed(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(sum(len(engine.schedule_loader.faults) for engine in list(self.engines)))]
-
-    def _backlog(self, _: CallbackOptions) -> Iterable[Observation]:
-        backlog: dict[str, int] = {}
-        for seen in self._seen():
-            for target, count in seen.stats.backlog.items():
-                backlog[target] = max(count, backlog.get(target, 0))
-        return [Observation(count, {"escalation.target": target}) for target, count in backlog.items()]
-
-    def _most(self, read: Callable[[Observed], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            # Engines of one store count the same rows, so the greatest count is right and a sum would be too high.
-            seen = self._seen()
-            return [Observation(max(map(read, seen)))] if seen else []
-
-        return observe
-
-    def _seen(self) -> list[Observed]:
-        return [seen for engine in list(self.engines) if (seen := engine.observed_stats()) is not None]
-
-
-_gauges: WeakKeyDictionary[object, _Gauges] = WeakKeyDictionary()
-
-
-def _find_gauges(provider: MeterProvider, meter: Meter) -> _Gauges:
-    key: object = provider
-    if provider not in _gauges and provider is metrics.get_meter_provider():
-        # The process's provider is a proxy until the host sets the real one, which then takes over the proxy's gauges.
-        # Both get one key, the API's module, so that engines made before and after share the gauges.
-        key = metrics
-    if key not in _gauges:
-        _gauges[key] = _Gauges(meter)
-    return _gauges[key]
 
 
 @attrs.define(slots=False)
@@ -171,7 +32,7 @@ class Telemetry:
         """Create the instruments."""
         provider = self.meter_provider or metrics.get_meter_provider()
         meter = provider.get_meter(SCOPE, VERSION)
-        self._gauges = _find_gauges(provider, meter)
+        self._gauges = find_gauges(provider, meter)
         self._tracer: Tracer = trace.get_tracer(SCOPE, VERSION, self.tracer_provider)
         self._ticks = meter.create_histogram("escalation.tick.duration", unit="s", description="Time a tick took")
         self._behind = meter.create_counter(
@@ -257,10 +118,16 @@ class Telemetry:
 
     def sending(self, channel: str, message: Page | Bundle) -> AbstractContextManager[trace.Span]:
         """Trace one send. The code inside raises nothing."""
-        named = {"escalation.channel": channel}
+        attributes = {
+            "escalation.channel": channel,
+            "escalation.target": message.target,
+            "escalation.attempt": message.attempt,
+        }
         if isinstance(message, Bundle):
-            return self._current("escalation.send", named | {"escalation.bundle.pages": len(message.pages)})
-        return self._current("escalation.send", named | {"escalation.level": message.level})
+            attributes["escalation.bundle.pages"] = len(message.pages)
+        else:
+            attributes["escalation.level"] = message.level
+        return self._current("escalation.send", attributes)
 
     def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float) -> None:
         """Record the outcome and the duration of a send."""

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..checks import check_count, check_instant, check_key, check_span
+from ..checks import check_count, check_instant, check_key, check_optional_text, check_span
 from ..errors import InvalidValue
-from ..model import AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
+from ..model import UNSETTLED, AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
 from ..rules.next_pages import NextPages
 from ..rules.policy import Step
@@ -45,6 +45,8 @@ class IncidentHistory:
     escalations: Sequence[Escalation]
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
+    unheard: bool = False
+    """The incident is open, no page of its highest level was delivered, and none is tried again."""
 
     @property
     def known(self) -> bool:
@@ -88,6 +90,7 @@ class Views(OnCallVerbs):
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=key),
                 audit=audit,
+                unheard=bool(await tx.journal.unheard([key])),
             )
 
         return await self._read(work)
@@ -99,12 +102,14 @@ class Views(OnCallVerbs):
         after: str | None = None,
         within: timedelta | None = None,
         match: Conditions | None = None,
+        unheard: bool = False,
     ) -> OpenIncidents:
         """Return open incidents: what escalates next comes first, and what no longer escalates comes last.
 
         ``within`` leaves out incidents that escalate later than this span from now, and those that no longer escalate
         because they are exhausted. ``match`` leaves out incidents that do not meet the conditions at their level, but
-        no unreadable row. To read further incidents, give the ``cursor`` of the last one as ``after``.
+        no unreadable row. ``unheard`` leaves out all but those of which no page has arrived. To read further incidents,
+        give the ``cursor`` of the last one as ``after``.
 
         Raises:
             InvalidValue: the limit is not between 1 and 1,000, the span is not above zero, or the cursor is not valid.
@@ -117,7 +122,7 @@ class Views(OnCallVerbs):
 
         async def work(tx: Transaction) -> OpenIncidents:
             reader = await Reader.begin(tx, self.settings, self._pager, self._versions)
-            return await reader.read(limit=limit, after=place, within=within, match=match)
+            return await reader.read(limit=limit, after=place, within=within, match=match, unheard=unheard)
 
         return await self._read(work)
 
@@ -136,6 +141,46 @@ class Views(OnCallVerbs):
         check_count(limit, "limit", 1, MAX_ENTRIES)
         return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
 
+    async def pages(
+        self,
+        *,
+        target: str | None = None,
+        state: str | None = None,
+        bundle: str | None = None,
+        after: int = 0,
+        limit: int = 50,
+    ) -> Sequence[PageRecord]:
+        """Return the pages in a state, oldest first; without one, those that wait: pending, leased or cancelling.
+
+        ``target`` leaves out pages to other targets. With the key of a ``bundle``, return its pages, whatever their
+        state is unless one is given. To read further pages, give the last one's id as ``after``.
+
+        Raises:
+            InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000.
+        """
+        check_count(limit, "limit", 1, MAX_ENTRIES)
+        check_count(after, "after", 0)
+        for name, text in (("target", target), ("bundle", bundle)):
+            check_optional_text(text, name)
+        if state is not None and state not in list(PageState):
+            raise InvalidValue("state", f"{state!r} is not a state of a page", f"give one of {', '.join(PageState)}")
+        waiting = UNSETTLED if bundle is None else tuple(PageState)
+        wanted = waiting if state is None else (PageState(state),)
+
+        async def work(tx: Transaction) -> Sequence[PageRecord]:
+            if bundle is not None:
+                of_bundle = await tx.outbox.pages_of_bundle(bundle)
+                matching = (page for page in of_bundle if page.state in wanted and target in (None, page.target))
+                return [page for page in matching if page.id > after][:limit]
+            found = [
+                page
+                for one in wanted
+                for page in await tx.outbox.pages(after=after, limit=limit, state=one, target=target)
+            ]
+            return sorted(found, key=lambda page: page.id)[:limit]
+
+        return await self._read(work)
+
     async def health(self) -> Health:
         """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
         await self._load_due_schedules()
@@ -152,6 +197,7 @@ class Views(OnCallVerbs):
                 stats=observed.stats,
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self._delivery.notifiers),
+                targets=observed.targets,
                 unconfigured=self._ticker.unconfigured,
                 policies=PoliciesHealth(
                     digest=None if self.policies is None else self.policies.digest,
@@ -173,8 +219,8 @@ class Views(OnCallVerbs):
         """Return whether the engine is healthy, like ``health`` but without its counts, so that probes cost little.
 
         It is True if a worker ticked within two tick intervals, or if the engine is disabled or paused. After the
-        store's clock stepped back, it is False until the next tick. It is also False while a level was put off
-        twice, by the last counts of this engine.
+        store's clock stepped back, it is False until the next tick. By the last counts of this engine, it is also False
+        while an open incident is unheard, and while a level was put off twice.
         """
 
         async def work(tx: Transaction) -> bool:
@@ -182,6 +228,6 @@ class Views(OnCallVerbs):
             gate = await gate_at(tx, self.settings.switches, now)
             alive = is_healthy(self.settings, gate, await tx.journal.last_heartbeat(now), now)
             seen = self._heartbeat_keeper.observed()
-            return alive and (seen is None or not seen.walks.put_off)
+            return alive and (seen is None or not (seen.stats.unheard or seen.walks.put_off))
 
         return await self._read(work)

@@ -46,7 +46,7 @@ from .store import (
     Unseen,
     WorkerHeartbeat,
 )
-from .target import DueTarget, Pace
+from .target import DueTarget, LastAttempts, Pace, TargetRecord
 from .walk import (
     BUILTIN,
     LATELY,
@@ -106,6 +106,7 @@ __all__ = [
     "Deferral",
     "DueTarget",
     "RecalcState",
+    "LastAttempts",
     "LatestEscalation",
     "LevelOutcome",
     "Rejected",
@@ -115,6 +116,7 @@ __all__ = [
     "ShiftOverride",
     "State",
     "Stats",
+    "TargetRecord",
     "Unseen",
     "OpenRows",
     "canary_bucket",

@@ -1,6 +1,6 @@
-"""Records of a target: what all workers keep of it, and what is due to it."""
+"""Records of a target: what all workers keep of it, what is due to it, and how the last attempts to it ended."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -52,3 +52,43 @@ class DueTarget:
     def held(self, now: datetime) -> bool:
         """Return whether the target is throttled."""
         return self.pace is not None and self.pace.held_until is not None and self.pace.held_until > now
+
+
+@attrs.frozen(kw_only=True)
+class LastAttempts:
+    """When the last attempts to send a page to a target ended."""
+
+    target: str
+    delivered_at: datetime | None = None
+    """When its receiver last accepted a page; None if it never did."""
+    failed_at: datetime | None = None
+    """When an attempt last failed; None if none ever did."""
+    error: str | None = None
+    """Why that attempt failed: the reason of its outcome."""
+
+    def later(self, other: "LastAttempts") -> "LastAttempts":
+        """Return the later instants of both. If both failed at one instant, the error is the other's."""
+        delivered_at = max(filter(None, (self.delivered_at, other.delivered_at)), default=None)
+        failed = self if other.failed_at is None or (self.failed_at or other.failed_at) > other.failed_at else other
+        return attrs.evolve(self, delivered_at=delivered_at, failed_at=failed.failed_at, error=failed.error)
+
+    def moved_back(self, now: datetime, step: timedelta) -> "LastAttempts":
+        """Return the record after the clock stepped back: instants after ``now`` are earlier by ``step``."""
+
+        def earlier(at: datetime | None) -> datetime | None:
+            return at if at is None or at <= now else min(now, at - step)
+
+        return attrs.evolve(self, delivered_at=earlier(self.delivered_at), failed_at=earlier(self.failed_at))
+
+
+@attrs.frozen(kw_only=True)
+class TargetRecord:
+    """What a store knows of a target: its row, and its unsettled pages."""
+
+    target: str
+    pace: Pace
+    attempts: LastAttempts
+    backlog: int = 0
+    """How many unsettled pages it has."""
+    oldest_page: datetime | None = None
+    """When the oldest of them was recorded; None if it has none."""

@@ -1,6 +1,7 @@
 """Ports of a transaction for all other records: audit notes, heartbeats, recalculation, pauses, request ids."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -10,16 +11,18 @@ from ..model import (
     AuditSource,
     Canary,
     Integrity,
+    LastAttempts,
     OldRow,
     Pause,
     RecalcState,
     Stats,
+    TargetRecord,
     WorkerHeartbeat,
 )
 
 
 class Journal(Protocol):
-    """The audit notes, the workers' heartbeats, the counts for health and the state of the recalculation."""
+    """The audit notes, the workers' heartbeats, the counts and targets for health, and the recalculation's state."""
 
     async def note(self, entries: Sequence[AuditEntry]) -> None:
         """Insert entries: those of ``NOTED_ONCE`` once per (incident_key, episode, level)."""
@@ -52,6 +55,19 @@ class Journal(Protocol):
         The store counts ``outside_canary`` only with ``detail``, because that reads every due row. It does not count
         ``unseen``.
         """
+
+    async def unheard(self, keys: Sequence[str] | None = None) -> AbstractSet[str]:
+        """Return the keys that ``stats`` counts as unheard: all of them, or those among ``keys``."""
+
+    async def record_attempts(self, latest: Sequence[LastAttempts], *, now: datetime, step: timedelta) -> None:
+        """Keep the last attempts of these targets, in one statement: a later instant that is kept already stays.
+
+        Make the rows of targets that have none. If ``step`` is above 0, the clock stepped back by it: first move every
+        instant after ``now`` back by ``step``, and to ``now`` at the latest, for all targets.
+        """
+
+    async def targets(self) -> Sequence[TargetRecord]:
+        """Return the targets that have a row or unsettled pages, sorted by name, without a lock."""
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         """Return the state of the recalculation. With ``lock``, lock it until the transaction ends."""

@@ -243,9 +243,18 @@ class Outbox(Protocol):
         """Return the pages that were settled in this range, newest first, then by id."""
 
     async def pages(
-        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        incident_key: str | None = None,
+        state: PageState | None = None,
+        target: str | None = None,
     ) -> Sequence[PageRecord]:
-        """Return pages with ids above ``after``, sorted by id, of one key or one state if given."""
+        """Return pages with ids above ``after``, sorted by id: of one key, one state, one target, if given."""
+
+    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
+        """Return all pages of a bundle, sorted by id."""
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         """Return all pages of each (incident_key, episode), sorted by id."""

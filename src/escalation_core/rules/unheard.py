@@ -22,19 +22,19 @@ def find_unheard(
     ``open_episodes`` has the present episode of each open incident.
     """
     died = {
-        (page.incident_key, page.episode): 0
+        (page.incident_key, page.episode, page.level)
         for page in pages
         if page.state is PageState.DEAD and page.due_at >= since and _is_present(page, open_episodes)
     }
+    highest = {(key, episode): 0 for key, episode, _ in died}
     heard = set[Step]()
     for page in pages if died else ():
         episode = page.incident_key, page.episode
-        if episode in died:
-            died[episode] = max(died[episode], page.level)
+        if episode in highest:
+            highest[episode] = max(highest[episode], page.level)
             if page.state in (*UNSETTLED, PageState.DELIVERED):
                 heard.add((*episode, page.level))
-    steps = {(*episode, level) for episode, level in died.items()}
-    return sorted(steps - heard - set(noted))
+    return sorted(died & {(*episode, level) for episode, level in highest.items()} - heard - set(noted))
 
 
 def still_unheard(

@@ -284,12 +284,12 @@ def test_update(pg_dsn: str, tmp_path: Path) -> None:
     project.manage("migrate", "-v0")
     execute(
         pg_dsn,
-        "DELETE FROM escalation_migrations WHERE version = 6",
+        "DELETE FROM escalation_migrations WHERE version = 8",
         "ALTER TABLE shop_incident ADD COLUMN opened_at timestamptz NOT NULL DEFAULT now()",
         OPEN,
     )
     warned = project.manage("check", "--database", "default").err
-    assert "Migrations of escalation-core are pending: 0006_on_call_index" in warned
+    assert "Migrations of escalation-core are pending: 0008_delivery_indexes" in warned
     assert "UpdateEscalation" in warned
     before, after = "{'first_seen': 'created_at'}", "{'first_seen': 'opened_at'}"
     project.migration(3, f"UpdateEscalation(columns={after}, columns_before={before})")

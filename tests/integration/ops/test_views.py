@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
-from escalation_core import Health
+from escalation_core import AuditEntry, Health
+from escalation_core.model import PageState
 
 from .problems import MINUTE, is_problem
 from .service import Service
@@ -76,7 +78,64 @@ async def test_incident(service: Service, key: str) -> None:
     assert seen["incident"]["level"] == seen["escalations"][-1]["level"]
 
 
-@pytest.mark.parametrize("path", ["/audit", "/incident?key=k"])
+async def test_pages(service: Service) -> None:
+    """The pages view gives those that wait, or those in a state, to one target or to all, in parts."""
+    for key in ("a", "b", "c"):
+        await service.engine.open(key, severity="critical", first_seen=service.clock() - 30 * MINUTE)
+    await service.engine.tick(deliver=False)
+    seen = (await service.get("/pages", "bob")).json
+    assert (["a", "b", "c"], None) == ([page["incident_key"] for page in seen["pages"]], seen["next"])
+    first = (await service.get("/pages?limit=2&target=test", "bob")).json
+    rest = (await service.get(f"/pages?limit=2&after={first['next']}", "bob")).json
+    assert seen["pages"] == first["pages"] + rest["pages"]
+    assert [] == (await service.get("/pages?target=other")).json["pages"]
+    await service.engine.deliver()
+    assert [] == (await service.get("/pages?state=dead")).json["pages"]
+    delivered = (await service.get("/pages?state=delivered&limit=1000")).json["pages"]
+    assert {"a", "b", "c"} <= {page["incident_key"] for page in delivered}
+    for query, field in (("state=sent", "state"), ("after=x", "after"), ("limit=0", "limit"), ("limit=1001", "limit")):
+        assert is_problem(await service.get(f"/pages?{query}"), 422, field)
+    assert "superseded" in (await service.get("/pages?state=sent")).json["detail"]
+
+
+async def test_open_incidents(service: Service) -> None:
+    """The incidents view gives the list in parts, and can leave out all incidents that are not unheard."""
+    for key in ("a", "b"):
+        await service.engine.open(key, severity="critical")
+    whole = (await service.get("/incidents", "bob")).json
+    first = (await service.get("/incidents?limit=1", "bob")).json
+    rest = (await service.get(f"/incidents?after={first['next']}", "bob")).json
+    assert [one["incident_key"] for one in whole["incidents"]] == [
+        one["incident_key"] for one in first["incidents"] + rest["incidents"]
+    ]
+    assert ({"open"}, {False}, None) == (
+        {one["incident"]["state"] for one in whole["incidents"]},
+        {one["unheard"] for one in whole["incidents"]},
+        whole["next"],
+    )
+    assert [] == (await service.get("/incidents?unheard=true", "bob")).json["incidents"]
+    await _lose_page(service, "a")
+    found = (await service.get("/incidents?unheard=true", "bob")).json["incidents"]
+    assert [("a", True)] == [(one["incident_key"], one["unheard"]) for one in found]
+    assert (await service.get("/incident?key=a")).json["unheard"]
+    red = await service.get("/health")
+    assert (503, False, 1) == (red.status, red.json["ok"], red.json["unheard"])
+    assert red.json["targets"]["test"]["lastDeliveredAt"] is not None
+    assert is_problem(await service.get("/incidents?unheard=1"), 422, "unheard")
+
+
+async def _lose_page(service: Service, key: str) -> None:
+    """Escalate all incidents, and let the page of one be dead, as a search notes it."""
+    service.clock.advance(30 * MINUTE)
+    await service.engine.tick(deliver=False)
+    store = service.engine.store
+    note = AuditEntry(at=service.clock(), action="unheard", incident_key=key, episode=1, level=1)
+    [page] = await store.read(lambda tx: tx.outbox.pages(limit=9, incident_key=key))
+    await store.transact(lambda tx: tx.outbox.write([attrs.evolve(page, state=PageState.DEAD)]))
+    await store.transact(lambda tx: tx.journal.note([note]))
+
+
+@pytest.mark.parametrize("path", ["/audit", "/incident?key=k", "/incidents", "/pages"])
 async def test_views_need_the_read_role(service: Service, path: str) -> None:
     """A view needs the read role: without a login it answers 401, and without the role 403."""
     assert is_problem(await service.get(path, None), 401)

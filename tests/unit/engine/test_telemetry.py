@@ -18,13 +18,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from escalation_core import Delivered, Engine, Outcome, Page, Rejected, Retry, Settings, SettingsRouter
+from escalation_core import Budget, Delivered, Engine, Outcome, Page, Rejected, Retry, Settings, SettingsRouter
 from escalation_core.engine.telemetry import outcome_name
 from escalation_core.model import Escalation, LevelOutcome, NextDue, PageState
 from escalation_core.ports import Notifier
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from ..kit import MINUTE, START, incident, put
+from ..kit import MINUTE, START, Named, incident, put
 from ..walking import policies
 
 KEY = "a-key-that-must-not-leave"
@@ -210,7 +210,9 @@ async def test_outcomes(seen: Seen, store: MemoryStore, clock: ManualClock, name
     [span] = seen.spans("escalation.send")
     assert {
         "escalation.channel": "recording",
+        "escalation.target": "slack:ops",
         "escalation.level": 1,
+        "escalation.attempt": 1,
         "escalation.outcome": name,
     } == attributes(span)
 
@@ -391,6 +393,41 @@ asyncio.run(main())
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
 
 
+async def test_targets_and_unheard_incidents(seen: Seen, store: MemoryStore, clock: ManualClock) -> None:
+    """Each value of a target has the target as its only attribute. A value that the target lacks is left out."""
+    answers: dict[str, Outcome] = {
+        "slow": Retry("429", after=10 * MINUTE, throttled=True),
+        "gone": Rejected("404"),
+        "ops": Delivered(),
+    }
+    notifier = RecordingNotifier(*answers, answer=lambda page: answers[page.target])
+    settings = Settings(budgets={"ops": Budget(rate=2, burst=3)})
+    engine = Engine(store, settings=settings, notifiers=[notifier], router=Named(*answers), meter_provider=seen.meters)
+    await put(store, incident(KEY, next_due_at=START))
+    clock.advance(5 * MINUTE)
+    began = clock().timestamp()
+    await engine.tick()
+    clock.advance(MINUTE)
+    await engine.health()
+    points = seen.points()
+    ops, slow, gone = [(("escalation.target", name),) for name in ("ops", "slow", "gone")]
+    assert {slow: 60} == points["escalation.target.oldest_page"]
+    assert {ops: 2, slow: 1} == points["escalation.target.rate"]
+    assert {ops: 3, slow: 1} == points["escalation.target.burst"]
+    assert {slow: began + 600} == points["escalation.target.throttled_until"]
+    assert {ops: began} == points["escalation.target.last_delivered"]
+    assert {slow: began, gone: began} == points["escalation.target.last_failed"]
+    assert {(): 0} == points["escalation.incident.unheard"]
+    clock.advance(10 * MINUTE)
+    later = Engine(store, settings=settings, notifiers=[notifier], router=Named("gone"), meter_provider=seen.meters)
+    await put(store, incident("other", next_due_at=START))
+    await later.tick()
+    await later.health()
+    points = seen.points()
+    assert {(): 1} == points["escalation.incident.unheard"]
+    assert clock().timestamp() == points["escalation.target.last_failed"][gone]  # the engine that counted last knows
+
+
 # --- spans
 
 
@@ -474,6 +511,9 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
         "escalation.incident.overdue": "{incident}",
         "escalation.incident.oldest_overdue": "s",
         "escalation.incident.exhausted": "{incident}",
+        "escalation.incident.unheard": "{incident}",
+        "escalation.target.oldest_page": "s",
+        "escalation.target.last_failed": "s",
         "escalation.target.replaced": "{page}",
         "escalation.policy.load_failed": "{engine}",
         "escalation.policy.unknown": "{incident}",

@@ -1,5 +1,6 @@
 -- What delivery in a storm needs: the rates of targets (when all slots of a budget are free again, and what the receiver has
--- refused), the priority of a page, when its fallback gets it, its bundle, and two more states. The tables are made anew, because SQLite
+-- refused), when the last attempts to a target ended, the priority of a page, when its fallback gets it, its bundle, and two more
+-- states. The tables are made anew, because SQLite
 -- alters no constraint.
 
 CREATE TABLE escalation_targets_new (
@@ -7,7 +8,10 @@ CREATE TABLE escalation_targets_new (
     held_until INTEGER,
     free_at INTEGER,
     rate REAL,
-    refused INTEGER NOT NULL DEFAULT 0
+    refused INTEGER NOT NULL DEFAULT 0,
+    last_delivered_at INTEGER,
+    last_failed_at INTEGER,
+    last_error TEXT
 );
 INSERT INTO escalation_targets_new (target, held_until) SELECT target, held_until FROM escalation_targets;
 DROP TABLE escalation_targets;

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from operator import attrgetter
 
@@ -13,9 +14,12 @@ from ...model import (
     AuditEntry,
     AuditRange,
     Canary,
+    LastAttempts,
+    Pace,
     PageState,
     RecalcState,
     Stats,
+    TargetRecord,
     WorkerHeartbeat,
 )
 from ...rules.unheard import still_unheard
@@ -89,15 +93,40 @@ class Journal:
             backlog=dict(Counter(page.target for page in unsettled)),
             oldest_page=min((page.created_at for page in unsettled), default=None),
             dead=sum(page.state is PageState.DEAD for page in self.store.pages.values()),
-            unheard=len(
-                still_unheard(
-                    self.store.pages.values(), open_episodes=open_episodes(self.store), noted=unheard_steps(self.store)
-                )
-            ),
+            unheard=len(await self.unheard()),
             unreadable=len(unreadable),
             unreadable_examples=unreadable[:20],
             schema_version=SCHEMA_VERSION,
         )
+
+    async def unheard(self, keys: Sequence[str] | None = None) -> AbstractSet[str]:
+        found = still_unheard(
+            self.store.pages.values(), open_episodes=open_episodes(self.store), noted=unheard_steps(self.store)
+        )
+        return found if keys is None else found & set(keys)
+
+    async def record_attempts(self, latest: Sequence[LastAttempts], *, now: datetime, step: timedelta) -> None:
+        for target, kept in list(self.store.attempts.items()) if step else ():
+            self.undo.put(self.store.attempts, target, kept.moved_back(now, step))
+        for one in latest:
+            kept = self.store.attempts.get(one.target, one)
+            self.undo.put(self.store.attempts, one.target, kept.later(one))
+
+    async def targets(self) -> Sequence[TargetRecord]:
+        unsettled: dict[str, list[datetime]] = {}
+        for number in self.store.unsettled:
+            page = self.store.pages[number]
+            unsettled.setdefault(page.target, []).append(page.created_at)
+        return [
+            TargetRecord(
+                target=target,
+                pace=self.store.paces.get(target, Pace(target=target)),
+                attempts=self.store.attempts.get(target, LastAttempts(target=target)),
+                backlog=len(unsettled.get(target, ())),
+                oldest_page=min(unsettled.get(target, ()), default=None),
+            )
+            for target in sorted(unsettled.keys() | self.store.paces.keys() | self.store.attempts.keys())
+        ]
 
     async def recalc(self, *, lock: bool = True) -> RecalcState:
         return self.store.state["recalc"]

@@ -172,14 +172,24 @@ class Outbox:
         return newest(found, lambda page: (page.due_at, page.id), reach, limit)
 
     async def pages(
-        self, *, after: int = 0, limit: int, incident_key: str | None = None, state: PageState | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        incident_key: str | None = None,
+        state: PageState | None = None,
+        target: str | None = None,
     ) -> Sequence[PageRecord]:
         found = [
             page
             for number, page in self.store.pages.items()
-            if number > after and incident_key in (None, page.incident_key) and state in (None, page.state)
+            if number > after and incident_key in (None, page.incident_key)
+            if state in (None, page.state) and target in (None, page.target)
         ]
         return found[:limit]
+
+    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
+        return [page for page in self.store.pages.values() if page.bundle == bundle]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         wanted = set(episodes)

@@ -21,6 +21,7 @@ from ...model import (
     Escalation,
     Incident,
     KeptVersion,
+    LastAttempts,
     LatestEscalation,
     Pace,
     PageRecord,
@@ -52,6 +53,7 @@ class State:
         self.page_ids: dict[tuple[str, int, int, str], int] = {}
         self.unsettled: dict[int, None] = {}
         self.paces: dict[str, Pace] = {}
+        self.attempts: dict[str, LastAttempts] = {}
         self.notes: dict[int, AuditEntry] = {}
         self.beats: dict[str, datetime] = {}
         self.overrides: dict[int, ShiftOverride] = {}

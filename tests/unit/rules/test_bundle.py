@@ -1,0 +1,61 @@
+"""Which pages are bundled, and the key of a bundle."""
+
+from datetime import timedelta
+
+import pytest
+
+from escalation_core import Budget, Delivered, Rejected, Retry, RetryPolicy
+from escalation_core.model import PageState
+from escalation_core.model.keys import bundle_key
+from escalation_core.rules.bundle import bundle_order, is_fresh, most_apart
+from escalation_core.rules.retry import after_attempt, lease, revive
+
+from ..kit import START, page
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("rate", "seconds", "most"), [(1, 10, 10), (0.01, 10, 1), (20, 10, 200), (1.5, 1, 1)])
+def test_more_than_the_budget_takes(rate: float, seconds: int, most: int) -> None:
+    """So many pages are still sent one by one, and one always is."""
+    assert most == most_apart(Budget(rate=rate), seconds * SECOND)
+
+
+def test_only_what_was_never_attempted_is_bundled() -> None:
+    """A page whose lease has ended may have arrived; a throttled attempt did not count."""
+    fresh = page(state=PageState.PENDING, attempts=0, fence=2)
+    assert is_fresh(fresh)
+    assert not is_fresh(page(state=PageState.PENDING, attempts=1))
+    assert not is_fresh(page(state=PageState.LEASED, attempts=0))
+    assert not is_fresh(page(state=PageState.PENDING, attempts=0, bundle="b"))
+
+
+def test_the_worst_come_first_in_a_bundle() -> None:
+    pages = [page(id=1, priority=4), page(id=2, priority=0), page(id=3, priority=0, created_at=START - SECOND)]
+    assert [3, 2, 1] == [one.id for one in sorted(pages, key=bundle_order)]
+
+
+def test_a_key_is_that_of_a_target_and_its_pages() -> None:
+    """In any order; another page or another target makes another key. No two texts run together."""
+    key = bundle_key("t", ["a", "b"])
+    assert key == bundle_key("t", ["b", "a"])
+    assert 5 == len({key, bundle_key("t", ["a"]), bundle_key("u", ["a", "b"]), bundle_key("t", ["ab"]), "x"})
+    assert 64 == len(key)
+
+
+def test_pages_stay_in_their_bundle_until_it_is_refused() -> None:
+    """A retry and a delivery keep it. A refusal for good sends each page apart, at once, and kills none."""
+    policy = RetryPolicy()
+    leased = lease(page(state=PageState.PENDING), policy, START, "b")
+
+    def after(outcome: Delivered | Retry | Rejected) -> tuple[PageState, str | None, int]:
+        done = after_attempt(leased, outcome, policy=policy, now=START, jitter=0.0, ended=None, fallback="f")
+        return done.state, done.bundle, done.attempts
+
+    assert (PageState.DELIVERED, "b", 1) == after(Delivered())
+    assert (PageState.PENDING, "b", 1) == after(Retry("down"))
+    assert (PageState.PENDING, "b", 0) == after(Retry("busy", throttled=True))
+    assert (PageState.PENDING, None, 1) == after(Rejected("bad"))
+    apart = lease(page(state=PageState.PENDING, bundle="b"), policy, START)
+    assert apart.bundle is None
+    assert revive(page(state=PageState.DEAD, bundle="b"), START).bundle is None
