@@ -335,7 +335,7 @@ class JsonOutbox(Port):
         table = self.tables.pages
         known = {identity_of(page) for page in table.values()}
         for page in pages:
-            columns = attrs.asdict(page, filter=attrs.filters.exclude("in_place_of"))
+            columns = attrs.asdict(page, filter=attrs.filters.exclude("in_place_of", "may_exist"))
             reason, after = columns.pop("undeliverable_reason"), columns.pop("hand_over_after")
             columns |= {"created_at": now, "due_at": now, "hand_over_at": None if after is None else now + after}
             state = PageState.PENDING if reason is None else PageState.DEAD

@@ -136,10 +136,10 @@ def test_file_that_is_not_a_store_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_store_is_small() -> None:
-    """The store has fewer than 470 lines without blank ones, as the page says, and uses no part of MemoryStore."""
+    """The store has fewer than 480 lines without blank ones, as the page says, and uses no part of MemoryStore."""
     lines = [line for line in STORE.read_text(encoding="utf-8").splitlines() if line.strip()]
 
-    assert len(lines) < 470
+    assert len(lines) < 480
     assert not [line for line in lines if "MemoryStore" in line or "testing.memory" in line]
 
 

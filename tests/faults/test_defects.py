@@ -19,11 +19,12 @@ from escalation_core.testing.invariants.history import KILL
 from .conftest import NewRun
 from .defects import plants
 from .harness.hook import Interrupt
-from .harness.policies import FILE, ON_CALL, changed
+from .harness.policies import FILE, ON_CALL
 from .harness.receiver import BROKEN, OK
-from .harness.run import Run
+from .harness.rules import Rules
+from .harness.run import IDLE_TIMEOUT, Run
 from .kill_points.points import line_calling
-from .scenarios import on_call, policies
+from .scenarios import on_call, policies, storms
 from .scenarios.busy import SLOW, stall, until_sending
 from .scenarios.host_faults import RULES
 from .test_host_faults import ALL
@@ -141,7 +142,7 @@ PLANTED_WITH_A_FILE: Mapping[plants.Name, tuple[str, Callable[[Run], Awaitable[N
     "an acknowledged row is not looked at again": ("I1", policies.expired, FILE),
     "a version is taken from the file": ("I3", policies.file_changed, FILE),
     "each change of policy begins a walk": ("I1", policies.severity_flaps, policies.SLOW_FILE),
-    "pages outlive an expiry": ("I6", policies.acknowledged_while_throttled, changed(FILE, "ops", ack_timeout="1s")),
+    "pages outlive an expiry": ("I6", policies.acknowledged_while_throttled, policies.APART),
     "stale taken for empty": ("I2", on_call.walked, ON_CALL),
     "a passed level without an event": ("I2", on_call.walked, ON_CALL),
     "a digest of another schedule": ("I3", on_call.walked, ON_CALL),
@@ -204,3 +205,31 @@ async def test_planted_defect_is_caught_in_host_faults(new_run: NewRun, defect: 
         await ALL[fault](run)
         violations = await run.judge(SOON)
     assert invariant in {violation.invariant for violation in violations}
+
+
+PLANTED_IN_STORMS: Mapping[plants.Name, tuple[str, str, Callable[[Run], Awaitable[None]], Rules]] = {
+    "a budget per worker": ("I7", "its budget is", storms.shared_budget, storms.FEW),
+    "the fallback's page has another key": ("I4", "a dedup key that", storms.handed_over, storms.FALLBACK),
+    "a priority that starves": ("I7", "pages went before it", storms.overtaken, storms.STARVED),
+    "a pending page counts as heard": ("I7", "health counted 0", storms.unheard_for_a_while, storms.TWO_LEVELS),
+    "handed over without the fallback's page": ("I3", "it paged", storms.handed_over, storms.FALLBACK),
+    "a bundle is settled before it is sent": ("I3", "no receiver had accepted it", storms.bundles, storms.BUNDLES),
+    "a bundle grows between its tries": ("I4", "other pages", storms.bundles, storms.BUNDLES),
+    "superseded while leased": ("I5", "superseded it while it was leased", storms.superseding, storms.SLOW),
+}
+"""Each defect with the invariant that it breaks, a part of the violation's text, a scenario, and the settings."""
+
+
+@pytest.mark.rotates(3, by="defect")
+@pytest.mark.parametrize("planted", [True, False], ids=["planted", "clean"])
+@pytest.mark.parametrize("defect", list(PLANTED_IN_STORMS))
+async def test_planted_defect_is_caught_in_a_storm(new_run: NewRun, defect: plants.Name, planted: bool) -> None:
+    """The planted defect breaks its invariant. The same run without the defect keeps all invariants."""
+    invariant, why, scenario, rules = PLANTED_IN_STORMS[defect]
+    async with new_run(defect=defect if planted else None, rules=rules) as run:
+        await scenario(run)
+        violations = await run.judge(SOON if planted else IDLE_TIMEOUT)
+    if planted:
+        assert [one for one in violations if one.invariant == invariant and why in one.why], violations
+    else:
+        assert [] == violations

@@ -22,19 +22,20 @@ from escalation_core.engine.batch import BatchRunner
 from escalation_core.engine.exchange import exchange
 from escalation_core.engine.settle import settle
 from escalation_core.engine.versions import Versions, write_notes
+from escalation_core.rules.fallback import Fallbacks
 from escalation_core.rules.retry import after_attempt, lease
 from escalation_core.testing.invariants.history import INFINITY, PauseSpan, Verb
 
 from .conftest import NewRun
 from .harness.hook import Interrupt
 from .harness.policies import FILE, changed, new_version
-from .harness.receiver import BROKEN, OK, Answer
+from .harness.receiver import BROKEN, GONE, OK, Answer
 from .harness.rules import Rules
 from .harness.run import IDLE_TIMEOUT, Run
 from .harness.workers import Worker
 from .kill_points.points import Point, line_calling
 
-Effect = Literal["recorded", "leased", "sent", "delivered", "pending"]
+Effect = Literal["recorded", "leased", "sent", "delivered", "pending", "handed_over"]
 """The effect of a step on one incident's escalation or on its pages."""
 
 
@@ -58,9 +59,12 @@ STEPS: Mapping[str, Step] = {
     "POST": Step(line_calling(Attempt.within, Attempt.make), "leased", "sent"),
     "settle": Step(line_calling(settle, after_attempt), "sent", "delivered"),
     "failure": Step(line_calling(settle, random), "sent", "pending", BROKEN),
+    "hand-over": Step(line_calling(settle, Fallbacks.page_for), "sent", "handed_over", GONE),
 }
 """The steps. The worker stops with locked incidents, before it sends the queued writes of a batch, with locked pages,
-before it sends a page, before it settles a delivered page, and with a locked page that it will retry."""
+before it sends a page, before it settles a delivered page, with a locked page that it will retry, and with a locked
+page whose fallback's page it will make: a verb that waits for the lock does not see that one."""
+RULES = Rules(reserves=("spare", "other"), fallbacks={"ops": "spare", "boss": "other"})
 RECORDED = """
 SELECT count(*) FROM escalation_events e JOIN faults.written w ON w.event = e.id
 WHERE e.incident_key = %s AND w.began < to_timestamp(%s)
@@ -150,7 +154,7 @@ VERBS: Mapping[str, Race] = {
 async def test_verb_races(new_run: NewRun, full: bool, step: str) -> None:
     """Whether the step or the verb comes first, every invariant holds."""
     rounds, raced = (5 if full else 1), Counter[str]()
-    async with new_run(seed=20) as run:
+    async with new_run(seed=20, rules=RULES if step == "hand-over" else None) as run:
         for number in range(rounds):
             for name in VERBS:
                 for again in range(TRIES):

@@ -10,11 +10,18 @@ from .harness.receiver import OK, Answer
 
 AFTER_429 = 1.0
 """The Retry-After of a receiver that throttles, in seconds."""
+LONGEST = 2.0
+"""The longest Retry-After that the workers accept, in seconds."""
+STRANGE = ("31536000", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
+"""A year, a date in the past, and a text that means nothing."""
 ANSWERS: dict[str, Callable[[int], Answer]] = {
     "slow beyond the time limit": lambda number: Answer(delay=0.8),
     "slow within the time limit": lambda number: Answer(delay=0.3),
     "429": lambda number: Answer(status=429, accepts=False, headers=f"Retry-After: {AFTER_429:.0f}\r\n"),
     "429 sometimes": lambda number: Answer(status=429, accepts=False) if number % 5 == 0 else OK,
+    "429 every second time": lambda number: (
+        Answer(status=429, accepts=False, headers=f"Retry-After: {STRANGE[number // 2 % 3]}\r\n") if number % 2 else OK
+    ),
     "500": lambda number: Answer(status=500, accepts=False),
     "500 every second time": lambda number: Answer(status=500, accepts=False) if number % 2 else OK,
     "reset after accepting": lambda number: Answer(cut=0),
@@ -29,7 +36,7 @@ async def test_receiver_answers(new_run: NewRun, answer: str) -> None:
         await run.start_workers(2)
         run.start_incidents(12, over=2)
         # After a 429 workers claim no page of the target until Retry-After has passed.
-        recovery = AFTER_429 + 0.5 if "429" in answer else 0.0
+        recovery = LONGEST + 0.5 if "429" in answer else 0.0
         with run.disturbance(f"receiver: {answer}", stops_claims="429" in answer, recovery=recovery):
             run.receiver.answers = ANSWERS[answer]
             await asyncio.sleep(3)

@@ -9,8 +9,11 @@
  * whether a sender's is still the page's. What is called seen_ is no part of the system: it is what somebody who sees
  * everything remembers, to judge by.
  *
+ * A page that its target does not deliver is handed over: the fallback gets a page with the same key, in one commit. So at
+ * most one page of an escalation can be sent, and "the page" is the last one of the chain; its hop says which one that is.
+ *
  * Defects are planted with -D: EVENT_OUTSIDE, NO_FENCING, SETTLE_FIRST, NO_ACK_CHECK, KEY_WITHOUT_EPISODE, NO_LOCK,
- * NO_UNIQUE_KEY. What is printed is the story of a search that failed, when it is played again.
+ * NO_UNIQUE_KEY, FALLBACK_KEY, HAND_OVER_OUTSIDE, SUPERSEDE_LEASED. What is printed is the story of a search that failed, when it is played again.
  */
 
 #ifndef EPISODES
@@ -18,6 +21,9 @@
 #endif
 #ifndef LEVELS
 #define LEVELS 2
+#endif
+#ifndef FALLBACKS
+#define FALLBACKS 1 /* the fallbacks after the first target */
 #endif
 #define WORKERS 2
 #define ESCALATIONS (EPISODES * LEVELS)
@@ -32,15 +38,22 @@
 #else
 #define KEY(number) (number)
 #endif
+#ifdef FALLBACK_KEY
+#define KEY_AT(hop) (KEY(followed) + (hop) * ESCALATIONS)
+#else
+#define KEY_AT(hop) KEY(followed)
+#endif
 
 mtype = { open, acknowledged, resolved };                                    /* an incident's states */
-mtype = { absent, pending, leased, cancelling, delivered, cancelled, dead }; /* a page's states */
+mtype = { absent, pending, leased, cancelling, delivered, cancelled, superseded, handed_over, dead }; /* a page's */
 mtype = { unsent, arrived, again, refused };                                 /* what a sender is told of its attempt */
 
 typedef Row { mtype state = open; byte episode = 1; byte level; bool lock }
 typedef Page {
     mtype state = absent; bool over; bool lock;
+    byte hop;                   /* how often the page was handed over */
     bool seen_arrived;          /* the receiver has it */
+    bool seen_doomed;           /* the incident was acknowledged or ended since it was made, by a write that cancels pages */
     byte seen_uncaused          /* copies, less those that a fault between claim and settlement is the cause of */
 }
 typedef Flight {
@@ -66,6 +79,8 @@ bool I2, I3, I4, I5, I6;        /* false, always: the names of the invariants, f
 
 #define unsettled (page.state == leased || page.state == cancelling)
 #define in_flight (flight[0].held || flight[1].held)
+#define living(w) (flight[w].held && flight[w].mine && !page.over)
+#define newer (LEVEL(followed) < LEVELS && events[followed + 1])
 
 inline judge_record(n) {
     assert(I2 || events[n] <= 1);                                                      /* it is recorded once */
@@ -77,6 +92,8 @@ inline judge() {
     assert(I3 || page.state != delivered || page.seen_arrived || in_flight);             /* settled because it arrived */
     assert(I3 || page.state != cancelled || (seen_ever_ended & BIT(EPISODE(followed))));
     assert(I3 || !unsettled || page.over || in_flight);                                  /* or it comes back */
+    assert(I3 || page.state != superseded || newer);                                     /* by a newer one */
+    assert(I3 || page.state != handed_over);           /* the fallback has the page from the same commit on */
     assert(I5 || page.seen_uncaused <= 1)                                                /* a second copy has a cause */
 }
 
@@ -156,12 +173,34 @@ end_idle:
 
 /* --- delivery: claim, POST, settle */
 
+#ifdef SUPERSEDE_LEASED
+#define due (page.state == pending || unsettled)
+#else
 #define due (page.state == pending || (unsettled && page.over))
+#endif
 #define free (!page.lock)
 
 inline look() { ended = (row.state != open || row.episode != EPISODE(followed)) }
 
 inline settle(w, to) { page.state = to; page.over = false; flight[1 - w].mine = false } /* the fence is raised */
+
+inline hand_over(w) { /* the page is settled, and the fallback's one is made */
+    printf("worker %d hands the page over\n", w);
+    assert(I5 || !living(1 - w));
+#ifdef HAND_OVER_OUTSIDE
+    settle(w, handed_over);
+#else
+    assert(I5 || !flight[1 - w].held || flight[1 - w].seen_fault); /* it cannot make a copy without a cause */
+    settle(w, pending); page.hop++; assert(I4 || KEY_AT(page.hop) == KEY(followed));
+    flight[1 - w].seen_arrived = false; page.seen_arrived = false; page.seen_uncaused = 0; page.seen_doomed = false
+#endif
+}
+
+inline supersede(w) {
+    printf("worker %d supersedes the page\n", w);
+    assert(I5 || !living(1 - w));
+    settle(w, superseded)
+}
 
 inline land(w) {
     flight[w].held = false; flight[w].mine = false; flight[w].seen_arrived = false; flight[w].seen_fault = false;
@@ -170,7 +209,7 @@ inline land(w) {
 
 inline begin_claim(w) { /* the statement's snapshot of page and incident */
     atomic {
-        due && free -> look(); late = ((seen_ended & BIT(EPISODE(followed))) != 0);
+        due && free -> look(); late = page.seen_doomed || ((seen_ended & BIT(EPISODE(followed))) != 0);
         printf("worker %d begins to claim the page\n", w)
     }
 }
@@ -194,7 +233,21 @@ inline lease(w) {
             printf("worker %d cancels the page\n", w); settle(w, cancelled); land(w); goto end_idle
 #endif
         :: else ->
-            printf("worker %d leases the page\n", w); settle(w, leased); flight[w].held = true; flight[w].mine = true
+            if
+#ifdef SUPERSEDE_LEASED
+            :: newer ->
+#else
+            :: page.state == pending && newer -> /* it may have been waiting for any time, or not */
+#endif
+                supersede(w); land(w); goto end_idle
+            :: page.state == pending && page.hop < FALLBACKS -> hand_over(w); land(w); goto end_idle
+            :: page.state == pending || page.over ->
+                printf("worker %d leases the page\n", w);
+                settle(w, leased); flight[w].held = true; flight[w].mine = true
+#ifdef SUPERSEDE_LEASED
+            :: else -> land(w); goto end_idle
+#endif
+            fi
         fi
     }
 }
@@ -209,10 +262,17 @@ inline in_time(w) { /* a page whose lease is nearly over is left to whoever clai
     }
 }
 
+#ifdef NO_FENCING
+#define fenced(w) false
+#else
+#define fenced(w) (!flight[w].mine)
+#endif
+
 inline receive(w) {
     printf("the receiver gets the page from worker %d\n", w);
     assert(I6 || !late);
-    page.seen_arrived = true; flight[w].seen_arrived = true;
+    flight[w].seen_arrived = true;
+    if :: !fenced(w) -> page.seen_arrived = true :: else fi; /* otherwise the page may be another target's by now */
     if :: flight[w].seen_fault :: else -> page.seen_uncaused++ fi;
     judge()
 }
@@ -235,12 +295,6 @@ inline post(w) {
     }
 }
 
-#ifdef NO_FENCING
-#define fenced(w) false
-#else
-#define fenced(w) (!flight[w].mine)
-#endif
-
 inline settle_delivered(w) { /* one statement, which looks at the fence and at nothing else */
     atomic {
         free -> printf("worker %d settles the page\n", w);
@@ -261,7 +315,12 @@ inline write_failed(w) {
         page.lock = false; printf("worker %d writes that it failed\n", w);
         if
         :: ended || page.state == cancelling -> settle(w, cancelled)
-        :: else -> if :: outcome == refused -> settle(w, dead) :: else -> settle(w, pending) fi
+        :: else ->
+            if
+            :: outcome == refused && page.hop < FALLBACKS -> hand_over(w)
+            :: outcome == refused && page.hop == FALLBACKS -> settle(w, dead)
+            :: outcome != refused -> settle(w, pending)
+            fi
         fi;
         land(w)
     }
@@ -320,7 +379,7 @@ inline change() {
     :: row.state == open -> printf("the host acknowledges\n"); row.state = acknowledged; end_episode()
     :: row.state == acknowledged ->
         printf("the host takes the acknowledgement back\n");
-        row.state = open; seen_ended = seen_ended & ~BIT(row.episode); cancels = false
+        row.state = open; seen_ended = seen_ended & ~BIT(row.episode)
     :: row.state != resolved -> printf("the host resolves\n"); row.state = resolved; end_episode()
     :: row.state == resolved && row.episode < EPISODES ->
         printf("the host opens again\n"); row.state = open; row.episode++; row.level = 0
@@ -330,18 +389,19 @@ inline change() {
     fi
 }
 
-inline cancel() { /* a pending page is; a leased one may finish */
+inline cancel() { /* a pending page is; a leased one may finish; the statement does not see a page that is made meanwhile */
     if
-    :: cancels && page.state == pending -> page.state = cancelled
-    :: cancels && page.state == leased -> page.state = cancelling
+    :: cancels && page.hop == hop && page.state == pending -> page.state = cancelled
+    :: cancels && page.hop == hop && page.state == leased -> page.state = cancelling
     :: else
-    fi
+    fi;
+    if :: page.state != absent && (seen_ended & BIT(EPISODE(followed))) -> page.seen_doomed = true :: else fi
 }
 
 inline retry_dead() {
     atomic {
         page.state == dead && free -> printf("the dead page is tried again\n");
-        flight[0].mine = false; flight[1].mine = false;
+        flight[0].mine = false; flight[1].mine = false; page.seen_doomed = false;
         if
         :: row.state == open && row.episode == EPISODE(followed) -> page.state = pending
         :: else -> page.state = cancelled
@@ -354,11 +414,12 @@ inline retry_dead() {
 
 proctype Host() {
     bool cancels;
+    byte hop;                   /* the page that the cancelling statement sees */
 end_idle:
     if
-    :: atomic { may_change -> row.lock = true };
-        atomic { free -> change(); cancel(); row.lock = false; cancels = false; judge() }
-    :: atomic { may_change -> change(); cancels = false; judge() }
+    :: atomic { may_change -> row.lock = true; hop = page.hop };
+        atomic { free -> change(); cancel(); row.lock = false; cancels = false; hop = 0; judge() }
+    :: atomic { may_change -> change(); cancels = false; page.seen_doomed = false; judge() } /* the triggers are off */
     :: retry_dead()
     fi;
     goto end_idle

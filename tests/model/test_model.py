@@ -1,4 +1,4 @@
-"""The model of claim, record, lease, send, settle, acknowledge and open again, searched completely."""
+"""The model of claim, record, lease, send, settle, hand over, acknowledge and open again, searched completely."""
 
 import os
 import re
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.system("spin", "gcc")
 
 MODEL = Path(__file__).parent / "page.pml"
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-BOUNDS = [(2, 2), (2, 3), (3, 2)] if THOROUGH else [(2, 2)]
-"""The number of episodes, and of levels in each episode."""
+BOUNDS = [(2, 2, 1), (2, 2, 2), (2, 3, 1), (3, 2, 1)] if THOROUGH else [(2, 2, 1)]
+"""The number of episodes, of levels in each episode, and of fallbacks after the first target."""
 FEWEST = 1_000_000
 """The fewest states of a complete search: with fewer, the model has lost possible runs and proves less."""
 DEEPEST = 20_000
@@ -27,6 +27,9 @@ PLANTED = {
     "key without the episode": (["KEY_WITHOUT_EPISODE"], "I4", "the host"),
     "claim without a lock": (["NO_LOCK"], "I2", "the host"),
     "neither lock nor unique keys": (["NO_LOCK", "NO_UNIQUE_KEY"], "I2", "commits its tick"),
+    "another key for the fallback": (["FALLBACK_KEY"], "I4", "hands the page over"),
+    "handed over without the fallback's page": (["HAND_OVER_OUTSIDE"], "I3", "hands the page over"),
+    "superseded while leased": (["SUPERSEDE_LEASED"], "I5", "supersedes the page"),
 }
 """Each defect with its switches, the invariant that it violates, and an event of the run that violates it."""
 
@@ -67,7 +70,7 @@ class Search:
 
 def run(command: Sequence[str], folder: Path) -> str:
     """Run a program and return its output."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout
 
@@ -82,10 +85,12 @@ def search(folder: Path, *defines: str, optimised: str = "-O0", deepest: int = D
     return Search(folder, switches, run(["./pan", f"-m{deepest}", "-w22"], folder))
 
 
-@pytest.mark.parametrize(("episodes", "levels"), BOUNDS)
-def test_the_promise_holds_in_every_run(episodes: int, levels: int, tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("episodes", "levels", "fallbacks"), BOUNDS)
+def test_the_promise_holds_in_every_run(episodes: int, levels: int, fallbacks: int, tmp_path: Path) -> None:
     """In every run of workers, host, crashes and lost replies all invariants hold, and the search is complete."""
-    found = search(tmp_path, f"EPISODES={episodes}", f"LEVELS={levels}", optimised="-O1")
+    bounds = f"EPISODES={episodes}", f"LEVELS={levels}", f"FALLBACKS={fallbacks}"
+    found = search(tmp_path, *bounds, optimised="-O1")
     assert "errors: 0" in found.output, found.output + found.story()
     # A complete search was not cut short, stayed above the depth limit, and merged no two states.
     assert "Full statespace search" in found.output

@@ -47,7 +47,8 @@ class Outbox:
             "hand_overs": [None if page.hand_over_after is None else now + page.hand_over_after for page in pages],
             "now": now,
         }
-        await self.session.later("enqueue_new" if self.session.optimistic else "enqueue", **values)
+        new = self.session.optimistic and not any(page.may_exist for page in pages)
+        await self.session.later("enqueue_new" if new else "enqueue", **values)
 
     async def cancel(self, incident_key: str, reason: str, now: datetime) -> int:
         """Cancel pending pages, and let leased ones finish."""

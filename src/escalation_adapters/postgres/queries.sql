@@ -598,15 +598,22 @@ WHERE p.id = v.id AND p.id = ANY(%(ids)s::bigint[]) AND p.fence = v.fence - 1 RE
 
 -- name: find_unheard
 -- Open incidents with a dead page at their present episode's highest level, and no other page of it that is unsettled or
--- delivered, which the audit does not note yet.
+-- delivered, which the audit does not note yet. A page may be handed over to a target whose page died long before. As for
+-- claims, each incident is looked up by itself.
 SELECT DISTINCT p.incident_key, p.episode, p.level
-FROM {schema}.escalation_pages p JOIN {incidents} i ON i.{incident_key} = p.incident_key::{key_type}
-WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead') AND p.state = 'dead'
-    AND p.due_at >= %(since)s AND i.{episode} = p.episode AND {is_open}
+FROM {schema}.escalation_pages p CROSS JOIN LATERAL (
+    SELECT FROM {incidents} i
+    WHERE i.{incident_key} = p.incident_key::{key_type} AND i.{episode} = p.episode AND {is_open} LIMIT 1
+) i
+WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead') AND p.state IN ('dead', 'handed_over')
+    AND p.due_at >= %(since)s
     AND NOT EXISTS (
         SELECT FROM {schema}.escalation_pages q
         WHERE q.incident_key = p.incident_key AND q.episode = p.episode AND q.level >= p.level
             AND (q.level > p.level OR q.state IN ('pending', 'leased', 'cancelling', 'delivered')))
+    AND (p.state = 'dead' OR EXISTS (
+        SELECT FROM {schema}.escalation_pages d
+        WHERE d.incident_key = p.incident_key AND d.episode = p.episode AND d.level = p.level AND d.state = 'dead'))
     AND NOT EXISTS (
         SELECT FROM {schema}.escalation_audit a
         WHERE a.action = 'unheard' AND a.incident_key = p.incident_key AND a.episode = p.episode AND a.level = p.level)

@@ -35,12 +35,16 @@ LATE = (
 UNHEARD = """
 SELECT DISTINCT p.incident_key, p.episode, p.level FROM escalation_pages p
 JOIN incidents i ON i.incident_key = p.incident_key
-WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead') AND p.state = 'dead' AND p.due_at >= ?
+WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead')
+    AND p.state IN ('dead', 'handed_over') AND p.due_at >= ?
     AND i.episode = p.episode AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL
     AND NOT EXISTS (
         SELECT 1 FROM escalation_pages q
         WHERE q.incident_key = p.incident_key AND q.episode = p.episode AND q.level >= p.level
             AND (q.level > p.level OR q.state IN ('pending', 'leased', 'cancelling', 'delivered')))
+    AND (p.state = 'dead' OR EXISTS (
+        SELECT 1 FROM escalation_pages d
+        WHERE d.incident_key = p.incident_key AND d.episode = p.episode AND d.level = p.level AND d.state = 'dead'))
     AND NOT EXISTS (
         SELECT 1 FROM escalation_audit a
         WHERE a.action = 'unheard' AND a.incident_key = p.incident_key AND a.episode = p.episode AND a.level = p.level)

@@ -62,8 +62,8 @@ class Attempt:
         )
 
     async def _answer(self) -> Outcome:
-        message, notifier = self.message, self.notifier
-        if isinstance(message, Page):
-            return await notifier.send(message)
-        assert isinstance(notifier, SendsBundles)  # noqa: S101 - only for such a notifier pages are bundled
-        return await notifier.send_bundle(message)
+        if isinstance(self.message, Page):
+            return await self.notifier.send(self.message)
+        sender: object = self.notifier
+        assert isinstance(sender, SendsBundles)  # noqa: S101 - only for such a notifier pages are bundled
+        return await sender.send_bundle(self.message)

@@ -180,3 +180,5 @@ class NewPage:
     priority: int = DEFAULT_PRIORITY
     hand_over_after: timedelta | None = None
     """How long after it was recorded the fallback of its target gets the page; None without a fallback."""
+    may_exist: bool = False
+    """The outbox may have this page already, for example the fallback's. Not saved."""

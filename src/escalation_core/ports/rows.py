@@ -179,8 +179,9 @@ class Outbox(Protocol):
     async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
         """Return (incident_key, episode, level) of open incidents that became unheard.
 
-        Their present episode has a dead page that ended at or after ``since``. The episode has no page of a higher
-        level, and of this level none that is unsettled or delivered. The audit does not note it as unheard yet.
+        Their present episode has a dead page, and a page of its level died or was handed over at or after ``since``.
+        The episode has no page of a higher level, and of this level none that is unsettled or delivered. The audit
+        does not note it as unheard yet.
         """
 
     async def lock_targets(self, targets: Sequence[str]) -> Mapping[str, Pace]:

@@ -67,6 +67,7 @@ class Fallbacks:
             dedup_key=page.dedup_key,
             priority=page.priority,
             hand_over_after=self.after_for(target),
+            may_exist=True,
         )
 
 

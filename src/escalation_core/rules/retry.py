@@ -138,7 +138,11 @@ def mark_dead(page: PageRecord, reason: str, now: datetime) -> PageRecord:
 
 
 def revive(page: PageRecord, now: datetime) -> PageRecord:
-    """Return a dead page in state pending, with the same dedup key and no attempts. It is in no bundle."""
+    """Return a dead page in state pending, with the same dedup key and no attempts. It is in no bundle.
+
+    It is not handed over by time, because that time is over.
+    """
+    page = attrs.evolve(page, hand_over_at=None)
     return _moved(page, PageState.PENDING, now, reason=None, attempts=0, tried_for=timedelta(), bundle=None)
 
 

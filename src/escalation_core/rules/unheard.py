@@ -12,29 +12,34 @@ from ..model import UNSETTLED, PageRecord, PageState
 
 Step = tuple[str, int, int]
 """An incident's key, its episode and its level."""
+GIVEN_UP = (PageState.DEAD, PageState.HANDED_OVER)
+"""The states of pages whose target will not deliver them."""
 
 
 def find_unheard(
     pages: Collection[PageRecord], *, open_episodes: Mapping[str, int], since: datetime, noted: Collection[Step]
 ) -> list[Step]:
-    """Return the steps that are unheard and not noted yet, of which a page died at ``since`` or later.
+    """Return the steps that are unheard and not noted yet, of which a page died or was handed over since ``since``.
 
-    ``open_episodes`` has the present episode of each open incident.
+    A page may be handed over to a target whose page died long before. ``open_episodes`` has the present episode of
+    each open incident.
     """
-    died = {
-        (page.incident_key, page.episode, page.level)
+    ended = {
+        (page.incident_key, page.episode): 0
         for page in pages
-        if page.state is PageState.DEAD and page.due_at >= since and _is_present(page, open_episodes)
+        if page.state in GIVEN_UP and page.due_at >= since and _is_present(page, open_episodes)
     }
-    highest = {(key, episode): 0 for key, episode, _ in died}
-    heard = set[Step]()
-    for page in pages if died else ():
+    heard, died = set[Step](), set[Step]()
+    for page in pages if ended else ():
         episode = page.incident_key, page.episode
-        if episode in highest:
-            highest[episode] = max(highest[episode], page.level)
+        if episode in ended:
+            ended[episode] = max(ended[episode], page.level)
             if page.state in (*UNSETTLED, PageState.DELIVERED):
                 heard.add((*episode, page.level))
-    return sorted(died & {(*episode, level) for episode, level in highest.items()} - heard - set(noted))
+            elif page.state is PageState.DEAD:
+                died.add((*episode, page.level))
+    steps = {(*episode, level) for episode, level in ended.items()}
+    return sorted((steps & died) - heard - set(noted))
 
 
 def still_unheard(

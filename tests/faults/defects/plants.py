@@ -5,14 +5,15 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from attrs import evolve
 from psycopg import AsyncConnection
 
-from escalation_adapters.postgres import installation
+from escalation_adapters.postgres import installation, outbox
 from escalation_adapters.postgres.incidents import Incidents
 from escalation_adapters.postgres.ledger import Ledger
 from escalation_adapters.postgres.outbox import Outbox
@@ -20,24 +21,38 @@ from escalation_adapters.postgres.session import Session
 from escalation_adapters.postgres.table import IncidentsTable
 from escalation_adapters.postgres.walks import Walks
 from escalation_adapters.worker import runner
-from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, StoreRefused
-from escalation_core.engine import batch, deliver, exchange, heartbeat, settle
+from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, Settings, StoreRefused
+from escalation_core.engine import batch, exchange, heartbeat, settle
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
-from escalation_core.engine.sends import Send
+from escalation_core.engine.sends import Packer, Send
 from escalation_core.engine.versions import Versions
-from escalation_core.model import Candidate, Deferral, NewPage, PageRecord, Pin, ShiftOverride, State, escalation_hash
+from escalation_core.model import (
+    Candidate,
+    ClaimedPage,
+    Deferral,
+    DueTarget,
+    NewPage,
+    Pace,
+    PageRecord,
+    PageState,
+    Pin,
+    ShiftOverride,
+    State,
+    escalation_hash,
+)
 from escalation_core.ports import Transaction
+from escalation_core.rules.bundle import is_fresh
 from escalation_core.rules.fallback import Fallbacks
 from escalation_core.rules.on_call import OnCall, Recipients
 from escalation_core.rules.plan import Decision, Escalate, Reason, Reschedule
 from escalation_core.rules.plan import plan as decide
 from escalation_core.rules.planner import Planner
 from escalation_core.rules.policy import Policy
-from escalation_core.rules.retry import after_attempt
+from escalation_core.rules.retry import after_attempt, newer_level, supersede
 from escalation_core.rules.routing import Pager
 from escalation_core.rules.settled import Note, Settled
 
@@ -74,6 +89,14 @@ Name = Literal[
     "a passed level without an event",
     "a digest of another schedule",
     "overrides are read once",
+    "a budget per worker",
+    "the fallback's page has another key",
+    "a priority that starves",
+    "a pending page counts as heard",
+    "handed over without the fallback's page",
+    "superseded while leased",
+    "a bundle is settled before it is sent",
+    "a bundle grows between its tries",
 ]
 
 
@@ -82,8 +105,8 @@ ROUTED = Recipients()
 
 
 def plant(name: Name, dsn: str) -> None:
-    """Plant a defect in this process. A defect of the database changes nothing here: see ``IN_DATABASE``."""
-    if name not in IN_DATABASE:
+    """Plant a defect in this process. Defects of the database and of hosts change nothing here."""
+    if name not in (*IN_DATABASE, *IN_HOST):
         _PLANTS[name](dsn)
 
 
@@ -147,16 +170,16 @@ def _settled_before_request(dsn: str) -> None:
 
 
 def _claim_without_check(dsn: str) -> None:
-    _put(deliver, "cancel_reason", lambda page, incident: None)
+    _put(exchange, "cancel_reason", lambda page, incident: None)
 
 
 def _dedup_key_without_episode(dsn: str) -> None:
     pages_for = Pager.pages_for
 
     def pages_of_first_episode(
-        self: Pager, incident: Incident, dedup_key: str, named: Recipients = ROUTED
+        self: Pager, incident: Incident, dedup_key: str, named: Recipients = ROUTED, *, first: bool = False
     ) -> Sequence[NewPage]:
-        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1), named)
+        return pages_for(self, incident, escalation_hash(incident.incident_key, incident.level, 1), named, first=first)
 
     _put(Pager, "pages_for", pages_of_first_episode)
 
@@ -354,6 +377,78 @@ def _overrides_read_once(dsn: str) -> None:
     _put(Walks, "overrides", remember)
 
 
+def _budget_per_worker(dsn: str) -> None:
+    own: dict[str, Pace] = {}
+
+    async def know_own(self: Outbox, targets: Sequence[str]) -> Mapping[str, Pace]:
+        return {target: own.get(target, Pace(target=target)) for target in targets}
+
+    async def keep_own(self: Outbox, paces: Sequence[Pace]) -> None:
+        own.update({pace.target: pace for pace in paces})
+
+    _put(Outbox, "lock_targets", know_own)
+    _put(Outbox, "write_paces", keep_own)
+
+
+def _fallback_with_another_key(dsn: str) -> None:
+    page_for = Fallbacks.page_for
+
+    def page_with_another_key(self: Fallbacks, page: PageRecord) -> NewPage:
+        made = page_for(self, page)
+        return evolve(made, dedup_key=escalation_hash(f"{made.incident_key}/{made.target}", made.level, made.episode))
+
+    _put(Fallbacks, "page_for", page_with_another_key)
+
+
+def _priority_starves(dsn: str) -> None:
+    _put(outbox, "STARVED_AFTER", timedelta(days=1))
+
+
+def _handed_over_to_nobody(dsn: str) -> None:
+    page_for, enqueue = Fallbacks.page_for, Outbox.enqueue
+    lost: list[NewPage] = []
+
+    def remember(self: Fallbacks, page: PageRecord) -> NewPage:
+        lost.append(page_for(self, page))
+        return lost[-1]
+
+    async def enqueue_others(self: Outbox, pages: Sequence[NewPage], now: datetime) -> None:
+        await enqueue(self, [page for page in pages if page not in lost], now)
+
+    _put(Fallbacks, "page_for", remember)
+    _put(Outbox, "enqueue", enqueue_others)
+
+
+def _bundle_grows(dsn: str) -> None:
+    with_others = Packer._with_others
+
+    async def with_fresh_ones(
+        self: Packer, one: ClaimedPage, found: Sequence[ClaimedPage]
+    ) -> tuple[Sequence[ClaimedPage], str | None]:
+        members, bundle = await with_others(self, one, found)
+        if one.page.bundle is None or bundle is None:
+            return members, bundle
+        fresh = [other for other in found if is_fresh(other.page) and self._may_go(other)]
+        return [*members, *fresh], one.page.bundle
+
+    _put(Packer, "_with_others", with_fresh_ones)
+
+
+def _superseded_while_leased(dsn: str) -> None:
+    hand_over = exchange._hand_over
+
+    async def supersede_too(
+        tx: Transaction, due: Mapping[str, DueTarget], settings: Settings, now: datetime
+    ) -> list[PageRecord]:
+        pages = await tx.outbox.pages(limit=1000)
+        newer = [(page, newer_level(page, pages)) for page in pages if page.state is PageState.LEASED]
+        over = [supersede(page, level, now) for page, level in newer if level is not None]
+        await tx.outbox.write(over)
+        return [*over, *await hand_over(tx, due, settings, now)]
+
+    _put(exchange, "_hand_over", supersede_too)
+
+
 def _unseen_rows_not_found(dsn: str) -> None:
     async def find_none(self: HeartbeatKeeper) -> None:
         pass
@@ -421,6 +516,13 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "a passed level without an event": _passed_level_without_event,
     "a digest of another schedule": _digest_of_another_schedule,
     "overrides are read once": _overrides_read_once,
+    "a budget per worker": _budget_per_worker,
+    "the fallback's page has another key": _fallback_with_another_key,
+    "a priority that starves": _priority_starves,
+    "handed over without the fallback's page": _handed_over_to_nobody,
+    "superseded while leased": _superseded_while_leased,
+    "a bundle is settled before it is sent": _settled_before_request,
+    "a bundle grows between its tries": _bundle_grows,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 
@@ -455,3 +557,22 @@ IN_DATABASE: Mapping[Name, str] = {
     ),
 }
 """Defects of the database, each as SQL that a superuser runs in it."""
+IN_HOST: Mapping[Name, Callable[[str], None]] = {
+    "a pending page counts as heard": _rewritten(
+        ("stats", r"p\.state = 'delivered'\)\)", "p.state IN ('pending', 'leased', 'delivered')))")
+    ),
+}
+"""Defects of the host's process, which reads health, each as a function that plants it."""
+
+
+@contextmanager
+def planted_in_host(name: Name | None) -> Iterator[None]:
+    """Plant a defect of the host in the test's own process, and take it out again."""
+    module: Any = installation
+    statements = module.statements
+    try:
+        if name is not None and name in IN_HOST:
+            IN_HOST[name]("")
+        yield
+    finally:
+        module.statements = statements

@@ -35,6 +35,10 @@ class Answer:
 
 OK = Answer()
 BROKEN = Answer(status=503, accepts=False)
+GONE = Answer(status=404, accepts=False)
+HANGS = Answer(delay=30, accepts=False)
+CLOSED_PORT = 1
+"""A port on which nothing listens."""
 
 
 @attrs.define
@@ -42,6 +46,10 @@ class Receiver:
     """The server. ``answers`` returns the answer to a request, by the number of earlier requests."""
 
     answers: Callable[[int], Answer] = lambda number: OK
+    by_target: dict[str, Callable[[int], Answer]] = attrs.field(factory=dict)
+    """The same for a single target, by the number of earlier requests for this target."""
+    refusing: set[str] = attrs.field(factory=set)
+    """The targets whose connections are refused. It counts for workers that start later."""
     requests: list[Request] = attrs.field(factory=list)
     port: int = 0
     _server: asyncio.Server | None = None
@@ -66,7 +74,8 @@ class Receiver:
 
     def url(self, worker: str, target: str) -> str:
         """Return the URL to which a worker sends the pages of a target."""
-        return f"http://127.0.0.1:{self.port}/{TOKEN}/{worker}/{target}"
+        port = CLOSED_PORT if target in self.refusing else self.port
+        return f"http://127.0.0.1:{port}/{TOKEN}/{worker}/{target}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -91,8 +100,8 @@ class Receiver:
         if lines[0].startswith("GET "):
             writer.write(b"HTTP/1.1 204 X\r\n\r\n")  # a call of the dead man's switch
             return True
-        answer = self.answers(len(self.requests))
         _, _, worker, target = lines[0].split(" ")[1].split("/")
+        answer = self._answer(target)
         if answer.unread:
             _reset(writer)
             self.requests.append(
@@ -117,6 +126,12 @@ class Receiver:
         if answer.status == 200:
             self.requests[number] = attrs.evolve(post, answered_at=time())
         return True
+
+    def _answer(self, target: str) -> Answer:
+        own = self.by_target.get(target)
+        if own is None:
+            return self.answers(len(self.requests))
+        return own(sum(request.target == target for request in self.requests))
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -108,6 +108,7 @@ class Run:
         rules = rules or Rules()
         async with AsyncExitStack() as stack:
             stack.enter_context(short_times())
+            stack.enter_context(plants.planted_in_host(defect))
             file = None if policies is None else Policies.from_mapping(policies)
             database = stack.enter_context(servers.database())
             dsn = servers.dsn(database)
@@ -221,7 +222,7 @@ class Run:
             name=name,
             dsn=make_conninfo(dsn, port=",".join(map(str, ports))),
             pooler=None if self.pooler is None else "transaction",
-            targets={target: self.receiver.url(name, target) for target in self.targets},
+            targets={target: self.receiver.url(name, target) for target in (*self.targets, *self.rules.reserves)},
             log=str(self.folder / f"{self.database}-{name}.log"),
             rules=values.pop("rules", self.rules),
             defect=self.defect,

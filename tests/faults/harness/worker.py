@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.cli.base import _loop_factory
-from escalation_adapters.postgres import PostgresStore, pool, timeouts
+from escalation_adapters.postgres import PostgresStore, outbox, pool, timeouts
 from escalation_adapters.worker import runner
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_core import Budget, Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
@@ -102,18 +102,25 @@ class RaisingNotifier(SlackNotifier):
 
 
 def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
-    """Return the engine's settings. A critical incident pages all targets, any other incident the first target."""
-    first, *_ = targets or {"ops": ""}
+    """Return the engine's settings. A critical incident pages all targets, any other incident the first target.
+
+    Fallbacks alone page the targets in reserve.
+    """
+    routed = [target for target in targets if target not in rules.reserves]
+    first, *_ = routed or ["ops"]
     return Settings(
         max_level=rules.max_level,
         critical_window=timedelta(seconds=rules.windows["critical"]),
         warning_window=timedelta(seconds=rules.windows["warning"]),
         snooze=timedelta(seconds=rules.snooze),
         tick_interval=timedelta(seconds=rules.tick),
-        routes=(Route(severity="critical", targets=tuple(targets)),) if targets else (),
+        routes=(Route(severity="critical", targets=tuple(routed)),) if routed else (),
         default_target=first,
-        # The last target has a budget, which never delays a page here: what it costs is in each claim.
-        budgets={name: Budget(rate=1000, burst=100) for name in list(targets)[1:]},
+        # Each target but the first has a budget, which never delays a page here: what it costs is in each claim.
+        budgets={name: Budget(rate=1000, burst=100) for name in routed[1:]} | dict(rules.budgets),
+        fallbacks=rules.fallbacks if targets else {},
+        fallback_after=timedelta(seconds=rules.fallback_after),
+        bundle_after=timedelta(seconds=rules.bundle_after),
         retry=RetryPolicy(
             lease=timedelta(seconds=rules.lease),
             send_timeout=timedelta(seconds=rules.send_timeout),
@@ -209,6 +216,10 @@ def _shorten_waits(spec: Spec) -> None:
     runner.FIRST_WAIT, runner.MAX_WAIT = (timedelta(seconds=span) for span in RUNNER_WAITS)
     plan: Any = import_module("escalation_core.rules.plan")
     plan.FIRST_DEFERRAL, plan.MAX_DEFERRAL = (timedelta(seconds=span) for span in spec.rules.defer)
+    pace: Any = import_module("escalation_core.rules.pace")
+    pace.FIRST_RATE, pace.LEAST_RATE = spec.rules.refused_rates
+    claims: Any = outbox
+    claims.STARVED_AFTER = timedelta(seconds=spec.rules.starved_after)
     if spec.walk in walks.WHOLE:
         loading: Any = import_module("escalation_core.engine.schedules")
         loading.REFRESH, loading.LOAD_TIMEOUT = (timedelta(seconds=span) for span in SCHEDULE_TIMES)

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import attrs
 from psycopg import AsyncConnection
@@ -17,7 +17,7 @@ from psycopg import AsyncConnection
 from escalation_adapters.postgres import timeouts
 from escalation_adapters.worker.reload import Load
 from escalation_adapters.worker.runner import run
-from escalation_core import Budget, Engine, StoreUnavailable
+from escalation_core import Budget, Engine, Outcome, Rejected, Retry, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
 from escalation_core.ports import Schedule
 from escalation_core.rules.shifts import Shifts
@@ -29,6 +29,11 @@ REVISION = """
 UPDATE escalation_meta SET value = jsonb_set(value, '{revision}', to_jsonb((value->>'revision')::int + 1))
 WHERE name = 'incidents'
 """
+EARLIER = """
+UPDATE escalation_pages SET created_at = created_at - interval '10 min', hand_over_at = hand_over_at - interval '10 min'
+WHERE state = 'pending' AND hand_over_at IS NOT NULL AND fence = 0
+"""
+"""Only pages that no worker has claimed yet: the checks take it that a page is made before its claims."""
 policies_file: Load | None = None
 """Reads the policies file of this process; None if it has none."""
 HORIZON = datetime(2200, 1, 1, tzinfo=UTC)
@@ -77,11 +82,13 @@ async def _run_briefly(engine: Engine) -> None:
 
 
 async def _woken(engine: Engine) -> None:
-    """Wake the delivery while each target has as many running sends as it may have."""
+    """Wake the delivery while each routed target has as many running sends as it may have."""
     delivery, answering = engine._delivery, asyncio.Event()
     hold_answers(answering)
     await engine.tick(deliver=False)
-    while any(map(delivery.capacity, delivery.notifiers)):
+    # The targets in reserve get no page while no page is answered.
+    routed = delivery.notifiers.keys() - delivery.settings.fallbacks.values()
+    while any(map(delivery.capacity, routed)):
         # A level of a policy pages other targets than the one before it.
         await engine.tick(deliver=False)
         await delivery.start_due()
@@ -305,6 +312,43 @@ async def _few_slots(engine: Engine) -> None:
     await engine.tick()
 
 
+async def _handed_over(engine: Engine) -> None:
+    """Hand over pages that wait for too long: they were recorded ten minutes earlier than they were."""
+    store: Any = engine.store
+    await engine.tick(deliver=False)
+    async with store._pool.connection() as connection:
+        await connection.execute(EARLIER)
+    await engine.deliver()
+
+
+async def _refused(engine: Engine) -> None:
+    """Refuse each page for good: it is handed over, and the fallback's page is dead, so the incident may be unheard."""
+    delivery: Any = Delivery
+
+    async def refuse(*_: Any) -> Outcome:
+        return Rejected("refused by the walk")
+
+    delivery._send = refuse
+    await engine.tick()
+
+
+async def _bundled(engine: Engine) -> None:
+    """Send bundles whose first attempt fails: the second one finds their pages by the bundle's key."""
+    delivery, kind = engine._delivery, cast("Any", Delivery)
+    budgets = {target: Budget(rate=20) for target in delivery.notifiers}
+    delivery.shares = attrs.evolve(delivery.shares, budgets=budgets, bundle_after=timedelta(milliseconds=50))
+    send = kind._send
+
+    async def fail(*_: Any) -> Outcome:
+        return Retry("failed by the walk")
+
+    kind._send = fail
+    await engine.tick()
+    kind._send = send
+    await asyncio.sleep(0.5)
+    await engine.deliver()
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "run without log": _run_without_log,
@@ -324,6 +368,9 @@ WALKS: Mapping[str, Walk] = {
     "attached again": _attached_again,
     "calendars change": _calendars_change,
     "few slots": _few_slots,
+    "handed over": _handed_over,
+    "refused": _refused,
+    "bundled": _bundled,
 }
 WHOLE = ("run", "run without log")
 """The walks that run a whole worker until it is stopped."""

@@ -14,7 +14,7 @@ CHANGE_LOG = """
 CREATE SCHEMA IF NOT EXISTS faults;
 CREATE TABLE faults.steps (
     id bigserial, page bigint, was text, state text, due_was timestamptz, due timestamptz, fence_was int, fence int,
-    reason text, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp(),
+    reason text, bundle text, began timestamptz DEFAULT now(), at timestamptz DEFAULT clock_timestamp(),
     worker text DEFAULT current_setting('application_name')
 );
 CREATE TABLE faults.written (
@@ -27,8 +27,8 @@ CREATE TABLE faults.done (op text PRIMARY KEY);
 CREATE TABLE faults.asked (op text);
 CREATE FUNCTION faults.step() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    INSERT INTO faults.steps (page, was, state, due_was, due, fence_was, fence, reason)
-    VALUES (NEW.id, OLD.state, NEW.state, OLD.due_at, NEW.due_at, OLD.fence, NEW.fence, NEW.reason);
+    INSERT INTO faults.steps (page, was, state, due_was, due, fence_was, fence, reason, bundle)
+    VALUES (NEW.id, OLD.state, NEW.state, OLD.due_at, NEW.due_at, OLD.fence, NEW.fence, NEW.reason, NEW.bundle);
     RETURN NULL;
 END
 $body$;
@@ -45,7 +45,7 @@ BEGIN
 END
 $body$;
 CREATE TRIGGER faults_noted AFTER INSERT ON escalation_audit FOR EACH ROW
-    WHEN (NEW.action IN ('ack_expired', 'restart', 'exhausted')) EXECUTE FUNCTION faults.noted();
+    WHEN (NEW.action IN ('ack_expired', 'restart', 'exhausted', 'unheard')) EXECUTE FUNCTION faults.noted();
 CREATE TRIGGER faults_step AFTER UPDATE ON escalation_pages FOR EACH ROW
     WHEN (OLD.state <> NEW.state OR OLD.fence <> NEW.fence) EXECUTE FUNCTION faults.step();
 CREATE TRIGGER faults_written AFTER INSERT ON escalation_events FOR EACH ROW EXECUTE FUNCTION faults.written();
@@ -73,7 +73,7 @@ def escalations(connection: "psycopg.Connection[Any]") -> Sequence[RecordedEscal
 
 
 def notes(connection: "psycopg.Connection[Any]") -> Sequence[RecordedNote]:
-    """Return what the engine noted about acknowledgements and walks."""
+    """Return what the engine noted about acknowledgements, walks, and incidents that are unheard."""
     rows = connection.execute(
         """
         SELECT a.incident_key, a.episode, a.level, a.action, extract(epoch FROM a.at)::float8,
@@ -97,11 +97,15 @@ def pages(connection: "psycopg.Connection[Any]") -> Sequence[FinalPage]:
     """Return the pages in their present state."""
     rows = connection.execute(
         """
-        SELECT id, incident_key, episode, level, target, dedup_key, state, reason, via, schedule_digest
+        SELECT id, incident_key, episode, level, target, dedup_key, state, reason, via, schedule_digest,
+            extract(epoch FROM created_at)::float8, bundle
         FROM escalation_pages ORDER BY id
         """
     )
-    names = ("id", "key", "episode", "level", "target", "dedup_key", "state", "reason", "via", "schedule_digest")
+    names = (
+        "id", "key", "episode", "level", "target", "dedup_key", "state", "reason", "via", "schedule_digest",
+        "created_at", "bundle",
+    )  # fmt: skip
     return [FinalPage(**dict(zip(names, row, strict=True))) for row in rows]
 
 
@@ -110,11 +114,24 @@ def changes(connection: "psycopg.Connection[Any]") -> Sequence[PageChange]:
     rows = connection.execute(
         """
         SELECT page, was, state, extract(epoch FROM due_was)::float8, extract(epoch FROM due)::float8, fence_was, fence,
-            extract(epoch FROM began)::float8, extract(epoch FROM at)::float8, worker, reason
+            extract(epoch FROM began)::float8, extract(epoch FROM at)::float8, worker, reason, bundle
         FROM faults.steps ORDER BY id
         """
     )
-    names = ("page", "was", "state", "due_was", "due", "fence_was", "fence", "began", "at", "worker", "reason")
+    names = (
+        "page",
+        "was",
+        "state",
+        "due_was",
+        "due",
+        "fence_was",
+        "fence",
+        "began",
+        "at",
+        "worker",
+        "reason",
+        "bundle",
+    )
     return [PageChange(**dict(zip(names, row, strict=True))) for row in rows]
 
 

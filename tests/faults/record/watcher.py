@@ -24,7 +24,9 @@ MAX_TIMER_DELAY = 0.15
 
 def sample(health: Health) -> HealthSample:
     """Return a sample from an answer of health."""
-    return HealthSample(at=time(), unhealthy=not health.ok, findings=findings(health))
+    # Unheard incidents make health unhealthy as well. Their number is judged by itself.
+    other = attrs.evolve(health, stats=attrs.evolve(health.stats, unheard=0)).fault
+    return HealthSample(at=time(), unhealthy=other is not None, findings=findings(health), unheard=health.stats.unheard)
 
 
 def findings(health: Health) -> frozenset[str]:

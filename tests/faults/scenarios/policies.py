@@ -14,6 +14,8 @@ SLOW_FILE = {**FILE, "policies": {name: {"levels": [{"after": "2s"}] * 2} for na
 """A file whose policies both wait for two seconds."""
 OTHER_FILE = changed(FILE, "ops", levels=[{"after": "3s", "to": ["boss"]}, {"after": "3s", "to": ["boss"]}])
 """A file with another version of a policy: it pages another target, later."""
+APART = changed(FILE, "ops", ack_timeout="1s", levels=[{"after": "1s", "to": ["ops"]}, {"after": "1s", "to": ["boss"]}])
+"""A file whose acknowledgements expire soon, and whose levels page two targets, so that no page supersedes another."""
 THROTTLED_LONG = Answer(status=429, accepts=False, headers="Retry-After: 4\r\n")
 THROTTLED = "SELECT count(*) FROM escalation_pages WHERE incident_key = %s AND state = 'pending' AND due_at > now()"
 UNSETTLED = (

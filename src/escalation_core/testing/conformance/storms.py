@@ -154,6 +154,17 @@ async def unheard_incidents_are_found(harness: StoreHarness) -> None:
     same(["a", "e"], await found(), "unheard")
     same([], await found(now + timedelta(microseconds=1)), "since then")
     same(0, await unheard(), "none is noted")
+    by_id = {page.id: page for page in await store.read(lambda tx: tx.outbox.pages(limit=20))}
+    [waiting] = [page for page in by_id.values() if (page.incident_key, page.target) == ("b", "u")]
+    later = now + timedelta(hours=1)
+    over = attrs.evolve(waiting, state=PageState.HANDED_OVER, due_at=later)
+    await store.transact(lambda tx: tx.outbox.write([over]))
+    same(["b"], await found(later), "handed over to a target whose page had died")
+    [alone] = [page for page in by_id.values() if page.incident_key == "f"]
+    over_alone = attrs.evolve(alone, state=PageState.HANDED_OVER, due_at=later)
+    await store.transact(lambda tx: tx.outbox.write([over_alone]))
+    same(["b"], await found(later), "handed over, and no page is dead")
+    await store.transact(lambda tx: tx.outbox.write([waiting, alone]))
     note = AuditEntry(at=now, action="unheard", incident_key="a", episode=1, level=2)
     for _ in range(2):
         await store.transact(lambda tx: tx.journal.note([note]))

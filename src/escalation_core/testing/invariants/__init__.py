@@ -6,6 +6,7 @@ process ``Recorder`` records the history. ``docs/how-to/write-a-store.md`` shows
 
 from collections.abc import Mapping, Sequence
 
+from .bundles import changed_bundles
 from .escalations import duplicated, lost, shared_keys
 from .history import (
     Fault,
@@ -29,6 +30,7 @@ from .recipients import passes
 from .recorder import Recorder
 from .recovery import busy_loops, findings, leaked, unclaimed, unhealthy
 from .run_settings import RunSettings
+from .storms import miscounted, over_budget, starving, successors, unheard
 from .walks import overdue_notes, silent_ends, untimely_notes
 
 __all__ = [
@@ -59,19 +61,23 @@ INVARIANTS: Mapping[str, str] = {
     " acknowledgement with a timeout expires, too",
     "I2": "one escalation per incident, episode and level, without a gap, by its policy, and none before it is due;"
     " only a level whose schedules name no one is passed over",
-    "I3": "each page is accepted at least once, cancelled for a reason, or dead and reported, and says which schedule"
-    " named its person; the end of a walk is noted",
-    "I4": "one dedup key per escalation, never shared",
+    "I3": "each page is accepted at least once, alone or in a bundle, superseded by or handed over to a page that is,"
+    " cancelled for a reason, or dead and reported, and says which schedule named its person; the end of a walk is"
+    " noted, and so is an incident that is unheard",
+    "I4": "one dedup key per escalation, never shared, also on the page of a fallback; a bundle has a key of its own,"
+    " which never stands for other pages",
     "I5": "a second copy only for a fault between claim and settlement; a worker that lost a page neither sends nor"
-    " settles it",
+    " settles it, and no page is superseded or handed over while another sender has it",
     "I6": "no page that was recorded before an acknowledgement is claimed after it, also if it has expired",
-    "I7": "workers recover by themselves, without a busy loop, and health shows the fault and clears",
+    "I7": "workers recover by themselves, without a busy loop, and health shows the fault and clears; all together they"
+    " keep to the budgets of targets, and let no page starve",
     "I8": "no secret in any log, span, metric, error or row",
 }
 """Each invariant by its name."""
 _CHECKS = (
-    lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, silent_ends, shared_keys, copied, unwanted,
-    outlived, unclaimed, busy_loops, unhealthy, findings,
+    lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, silent_ends, shared_keys, changed_bundles,
+    copied, unwanted, outlived, successors, unheard, over_budget, starving, miscounted, unclaimed, busy_loops,
+    unhealthy, findings,
 )  # fmt: skip
 
 

@@ -90,13 +90,13 @@ class RecordedEscalation:
 
 @attrs.frozen(kw_only=True)
 class RecordedNote:
-    """A note of the engine in the audit: an acknowledgement expired, a walk began again, or it is over."""
+    """A note of the engine in the audit: an acknowledgement expired, a walk began again or is over, or no page came."""
 
     key: str
     episode: int
     level: int
     action: str
-    """``ack_expired``, ``restart`` or ``exhausted``."""
+    """``ack_expired``, ``restart``, ``exhausted`` or ``unheard``."""
     at: float
     """The instant of the tick or verb that made it."""
     written: float
@@ -132,6 +132,10 @@ class FinalPage:
     """The schedule that named the target's person, for example ``oncall:primary``; None if no schedule did."""
     schedule_digest: str | None = None
     """The digest of this schedule, or ``override``."""
+    created_at: float | None = None
+    """The instant of the transaction that recorded it; None if not known."""
+    bundle: str | None = None
+    """The key of the bundle in which it was sent, or is tried again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -152,6 +156,8 @@ class PageChange:
     worker: str
     reason: str | None = None
     """Why the worker will send the page again, or never again."""
+    bundle: str | None = None
+    """The key of its bundle after the change; None if the page goes alone."""
 
     @property
     def claims(self) -> bool:
@@ -216,6 +222,8 @@ class HealthSample:
     """Whether health answered, or refused, before the test's own timeout."""
     findings: frozenset[str] = frozenset()
     """The findings that health listed, as texts that the test chooses; see ``Fault.findings``."""
+    unheard: int | None = None
+    """The number of unheard incidents that health counted; None if it was not read."""
 
 
 @attrs.frozen(kw_only=True)

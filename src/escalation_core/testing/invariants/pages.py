@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import attrs
 
+from .bundles import bundled_requests
 from .history import (
     INFINITY,
     KILL,
@@ -22,7 +23,7 @@ from .phases import CLOCK_TOLERANCE, Phase, machine_stalls, phases
 from .recipients import expected_pages, wrong_pages
 
 CANCELS = ("cancelled", "cancelling")
-SETTLED = ("delivered", "cancelled", "dead")
+SETTLED = ("delivered", "cancelled", "superseded", "handed_over", "dead")
 TIMED_OUT = "timed out"
 """The reason of a page whose answer did not come within the send timeout."""
 RESUME_TIME = 0.25
@@ -73,8 +74,16 @@ def courses(history: History) -> list[Course]:
     requests: dict[tuple[str, str], list[Request]] = {}
     for request in sorted(history.requests, key=lambda request: request.at):
         requests.setdefault((request.dedup_key, request.target), []).append(request)
+    together = bundled_requests(history)
     return [
-        Course(page, changes.get(page.id, []), requests.get((page.dedup_key, page.target), []))
+        Course(
+            page,
+            changes.get(page.id, []),
+            sorted(
+                [*requests.get((page.dedup_key, page.target), []), *together.get(page.id, [])],
+                key=lambda request: request.at,
+            ),
+        )
         for page in history.pages
     ]
 
@@ -82,7 +91,7 @@ def courses(history: History) -> list[Course]:
 def undelivered(history: History) -> Iterator[Violation]:
     """I3: each escalation has its pages, and each page was accepted, cancelled for a reason, or reported as dead.
 
-    Each page says which schedule named its person.
+    Each page says which schedule named its person. ``successors`` judges pages that others took the place of.
     """
     paged: dict[tuple[str, int, int], list[FinalPage]] = {}
     for page in history.pages:
@@ -90,7 +99,8 @@ def undelivered(history: History) -> Iterator[Violation]:
     found = phases(history)
     for each in history.escalations:
         pages = paged.get((each.key, each.episode, each.level), ())
-        wrong = wrong_pages(pages, expected_pages(each, found.get(each.key, ()), history))
+        named = expected_pages(each, found.get(each.key, ()), history)
+        wrong = wrong_pages(pages, named, history.settings.fallbacks)
         if wrong is not None:
             yield Violation("I3", each.key, each.level, f"episode {each.episode}: {wrong}")
     for course in courses(history):

@@ -132,7 +132,7 @@ def phases(history: History) -> dict[str, list[Phase]]:
     current: dict[str, Phase] = {}
     ended: dict[str, list[Phase]] = {}
     events: list[tuple[float, HostWrite | RecordedNote]] = [(write.began, write) for write in history.writes]
-    events += [(note.at, note) for note in history.notes or ()]
+    events += [(note.at, note) for note in history.notes or () if note.action != "unheard"]
     for began, event in sorted(events, key=lambda each: each[0]):
         was = current.get(event.key)
         if isinstance(event, HostWrite):

@@ -13,6 +13,8 @@ from .run_settings import RunSettings
 DEFAULT = "default"
 """The outcome of an escalation that paged the default target, because no level of the pass named anyone."""
 ONCALL = "oncall:"
+HANDED_OVER = "handed_over"
+"""The state of a page whose target's fallback has the escalation's page now."""
 OVERRIDE = "override"
 """The digest of a page whose person an operator's override named."""
 Naming = tuple[str, str | None]
@@ -84,8 +86,16 @@ def _overriding(name: str, escalation: RecordedEscalation, overrides: Sequence[O
     yield None
 
 
-def wrong_pages(pages: Sequence[FinalPage], possible: Sequence[Paged]) -> str | None:
-    """Return what is wrong with the pages of an escalation; None if they are one of the possible lists."""
+def wrong_pages(
+    pages: Sequence[FinalPage], named: Sequence[Paged], fallbacks: Mapping[str, str] | None = None
+) -> str | None:
+    """Return what is wrong with the pages of an escalation; None if they are one of the lists that may be named.
+
+    Beside these, exactly the fallbacks of targets whose page was handed over have a page. No schedule named them.
+    """
+    handed_over = [page.target for page in pages if page.state == HANDED_OVER]
+    heirs = dict.fromkeys(heir for target in handed_over if (heir := (fallbacks or {}).get(target)) is not None)
+    possible: list[Paged] = [{**heirs, **each} for each in named]
     targets = sorted(page.target for page in pages)
     right = [each for each in possible if sorted(each) == targets]
     if not right:

@@ -238,7 +238,7 @@ async def _notes(tx: Transaction) -> list[RecordedNote] | None:
             written=note.at.timestamp(),
         )
         for _, note in sorted(found, key=lambda each: each[0])
-        if note.action in ("ack_expired", "restart", "exhausted")
+        if note.action in ("ack_expired", "restart", "exhausted", "unheard")
     ]
 
 
@@ -254,4 +254,5 @@ def _final(page: PageRecord) -> FinalPage:
         reason=page.reason,
         via=page.via,
         schedule_digest=page.schedule_digest,
+        created_at=page.created_at.timestamp(),
     )

@@ -13,6 +13,8 @@ IDLE_STATEMENTS = 50
 STATEMENTS_EACH = 12
 """Statements that one change of a page or one escalation may cost, retries included. A pass costs most, alone in its
 tick: it reads versions and overrides, and sets a savepoint."""
+STATEMENTS_A_SLOT = 8
+"""Statements that a slot of a budget may cost a worker, even if another worker takes the slot."""
 STATEMENTS_REFUSED = 2
 """Statements that an unplannable row may cost in each tick."""
 COUNTED_OVER = 5.0
@@ -23,9 +25,13 @@ is committed during a search, the next search finds it."""
 
 
 def unclaimed(history: History) -> Iterator[Violation]:
-    """I7: a page that may be sent is claimed within a tick; a page of a dead worker within a tick after its lease."""
+    """I7: a page that may be sent is claimed within a tick; a page of a dead worker within a tick after its lease.
+
+    A page to a target with a budget may have to wait for its slot: see ``starving``.
+    """
     for course in courses(history):
-        yield from _claimed_late(course, history, stops(history, course.page.key, claims=True))
+        if course.page.target not in history.settings.budgets:
+            yield from _claimed_late(course, history, stops(history, course.page.key, claims=True))
 
 
 def _claimed_late(course: Course, history: History, stopped: Sequence[tuple[float, float]]) -> Iterator[Violation]:
@@ -40,13 +46,16 @@ def busy_loops(history: History) -> Iterator[Violation]:
     """I7: no worker sends more statements in five seconds than its work can explain."""
     idle = COUNTED_OVER * (IDLE_STATEMENTS + STATEMENTS_REFUSED * len(history.unplannable) / history.settings.tick)
     recorded = Counter(each.at // COUNTED_OVER for each in history.escalations)
+    limited = {page.id for page in history.pages if page.target in history.settings.budgets}
+    slots = Counter(each.at // COUNTED_OVER for each in history.changes if each.claims and each.page in limited)
     for slot, sent in history.statements.items():
         own = [change for change in history.changes if change.worker == slot or change.worker.startswith(f"{slot}-")]
         changed = Counter(change.at // COUNTED_OVER for change in own)
         for span, count in Counter(at // COUNTED_OVER for at in sent).items():
             # A statement near the end of one span may cause a write near the beginning of the next one.
             work = sum(done[at] for done in (recorded, changed) for at in (span, span + 1))
-            if count > idle + STATEMENTS_EACH * work:
+            taken = sum(slots[at] for at in (span, span + 1))
+            if count > idle + STATEMENTS_EACH * work + STATEMENTS_A_SLOT * taken:
                 why = f"{count} statements in {COUNTED_OVER:.0f} s, for {work} escalations and changes of pages"
                 yield Violation("I7", slot, None, why)
 

@@ -6,7 +6,10 @@ import attrs
 
 from ...errors import InvalidValue
 from ...model import normal_severity
+from ...rules.fallback import FALLBACK_AFTER
+from ...rules.pace import Budget
 from ...rules.policies import Policies
+from ...rules.priority import STARVED_AFTER
 from ...settings import Settings
 from .ladders import Ladder, Roster, ladders_of
 
@@ -31,6 +34,14 @@ class RunSettings:
     """The target that is paged if it is not known who is on call, or if no one is. None: the router decides."""
     lease: float = 2.0
     send_timeout: float = 0.5
+    budgets: Mapping[str, Budget] = attrs.field(factory=dict)
+    """The budget of each target that has one."""
+    fallbacks: Mapping[str, str] = attrs.field(factory=dict)
+    """The fallback of each target that has one."""
+    fallback_after: float = FALLBACK_AFTER.total_seconds()
+    """After how long the fallback gets a page that is not delivered."""
+    starved_after: float = STARVED_AFTER.total_seconds()
+    """After how long a page goes before all other pages of its target."""
 
     @classmethod
     def from_settings(
@@ -59,6 +70,9 @@ class RunSettings:
             default_target=settings.default_target,
             lease=settings.retry.lease.total_seconds(),
             send_timeout=settings.retry.send_timeout.total_seconds(),
+            budgets={target: budget for target, budget in settings.budgets.items() if budget is not None},
+            fallbacks=settings.fallbacks,
+            fallback_after=settings.fallback_after.total_seconds(),
         )
 
     @property

@@ -1,0 +1,66 @@
+"""The checks of bundles: which pages a message tells of, and I4 for the keys of bundles."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from .history import History, PageChange, Request, Violation
+from .phases import CLOCK_TOLERANCE
+
+MAX_BUNDLE = 1000
+"""How many pages a bundle has at most."""
+
+
+@attrs.frozen
+class Message:
+    """One claim of a bundle: the pages that its worker sends together."""
+
+    bundle: str
+    worker: str
+    began: float
+    pages: frozenset[int]
+
+
+def messages(changes: Sequence[PageChange]) -> list[Message]:
+    """Return the claims of bundles, oldest first."""
+    found: dict[tuple[str, str, float], set[int]] = {}
+    for change in changes:
+        if change.claims and change.bundle is not None:
+            found.setdefault((change.bundle, change.worker, change.began), set()).add(change.page)
+    claims = [Message(*claim, frozenset(pages)) for claim, pages in found.items()]
+    return sorted(claims, key=lambda message: message.began)
+
+
+def bundled_requests(history: History) -> Mapping[int, list[Request]]:
+    """Return the requests of bundles that told of each page, by the page's id."""
+    claims = messages(history.changes)
+    found: dict[int, list[Request]] = {}
+    for request in history.requests:
+        own = [
+            message
+            for message in claims
+            if (message.bundle, message.worker) == (request.dedup_key, request.worker)
+            and message.began <= request.at + CLOCK_TOLERANCE
+        ]
+        for page in own[-1].pages if own else ():
+            found.setdefault(page, []).append(request)
+    return found
+
+
+def changed_bundles(history: History) -> Iterator[Violation]:
+    """I4: a bundle has a key of its own, which stands for the pages of its first message, or for fewer of them."""
+    targets = {page.id: page.target for page in history.pages}
+    own_keys = {page.dedup_key for page in history.pages}
+    first: dict[str, Message] = {}
+    for message in messages(history.changes):
+        begun = first.setdefault(message.bundle, message)
+        more = message.pages - begun.pages
+        name = f"bundle {message.bundle[:12]}"
+        if more:
+            yield Violation("I4", "bundle", None, f"{name} was tried again with {len(more)} other pages")
+        if message.bundle in own_keys:
+            yield Violation("I4", "bundle", None, f"{name} has the dedup key of an escalation")
+        if len({targets.get(page) for page in message.pages}) > 1:
+            yield Violation("I4", "bundle", None, f"{name} has pages to several targets")
+        if len(message.pages) > MAX_BUNDLE:
+            yield Violation("I4", "bundle", None, f"{name} has {len(message.pages)} pages")
