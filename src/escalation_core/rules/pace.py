@@ -25,6 +25,7 @@ FREE_RATE = 100.0
 GROWTH = 1.02
 """The factor by which each page raises a lowered rate. From half of a rate to all of it takes 35 pages, so a receiver
 that refuses whatever exceeds its rate refuses about 1 page in 36."""
+_SECOND = timedelta(seconds=1)
 QUIET = timedelta(minutes=1)
 """A lowered rate doubles with each such time in which no page takes a slot."""
 
@@ -119,6 +120,9 @@ def after_taking(budget: Budget | None, pace: Pace, count: int, now: datetime) -
         return attrs.evolve(pace, rate=None, refused=False)
     free_at = current.after(pace.free_at, count, now)
     grown = current.rate * GROWTH**count
+    if pace.free_at is not None and now > pace.free_at:
+        # The pages come more slowly than the rate allows, so they do not show that the receiver takes as many.
+        grown = min(grown, max(current.rate, 2 * count / ((now - pace.free_at + current.gap) / _SECOND)))
     whole = current == budget or grown >= (FREE_RATE if budget is None else budget.rate)
     return attrs.evolve(pace, free_at=free_at, rate=None if whole else grown, refused=False)
 

@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from .gate import Gate, Mode
 
 MIN_CLAIM_SLEEP = timedelta(milliseconds=50)
-"""The shortest sleep of the delivery loop after a claim that found no page."""
+"""The sleep of the delivery loop if a page is due that it could not claim: others have locked it."""
+LEAST_WAIT = timedelta(milliseconds=2)
+"""The shortest sleep of the delivery loop until a page is due or a slot is free: a limit for very large budgets."""
 
 
 def until_next_tick(
@@ -42,4 +44,5 @@ def until_next_claim(*, earliest: datetime | None, now: datetime, gate: Gate, lo
         return min(max(gate.until - now, timedelta()), longest)
     if not gate.may_escalate or earliest is None:
         return longest
-    return min(max(earliest - now, MIN_CLAIM_SLEEP), longest)
+    wait = earliest - now
+    return min(max(wait, LEAST_WAIT) if wait > timedelta() else MIN_CLAIM_SLEEP, longest)

@@ -96,6 +96,15 @@ def test_a_lowered_rate_comes_back(budget: Budget | None, pages: int) -> None:
     assert (pages, budget) == (taken, in_force(budget, pace, now))
 
 
+def test_pages_that_come_slowly_raise_no_rate() -> None:
+    """A receiver that gets ten pages a second has not shown that it takes a hundred."""
+    pace, now = Pace(target="t", free_at=NOW, rate=10.0), NOW
+    for _ in range(100):
+        now = max(pace.free_at or NOW, now + SECOND / 10)
+        pace = after_taking(None, pace, 1, now)
+    assert 19 < (pace.rate or 100) < 22
+
+
 def test_a_quiet_minute_doubles_a_lowered_rate() -> None:
     """The time of a throttle does not count: a receiver that has just been silent for an hour gets one page first."""
     pace = Pace(target="t", free_at=NOW, rate=0.25)
