@@ -379,7 +379,9 @@ class JsonOutbox(Port):
 
     async def lock_bundle(self, bundle: str) -> tuple[Sequence[model.ClaimedPage], bool]:
         found = [page for page in self.tables.unsettled() if page.bundle == bundle]
-        return [self._claimed(page) for page in sorted(found, key=bundle_order)], True
+        claimed = [self._claimed(page) for page in sorted(found, key=bundle_order)]
+        every = self.tables.pages.values()
+        return [attrs.evolve(one, newer=newer_level(one.page, every)) for one in claimed], True
 
     async def lock(self, ids: Sequence[int]) -> Sequence[model.ClaimedPage]:
         return [self._claimed(self.tables.pages[number]) for number in ids if number in self.tables.pages]

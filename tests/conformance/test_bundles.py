@@ -66,6 +66,19 @@ async def test_what_a_budget_cannot_take_is_bundled(harness: StoreHarness) -> No
     assert [f"in bundle {bundle.dedup_key}"] * 11 == said
 
 
+async def test_the_worst_are_named_although_others_have_waited_for_long(harness: StoreHarness) -> None:
+    """What has waited for ten minutes is in the first bundle, and in it the worst pages come first."""
+    clock, notifier = ManualClock(START), BundlingNotifier("ops")
+    _, engine = await storm(harness, clock, 20, notifier)
+    clock.advance(11 * MINUTE)
+    await engine.open("worst", severity="critical", first_seen=clock() - timedelta(hours=1))
+    await engine.open("least", severity="info", first_seen=clock() - timedelta(hours=1))
+    await engine.tick()
+    assert 22 == len(notifier.bundles[0].pages)
+    assert ["critical"] * 4 == [page.incident.severity for page in notifier.bundles[0].pages][:4]
+    assert "least" == notifier.bundles[0].pages[-1].incident.incident_key
+
+
 async def test_few_pages_go_one_by_one(harness: StoreHarness) -> None:
     """Ten pages wait: each has its own message when its turn comes. The time can be set."""
     clock, notifier = ManualClock(START), BundlingNotifier("ops")
@@ -120,6 +133,26 @@ async def test_a_retry_keeps_the_key_and_the_pages(harness: StoreHarness) -> Non
     assert (1, 2) == (first.attempt, again.attempt)
     assert 2 == len(later)
     assert {PageState.DELIVERED, PageState.CANCELLED} == {page.state for page in await records(store)}
+
+
+async def test_a_retried_bundle_leaves_out_what_is_superseded(harness: StoreHarness) -> None:
+    """An incident rose while its page was in a bundle that failed: only the page of the new level is sent."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Retry("down"))
+    _, engine = await storm(harness, clock, 12, notifier, snooze=MINUTE, critical_window=MINUTE)
+    await engine.deliver()
+    clock.advance(2 * MINUTE)
+    await engine.tick(deliver=False)
+    notifier.answer_bundle = BundlingNotifier("x").answer_bundle
+    for _ in range(5):
+        await engine.deliver()
+        clock.advance(SECOND)
+    later = [page for bundle in notifier.bundles[1:] for page in bundle.pages]
+    later += [page for page in notifier.pages if page not in later and page.level == 2]
+    assert {"k009": 2, "k010": 2, "k011": 2} == {
+        page.incident.incident_key: page.level for page in later if page.incident.severity == "critical"
+    }
+    assert 12 == len({page.incident.incident_key for page in later})
 
 
 async def test_a_throttled_bundle_is_tried_again_as_it_is(harness: StoreHarness) -> None:

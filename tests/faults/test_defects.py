@@ -214,7 +214,6 @@ PLANTED_IN_STORMS: Mapping[plants.Name, tuple[str, str, Callable[[Run], Awaitabl
     "a pending page counts as heard": ("I7", "health counted 0", storms.unheard_for_a_while, storms.TWO_LEVELS),
     "handed over without the fallback's page": ("I3", "it paged", storms.handed_over, storms.FALLBACK),
     "a bundle is settled before it is sent": ("I3", "no receiver had accepted it", storms.bundles, storms.BUNDLES),
-    "a bundle grows between its tries": ("I4", "other pages", storms.bundles, storms.BUNDLES),
     "superseded while leased": ("I5", "superseded it while it was leased", storms.superseding, storms.SLOW),
 }
 """Each defect with the invariant that it breaks, a part of the violation's text, a scenario, and the settings."""

@@ -19,11 +19,11 @@ from escalation_adapters.postgres.walks import Walks
 from escalation_core import TransitionRefused
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.batch import BatchRunner
-from escalation_core.engine.exchange import exchange
+from escalation_core.engine.sends import Packer
 from escalation_core.engine.settle import settle
 from escalation_core.engine.versions import Versions, write_notes
 from escalation_core.rules.fallback import Fallbacks
-from escalation_core.rules.retry import after_attempt, lease
+from escalation_core.rules.retry import after_attempt
 from escalation_core.testing.invariants.history import INFINITY, PauseSpan, Verb
 
 from .conftest import NewRun
@@ -55,7 +55,7 @@ class Step:
 STEPS: Mapping[str, Step] = {
     "claim": Step(line_calling(BatchRunner._write, BatchRunner._record), None, "recorded"),
     "commit": Step(line_calling(Session.flush, AsyncConnection.execute), None, "recorded"),
-    "page claim": Step(line_calling(exchange, lease), "recorded", "leased"),
+    "page claim": Step(line_calling(Packer.pack, Packer._lease), "recorded", "leased"),
     "POST": Step(line_calling(Attempt.within, Attempt.make), "leased", "sent"),
     "settle": Step(line_calling(settle, after_attempt), "sent", "delivered"),
     "failure": Step(line_calling(settle, random), "sent", "pending", BROKEN),

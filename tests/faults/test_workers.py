@@ -9,8 +9,7 @@ from time import time
 import pytest
 
 from escalation_core.engine.batch import BatchRunner
-from escalation_core.engine.exchange import exchange
-from escalation_core.rules.retry import lease
+from escalation_core.engine.sends import Packer
 from escalation_core.testing.invariants.escalations import expected_hash
 from escalation_core.testing.invariants.recovery import recoveries
 
@@ -97,7 +96,7 @@ async def _noticed(stalled: Worker, before: int) -> bool:
 
 LOCKED = {
     "rows": line_calling(BatchRunner._write, BatchRunner._record),
-    "pages": line_calling(exchange, lease),
+    "pages": line_calling(Packer.pack, Packer._lease),
 }
 """Lines at which a worker has locked rows."""
 

@@ -474,9 +474,9 @@ WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
 -- name: claim_pages
 -- Unsettled pages that are due, up to the capacity of each target, worst first, locked, with their incidents. The oldest of
--- each priority are found by the index, with some more as a reserve for those that others have locked. A page that has waited
--- for long goes before all others. IS TRUE lets the planner find the pages by their ids alone. Each incident is looked up by
--- itself: the planner cannot estimate the number of pages, and with a join it might read the whole table for a few pages.
+-- each priority are found by the index, and locked there, so that those that others have locked are passed by. A page that has
+-- waited for long goes before all others. IS TRUE lets the planner find the pages by their ids alone. Each incident is looked up
+-- by itself: the planner cannot estimate the number of pages, and with a join it might read the whole table for a few pages.
 WITH picked AS MATERIALIZED (
     SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
     CROSS JOIN LATERAL (
@@ -498,7 +498,7 @@ WITH picked AS MATERIALIZED (
                     SELECT p.id FROM {schema}.escalation_pages p
                     WHERE p.target = r.target AND p.priority = k.priority
                         AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
-                    ORDER BY p.due_at LIMIT least(3 * r.capacity, r.capacity + 100)
+                    ORDER BY p.due_at LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
                 ) p
             )) AND (p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s) IS TRUE
         ORDER BY CASE WHEN p.due_at <= %(starved)s::timestamptz THEN -1 ELSE p.priority END, p.due_at, p.id
@@ -548,7 +548,11 @@ WITH picked AS MATERIALIZED (
     WHERE p.bundle = %(bundle)s AND p.state IN ('pending', 'leased', 'cancelling')
     ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {page}, NULL, i.{incident_key} IS NOT NULL, {row}
+SELECT {page}, (
+        SELECT max(n.level) FROM {schema}.escalation_pages n
+        WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.level > p.level AND n.target = p.target
+            AND n.state IN ('pending', 'leased', 'delivered')),
+    i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
@@ -605,8 +609,7 @@ FROM {schema}.escalation_pages p CROSS JOIN LATERAL (
     SELECT FROM {incidents} i
     WHERE i.{incident_key} = p.incident_key::{key_type} AND i.{episode} = p.episode AND {is_open} LIMIT 1
 ) i
-WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead') AND p.state IN ('dead', 'handed_over')
-    AND p.due_at >= %(since)s
+WHERE p.state IN ('dead', 'handed_over') AND p.due_at >= %(since)s
     AND NOT EXISTS (
         SELECT FROM {schema}.escalation_pages q
         WHERE q.incident_key = p.incident_key AND q.episode = p.episode AND q.level >= p.level
@@ -647,9 +650,13 @@ WITH held AS (
 UPDATE {schema}.escalation_pages p SET due_at = f.due_at FROM far f WHERE p.id = f.id AND p.due_at > f.due_at
 
 -- name: bring_hand_overs
--- After a step back of the clock, let fallbacks get their pages earlier by that step.
-UPDATE {schema}.escalation_pages SET hand_over_at = hand_over_at - %(step)s::interval
-WHERE state = 'pending' AND hand_over_at IS NOT NULL
+-- After a step back of the clock, let fallbacks get their pages earlier by that step. Pages that others have locked are left out,
+-- without a wait.
+WITH free AS MATERIALIZED (
+    SELECT p.id FROM {schema}.escalation_pages p WHERE p.state = 'pending' AND p.hand_over_at IS NOT NULL
+    ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE {schema}.escalation_pages p SET hand_over_at = p.hand_over_at - %(step)s::interval FROM free f WHERE p.id = f.id
 
 -- name: throttle_target
 -- Let no worker claim a page for this target before the instant.

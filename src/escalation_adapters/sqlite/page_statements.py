@@ -17,9 +17,9 @@ WITH_INCIDENT = (
     " LEFT JOIN incidents i ON i.incident_key = p.incident_key"
 )
 ONE = WITH_INCIDENT.format(page=PAGE, newer="NULL", incident=SELECTED)
+_WITH_NEWER = WITH_INCIDENT.format(page=PAGE, newer=NEWER, incident=SELECTED)
 CLAIM = (
-    WITH_INCIDENT.format(page=PAGE, newer=NEWER, incident=SELECTED)
-    + f" WHERE {UNSETTLED} AND p.target = ? AND p.due_at <= ?"
+    f"{_WITH_NEWER} WHERE {UNSETTLED} AND p.target = ? AND p.due_at <= ?"
     " AND NOT EXISTS (SELECT 1 FROM escalation_targets t WHERE t.target = p.target AND t.held_until > ?)"
     " ORDER BY CASE WHEN p.due_at <= ? THEN -1 ELSE p.priority END, p.due_at, p.id LIMIT ?"
 )
@@ -27,7 +27,7 @@ WAITING = (
     "SELECT count(*) FROM (SELECT 1 FROM escalation_pages p WHERE p.target = ? AND p.state = 'pending'"
     " AND p.due_at <= ? AND p.attempts = 0 AND p.bundle IS NULL LIMIT ?)"
 )
-OF_BUNDLE = f"{ONE} WHERE p.bundle = ? AND {UNSETTLED} ORDER BY p.priority, p.created_at, p.id"
+OF_BUNDLE = f"{_WITH_NEWER} WHERE p.bundle = ? AND {UNSETTLED} ORDER BY p.priority, p.created_at, p.id"
 LATE = (
     f"{ONE} WHERE p.state = 'pending' AND p.hand_over_at IS NOT NULL AND p.target = ? AND p.hand_over_at <= ?"
     " ORDER BY p.hand_over_at, p.id LIMIT ?"
@@ -35,8 +35,7 @@ LATE = (
 UNHEARD = """
 SELECT DISTINCT p.incident_key, p.episode, p.level FROM escalation_pages p
 JOIN incidents i ON i.incident_key = p.incident_key
-WHERE p.state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead')
-    AND p.state IN ('dead', 'handed_over') AND p.due_at >= ?
+WHERE p.state IN ('dead', 'handed_over') AND p.due_at >= ?
     AND i.episode = p.episode AND i.acknowledged_at IS NULL AND i.resolved_at IS NULL
     AND NOT EXISTS (
         SELECT 1 FROM escalation_pages q

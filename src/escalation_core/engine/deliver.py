@@ -12,6 +12,7 @@ from ..errors import StoreError
 from ..model import Outcome, PageRecord, PageState
 from ..ports import Notifier, SendsBundles, Store
 from ..rules.pace import budgets_of
+from ..rules.unheard import GIVEN_UP
 from ..settings import Settings
 from .attempt import Attempt
 from .exchange import Exchange, exchange
@@ -269,8 +270,9 @@ class Delivery:
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1
-        if record.state is PageState.DEAD:
+        if record.state in GIVEN_UP:
             self.unheard.due = True
+        if record.state is PageState.DEAD:
             log.error(
                 "page %d is dead: incident %r level %d to %s: %s",
                 record.id,

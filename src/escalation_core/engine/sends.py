@@ -8,7 +8,7 @@ import attrs
 from ..model import Bundle, ClaimedPage, Incident, Page, PageRecord, PageState
 from ..model.keys import bundle_key
 from ..ports import Transaction
-from ..rules.bundle import MAX_BUNDLE, is_fresh
+from ..rules.bundle import MAX_BUNDLE, bundle_order, is_fresh
 from ..rules.retry import RetryPolicy, cancel, cancel_reason, lease, mark_dead, supersede
 from .shares import Share
 
@@ -85,6 +85,8 @@ class Packer:
                 for other in found
                 if other.page.target == page.target and is_fresh(other.page) and self._may_go(other)
             ][:MAX_BUNDLE]
+            # What has waited for long is in the first bundles, but the worst pages are the ones that are named.
+            members.sort(key=lambda other: bundle_order(other.page))
         else:
             return [one], None
         key = bundle_key(page.target, [other.page.dedup_key for other in members])

@@ -35,8 +35,10 @@ class UnheardSearch:
         self.due = False
         try:
             found, since = await self.store.transact(self._note)
-        except StoreUnavailable as error:
+        except BaseException as error:
             self.due = True
+            if not isinstance(error, StoreUnavailable):
+                raise
             log.warning("the search for unheard incidents failed: %s", error)
             return
         self._since = since

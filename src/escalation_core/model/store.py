@@ -88,7 +88,7 @@ class ClaimedPage:
     """Why the incident is unreadable."""
     newer: int | None = None
     """The highest level above the page's own that has a page of this episode to the same target, which is pending,
-    leased or delivered. Only a claim looks for it."""
+    leased or delivered. Only a claim and a lock of a bundle look for it."""
 
     @classmethod
     def from_row(

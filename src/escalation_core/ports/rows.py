@@ -200,9 +200,10 @@ class Outbox(Protocol):
         """
 
     async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
-        """Lock and return the unsettled pages of a bundle, by id, and whether these are all.
+        """Lock and return the unsettled pages of a bundle, by ``bundle_order``, and whether these are all.
 
-        Leave out pages that other transactions have locked: then they are not all.
+        Each has its ``newer``, as in a claim. Leave out pages that other transactions have locked: then these are not
+        all.
         """
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:

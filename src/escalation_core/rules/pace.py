@@ -105,7 +105,7 @@ def in_force(budget: Budget | None, pace: Pace | None, now: datetime) -> Budget 
     if pace is None or not pace.slowed:
         return budget
     whole = FREE_RATE if budget is None else budget.rate
-    before = pace.rate or (2 * FIRST_RATE if budget is None else whole)
+    before = min(pace.rate or (2 * FIRST_RATE if budget is None else whole), whole)
     if pace.refused:
         return Budget(rate=max(before / 2, min(whole, LEAST_RATE)))
     last = max((at for at in (pace.free_at, pace.held_until) if at is not None), default=now)

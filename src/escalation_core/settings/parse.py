@@ -7,7 +7,7 @@ from typing import Any
 from ..checks import TWICE, strict_json
 from ..errors import InvalidValue
 from ..rules.pace import Budget
-from ..rules.routing import Route
+from ..rules.routing import Route, check_target
 
 _MAX_DIGITS = 12
 """Max digits of a number. Every limit is far below, and a timedelta can still hold as many minutes."""
@@ -76,7 +76,9 @@ def targets(text: str) -> dict[str, Any]:
 def budgets(text: str) -> dict[str, Budget | None]:
     """Read a JSON object from target name to rate and burst; null means no budget."""
     document = _json(text, dict, '{"slack:ops": {"rate": 1, "burst": 3}, "slack:bulk": null}')
-    return {name: None if entry is None else _budget(name, entry) for name, entry in document.items()}
+    # A name that is a URL is a secret, so it is refused before an error can quote it.
+    named = {check_target(name, "budgets"): entry for name, entry in document.items()}
+    return {name: None if entry is None else _budget(name, entry) for name, entry in named.items()}
 
 
 def _budget(name: str, entry: object) -> Budget:

@@ -22,17 +22,16 @@ from escalation_adapters.postgres.table import IncidentsTable
 from escalation_adapters.postgres.walks import Walks
 from escalation_adapters.worker import runner
 from escalation_core import Delivered, Escalation, Incident, Outcome, RetryPolicy, Settings, StoreRefused
-from escalation_core.engine import batch, exchange, heartbeat, settle
+from escalation_core.engine import batch, exchange, heartbeat, sends, settle
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
-from escalation_core.engine.sends import Packer, Send
+from escalation_core.engine.sends import Send
 from escalation_core.engine.versions import Versions
 from escalation_core.model import (
     Candidate,
-    ClaimedPage,
     Deferral,
     DueTarget,
     NewPage,
@@ -45,7 +44,6 @@ from escalation_core.model import (
     escalation_hash,
 )
 from escalation_core.ports import Transaction
-from escalation_core.rules.bundle import is_fresh
 from escalation_core.rules.fallback import Fallbacks
 from escalation_core.rules.on_call import OnCall, Recipients
 from escalation_core.rules.plan import Decision, Escalate, Reason, Reschedule
@@ -96,7 +94,6 @@ Name = Literal[
     "handed over without the fallback's page",
     "superseded while leased",
     "a bundle is settled before it is sent",
-    "a bundle grows between its tries",
 ]
 
 
@@ -170,7 +167,7 @@ def _settled_before_request(dsn: str) -> None:
 
 
 def _claim_without_check(dsn: str) -> None:
-    _put(exchange, "cancel_reason", lambda page, incident: None)
+    _put(sends, "cancel_reason", lambda page, incident: None)
 
 
 def _dedup_key_without_episode(dsn: str) -> None:
@@ -419,21 +416,6 @@ def _handed_over_to_nobody(dsn: str) -> None:
     _put(Outbox, "enqueue", enqueue_others)
 
 
-def _bundle_grows(dsn: str) -> None:
-    with_others = Packer._with_others
-
-    async def with_fresh_ones(
-        self: Packer, one: ClaimedPage, found: Sequence[ClaimedPage]
-    ) -> tuple[Sequence[ClaimedPage], str | None]:
-        members, bundle = await with_others(self, one, found)
-        if one.page.bundle is None or bundle is None:
-            return members, bundle
-        fresh = [other for other in found if is_fresh(other.page) and self._may_go(other)]
-        return [*members, *fresh], one.page.bundle
-
-    _put(Packer, "_with_others", with_fresh_ones)
-
-
 def _superseded_while_leased(dsn: str) -> None:
     hand_over = exchange._hand_over
 
@@ -522,7 +504,6 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "handed over without the fallback's page": _handed_over_to_nobody,
     "superseded while leased": _superseded_while_leased,
     "a bundle is settled before it is sent": _settled_before_request,
-    "a bundle grows between its tries": _bundle_grows,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

@@ -118,13 +118,14 @@ async def superseding(run: Run) -> None:
 
 
 async def bundles(run: Run) -> None:
-    """One worker sends bundles: the first is refused for now, the next one is accepted and its answer cut off."""
-    answers = [BROKEN, Answer(cut=12), BROKEN]
+    """One worker sends bundles: they are refused for now at first, and then accepted, once with an answer cut off."""
+    answers = [*[BROKEN] * 12, Answer(cut=12), BROKEN]
     run.receiver.by_target["ops"] = lambda number: answers[number] if number < len(answers) else OK
     await run.start_worker("w1")
     await due(run, "k", 40)
-    await asyncio.sleep(0.5)
-    await due(run, "late", 20)
+    for number in range(6):
+        await asyncio.sleep(0.2)
+        await due(run, f"late{number}", 10)
 
 
 async def bundles_and_kills(run: Run, *, kills: int, random: Random) -> None:

@@ -75,6 +75,12 @@ def test_a_refusal_halves_the_rate_once() -> None:
     assert 10.2 == rate_of(fast, taken.throttled(NOW))
 
 
+def test_a_rate_that_was_learned_is_no_higher_than_the_budget() -> None:
+    """The budget was lowered since."""
+    assert 0.5 == rate_of(SLACK, Pace(target="t", free_at=NOW, rate=50.0, refused=True))
+    assert 1.0 == rate_of(SLACK, Pace(target="t", free_at=NOW, rate=50.0))
+
+
 def test_refusals_lower_a_rate_to_the_least_one() -> None:
     """A receiver that refuses each second page, whatever the rate is, still gets its pages."""
     for budget, least in ((None, 0.2), (SLACK, 0.2), (Budget(rate=0.05), 0.05)):

@@ -19,6 +19,8 @@ NUMBERS = {
     "ESC_TICK_MS": (1000, 600_000),
     "ESC_CANARY_PCT": (0, 100),
     "ESC_PAUSE_MIN": (1, 10_080),
+    "ESC_FALLBACK_MIN": (1, 525_600),
+    "ESC_BUNDLE_SEC": (1, 3600),
 }
 LEGAL: list[tuple[str, str, str, Any]] = [
     ("ESC_ACK_MIN", '{"high": 10, "low": 525600}', "windows", {"high": 10 * MINUTE, "low": 525_600 * MINUTE}),

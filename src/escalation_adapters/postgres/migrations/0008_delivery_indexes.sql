@@ -8,6 +8,8 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_hand_over ON {schema}.e
     WHERE state = 'pending' AND hand_over_at IS NOT NULL;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_ended ON {schema}.escalation_pages (due_at)
     WHERE state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead');
+CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_given_up ON {schema}.escalation_pages (due_at)
+    WHERE state IN ('dead', 'handed_over');
 CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_bundle ON {schema}.escalation_pages (bundle)
     WHERE bundle IS NOT NULL;
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS escalation_audit_unheard

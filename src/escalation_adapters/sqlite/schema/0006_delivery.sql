@@ -50,6 +50,7 @@ CREATE INDEX escalation_pages_worst ON escalation_pages (target, priority, due_a
     WHERE state IN ('pending', 'leased', 'cancelling');
 CREATE INDEX escalation_pages_hand_over ON escalation_pages (target, hand_over_at)
     WHERE state = 'pending' AND hand_over_at IS NOT NULL;
+CREATE INDEX escalation_pages_given_up ON escalation_pages (due_at) WHERE state IN ('dead', 'handed_over');
 CREATE INDEX escalation_pages_bundle ON escalation_pages (bundle) WHERE bundle IS NOT NULL;
 CREATE INDEX escalation_pages_dead ON escalation_pages (id) WHERE state = 'dead';
 CREATE INDEX escalation_pages_ended ON escalation_pages (due_at)

@@ -44,6 +44,26 @@ async def a_claim_of_pages_takes_what_there_is_room_for(harness: StoreHarness) -
     same([None], [one.incident for one in gone], "the incident of a deleted row")
 
 
+async def a_claim_passes_by_what_others_lock(harness: StoreHarness) -> None:
+    """Pages that another transaction has locked keep none of the others from a claim of few pages."""
+    if not harness.capabilities.concurrent:
+        return
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    await put(store, incident("a", clock))
+    pages = [NewPage(incident_key="a", episode=1, level=n, target="t", dedup_key="d") for n in range(1, 9)]
+    await store.transact(lambda tx: tx.outbox.enqueue(pages, clock()))
+
+    async def work(tx: Transaction) -> None:
+        held = await tx.outbox.claim({"t": 6}, now=clock(), until=clock())
+        claim = other.transact(lambda tx: tx.outbox.claim({"t": 1}, now=clock(), until=clock()))
+        [found] = await within(AT_ONCE, claim)
+        assert found.page.id not in {one.page.id for one in held}, "a page that no one has locked"
+
+    await store.transact(work)
+
+
 async def a_pace_is_written_as_it_is_told(harness: StoreHarness) -> None:
     """``lock_targets`` makes missing rows, and ``write_paces`` saves the slots, and not the throttle."""
     clock = ManualClock(START)
@@ -90,6 +110,7 @@ async def targets_that_others_lock_are_left_out(harness: StoreHarness) -> None:
 
 CHECKS = (
     a_claim_of_pages_takes_what_there_is_room_for,
+    a_claim_passes_by_what_others_lock,
     a_pace_is_written_as_it_is_told,
     targets_that_others_lock_are_left_out,
 )

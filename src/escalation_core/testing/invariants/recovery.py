@@ -35,11 +35,14 @@ def unclaimed(history: History) -> Iterator[Violation]:
 
 
 def _claimed_late(course: Course, history: History, stopped: Sequence[tuple[float, float]]) -> Iterator[Violation]:
-    for claim in course.claims:
+    for change in course.changes:
+        if not change.claims and change.state != "superseded":
+            continue
         # due_was: when a pending page was due, or when the lease of another worker ended.
-        latest = deadline(claim.due_was, history.settings.tick + LOOK_TIME, stopped)
-        if claim.at > latest:
-            yield course.violation("I7", f"{claim.worker} claimed it {claim.at - claim.due_was:.2f} s after it could")
+        latest = deadline(change.due_was, history.settings.tick + LOOK_TIME, stopped)
+        if change.at > latest:
+            what = "claimed" if change.claims else "superseded"
+            yield course.violation("I7", f"{change.worker} {what} it {change.at - change.due_was:.2f} s after it could")
 
 
 def busy_loops(history: History) -> Iterator[Violation]:

@@ -102,7 +102,8 @@ class Outbox:
 
     async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
         found = [page for page in self._unsettled() if page.bundle == bundle]
-        return [self._claimed(page) for page in sorted(found, key=bundle_order)], True
+        in_order = sorted(found, key=bundle_order)
+        return [attrs.evolve(self._claimed(page), newer=self._newer(page)) for page in in_order], True
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         return [self._claimed(self.store.pages[number]) for number in ids if number in self.store.pages]

@@ -1,0 +1,66 @@
+"""The checks of bundles: which requests told of a page, and which pages a key stands for."""
+
+import attrs
+
+from escalation_core.testing.invariants.bundles import bundled_requests, changed_bundles
+from escalation_core.testing.invariants.history import FinalPage, History, PageChange, Request
+
+START = 1_700_000_000.0
+
+
+def page(number: int, target: str = "ops") -> FinalPage:
+    return FinalPage(
+        id=number, key=f"k{number}", episode=1, level=1, target=target, dedup_key=f"d{number}", state="delivered"
+    )
+
+
+def claim(number: int, at: float, bundle: str | None = "b", worker: str = "w1", fence: int = 1) -> PageChange:
+    return PageChange(
+        page=number,
+        was="pending",
+        state="leased",
+        due_was=START,
+        due=START + at + 3,
+        fence_was=fence - 1,
+        fence=fence,
+        began=START + at,
+        at=START + at,
+        worker=worker,
+        bundle=bundle,
+    )
+
+
+def request(at: float, key: str = "b", worker: str = "w1") -> Request:
+    return Request(dedup_key=key, target="ops", worker=worker, at=START + at, accepted=True)
+
+
+CLEAN = History(
+    ended=START + 9,
+    pages=[page(1), page(2), page(3)],
+    changes=[claim(1, 1), claim(2, 1), claim(3, 1), claim(1, 2, fence=3), claim(2, 2, fence=3)],
+    requests=[request(1.1), request(2.1)],
+)
+"""A bundle of three pages, and its second try with two of them."""
+
+
+def whys(history: History) -> list[str]:
+    return [violation.why for violation in changed_bundles(history)]
+
+
+def test_a_key_stands_for_the_pages_of_its_first_message_or_for_fewer() -> None:
+    assert [] == whys(CLEAN)
+    grown = attrs.evolve(CLEAN, pages=[*CLEAN.pages, page(4)], changes=[*CLEAN.changes, claim(4, 2)])
+    assert ["bundle b was tried again with 1 other pages"] == whys(grown)
+
+
+def test_a_bundle_has_a_key_of_its_own_and_one_target() -> None:
+    borrowed = attrs.evolve(CLEAN, changes=[claim(1, 1, "d2")])
+    assert ["bundle d2 has the dedup key of an escalation"] == whys(borrowed)
+    several = attrs.evolve(CLEAN, pages=[page(1), page(2, "other")], changes=[claim(1, 1), claim(2, 1)])
+    assert ["bundle b has pages to several targets"] == whys(several)
+
+
+def test_a_request_tells_of_the_pages_that_were_claimed_for_it() -> None:
+    """A page that fell out of the bundle is not in its later message, and another worker's claim is not either."""
+    found = bundled_requests(attrs.evolve(CLEAN, changes=[*CLEAN.changes, claim(3, 2, worker="w2", fence=3)]))
+    assert {1: 2, 2: 2, 3: 1} == {number: len(requests) for number, requests in found.items()}
