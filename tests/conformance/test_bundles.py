@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -25,17 +26,17 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         yield made
 
 
-def engine_on(store: Store, notifier: RecordingNotifier, **settings: object) -> Engine:
+def engine_on(store: Store, notifier: RecordingNotifier, **settings: Any) -> Engine:
     return Engine(
         store,
-        settings=Settings(budgets={"ops": Budget(rate=1)}, **settings),  # type: ignore[arg-type]
+        settings=Settings(budgets={"ops": Budget(rate=1)}, **settings),
         notifiers=[notifier],
         router=SettingsRouter(default_target="ops"),
     )
 
 
 async def storm(
-    harness: StoreHarness, clock: ManualClock, pages: int, notifier: RecordingNotifier, **settings: object
+    harness: StoreHarness, clock: ManualClock, pages: int, notifier: RecordingNotifier, **settings: Any
 ) -> tuple[Store, Engine]:
     """Return an engine with pages that wait: the last three are critical, the others warnings."""
     store = await harness.open(clock)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -37,9 +38,9 @@ class Levels:
         return self.levels[min(level, len(self.levels)) - 1]
 
 
-def engine_on(store: Store, notifier: RecordingNotifier, *levels: Sequence[str], **settings: object) -> Engine:
+def engine_on(store: Store, notifier: RecordingNotifier, *levels: Sequence[str], **settings: Any) -> Engine:
     router = Levels(levels) if levels else SettingsRouter(default_target="ops")
-    return Engine(store, settings=Settings(**settings), notifiers=[notifier], router=router)  # type: ignore[arg-type]
+    return Engine(store, settings=Settings(**settings), notifiers=[notifier], router=router)
 
 
 async def opened_at(engine: Engine, clock: ManualClock, *keys: str, severity: str = "critical") -> None:
@@ -149,7 +150,7 @@ async def test_a_leased_page_is_not_superseded(harness: StoreHarness) -> None:
 
 
 async def chain(
-    harness: StoreHarness, clock: ManualClock, *broken: str, **settings: object
+    harness: StoreHarness, clock: ManualClock, *broken: str, **settings: Any
 ) -> tuple[Store, Engine, RecordingNotifier]:
     """Return an engine whose target ``a`` falls back to ``b``, and ``b`` to ``c``. The broken targets refuse pages."""
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -45,10 +46,10 @@ def answer(page: Page) -> Outcome:
     return outcomes.get(page.target, Delivered())
 
 
-def engine_on(store: Store, *targets: str, worker: str = "w", **settings: object) -> Engine:
+def engine_on(store: Store, *targets: str, worker: str = "w", **settings: Any) -> Engine:
     return Engine(
         store,
-        settings=Settings(**settings),  # type: ignore[arg-type]
+        settings=Settings(**settings),
         notifiers=[RecordingNotifier(*(targets or ("ops", "slow", "broken", "gone")), answer=answer)],
         router=ByKey(),
         worker=worker,
@@ -86,8 +87,8 @@ async def test_health_tells_the_state_of_each_target(harness: StoreHarness) -> N
     unlimited = {"oldest_page": None, "budget": None, "throttled_until": None, "fallback": None}
     waiting = unlimited | {"backlog": 1, "oldest_page": START}
 
-    def state(**fields: object) -> TargetHealth:
-        return TargetHealth(**{**unlimited, **nothing, "backlog": 0, **fields})  # type: ignore[arg-type]
+    def state(**fields: Any) -> TargetHealth:
+        return TargetHealth(**{**unlimited, **nothing, "backlog": 0, **fields})
 
     expected = {
         "broken": state(**waiting, last_failed_at=START, last_error=BROKEN),

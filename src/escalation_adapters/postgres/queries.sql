@@ -472,6 +472,14 @@ UPDATE {schema}.escalation_pages SET
     reason = %(reason)s
 WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 
+-- name: newer_level
+-- Part of other statements: the highest level at which a later page of the incident went to the same target, or NULL.
+(
+    SELECT max(n.level) FROM {schema}.escalation_pages n
+    WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.level > p.level AND n.target = p.target
+        AND n.state IN ('pending', 'leased', 'delivered')
+)
+
 -- name: claim_pages
 -- Unsettled pages that are due, up to the capacity of each target, worst first, locked, with their incidents. The oldest of
 -- each priority are found by the index, and locked there, so that those that others have locked are passed by. A page that has
@@ -508,10 +516,7 @@ WITH picked AS MATERIALIZED (
         SELECT FROM {schema}.escalation_targets t WHERE t.target = r.target AND t.held_until > %(now)s
     )
 )
-SELECT {page}, (
-        SELECT max(n.level) FROM {schema}.escalation_pages n
-        WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.level > p.level AND n.target = p.target
-            AND n.state IN ('pending', 'leased', 'delivered')),
+SELECT {page}, {newer_level},
     i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
@@ -548,10 +553,7 @@ WITH picked AS MATERIALIZED (
     WHERE p.bundle = %(bundle)s AND p.state IN ('pending', 'leased', 'cancelling')
     ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT {page}, (
-        SELECT max(n.level) FROM {schema}.escalation_pages n
-        WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.level > p.level AND n.target = p.target
-            AND n.state IN ('pending', 'leased', 'delivered')),
+SELECT {page}, {newer_level},
     i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1

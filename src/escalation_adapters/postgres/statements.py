@@ -22,7 +22,7 @@ PAGE = (
 
 PASSING = "_passing"
 """The suffix of a statement's name, for the form that leaves out passed-over rows."""
-_PARTS = ("standing", "unless_passed", "claimed", "scanned", "due_targets", "still_unheard")
+_PARTS = ("standing", "unless_passed", "claimed", "scanned", "due_targets", "still_unheard", "newer_level")
 _PUT_TOGETHER = ("look", "stats")
 
 
@@ -43,7 +43,7 @@ def templates() -> Mapping[str, str]:
 def statements(table: IncidentsTable) -> dict[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
     names = table.sql_names() | {"page": sql.SQL(PAGE)}
-    names |= {name: _part(name, names) for name in ("standing", "claimed", "scanned", "due_targets", "still_unheard")}
+    names |= {name: _part(name, names) for name in _PARTS if name != "unless_passed"}
     names["unless_passed"] = sql.SQL("")
     names |= _status_parts(table)
     names["builtin"] = sql.Literal(BUILTIN)

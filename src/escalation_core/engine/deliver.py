@@ -56,7 +56,7 @@ class Delivery:
     attempts: AttemptLog = attrs.field(factory=AttemptLog)
 
     def __attrs_post_init__(self) -> None:
-        """Find the budgets of the targets."""
+        """Find the budgets of the targets, and those whose notifier sends bundles."""
         self.unheard = UnheardSearch(self.store)
         self.shares = Shares(
             budgets=budgets_of(self.notifiers, self.settings.budgets),

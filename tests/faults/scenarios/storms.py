@@ -157,5 +157,6 @@ async def unheard_for_a_while(run: Run) -> None:
     await until_noted(run, "k", 1)
     run.receiver.by_target["ops"] = lambda number: BROKEN
     await until_state(run, "k-0", "pending")
+    # The processes run on the machine's clock: health is sampled while the page is tried, for longer than its bound.
     await asyncio.sleep(2.5)
     run.receiver.by_target["ops"] = lambda number: OK

@@ -4,6 +4,7 @@ An incident is due for two levels. Its first page is handed over to a fallback, 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 import pytest
@@ -128,9 +129,9 @@ REPLACED = attrs.evolve(
 """A history in which the second page takes the place of the first one."""
 
 
-def with_page(history: History, number: int, **how: object) -> History:
+def with_page(history: History, number: int, **how: Any) -> History:
     """Return the history with other values of one page."""
-    pages = [attrs.evolve(one, **how) if one.id == number else one for one in history.pages]  # type: ignore[arg-type]
+    pages = [attrs.evolve(one, **how) if one.id == number else one for one in history.pages]
     return attrs.evolve(history, pages=pages)
 
 
