@@ -1,6 +1,6 @@
 -- What delivery in a storm needs: the rates of targets (when all slots of a budget are free again, and what the receiver has
 -- refused), when the last attempts to a target ended, the priority of a page, when its fallback gets it, its bundle, and two more
--- states. No row is rewritten or checked.
+-- states. No row is rewritten or checked: the next migration validates the check of states.
 
 ALTER TABLE {schema}.escalation_targets ALTER COLUMN held_until DROP NOT NULL;
 ALTER TABLE {schema}.escalation_targets ADD COLUMN IF NOT EXISTS free_at timestamptz;
