@@ -40,7 +40,7 @@ async def apply(connection: AsyncConnection[Any], migration: Migration, names: M
     for table in ("escalation_events", "escalation_audit", "escalation_pages"):
         await drop_invalid(connection, f"{names['schema'].as_string()}.{table}")
     for statement in text.split(";\n"):
-        if "INDEX" in statement:
+        if statement.strip():
             await connection.execute(statement.encode())
     await connection.execute(record, values)
 
