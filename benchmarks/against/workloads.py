@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from .delivering import deliver_postgres  # noqa: F401 - found by its type
 from .workload import Meter, workload
 
 if TYPE_CHECKING:

@@ -17,11 +17,14 @@ class Operations:
     session: Session
 
     async def pauses(self, now: datetime) -> Sequence[Pause]:
-        """Return the pauses that end after ``now``, by their index."""
+        """Return the pauses that end after ``now``. Usually there is none, as the first statement saw."""
+        if not self.session.any_pause and self.session.at is not None and now >= self.session.at:
+            return []
         return [Pause.from_row(row, instant) for row in await self.session.rows("pauses", now=now)]
 
     async def add_pause(self, pause: Pause) -> None:
         """Insert a row."""
+        self.session.any_pause = True
         await self.session.run("add_pause", **attrs.asdict(pause))
 
     async def end_pauses(self, now: datetime) -> int:

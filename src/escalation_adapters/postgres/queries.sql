@@ -4,12 +4,13 @@
 -- statements.py makes two forms of each statement that contains it.
 
 -- name: begin
--- The first statement of each transaction. It returns the instant, whether any row is passed over, and whether row level
--- security applies to this role. It also sets parameters until the transaction's end, whatever the role's or the database's
+-- The first statement of each transaction. It returns the instant, whether any row is passed over, whether any pause has not
+-- ended, and whether row level security applies to this role. It also sets parameters until the transaction's end, whatever the role's or the database's
 -- settings are. The server ends the transaction if the client stops, and so releases its locks. A policy that would hide
 -- rows makes a statement fail. NULL in an array is not a text. The triggers can distinguish the engine's writes from a host's.
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
+    EXISTS (SELECT FROM {schema}.escalation_pauses z WHERE z.ends_at > c.now),
     row_security_active({incidents_name}::regclass),
     set_config('idle_in_transaction_session_timeout', %(idle)s, true), set_config('row_security', 'off', true),
     set_config('array_nulls', 'on', true), set_config('escalation.engine', 'on', true),

@@ -63,6 +63,8 @@ class Session:
     """The transaction's instant; None before ``begin``."""
     passing: bool = False
     """Whether any row is passed over: then some statements run in another form."""
+    any_pause: bool = True
+    """Whether a pause may end after the transaction's instant: the first statement has looked."""
     running: str | None = None
     """The name of the statement that ran last outside a pipeline; None for a statement without a name."""
     _waiting: list[tuple[str, int, Mapping[str, object]]] = attrs.field(factory=list)
@@ -77,7 +79,9 @@ class Session:
         """
         self.clock = clock
         at = None if clock is None else clock()
-        ((now, self.passing, hidden, *_, revision),) = await self.rows("begin", at=at, idle=f"{timeouts.IDLE:.1f}s")
+        ((now, self.passing, self.any_pause, hidden, *_, revision),) = await self.rows(
+            "begin", at=at, idle=f"{timeouts.IDLE:.1f}s"
+        )
         if revision != self.table.revision:
             raise Attached
         check_visible(hidden, self.table)

@@ -22,11 +22,14 @@ class AttemptLog:
 
     def add(self, finished: Iterable[Finished], at: datetime | None) -> None:
         """Keep the outcomes of attempts. ``at`` is the store's instant at which their pages were settled."""
-        for page, outcome in finished:
-            one = LastAttempts(target=page.target, delivered_at=at)
-            if not isinstance(outcome, Delivered):
-                one = LastAttempts(target=page.target, failed_at=at, error=outcome.reason)
-            self._latest[page.target] = self._latest.get(page.target, one).later(one)
+        # Attempts that are settled together have one instant, so each target's last arrival and last failure count.
+        last = {(page.target, isinstance(outcome, Delivered)): outcome for page, outcome in finished}
+        for (target, _), outcome in last.items():
+            if isinstance(outcome, Delivered):
+                one = LastAttempts(target=target, delivered_at=at)
+            else:
+                one = LastAttempts(target=target, failed_at=at, error=outcome.reason)
+            self._latest[target] = self._latest.get(target, one).later(one)
 
     def unwritten(self) -> Mapping[str, LastAttempts]:
         """Return the last attempts that no heartbeat has written."""

@@ -17,12 +17,8 @@ from .shares import Share
 class Send:
     """The leased pages of one message, worst first, with their incidents."""
 
+    target: str
     pages: Sequence[tuple[PageRecord, Incident]]
-
-    @property
-    def target(self) -> str:
-        """The target of all of these pages."""
-        return self.pages[0][0].target
 
     def message(self) -> Page | Bundle:
         """Return what the notifier sends."""
@@ -112,7 +108,7 @@ class Packer:
             if one.incident is not None
         ]
         self._seen.update(page.id for page, _ in pages)
-        self.sends.append(Send(pages))
+        self.sends.append(Send(members[0].page.target, pages))
 
 
 def _is_held(page: PageRecord, now: datetime) -> bool:

@@ -338,7 +338,7 @@ def _resolved_again_at_delivery(dsn: str) -> None:
         [(record, incident)] = one.pages
         via = (record.via,) if record.via else ()
         present = [one.target for on_call in known[-1:] for one in on_call.recipients(via, datetime.now(UTC)).known]
-        return await send(self, Send([(evolve(record, target=present[0]), incident)]) if present else one)
+        return await send(self, Send(present[0], [(evolve(record, target=present[0]), incident)]) if present else one)
 
     _put(Versions, "with_on_call", remember)
     _put(Delivery, "_send", send_to_present)
