@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.postgres.dsn import arguments
@@ -11,6 +12,7 @@ from escalation_adapters.postgres.pool import Pool
 from escalation_adapters.sqlite import SQLiteStore
 from escalation_core import Delivered, Engine, Outcome, Page, RetryPolicy, Settings, Store, TickReport
 from escalation_core.model import PageState
+from escalation_core.ports import Transaction
 from escalation_core.testing import MemoryStore, RecordingNotifier
 
 from .stage import Stage, staged, until
@@ -121,6 +123,43 @@ async def test_a_tick_cancelled_at_any_await_on_sqlite(tmp_path: object) -> None
 async def test_a_tick_cancelled_at_any_await_on_postgresql(migrated_dsn: str) -> None:
     """If the test cancels a tick at any await, its page arrives exactly once, with a store on PostgreSQL."""
     await check_each_step(await PostgresStore.connect(migrated_dsn), 120)
+
+
+class HeldStore(MemoryStore):
+    """A store whose answer to a claim is slow: it waits for ``answer`` once a page is leased."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer, self.leased = asyncio.Event(), asyncio.Event()
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Any]]) -> Any:
+        """Run ``work``, and answer late if it leased a page."""
+        result = await super().transact(work)
+        if getattr(result, "sends", None):
+            self.leased.set()
+            await self.answer.wait()
+        return result
+
+
+async def test_a_tick_waits_for_the_claim_of_a_cancelled_one() -> None:
+    """If a tick is cancelled while the store claims, the next tick waits for that claim, and its page is delivered."""
+    store, receiver = HeldStore(), Receiver()
+    async with Engine(store, notifiers=[Notifier(receiver)]) as engine:
+        await engine.open("k", severity="critical", first_seen=await engine.now() - HOUR)
+        first = asyncio.ensure_future(engine.tick())
+        await store.leased.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        second = asyncio.ensure_future(engine.tick())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        waiting = not second.done()
+        store.answer.set()
+        delivery = (await second).delivery
+        assert waiting
+        assert delivery is not None
+        assert 1 == delivery.delivered
+        assert ["k"] == receiver.arrived
 
 
 @asynccontextmanager

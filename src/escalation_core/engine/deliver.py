@@ -91,6 +91,8 @@ class Delivery:
         return report
 
     async def _pass(self, longest: timedelta) -> DeliveryReport:
+        # A claim whose caller was cancelled may be in the store. Its pages are locked, and then in flight.
+        await self.tasks.outlived()
         began, until, tries, waited_at = monotonic(), None, 0, None
         if not self.busy and not await self._any_due():
             return self.take_report()

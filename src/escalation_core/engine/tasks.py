@@ -229,6 +229,11 @@ class TaskGroup:
         await asyncio.wait([task])
         return task.result()
 
+    async def outlived(self) -> None:
+        """Wait until the work of ``outlive`` that runs now has ended, also that of callers who were cancelled."""
+        if self._outliving:
+            await asyncio.wait(self._outliving)
+
     async def drained(self) -> None:
         """Wait until no task is running, including the work of ``outlive``."""
         while tasks := self._tasks | self._outliving:
