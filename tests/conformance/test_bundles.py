@@ -1,6 +1,8 @@
 """Bundles on every store: one message about many pages, if more wait than the budget of the target takes."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,18 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Budget, Engine, Rejected, Retry, Settings, SettingsRouter
+from escalation_core import (
+    Budget,
+    Bundle,
+    Delivered,
+    Engine,
+    Outcome,
+    Page,
+    Rejected,
+    Retry,
+    Settings,
+    SettingsRouter,
+)
 from escalation_core.model import PageRecord, PageState
 from escalation_core.ports import Store
 from escalation_core.testing import BundlingNotifier, ManualClock, RecordingNotifier
@@ -18,6 +31,8 @@ from escalation_core.testing.conformance.harness import START
 from .harnesses import opened
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+AT_ONCE = {"ops": Budget(rate=1, burst=20)}
+"""A budget of which one pass sends twenty messages."""
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -29,7 +44,7 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 def engine_on(store: Store, notifier: RecordingNotifier, **settings: Any) -> Engine:
     return Engine(
         store,
-        settings=Settings(budgets={"ops": Budget(rate=1)}, **settings),
+        settings=Settings(**{"budgets": {"ops": Budget(rate=1)}} | settings),
         notifiers=[notifier],
         router=SettingsRouter(default_target="ops"),
     )
@@ -46,6 +61,22 @@ async def storm(
         await engine.open(f"k{number:03}", severity=severity, first_seen=clock() - timedelta(hours=1))
     await engine.tick(deliver=False)
     return store, engine
+
+
+class GatedBundles(BundlingNotifier):
+    """Refuses the first bundle, after the test lets it go on."""
+
+    def __init__(self, *targets: str) -> None:
+        super().__init__(*targets)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def send_bundle(self, bundle: Bundle) -> Outcome:
+        await super().send_bundle(bundle)
+        if self.go_on.is_set():
+            return Delivered()
+        self.begun.set()
+        await self.go_on.wait()
+        return Rejected("bad text")
 
 
 async def records(store: Store) -> list[PageRecord]:
@@ -168,24 +199,139 @@ async def test_a_throttled_bundle_is_tried_again_as_it_is(harness: StoreHarness)
     assert (first.dedup_key, first.pages, 1) == (second.dedup_key, second.pages, second.attempt)
 
 
-async def test_a_bundle_that_is_refused_is_sent_apart(harness: StoreHarness) -> None:
-    """Then the fault of one page is its own: the others arrive."""
-    clock = ManualClock(START)
-    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Rejected("bad text"))
-    notifier.answer = lambda page: (
-        Rejected("bad text") if page.incident.incident_key == "k005" else RecordingNotifier("x").answer(page)
-    )
-    store, engine = await storm(harness, clock, 11, notifier)
+def poisoned(*keys: str) -> BundlingNotifier:
+    """Return a notifier whose receiver refuses each message that tells of one of these incidents."""
+
+    def answer(*pages: Page) -> Outcome:
+        bad = any(page.incident.incident_key in keys for page in pages)
+        return Rejected("bad text") if bad else Delivered()
+
+    return BundlingNotifier("ops", answer=answer, answer_bundle=lambda bundle: answer(*bundle.pages))
+
+
+def by_size(bundle: Bundle, answers: Mapping[int, Outcome]) -> Outcome:
+    """Return the answer to a bundle of so many pages; Delivered without one."""
+    return answers.get(len(bundle.pages), Delivered())
+
+
+@pytest.mark.parametrize("poison", ["k000", "k021", "k063"])
+async def test_one_page_with_a_fault_costs_two_messages_for_each_halving(harness: StoreHarness, poison: str) -> None:
+    """Of 64 pages one is refused: it is dead after the first message and twelve more, and the others arrive."""
+    clock, notifier = ManualClock(START), poisoned(poison)
+    store, engine = await storm(harness, clock, 64, notifier, budgets=AT_ONCE)
     await engine.deliver()
-    assert {"refused in a bundle: bad text"} == {page.reason for page in await records(store)}
-    for _ in range(12):
-        clock.advance(SECOND)
-        await engine.deliver()
-    assert 1 == len(notifier.bundles)
-    assert {"k005": PageState.DEAD} == {
+    assert {poison: PageState.DEAD} == {
         page.incident_key: page.state for page in await records(store) if page.state is not PageState.DELIVERED
     }
-    assert {None} == {page.bundle for page in await records(store)}
+    [dead] = await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.DEAD))
+    assert ("bad text", None, 7) == (dead.reason, dead.bundle, dead.attempts)
+    sizes = [len(bundle.pages) for bundle in notifier.bundles]
+    assert {64: 1, 32: 2, 16: 2, 8: 2, 4: 2, 2: 2} == Counter(sizes)
+    assert 11 == len({bundle.dedup_key for bundle in notifier.bundles})
+    assert 2 == len(notifier.pages) - sum(sizes)
+    clock.advance(MINUTE)
+    await engine.deliver()
+    assert 11 == len(notifier.bundles)
+
+
+async def test_the_worst_half_of_a_refused_bundle_goes_first(harness: StoreHarness) -> None:
+    """Both halves are due at once, each with the worst first, under keys that are neither the bundle's nor a page's."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: by_size(bundle, {12: Rejected("bad text")}))
+    _, engine = await storm(harness, clock, 12, notifier, budgets=AT_ONCE)
+    await engine.deliver()
+    first, worst, rest = notifier.bundles
+    assert (6, 6, 2) == (len(worst.pages), len(rest.pages), worst.attempt)
+    halves = [attrs.evolve(page, attempt=1) for page in (*worst.pages, *rest.pages)]
+    assert list(first.pages) == halves
+    assert 3 == len({bundle.dedup_key for bundle in notifier.bundles} - {page.dedup_key for page in first.pages})
+
+
+async def test_a_half_is_tried_again_as_a_bundle(harness: StoreHarness) -> None:
+    """It keeps its key and its pages, except those that ended meanwhile."""
+    clock = ManualClock(START)
+    answers: dict[int, Outcome] = {12: Rejected("bad text"), 6: Retry("down")}
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: by_size(bundle, answers))
+    store, engine = await storm(harness, clock, 12, notifier, budgets=AT_ONCE)
+    await engine.deliver()
+    await engine.resolve("k011")
+    answers.clear()
+    clock.advance(MINUTE)
+    await engine.deliver()
+    _, *tried, again, also = notifier.bundles
+    assert {one.dedup_key: len(one.pages) for one in tried} == {again.dedup_key: 6, also.dedup_key: 6}
+    assert {5, 6} == {len(again.pages), len(also.pages)}
+    assert {PageState.DELIVERED: 11, PageState.CANCELLED: 1} == Counter(page.state for page in await records(store))
+
+
+async def test_only_what_is_still_to_be_sent_is_halved(harness: StoreHarness) -> None:
+    """Incidents that end while their bundle is being sent leave it: of three that are left, one goes alone."""
+    clock, notifier = ManualClock(START), GatedBundles("ops")
+    store, engine = await storm(harness, clock, 12, notifier)
+    delivering = asyncio.create_task(engine.deliver())
+    await notifier.begun.wait()
+    for number in range(9):
+        await engine.resolve(f"k{number:03}")
+    notifier.go_on.set()
+    await delivering
+    left = [page for page in await records(store) if page.state is PageState.PENDING]
+    assert {("refused in a bundle: bad text", 1)} == {(page.reason, page.attempts) for page in left}
+    assert [2, 1] == [count for _, count in Counter(page.bundle for page in left).most_common()]
+    assert ["k011"] == [page.incident_key for page in left if page.bundle is None]
+    for _ in range(2):
+        clock.advance(SECOND)
+        await engine.deliver()
+    assert [12, 2] == [len(bundle.pages) for bundle in notifier.bundles]
+    assert 15 == len(notifier.pages)
+
+
+async def test_what_another_sender_has_is_not_halved(harness: StoreHarness) -> None:
+    """A page whose lease this sender lost keeps the bundle's key, and the others are halved without it."""
+    clock, notifier = ManualClock(START), GatedBundles("ops")
+    store, engine = await storm(harness, clock, 12, notifier)
+    delivering = asyncio.create_task(engine.deliver())
+    await notifier.begun.wait()
+    lost = next(page for page in await records(store) if page.incident_key == "k003")
+    await store.transact(lambda tx: tx.outbox.write([attrs.evolve(lost, fence=lost.fence + 1)]))
+    notifier.go_on.set()
+    await delivering
+    counts = Counter(page.bundle for page in await records(store))
+    assert [1, 5, 6] == sorted(counts.values())
+    assert 1 == counts[notifier.bundles[0].dedup_key]
+
+
+async def test_a_target_that_refuses_everything_is_given_up_at_once(harness: StoreHarness) -> None:
+    """If the refusal concerns the whole target, no page of the bundle is sent to it again."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Rejected("no_service", whole_target=True))
+    store, engine = await storm(harness, clock, 20, notifier, budgets=AT_ONCE)
+    report = await engine.deliver()
+    assert 20 == report.dead
+    clock.advance(MINUTE)
+    await engine.deliver()
+    assert 1 == len(notifier.bundles)
+    assert {(PageState.DEAD, "no_service")} == {(page.state, page.reason) for page in await records(store)}
+
+
+async def test_the_fallback_of_a_target_that_refuses_everything_gets_all_pages(harness: StoreHarness) -> None:
+    """It gets them in the settlement of the first refusal."""
+    clock = ManualClock(START)
+    notifier = BundlingNotifier("ops", answer_bundle=lambda bundle: Rejected("no_service", whole_target=True))
+    spare = RecordingNotifier("spare")
+    store = await harness.open(clock)
+    engine = Engine(
+        store,
+        settings=Settings(budgets=AT_ONCE, fallbacks={"ops": "spare"}),
+        notifiers=[notifier, spare],
+        router=SettingsRouter(default_target="ops"),
+    )
+    for number in range(20):
+        await engine.open(f"k{number:03}", severity="critical", first_seen=clock() - timedelta(hours=1))
+    await engine.tick()
+    clock.advance(SECOND)
+    await engine.deliver()
+    assert (1, 20) == (len(notifier.bundles), len({page.incident.incident_key for page in spare.pages}))
+    assert {page.dedup_key for page in notifier.bundles[0].pages} == {page.dedup_key for page in spare.pages}
 
 
 async def test_the_bundle_of_a_dead_worker_is_sent_again(harness: StoreHarness) -> None:

@@ -63,6 +63,7 @@ async def test_killed_while_pages_are_bundled(new_run: NewRun, full: bool) -> No
         assert len({message.bundle for message in sent}) < len(sent), "no bundle was tried again"
         refused = [page for page in history.changes if (page.reason or "").startswith("refused in a bundle")]
         assert refused, "no bundle was refused for good"
+        assert any(page.bundle for page in refused if page.state == "pending"), "no refused bundle was halved"
         run.measured |= {
             "bundles": len({message.bundle for message in sent}),
             "pages in bundles": sum(map(len, (m.pages for m in sent))),

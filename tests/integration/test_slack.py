@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
+from escalation_adapters.channels import slack
 from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, retry_after
 from escalation_adapters.channels.slack_text import render
 from escalation_core import (
@@ -134,6 +135,44 @@ async def test_redirect_is_rejected_and_never_followed(status: int) -> None:
 async def test_client_errors_are_final(status: int) -> None:
     """A client error is Rejected. The reason has the status and nothing of the body."""
     assert Rejected(f"HTTP {status}") == await parse_outcome(status, f"no_service {SECRET}")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "body", "whole_target"),
+    [
+        (404, "no_service", True),
+        (404, "no_team\n", True),
+        (404, "channel_not_found", True),
+        (403, "action_prohibited", True),
+        (403, "invalid_token", True),
+        (410, "channel_is_archived", True),
+        (400, "invalid_payload", False),
+        (400, "no_text", False),
+        (400, "user_not_found", False),
+        (404, "", False),
+        (403, "<html>no_service</html>", False),
+    ],
+)
+async def test_errors_of_the_webhook_itself_concern_every_page(status: int, body: str, whole_target: bool) -> None:
+    """Slack says by its text whether it refuses the message or the webhook. Any other text is about the message."""
+    assert Rejected(f"HTTP {status}", whole_target=whole_target) == await parse_outcome(status, body)
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_without_its_text_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text never comes, or the connection ends before it."""
+    monkeypatch.setattr(slack, "_TEXT_SECONDS", 0.05)
+    for hangs in (True, False):
+
+        async def reply(_: asyncio.StreamReader, writer: asyncio.StreamWriter, hangs: bool = hangs) -> None:
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nno_s")
+            await writer.drain()
+            if hangs:
+                await asyncio.Event().wait()
+
+        async with raw_receiver(reply) as address:
+            assert Rejected("HTTP 404") == await send(address)
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,7 @@ Slack's documentation of incoming webhooks decides which replies are final and w
 ``ok`` means delivered, since proxies and login pages answer 200 as well (ADR 0010).
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,23 @@ MAX_READ_BYTES = 4096
 """Longest part of a reply that the notifier reads, in bytes."""
 _AGAIN = frozenset({408, 425})
 """Client errors that are not final: the request came too slowly (408) or too early (425)."""
+_OF_THE_WEBHOOK = frozenset(
+    {
+        b"action_prohibited",
+        b"channel_is_archived",
+        b"channel_not_found",
+        b"invalid_token",
+        b"no_active_hooks",
+        b"no_service",
+        b"no_service_id",
+        b"no_team",
+        b"posting_to_general_channel_denied",
+        b"team_disabled",
+    }
+)
+"""The errors that Slack documents as faults of the webhook, its channel or its workspace, whatever the message says."""
+_TEXT_SECONDS = 1.0
+"""How long the notifier waits for the text of a refusal."""
 
 
 class SlackNotifier:
@@ -128,8 +146,17 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     if 300 <= status < 400:
         return Rejected("redirect")
     if 400 <= status < 500 and status not in _AGAIN:
-        return Rejected(f"HTTP {status}")
+        return Rejected(f"HTTP {status}", whole_target=await _refuses_all(response))
     return Retry(f"HTTP {status}", after)
+
+
+async def _refuses_all(response: aiohttp.ClientResponse) -> bool:
+    """Return whether a refusal concerns the webhook. If its text does not come, the refusal is final all the same."""
+    try:
+        async with asyncio.timeout(_TEXT_SECONDS):
+            return (await _read(response)).strip() in _OF_THE_WEBHOOK
+    except (aiohttp.ClientError, OSError):
+        return False
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 
-from ..model import Delivered, Outcome, PageRecord, PageState, Retry
+from ..model import Delivered, Outcome, PageRecord, PageState, Rejected, Retry
 from ..ports import Transaction
+from ..rules.bundle import halved
 from ..rules.fallback import Fallbacks
 from ..rules.retry import RetryPolicy, after_attempt, cancel_reason, throttle_for
 
@@ -18,7 +19,8 @@ async def settle(
 ) -> tuple[list[PageRecord], list[Finished]]:
     """Write the outcomes of pages whose lease this sender still has. Return those pages, and the locked ones.
 
-    A page that will not be delivered is handed over, if its target has a fallback. This function does not wait for a
+    A page that will not be delivered is handed over, if its target has a fallback. Of a refused bundle, only pages
+    that are settled together are put into new bundles. This function does not wait for a
     locked row: a host that acknowledges by SQL locks the incident's pages until its transaction ends.
     """
     # Most pages were delivered. That does not depend on the incident's state, so these rows are not read again.
@@ -33,6 +35,7 @@ async def settle(
     found_others = await tx.outbox.lock([record.id for record, _ in others]) if others else ()
     standing = {found.page.id: found for found in found_others}
     failed: list[PageRecord] = []
+    refused: dict[str | None, list[PageRecord]] = {}
     throttled_until: dict[str, datetime] = {}
     jitters: dict[str | None, float] = {}
     for leased, outcome in others:
@@ -45,10 +48,14 @@ async def settle(
         ended = None if found.fault else cancel_reason(found.page, found.incident)
         fallback = fallbacks.of.get(leased.target)
         page = after_attempt(found.page, outcome, policy=policy, now=now, jitter=jitter, ended=ended, fallback=fallback)
-        failed.append(page)
+        if isinstance(outcome, Rejected) and page.state is PageState.PENDING:
+            refused.setdefault(leased.bundle, []).append(page)
+        else:
+            failed.append(page)
         if isinstance(outcome, Retry) and outcome.throttled:
             until = now + throttle_for(outcome, policy)
             throttled_until[leased.target] = max(until, throttled_until.get(leased.target, until))
+    failed += [page for pages in refused.values() for page in halved(pages)]
     if failed:
         await tx.outbox.write(failed)
     if handed_over := [page for page in failed if page.state is PageState.HANDED_OVER]:

@@ -56,9 +56,14 @@ class Retry:
 
 @attrs.frozen
 class Rejected:
-    """The receiver refused the page permanently, so the page is dead. ``reason`` must not contain a secret."""
+    """The receiver refused the page permanently, so the page is dead. ``reason`` must not contain a secret.
+
+    A bundle that is refused is halved, and each half is sent again.
+    """
 
     reason: str
+    whole_target: bool = False
+    """The receiver would refuse any page to this target. Then all pages of a bundle are dead at once."""
 
 
 Outcome = Delivered | Retry | Rejected
@@ -93,7 +98,7 @@ class Bundle:
     pages: Sequence[Page]
     """The pages, worst first. A later attempt has no others; it leaves out those whose incidents have ended."""
     attempt: int = 1
-    """1 for the first attempt; attempts that the receiver throttled do not count."""
+    """1 for the first attempt of its pages; attempts that the receiver throttled do not count."""
 
     @property
     def severities(self) -> Mapping[str, int]:

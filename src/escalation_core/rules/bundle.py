@@ -1,8 +1,12 @@
 """Bundles: one message about many pages, when more wait for a target than its budget takes in time."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import attrs
+
 from ..model import PageRecord, PageState
+from ..model.keys import bundle_key
 from .pace import Budget
 
 BUNDLE_AFTER = timedelta(seconds=10)
@@ -27,3 +31,19 @@ def is_fresh(page: PageRecord) -> bool:
 def bundle_order(page: PageRecord) -> tuple[int, datetime, int]:
     """Return the place of a page in its bundle: the worst come first, and of these the oldest."""
     return page.priority, page.created_at, page.id
+
+
+def halved(refused: Sequence[PageRecord]) -> list[PageRecord]:
+    """Return the pages of a bundle that its receiver refused for good, in two bundles: the worst half, and the rest.
+
+    The pages are still to be sent, and all to one target. Each half has a key of its own. A half of one page is no
+    bundle: the page goes alone.
+    """
+    pages = sorted(refused, key=bundle_order)
+    middle = (len(pages) + 1) // 2
+    return [*_together(pages[:middle]), *_together(pages[middle:])]
+
+
+def _together(half: Sequence[PageRecord]) -> list[PageRecord]:
+    key = bundle_key(half[0].target, [page.dedup_key for page in half]) if len(half) > 1 else None
+    return [attrs.evolve(page, bundle=key) for page in half]

@@ -159,15 +159,16 @@ def after_attempt(
     """Return the page after one attempt to send it.
 
     ``jitter`` lies in [0, 1). ``ended`` is the result of ``cancel_reason``: why the page must not be sent again, or
-    None if it may. ``fallback`` is the target that gets the page in place of its death; None without one.
+    None if it may. ``fallback`` is the target that gets the page in place of its death; None without one. A page whose
+    bundle was refused for good is pending afterwards, and in no bundle.
     """
     counted = page.attempts if isinstance(outcome, Retry) and outcome.throttled else page.attempts + 1
     if isinstance(outcome, Delivered):
         return _moved(page, PageState.DELIVERED, now, reason=None, attempts=counted)
     if ended is not None:
         return _moved(page, PageState.CANCELLED, now, reason=ended, attempts=counted)
-    if isinstance(outcome, Rejected) and page.bundle is not None:
-        # The fault may be that of one page. Now each goes alone, and is judged alone.
+    if isinstance(outcome, Rejected) and page.bundle is not None and not outcome.whole_target:
+        # The fault may be that of one page: see ``rules.bundle.halved``.
         reason = f"refused in a bundle: {outcome.reason}"[:MAX_REASON_CHARS]
         return _moved(page, PageState.PENDING, now, reason=reason, attempts=counted, bundle=None)
     if isinstance(outcome, Rejected):
@@ -265,7 +266,7 @@ def parse_outcome(answer: object) -> Outcome:
     if isinstance(answer, Delivered):
         return Delivered()
     if isinstance(answer, Rejected):
-        return Rejected(_reason(answer.reason))
+        return Rejected(_reason(answer.reason), whole_target=answer.whole_target is True)
     if isinstance(answer, Retry):
         after = answer.after if isinstance(answer.after, timedelta) else None
         return Retry(

@@ -7,7 +7,7 @@ import pytest
 from escalation_core import Budget, Delivered, Rejected, Retry, RetryPolicy
 from escalation_core.model import PageState
 from escalation_core.model.keys import bundle_key
-from escalation_core.rules.bundle import bundle_order, is_fresh, most_apart
+from escalation_core.rules.bundle import bundle_order, halved, is_fresh, most_apart
 from escalation_core.rules.retry import after_attempt, lease, revive
 
 from ..kit import START, page
@@ -56,6 +56,21 @@ def test_pages_stay_in_their_bundle_until_it_is_refused() -> None:
     assert (PageState.PENDING, "b", 1) == after(Retry("down"))
     assert (PageState.PENDING, "b", 0) == after(Retry("busy", throttled=True))
     assert (PageState.PENDING, None, 1) == after(Rejected("bad"))
+    assert (PageState.HANDED_OVER, "b", 1) == after(Rejected("bad", whole_target=True))
     apart = lease(page(state=PageState.PENDING, bundle="b"), policy, START)
     assert apart.bundle is None
     assert revive(page(state=PageState.DEAD, bundle="b"), START).bundle is None
+
+
+def test_a_refused_bundle_is_halved() -> None:
+    """The worst half is the larger one, each half has its own key, and a half of one page goes alone."""
+    pages = [
+        page(id=number, priority=9 - number, dedup_key=f"d{number}", state=PageState.PENDING) for number in range(5)
+    ]
+    halves = halved(pages)
+    worst, rest = bundle_key(pages[0].target, ["d4", "d3", "d2"]), bundle_key(pages[0].target, ["d1", "d0"])
+    assert [(4, worst), (3, worst), (2, worst), (1, rest), (0, rest)] == [(one.id, one.bundle) for one in halves]
+    assert [(4, worst := bundle_key(pages[0].target, ["d4", "d3"])), (3, worst), (2, None)] == [
+        (one.id, one.bundle) for one in halved(pages[2:])
+    ]
+    assert [[None, None], [None], []] == [[one.bundle for one in halved(pages[:count])] for count in (2, 1, 0)]

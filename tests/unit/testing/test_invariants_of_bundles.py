@@ -2,7 +2,7 @@
 
 import attrs
 
-from escalation_core.testing.invariants.bundles import bundled_requests, changed_bundles
+from escalation_core.testing.invariants.bundles import bundled_requests, changed_bundles, unhalved
 from escalation_core.testing.invariants.history import FinalPage, History, PageChange, Request
 
 START = 1_700_000_000.0
@@ -64,3 +64,39 @@ def test_a_request_tells_of_the_pages_that_were_claimed_for_it() -> None:
     """A page that fell out of the bundle is not in its later message, and another worker's claim is not either."""
     found = bundled_requests(attrs.evolve(CLEAN, changes=[*CLEAN.changes, claim(3, 2, worker="w2", fence=3)]))
     assert {1: 2, 2: 2, 3: 1} == {number: len(requests) for number, requests in found.items()}
+
+
+def refused(number: int, bundle: str | None, at: float = 1.5) -> PageChange:
+    """Return the settlement of a page whose bundle was refused for good."""
+    return attrs.evolve(
+        claim(number, at, bundle),
+        was="leased",
+        state="pending",
+        due_was=START + 4,
+        fence_was=1,
+        fence=2,
+        reason="refused in a bundle: HTTP 400",
+    )
+
+
+def parts(*bundles: str | None) -> list[str]:
+    """Return the violations if a bundle is refused, and its pages go on in these."""
+    changes = [claim(number, 1) for number in range(len(bundles))]
+    changes += [refused(number, bundle) for number, bundle in enumerate(bundles)]
+    return [violation.why for violation in unhalved(attrs.evolve(CLEAN, changes=changes))]
+
+
+def test_a_refused_bundle_goes_on_in_two_halves() -> None:
+    for good in (("c", "c", "d", "d"), ("c", "c", "d", "d", "d"), ("c", "c", None), (None, None), (None,)):
+        assert [] == parts(*good)
+    assert ["bundle b was refused, and its pages went on in [1, 1, 1, 1]"] == parts(None, None, None, None)
+    assert ["bundle b was refused, and its pages went on in [1, 3]"] == parts("c", "c", "c", None)
+    assert ["bundle b was refused, and its pages went on in [3]"] == parts("c", "c", "c")
+    assert ["bundle b was refused, and its pages kept the key"] == parts("b", "b", "c", "c")
+
+
+def test_pages_of_a_bundle_that_are_settled_apart_are_halved_apart() -> None:
+    """Another transaction locks two of four pages: they are settled later."""
+    changes = [claim(number, 1) for number in range(4)]
+    changes += [refused(0, None), refused(1, None), refused(2, None, 1.8), refused(3, None, 1.8)]
+    assert [] == list(unhalved(attrs.evolve(CLEAN, changes=changes)))

@@ -6,7 +6,7 @@ process ``Recorder`` records the history. ``docs/how-to/write-a-store.md`` shows
 
 from collections.abc import Mapping, Sequence
 
-from .bundles import changed_bundles
+from .bundles import changed_bundles, unhalved
 from .escalations import duplicated, lost, shared_keys
 from .history import (
     Fault,
@@ -65,7 +65,7 @@ INVARIANTS: Mapping[str, str] = {
     " cancelled for a reason, or dead and reported, and says which schedule named its person; the end of a walk is"
     " noted, and so is an incident that is unheard",
     "I4": "one dedup key per escalation, never shared, also on the page of a fallback; a bundle has a key of its own,"
-    " which never stands for other pages",
+    " which never stands for other pages, and so has each half of one that is refused for good",
     "I5": "a second copy only for a fault between claim and settlement; a worker that lost a page neither sends nor"
     " settles it, and no page is superseded or handed over while another sender has it",
     "I6": "no page that was recorded before an acknowledgement is claimed after it, also if it has expired",
@@ -76,7 +76,7 @@ INVARIANTS: Mapping[str, str] = {
 """Each invariant by its name."""
 _CHECKS = (
     lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, silent_ends, shared_keys, changed_bundles,
-    copied, unwanted, outlived, successors, unheard, over_budget, starving, miscounted, unclaimed, busy_loops,
+    unhalved, copied, unwanted, outlived, successors, unheard, over_budget, starving, miscounted, unclaimed, busy_loops,
     unhealthy, findings,
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The checks of bundles: which pages a message tells of, and I4 for the keys of bundles."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
@@ -9,6 +10,8 @@ from .phases import CLOCK_TOLERANCE
 
 MAX_BUNDLE = 1000
 """How many pages a bundle has at most."""
+REFUSED = "refused in a bundle"
+"""The beginning of the reason of a page whose bundle was refused for good."""
 
 
 @attrs.frozen
@@ -64,3 +67,24 @@ def changed_bundles(history: History) -> Iterator[Violation]:
             yield Violation("I4", "bundle", None, f"{name} has pages to several targets")
         if len(message.pages) > MAX_BUNDLE:
             yield Violation("I4", "bundle", None, f"{name} has {len(message.pages)} pages")
+
+
+def unhalved(history: History) -> Iterator[Violation]:
+    """I4: the pages of a refused bundle go on in two halves under new keys; a half of one page goes alone."""
+    claimed_in: dict[int, str | None] = {}
+    refused: dict[tuple[str, str, float], list[str | None]] = {}
+    for change in sorted(history.changes, key=lambda change: (change.page, change.fence, change.at)):
+        if change.claims:
+            claimed_in[change.page] = change.bundle
+        elif change.was == "leased" and change.state == "pending" and (change.reason or "").startswith(REFUSED):
+            bundle = claimed_in.get(change.page) or ""
+            refused.setdefault((bundle, change.worker, change.began), []).append(change.bundle)
+    for (bundle, _, _), keys in refused.items():
+        sizes = Counter(key for key in keys if key is not None)
+        alone = len(keys) - sizes.total()
+        name = f"bundle {bundle[:12]}"
+        if bundle in sizes:
+            yield Violation("I4", "bundle", None, f"{name} was refused, and its pages kept the key")
+        elif len(sizes) + alone > 2 or max(sizes.values(), default=1) > (len(keys) + 1) // 2:
+            parts = sorted([*sizes.values(), *[1] * alone])
+            yield Violation("I4", "bundle", None, f"{name} was refused, and its pages went on in {parts}")
