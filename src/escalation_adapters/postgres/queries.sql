@@ -8,12 +8,14 @@
 -- ended, and whether row level security applies to this role. It also sets parameters until the transaction's end, whatever the role's or the database's
 -- settings are. The server ends the transaction if the client stops, and so releases its locks. A policy that would hide
 -- rows makes a statement fail. NULL in an array is not a text. The triggers can distinguish the engine's writes from a host's.
+-- In a transaction of the engine's own each plan reads by the indexes, also one that was made while a table was empty (ADR 0066).
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     EXISTS (SELECT FROM {schema}.escalation_pauses z WHERE z.ends_at > c.now),
     row_security_active({incidents_name}::regclass),
     set_config('idle_in_transaction_session_timeout', %(idle)s, true), set_config('row_security', 'off', true),
     set_config('array_nulls', 'on', true), set_config('escalation.engine', 'on', true),
+    CASE WHEN %(by_index)s::boolean THEN set_config('enable_seqscan', 'off', true) || set_config('jit', 'off', true) END,
     (SELECT (m.value->>'revision')::int FROM {schema}.escalation_meta m WHERE m.name = 'incidents')
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 
@@ -484,37 +486,34 @@ WHERE incident_key = %(key)s AND state IN ('pending', 'leased')
 -- name: claim_pages
 -- Unsettled pages that are due, up to the capacity of each target, worst first, locked, with their incidents. The oldest of
 -- each priority are found by the index, and locked there, so that those that others have locked are passed by. A page that has
--- waited for long goes before all others. IS TRUE lets the planner find the pages by their ids alone. Each incident is looked up
--- by itself: the planner cannot estimate the number of pages, and with a join it might read the whole table for a few pages.
+-- waited for long goes before all others. Each incident is looked up by itself: the planner cannot estimate the number of pages,
+-- and with a join it might read the whole table for a few pages. Parameters stand in sub-selects: a plan that does not depend on
+-- their values is kept, and to plan this statement takes longer than to run it.
 WITH picked AS MATERIALIZED (
-    SELECT p.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity)
+    SELECT p.* FROM unnest((SELECT %(targets)s::text[]), (SELECT %(capacities)s::int[])) AS r (target, capacity)
     CROSS JOIN LATERAL (
-        SELECT p.* FROM {schema}.escalation_pages p
-        WHERE p.id = ANY(ARRAY(
-                WITH RECURSIVE rank AS (
-                    (SELECT p.priority FROM {schema}.escalation_pages p
-                        WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling')
-                        ORDER BY p.priority LIMIT 1)
-                    UNION ALL
-                    SELECT p.priority FROM rank k CROSS JOIN LATERAL (
-                        SELECT p.priority FROM {schema}.escalation_pages p
-                        WHERE p.target = r.target AND p.priority > k.priority
-                            AND p.state IN ('pending', 'leased', 'cancelling')
-                        ORDER BY p.priority LIMIT 1
-                    ) p
-                )
-                SELECT p.id FROM rank k CROSS JOIN LATERAL (
-                    SELECT p.id FROM {schema}.escalation_pages p
-                    WHERE p.target = r.target AND p.priority = k.priority
-                        AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s
-                    ORDER BY p.due_at LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
-                ) p
-            )) AND (p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= %(until)s) IS TRUE
-        ORDER BY CASE WHEN p.due_at <= %(starved)s::timestamptz THEN -1 ELSE p.priority END, p.due_at, p.id
-        LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
+        WITH RECURSIVE rank AS (
+            (SELECT p.priority FROM {schema}.escalation_pages p
+                WHERE p.target = r.target AND p.state IN ('pending', 'leased', 'cancelling')
+                ORDER BY p.priority LIMIT 1)
+            UNION ALL
+            SELECT p.priority FROM rank k CROSS JOIN LATERAL (
+                SELECT p.priority FROM {schema}.escalation_pages p
+                WHERE p.target = r.target AND p.priority > k.priority AND p.state IN ('pending', 'leased', 'cancelling')
+                ORDER BY p.priority LIMIT 1
+            ) p
+        )
+        SELECT p.* FROM rank k CROSS JOIN LATERAL (
+            SELECT p.* FROM {schema}.escalation_pages p
+            WHERE p.target = r.target AND p.priority = k.priority
+                AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= (SELECT %(until)s::timestamptz)
+            ORDER BY p.due_at LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
+        ) p
+        ORDER BY CASE WHEN p.due_at <= (SELECT %(starved)s::timestamptz) THEN -1 ELSE p.priority END, p.due_at, p.id
+        LIMIT r.capacity
     ) p
     WHERE NOT EXISTS (
-        SELECT FROM {schema}.escalation_targets t WHERE t.target = r.target AND t.held_until > %(now)s
+        SELECT FROM {schema}.escalation_targets t WHERE t.target = r.target AND t.held_until > (SELECT %(now)s::timestamptz)
     )
 )
 SELECT {page}, {newer_level},
@@ -522,7 +521,7 @@ SELECT {page}, {newer_level},
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
-ORDER BY CASE WHEN p.due_at <= %(starved)s::timestamptz THEN -1 ELSE p.priority END, p.due_at, p.id
+ORDER BY CASE WHEN p.due_at <= (SELECT %(starved)s::timestamptz) THEN -1 ELSE p.priority END, p.due_at, p.id
 
 -- name: claim_late
 -- Pending pages to these targets that are to be handed over, locked, with their incidents.

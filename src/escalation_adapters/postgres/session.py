@@ -70,8 +70,11 @@ class Session:
     _waiting: list[tuple[str, int, Mapping[str, object]]] = attrs.field(factory=list)
     _sent: list[tuple[AsyncCursor[Row], int]] = attrs.field(factory=list)
 
-    async def begin(self, clock: Callable[[], datetime] | None) -> None:
+    async def begin(self, clock: Callable[[], datetime] | None, *, by_index: bool = False) -> None:
         """Read the transaction's instant, and set parameters that hold until the transaction's end.
+
+        With ``by_index`` no statement reads a whole table for which it has an index. A host's transaction keeps its own
+        parameters, and a read that counts whole tables is quicker without.
 
         Raises:
             StoreNotReady: a row security policy would hide incidents from this role.
@@ -80,7 +83,7 @@ class Session:
         self.clock = clock
         at = None if clock is None else clock()
         ((now, self.passing, self.any_pause, hidden, *_, revision),) = await self.rows(
-            "begin", at=at, idle=f"{timeouts.IDLE:.1f}s"
+            "begin", at=at, idle=f"{timeouts.IDLE:.1f}s", by_index=by_index
         )
         if revision != self.table.revision:
             raise Attached

@@ -195,7 +195,7 @@ class PostgresStore:
         session = Session(connection, *self._installation, optimistic, last=last)
         try:
             async with AsyncExitStack() as ends, connection.transaction():
-                await session.begin(self.clock)
+                await session.begin(self.clock, by_index=True)
                 result = await work(PostgresTransaction(session))
                 # Send the queued statements together with the COMMIT.
                 await session.flush(ends)
