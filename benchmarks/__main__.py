@@ -30,6 +30,9 @@ PARTS = (
     "storm",
     "start",
 )
+LONG_PARTS = ("throttle_slow",)
+"""Parts that run only if they are named."""
+PARTS_HELP = f"of {', '.join(PARTS)}; and of {', '.join(LONG_PARTS)}, which run only if they are named"
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
         "--quick", action="store_true", help="smaller sizes, no other systems; the docs stay as they are"
     )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, *LONG_PARTS, []], metavar="PART", help=PARTS_HELP)
     comparison = parser.add_argument_group("comparison")
     comparison.add_argument("--against", metavar="COMMIT", help="measure this tree and a commit in turns; print ratios")
     comparison.add_argument("--runs", type=int, metavar="N", help="of each workload on each side (default: 9)")

@@ -1,4 +1,4 @@
-"""A receiver that takes a few pages a second and answers 429 to the others: requests for pages within a budget."""
+"""A receiver that takes a few pages a second and answers 429 to the others: the requests of two workers."""
 
 import asyncio
 import contextlib
@@ -13,46 +13,50 @@ from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.worker.runner import run as run_worker
 from escalation_core import Budget, Engine, Outcome, Page, Settings
 
-from .ground import Ground, child, when_told
+from .ground import Ground, children, when_told
 from .receiver import Receiver
 from .results import Ratio, Result
 
-RATE = 20.0
-"""Pages a second that the receiver takes, one at a time."""
-MAX_SECONDS = 300
+PAGES = 500
+RATE = 5.0
+"""Pages a second that the receiver takes, one at a time. With more, a few milliseconds of waiting would count."""
+WORKERS = 2
+BUDGETS = {"its rate as the budget": True, "no budget": False}
 
 
 def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:  # noqa: ARG001 - parts are called alike
-    """Measure once: a request too many is one whatever the machine's speed, and the first ones count for all."""
-    pages = 500
-    names = {True: "its rate as the budget", False: "no budget"}
-    task = progress.add_task("throttle", total=len(names))
-    found: dict[bool, dict[str, Any]] = {}
-    for limited in names:
-        with ground.database() as dsn:
-            found[limited] = child("throttle", dsn=dsn, count=pages, limited=limited)
-        progress.advance(task)
+    """Measure once, and not ``quick`` either: the first requests count for all."""
+    return measure(ground, progress, "throttle", RATE)
+
+
+def measure(ground: Ground, progress: Progress, name: str, rate: float) -> Result:
+    """Count the requests with and without a budget. Both run together: they wait for nearly all of the time."""
+    task = progress.add_task(name, total=1)
+    with ground.database() as one, ground.database() as other:
+        ways = [
+            {"dsn": dsn, "rate": rate, "limited": limited}
+            for dsn, limited in zip((one, other), BUDGETS.values(), strict=True)
+        ]
+        each = children("throttle", ways)
     progress.remove_task(task)
-    extra = {limited: one["requests"] - pages for limited, one in found.items()}
+    found = dict(zip(BUDGETS, each, strict=True))
+    within, without = (one["requests"] - PAGES for one in each)
     return Result(
-        name="throttle",
-        title=f"{pages} pages due at once, and a receiver that takes {RATE:g} a second",
+        name=name,
+        title=f"{PAGES} pages due at once, a receiver that takes {rate:g} a second, two workers",
         columns=("", "pages", "requests", "seconds"),
-        rows=[
-            [name, f"{pages}", f"{found[limited]['requests']}", f"{found[limited]['seconds']:.0f}"]
-            for limited, name in names.items()
-        ],
+        rows=[[way, f"{PAGES}", f"{one['requests']}", f"{one['seconds']:.0f}"] for way, one in found.items()],
         ratios=[
-            Ratio(name="requests above pages, within a budget", value=extra[True], most=2),
-            Ratio(name="refused requests for each page, without a budget", value=extra[False] / pages, most=0.1),
+            Ratio(name="requests above pages, within a budget", value=within, most=2),
+            Ratio(name="refused requests for each page, without a budget", value=without / PAGES, most=0.1),
         ],
-        data={names[limited]: one for limited, one in found.items()},
+        data=found,
     )
 
 
-def in_child(dsn: str, count: int, limited: bool) -> dict[str, Any]:
-    """Deliver all pages with one worker."""
-    return asyncio.run(_work(dsn, count, limited))
+def in_child(dsn: str, rate: float, limited: bool) -> dict[str, Any]:
+    """Deliver all pages with two workers."""
+    return asyncio.run(_work(dsn, rate, limited))
 
 
 class OneByOne:
@@ -73,29 +77,35 @@ class OneByOne:
         await self._slack.aclose()
 
 
-async def _work(dsn: str, count: int, limited: bool) -> dict[str, Any]:
-    receiver = Receiver(RATE)
+async def _work(dsn: str, rate: float, limited: bool) -> dict[str, Any]:
+    receiver = Receiver(rate)
+    longest = 300 + 2 * PAGES / rate
     settings = Settings(
         critical_window=timedelta(seconds=1),
         tick_interval=timedelta(seconds=1),
-        budgets={"slack:ops": Budget(rate=RATE) if limited else None},
+        budgets={"slack:ops": Budget(rate=rate) if limited else None},
     )
-    async with (
-        receiver.serving() as url,
-        Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[OneByOne(url)]) as engine,
-    ):
-        for number in range(count):
-            await engine.open(f"k{number}", severity="critical", first_seen=datetime.now(UTC) - timedelta(minutes=1))
+    async with receiver.serving() as url, contextlib.AsyncExitStack() as stack:
+        engines = [
+            await stack.enter_async_context(
+                Engine(await PostgresStore.connect(dsn), settings=settings, notifiers=[OneByOne(url)])
+            )
+            for _ in range(WORKERS)
+        ]
+        for number in range(PAGES):
+            await engines[0].open(
+                f"k{number}", severity="critical", first_seen=datetime.now(UTC) - timedelta(minutes=1)
+            )
         when_told()
         began, stop = time.monotonic(), asyncio.Event()
-        worker = asyncio.create_task(run_worker(engine, stop=stop, signals=False))
-        while len(receiver.taken) < count and time.monotonic() - began < MAX_SECONDS:
+        workers = [asyncio.create_task(run_worker(engine, stop=stop, signals=False)) for engine in engines]
+        while len(receiver.taken) < PAGES and time.monotonic() - began < longest:
             receiver.grown.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(receiver.grown.wait(), 1)
         seconds = time.monotonic() - began
         stop.set()
-        await worker
-    if len(receiver.taken) < count:
-        raise SystemExit(f"{len(receiver.taken)} of {count} pages were taken in {MAX_SECONDS} seconds")
+        await asyncio.gather(*workers)
+    if len(receiver.taken) < PAGES:
+        raise SystemExit(f"{len(receiver.taken)} of {PAGES} pages were taken in {longest:.0f} seconds")
     return {"requests": receiver.requests, "seconds": seconds}

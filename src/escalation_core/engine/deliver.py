@@ -13,6 +13,7 @@ from ..model import Outcome, PageRecord, PageState
 from ..ports import Notifier, SendsBundles, Store
 from ..rules.pace import budgets_of
 from ..rules.unheard import GIVEN_UP
+from ..rules.window import Windows
 from ..settings import Settings
 from .attempt import Attempt
 from .exchange import Exchange, exchange
@@ -48,6 +49,7 @@ class Delivery:
     telemetry: "Telemetry"
     tasks: TaskGroup = attrs.field(factory=TaskGroup)
     shares: Shares = attrs.field(init=False)
+    windows: Windows = attrs.field(init=False)
     _in_flight: Counter[str] = attrs.field(factory=Counter)
     _finishing: BackgroundTask = attrs.field(factory=BackgroundTask)
     _finished: list[Finished] = attrs.field(factory=list)
@@ -58,6 +60,7 @@ class Delivery:
     def __attrs_post_init__(self) -> None:
         """Find the budgets of the targets, and those whose notifier sends bundles."""
         self.unheard = UnheardSearch(self.store)
+        self.windows = Windows(self.settings.retry.per_target)
         self.shares = Shares(
             budgets=budgets_of(self.notifiers, self.settings.budgets),
             bundling={name for name, notifier in self.notifiers.items() if isinstance(notifier, SendsBundles)},
@@ -140,11 +143,11 @@ class Delivery:
     def capacity(self, target: str) -> int:
         """Return how many more pages to a target may be claimed now: none to a target that no notifier serves.
 
-        It is at most half of the target's limit: while one half is settled and claimed, the other half is being sent.
+        It is at most half of the target's window: while one half is settled and claimed, the other half is being sent.
         """
         if target not in self.notifiers:
             return 0
-        most = self.settings.retry.per_target
+        most = self.windows.size(target, monotonic())
         return min(max(most - self._in_flight[target], 0), (most + 1) // 2)
 
     async def wait(self, longest: timedelta | None = None) -> None:
@@ -157,7 +160,8 @@ class Delivery:
             await self.tasks.wait(LINGER, enough=self._half_free)
 
     def _half_free(self) -> bool:
-        return any(0 < 2 * count <= self.settings.retry.per_target for count in self._in_flight.values())
+        now = monotonic()
+        return any(0 < 2 * count <= self.windows.size(target, now) for target, count in self._in_flight.items())
 
     async def settle(self) -> None:
         """Settle finished pages. If the store is down, the pages are kept for the next call."""
@@ -256,6 +260,7 @@ class Delivery:
         message = send.message()
         self._count.sent += len(send.pages)
         began = monotonic()
+        in_use = self.windows.in_use(target, self._in_flight[target], began)
         with self.telemetry.sending(notifier.channel, message) as span:
             attempt = Attempt(notifier, message)
 
@@ -267,7 +272,9 @@ class Delivery:
 
             attempt.overran = still_sending
             outcome = await attempt.within(self.settings.retry.send_timeout)
-            self.telemetry.sent(span, notifier.channel, outcome, monotonic() - began)
+            ended = monotonic()
+            self.windows.learn(target, outcome, in_use=in_use, now=ended)
+            self.telemetry.sent(span, notifier.channel, outcome, ended - began)
         return outcome
 
     def _settled(self, record: PageRecord) -> None:

@@ -42,7 +42,10 @@ class RetryPolicy:
     throttle: timedelta = timedelta(seconds=10)
     """How long a target is throttled if the receiver asks for fewer pages and gives no time."""
     per_target: int = 32
-    """How many pages an engine sends to one target at once, so that a slow target does not delay other targets."""
+    """How many messages an engine sends to one target at once, so that a slow target does not delay other targets.
+
+    It begins with 8 of them, and sends more at once as they arrive.
+    """
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that cannot work."""
