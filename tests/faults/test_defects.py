@@ -213,7 +213,8 @@ PLANTED_IN_STORMS: Mapping[plants.Name, tuple[str, str, Callable[[Run], Awaitabl
     "a priority that starves": ("I7", "pages went before it", storms.overtaken, storms.STARVED),
     "a pending page counts as heard": ("I7", "health counted 0", storms.unheard_for_a_while, storms.TWO_LEVELS),
     "handed over without the fallback's page": ("I3", "it paged", storms.handed_over, storms.FALLBACK),
-    "a bundle is settled before it is sent": ("I3", "no receiver had accepted it", storms.bundles, storms.BUNDLES),
+    "a bundle is settled before it is sent": ("I3", "no receiver had accepted it", storms.bundles, storms.SLOTS_APART),
+    "a bundle grows between its tries": ("I4", "other pages", storms.bundles, storms.SLOTS_APART),
     "superseded while leased": ("I5", "superseded it while it was leased", storms.superseding, storms.SLOW),
 }
 """Each defect with the invariant that it breaks, a part of the violation's text, a scenario, and the settings."""

@@ -52,7 +52,7 @@ async def test_killed_while_pages_follow_chains(new_run: NewRun, full: bool) -> 
 
 @pytest.mark.timeout(900)
 async def test_killed_while_pages_are_bundled(new_run: NewRun, full: bool) -> None:
-    """Bundles are taken, refused, cut off and delayed, and workers are killed: each page arrives, in one or alone."""
+    """Bundles are taken, half taken, refused, cut off and delayed, and workers are killed: each page arrives."""
     async with new_run(seed=26, rules=BUNDLES) as run:
         await bundles_and_kills(run, kills=KILLS[full] // 2, random=Random(26))
         assert [] == await run.judge()
@@ -64,6 +64,9 @@ async def test_killed_while_pages_are_bundled(new_run: NewRun, full: bool) -> No
         refused = [page for page in history.changes if (page.reason or "").startswith("refused in a bundle")]
         assert refused, "no bundle was refused for good"
         assert any(page.bundle for page in refused if page.state == "pending"), "no refused bundle was halved"
+        half = {request.dedup_key: request.at for request in history.requests if request.half_accepted}
+        again = [request for request in history.requests if request.at > half.get(request.dedup_key, request.at)]
+        assert again, "no bundle was tried again after half of it was accepted"
         run.measured |= {
             "bundles": len({message.bundle for message in sent}),
             "pages in bundles": sum(map(len, (m.pages for m in sent))),

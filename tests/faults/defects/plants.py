@@ -28,10 +28,11 @@ from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
-from escalation_core.engine.sends import Send
+from escalation_core.engine.sends import Packer, Send
 from escalation_core.engine.versions import Versions
 from escalation_core.model import (
     Candidate,
+    ClaimedPage,
     Deferral,
     DueTarget,
     NewPage,
@@ -44,6 +45,7 @@ from escalation_core.model import (
     escalation_hash,
 )
 from escalation_core.ports import Transaction
+from escalation_core.rules.bundle import is_fresh
 from escalation_core.rules.fallback import Fallbacks
 from escalation_core.rules.on_call import OnCall, Recipients
 from escalation_core.rules.plan import Decision, Escalate, Reason, Reschedule
@@ -94,6 +96,7 @@ Name = Literal[
     "handed over without the fallback's page",
     "superseded while leased",
     "a bundle is settled before it is sent",
+    "a bundle grows between its tries",
 ]
 
 
@@ -416,6 +419,21 @@ def _handed_over_to_nobody(dsn: str) -> None:
     _put(Outbox, "enqueue", enqueue_others)
 
 
+def _bundle_grows(dsn: str) -> None:
+    with_others = Packer._with_others
+
+    async def with_fresh_ones(
+        self: Packer, one: ClaimedPage, found: Sequence[ClaimedPage]
+    ) -> tuple[Sequence[ClaimedPage], str | None]:
+        members, bundle = await with_others(self, one, found)
+        if one.page.bundle is None or bundle is None:
+            return members, bundle
+        fresh = [other for other in found if is_fresh(other.page) and self._may_go(other)]
+        return [*members, *fresh], bundle
+
+    _put(Packer, "_with_others", with_fresh_ones)
+
+
 def _superseded_while_leased(dsn: str) -> None:
     hand_over = exchange._hand_over
 
@@ -504,6 +522,7 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "handed over without the fallback's page": _handed_over_to_nobody,
     "superseded while leased": _superseded_while_leased,
     "a bundle is settled before it is sent": _settled_before_request,
+    "a bundle grows between its tries": _bundle_grows,
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

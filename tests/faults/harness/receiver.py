@@ -5,9 +5,10 @@ Each worker has its own URL path, so a request shows which worker sent it. The p
 
 import asyncio
 import json
+import re
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import time
 
 import attrs
@@ -31,12 +32,20 @@ class Answer:
     """The number of bytes of the answer after which it resets the connection; None to send the whole answer."""
     unread: bool = False
     """Whether it resets the connection before it has read the request."""
+    accepts_half: bool = False
+    """Whether it accepts the first half of the pages that a bundle names. ``accepts`` says whether it accepts all."""
 
 
 OK = Answer()
 BROKEN = Answer(status=503, accepts=False)
 GONE = Answer(status=404, accepts=False)
 HANGS = Answer(delay=30, accepts=False)
+HALF = Answer(status=503, accepts=False, accepts_half=True)
+HALF_CUT = Answer(cut=12, accepts=False, accepts_half=True)
+HALF_GONE = Answer(status=404, accepts=False, accepts_half=True)
+"""It accepts half of a bundle. Then it answers with an error, cuts the answer off, or refuses the bundle for good."""
+BUNDLE = re.compile(r"[0-9]+ incidents: .*\n((?:.*\n)*?)(?:and [0-9]+ more\n)?All of them: .*")
+"""The text of a bundle, which names its pages by a line each."""
 CLOSED_PORT = 1
 """A port on which nothing listens."""
 
@@ -110,7 +119,15 @@ class Receiver:
             return False
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
         number = len(self.requests)
-        post = Request(dedup_key=body["dedup_key"], target=target, worker=worker, at=time(), accepted=answer.accepts)
+        half = _first_half(body["text"]) if answer.accepts_half else ()
+        post = Request(
+            dedup_key=body["dedup_key"],
+            target=target,
+            worker=worker,
+            at=time(),
+            accepted=answer.accepts,
+            half_accepted=frozenset(half),
+        )
         self.requests.append(post)
         if answer.delay:
             await asyncio.sleep(answer.delay)
@@ -132,6 +149,13 @@ class Receiver:
         if own is None:
             return self.answers(len(self.requests))
         return own(sum(request.target == target for request in self.requests))
+
+
+def _first_half(text: str) -> Sequence[str]:
+    """Return the keys of the incidents in the first half of the pages that a bundle names; none of a page alone."""
+    found = BUNDLE.fullmatch(text)
+    named = [line.partition(": ")[0] for line in found[1].splitlines()] if found else []
+    return named[: len(named) // 2]
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -6,7 +6,7 @@ from time import time
 
 from escalation_core import Budget
 
-from ..harness.receiver import BROKEN, GONE, HANGS, OK, Answer
+from ..harness.receiver import BROKEN, GONE, HALF, HALF_CUT, HALF_GONE, HANGS, OK, Answer
 from ..harness.rules import Rules
 from ..harness.run import Run
 
@@ -29,7 +29,15 @@ SLOW = Rules(max_level=2, lease=3.0, send_timeout=2.0)
 TWO_LEVELS = Rules(max_level=2)
 BUNDLES = Rules(max_level=1, lease=3.0, send_timeout=1.0, budgets={"ops": Budget(rate=5)}, bundle_after=1.0)
 """A budget that leaves so many pages waiting that they are bundled."""
+SLOTS_APART = Rules(max_level=1, lease=3.0, send_timeout=1.0, budgets={"ops": Budget(rate=0.5)}, bundle_after=1.0)
+"""More time between two messages than a tick and the longest back-off take."""
+FAULTY = (
+    BROKEN, HALF, HALF_CUT, HALF_GONE, GONE, Answer(cut=12), Answer(delay=2.0), Answer(status=429, accepts=False),
+    Answer(unread=True),
+)  # fmt: skip
+"""What a receiver does with bundles. The first one is refused for now, half accepted, and then refused for good."""
 STATES = "SELECT count(*) FROM escalation_pages WHERE incident_key = %s AND state = %s"
+BUNDLED = "SELECT count(*) FROM escalation_pages WHERE bundle IS NOT NULL"
 NOTED = "SELECT count(*) FROM escalation_audit WHERE action = 'unheard' AND incident_key LIKE %s"
 
 
@@ -80,6 +88,7 @@ async def chains(run: Run, *, kills: int, random: Random) -> None:
     await due(run, "heard", 6)
     run.start_incidents(4 * kills, over=0.6 * kills)
     for _ in range(kills):
+        # The workers are processes: any moment may be the one at which one dies, and no event stands for it.
         await asyncio.sleep(random.random())
         slot = random.randrange(3)
         await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
@@ -118,29 +127,36 @@ async def superseding(run: Run) -> None:
 
 
 async def bundles(run: Run) -> None:
-    """One worker sends bundles: they are refused for now at first, and then accepted, once with an answer cut off."""
-    answers = [*[BROKEN] * 12, Answer(cut=12), BROKEN]
-    run.receiver.by_target["ops"] = lambda number: answers[number] if number < len(answers) else OK
+    """A bundle is refused for now and half accepted. Each next try finds fresh pages that wait and are less severe."""
+
+    async def bundled() -> bool:
+        [[count]] = await run.execute(BUNDLED)
+        return bool(count)
+
+    run.targets = ("ops",)
+    run.receiver.by_target["ops"] = lambda number: BROKEN
     await run.start_worker("w1")
-    await due(run, "k", 40)
-    for number in range(6):
-        await asyncio.sleep(0.2)
-        await due(run, f"late{number}", 10)
+    await due(run, "k", 20)
+    assert await run.until(bundled), "no bundle was claimed"
+    answers = iter((HALF, HALF_CUT))
+    run.receiver.by_target["ops"] = lambda number: next(answers, OK)
+    await due(run, "late", 10, "warning")
 
 
 async def bundles_and_kills(run: Run, *, kills: int, random: Random) -> None:
-    """Three workers send bundles, which the receiver takes, refuses, delays, or takes and cuts; some workers die."""
+    """Three workers send bundles, and some die. The receiver takes a bundle or half of it, refuses or delays it."""
     run.targets = ("ops",)
-    faulty = [BROKEN, GONE, Answer(cut=12), Answer(delay=2.0), Answer(status=429, accepts=False), Answer(unread=True)]
 
     def answer(number: int) -> Answer:
-        # The first bundle is refused for now, and then for good.
-        return faulty[number % len(faulty)] if number < len(faulty) or number % 3 == 0 else OK
+        if number < len(FAULTY):
+            return FAULTY[number]
+        return OK if number % 3 else FAULTY[number // 3 % len(FAULTY)]
 
     run.receiver.by_target["ops"] = answer
     workers = await run.start_workers()
     await due(run, "k", 20)
     for number in range(kills):
+        # As in ``chains``: at any moment.
         await asyncio.sleep(random.random())
         slot = random.randrange(3)
         await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))

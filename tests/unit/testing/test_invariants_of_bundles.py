@@ -2,8 +2,9 @@
 
 import attrs
 
-from escalation_core.testing.invariants.bundles import bundled_requests, changed_bundles, unhalved
+from escalation_core.testing.invariants.bundles import bundled_requests, changed_bundles, dropped, unhalved
 from escalation_core.testing.invariants.history import FinalPage, History, PageChange, Request
+from escalation_core.testing.invariants.pages import undelivered
 
 START = 1_700_000_000.0
 
@@ -58,6 +59,27 @@ def test_a_bundle_has_a_key_of_its_own_and_one_target() -> None:
     assert ["bundle d2 has the dedup key of an escalation"] == whys(borrowed)
     several = attrs.evolve(CLEAN, pages=[page(1), page(2, "other")], changes=[claim(1, 1), claim(2, 1)])
     assert ["bundle b has pages to several targets"] == whys(several)
+
+
+def test_a_key_that_was_accepted_tells_of_no_other_pages() -> None:
+    """The two parts of a bundle under one key: a receiver that drops copies by key drops the second part."""
+    assert [] == list(dropped(CLEAN))
+    parted = attrs.evolve(CLEAN, changes=[claim(1, 1), claim(2, 1), claim(3, 2)])
+    assert ["k3"] == [one.incident for one in dropped(parted)]
+    first, second = CLEAN.requests
+    unaccepted = attrs.evolve(parted, requests=[attrs.evolve(first, accepted=False), second])
+    assert ["k1", "k2"] == [one.incident for one in dropped(unaccepted)]
+
+
+def test_of_half_a_bundle_the_other_half_is_not_accepted() -> None:
+    """A receiver accepted half of a bundle: its worker settles all pages, so those of the other half are lost."""
+    settled = [
+        attrs.evolve(claim(number, 1.2, fence=2), was="leased", state="delivered", fence_was=1) for number in (1, 2, 3)
+    ]
+    half = attrs.evolve(request(1.1), accepted=False, half_accepted=frozenset({"k1"}))
+    history = attrs.evolve(CLEAN, changes=[*CLEAN.changes[:3], *settled], requests=[half])
+    assert ["k2", "k3"] == [one.incident for one in undelivered(history)]
+    assert ["k2", "k3"] == [one.incident for one in dropped(history)]
 
 
 def test_a_request_tells_of_the_pages_that_were_claimed_for_it() -> None:

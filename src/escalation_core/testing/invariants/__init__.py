@@ -6,7 +6,7 @@ process ``Recorder`` records the history. ``docs/how-to/write-a-store.md`` shows
 
 from collections.abc import Mapping, Sequence
 
-from .bundles import changed_bundles, unhalved
+from .bundles import changed_bundles, dropped, unhalved
 from .escalations import duplicated, lost, shared_keys
 from .history import (
     Fault,
@@ -75,9 +75,9 @@ INVARIANTS: Mapping[str, str] = {
 }
 """Each invariant by its name."""
 _CHECKS = (
-    lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, silent_ends, shared_keys, changed_bundles,
-    unhalved, copied, unwanted, outlived, successors, unheard, over_budget, starving, miscounted, unclaimed, busy_loops,
-    unhealthy, findings,
+    lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, dropped, silent_ends, shared_keys,
+    changed_bundles, unhalved, copied, unwanted, outlived, successors, unheard, over_budget, starving, miscounted,
+    unclaimed, busy_loops, unhealthy, findings,
 )  # fmt: skip
 
 

@@ -39,15 +39,45 @@ def bundled_requests(history: History) -> Mapping[int, list[Request]]:
     claims = messages(history.changes)
     found: dict[int, list[Request]] = {}
     for request in history.requests:
-        own = [
-            message
-            for message in claims
-            if (message.bundle, message.worker) == (request.dedup_key, request.worker)
-            and message.began <= request.at + CLOCK_TOLERANCE
-        ]
-        for page in own[-1].pages if own else ():
+        for page in _told_of(request, claims):
             found.setdefault(page, []).append(request)
     return found
+
+
+def _told_of(request: Request, claims: Sequence[Message]) -> frozenset[int]:
+    """Return the pages that a request of a bundle told of. ``claims`` are those of bundles, oldest first."""
+    own = [
+        message
+        for message in claims
+        if (message.bundle, message.worker) == (request.dedup_key, request.worker)
+        and message.began <= request.at + CLOCK_TOLERANCE
+    ]
+    return own[-1].pages if own else frozenset()
+
+
+def dropped(history: History) -> Iterator[Violation]:
+    """I3: a receiver that drops each message whose key it has accepted before still gets each delivered page.
+
+    It does not drop the next try of a bundle that it accepted in part.
+    """
+    claims = messages(history.changes)
+    incidents = {page.id: page.key for page in history.pages}
+    alone: dict[tuple[str, str], set[int]] = {}
+    for page in history.pages:
+        alone.setdefault((page.dedup_key, page.target), set()).add(page.id)
+    accepted: set[tuple[str, str]] = set()
+    arrived: set[int] = set()
+    for request in sorted(history.requests, key=lambda request: request.at):
+        name = request.dedup_key, request.target
+        if name not in accepted:
+            pages = alone.get(name) or _told_of(request, claims)
+            arrived.update(page for page in pages if request.accepts(incidents[page]))
+        if request.accepted:
+            accepted.add(name)
+    for page in history.pages:
+        if page.state == "delivered" and page.id not in arrived:
+            why = f"page {page.id} to {page.target}: a receiver that drops copies by key never accepted it"
+            yield Violation("I3", page.key, page.level, f"episode {page.episode}, {why}")
 
 
 def changed_bundles(history: History) -> Iterator[Violation]:

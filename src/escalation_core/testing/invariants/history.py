@@ -176,6 +176,12 @@ class Request:
     accepted: bool
     answered_at: float | None = None
     """When the receiver had sent its whole answer; None if it never did."""
+    half_accepted: frozenset[str] = frozenset()
+    """The keys of the incidents whose pages it accepted, if it did not accept the whole bundle."""
+
+    def accepts(self, key: str) -> bool:
+        """Return whether the receiver accepted the page of this incident, if the request told of it."""
+        return self.accepted or key in self.half_accepted
 
 
 @attrs.frozen(kw_only=True)

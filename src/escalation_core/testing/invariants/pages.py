@@ -122,7 +122,7 @@ def _accepted(course: Course) -> bool:
         return False
     claimed = max((claim.at for claim in course.claims if claim.fence < settled.fence), default=INFINITY)
     return any(
-        request.accepted
+        request.accepts(course.page.key)
         and request.worker == settled.worker
         and claimed - CLOCK_TOLERANCE <= request.at <= settled.at + CLOCK_TOLERANCE
         for request in course.requests
@@ -202,7 +202,7 @@ def _fence_violations(course: Course) -> Iterator[Violation]:
 
 
 def _needless_copies(course: Course, history: History) -> Iterator[Violation]:
-    accepted = [request for request in course.requests if request.accepted]
+    accepted = [request for request in course.requests if request.accepts(course.page.key)]
     for request in accepted[:-1]:
         own = course.claims_of(request)
         if not own:
