@@ -441,8 +441,8 @@ class JsonOutbox(Port):
         found = [page for page in found if incident_key in (None, page.incident_key) and target in (None, page.target)]
         return found[:limit]
 
-    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
-        return [page for page in self.tables.pages.values() if page.bundle == bundle]
+    async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
+        return [page for page in self.tables.pages.values() if (page.bundle or "").startswith(prefix)]
 
     def _claimed(self, page: PageRecord) -> model.ClaimedPage:
         row = self.tables.incidents.get(page.incident_key)
