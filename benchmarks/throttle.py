@@ -1,4 +1,4 @@
-"""A receiver that takes a few pages a second and answers 429 to the others: requests for pages within a budget."""
+"""A receiver that takes a few messages a second and answers 429 to the others: requests for pages within a budget."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from .receiver import Receiver
 from .results import Ratio, Result
 
 RATE = 20.0
-"""Pages a second that the receiver takes, one at a time."""
+"""Messages a second that the receiver takes, one at a time."""
 MAX_SECONDS = 300
 
 
@@ -44,7 +44,7 @@ def run(ground: Ground, progress: Progress, *, quick: bool) -> Result:  # noqa: 
         ],
         ratios=[
             Ratio(name="requests above pages, within a budget", value=extra[True], most=2),
-            Ratio(name="refused requests for each page, without a budget", value=extra[False] / pages, most=0.1),
+            Ratio(name="throttled requests for each page, without a budget", value=extra[False] / pages, most=0.1),
         ],
         data={names[limited]: one for limited, one in found.items()},
     )

@@ -84,7 +84,7 @@ class Tables:
         return {key: row["episode"] for key, row in self.incidents.items() if is_open(row)}
 
     def is_throttled(self, target: str, now: datetime) -> bool:
-        """Return True if the target's receiver has asked for fewer pages, and a time has not passed yet."""
+        """Return True if the target's receiver has asked for fewer messages, and a time has not passed yet."""
         pace = self.paces.get(target)
         return pace is not None and pace.held_until is not None and pace.held_until > now
 

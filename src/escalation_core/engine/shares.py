@@ -51,7 +51,7 @@ class Shares:
 
         If another worker has locked a target's row, it takes the slots now, and this one leaves the target to it.
         """
-        due = {name: one for name, one in targets.items() if one.due_at <= until and not one.held(now)}
+        due = {name: one for name, one in targets.items() if one.due_at <= until and not one.is_throttled(now)}
         shares = {
             name: Share(slots=count, can_bundle=name in self.bundling)
             for name in due
@@ -101,7 +101,7 @@ class Shares:
 
     def next_slot_in(self, seen: NextDue, until: datetime) -> timedelta | None:
         """Return how long a page that was due at ``until`` waits for a slot of its budget; None if none waits."""
-        due = {name: one for name, one in seen.targets.items() if one.due_at <= until and not one.held(seen.at)}
+        due = {name: one for name, one in seen.targets.items() if one.due_at <= until and not one.is_throttled(seen.at)}
         waits = (at - seen.at for at in self._sendable(due, seen.at))
         return min((wait for wait in waits if wait > timedelta()), default=None)
 
