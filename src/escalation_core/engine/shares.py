@@ -12,6 +12,9 @@ from ..rules.bundle import MAX_BUNDLE, most_apart
 from ..rules.fallback import Fallbacks
 from ..rules.pace import Budget, after_taking, in_force, may_send_at
 
+SPARE = 32
+"""How many pages beyond the slots of a budget to claim."""
+
 
 @attrs.frozen(kw_only=True)
 class Share:
@@ -27,8 +30,14 @@ class Share:
 
     @property
     def pages(self) -> int:
-        """How many pages to claim."""
-        return MAX_BUNDLE if self.crowded else self.slots
+        """How many pages to claim.
+
+        Of a target whose row is locked a few more than may be sent: those that are superseded or cancelled take no
+        slot, and each would cost a transaction. No other worker claims pages of such a target meanwhile.
+        """
+        if self.crowded:
+            return MAX_BUNDLE
+        return self.slots if self.pace is None else self.slots + SPARE
 
 
 @attrs.frozen(kw_only=True)
