@@ -1,4 +1,4 @@
-"""A receiver that takes a few pages a second and answers 429 to the others: the requests of two workers."""
+"""A receiver that takes a few messages a second and answers 429 to the others: the requests of two workers."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from .results import Ratio, Result
 
 PAGES = 500
 RATE = 5.0
-"""Pages a second that the receiver takes, one at a time. With more, a few milliseconds of waiting would count."""
+"""Messages a second that the receiver takes, one at a time. With more, a few milliseconds of waiting would count."""
 WORKERS = 2
 BUDGETS = {"its rate as the budget": True, "no budget": False}
 
@@ -48,7 +48,7 @@ def measure(ground: Ground, progress: Progress, name: str, rate: float) -> Resul
         rows=[[way, f"{PAGES}", f"{one['requests']}", f"{one['seconds']:.0f}"] for way, one in found.items()],
         ratios=[
             Ratio(name="requests above pages, within a budget", value=within, most=2),
-            Ratio(name="refused requests for each page, without a budget", value=without / PAGES, most=0.1),
+            Ratio(name="throttled requests for each page, without a budget", value=without / PAGES, most=0.1),
         ],
         data=found,
     )

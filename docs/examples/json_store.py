@@ -84,7 +84,7 @@ class Tables:
         return {key: row["episode"] for key, row in self.incidents.items() if is_open(row)}
 
     def is_throttled(self, target: str, now: datetime) -> bool:
-        """Return True if the target's receiver has asked for fewer pages, and a time has not passed yet."""
+        """Return True if the target's receiver has asked for fewer messages, and a time has not passed yet."""
         pace = self.paces.get(target)
         return pace is not None and pace.held_until is not None and pace.held_until > now
 
@@ -441,8 +441,8 @@ class JsonOutbox(Port):
         found = [page for page in found if incident_key in (None, page.incident_key) and target in (None, page.target)]
         return found[:limit]
 
-    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
-        return [page for page in self.tables.pages.values() if page.bundle == bundle]
+    async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
+        return [page for page in self.tables.pages.values() if (page.bundle or "").startswith(prefix)]
 
     def _claimed(self, page: PageRecord) -> model.ClaimedPage:
         row = self.tables.incidents.get(page.incident_key)

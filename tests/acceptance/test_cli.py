@@ -297,8 +297,8 @@ def test_dead(escalation: Console) -> None:
     assert {"dead"} == {page["state"] for page in pages}
     assert pages[:2] == escalation("dead", "list", "--limit", "2", "--json").json
     lines = told(escalation("dead", "list")).splitlines()
-    assert "id\tincident\tepisode\tlevel\ttarget\tattempts\tsince\treason" == lines[0]
-    assert "unroutable: no route matches and there is no default target" == lines[1].split("\t")[-1]
+    assert "id\tincident\tepisode\tlevel\ttarget\tattempts\tsince\treason\tbundle" == lines[0]
+    assert "unroutable: no route matches and there is no default target" == lines[1].split("\t")[-2]
     assert 3 == escalation("health", "--json").json["dead"]
 
     routed = targets | {"ESC_DEFAULT_TARGET": "a"}

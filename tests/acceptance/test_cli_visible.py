@@ -1,6 +1,15 @@
 """The commands that show delivery: ``pages``, the targets of ``health``, and incidents that are unheard."""
 
+import asyncio
+import shlex
+from datetime import timedelta
+
 import pytest
+
+from escalation_adapters.channels.slack_text import render_bundle
+from escalation_adapters.sqlite import SQLiteStore
+from escalation_core import Budget, Bundle, Engine, Settings
+from escalation_core.testing import BundlingNotifier
 
 from .console import Console, ago, told
 
@@ -28,7 +37,7 @@ def test_pages_that_wait(on_sqlite: Console) -> None:
     assert "no page waits\n" == told(on_sqlite("pages"))
     opened(on_sqlite)
     header, *lines = rows(told(on_sqlite("pages")))
-    assert ["id", "incident", "episode", "level", "target", "state", "attempts", "due", "reason"] == header
+    assert ["id", "incident", "episode", "level", "target", "state", "attempts", "due", "reason", "bundle"] == header
     assert [["a", "1", "1", "log", "pending", "0"], ["b", "1", "1", "log", "pending", "0"]] == [
         line[1:7] for line in lines[:2]
     ]
@@ -48,6 +57,44 @@ def test_pages_that_wait(on_sqlite: Console) -> None:
     assert [("a", "log", "pending", 0)] == [
         (one["incident_key"], one["target"], one["state"], one["priority"]) for one in found
     ]
+
+
+async def bundled(path: str) -> Bundle:
+    """Deliver a bundle of 70 pages."""
+    notifier = BundlingNotifier("ops")
+    async with Engine(
+        await SQLiteStore.connect(path), settings=Settings(budgets={"ops": Budget(rate=1)}), notifiers=[notifier]
+    ) as engine:
+        began = await engine.now() - timedelta(minutes=30)
+        for number in range(70):
+            severity = "critical" if number >= 40 else "warning"
+            await engine.open(f"k{number:02}", severity=severity, first_seen=began)
+        await engine.tick()
+    [bundle] = notifier.bundles
+    return bundle
+
+
+def test_the_command_that_a_bundle_names_lists_all_of_its_pages(on_sqlite: Console) -> None:
+    """The last line of Slack's message, run as it is, lists the pages in the order of the message, and no more."""
+    bundle = asyncio.run(bundled(on_sqlite.env["ESC_DATABASE_URL"].removeprefix("sqlite:///")))
+    said, command = render_bundle(bundle).splitlines()[-1].split(": ", 1)
+    assert "All of them" == said
+    program, *words = shlex.split(command)
+    assert "escalation" == program
+    found = on_sqlite(*words)
+    header, *lines = rows(told(found))
+    assert [page.incident.incident_key for page in bundle.pages] == [line[1] for line in lines]
+    assert "k40" == lines[0][1]
+    short = bundle.dedup_key[:12]
+    assert {short} == {line[header.index("bundle")] for line in lines}
+    assert found.out == told(on_sqlite("pages", "--bundle", short))
+    part = on_sqlite("pages", "--bundle", short, "--limit", "2")
+    assert f"there are more: give the same options, and --after {lines[1][0]}" == part.complaints[-1]
+    shown = [line for line in rows(told(on_sqlite("show", "k40"))) if line[-1] == short]
+    assert [[lines[0][0], "1", "1", "ops", "delivered"]] == [line[:5] for line in shown]
+    assert "no pages in this bundle\n" == told(on_sqlite("pages", "--bundle", "0" * 64))
+    refused = on_sqlite("pages", "--bundle", "0" * 7)
+    assert "bundle: is not the key of a bundle" in refused.err
 
 
 def test_a_state_that_no_page_has_is_refused(on_sqlite: Console) -> None:

@@ -1,5 +1,6 @@
 """A budget is honoured by all workers together, on every store."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from escalation_core import Budget, Engine, Retry, Settings, SettingsRouter
+from escalation_core.ports import Transaction
 from escalation_core.testing import ManualClock, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
 from escalation_core.testing.conformance.harness import START
@@ -133,3 +135,32 @@ async def test_a_target_without_a_budget_does_not_wait(harness: StoreHarness) ->
     await engine.tick()
     assert ["free"] * 9 == [page.target for page in notifier.pages]
     assert {} == dict(await store.read(lambda tx: tx.outbox.due_targets()))
+
+
+async def test_superseded_pages_in_front_cost_no_transaction_each(harness: StoreHarness) -> None:
+    """One transaction ends those that stand before the page that is sent; a page without a slot stays as it is."""
+    clock = ManualClock(START)
+    [engine, _], notifier = await workers(harness, clock, 12)
+    clock.advance(timedelta(hours=1))
+    await engine.tick(deliver=False)
+    await engine.start_pages()
+    await engine.finish_pages()
+    found = Counter(
+        (page.level, page.state.value) for page in await engine.store.read(lambda tx: tx.outbox.pages(limit=99))
+    )
+    assert {(1, "superseded"): 12, (2, "delivered"): 3, (2, "pending"): 9} == found
+    assert 3 == len(notifier.pages)
+
+
+async def test_without_a_budget_no_page_is_claimed_that_is_not_sent(harness: StoreHarness) -> None:
+    """Its target's row is not locked, so other workers look for pages at the same time."""
+    clock = ManualClock(START)
+    [engine, _], _ = await workers(harness, clock, 40, target="free")
+
+    async def work(tx: Transaction) -> list[tuple[int, int]]:
+        shares = engine._delivery.shares  # what a claim asks for is visible nowhere else
+        found = await shares.claimable(tx, await tx.outbox.due_targets(), until=clock(), now=clock())
+        return [(share.pages, share.slots) for share in found.values()]
+
+    [(pages, slots)] = await engine.store.transact(work)
+    assert pages == slots

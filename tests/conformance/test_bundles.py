@@ -15,6 +15,7 @@ from escalation_core import (
     Bundle,
     Delivered,
     Engine,
+    InvalidValue,
     Outcome,
     Page,
     Rejected,
@@ -24,7 +25,7 @@ from escalation_core import (
 )
 from escalation_core.model import PageRecord, PageState
 from escalation_core.ports import Store
-from escalation_core.testing import BundlingNotifier, ManualClock, RecordingNotifier
+from escalation_core.testing import BundlingNotifier, ManualClock, MemoryStore, RecordingNotifier
 from escalation_core.testing.conformance import StoreHarness
 from escalation_core.testing.conformance.harness import START
 
@@ -387,3 +388,46 @@ async def test_a_channel_that_bundles_no_more_sends_the_pages_apart(harness: Sto
         await engine_on(store, other).deliver()
     assert 11 == len({page.incident.incident_key for page in other.pages})
     assert {(PageState.DELIVERED, None)} == {(page.state, page.bundle) for page in await records(store)}
+
+
+async def test_the_pages_of_a_bundle_are_listed_worst_first(harness: StoreHarness) -> None:
+    """All of them by default, in the order of the message, in parts, in a state; the beginning of the key is enough."""
+    clock, notifier = ManualClock(START), BundlingNotifier("ops")
+    store, engine = await storm(harness, clock, 60, notifier)
+    clock.advance(SECOND)
+    await engine.acknowledge("k059")
+    await engine.deliver()
+    [bundle] = notifier.bundles
+    sent = [page.incident.incident_key for page in bundle.pages]
+    assert ({"k057", "k058"}, 59) == (set(sent[:2]), len(sent))
+
+    async def listed(**given: Any) -> list[str]:
+        return [page.incident_key for page in await engine.pages(bundle=bundle.dedup_key[:8], **given)]
+
+    assert sent == [page.incident_key for page in await engine.pages(bundle=bundle.dedup_key)]
+    assert sent == await listed()
+    first = await engine.pages(bundle=bundle.dedup_key[:12], limit=2)
+    assert sent[:2] == [page.incident_key for page in first]
+    assert sent[2:5] == await listed(limit=3, after=first[-1].id)
+    assert (sent, []) == (await listed(state="delivered"), await listed(state="dead"))
+    assert (sent, []) == (await listed(target="ops"), await listed(target="other"))
+    assert [] == await engine.pages(bundle="0" * 64)
+    [alone] = [page for page in await records(store) if page.incident_key == "k059"]
+    with pytest.raises(InvalidValue, match=f"after: {alone.id} is not the id of a page of this bundle"):
+        await listed(after=alone.id)
+    twin = attrs.evolve(alone, bundle=bundle.dedup_key[:8] + ("0" if bundle.dedup_key[8] == "1" else "1") * 56)
+    await store.transact(lambda tx: tx.outbox.write([twin]))
+    with pytest.raises(InvalidValue) as refused:
+        await listed()
+    said = f"bundle: {bundle.dedup_key[:8]!r} begins the keys of 2 bundles; give more of the key"
+    assert said == str(refused.value)
+    assert sent == [page.incident_key for page in await engine.pages(bundle=bundle.dedup_key[:9])]
+
+
+@pytest.mark.parametrize("text", ["", "abcdef0", "ABCDEF01", "abcdefg0", "a" * 65, "abcdef01\n", 1])
+async def test_what_is_no_key_of_a_bundle_is_refused(text: Any) -> None:
+    """A key has 64 hex digits, and a beginning at least 8."""
+    with pytest.raises(InvalidValue) as refused:
+        await engine_on(MemoryStore(), RecordingNotifier("ops")).pages(bundle=text)
+    said = "bundle: is not the key of a bundle, or the beginning of one; give 8 to 64 hex digits, in lower case"
+    assert said == str(refused.value)

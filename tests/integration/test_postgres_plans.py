@@ -59,8 +59,9 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
 DELIVERY = (
     *("find_due_targets", "lock_targets", "claim_pages", "claim_late", "count_waiting", "lock_bundle", "count_bundle"),
     *("lock_pages", "write_pages", "settle_pages", "find_unheard", "pages_unsettled"),
+    *("pages_of_bundle", "pages_of_bundles"),
 )
-"""The statements of delivery."""
+"""The statements of delivery, and of its lists."""
 
 
 @pytest.mark.parametrize("analyzed", [False, True])

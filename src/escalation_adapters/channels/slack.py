@@ -53,7 +53,7 @@ class SlackNotifier:
 
     ``session`` is the caller's client session, which stays open. Without it, the notifier opens its own in the running
     loop. ``timeout`` limits a whole attempt, from the look-up of the host name to the end of the reply. Targets at
-    Slack itself have a budget of one page a second and a burst of three.
+    Slack itself have a budget of one message a second and a burst of three.
 
     Raises:
         InvalidValue: a URL is not https (or http with ``allow_http``), or has no host. The message does not contain it.

@@ -31,8 +31,14 @@ def page_row(page: PageRecord) -> tuple[str, datetime, str, str]:
     episode = f", episode {page.episode}" if page.episode > 1 else ""
     attempts = "1 attempt" if page.attempts == 1 else f"{page.attempts} attempts"
     outcome = f"{page.state.value}, {attempts}" + ("" if page.reason is None else f": {show(page.reason)}")
-    said = f"{page.id} to {show(page.target) or 'nobody'}, level {page.level}{episode}"
+    bundle = f", bundle {short_bundle(page)}" if page.bundle else ""
+    said = f"{page.id} to {show(page.target) or 'nobody'}, level {page.level}{episode}{bundle}"
     return page.incident_key, page.due_at, said, outcome
+
+
+def short_bundle(page: PageRecord) -> str | None:
+    """Return the beginning of the key of a page's bundle, which ``escalation pages --bundle`` takes."""
+    return page.bundle and page.bundle[:12]
 
 
 def whole_row(entry: AuditEntry) -> tuple[object, ...]:

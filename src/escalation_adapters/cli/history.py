@@ -11,7 +11,7 @@ from escalation_core.rules.next_pages import NextPages
 from escalation_core.rules.upcoming import HeldBy, Upcoming
 
 from ..timeline import text, track
-from .audit import ENTRY_COLUMNS, PAGE_COLUMNS, entry_row, page_row
+from .audit import ENTRY_COLUMNS, PAGE_COLUMNS, entry_row, page_row, short_bundle
 from .base import Context, pass_context
 from .incidents import state_of
 from .output import Times, ascii_only, facts, on_terminal, print_json, say, screen_width, show, table
@@ -66,8 +66,11 @@ def _tables(history: IncidentHistory, times: Times) -> None:
         return
     table(
         "Pages",
-        ("id", "episode", "level", "target", "state", "attempts", "at", "reason"),
-        [(p.id, p.episode, p.level, p.target, p.state, p.attempts, p.due_at, p.reason) for p in history.pages],
+        ("id", "episode", "level", "target", "state", "attempts", "at", "reason", "bundle"),
+        [
+            (p.id, p.episode, p.level, p.target, p.state, p.attempts, p.due_at, p.reason, short_bundle(p))
+            for p in history.pages
+        ],
         empty="no pages",
     )
     table(

@@ -12,7 +12,7 @@ from escalation_core.engine.report import Example
 from escalation_core.engine.retry_dead import RetriedDead
 from escalation_core.model import PageRecord
 
-from .audit import PAGE_COLUMNS, page_row
+from .audit import PAGE_COLUMNS, page_row, short_bundle
 from .base import Context, pass_context
 from .output import Times, on_terminal, print_json, progress, show, table
 from .params import actor_option, json_option, reason_option, utc_option
@@ -132,8 +132,11 @@ def dead_list(context: Context, limit: int, utc: bool, as_json: bool) -> None:
         return
     table(
         "Dead pages",
-        ("id", "incident", "episode", "level", "target", "attempts", "since", "reason"),
-        [(p.id, p.incident_key, p.episode, p.level, p.target, p.attempts, p.due_at, p.reason) for p in pages],
+        ("id", "incident", "episode", "level", "target", "attempts", "since", "reason", "bundle"),
+        [
+            (p.id, p.incident_key, p.episode, p.level, p.target, p.attempts, p.due_at, p.reason, short_bundle(p))
+            for p in pages
+        ],
         empty="no dead pages",
     )
 

@@ -6,14 +6,16 @@ from datetime import datetime
 import click
 
 from escalation_core import Engine
+from escalation_core.engine.views import PAGES
 from escalation_core.model import PageRecord, PageState
+from escalation_core.rules.bundle import MAX_BUNDLE
 
-from .audit import PAGE_COLUMNS, page_row
+from .audit import PAGE_COLUMNS, page_row, short_bundle
 from .base import Context, pass_context
 from .output import Times, on_terminal, print_json, table
 from .params import json_option, utc_option
 
-COLUMNS = ("id", "incident", "episode", "level", "target", "state", "attempts", "due", "reason")
+COLUMNS = ("id", "incident", "episode", "level", "target", "state", "attempts", "due", "reason", "bundle")
 
 
 @click.command("pages")
@@ -23,8 +25,16 @@ COLUMNS = ("id", "incident", "episode", "level", "target", "state", "attempts", 
     type=click.Choice([state.value for state in PageState]),
     help="Pages in this state. Default: those that wait, which are pending, leased or cancelling.",
 )
-@click.option("--bundle", metavar="KEY", help="Pages of this bundle, whatever their state is unless one is given.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Pages at most.")
+@click.option(
+    "--bundle",
+    metavar="KEY",
+    help="Pages of this bundle, worst first, whatever their state is unless one is given. 8 digits of its key will do.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    help=f"Pages at most. Default: {PAGES}, of a bundle {MAX_BUNDLE}.",
+)
 @click.option("--after", type=click.IntRange(0), default=0, metavar="ID", help="Continue behind the page with this id.")
 @utc_option
 @json_option
@@ -34,20 +44,21 @@ def pages(
     target: str | None,
     state: str | None,
     bundle: str | None,
-    limit: int,
+    limit: int | None,
     after: int,
     utc: bool,
     as_json: bool,
 ) -> None:
-    """List pages, oldest first: those that wait, those in a state, or those of a bundle."""
+    """List pages: those that wait or those in a state, oldest first, or those of a bundle, worst first."""
+    most = limit or (PAGES if bundle is None else MAX_BUNDLE)
 
     async def work(engine: Engine) -> tuple[Sequence[PageRecord], datetime]:
         # One more than the limit shows whether any follow.
-        asked = await engine.pages(target=target, state=state, bundle=bundle, after=after, limit=limit + 1)
+        asked = await engine.pages(target=target, state=state, bundle=bundle, after=after, limit=most + 1)
         return asked, await engine.now()
 
     found, now = context.run(work)
-    shown = found[:limit]
+    shown = found[:most]
     if as_json:
         print_json(list(shown))
     else:
@@ -60,13 +71,24 @@ def pages(
             table(title, PAGE_COLUMNS, [page_row(page) for page in shown], empty=empty, times=Times(now, utc))
         else:
             table(title, COLUMNS, [_row(page) for page in shown], empty=empty)
-    if len(found) > limit:
+    if len(found) > most:
         click.echo(f"there are more: give the same options, and --after {shown[-1].id}", err=True)
 
 
 def _row(page: PageRecord) -> tuple[object, ...]:
     p = page
-    return (p.id, p.incident_key, p.episode, p.level, p.target, p.state, p.attempts, p.due_at, p.reason)
+    return (
+        p.id,
+        p.incident_key,
+        p.episode,
+        p.level,
+        p.target,
+        p.state,
+        p.attempts,
+        p.due_at,
+        p.reason,
+        short_bundle(p),
+    )
 
 
 COMMANDS = (pages,)

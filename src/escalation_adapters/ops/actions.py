@@ -7,6 +7,7 @@ from typing import Any
 
 from escalation_core import Engine, Incident
 from escalation_core.checks import check_key
+from escalation_core.rules.bundle import MAX_BUNDLE
 
 from ..wire import to_json
 from . import reading
@@ -92,15 +93,16 @@ async def audit(engine: Engine, fields: Fields) -> Response:
 
 
 async def pages(engine: Engine, fields: Fields) -> Response:
-    """Return pages in a state, those of a bundle, or those that wait, oldest first."""
-    limit = reading.count(fields.get("limit", "100"), "limit", "pages")
+    """Return pages in a state, or those that wait, oldest first, or those of a bundle, worst first."""
+    bundle = fields.get("bundle")
+    limit = reading.count(fields.get("limit", "100" if bundle is None else str(MAX_BUNDLE)), "limit", "pages")
     after = fields.get("after") or "0"
     if not after.isascii() or not after.isdigit() or len(after) > MAX_DIGITS:
         raise reading.bad("after", "is not the id of a page", "give next of the last response")
     found = await engine.pages(
         target=fields.get("target"),
         state=fields.get("state"),
-        bundle=fields.get("bundle"),
+        bundle=bundle,
         after=int(after),
         limit=limit,
     )

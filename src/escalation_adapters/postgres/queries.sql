@@ -692,6 +692,11 @@ JOIN {schema}.escalation_pages p ON p.incident_key = v.key AND p.episode = v.epi
 -- Pages of a bundle.
 SELECT {page} FROM {schema}.escalation_pages p WHERE p.bundle = %(bundle)s ORDER BY p.id
 
+-- name: pages_of_bundles
+-- Pages of the bundles whose key begins so. A range would need an index in the collation C: in Danish, aa comes after z.
+SELECT {page} FROM {schema}.escalation_pages p
+WHERE p.bundle IS NOT NULL AND starts_with(p.bundle, %(bundle)s) ORDER BY p.id
+
 -- name: pages_dead
 -- Dead pages.
 SELECT {page} FROM {schema}.escalation_pages p

@@ -259,10 +259,11 @@ class Outbox:
             PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (*values, *given, limit))
         ]
 
-    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
-        """Return the pages of a bundle, by their index."""
-        statement = f"SELECT {PAGE} FROM escalation_pages p WHERE p.bundle = ? ORDER BY p.id"
-        return [PageRecord.from_row(row, instant) for row in await self.session.rows(statement, (bundle,))]
+    async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
+        """Return the pages of bundles, by their index: g comes after every hex digit."""
+        statement = f"SELECT {PAGE} FROM escalation_pages p WHERE p.bundle >= ? AND p.bundle < ? ORDER BY p.id"
+        rows = await self.session.rows(statement, (prefix, f"{prefix}g"))
+        return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         """Return the pages of episodes, by the unique index of pages."""

@@ -86,19 +86,19 @@ class Delivery:
         cancels the pass, or the store fails, the running attempts continue, and a background task settles their pages.
         """
         try:
-            report = await self._pass(longest)
+            await self._pass(longest)
+            await self.unheard.find_if_due()
         except BaseException:
             self._finish_alone()
             raise
-        await self.unheard.find_if_due()
-        return report
+        return self.take_report()  # last, so that the next pass reports what an error leaves
 
-    async def _pass(self, longest: timedelta) -> DeliveryReport:
+    async def _pass(self, longest: timedelta) -> None:
         # A claim whose caller was cancelled may be in the store. Its pages are locked, and then in flight.
         await self.tasks.outlived()
         began, until, tries, waited_at = monotonic(), None, 0, None
         if not self.busy and not await self._any_due():
-            return self.take_report()
+            return
         while True:
             left = longest - timedelta(seconds=monotonic() - began)
             started = await self.start_due(until, claim=left > timedelta())
@@ -117,7 +117,7 @@ class Delivery:
                 # Pages of a budget may have to wait for their slots, and a host that ticks by itself calls once.
                 wait = await self._next_slot_in(until, left)
                 if wait is None or started.at == waited_at:  # a clock that stands still brings no slot
-                    return self.take_report()
+                    return
                 waited_at = started.at
                 await self.tasks.wait(wait)
 

@@ -74,7 +74,7 @@ async def exchange(
 async def _hand_over(
     tx: Transaction, due: Mapping[str, DueTarget], settings: Settings, now: datetime
 ) -> list[PageRecord]:
-    """Hand over the pages that wait for too long, also those of targets that are held. Return all that have ended.
+    """Hand over the pages that wait for too long, also those of targets that are throttled. Return all that have ended.
 
     A pause does not count as waiting. A page that has waited for less without it is looked at again later.
     """

@@ -29,20 +29,20 @@ TARGET_GAUGES: tuple[tuple[str, str, str, ReadTarget], ...] = (
     ),
     (
         "escalation.target.rate",
-        "{page}/s",
-        "Pages a second that the budget in force allows",
+        "{message}/s",
+        "Messages a second that the budget in force allows",
         lambda target, _: None if target.budget is None else target.budget.rate,
     ),
     (
         "escalation.target.burst",
-        "{page}",
-        "Pages that the budget in force allows at once",
+        "{message}",
+        "Messages that the budget in force allows at once",
         lambda target, _: None if target.budget is None else target.budget.burst,
     ),
     (
         "escalation.target.throttled_until",
         "s",
-        "Unix time until which the receiver asked for no pages",
+        "Unix time until which the receiver asked for no messages",
         lambda target, _: _unix(target.throttled_until),
     ),
     (

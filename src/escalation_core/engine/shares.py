@@ -12,6 +12,9 @@ from ..rules.bundle import MAX_BUNDLE, most_apart
 from ..rules.fallback import Fallbacks
 from ..rules.pace import Budget, after_taking, in_force, may_send_at
 
+SPARE = 32
+"""How many pages beyond the slots of a budget to claim."""
+
 
 @attrs.frozen(kw_only=True)
 class Share:
@@ -27,8 +30,14 @@ class Share:
 
     @property
     def pages(self) -> int:
-        """How many pages to claim."""
-        return MAX_BUNDLE if self.crowded else self.slots
+        """How many pages to claim.
+
+        Of a target whose row is locked a few more than may be sent: those that are superseded or cancelled take no
+        slot, and each would cost a transaction. No other worker claims pages of such a target meanwhile.
+        """
+        if self.crowded:
+            return MAX_BUNDLE
+        return self.slots if self.pace is None else self.slots + SPARE
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +60,7 @@ class Shares:
 
         If another worker has locked a target's row, it takes the slots now, and this one leaves the target to it.
         """
-        due = {name: one for name, one in targets.items() if one.due_at <= until and not one.held(now)}
+        due = {name: one for name, one in targets.items() if one.due_at <= until and not one.is_throttled(now)}
         shares = {
             name: Share(slots=count, can_bundle=name in self.bundling)
             for name in due
@@ -101,7 +110,7 @@ class Shares:
 
     def next_slot_in(self, seen: NextDue, until: datetime) -> timedelta | None:
         """Return how long a page that was due at ``until`` waits for a slot of its budget; None if none waits."""
-        due = {name: one for name, one in seen.targets.items() if one.due_at <= until and not one.held(seen.at)}
+        due = {name: one for name, one in seen.targets.items() if one.due_at <= until and not one.is_throttled(seen.at)}
         waits = (at - seen.at for at in self._sendable(due, seen.at))
         return min((wait for wait in waits if wait > timedelta()), default=None)
 

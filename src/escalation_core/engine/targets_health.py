@@ -22,7 +22,7 @@ class TargetHealth:
     oldest_page: datetime | None
     """When the oldest of them was recorded; None if it has none."""
     budget: Budget | None
-    """The budget in force now: lowered while its receiver asks for fewer pages; None if there is no limit."""
+    """The budget in force now: lowered while its receiver asks for fewer messages; None if there is no limit."""
     throttled_until: datetime | None
     """No worker claims a page before this instant, because the receiver asked for fewer; None if it did not."""
     last_delivered_at: datetime | None

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..errors import StoreUnavailable
+from ..errors import EscalationError, StoreUnavailable, error_place
 from ..model import AuditEntry
 from ..ports import Store, Transaction
 from .health import MIN_INSTANT
@@ -26,12 +26,21 @@ class UnheardSearch:
     _since: datetime = MIN_INSTANT
 
     async def find_if_due(self) -> None:
-        """Search if a page died since the last search, which is rare."""
-        if self.due:
+        """Search if a page died since the last search, which is rare. An error is logged, and delivery goes on.
+
+        The next tick that writes a heartbeat searches again, and raises an error that remains.
+        """
+        if not self.due:
+            return
+        try:
             await self.find()
+        except Exception as error:  # noqa: BLE001 - pages to others must not wait for it
+            self.due = False  # not again with each transaction of delivery
+            told = error if isinstance(error, EscalationError) else error_place(error)
+            log.error("the search for unheard incidents failed, and the next tick repeats it: %s", told)  # noqa: TRY400
 
     async def find(self) -> None:
-        """Note and log the incidents that became unheard."""
+        """Note and log the incidents that became unheard. If the store is out of reach, search again later."""
         self.due = False
         try:
             found, since = await self.store.transact(self._note)

@@ -9,6 +9,7 @@ from ..checks import check_count, check_instant, check_key, check_optional_text,
 from ..errors import InvalidValue
 from ..model import UNSETTLED, AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
 from ..ports import Transaction
+from ..rules.bundle import MAX_BUNDLE, bundle_order, check_bundle
 from ..rules.next_pages import NextPages
 from ..rules.policy import Step
 from ..rules.routing import Conditions
@@ -26,6 +27,8 @@ from .tick import Ticker
 
 MAX_ENTRIES = 1_000_000
 """How many entries one call returns at most."""
+PAGES = 50
+"""How many pages a list of pages has unless a limit is given; that of a bundle has the whole bundle."""
 
 
 @attrs.frozen(kw_only=True)
@@ -148,36 +151,38 @@ class Views(OnCallVerbs):
         state: str | None = None,
         bundle: str | None = None,
         after: int = 0,
-        limit: int = 50,
+        limit: int | None = None,
     ) -> Sequence[PageRecord]:
         """Return the pages in a state, oldest first; without one, those that wait: pending, leased or cancelling.
 
-        ``target`` leaves out pages to other targets. With the key of a ``bundle``, return its pages, whatever their
-        state is unless one is given. To read further pages, give the last one's id as ``after``.
+        ``target`` leaves out pages to other targets. With the key of a ``bundle``, or its first 8 digits or more,
+        return the pages of this bundle, worst first, whatever their state is unless one is given. To read further
+        pages, give the last one's id as ``after``. The limit is 50 by default, and 1,000 for a bundle.
 
         Raises:
-            InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000.
+            InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000, or several
+                bundles have keys that begin so.
         """
-        check_count(limit, "limit", 1, MAX_ENTRIES)
+        most = check_count(
+            (PAGES if bundle is None else MAX_BUNDLE) if limit is None else limit, "limit", 1, MAX_ENTRIES
+        )
         check_count(after, "after", 0)
-        for name, text in (("target", target), ("bundle", bundle)):
-            check_optional_text(text, name)
+        check_optional_text(target, "target")
         if state is not None and state not in list(PageState):
             raise InvalidValue("state", f"{state!r} is not a state of a page", f"give one of {', '.join(PageState)}")
-        waiting = UNSETTLED if bundle is None else tuple(PageState)
-        wanted = waiting if state is None else (PageState(state),)
+        if bundle is not None:
+            prefix = check_bundle(bundle)
+            found = await self._read(lambda tx: _read_bundle(tx, prefix, after))
+            return [page for page in found if state in (None, page.state) and target in (None, page.target)][:most]
+        wanted = UNSETTLED if state is None else (PageState(state),)
 
         async def work(tx: Transaction) -> Sequence[PageRecord]:
-            if bundle is not None:
-                of_bundle = await tx.outbox.pages_of_bundle(bundle)
-                matching = (page for page in of_bundle if page.state in wanted and target in (None, page.target))
-                return [page for page in matching if page.id > after][:limit]
             found = [
                 page
                 for one in wanted
-                for page in await tx.outbox.pages(after=after, limit=limit, state=one, target=target)
+                for page in await tx.outbox.pages(after=after, limit=most, state=one, target=target)
             ]
-            return sorted(found, key=lambda page: page.id)[:limit]
+            return sorted(found, key=lambda page: page.id)[:most]
 
         return await self._read(work)
 
@@ -231,3 +236,18 @@ class Views(OnCallVerbs):
             return alive and (seen is None or not (seen.stats.unheard or seen.walks.put_off))
 
         return await self._read(work)
+
+
+async def _read_bundle(tx: Transaction, prefix: str, after: int) -> Sequence[PageRecord]:
+    """Return the pages of the one bundle whose key begins so, worst first, behind the page with the id ``after``."""
+    found = sorted(await tx.outbox.pages_of_bundle(prefix), key=bundle_order)
+    if (count := len({page.bundle for page in found})) > 1:
+        raise InvalidValue("bundle", f"{prefix!r} begins the keys of {count} bundles", "give more of the key")
+    if not after:
+        return found
+    ids = [page.id for page in found]
+    if after not in ids:
+        raise InvalidValue(
+            "after", f"{after} is not the id of a page of this bundle", "give that of the last page read"
+        )
+    return found[ids.index(after) + 1 :]

@@ -7,6 +7,9 @@ import attrs
 
 from ..checks import check_count, check_key
 
+KEY_CHARS = 64
+"""The length of a dedup key, and of a bundle's key, in hex digits."""
+
 
 def idempotency_key(incident_key: str, level: int, episode: int = 1) -> str:
     r"""Return the idempotency key of one escalation: 64 hex digits, unique in the database, sent with each page.

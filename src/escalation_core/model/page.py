@@ -40,7 +40,7 @@ class Delivered:
 
 @attrs.frozen
 class Retry:
-    """The engine sends the page again later: the receiver did not answer, or asked for fewer pages.
+    """The engine sends the page again later: the receiver did not answer, or asked for fewer messages.
 
     People can see ``reason``, so it must not contain a secret.
     """
@@ -49,7 +49,7 @@ class Retry:
     after: timedelta | None = None
     """The wait that the receiver asked for (Retry-After); None for the engine's own back-off."""
     throttled: bool = False
-    """The receiver asked for fewer pages (429). The whole target is throttled, and this attempt does not count."""
+    """The receiver asked for fewer messages (429). The whole target is throttled, and this attempt does not count."""
     unanswered: bool = False
     """No answer came: the receiver is out of reach, or too slow. A test page then reports ``unreachable``."""
 

@@ -7,17 +7,20 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """A target's row: what all workers keep of its throttle and of its rate."""
+    """A target's row: what all workers keep of its throttle and of its rate.
+
+    ``held_until`` and ``refused`` are the names of columns. Elsewhere the word is throttled.
+    """
 
     target: str
     held_until: datetime | None = None
-    """The receiver asked for fewer pages: no worker claims a page before this instant."""
+    """The target is throttled, because its receiver asked for fewer messages: no worker claims a page before this."""
     free_at: datetime | None = None
-    """When all slots of its budget are free again; None if no page has taken one."""
+    """When all slots of its budget are free again; None if no message has taken one."""
     rate: float | None = None
-    """Pages a second, lowered because the receiver asked for fewer; None for the budget's own."""
+    """Messages a second, lowered because the receiver asked for fewer; None for the budget's own."""
     refused: bool = False
-    """The receiver has asked for fewer pages since the last page took a slot, so the next one takes a longer one."""
+    """The receiver has throttled the target since the last message took a slot, so the next one takes a longer one."""
 
     @property
     def slowed(self) -> bool:
@@ -25,7 +28,7 @@ class Pace:
         return self.refused or self.rate is not None
 
     def throttled(self, until: datetime) -> "Pace":
-        """Return the row after the receiver has asked for fewer pages. A later end that is set already stays."""
+        """Return the row after the receiver has asked for fewer messages. A later end that is set already stays."""
         return attrs.evolve(self, held_until=max(until, self.held_until or until), refused=True)
 
 
@@ -49,7 +52,7 @@ class DueTarget:
         """Return whether one of these pages is to be handed over."""
         return self.hand_over_at is not None and self.hand_over_at <= now
 
-    def held(self, now: datetime) -> bool:
+    def is_throttled(self, now: datetime) -> bool:
         """Return whether the target is throttled."""
         return self.pace is not None and self.pace.held_until is not None and self.pace.held_until > now
 

@@ -255,8 +255,8 @@ class Outbox(Protocol):
     ) -> Sequence[PageRecord]:
         """Return pages with ids above ``after``, sorted by id: of one key, one state, one target, if given."""
 
-    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
-        """Return all pages of a bundle, sorted by id."""
+    async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
+        """Return all pages of the bundles whose key begins with these hex digits, sorted by id."""
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         """Return all pages of each (incident_key, episode), sorted by id."""

@@ -1,18 +1,22 @@
 """Bundles: one message about many pages, when more wait for a target than its budget takes in time."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import attrs
 
+from ..errors import InvalidValue
 from ..model import PageRecord, PageState
-from ..model.keys import bundle_key
+from ..model.keys import KEY_CHARS, bundle_key
 from .pace import Budget
 
 BUNDLE_AFTER = timedelta(seconds=10)
 """Pages are bundled when more wait than the budget takes in this time."""
 MAX_BUNDLE = 1000
 """How many pages a bundle has at most."""
+MIN_PREFIX_CHARS = 8
+"""How much of a bundle's key is enough to name it."""
 
 
 def most_apart(budget: Budget, after: timedelta) -> int:
@@ -26,6 +30,18 @@ def is_fresh(page: PageRecord) -> bool:
     A page whose lease has ended may have arrived, so it goes alone, with its own key.
     """
     return page.state is PageState.PENDING and page.attempts == 0 and page.bundle is None
+
+
+def check_bundle(text: object) -> str:
+    """Return the key of a bundle, or its beginning.
+
+    Raises:
+        InvalidValue: it is not text of 8 to 64 hex digits.
+    """
+    if isinstance(text, str) and re.fullmatch(f"[0-9a-f]{{{MIN_PREFIX_CHARS},{KEY_CHARS}}}", text):
+        return text
+    fault = "is not the key of a bundle, or the beginning of one"
+    raise InvalidValue("bundle", fault, f"give {MIN_PREFIX_CHARS} to {KEY_CHARS} hex digits, in lower case")
 
 
 def bundle_order(page: PageRecord) -> tuple[int, datetime, int]:

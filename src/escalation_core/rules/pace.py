@@ -1,8 +1,9 @@
-"""The pace of a target: how many pages it may get now, by its budget and by what its receiver has refused.
+"""The pace of a target: how many messages it may get now, by its budget, and by how often its receiver throttled it.
 
 A budget is a token bucket that is kept as one instant, the generic cell rate algorithm of ITU-T I.371: ``free_at`` is
-when all slots are free again, and each page moves it by the time between two pages. A receiver that asks for fewer
-pages (429) halves the rate. Each page that follows raises it a little, and each quiet minute doubles it.
+when all slots are free again, and each message moves it by the time between two. A receiver that asks for fewer
+(429) throttles the target and halves the rate. Each message that follows raises it a little, and each quiet minute
+doubles it.
 """
 
 from collections.abc import Mapping
@@ -17,25 +18,27 @@ from ..model import DueTarget, Pace
 MAX_RATE, MIN_RATE = 10_000.0, 0.001
 MAX_BURST = 1000
 FIRST_RATE = 1.0
-"""Pages a second to a target without a budget whose receiver has asked for fewer."""
+"""Messages a second to a target without a budget whose receiver has asked for fewer."""
 LEAST_RATE = 0.2
-"""Refusals lower a rate no further than to this: a receiver that needs longer waits says so in its Retry-After."""
+"""Throttling lowers a rate no further than to this. A receiver that needs longer waits says so in its Retry-After."""
 FREE_RATE = 100.0
 """A target without a budget has no limit again once its lowered rate would be this."""
 GROWTH = 1.02
-"""The factor by which each page raises a lowered rate. From half of a rate to all of it takes 35 pages, so a receiver
-that refuses whatever exceeds its rate refuses about 1 page in 36."""
+"""The factor by which each message raises a lowered rate. From half of a rate to all of it takes 35 messages, so a
+receiver that throttles whatever exceeds its rate throttles about 1 message in 36."""
 _SECOND = timedelta(seconds=1)
 QUIET = timedelta(minutes=1)
-"""A lowered rate doubles with each such time in which no page takes a slot."""
+"""A lowered rate doubles with each such time in which no message takes a slot."""
 
 
 @attrs.frozen(kw_only=True)
 class Budget:
-    """How many pages all workers together send to a target: ``rate`` a second, and at most ``burst`` at once.
+    """How many messages all workers together send to a target: ``rate`` a second, and at most ``burst`` at once.
+
+    A bundle is one message.
 
     Raises:
-        InvalidValue: the rate is not between 0.001 and 10,000 pages a second, or the burst not between 1 and 1,000.
+        InvalidValue: the rate is not between 0.001 and 10,000 messages a second, or the burst not between 1 and 1,000.
     """
 
     rate: float
@@ -44,27 +47,27 @@ class Budget:
     def __attrs_post_init__(self) -> None:
         """Refuse values that cannot work."""
         if isinstance(self.rate, bool) or not isinstance(self.rate, int | float):
-            raise InvalidValue("rate", f"is {type(self.rate).__name__}", "give a number of pages a second")
+            raise InvalidValue("rate", f"is {type(self.rate).__name__}", "give a number of messages a second")
         if not MIN_RATE <= self.rate <= MAX_RATE:
-            raise InvalidValue("rate", f"is {self.rate}", f"give {MIN_RATE:g} to {MAX_RATE:g} pages a second")
+            raise InvalidValue("rate", f"is {self.rate}", f"give {MIN_RATE:g} to {MAX_RATE:g} messages a second")
         if isinstance(self.burst, bool) or not isinstance(self.burst, int) or not 1 <= self.burst <= MAX_BURST:
-            raise InvalidValue("burst", f"is {self.burst!r}", f"give 1 to {MAX_BURST} pages")
+            raise InvalidValue("burst", f"is {self.burst!r}", f"give 1 to {MAX_BURST} messages")
 
     @property
     def gap(self) -> timedelta:
-        """The time between two pages."""
+        """The time between two messages."""
         return timedelta(seconds=1 / self.rate)
 
     def slots(self, free_at: datetime | None, now: datetime) -> int:
-        """Return how many pages may be sent now."""
+        """Return how many messages may be sent now."""
         return max(self.burst - -(-(self._taken_until(free_at, now) - now) // self.gap), 0)
 
     def after(self, free_at: datetime | None, count: int, now: datetime) -> datetime:
-        """Return when all slots are free again, once ``count`` pages have taken theirs."""
+        """Return when all slots are free again, once ``count`` messages have taken theirs."""
         return self._taken_until(free_at, now) + count * self.gap
 
     def next_slot(self, free_at: datetime | None, now: datetime) -> datetime:
-        """Return when the next page may be sent."""
+        """Return when the next message may be sent."""
         return max(self._taken_until(free_at, now) - (self.burst - 1) * self.gap, now)
 
     def _taken_until(self, free_at: datetime | None, now: datetime) -> datetime:
@@ -101,7 +104,7 @@ def budgets_of(notifiers: Mapping[str, object], given: Mapping[str, Budget | Non
 
 
 def in_force(budget: Budget | None, pace: Pace | None, now: datetime) -> Budget | None:
-    """Return the budget of a target as it is now: lowered if its receiver has asked for fewer pages."""
+    """Return the budget of a target as it is now: lowered if its receiver has asked for fewer messages."""
     if pace is None or not pace.slowed:
         return budget
     whole = FREE_RATE if budget is None else budget.rate
@@ -114,14 +117,14 @@ def in_force(budget: Budget | None, pace: Pace | None, now: datetime) -> Budget 
 
 
 def after_taking(budget: Budget | None, pace: Pace, count: int, now: datetime) -> Pace:
-    """Return the pace of a target after ``count`` pages have taken their slots."""
+    """Return the pace of a target after ``count`` messages have taken their slots."""
     current = in_force(budget, pace, now)
     if current is None:
         return attrs.evolve(pace, rate=None, refused=False)
     free_at = current.after(pace.free_at, count, now)
     grown = current.rate * GROWTH**count
     if pace.free_at is not None and now > pace.free_at:
-        # The pages come more slowly than the rate allows, so they do not show that the receiver takes as many.
+        # The messages come more slowly than the rate allows, so they do not show that the receiver takes as many.
         grown = min(grown, max(current.rate, 2 * count / ((now - pace.free_at + current.gap) / _SECOND)))
     whole = current == budget or grown >= (FREE_RATE if budget is None else budget.rate)
     return attrs.evolve(pace, free_at=free_at, rate=None if whole else grown, refused=False)

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
     REJECTED = "rejected"
     """The receiver refused the page permanently. A real page would be dead."""
     THROTTLED = "throttled"
-    """The receiver asked for fewer pages. A real page would wait."""
+    """The receiver asked for fewer messages. A real page would wait."""
     UNREACHABLE = "unreachable"
     """No answer came: no connection, or a timeout, after which the page may have arrived. A real page is retried."""
     FAILED = "failed"

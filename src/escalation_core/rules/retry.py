@@ -40,7 +40,7 @@ class RetryPolicy:
     most_after: timedelta = timedelta(hours=1)
     """The longest Retry-After that the engine accepts; it cuts a longer one to this."""
     throttle: timedelta = timedelta(seconds=10)
-    """How long a target is throttled if the receiver asks for fewer pages and gives no time."""
+    """How long a target is throttled if the receiver asks for fewer messages and gives no time."""
     per_target: int = 32
     """How many messages an engine sends to one target at once, so that a slow target does not delay other targets.
 
@@ -284,7 +284,7 @@ def _reason(reason: object) -> str:
 
 
 def throttle_for(outcome: Retry, policy: RetryPolicy) -> timedelta:
-    """Return how long a target is throttled after its receiver asked for fewer pages."""
+    """Return how long a target is throttled after its receiver asked for fewer messages."""
     return policy.throttle if outcome.after is None else policy.clamp(outcome.after)
 
 

@@ -65,7 +65,7 @@ class Settings:
     database_url: str | None = None
     targets: Mapping[str, str] = attrs.field(factory=dict, repr=lambda targets: repr(sorted(targets)))
     budgets: Mapping[str, Budget | None] = attrs.field(factory=dict)
-    """How many pages a second each target may get; None for no limit. Without an entry its notifier's budget counts."""
+    """How many messages a second each target may get; None: no limit. Without an entry its notifier's budget counts."""
     fallbacks: Mapping[str, str] = attrs.field(factory=dict)
     """The target that gets the pages which another target, the key, does not deliver."""
     fallback_after: timedelta = FALLBACK_AFTER

@@ -26,7 +26,7 @@ class Rules(RunSettings):
     reserves: Sequence[str] = ()
     """The targets that only fallbacks page, in addition to the targets of the run."""
     refused_rates: tuple[float, float] = (90.0, 90.0)
-    """Pages a second to a target without a budget after its first 429, and after many. The library's own rates would
+    """Messages a second to a target without a budget after its first 429, and after many. The library's own rates would
     make most runs last for minutes."""
     defer: tuple[float, float] = (60.0, 3600.0)
     """The first and the longest back-off of a row that the database refuses, or that cannot be planned."""

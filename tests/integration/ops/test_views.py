@@ -98,6 +98,29 @@ async def test_pages(service: Service) -> None:
     assert "superseded" in (await service.get("/pages?state=sent")).json["detail"]
 
 
+async def test_pages_of_a_bundle(service: Service) -> None:
+    """The pages view gives a whole bundle, worst first, by the beginning of its key, and in parts if asked to."""
+    keys = [f"k{number:03}" for number in range(120)]
+    for key in keys:
+        severity = "warning" if key < "k010" else "critical"
+        await service.engine.open(key, severity=severity, first_seen=service.clock() - 30 * MINUTE)
+    await service.engine.tick(deliver=False)
+    store = service.engine.store
+    of_bundle = [attrs.evolve(page, bundle="ab" * 32) for page in await service.engine.pages(limit=200)]
+    await store.transact(lambda tx: tx.outbox.write(of_bundle))
+    seen = (await service.get("/pages?bundle=abababab", "bob")).json
+    in_order = keys[10:] + keys[:10]
+    assert (in_order, None) == (
+        [page["incident_key"] for page in seen["pages"] if page["incident_key"] in keys],
+        seen["next"],
+    )
+    first = (await service.get("/pages?bundle=abababab&limit=7", "bob")).json
+    rest = (await service.get(f"/pages?bundle=abababab&after={first['next']}", "bob")).json
+    assert seen["pages"] == first["pages"] + rest["pages"]
+    for query, field in (("bundle=xy", "bundle"), ("bundle=abababab&after=99999", "after")):
+        assert is_problem(await service.get(f"/pages?{query}"), 422, field)
+
+
 async def test_open_incidents(service: Service) -> None:
     """The incidents view gives the list in parts, and can leave out all incidents that are not unheard."""
     for key in ("a", "b"):

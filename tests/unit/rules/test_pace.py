@@ -103,7 +103,7 @@ def test_a_lowered_rate_comes_back(budget: Budget | None, pages: int) -> None:
 
 
 def test_pages_that_come_slowly_raise_no_rate() -> None:
-    """A receiver that gets ten pages a second has not shown that it takes a hundred."""
+    """A receiver that gets ten messages a second has not shown that it takes a hundred."""
     pace, now = Pace(target="t", free_at=NOW, rate=10.0), NOW
     for _ in range(100):
         now = max(pace.free_at or NOW, now + SECOND / 10)
@@ -144,14 +144,14 @@ def test_when_a_page_may_be_sent(budget: Budget | None, pace: Pace | None, at: f
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rate": 0}, "rate: is 0; give 0.001 to 10000 pages a second"),
+        ({"rate": 0}, "rate: is 0; give 0.001 to 10000 messages a second"),
         ({"rate": -1}, "rate: is -1; give 0.001 to"),
         ({"rate": 10**9}, "rate: is 1000000000; give 0.001 to 10000"),
         ({"rate": float("nan")}, "rate: is nan; give"),
         ({"rate": float("inf")}, "rate: is inf; give"),
-        ({"rate": "1"}, "rate: is str; give a number of pages a second"),
+        ({"rate": "1"}, "rate: is str; give a number of messages a second"),
         ({"rate": True}, "rate: is bool; give a number"),
-        ({"rate": 1, "burst": 0}, "burst: is 0; give 1 to 1000 pages"),
+        ({"rate": 1, "burst": 0}, "burst: is 0; give 1 to 1000 messages"),
         ({"rate": 1, "burst": 1001}, "burst: is 1001; give 1 to 1000"),
         ({"rate": 1, "burst": 1.5}, "burst: is 1.5; give 1 to 1000"),
     ],

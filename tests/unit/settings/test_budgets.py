@@ -32,10 +32,10 @@ def test_storm_settings_are_read_and_written() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"a": {"rate": 0}}', "'a', rate is 0; give 0.001 to 10000 pages a second"),
+        ('{"a": {"rate": 0}}', "'a', rate is 0; give 0.001 to 10000 messages a second"),
         ('{"a": {"rate": -1}}', "'a', rate is -1; give"),
         ('{"a": {"rate": 1000000000}}', "'a', rate is 1000000000; give"),
-        ('{"a": {"rate": 1, "burst": 0}}', "'a', burst is 0; give 1 to 1000 pages"),
+        ('{"a": {"rate": 1, "burst": 0}}', "'a', burst is 0; give 1 to 1000 messages"),
         ('{"a": {"burst": 3}}', "'a' has no rate and burst; write"),
         ('{"a": {"rate": 1, "per": "s"}}', "'a' has no rate and burst; write"),
         ('{"a": 1}', "'a' has no rate and burst; write"),

@@ -76,7 +76,7 @@ class NotifierHarness(Protocol):
         """Make the receiver refuse pages permanently. Return False if the channel does not support this."""
 
     async def throttle(self, after: timedelta) -> bool:
-        """Make the receiver ask for fewer pages. Return False if the channel does not support this."""
+        """Make the receiver ask for fewer messages. Return False if the channel does not support this."""
 
     async def vanish(self) -> bool:
         """Make the receiver unreachable. Return False if the channel does not support this."""

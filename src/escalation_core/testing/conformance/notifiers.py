@@ -51,7 +51,7 @@ async def a_refusal_is_final(harness: NotifierHarness) -> None:
 
 
 async def a_throttle_is_obeyed(harness: NotifierHarness) -> None:
-    """If the receiver asks for fewer pages, the outcome is a throttled Retry with the receiver's wait."""
+    """If the receiver asks for fewer messages, the outcome is a throttled Retry with the receiver's wait."""
     if await harness.throttle(timedelta(seconds=7)):
         outcome = await harness.notifier.send(_page(harness.target))
         assert isinstance(outcome, Retry), f"a throttle must be a Retry, not {outcome!r}"

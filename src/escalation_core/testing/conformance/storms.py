@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from ...engine.tasks import within
-from ...model import AuditEntry, Canary, NewPage, PageState
+from ...model import AuditEntry, Canary, NewPage, PageRecord, PageState
 from ...ports import Transaction
 from ...rules.priority import STARVED_AFTER
 from ..clock import ManualClock
@@ -181,7 +181,10 @@ async def unheard_incidents_are_found(harness: StoreHarness) -> None:
 
 
 async def a_bundle_is_found_by_its_key(harness: StoreHarness) -> None:
-    """``lock_bundle`` returns its unsettled pages, worst first, and ``count_waiting`` counts those that are in none."""
+    """``lock_bundle`` returns its unsettled pages, worst first, and ``count_waiting`` counts those that are in none.
+
+    ``pages_of_bundle`` takes the key or its beginning.
+    """
     clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock, level=5))
@@ -196,21 +199,37 @@ async def a_bundle_is_found_by_its_key(harness: StoreHarness) -> None:
 
     same({"t": 5, "u": 0}, await waiting(), "all wait")
     same({"t": 3, "u": 0}, await waiting(3), "counted up to a limit")
-    one, two, three, four, _ = await store.read(lambda tx: tx.outbox.pages(limit=9))
+    one, two, three, four, five = await store.read(lambda tx: tx.outbox.pages(limit=9))
+    key = "aa" * 32
     changed = [
-        attrs.evolve(one, bundle="b"),
-        attrs.evolve(two, bundle="b", state=PageState.LEASED, due_at=clock() + MINUTE),
-        attrs.evolve(three, bundle="b", state=PageState.DELIVERED),
+        attrs.evolve(one, bundle=key),
+        attrs.evolve(two, bundle=key, state=PageState.LEASED, due_at=clock() + MINUTE),
+        attrs.evolve(three, bundle=key, state=PageState.DELIVERED),
         attrs.evolve(four, attempts=1),
     ]
     await store.transact(lambda tx: tx.outbox.write(changed))
     same({"t": 1, "u": 0}, await waiting(), "one waits")
-    found, all_of_it = await store.transact(lambda tx: tx.outbox.lock_bundle("b"))
+    found, all_of_it = await store.transact(lambda tx: tx.outbox.lock_bundle(key))
     same([changed[1], changed[0]], [one.page for one in found], "unsettled pages of the bundle")
     assert all(one.incident is not None for one in found), "with their incidents"
     assert all_of_it, "these are all"
-    every = await store.read(lambda tx: tx.outbox.pages_of_bundle("b"))
-    same(changed[:3], list(every), "all pages of the bundle")
+
+    async def of_bundle(prefix: str) -> list[PageRecord]:
+        return list(await store.read(lambda tx: tx.outbox.pages_of_bundle(prefix)))
+
+    same(changed[:3], await of_bundle(key), "all pages of the bundle")
+    other_key = attrs.evolve(five, bundle="aab" + key[3:])
+    await store.transact(lambda tx: tx.outbox.write([other_key]))
+    # In a Danish collation aa comes after z, so a store must not compare by the language of its database.
+    for prefix, expected in (
+        (key[:3], changed[:3]),
+        ("aa", [*changed[:3], other_key]),
+        ("aab", [other_key]),
+        ("ab", []),
+        ("a9", []),
+        (key[:63] + "b", []),
+    ):
+        same(expected, await of_bundle(prefix), f"the bundles of {prefix}")
     nothing, _ = await store.transact(lambda tx: tx.outbox.lock_bundle("c"))
     same([], list(nothing), "an unknown bundle")
     if harness.capabilities.concurrent:
@@ -218,7 +237,7 @@ async def a_bundle_is_found_by_its_key(harness: StoreHarness) -> None:
 
         async def work(tx: Transaction) -> None:
             await tx.outbox.lock([one.id])
-            rest, whole = await within(AT_ONCE, other.transact(lambda tx: tx.outbox.lock_bundle("b")))
+            rest, whole = await within(AT_ONCE, other.transact(lambda tx: tx.outbox.lock_bundle(key)))
             same(([2], False), ([page.page.level for page in rest], whole), "while another has locked a page")
 
         await store.transact(work)

@@ -189,8 +189,8 @@ class Outbox:
         ]
         return found[:limit]
 
-    async def pages_of_bundle(self, bundle: str) -> Sequence[PageRecord]:
-        return [page for page in self.store.pages.values() if page.bundle == bundle]
+    async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
+        return [page for page in self.store.pages.values() if (page.bundle or "").startswith(prefix)]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
         wanted = set(episodes)
