@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.postgres.statements import statements
@@ -158,3 +159,36 @@ async def test_list_of_open_incidents_is_served_from_indexes(migrated_dsn: str) 
                     scans = nodes(row[0][0]["Plan"])
                     assert {"Seq Scan"} & {kind for kind, table in scans if table != "escalation_unreadable"} == set()
                     assert index in {scanned for _, scanned in scans}, (name, mode, scans)
+
+
+async def test_a_claim_keeps_one_plan_also_from_empty_tables(migrated_dsn: str) -> None:
+    """PostgreSQL keeps the plan of a claim. It reads by indexes, even if the tables were empty when it was made."""
+    store = await PostgresStore.connect(migrated_dsn)
+    texts = statements(store.table)
+    await store.aclose()
+    now = datetime.now(UTC)
+    values = {"targets": ["a", "b"], "capacities": [16, 16], "until": now, "now": now, "starved": now}
+    begin = {"at": None, "idle": "60s", "by_index": True}
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+        for _ in range(10):
+            with connection.transaction():
+                connection.execute(texts["begin"], begin)
+                connection.execute(texts["claim_pages"], values, prepare=True)
+        plans = "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE '-- claim_pages%'"
+        assert (5,) == connection.execute(plans).fetchone()
+        with connection.transaction():
+            connection.execute(texts["begin"], begin)
+            connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            row = connection.execute(b"EXPLAIN (FORMAT JSON) " + texts["claim_pages"], values, prepare=True).fetchone()
+            assert row is not None
+            scans = nodes(row[0][0]["Plan"])
+    assert "escalation_pages_worst" in {name for _, name in scans}
+    assert [] == [name for kind, name in scans if kind == "Seq Scan"]
+
+
+async def test_psycopg_keeps_the_parsed_form_of_each_statement(migrated_dsn: str) -> None:
+    """No statement is longer than 4,096 characters: psycopg parses longer ones each time that they run."""
+    store = await PostgresStore.connect(migrated_dsn)
+    await store.aclose()
+    assert [] == [name for name, text in statements(store.table).items() if len(text) > MAX_CACHED_STATEMENT_LENGTH]

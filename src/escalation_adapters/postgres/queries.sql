@@ -503,13 +503,14 @@ WITH picked AS MATERIALIZED (
                 ORDER BY p.priority LIMIT 1
             ) p
         )
-        SELECT p.* FROM rank k CROSS JOIN LATERAL (
+        SELECT p.*, CASE WHEN p.due_at <= (SELECT %(starved)s::timestamptz) THEN -1 ELSE p.priority END AS place
+        FROM rank k CROSS JOIN LATERAL (
             SELECT p.* FROM {schema}.escalation_pages p
             WHERE p.target = r.target AND p.priority = k.priority
                 AND p.state IN ('pending', 'leased', 'cancelling') AND p.due_at <= (SELECT %(until)s::timestamptz)
             ORDER BY p.due_at LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
         ) p
-        ORDER BY CASE WHEN p.due_at <= (SELECT %(starved)s::timestamptz) THEN -1 ELSE p.priority END, p.due_at, p.id
+        ORDER BY place, p.due_at, p.id
         LIMIT r.capacity
     ) p
     WHERE NOT EXISTS (
@@ -521,7 +522,7 @@ SELECT {page}, {newer_level},
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true
-ORDER BY CASE WHEN p.due_at <= (SELECT %(starved)s::timestamptz) THEN -1 ELSE p.priority END, p.due_at, p.id
+ORDER BY p.place, p.due_at, p.id
 
 -- name: claim_late
 -- Pending pages to these targets that are to be handed over, locked, with their incidents.

@@ -34,10 +34,18 @@ def writes_incidents() -> frozenset[str]:
 
 @cache
 def templates() -> Mapping[str, str]:
-    """Return each statement of ``queries.sql`` by its name."""
+    """Return each statement of ``queries.sql`` by its name, which is its only comment, and without indents.
+
+    psycopg keeps the parsed form only of statements up to 4,096 characters, and parses longer ones each time.
+    """
     text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], (body.strip() for body in parts[1::2]), strict=True))
+    return {name: f"-- {name}\n{_without_comments(body)}" for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _without_comments(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
 
 
 def statements(table: IncidentsTable) -> dict[str, bytes]:
@@ -115,7 +123,7 @@ def _texts(names: Mapping[str, sql.Composable], end: str) -> dict[str, str]:
 
 
 def _part(name: str, names: Mapping[str, sql.Composable]) -> sql.SQL:
-    """Return a part of other statements, without its first line, which is a comment."""
+    """Return a part of other statements, without its first line, which is its name."""
     return sql.SQL(fill(templates()[name], names).partition("\n")[2])
 
 

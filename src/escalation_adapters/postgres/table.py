@@ -114,7 +114,7 @@ class IncidentsTable:
             # batch. So they are clamped to Python's first and last instant, which ``_instant`` refuses (ADR 0011). The
             # result has no zone, because a session's zone could move an instant near the ends beyond them.
             return sql.SQL(
-                "CASE WHEN {0} > {last} THEN {last} WHEN {0} < {first} THEN {first} ELSE {0} END AT TIME ZONE 'UTC'"
+                "CASE WHEN {0} IS NOT NULL THEN least(greatest({0}, {first}), {last}) END AT TIME ZONE 'UTC'"
             ).format(
                 column,
                 first=sql.SQL("timestamptz '0001-01-01 00:00:00+00'"),

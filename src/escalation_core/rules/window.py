@@ -1,7 +1,5 @@
 """How many messages a worker sends to a target at once: few at first, and more as messages arrive (slow start)."""
 
-from datetime import timedelta
-
 import attrs
 
 from ..model import Delivered, Outcome, Retry
@@ -9,6 +7,7 @@ from .pace import QUIET
 
 FIRST = 8
 """How many messages a worker sends at once to a target that has not taken any yet."""
+_QUIET = QUIET.total_seconds()
 
 
 @attrs.define
@@ -26,7 +25,7 @@ class Windows:
     def size(self, target: str, now: float) -> int:
         """Return how many messages may be on their way. Once it was not in use for a minute, it is ``FIRST`` again."""
         grown, at = self._grown.get(target, (FIRST, now))
-        return min(FIRST if timedelta(seconds=now - at) >= QUIET else grown, self.most)
+        return min(FIRST if now - at >= _QUIET else grown, self.most)
 
     def in_use(self, target: str, count: int, now: float) -> bool:
         """Return whether ``count`` messages on their way use at least half of the window."""
