@@ -129,11 +129,14 @@ def leaked(texts: Mapping[str, str], secrets: Sequence[str]) -> Iterator[Violati
 def recoveries(history: History) -> list[tuple[str, float]]:
     """Return for each page of an interrupted worker the kind of the fault, and the seconds until the next claim.
 
-    Leave out claims during an outage, a pause or a stall of the machine, because no worker could have claimed the page.
+    Leave out claims during an outage, a pause or a stall of the machine, because no worker could have claimed the page,
+    and pages of a target with a budget, which wait for their slots.
     """
     waits = []
     stopped = stops(history)
     for course in courses(history):
+        if course.page.target in history.settings.budgets:
+            continue
         for claim, following in pairwise(course.claims):
             impossible = any(start <= following.at and end >= claim.at for start, end in stopped)
             if following.was != "leased" or impossible:
