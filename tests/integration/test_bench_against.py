@@ -169,7 +169,7 @@ def test_a_commit_without_source_is_refused(bare: Path, noted: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--against HEAD -k other", "-k: no workload's name contains other; there are: deliver-postgres, plan, tick-memory"),
+        ("--against HEAD -k other", "-k: no workload's name contains other; there are: deliver-postgres, plan"),
         ("--against HEAD --runs 0", "--runs: is 0; give 1 to 99"),
         ("--against HEAD tick", "it takes no PART and no --quick"),
         ("--runs 3", "--runs, -k and --json need --against COMMIT"),
