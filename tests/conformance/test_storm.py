@@ -127,6 +127,25 @@ async def test_a_newer_level_takes_the_place_of_an_unsent_page(harness: StoreHar
     assert "superseded by the page of level 2" == old.reason
 
 
+async def test_a_page_is_superseded_before_it_is_handed_over(harness: StoreHarness) -> None:
+    """If both levels wait too long for a target, its fallback gets the newer one alone."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    notifier, spare = RecordingNotifier("ops", answer=lambda page: Retry("down")), RecordingNotifier("spare")
+    settings = Settings(fallbacks={"ops": "spare"}, snooze=MINUTE)
+    router = SettingsRouter(default_target="ops")
+    engine = Engine(store, settings=settings, notifiers=[notifier, spare], router=router)
+    await opened_at(engine, clock, "a")
+    await engine.tick(deliver=False)
+    clock.advance(5 * MINUTE)
+    await engine.tick(deliver=False)
+    clock.advance(4 * MINUTE)
+    await engine.deliver()
+    await engine.deliver()
+    assert [2] == [page.level for page in spare.pages]
+    assert [("ops", "superseded"), ("ops", "handed_over"), ("spare", "delivered")] == await states(store)
+
+
 async def test_a_leased_page_is_not_superseded(harness: StoreHarness) -> None:
     """While a sender has the page, only its own attempt decides about it."""
     clock = ManualClock(START)

@@ -175,8 +175,8 @@ def retry_after(value: str | None, date: str | None = None) -> timedelta | None:
     if value is None:
         return None
     text = value.strip()
-    if re.fullmatch("[0-9]{1,9}", text):
-        return timedelta(seconds=int(text))
+    if re.fullmatch("[0-9]+", text):
+        return timedelta(seconds=int(text)) if len(text) < 10 else timedelta.max
     until = _date(text)
     if until is None:
         return None

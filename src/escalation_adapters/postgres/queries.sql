@@ -533,7 +533,7 @@ WITH picked AS MATERIALIZED (
         ORDER BY p.hand_over_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     ) p ORDER BY p.hand_over_at LIMIT %(limit)s
 )
-SELECT {page}, NULL, i.{incident_key} IS NOT NULL, {row}
+SELECT {page}, {newer_level}, i.{incident_key} IS NOT NULL, {row}
 FROM picked p LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = p.incident_key::{key_type} LIMIT 1
 ) i ON true

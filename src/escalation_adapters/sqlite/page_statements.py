@@ -29,7 +29,7 @@ WAITING = (
 )
 OF_BUNDLE = f"{_WITH_NEWER} WHERE p.bundle = ? AND {UNSETTLED} ORDER BY p.priority, p.created_at, p.id"
 LATE = (
-    f"{ONE} WHERE p.state = 'pending' AND p.hand_over_at IS NOT NULL AND p.target = ? AND p.hand_over_at <= ?"
+    f"{_WITH_NEWER} WHERE p.state = 'pending' AND p.hand_over_at IS NOT NULL AND p.target = ? AND p.hand_over_at <= ?"
     " ORDER BY p.hand_over_at, p.id LIMIT ?"
 )
 UNHEARD = """

@@ -51,13 +51,13 @@ async def exchange(
 ) -> Exchange:
     """Settle pages whose attempts have ended and claim pages that were due at ``until``; None means now."""
     now = await tx.now()
-    settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now)
+    # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
+    until = min(until or now, now)
+    settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now, pass_began=until)
     if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
         return Exchange(settled=settled, locked=locked, at=now)
     due = await tx.outbox.due_targets()
     ended = await _hand_over(tx, due, settings, now)
-    # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
-    until = min(until or now, now)
     targets = await shares.claimable(tx, due, until=until, now=now)
     packer = Packer(tx, targets, settings.retry, now)
     if targets:

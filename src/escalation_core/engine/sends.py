@@ -94,8 +94,6 @@ class Packer:
         if page.id in self._seen:
             return False
         over = ended(one, self.now)
-        if over is None and one.newer is not None and page.state is PageState.PENDING:
-            over = supersede(page, one.newer, self.now)
         if over is not None:
             self._seen.add(page.id)
             self.ended.append(over)
@@ -118,7 +116,11 @@ def _is_held(page: PageRecord, now: datetime) -> bool:
 
 def ended(found: ClaimedPage, now: datetime) -> PageRecord | None:
     """Return a page that must not be sent to anyone in its new state; None if it may be sent."""
+    page = found.page
     if found.fault is not None:
-        return mark_dead(found.page, f"unrenderable: {found.fault}", now)
-    why = cancel_reason(found.page, found.incident)
-    return None if why is None else cancel(found.page, why, now)
+        return mark_dead(page, f"unrenderable: {found.fault}", now)
+    if (why := cancel_reason(page, found.incident)) is not None:
+        return cancel(page, why, now)
+    if found.newer is not None and page.state is PageState.PENDING:
+        return supersede(page, found.newer, now)
+    return None

@@ -15,13 +15,20 @@ Finished = tuple[PageRecord, Outcome]
 
 
 async def settle(
-    tx: Transaction, finished: Sequence[Finished], policy: RetryPolicy, fallbacks: Fallbacks, now: datetime
+    tx: Transaction,
+    finished: Sequence[Finished],
+    policy: RetryPolicy,
+    fallbacks: Fallbacks,
+    now: datetime,
+    *,
+    pass_began: datetime,
 ) -> tuple[list[PageRecord], list[Finished]]:
     """Write the outcomes of pages whose lease this sender still has. Return those pages, and the locked ones.
 
     A page that will not be delivered is handed over, if its target has a fallback. Of a refused bundle, only pages
-    that are settled together are put into new bundles. This function does not wait for a
-    locked row: a host that acknowledges by SQL locks the incident's pages until its transaction ends.
+    that are settled together are put into new bundles, which are due since ``pass_began``: the same pass sends them.
+    This function does not wait for a locked row: a host that acknowledges by SQL locks the incident's pages until its
+    transaction ends.
     """
     # Most pages were delivered. That does not depend on the incident's state, so these rows are not read again.
     arrived = [
@@ -55,7 +62,7 @@ async def settle(
         if isinstance(outcome, Retry) and outcome.throttled:
             until = now + throttle_for(outcome, policy)
             throttled_until[leased.target] = max(until, throttled_until.get(leased.target, until))
-    failed += [page for pages in refused.values() for page in halved(pages)]
+    failed += [page for pages in refused.values() for page in halved(pages, due_at=pass_began)]
     if failed:
         await tx.outbox.write(failed)
     if handed_over := [page for page in failed if page.state is PageState.HANDED_OVER]:

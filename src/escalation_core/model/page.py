@@ -56,9 +56,9 @@ class Retry:
 
 @attrs.frozen
 class Rejected:
-    """The receiver refused the page permanently, so the page is dead. ``reason`` must not contain a secret.
+    """The receiver refused the message permanently. ``reason`` must not contain a secret.
 
-    A bundle that is refused is halved, and each half is sent again.
+    The page is dead, or handed over to its target's fallback. A refused bundle is halved, and each half is sent again.
     """
 
     reason: str

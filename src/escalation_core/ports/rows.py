@@ -171,7 +171,10 @@ class Outbox(Protocol):
         """
 
     async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[ClaimedPage]:
-        """Lock and return pending pages to these targets with ``hand_over_at`` at or before ``now``, oldest first."""
+        """Lock and return pending pages to these targets with ``hand_over_at`` at or before ``now``, oldest first.
+
+        As in ``claim``, each has the level of the page that takes its place, if there is one.
+        """
 
     async def due_targets(self) -> Mapping[str, DueTarget]:
         """Return the targets that have unsettled pages, each with its row, without a lock."""

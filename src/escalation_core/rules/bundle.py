@@ -49,7 +49,7 @@ def bundle_order(page: PageRecord) -> tuple[int, datetime, int]:
     return page.priority, page.created_at, page.id
 
 
-def halved(refused: Sequence[PageRecord]) -> list[PageRecord]:
+def halved(refused: Sequence[PageRecord], *, due_at: datetime) -> list[PageRecord]:
     """Return the pages of a bundle that its receiver refused for good, in two bundles: the worst half, and the rest.
 
     The pages are still to be sent, and all to one target. Each half has a key of its own. A half of one page is no
@@ -57,9 +57,9 @@ def halved(refused: Sequence[PageRecord]) -> list[PageRecord]:
     """
     pages = sorted(refused, key=bundle_order)
     middle = (len(pages) + 1) // 2
-    return [*_together(pages[:middle]), *_together(pages[middle:])]
+    return [*_together(pages[:middle], due_at), *_together(pages[middle:], due_at)]
 
 
-def _together(half: Sequence[PageRecord]) -> list[PageRecord]:
+def _together(half: Sequence[PageRecord], due_at: datetime) -> list[PageRecord]:
     key = bundle_key(half[0].target, [page.dedup_key for page in half]) if len(half) > 1 else None
-    return [attrs.evolve(page, bundle=key) for page in half]
+    return [attrs.evolve(page, bundle=key, due_at=due_at) for page in half]

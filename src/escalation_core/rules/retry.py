@@ -10,10 +10,12 @@
     pending -- acknowledged, resolved, drained --> cancelled
     pending -- a newer level to the same target -> superseded
     pending -- not delivered in time ------------> handed over
+    leased  -- its bundle was rejected ----------> pending, in a bundle of half the size
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from types import EllipsisType
 
 import attrs
 
@@ -101,12 +103,13 @@ def cancel(page: PageRecord, reason: str, now: datetime) -> PageRecord:
 def lease(page: PageRecord, policy: RetryPolicy, now: datetime, bundle: str | None = None) -> PageRecord:
     """Return the page in state leased. Its lease begins now and belongs to the sender that claims the page.
 
-    ``bundle`` is the key of the bundle in which it is sent; None if it goes alone.
+    ``bundle`` is the key of the bundle in which it is sent; None if it goes alone. A lease that ended without an
+    outcome counts as an attempt: the page may have arrived.
     """
-    return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason, bundle=bundle)
+    attempts = page.attempts + (page.state is PageState.LEASED)
+    return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason, attempts=attempts, bundle=bundle)
 
 
-_SAME = "the same bundle as before"
 SUPERSEDING = (PageState.PENDING, PageState.LEASED, PageState.DELIVERED)
 """The states in which a page takes the place of older ones of its incident to the same target."""
 
@@ -171,9 +174,10 @@ def after_attempt(
     if ended is not None:
         return _moved(page, PageState.CANCELLED, now, reason=ended, attempts=counted)
     if isinstance(outcome, Rejected) and page.bundle is not None and not outcome.whole_target:
-        # The fault may be that of one page: see ``rules.bundle.halved``.
+        # The fault may be that of one page: see ``rules.bundle.halved``. All refusals of its bundles count as one
+        # attempt, so that the back-off of a good page does not grow by the search for a bad one.
         reason = f"refused in a bundle: {outcome.reason}"[:MAX_REASON_CHARS]
-        return _moved(page, PageState.PENDING, now, reason=reason, attempts=counted, bundle=None)
+        return _moved(page, PageState.PENDING, now, reason=reason, attempts=max(page.attempts, 1), bundle=None)
     if isinstance(outcome, Rejected):
         return _given_up(page, outcome.reason, fallback, now, attempts=counted)
     wait = throttle_for(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
@@ -213,9 +217,9 @@ def _moved(
     reason: str | None,
     attempts: int | None = None,
     tried_for: timedelta | None = None,
-    bundle: str | None = _SAME,
+    bundle: str | EllipsisType | None = ...,
 ) -> PageRecord:
-    """Return the page in another state, with its fence raised by 1.
+    """Return the page in another state, with its fence raised by 1, and in the same bundle if none is given.
 
     It avoids ``attrs.evolve``, which is slow: delivery calls this twice for each page.
     """
@@ -237,7 +241,7 @@ def _moved(
         schedule_digest=page.schedule_digest,
         priority=page.priority,
         hand_over_at=page.hand_over_at,
-        bundle=page.bundle if bundle is _SAME else bundle,
+        bundle=page.bundle if isinstance(bundle, EllipsisType) else bundle,
     )
 
 

@@ -144,10 +144,12 @@ def _no_fencing(dsn: str) -> None:
         policy: RetryPolicy,
         fallbacks: Fallbacks,
         now: datetime,
+        *,
+        pass_began: datetime,
     ) -> tuple[list[PageRecord], list[settle.Finished]]:
         standing = {found.page.id: found.page for found in await tx.outbox.lock([page.id for page, _ in finished])}
         refenced = [(evolve(page, fence=standing[page.id].fence), outcome) for page, outcome in finished]
-        return await settle_fenced(tx, refenced, policy, fallbacks, now)
+        return await settle_fenced(tx, refenced, policy, fallbacks, now, pass_began=pass_began)
 
     _put(Delivery, "_attempt", attempt_without_deadline)
     _put(exchange, "settle", settle_without_fence)

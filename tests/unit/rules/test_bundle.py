@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import attrs
 import pytest
 
 from escalation_core import Budget, Delivered, Rejected, Retry, RetryPolicy
@@ -67,10 +68,34 @@ def test_a_refused_bundle_is_halved() -> None:
     pages = [
         page(id=number, priority=9 - number, dedup_key=f"d{number}", state=PageState.PENDING) for number in range(5)
     ]
-    halves = halved(pages)
+    halves = halved(pages, due_at=START)
     worst, rest = bundle_key(pages[0].target, ["d4", "d3", "d2"]), bundle_key(pages[0].target, ["d1", "d0"])
     assert [(4, worst), (3, worst), (2, worst), (1, rest), (0, rest)] == [(one.id, one.bundle) for one in halves]
     assert [(4, worst := bundle_key(pages[0].target, ["d4", "d3"])), (3, worst), (2, None)] == [
-        (one.id, one.bundle) for one in halved(pages[2:])
+        (one.id, one.bundle) for one in halved(pages[2:], due_at=START)
     ]
-    assert [[None, None], [None], []] == [[one.bundle for one in halved(pages[:count])] for count in (2, 1, 0)]
+    assert [[None, None], [None], []] == [
+        [one.bundle for one in halved(pages[:count], due_at=START)] for count in (2, 1, 0)
+    ]
+
+
+def test_a_page_that_may_have_arrived_is_never_put_into_a_bundle() -> None:
+    """A lease that ended without an outcome counts as an attempt. A 429 to the page alone does not change that."""
+    policy = RetryPolicy()
+    lost = lease(page(state=PageState.PENDING), policy, START)
+    assert 0 == lost.attempts
+    again = lease(lost, policy, lost.due_at)
+    assert (1, None) == (again.attempts, again.bundle)
+    busy = Retry("busy", throttled=True)
+    throttled = after_attempt(again, busy, policy=policy, now=again.due_at, jitter=0.0, ended=None)
+    assert PageState.PENDING is throttled.state
+    assert not is_fresh(throttled)
+
+
+def test_the_halvings_of_a_bundle_count_as_one_attempt() -> None:
+    """The back-off of a good page must not grow by the search for a bad one."""
+    one = page(bundle="b")
+    for _ in range(10):
+        refused = after_attempt(one, Rejected("bad"), policy=RetryPolicy(), now=START, jitter=0.0, ended=None)
+        one = attrs.evolve(refused, state=PageState.LEASED, bundle="c")
+    assert 1 == one.attempts

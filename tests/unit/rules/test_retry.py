@@ -187,7 +187,7 @@ def test_clock_that_steps_back_takes_no_time_away() -> None:
 @given(st.lists(st.sampled_from([Retry("a"), Retry("b", MINUTE), Retry("c", throttled=True)]), min_size=1))
 def test_time_is_the_sum_of_attempts_and_waits(outcomes: list[Retry]) -> None:
     """For any outcomes, tried_for is the time from the first claim to the next due instant, if claimed at once."""
-    one = lease(page(), POLICY, START)
+    one = lease(page(state=PageState.PENDING), POLICY, START)
     now, fence = START, one.fence
     for outcome in outcomes:
         one = attempt(one, outcome, now + SECOND)

@@ -244,7 +244,7 @@ async def a_lease_that_ended_passes_to_another(harness: StoreHarness) -> None:
     same((1, 0, 1), (delivery.sent, delivery.delivered, delivery.stale), "the first one's report")
     same(1, len({page.dedup_key for page in [*first.pages, *second.pages]}), "dedup keys")
     pages = await store.read(lambda tx: tx.outbox.pages(limit=9))
-    same([(PageState.DELIVERED, 1)], [(page.state, page.attempts) for page in pages], "the page")
+    same([(PageState.DELIVERED, 2)], [(page.state, page.attempts) for page in pages], "the page")
 
 
 def _page(level: int) -> NewPage:

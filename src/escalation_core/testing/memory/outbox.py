@@ -65,7 +65,7 @@ class Outbox:
         for page in sorted(self._unsettled(), key=lambda page: claim_order(page, now)):
             if page.due_at <= until and free.get(page.target, 0) > 0:
                 free[page.target] -= 1
-                claimed.append(attrs.evolve(self._claimed(page), newer=self._newer(page)))
+                claimed.append(self._with_newer(page))
         return claimed
 
     async def claim_late(self, targets: Sequence[str], *, now: datetime, limit: int) -> Sequence[ClaimedPage]:
@@ -75,7 +75,7 @@ class Outbox:
             if page.target in targets and page.state is PageState.PENDING and page.hand_over_at is not None
         ]
         late = sorted(((at, page) for at, page in late if at <= now), key=lambda one: (one[0], one[1].id))
-        return [self._claimed(page) for _, page in late[:limit]]
+        return [self._with_newer(page) for _, page in late[:limit]]
 
     async def find_unheard(self, since: datetime) -> Sequence[tuple[str, int, int]]:
         return find_unheard(
@@ -103,7 +103,7 @@ class Outbox:
     async def lock_bundle(self, bundle: str) -> tuple[Sequence[ClaimedPage], bool]:
         found = [page for page in self._unsettled() if page.bundle == bundle]
         in_order = sorted(found, key=bundle_order)
-        return [attrs.evolve(self._claimed(page), newer=self._newer(page)) for page in in_order], True
+        return [self._with_newer(page) for page in in_order], True
 
     async def lock(self, ids: Sequence[int]) -> Sequence[ClaimedPage]:
         return [self._claimed(self.store.pages[number]) for number in ids if number in self.store.pages]
@@ -205,6 +205,9 @@ class Outbox:
             self.undo.put(self.store.unsettled, page.id, None)
         else:
             self.undo.drop(self.store.unsettled, page.id)
+
+    def _with_newer(self, page: PageRecord) -> ClaimedPage:
+        return attrs.evolve(self._claimed(page), newer=self._newer(page))
 
     def _claimed(self, page: PageRecord) -> ClaimedPage:
         row = self.store.rows.get(page.incident_key)
