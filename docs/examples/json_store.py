@@ -414,8 +414,9 @@ class JsonOutbox(Port):
                 self.tables.paces[target] = attrs.evolve(pace, held_until=until)
         return len(moved)
 
-    async def throttle_target(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> bool:
         self.tables.paces[target] = self.tables.paces.get(target, Pace(target=target)).throttled(until)
+        return True
 
     async def due_targets(self) -> Mapping[str, model.DueTarget]:
         return self.tables.due_targets()

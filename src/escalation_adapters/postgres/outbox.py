@@ -152,9 +152,9 @@ class Outbox:
             after=now if step else beyond,
         )
 
-    async def throttle_target(self, target: str, until: datetime) -> None:
-        """Throttle a target for every worker."""
-        await self.session.run("throttle_target", target=target, until=until)
+    async def throttle_target(self, target: str, until: datetime) -> bool:
+        """Throttle a target for every worker, unless its row is locked."""
+        return await self.session.row("throttle_target", target=target, until=until) is not None
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:
         """Return settled pages from their index, newest first."""

@@ -662,9 +662,19 @@ WITH free AS MATERIALIZED (
 UPDATE {schema}.escalation_pages p SET hand_over_at = p.hand_over_at - %(step)s::interval FROM free f WHERE p.id = f.id
 
 -- name: throttle_target
--- Let no worker claim a page for this target before the instant.
-INSERT INTO {schema}.escalation_targets AS t (target, held_until, refused) VALUES (%(target)s, %(until)s, true)
-ON CONFLICT (target) DO UPDATE SET held_until = greatest(t.held_until, excluded.held_until), refused = true
+-- Let no worker claim a page for this target before the instant; return a row if it is written. It does not wait for a row that
+-- another transaction has locked: that may be the claim of a worker which stands still.
+WITH standing AS (
+    SELECT t.target FROM {schema}.escalation_targets t WHERE t.target = %(target)s FOR NO KEY UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE {schema}.escalation_targets t SET held_until = greatest(t.held_until, %(until)s::timestamptz), refused = true
+    WHERE t.target = ANY(ARRAY(SELECT s.target FROM standing s)) RETURNING t.target
+), added AS (
+    INSERT INTO {schema}.escalation_targets (target, held_until, refused) SELECT %(target)s, %(until)s, true
+    WHERE NOT EXISTS (SELECT FROM {schema}.escalation_targets t WHERE t.target = %(target)s)
+    ON CONFLICT (target) DO NOTHING RETURNING target
+)
+SELECT target FROM moved UNION ALL SELECT target FROM added
 
 -- name: settled
 -- Pages that were settled in a range of time, newest first, from their index.
@@ -853,18 +863,26 @@ SELECT target, count(*) FROM {schema}.escalation_pages WHERE state IN ('pending'
 GROUP BY target ORDER BY target
 
 -- name: record_attempts
--- Keep the later instants of the last attempts to these targets. The rows are locked in the order of the names.
-INSERT INTO {schema}.escalation_targets AS t (target, last_delivered_at, last_failed_at, last_error)
-SELECT v.target, v.delivered_at, v.failed_at, v.error
-FROM unnest(%(targets)s::text[], %(delivered)s::timestamptz[], %(failed)s::timestamptz[], %(errors)s::text[])
-    AS v (target, delivered_at, failed_at, error)
+-- Keep the later instants of the last attempts to these targets. Rows that other transactions have locked stay as they are: a
+-- heartbeat must not wait for the claim of a worker which stands still.
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(%(targets)s::text[], %(delivered)s::timestamptz[], %(failed)s::timestamptz[], %(errors)s::text[])
+        AS v (target, delivered_at, failed_at, error)
+), standing AS MATERIALIZED (
+    SELECT t.target FROM {schema}.escalation_targets t
+    WHERE t.target = ANY(%(targets)s::text[]) ORDER BY t.target FOR NO KEY UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE {schema}.escalation_targets t SET
+        last_delivered_at = greatest(t.last_delivered_at, v.delivered_at),
+        last_error = CASE WHEN v.failed_at IS NULL OR t.last_failed_at > v.failed_at THEN t.last_error ELSE v.error END,
+        last_failed_at = greatest(t.last_failed_at, v.failed_at)
+    FROM given v JOIN standing s ON s.target = v.target WHERE t.target = v.target
+)
+INSERT INTO {schema}.escalation_targets (target, last_delivered_at, last_failed_at, last_error)
+SELECT v.target, v.delivered_at, v.failed_at, v.error FROM given v
+WHERE NOT EXISTS (SELECT FROM {schema}.escalation_targets t WHERE t.target = v.target)
 ORDER BY v.target
-ON CONFLICT (target) DO UPDATE SET
-    last_delivered_at = greatest(t.last_delivered_at, excluded.last_delivered_at),
-    last_error = CASE
-        WHEN excluded.last_failed_at IS NULL OR t.last_failed_at > excluded.last_failed_at THEN t.last_error
-        ELSE excluded.last_error END,
-    last_failed_at = greatest(t.last_failed_at, excluded.last_failed_at)
+ON CONFLICT (target) DO NOTHING
 
 -- name: move_attempts_back
 -- After the clock stepped back: an instant in the future is moved by that step.

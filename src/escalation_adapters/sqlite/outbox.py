@@ -175,13 +175,14 @@ class Outbox:
 
         return await self.session.in_thread(write)
 
-    async def throttle_target(self, target: str, until: datetime) -> None:
-        """Throttle a target for every worker."""
+    async def throttle_target(self, target: str, until: datetime) -> bool:
+        """Throttle a target for every worker. A transaction of SQLite has no rival."""
         await self.session.run(
             "INSERT INTO escalation_targets (target, held_until, refused) VALUES (?, ?, 1) ON CONFLICT (target)"
             " DO UPDATE SET held_until = max(coalesce(held_until, 0), excluded.held_until), refused = 1",
             (target, micros(until)),
         )
+        return True
 
     async def due_targets(self) -> Mapping[str, DueTarget]:
         """Go from target to target in their index, so that only those with unsettled pages cost anything."""

@@ -95,8 +95,8 @@ class Delivery:
 
     async def _pass(self, longest: timedelta) -> None:
         # A claim whose caller was cancelled may be in the store. Its pages are locked, and then in flight.
-        await self.tasks.outlived()
         began, until, tries, waited_at = monotonic(), None, 0, None
+        await self.tasks.outlived(longest)
         if not self.busy and not await self._any_due():
             return
         while True:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeGuard
 
 from ..model import Delivered, Outcome, PageRecord, PageState, Rejected, Retry
 from ..ports import Transaction
@@ -28,7 +29,7 @@ async def settle(
     A page that will not be delivered is handed over, if its target has a fallback. Of a refused bundle, only pages
     that are settled together are put into new bundles, which are due since ``pass_began``: the same pass sends them.
     This function does not wait for a locked row: a host that acknowledges by SQL locks the incident's pages until its
-    transaction ends.
+    transaction ends, and a worker that stands still in a claim locks its targets.
     """
     # Most pages were delivered. That does not depend on the incident's state, so these rows are not read again.
     arrived = [
@@ -59,16 +60,25 @@ async def settle(
             refused.setdefault(leased.bundle, []).append(page)
         else:
             failed.append(page)
-        if isinstance(outcome, Retry) and outcome.throttled:
+        if _is_throttled(outcome):
             until = now + throttle_for(outcome, policy)
             throttled_until[leased.target] = max(until, throttled_until.get(leased.target, until))
     failed += [page for pages in refused.values() for page in halved(pages, due_at=pass_began)]
+    locked = {
+        name for name, until in sorted(throttled_until.items()) if not await tx.outbox.throttle_target(name, until)
+    }
+    # A target whose row is locked is throttled later, and its pages are settled then.
+    later = {leased.id for leased, outcome in others if leased.target in locked and _is_throttled(outcome)}
+    failed = [page for page in failed if page.id not in later]
     if failed:
         await tx.outbox.write(failed)
     if handed_over := [page for page in failed if page.state is PageState.HANDED_OVER]:
         await tx.outbox.enqueue([fallbacks.page_for(page) for page in handed_over], now)
-    for target, until in sorted(throttled_until.items()):
-        await tx.outbox.throttle_target(target, until)
-    missing = [(leased, outcome) for leased, outcome in finished if leased.id not in written | standing.keys()]
+    decided = (written | standing.keys()) - later
+    missing = [(leased, outcome) for leased, outcome in finished if leased.id not in decided]
     fences = await tx.outbox.fences([leased.id for leased, _ in missing]) if missing else {}
     return settled + failed, [each for each in missing if fences.get(each[0].id) == each[0].fence]
+
+
+def _is_throttled(outcome: Outcome) -> TypeGuard[Retry]:
+    return isinstance(outcome, Retry) and outcome.throttled

@@ -229,10 +229,10 @@ class TaskGroup:
         await asyncio.wait([task])
         return task.result()
 
-    async def outlived(self) -> None:
+    async def outlived(self, longest: timedelta) -> None:
         """Wait until the work of ``outlive`` that runs now has ended, also that of callers who were cancelled."""
         if self._outliving:
-            await asyncio.wait(self._outliving)
+            await asyncio.wait(self._outliving, timeout=longest.total_seconds())
 
     async def drained(self) -> None:
         """Wait until no task is running, including the work of ``outlive``."""

@@ -62,8 +62,9 @@ class Journal(Protocol):
     async def record_attempts(self, latest: Sequence[LastAttempts], *, now: datetime, step: timedelta) -> None:
         """Keep the last attempts of these targets, in one statement: a later instant that is kept already stays.
 
-        Make the rows of targets that have none. If ``step`` is above 0, the clock stepped back by it: first move every
-        instant after ``now`` back by ``step``, and to ``now`` at the latest, for all targets.
+        Make the rows of targets that have none. Leave rows as they are that another transaction has locked. If ``step``
+        is above 0, the clock stepped back by it: first move every instant after ``now`` back by ``step``, and to
+        ``now`` at the latest, for all targets.
         """
 
     async def targets(self) -> Sequence[TargetRecord]:

@@ -238,10 +238,11 @@ class Outbox(Protocol):
         pending page moves back by ``step``, too.
         """
 
-    async def throttle_target(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> bool:
         """Let no worker claim a page for this target before ``until``, and set ``refused`` of its row.
 
-        If a later instant is set already, it stays.
+        If a later instant is set already, it stays. If another transaction has locked the row, return False, and do not
+        wait: a worker that stands still in its claim would delay the pages to all targets.
         """
 
     async def settled(self, reach: AuditRange, *, limit: int, incident_key: str | None = None) -> Sequence[PageRecord]:

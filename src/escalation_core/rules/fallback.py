@@ -21,15 +21,16 @@ def check_fallbacks(given: Mapping[str, str]) -> None:
     Raises:
         InvalidValue: a target names itself, or several name each other in a circle.
     """
+    ended = set[str]()  # the targets whose chains end
     for target in given:
         way = [target]
-        while (next_one := given.get(way[-1])) is not None:
-            way.append(next_one)
-            if next_one == target:
-                said = " falls back to ".join(map(repr, way))
+        while way[-1] not in ended and (next_one := given.get(way[-1])) is not None:
+            if next_one in way:
+                circle = [*way[way.index(next_one) :], next_one]
+                said = " falls back to ".join(map(repr, circle))
                 raise InvalidValue("fallbacks", f"go round in a circle: {said}", "let the chain end at another target")
-            if next_one in way[:-1]:  # a circle that this target leads into; its own members name it
-                break
+            way.append(next_one)
+        ended.update(way)
 
 
 def check_served(given: Mapping[str, str], served: Collection[str]) -> None:

@@ -15,7 +15,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from types import EllipsisType
 
 import attrs
 
@@ -107,7 +106,8 @@ def lease(page: PageRecord, policy: RetryPolicy, now: datetime, bundle: str | No
     outcome counts as an attempt: the page may have arrived.
     """
     attempts = page.attempts + (page.state is PageState.LEASED)
-    return _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason, attempts=attempts, bundle=bundle)
+    page = _moved(page, PageState.LEASED, now + policy.lease, reason=page.reason, attempts=attempts)
+    return page if page.bundle == bundle else attrs.evolve(page, bundle=bundle)
 
 
 SUPERSEDING = (PageState.PENDING, PageState.LEASED, PageState.DELIVERED)
@@ -148,8 +148,8 @@ def revive(page: PageRecord, now: datetime) -> PageRecord:
 
     It is not handed over by time, because that time is over.
     """
-    page = attrs.evolve(page, hand_over_at=None)
-    return _moved(page, PageState.PENDING, now, reason=None, attempts=0, tried_for=timedelta(), bundle=None)
+    page = attrs.evolve(page, hand_over_at=None, bundle=None)
+    return _moved(page, PageState.PENDING, now, reason=None, attempts=0, tried_for=timedelta())
 
 
 def after_attempt(
@@ -177,7 +177,8 @@ def after_attempt(
         # The fault may be that of one page: see ``rules.bundle.halved``. All refusals of its bundles count as one
         # attempt, so that the back-off of a good page does not grow by the search for a bad one.
         reason = f"refused in a bundle: {outcome.reason}"[:MAX_REASON_CHARS]
-        return _moved(page, PageState.PENDING, now, reason=reason, attempts=max(page.attempts, 1), bundle=None)
+        page = attrs.evolve(page, bundle=None)
+        return _moved(page, PageState.PENDING, now, reason=reason, attempts=max(page.attempts, 1))
     if isinstance(outcome, Rejected):
         return _given_up(page, outcome.reason, fallback, now, attempts=counted)
     wait = throttle_for(outcome, policy) if outcome.throttled else _wait(outcome, policy, counted, jitter)
@@ -217,9 +218,8 @@ def _moved(
     reason: str | None,
     attempts: int | None = None,
     tried_for: timedelta | None = None,
-    bundle: str | EllipsisType | None = ...,
 ) -> PageRecord:
-    """Return the page in another state, with its fence raised by 1, and in the same bundle if none is given.
+    """Return the page in another state, with its fence raised by 1.
 
     It avoids ``attrs.evolve``, which is slow: delivery calls this twice for each page.
     """
@@ -241,7 +241,7 @@ def _moved(
         schedule_digest=page.schedule_digest,
         priority=page.priority,
         hand_over_at=page.hand_over_at,
-        bundle=page.bundle if isinstance(bundle, EllipsisType) else bundle,
+        bundle=page.bundle,
     )
 
 

@@ -139,9 +139,10 @@ class Outbox:
                 self.undo.put(self.store.paces, target, attrs.evolve(pace, held_until=earlier))
         return moved
 
-    async def throttle_target(self, target: str, until: datetime) -> None:
+    async def throttle_target(self, target: str, until: datetime) -> bool:
         pace = self.store.paces.get(target, Pace(target=target))
         self.undo.put(self.store.paces, target, pace.throttled(until))
+        return True
 
     def targets(self) -> Mapping[str, DueTarget]:
         found: dict[str, DueTarget] = {}
