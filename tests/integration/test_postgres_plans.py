@@ -60,7 +60,7 @@ async def test_claims_are_served_from_the_partial_indexes(migrated_dsn: str, due
 DELIVERY = (
     *("find_due_targets", "lock_targets", "claim_pages", "claim_late", "count_waiting", "lock_bundle", "count_bundle"),
     *("lock_pages", "write_pages", "settle_pages", "find_unheard", "pages_unsettled"),
-    *("pages_of_bundle", "pages_of_bundles"),
+    "pages_of_bundle",
 )
 """The statements of delivery, and of its lists."""
 
@@ -95,7 +95,15 @@ async def test_delivery_reads_no_whole_table(migrated_dsn: str, analyzed: bool) 
     values: dict[str, object] = {name: [page[column]] * len(ids) for name, column in columns.items()}
     values |= {"ids": ids, "targets": ["ops"], "capacities": [100], "now": page["due"], "until": page["due"]}
     values |= {"starved": page["due"], "since": page["due"], "hand_overs": [None] * 100, "bundles": [None] * 100}
-    values |= {"limits": [11], "limit": 50, "bundle": "b", "state": "pending", "target": "ops", "after": 0}
+    values |= {
+        "limits": [11],
+        "limit": 50,
+        "bundle": "b",
+        "beyond": "bg",
+        "state": "pending",
+        "target": "ops",
+        "after": 0,
+    }
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         if analyzed:
             connection.execute("ANALYZE")

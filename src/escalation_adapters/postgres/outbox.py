@@ -17,7 +17,6 @@ from escalation_core.model import (
     PageRecord,
     PageState,
 )
-from escalation_core.model.keys import KEY_CHARS
 from escalation_core.model.micros import from_micros
 from escalation_core.rules.priority import STARVED_AFTER
 
@@ -185,9 +184,8 @@ class Outbox:
         return [page for row in rows if state in (None, (page := PageRecord.from_row(row, instant)).state)]
 
     async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
-        """Return the pages of bundles: by their index if the key is whole, otherwise from all pages in bundles."""
-        name = "pages_of_bundle" if len(prefix) == KEY_CHARS else "pages_of_bundles"
-        rows = await self.session.rows(name, suffix=b"", bundle=prefix)
+        """Return the pages of bundles by their index."""
+        rows = await self.session.rows("pages_of_bundle", suffix=b"", bundle=prefix, beyond=f"{prefix}g")
         return [PageRecord.from_row(row, instant) for row in rows]
 
     async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:

@@ -700,13 +700,10 @@ SELECT {page} FROM unnest(%(keys)s::text[], %(episodes)s::int[]) AS v (key, epis
 JOIN {schema}.escalation_pages p ON p.incident_key = v.key AND p.episode = v.episode ORDER BY p.id
 
 -- name: pages_of_bundle
--- Pages of a bundle.
-SELECT {page} FROM {schema}.escalation_pages p WHERE p.bundle = %(bundle)s ORDER BY p.id
-
--- name: pages_of_bundles
--- Pages of the bundles whose key begins so. A range would need an index in the collation C: in Danish, aa comes after z.
+-- Pages of the bundles whose key begins so, in hex digits. The operators of the index compare bytes: in the order of a language
+-- the range could have gaps, for example in Danish, where aa comes after z.
 SELECT {page} FROM {schema}.escalation_pages p
-WHERE p.bundle IS NOT NULL AND starts_with(p.bundle, %(bundle)s) ORDER BY p.id
+WHERE p.bundle ~>=~ %(bundle)s AND p.bundle ~<~ %(beyond)s ORDER BY p.id
 
 -- name: pages_dead
 -- Dead pages.

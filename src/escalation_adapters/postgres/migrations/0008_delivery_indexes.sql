@@ -11,7 +11,7 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_ended ON {schema}.escal
     WHERE state IN ('delivered', 'cancelled', 'superseded', 'handed_over', 'dead');
 CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_given_up ON {schema}.escalation_pages (due_at)
     WHERE state IN ('dead', 'handed_over');
-CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_bundle ON {schema}.escalation_pages (bundle)
+CREATE INDEX CONCURRENTLY IF NOT EXISTS escalation_pages_bundle ON {schema}.escalation_pages (bundle text_pattern_ops)
     WHERE bundle IS NOT NULL;
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS escalation_audit_unheard
     ON {schema}.escalation_audit (incident_key, episode, level) WHERE action = 'unheard';
