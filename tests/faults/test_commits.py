@@ -13,11 +13,9 @@ from escalation_core.testing.invariants.escalations import expected_hash
 from .conftest import NewRun
 from .harness.frames import Frame
 from .harness.proxy import Action, Direction
-from .harness.receiver import OK, Answer
 from .harness.rules import Rules
 from .harness.run import Run
 from .harness.servers import WORKER
-from .scenarios.busy import SLOW, until_sending
 from .test_database import END, busy
 
 EACH = 25
@@ -49,9 +47,10 @@ AGAIN = "is run again"
 """Part of the line that a worker logs when it repeats a transaction after a conflict."""
 DEADLOCKS = 6
 """The most tries to cause a deadlock: another worker than expected may wait for the lock."""
-THROTTLING = Answer(status=429, accepts=False, delay=SLOW.delay)
-TARGET = "INSERT INTO escalation_targets VALUES ('ops', now()), ('boss', now()) ON CONFLICT DO NOTHING"
-"""Adds both targets, so that the test can lock their rows."""
+RECORD = """
+INSERT INTO escalation_events (incident_key, episode, level, unique_hash, created_at) VALUES (%s, 1, 1, %s, now())
+"""
+"""Records an escalation as a worker does."""
 WAITS = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'w_-%')
 """
@@ -145,22 +144,18 @@ def _errors(run: Run, state: str) -> int:
 
 
 async def _deadlock(run: Run, key: str) -> None:
-    """Cause a deadlock: lock the target that a worker will throttle, and then the page that the worker settles."""
-    run.receiver.answers = lambda number: THROTTLING
-    await run.execute(TARGET)
-    await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
-    await until_sending(run, run.workers, expected_hash(key, 1, 1))
+    """Cause a deadlock: record the escalation that a worker will record, and then lock the incident that it claimed."""
     async with await AsyncConnection.connect(run.dsn) as person:
 
         async def waits() -> bool:
             return bool((await run.execute(WAITS))[0][0])
 
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
-            await person.execute("SELECT FROM escalation_targets FOR UPDATE")
-            await run.until(waits, run.rules.tick)
-            await person.execute("SELECT FROM escalation_pages WHERE incident_key = %s FOR UPDATE", [key])
+            await person.execute(RECORD, [key, expected_hash(key, 1, 1)])
+            await run.hosts.do("open", key, severity="critical", first_seen=round(time() - 1, 6))
+            await run.until(waits, 2 * run.rules.tick)
+            await person.execute("SELECT FROM incidents WHERE incident_key = %s FOR UPDATE", [key])
         await person.rollback()
-    run.receiver.answers = lambda number: OK
 
 
 async def _cross(run: Run, order: tuple[int, int]) -> None:
