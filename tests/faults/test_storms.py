@@ -64,7 +64,10 @@ async def test_killed_while_pages_are_bundled(new_run: NewRun, full: bool) -> No
         refused = [page for page in history.changes if (page.reason or "").startswith("refused in a bundle")]
         assert refused, "no bundle was refused for good"
         assert any(page.bundle for page in refused if page.state == "pending"), "no refused bundle was halved"
-        half = {request.dedup_key: request.at for request in history.requests if request.half_accepted}
+        half: dict[str, float] = {}  # when half of it was accepted first
+        for request in sorted(history.requests, key=lambda request: request.at):
+            if request.half_accepted:
+                half.setdefault(request.dedup_key, request.at)
         again = [request for request in history.requests if request.at > half.get(request.dedup_key, request.at)]
         assert again, "no bundle was tried again after half of it was accepted"
         run.measured |= {

@@ -228,4 +228,6 @@ class Killer:
 def _answer(number: int, slow: float) -> Answer:
     if number % 11 == 10:
         return Answer(status=429, accepts=False)
+    if number % 13 == 12:
+        return Answer(status=404, accepts=False)
     return Answer(status=503, accepts=False) if number % 4 == 3 else Answer(delay=slow)
