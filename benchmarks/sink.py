@@ -1,4 +1,4 @@
-"""A web server that takes every page at once: nginx."""
+"""nginx as a web server for pages: one that takes every page at once, or one with answers of the caller's."""
 
 import contextlib
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-CONFIG = """
+_CONFIG = """
 worker_processes 1;
 worker_rlimit_nofile 40000;
 daemon off;
@@ -19,7 +19,7 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
 events {{ worker_connections 20000; }}
 http {{
-    access_log {folder}/access.log;
+    {http}
     keepalive_requests 1000000;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -28,10 +28,48 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
-        location / {{ return 200 "ok"; }}
+        {locations}
     }}
 }}
 """
+_SECONDS = 10.0
+"""How long nginx may take to start or to stop."""
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, locations: str, *, http: str) -> Iterator[str]:
+    """Start nginx with these locations and these lines of its block ``http``; yield its URL, without a path.
+
+    The folder gets its files.
+
+    Raises:
+        SystemExit: nginx is not installed, or does not start.
+    """
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
+    if program is None:
+        raise SystemExit("nginx is not installed; run: apt-get install nginx")
+    folder.chmod(0o755)  # its workers run as another user
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config, errors = folder / "nginx.conf", folder / "error.log"
+    config.write_text(_CONFIG.format(folder=folder, port=port, http=http, locations=locations), encoding="utf-8")
+    server = subprocess.Popen([program, "-c", str(config), "-e", str(errors)])
+    try:
+        _wait_for(server, port, errors)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(_SECONDS)
+
+
+def _wait_for(server: "subprocess.Popen[bytes]", port: int, errors: Path) -> None:
+    """Wait until nginx accepts connections."""
+    deadline = time.monotonic() + _SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+    raise SystemExit(f"nginx does not start: {errors.read_text(encoding='utf-8') if errors.exists() else 'no log'}")
 
 
 @attrs.frozen
@@ -49,25 +87,8 @@ class Sink:
 
 @contextlib.contextmanager
 def sink() -> Iterator[Sink]:
-    """Start nginx."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
-    if program is None:
-        raise SystemExit("this part of the bench needs nginx; run: apt-get install nginx")
-    with tempfile.TemporaryDirectory(prefix="escalation-bench-") as name, socket.socket() as probe:
-        folder = Path(name)
-        folder.chmod(0o755)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        config = folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=folder, port=port), encoding="utf-8")
-        server = subprocess.Popen([program, "-c", str(config), "-e", str(folder / "error.log")])
-        try:
-            for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-                    break
-                time.sleep(0.1)
-            yield Sink(f"http://127.0.0.1:{port}/page", folder / "access.log")
-        finally:
-            server.terminate()
-            server.wait(10)
+    """Start a web server that takes every page."""
+    with tempfile.TemporaryDirectory(prefix="escalation-bench-") as name:
+        log = Path(name) / "access.log"
+        with nginx(Path(name), 'location / { return 200 "ok"; }', http=f"access_log {log};") as url:
+            yield Sink(f"{url}/page", log)

@@ -1,14 +1,10 @@
 """Tests of delivery end to end, from PostgreSQL to nginx, the kind of web server in front of real receivers."""
 
-import contextlib
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks import sink
 
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.postgres import PostgresStore
@@ -17,55 +13,22 @@ from escalation_core.model import PageState
 
 pytestmark = pytest.mark.system("nginx")
 
-CONFIG = """
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 256; }}
-http {{
-    log_format keys '$uri $http_x_dedup_key';
-    access_log {folder}/access.log keys;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location = /ok {{ return 200 "ok"; }}
-        location = /login {{ return 200 "<html>please log in</html>"; }}
-        location = /moved {{ return 302 /ok; }}
-        location = /gone {{ return 410; }}
-        location = /busy {{ add_header Retry-After 7 always; return 429; }}
-        location = /down {{ return 503; }}
-    }}
-}}
+LOCATIONS = """
+        location = /ok { return 200 "ok"; }
+        location = /login { return 200 "<html>please log in</html>"; }
+        location = /moved { return 302 /ok; }
+        location = /gone { return 410; }
+        location = /busy { add_header Retry-After 7 always; return 429; }
+        location = /down { return 503; }
 """
 
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[str]:
     """Start a web server for this test and yield its URL; its access log is in the test's folder."""
-    tmp_path.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "nginx.conf"
-    config.write_text(CONFIG.format(folder=tmp_path, port=port))
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
-    assert program is not None
-    server = subprocess.Popen([program, "-c", str(config), "-e", str(tmp_path / "error.log")])
-    try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            assert server.poll() is None, (tmp_path / "error.log").read_text()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    log = f"log_format keys '$uri $http_x_dedup_key'; access_log {tmp_path}/access.log keys;"
+    with sink.nginx(tmp_path, LOCATIONS, http=log) as url:
+        yield url
 
 
 async def test_three_hundred_pages_arrive_once_each(nginx: str, migrated_dsn: str, tmp_path: Path) -> None:

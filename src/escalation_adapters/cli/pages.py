@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from escalation_core import Engine
-from escalation_core.engine.views import PAGES
+from escalation_core.engine.views import PAGES, usual_limit
 from escalation_core.model import PageRecord, PageState
 from escalation_core.rules.bundle import MAX_BUNDLE
 
@@ -50,7 +50,7 @@ def pages(
     as_json: bool,
 ) -> None:
     """List pages: those that wait or those in a state, oldest first, or those of a bundle, worst first."""
-    most = limit or (PAGES if bundle is None else MAX_BUNDLE)
+    most = limit or usual_limit(bundle)
 
     async def work(engine: Engine) -> tuple[Sequence[PageRecord], datetime]:
         # One more than the limit shows whether any follow.

@@ -5,9 +5,10 @@
 
 -- name: begin
 -- The first statement of each transaction. It returns the instant, whether any row is passed over, whether any pause has not
--- ended, and whether row level security applies to this role. It also sets parameters until the transaction's end, whatever the role's or the database's
--- settings are. The server ends the transaction if the client stops, and so releases its locks. A policy that would hide
--- rows makes a statement fail. NULL in an array is not a text. The triggers can distinguish the engine's writes from a host's.
+-- ended, and whether row level security applies to this role. It also sets parameters until the transaction's end, whatever the
+-- role's or the database's settings are. The server ends the transaction if the client stops, and so releases its locks. A policy
+-- that would hide rows makes a statement fail. NULL in an array is not a text. The triggers can distinguish the engine's writes
+-- from a host's.
 -- In a transaction of the engine's own each plan reads by the indexes, also one that was made while a table was empty (ADR 0066).
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),

@@ -31,6 +31,11 @@ PAGES = 50
 """How many pages a list of pages has unless a limit is given; that of a bundle has the whole bundle."""
 
 
+def usual_limit(bundle: str | None) -> int:
+    """Return how many pages a list has at most unless a limit is given."""
+    return PAGES if bundle is None else MAX_BUNDLE
+
+
 @attrs.frozen(kw_only=True)
 class IncidentHistory:
     """All records of one incident in the store, and its next escalation."""
@@ -163,9 +168,7 @@ class Views(OnCallVerbs):
             InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000, or several
                 bundles have keys that begin so.
         """
-        most = check_count(
-            (PAGES if bundle is None else MAX_BUNDLE) if limit is None else limit, "limit", 1, MAX_ENTRIES
-        )
+        most = check_count(usual_limit(bundle) if limit is None else limit, "limit", 1, MAX_ENTRIES)
         check_count(after, "after", 0)
         check_optional_text(target, "target")
         if state is not None and state not in list(PageState):

@@ -110,6 +110,8 @@ def lease(page: PageRecord, policy: RetryPolicy, now: datetime, bundle: str | No
     return page if page.bundle == bundle else attrs.evolve(page, bundle=bundle)
 
 
+REFUSED = "refused in a bundle"
+"""The beginning of the reason of a page whose bundle was refused for good."""
 SUPERSEDING = (PageState.PENDING, PageState.LEASED, PageState.DELIVERED)
 """The states in which a page takes the place of older ones of its incident to the same target."""
 
@@ -176,7 +178,7 @@ def after_attempt(
     if isinstance(outcome, Rejected) and page.bundle is not None and not outcome.whole_target:
         # The fault may be that of one page: see ``rules.bundle.halved``. All refusals of its bundles count as one
         # attempt, so that the back-off of a good page does not grow by the search for a bad one.
-        reason = f"refused in a bundle: {outcome.reason}"[:MAX_REASON_CHARS]
+        reason = f"{REFUSED}: {outcome.reason}"[:MAX_REASON_CHARS]
         page = attrs.evolve(page, bundle=None)
         return _moved(page, PageState.PENDING, now, reason=reason, attempts=max(page.attempts, 1))
     if isinstance(outcome, Rejected):

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from ...rules.retry import REFUSED
 from .history import History, PageChange, Request, Violation
 from .phases import CLOCK_TOLERANCE
 
 MAX_BUNDLE = 1000
 """How many pages a bundle has at most."""
-REFUSED = "refused in a bundle"
-"""The beginning of the reason of a page whose bundle was refused for good."""
 
 
 @attrs.frozen
