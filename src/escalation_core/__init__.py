@@ -26,12 +26,17 @@ from .errors import (
     TransitionRefused,
 )
 from .model import (
+    Abilities,
     AuditEntry,
+    Budget,
     Bundle,
     Delivered,
     Escalation,
     Incident,
     Integrity,
+    Notice,
+    NoticeBundle,
+    NoticeKind,
     Outcome,
     Page,
     Pause,
@@ -43,14 +48,24 @@ from .model import (
     idempotency_key,
     in_canary,
 )
-from .ports import CalendarReader, Heartbeat, Notifier, Router, Schedule, ScheduleSource, SendsBundles, Store
+from .ports import (
+    CalendarReader,
+    Heartbeat,
+    Notifier,
+    Router,
+    Schedule,
+    ScheduleSource,
+    SendsBundles,
+    Store,
+    TellsNoticeBundles,
+    TellsNotices,
+)
 from .rules.builtin import BuiltinPolicy
 from .rules.coverage import Cover, Handover, coverage, gaps, handovers
 from .rules.hours import Hours, Window
 from .rules.layer import Layer
 from .rules.maintenance import PauseSchedule
 from .rules.next_pages import NextPages
-from .rules.pace import Budget
 from .rules.page_test import PageTest, Verdict
 from .rules.plan import Escalate, Reschedule, Skip, plan
 from .rules.policies import Policies
@@ -63,6 +78,12 @@ from .settings import Settings
 from .version import VERSION as __version__
 
 __all__ = [
+    "Abilities",
+    "Notice",
+    "NoticeBundle",
+    "NoticeKind",
+    "TellsNoticeBundles",
+    "TellsNotices",
     "AuditEntry",
     "Conditions",
     "Cover",

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from .errors import MAX_QUOTED_CHARS, InvalidValue, shortened
 
@@ -39,6 +39,12 @@ def check_text(value: object, field: str) -> str:
     if not value.isascii() and not _encodable(value):
         raise InvalidValue(field, "holds a lone surrogate", "give text that UTF-8 can encode")
     return value
+
+
+def is_web_url(value: object, *, allow_http: bool) -> TypeGuard[str]:
+    """Return whether a value is an https URL (or http if allowed) of printable characters without blanks."""
+    schemes = ("https://", "http://") if allow_http else ("https://",)
+    return isinstance(value, str) and value.lower().startswith(schemes) and value.isprintable() and " " not in value
 
 
 def visible(text: str) -> str:

@@ -34,6 +34,7 @@ ALLOWED = {
 }
 """The packages that the core may import: its dependencies, and standard modules that do no I/O."""
 PUBLIC = [
+    "Abilities", "Notice", "NoticeBundle", "NoticeKind", "TellsNoticeBundles", "TellsNotices",
     "AuditEntry", "Conditions", "Cover", "Delivered", "DeliveryReport", "Engine", "Escalate", "Escalation",
     "EscalationError", "Budget", "Bundle", "BuiltinPolicy", "CalendarReader", "Handover", "Health", "Heartbeat",
     "HeldBy", "Hours", "Incident", "IncidentHistory", "InvalidValue", "Layer", "NextPages", "Notifier",
@@ -45,7 +46,9 @@ PUBLIC = [
     "TransitionRefused", "Upcoming", "Verdict", "Window", "__version__", "canary_bucket", "coverage", "gaps",
     "handovers", "idempotency_key", "in_canary", "plan", "send_test_page",
 ]  # fmt: skip
-PUBLIC_FOR_TESTS = ["BundlingNotifier", "Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
+PUBLIC_FOR_TESTS = [
+    "BundlingNotifier", "Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier", "TellingNotifier",
+]  # fmt: skip
 MAX_LINES = 300
 MAX_LINES_OF_TESTS = 600
 

@@ -75,7 +75,7 @@ def test_message(key: str, severity: str | None, summary: str | None, labels: An
         incident = Incident(incident_key=key, severity=severity, summary=summary, labels=labels, first_seen=NOW)
     except InvalidValue:
         return
-    text = render(Page(incident=incident, episode=1, level=level, target="t", dedup_key="d"))
+    text = render(Page(incident=incident, episode=1, level=level, target="t", dedup_key="d", at=incident.first_seen))
     assert len(text) <= MAX_TEXT_CHARS
     assert re.search("&(?!amp;|lt;|gt;)|[<>]", text) is None
     assert 1 + bool((summary or "").split()) + bool(labels) == len(text.splitlines())

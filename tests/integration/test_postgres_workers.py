@@ -126,7 +126,7 @@ class Watched:
         began = monotonic()
         result = await self._store.transact(work)
         if isinstance(result, Exchange):
-            self.begun += [(page.incident_key, began) for send in result.sends for page, _ in send.pages]
+            self.begun += [(page.incident_key, began) for send in result.sends for page in send.records]
         return result
 
     async def read(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:

@@ -32,7 +32,7 @@ def test_what_is_invisible_shows(char: str) -> None:
     if not "\x00" <= char <= "\x9f":
         fields["incident_key"] = f"k{char}k"
     incident = Incident(**{"incident_key": "k", "first_seen": START, **fields})
-    shown = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d"))
+    shown = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d", at=incident.first_seen))
     assert char not in shown
     assert f"t{INVISIBLE[char]}t\n" in shown
     assert f"Incident {visible(incident.incident_key)}, severity" in shown

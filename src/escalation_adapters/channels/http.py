@@ -11,7 +11,7 @@ with needs(__name__, "http"):
     import aiohttp
     from yarl import URL
 
-from escalation_core.settings.secrets import is_web_url
+from escalation_core.checks import is_web_url
 
 
 def parse(url: object, *, allow_http: bool) -> URL | None:

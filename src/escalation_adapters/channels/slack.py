@@ -17,7 +17,7 @@ with needs(__name__, "http"):
     import aiohttp
     from yarl import URL
 
-from escalation_core import Bundle, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
+from escalation_core import Abilities, Bundle, Delivered, InvalidValue, Outcome, Page, Rejected, Retry, __version__
 from escalation_core.checks import check_mapping, check_span
 from escalation_core.rules.routing import check_target
 
@@ -71,7 +71,8 @@ class SlackNotifier:
     ) -> None:
         named = check_mapping(targets, "targets", "map names, for example slack:ops, to URLs")
         self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
-        self.budgets = {name: SLACK_BUDGET for name, url in self._urls.items() if is_slack(url.host)}
+        budgets = {name: SLACK_BUDGET for name, url in self._urls.items() if is_slack(url.host)}
+        self.abilities = Abilities(bundles=True, budgets=budgets)
         self._lent = session
         self._own: aiohttp.ClientSession | None = None
         self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from escalation_core import (
+    Abilities,
     Budget,
     Engine,
     EscalationError,
@@ -86,7 +87,7 @@ class NamedTargets:
 
     def __init__(self, targets: Sequence[str], budgets: Mapping[str, Budget] = MappingProxyType({})) -> None:
         self.targets = targets
-        self.budgets = budgets
+        self.abilities = Abilities(budgets=budgets)
 
     async def send(self, page: Page) -> Outcome:
         """Return Retry: a worker sends the page."""

@@ -10,20 +10,21 @@ import attrs
 
 from ..errors import StoreError
 from ..model import Outcome, PageRecord, PageState
-from ..ports import Notifier, SendsBundles, Store
-from ..rules.pace import budgets_of
+from ..ports import Notifier, Store
+from ..rules.abilities import abilities_of, budgets_of
 from ..rules.unheard import GIVEN_UP
 from ..rules.window import Windows
 from ..settings import Settings
 from .attempt import Attempt
-from .exchange import Exchange, exchange
+from .exchange import Exchange, Exchanger
 from .last_attempts import AttemptLog
+from .messages import Send
 from .report import DeliveryCount, DeliveryReport
-from .sends import Send
 from .settle import Finished
 from .shares import Shares
 from .tasks import BackgroundTask, TaskGroup, monotonic, rest
 from .unheard import UnheardSearch
+from .versions import Versions
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
@@ -47,6 +48,7 @@ class Delivery:
     notifiers: Mapping[str, Notifier]
     """The notifier of each target."""
     telemetry: "Telemetry"
+    versions: Versions
     tasks: TaskGroup = attrs.field(factory=TaskGroup)
     shares: Shares = attrs.field(init=False)
     windows: Windows = attrs.field(init=False)
@@ -61,9 +63,10 @@ class Delivery:
         """Find the budgets of the targets, and those whose notifier sends bundles."""
         self.unheard = UnheardSearch(self.store)
         self.windows = Windows(self.settings.retry.per_target)
+        abilities = {name: abilities_of(notifier) for name, notifier in self.notifiers.items()}
         self.shares = Shares(
-            budgets=budgets_of(self.notifiers, self.settings.budgets),
-            bundling={name for name, notifier in self.notifiers.items() if isinstance(notifier, SendsBundles)},
+            budgets=budgets_of(abilities, self.settings.budgets),
+            bundling={name for name, found in abilities.items() if found.bundles},
             bundle_after=self.settings.bundle_after,
             fallbacks=self.settings.fallback,
             capacity=self.capacity,
@@ -231,9 +234,8 @@ class Delivery:
         if not finished and not claim:
             return Exchange()
         try:
-            done = await self.store.transact(
-                lambda tx: exchange(tx, finished, until, claim=claim, settings=self.settings, shares=self.shares)
-            )
+            one = Exchanger(settings=self.settings, versions=self.versions, shares=self.shares)
+            done = await self.store.transact(lambda tx: one.exchange(tx, finished, until, claim=claim))
         except BaseException:
             self._finished = finished + self._finished
             raise
@@ -248,17 +250,16 @@ class Delivery:
         """Send one message, unless its lease would end during the attempt: then others could claim its pages."""
         try:
             if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
-                self._count.stale += len(send.pages)
+                self._count.stale += len(send.records)
                 return
             outcome = await self._send(send)
-            self._finished.extend((record, outcome) for record, _ in send.pages)
+            self._finished.extend((record, outcome) for record in send.records)
         finally:
             self._in_flight[send.target] -= 1
 
     async def _send(self, send: Send) -> Outcome:
-        target, notifier = send.target, self.notifiers[send.target]
-        message = send.message()
-        self._count.sent += len(send.pages)
+        target, message, notifier = send.target, send.message, self.notifiers[send.target]
+        self._count.sent += len(send.records)
         began = monotonic()
         in_use = self.windows.in_use(target, self._in_flight[target], began)
         with self.telemetry.sending(notifier.channel, message) as span:

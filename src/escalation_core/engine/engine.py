@@ -90,7 +90,13 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
             batch_size=check_count(batch_size, "batch_size", 1),
             concurrency=check_count(concurrency, "concurrency", 1),
         )
-        self._delivery = Delivery(store=store, settings=self.settings, notifiers=by_target, telemetry=self._telemetry)
+        self._delivery = Delivery(
+            store=store,
+            settings=self.settings,
+            notifiers=by_target,
+            telemetry=self._telemetry,
+            versions=self._versions,
+        )
         self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
         self._dead_mans_switch = heartbeat
         self._switch_calls, self._due = TaskGroup(), TaskGroup()

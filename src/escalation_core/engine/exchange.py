@@ -11,10 +11,12 @@ from ..rules.fallback import waiting_since
 from ..rules.retry import hand_over
 from ..settings import Settings
 from .access import gate_at
-from .sends import Packer, Send
+from .messages import Messages, Send
+from .sends import Leased, Packer
 from .sends import ended as ended_page
 from .settle import Finished, settle
 from .shares import Shares
+from .versions import Versions
 
 LATE_BATCH = 1000
 """How many pages one transaction hands over at most."""
@@ -40,35 +42,44 @@ class Exchange:
         return bool(self.sends or self.ended)
 
 
-async def exchange(
-    tx: Transaction,
-    finished: Sequence[Finished],
-    until: datetime | None,
-    *,
-    claim: bool,
-    settings: Settings,
-    shares: Shares,
-) -> Exchange:
-    """Settle pages whose attempts have ended and claim pages that were due at ``until``; None means now."""
-    now = await tx.now()
-    # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
-    until = min(until or now, now)
-    settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now, pass_began=until)
-    if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
-        return Exchange(settled=settled, locked=locked, at=now)
-    due = await tx.outbox.due_targets()
-    ended = await _hand_over(tx, due, settings, now)
-    targets = await shares.claimable(tx, due, until=until, now=now)
-    packer = Packer(tx, targets, settings.retry, now)
-    if targets:
-        counts = {name: share.pages for name, share in targets.items()}
-        await packer.pack(await tx.outbox.claim(counts, now=now, until=until))
-    leased = [record for send in packer.sends for record, _ in send.pages]
-    if leased or packer.ended:
-        await tx.outbox.write([*leased, *packer.ended])
-    await shares.take(tx, targets, [send.target for send in packer.sends], now)
-    ended += packer.ended
-    return Exchange(settled=settled, locked=locked, sends=packer.sends, ended=ended, at=now)
+@attrs.frozen(kw_only=True)
+class Exchanger:
+    """Runs the transaction of a delivery."""
+
+    settings: Settings
+    versions: Versions
+    shares: Shares
+
+    async def exchange(
+        self, tx: Transaction, finished: Sequence[Finished], until: datetime | None, *, claim: bool
+    ) -> Exchange:
+        """Settle pages whose attempts have ended and claim pages that were due at ``until``; None means now."""
+        now, settings = await tx.now(), self.settings
+        # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
+        until = min(until or now, now)
+        settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now, pass_began=until)
+        if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
+            return Exchange(settled=settled, locked=locked, at=now)
+        due = await tx.outbox.due_targets()
+        ended = await _hand_over(tx, due, settings, now)
+        targets = await self.shares.claimable(tx, due, until=until, now=now)
+        packer = Packer(tx, targets, settings.retry, now)
+        if targets:
+            counts = {name: share.pages for name, share in targets.items()}
+            await packer.pack(await tx.outbox.claim(counts, now=now, until=until))
+        leased = [record for pages in packer.packed for record, _ in pages]
+        if leased or packer.ended:
+            await tx.outbox.write([*leased, *packer.ended])
+        sends = await self._sends(tx, packer.packed, now)
+        await self.shares.take(tx, targets, [send.target for send in sends], now)
+        ended += packer.ended
+        return Exchange(settled=settled, locked=locked, sends=sends, ended=ended, at=now)
+
+    async def _sends(self, tx: Transaction, packed: Sequence[Leased], now: datetime) -> list[Send]:
+        if not packed:
+            return []
+        messages = await Messages.read(tx, self.versions, packed, now)
+        return [messages.send(pages) for pages in packed]
 
 
 async def _hand_over(

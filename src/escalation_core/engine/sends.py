@@ -1,42 +1,19 @@
-"""What one message tells of: a page alone, or a bundle. Claimed pages become messages here."""
+"""What one message tells of: a page alone, or a bundle. Claimed pages are put together here, and leased."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
 
-from ..model import Bundle, ClaimedPage, Incident, Page, PageRecord, PageState
+from ..model import ClaimedPage, Incident, PageRecord, PageState
 from ..model.keys import bundle_key
 from ..ports import Transaction
 from ..rules.bundle import MAX_BUNDLE, bundle_order, is_fresh
 from ..rules.retry import RetryPolicy, cancel, cancel_reason, lease, mark_dead, supersede
 from .shares import Share
 
-
-@attrs.frozen
-class Send:
-    """The leased pages of one message, worst first, with their incidents."""
-
-    target: str
-    pages: Sequence[tuple[PageRecord, Incident]]
-
-    def message(self) -> Page | Bundle:
-        """Return what the notifier sends."""
-        first = self.pages[0][0]
-        pages = [
-            Page(
-                incident=incident,
-                episode=record.episode,
-                level=record.level,
-                target=record.target,
-                dedup_key=record.dedup_key,
-                attempt=record.attempts + 1,
-            )
-            for record, incident in self.pages
-        ]
-        if first.bundle is None:
-            return pages[0]
-        return Bundle(target=first.target, dedup_key=first.bundle, pages=pages, attempt=first.attempts + 1)
+Leased = Sequence[tuple[PageRecord, Incident]]
+"""The leased pages of one message, worst first, with their incidents."""
 
 
 @attrs.define
@@ -50,7 +27,7 @@ class Packer:
     shares: Mapping[str, Share]
     policy: RetryPolicy
     now: datetime
-    sends: list[Send] = attrs.field(factory=list)
+    packed: list[Leased] = attrs.field(factory=list)
     ended: list[PageRecord] = attrs.field(factory=list)
     """Pages that are not sent, in their new state."""
     _seen: set[int] = attrs.field(factory=set)
@@ -106,7 +83,7 @@ class Packer:
             if one.incident is not None
         ]
         self._seen.update(page.id for page, _ in pages)
-        self.sends.append(Send(members[0].page.target, pages))
+        self.packed.append(pages)
 
 
 def _is_held(page: PageRecord, now: datetime) -> bool:

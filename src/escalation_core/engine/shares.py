@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import DueTarget, NextDue, Pace
+from ..model import Budget, DueTarget, NextDue, Pace
 from ..ports import Transaction
 from ..rules.bundle import MAX_BUNDLE, most_apart
 from ..rules.fallback import Fallbacks
-from ..rules.pace import Budget, after_taking, in_force, may_send_at
+from ..rules.pace import after_taking, in_force, may_send_at
 
 SPARE = 32
 """How many pages beyond the slots of a budget to claim."""

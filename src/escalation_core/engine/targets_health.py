@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import LastAttempts, Pace, TargetRecord
-from ..rules.pace import Budget, in_force
+from ..model import Budget, LastAttempts, Pace, TargetRecord
+from ..rules.pace import in_force
 from .shares import Shares
 
 LATELY = timedelta(days=1)

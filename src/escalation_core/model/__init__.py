@@ -1,6 +1,8 @@
 """Records that the engine, the rules, the stores and the notifiers exchange. They contain no rules."""
 
+from .abilities import EVERY_KIND, Abilities
 from .audit import NOTED_ONCE, AuditCursor, AuditEntry, AuditRange, AuditSource, By, parse_cursor
+from .budget import MAX_BURST, MAX_RATE, MIN_RATE, Budget
 from .incident import (
     MAX_CLAIM_LABELS_BYTES,
     MAX_LABELS_BYTES,
@@ -14,6 +16,17 @@ from .incident import (
     normal_severity,
 )
 from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_canary
+from .notice import (
+    Arrival,
+    Change,
+    NewNotice,
+    Notice,
+    NoticeBundle,
+    NoticeKind,
+    NoticeRecord,
+    NoticeState,
+    notice_key,
+)
 from .page import (
     CANCELS,
     DEFAULT_PRIORITY,
@@ -78,7 +91,22 @@ __all__ = [
     "WORKER_RUNS",
     "MAX_REASON_CHARS",
     "MAX_SUMMARY_CHARS",
+    "Abilities",
+    "Arrival",
     "AuditEntry",
+    "Budget",
+    "Change",
+    "EVERY_KIND",
+    "MAX_BURST",
+    "MAX_RATE",
+    "MIN_RATE",
+    "NewNotice",
+    "Notice",
+    "NoticeBundle",
+    "NoticeKind",
+    "NoticeRecord",
+    "NoticeState",
+    "notice_key",
     "WorkerHeartbeat",
     "By",
     "Canary",

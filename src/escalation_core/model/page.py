@@ -8,7 +8,9 @@ from typing import Any
 
 import attrs
 
-from .incident import Incident, normal_severity
+from ..checks import is_web_url
+from .incident import NEEDS_REPLAN, Incident, normal_severity
+from .keys import escalation_hash
 
 
 class PageState(StrEnum):
@@ -84,8 +86,63 @@ class Page:
     target: str
     dedup_key: str
     """The escalation's idempotency key: the same for every target and every attempt."""
+    at: datetime
+    """When the worker claimed the page."""
     attempt: int = 1
     """1 for the first attempt; attempts that the receiver throttled do not count."""
+    round: int = 1
+    """The round of the policy's walk, from 1."""
+    paged_before: Sequence[str] = ()
+    """The targets that received a page of a lower level of this episode, those of the lowest level first."""
+    next_names: Sequence[str] = ()
+    """Whom the next level pages, as the policy writes it, for example ``oncall:lead``.
+
+    Empty if no level follows, or if the policy leaves its targets to the routes."""
+
+    @property
+    def incident_key(self) -> str:
+        """The incident's key."""
+        return self.incident.incident_key
+
+    @property
+    def title(self) -> str:
+        """The incident's summary, or its key if it has none. It is the host's text: escape it for your channel."""
+        summary = self.incident.summary or ""
+        return summary if summary.strip() else self.incident.incident_key
+
+    @property
+    def severity(self) -> str:
+        """The severity without surrounding blanks, in lower case; empty if the incident has none."""
+        return normal_severity(self.incident.severity or "")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The incident's labels, also those that are links."""
+        return self.incident.labels
+
+    @property
+    def links(self) -> Mapping[str, str]:
+        """The labels whose value is an https or http URL, for example ``runbook``."""
+        return {name: text for name, text in self.incident.labels.items() if is_web_url(text, allow_http=True)}
+
+    @property
+    def next_due_at(self) -> datetime | None:
+        """When the next escalation is due; None if no level follows, or if that is not planned yet."""
+        due = self.incident.next_due_at
+        return None if due == NEEDS_REPLAN else due
+
+    @property
+    def age(self) -> timedelta:
+        """How long ago the episode began, when the worker claimed the page."""
+        return max(self.at - self.incident.first_seen, timedelta())
+
+    @property
+    def thread_key(self) -> str:
+        """The key of the episode's thread: ``idempotency_key(incident_key, 0, episode)``, the same for all its levels.
+
+        No page has this dedup key, because no page has level 0.
+        """
+        return escalation_hash(self.incident.incident_key, 0, self.episode)
 
 
 @attrs.frozen(kw_only=True)

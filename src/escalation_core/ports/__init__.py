@@ -9,7 +9,7 @@ without ``add_pause`` has no pauses: ``pauses`` returns an empty sequence, and `
 ``docs/how-to/write-a-store.md`` explains how to write a store; ``escalation_core.testing`` checks one.
 """
 
-from .host import Heartbeat, Notifier, Router, SendsBundles
+from .host import Heartbeat, Notifier, Router, SendsBundles, TellsNoticeBundles, TellsNotices
 from .records import Journal, Operations, SeenRequests
 from .rows import Incidents, Ledger, Outbox, SpellsKeys
 from .schedules import CalendarReader, Schedule, ScheduleSource
@@ -34,6 +34,8 @@ __all__ = [
     "SendsBundles",
     "SpellsKeys",
     "Store",
+    "TellsNoticeBundles",
+    "TellsNotices",
     "Transaction",
     "Transactor",
     "Walks",

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from ..model import Bundle, Incident, Outcome, Page
+from ..model import Bundle, Incident, Notice, NoticeBundle, Outcome, Page
 
 
 class Notifier(Protocol):
     """A channel that sends pages to its targets.
 
-    A notifier may have an attribute ``budgets``, a mapping from targets to their ``Budget``. The settings may set
-    others.
+    A notifier that can do more has an attribute ``abilities``, which is ``Abilities``: it declares bundles, notices,
+    threads and budgets. It then has the methods of ``SendsBundles``, ``TellsNotices`` and ``TellsNoticeBundles``.
     """
 
     @property
@@ -34,7 +34,10 @@ class Notifier(Protocol):
 
 @runtime_checkable
 class SendsBundles(Protocol):
-    """A notifier that can send many pages in one message. If more pages wait than a budget takes, it is asked to."""
+    """A notifier that can send many pages in one message. If more pages wait than a budget takes, it is asked to.
+
+    It declares this in its abilities.
+    """
 
     async def send_bundle(self, bundle: Bundle) -> Outcome:
         """Send one message about all pages of the bundle, once, and return the outcome, as ``Notifier.send`` does.
@@ -42,6 +45,25 @@ class SendsBundles(Protocol):
         The message says how many incidents of each severity there are, and names the worst. Not all need be named, but
         it says how many are not, and how to list them.
         """
+
+
+@runtime_checkable
+class TellsNotices(Protocol):
+    """A notifier that can tell those who were paged what became of the incident. It declares the kinds that it can."""
+
+    async def tell(self, notice: Notice) -> Outcome:
+        """Send one notice, once, and return the outcome, as ``Notifier.send`` does.
+
+        A notice that is not delivered within an hour is not tried again.
+        """
+
+
+@runtime_checkable
+class TellsNoticeBundles(Protocol):
+    """A notifier that can send many notices in one message, because it can send bundles and notices."""
+
+    async def tell_bundle(self, bundle: NoticeBundle) -> Outcome:
+        """Send one message about all notices of the bundle, once, and return the outcome, as ``tell`` does."""
 
 
 class Heartbeat(Protocol):

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 import attrs
 
 from ..errors import InvalidValue
-from ..model import PageRecord, PageState
+from ..model import Budget, PageRecord, PageState
 from ..model.keys import KEY_CHARS, bundle_key
-from .pace import Budget
 
 BUNDLE_AFTER = timedelta(seconds=10)
 """Pages are bundled when more wait than the budget takes in this time."""

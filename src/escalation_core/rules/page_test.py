@@ -55,7 +55,7 @@ def page_for_test(target: str, who: By, *, at: datetime, unique: str) -> Page:
         summary=summary if who.reason is None else f"{summary}: {who.reason}",
         labels={"test": "true"},
     )
-    return Page(incident=incident, episode=1, level=1, target=target, dedup_key=key_of_test_page(unique))
+    return Page(incident=incident, episode=1, level=1, target=target, dedup_key=key_of_test_page(unique), at=at)
 
 
 def judge(outcome: Outcome, *, target: str, channel: str, policy: RetryPolicy) -> PageTest:

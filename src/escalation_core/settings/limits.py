@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 from ..checks import check_count, check_mapping, check_text
 from ..errors import InvalidValue
-from ..model import normal_severity
+from ..model import Budget, normal_severity
 from ..rules.builtin import MAX_WINDOW
 from ..rules.fallback import check_fallbacks
 from ..rules.maintenance import PauseSchedule
-from ..rules.pace import Budget
 from ..rules.priority import MAX_SEVERITIES
 from ..rules.routing import Route, check_target
 from . import write

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..checks import TWICE, strict_json
 from ..errors import InvalidValue
-from ..rules.pace import Budget
+from ..model import Budget
 from ..rules.routing import Route, check_target
 
 _MAX_DIGITS = 12

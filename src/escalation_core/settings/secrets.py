@@ -2,8 +2,8 @@
 
 import base64
 import re
-from typing import TypeGuard
 
+from ..checks import is_web_url
 from ..errors import InvalidValue
 
 PREFIX = "whsec_"
@@ -53,12 +53,6 @@ def check_secret(value: object) -> None:
     else:
         return
     raise InvalidValue("secret", fault, _REMEDY)
-
-
-def is_web_url(value: object, *, allow_http: bool) -> TypeGuard[str]:
-    """Return whether a value is an https URL (or http if allowed) of printable characters without blanks."""
-    schemes = ("https://", "http://") if allow_http else ("https://",)
-    return isinstance(value, str) and value.lower().startswith(schemes) and value.isprintable() and " " not in value
 
 
 def check_url(value: object, allow_http: bool) -> None:

@@ -12,13 +12,12 @@ import attrs
 
 from ..checks import nearest
 from ..errors import InvalidValue, Problem, SettingsError
-from ..model import Canary
+from ..model import Budget, Canary
 from ..rules.builtin import DEFAULT_MAX_LEVEL, BuiltinPolicy
 from ..rules.bundle import BUNDLE_AFTER
 from ..rules.fallback import FALLBACK_AFTER, Fallbacks
 from ..rules.gate import Switches
 from ..rules.maintenance import PauseSchedule
-from ..rules.pace import Budget
 from ..rules.priority import WORST_FIRST, SeverityOrder
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route

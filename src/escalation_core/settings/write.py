@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import attrs
 
-from ..rules.pace import Budget
+from ..model import Budget
 from ..rules.routing import Route
 
 MINUTE = timedelta(minutes=1)

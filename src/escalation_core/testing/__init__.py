@@ -6,6 +6,14 @@ This package imports no test framework.
 from .clock import Clock, ManualClock
 from .host import HostTable
 from .memory import MemoryStore
-from .notifier import BundlingNotifier, RecordingNotifier
+from .notifier import BundlingNotifier, RecordingNotifier, TellingNotifier
 
-__all__ = ["BundlingNotifier", "Clock", "HostTable", "ManualClock", "MemoryStore", "RecordingNotifier"]
+__all__ = [
+    "BundlingNotifier",
+    "Clock",
+    "HostTable",
+    "ManualClock",
+    "MemoryStore",
+    "RecordingNotifier",
+    "TellingNotifier",
+]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ..model import Bundle, Delivered, Outcome, Page
+from ..model import EVERY_KIND, Abilities, Bundle, Delivered, Notice, Outcome, Page
 
 
 class RecordingNotifier:
@@ -27,6 +27,8 @@ class RecordingNotifier:
 class BundlingNotifier(RecordingNotifier):
     """A recording notifier that can also send bundles. It appends each to ``bundles``, and its pages to ``pages``."""
 
+    abilities = Abilities(bundles=True)
+
     def __init__(
         self,
         *targets: str,
@@ -42,3 +44,24 @@ class BundlingNotifier(RecordingNotifier):
         self.bundles.append(bundle)
         self.pages.extend(bundle.pages)
         return self.answer_bundle(bundle)
+
+
+class TellingNotifier(RecordingNotifier):
+    """A recording notifier that tells notices of every kind. It appends each to ``notices``."""
+
+    def __init__(
+        self,
+        *targets: str,
+        answer: Callable[[Page], Outcome] = lambda page: Delivered(),
+        answer_notice: Callable[[Notice], Outcome] = lambda notice: Delivered(),
+        threads: bool = False,
+    ) -> None:
+        super().__init__(*targets, answer=answer)
+        self.abilities = Abilities(notices=EVERY_KIND, asked=EVERY_KIND, threads=threads)
+        self.notices: list[Notice] = []
+        self.answer_notice = answer_notice
+
+    async def tell(self, notice: Notice) -> Outcome:
+        """Record the notice and return the outcome of ``answer_notice``."""
+        self.notices.append(notice)
+        return self.answer_notice(notice)

@@ -26,9 +26,10 @@ from escalation_core.engine import batch, exchange, heartbeat, sends, settle
 from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
+from escalation_core.engine.messages import Send
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
-from escalation_core.engine.sends import Packer, Send
+from escalation_core.engine.sends import Packer
 from escalation_core.engine.versions import Versions
 from escalation_core.model import (
     Candidate,
@@ -160,7 +161,7 @@ def _settled_before_request(dsn: str) -> None:
         now, policy = datetime.now(UTC), self.settings.retry
         sent = [
             after_attempt(record, Delivered(), policy=policy, now=now, jitter=0.0, ended=None)
-            for record, _ in send.pages
+            for record in send.records
         ]
         try:
             await self.store.transact(lambda tx: tx.outbox.settle(sent))
@@ -340,10 +341,13 @@ def _resolved_again_at_delivery(dsn: str) -> None:
         return found
 
     async def send_to_present(self: Delivery, one: Send) -> Outcome:
-        [(record, incident)] = one.pages
+        [record], page = one.records, one.message
+        assert isinstance(record, PageRecord)
         via = (record.via,) if record.via else ()
         present = [one.target for on_call in known[-1:] for one in on_call.recipients(via, datetime.now(UTC)).known]
-        return await send(self, Send(present[0], [(evolve(record, target=present[0]), incident)]) if present else one)
+        if not present:
+            return await send(self, one)
+        return await send(self, Send(evolve(page, target=present[0]), [evolve(record, target=present[0])]))
 
     _put(Versions, "with_on_call", remember)
     _put(Delivery, "_send", send_to_present)

@@ -11,10 +11,10 @@ from escalation_core import Delivered, DeliveryReport, Outcome, Page, Rejected, 
 from escalation_core.engine.attempt import Attempt
 from escalation_core.testing import ManualClock, MemoryStore, RecordingNotifier
 
-from ..kit import GatedNotifier, incident, picture, states
+from ..kit import START, GatedNotifier, incident, picture, states
 from .delivery import engine_of, escalated
 
-PAGE = Page(incident=incident(), episode=1, level=1, target="test", dedup_key="d", attempt=1)
+PAGE = Page(incident=incident(), episode=1, level=1, target="test", dedup_key="d", at=START, attempt=1)
 
 
 async def test_notifier_that_raises_is_a_retry(

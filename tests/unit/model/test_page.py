@@ -145,7 +145,7 @@ def test_new_page_can_be_sent() -> None:
 
 def test_page_is_the_first_attempt() -> None:
     """A notifier gets a page as attempt 1 unless the engine gives another number."""
-    assert 1 == Page(incident=incident(), episode=1, level=1, target="ops", dedup_key="d").attempt
+    assert 1 == Page(incident=incident(), episode=1, level=1, target="ops", dedup_key="d", at=START).attempt
 
 
 def test_retry_asks_for_no_wait_and_no_throttle() -> None:

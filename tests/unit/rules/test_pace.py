@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escalation_core import InvalidValue
+from escalation_core import Abilities, Budget, InvalidValue
 from escalation_core.model import DueTarget, Pace
-from escalation_core.rules.pace import Budget, after_taking, budgets_of, in_force, may_send_at
+from escalation_core.rules.abilities import budgets_of
+from escalation_core.rules.pace import after_taking, in_force, may_send_at
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -164,16 +165,7 @@ def test_bad_budgets_are_refused(fields: dict[str, Any], message: str) -> None:
 
 def test_where_budgets_come_from() -> None:
     """The settings count before the notifier's own; null there means none."""
-
-    @attrs.frozen
-    class Notifier:
-        budgets: object
-
-    slack = Notifier({"a": SLACK, "b": SLACK, "c": SLACK})
-    notifiers = {"a": slack, "b": slack, "c": slack, "d": slack, "e": object()}
+    own = Abilities(budgets={"a": SLACK, "b": SLACK, "c": SLACK})
+    abilities = {"a": own, "b": own, "c": own, "d": own, "e": Abilities()}
     given = {"b": Budget(rate=9), "c": None, "d": Budget(rate=7), "gone": SLACK}
-    assert {"a": SLACK, "b": Budget(rate=9), "d": Budget(rate=7)} == budgets_of(notifiers, given)
-    with pytest.raises(InvalidValue, match=r"^notifiers: the notifier of 'a' has int for its budget; give Budget"):
-        budgets_of({"a": Notifier({"a": 7})}, {})
-    with pytest.raises(InvalidValue, match=r"^the notifier's budgets: is int; map targets to budgets"):
-        budgets_of({"a": Notifier(7)}, {})
+    assert {"a": SLACK, "b": Budget(rate=9), "d": Budget(rate=7)} == budgets_of(abilities, given)

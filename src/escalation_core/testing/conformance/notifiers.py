@@ -18,7 +18,8 @@ def _page(target: str, dedup_key: str = "d" * 64, summary: str | None = "Disk ne
         summary=summary,
         labels={"team": "ops", "odd": "<&> ' \" \\ \n ü"},
     )
-    return Page(incident=incident, episode=1, level=2, target=target, dedup_key=dedup_key)
+    at = incident.first_seen + timedelta(minutes=35)
+    return Page(incident=incident, episode=1, level=2, target=target, dedup_key=dedup_key, at=at)
 
 
 def _no_secret(harness: NotifierHarness, *texts: object) -> None:

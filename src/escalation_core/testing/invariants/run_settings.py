@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import attrs
 
 from ...errors import InvalidValue
-from ...model import normal_severity
+from ...model import Budget, normal_severity
 from ...rules.fallback import FALLBACK_AFTER
-from ...rules.pace import Budget
 from ...rules.policies import Policies
 from ...rules.priority import STARVED_AFTER
 from ...settings import Settings

@@ -13,4 +13,4 @@ def page(**fields: Any) -> Page:
     """Return a page to the target that the tests use."""
     columns: dict[str, Any] = {"incident_key": "db-7/disk", "severity": "critical", "first_seen": INSTANT}
     incident = Incident(**columns | fields)
-    return Page(incident=incident, episode=1, level=2, target="slack:ops", dedup_key=DEDUP)
+    return Page(incident=incident, episode=1, level=2, target="slack:ops", dedup_key=DEDUP, at=INSTANT)

@@ -13,7 +13,7 @@ from ...kit import START
 
 def page(**fields: object) -> Page:
     incident = Incident(incident_key="db-7/disk", severity="critical", first_seen=START, **fields)  # type: ignore[arg-type]
-    return Page(incident=incident, episode=1, level=2, target="log", dedup_key="d" * 64)
+    return Page(incident=incident, episode=1, level=2, target="log", dedup_key="d" * 64, at=incident.first_seen)
 
 
 @pytest.mark.asyncio
@@ -43,7 +43,7 @@ async def test_log_notifier_uses_the_given_name_and_logger(caplog: pytest.LogCap
 def test_a_log_line_shows_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
     """The notifier writes one printable line: no character of a key or summary controls a terminal."""
     incident = Incident(incident_key="k\u202ek", first_seen=START, summary="a\nb\x1b[31m")
-    page = Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")
+    page = Page(incident=incident, episode=1, level=1, target="t", dedup_key="d", at=incident.first_seen)
     asyncio.run(LogNotifier().send(page))
     (record,) = caplog.records
     assert record.getMessage().isprintable()
@@ -53,6 +53,10 @@ def test_a_page_is_one_line_of_bounded_length(caplog: pytest.LogCaptureFixture) 
     """A page with very long texts becomes a log message of less than 4,000 characters."""
     huge = "\u202e" * 20_000
     incident = Incident(incident_key="k", first_seen=START, severity=huge, summary=huge, labels={huge: huge})
-    asyncio.run(LogNotifier().send(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")))
+    asyncio.run(
+        LogNotifier().send(
+            Page(incident=incident, episode=1, level=1, target="t", dedup_key="d", at=incident.first_seen)
+        )
+    )
     (record,) = caplog.records
     assert len(record.getMessage()) < 4000

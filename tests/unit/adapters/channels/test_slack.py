@@ -19,7 +19,7 @@ from .slack_page import DEDUP, page
 def test_two_keys_never_look_alike_by_white_space(blank: str) -> None:
     """The message folds white space of a summary, and shows each white space character of a key."""
     incident = Incident(incident_key=f"a{blank}b", first_seen=START, summary=f"a{blank}b\n")
-    summary, key = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d")).splitlines()
+    summary, key = render(Page(incident=incident, episode=1, level=1, target="t", dedup_key="d", at=START)).splitlines()
     assert "a b" == summary
     assert f"Incident a{visible(blank)}b, severity" in key
     assert "Incident a b, severity" not in key
@@ -38,7 +38,7 @@ def test_message_without_summary_severity_and_labels() -> None:
 
 def test_later_episode_is_named() -> None:
     """From the second episode on, the message names the episode."""
-    later = Page(incident=page().incident, episode=3, level=1, target="slack:ops", dedup_key=DEDUP)
+    later = Page(incident=page().incident, episode=3, level=1, target="slack:ops", dedup_key=DEDUP, at=START)
     assert render(later).endswith("level 1, episode 3")
 
 
@@ -92,7 +92,7 @@ def test_fullest_message_is_within_the_cap() -> None:
         summary="&" * 4000,
         labels={f"{number}" + "&" * 100: "&" * 4000 for number in range(99)},
     )
-    full = Page(incident=full.incident, episode=2**31, level=100, target="slack:ops", dedup_key=DEDUP)
+    full = Page(incident=full.incident, episode=2**31, level=100, target="slack:ops", dedup_key=DEDUP, at=START)
     assert MAX_TEXT_CHARS >= len(render(full)) > MAX_TEXT_CHARS * 0.9
 
 
